@@ -1,0 +1,32 @@
+"""`wakeline`: the commands, and how errors end them."""
+
+from __future__ import annotations
+
+import sys
+
+from cyclopts import App
+from rich.console import Console
+
+from wakeline import __version__
+from wakeline.errors import WakelineError
+
+app = App(
+    name="wakeline",
+    version=__version__,
+    help="Durable sessions for Temporal workflows: published once, in order, to every device, through any disconnect.",
+)
+# The commands are imported when they are called: `--help` stays quick.
+app.command("wakeline.cli.serve:serve", name="serve")
+
+
+def main() -> None:
+    """Run a command; an error that we know ends it with one message, not a traceback."""
+    try:
+        app()
+    except WakelineError as error:
+        console = Console(stderr=True)
+        console.print(f"[bold red]{error.code}[/]: {error.message}", highlight=False, markup=True)
+        console.print(f"  {error.hint}", highlight=False, markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,60 @@
+"""`wakeline serve`: the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from wakeline.cli.logs import configure
+from wakeline.gateway.app import serve as run
+from wakeline.gateway.settings import load
+
+
+def serve(
+    *,
+    data: str | None = None,
+    host: str | None = None,
+    port: int | None = None,
+    temporal: str | None = None,
+    namespace: str | None = None,
+    engine: Literal["sqlite", "memory"] | None = None,
+    config: Path | None = None,
+    no_auth: Annotated[bool | None, Parameter(negative=())] = None,
+    cors_origins: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True, negative=())] = None,
+) -> None:
+    """Run the gateway: publishers post events to it, devices read sessions from it.
+
+    Every setting can also be given as WAKELINE_NAME in the environment or in a TOML file; the command line wins, then
+    the environment, then the file. SIGTERM stops it cleanly: what was accepted is kept, devices resume when it is back.
+
+    Examples:
+        wakeline serve
+        wakeline serve --data /var/lib/wakeline --temporal localhost:7233
+
+    Args:
+        data: Directory of the log (default: wakeline-data).
+        host: Address to listen on; loopback only (default: 127.0.0.1).
+        port: Port to listen on; 0 takes a free one (default: 7777).
+        temporal: HOST:PORT of Temporal. Without it only publishers write sessions.
+        namespace: Temporal namespace (default: default).
+        engine: Where sessions are kept; memory forgets at exit (default: sqlite).
+        config: A TOML file with settings (default: WAKELINE_CONFIG, if set).
+        no_auth: Say that nobody is asked who they are; loopback only.
+        cors_origins: Origins of web pages that may call, such as http://localhost:3000.
+    """
+    given = {
+        "data": data,
+        "host": host,
+        "port": port,
+        "temporal": temporal,
+        "namespace": namespace,
+        "engine": engine,
+        "no_auth": no_auth,
+        "cors_origins": cors_origins,
+    }
+    settings = load(given, file=config)
+    configure(settings.log_level)
+    asyncio.run(run(settings))

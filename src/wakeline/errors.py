@@ -1,0 +1,280 @@
+"""The errors of Wakeline: one tree, one code each, one thing to do about each.
+
+    WakelineError
+    ├── RequestError                 what came in cannot be taken
+    │   ├── RequestInvalidError        400 request_invalid
+    │   ├── BodyInvalidError           400 body_invalid
+    │   ├── SessionNameInvalidError    400 session_name_invalid
+    │   ├── TopicInvalidError          400 topic_invalid
+    │   ├── CursorInvalidError         400 cursor_invalid
+    │   ├── OriginRefusedError         403 origin_refused
+    │   ├── NotFoundError              404 not_found
+    │   ├── SessionNotFoundError       404 session_not_found
+    │   ├── WorkflowNotFoundError      404 workflow_not_found
+    │   ├── MethodNotAllowedError      405 method_not_allowed
+    │   ├── CursorAheadError           409 cursor_ahead
+    │   ├── EpochChangedError          410 epoch_changed
+    │   ├── BodyTooLargeError          413 body_too_large
+    │   └── EventTooLargeError         413 event_too_large
+    ├── AppendError                  the log refuses an append
+    │   ├── SequenceGapError           409 sequence_gap
+    │   ├── AttemptFencedError         409 attempt_fenced
+    │   └── SessionClosedError         409 session_closed
+    ├── UnavailableError             not now
+    │   ├── TemporalUnavailableError   503 temporal_unavailable
+    │   ├── StorageFailedError         503 storage_failed
+    │   └── StorageFullError           507 storage_full
+    ├── RecordConflictError            409 record_conflict (a compare-and-set lost)
+    ├── InternalError                  500 internal
+    └── StartupError                 the server cannot start as asked
+        ├── SettingsInvalidError       settings_invalid
+        ├── ListenRefusedError         listen_refused
+        ├── DataInUseError             data_in_use
+        ├── SchemaTooNewError          schema_too_new
+        └── ProgramMissingError        program_missing
+
+Every error crosses the wire in one shape, `{"error": {"code", "message", "hint"}}`, see PROTOCOL.md §7.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class WakelineError(Exception):
+    """Anything Wakeline refuses or cannot do.
+
+    Attributes:
+        code: Stable name of the error, `snake_case`.
+        status: HTTP status it is answered with.
+        hint: What the caller can do about it.
+        message: What was expected and what came.
+        details: Further fields of the wire form, such as `expected`.
+    """
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    hint: ClassVar[str] = "Look into the server's log for the time of this answer."
+
+    def __init__(self, message: str, **details: int | str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+    def wire(self) -> dict[str, dict[str, int | str]]:
+        """The one error shape of every endpoint."""
+        return {"error": {"code": self.code, "message": self.message, "hint": self.hint, **self.details}}
+
+
+class RequestError(WakelineError):
+    """What came in cannot be taken."""
+
+
+class RequestInvalidError(RequestError):
+    """A parameter or header is not what it must be."""
+
+    code, status = "request_invalid", 400
+    hint = "Correct the parameter that the message names; PROTOCOL.md lists them."
+
+
+class BodyInvalidError(RequestError):
+    """The body is not the JSON that was expected."""
+
+    code, status = "body_invalid", 400
+    hint = (
+        'Send {"events": [{"topic": "…", "data": …}]} as application/json, or one event a line as application/x-ndjson.'
+    )
+
+
+class SessionNameInvalidError(RequestError):
+    """A session's name is empty, too long, or has control characters."""
+
+    code, status = "session_name_invalid", 400
+    hint = "A session's name is 1 to 512 bytes of UTF-8 without control characters."
+
+
+class TopicInvalidError(RequestError):
+    """A topic is empty, too long, has control characters, or is one of Wakeline's own."""
+
+    code, status = "topic_invalid", 400
+    hint = "A topic is 1 to 256 bytes of UTF-8 without control characters or commas; those that begin with $ are Wakeline's own."
+
+
+class CursorInvalidError(RequestError):
+    """A cursor is not one that this server makes."""
+
+    code, status = "cursor_invalid", 400
+    hint = "Pass a cursor back as it came, or read from=beginning or from=now."
+
+
+class OriginRefusedError(RequestError):
+    """The request comes from a web page that is not allowed here."""
+
+    code, status = "origin_refused", 403
+    hint = "Add the page's origin to cors_origins, and reach the server by a loopback name."
+
+
+class NotFoundError(RequestError):
+    """There is no such route."""
+
+    code, status = "not_found", 404
+    hint = "PROTOCOL.md lists the routes; a / in a session's name is written %2F."
+
+
+class SessionNotFoundError(RequestError):
+    """Neither a session nor a workflow has this name."""
+
+    code, status = "session_not_found", 404
+    hint = "A session begins with its first event, or with the workflow of its name."
+
+
+class WorkflowNotFoundError(RequestError):
+    """Temporal knows no workflow of this id."""
+
+    code, status = "workflow_not_found", 404
+    hint = "Check the Workflow Id and the namespace the gateway is connected to."
+
+
+class MethodNotAllowedError(RequestError):
+    """The route exists, the method does not."""
+
+    code, status = "method_not_allowed", 405
+    hint = "PROTOCOL.md lists the methods of each route."
+
+
+class CursorAheadError(RequestError):
+    """A cursor is past the end of the session."""
+
+    code, status = "cursor_ahead", 409
+    hint = "This session did not make that cursor. Read from=beginning."
+
+
+class EpochChangedError(RequestError):
+    """The session was deleted and created again since the cursor was made."""
+
+    code, status = "epoch_changed", 410
+    hint = "Discard what you hold of this session and read from=beginning."
+
+
+class BodyTooLargeError(RequestError):
+    """The request's body is over the limit."""
+
+    code, status = "body_too_large", 413
+    hint = "Send smaller batches, or raise max_body_bytes."
+
+
+class EventTooLargeError(RequestError):
+    """One event is over the limit."""
+
+    code, status = "event_too_large", 413
+    hint = "Keep large values elsewhere and publish a reference, or raise max_event_bytes."
+
+
+class AppendError(WakelineError):
+    """The log refuses an append."""
+
+
+class SequenceGapError(AppendError):
+    """Events between the last one appended and this batch are missing."""
+
+    code, status = "sequence_gap", 409
+    hint = "Send the events from `expected` on."
+
+    def __init__(self, message: str, *, expected: int) -> None:
+        super().__init__(message, expected=expected)
+        self.expected = expected
+
+
+class AttemptFencedError(AppendError):
+    """A later attempt of this publisher has appended."""
+
+    code, status = "attempt_fenced", 409
+    hint = "Stop: another attempt has taken over, and nothing of this one will be taken again."
+
+    def __init__(self, message: str, *, attempt: int) -> None:
+        super().__init__(message, attempt=attempt)
+        self.attempt = attempt
+
+
+class SessionClosedError(AppendError):
+    """Nothing can be appended to this session any more."""
+
+    code, status = "session_closed", 409
+    hint = "Publish to another session."
+
+
+class UnavailableError(WakelineError):
+    """Not now; the same request may succeed later."""
+
+
+class TemporalUnavailableError(UnavailableError):
+    """Temporal is needed for this and cannot be reached, or is not configured."""
+
+    code, status = "temporal_unavailable", 503
+    hint = "Start the gateway with --temporal HOST:PORT and see /readyz; it reconnects by itself."
+
+
+class StorageFailedError(UnavailableError):
+    """The store failed; whether a write took effect is unknown."""
+
+    code, status = "storage_failed", 503
+    hint = "Retry with the same Wakeline-Publisher and Wakeline-Sequence: a second copy is never written."
+
+
+class StorageFullError(UnavailableError):
+    """The disk is full; nothing was written."""
+
+    code, status = "storage_full", 507
+    hint = "Make space; the gateway goes on by itself. Retry then."
+
+
+class RecordConflictError(WakelineError):
+    """A keyed record was changed by somebody else since it was read."""
+
+    code, status = "record_conflict", 409
+    hint = "Read the record again and decide anew."
+
+
+class InternalError(WakelineError):
+    """A defect in the server."""
+
+    code, status = "internal", 500
+
+
+class StartupError(WakelineError):
+    """The server cannot start as asked."""
+
+
+class SettingsInvalidError(StartupError):
+    """A setting is unknown or has a value it cannot have."""
+
+    code = "settings_invalid"
+    hint = "docs/reference/settings.md lists every setting."
+
+
+class ListenRefusedError(StartupError):
+    """The address may not be listened on."""
+
+    code = "listen_refused"
+    hint = "Listen on 127.0.0.1 and put a proxy that authenticates in front."
+
+
+class DataInUseError(StartupError):
+    """Another process has this data directory."""
+
+    code = "data_in_use"
+    hint = "Stop the other gateway, or give this one a --data directory of its own."
+
+
+class SchemaTooNewError(StartupError):
+    """The database was written by a newer Wakeline."""
+
+    code = "schema_too_new"
+    hint = "Run the newer Wakeline on this data directory; nothing was changed."
+
+
+class ProgramMissingError(StartupError):
+    """A program that this command starts is not installed."""
+
+    code = "program_missing"
+    hint = "Install it as the message says."

@@ -1,0 +1,203 @@
+"""What an event is, and how it is written down: the only place that knows an event's fields."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from wakeline.errors import (
+    BodyInvalidError,
+    CursorAheadError,
+    CursorInvalidError,
+    EpochChangedError,
+    SessionNameInvalidError,
+    TopicInvalidError,
+)
+
+MAX_SESSION_BYTES: Final = 512
+MAX_TOPIC_BYTES: Final = 256
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CURSOR = re.compile(r"([a-z2-7]{10})-(0|[1-9][0-9]{0,17})")
+_encode = msgspec.json.encode
+
+
+# Topics that Wakeline itself writes; PROTOCOL.md §2 tells what each carries.
+RUN_STARTED: Final = "$run.started"
+RUN_CONTINUED: Final = "$run.continued"
+RUN_CLOSED: Final = "$run.closed"
+SESSION_SETTLED: Final = "$session.settled"
+GAP: Final = "$gap"
+
+
+class NewEvent(msgspec.Struct, frozen=True, gc=False):
+    """An event on its way into the log: everything but its offset.
+
+    Attributes:
+        topic: The label it is published under.
+        body: Its JSON object after `{"offset":N,`, UTF-8, on one line. Composed once, when the event is accepted, and
+            from then on only copied: that is why every device sees the same bytes.
+    """
+
+    topic: str
+    body: bytes
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """An event as the log keeps it."""
+
+    offset: int
+    topic: str
+    body: bytes
+
+    def json(self) -> bytes:
+        """The event's JSON object as it goes to devices."""
+        return b'{"offset":%d,%b' % (self.offset, self.body)
+
+
+class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An event as a client reads it; PROTOCOL.md §2 has the meaning of each field."""
+
+    offset: int
+    topic: str
+    time: str
+    data: Any = None
+    payload: dict[str, Any] | None = None
+    run: str | None = None
+    activity: str | None = None
+    attempt: int | None = None
+
+
+class Cursor(msgspec.Struct, frozen=True, gc=False):
+    """Where a device stands in a session: the next offset, in one epoch of the session's life."""
+
+    epoch: str
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.offset}"
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """Read a cursor back.
+
+        Raises:
+            CursorInvalidError: `text` is not a cursor.
+        """
+        match = _CURSOR.fullmatch(text)
+        if match is None:
+            raise CursorInvalidError(f"expected a cursor such as k3v9x2abqm-18, got {text[:64]!r}")
+        return cls(match[1], int(match[2]))
+
+    def offset_in(self, epoch: str, next_offset: int) -> int:
+        """The offset to read from in a session that is now at `next_offset` in `epoch`.
+
+        Raises:
+            EpochChangedError: The cursor is of another life of the session.
+            CursorAheadError: The cursor is past the session's end.
+        """
+        if self.epoch != epoch:
+            raise EpochChangedError(f"the cursor is of epoch {self.epoch}, the session now lives in epoch {epoch}")
+        if self.offset > next_offset:
+            raise CursorAheadError(f"the cursor is at offset {self.offset}, the session ends at {next_offset}")
+        return self.offset
+
+
+def compose(
+    topic: str,
+    data: bytes,
+    *,
+    time: str,
+    payload: bool = False,
+    run: str | None = None,
+    activity: str | None = None,
+    attempt: int | None = None,
+) -> NewEvent:
+    """Write an event's body.
+
+    Args:
+        topic: The label it is published under.
+        data: Valid JSON in UTF-8; line breaks between tokens are removed, since an SSE field is one line.
+        time: RFC 3339, from `timestamp()`.
+        payload: `data` is a Temporal payload in its JSON form, not the published value itself.
+        run: First execution run id of the workflow's chain.
+        activity: Activity id.
+        attempt: The activity's attempt.
+
+    Raises:
+        BodyInvalidError: `data` is not valid UTF-8.
+    """
+    if b"\n" in data or b"\r" in data:
+        data = msgspec.json.format(data, indent=-1)
+    if not data.isascii():
+        _check_utf8(data)
+    field = b"payload" if payload else b"data"
+    body = b'"topic":%b,"%b":%b,"time":"%b"' % (_encode(topic), field, data, time.encode())
+    if run is not None:
+        body += b',"run":%b' % _encode(run)
+    if activity is not None:
+        body += b',"activity":%b' % _encode(activity)
+    if attempt is not None:
+        body += b',"attempt":%d' % attempt
+    return NewEvent(topic, body + b"}")
+
+
+def timestamp(moment: datetime | None = None) -> str:
+    """`moment`, or now, as RFC 3339 in UTC with milliseconds."""
+    moment = moment or datetime.now(UTC)
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def check_session_name(name: str) -> str:
+    """Return `name` if a session may have it.
+
+    Raises:
+        SessionNameInvalidError: It is empty, over 512 bytes, not UTF-8, or has control characters.
+    """
+    size = _utf8_size(name)
+    if size is None or not 1 <= size <= MAX_SESSION_BYTES:
+        raise SessionNameInvalidError(f"expected a name of 1 to {MAX_SESSION_BYTES} bytes, got {_shown(name, size)}")
+    if _CONTROL.search(name):
+        raise SessionNameInvalidError(f"expected a name without control characters, got {name[:64]!r}")
+    return name
+
+
+def check_topic(topic: str, *, own: bool = False) -> str:
+    """Return `topic` if an event may be published under it.
+
+    Args:
+        topic: The label.
+        own: Wakeline itself publishes, so `$…` is allowed.
+
+    Raises:
+        TopicInvalidError: It is empty, over 256 bytes, reserved, or has characters that a topic cannot have.
+    """
+    size = _utf8_size(topic)
+    if size is None or not 1 <= size <= MAX_TOPIC_BYTES:
+        raise TopicInvalidError(f"expected a topic of 1 to {MAX_TOPIC_BYTES} bytes, got {_shown(topic, size)}")
+    if "," in topic or _CONTROL.search(topic):
+        raise TopicInvalidError(f"expected a topic without control characters or commas, got {topic[:64]!r}")
+    if topic[0] == "$" and not own:
+        raise TopicInvalidError(f"expected a topic that does not begin with $, got {topic[:64]!r}")
+    return topic
+
+
+def _utf8_size(text: str) -> int | None:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:  # a lone surrogate: what came was not UTF-8
+        return None
+
+
+def _shown(text: str, size: int | None) -> str:
+    return f"{text[:64]!r}, not UTF-8" if size is None else f"{size} bytes"
+
+
+def _check_utf8(data: bytes) -> None:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        raise BodyInvalidError(f"expected UTF-8, got byte 0x{data[error.start]:02x} at {error.start}") from None

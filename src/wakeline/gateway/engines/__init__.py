@@ -1,0 +1,1 @@
+"""Where sessions are kept. Only `wakeline.gateway.app` chooses one."""

@@ -1,0 +1,136 @@
+"""The file: its tables, its versions, and how a connection to it is set up."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from wakeline.errors import DataInUseError, SchemaTooNewError, StorageFailedError
+
+APPLICATION_ID: Final = 0x57414B45  # "WAKE", so that `file` and we know our own databases
+
+# Each entry takes the file from the version of its index to the next one. Entries are never edited, only added.
+# The layout is measured: docs/decisions/0002-sqlite-layout.md.
+MIGRATIONS: Final = (
+    """
+    CREATE TABLE sessions (
+        id      INTEGER PRIMARY KEY,
+        name    TEXT NOT NULL UNIQUE,
+        epoch   TEXT NOT NULL,
+        created TEXT NOT NULL,
+        closed  INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+
+    CREATE TABLE events (
+        id      INTEGER PRIMARY KEY,
+        session INTEGER NOT NULL,
+        offset  INTEGER NOT NULL,
+        topic   TEXT NOT NULL,
+        body    BLOB NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX events_by_offset ON events (session, offset);
+
+    CREATE TABLE publishers (
+        id      INTEGER PRIMARY KEY,
+        session INTEGER NOT NULL,
+        name    TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        UNIQUE (session, name)
+    ) STRICT;
+
+    -- Stretches of a publisher's current attempt: sequences [first, next) stand at offsets [first, next).
+    CREATE TABLE publications (
+        publisher      INTEGER NOT NULL,
+        first_sequence INTEGER NOT NULL,
+        next_sequence  INTEGER NOT NULL,
+        first_offset   INTEGER NOT NULL,
+        next_offset    INTEGER NOT NULL,
+        PRIMARY KEY (publisher, first_sequence)
+    ) STRICT, WITHOUT ROWID;
+
+    -- AUTOINCREMENT: a record that is removed and written again must not have a revision it had before.
+    CREATE TABLE records (
+        revision INTEGER PRIMARY KEY AUTOINCREMENT,
+        key      TEXT NOT NULL UNIQUE,
+        value    BLOB NOT NULL
+    ) STRICT;
+    """,
+)
+
+
+def connect_writer(path: Path, *, durability: str = "full") -> sqlite3.Connection:
+    """Open the file for writing and bring it to the newest schema.
+
+    Args:
+        path: The database file; created if missing.
+        durability: `full` survives a power cut, `process` a crash of the process only.
+
+    Raises:
+        SchemaTooNewError: A newer Wakeline wrote it.
+        StorageFailedError: It is not a Wakeline database, or cannot be opened.
+    """
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
+        # Checkpoints run in the writer; rarer ones keep them out of the p99 at the price of a WAL of some 40 MB.
+        connection.execute("PRAGMA wal_autocheckpoint = 10000")
+        connection.execute("PRAGMA cache_size = -65536")
+        _migrate(connection, path)
+    except sqlite3.DatabaseError as error:
+        raise StorageFailedError(f"expected a Wakeline database at {path}, got: {error}") from error
+    return connection
+
+
+def connect_reader(path: Path) -> sqlite3.Connection:
+    """Open the file for reading; sees exactly what has been committed."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, timeout=5
+    )
+    connection.execute("PRAGMA query_only = 1")
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    if application not in (0, APPLICATION_ID):
+        raise StorageFailedError(f"expected a Wakeline database at {path}, it belongs to application {application:#x}")
+    if version > len(MIGRATIONS):
+        raise SchemaTooNewError(f"expected schema {len(MIGRATIONS)} or older in {path}, it has schema {version}")
+    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+        # One transaction each: a crash in the middle leaves the older schema whole.
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {script}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number}; COMMIT;"
+        )
+
+
+class DirectoryLock:
+    """Holds a data directory for this process: two writers on one file would each hide its events from the other's devices."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "wakeline.lock"
+        self._file: int | None = None
+
+    def acquire(self) -> None:
+        """Take the directory; the kernel gives it back when the process ends, however it ends.
+
+        Raises:
+            DataInUseError: Another process has it.
+        """
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            raise DataInUseError(f"expected to be alone on {self._path.parent}, another process has it") from None
+        self._file = file
+
+    def release(self) -> None:
+        """Let go of the directory."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None

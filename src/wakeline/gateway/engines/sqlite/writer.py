@@ -1,0 +1,128 @@
+"""The one thread that writes: everything that arrived during the last commit goes into the next (group commit, no timer)."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any, Final, TypeAlias
+
+import structlog
+
+from wakeline.errors import StorageFailedError, StorageFullError, WakelineError
+from wakeline.events import Event
+from wakeline.gateway.engines.sqlite.appends import Appends
+
+_MAX_GROUP: Final = 5_000
+
+Operation: TypeAlias = Callable[[sqlite3.Connection, Appends], Any]
+_Pending: TypeAlias = tuple[Operation, "asyncio.Future[Any]"]
+_log = structlog.get_logger(__name__)
+
+
+class Writer:
+    """Runs operations on the file in the order they were submitted, many to a transaction.
+
+    An operation raises a `WakelineError` only before it has changed anything; any other error takes the whole
+    transaction back and fails everything in it.
+    """
+
+    def __init__(
+        self, connect: Callable[[], sqlite3.Connection], committed: Callable[[str, Sequence[Event]], None]
+    ) -> None:
+        self._connect = connect
+        self._committed = committed
+        self._queue: SimpleQueue[_Pending | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="wakeline-writer", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        """Open the file (errors are raised here) and start the thread."""
+        self._loop = asyncio.get_running_loop()
+        self._connection = self._connect()
+        self._appends = Appends(self._connection)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Commit what was submitted, then close the file."""
+        self._stopping = True
+        self._queue.put(None)
+        if self._thread.is_alive():
+            await asyncio.to_thread(self._thread.join)
+
+    async def submit(self, operation: Operation) -> Any:
+        """Run `operation` in the next transaction; return its result when that is durable."""
+        if self._loop is None or self._stopping:
+            raise StorageFailedError("expected an open store, it is closing")
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._queue.put((operation, future))
+        return await future
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            group: list[_Pending] = []
+            item = self._queue.get()
+            with suppress(Empty):
+                while item is not None and len(group) < _MAX_GROUP:
+                    group.append(item)
+                    item = self._queue.get_nowait()
+                if item is not None:
+                    group.append(item)
+            stopping = item is None
+            if group:
+                self._commit(group)
+        self._connection.close()
+
+    def _commit(self, group: list[_Pending]) -> None:
+        outcomes: list[tuple[asyncio.Future[Any], Any]] = []
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for operation, future in group:
+                try:
+                    outcomes.append((future, operation(self._connection, self._appends)))
+                except WakelineError as refusal:
+                    outcomes.append((future, refusal))
+            self._appends.flush()
+            self._connection.execute("COMMIT")
+            committed = self._appends.take_committed()
+        except Exception as error:  # noqa: BLE001 - whatever it was, every waiter must hear of it and the thread must live
+            failure = self._recover(error)
+            outcomes, committed = [(future, failure) for _, future in group], {}
+        assert self._loop is not None
+        with suppress(RuntimeError):  # the loop is gone: nobody is left to tell
+            self._loop.call_soon_threadsafe(self._deliver, outcomes, committed)
+
+    def _recover(self, error: Exception) -> WakelineError:
+        """Undo the transaction and say what happened; a file that failed otherwise than by being full is opened anew."""
+        self._appends.forget()
+        full = isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            if full:
+                return StorageFullError(f"the disk is full: {error}")
+            # After a failed fsync the kernel may have dropped the pages: only what the file says now is true.
+            self._connection.close()
+            self._connection = self._connect()
+            self._appends = Appends(self._connection)
+        except Exception as again:  # noqa: BLE001
+            _log.error("store cannot be reopened", error=str(again))
+        _log.error("append failed", error=str(error))
+        return StorageFailedError(f"the store failed: {error}")
+
+    def _deliver(self, outcomes: list[tuple[asyncio.Future[Any], Any]], committed: dict[str, list[Event]]) -> None:
+        # Acknowledge first: a publisher must not wait for the fan-out of what it published.
+        for future, outcome in outcomes:
+            if future.done():
+                continue  # whoever waited was cancelled; what was appended stays appended
+            if isinstance(outcome, WakelineError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+        for session, events in committed.items():
+            self._committed(session, events)

@@ -1,0 +1,37 @@
+"""What the gateway counts; `docs/reference/metrics.md` lists the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+
+
+class Metrics:
+    """One gateway's metrics, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.events = Counter("wakeline_events", "Events made durable.", registry=self.registry)
+        self.append_seconds = Histogram(
+            "wakeline_append_seconds",
+            "Seconds from accepting a batch to its being durable.",
+            buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5),
+            registry=self.registry,
+        )
+        self.refused = Counter(
+            "wakeline_errors", "Requests answered with an error, by its code.", ["code"], registry=self.registry
+        )
+        self.connections = Counter("wakeline_connections", "Devices that connected.", registry=self.registry)
+        self.live = Gauge("wakeline_devices_live", "Devices that are live now.", registry=self.registry)
+        self.following = Gauge("wakeline_runs_followed", "Workflow runs followed now.", registry=self.registry)
+        self.temporal = Gauge("wakeline_temporal_up", "1 while Temporal answers.", registry=self.registry)
+
+    def observe(self, gauge: Gauge, value: Callable[[], float]) -> None:
+        """Have a gauge asked for its value when it is scraped."""
+        gauge.set_function(value)
+
+    def expose(self) -> bytes:
+        """All of it in Prometheus text format."""
+        return generate_latest(self.registry)

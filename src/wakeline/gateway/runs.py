@@ -1,0 +1,81 @@
+"""Which runs a session has: one small record per session, read by whoever must know whether it is settled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from wakeline.errors import RecordConflictError
+from wakeline.gateway.log import Engine
+
+Status: TypeAlias = Literal["running", "completed", "failed", "canceled", "terminated", "timed_out"]
+_PREFIX: Final = "runs/"
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One workflow execution chain whose output is in a session.
+
+    Attributes:
+        workflow_id: The Workflow Id.
+        run: The chain's name: its first execution's run id.
+        run_id: The Temporal run that the chain has come to.
+        stream: The run whose stream is being read. Runs that carry the stream over by continue-as-new keep it.
+        status: How it stands.
+    """
+
+    workflow_id: str
+    run: str
+    run_id: str
+    stream: str
+    status: Status = "running"
+
+
+class _Runs(msgspec.Struct):
+    runs: dict[str, Run]
+
+
+_decoder = msgspec.json.Decoder(_Runs)
+
+
+class Runs:
+    """The record of each session's runs, under compare-and-set."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def of(self, session: str) -> list[Run]:
+        """The session's runs, oldest first."""
+        record = await self._engine.get_record(_PREFIX + session)
+        return list(_decoder.decode(record.value).runs.values()) if record else []
+
+    async def settled(self, session: str) -> bool:
+        """Whether the session has had a run and none is open."""
+        runs = await self.of(session)
+        return bool(runs) and all(run.status != "running" for run in runs)
+
+    async def open_runs(self) -> list[tuple[str, Run]]:
+        """Every open run with its session: what a gateway goes on following after a restart."""
+        found: list[tuple[str, Run]] = []
+        for record in await self._engine.records(_PREFIX):
+            runs = _decoder.decode(record.value).runs.values()
+            found += [(record.key.removeprefix(_PREFIX), run) for run in runs if run.status == "running"]
+        return found
+
+    async def put(self, session: str, run: Run) -> None:
+        """Add a run, or write down how it stands now."""
+        await self._change(session, lambda runs: runs.__setitem__(run.run, run))
+
+    async def _change(self, session: str, change: Callable[[dict[str, Run]], None]) -> None:
+        while True:
+            record = await self._engine.get_record(_PREFIX + session)
+            runs = _decoder.decode(record.value) if record else _Runs({})
+            change(runs.runs)
+            try:
+                await self._engine.put_record(
+                    _PREFIX + session, msgspec.json.encode(runs), revision=record.revision if record else 0
+                )
+            except RecordConflictError:
+                continue  # somebody wrote another run of the session meanwhile; theirs and ours both count
+            return

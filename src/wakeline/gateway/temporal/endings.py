@@ -1,0 +1,106 @@
+"""How a run ended, from the last event of its history: no worker is needed to know."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import EventType, HistoryEventFilterType
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryRequest
+
+from wakeline.gateway.runs import Status
+from wakeline.gateway.temporal.connection import Connection
+
+_LONG_POLL: Final = timedelta(seconds=40)  # the server answers after about 20 s when nothing happened
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """How one Temporal run ended.
+
+    Attributes:
+        status: How the chain ended; None if it goes on.
+        closed_at: When.
+        next_run_id: The run the chain goes on as; empty if it does not.
+        reason: Why the chain goes on.
+        details: `failure` or `reason` for `$run.closed`.
+    """
+
+    status: Status | None
+    closed_at: datetime
+    next_run_id: str = ""
+    reason: str = ""
+    details: dict[str, Any] = {}
+
+
+async def wait_for_end(connection: Connection, workflow_id: str, run_id: str) -> Ending:
+    """Return when the run has ended; one call is open at a time, and the server holds it.
+
+    Raises:
+        RPCError: Temporal cannot be asked now, or does not know the run.
+    """
+    token = b""
+    while True:
+        answer = await connection.client.workflow_service.get_workflow_execution_history(
+            GetWorkflowExecutionHistoryRequest(
+                namespace=connection.namespace,
+                execution=WorkflowExecution(workflow_id=workflow_id, run_id=run_id),
+                wait_new_event=True,
+                history_event_filter_type=HistoryEventFilterType.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT,
+                skip_archival=True,
+                next_page_token=token,
+            ),
+            timeout=_LONG_POLL,
+        )
+        if answer.history.events:
+            return read_ending(answer.history.events[-1])
+        token = answer.next_page_token
+
+
+def read_ending(event: HistoryEvent) -> Ending:
+    """What a history's last event says."""
+    at = event.event_time.ToDatetime(tzinfo=UTC)
+    match event.event_type:
+        case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
+            completed = event.workflow_execution_completed_event_attributes
+            return _or_next("completed", at, completed.new_execution_run_id, "cron")
+        case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:
+            failed = event.workflow_execution_failed_event_attributes
+            return _or_next("failed", at, failed.new_execution_run_id, "retry", {"failure": _failure(failed.failure)})
+        case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
+            timed_out = event.workflow_execution_timed_out_event_attributes
+            failure = {"failure": {"message": "the workflow timed out"}}
+            return _or_next("timed_out", at, timed_out.new_execution_run_id, "retry", failure)
+        case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED:
+            return Ending("canceled", at)
+        case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED:
+            terminated = event.workflow_execution_terminated_event_attributes
+            return Ending("terminated", at, details={"reason": terminated.reason})
+        case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
+            continued = event.workflow_execution_continued_as_new_event_attributes
+            return Ending(None, at, continued.new_execution_run_id, "continue_as_new")
+        case other:
+            raise AssertionError(f"expected a close event, got {EventType.Name(other)}")
+
+
+def _or_next(
+    status: Status, at: datetime, next_run_id: str, reason: str, details: dict[str, Any] | None = None
+) -> Ending:
+    if next_run_id:
+        return Ending(None, at, next_run_id, reason)
+    return Ending(status, at, details=details or {})
+
+
+def _failure(failure: Any) -> dict[str, Any]:
+    told: dict[str, Any] = {"message": failure.message}
+    cause = failure
+    # An activity's failure says "Activity task failed"; what the reader wants to know is what it failed of.
+    while cause.HasField("cause"):
+        cause = cause.cause
+    if cause.HasField("application_failure_info") and cause.application_failure_info.type:
+        told["type"] = cause.application_failure_info.type
+    if cause is not failure:
+        told["cause"] = cause.message
+    return told

@@ -1,0 +1,239 @@
+"""The follower: the one reader that pulls a workflow's own stream into its session and tells how the run ended.
+
+Its publisher's sequence is the upstream offset, and each of Wakeline's own events has a publisher of its own. So whatever
+stops a follower at whatever moment, the next one appends the same things again and the log keeps one copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+import structlog
+from temporalio.service import RPCError, RPCStatusCode
+
+from wakeline.errors import SequenceGapError, UnavailableError
+from wakeline.events import (
+    GAP,
+    RUN_CLOSED,
+    RUN_CONTINUED,
+    SESSION_SETTLED,
+    NewEvent,
+    check_topic,
+    compose,
+    timestamp,
+)
+from wakeline.gateway.accept import Accept
+from wakeline.gateway.log import Publication
+from wakeline.gateway.runs import Run, Runs
+from wakeline.gateway.settings import Settings
+from wakeline.gateway.temporal.connection import Connection
+from wakeline.gateway.temporal.endings import Ending, wait_for_end
+from wakeline.gateway.temporal.reader import Item, NoStreamError, NotNowError, StreamReader, Stretch, to_event
+
+_NO_STREAM_SECONDS: Final = 2.0
+_NO_STREAM_MOST: Final = 60.0
+_RETRY_SECONDS: Final = 1.0
+_log = structlog.get_logger(__name__)
+
+
+class Follower:
+    """Follows one run, through everything it continues as, to its end.
+
+    Args:
+        session: Where its output goes.
+        run: What is known of the run, from its record.
+        connection: Temporal.
+        accept: The way into the log.
+        runs: The record of the session's runs.
+        settings: How often to read, how long to wait for a worker at the end.
+    """
+
+    def __init__(
+        self, session: str, run: Run, connection: Connection, accept: Accept, runs: Runs, settings: Settings
+    ) -> None:
+        self.session = session
+        self.run = run
+        self._connection = connection
+        self._accept = accept
+        self._runs = runs
+        self._settings = settings
+        self._offset = 0
+
+    async def follow(self) -> None:
+        """Go on until the run's end is in the log; an outage on the way is waited out."""
+        position = await self._accept.position(self.session, self._publisher)
+        self._offset = position.next_sequence if position else 0
+        while self.run.status == "running":
+            ending, drained = await self._follow_one()
+            if ending.status is None:
+                await self._continue(ending, drained)
+            else:
+                await self._close(ending, drained)
+
+    @property
+    def _publisher(self) -> str:
+        return f"stream:{self.run.stream}"
+
+    async def _follow_one(self) -> tuple[Ending, bool]:
+        """Follow one Temporal run to its end and read what it said to the last event; False if that could not be read."""
+        reader = StreamReader(self._connection, self.run.workflow_id, self.run.run_id)
+        reading = asyncio.create_task(self._read_on(reader))
+        try:
+            ending = await self._wait_for_end()
+        finally:
+            reading.cancel()
+            reader.stop()
+            with suppress(asyncio.CancelledError):
+                await reading
+        return ending, await self._drain(reader)
+
+    async def _wait_for_end(self) -> Ending:
+        while True:
+            try:
+                return await wait_for_end(self._connection, self.run.workflow_id, self.run.run_id)
+            except RPCError as error:
+                if error.status == RPCStatusCode.UNAVAILABLE:
+                    self._connection.failed(error)
+                elif error.status != RPCStatusCode.DEADLINE_EXCEEDED:
+                    _log.warning("cannot watch a run", workflow_id=self.run.workflow_id, error=error.message)
+                gone = error.status == RPCStatusCode.NOT_FOUND
+                await asyncio.sleep(_NO_STREAM_MOST if gone else _RETRY_SECONDS)
+
+    async def _read_on(self, reader: StreamReader) -> None:
+        """Read the stream for as long as the run is open: quickly while events come, slowly when nothing does."""
+        fastest, slowest = self._settings.poll_fastest, self._settings.poll_slowest
+        interval = fastest
+        no_stream = _NO_STREAM_SECONDS
+        while True:
+            try:
+                news = await self._read(reader)
+            except NoStreamError:
+                interval = no_stream = min(no_stream * 2, _NO_STREAM_MOST)
+            except (NotNowError, UnavailableError) as error:
+                _log.debug("cannot read a stream now", workflow_id=self.run.workflow_id, error=str(error))
+                interval = min(interval * 2, slowest)
+            else:
+                interval = max(interval / 2, fastest) if news else min(interval * 1.3, slowest)
+            await asyncio.sleep(interval)
+
+    async def _drain(self, reader: StreamReader) -> bool:
+        """Read what a closed run still has to say; False if nobody answered within the grace."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.drain_grace
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._read(reader, closed=True)
+                    return True
+            except NoStreamError:
+                return not reader.by_update
+            except TimeoutError:
+                return False
+            except (NotNowError, UnavailableError):
+                if loop.time() + _RETRY_SECONDS > deadline:
+                    return False
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _read(self, reader: StreamReader, *, closed: bool = False) -> bool:
+        """Append everything the stream has now; True if there was something."""
+        news = more = False
+        while more or not news:
+            stretch = await reader.read(self._offset, closed=closed)
+            if stretch.next_offset < self._offset:
+                await self._begin_anew()
+                continue
+            if stretch.next_offset == self._offset:
+                return news
+            more = await self._append(stretch) or stretch.more
+            news = True
+        return news
+
+    async def _begin_anew(self) -> None:
+        """The stream ends before what we have of it: this run did not carry the earlier one's over."""
+        self.run = msgspec.structs.replace(self.run, stream=self.run.run_id)
+        await self._runs.put(self.session, self.run)
+        self._offset = 0
+
+    async def _append(self, stretch: Stretch) -> bool:
+        """Append items under their upstream offset as sequence; True if the log wants to be told from another offset."""
+        items = stretch.items
+        first = items[0].offset if items else stretch.next_offset
+        try:
+            if first > self._offset:  # the workflow has truncated what we have not read
+                data = {"missed": first - self._offset, "first_available": first, "source": "workflow"}
+                publication = Publication(self._publisher, 1, self._offset, covers=first - self._offset)
+                await self._accept.append(self.session, (self._own(GAP, data),), publication)
+                self._offset = first
+            if items:
+                events = tuple(_event(item, self.run.run) for item in items)
+                await self._accept.append(self.session, events, Publication(self._publisher, 1, first))
+                self._offset = items[-1].offset + 1
+        except SequenceGapError as error:
+            self._offset = error.expected
+            return True
+        return False
+
+    async def _continue(self, ending: Ending, drained: bool) -> None:
+        """The chain goes on as another Temporal run. Only continue-as-new can carry the stream over."""
+        data = {
+            "workflow_id": self.run.workflow_id,
+            "run_id": ending.next_run_id,
+            "previous_run_id": self.run.run_id,
+            "reason": ending.reason,
+            "drained": drained,
+        }
+        await self._tell(f"continued:{ending.next_run_id}", self._own(RUN_CONTINUED, data))
+        stream = self.run.stream
+        if ending.reason != "continue_as_new":
+            stream, self._offset = ending.next_run_id, 0
+        self.run = msgspec.structs.replace(self.run, run_id=ending.next_run_id, stream=stream)
+        await self._runs.put(self.session, self.run)
+
+    async def _close(self, ending: Ending, drained: bool) -> None:
+        assert ending.status is not None
+        others = [run for run in await self._runs.of(self.session) if run.run != self.run.run]
+        data = {
+            "status": ending.status,
+            "workflow_id": self.run.workflow_id,
+            "run_id": self.run.run_id,
+            "closed_at": timestamp(ending.closed_at),
+            "drained": drained,
+            **ending.details,
+        }
+        events = [self._own(RUN_CLOSED, data)]
+        if all(run.status != "running" for run in others):
+            events.append(compose(SESSION_SETTLED, b"{}", time=timestamp()))
+        await self._tell(f"closed:{self.run.run}", *events)
+        self.run = msgspec.structs.replace(self.run, status=ending.status)
+        await self._runs.put(self.session, self.run)
+
+    async def _tell(self, publisher: str, *events: NewEvent) -> None:
+        """Append Wakeline's own events, once, however often it is tried."""
+        while True:
+            try:
+                await self._accept.append(self.session, events, Publication(publisher))
+            except UnavailableError as error:
+                _log.warning("cannot write to the log now", session=self.session, error=error.message)
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                return
+
+    def _own(self, topic: str, data: dict[str, Any]) -> NewEvent:
+        return compose(topic, msgspec.json.encode(data), time=timestamp(), run=self.run.run)
+
+
+def _event(item: Item, run: str) -> NewEvent:
+    """An item as an event. A topic that a session cannot have is kept, made printable: nothing upstream is dropped."""
+    try:
+        check_topic(item.topic)
+    except Exception:  # noqa: BLE001
+        item = msgspec.structs.replace(item, topic=_printable(item.topic))
+    return to_event(item, run)
+
+
+def _printable(topic: str) -> str:
+    kept = "".join(c if c.isprintable() and c != "," else "_" for c in topic).lstrip("$")
+    return kept.encode()[:200].decode(errors="ignore") or "_"

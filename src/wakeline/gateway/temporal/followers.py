@@ -1,0 +1,160 @@
+"""Who is followed: the first device or a registration starts a follower, a restart resumes those that were open."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+from typing import Final
+
+import msgspec
+import structlog
+from temporalio.client import WorkflowExecutionDescription
+from temporalio.service import RPCError, RPCStatusCode
+
+from wakeline.errors import TemporalUnavailableError, UnavailableError, WorkflowNotFoundError
+from wakeline.events import RUN_STARTED, compose, timestamp
+from wakeline.gateway.accept import Accept
+from wakeline.gateway.log import Engine, Publication
+from wakeline.gateway.runs import Run, Runs
+from wakeline.gateway.settings import Settings
+from wakeline.gateway.temporal.connection import Connection
+from wakeline.gateway.temporal.follower import Follower
+
+_LOOK_AGAIN_SECONDS: Final = 2.0
+_DESCRIBE_TIMEOUT: Final = timedelta(seconds=5)
+_MAX_LOOKED: Final = 10_000
+_RETRY_SECONDS: Final = 1.0
+_log = structlog.get_logger(__name__)
+
+
+class Followers:
+    """All runs followed by this gateway, at most one follower each."""
+
+    def __init__(self, connection: Connection, engine: Engine, accept: Accept, runs: Runs, settings: Settings) -> None:
+        self._connection = connection
+        self._engine = engine
+        self._accept = accept
+        self._runs = runs
+        self._settings = settings
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._looking: dict[str, asyncio.Task[None]] = {}
+        self._looked: dict[str, float] = {}
+
+    async def start(self) -> None:
+        """Connect, and go on with every run that was open when the gateway stopped."""
+        await self._connection.start()
+        for session, run in await self._runs.open_runs():
+            self._start_follower(session, run)
+
+    async def stop(self) -> None:
+        """Stop following; the next gateway goes on where the log ends."""
+        tasks = [*self._tasks.values(), *self._looking.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._connection.stop()
+
+    def count(self) -> int:
+        """How many runs are followed now."""
+        return len(self._tasks)
+
+    def followed(self, run: str) -> bool:
+        """Whether a run is followed now."""
+        return any(name == run for _, name in self._tasks)
+
+    def health(self) -> str:
+        """`ok`, or what is wrong with Temporal."""
+        return self._connection.health
+
+    async def watch(self, session: str) -> None:
+        """A device is on this session: see that the workflow of its name, if there is one, is followed.
+
+        Any number of devices that come at once cause one look.
+
+        Raises:
+            TemporalUnavailableError: Temporal cannot be asked, and there is no session of this name to serve.
+        """
+        if self._connection.health != "ok" and await self._engine.state(session) is not None:
+            return  # what we have is served now, not after a time-out
+        now = asyncio.get_running_loop().time()
+        if now - self._looked.get(session, -_LOOK_AGAIN_SECONDS) < _LOOK_AGAIN_SECONDS:
+            return
+        looking = self._looking.get(session)
+        if looking is None:
+            looking = self._looking[session] = asyncio.create_task(self._look(session))
+            looking.add_done_callback(lambda _: self._looking.pop(session, None))
+        try:
+            await asyncio.shield(looking)
+        except UnavailableError:
+            if await self._engine.state(session) is None:
+                raise
+
+    async def _look(self, session: str) -> None:
+        with suppress(WorkflowNotFoundError):  # a session that only publishers write; or none, which the reader is told
+            await self.register(session, session)
+        if len(self._looked) > _MAX_LOOKED:
+            self._looked.clear()
+        self._looked[session] = asyncio.get_running_loop().time()
+
+    async def register(self, workflow_id: str, session: str) -> Run:
+        """Follow the workflow's latest run into a session until it ends.
+
+        Raises:
+            WorkflowNotFoundError: Temporal has no such workflow.
+            TemporalUnavailableError: Temporal cannot be asked now.
+        """
+        found = await self._describe(workflow_id)
+        info = found.raw_description.workflow_execution_info
+        chain = info.first_run_id or found.run_id
+        for run in await self._runs.of(session):
+            if run.run == chain:
+                if run.status == "running":
+                    self._start_follower(session, run)
+                return run
+        run = Run(workflow_id, chain, run_id=found.run_id, stream=found.run_id)
+        # The record comes before the event: a crash in between leaves a run that is resumed, and told once.
+        await self._runs.put(session, run)
+        data = {
+            "workflow_id": workflow_id,
+            "workflow_type": found.workflow_type,
+            "run_id": found.run_id,
+            "started_at": timestamp(found.start_time),
+        }
+        started = compose(RUN_STARTED, msgspec.json.encode(data), time=timestamp(), run=chain)
+        await self._accept.append(session, (started,), Publication(f"started:{chain}"))
+        self._start_follower(session, run)
+        return run
+
+    async def _describe(self, workflow_id: str) -> WorkflowExecutionDescription:
+        try:
+            found = await self._connection.client.get_workflow_handle(workflow_id).describe(
+                rpc_timeout=_DESCRIBE_TIMEOUT
+            )
+        except RPCError as error:
+            if error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT):
+                raise WorkflowNotFoundError(f"Temporal has no workflow {workflow_id!r}") from None
+            self._connection.failed(error)
+            raise TemporalUnavailableError(f"Temporal cannot be asked now: {error.message}") from error
+        except RuntimeError as error:  # the first connection of a lazy client failed
+            raise TemporalUnavailableError(f"Temporal cannot be reached: {error}") from error
+        return found
+
+    def _start_follower(self, session: str, run: Run) -> None:
+        key = (session, run.run)
+        if key in self._tasks:
+            return
+        task = self._tasks[key] = asyncio.create_task(self._follow(session, run))
+        task.add_done_callback(lambda _: self._tasks.pop(key, None))
+
+    async def _follow(self, session: str, run: Run) -> None:
+        """Follow a run, starting anew from its record whatever goes wrong."""
+        while True:
+            try:
+                await Follower(session, run, self._connection, self._accept, self._runs, self._settings).follow()
+            except Exception:  # noqa: BLE001 - one bad run must not stop being followed
+                _log.exception("following failed; it goes on from the record", session=session, run=run.run)
+                await asyncio.sleep(_RETRY_SECONDS)
+                run = next((r for r in await self._runs.of(session) if r.run == run.run), run)
+            else:
+                return

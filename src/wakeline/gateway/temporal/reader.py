@@ -1,0 +1,181 @@
+"""Reading a workflow's own stream (Workflow Streams), without wearing the workflow out.
+
+The poll *query* answers at once and leaves no trace in the history, so it is what we read by. Hosts that do not have it are
+read by the poll *update*, which waits in the workflow and counts against the run's 2,000 updates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import re
+from datetime import timedelta
+from typing import Final
+
+import msgspec
+from google.protobuf.message import DecodeError
+from temporalio.api.common.v1 import Payload
+from temporalio.client import (
+    WorkflowQueryFailedError,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+
+from wakeline.events import NewEvent, compose, timestamp
+from wakeline.gateway.temporal.connection import Connection
+from wakeline.streams.wire import POLL, STREAM_DRAINING, TRUNCATED_OFFSET, PollInput, PollResult
+
+_QUERY_TIMEOUT: Final = timedelta(seconds=10)
+_UPDATE_WAIT: Final = 20.0
+# What the SDKs say of a query they have no handler for: Python and TypeScript, Go, Java.
+_UNKNOWN_QUERY: Final = re.compile(
+    r"did not register a handler|Query handler .* expected but not found|unknown queryType|Unknown query type", re.I
+)
+
+
+class NoStreamError(Exception):
+    """The workflow hosts no stream (yet)."""
+
+
+class NotNowError(Exception):
+    """Nobody could answer: no worker, or Temporal is away. Ask again."""
+
+
+class Item(msgspec.Struct, frozen=True):
+    """One item of the stream, at its upstream offset."""
+
+    offset: int
+    topic: str
+    payload: bytes
+
+
+class Stretch(msgspec.Struct, frozen=True):
+    """What one read gave.
+
+    Attributes:
+        items: In order; the first may be past what was asked for, if the workflow has truncated its log.
+        next_offset: Where to read on.
+        more: There is more at once.
+    """
+
+    items: list[Item]
+    next_offset: int
+    more: bool
+
+
+class StreamReader:
+    """Reads one Temporal run's stream from any offset."""
+
+    def __init__(self, connection: Connection, workflow_id: str, run_id: str) -> None:
+        self._connection = connection
+        self._workflow_id = workflow_id
+        self._run_id = run_id
+        self._by_update = False
+        self._waiting: asyncio.Task[PollResult] | None = None
+
+    @property
+    def by_update(self) -> bool:
+        """Whether this host is read by updates, so that nothing can be read once the run is closed."""
+        return self._by_update
+
+    async def read(self, offset: int, *, closed: bool = False) -> Stretch:
+        """Items from `offset` on: at once, or, on a host without the query, when there are some.
+
+        Args:
+            offset: Upstream offset.
+            closed: The run has ended, so only a query can reach it.
+
+        Raises:
+            NoStreamError: The workflow hosts no stream.
+            NotNowError: Nobody could answer.
+        """
+        asked = PollInput(topics=[], from_offset=offset)
+        try:
+            result = None if self._by_update else await self._query(asked)
+            if result is None:
+                if closed:
+                    raise NoStreamError
+                result = await self._update(asked)
+        except RPCError as error:
+            if error.status == RPCStatusCode.UNAVAILABLE:
+                self._connection.failed(error)
+            raise NotNowError(error.message) from error
+        items = [Item(item.offset, item.topic, _decoded(item.data)) for item in result.items]
+        return Stretch(items, result.next_offset, result.more_ready)
+
+    def stop(self) -> None:
+        """Stop waiting for an update."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    async def _query(self, asked: PollInput) -> PollResult | None:
+        """Ask by query; None if the host does not know it."""
+        handle = self._connection.client.get_workflow_handle(self._workflow_id, run_id=self._run_id)
+        try:
+            result: PollResult = await handle.query(POLL, asked, result_type=PollResult, rpc_timeout=_QUERY_TIMEOUT)
+            return result
+        except WorkflowQueryFailedError as error:
+            if _UNKNOWN_QUERY.search(str(error)):
+                return None
+            raise NotNowError(str(error)) from error
+
+    async def _update(self, asked: PollInput) -> PollResult:
+        """Ask by update, one at a time: an update that nobody waits for any more keeps its place in the workflow."""
+        if self._waiting is None:
+            handle = self._connection.client.get_workflow_handle(self._workflow_id, run_id=self._run_id)
+            self._waiting = asyncio.create_task(handle.execute_update(POLL, asked, result_type=PollResult))
+        done, _ = await asyncio.wait([self._waiting], timeout=_UPDATE_WAIT)
+        if not done:
+            return PollResult(items=[], next_offset=asked.from_offset)
+        answered, self._waiting = self._waiting, None
+        try:
+            result = answered.result()
+        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+            raise NotNowError(str(error)) from error
+        except WorkflowUpdateFailedError as error:
+            kind = error.cause.type if isinstance(error.cause, ApplicationError) else None
+            if kind == TRUNCATED_OFFSET:
+                return await self._update(PollInput(topics=[], from_offset=0))
+            if kind == STREAM_DRAINING:
+                raise NotNowError(str(error)) from error
+            raise NoStreamError from error
+        self._by_update = True
+        return result
+
+
+def to_event(item: Item, run: str) -> NewEvent:
+    """An item as an event: JSON payloads become `data`, all others stay the payload they are."""
+    payload = Payload()
+    try:
+        payload.ParseFromString(item.payload)
+    except DecodeError:
+        payload = Payload(metadata={"encoding": b"binary/plain"}, data=item.payload)
+    encoding = payload.metadata.get("encoding", b"")
+    if encoding == b"binary/null":
+        return compose(item.topic, b"null", time=timestamp(), run=run)
+    if encoding == b"json/plain" and _is_json(payload.data):
+        return compose(item.topic, payload.data, time=timestamp(), run=run)
+    as_json = {
+        "metadata": {key: base64.b64encode(value).decode() for key, value in payload.metadata.items()},
+        "data": base64.b64encode(payload.data).decode(),
+    }
+    return compose(item.topic, msgspec.json.encode(as_json), time=timestamp(), payload=True, run=run)
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        data.decode()
+        msgspec.json.decode(data, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
+def _decoded(wire: str) -> bytes:
+    try:
+        return base64.b64decode(wire)
+    except binascii.Error:
+        return wire.encode()

@@ -1,0 +1,109 @@
+"""Server-sent events: a plain `EventSource` is a complete client."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Final
+
+from aiohttp import web
+from aiohttp.hdrs import ACCEPT
+
+from wakeline.gateway.device import Device
+from wakeline.gateway.hub import Channel, Lane
+from wakeline.gateway.log import Engine
+from wakeline.gateway.transports import frames
+
+BUFFER_BYTES: Final = 64 * 1024
+"""Unsent bytes over which a live device goes back to catching up."""
+
+_HEADERS: Final = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",
+}
+_OPENING: Final = b": wakeline\nretry: 1000\n\n"
+
+
+def wanted(request: web.Request) -> bool:
+    """Whether the client asks for a stream of events rather than a page."""
+    return "text/event-stream" in request.headers.get(ACCEPT, "")
+
+
+class SseSink:
+    """The connection of one answer, written to directly: no task, no copy and no queue of our own in between.
+
+    Args:
+        request: The request being answered; its answer is prepared.
+        timeout: Seconds in which a connection must take what is unsent.
+    """
+
+    def __init__(self, request: web.Request, timeout: float) -> None:
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the client has left")
+        self._transport: asyncio.WriteTransport = transport
+        self._writer = request.writer
+        self._timeout = timeout
+        self._buffered = transport.get_write_buffer_size
+        self._write = transport.write
+
+    def write(self, chunk: bytes) -> bool:
+        """Write now; False if over `BUFFER_BYTES` are unsent."""
+        if self._buffered() > BUFFER_BYTES:
+            return False
+        self._write(chunk)
+        return True
+
+    async def send(self, chunk: bytes) -> None:
+        """Write, and return when the connection can take more; one that takes nothing in time is cut."""
+        if self._transport.is_closing():
+            raise ConnectionResetError("the client has left")
+        if chunk:
+            self._write(chunk)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._writer.drain()
+        except TimeoutError:
+            self._transport.abort()
+            raise ConnectionAbortedError(f"the client took nothing for {self._timeout} s") from None
+
+
+async def serve(
+    request: web.Request,
+    engine: Engine,
+    channel: Channel,
+    offset: int,
+    *,
+    topics: frozenset[str] | None,
+    until_settled: bool,
+    timeout: float,
+) -> web.StreamResponse:
+    """Answer with the session's events from `offset` on, for as long as the connection or the session lasts."""
+    response = web.StreamResponse(headers=_HEADERS)
+    chunked = request.version >= (1, 1)
+    if not chunked:
+        response.force_close()
+    await response.prepare(request)
+    await response.write(_OPENING)
+    sink = SseSink(request, timeout)
+    _give_up_on_silence(request, timeout)
+    lane = (
+        Lane(frames.sse_chunked, frames.chunk(frames.SSE_IDLE), topics)
+        if chunked
+        else Lane(frames.sse, frames.SSE_IDLE, topics)
+    )
+    try:
+        await Device(engine, channel, sink, lane, offset, until_settled=until_settled).run()
+    except ConnectionError:
+        return response  # the client left or was cut; it resumes from its cursor
+    await response.write_eof()
+    return response
+
+
+def _give_up_on_silence(request: web.Request, timeout: float) -> None:
+    """Have the kernel end a connection whose peer acknowledges nothing: a device that vanished says no goodbye."""
+    transport = request.transport
+    connection = transport.get_extra_info("socket") if transport else None
+    if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout * 1000))

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.support import everything, publish
+from wakeline.errors import SessionNotFoundError
+from wakeline.gateway.log import Engine
+
+
+async def test_pages_are_contiguous_and_say_where_the_next_begins(engine: Engine) -> None:
+    await publish(engine, "a", *range(10))
+    page = await engine.read("a", 2, before=10, limit=3)
+    assert ([e.offset for e in page.events], page.next_offset) == ([2, 3, 4], 5)
+    page = await engine.read("a", 5, before=7, limit=100)
+    assert ([e.offset for e in page.events], page.next_offset) == ([5, 6], 7)
+    page = await engine.read("a", 10, before=100)
+    assert (page.events, page.next_offset) == ([], 10)
+
+
+async def test_a_topic_filter_moves_past_what_it_leaves_out(engine: Engine) -> None:
+    await publish(engine, "a", 0, 1, topic="x")
+    await publish(engine, "a", 2, topic="y")
+    await publish(engine, "a", 3, topic="x")
+    page = await engine.read("a", 0, before=4, topics={"y"})
+    assert ([e.offset for e in page.events], page.next_offset) == ([2], 4)
+    page = await engine.read("a", 3, before=4, topics={"y"})
+    assert (page.events, page.next_offset) == ([], 4)
+
+
+async def test_a_page_ends_early_when_events_are_large(engine: Engine) -> None:
+    for _ in range(4):
+        await publish(engine, "a", "x" * 600_000)
+    page = await engine.read("a", 0, before=4)
+    assert 1 <= len(page.events) < 4
+    assert len(await everything(engine, "a")) == 4
+
+
+async def test_an_unknown_session_is_told(engine: Engine) -> None:
+    with pytest.raises(SessionNotFoundError):
+        await engine.read("nowhere", 0, before=10)
+    with pytest.raises(SessionNotFoundError):
+        await engine.close_session("nowhere")
+    assert await engine.state("nowhere") is None
+
+
+async def test_sessions_are_listed_by_name_in_pages(engine: Engine) -> None:
+    for name in ("b", "a", "ä", "c/d", "A"):
+        await publish(engine, name, 1)
+    first = await engine.sessions(limit=2)
+    rest = await engine.sessions(after=first[-1].session)
+    assert [s.session for s in first + rest] == ["A", "a", "b", "c/d", "ä"]
+    assert all(s.next_offset == 1 and not s.closed for s in first + rest)

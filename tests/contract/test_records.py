@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from wakeline.errors import RecordConflictError
+from wakeline.gateway.log import Engine
+
+
+async def test_a_record_is_read_back_and_changed_at_its_revision(engine: Engine) -> None:
+    assert await engine.get_record("k") is None
+    first = await engine.put_record("k", b"one", revision=0)
+    second = await engine.put_record("k", b"two", revision=first.revision)
+    assert await engine.get_record("k") == second
+    assert second.value == b"two"
+
+
+async def test_a_stale_revision_is_refused(engine: Engine) -> None:
+    first = await engine.put_record("k", b"one", revision=0)
+    await engine.put_record("k", b"two", revision=first.revision)
+    for revision in (0, first.revision):
+        with pytest.raises(RecordConflictError):
+            await engine.put_record("k", b"stale", revision=revision)
+        with pytest.raises(RecordConflictError):
+            await engine.delete_record("k", revision=revision)
+    with pytest.raises(RecordConflictError):
+        await engine.delete_record("absent", revision=0)
+
+
+async def test_a_revision_is_never_used_twice(engine: Engine) -> None:
+    first = await engine.put_record("k", b"one", revision=0)
+    await engine.delete_record("k", revision=first.revision)
+    second = await engine.put_record("k", b"two", revision=0)
+    assert second.revision != first.revision
+
+
+async def test_one_of_many_racing_writers_wins(engine: Engine) -> None:
+    async def write(n: int) -> bool:
+        try:
+            await engine.put_record("k", str(n).encode(), revision=0)
+        except RecordConflictError:
+            return False
+        return True
+
+    assert sum(await asyncio.gather(*(write(n) for n in range(20)))) == 1
+
+
+async def test_records_are_listed_by_prefix(engine: Engine) -> None:
+    for key in ("runs/b", "runs/a", "runs_x", "other"):
+        await engine.put_record(key, key.encode(), revision=0)
+    assert [r.key for r in await engine.records("runs/")] == ["runs/a", "runs/b"]
+    assert len(await engine.records("")) == 4
