@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Self
+from urllib.parse import quote
+
+import aiohttp
+from yarl import URL
 
 from wakeline.events import Event, NewEvent, compose
 from wakeline.gateway.log import Append, Appended, Engine, Publication
@@ -45,3 +49,82 @@ async def everything(engine: Engine, session: str) -> list[Event]:
         if not page.events:
             return events
         events += page.events
+
+
+class Served:
+    """A running gateway, as a test talks to it: plain HTTP, nothing of Wakeline's own."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    async def __aenter__(self) -> Self:
+        self.http = aiohttp.ClientSession(self.url, read_bufsize=1 << 22)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.http.close()
+
+    async def call(self, method: str, path: str, **how: Any) -> tuple[int, Any]:
+        """Status and JSON of one request; `path` is already encoded."""
+        async with self.http.request(method, URL(path, encoded=True), **how) as answer:
+            text = await answer.text()
+            return answer.status, json.loads(text) if text else None
+
+    async def publish(self, session: str, *events: dict[str, Any], **headers: str) -> dict[str, Any]:
+        named = {f"Wakeline-{key.title()}": value for key, value in headers.items()}
+        path = f"/v1/sessions/{quote(session, safe='')}/events"
+        status, answer = await self.call("POST", path, json={"events": list(events)}, headers=named)
+        assert status == 200, answer
+        assert isinstance(answer, dict)
+        return answer
+
+    async def stream(self, session: str, query: str = "", **headers: str) -> Stream:
+        path = f"/v1/sessions/{quote(session, safe='')}/events?{query}"
+        answer = await self.http.get(
+            URL(path, encoded=True), headers={"Accept": "text/event-stream", **headers}, timeout=aiohttp.ClientTimeout(30)
+        )
+        return Stream(answer)
+
+
+class Stream:
+    """An open event stream, read frame by frame."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self.answer = answer
+        self.last_id = ""
+
+    async def lines(self) -> list[bytes]:
+        """The next frame: the lines up to an empty one. Empty at the end of the stream."""
+        lines: list[bytes] = []
+        async for line in self.answer.content:
+            if line == b"\n":
+                return lines
+            lines.append(line.rstrip(b"\n"))
+        return lines
+
+    async def next(self) -> dict[str, Any]:
+        """The next event; comments and bare ids are passed over."""
+        while True:
+            lines = await self.lines()
+            assert lines, "expected an event, the stream ended"
+            fields = dict(line.split(b": ", 1) for line in lines if not line.startswith(b":"))
+            self.last_id = fields.get(b"id", self.last_id.encode()).decode()
+            if b"data" in fields:
+                event: dict[str, Any] = json.loads(fields[b"data"])
+                return event
+
+    async def take(self, count: int) -> list[dict[str, Any]]:
+        return [await self.next() for _ in range(count)]
+
+    async def rest(self) -> list[dict[str, Any]]:
+        """Everything up to the end of the stream."""
+        events: list[dict[str, Any]] = []
+        while lines := await self.lines():
+            fields = dict(line.split(b": ", 1) for line in lines if not line.startswith(b":"))
+            self.last_id = fields.get(b"id", self.last_id.encode()).decode()
+            if b"data" in fields:
+                events.append(json.loads(fields[b"data"]))
+        return events
+
+    def close(self) -> None:
+        self.answer.close()

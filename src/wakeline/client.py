@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Iterable, Sequence
+from io import BytesIO
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 from urllib.parse import quote
@@ -15,7 +16,6 @@ import msgspec
 from wakeline.errors import RequestError, UnavailableError
 from wakeline.events import Envelope
 
-_MAX_LINE: Final = 16 * 1024 * 1024
 _FIRST_RETRY: Final = 0.1
 _LAST_RETRY: Final = 5.0
 _envelope = msgspec.json.Decoder(Envelope)
@@ -61,7 +61,7 @@ class SessionClient:
 
     async def __aenter__(self) -> Self:
         """Open the client."""
-        self._http = aiohttp.ClientSession(timeout=self._timeout, read_bufsize=_MAX_LINE)
+        self._http = aiohttp.ClientSession(timeout=self._timeout)
         return self
 
     async def __aexit__(
@@ -103,7 +103,7 @@ class SessionClient:
                 "Wakeline-Attempt": str(attempt),
                 "Wakeline-Sequence": str(sequence),
             }
-        body = msgspec.json.encode({"events": events})
+        body = BytesIO(msgspec.json.encode({"events": events}))  # a stream: aiohttp sends large bytes in pieces only so
         async with self._client.post(self._events(session), data=body, headers=headers) as answer:
             return await _checked(answer)
 
@@ -148,10 +148,10 @@ class SessionClient:
                         return
                     if answer.status != 200:
                         await _checked(answer)
-                    async for received in _parse(answer.content):
-                        pause = _FIRST_RETRY
-                        position = received.cursor
-                        yield received
+                    async for cursor, raw in _parse(answer.content):
+                        pause, position = _FIRST_RETRY, cursor
+                        if raw:
+                            yield Received(_envelope.decode(raw), cursor, raw)
             except (aiohttp.ClientError, TimeoutError, UnavailableError):
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(pause * 2, _LAST_RETRY)
@@ -166,17 +166,27 @@ class SessionClient:
         return f"{self._url}/v1/sessions/{quote(session, safe='')}/events"
 
 
-async def _parse(content: aiohttp.StreamReader) -> AsyncIterator[Received]:
-    """Events of a stream. An event that was cut off has no empty line after it, and is not one."""
-    cursor, data = "", b""
-    async for line in content:
-        if line.startswith(b"data: "):
-            data = line[6:].rstrip(b"\n")
-        elif line.startswith(b"id: "):
-            cursor = line[4:].strip().decode()
-        elif line == b"\n" and data:
-            yield Received(_envelope.decode(data), cursor, data)
-            data = b""
+async def _parse(content: aiohttp.StreamReader) -> AsyncIterator[tuple[str, bytes]]:
+    """Cursors with their event, or with nothing where only the cursor moves on.
+
+    A frame ends with an empty line; what was cut off has none, and does not count.
+    """
+    held = bytearray()
+    async for piece in content.iter_any():
+        searched = max(0, len(held) - 1)
+        held += piece
+        start = 0
+        while (end := held.find(b"\n\n", max(start, searched))) >= 0:
+            cursor, data = "", b""
+            for line in bytes(held[start:end]).split(b"\n"):
+                if line.startswith(b"data: "):
+                    data = line[6:]
+                elif line.startswith(b"id: "):
+                    cursor = line[4:].decode()
+            start = end + 2
+            if cursor:
+                yield cursor, data
+        del held[:start]
 
 
 async def _checked(answer: aiohttp.ClientResponse) -> dict[str, Any]:

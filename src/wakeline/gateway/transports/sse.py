@@ -9,6 +9,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.hdrs import ACCEPT
 
+from wakeline.events import Cursor
 from wakeline.gateway.device import Device
 from wakeline.gateway.hub import Channel, Lane
 from wakeline.gateway.log import Engine
@@ -97,6 +98,8 @@ async def serve(
         await Device(engine, channel, sink, lane, offset, until_settled=until_settled).run()
     except ConnectionError:
         return response  # the client left or was cut; it resumes from its cursor
+    # A cursor without an event: one who filters by topic comes back at the session's end, too, and is told to stop.
+    await response.write(b"id: %b\n\n" % str(Cursor(channel.epoch, channel.tail)).encode())
     await response.write_eof()
     return response
 

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import Served
+from wakeline.gateway.app import gateway
+from wakeline.gateway.settings import Settings
+
+Serve = Callable[..., Awaitable[Served]]
+
+
+@pytest.fixture
+async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
+    """Start gateways in this process, on free ports; each ends with the test."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**changed: Any) -> Served:
+            settings = Settings(**{"data": str(tmp_path), "port": 0, "durability": "process", **changed})
+            url = await stack.enter_async_context(gateway(settings))
+            return await stack.enter_async_context(Served(url))
+
+        yield start
+
+
+@pytest.fixture
+async def served(serve: Serve) -> Served:
+    return await serve()

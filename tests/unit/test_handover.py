@@ -1,0 +1,200 @@
+"""History to live, and back for those who fall behind, under interleavings that hypothesis chooses.
+
+Every place where the real engine or a real connection would wait, waits here for as many turns of the loop as the schedule
+says. Whatever it says, a device must get each event from its offset on exactly once, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support import publish
+from wakeline.events import RUN_STARTED, SESSION_SETTLED, Event
+from wakeline.gateway.device import Device
+from wakeline.gateway.engines.memory import MemoryEngine
+from wakeline.gateway.hub import Hub, Lane
+from wakeline.gateway.log import CommitListener, Page, SessionState
+from wakeline.gateway.runs import Runs
+
+
+class Schedule:
+    """Numbers drawn by hypothesis; when they run out, nothing waits."""
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        self._numbers = iter(numbers)
+
+    def next(self) -> int:
+        return next(self._numbers, 0)
+
+    async def wait(self) -> None:
+        for _ in range(self.next()):
+            await asyncio.sleep(0)
+
+
+class SlowEngine(MemoryEngine):
+    """Answers late, and tells of commits late (but in order), as an engine on another thread does."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        super().__init__()
+        self._schedule = schedule
+        self._told: asyncio.Queue[tuple[CommitListener, str, Sequence[Event]]] = asyncio.Queue()
+        self._telling = asyncio.ensure_future(self._tell())
+
+    def listen(self, listener: CommitListener) -> None:
+        super().listen(lambda session, events: self._told.put_nowait((listener, session, list(events))))
+
+    async def _tell(self) -> None:
+        while True:
+            listener, session, events = await self._told.get()
+            await self._schedule.wait()
+            listener(session, events)
+
+    async def close(self) -> None:
+        self._telling.cancel()
+
+    async def read(
+        self, session: str, offset: int, *, before: int, limit: int = 1000, topics: Collection[str] | None = None
+    ) -> Page:
+        await self._schedule.wait()
+        page = await super().read(session, offset, before=before, limit=min(limit, 3), topics=topics)
+        await self._schedule.wait()
+        return page
+
+    async def state(self, session: str) -> SessionState | None:
+        await self._schedule.wait()
+        state = await super().state(session)
+        await self._schedule.wait()
+        return state
+
+
+class RecordingSink:
+    """A connection that now and then has too much unsent, and takes its time."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+        self.chunks: list[bytes] = []
+
+    def write(self, chunk: bytes) -> bool:
+        if self._schedule.next() == 3:
+            return False
+        self.chunks.append(chunk)
+        return True
+
+    async def send(self, chunk: bytes) -> None:
+        if chunk:
+            self.chunks.append(chunk)
+        await self._schedule.wait()
+
+    def offsets(self) -> list[int]:
+        return [int(part) for chunk in self.chunks for part in chunk.decode().split()]
+
+
+def encode(_: str, events: Sequence[Event]) -> bytes:
+    return b"".join(b"%d " % e.offset for e in events)
+
+
+async def scene(schedule: Schedule, publishers: list[list[int]], devices: list[tuple[int, bool]]) -> None:
+    engine = SlowEngine(schedule)
+    hub = Hub(engine, Runs(engine))
+    await publish(engine, "s", 0, topic=RUN_STARTED)
+    expected = {False: [0], True: []}
+
+    async def publisher(sizes: list[int]) -> None:
+        for size in sizes:
+            await schedule.wait()
+            topic = "x" if size % 2 else "y"
+            answer = await publish(engine, "s", *range(size), topic=topic)
+            offsets = range(answer.first_offset, answer.next_offset)
+            expected[False].extend(offsets)
+            if topic == "x":
+                expected[True].extend(offsets)
+
+    async def watch(start: int, filtered: bool) -> tuple[RecordingSink, int, bool]:
+        for _ in range(start):
+            await schedule.wait()
+        sink = RecordingSink(schedule)
+        lane = Lane(encode, b"", frozenset({"x"}) if filtered else None)
+        async with hub.attach("s") as channel:
+            offset = min(start, channel.tail)
+            await Device(engine, channel, sink, lane, offset, until_settled=True).run()
+        return sink, offset, filtered
+
+    watching = [asyncio.ensure_future(watch(*device)) for device in devices]
+    await asyncio.gather(*map(publisher, publishers))
+    end = await publish(engine, "s", 0, topic=SESSION_SETTLED)
+    expected[False].append(end.first_offset)
+    for sink, offset, filtered in await asyncio.wait_for(asyncio.gather(*watching), 30):
+        assert sink.offsets() == [o for o in expected[filtered] if o >= offset]
+    assert hub.devices() == 0
+    await engine.close()
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    numbers=st.lists(st.integers(0, 3), max_size=300),
+    publishers=st.lists(st.lists(st.integers(1, 6), max_size=8), min_size=1, max_size=3),
+    devices=st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=1, max_size=5),
+)
+def test_each_device_gets_every_event_once_in_order(
+    numbers: list[int], publishers: list[list[int]], devices: list[tuple[int, bool]]
+) -> None:
+    asyncio.run(scene(Schedule(numbers), publishers, devices))
+
+
+class Watcher:
+    """A live device that only counts what it is told."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.until_settled = False
+        self.left: int | None = None
+        self.written: list[bytes] = []
+
+    def write(self, chunk: bytes) -> bool:
+        self.written.append(chunk)
+        return True
+
+    def leave_live(self, offset: int) -> None:
+        self.left = offset
+
+
+async def _channel(calls: list[int]) -> tuple[Any, Any, MemoryEngine]:
+    engine = MemoryEngine()
+    hub = Hub(engine, Runs(engine))
+    await publish(engine, "s", 0)
+    return hub, hub.attach("s"), engine
+
+
+async def test_events_are_encoded_once_whatever_the_number_of_devices() -> None:
+    calls: list[int] = []
+
+    def counting(epoch: str, events: Sequence[Event]) -> bytes:
+        calls.append(len(events))
+        return encode(epoch, events)
+
+    _, attached, engine = await _channel(calls)
+    async with attached as channel:
+        devices = [Watcher(Lane(counting, b"")) for _ in range(700)]
+        for device in devices:
+            channel.join(device, channel.tail)
+        await publish(engine, "s", 1, 2)
+        await asyncio.sleep(0.05)
+    assert calls == [2]
+    assert all(device.written == [b"1 2 "] for device in devices)
+    assert len({id(device.written[0]) for device in devices}) == 1
+
+
+async def test_a_commit_that_was_not_told_sends_devices_back_to_the_log() -> None:
+    _, attached, engine = await _channel([])
+    async with attached as channel:
+        device = Watcher(Lane(encode, b""))
+        channel.join(device, channel.tail)
+        channel.publish([Event(5, "t", b"}")])
+        await asyncio.sleep(0.01)
+        assert (device.left, device.written, channel.tail) == (1, [], 6)
+    await engine.close()

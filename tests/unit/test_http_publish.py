@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from typing import Any
+
+import pytest
+
+from tests.support import Served
+from tests.unit.conftest import Serve
+
+EVENT = {"topic": "t", "data": 1}
+PATH = "/v1/sessions/s/events"
+
+
+async def test_a_batch_is_appended_atomically_and_told_where_it_stands(served: Served) -> None:
+    answer = await served.publish("s", {"topic": "a", "data": {"x": [1, None]}}, {"topic": "b"})
+    assert {k: answer[k] for k in ("first_offset", "next_offset", "duplicate")} == {
+        "first_offset": 0,
+        "next_offset": 2,
+        "duplicate": False,
+    }
+    _, page = await served.call("GET", PATH)
+    assert [(e["offset"], e["topic"], e["data"]) for e in page["events"]] == [(0, "a", {"x": [1, None]}), (1, "b", None)]
+    assert page["cursor"] == f"{answer['epoch']}-2"
+    status, _ = await served.call("POST", PATH, json={"events": [EVENT, {"topic": "$no"}]})
+    assert status == 400
+    _, page = await served.call("GET", PATH)
+    assert len(page["events"]) == 2
+
+
+async def test_ndjson_is_one_event_a_line(served: Served) -> None:
+    body = b'{"topic":"a","data":1}\n\n{"topic":"b","data":{"s":"\xc3\xbc"}}\n'
+    status, answer = await served.call("POST", PATH, data=body, headers={"Content-Type": "application/x-ndjson"})
+    assert (status, answer["next_offset"]) == (200, 2)
+    status, refused = await served.call(
+        "POST", PATH, data=body + b"{", headers={"Content-Type": "application/x-ndjson"}
+    )
+    assert (status, refused["error"]["code"]) == (400, "body_invalid")
+    assert "line 4" in refused["error"]["message"]
+
+
+async def test_the_headers_make_an_append_idempotent_and_fenced(served: Served) -> None:
+    first = await served.publish("s", EVENT, EVENT, publisher="p", sequence="0")
+    again = await served.publish("s", EVENT, EVENT, EVENT, publisher="p", sequence="0", attempt="1")
+    assert (again["first_offset"], again["next_offset"], again["duplicate"]) == (0, 3, False)
+    whole = await served.publish("s", EVENT, EVENT, publisher="p", sequence="0")
+    assert whole == {**first, "duplicate": True}
+
+    headers = {"Wakeline-Publisher": "p", "Wakeline-Sequence": "7"}
+    status, answer = await served.call("POST", PATH, json={"events": [EVENT]}, headers=headers)
+    assert (status, answer["error"]["code"], answer["error"]["expected"]) == (409, "sequence_gap", 3)
+
+    await served.publish("s", EVENT, publisher="p", sequence="0", attempt="2")
+    headers = {"Wakeline-Publisher": "p", "Wakeline-Sequence": "3", "Wakeline-Attempt": "1"}
+    status, answer = await served.call("POST", PATH, json={"events": [EVENT]}, headers=headers)
+    assert (status, answer["error"]["code"], answer["error"]["attempt"]) == (409, "attempt_fenced", 2)
+
+
+async def test_an_activity_is_told_with_its_attempt(served: Served) -> None:
+    await served.publish("s", {"topic": "t", "run": "r", "activity": "7"}, publisher="p", sequence="0", attempt="3")
+    _, page = await served.call("GET", PATH)
+    event = page["events"][0]
+    assert (event["run"], event["activity"], event["attempt"]) == ("r", "7", 3)
+
+
+DEEP = '{"events":[{"topic":"t","data":' + "[" * 100_000 + "]" * 100_000 + "}]}"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "body_invalid"),
+        (b"not json", "body_invalid"),
+        (b"[]", "body_invalid"),
+        (b'{"events":[]}', "body_invalid"),
+        (b'{"events":[{"data":1}]}', "body_invalid"),
+        (b'{"events":[{"topic":"t","dta":1}]}', "body_invalid"),
+        (b'{"events":[{"topic":"t","data":tru}]}', "body_invalid"),
+        (b'{"events":[{"topic":"t","data":"\xff"}]}', "body_invalid"),
+        (b'{"events":[{"topic":"t","data":"a\nb"}]}', "body_invalid"),
+        (b'{"events":[{"topic":"t","data":"\\ud800"}]}', "body_invalid"),
+        (DEEP.encode(), "body_invalid"),
+        (b'{"events":[{"topic":""}]}', "topic_invalid"),
+        (b'{"events":[{"topic":"$run.closed"}]}', "topic_invalid"),
+        (b'{"events":[{"topic":"a\\u000ab"}]}', "topic_invalid"),
+        (b'{"events":[{"topic":"a,b"}]}', "topic_invalid"),
+        (json.dumps({"events": [{"topic": "t" * 257}]}).encode(), "topic_invalid"),
+    ],
+)
+async def test_a_bad_body_is_refused_and_nothing_is_appended(served: Served, body: bytes, code: str) -> None:
+    await served.publish("s", EVENT)
+    status, answer = await served.call("POST", PATH, data=body, headers={"Content-Type": "application/json"})
+    assert (status, answer["error"]["code"]) == (400, code)
+    assert answer["error"]["message"]
+    assert answer["error"]["hint"]
+    _, state = await served.call("GET", "/v1/sessions/s")
+    assert state["next_offset"] == 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Wakeline-Publisher": "p"},
+        {"Wakeline-Sequence": "0"},
+        {"Wakeline-Attempt": "1"},
+        {"Wakeline-Publisher": "p", "Wakeline-Sequence": "-1"},
+        {"Wakeline-Publisher": "p", "Wakeline-Sequence": "1e3"},
+        {"Wakeline-Publisher": "p", "Wakeline-Sequence": "9007199254740992"},
+        {"Wakeline-Publisher": "p", "Wakeline-Sequence": "0", "Wakeline-Attempt": "0"},
+        {"Wakeline-Publisher": "p" * 257, "Wakeline-Sequence": "0"},
+    ],
+)
+async def test_bad_publisher_headers_are_refused(served: Served, headers: dict[str, str]) -> None:
+    status, answer = await served.call("POST", PATH, json={"events": [EVENT]}, headers=headers)
+    assert (status, answer["error"]["code"]) == (400, "request_invalid")
+
+
+async def test_a_body_of_another_type_is_refused(served: Served) -> None:
+    status, answer = await served.call("POST", PATH, data=b'{"events":[]}', headers={"Content-Type": "text/plain"})
+    assert (status, answer["error"]["code"]) == (400, "body_invalid")
+
+
+async def test_an_event_or_body_over_the_limit_is_refused(serve: Serve) -> None:
+    served = await serve(max_event_bytes=2000, max_body_bytes=10_000)
+    await served.publish("s", {"topic": "t", "data": "x" * 1990})
+    status, answer = await served.call("POST", PATH, json={"events": [{"topic": "t", "data": "x" * 2000}]})
+    assert (status, answer["error"]["code"]) == (413, "event_too_large")
+    status, answer = await served.call("POST", PATH, json={"events": [EVENT] * 1000})
+    assert (status, answer["error"]["code"]) == (413, "body_too_large")
+    _, state = await served.call("GET", "/v1/sessions/s")
+    assert state["next_offset"] == 1
+
+
+async def test_an_event_of_exactly_the_default_limit_arrives_whole(served: Served) -> None:
+    data = "ü" * (512 * 1024 - 1)
+    status, _ = await served.call(
+        "POST",
+        PATH,
+        data=BytesIO(json.dumps({"events": [{"topic": "t", "data": data}]}, ensure_ascii=False).encode()),
+        headers={"Content-Type": "application/json"},
+    )
+    assert status == 200
+    stream = await served.stream("s")
+    assert (await stream.next())["data"] == data
+    stream.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("a%2Fb", 200),
+        ("%E2%9C%93%20x", 200),
+        ("..%2F..", 200),
+        ("x" * 512, 200),
+        ("%C3%BC" * 256, 200),
+        ("x" * 513, 400),
+        ("%C3%BC" * 257, 400),
+        ("a%0Ab", 400),
+        ("a%00b", 400),
+        ("a%C2%85b", 400),
+        ("a%E2%80%A8b", 400),
+    ],
+)
+async def test_session_names(served: Served, name: str, status: int) -> None:
+    got, answer = await served.call("POST", f"/v1/sessions/{name}/events", json={"events": [EVENT]})
+    assert got == status, answer
+    if status == 400:
+        assert answer["error"]["code"] == "session_name_invalid"
+    else:
+        got, state = await served.call("GET", f"/v1/sessions/{name}")
+        assert (got, state["next_offset"]) == (200, 1)
+
+
+async def test_whitespace_with_line_breaks_still_makes_one_line(served: Served) -> None:
+    body = b'{"events":[{"topic":"t","data":{\r\n "a": [1,\n2], "b": "c\\nd"}}]}'
+    status, _ = await served.call("POST", PATH, data=body, headers={"Content-Type": "application/json"})
+    assert status == 200
+    stream = await served.stream("s")
+    event: dict[str, Any] = await stream.next()
+    assert event["data"] == {"a": [1, 2], "b": "c\nd"}
+    stream.close()

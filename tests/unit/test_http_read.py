@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.support import Served
+from tests.unit.conftest import Serve
+
+PATH = "/v1/sessions/s/events"
+
+
+def events(*data: object, topic: str = "t") -> list[dict[str, object]]:
+    return [{"topic": topic, "data": d} for d in data]
+
+
+async def test_a_stream_replays_and_goes_on_live(served: Served) -> None:
+    await served.publish("s", *events(0, 1))
+    stream = await served.stream("s")
+    assert [e["data"] for e in await stream.take(2)] == [0, 1]
+    answer = await served.publish("s", *events(2, 3))
+    assert [e["offset"] for e in await stream.take(2)] == [2, 3]
+    assert stream.last_id == f"{answer['epoch']}-4"
+    stream.close()
+
+
+async def test_its_headers_and_first_bytes_suit_browsers_and_proxies(served: Served) -> None:
+    await served.publish("s", *events(0))
+    stream = await served.stream("s", "from=now")
+    headers = stream.answer.headers
+    assert stream.answer.status == 200
+    assert headers["Content-Type"].startswith("text/event-stream")
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["X-Accel-Buffering"] == "no"
+    assert await stream.lines() == [b": wakeline", b"retry: 1000"]
+    stream.close()
+
+
+async def test_a_frame_is_an_id_and_one_line_of_data(served: Served) -> None:
+    answer = await served.publish("s", {"topic": "t", "data": {"text": "a\nb"}})
+    stream = await served.stream("s")
+    await stream.lines()
+    identity, data = await stream.lines()
+    assert identity == f"id: {answer['epoch']}-1".encode()
+    assert data.startswith(b'data: {"offset":0,"topic":"t","data":{"text": "a\\nb"},"time":"')
+    stream.close()
+
+
+@pytest.mark.parametrize("by", ["header", "query", "both"])
+async def test_a_device_resumes_exactly_where_it_left(served: Served, by: str) -> None:
+    await served.publish("s", *events(*range(5)))
+    stream = await served.stream("s")
+    await stream.take(3)
+    cursor = stream.last_id
+    stream.close()
+    headers = {"Last-Event-ID": cursor} if by != "query" else {}
+    query = {"header": "from=beginning", "query": f"from={cursor}", "both": "from=now"}[by]
+    stream = await served.stream("s", query, **headers)
+    assert [e["offset"] for e in await stream.take(2)] == [3, 4]
+    stream.close()
+
+
+async def test_from_now_begins_with_the_next_event(served: Served) -> None:
+    await served.publish("s", *events(0, 1))
+    stream = await served.stream("s", "from=now")
+    await served.publish("s", *events(2))
+    assert (await stream.next())["data"] == 2
+    stream.close()
+
+
+async def test_two_devices_see_the_same_bytes_replayed_or_live(served: Served) -> None:
+    await served.publish("s", *events(0))
+    live = await served.stream("s")
+    await live.take(1)
+    await served.publish("s", *events({"text": "ü"}, 2.50))
+    raw_live = [await live.lines() for _ in range(2)]
+    late = await served.stream("s")
+    await late.take(1)
+    assert [await late.lines() for _ in range(2)] == raw_live
+    live.close()
+    late.close()
+
+
+async def test_topics_filter_replay_and_live(served: Served) -> None:
+    await served.publish("s", *events(0, topic="a"), *events(1, topic="b"))
+    stream = await served.stream("s", "topics=b,c")
+    assert (await stream.next())["data"] == 1
+    await served.publish("s", *events(2, topic="a"))
+    await served.publish("s", *events(3, topic="c"))
+    assert (await stream.next())["data"] == 3
+    stream.close()
+    _, page = await served.call("GET", f"{PATH}?topics=a&limit=1")
+    assert ([e["data"] for e in page["events"]], page["up_to_date"]) == ([0], False)
+
+
+async def test_an_idle_stream_is_kept_alive(serve: Serve) -> None:
+    served = await serve(keep_alive=0.05)
+    await served.publish("s", *events(0))
+    stream = await served.stream("s", "from=now")
+    await stream.lines()
+    assert await asyncio.wait_for(stream.lines(), 5) == [b":"]
+    stream.close()
+
+
+async def test_pages_follow_each_other_by_cursor(served: Served) -> None:
+    await served.publish("s", *events(*range(5)))
+    seen: list[int] = []
+    cursor = "beginning"
+    while True:
+        _, page = await served.call("GET", f"{PATH}?from={cursor}&limit=2")
+        seen += [e["data"] for e in page["events"]]
+        cursor = page["cursor"]
+        if page["up_to_date"]:
+            break
+    assert seen == [0, 1, 2, 3, 4]
+    _, page = await served.call("GET", f"{PATH}?from={cursor}")
+    assert (page["events"], page["cursor"], page["up_to_date"], page["settled"]) == ([], cursor, True, False)
+
+
+async def test_a_long_poll_answers_with_the_first_event_or_empty(served: Served) -> None:
+    await served.publish("s", *events(0))
+    asked = asyncio.ensure_future(served.call("GET", f"{PATH}?from=now&wait=20"))
+    await asyncio.sleep(0.05)
+    assert not asked.done()
+    await served.publish("s", *events(1))
+    _, page = await asyncio.wait_for(asked, 5)
+    assert [e["data"] for e in page["events"]] == [1]
+    _, page = await served.call("GET", f"{PATH}?from=now&wait=0.1")
+    assert page["events"] == []
+
+
+async def test_a_long_poll_for_a_topic_waits_through_others(served: Served) -> None:
+    await served.publish("s", *events(0))
+    asked = asyncio.ensure_future(served.call("GET", f"{PATH}?from=now&wait=20&topics=b"))
+    await asyncio.sleep(0.05)
+    await served.publish("s", *events(1, topic="a"))
+    await asyncio.sleep(0.05)
+    assert not asked.done()
+    await served.publish("s", *events(2, topic="b"))
+    _, page = await asyncio.wait_for(asked, 5)
+    assert [e["data"] for e in page["events"]] == [2]
+
+
+@pytest.mark.parametrize(
+    ("cursor", "status", "code"),
+    [
+        ("garbage", 400, "cursor_invalid"),
+        ("-1", 400, "cursor_invalid"),
+        ("{epoch}-", 400, "cursor_invalid"),
+        ("{epoch}--1", 400, "cursor_invalid"),
+        ("{epoch}-01", 400, "cursor_invalid"),
+        ("{epoch}-NaN", 400, "cursor_invalid"),
+        ("{epoch}-9223372036854775808", 400, "cursor_invalid"),
+        ("{epoch}-2", 409, "cursor_ahead"),
+        ("{epoch}-999999999999999999", 409, "cursor_ahead"),
+        ("aaaaaaaaaa-0", 410, "epoch_changed"),
+    ],
+)
+@pytest.mark.parametrize("accept", ["text/event-stream", "application/json"])
+async def test_a_cursor_that_cannot_be_served_is_told(
+    served: Served, cursor: str, status: int, code: str, accept: str
+) -> None:
+    answer = await served.publish("s", *events(0))
+    cursor = cursor.format(epoch=answer["epoch"])
+    got, body = await served.call("GET", f"{PATH}?from={cursor}", headers={"Accept": accept})
+    assert (got, body["error"]["code"]) == (status, code)
+    got, body = await served.call("GET", PATH, headers={"Accept": accept, "Last-Event-ID": cursor})
+    assert (got, body["error"]["code"]) == (status, code)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["until=later", "limit=0", "limit=x", "limit=10001", "wait=-1", "wait=61", "wait=nan", "topics=", "topics=a,,b"],
+)
+async def test_a_bad_parameter_is_refused(served: Served, query: str) -> None:
+    await served.publish("s", *events(0))
+    status, body = await served.call("GET", f"{PATH}?{query}")
+    assert status == 400
+    assert body["error"]["code"] in ("request_invalid", "topic_invalid")
+
+
+async def test_an_unknown_session_is_told(served: Served) -> None:
+    for path in (PATH, "/v1/sessions/s"):
+        status, body = await served.call("GET", path)
+        assert (status, body["error"]["code"]) == (404, "session_not_found")
+    status, body = await served.call("GET", PATH, headers={"Accept": "text/event-stream"})
+    assert status == 404
+
+
+async def test_sessions_are_listed_in_pages(served: Served) -> None:
+    for name in ("c", "a", "b"):
+        await served.publish(name, *events(0))
+    _, first = await served.call("GET", "/v1/sessions?limit=2")
+    assert ([s["session"] for s in first["sessions"]], first["after"]) == (["a", "b"], "b")
+    _, rest = await served.call("GET", f"/v1/sessions?limit=2&after={first['after']}")
+    assert ([s["session"] for s in rest["sessions"]], rest["after"]) == (["c"], None)
+
+
+async def test_the_state_counts_live_devices(served: Served) -> None:
+    await served.publish("s", *events(0))
+    stream = await served.stream("s")
+    await stream.next()
+    _, state = await served.call("GET", "/v1/sessions/s")
+    assert (state["devices"], state["next_offset"], state["settled"]) == (1, 1, False)
+    stream.close()
+    async with asyncio.timeout(5):
+        while (await served.call("GET", "/v1/sessions/s"))[1]["devices"]:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_device_that_does_not_read_hurts_nobody_and_is_cut_in_time(serve: Serve) -> None:
+    served = await serve(write_timeout=0.5, keep_alive=0.1)
+    await served.publish("s", *events(0))
+    host, port = served.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
+    writer.write(f"GET {PATH}?from=beginning HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n".encode())
+    await asyncio.wait_for(reader.readuntil(b'"data":0'), 5)
+    healthy = await served.stream("s", "from=now")
+    for n in range(60):  # more than the sockets of both sides hold
+        await served.publish("s", *events("x" * 200_000))
+        assert (await healthy.next())["offset"] == n + 1
+    async with asyncio.timeout(20):
+        while (await served.call("GET", "/v1/sessions/s"))[1]["devices"] != 1:
+            await asyncio.sleep(0.05)
+    healthy.close()
+    writer.close()

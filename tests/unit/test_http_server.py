@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.support import Served
+from tests.unit.conftest import Serve
+from wakeline.errors import DataInUseError, ListenRefusedError
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/", 404, "not_found"),
+        ("GET", "/v1/sessions/a/b/events", 404, "not_found"),
+        ("DELETE", "/v1/sessions/s/events", 405, "method_not_allowed"),
+        ("GET", "/v1/sessions/s", 404, "session_not_found"),
+        ("POST", "/v1/runs", 400, "body_invalid"),
+    ],
+)
+async def test_every_error_has_one_shape(served: Served, method: str, path: str, status: int, code: str) -> None:
+    got, body = await served.call(method, path)
+    assert (got, body["error"]["code"]) == (status, code)
+    assert set(body) == {"error"}
+    assert {"code", "message", "hint"} <= set(body["error"])
+
+
+async def test_health_and_metrics(served: Served) -> None:
+    assert await served.call("GET", "/healthz") == (200, {"status": "ok"})
+    assert await served.call("GET", "/readyz") == (200, {"status": "ready", "log": "ok", "temporal": "off"})
+    await served.publish("s", {"topic": "t"}, {"topic": "t"})
+    await served.call("GET", "/nowhere")
+    async with served.http.get("/metrics") as answer:
+        text = await answer.text()
+    assert "wakeline_events_total 2.0" in text
+    assert 'wakeline_errors_total{code="not_found"} 1.0' in text
+
+
+async def test_a_page_from_elsewhere_cannot_call(serve: Serve) -> None:
+    served = await serve(cors_origins=("http://app.example",))
+    event = {"events": [{"topic": "t"}]}
+    for headers in ({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Host": "evil.example"}):
+        status, body = await served.call("POST", "/v1/sessions/s/events", json=event, headers=headers)
+        assert (status, body["error"]["code"]) == (403, "origin_refused")
+    status, _ = await served.call("GET", "/v1/sessions/s")
+    assert status == 404
+
+
+async def test_a_named_page_may_call_and_read_streams(serve: Serve) -> None:
+    served = await serve(cors_origins=("http://app.example",))
+    await served.publish("s", {"topic": "t"})
+    origin = {"Origin": "http://app.example"}
+    async with served.http.options("/v1/sessions/s/events", headers=origin) as answer:
+        assert answer.status == 204
+        assert "Wakeline-Sequence" in answer.headers["Access-Control-Allow-Headers"]
+    stream = await served.stream("s", **origin)
+    assert stream.answer.headers["Access-Control-Allow-Origin"] == "http://app.example"
+    assert stream.answer.headers["Vary"] == "Origin"
+    stream.close()
+    async with served.http.get("/v1/sessions/none", headers=origin) as answer:
+        assert answer.headers["Access-Control-Allow-Origin"] == "http://app.example"
+
+
+async def test_the_same_origin_may_call(served: Served) -> None:
+    status, _ = await served.call("GET", "/healthz", headers={"Origin": served.url})
+    assert status == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.1", "example.com"])
+async def test_it_listens_on_loopback_only(serve: Serve, host: str) -> None:
+    with pytest.raises(ListenRefusedError):
+        await serve(host=host, no_auth=True)
+
+
+async def test_a_data_directory_has_one_gateway(serve: Serve) -> None:
+    await serve()
+    with pytest.raises(DataInUseError):
+        await serve()
+
+
+async def test_stopping_ends_streams_and_a_device_resumes_with_the_next_gateway(serve: Serve, tmp_path: object) -> None:
+    from wakeline.gateway.app import gateway
+    from wakeline.gateway.settings import Settings
+
+    settings = Settings(data=f"{tmp_path}/own", port=0)
+    async with gateway(settings) as url, Served(url) as served:
+        await served.publish("s", {"topic": "t", "data": 0}, {"topic": "t", "data": 1})
+        stream = await served.stream("s")
+        await stream.next()
+        cursor = stream.last_id
+        began = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - began < 10
+    async with gateway(settings) as url, Served(url) as served:
+        stream = await served.stream("s", **{"Last-Event-ID": cursor})
+        assert (await stream.next())["data"] == 1
+        stream.close()
