@@ -80,7 +80,12 @@ def read_ending(event: HistoryEvent) -> Ending:
             return Ending("terminated", at, details={"reason": terminated.reason})
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
             continued = event.workflow_execution_continued_as_new_event_attributes
-            return Ending(None, at, continued.new_execution_run_id, "continue_as_new")
+            reason = "continue_as_new"
+            if not continued.workflow_type.name:
+                # Not written by the workflow: to clients that do not say otherwise, the server shows a failed, timed out
+                # or completed run that goes on (retry, cron) in this form, with little more than the next run's id.
+                reason = "retry" if continued.HasField("failure") else "cron"
+            return Ending(None, at, continued.new_execution_run_id, reason)
         case other:
             raise AssertionError(f"expected a close event, got {EventType.Name(other)}")
 

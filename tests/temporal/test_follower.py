@@ -1,0 +1,287 @@
+"""From a workflow to a device, on a real Temporal server."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.client import Client, WorkflowHandle
+from temporalio.common import RetryPolicy
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from tests.support import Served
+from tests.temporal import follower_workflows as workflows
+from wakeline.gateway.app import gateway
+from wakeline.gateway.settings import Settings
+
+QUEUE = "follower"
+
+
+@pytest.fixture
+def name() -> str:
+    return f"order/{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+async def worker(client: Client) -> AsyncIterator[None]:
+    async with running_worker(client):
+        yield
+
+
+@asynccontextmanager
+async def running_worker(client: Client) -> AsyncIterator[None]:
+    async with Worker(
+        client, task_queue=QUEUE, workflows=workflows.WORKFLOWS, activities=[workflows.stream_numbers]
+    ):
+        yield
+
+
+@asynccontextmanager
+async def running_gateway(temporal: WorkflowEnvironment, data: Path, **changed: Any) -> AsyncIterator[Served]:
+    settings = Settings(
+        **{
+            "data": str(data),
+            "port": 0,
+            "temporal": temporal.client.service_client.config.target_host,
+            "durability": "process",
+            "drain_grace": 2.0,
+            **changed,
+        }
+    )
+    async with gateway(settings) as url, Served(url) as served:
+        yield served
+
+
+@pytest.fixture
+async def served(temporal: WorkflowEnvironment, tmp_path: Path) -> AsyncIterator[Served]:
+    async with running_gateway(temporal, tmp_path) as running:
+        yield running
+
+
+async def start(client: Client, name: str, workflow: Any, *args: Any, **options: Any) -> WorkflowHandle[Any, Any]:
+    handle: WorkflowHandle[Any, Any] = await client.start_workflow(
+        workflow, args=args, id=name, task_queue=QUEUE, **options
+    )
+    return handle
+
+
+def told(events: list[dict[str, Any]], *topics: str) -> list[Any]:
+    return [e["data"] for e in events if e["topic"] in topics]
+
+
+async def to_the_end(served: Served, name: str) -> list[dict[str, Any]]:
+    async with asyncio.timeout(40):
+        return await (await served.stream(name, "until=settled")).rest()
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_device_sees_a_workflow_from_its_first_event_to_its_end(
+    client: Client, served: Served, name: str
+) -> None:
+    handle = await start(client, name, workflows.Talks.run, "completes", 200)
+    events = await to_the_end(served, name)
+    assert [e["offset"] for e in events] == list(range(len(events)))
+    assert [e["topic"] for e in events[:2]] == ["$run.started", "status"]
+    assert [e["topic"] for e in events[-3:]] == ["status", "$run.closed", "$session.settled"]
+    assert told(events, "status") == ["begun", "last words"]
+    assert told(events, "number") == list(range(200))
+    assert {e["run"] for e in events[:-1]} == {handle.first_execution_run_id}
+    closed = told(events, "$run.closed")[0]
+    assert (closed["status"], closed["drained"]) == ("completed", True)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_one_reader_whatever_the_number_of_devices(client: Client, served: Served, name: str) -> None:
+    await start(client, name, workflows.Talks.run, "waits", 20)
+    streams = await asyncio.gather(*(served.stream(name, "until=settled") for _ in range(50)))
+    async with served.http.get("/metrics") as answer:
+        assert "wakeline_runs_followed 1.0" in await answer.text()
+    await client.get_workflow_handle(name).signal(workflows.Talks.go)
+    async with asyncio.timeout(30):
+        seen = [[e for e in await stream.rest()] for stream in streams]
+    assert all(events == seen[0] for events in seen)
+    assert told(seen[0], "number") == list(range(20))
+
+
+@pytest.mark.usefixtures("worker")
+async def test_reading_leaves_no_trace_in_the_history(client: Client, served: Served, name: str) -> None:
+    handle = await start(client, name, workflows.Talks.run, "hangs", 0)
+    stream = await served.stream(name)
+    await stream.take(3)
+    before = (await handle.describe()).history_length
+    await asyncio.sleep(1)
+    assert (await handle.describe()).history_length == before
+    stream.close()
+    await handle.terminate()
+
+
+@pytest.mark.usefixtures("worker")
+async def test_the_official_module_is_followed_unchanged(client: Client, served: Served, name: str) -> None:
+    await start(client, name, workflows.Official.run, 5)
+    events = await to_the_end(served, name)
+    assert told(events, "number") == [0, 1, 2, 3, 4]
+    payload = next(e for e in events if e["topic"] == "bytes")["payload"]
+    assert payload == {"metadata": {"encoding": "YmluYXJ5L3BsYWlu"}, "data": "AP8="}
+
+
+@pytest.mark.usefixtures("worker")
+async def test_continue_as_new_is_one_run_with_one_stream(client: Client, served: Served, name: str) -> None:
+    await start(client, name, workflows.Rounds.run, workflows.Round(0, 3))
+    events = await to_the_end(served, name)
+    assert told(events, "number") == list(range(12))
+    assert [c["reason"] for c in told(events, "$run.continued")] == ["continue_as_new"] * 3
+    assert len({e["run"] for e in events[:-1]}) == 1
+    assert len(told(events, "$run.closed")) == 1
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_retried_workflow_is_one_run_with_every_attempt_s_events(
+    client: Client, served: Served, name: str
+) -> None:
+    policy = RetryPolicy(initial_interval=timedelta(milliseconds=300), maximum_attempts=3)
+    await start(client, name, workflows.Retried.run, retry_policy=policy)
+    events = await to_the_end(served, name)
+    assert told(events, "attempt") == [1, 2, 3]
+    assert [c["reason"] for c in told(events, "$run.continued")] == ["retry", "retry"]
+    assert told(events, "$run.closed")[0]["status"] == "completed"
+
+
+@pytest.mark.usefixtures("worker")
+async def test_what_the_workflow_truncated_is_told_as_a_gap(client: Client, served: Served, name: str) -> None:
+    await start(client, name, workflows.Truncates.run)
+    stream = await served.stream(name)
+    events = await stream.take(5)
+    assert told(events, "$gap") == [{"missed": 7, "first_available": 7, "source": "workflow"}]
+    assert told(events, "number") == [7, 8, 9]
+    stream.close()
+    await client.get_workflow_handle(name).terminate()
+
+
+async def end_it(handle: WorkflowHandle[Any, Any], status: str) -> None:
+    if status == "terminated":
+        await handle.terminate(reason="enough")
+    elif status == "canceled":
+        await handle.cancel()
+
+
+ENDINGS = ["completed", "failed", "canceled", "terminated", "timed_out"]
+
+
+@pytest.mark.parametrize("status", ENDINGS)
+@pytest.mark.parametrize("hosts_a_stream", [True, False], ids=["stream", "no stream"])
+@pytest.mark.usefixtures("worker")
+async def test_every_ending_is_told_once_after_the_last_event(
+    client: Client, served: Served, name: str, status: str, hosts_a_stream: bool
+) -> None:
+    timeout = {"execution_timeout": timedelta(seconds=1)} if status == "timed_out" else {}
+    if hosts_a_stream:
+        how = {"completed": "completes", "failed": "fails"}.get(status, "hangs")
+        handle = await start(client, name, workflows.Talks.run, how, 5, **timeout)
+    else:
+        seconds = 0.1 if status in ("completed", "failed") else 60.0
+        handle = await start(client, name, workflows.Silent.run, seconds, status == "failed", **timeout)
+    stream = await served.stream(name, "until=settled")
+    events = await stream.take(8 if hosts_a_stream else 1)
+    await end_it(handle, status)
+    async with asyncio.timeout(30):
+        events += await stream.rest()
+    assert [e["topic"] for e in events[-2:]] == ["$run.closed", "$session.settled"]
+    closed = told(events, "$run.closed")
+    assert [c["status"] for c in closed] == [status]
+    if status == "failed":
+        assert closed[0]["failure"] == {"message": "no stock left", "type": "OutOfStock"}
+    if status == "terminated":
+        assert closed[0]["reason"] == "enough"
+    if hosts_a_stream:
+        assert told(events, "number") == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("status", ["terminated", "timed_out"])
+async def test_an_end_without_a_worker_is_told_and_says_that_it_was_not_drained(
+    client: Client, served: Served, name: str, status: str
+) -> None:
+    timeout = {"execution_timeout": timedelta(seconds=4)} if status == "timed_out" else {}
+    async with running_worker(client):
+        handle = await start(client, name, workflows.Talks.run, "hangs", 0, **timeout)
+        stream = await served.stream(name, "until=settled")
+        events = await stream.take(3)
+    await end_it(handle, status)
+    async with asyncio.timeout(40):
+        events += await stream.rest()
+    closed = told(events, "$run.closed")
+    assert [(c["status"], c["drained"]) for c in closed] == [(status, False)]
+    assert told(events, "status") == ["begun", "last words"]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_end_while_the_gateway_was_down_is_told_when_it_is_back(
+    client: Client, temporal: WorkflowEnvironment, name: str, tmp_path: Path
+) -> None:
+    handle = await start(client, name, workflows.Talks.run, "waits", 50)
+    async with running_gateway(temporal, tmp_path) as served:
+        stream = await served.stream(name)
+        seen = await stream.take(20)
+        cursor = stream.last_id
+    await handle.signal(workflows.Talks.go)
+    await handle.result()
+    async with running_gateway(temporal, tmp_path) as served:
+        # No device asks: the run is open in the record, so it is followed.
+        async with asyncio.timeout(30):
+            while not (await served.call("GET", f"/v1/sessions/{name.replace('/', '%2F')}"))[1]["settled"]:
+                await asyncio.sleep(0.05)
+        stream = await served.stream(name, "until=settled", **{"Last-Event-ID": cursor})
+        seen += await stream.rest()
+    assert [e["offset"] for e in seen] == list(range(len(seen)))
+    assert told(seen, "number") == list(range(50))
+    assert told(seen, "status") == ["begun", "last words"]
+    assert [c["status"] for c in told(seen, "$run.closed")] == ["completed"]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_gateway_that_restarts_all_the_time_loses_and_repeats_nothing(
+    client: Client, temporal: WorkflowEnvironment, name: str, tmp_path: Path
+) -> None:
+    handle = await start(client, name, workflows.Talks.run, "waits", 1000)
+    for _ in range(12):
+        async with running_gateway(temporal, tmp_path, poll_fastest=0.005) as served:
+            await (await served.stream(name)).next()
+            await asyncio.sleep(0.1)
+    await handle.signal(workflows.Talks.go)
+    async with running_gateway(temporal, tmp_path) as served:
+        events = await to_the_end(served, name)
+    assert [e["offset"] for e in events] == list(range(len(events)))
+    assert told(events, "number") == list(range(1000))
+    assert len(told(events, "$run.started")) == len(told(events, "$run.closed")) == 1
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_workflow_can_be_registered_into_a_session_of_another_name(
+    client: Client, served: Served, name: str
+) -> None:
+    await start(client, name, workflows.Talks.run, "completes", 5)
+    status, run = await served.call("POST", "/v1/runs", json={"workflow_id": name, "session": f"{name}-chat"})
+    assert (status, run["status"], run["followed"]) == (200, "running", True)
+    assert told(await to_the_end(served, f"{name}-chat"), "number") == [0, 1, 2, 3, 4]
+
+
+async def test_what_is_neither_a_session_nor_a_workflow_is_told(served: Served) -> None:
+    status, body = await served.call("GET", "/v1/sessions/nobody/events")
+    assert (status, body["error"]["code"]) == (404, "session_not_found")
+    status, body = await served.call("POST", "/v1/runs", json={"workflow_id": "nobody"})
+    assert (status, body["error"]["code"]) == (404, "workflow_not_found")
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_ended_session_tells_a_browser_to_stop_for_good(client: Client, served: Served, name: str) -> None:
+    await start(client, name, workflows.Talks.run, "completes", 0)
+    stream = await served.stream(name, "until=settled&topics=status")
+    assert told(await stream.rest(), "status") == ["begun", "last words"]
+    again = await served.stream(name, "until=settled&topics=status", **{"Last-Event-ID": stream.last_id})
+    assert again.answer.status == 204
