@@ -1,6 +1,6 @@
 """`python -m wakeline` is `wakeline`."""
 
-from wakeline.cli import main
+from wakeline.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -20,7 +20,7 @@
     │   ├── SequenceGapError           409 sequence_gap
     │   ├── AttemptFencedError         409 attempt_fenced
     │   └── SessionClosedError         409 session_closed
-    ├── UnavailableError             not now
+    ├── UnavailableError             503 unavailable: not now
     │   ├── TemporalUnavailableError   503 temporal_unavailable
     │   ├── StorageFailedError         503 storage_failed
     │   └── StorageFullError           507 storage_full
@@ -205,6 +205,9 @@ class SessionClosedError(AppendError):
 
 class UnavailableError(WakelineError):
     """Not now; the same request may succeed later."""
+
+    code, status = "unavailable", 503
+    hint = "See that the gateway runs and answers on /healthz, then try again."
 
 
 class TemporalUnavailableError(UnavailableError):

@@ -1,5 +1,1 @@
-"""The command line: one file a command."""
-
-from wakeline.cli.main import main
-
-__all__ = ["main"]
+"""The command line: one file a command. Nothing is imported here, since demo workflows are re-imported into sandboxes."""

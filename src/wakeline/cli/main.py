@@ -17,6 +17,10 @@ app = App(
 )
 # The commands are imported when they are called: `--help` stays quick.
 app.command("wakeline.cli.serve:serve", name="serve")
+app.command("wakeline.cli.dev:dev", name="dev")
+app.command("wakeline.cli.demo.command:demo", name="demo")
+app.command("wakeline.cli.tail:tail", name="tail")
+app.command("wakeline.cli.publish:publish", name="publish")
 
 
 def main() -> None:

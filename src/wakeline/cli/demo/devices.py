@@ -1,0 +1,90 @@
+"""The devices that watch, and what each of them saw."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+from wakeline.client import Received, RefusedError, SessionClient
+from wakeline.events import RUN_CLOSED
+
+
+class Seen:
+    """What one device saw of one session, held against the one thing it may see: 0, 1, 2 …"""
+
+    def __init__(self) -> None:
+        self.raw: list[bytes] = []
+        self.items: list[tuple[str, Any]] = []
+        self.missing = 0
+        self.duplicate = 0
+        self.cursor = "beginning"
+        self.status: str | None = None
+        self._next = 0
+
+    def take(self, received: Received) -> None:
+        """Write an event down and check its offset."""
+        event = received.event
+        if event.offset < self._next:
+            self.duplicate += 1
+        else:
+            self.missing += event.offset - self._next
+            self._next = event.offset + 1
+            self.raw.append(received.raw)
+            if not event.topic.startswith("$"):
+                self.items.append((event.topic, event.data))
+            elif event.topic == RUN_CLOSED:
+                self.status = event.data["status"]
+        self.cursor = received.cursor
+
+
+class DemoDevice:
+    """One device: a connection per session, which can be taken away and comes back.
+
+    Args:
+        name: What the page calls it.
+        client: Speaks to the gateway.
+    """
+
+    def __init__(self, name: str, client: SessionClient) -> None:
+        self.name = name
+        self.online = False
+        self.sessions: dict[str, Seen] = {}
+        self._client = client
+        self._watching: dict[str, asyncio.Task[None]] = {}
+
+    def watch(self, session: str) -> None:
+        """Follow a session from its beginning, now or when the device is online."""
+        self.sessions.setdefault(session, Seen())
+        if self.online:
+            self._start(session)
+
+    def go_online(self) -> None:
+        """Come (back): every session goes on where this device stands in it."""
+        self.online = True
+        for session in self.sessions:
+            self._start(session)
+
+    async def go_offline(self) -> None:
+        """Vanish without a word."""
+        self.online = False
+        tasks, self._watching = list(self._watching.values()), {}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def finish(self, seconds: float) -> bool:
+        """Wait until every session was seen to its end; False if that takes too long."""
+        tasks = list(self._watching.values())
+        _, waiting = await asyncio.wait(tasks, timeout=seconds) if tasks else (None, set())
+        return not waiting
+
+    def _start(self, session: str) -> None:
+        task = self._watching.get(session)
+        if task is None or (task.done() and self.sessions[session].status is None):
+            self._watching[session] = asyncio.create_task(self._watch(session, self.sessions[session]))
+
+    async def _watch(self, session: str, seen: Seen) -> None:
+        with suppress(RefusedError):  # a session that cannot be had counts as missing in the end
+            async for received in self._client.events(session, from_=seen.cursor, until="settled"):
+                seen.take(received)

@@ -1,0 +1,68 @@
+"""The demo with no terminal and no browser: everything happens by itself, and the exit code is the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from wakeline.cli.demo.scene import KINDS, Scene, counter_line, scene
+
+_GRACE_SECONDS = 60.0
+
+
+async def run_headless(seconds: float) -> bool:
+    """Play for about `seconds`; True if every device saw every event, once, in order, and the right end."""
+    print("starting Temporal, the gateway and a worker", flush=True)
+    async with scene("http://127.0.0.1") as stage:
+        began = time.monotonic()
+
+        def say(what: str) -> None:
+            print(f"{time.monotonic() - began:5.1f} s  {what}", flush=True)
+
+        await asyncio.wait_for(_play(stage, seconds, say), seconds + _GRACE_SECONDS)
+        complete = [await device.finish(_GRACE_SECONDS / 2) for device in stage.devices]
+        sent, missing, duplicate, wrong = await stage.verdict()
+        for device, done in zip(stage.devices, complete, strict=True):
+            if not done:
+                wrong.append(f"{device.name} did not see every session to its end")
+        for play in stage.plays:
+            say(f"{play.session}: {play.status}, {play.sent} events")
+        for what in wrong:
+            say(f"wrong: {what}")
+        print(counter_line(sent, missing, duplicate), flush=True)
+        return not (missing or duplicate or wrong) and sent > 0
+
+
+async def _play(stage: Scene, seconds: float, say: object) -> None:
+    assert callable(say)
+    laptop, phone = stage.devices
+    laptop.go_online()
+    for kind in KINDS:
+        play = await stage.begin(kind, seconds * 0.85)
+        say(f"{play.session} talks; the laptop watches")
+
+    async def at(share: float) -> None:
+        await asyncio.sleep(max(0.0, began + seconds * share - time.monotonic()))
+
+    began = time.monotonic()
+    await at(0.15)
+    phone.go_online()
+    say("the phone joins, in the middle")
+    await at(0.25)
+    await stage.gateway.kill_and_restart()
+    say("the gateway was killed (SIGKILL) and is back")
+    await at(0.4)
+    await phone.go_offline()
+    say("the phone is offline")
+    await at(0.5)
+    await stage.gateway.kill_and_restart()
+    say("the gateway was killed (SIGKILL) and is back")
+    await at(0.6)
+    phone.go_online()
+    say("the phone is back")
+    await at(0.7)
+    await stage.terminate(stage.running("pipeline")[0])
+    say("pipeline-1 was terminated")
+    while stage.running():
+        await asyncio.sleep(0.5)
+        await stage.look()

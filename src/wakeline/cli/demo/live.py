@@ -1,0 +1,178 @@
+"""The demo for people: a page that shows it, keys that disturb it, a counter that must not change its mind."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import termios
+import tty
+import webbrowser
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from wakeline.cli.demo.page import Page
+from wakeline.cli.demo.scene import KINDS, Scene, counter_line, scene
+from wakeline.errors import WakelineError
+
+OFFLINE_SECONDS: Final = 10.0
+_SECONDS: Final = {"order": 25.0, "agent": 40.0, "pipeline": 30.0}
+_KEYS: Final = "[b]k[/] kill the gateway   [b]o[/] phone offline 10 s   [b]t[/] terminate a workflow   [b]q[/] quit"
+
+
+class LiveDemo:
+    """Keeps one workflow of each kind running, and does what the keys say."""
+
+    def __init__(self, stage: Scene, url: str) -> None:
+        self._stage = stage
+        self._url = url
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.quit = asyncio.Event()
+        self.actions = {"kill": self.kill, "offline": self.offline, "terminate": self.terminate}
+
+    async def run(self) -> None:
+        """Go on until somebody quits."""
+        for device in self._stage.devices:
+            device.go_online()
+        self.do(self._keep_talking())
+        await self.quit.wait()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def do(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside the rest."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def key(self, key: str) -> None:
+        """Do what a key says."""
+        match key:
+            case "k":
+                self.do(self.kill())
+            case "o":
+                self.do(self.offline())
+            case "t":
+                self.do(self.terminate())
+            case "q" | "\x03" | "\x04":
+                self.quit.set()
+
+    async def kill(self) -> None:
+        """Kill the gateway with SIGKILL, and start it again."""
+        if self._stage.gateway.up:
+            await self._stage.gateway.kill_and_restart()
+
+    async def offline(self) -> None:
+        """Take the phone offline for a while; returns when it is gone."""
+        phone = self._stage.devices[1]
+        if phone.online:
+            await phone.go_offline()
+            self.do(self._come_back())
+
+    async def _come_back(self) -> None:
+        await asyncio.sleep(OFFLINE_SECONDS)
+        self._stage.devices[1].go_online()
+
+    async def terminate(self) -> None:
+        """Terminate the workflow that has run longest."""
+        if running := self._stage.running():
+            await self._stage.terminate(running[0])
+
+    async def _keep_talking(self) -> None:
+        while True:
+            for kind in KINDS:
+                if not self._stage.running(kind):
+                    await self._stage.begin(kind, _SECONDS[kind])
+            await asyncio.sleep(0.5)
+            await self._stage.look()
+
+    def state(self) -> dict[str, Any]:
+        """What the page shows."""
+        stage = self._stage
+        sent, missing, duplicate = stage.counter()
+        return {
+            "gateway": {"url": stage.gateway.url, "up": stage.gateway.up, "restarts": stage.gateway.restarts},
+            "counter": {"sent": sent, "missing": missing, "duplicate": duplicate},
+            "sessions": [
+                {"session": p.session, "title": p.kind.title(), "kind": p.kind, "status": p.status} for p in stage.plays
+            ],
+            "devices": [{"name": d.name, "online": d.online} for d in stage.devices],
+        }
+
+    def screen(self) -> Table:
+        """What the terminal shows."""
+        stage = self._stage
+        table = Table.grid(padding=(0, 2))
+        table.add_row("[b]page[/]", self._url)
+        light = "[green]up[/]" if stage.gateway.up else "[red]down[/]"
+        table.add_row("[b]gateway[/]", f"{light}, restarted {stage.gateway.restarts} times")
+        for device in stage.devices:
+            seen = sum(len(s.items) for s in device.sessions.values())
+            light = "[green]online[/]" if device.online else "[yellow]offline[/]"
+            table.add_row(f"[b]{device.name}[/]", f"{light}, {seen:,} events")
+        for play in stage.plays[-len(KINDS) :]:
+            table.add_row(f"[b]{play.session}[/]", f"{play.status}, {play.sent} events")
+        sent, missing, duplicate = stage.counter()
+        table.add_row("[b]counter[/]", f"[b]{counter_line(sent, missing, duplicate)}[/]")
+        table.add_row("[b]keys[/]", _KEYS)
+        return table
+
+
+async def run_live(*, port: int, open_page: bool) -> None:
+    """Run the demo until `q` or Ctrl-C, then remove everything it started."""
+    console = Console()
+    page = Page()
+    try:
+        async with page.serve(port) as url:
+            with console.status("starting Temporal, the gateway and a worker"):
+                stage_context = scene(url)
+                stage = await stage_context.__aenter__()
+            try:
+                demo = LiveDemo(stage, url)
+                page.state, page.actions = demo.state, demo.actions
+                await _show(console, demo, url, open_page=open_page)
+            finally:
+                await stage_context.__aexit__(None, None, None)
+            console.print(counter_line(*stage.counter()))
+    except OSError as error:
+        raise WakelineError(f"the page cannot be served on port {port}: {error}") from error
+
+
+async def _show(console: Console, demo: LiveDemo, url: str, *, open_page: bool) -> None:
+    console.print(f"[b]Open {url}[/]", highlight=False)
+    if open_page and sys.stdout.isatty():
+        with suppress(webbrowser.Error):
+            await asyncio.to_thread(webbrowser.open, url)
+    with _keys(demo.key):
+        if not sys.stdout.isatty():
+            await demo.run()
+            return
+        running = asyncio.create_task(demo.run())
+        with Live(demo.screen(), console=console, refresh_per_second=4) as live:
+            while not running.done():
+                live.update(demo.screen())
+                await asyncio.wait([running], timeout=0.25)
+        await running
+
+
+@contextmanager
+def _keys(pressed: Callable[[str], None]) -> Iterator[None]:
+    """Call `pressed` with every key of the terminal, if there is one."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+    loop = asyncio.get_running_loop()
+    tty.setcbreak(terminal)
+    loop.add_reader(terminal, lambda: pressed(sys.stdin.read(1)))
+    try:
+        yield
+    finally:
+        loop.remove_reader(terminal)
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)

@@ -1,0 +1,73 @@
+"""The demo's page: one file, its state as events, and the keys as buttons."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+_TICK_SECONDS: Final = 0.25
+
+Action = Callable[[], Awaitable[None]]
+
+
+class Page:
+    """Serves the page on loopback.
+
+    Attributes:
+        state: Gives the state that the page shows; None until there is one.
+        actions: What its buttons do, by name.
+    """
+
+    def __init__(self) -> None:
+        self.state: Callable[[], dict[str, Any]] | None = None
+        self.actions: Mapping[str, Action] = {}
+        self._html = (files(__package__) / "page.html").read_text(encoding="utf-8")
+
+    @asynccontextmanager
+    async def serve(self, port: int) -> AsyncIterator[str]:
+        """Serve for as long as the block lasts; gives the URL."""
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/", self._page),
+                web.get("/demo/state", self._states),
+                web.post("/demo/actions/{action}", self._act),
+            ]
+        )
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2, handler_cancellation=True)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        try:
+            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        finally:
+            await runner.cleanup()
+
+    async def _page(self, _: web.Request) -> web.Response:
+        return web.Response(text=self._html, content_type="text/html")
+
+    async def _states(self, request: web.Request) -> web.StreamResponse:
+        """Every state that differs from the one before, as a stream of events."""
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+        await response.prepare(request)
+        last = b""
+        while True:
+            now = msgspec.json.encode(self.state()) if self.state else last
+            if now != last:
+                await response.write(b"data: %b\n\n" % now)
+                last = now
+            await asyncio.sleep(_TICK_SECONDS)
+
+    async def _act(self, request: web.Request) -> web.Response:
+        # Only the page itself may press its buttons, not another one that happens to be open.
+        origin = request.headers.get("Origin")
+        action = self.actions.get(request.match_info["action"])
+        if origin not in (None, f"http://{request.host}") or action is None:
+            return web.Response(status=404)
+        await action()
+        return web.Response(status=204)

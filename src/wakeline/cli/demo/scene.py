@@ -1,0 +1,200 @@
+"""The scene: a Temporal server, a gateway, a worker, three workflows, two devices, and an account of it all."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+from temporalio.api.common.v1 import Payload
+from temporalio.client import Client, WorkflowHandle
+from temporalio.service import RPCError
+from temporalio.worker import Worker
+
+from wakeline.cli.demo.agent import stream_answer
+from wakeline.cli.demo.devices import DemoDevice
+from wakeline.cli.demo.workflows import AgentWorkflow, OrderWorkflow, PipelineWorkflow
+from wakeline.cli.processes import Process, TemporalServer, free_port
+from wakeline.client import SessionClient
+from wakeline.errors import UnavailableError
+from wakeline.streams.wire import OFFSET_QUERY, POLL, PollInput, PollResult, decode_payload
+
+QUEUE: Final = "wakeline-demo"
+KINDS: Final[dict[str, Any]] = {
+    "order": OrderWorkflow.run,
+    "agent": AgentWorkflow.run,
+    "pipeline": PipelineWorkflow.run,
+}
+
+
+class Play(msgspec.Struct):
+    """One workflow of the scene: its session, and how many events it has published, by Temporal's own account."""
+
+    session: str
+    kind: str
+    handle: WorkflowHandle[Any, Any]
+    status: str = "running"
+    sent: int = 0
+
+
+class Gateway:
+    """The gateway's process, which can be killed and comes back on the same port with the same data."""
+
+    def __init__(self, directory: Path, temporal: str, page: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.up = False
+        self.restarts = 0
+        self._log = (directory / "gateway.log").open("ab")
+        self._process = Process(
+            [
+                *(sys.executable, "-m", "wakeline", "serve", "--no-auth", "--port", str(self.port)),
+                *("--data", str(directory / "data"), "--temporal", temporal, "--cors-origins", page),
+            ],
+            output=self._log,
+        )
+
+    async def start(self) -> None:
+        """Start it and wait until it answers."""
+        await self._process.start()
+        async with aiohttp.ClientSession() as http:
+            for _ in range(600):
+                with suppress(aiohttp.ClientError):
+                    async with http.get(f"{self.url}/healthz"):
+                        self.up = True
+                        return
+                if not self._process.running:
+                    break
+                await asyncio.sleep(0.05)
+        raise UnavailableError(f"the gateway did not start; {self._log.name} tells why")
+
+    async def kill_and_restart(self) -> None:
+        """SIGKILL, then start again."""
+        self.up = False
+        await self._process.kill()
+        await self.start()
+        self.restarts += 1
+
+    async def stop(self) -> None:
+        """End it."""
+        self.up = False
+        await self._process.stop()
+        self._log.close()
+
+
+class Scene:
+    """Everything that runs, and what can be done to it."""
+
+    def __init__(self, temporal: Client, gateway: Gateway, devices: list[DemoDevice]) -> None:
+        self.temporal = temporal
+        self.gateway = gateway
+        self.devices = devices
+        self.plays: list[Play] = []
+        self._numbers = dict.fromkeys(KINDS, 0)
+
+    async def begin(self, kind: str, seconds: float) -> Play:
+        """Start a workflow, and have every device watch its session."""
+        self._numbers[kind] += 1
+        session = f"{kind}-{self._numbers[kind]}"
+        handle = await self.temporal.start_workflow(KINDS[kind], seconds, id=session, task_queue=QUEUE)
+        pinned = self.temporal.get_workflow_handle(session, run_id=handle.first_execution_run_id)
+        play = Play(session, kind, pinned)
+        self.plays.append(play)
+        for device in self.devices:
+            device.watch(session)
+        return play
+
+    def running(self, kind: str | None = None) -> list[Play]:
+        """The workflows that have not ended."""
+        return [play for play in self.plays if play.status == "running" and kind in (None, play.kind)]
+
+    async def terminate(self, play: Play) -> None:
+        """End a workflow from outside, as an operator would."""
+        with suppress(RPCError):  # it has just ended by itself
+            await play.handle.terminate(reason="terminated in the demo")
+
+    async def look(self) -> None:
+        """Ask Temporal how every workflow stands, and how many events it has published."""
+        for play in self.running():
+            with suppress(RPCError):
+                status = (await play.handle.describe()).status
+                play.sent = await play.handle.query(OFFSET_QUERY, result_type=int)
+                if status is not None and status.name != "RUNNING":
+                    play.status = status.name.lower()
+
+    def counter(self) -> tuple[int, int, int]:
+        """Sent, missing and duplicate so far; what is only late is not missing."""
+        seen = [seen for device in self.devices for seen in device.sessions.values()]
+        return sum(p.sent for p in self.plays), sum(s.missing for s in seen), sum(s.duplicate for s in seen)
+
+    async def verdict(self) -> tuple[int, int, int, list[str]]:
+        """At the end: hold what each device saw against what Temporal itself has.
+
+        Returns:
+            Events sent, missing and duplicate over all devices, and what else is wrong in words.
+        """
+        sent = missing = duplicate = 0
+        wrong: list[str] = []
+        for play in self.plays:
+            truth = await _published(play.handle)
+            sent += len(truth)
+            logs = set()
+            for device in self.devices:
+                seen = device.sessions[play.session]
+                missing += seen.missing + max(0, len(truth) - len(seen.items))
+                duplicate += seen.duplicate + max(0, len(seen.items) - len(truth))
+                logs.add(tuple(seen.raw))
+                if seen.items != truth:
+                    wrong.append(f"{device.name} did not see {play.session} as it was published")
+                if seen.status != play.status:
+                    wrong.append(f"{device.name} saw {play.session} end as {seen.status}, it is {play.status}")
+            if len(logs) != 1:
+                wrong.append(f"the devices did not see the same bytes of {play.session}")
+        return sent, missing, duplicate, wrong
+
+
+async def _published(handle: WorkflowHandle[Any, Any]) -> list[tuple[str, Any]]:
+    """A workflow's events as Temporal has them, past the gateway."""
+    items: list[tuple[str, Any]] = []
+    offset, more = 0, True
+    while more:
+        result = await handle.query(POLL, PollInput([], offset), result_type=PollResult)
+        for item in result.items:
+            payload = decode_payload(item.data)
+            assert isinstance(payload, Payload)
+            items.append((item.topic, msgspec.json.decode(payload.data)))
+        offset, more = result.next_offset, result.more_ready
+    return items
+
+
+def counter_line(sent: int, missing: int, duplicate: int) -> str:
+    """`sent 4,812 · missing 0 · duplicate 0`."""
+    return f"sent {sent:,} · missing {missing:,} · duplicate {duplicate:,}"
+
+
+@asynccontextmanager
+async def scene(page_origin: str) -> AsyncIterator[Scene]:
+    """Start everything; whatever happens, remove everything."""
+    async with AsyncExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wakeline-demo-")))
+        server = TemporalServer()
+        stack.push_async_callback(server.stop)
+        await server.start()
+        temporal = await server.ready()
+        gateway = Gateway(directory, server.address, page_origin)
+        stack.push_async_callback(gateway.stop)
+        await gateway.start()
+        workflows = [OrderWorkflow, AgentWorkflow, PipelineWorkflow]
+        worker = Worker(temporal, task_queue=QUEUE, workflows=workflows, activities=[stream_answer])
+        await stack.enter_async_context(worker)
+        client = await stack.enter_async_context(SessionClient(gateway.url))
+        devices = [DemoDevice(name, client) for name in ("laptop", "phone")]
+        for device in devices:
+            stack.push_async_callback(device.go_offline)
+        yield Scene(temporal, gateway, devices)

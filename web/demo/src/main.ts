@@ -1,0 +1,85 @@
+import "./style/base.css";
+import "./style/layout.css";
+import "./style/panel.css";
+import "./style/card.css";
+import "./style/sections.css";
+import { behind } from "./choose.ts";
+import { Comparison } from "./compare.ts";
+import { watchState } from "./demo.ts";
+import { Device } from "./device.ts";
+import { Announcer } from "./view/announcer.ts";
+import { element } from "./view/dom.ts";
+import { Foot } from "./view/foot.ts";
+import { Header } from "./view/header.ts";
+import { Panel } from "./view/panel.ts";
+import type { DemoState } from "./wire.ts";
+
+declare global {
+  interface Window {
+    /** What the devices received, byte for byte, for whoever wants to compare. */
+    wakeline: { devices(): string[]; events(device: string, session: string): string[] };
+  }
+}
+
+let state: DemoState | undefined;
+let reachable = false;
+let scheduled = false;
+
+const devices = [new Device("laptop", "127.0.0.1", draw), new Device("phone", "localhost", draw)];
+const announcer = new Announcer();
+const header = new Header((message) => announcer.say(message));
+const foot = new Foot();
+const comparison = new Comparison();
+const panels = [new Panel(devices[0] as Device, "Laptop"), new Panel(devices[1] as Device, "Phone")];
+
+document.body.append(
+  header.root,
+  element("main", { class: "devices" }, ...panels.map((panel) => panel.root)),
+  foot.root,
+  announcer.root,
+);
+
+watchState(
+  (told) => {
+    state = told;
+    for (const device of devices) device.update(told);
+    draw();
+  },
+  (reached) => {
+    reachable = reached;
+    draw();
+  },
+);
+
+// The seconds in the notes go on without any event.
+setInterval(draw, 500);
+draw();
+
+window.wakeline = {
+  devices: () => devices.map((device) => device.name),
+  events: (device, session) => [...(devices.find((it) => it.name === device)?.feeds.get(session)?.raw ?? [])],
+};
+
+/** Draws soon, once for however many events came. A hidden page gets no animation frames, so a timer stands in. */
+function draw(): void {
+  if (scheduled) return;
+  scheduled = true;
+  if (document.hidden) setTimeout(drawNow, 250);
+  else requestAnimationFrame(drawNow);
+}
+
+function drawNow(): void {
+  scheduled = false;
+  const now = Date.now();
+  const positions = devices.map((device) => device.positions());
+  header.update(state, reachable);
+  announcer.update(state, devices);
+  comparison.update(devices);
+  foot.update(comparison);
+  panels.forEach((panel, index) => {
+    const away = devices[index]?.absence;
+    // Nobody knows what a session holds that no device has read. What was sent since the connection broke is a floor.
+    const sentSince = away ? Math.max(0, (state?.counter.sent ?? 0) - away.sent) : 0;
+    panel.update(Math.max(behind(positions[index] ?? new Map(), positions), sentSince), now);
+  });
+}
