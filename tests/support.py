@@ -81,7 +81,9 @@ class Served:
     async def stream(self, session: str, query: str = "", **headers: str) -> Stream:
         path = f"/v1/sessions/{quote(session, safe='')}/events?{query}"
         answer = await self.http.get(
-            URL(path, encoded=True), headers={"Accept": "text/event-stream", **headers}, timeout=aiohttp.ClientTimeout(30)
+            URL(path, encoded=True),
+            headers={"Accept": "text/event-stream", **headers},
+            timeout=aiohttp.ClientTimeout(30),
         )
         return Stream(answer)
 

@@ -37,9 +37,7 @@ async def worker(client: Client) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def running_worker(client: Client) -> AsyncIterator[None]:
-    async with Worker(
-        client, task_queue=QUEUE, workflows=workflows.WORKFLOWS, activities=[workflows.stream_numbers]
-    ):
+    async with Worker(client, task_queue=QUEUE, workflows=workflows.WORKFLOWS, activities=[workflows.stream_numbers]):
         yield
 
 
@@ -105,7 +103,7 @@ async def test_one_reader_whatever_the_number_of_devices(client: Client, served:
         assert "wakeline_runs_followed 1.0" in await answer.text()
     await client.get_workflow_handle(name).signal(workflows.Talks.go)
     async with asyncio.timeout(30):
-        seen = [[e for e in await stream.rest()] for stream in streams]
+        seen = [await stream.rest() for stream in streams]
     assert all(events == seen[0] for events in seen)
     assert told(seen[0], "number") == list(range(20))
 

@@ -21,7 +21,10 @@ async def test_a_batch_is_appended_atomically_and_told_where_it_stands(served: S
         "duplicate": False,
     }
     _, page = await served.call("GET", PATH)
-    assert [(e["offset"], e["topic"], e["data"]) for e in page["events"]] == [(0, "a", {"x": [1, None]}), (1, "b", None)]
+    assert [(e["offset"], e["topic"], e["data"]) for e in page["events"]] == [
+        (0, "a", {"x": [1, None]}),
+        (1, "b", None),
+    ]
     assert page["cursor"] == f"{answer['epoch']}-2"
     status, _ = await served.call("POST", PATH, json={"events": [EVENT, {"topic": "$no"}]})
     assert status == 400

@@ -11,7 +11,7 @@ from wakeline.events import RUN_CLOSED
 
 
 class Seen:
-    """What one device saw of one session, held against the one thing it may see: 0, 1, 2 …"""
+    """What one device saw of one session, held against the one thing it may see: 0, 1, 2 and so on."""
 
     def __init__(self) -> None:
         self.raw: list[bytes] = []

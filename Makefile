@@ -1,0 +1,57 @@
+# `make` or `make help` lists what there is. Everything runs in .venv, which is made when it is missing.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test faults check bench layout web lock clean
+
+help: ## This list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+demo: $(VENV)/.demo ## Start everything and open the page: workflows that talk, devices that watch
+	$(BIN)/wakeline demo
+
+test: $(VENV)/.dev ## Every test: unit, contract, Temporal, browser, faults (some 4 minutes)
+	scripts/need chromium redis-server
+	$(BIN)/python -m pytest
+
+faults: $(VENV)/.dev ## The long soaks: hundreds of kills under load
+	WAKELINE_SOAK=10 $(BIN)/python -m pytest tests/faults --timeout 1800
+
+check: $(VENV)/.dev ## Lint, types, layers, file sizes
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python scripts/file_sizes.py
+
+bench: $(VENV)/.dev ## Wakeline, a Redis relay and a raw send() loop, side by side (some 8 minutes)
+	scripts/need redis-server gcc
+	$(BIN)/python -m benchmarks
+
+layout: $(VENV)/.dev ## Compare SQLite table layouts for the log (some 8 minutes)
+	$(BIN)/python -m benchmarks.layout
+
+web: ## Rebuild the demo's page (needs Node 20)
+	cd web && npm ci --no-audit --no-fund && npm run check && npm test && npm run build
+
+lock: $(VENV)/.dev ## Resolve the dependencies anew
+	scripts/lock
+
+clean: ## Remove what make has made
+	rm -rf $(VENV) dist web/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# The virtual environment, with a fast installer in it.
+$(BIN)/uv: requirements/uv.txt
+	$(PYTHON) -m venv $(VENV) || { scripts/need python3-venv && $(PYTHON) -m venv $(VENV); }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+# One stamp a set of requirements; every set brings the package itself, as it stands here.
+$(VENV)/.%: requirements/%.txt pyproject.toml | $(BIN)/uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/$*.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
