@@ -43,7 +43,7 @@ def _tokens(seconds: float) -> AsyncIterator[str]:
 
 async def from_text(seconds: float) -> AsyncIterator[str]:
     """The words of the text that ships with the demo, over and over, for `seconds`."""
-    words = (files(__package__) / "answer.txt").read_text().split(" ")
+    words = (files("wakeline.cli.demo") / "answer.txt").read_text().split(" ")
     for number, word in zip(range(int(seconds * TOKENS_PER_SECOND)), cycle(words), strict=False):
         yield word if number == 0 else f" {word}"
         await asyncio.sleep(1 / TOKENS_PER_SECOND)

@@ -27,7 +27,7 @@ class Page:
     def __init__(self) -> None:
         self.state: Callable[[], dict[str, Any]] | None = None
         self.actions: Mapping[str, Action] = {}
-        self._html = (files(__package__) / "page.html").read_text(encoding="utf-8")
+        self._html = (files("wakeline.cli.demo") / "page.html").read_text(encoding="utf-8")
 
     @asynccontextmanager
     async def serve(self, port: int) -> AsyncIterator[str]:

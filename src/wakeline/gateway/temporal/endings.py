@@ -6,13 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.enums.v1 import EventType, HistoryEventFilterType
+from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
-from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryRequest
+from temporalio.client import Client, WorkflowHandle, WorkflowHistoryEventFilterType
 
 from wakeline.gateway.runs import Status
-from wakeline.gateway.temporal.connection import Connection
 
 _LONG_POLL: Final = timedelta(seconds=40)  # the server answers after about 20 s when nothing happened
 
@@ -35,28 +33,21 @@ class Ending(msgspec.Struct, frozen=True):
     details: dict[str, Any] = {}
 
 
-async def wait_for_end(connection: Connection, workflow_id: str, run_id: str) -> Ending:
+async def wait_for_end(client: Client, workflow_id: str, run_id: str) -> Ending:
     """Return when the run has ended; one call is open at a time, and the server holds it.
 
     Raises:
         RPCError: Temporal cannot be asked now, or does not know the run.
     """
-    token = b""
     while True:
-        answer = await connection.client.workflow_service.get_workflow_execution_history(
-            GetWorkflowExecutionHistoryRequest(
-                namespace=connection.namespace,
-                execution=WorkflowExecution(workflow_id=workflow_id, run_id=run_id),
-                wait_new_event=True,
-                history_event_filter_type=HistoryEventFilterType.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT,
-                skip_archival=True,
-                next_page_token=token,
-            ),
-            timeout=_LONG_POLL,
-        )
-        if answer.history.events:
-            return read_ending(answer.history.events[-1])
-        token = answer.next_page_token
+        handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id, run_id=run_id)
+        async for event in handle.fetch_history_events(
+            wait_new_event=True,
+            event_filter_type=WorkflowHistoryEventFilterType.CLOSE_EVENT,
+            skip_archival=True,
+            rpc_timeout=_LONG_POLL,
+        ):
+            return read_ending(event)
 
 
 def read_ending(event: HistoryEvent) -> Ending:

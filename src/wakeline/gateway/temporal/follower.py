@@ -93,7 +93,7 @@ class Follower:
     async def _wait_for_end(self) -> Ending:
         while True:
             try:
-                return await wait_for_end(self._connection, self.run.workflow_id, self.run.run_id)
+                return await wait_for_end(self._connection.client, self.run.workflow_id, self.run.run_id)
             except RPCError as error:
                 if error.status == RPCStatusCode.UNAVAILABLE:
                     self._connection.failed(error)

@@ -28,7 +28,9 @@ from wakeline.events import NewEvent, compose, timestamp
 from wakeline.gateway.temporal.connection import Connection
 from wakeline.streams.wire import POLL, STREAM_DRAINING, TRUNCATED_OFFSET, PollInput, PollResult
 
-_QUERY_TIMEOUT: Final = timedelta(seconds=10)
+# A worker that evicts a run may lose a query to it without a word: asking again soon beats waiting.
+_FIRST_TIMEOUT: Final = 2.0
+_LAST_TIMEOUT: Final = 10.0
 _UPDATE_WAIT: Final = 20.0
 # What the SDKs say of a query they have no handler for: Python and TypeScript, Go, Java.
 _UNKNOWN_QUERY: Final = re.compile(
@@ -74,6 +76,7 @@ class StreamReader:
         self._workflow_id = workflow_id
         self._run_id = run_id
         self._by_update = False
+        self._timeout = _FIRST_TIMEOUT
         self._waiting: asyncio.Task[PollResult] | None = None
 
     @property
@@ -102,7 +105,9 @@ class StreamReader:
         except RPCError as error:
             if error.status == RPCStatusCode.UNAVAILABLE:
                 self._connection.failed(error)
+            self._timeout = min(self._timeout * 2, _LAST_TIMEOUT)
             raise NotNowError(error.message) from error
+        self._timeout = _FIRST_TIMEOUT
         items = [Item(item.offset, item.topic, _decoded(item.data)) for item in result.items]
         return Stretch(items, result.next_offset, result.more_ready)
 
@@ -115,7 +120,9 @@ class StreamReader:
         """Ask by query; None if the host does not know it."""
         handle = self._connection.client.get_workflow_handle(self._workflow_id, run_id=self._run_id)
         try:
-            result: PollResult = await handle.query(POLL, asked, result_type=PollResult, rpc_timeout=_QUERY_TIMEOUT)
+            result: PollResult = await handle.query(
+                POLL, asked, result_type=PollResult, rpc_timeout=timedelta(seconds=self._timeout)
+            )
             return result
         except WorkflowQueryFailedError as error:
             if _UNKNOWN_QUERY.search(str(error)):

@@ -72,16 +72,22 @@ def connect_writer(path: Path, *, durability: str = "full") -> sqlite3.Connectio
         SchemaTooNewError: A newer Wakeline wrote it.
         StorageFailedError: It is not a Wakeline database, or cannot be opened.
     """
+    connection: sqlite3.Connection | None = None
     try:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+        version = _version(connection, path)  # before anything is changed
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
         # Checkpoints run in the writer; rarer ones keep them out of the p99 at the price of a WAL of some 40 MB.
         connection.execute("PRAGMA wal_autocheckpoint = 10000")
         connection.execute("PRAGMA cache_size = -65536")
-        _migrate(connection, path)
-    except sqlite3.DatabaseError as error:
-        raise StorageFailedError(f"expected a Wakeline database at {path}, got: {error}") from error
+        _migrate(connection, version)
+    except BaseException as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, sqlite3.DatabaseError):
+            raise StorageFailedError(f"expected a Wakeline database at {path}, got: {error}") from error
+        raise
     return connection
 
 
@@ -94,13 +100,17 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     if application not in (0, APPLICATION_ID):
         raise StorageFailedError(f"expected a Wakeline database at {path}, it belongs to application {application:#x}")
     if version > len(MIGRATIONS):
         raise SchemaTooNewError(f"expected schema {len(MIGRATIONS)} or older in {path}, it has schema {version}")
+    return version
+
+
+def _migrate(connection: sqlite3.Connection, version: int) -> None:
     for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
         # One transaction each: a crash in the middle leaves the older schema whole.
         connection.executescript(

@@ -100,20 +100,26 @@ class Writer:
     def _recover(self, error: Exception) -> WakelineError:
         """Undo the transaction and say what happened; a file that failed otherwise than by being full is opened anew."""
         self._appends.forget()
+        _log.error("append failed", error=str(error))
         full = isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+        if full and self._rolled_back():
+            return StorageFullError(f"the disk is full: {error}")
+        # After a failed fsync the kernel may have dropped the pages: only what the file says now is true.
         try:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            if full:
-                return StorageFullError(f"the disk is full: {error}")
-            # After a failed fsync the kernel may have dropped the pages: only what the file says now is true.
             self._connection.close()
             self._connection = self._connect()
             self._appends = Appends(self._connection)
-        except Exception as again:  # noqa: BLE001
-            _log.error("store cannot be reopened", error=str(again))
-        _log.error("append failed", error=str(error))
+        except Exception as again:  # noqa: BLE001 - the next commit fails too, comes here, and tries again
+            _log.error("the store cannot be opened again", error=str(again))
         return StorageFailedError(f"the store failed: {error}")
+
+    def _rolled_back(self) -> bool:
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            return False
+        return True
 
     def _deliver(self, outcomes: list[tuple[asyncio.Future[Any], Any]], committed: dict[str, list[Event]]) -> None:
         # Acknowledge first: a publisher must not wait for the fan-out of what it published.

@@ -1,0 +1,60 @@
+"""Workflow Streams: a durable, offset-addressed event channel that a workflow hosts.
+
+The names and the wire are those of `temporalio.contrib.workflow_streams`: a program moves over by changing one
+import, and either side may run the other library. Start with `WorkflowStream` in the workflow and
+`WorkflowStreamClient` everywhere else.
+
+Beyond those names: `StreamEnd` tells how a subscription ended, and `errors` has every error that is raised here.
+"""
+
+from temporalio import workflow
+
+# The workflow sandbox imports a module anew for each workflow. Passing ours through keeps one copy of every class,
+# so that state carried by continue-as-new is an instance of the class the worker knows, and spares that cost.
+with workflow.unsafe.imports_passed_through():
+    from wakeline.streams.client import WorkflowStreamClient
+    from wakeline.streams.errors import (
+        DroppedEvent,
+        PublishDroppedError,
+        StreamError,
+        StreamMisplacedError,
+        StreamUnavailableError,
+        TopicTypeError,
+        ValueRefusedError,
+        ValueTooLargeError,
+    )
+    from wakeline.streams.stream import WorkflowStream
+    from wakeline.streams.subscription import StreamEnd
+    from wakeline.streams.topics import TopicHandle, WorkflowTopicHandle
+    from wakeline.streams.wire import (
+        PollInput,
+        PollResult,
+        PublishEntry,
+        PublisherState,
+        PublishInput,
+        WorkflowStreamItem,
+        WorkflowStreamState,
+    )
+
+__all__ = [
+    "DroppedEvent",
+    "PollInput",
+    "PollResult",
+    "PublishDroppedError",
+    "PublishEntry",
+    "PublishInput",
+    "PublisherState",
+    "StreamEnd",
+    "StreamError",
+    "StreamMisplacedError",
+    "StreamUnavailableError",
+    "TopicHandle",
+    "TopicTypeError",
+    "ValueRefusedError",
+    "ValueTooLargeError",
+    "WorkflowStream",
+    "WorkflowStreamClient",
+    "WorkflowStreamItem",
+    "WorkflowStreamState",
+    "WorkflowTopicHandle",
+]

@@ -1,0 +1,41 @@
+"""Which failures of a call to Temporal pass by themselves."""
+
+from __future__ import annotations
+
+import random
+
+from temporalio.service import RPCError, RPCStatusCode
+
+# FAILED_PRECONDITION and DEADLINE_EXCEEDED are for reading only: no worker there, or its workflow task failed.
+_TRANSIENT = frozenset(
+    {
+        RPCStatusCode.ABORTED,
+        RPCStatusCode.CANCELLED,
+        RPCStatusCode.DATA_LOSS,
+        RPCStatusCode.DEADLINE_EXCEEDED,
+        RPCStatusCode.INTERNAL,
+        RPCStatusCode.OUT_OF_RANGE,
+        RPCStatusCode.RESOURCE_EXHAUSTED,
+        RPCStatusCode.UNAVAILABLE,
+        RPCStatusCode.UNKNOWN,
+    }
+)
+_TRANSIENT_IN_READING = _TRANSIENT | {RPCStatusCode.FAILED_PRECONDITION}
+
+
+def is_too_large(error: RPCError) -> bool:
+    """Whether a message was refused, by the server or on the way, for its size."""
+    text = error.message.lower()
+    return "size exceeds limit" in text or ("message" in text and "larger than max" in text)
+
+
+def is_transient(error: RPCError, *, reading: bool = False) -> bool:
+    """Whether the same call may succeed later."""
+    statuses = _TRANSIENT_IN_READING if reading else _TRANSIENT
+    return error.status in statuses and not is_too_large(error)
+
+
+def backoff(failures: int) -> float:
+    """Seconds to wait after so many failures in a row: from 0.1 s, doubled up to 5 s, less up to a half by chance."""
+    longest: float = min(5.0, 0.1 * 2 ** min(failures, 10))
+    return longest * random.uniform(0.5, 1.0)

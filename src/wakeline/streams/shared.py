@@ -1,0 +1,83 @@
+"""Work that several readers in one process want done once."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, TypeVar, cast
+
+from temporalio.client import Client
+
+T = TypeVar("T")
+
+
+class SharedWork:
+    """Runs what many ask for once: those who ask while it waits or runs get the same answer.
+
+    Readers of one stream that stand at the same offset ask the same question, so that a hundred of them cost the host
+    what one does.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: dict[Hashable, _Job] = {}
+
+    async def join(
+        self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]], *, delay: float = 0.0, finish: bool = False
+    ) -> T:
+        """The answer of the work of this key, begun in `delay` seconds, or sooner when another reader wants it sooner.
+
+        When every reader was cancelled, so is the work; with `finish`, only while it has not begun.
+        """
+        # A task belongs to its loop, and a Temporal client may be used from several.
+        key = (asyncio.get_running_loop(), key)
+        job = self._jobs.get(key)
+        if job is None or job.task.done():
+            job = self._jobs[key] = _Job(work, finish)
+        job.begin_in(delay)
+        job.readers += 1
+        try:
+            return cast(T, await asyncio.shield(job.task))
+        finally:
+            job.readers -= 1
+            if job.task.done() or not job.readers:
+                job.leave()
+                if self._jobs.get(key) is job:
+                    del self._jobs[key]
+
+
+class _Job:
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, Any]], finish: bool) -> None:
+        self.readers = 0
+        self._finish = finish
+        self._due: float | None = None
+        self._begin = asyncio.Event()
+        self.task = asyncio.create_task(self._run(work))
+
+    async def _run(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        await self._begin.wait()
+        return await work()
+
+    def leave(self) -> None:
+        if not (self._finish and self._begin.is_set()):
+            self.task.cancel()
+        # Nobody is left to be told of a failure.
+        self.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    def begin_in(self, delay: float) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + delay
+        if self._due is None or due < self._due:
+            self._due = due
+            if delay > 0:
+                loop.call_at(due, self._begin.set)
+            else:
+                self._begin.set()
+
+
+_of_client: weakref.WeakKeyDictionary[Client, SharedWork] = weakref.WeakKeyDictionary()
+
+
+def shared_work(client: Client) -> SharedWork:
+    """What the readers that use this client share."""
+    return _of_client.setdefault(client, SharedWork())

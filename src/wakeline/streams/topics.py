@@ -1,0 +1,125 @@
+"""Typed topic handles: a topic's name and type, said once.
+
+One client, or one stream, binds a topic to one type. Types are compared with `==`, so a subtype is another type, and
+nothing is checked between processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from temporalio.api.common.v1 import Payload
+
+from wakeline.streams.errors import TopicTypeError
+from wakeline.streams.wire import WorkflowStreamItem
+
+if TYPE_CHECKING:
+    from wakeline.streams.client import WorkflowStreamClient
+    from wakeline.streams.stream import WorkflowStream
+    from wakeline.streams.subscription import StreamEnd
+
+T = TypeVar("T")
+
+
+class TopicTypes:
+    """The types that the topics of one client or stream are bound to."""
+
+    def __init__(self) -> None:
+        self._types: dict[str, Any] = {}
+
+    def bind(self, name: str, type: Any) -> Any:
+        """Bind a topic to a type, `None` meaning `Any`, and return the type.
+
+        Raises:
+            TopicTypeError: It is bound to another type, or `type` is `Payload`, which no converter decodes to.
+        """
+        bound: Any = Any if type is None else type
+        if bound is Payload:
+            raise TopicTypeError(
+                f"topic {name!r} cannot have the type Payload, which no converter decodes to; leave type out: "
+                "any handle publishes a ready Payload, and subscribe(result_type=RawValue) reads one"
+            )
+        known = self._types.setdefault(name, bound)
+        if known != bound:
+            raise TopicTypeError(f"topic {name!r} is bound to {known!r} here and cannot be bound to {bound!r} too")
+        return bound
+
+
+class TopicHandle(Generic[T]):
+    """One topic of a `WorkflowStreamClient`; made by its `topic` method."""
+
+    def __init__(self, client: WorkflowStreamClient, name: str, type: type[T]) -> None:
+        self._client = client
+        self._name = name
+        self._type = type
+
+    @property
+    def name(self) -> str:
+        """The topic."""
+        return self._name
+
+    @property
+    def type(self) -> type[T]:
+        """The type its values have."""
+        return self._type
+
+    def publish(self, value: T | Payload, *, force_flush: bool = False) -> None:
+        """Convert a value and take it for sending; returns at once and may be called from any thread.
+
+        Args:
+            value: The value; a ready `Payload` is taken as it is.
+            force_flush: Send now what is buffered, without waiting for the batch interval or for the server.
+
+        Raises:
+            ValueRefusedError: The value cannot be converted. Nothing was taken.
+            ValueTooLargeError: The value fits no message. Nothing was taken.
+            PublishDroppedError: Earlier events were given up. This value was not taken; publish it again.
+        """
+        self._client._publish(self._name, value, force_flush=force_flush)
+
+    def subscribe(
+        self,
+        from_offset: int = 0,
+        *,
+        poll_cooldown: timedelta = timedelta(milliseconds=100),
+        retry_timeout: timedelta | None = None,
+        on_end: Callable[[StreamEnd], None] | None = None,
+    ) -> AsyncIterator[WorkflowStreamItem[T]]:
+        """Read this topic, decoded as its type; see `WorkflowStreamClient.subscribe`."""
+        return self._client.subscribe(
+            [self._name],
+            from_offset,
+            result_type=self._type,
+            poll_cooldown=poll_cooldown,
+            retry_timeout=retry_timeout,
+            on_end=on_end,
+        )
+
+
+class WorkflowTopicHandle(Generic[T]):
+    """One topic of a `WorkflowStream`; made by its `topic` method. A workflow does not read its own stream."""
+
+    def __init__(self, stream: WorkflowStream, name: str, type: type[T]) -> None:
+        self._stream = stream
+        self._name = name
+        self._type = type
+
+    @property
+    def name(self) -> str:
+        """The topic."""
+        return self._name
+
+    @property
+    def type(self) -> type[T]:
+        """The type its values have."""
+        return self._type
+
+    def publish(self, value: T | Payload) -> None:
+        """Append a value to the stream; costs no history event.
+
+        Args:
+            value: The value; a ready `Payload` is taken as it is.
+        """
+        self._stream._publish(self._name, value)

@@ -1,0 +1,182 @@
+"""A disk that is full, a store that fails, and files that are not what they should be."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.gateways import GatewayProcess
+from tests.support import Served, data_of, everything, publish
+from wakeline.errors import DataInUseError, SchemaTooNewError, StorageFailedError, StorageFullError
+from wakeline.gateway.engines.sqlite import SqliteEngine
+from wakeline.gateway.engines.sqlite.schema import MIGRATIONS
+
+BIG = {"topic": "t", "data": "x" * 100_000}
+
+
+@asynccontextmanager
+async def opened(directory: Path) -> AsyncIterator[SqliteEngine]:
+    engine = SqliteEngine(directory)
+    await engine.open()
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+async def run(*command: str) -> None:
+    process = await asyncio.create_subprocess_exec(*command)
+    assert await process.wait() == 0, command
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
+async def test_a_full_disk_is_told_loses_nothing_and_is_over_when_there_is_space(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    await run("mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk))
+    gateway = GatewayProcess(disk / "data")
+    try:
+        ballast = disk / "ballast"
+        ballast.write_bytes(b"\0" * 1_500_000)
+        await gateway.start()
+        async with Served(gateway.url) as served:
+            acknowledged = 0
+            while True:
+                status, answer = await served.call(
+                    "POST", "/v1/sessions/s/events", json={"events": [BIG, {**BIG, "data": acknowledged}]}
+                )
+                if status != 200:
+                    break
+                assert answer["first_offset"] == 2 * acknowledged
+                acknowledged += 1
+                assert acknowledged < 100
+            assert (status, answer["error"]["code"]) == (507, "storage_full")
+            _, state = await served.call("GET", "/v1/sessions/s")
+            assert state["next_offset"] == 2 * acknowledged
+            live = await served.stream("s")
+            assert [e["offset"] for e in await live.take(2 * acknowledged)] == list(range(2 * acknowledged))
+            ballast.unlink()
+            answer = await served.publish("s", BIG)
+            assert answer["first_offset"] == 2 * acknowledged
+            assert (await live.next())["offset"] == 2 * acknowledged
+            live.close()
+        assert await gateway.stop() == 0
+    finally:
+        await gateway.kill()
+        await run("umount", str(disk))
+
+
+async def test_a_full_database_fails_the_whole_group_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    async with opened(tmp_path) as engine:
+        first = await publish(engine, "s", 0, publisher="p")
+        connection = engine._writer._connection
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages + 5}")
+        outcomes = await asyncio.gather(
+            *(publish(engine, "s", n, "x" * 50_000, publisher=f"p{n}") for n in range(3)), return_exceptions=True
+        )
+        assert [type(outcome) for outcome in outcomes] == [StorageFullError] * 3
+        assert [data_of(e) for e in await everything(engine, "s")] == [0]
+        connection.execute("PRAGMA max_page_count = 1000000")
+        again = await publish(engine, "s", 1, publisher="p", sequence=1)
+        assert (again.first_offset, again.epoch) == (1, first.epoch)
+
+
+async def test_a_store_that_fails_otherwise_says_unknown_and_the_retry_settles_it(tmp_path: Path) -> None:
+    heard: list[int] = []
+    async with opened(tmp_path) as engine:
+        engine.listen(lambda _, events: heard.extend(e.offset for e in events))
+        await publish(engine, "s", 0, publisher="p")
+        # The file is taken from under the writer: the next commit fails, and the one after it must work again.
+        engine._writer._connection.close()
+        with pytest.raises(StorageFailedError):
+            await publish(engine, "s", 1, publisher="p", sequence=1)
+        answer = await publish(engine, "s", 1, publisher="p", sequence=1)
+        assert (answer.first_offset, answer.duplicate) == (1, False)
+        assert [data_of(e) for e in await everything(engine, "s")] == [0, 1]
+    assert heard == [0, 1]
+
+
+async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
+    async with opened(tmp_path) as engine:
+        await publish(engine, "s", 0)
+    file = tmp_path / "wakeline.db"
+    with sqlite3.connect(file) as connection:
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    connection.close()
+    before = file.read_bytes()
+    with pytest.raises(SchemaTooNewError, match=f"schema {len(MIGRATIONS) + 1}"):
+        await SqliteEngine(tmp_path).open()
+    assert file.read_bytes() == before
+    gateway = GatewayProcess(tmp_path)
+    await gateway.start(wait=False)
+    assert gateway.process is not None
+    assert await asyncio.wait_for(gateway.process.wait(), 20) == 2
+    assert "schema_too_new" in gateway.log.read_text()
+
+
+@pytest.mark.parametrize("content", [b"this is not a database at all, whatever its name says " * 100, None])
+async def test_a_file_of_somebody_else_is_refused_and_left_alone(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "wakeline.db"
+    if content is None:
+        connection = sqlite3.connect(file)
+        connection.executescript("PRAGMA application_id = 77; CREATE TABLE theirs (x);")
+        connection.close()
+    else:
+        file.write_bytes(content)
+    before = file.read_bytes()
+    with pytest.raises(StorageFailedError, match=r"expected a Wakeline database"):
+        await SqliteEngine(tmp_path).open()
+    if content is not None:
+        assert file.read_bytes() == before
+
+
+async def test_a_directory_belongs_to_one_process(tmp_path: Path) -> None:
+    async with opened(tmp_path):
+        with pytest.raises(DataInUseError):
+            await SqliteEngine(tmp_path).open()
+    async with opened(tmp_path):
+        pass
+
+
+async def test_a_hole_in_the_file_is_told_and_never_read_over(tmp_path: Path) -> None:
+    async with opened(tmp_path) as engine:
+        await publish(engine, "s", *range(5))
+        await publish(engine, "other", 1)
+    connection = sqlite3.connect(tmp_path / "wakeline.db")
+    connection.execute("DELETE FROM events WHERE offset = 2")
+    connection.commit()
+    connection.close()
+    async with opened(tmp_path) as engine:
+        with pytest.raises(StorageFailedError, match="expected offset 2"):
+            await engine.read("s", 0, before=5)
+        assert len(await everything(engine, "other")) == 1
+
+
+async def test_a_failed_migration_leaves_the_older_schema_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as engine:
+        await publish(engine, "s", 0)
+    broken = (*MIGRATIONS, "ALTER TABLE events ADD COLUMN extra TEXT; SELECT no_such_function();")
+    monkeypatch.setattr("wakeline.gateway.engines.sqlite.schema.MIGRATIONS", broken)
+    with pytest.raises(StorageFailedError):
+        await SqliteEngine(tmp_path).open()
+    monkeypatch.setattr("wakeline.gateway.engines.sqlite.schema.MIGRATIONS", MIGRATIONS)
+    async with opened(tmp_path) as engine:
+        assert [data_of(e) for e in await everything(engine, "s")] == [0]
+    connection = sqlite3.connect(tmp_path / "wakeline.db")
+    columns = [row[1] for row in connection.execute("PRAGMA table_info(events)")]
+    connection.close()
+    assert "extra" not in columns
+    monkeypatch.setattr(
+        "wakeline.gateway.engines.sqlite.schema.MIGRATIONS", (*MIGRATIONS, "ALTER TABLE events ADD COLUMN extra TEXT;")
+    )
+    async with opened(tmp_path) as engine:
+        assert [data_of(e) for e in await everything(engine, "s")] == [0]

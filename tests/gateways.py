@@ -1,0 +1,57 @@
+"""Gateways as processes of their own, for tests that kill them and for tests that starve them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import aiohttp
+
+from wakeline.cli.processes import free_port
+
+
+class GatewayProcess:
+    """`wakeline serve` on a port and directory that outlive it."""
+
+    def __init__(self, data: Path, *arguments: str, prefix: Sequence[str] = ()) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = data.parent.with_name(f"{data.parent.name}-{data.name}.log")
+        serve = [sys.executable, "-m", "wakeline", "serve", "--no-auth", "--data", str(data), "--port", str(self.port)]
+        self._command = [*prefix, *serve, *arguments]
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def start(self, *, wait: bool = True) -> None:
+        with self.log.open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                *self._command, stdout=log, stderr=log, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+            )
+        if wait:
+            await self.ready()
+
+    async def ready(self) -> None:
+        assert self.process is not None
+        async with aiohttp.ClientSession() as http, asyncio.timeout(30):
+            while True:
+                try:
+                    async with http.get(f"{self.url}/healthz"):
+                        return
+                except aiohttp.ClientError:
+                    assert self.process.returncode is None, self.log.read_text()
+                    await asyncio.sleep(0.01)
+
+    async def kill(self) -> None:
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
+
+    async def stop(self) -> int:
+        """End it with SIGTERM; its exit code."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.terminate()
+        return await asyncio.wait_for(self.process.wait(), 20)

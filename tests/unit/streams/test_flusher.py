@@ -1,0 +1,213 @@
+"""The sending side against a server that fails as told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from temporalio.converter import DataConverter
+from temporalio.service import RPCError, RPCStatusCode
+
+from wakeline.streams import flusher as flushing
+from wakeline.streams.errors import PublishDroppedError
+from wakeline.streams.flusher import Flusher
+from wakeline.streams.wire import PublishInput, decode_payload
+
+HOUR = timedelta(hours=1)
+
+
+class FakeHost:
+    """Takes signals as a host does: whole batches, each sequence once."""
+
+    def __init__(self) -> None:
+        self.id = "w"
+        self.calls: list[PublishInput] = []
+        self.log: list[bytes] = []
+        self.sizes: list[int] = []
+        self.sequence = 0
+        # One a call, before or after the batch is taken; None for a call that goes well.
+        self.before: list[Exception | None] = []
+        self.after: list[Exception | None] = []
+        self.refuse: Callable[[PublishInput], Exception | None] = lambda batch: None
+
+    async def signal(self, name: str, batch: PublishInput, **_: Any) -> None:
+        self.calls.append(batch)
+        await asyncio.sleep(0)
+        if error := self.before.pop(0) if self.before else self.refuse(batch):
+            raise error
+        if batch.sequence > self.sequence:
+            self.sequence = batch.sequence
+            self.sizes.append(len(batch.items))
+            self.log += [decode_payload(item.data).data for item in batch.items]
+        await asyncio.sleep(0)
+        if self.after and (error := self.after.pop(0)):
+            raise error
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flushing, "backoff", lambda failures: 0)
+
+
+@pytest.fixture
+def host() -> FakeHost:
+    return FakeHost()
+
+
+def flusher(host: Any, **options: Any) -> Flusher:
+    defaults: dict[str, Any] = {
+        "batch_interval": HOUR,
+        "max_batch_size": None,
+        "max_retry_duration": HOUR,
+        "on_dropped": None,
+    }
+    return Flusher(host, DataConverter.default.payload_converter, **(defaults | options))
+
+
+def publish(sender: Flusher, *values: Any, force_flush: bool = False) -> None:
+    for value in values:
+        sender.accept("t", value, force_flush=force_flush)
+
+
+def failure(status: RPCStatusCode, message: str = "failed") -> RPCError:
+    return RPCError(message, status, b"")
+
+
+async def turns(count: int = 50) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_the_first_event_after_a_pause_goes_at_once(host: FakeHost) -> None:
+    sender = flusher(host)
+    await sender.start()
+    publish(sender, 1)
+    await turns()
+    assert host.log == [b"1"]
+    publish(sender, 2, 3)
+    await turns()
+    assert host.log == [b"1"]
+    await sender.stop(failing=False)
+    assert (host.log, host.sizes) == ([b"1", b"2", b"3"], [1, 2])
+
+
+async def test_force_flush_does_not_wait(host: FakeHost) -> None:
+    sender = flusher(host)
+    await sender.start()
+    publish(sender, 1)
+    await turns()
+    publish(sender, 2)
+    publish(sender, 3, force_flush=True)
+    await turns()
+    assert host.log == [b"1", b"2", b"3"]
+    await sender.stop(failing=False)
+
+
+async def test_batches_are_cut_by_bytes(host: FakeHost) -> None:
+    sender = flusher(host)
+    publish(sender, *["x" * 300_000] * 5)
+    await sender.flush()
+    assert host.sizes == [2, 2, 1]
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+async def test_a_transient_failure_neither_loses_nor_doubles(host: FakeHost, where: str) -> None:
+    setattr(host, where, [failure(RPCStatusCode.UNAVAILABLE), failure(RPCStatusCode.RESOURCE_EXHAUSTED), None])
+    sender = flusher(host)
+    publish(sender, 1, 2)
+    await sender.flush()
+    publish(sender, 3)
+    await sender.flush()
+    assert host.log == [b"1", b"2", b"3"]
+    assert [call.sequence for call in host.calls] == [1, 1, 1, 2]
+
+
+async def test_the_background_goes_on_after_a_batch_was_given_up(host: FakeHost) -> None:
+    host.before = [failure(RPCStatusCode.PERMISSION_DENIED, "not you")]
+    sender = flusher(host)
+    await sender.start()
+    publish(sender, 1)
+    await turns()
+    with pytest.raises(PublishDroppedError, match="not you") as caught:
+        publish(sender, 2)
+    assert [event.payload.data for event in caught.value.events] == [b"1"]
+    publish(sender, 3, force_flush=True)
+    await turns()
+    assert host.log == [b"3"]
+    await sender.stop(failing=False)
+
+
+async def test_given_up_after_the_retry_duration(host: FakeHost) -> None:
+    host.refuse = lambda batch: failure(RPCStatusCode.UNAVAILABLE)
+    sender = flusher(host, max_retry_duration=timedelta(0))
+    publish(sender, 1)
+    with pytest.raises(TimeoutError):
+        await sender.flush()
+    host.refuse = lambda batch: None
+    publish(sender, 2)
+    await sender.flush()
+    assert host.log == [b"2"]
+
+
+async def test_what_the_server_finds_too_large_is_halved(host: FakeHost) -> None:
+    message = "Blob data size exceeds limit."
+    host.refuse = lambda batch: failure(RPCStatusCode.INVALID_ARGUMENT, message) if len(batch.items) > 3 else None
+    sender = flusher(host)
+    publish(sender, *range(10))
+    await sender.flush()
+    assert host.log == [str(number).encode() for number in range(10)]
+
+
+async def test_a_defect_in_the_codec_costs_one_batch(host: FakeHost) -> None:
+    host.before = [ValueError("no key")]
+    sender = flusher(host, max_batch_size=1)
+    publish(sender, 1, 2)
+    with pytest.raises(PublishDroppedError, match="1 events for workflow w were given up: no key"):
+        await sender.flush()
+    assert host.log == [b"2"]
+
+
+async def test_on_dropped_is_told_instead(host: FakeHost) -> None:
+    told: list[PublishDroppedError] = []
+    host.before = [failure(RPCStatusCode.NOT_FOUND)]
+    sender = flusher(host, on_dropped=told.append)
+    publish(sender, 1)
+    await sender.flush()
+    assert [event.topic for error in told for event in error.events] == ["t"]
+
+
+async def test_an_error_on_its_way_is_not_hidden(host: FakeHost) -> None:
+    host.before = [failure(RPCStatusCode.NOT_FOUND)]
+    sender = flusher(host)
+    await sender.start()
+    publish(sender, 1)
+    await sender.stop(failing=True)
+
+
+@pytest.mark.parametrize("turn", range(8))
+async def test_cancelled_at_any_turn(host: FakeHost, turn: int) -> None:
+    sender = flusher(host, max_batch_size=2)
+    publish(sender, *range(5))
+    flush = asyncio.create_task(sender.flush())
+    await turns(turn)
+    flush.cancel()
+    await asyncio.gather(flush, return_exceptions=True)
+    publish(sender, 5)
+    await sender.flush()
+    assert host.log == [str(number).encode() for number in range(6)]
+
+
+async def test_leaving_ends_the_background_task(host: FakeHost) -> None:
+    before = asyncio.all_tasks()
+    sender = flusher(host)
+    await sender.start()
+    await sender.start()
+    publish(sender, 1)
+    await sender.stop(failing=False)
+    assert asyncio.all_tasks() != before
+    await sender.stop(failing=False)
+    await turns()
+    assert asyncio.all_tasks() == before
