@@ -96,22 +96,27 @@ def temporal_program() -> str:
 
 
 class TemporalServer(Process):
-    """A Temporal dev server on loopback, with nothing kept on disk.
+    """A Temporal dev server on loopback.
 
     Args:
         port: Port of its gRPC frontend; None takes a free one.
         ui_port: Port of its web interface; None runs without.
+        database: Where it keeps its state; None keeps it in memory.
     """
 
-    def __init__(self, *, port: int | None = None, ui_port: int | None = None) -> None:
+    def __init__(
+        self, *, port: int | None = None, ui_port: int | None = None, database: Path | None = None
+    ) -> None:
         self.port = port or free_port()
         self.address = f"127.0.0.1:{self.port}"
         ui = ["--headless"] if ui_port is None else ["--ui-port", str(ui_port)]
+        kept = [] if database is None else ["--db-filename", str(database)]
         super().__init__(
             [
                 temporal_program(),
                 *("server", "start-dev", "--ip", "127.0.0.1", "--port", str(self.port), "--log-level", "error"),
                 *ui,
+                *kept,
             ]
         )
 

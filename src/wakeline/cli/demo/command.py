@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import structlog
 from cyclopts import Parameter
+from temporalio.runtime import Runtime, TelemetryConfig
 
 from wakeline.cli.demo.headless import run_headless
 from wakeline.cli.demo.live import run_live
@@ -44,6 +45,7 @@ def demo(
     # What the demo does to itself on purpose would fill the terminal with warnings.
     logging.basicConfig(level=logging.CRITICAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=None)), error_if_already_set=False)
     if headless:
         sys.exit(0 if asyncio.run(_ended_by_signals(run_headless(seconds))) else 1)
     asyncio.run(_ended_by_signals(run_live(port=port, open_page=open_page)))

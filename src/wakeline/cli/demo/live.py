@@ -8,7 +8,7 @@ import termios
 import tty
 import webbrowser
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Any, Final
 
 from rich.console import Console
@@ -17,7 +17,7 @@ from rich.table import Table
 
 from wakeline.cli.demo.page import Page
 from wakeline.cli.demo.scene import KINDS, Scene, counter_line, scene
-from wakeline.errors import WakelineError
+from wakeline.errors import ListenRefusedError
 
 OFFLINE_SECONDS: Final = 10.0
 _SECONDS: Final = {"order": 25.0, "agent": 40.0, "pipeline": 30.0}
@@ -128,19 +128,17 @@ async def run_live(*, port: int, open_page: bool) -> None:
     console = Console()
     page = Page()
     try:
-        async with page.serve(port) as url:
+        async with page.serve(port) as url, AsyncExitStack() as stack:
             with console.status("starting Temporal, the gateway and a worker"):
-                stage_context = scene(url)
-                stage = await stage_context.__aenter__()
+                stage = await stack.enter_async_context(scene(url))
+            demo = LiveDemo(stage, url)
+            page.state, page.actions = demo.state, demo.actions
             try:
-                demo = LiveDemo(stage, url)
-                page.state, page.actions = demo.state, demo.actions
                 await _show(console, demo, url, open_page=open_page)
             finally:
-                await stage_context.__aexit__(None, None, None)
-            console.print(counter_line(*stage.counter()))
+                console.print(counter_line(*stage.counter()), highlight=False)
     except OSError as error:
-        raise WakelineError(f"the page cannot be served on port {port}: {error}") from error
+        raise ListenRefusedError(f"the page cannot be served on port {port}: {error.strerror}") from error
 
 
 async def _show(console: Console, demo: LiveDemo, url: str, *, open_page: bool) -> None:

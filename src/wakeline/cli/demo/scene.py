@@ -185,11 +185,10 @@ async def scene(page_origin: str) -> AsyncIterator[Scene]:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wakeline-demo-")))
         server = TemporalServer()
         stack.push_async_callback(server.stop)
-        await server.start()
-        temporal = await server.ready()
         gateway = Gateway(directory, server.address, page_origin)
         stack.push_async_callback(gateway.stop)
-        await gateway.start()
+        await server.start()
+        temporal, _ = await asyncio.gather(server.ready(), gateway.start())  # the gateway waits for Temporal by itself
         workflows = [OrderWorkflow, AgentWorkflow, PipelineWorkflow]
         worker = Worker(temporal, task_queue=QUEUE, workflows=workflows, activities=[stream_answer])
         await stack.enter_async_context(worker)

@@ -1,0 +1,69 @@
+"""Debian's Chromium, and the demo as a person starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, Page, async_playwright
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.fail("no chromium: scripts/need chromium installs it")
+    async with async_playwright() as playwright:
+        launched = await playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield launched
+        await launched.close()
+
+
+@pytest.fixture
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    context = await browser.new_context(viewport={"width": 1280, "height": 900})
+    opened = await context.new_page()
+    opened.set_default_timeout(20_000)
+    yield opened
+    await context.close()
+
+
+@pytest.fixture
+async def demo(tmp_path: Path) -> AsyncIterator[str]:
+    """The demo, without a terminal; gives the page's URL. Ended as Ctrl-C ends it, it must leave nothing behind."""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "wakeline", "demo", "--port", "0", "--no-open"),
+        stdout=asyncio.subprocess.PIPE,
+        env=environment,
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(60):
+            while True:
+                line = (await process.stdout.readline()).decode()
+                assert line, "expected a URL, the demo ended"
+                if found := re.search(r"http://[0-9.]+:[0-9]+", line):
+                    break
+        yield found[0]
+    finally:
+        process.send_signal(2)
+        output, _ = await asyncio.wait_for(process.communicate(), 30)
+    assert re.search(rb"sent [\d,]+ \xc2\xb7 missing 0 \xc2\xb7 duplicate 0", output), output
+    assert list(tmp_path.iterdir()) == [], "the demo removes what it has made"

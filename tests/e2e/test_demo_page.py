@@ -1,0 +1,112 @@
+"""The demo's page in a real browser, against the real gateway, Temporal and workflows."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from playwright.async_api import Page, expect
+
+DEVICES = ("laptop", "phone")
+
+
+async def events(page: Page, device: str, session: str) -> list[str]:
+    raw: list[str] = await page.evaluate("([d, s]) => window.wakeline.events(d, s)", [device, session])
+    return raw
+
+
+async def has_at_least(page: Page, device: str, session: str, count: int) -> None:
+    await page.wait_for_function(
+        "([d, s, n]) => window.wakeline.events(d, s).length >= n", arg=[device, session, count], timeout=30_000
+    )
+
+
+async def to_the_end(page: Page, session: str) -> tuple[list[dict[str, Any]], str]:
+    """Both devices' events of an ended session, which must be the same bytes; and how it ended."""
+    for device in DEVICES:
+        await page.wait_for_function(
+            "([d, s]) => window.wakeline.events(d, s).some((e) => JSON.parse(e).topic === '$session.settled')",
+            arg=[device, session],
+            timeout=60_000,
+        )
+    laptop, phone = [await events(page, device, session) for device in DEVICES]
+    assert laptop == phone
+    parsed = [json.loads(e) for e in laptop]
+    assert [e["offset"] for e in parsed] == list(range(len(parsed)))
+    return parsed, next(e["data"]["status"] for e in parsed if e["topic"] == "$run.closed")
+
+
+async def test_two_devices_through_an_absence_a_reload_and_a_killed_gateway(page: Page, demo: str) -> None:
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    await page.goto(demo)
+    for device in DEVICES:
+        await has_at_least(page, device, "agent-1", 10)
+
+    # The phone goes offline and comes back: it saw nothing meanwhile, and has everything afterwards.
+    await page.click('[data-toggle="phone"]')
+    gone = len(await events(page, "phone", "agent-1"))
+    await has_at_least(page, "laptop", "agent-1", gone + 40)
+    assert len(await events(page, "phone", "agent-1")) <= gone + 3
+    await page.click('[data-toggle="phone"]')
+    await has_at_least(page, "phone", "agent-1", gone + 40)
+
+    # The gateway is killed; both devices go on where they were.
+    before = len(await events(page, "laptop", "agent-1"))
+    await page.click('[data-action="kill"]')
+    for device in DEVICES:
+        await has_at_least(page, device, "agent-1", before + 40)
+
+    # A reload begins from nothing and has it all.
+    seen = await events(page, "laptop", "agent-1")
+    await page.reload()
+    for device in DEVICES:
+        await has_at_least(page, device, "agent-1", len(seen))
+    assert (await events(page, "laptop", "agent-1"))[: len(seen)] == seen
+
+    # An operator terminates the workflows that have run longest; both devices are told so.
+    for session in ("order-1", "agent-1"):
+        await page.click('[data-action="terminate"]')
+        log, status = await to_the_end(page, session)
+        assert status in ("terminated", "completed")
+    assert sum(e["topic"] == "delta" for e in log) > 100
+
+    await expect(page.locator("[data-counter]")).to_have_text(re.compile(r"^sent [\d,]+ · missing 0 · duplicate 0$"))
+    assert complaints == []
+
+
+async def test_an_eventsource_needs_no_client_code(page: Page, demo: str) -> None:
+    """What README promises: a plain EventSource is a complete client, from the first event to the end."""
+    await page.goto(demo)
+    gateway = await page.evaluate(
+        """() => new Promise((resolve) => {
+            const state = new EventSource('/demo/state');
+            state.onmessage = (e) => { state.close(); resolve(JSON.parse(e.data).gateway.url); };
+        })"""
+    )
+    result = await page.evaluate(
+        """(url) => new Promise((resolve) => {
+            const offsets = [];
+            setTimeout(() => fetch('/demo/actions/terminate', {method: 'POST'}), 2000);
+            const source = new EventSource(`${url}/v1/sessions/order-1/events?until=settled`);
+            source.onmessage = (e) => offsets.push(JSON.parse(e.data).offset);
+            source.onerror = () => source.readyState === EventSource.CLOSED && resolve(offsets);
+        })""",
+        gateway,
+    )
+    assert result == list(range(len(result)))
+    assert len(result) > 3
+
+
+async def test_the_page_fits_a_phone_and_the_dark(page: Page, demo: str) -> None:
+    await page.emulate_media(color_scheme="dark")
+    await page.set_viewport_size({"width": 360, "height": 780})
+    await page.goto(demo)
+    await has_at_least(page, "phone", "agent-1", 5)
+    width = await page.evaluate("document.documentElement.scrollWidth")
+    assert width <= 360, "nothing sticks out at the side"
+    luminance = await page.evaluate(
+        "getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).slice(0, 3).reduce((a, b) => a + Number(b), 0)"
+    )
+    assert luminance < 200, "dark when the system is"
