@@ -208,6 +208,26 @@ async def test_the_state_counts_live_devices(served: Served) -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_an_http_1_0_client_gets_the_stream_without_chunks(served: Served) -> None:
+    await served.publish("s", *events(0))
+    host, port = served.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"GET {PATH} HTTP/1.0\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n".encode())
+    head, _, body = (await asyncio.wait_for(reader.readuntil(b'"data":0'), 5)).partition(b"\r\n\r\n")
+    assert b"chunked" not in head.lower()
+    assert body.startswith(b": wakeline\nretry: 1000\n\nid: ")
+    await reader.readuntil(b"\n\n")
+    await served.publish("s", *events(1))
+    assert (await asyncio.wait_for(reader.readuntil(b"\n"), 5)).startswith(b"id: ")
+    writer.close()
+
+
+async def test_a_head_request_does_not_hang(served: Served) -> None:
+    await served.publish("s", *events(0))
+    async with served.http.head(PATH) as answer:
+        assert answer.status == 405
+
+
 async def test_a_device_that_does_not_read_hurts_nobody_and_is_cut_in_time(serve: Serve) -> None:
     served = await serve(write_timeout=0.5, keep_alive=0.1)
     await served.publish("s", *events(0))

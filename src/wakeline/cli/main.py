@@ -6,6 +6,7 @@ import sys
 
 from cyclopts import App
 from rich.console import Console
+from rich.text import Text
 
 from wakeline import __version__
 from wakeline.errors import WakelineError
@@ -29,8 +30,8 @@ def main() -> None:
         app()
     except WakelineError as error:
         console = Console(stderr=True)
-        console.print(f"[bold red]{error.code}[/]: {error.message}", highlight=False, markup=True)
-        console.print(f"  {error.hint}", highlight=False, markup=False)
+        console.print(Text.assemble((error.code, "bold red"), f": {error.message}"), soft_wrap=True)
+        console.print(Text(f"  {error.hint}"), soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -104,9 +104,7 @@ class TemporalServer(Process):
         database: Where it keeps its state; None keeps it in memory.
     """
 
-    def __init__(
-        self, *, port: int | None = None, ui_port: int | None = None, database: Path | None = None
-    ) -> None:
+    def __init__(self, *, port: int | None = None, ui_port: int | None = None, database: Path | None = None) -> None:
         self.port = port or free_port()
         self.address = f"127.0.0.1:{self.port}"
         ui = ["--headless"] if ui_port is None else ["--ui-port", str(ui_port)]

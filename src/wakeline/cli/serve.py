@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -57,4 +58,14 @@ def serve(
     }
     settings = load(given, file=config)
     configure(settings.log_level)
-    asyncio.run(run(settings))
+    with asyncio.Runner(loop_factory=_event_loop()) as runner:
+        runner.run(run(settings))
+
+
+def _event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's where the extra `fast` is installed, otherwise Python's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

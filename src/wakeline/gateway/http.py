@@ -82,7 +82,7 @@ class Routes:
         app.add_routes(
             [
                 web.post("/v1/sessions/{session}/events", self.publish),
-                web.get("/v1/sessions/{session}/events", self.events),
+                web.get("/v1/sessions/{session}/events", self.events, allow_head=False),
                 web.get("/v1/sessions/{session}", self.session),
                 web.get("/v1/sessions", self.sessions),
                 web.post("/v1/runs", self.register),

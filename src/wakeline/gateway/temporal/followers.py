@@ -21,9 +21,7 @@ from wakeline.gateway.settings import Settings
 from wakeline.gateway.temporal.connection import Connection
 from wakeline.gateway.temporal.follower import Follower
 
-_LOOK_AGAIN_SECONDS: Final = 2.0
 _DESCRIBE_TIMEOUT: Final = timedelta(seconds=5)
-_MAX_LOOKED: Final = 10_000
 _RETRY_SECONDS: Final = 1.0
 _log = structlog.get_logger(__name__)
 
@@ -39,7 +37,6 @@ class Followers:
         self._settings = settings
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._looking: dict[str, asyncio.Task[None]] = {}
-        self._looked: dict[str, float] = {}
 
     async def start(self) -> None:
         """Connect, and go on with every run that was open when the gateway stopped."""
@@ -75,11 +72,10 @@ class Followers:
         Raises:
             TemporalUnavailableError: Temporal cannot be asked, and there is no session of this name to serve.
         """
+        if any(watched == session for watched, _ in self._tasks):
+            return
         if self._connection.health != "ok" and await self._engine.state(session) is not None:
             return  # what we have is served now, not after a time-out
-        now = asyncio.get_running_loop().time()
-        if now - self._looked.get(session, -_LOOK_AGAIN_SECONDS) < _LOOK_AGAIN_SECONDS:
-            return
         looking = self._looking.get(session)
         if looking is None:
             looking = self._looking[session] = asyncio.create_task(self._look(session))
@@ -93,9 +89,6 @@ class Followers:
     async def _look(self, session: str) -> None:
         with suppress(WorkflowNotFoundError):  # a session that only publishers write; or none, which the reader is told
             await self.register(session, session)
-        if len(self._looked) > _MAX_LOOKED:
-            self._looked.clear()
-        self._looked[session] = asyncio.get_running_loop().time()
 
     async def register(self, workflow_id: str, session: str) -> Run:
         """Follow the workflow's latest run into a session until it ends.

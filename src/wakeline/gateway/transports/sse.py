@@ -109,4 +109,6 @@ def _give_up_on_silence(request: web.Request, timeout: float) -> None:
     transport = request.transport
     connection = transport.get_extra_info("socket") if transport else None
     if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout * 1000))
+        # A second handle on the same connection: not every event loop lets options be set through its own.
+        with socket.fromfd(connection.fileno(), connection.family, connection.type) as handle:
+            handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout * 1000))

@@ -1,0 +1,43 @@
+"""`wakeline demo --headless`: it checks itself, and its exit code is believed only if it would tell."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from wakeline.cli.demo.devices import Seen
+from wakeline.client import Received
+from wakeline.events import Envelope
+
+
+@pytest.mark.timeout(180)
+async def test_it_ends_with_nothing_missing_and_nothing_left_behind(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "wakeline", "demo", "--headless", "--seconds", "12"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    output, _ = await process.communicate()
+    lines = output.decode().splitlines()
+    assert process.returncode == 0, output.decode()
+    assert re.fullmatch(r"sent [1-9][\d,]* · missing 0 · duplicate 0", lines[-1])
+    assert sum("the gateway was killed" in line for line in lines) >= 2
+    assert any("pipeline-1: terminated" in line for line in lines)
+    assert list(tmp_path.iterdir()) == []
+
+
+def received(offset: int) -> Received:
+    return Received(Envelope(offset, "t", "now", data=offset), f"aaaaaaaaaa-{offset + 1}", b"%d" % offset)
+
+
+def test_the_account_notices_what_is_missing_and_what_came_twice() -> None:
+    seen = Seen()
+    for offset in (0, 1, 4, 4, 2, 5):
+        seen.take(received(offset))
+    assert (seen.missing, seen.duplicate) == (2, 2)

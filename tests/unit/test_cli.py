@@ -1,0 +1,116 @@
+"""The commands as a person runs them: processes, exit codes and what they print."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.gateways import GatewayProcess
+from tests.support import Served
+
+
+async def wakeline(*arguments: str, stdin: bytes = b"") -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "wakeline", *arguments),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
+    )
+    out, err = await asyncio.wait_for(process.communicate(stdin), 30)
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[GatewayProcess]:
+    gateway = GatewayProcess(tmp_path / "data")
+    await gateway.start()
+    yield gateway
+    await gateway.kill()
+
+
+@pytest.mark.parametrize("command", ["serve", "dev", "demo", "tail", "publish"])
+async def test_every_command_has_help_that_teaches(command: str) -> None:
+    code, out, _ = await wakeline("--help")
+    assert code == 0
+    assert command in out
+    code, out, _ = await wakeline(command, "--help")
+    assert code == 0
+    assert out.startswith(f"Usage: wakeline {command}")
+
+
+async def test_serve_says_where_it_listens_and_sigterm_stops_it_cleanly(running: GatewayProcess) -> None:
+    assert f"listening on {running.url}" in running.log.read_text()
+    assert "--no-auth" in running.log.read_text()
+    async with Served(running.url) as served:
+        await served.publish("s", {"topic": "t", "data": 1})
+        stream = await served.stream("s")
+        await stream.next()
+        assert await running.stop() == 0
+    await running.start()
+    async with Served(running.url) as served:
+        assert (await served.call("GET", "/v1/sessions/s"))[1]["next_offset"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--host", "0.0.0.0"], "listen_refused"),
+        (["--config", "nowhere.toml"], "settings_invalid"),
+    ],
+)
+async def test_serve_refuses_with_one_message(arguments: list[str], code: str) -> None:
+    exit_code, _, err = await wakeline("serve", *arguments)
+    assert exit_code == 2
+    assert err.startswith(f"{code}: ")
+    assert "Traceback" not in err
+
+
+async def test_serve_refuses_a_port_and_a_directory_that_are_taken(running: GatewayProcess, tmp_path: Path) -> None:
+    code, _, err = await wakeline("serve", "--data", str(tmp_path / "other"), "--port", str(running.port))
+    assert (code, err.split(":")[0]) == (2, "listen_refused")
+    code, _, err = await wakeline("serve", "--data", str(tmp_path / "data"), "--port", "0")
+    assert (code, err.split(":")[0]) == (2, "data_in_use")
+
+
+async def test_publish_and_tail(running: GatewayProcess) -> None:
+    code, out, _ = await wakeline("publish", "s", '{"state": "packed"}', "--topic", "status", "--url", running.url)
+    assert code == 0
+    assert json.loads(out)["next_offset"] == 1
+    code, out, _ = await wakeline("publish", "s", "--url", running.url, stdin=b"plain words\n[1,2]\n")
+    assert [json.loads(line)["first_offset"] for line in out.splitlines()] == [1, 2]
+    tail = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "wakeline", "tail", "s", "--json", "--until", "never", "--url", running.url),
+        stdout=subprocess.PIPE,
+    )
+    assert tail.stdout is not None
+    lines = [json.loads(await asyncio.wait_for(tail.stdout.readline(), 20)) for _ in range(3)]
+    assert [(e["topic"], e["data"]) for e in lines] == [
+        ("status", {"state": "packed"}),
+        ("message", "plain words"),
+        ("message", [1, 2]),
+    ]
+    await running.kill()
+    await running.start()
+    await wakeline("publish", "s", "after the crash", "--url", running.url)
+    assert json.loads(await asyncio.wait_for(tail.stdout.readline(), 20))["data"] == "after the crash"
+    tail.kill()
+    await tail.wait()
+
+
+async def test_tail_and_publish_say_what_is_wrong(running: GatewayProcess) -> None:
+    code, _, err = await wakeline("tail", "nowhere", "--url", running.url)
+    assert (code, err.split(":")[0]) == (2, "session_not_found")
+    code, _, err = await wakeline("publish", "s", "1", "--topic", "$own", "--url", running.url)
+    assert (code, err.split(":")[0]) == (2, "topic_invalid")
+    await running.kill()
+    code, _, err = await wakeline("publish", "s", "1", "--url", running.url)
+    assert (code, err.split(":")[0]) == (2, "unavailable")

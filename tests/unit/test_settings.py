@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from wakeline.errors import ListenRefusedError, SettingsInvalidError
+from wakeline.gateway.settings import Settings, is_loopback, load
+
+
+def test_the_command_line_wins_then_the_environment_then_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "wakeline.toml"
+    file.write_text('port = 1\nhost = "::1"\nnamespace = "file"\ncors_origins = ["http://a"]\n')
+    environment = {"WAKELINE_PORT": "2", "WAKELINE_NAMESPACE": "environment", "WAKELINE_KEEP_ALIVE": "3.5"}
+    settings = load({"port": 3, "host": None}, file=file, environment=environment)
+    assert (settings.port, settings.namespace, settings.host) == (3, "environment", "::1")
+    assert (settings.keep_alive, settings.cors_origins) == (3.5, ("http://a",))
+    assert settings.data == Settings().data
+
+
+def test_the_environment_can_name_the_file_and_lists_are_split(tmp_path: Path) -> None:
+    file = tmp_path / "wakeline.toml"
+    file.write_text("port = 1")
+    environment = {
+        "WAKELINE_CONFIG": str(file),
+        "WAKELINE_CORS_ORIGINS": "http://a, http://b",
+        "WAKELINE_NO_AUTH": "true",
+    }
+    settings = load(environment=environment)
+    assert (settings.port, settings.cors_origins, settings.no_auth) == (1, ("http://a", "http://b"), True)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("prot = 1", "prot"),
+        ("port = 'x'", "port"),
+        ("port = 70000", "port"),
+        ("engine = 'postgres'", "engine"),
+        ("not toml", "TOML"),
+    ],
+)
+def test_a_bad_file_is_told_with_what_is_wrong(tmp_path: Path, content: str, message: str) -> None:
+    file = tmp_path / "wakeline.toml"
+    file.write_text(content)
+    with pytest.raises(SettingsInvalidError, match=message):
+        load(file=file, environment={})
+
+
+def test_a_missing_file_and_a_bad_variable_are_told(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalidError, match="nowhere"):
+        load(file=tmp_path / "nowhere.toml", environment={})
+    with pytest.raises(SettingsInvalidError, match=r"environment.*int"):
+        load(environment={"WAKELINE_PORT": "many"})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1", "::1", "[::1]", "localhost"])
+def test_loopback_may_be_listened_on(host: str) -> None:
+    assert is_loopback(host)
+    Settings(host=host).check_listen()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "localhost.example.com", ""])
+def test_nothing_else_may(host: str) -> None:
+    with pytest.raises(ListenRefusedError):
+        Settings(host=host, no_auth=True).check_listen()
