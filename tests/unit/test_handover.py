@@ -79,10 +79,19 @@ class RecordingSink:
         self._schedule = schedule
         self.chunks: list[bytes] = []
 
-    def write(self, chunk: bytes) -> bool:
+    def put(self, chunk: bytes) -> int:
+        taken = self._schedule.next()
+        if taken == 3:
+            raise BlockingIOError
+        if taken == 0:
+            self.chunks.append(chunk)
+            return len(chunk)
+        return 0
+
+    def keep(self, chunk: bytes, taken: int) -> bool:
         if self._schedule.next() == 3:
             return False
-        self.chunks.append(chunk)
+        self.chunks.append(chunk[taken:])
         return True
 
     async def send(self, chunk: bytes) -> None:
@@ -151,13 +160,17 @@ class Watcher:
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
+        self.sink = self
         self.until_settled = False
         self.left: int | None = None
         self.written: list[bytes] = []
 
-    def write(self, chunk: bytes) -> bool:
+    def put(self, chunk: bytes) -> int:
         self.written.append(chunk)
-        return True
+        return len(chunk)
+
+    def keep(self, chunk: bytes, taken: int) -> bool:
+        raise AssertionError("expected everything to be taken")
 
     def leave_live(self, offset: int) -> None:
         self.left = offset

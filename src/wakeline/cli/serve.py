@@ -63,7 +63,7 @@ def serve(
 
 
 def _event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's where the extra `fast` is installed, otherwise Python's own."""
+    """The one of uvloop where the extra `fast` is installed, otherwise Python's own."""
     try:
         import uvloop
     except ImportError:

@@ -10,18 +10,14 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol
 
-from wakeline.gateway.hub import Channel, Lane
+from wakeline.gateway.hub import Channel, Lane, Sink
 from wakeline.gateway.log import Engine
 
 _PAGE_EVENTS: Final = 512
 
 
-class Sink(Protocol):
-    """Where a device's bytes go: a transport's connection."""
-
-    def write(self, chunk: bytes) -> bool:
-        """Write now; False, writing nothing, if too much is unsent."""
-        ...
+class Connection(Sink, Protocol):
+    """A device's connection: the hub's sink, and a way to write that waits."""
 
     async def send(self, chunk: bytes) -> None:
         """Write, and return when the connection can take more.
@@ -45,16 +41,22 @@ class Device:
     """
 
     def __init__(
-        self, engine: Engine, channel: Channel, sink: Sink, lane: Lane, offset: int, *, until_settled: bool = False
+        self,
+        engine: Engine,
+        channel: Channel,
+        sink: Connection,
+        lane: Lane,
+        offset: int,
+        *,
+        until_settled: bool = False,
     ) -> None:
         self._engine = engine
         self._channel = channel
-        self._sink = sink
+        self.sink = sink
         self.lane = lane
         self.offset = offset
         self.until_settled = until_settled
         self._left_live: asyncio.Future[int] | None = None
-        self.write = sink.write  # the hub's hot path: no call in between
 
     async def run(self) -> None:
         """Serve the device until the session is settled, if that was asked for, or the connection is gone."""
@@ -78,10 +80,10 @@ class Device:
     async def _catch_up(self) -> None:
         channel = self._channel
         while self.offset < channel.tail:
-            await self._sink.send(b"")  # wait until what is unsent is sent, before a page is held for it
+            await self.sink.send(b"")  # wait until what is unsent is sent, before a page is held for it
             page = await self._engine.read(
                 channel.session, self.offset, before=channel.tail, limit=_PAGE_EVENTS, topics=self.lane.topics
             )
             if page.events:
-                await self._sink.send(self.lane.encode(channel.epoch, page.events))
+                await self.sink.send(self.lane.encode(channel.epoch, page.events))
             self.offset = page.next_offset

@@ -7,6 +7,7 @@ and by a name that the page's owner points at 127.0.0.1 (told by `Host`).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from aiohttp import hdrs, web
@@ -17,6 +18,11 @@ from wakeline.gateway.settings import is_loopback
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _METHODS: Final = "GET, POST, OPTIONS"
 _REQUEST_HEADERS: Final = "Content-Type, Last-Event-ID, Wakeline-Publisher, Wakeline-Attempt, Wakeline-Sequence"
+
+
+@lru_cache(maxsize=256)  # asked for every request, of a handful of names
+def _is_loopback(host: str) -> bool:
+    return is_loopback(host if host.endswith("]") else host.rsplit(":", 1)[0])
 
 
 class Guard:
@@ -36,8 +42,7 @@ class Guard:
             OriginRefusedError: The request may not be answered.
         """
         host = request.headers.get(hdrs.HOST, "")
-        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-        if not is_loopback(name):
+        if not _is_loopback(host):
             raise OriginRefusedError(f"expected a loopback name in Host, got {host[:100]!r}")
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is None or origin == f"{request.scheme}://{host}":

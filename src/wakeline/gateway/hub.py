@@ -42,14 +42,28 @@ class Lane(msgspec.Struct, frozen=True):
     topics: frozenset[str] | None = None
 
 
+class Sink(Protocol):
+    """A live device's connection, as the hub writes to it. Two calls, because the first is the hot path of it all."""
+
+    @property
+    def put(self) -> Callable[[bytes], int]:
+        """Hands bytes to the kernel and tells how many it took; raises `OSError` where that is none."""
+        ...
+
+    def keep(self, chunk: bytes, taken: int) -> bool:
+        """Take care of what `put` did not take; False, keeping nothing, if too much is unsent already."""
+        ...
+
+
 class LiveDevice(Protocol):
     """What the hub asks of a device."""
 
     lane: Lane
     until_settled: bool
 
-    def write(self, chunk: bytes) -> bool:
-        """Write now, without waiting; False if the device has too much unsent."""
+    @property
+    def sink(self) -> Sink:
+        """Its connection."""
         ...
 
     def leave_live(self, offset: int) -> None:
@@ -148,13 +162,15 @@ class Channel:
         if not matching:
             return
         encoded = lane.encode(self.epoch, matching)
-        live = self.live.get(lane, {})
-        for number, device in enumerate(devices, start=1):
-            if device in live and not device.write(encoded):
+        for start in range(0, len(devices), _SLICE):
+            part = devices[start : start + _SLICE]
+            if start:
+                yield
+                live = self.live.get(lane, {})
+                part = [device for device in part if device in live]
+            for device in _write(part, encoded):
                 self.leave(device)
                 device.leave_live(first)
-            if number % _SLICE == 0:
-                yield
 
     def _all_leave(self, offset: int, *, only_until_settled: bool = False) -> None:
         for devices in list(self.live.values()):
@@ -166,8 +182,7 @@ class Channel:
     def keep_alive(self) -> None:
         """Write each lane's idle bytes to its devices."""
         for lane, devices in self.live.items():
-            for device in list(devices):
-                device.write(lane.idle)
+            _write(list(devices), lane.idle)  # one that is behind is busy enough without it
 
 
 class Hub:
@@ -226,6 +241,20 @@ class Hub:
             channel = self._channels.get(session)
             return channel.devices if channel else 0
         return sum(channel.devices for channel in self._channels.values())
+
+
+def _write(devices: Sequence[LiveDevice], chunk: bytes) -> list[LiveDevice]:
+    """Write a chunk to each device; those that have too much unsent are given back."""
+    size = len(chunk)
+    behind: list[LiveDevice] = []
+    for device in devices:
+        try:
+            taken = device.sink.put(chunk)
+        except OSError:
+            taken = 0
+        if taken != size and not device.sink.keep(chunk, taken):
+            behind.append(device)
+    return behind
 
 
 def _chunks(events: Sequence[Event]) -> Iterator[list[Event]]:

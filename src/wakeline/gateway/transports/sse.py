@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
@@ -46,28 +47,50 @@ class SseSink:
         self._transport: asyncio.WriteTransport = transport
         self._writer = request.writer
         self._timeout = timeout
-        self._buffered = transport.get_write_buffer_size
-        self._write = transport.write
+        # With nothing unsent before it, a chunk goes straight to the kernel: the transport's own bookkeeping would cost
+        # half of what the system call does (docs/decisions/0001-aiohttp-transport-writes.md).
+        self._direct = _socket_send(transport) or _take_nothing
+        self.put: Callable[[bytes], int] = _take_nothing
 
-    def write(self, chunk: bytes) -> bool:
-        """Write now; False if over `BUFFER_BYTES` are unsent."""
-        if self._buffered() > BUFFER_BYTES:
+    def keep(self, chunk: bytes, taken: int) -> bool:
+        """Leave to the transport what the kernel did not take; False if over `BUFFER_BYTES` are unsent."""
+        transport = self._transport
+        if transport.get_write_buffer_size() > BUFFER_BYTES:
             return False
-        self._write(chunk)
+        transport.write(chunk[taken:])
+        self.put = _take_nothing if transport.get_write_buffer_size() else self._direct
         return True
 
     async def send(self, chunk: bytes) -> None:
         """Write, and return when the connection can take more; one that takes nothing in time is cut."""
         if self._transport.is_closing():
             raise ConnectionResetError("the client has left")
+        self.put = _take_nothing  # what is written here may stay with the transport; the order must hold
         if chunk:
-            self._write(chunk)
+            self._transport.write(chunk)
         try:
             async with asyncio.timeout(self._timeout):
                 await self._writer.drain()
         except TimeoutError:
             self._transport.abort()
             raise ConnectionAbortedError(f"the client took nothing for {self._timeout} s") from None
+
+
+def _take_nothing(_: bytes) -> int:
+    return 0
+
+
+def _socket_send(transport: asyncio.WriteTransport) -> Callable[[bytes], int] | None:
+    """The `send` of the transport's own socket object, which refuses once the transport has closed it.
+
+    None over TLS, and where the event loop keeps its socket to itself (uvloop).
+    """
+    if transport.get_extra_info("sslcontext") is not None:
+        return None
+    send: Callable[[bytes], int] | None = getattr(
+        getattr(transport.get_extra_info("socket"), "_sock", None), "send", None
+    )
+    return send
 
 
 async def serve(

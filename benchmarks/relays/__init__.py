@@ -1,0 +1,1 @@
+"""What people build today, to be measured beside Wakeline."""
