@@ -36,7 +36,7 @@ layout: $(VENV)/.dev ## Compare SQLite table layouts for the log (some 8 minutes
 	$(BIN)/python -m benchmarks.layout
 
 web: ## Rebuild the demo's page (needs Node 20)
-	cd web && npm ci --no-audit --no-fund && npm run check && npm test && npm run build
+	cd web && npm ci --no-audit --no-fund && npm run check && npm run build && npm test
 
 lock: $(VENV)/.dev ## Resolve the dependencies anew
 	scripts/lock

@@ -13,11 +13,12 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from wakeline.errors import RequestError, UnavailableError
+from wakeline.errors import RequestError
 from wakeline.events import Envelope
 
 _FIRST_RETRY: Final = 0.1
 _LAST_RETRY: Final = 5.0
+_PASSING: Final = frozenset({502, 503, 504})
 _envelope = msgspec.json.Decoder(Envelope)
 
 
@@ -139,8 +140,9 @@ class SessionClient:
         """
         position = from_
         pause = _FIRST_RETRY
+        asked = {"topics": ",".join(topics)} if topics is not None else {}
         while True:
-            query = {"from": position, "until": until} | ({"topics": ",".join(topics)} if topics else {})
+            query = {"from": position, "until": until, **asked}
             try:
                 headers = {"Accept": "text/event-stream"}
                 async with self._client.get(self._events(session), params=query, headers=headers) as answer:
@@ -152,7 +154,9 @@ class SessionClient:
                         pause, position = _FIRST_RETRY, cursor
                         if raw:
                             yield Received(_envelope.decode(raw), cursor, raw)
-            except (aiohttp.ClientError, TimeoutError, UnavailableError):
+            except (aiohttp.ClientError, TimeoutError, RefusedError) as error:
+                if isinstance(error, RefusedError) and error.status not in _PASSING:
+                    raise
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(pause * 2, _LAST_RETRY)
 
@@ -193,16 +197,14 @@ async def _checked(answer: aiohttp.ClientResponse) -> dict[str, Any]:
     """The answer's JSON.
 
     Raises:
-        RefusedError: The gateway refused for a reason that stays.
-        UnavailableError: The gateway cannot do it now.
+        RefusedError: The gateway, or something before it, refused.
     """
     body = await answer.read()
     try:
-        value: dict[str, Any] = msgspec.json.decode(body)
-    except msgspec.DecodeError:
-        value = {"error": {"message": f"expected JSON from the gateway, got {body[:80]!r}"}}
-    if answer.status == 200:
-        return value
-    if answer.status in (502, 503, 504):
-        raise UnavailableError(value["error"].get("message", "the gateway cannot do this now"))
-    raise RefusedError(answer.status, value["error"])
+        value = msgspec.json.decode(body, type=dict[str, Any])
+        if answer.status == 200:
+            return value
+        raise RefusedError(answer.status, value["error"])
+    except (msgspec.DecodeError, KeyError):
+        message = f"expected JSON from the gateway, got {answer.status} with {body[:80]!r}"
+        raise RefusedError(answer.status, {"message": message}) from None

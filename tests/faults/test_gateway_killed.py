@@ -20,11 +20,10 @@ import pytest
 
 from tests.gateways import GatewayProcess
 from wakeline.client import Received, RefusedError, SessionClient
-from wakeline.errors import UnavailableError
 
 KILLS = 50 * int(os.environ.get("WAKELINE_SOAK", "1"))
 SESSIONS = ["one", "two", "three"]
-GONE = (aiohttp.ClientError, TimeoutError, UnavailableError)
+GONE = (aiohttp.ClientError, TimeoutError)
 
 
 class Load:

@@ -11,6 +11,7 @@ from typing import Any
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 
+from tests.temporal import streams_following_workflows as following
 from tests.temporal import streams_workflows as hosts
 
 Handle = WorkflowHandle[Any, Any]
@@ -28,14 +29,15 @@ def queue_name() -> str:
 async def worker(client: Client, queue: str = "") -> AsyncIterator[str]:
     """A worker in the default sandbox; gives its task queue."""
     queue = queue or queue_name()
-    async with Worker(client, task_queue=queue, workflows=hosts.ALL, activities=[hosts.charge]):
+    workflows = [*hosts.ALL, *following.ALL]
+    async with Worker(client, task_queue=queue, workflows=workflows, activities=[hosts.charge]):
         yield queue
 
 
-async def start(client: Client, queue: str, workflow: Any, *args: Any) -> Handle:
+async def start(client: Client, queue: str, workflow: Any, *args: Any, **options: Any) -> Handle:
     """Start a workflow under an id of its own."""
     name = f"{workflow.__name__}-{uuid.uuid4().hex[:8]}"
-    handle: Handle = await client.start_workflow(workflow.run, args=args, id=name, task_queue=queue)
+    handle: Handle = await client.start_workflow(workflow.run, args=args, id=name, task_queue=queue, **options)
     return handle
 
 

@@ -42,6 +42,11 @@ class Hub:
         for value in values:
             self.stream.topic(topic).publish(value)
 
+    @workflow.signal
+    def say_and_truncate(self, topic: str, values: list[Any], up_to_offset: int) -> None:
+        self.say(topic, values)
+        self.stream.truncate(up_to_offset)
+
     @workflow.update
     def truncate(self, up_to_offset: int) -> None:
         self.stream.truncate(up_to_offset)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import RetryPolicy
+from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from tests.support import Served
 from tests.temporal import follower_workflows as workflows
 from wakeline.gateway.app import gateway
+from wakeline.gateway.engines.sqlite import SqliteEngine
+from wakeline.gateway.runs import Run, Runs
 from wakeline.gateway.settings import Settings
 
 QUEUE = "follower"
@@ -283,3 +288,82 @@ async def test_an_ended_session_tells_a_browser_to_stop_for_good(client: Client,
     assert told(await stream.rest(), "status") == ["begun", "last words"]
     again = await served.stream(name, "until=settled&topics=status", **{"Last-Event-ID": stream.last_id})
     assert again.answer.status == 204
+
+
+@pytest.mark.usefixtures("worker")
+async def test_two_runs_of_one_session_that_end_together_settle_it_once(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    async with running_gateway(temporal, tmp_path) as served:
+        for number in range(8):
+            session = f"chat-{uuid.uuid4().hex[:6]}"
+            handles = [await start(client, f"{session}-{n}", workflows.Talks.run, "hangs", 0) for n in range(3)]
+            for handle in handles:
+                await served.call("POST", "/v1/runs", json={"workflow_id": handle.id, "session": session})
+            stream = await served.stream(session, "until=settled")
+            await asyncio.gather(*(handle.terminate() for handle in handles))
+            async with asyncio.timeout(20):
+                events = await stream.rest()
+            topics = [e["topic"] for e in events]
+            assert topics.count("$run.closed") == 3, number
+            assert topics.count("$session.settled") == 1
+            assert topics[-1] == "$session.settled"
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_crash_between_the_record_and_the_event_still_tells_the_start_first(
+    client: Client, temporal: WorkflowEnvironment, name: str, tmp_path: Path
+) -> None:
+    handle = await start(client, name, workflows.Talks.run, "completes", 3)
+    engine = SqliteEngine(tmp_path)
+    await engine.open()
+    run = handle.first_execution_run_id
+    assert run is not None
+    await Runs(engine).put(name, Run(name, run, run, run, "Talks", "2026-11-21T05:14:43.123Z"))
+    await engine.close()
+    async with running_gateway(temporal, tmp_path) as served:
+        async with asyncio.timeout(20):
+            while (await served.call("GET", f"/v1/sessions/{name.replace('/', '%2F')}/events"))[0] != 200:
+                await asyncio.sleep(0.05)
+        events = await to_the_end(served, name)
+    assert [e["topic"] for e in events][:2] == ["$run.started", "status"]
+    assert len(told(events, "$run.started")) == len(told(events, "$run.closed")) == 1
+
+
+async def test_a_run_that_temporal_no_longer_knows_ends_as_unknown(
+    temporal: WorkflowEnvironment, name: str, tmp_path: Path
+) -> None:
+    engine = SqliteEngine(tmp_path)
+    await engine.open()
+    run = str(uuid.uuid4())
+    await Runs(engine).put(name, Run(name, run, run, run, "Talks", "2026-11-21T05:14:43.123Z"))
+    await engine.close()
+    async with running_gateway(temporal, tmp_path, drain_grace=0.5) as served:
+        async with asyncio.timeout(20):
+            while (await served.call("GET", f"/v1/sessions/{name.replace('/', '%2F')}/events"))[0] != 200:
+                await asyncio.sleep(0.05)
+        events = await to_the_end(served, name)
+    assert [c["status"] for c in told(events, "$run.closed")] == ["unknown"]
+
+
+class Reversing(PayloadCodec):
+    """A codec that the gateway does not have."""
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [Payload(metadata={"encoding": b"binary/secret"}, data=p.SerializeToString()[::-1]) for p in payloads]
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [Payload.FromString(p.data[::-1]) for p in payloads]
+
+
+async def test_the_end_is_told_also_of_a_stream_that_cannot_be_read(
+    client: Client, served: Served, temporal: WorkflowEnvironment, name: str
+) -> None:
+    converter = dataclasses.replace(DataConverter.default, payload_codec=Reversing())
+    secret = Client(**{**client.config(), "data_converter": converter})  # type: ignore[arg-type] # mypy widens the TypedDict
+    async with running_worker(secret):
+        await start(secret, name, workflows.Talks.run, "completes", 0)
+        events = await to_the_end(served, name)
+    assert [e["topic"] for e in events] == ["$run.started", "$run.closed", "$session.settled"]
+    closed = told(events, "$run.closed")[0]
+    assert (closed["status"], closed["drained"]) == ("completed", False)

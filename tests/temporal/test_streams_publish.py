@@ -23,7 +23,7 @@ from wakeline.streams import (
     ValueTooLargeError,
     WorkflowStreamClient,
 )
-from wakeline.streams.wire import PUBLISH_SIGNAL, encode_payload
+from wakeline.streams.wire import OFFSET_QUERY, PUBLISH_SIGNAL, encode_payload
 
 FAST = timedelta(milliseconds=20)
 HOUR = timedelta(hours=1)
@@ -45,6 +45,8 @@ def entry(value: bytes) -> PublishEntry:
 
 async def signals(handle: Handle) -> list[PublishInput]:
     """The publish signals in the history."""
+    # Signals that come while a task runs are in the history after it, and a query is answered after it.
+    await handle.query(OFFSET_QUERY)
     found = []
     async for event in handle.fetch_history_events(event_filter_type=WorkflowHistoryEventFilterType.ALL_EVENT):
         signal = event.workflow_execution_signaled_event_attributes

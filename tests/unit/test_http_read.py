@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import re
+import socket
 
 import pytest
 
@@ -25,14 +28,14 @@ async def test_a_stream_replays_and_goes_on_live(served: Served) -> None:
 
 
 async def test_its_headers_and_first_bytes_suit_browsers_and_proxies(served: Served) -> None:
-    await served.publish("s", *events(0))
+    answer = await served.publish("s", *events(0))
     stream = await served.stream("s", "from=now")
     headers = stream.answer.headers
     assert stream.answer.status == 200
     assert headers["Content-Type"].startswith("text/event-stream")
     assert headers["Cache-Control"] == "no-store"
     assert headers["X-Accel-Buffering"] == "no"
-    assert await stream.lines() == [b": wakeline", b"retry: 1000"]
+    assert await stream.lines() == [b": wakeline", b"retry: 1000", f"id: {answer['epoch']}-1".encode()]
     stream.close()
 
 
@@ -65,6 +68,17 @@ async def test_from_now_begins_with_the_next_event(served: Served) -> None:
     stream = await served.stream("s", "from=now")
     await served.publish("s", *events(2))
     assert (await stream.next())["data"] == 2
+    stream.close()
+
+
+async def test_a_device_that_was_cut_before_its_first_event_still_misses_nothing(served: Served) -> None:
+    await served.publish("s", *events(0))
+    stream = await served.stream("s", "from=now")
+    identity = (await stream.lines())[-1].removeprefix(b"id: ").decode()
+    stream.close()
+    await served.publish("s", *events(1))
+    stream = await served.stream("s", "from=now", **{"Last-Event-ID": identity})
+    assert (await stream.next())["data"] == 1
     stream.close()
 
 
@@ -215,7 +229,7 @@ async def test_an_http_1_0_client_gets_the_stream_without_chunks(served: Served)
     writer.write(f"GET {PATH} HTTP/1.0\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n".encode())
     head, _, body = (await asyncio.wait_for(reader.readuntil(b'"data":0'), 5)).partition(b"\r\n\r\n")
     assert b"chunked" not in head.lower()
-    assert body.startswith(b": wakeline\nretry: 1000\n\nid: ")
+    assert body.startswith(b": wakeline\nretry: 1000\nid: ")
     await reader.readuntil(b"\n\n")
     await served.publish("s", *events(1))
     assert (await asyncio.wait_for(reader.readuntil(b"\n"), 5)).startswith(b"id: ")
@@ -226,6 +240,38 @@ async def test_a_head_request_does_not_hang(served: Served) -> None:
     await served.publish("s", *events(0))
     async with served.http.head(PATH) as answer:
         assert answer.status == 405
+
+
+async def test_a_slow_device_gets_every_byte_in_order(served: Served) -> None:
+    """It reads a little now and then, so the kernel takes parts of chunks, the transport the rest, and the log the most."""
+    await served.publish("s", *events(0))
+    host, port = served.url.removeprefix("http://").split(":")
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(connection, (host, int(port)))
+    request = f"GET {PATH} HTTP/1.0\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n".encode()
+    await loop.sock_sendall(connection, request)
+    received = bytearray()
+    chance = random.Random(1)
+
+    async def read_slowly() -> None:
+        while b'"data":"the end"' not in received:
+            received.extend(await loop.sock_recv(connection, chance.randint(1, 20_000)))
+            await asyncio.sleep(chance.choice((0, 0, 0.001)))
+
+    reading = asyncio.ensure_future(read_slowly())
+    for n in range(300):
+        sizes = chance.choices((1, 1_000, 60_000), k=chance.randint(1, 3))
+        await served.publish("s", *events(*("x" * size for size in sizes)))
+        if n % 10 == 0:
+            await asyncio.sleep(0.01)
+    end = await served.publish("s", *events("the end"))
+    await asyncio.wait_for(reading, 60)
+    connection.close()
+    offsets = [int(offset) for offset in re.findall(rb'^data: {"offset":(\d+),', bytes(received), re.MULTILINE)]
+    assert offsets == list(range(end["next_offset"]))
 
 
 async def test_a_device_that_does_not_read_hurts_nobody_and_is_cut_in_time(serve: Serve) -> None:

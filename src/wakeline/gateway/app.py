@@ -55,7 +55,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         metrics.observe(metrics.live, hub.devices)
         if settings.temporal is not None:
             connection = Connection(settings.temporal, settings.namespace)
-            followers = Followers(connection, engine, accept, runs, settings)
+            followers = Followers(connection, engine, accept, runs, settings, hub.settle)
             await followers.start()
             stack.push_async_callback(followers.stop)
             routes.upstream = followers

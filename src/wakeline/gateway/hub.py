@@ -179,6 +179,12 @@ class Channel:
                     self.leave(device)
                     device.leave_live(offset)
 
+    def settle(self) -> None:
+        """The session is settled, by its record: those who wait for that and have everything may go."""
+        self.settled = True
+        if self._fan_out is None and not self._pending:
+            self._all_leave(self.tail, only_until_settled=True)
+
     def keep_alive(self) -> None:
         """Write each lane's idle bytes to its devices."""
         for lane, devices in self.live.items():
@@ -229,6 +235,12 @@ class Hub:
         channel.settled = ends or await self._runs.settled(channel.session)
         channel.epoch, channel.tail, channel.loaded = state.epoch, state.next_offset, True
         channel.start()
+
+    def settle(self, session: str) -> None:
+        """A session's record says that it is settled. The log has said so before; but not to who asked in between."""
+        channel = self._channels.get(session)
+        if channel is not None and channel.loaded:
+            channel.settle()
 
     def keep_alive(self) -> None:
         """Write something to every live device, so that proxies keep the connection and the dead are noticed."""

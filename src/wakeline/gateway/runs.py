@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
+from weakref import WeakValueDictionary
 
 import msgspec
 
 from wakeline.errors import RecordConflictError
 from wakeline.gateway.log import Engine
 
-Status: TypeAlias = Literal["running", "completed", "failed", "canceled", "terminated", "timed_out"]
+Status: TypeAlias = Literal["running", "completed", "failed", "canceled", "terminated", "timed_out", "unknown"]
 _PREFIX: Final = "runs/"
 
 
@@ -22,6 +24,8 @@ class Run(msgspec.Struct, frozen=True):
         run: The chain's name: its first execution's run id.
         run_id: The Temporal run that the chain has come to.
         stream: The run whose stream is being read. Runs that carry the stream over by continue-as-new keep it.
+        workflow_type: The workflow's type.
+        started_at: When its first known run started, RFC 3339.
         status: How it stands.
     """
 
@@ -29,6 +33,8 @@ class Run(msgspec.Struct, frozen=True):
     run: str
     run_id: str
     stream: str
+    workflow_type: str
+    started_at: str
     status: Status = "running"
 
 
@@ -44,6 +50,11 @@ class Runs:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def lock(self, session: str) -> asyncio.Lock:
+        """Held from looking at a session's runs to writing down what follows: two that end at once must see each other."""
+        return self._locks.setdefault(session, asyncio.Lock())
 
     async def of(self, session: str) -> list[Run]:
         """The session's runs, oldest first."""

@@ -4,7 +4,8 @@ The names and the wire are those of `temporalio.contrib.workflow_streams`: a pro
 import, and either side may run the other library. Start with `WorkflowStream` in the workflow and
 `WorkflowStreamClient` everywhere else.
 
-Beyond those names: `StreamEnd` tells how a subscription ended, and `errors` has every error that is raised here.
+Beyond those names: `StreamEnd` tells how a subscription ended, `StreamGap` what it could not give, and `errors` has
+every error that is raised here.
 """
 
 from temporalio import workflow
@@ -14,8 +15,10 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from wakeline.streams.client import WorkflowStreamClient
     from wakeline.streams.errors import (
+        BufferFullError,
         DroppedEvent,
         PublishDroppedError,
+        SignalLimitError,
         StreamError,
         StreamMisplacedError,
         StreamUnavailableError,
@@ -23,8 +26,9 @@ with workflow.unsafe.imports_passed_through():
         ValueRefusedError,
         ValueTooLargeError,
     )
+    from wakeline.streams.notices import StreamEnd, StreamGap
     from wakeline.streams.stream import WorkflowStream
-    from wakeline.streams.subscription import StreamEnd
+    from wakeline.streams.sync import SyncWorkflowStreamClient
     from wakeline.streams.topics import TopicHandle, WorkflowTopicHandle
     from wakeline.streams.wire import (
         PollInput,
@@ -37,6 +41,7 @@ with workflow.unsafe.imports_passed_through():
     )
 
 __all__ = [
+    "BufferFullError",
     "DroppedEvent",
     "PollInput",
     "PollResult",
@@ -44,10 +49,13 @@ __all__ = [
     "PublishEntry",
     "PublishInput",
     "PublisherState",
+    "SignalLimitError",
     "StreamEnd",
     "StreamError",
+    "StreamGap",
     "StreamMisplacedError",
     "StreamUnavailableError",
+    "SyncWorkflowStreamClient",
     "TopicHandle",
     "TopicTypeError",
     "ValueRefusedError",

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Self, TypeVar, overload
 
 from temporalio import activity
-from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WorkflowHandle
 from temporalio.converter import DataConverter
 
-from wakeline.streams.errors import PublishDroppedError, StreamMisplacedError, TopicTypeError
+from wakeline.streams.buffer import WhenFull
+from wakeline.streams.errors import PublishDroppedError, StreamMisplacedError
 from wakeline.streams.flusher import Flusher
-from wakeline.streams.subscription import StreamEnd, Subscription
+from wakeline.streams.reader import StreamReader
+from wakeline.streams.sync import SyncWorkflowStreamClient
 from wakeline.streams.topics import TopicHandle, TopicTypes
-from wakeline.streams.wire import OFFSET_QUERY, WorkflowStreamItem, decode_payload
 
 T = TypeVar("T")
 
 
-class WorkflowStreamClient:
+class WorkflowStreamClient(StreamReader):
     """Publishes to, and reads, the stream of one workflow.
 
     Publishing needs the client to be entered; leaving it sends all that is buffered:
@@ -44,6 +44,9 @@ class WorkflowStreamClient:
         max_batch_size: int | None = None,
         max_retry_duration: timedelta = timedelta(seconds=600),
         on_dropped: Callable[[PublishDroppedError], None] | None = None,
+        max_buffered_items: int | None = None,
+        max_buffered_bytes: int | None = None,
+        when_full: WhenFull = "block",
     ) -> None:
         """Use a workflow handle; `create` is the usual way.
 
@@ -57,6 +60,13 @@ class WorkflowStreamClient:
             max_retry_duration: How long a batch is tried again before it is given up. Must be below the host's
                 `publisher_ttl`. 10 minutes by default.
             on_dropped: Is told of events that were given up, instead of the next publish, flush or exit raising it.
+            max_buffered_items: Events that may wait to be sent, beside the batch on its way. No limit by default; over
+                64 MB a warning is logged.
+            max_buffered_bytes: Bytes on the wire that may wait so.
+            when_full: What `publish` does when no more may wait. `block`, the default: a thread other than the one that
+                sends waits, and on that one it raises `BufferFullError`, where `publish_wait` waits. `error`: it raises
+                `BufferFullError`. `drop_oldest`: what has waited longest is discarded. `coalesce`: the latest event of
+                the same topic that waits is replaced; without one, it raises.
         """
         self._handle = handle
         # A handle has no public way to its client, and reading needs handles to other runs.
@@ -72,6 +82,9 @@ class WorkflowStreamClient:
             max_batch_size=max_batch_size,
             max_retry_duration=max_retry_duration,
             on_dropped=on_dropped,
+            max_buffered_items=max_buffered_items,
+            max_buffered_bytes=max_buffered_bytes,
+            when_full=when_full,
         )
 
     @classmethod
@@ -84,6 +97,9 @@ class WorkflowStreamClient:
         max_batch_size: int | None = None,
         max_retry_duration: timedelta = timedelta(seconds=600),
         on_dropped: Callable[[PublishDroppedError], None] | None = None,
+        max_buffered_items: int | None = None,
+        max_buffered_bytes: int | None = None,
+        when_full: WhenFull = "block",
     ) -> Self:
         """A client for the stream of a workflow; see the constructor for the arguments.
 
@@ -94,6 +110,9 @@ class WorkflowStreamClient:
             max_batch_size: Events in one batch, at most. No limit by default.
             max_retry_duration: How long a batch is tried again. 10 minutes by default.
             on_dropped: Is told of events that were given up.
+            max_buffered_items: Events that may wait to be sent.
+            max_buffered_bytes: Bytes that may wait to be sent.
+            when_full: What `publish` does when no more may wait.
         """
         return cls(
             client.get_workflow_handle(workflow_id),
@@ -102,6 +121,9 @@ class WorkflowStreamClient:
             max_batch_size=max_batch_size,
             max_retry_duration=max_retry_duration,
             on_dropped=on_dropped,
+            max_buffered_items=max_buffered_items,
+            max_buffered_bytes=max_buffered_bytes,
+            when_full=when_full,
         )
 
     @classmethod
@@ -112,6 +134,9 @@ class WorkflowStreamClient:
         max_batch_size: int | None = None,
         max_retry_duration: timedelta = timedelta(seconds=600),
         on_dropped: Callable[[PublishDroppedError], None] | None = None,
+        max_buffered_items: int | None = None,
+        max_buffered_bytes: int | None = None,
+        when_full: WhenFull = "block",
     ) -> Self:
         """A client for the stream of the workflow that scheduled the current activity.
 
@@ -120,17 +145,15 @@ class WorkflowStreamClient:
             max_batch_size: Events in one batch, at most. No limit by default.
             max_retry_duration: How long a batch is tried again. 10 minutes by default.
             on_dropped: Is told of events that were given up.
+            max_buffered_items: Events that may wait to be sent.
+            max_buffered_bytes: Bytes that may wait to be sent.
+            when_full: What `publish` does when no more may wait.
 
         Raises:
             StreamMisplacedError: No workflow scheduled this activity.
             RuntimeError: This is not an activity.
         """
-        workflow_id = activity.info().workflow_id
-        if workflow_id is None:
-            raise StreamMisplacedError(
-                "expected an activity that a workflow scheduled, got a standalone one: "
-                "pass it a Workflow Id and use WorkflowStreamClient.create(activity.client(), workflow_id)"
-            )
+        workflow_id = _workflow_of_activity()
         return cls.create(
             activity.client(),
             workflow_id,
@@ -138,7 +161,52 @@ class WorkflowStreamClient:
             max_batch_size=max_batch_size,
             max_retry_duration=max_retry_duration,
             on_dropped=on_dropped,
+            max_buffered_items=max_buffered_items,
+            max_buffered_bytes=max_buffered_bytes,
+            when_full=when_full,
         )
+
+    @classmethod
+    def from_within_activity_sync(
+        cls,
+        client: Client,
+        *,
+        batch_interval: timedelta = timedelta(seconds=2),
+        max_batch_size: int | None = None,
+        max_retry_duration: timedelta = timedelta(seconds=600),
+        on_dropped: Callable[[PublishDroppedError], None] | None = None,
+        max_buffered_items: int | None = None,
+        max_buffered_bytes: int | None = None,
+        when_full: WhenFull = "block",
+    ) -> SyncWorkflowStreamClient:
+        """The same for an activity that is a `def` function: entered by `with`, used from threads without a loop.
+
+        Args:
+            client: Temporal client; Temporal gives none to such activities, so the worker's program passes it on.
+            batch_interval: Least time between two batches. 2 seconds by default.
+            max_batch_size: Events in one batch, at most. No limit by default.
+            max_retry_duration: How long a batch is tried again. 10 minutes by default.
+            on_dropped: Is told, in another thread, of events that were given up.
+            max_buffered_items: Events that may wait to be sent.
+            max_buffered_bytes: Bytes that may wait to be sent.
+            when_full: What `publish` does when no more may wait.
+
+        Raises:
+            StreamMisplacedError: No workflow scheduled this activity.
+            RuntimeError: This is not an activity.
+        """
+        stream = cls.create(
+            client,
+            _workflow_of_activity(),
+            batch_interval=batch_interval,
+            max_batch_size=max_batch_size,
+            max_retry_duration=max_retry_duration,
+            on_dropped=on_dropped,
+            max_buffered_items=max_buffered_items,
+            max_buffered_bytes=max_buffered_bytes,
+            when_full=when_full,
+        )
+        return SyncWorkflowStreamClient(stream)
 
     async def __aenter__(self) -> Self:
         """Begin to send in the background."""
@@ -180,96 +248,23 @@ class WorkflowStreamClient:
         """
         await self._flusher.flush()
 
-    @overload
-    def subscribe(
-        self,
-        topics: str | list[str] | None = ...,
-        from_offset: int = ...,
-        *,
-        result_type: type[T],
-        poll_cooldown: timedelta = ...,
-        retry_timeout: timedelta | None = ...,
-        on_end: Callable[[StreamEnd], None] | None = ...,
-    ) -> AsyncIterator[WorkflowStreamItem[T]]: ...
-    @overload
-    def subscribe(
-        self,
-        topics: str | list[str] | None = ...,
-        from_offset: int = ...,
-        *,
-        result_type: None = None,
-        poll_cooldown: timedelta = ...,
-        retry_timeout: timedelta | None = ...,
-        on_end: Callable[[StreamEnd], None] | None = ...,
-    ) -> AsyncIterator[WorkflowStreamItem[Any]]: ...
-
-    def subscribe(
-        self,
-        topics: str | list[str] | None = None,
-        from_offset: int = 0,
-        *,
-        result_type: type | None = None,
-        poll_cooldown: timedelta = timedelta(milliseconds=100),
-        retry_timeout: timedelta | None = None,
-        on_end: Callable[[StreamEnd], None] | None = None,
-    ) -> AsyncIterator[WorkflowStreamItem[Any]]:
-        """Every event from an offset on, until the workflow closes; continue-as-new is followed.
-
-        Args:
-            topics: One topic or several; none, or an empty list, for all.
-            from_offset: First offset wanted; 0, or less, for the oldest that is retained. An offset that was
-                truncated reads from the oldest too; one in the future waits for it.
-            result_type: What to decode values to. The converter's own choice by default; `RawValue` for the payload
-                as it came.
-            poll_cooldown: Sets the pace of reading: a fifth of it while events come, slower in silence, up to ten
-                times it. 100 milliseconds by default, which is 20 ms to 1 s. A host that is read by update waits it
-                between polls.
-            retry_timeout: How long reading may fail, for reasons that may pass, such as a worker that is down. No
-                limit by default: it is logged and goes on.
-            on_end: Is told how the workflow closed, before the iterator ends.
-
-        Raises:
-            TopicTypeError: `result_type` is `Payload`, which no converter decodes to.
-            StreamUnavailableError: Reading failed for `retry_timeout`.
-            RPCError: There is no such workflow, or it may not be read.
-        """
-        if result_type is Payload:
-            raise TopicTypeError("result_type cannot be Payload, which no converter decodes to; use RawValue")
-        subscription = Subscription(
-            self._temporal,
-            self._handle.id,
-            run_id=self._handle.run_id,
-            follow=self._follow,
-            topics=(topics,) if isinstance(topics, str) else tuple(topics or ()),
-            offset=from_offset,
-            poll_cooldown=poll_cooldown,
-            retry_timeout=retry_timeout,
-            on_end=on_end,
-        )
-        return self._decoded(subscription, result_type)
-
-    async def get_offset(self) -> int:
-        """The stream's next offset: as many as were ever published, truncated ones included."""
-        offset: int = await self._handle.query(OFFSET_QUERY, result_type=int)
-        return offset
+    @property
+    def discarded_events(self) -> int:
+        """How many events made room for later ones, by `drop_oldest` or `coalesce`."""
+        return self._flusher.buffer.discarded
 
     def _publish(self, topic: str, value: Any, *, force_flush: bool) -> None:
         self._flusher.accept(topic, value, force_flush=force_flush)
 
-    async def _decoded(
-        self, subscription: Subscription, result_type: type | None
-    ) -> AsyncIterator[WorkflowStreamItem[Any]]:
-        results = subscription.results()
-        try:
-            async for result in results:
-                for item in result.items:
-                    payload = decode_payload(item.data)
-                    data: Any = (
-                        self._converter.from_payload(payload)
-                        if result_type is None
-                        else self._converter.from_payload(payload, result_type)
-                    )
-                    yield WorkflowStreamItem(item.topic, data, item.offset)
-        finally:
-            # Leaving the loop early must not wait for the collector to give up the calls that are under way.
-            await results.aclose()
+    async def _publish_wait(self, topic: str, value: Any, *, force_flush: bool) -> None:
+        await self._flusher.accept_waiting(topic, value, force_flush=force_flush)
+
+
+def _workflow_of_activity() -> str:
+    workflow_id = activity.info().workflow_id
+    if workflow_id is None:
+        raise StreamMisplacedError(
+            "expected an activity that a workflow scheduled, got a standalone one: "
+            "pass it a Workflow Id and use WorkflowStreamClient.create(activity.client(), workflow_id)"
+        )
+    return workflow_id

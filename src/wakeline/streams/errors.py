@@ -6,7 +6,9 @@
         ├── TopicTypeError             a topic bound to a second type, or to Payload (also a RuntimeError)
         ├── ValueRefusedError          a value that cannot become a payload (also a TypeError)
         ├── ValueTooLargeError         a value that no message can carry (also a ValueError)
+        ├── BufferFullError            no room for an event until others are sent (also a BufferError)
         ├── PublishDroppedError        events that were given up, with the events (also a TimeoutError)
+        │   └── SignalLimitError         the host's run takes no more signals
         └── StreamUnavailableError     reading failed for longer than the caller allowed
 
 Those that are also a built-in error are so because the official library raises the built-in one.
@@ -56,6 +58,13 @@ class ValueTooLargeError(StreamError, ValueError):
     hint = "Keep large values elsewhere and publish a reference."
 
 
+class BufferFullError(StreamError, BufferError):
+    """As many events wait to be sent as may; this one was not taken."""
+
+    code, status = "buffer_full", 503
+    hint = "Await publish_wait, publish less, or choose another when_full."
+
+
 @dataclass(frozen=True)
 class DroppedEvent:
     """An event that was given up; publish `payload` under `topic` to try again.
@@ -85,6 +94,13 @@ class PublishDroppedError(StreamError, TimeoutError):
     def __init__(self, message: str, *, events: Sequence[DroppedEvent]) -> None:
         super().__init__(message, events=len(events))
         self.events = tuple(events)
+
+
+class SignalLimitError(PublishDroppedError):
+    """The host's run has taken as many signals as the server allows; the events did not arrive."""
+
+    code, status = "signal_limit", 503
+    hint = "Have the host continue as new when WorkflowStream.continue_as_new_suggested says so."
 
 
 class StreamUnavailableError(StreamError):

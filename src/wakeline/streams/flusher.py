@@ -12,7 +12,6 @@ import logging
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,8 +23,16 @@ from temporalio.client import WorkflowHandle
 from temporalio.converter import PayloadConverter
 from temporalio.service import RPCError
 
-from wakeline.streams.errors import DroppedEvent, PublishDroppedError, ValueRefusedError, ValueTooLargeError
-from wakeline.streams.rpc import backoff, is_too_large, is_transient
+from wakeline.streams.budget import SignalBudget
+from wakeline.streams.buffer import Buffer, WhenFull
+from wakeline.streams.errors import (
+    DroppedEvent,
+    PublishDroppedError,
+    SignalLimitError,
+    ValueRefusedError,
+    ValueTooLargeError,
+)
+from wakeline.streams.rpc import backoff, is_signal_limit, is_too_large, is_transient
 from wakeline.streams.wire import (
     PUBLISH_SIGNAL,
     PublishEntry,
@@ -42,7 +49,8 @@ MAX_BATCH_BYTES = 1_000_000
 MAX_VALUE_BYTES = 1_900_000
 # A call without an answer is made again after this, because a dead connection may never give one.
 CALL_TIMEOUT = timedelta(seconds=30)
-_HIGH_WATER_BYTES = 64_000_000
+# How long a host whose run takes no more signals has to continue as new.
+_SIGNAL_LIMIT_GRACE = 30.0
 
 
 @dataclass
@@ -65,8 +73,15 @@ class Flusher:
         max_batch_size: int | None,
         max_retry_duration: timedelta,
         on_dropped: Callable[[PublishDroppedError], None] | None,
+        max_buffered_items: int | None = None,
+        max_buffered_bytes: int | None = None,
+        when_full: WhenFull = "block",
     ) -> None:
         self._handle = handle
+        self._budget = SignalBudget(handle)
+        self.buffer = Buffer(
+            f"workflow {handle.id}", max_items=max_buffered_items, max_bytes=max_buffered_bytes, when_full=when_full
+        )
         self._converter = converter
         self._batch_interval = batch_interval.total_seconds()
         self._max_batch_size = max_batch_size
@@ -74,16 +89,10 @@ class Flusher:
         self._on_dropped = on_dropped
         self._publisher_id = uuid.uuid4().hex[:16]
         self._sequence = 0
-        # Events taken, and events done with (acknowledged or given up). Their difference is buffered or in the batch.
-        self._taken = 0
-        self._done = 0
-        self._buffer: deque[PublishEntry] = deque()
-        self._buffered_bytes = 0
-        self._buffer_lock = threading.Lock()
-        self._warned = False
         self._batch: _Batch | None = None
         self._send_lock = asyncio.Lock()
         self._dropped: list[PublishEntry] = []
+        self._report_lock = threading.Lock()
         self._drop_cause: Exception | None = None
         self._wake = asyncio.Event()
         self._urgent = asyncio.Event()
@@ -95,20 +104,25 @@ class Flusher:
         """Convert and buffer one value. See `TopicHandle.publish` for the errors."""
         self._report()
         entry = self._convert(topic, value)
-        with self._buffer_lock:
-            self._buffer.append(entry)
-            self._taken += 1
-            self._buffered_bytes += wire_size(entry.topic, entry.data)
-            full = self._buffered_bytes >= MAX_BATCH_BYTES or len(self._buffer) >= (self._max_batch_size or 1 << 60)
-            if self._buffered_bytes > _HIGH_WATER_BYTES and not self._warned:
-                self._warned = True
-                logger.warning("Over %d MB wait to be sent to workflow %s", _HIGH_WATER_BYTES // 10**6, self._handle.id)
-        if self._task is None:
-            return
-        if threading.get_ident() == self._thread:
-            self._ring(force_flush or full)
-        else:
-            self._task.get_loop().call_soon_threadsafe(self._ring, force_flush or full)
+        if not self.buffer.offer(entry):
+            self._announce(urgent=True)
+            # A thread may wait for room where another sends.
+            self.buffer.add(entry, may_block=self._task is not None and threading.get_ident() != self._thread)
+        self._announce(force_flush)
+
+    async def accept_waiting(self, topic: str, value: Any, *, force_flush: bool) -> None:
+        """The same, waiting for room."""
+        self._report()
+        entry = self._convert(topic, value)
+        while not self.buffer.offer(entry):
+            if self._task is None:
+                # Nobody else sends.
+                await self._send_up_to(self.buffer.taken)
+            else:
+                self._announce(urgent=True)
+                await self.buffer.room(entry)
+            self._report()
+        self._announce(force_flush)
 
     async def flush(self) -> None:
         """Send what was taken until now and wait until the server has it.
@@ -116,8 +130,19 @@ class Flusher:
         Raises:
             PublishDroppedError: Events were given up since the last report.
         """
-        await self._send_up_to(self._taken)
+        await self._send_up_to(self.buffer.taken)
         self._report()
+
+    def _announce(self, urgent: bool) -> None:
+        task = self._task
+        if task is None:
+            return
+        full = self.buffer.bytes >= MAX_BATCH_BYTES or len(self.buffer) >= (self._max_batch_size or 1 << 60)
+        urgent = urgent or full or self.buffer.is_full()
+        if threading.get_ident() == self._thread:
+            self._ring(urgent)
+        else:
+            task.get_loop().call_soon_threadsafe(self._ring, urgent)
 
     async def start(self) -> None:
         """Send in the background from now on. Calls nest; the last `stop` ends it."""
@@ -134,7 +159,7 @@ class Flusher:
             failing: An error is on its way already; log what was given up rather than hide that error.
         """
         try:
-            await self._send_up_to(self._taken)
+            await self._send_up_to(self.buffer.taken)
         finally:
             self._users -= 1
             if self._users == 0 and self._task is not None:
@@ -176,28 +201,24 @@ class Flusher:
             self._wake.clear()
             self._urgent.clear()
             # The first event after a pause goes at once; the interval is waited after it, for the rest to gather.
-            await self._send_up_to(self._taken)
+            await self._send_up_to(self.buffer.taken)
+            await self._budget.look()
+            pause = self._budget.pause()
+            await asyncio.sleep(pause)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._urgent.wait(), self._batch_interval)
+                interval = self._budget.interval(self._batch_interval) - pause
+                await asyncio.wait_for(self._urgent.wait(), max(interval, 0))
 
     async def _send_up_to(self, target: int) -> None:
         async with self._send_lock:
-            while self._done < target:
+            while self.buffer.done < target:
                 # Kept before the first await: whoever is cancelled here leaves it to the next one, sequence and all.
                 self._batch = self._batch or self._next_batch()
                 await self._send(self._batch)
 
     def _next_batch(self) -> _Batch:
-        entries: list[PublishEntry] = []
-        size = 0
-        with self._buffer_lock:
-            while self._buffer and len(entries) != self._max_batch_size:
-                size += wire_size(self._buffer[0].topic, self._buffer[0].data)
-                if size > MAX_BATCH_BYTES and entries:
-                    break
-                entries.append(self._buffer.popleft())
-                self._buffered_bytes -= wire_size(entries[-1].topic, entries[-1].data)
         self._sequence += 1
+        entries = self.buffer.take(self._max_batch_size, MAX_BATCH_BYTES)
         return _Batch(entries, self._sequence, since=time.monotonic())
 
     async def _send(self, batch: _Batch) -> None:
@@ -210,8 +231,12 @@ class Flusher:
                 if is_too_large(error) and len(batch.entries) > 1:
                     self._halve(batch)
                     return
+                grace = self._max_retry
+                if is_signal_limit(error):
+                    # Passes when the host continues as new, which it was told to long ago.
+                    grace = min(grace, _SIGNAL_LIMIT_GRACE)
                 # After the retry duration the host may have forgotten this publisher: sending again could double it.
-                if not is_transient(error) or time.monotonic() - batch.since > self._max_retry:
+                if not (is_transient(error) or is_signal_limit(error)) or time.monotonic() - batch.since > grace:
                     self._drop(batch, error)
                     return
                 batch.failures += 1
@@ -220,42 +245,45 @@ class Flusher:
                 self._drop(batch, error)
                 return
             else:
+                self._budget.spend()
                 self._finish(batch)
                 return
 
     def _finish(self, batch: _Batch) -> None:
-        self._done += len(batch.entries)
+        self.buffer.finish(len(batch.entries))
         self._batch = None
 
     def _halve(self, batch: _Batch) -> None:
         """The server's limit is lower than ours, or a codec added to the batch. It was refused, so nothing doubles."""
         middle = len(batch.entries) // 2
-        with self._buffer_lock:
-            for entry in reversed(batch.entries[middle:]):
-                self._buffer.appendleft(entry)
-                self._buffered_bytes += wire_size(entry.topic, entry.data)
+        self.buffer.put_back(batch.entries[middle:])
         del batch.entries[middle:]
 
     def _drop(self, batch: _Batch, error: Exception) -> None:
         self._finish(batch)
-        self._dropped += batch.entries
-        self._drop_cause = error
+        with self._report_lock:
+            self._dropped += batch.entries
+            self._drop_cause = error
         logger.warning("Gave up %d events for workflow %s: %s", len(batch.entries), self._handle.id, error)
-        if self._on_dropped is not None:
+        if self._on_dropped is not None and (report := self._take_report()):
             try:
-                self._on_dropped(self._take_report())
+                self._on_dropped(report)
             except Exception:
                 logger.exception("on_dropped failed")
 
     def _report(self) -> None:
-        if self._dropped:
-            raise self._take_report()
+        if self._dropped and (report := self._take_report()):
+            raise report
 
-    def _take_report(self) -> PublishDroppedError:
-        events = [DroppedEvent(entry.topic, decode_payload(entry.data)) for entry in self._dropped]
-        cause = self._drop_cause
-        self._dropped, self._drop_cause = [], None
-        report = PublishDroppedError(
+    def _take_report(self) -> PublishDroppedError | None:
+        with self._report_lock:
+            events = [DroppedEvent(entry.topic, decode_payload(entry.data)) for entry in self._dropped]
+            cause = self._drop_cause
+            self._dropped, self._drop_cause = [], None
+        if not events:
+            return None
+        at_limit = isinstance(cause, RPCError) and is_signal_limit(cause)
+        report = (SignalLimitError if at_limit else PublishDroppedError)(
             f"{len(events)} events for workflow {self._handle.id} were given up: {cause}", events=events
         )
         report.__cause__ = cause

@@ -29,6 +29,11 @@ def is_too_large(error: RPCError) -> bool:
     return "size exceeds limit" in text or ("message" in text and "larger than max" in text)
 
 
+def is_signal_limit(error: RPCError) -> bool:
+    """Whether a signal was refused because its run has taken as many as the server allows."""
+    return error.status == RPCStatusCode.INVALID_ARGUMENT and "limit for signal events" in error.message.lower()
+
+
 def is_transient(error: RPCError, *, reading: bool = False) -> bool:
     """Whether the same call may succeed later."""
     statuses = _TRANSIENT_IN_READING if reading else _TRANSIENT

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import (
@@ -16,7 +16,7 @@ from temporalio.client import (
     WorkflowUpdateRPCTimeoutOrCancelledError,
     WorkflowUpdateStage,
 )
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.streams.rpc import backoff, is_transient
 from wakeline.streams.shared import shared_work
@@ -46,12 +46,14 @@ class RunClose:
     Attributes:
         status: Its close status.
         failure: The failure's message, or the reason of a termination; otherwise empty.
-        next_run_id: The run it continued as; otherwise empty.
+        next_run_id: The run the workflow goes on as; otherwise empty.
+        follows_by: Why it goes on. Only `continue_as_new` carries the stream over; after the others it begins anew.
     """
 
     status: WorkflowExecutionStatus
     failure: str = ""
     next_run_id: str = ""
+    follows_by: Literal["continue_as_new", "retry", "cron", "reset"] | None = None
 
 
 class Run:
@@ -60,6 +62,7 @@ class Run:
     def __init__(self, client: Client, workflow_id: str, run_id: str) -> None:
         self.run_id = run_id
         self._handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id, run_id=run_id)
+        self._latest: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id)
         self._shared = shared_work(client)
 
     async def read(
@@ -132,22 +135,50 @@ class Run:
                     rpc_timeout=_WATCH_TIMEOUT,
                 )
                 async for event in events:
-                    return _close_of(event)
+                    return await self._complete(_close_of(event))
             except RPCError as error:
                 if not is_transient(error, reading=True):
                     raise
                 failures += 1
                 await asyncio.sleep(backoff(failures))
 
+    async def _complete(self, close: RunClose) -> RunClose:
+        """Add what a close event does not say: the status of a run that was retried, the run that a reset began."""
+        try:
+            if close.follows_by in ("retry", "cron"):
+                status = (await self._handle.describe()).status
+                return replace(close, status=status or close.status)
+            if close.status == WorkflowExecutionStatus.TERMINATED:
+                # A reset terminates the run and begins one of the same chain. Nothing else does both.
+                latest = await self._latest.describe()
+                if latest.run_id != self.run_id:
+                    chains = [
+                        d.raw_description.workflow_execution_info.first_run_id
+                        for d in (latest, await self._handle.describe())
+                    ]
+                    if chains[0] == chains[1]:
+                        return replace(close, next_run_id=latest.run_id or "", follows_by="reset")
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+        return close
+
 
 def _close_of(event: HistoryEvent) -> RunClose:
     kind = event.WhichOneof("attributes") or ""
     attributes = getattr(event, kind)
-    if kind == "workflow_execution_failed_event_attributes":
-        failure = attributes.failure.message
-    else:
-        failure = getattr(attributes, "reason", "")
     status = _STATUS_OF_EVENT[kind]
-    # A retry of a failed run also names a next run, but begins a new stream.
-    follows = status == WorkflowExecutionStatus.CONTINUED_AS_NEW
-    return RunClose(status, failure, attributes.new_execution_run_id if follows else "")
+    failure = attributes.failure.message if hasattr(attributes, "failure") else getattr(attributes, "reason", "")
+    next_run_id: str = getattr(attributes, "new_execution_run_id", "")
+    if not next_run_id:
+        return RunClose(status, failure)
+    if status == WorkflowExecutionStatus.CONTINUED_AS_NEW and attributes.workflow_type.name:
+        return RunClose(status, "", next_run_id, "continue_as_new")
+    # To clients that do not say otherwise, the server shows a failed, timed out or completed run that goes on (retry,
+    # cron) as one that continued as new, but without what a workflow's own continue-as-new says.
+    failed = (
+        attributes.HasField("failure")
+        if hasattr(attributes, "failure")
+        else status != WorkflowExecutionStatus.COMPLETED
+    )
+    return RunClose(status, failure, next_run_id, "retry" if failed else "cron")

@@ -34,6 +34,8 @@ from wakeline.streams.wire import (
 
 T = TypeVar("T")
 
+# Of the 10,000 signals the server takes in a run, what is left is for those who send while the run rolls over.
+_SIGNALS_SUGGESTED = 8_000
 # A run's input must stay under the server's 2 MB; this leaves room for the rest of the input.
 MAX_STATE_BYTES = 1_500_000
 
@@ -70,6 +72,8 @@ class WorkflowStream:
         state = prior_state or WorkflowStreamState()
         # Kept in wire form: checked once when it comes, then copied into every answer without work.
         self._log = [WireItem(item.topic, item.data) for item in state.log]
+        self._retained_bytes = sum(wire_size(item.topic, item.data) for item in self._log)
+        self._signals = 0
         self._base_offset = state.base_offset
         self._publishers = dict(state.publishers)
         self._detaching = False
@@ -113,8 +117,26 @@ class WorkflowStream:
                 type=TRUNCATE_OUT_OF_RANGE,
             )
         if up_to_offset > self._base_offset:
-            del self._log[: up_to_offset - self._base_offset]
+            forgotten = self._log[: up_to_offset - self._base_offset]
+            self._retained_bytes -= sum(wire_size(item.topic, item.data) for item in forgotten)
+            del self._log[: len(forgotten)]
             self._base_offset = up_to_offset
+
+    @property
+    def continue_as_new_suggested(self) -> bool:
+        """Whether it is time to continue as new: Temporal says so, or most signals that a run may take are spent.
+
+        After all of them the server takes none, and nobody but the workflow itself can publish.
+        """
+        return workflow.info().is_continue_as_new_suggested() or self._signals >= _SIGNALS_SUGGESTED
+
+    @property
+    def retained_bytes(self) -> int:
+        """Bytes of the retained events, counted on the wire; `truncate` makes it less.
+
+        What is over 1.5 MB, or the `max_state_bytes` of `continue_as_new`, is not carried into the next run.
+        """
+        return self._retained_bytes
 
     def get_state(
         self, *, publisher_ttl: timedelta = timedelta(seconds=900), max_bytes: int | None = MAX_STATE_BYTES
@@ -186,9 +208,14 @@ class WorkflowStream:
 
     def _publish(self, topic: str, value: Any) -> None:
         payload = value if isinstance(value, Payload) else workflow.payload_converter().to_payloads([value])[0]
-        self._log.append(WireItem(topic, encode_payload(payload)))
+        self._append(topic, encode_payload(payload))
+
+    def _append(self, topic: str, data: str) -> None:
+        self._log.append(WireItem(topic, data))
+        self._retained_bytes += wire_size(topic, data)
 
     def _on_publish(self, batch: PublishInput) -> None:
+        self._signals += 1
         if batch.publisher_id:
             seen = self._publishers.get(batch.publisher_id)
             if seen is not None and batch.sequence <= seen.sequence:
@@ -204,7 +231,7 @@ class WorkflowStream:
                     "Skipped an entry of topic %r from publisher %r: %s", entry.topic, batch.publisher_id, error
                 )
             else:
-                self._log.append(WireItem(entry.topic, entry.data))
+                self._append(entry.topic, entry.data)
 
     def _on_poll_validate(self, poll: PollInput) -> None:
         if self._detaching:

@@ -1,4 +1,4 @@
-"""The reading side: every event from an offset on, over disconnects and continue-as-new, to the end.
+"""The reading side: every event from an offset on, over disconnects and into the runs that follow, to the end.
 
 A host is read by query, which costs no history and waits for nothing. The interval between queries follows the
 stream: short while events come, growing with the silence. A host without the query (older ones) is read by update. A
@@ -11,13 +11,12 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from temporalio.client import (
     Client,
-    WorkflowExecutionStatus,
     WorkflowQueryFailedError,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
@@ -25,6 +24,7 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.streams.errors import StreamUnavailableError
+from wakeline.streams.notices import StreamEnd, StreamGap
 from wakeline.streams.rpc import backoff, is_transient
 from wakeline.streams.runs import Run, RunClose
 from wakeline.streams.wire import POLL, STREAM_DRAINING, TRUNCATED_OFFSET, PollResult
@@ -36,27 +36,10 @@ _PATIENCE = 8
 # How long a reader that was told "no such run" or "update failed" waits to hear that the run has closed.
 _CLOSE_GRACE = 5.0
 _DRAIN_TIMEOUT = 30.0
+_NEVER_BEGAN = "closed before WorkflowTaskStarted"
 # Failing is logged after this, and then once a minute.
 _QUIET_FOR = 3.0
 _WARN_EVERY = 60.0
-
-
-@dataclass(frozen=True)
-class StreamEnd:
-    """How a subscription ended.
-
-    Attributes:
-        status: The run's close status.
-        failure: The failure's message, or the reason of a termination; otherwise empty.
-        run_id: The run that closed.
-        drained: Whether everything the stream retained was read. False where the host answers no poll query, or no
-            worker did in time.
-    """
-
-    status: WorkflowExecutionStatus
-    failure: str
-    run_id: str
-    drained: bool
 
 
 class Subscription:
@@ -74,6 +57,7 @@ class Subscription:
         poll_cooldown: timedelta,
         retry_timeout: timedelta | None,
         on_end: Callable[[StreamEnd], None] | None,
+        on_gap: Callable[[StreamGap], None] | None = None,
     ) -> None:
         self._client = client
         self._workflow_id = workflow_id
@@ -86,6 +70,15 @@ class Subscription:
         self._longest = cooldown * 10
         self._retry_timeout = retry_timeout
         self._on_end = on_end
+        self._on_gap = on_gap
+        # A filtered answer does not show whether what lies between two of its events was skipped or truncated. Who wants
+        # to be told of gaps therefore reads all topics, and the filter is applied here.
+        self._asked_topics = topics if on_gap is None else ()
+        # Set when the host has said that our offset is truncated: it answers the offset 0 with the oldest it has.
+        self._ask_oldest = False
+        # Where this reader came into the run by continue-as-new: what lies before was carried into it.
+        self._entered_at = 0
+        self._drained = False
         self._by_update = False
         self._pause = 0.0
         self._last_event = time.monotonic()
@@ -103,16 +96,22 @@ class Subscription:
                 while not watch.done():
                     result = await self._next(run, watch)
                     if result is not None:
-                        yield self._took(result)
+                        yield self._took(result, run_id)
                 close = watch.result()
             finally:
                 watch.cancel()
-            if not (close.next_run_id and self._follow):
-                break
+            if close.follows_by == "continue_as_new" and self._follow:
+                self._entered_at = self._offset
+            else:
+                async for result in self._drain(run):
+                    yield self._took(result, run.run_id)
+                if close.follows_by is None or not self._follow:
+                    break
+                self._begin_anew(close)
             # The next run may be on another version of the host's code.
             run_id, self._by_update, self._pause = close.next_run_id, False, 0.0
-        async for result in self._drain(run, close):
-            yield self._took(result)
+        if self._on_end is not None:
+            self._on_end(StreamEnd(close.status, close.failure, run.run_id, self._drained))
 
     async def _find_run(self) -> str:
         handle = self._client.get_workflow_handle(self._workflow_id)
@@ -156,13 +155,14 @@ class Subscription:
 
     async def _ask(self, run: Run) -> PollResult:
         if self._by_update:
-            return await run.wait_for_events(self._topics, self._offset, delay=self._pause)
-        return await run.read(self._topics, self._offset, delay=self._pause, failures=self._failures)
+            offset = 0 if self._ask_oldest else self._offset
+            return await run.wait_for_events(self._asked_topics, offset, delay=self._pause)
+        return await run.read(self._asked_topics, self._offset, delay=self._pause, failures=self._failures)
 
     async def _on_update_failed(self, error: WorkflowUpdateFailedError, watch: asyncio.Future[RunClose]) -> None:
         kind = getattr(error.cause, "type", None)
         if kind == TRUNCATED_OFFSET:
-            self._offset, self._pause = 0, 0.0
+            self._ask_oldest, self._pause = True, 0.0
         elif kind == STREAM_DRAINING:
             await asyncio.wait({watch}, timeout=self._shortest * 5)
         else:
@@ -170,11 +170,15 @@ class Subscription:
             if not watch.done():
                 raise error
 
-    def _took(self, result: PollResult) -> PollResult:
+    def _took(self, result: PollResult, run_id: str) -> PollResult:
         now = time.monotonic()
+        first = result.items[0].offset if result.items else result.next_offset
+        if first > self._offset and not self._asked_topics:
+            self._tell_gap("truncated", first, run_id)
         # An offset in the future stays there; the query answers it with the end of the stream.
         moved = result.next_offset > self._offset
         self._offset = max(self._offset, result.next_offset)
+        self._ask_oldest = False
         if moved:
             self._last_event = now
         if result.more_ready:
@@ -183,7 +187,32 @@ class Subscription:
             self._pause = self._shortest * 5
         else:
             self._pause = min(max((now - self._last_event) / _PATIENCE, self._shortest), self._longest)
+        if self._topics and not self._asked_topics:
+            return replace(result, items=[item for item in result.items if item.topic in self._topics])
         return result
+
+    def _begin_anew(self, close: RunClose) -> None:
+        """Go on in a run that does not carry this one's events: at the first that may differ from what was read."""
+        reason = close.follows_by
+        assert reason is not None
+        assert reason != "continue_as_new"
+        # A retry begins with what its run began with; a reset may go back to an earlier run.
+        resumed = 0 if reason == "reset" else self._entered_at
+        self._tell_gap(reason, resumed, close.next_run_id)
+        self._offset, self._entered_at = resumed, resumed
+
+    def _tell_gap(self, reason: Literal["truncated", "retry", "cron", "reset"], resumed: int, run_id: str) -> None:
+        if self._on_gap is not None:
+            self._on_gap(StreamGap(reason, self._offset, resumed, run_id))
+        elif reason != "truncated":
+            logger.info("Workflow %s goes on in run %s (%s); its stream begins anew", self._workflow_id, run_id, reason)
+        elif self._offset:
+            logger.warning(
+                "Events %d to %d of workflow %s were truncated before they were read",
+                self._offset,
+                resumed - 1,
+                self._workflow_id,
+            )
 
     async def _recover(self, error: RPCError | WorkflowUpdateRPCTimeoutOrCancelledError) -> None:
         """Wait before the next try, or raise what will not pass."""
@@ -204,15 +233,15 @@ class Subscription:
             logger.warning("Reading workflow %s fails and is tried again: %s", self._workflow_id, error)
         await asyncio.sleep(backoff(self._failures))
 
-    async def _drain(self, run: Run, close: RunClose) -> AsyncGenerator[PollResult, None]:
-        """What is left in a closed run, then tell how it ended."""
-        drained = False
+    async def _drain(self, run: Run) -> AsyncGenerator[PollResult, None]:
+        """What is left in a closed run."""
+        self._drained = False
         self._failures = 0
         more = not self._by_update
         deadline = time.monotonic() + _DRAIN_TIMEOUT
         while more:
             try:
-                result = await run.read(self._topics, self._offset, failures=self._failures, closed=True)
+                result = await run.read(self._asked_topics, self._offset, failures=self._failures, closed=True)
             except WorkflowQueryFailedError as error:
                 if not _has_no_handler(error):
                     raise
@@ -220,18 +249,18 @@ class Subscription:
             except RPCError as error:
                 if not is_transient(error, reading=True):
                     raise
-                more = time.monotonic() < deadline
-                if not more:
+                # A run that closed before its first task has published nothing, and never answers.
+                self._drained = _NEVER_BEGAN in error.message
+                more = not self._drained and time.monotonic() < deadline
+                if not (more or self._drained):
                     logger.warning("Workflow %s closed and cannot be read to its end: %s", self._workflow_id, error)
                 self._failures += 1
                 await asyncio.sleep(backoff(self._failures))
             else:
                 self._failures = 0
                 more = result.more_ready
-                drained = not more
+                self._drained = not more
                 yield result
-        if self._on_end is not None:
-            self._on_end(StreamEnd(close.status, close.failure, run.run_id, drained))
 
 
 def _has_no_handler(error: WorkflowQueryFailedError) -> bool:

@@ -17,8 +17,8 @@ from wakeline.streams.wire import WorkflowStreamItem
 
 if TYPE_CHECKING:
     from wakeline.streams.client import WorkflowStreamClient
+    from wakeline.streams.notices import StreamEnd, StreamGap
     from wakeline.streams.stream import WorkflowStream
-    from wakeline.streams.subscription import StreamEnd
 
 T = TypeVar("T")
 
@@ -76,8 +76,24 @@ class TopicHandle(Generic[T]):
             ValueRefusedError: The value cannot be converted. Nothing was taken.
             ValueTooLargeError: The value fits no message. Nothing was taken.
             PublishDroppedError: Earlier events were given up. This value was not taken; publish it again.
+            BufferFullError: As many events wait to be sent as may, and `when_full` is `error`, or is `block` and this
+                thread is the one that sends. This value was not taken.
         """
         self._client._publish(self._name, value, force_flush=force_flush)
+
+    async def publish_wait(self, value: T | Payload, *, force_flush: bool = False) -> None:
+        """Publish, waiting for room first where `max_buffered_items` or `max_buffered_bytes` leave none.
+
+        Args:
+            value: The value; a ready `Payload` is taken as it is.
+            force_flush: Send now what is buffered, without waiting for the batch interval or for the server.
+
+        Raises:
+            ValueRefusedError: The value cannot be converted. Nothing was taken.
+            ValueTooLargeError: The value fits no message. Nothing was taken.
+            PublishDroppedError: Earlier events were given up. This value was not taken; publish it again.
+        """
+        await self._client._publish_wait(self._name, value, force_flush=force_flush)
 
     def subscribe(
         self,
@@ -86,6 +102,7 @@ class TopicHandle(Generic[T]):
         poll_cooldown: timedelta = timedelta(milliseconds=100),
         retry_timeout: timedelta | None = None,
         on_end: Callable[[StreamEnd], None] | None = None,
+        on_gap: Callable[[StreamGap], None] | None = None,
     ) -> AsyncIterator[WorkflowStreamItem[T]]:
         """Read this topic, decoded as its type; see `WorkflowStreamClient.subscribe`."""
         return self._client.subscribe(
@@ -95,6 +112,7 @@ class TopicHandle(Generic[T]):
             poll_cooldown=poll_cooldown,
             retry_timeout=retry_timeout,
             on_end=on_end,
+            on_gap=on_gap,
         )
 
 

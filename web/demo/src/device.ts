@@ -107,7 +107,8 @@ export class Device {
   }
 
   #receive(event: WireEvent): void {
-    this.received += 1;
+    // What Wakeline itself says of a run was not sent by the workflow, and is not held against what was.
+    if (!event.topic.startsWith("$")) this.received += 1;
     if (this.back && Date.parse(event.time) < this.back.at) this.back.filled += 1;
     this.#changed();
   }

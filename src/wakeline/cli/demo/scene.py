@@ -129,9 +129,13 @@ class Scene:
                     play.status = status.name.lower()
 
     def counter(self) -> tuple[int, int, int]:
-        """Sent, missing and duplicate so far; what is only late is not missing."""
+        """Sent, missing and duplicate so far.
+
+        What is only late is not missing. What was received has been sent, also if Temporal was last asked before.
+        """
         seen = [seen for device in self.devices for seen in device.sessions.values()]
-        return sum(p.sent for p in self.plays), sum(s.missing for s in seen), sum(s.duplicate for s in seen)
+        sent = sum(max(p.sent, *(len(d.sessions[p.session].items) for d in self.devices)) for p in self.plays)
+        return sent, sum(s.missing for s in seen), sum(s.duplicate for s in seen)
 
     async def verdict(self) -> tuple[int, int, int, list[str]]:
         """At the end: hold what each device saw against what Temporal itself has.

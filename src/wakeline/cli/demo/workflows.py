@@ -16,8 +16,8 @@ ORDER_STEPS = (
     ("paid", "The card was charged"),
     ("picking", "Somebody walks the aisles"),
     ("packed", "Sealed and labelled"),
-    ("handed over", "The courier has it"),
-    ("on the road", "Two stops before you"),
+    ("shipped", "The courier has it"),
+    ("nearby", "Two stops before you"),
     ("delivered", "It is at your door"),
 )
 STAGES = ("extract", "transform", "load", "verify")

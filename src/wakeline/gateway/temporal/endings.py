@@ -9,6 +9,7 @@ import msgspec
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHandle, WorkflowHistoryEventFilterType
+from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.gateway.runs import Status
 
@@ -48,6 +49,16 @@ async def wait_for_end(client: Client, workflow_id: str, run_id: str) -> Ending:
             rpc_timeout=_LONG_POLL,
         ):
             return read_ending(event)
+
+
+def is_forgotten(error: RPCError) -> bool:
+    """Whether Temporal says that it has no such run: deleted by retention, or another server's."""
+    return error.status == RPCStatusCode.NOT_FOUND and "namespace" not in error.message.lower()
+
+
+def forgotten() -> Ending:
+    """The end of a run that Temporal no longer knows."""
+    return Ending("unknown", datetime.now(UTC), details={"reason": "Temporal no longer knows this run"})
 
 
 def read_ending(event: HistoryEvent) -> Ending:

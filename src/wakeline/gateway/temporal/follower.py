@@ -7,6 +7,7 @@ stops a follower at whatever moment, the next one appends the same things again 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from wakeline.events import (
     GAP,
     RUN_CLOSED,
     RUN_CONTINUED,
+    RUN_STARTED,
     SESSION_SETTLED,
     NewEvent,
     check_topic,
@@ -30,12 +32,13 @@ from wakeline.gateway.log import Publication
 from wakeline.gateway.runs import Run, Runs
 from wakeline.gateway.settings import Settings
 from wakeline.gateway.temporal.connection import Connection
-from wakeline.gateway.temporal.endings import Ending, wait_for_end
+from wakeline.gateway.temporal.endings import Ending, forgotten, is_forgotten, wait_for_end
 from wakeline.gateway.temporal.reader import Item, NoStreamError, NotNowError, StreamReader, Stretch, to_event
 
 _NO_STREAM_SECONDS: Final = 2.0
 _NO_STREAM_MOST: Final = 60.0
 _RETRY_SECONDS: Final = 1.0
+_UNKNOWN_TIMES: Final = 3
 _log = structlog.get_logger(__name__)
 
 
@@ -49,10 +52,18 @@ class Follower:
         accept: The way into the log.
         runs: The record of the session's runs.
         settings: How often to read, how long to wait for a worker at the end.
+        settled: Called with the session when its record says that no run is open.
     """
 
     def __init__(
-        self, session: str, run: Run, connection: Connection, accept: Accept, runs: Runs, settings: Settings
+        self,
+        session: str,
+        run: Run,
+        connection: Connection,
+        accept: Accept,
+        runs: Runs,
+        settings: Settings,
+        settled: Callable[[str], None],
     ) -> None:
         self.session = session
         self.run = run
@@ -60,10 +71,12 @@ class Follower:
         self._accept = accept
         self._runs = runs
         self._settings = settings
+        self._settled = settled
         self._offset = 0
 
     async def follow(self) -> None:
         """Go on until the run's end is in the log; an outage on the way is waited out."""
+        await self.announce()
         position = await self._accept.position(self.session, self._publisher)
         self._offset = position.next_sequence if position else 0
         while self.run.status == "running":
@@ -72,6 +85,16 @@ class Follower:
                 await self._continue(ending, drained)
             else:
                 await self._close(ending, drained)
+
+    async def announce(self) -> None:
+        """Say that the run has begun. Said by whoever follows it; the log keeps one copy, before everything else of the run."""
+        data = {
+            "workflow_id": self.run.workflow_id,
+            "workflow_type": self.run.workflow_type,
+            "run_id": self.run.run_id,
+            "started_at": self.run.started_at,
+        }
+        await self._tell(f"started:{self.run.run}", self._own(RUN_STARTED, data))
 
     @property
     def _publisher(self) -> str:
@@ -91,6 +114,7 @@ class Follower:
         return ending, await self._drain(reader)
 
     async def _wait_for_end(self) -> Ending:
+        unknown = 0
         while True:
             try:
                 return await wait_for_end(self._connection.client, self.run.workflow_id, self.run.run_id)
@@ -99,8 +123,10 @@ class Follower:
                     self._connection.failed(error)
                 elif error.status != RPCStatusCode.DEADLINE_EXCEEDED:
                     _log.warning("cannot watch a run", workflow_id=self.run.workflow_id, error=error.message)
-                gone = error.status == RPCStatusCode.NOT_FOUND
-                await asyncio.sleep(_NO_STREAM_MOST if gone else _RETRY_SECONDS)
+                unknown = unknown + 1 if is_forgotten(error) else 0
+                if unknown == _UNKNOWN_TIMES:
+                    return forgotten()
+                await asyncio.sleep(_RETRY_SECONDS)
 
     async def _read_on(self, reader: StreamReader) -> None:
         """Read the stream for as long as the run is open: quickly while events come, slowly when nothing does."""
@@ -194,7 +220,6 @@ class Follower:
 
     async def _close(self, ending: Ending, drained: bool) -> None:
         assert ending.status is not None
-        others = [run for run in await self._runs.of(self.session) if run.run != self.run.run]
         data = {
             "status": ending.status,
             "workflow_id": self.run.workflow_id,
@@ -204,11 +229,15 @@ class Follower:
             **ending.details,
         }
         events = [self._own(RUN_CLOSED, data)]
-        if all(run.status != "running" for run in others):
-            events.append(compose(SESSION_SETTLED, b"{}", time=timestamp()))
-        await self._tell(f"closed:{self.run.run}", *events)
-        self.run = msgspec.structs.replace(self.run, status=ending.status)
-        await self._runs.put(self.session, self.run)
+        async with self._runs.lock(self.session):
+            others = [run for run in await self._runs.of(self.session) if run.run != self.run.run]
+            if settled := all(run.status != "running" for run in others):
+                events.append(compose(SESSION_SETTLED, b"{}", time=timestamp()))
+            await self._tell(f"closed:{self.run.run}", *events)
+            self.run = msgspec.structs.replace(self.run, status=ending.status)
+            await self._runs.put(self.session, self.run)
+        if settled:
+            self._settled(self.session)
 
     async def _tell(self, publisher: str, *events: NewEvent) -> None:
         """Append Wakeline's own events, once, however often it is tried."""

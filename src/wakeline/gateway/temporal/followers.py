@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
-import msgspec
 import structlog
 from temporalio.client import WorkflowExecutionDescription
 from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.errors import TemporalUnavailableError, UnavailableError, WorkflowNotFoundError
-from wakeline.events import RUN_STARTED, compose, timestamp
+from wakeline.events import timestamp
 from wakeline.gateway.accept import Accept
-from wakeline.gateway.log import Engine, Publication
+from wakeline.gateway.log import Engine
 from wakeline.gateway.runs import Run, Runs
 from wakeline.gateway.settings import Settings
 from wakeline.gateway.temporal.connection import Connection
@@ -29,12 +29,21 @@ _log = structlog.get_logger(__name__)
 class Followers:
     """All runs followed by this gateway, at most one follower each."""
 
-    def __init__(self, connection: Connection, engine: Engine, accept: Accept, runs: Runs, settings: Settings) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        engine: Engine,
+        accept: Accept,
+        runs: Runs,
+        settings: Settings,
+        settled: Callable[[str], None],
+    ) -> None:
         self._connection = connection
         self._engine = engine
         self._accept = accept
         self._runs = runs
         self._settings = settings
+        self._settled = settled
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._looking: dict[str, asyncio.Task[None]] = {}
 
@@ -100,23 +109,22 @@ class Followers:
         found = await self._describe(workflow_id)
         info = found.raw_description.workflow_execution_info
         chain = info.first_run_id or found.run_id
-        for run in await self._runs.of(session):
-            if run.run == chain:
-                if run.status == "running":
-                    self._start_follower(session, run)
-                return run
-        run = Run(workflow_id, chain, run_id=found.run_id, stream=found.run_id)
-        # The record comes before the event: a crash in between leaves a run that is resumed, and told once.
-        await self._runs.put(session, run)
-        data = {
-            "workflow_id": workflow_id,
-            "workflow_type": found.workflow_type,
-            "run_id": found.run_id,
-            "started_at": timestamp(found.start_time),
-        }
-        started = compose(RUN_STARTED, msgspec.json.encode(data), time=timestamp(), run=chain)
-        await self._accept.append(session, (started,), Publication(f"started:{chain}"))
-        self._start_follower(session, run)
+        async with self._runs.lock(session):
+            run = next((run for run in await self._runs.of(session) if run.run == chain), None)
+            if run is None:
+                run = Run(
+                    workflow_id,
+                    chain,
+                    run_id=found.run_id,
+                    stream=found.run_id,
+                    workflow_type=found.workflow_type,
+                    started_at=timestamp(found.start_time),
+                )
+                # The record comes before the event: a crash in between leaves a run that is resumed, and told once.
+                await self._runs.put(session, run)
+        if run.status == "running":
+            await self._follower(session, run).announce()
+            self._start_follower(session, run)
         return run
 
     async def _describe(self, workflow_id: str) -> WorkflowExecutionDescription:
@@ -133,6 +141,9 @@ class Followers:
             raise TemporalUnavailableError(f"Temporal cannot be reached: {error}") from error
         return found
 
+    def _follower(self, session: str, run: Run) -> Follower:
+        return Follower(session, run, self._connection, self._accept, self._runs, self._settings, self._settled)
+
     def _start_follower(self, session: str, run: Run) -> None:
         key = (session, run.run)
         if key in self._tasks:
@@ -144,7 +155,7 @@ class Followers:
         """Follow a run, starting anew from its record whatever goes wrong."""
         while True:
             try:
-                await Follower(session, run, self._connection, self._accept, self._runs, self._settings).follow()
+                await self._follower(session, run).follow()
             except Exception:  # noqa: BLE001 - one bad run must not stop being followed
                 _log.exception("following failed; it goes on from the record", session=session, run=run.run)
                 await asyncio.sleep(_RETRY_SECONDS)

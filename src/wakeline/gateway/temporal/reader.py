@@ -26,7 +26,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.events import NewEvent, compose, timestamp
 from wakeline.gateway.temporal.connection import Connection
-from wakeline.streams.wire import POLL, STREAM_DRAINING, TRUNCATED_OFFSET, PollInput, PollResult
+from wakeline.streams.wire import OFFSET_QUERY, POLL, STREAM_DRAINING, TRUNCATED_OFFSET, PollInput, PollResult
 
 # A worker that evicts a run may lose a query to it without a word: asking again soon beats waiting.
 _FIRST_TIMEOUT: Final = 2.0
@@ -107,6 +107,10 @@ class StreamReader:
                 self._connection.failed(error)
             self._timeout = min(self._timeout * 2, _LAST_TIMEOUT)
             raise NotNowError(error.message) from error
+        except (NoStreamError, NotNowError):
+            raise
+        except Exception as error:
+            raise NotNowError(f"the answer cannot be read: {error!r}") from error
         self._timeout = _FIRST_TIMEOUT
         items = [Item(item.offset, item.topic, _decoded(item.data)) for item in result.items]
         return Stretch(items, result.next_offset, result.more_ready)
@@ -126,6 +130,8 @@ class StreamReader:
             return result
         except WorkflowQueryFailedError as error:
             if _UNKNOWN_QUERY.search(str(error)):
+                # A host of a stream that is not read by query has the other query, and the SDKs tell which there are.
+                self._by_update = OFFSET_QUERY in str(error)
                 return None
             raise NotNowError(str(error)) from error
 

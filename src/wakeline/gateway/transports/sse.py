@@ -24,7 +24,8 @@ _HEADERS: Final = {
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",
 }
-_OPENING: Final = b": wakeline\nretry: 1000\n\n"
+# With a cursor at once: a device that is cut before its first event resumes from here, not from a later `now`.
+_OPENING: Final = b": wakeline\nretry: 1000\nid: %b\n\n"
 
 
 def wanted(request: web.Request) -> bool:
@@ -109,7 +110,7 @@ async def serve(
     if not chunked:
         response.force_close()
     await response.prepare(request)
-    await response.write(_OPENING)
+    await response.write(_OPENING % str(Cursor(channel.epoch, offset)).encode())
     sink = SseSink(request, timeout)
     _give_up_on_silence(request, timeout)
     lane = (

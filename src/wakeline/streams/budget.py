@@ -1,0 +1,68 @@
+"""How fast a publisher may go on: the server takes 10,000 signals a run, and every batch is one.
+
+Half of them are spent at the pace that was asked for. From then on the pauses grow as the rest shrinks, which gives the
+host the time to continue as new. A publisher knows of its own signals only; the length of the history, asked for now
+and then, tells of those of others.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from temporalio.client import WorkflowHandle
+
+logger = logging.getLogger(__name__)
+
+SIGNALS_PER_RUN = 10_000
+# Batches between two looks at the run. A look costs as much as a batch.
+_LOOK_EVERY = 250
+# A signal by itself costs a run four events: the signal, and its workflow task scheduled, started, completed.
+_EVENTS_PER_SIGNAL = 4
+_LONGEST_INTERVAL = 10.0
+_LONGEST_PAUSE = 5.0
+
+
+class SignalBudget:
+    """What one publisher knows of the signals its workflow's run has taken."""
+
+    def __init__(self, handle: WorkflowHandle[Any, Any]) -> None:
+        self._handle = handle
+        self._run_id: str | None = None
+        self._sent = 0
+        self._sent_before_look = 0
+        self._history_length = 0
+
+    def spend(self) -> None:
+        """Count one signal."""
+        self._sent += 1
+
+    async def look(self) -> None:
+        """Learn, when it is time, which run it is and how far it has come."""
+        if self._sent - self._sent_before_look < _LOOK_EVERY:
+            return
+        self._sent_before_look = self._sent
+        try:
+            described = await self._handle.describe()
+        except Exception as error:  # noqa: BLE001  a matter of pace only; sending meets the same trouble and tells of it
+            logger.debug("Cannot look how far workflow %s has come: %s", self._handle.id, error)
+            return
+        if described.run_id != self._run_id:
+            # Those sent since the last look may all have gone to the new run.
+            self._sent = self._sent_before_look = _LOOK_EVERY
+            self._run_id = described.run_id
+        self._history_length = described.history_length
+
+    def interval(self, asked: float) -> float:
+        """Seconds between two batches, for the interval that was asked for."""
+        return max(asked, min(asked * self._stretch, _LONGEST_INTERVAL))
+
+    def pause(self) -> float:
+        """Seconds between two batches, at least, also of those that are asked for at once."""
+        return min(0.1 * (self._stretch - 1), _LONGEST_PAUSE)
+
+    @property
+    def _stretch(self) -> float:
+        used = max(self._sent, self._history_length // _EVENTS_PER_SIGNAL)
+        left = max(1 - used / SIGNALS_PER_RUN, 0.01)
+        return max(1.0, 0.5 / left)

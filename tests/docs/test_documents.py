@@ -1,0 +1,111 @@
+"""The documents as a whole: links lead somewhere, code compiles, the demo's page is built from what is there."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.docs.markdown import ROOT, blocks, text, tree, without_code
+
+DOCUMENTS = [path for path in tree() if path.suffix == ".md"]
+_LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
+_HEADING = re.compile(r"^#+ (.+)$", re.M)
+
+
+def anchors(document: str) -> set[str]:
+    """What headings can be linked by."""
+    kept = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in _HEADING.findall(document)]
+    return {heading.strip().replace(" ", "-") for heading in kept}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(path: Path) -> None:
+    for found in _LINK.finditer(without_code(path.read_text(encoding="utf-8"))):
+        target, _, anchor = (found[1] or found[2]).partition("#")
+        if re.match(r"[a-z]+:", target):
+            continue
+        there = path.parent / target if target else path
+        assert there.exists(), f"{path.relative_to(ROOT)} links to {target}"
+        if anchor and there.suffix == ".md":
+            assert anchor in anchors(there.read_text(encoding="utf-8"))
+
+
+def test_every_decision_is_in_the_list_and_short() -> None:
+    pages = sorted((ROOT / "docs/decisions").glob("0*.md"))
+    listed = re.findall(r"\((0\d{3}-[^)]+\.md)\)", text("docs/decisions/README.md"))
+    assert listed == [page.name for page in pages]
+    for page in pages:
+        headings = _HEADING.findall(page.read_text(encoding="utf-8"))
+        assert headings[0].startswith(page.name[:4])
+        assert headings[1:] == ["Context", "Decision", "Consequence"]
+
+
+def test_the_readme_s_workflow_is_one() -> None:
+    (code,) = blocks(text("README.md"), "python")
+    module: dict[str, object] = {"__name__": "readme"}
+    exec(compile(code, "README.md", "exec"), module)
+    workflows = [name for name, value in module.items() if hasattr(value, "__temporal_workflow_definition")]
+    assert workflows == ["OrderWorkflow"]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 12
+
+
+def test_the_readme_s_browser_code_is_short() -> None:
+    (code,) = blocks(text("README.md"), "js")
+    assert len(code.splitlines()) <= 6
+
+
+def test_the_readme_names_the_commands_of_the_makefile() -> None:
+    targets = set(re.findall(r"^([a-z]+):.*##", text("Makefile"), re.M))
+    for document in ("README.md", "CONTRIBUTING.md", "docs/decisions/0002-sqlite-layout.md"):
+        named = set(re.findall(r"(?:^    |`)make ([a-z]+)", text(document), re.M))
+        assert named <= targets, f"{document} names {named - targets}"
+
+
+def source_stamp(root: Path) -> str:
+    """One hash over path and content of what the page is made of; `web/demo/build/stamp.ts` makes the same."""
+    files = {path.relative_to(root).as_posix(): path for path in (root / "src").rglob("*") if path.is_file()}
+    files["index.html"] = root / "index.html"
+    stamp = hashlib.sha256()
+    for name in sorted(files):
+        stamp.update(name.encode() + b"\0" + files[name].read_bytes() + b"\0")
+    return stamp.hexdigest()
+
+
+def test_the_built_page_is_of_the_source_as_it_stands() -> None:
+    page = text("src/wakeline/cli/demo/page.html")
+    (stamp,) = re.findall(r'<meta name="wakeline-source" content="([0-9a-f]{64})">', page)
+    assert stamp == source_stamp(ROOT / "web/demo"), "the page is stale: make web"
+
+
+# Put together from pieces, since this file is looked through, too.
+REGISTRIES = [
+    ".".join(host)
+    for host in [
+        ("pypi", "org"),
+        ("pythonhosted", "org"),
+        ("npmjs", "org"),
+        ("npmjs", "com"),
+        ("yarnpkg", "com"),
+        ("jsr", "io"),
+        ("crates", "io"),
+        ("docker", "io"),
+        ("ghcr", "io"),
+        ("quay", "io"),
+        ("golang", "org"),
+    ]
+]
+_MACHINE_PATH = re.compile(r"(?<![\w.*}\])-])/(?:" + "work|root" + r")(?=[/\s\"'`)]|$)", re.M)
+
+
+@pytest.mark.parametrize("path", tree(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_names_a_registry_or_a_path_of_one_machine(path: Path) -> None:
+    if path.suffix == ".png":
+        return
+    content = path.read_text(encoding="utf-8")
+    named = [host for host in REGISTRIES if host in content]
+    assert not named
+    found = _MACHINE_PATH.search(content)
+    assert found is None, content[max(0, found.start() - 60) : found.end() + 60]

@@ -1,0 +1,106 @@
+"""`docs/reference/` tells what there is: no more, no less."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.docs.markdown import sections, span, spans, tables, text
+from wakeline.cli.main import app
+from wakeline.gateway.metrics import Metrics
+from wakeline.gateway.settings import Settings, load
+
+
+def setting_rows() -> list[dict[str, str]]:
+    return tables(text("docs/reference/settings.md"))[0]
+
+
+def written(value: Any) -> str:
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return f"`{str(value).lower()}`"
+        case ():
+            return "`[]`"
+        case _:
+            return f"`{value}`"
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    fields = msgspec.structs.fields(Settings)
+    documented = {span(row["name"]): row["default"] for row in setting_rows()}
+    assert documented == {field.name: written(field.default) for field in fields}
+
+
+@pytest.mark.parametrize("row", setting_rows(), ids=lambda row: span(row["name"]))
+def test_every_setting_is_read_from_the_variable_that_is_documented(row: dict[str, str]) -> None:
+    name = span(row["name"])
+    examples = {"engine": "memory", "durability": "process", "no_auth": "true", "log_level": "error"}
+    examples |= {"cors_origins": "http://a.example, http://b.example"}
+    text = examples.get(name, "4096")
+    changed = getattr(load(environment={span(row["environment"]): text}), name)
+    assert changed != getattr(Settings(), name)
+    assert changed == (("http://a.example", "http://b.example") if name == "cors_origins" else type(changed)(text))
+
+
+def test_the_choices_of_settings_are_documented() -> None:
+    for row, field in zip(setting_rows(), msgspec.structs.fields(Settings), strict=True):
+        inner = field.type.__origin__
+        if getattr(inner, "__args__", None) and isinstance(inner.__args__[0], str):
+            assert tuple(spans(row["type"])) == inner.__args__
+
+
+def test_every_metric_is_documented_with_its_type() -> None:
+    rows = tables(text("docs/reference/metrics.md"))[0]
+    families = list(Metrics().registry.collect())
+    exposed = {f"{f.name}_total" if f.type == "counter" else f.name: f.type for f in families}
+    assert {span(row["name"]): row["type"] for row in rows} == exposed
+
+
+def test_every_label_is_documented() -> None:
+    metrics = Metrics()
+    metrics.refused.labels("internal").inc()
+    rows = {span(row["name"]): set(spans(row["labels"])) for row in tables(text("docs/reference/metrics.md"))[0]}
+    for family in metrics.registry.collect():
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        assert rows[f"{family.name}_total" if family.type == "counter" else family.name] == labels
+
+
+def commands() -> list[str]:
+    return [name for name in app if not name.startswith("-")]
+
+
+def command_sections() -> dict[str, str]:
+    found = sections(text("docs/reference/cli.md"))
+    return {spans(heading)[0].split()[1]: body for heading, body in found.items()}
+
+
+def test_every_command_is_documented() -> None:
+    assert sorted(command_sections()) == sorted(commands())
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_option_is_documented_with_its_default(command: str) -> None:
+    rows = tables(command_sections()[command])[0]
+    documented = {tuple(spans(row["option"])): row["default"] for row in rows}
+    arguments = app[command].assemble_argument_collection()
+    assert set(documented) == {argument.names for argument in arguments}
+    for argument in arguments:
+        default = argument.field_info.default
+        if default is not inspect.Parameter.empty and not isinstance(default, bool | tuple) and default is not None:
+            assert written(default) in documented[argument.names]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_options_that_are_settings_have_the_settings_defaults(command: str) -> None:
+    if command not in ("serve", "dev"):
+        return
+    for row in tables(command_sections()[command])[0]:
+        name = spans(row["option"])[0].removeprefix("--").replace("-", "_")
+        if name in Settings.__struct_fields__ and row["default"]:
+            default = getattr(Settings(), name)
+            assert row["default"] == ("none" if default == () else written(default))
