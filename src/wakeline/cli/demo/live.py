@@ -82,6 +82,7 @@ class LiveDemo:
         """Terminate the workflow that has run longest."""
         if running := self._stage.running():
             await self._stage.terminate(running[0])
+            await self._stage.look()  # so that the next key ends another one
 
     async def _keep_talking(self) -> None:
         while True:
