@@ -16,12 +16,17 @@ app = App(
     version=__version__,
     help="Durable sessions for Temporal workflows: published once, in order, to every device, through any disconnect.",
 )
-# The commands are imported when they are called: `--help` stays quick.
-app.command("wakeline.cli.serve:serve", name="serve")
-app.command("wakeline.cli.dev:dev", name="dev")
-app.command("wakeline.cli.demo.command:demo", name="demo")
-app.command("wakeline.cli.tail:tail", name="tail")
-app.command("wakeline.cli.publish:publish", name="publish")
+# The commands are imported when they are called, so that `--help` stays quick. Hence the list of commands has its lines
+# here; a command's own help is its docstring.
+_COMMANDS = {
+    "serve": ("wakeline.cli.serve:serve", "Run the gateway: publishers post events, devices read sessions."),
+    "dev": ("wakeline.cli.dev:dev", "Run the gateway and a Temporal dev server, for development."),
+    "demo": ("wakeline.cli.demo.command:demo", "Show it: workflows talk, things are killed, nothing is lost."),
+    "tail": ("wakeline.cli.tail:tail", "Print a session's events as they come, to its end."),
+    "publish": ("wakeline.cli.publish:publish", "Append events to a session."),
+}
+for _name, (_path, _line) in _COMMANDS.items():
+    app.command(_path, name=_name, help=None if _name in sys.argv[1:2] else _line)
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
+from wakeline.streams.queries import querying, when_not_busy
 from wakeline.streams.rpc import backoff, is_transient
 from wakeline.streams.shared import shared_work
 from wakeline.streams.wire import POLL, PollInput, PollResult
@@ -62,6 +63,7 @@ class Run:
     def __init__(self, client: Client, workflow_id: str, run_id: str) -> None:
         self.run_id = run_id
         self._handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id, run_id=run_id)
+        self._queried: WorkflowHandle[Any, Any] = querying(client).get_workflow_handle(workflow_id, run_id=run_id)
         self._latest: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id)
         self._shared = shared_work(client)
 
@@ -81,7 +83,7 @@ class Run:
         seconds = min(_LAST_QUERY_TIMEOUT, _FIRST_QUERY_TIMEOUT * 2 ** min(failures, 10))
 
         async def query() -> PollResult:
-            result: PollResult = await self._handle.query(
+            result: PollResult = await self._queried.query(
                 POLL,
                 PollInput(list(topics), offset),
                 result_type=PollResult,
@@ -89,8 +91,11 @@ class Run:
             )
             return result
 
+        async def answer() -> PollResult:
+            return await when_not_busy(query, seconds)
+
         # A query that is cut off after it was sent makes its worker log a warning, so it runs to its end.
-        return await self._shared.join(("query", self._key, topics, offset, closed), query, delay=delay, finish=True)
+        return await self._shared.join(("query", self._key, topics, offset, closed), answer, delay=delay, finish=True)
 
     async def wait_for_events(self, topics: tuple[str, ...], offset: int, *, delay: float = 0.0) -> PollResult:
         """The same, by an update that waits for an event. It holds one of the ten the server allows a workflow."""
