@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.contrib import workflow_streams as official
 from temporalio.exceptions import ApplicationError
 
 from wakeline import streams
@@ -69,4 +70,27 @@ class FailsAfterRolling:
             raise ApplicationError("at the end")
 
 
-ALL = [FailsOnce, TimesOutOnce, FailsAfterRolling]
+@dataclass
+class OfficialRollerInput:
+    runs_left: int
+    stream_state: official.WorkflowStreamState | None = None
+
+
+@workflow.defn
+class OfficialRoller:
+    """The official host, continuing as new after every three events."""
+
+    @workflow.init
+    def __init__(self, input: OfficialRollerInput) -> None:
+        self.stream = official.WorkflowStream(prior_state=input.stream_state)
+
+    @workflow.run
+    async def run(self, input: OfficialRollerInput) -> None:
+        for index in range(3):
+            self.stream.topic("tick").publish([input.runs_left, index])
+        await workflow.sleep(0.01)
+        if input.runs_left > 1:
+            await self.stream.continue_as_new(lambda state: [OfficialRollerInput(input.runs_left - 1, state)])
+
+
+ALL = [OfficialRoller, FailsOnce, TimesOutOnce, FailsAfterRolling]

@@ -83,18 +83,27 @@ async def test_a_live_reader_gets_events_as_they_come(client: Client, queue: str
     assert await read(items) == []
 
 
-async def test_thirty_readers_see_everything(client: Client, queue: str) -> None:
+@pytest.mark.parametrize("processes", [1, 200])
+async def test_two_hundred_readers_see_everything(client: Client, queue: str, processes: int) -> None:
+    # Readers that share a Temporal client ask together; those of other processes cannot.
+    clients = [Client(client.service_client, namespace=client.namespace) for _ in range(processes)]
     handle = await start(client, queue, hosts.Hub)
     stream = WorkflowStreamClient.create(client, handle.id, batch_interval=FAST)
-    readers = [asyncio.create_task(read(stream.subscribe(["n"]))) for _ in range(30)]
+    readers = [
+        asyncio.create_task(read(WorkflowStreamClient.create(clients[index % processes], handle.id).subscribe(["n"])))
+        for index in range(200)
+    ]
     async with stream:
-        for number in range(100):
+        for number in range(50):
             stream.topic("n").publish(number)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.02)
+    events = (await handle.describe()).history_length
     await handle.signal("close")
     async with asyncio.timeout(PATIENCE):
         for reader in readers:
-            assert data(await reader) == list(range(100))
+            assert data(await reader) == list(range(50))
+    # Reading has left nothing in the history: a signal and the three events of its task is the most a batch costs.
+    assert events <= 1 + 3 + 50 * 4
 
 
 async def test_continue_as_new_shows_no_seam(client: Client, queue: str) -> None:

@@ -7,10 +7,18 @@ from datetime import timedelta
 
 import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
 
 from tests.temporal import streams_workflows as hosts
-from tests.temporal.streams_support import queue_name, read, start, worker
-from wakeline.streams import StreamEnd, StreamUnavailableError, WorkflowStreamClient, subscription
+from tests.temporal.streams_support import PATIENCE, queue_name, read, start, worker
+from wakeline.streams import (
+    PublishDroppedError,
+    StreamEnd,
+    StreamUnavailableError,
+    WorkflowStreamClient,
+    runs,
+    subscription,
+)
 
 
 async def test_a_reader_waits_for_a_worker(client: Client) -> None:
@@ -59,6 +67,56 @@ async def test_the_end_without_a_worker_is_told_as_not_drained(client: Client, m
     assert [(end.status, end.failure, end.drained) for end in ends] == [
         (WorkflowExecutionStatus.TERMINATED, "nobody there", False)
     ]
+
+
+async def test_a_namespace_that_is_not_there(client: Client) -> None:
+    gone = Client(client.service_client, namespace="gone")
+    with pytest.raises(RPCError) as reading:
+        await read(WorkflowStreamClient.create(gone, "any").subscribe())
+    stream = WorkflowStreamClient.create(gone, "any")
+    with pytest.raises(PublishDroppedError) as publishing:
+        async with stream:
+            stream.topic("n").publish(1)
+    assert isinstance(publishing.value.__cause__, RPCError)
+    assert {reading.value.status, publishing.value.__cause__.status} == {RPCStatusCode.NOT_FOUND}
+
+
+async def test_waiting_is_logged(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(subscription, "_QUIET_FOR", -1.0)
+    monkeypatch.setattr(runs, "_FIRST_QUERY_TIMEOUT", 0.2)
+    handle = await start(client, queue_name(), hosts.Hub)
+    stream = WorkflowStreamClient.create(client, handle.id)
+    with pytest.raises(StreamUnavailableError):
+        await read(stream.subscribe(retry_timeout=timedelta(milliseconds=100)))
+    assert [message.split(":")[0] for message in caplog.messages] == [
+        f"Reading workflow {handle.id} fails and is tried again"
+    ]
+    await handle.terminate()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.01, 0.03, 0.1])
+async def test_a_cancelled_reader_resumes_where_it_was(client: Client, seconds: float) -> None:
+    async with worker(client) as queue:
+        handle = await start(client, queue, hosts.Hub)
+        stream = WorkflowStreamClient.create(client, handle.id)
+        seen: list[int] = []
+
+        async def follow() -> None:
+            async for item in stream.subscribe(from_offset=len(seen)):
+                seen.append(item.data)
+
+        for number in range(10):
+            reader = asyncio.create_task(follow())
+            await handle.signal("say", args=["n", [number]])
+            await asyncio.sleep(seconds)
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+        await handle.signal("close")
+        async with asyncio.timeout(PATIENCE):
+            await follow()
+        assert seen == list(range(10))
 
 
 async def test_leaving_early_leaves_nothing_behind(client: Client) -> None:

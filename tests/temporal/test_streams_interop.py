@@ -16,6 +16,7 @@ from temporalio.contrib import workflow_streams as official
 from temporalio.converter import PayloadCodec
 from temporalio.worker import Replayer
 
+from tests.temporal import streams_following_workflows as following
 from tests.temporal import streams_workflows as hosts
 from tests.temporal.streams_support import read, start, worker
 from wakeline import streams
@@ -65,6 +66,12 @@ async def test_every_pairing(client: Client, queue: str, host: Any, publisher: A
 async def test_the_official_client_follows_our_continue_as_new(client: Client, queue: str) -> None:
     handle = await start(client, queue, hosts.Roller, hosts.RollerInput(runs_left=3))
     items = await read(OFFICIAL.create(client, handle.id).subscribe())
+    assert [item.offset for item in items] == list(range(9))
+
+
+async def test_we_follow_the_official_continue_as_new(client: Client, queue: str) -> None:
+    handle = await start(client, queue, following.OfficialRoller, following.OfficialRollerInput(runs_left=3))
+    items = await read(OURS.create(client, handle.id).subscribe())
     assert [item.offset for item in items] == list(range(9))
 
 

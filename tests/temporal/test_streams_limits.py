@@ -1,4 +1,4 @@
-"""The limits of a run and of a publisher's memory, on a server whose limit of signals is 60."""
+"""The limits of a run and of a publisher's memory, on a server that takes few signals and updates."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from temporalio.client import Client
+from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
@@ -24,15 +25,20 @@ from wakeline.streams.buffer import WhenFull
 FAST = timedelta(milliseconds=20)
 HOUR = timedelta(hours=1)
 LIMIT = 60
+UPDATES = 3
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def small() -> AsyncIterator[Client]:
-    """A client of a server that takes few signals a run."""
+    """A client of that server."""
     async with await WorkflowEnvironment.start_local(
         dev_server_existing_path=_temporal_program(),
         dev_server_log_level="error",
-        dev_server_extra_args=["--dynamic-config-value", f"history.maximumSignalsPerExecution={LIMIT}"],
+        dev_server_extra_args=[
+            *("--dynamic-config-value", f"history.maximumSignalsPerExecution={LIMIT}"),
+            *("--dynamic-config-value", f"history.maxTotalUpdates={UPDATES}"),
+            *("--dynamic-config-value", f"history.maxInFlightUpdates={UPDATES}"),
+        ],
     ) as environment:
         yield environment.client
 
@@ -88,6 +94,24 @@ async def test_a_host_that_heeds_the_suggestion_takes_everything(
     assert await latest.execute_update("close") > 150
     assert data(await reader) == list(range(150))
     assert await latest.result() >= 3
+
+
+async def test_reading_uses_no_updates_up(small: Client, queue: str) -> None:
+    handle = await start(small, queue, streams_workflows.Hub)
+    clients = [Client(small.service_client, namespace=small.namespace) for _ in range(2 * UPDATES)]
+    readers = [WorkflowStreamClient.create(client, handle.id).subscribe() for client in clients]
+    for number in range(10 * UPDATES):
+        await handle.signal("say", args=["n", [number]])
+        for reader in readers:
+            assert data(await read(reader, 1)) == [number]
+    # Not one was used: all of them are left.
+    for _ in range(UPDATES):
+        await handle.execute_update("truncate", 0)
+    with pytest.raises(RPCError, match="total number of distinct updates"):
+        await handle.execute_update("truncate", 0)
+    await handle.signal("close")
+    for reader in readers:
+        assert await read(reader) == []
 
 
 async def test_a_def_activity_publishes(small: Client, queue: str) -> None:

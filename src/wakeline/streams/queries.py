@@ -1,0 +1,69 @@
+"""Queries that are tried once.
+
+A workflow that has a task under way takes one query until the task is done and refuses more: it is busy. The SDK tries
+such a call again after a second, then two, and so on, which a reader of live events would notice. So the SDK is kept
+from trying again, and whoever asks decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import weakref
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
+
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode, ServiceClient
+
+T = TypeVar("T")
+
+_LONGEST_WAIT = 0.15
+
+
+class _TriedOnce:
+    """The part of a service client that a query goes through."""
+
+    def __init__(self, service: ServiceClient) -> None:
+        self.config = service.config
+        self.worker_service_client = service.worker_service_client
+        self.workflow_service = self
+        self._service = service
+
+    async def query_workflow(self, request: Any, *, retry: bool = False, **options: Any) -> Any:
+        """Query a workflow, whatever is said of trying again."""
+        return await self._service.workflow_service.query_workflow(request, retry=False, **options)
+
+
+_of_client: weakref.WeakKeyDictionary[Client, Client] = weakref.WeakKeyDictionary()
+
+
+def querying(client: Client) -> Client:
+    """The same client, interceptors and converters included, for queries alone; each is tried once."""
+    if client not in _of_client:
+        config = client.config(active_config=True)
+        config["service_client"] = cast(ServiceClient, _TriedOnce(client.service_client))
+        # They have had their say in the configuration.
+        config["plugins"] = []
+        _of_client[client] = Client(**config)
+    return _of_client[client]
+
+
+async def when_not_busy(ask: Callable[[], Awaitable[T]], seconds: float) -> T:
+    """Ask until the workflow is not too busy to answer, but not after so many seconds."""
+    deadline = time.monotonic() + seconds
+    wait = 0.01
+    while True:
+        try:
+            return await ask()
+        except RPCError as error:
+            if not _is_busy(error) or time.monotonic() > deadline:
+                raise
+        # A task takes some milliseconds. Those who were refused together do not come again together.
+        await asyncio.sleep(wait * random.random())
+        wait = min(wait * 2, _LONGEST_WAIT)
+
+
+def _is_busy(error: RPCError) -> bool:
+    return error.status == RPCStatusCode.RESOURCE_EXHAUSTED and "query buffer is full" in error.message
