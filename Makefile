@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check bench layout web lock clean
+.PHONY: help demo test faults check examples bench layout web lock clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -13,7 +13,7 @@ help: ## This list
 demo: $(VENV)/.demo ## Start everything and open the page: workflows that talk, devices that watch
 	$(BIN)/wakeline demo
 
-test: $(VENV)/.dev ## Every test: unit, contract, Temporal, browser, faults (some 4 minutes)
+test: $(VENV)/.dev ## Every test: unit, contract, Temporal, browser, faults (some 6 minutes)
 	scripts/need chromium redis-server
 	$(BIN)/python -m pytest
 
@@ -28,11 +28,14 @@ check: $(VENV)/.dev ## Lint, types, layers, file sizes
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python scripts/file_sizes.py
 
-bench: $(VENV)/.dev ## Wakeline, a Redis relay and a raw send() loop, side by side (some 8 minutes)
+examples: $(VENV)/.demo ## Run every example against a Temporal dev server, and check what it prints
+	$(BIN)/python -m examples
+
+bench: $(VENV)/.dev ## Wakeline, a Redis relay and raw send() loops, side by side (some 15 minutes; --quick: 2)
 	scripts/need redis-server gcc
 	$(BIN)/python -m benchmarks
 
-layout: $(VENV)/.dev ## Compare SQLite table layouts for the log (some 8 minutes)
+layout: $(VENV)/.dev ## Compare SQLite table layouts for the log (some 30 minutes)
 	$(BIN)/python -m benchmarks.layout
 
 web: ## Rebuild the demo's page (needs Node 20)

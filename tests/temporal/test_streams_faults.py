@@ -120,12 +120,19 @@ async def test_a_cancelled_reader_resumes_where_it_was(client: Client, seconds: 
 
 
 async def test_leaving_early_leaves_nothing_behind(client: Client) -> None:
-    queue = queue_name()
-    async with worker(client, queue):
-        handle = await start(client, queue, hosts.PublishAndReturn, 3)
+    async with worker(client) as queue:
+        handle = await start(client, queue, hosts.Hub)
+        await handle.signal("say", args=["n", [1, 2]])
+        stream = WorkflowStreamClient.create(client, handle.id)
+        # Answered by the worker, whose own tasks are all there by then.
+        await read(stream.subscribe(), 1)
+        await stream.get_offset()
         before = asyncio.all_tasks()
-        items = WorkflowStreamClient.create(client, handle.id).subscribe()
+        items = stream.subscribe()
         await read(items, 1)
         await items.aclose()  # type: ignore[attr-defined]  # an async generator behind the official signature
-        async with asyncio.timeout(30):
-            await asyncio.gather(*(asyncio.all_tasks() - before), return_exceptions=True)
+        left = asyncio.all_tasks() - before
+        if left:
+            _, pending = await asyncio.wait(left, timeout=30)
+            assert not pending
+        await handle.terminate()
