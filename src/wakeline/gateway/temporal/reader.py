@@ -26,6 +26,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.events import NewEvent, compose, timestamp
 from wakeline.gateway.temporal.connection import Connection
+from wakeline.streams.queries import querying, when_not_busy
 from wakeline.streams.wire import OFFSET_QUERY, POLL, STREAM_DRAINING, TRUNCATED_OFFSET, PollInput, PollResult
 
 # A worker that evicts a run may lose a query to it without a word: asking again soon beats waiting.
@@ -122,12 +123,16 @@ class StreamReader:
 
     async def _query(self, asked: PollInput) -> PollResult | None:
         """Ask by query; None if the host does not know it."""
-        handle = self._connection.client.get_workflow_handle(self._workflow_id, run_id=self._run_id)
-        try:
-            result: PollResult = await handle.query(
-                POLL, asked, result_type=PollResult, rpc_timeout=timedelta(seconds=self._timeout)
-            )
+        client = querying(self._connection.client)
+        handle = client.get_workflow_handle(self._workflow_id, run_id=self._run_id)
+
+        async def query() -> PollResult:
+            timeout = timedelta(seconds=self._timeout)
+            result: PollResult = await handle.query(POLL, asked, result_type=PollResult, rpc_timeout=timeout)
             return result
+
+        try:
+            return await when_not_busy(query, self._timeout)
         except WorkflowQueryFailedError as error:
             if _UNKNOWN_QUERY.search(str(error)):
                 # A host of a stream that is not read by query has the other query, and the SDKs tell which there are.
