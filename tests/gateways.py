@@ -12,15 +12,19 @@ import aiohttp
 
 from wakeline.cli.processes import free_port
 
+_WAKELINE = (sys.executable, "-m", "wakeline")
+
 
 class GatewayProcess:
     """`wakeline serve` on a port and directory that outlive it."""
 
-    def __init__(self, data: Path, *arguments: str, prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self, data: Path, *arguments: str, prefix: Sequence[str] = (), python: Sequence[str] = _WAKELINE
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = data.parent.with_name(f"{data.parent.name}-{data.name}.log")
-        serve = [sys.executable, "-m", "wakeline", "serve", "--no-auth", "--data", str(data), "--port", str(self.port)]
+        serve = [*python, "serve", "--no-auth", "--data", str(data), "--port", str(self.port)]
         self._command = [*prefix, *serve, *arguments]
         self.process: asyncio.subprocess.Process | None = None
 

