@@ -5,33 +5,37 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import aiohttp
 
 from wakeline.cli.processes import free_port
-
-_WAKELINE = (sys.executable, "-m", "wakeline")
 
 
 class GatewayProcess:
     """`wakeline serve` on a port and directory that outlive it."""
 
     def __init__(
-        self, data: Path, *arguments: str, prefix: Sequence[str] = (), python: Sequence[str] = _WAKELINE
+        self,
+        data: Path,
+        *arguments: str,
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = data.parent.with_name(f"{data.parent.name}-{data.name}.log")
-        serve = [*python, "serve", "--no-auth", "--data", str(data), "--port", str(self.port)]
+        serve = [sys.executable, "-m", "wakeline", "serve", "--no-auth", "--data", str(data), "--port", str(self.port)]
+        self._environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment}
         self._command = [*prefix, *serve, *arguments]
         self.process: asyncio.subprocess.Process | None = None
 
     async def start(self, *, wait: bool = True) -> None:
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *self._command, stdout=log, stderr=log, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+                *self._command, stdout=log, stderr=log, env=self._environment
             )
         if wait:
             await self.ready()

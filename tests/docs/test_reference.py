@@ -40,6 +40,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
 def test_every_setting_is_read_from_the_variable_that_is_documented(row: dict[str, str]) -> None:
     name = span(row["name"])
     examples = {"engine": "memory", "durability": "process", "no_auth": "true", "log_level": "error"}
+    examples["event_loop"] = "uvloop"
     examples |= {"cors_origins": "http://a.example, http://b.example"}
     text = examples.get(name, "4096")
     changed = getattr(load(environment={span(row["environment"]): text}), name)

@@ -6,7 +6,6 @@ import asyncio
 import random
 import socket
 import struct
-import sys
 from pathlib import Path
 
 import pytest
@@ -33,10 +32,7 @@ async def come_and_go(port: int, chance: random.Random, stopping: asyncio.Event)
 
 @pytest.mark.parametrize("event_loop", ["asyncio", "uvloop"])
 async def test_the_steady_device_gets_everything(tmp_path: Path, event_loop: str) -> None:
-    # An entry of None among the loaded modules is how Python says that there is no uvloop to import.
-    hide = "import sys; sys.modules['uvloop'] = None; " if event_loop == "asyncio" else "import uvloop; "
-    program = f"{hide}from wakeline.cli.main import main; main()"
-    gateway = GatewayProcess(tmp_path / "data", python=[sys.executable, "-c", program])
+    gateway = GatewayProcess(tmp_path / "data", environment={"WAKELINE_EVENT_LOOP": event_loop})
     await gateway.start()
     stopping = asyncio.Event()
     try:

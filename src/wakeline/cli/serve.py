@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from wakeline.cli.logs import configure
+from wakeline.errors import ProgramMissingError
 from wakeline.gateway.app import serve as run
 from wakeline.gateway.settings import load
 
@@ -58,14 +59,15 @@ def serve(
     }
     settings = load(given, file=config)
     configure(settings.log_level)
-    with asyncio.Runner(loop_factory=_event_loop()) as runner:
+    with asyncio.Runner(loop_factory=_loop_factory(settings.event_loop)) as runner:
         runner.run(run(settings))
 
 
-def _event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """The one of uvloop where the extra `fast` is installed, otherwise Python's own."""
+def _loop_factory(event_loop: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if event_loop == "asyncio":
+        return None
     try:
         import uvloop
     except ImportError:
-        return None
+        raise ProgramMissingError("expected uvloop for event_loop = uvloop: pip install 'wakeline[fast]'") from None
     return uvloop.new_event_loop

@@ -59,6 +59,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     write_timeout: Annotated[
         float, Meta(gt=0, description="Seconds in which a device must take what is unsent, or be cut; it may resume.")
     ] = 30.0
+    event_loop: Annotated[
+        Literal["asyncio", "uvloop"],
+        Meta(description="`uvloop` (extra `fast`) takes in events for less, `asyncio` delivers them for less."),
+    ] = "asyncio"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="Least severe messages to log.")
     ] = "info"

@@ -58,7 +58,9 @@ class SseSink:
         """Leave to the transport what the kernel did not take; False if over `BUFFER_BYTES` are unsent."""
         transport = self._transport
         if transport.is_closing():
-            return True  # gone: its own task learns of it and leaves. (uvloop refuses to be asked for anything else now.)
+            return (
+                True  # gone: its own task learns of it and leaves. (uvloop refuses to be asked for anything else now.)
+            )
         if transport.get_write_buffer_size() > BUFFER_BYTES:
             return False
         transport.write(chunk[taken:])
@@ -112,22 +114,20 @@ async def serve(
     chunked = request.version >= (1, 1)
     if not chunked:
         response.force_close()
-    await response.prepare(request)
-    await response.write(_OPENING % str(Cursor(channel.epoch, offset)).encode())
-    sink = SseSink(request, timeout)
-    _give_up_on_silence(request, timeout)
     lane = (
         Lane(frames.sse_chunked, frames.chunk(frames.SSE_IDLE), topics)
         if chunked
         else Lane(frames.sse, frames.SSE_IDLE, topics)
     )
-    try:
+    with suppress(ConnectionError):  # the client left or was cut, at whatever moment; it resumes from its cursor
+        await response.prepare(request)
+        await response.write(_OPENING % str(Cursor(channel.epoch, offset)).encode())
+        _give_up_on_silence(request, timeout)
+        sink = SseSink(request, timeout)
         await Device(engine, channel, sink, lane, offset, until_settled=until_settled).run()
-    except ConnectionError:
-        return response  # the client left or was cut; it resumes from its cursor
-    # A cursor without an event: one who filters by topic comes back at the session's end, too, and is told to stop.
-    await response.write(b"id: %b\n\n" % str(Cursor(channel.epoch, channel.tail)).encode())
-    await response.write_eof()
+        # A cursor without an event: one who filters by topic comes back at the session's end, too, and is told to stop.
+        await response.write(b"id: %b\n\n" % str(Cursor(channel.epoch, channel.tail)).encode())
+        await response.write_eof()
     return response
 
 
