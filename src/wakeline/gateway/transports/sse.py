@@ -49,8 +49,8 @@ class SseSink:
         self._transport: asyncio.WriteTransport = transport
         self._writer = request.writer
         self._timeout = timeout
-        # With nothing unsent before it, a chunk goes straight to the kernel: the transport's own bookkeeping would cost
-        # half of what the system call does (docs/decisions/0001-aiohttp-transport-writes.md).
+        # With nothing unsent before it, a chunk goes straight to the kernel: the transport's own bookkeeping would be a
+        # fifth of the price of a device (docs/decisions/0001-aiohttp-transport-writes.md).
         self._direct = _socket_send(transport) or _take_nothing
         self.put: Callable[[bytes], int] = _take_nothing
 
