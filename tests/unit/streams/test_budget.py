@@ -41,7 +41,7 @@ def run() -> FakeRun:
 
 @pytest.fixture
 def budget(run: FakeRun) -> SignalBudget:
-    return SignalBudget(run)  # type: ignore[arg-type]
+    return SignalBudget(run)  # type: ignore[arg-type]  # the two calls of a handle that a budget makes
 
 
 async def test_the_first_half_goes_at_the_pace_asked_for(budget: SignalBudget, run: FakeRun) -> None:
