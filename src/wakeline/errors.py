@@ -7,15 +7,22 @@
     │   ├── SessionNameInvalidError    400 session_name_invalid
     │   ├── TopicInvalidError          400 topic_invalid
     │   ├── CursorInvalidError         400 cursor_invalid
+    │   ├── TokenMissingError          401 token_missing
+    │   ├── TokenInvalidError          401 token_invalid
+    │   ├── TokenExpiredError          401 token_expired
     │   ├── OriginRefusedError         403 origin_refused
+    │   ├── NotAllowedError            403 not_allowed
     │   ├── NotFoundError              404 not_found
     │   ├── SessionNotFoundError       404 session_not_found
     │   ├── WorkflowNotFoundError      404 workflow_not_found
     │   ├── MethodNotAllowedError      405 method_not_allowed
     │   ├── CursorAheadError           409 cursor_ahead
+    │   ├── SessionExistsError         409 session_exists
     │   ├── EpochChangedError          410 epoch_changed
     │   ├── BodyTooLargeError          413 body_too_large
-    │   └── EventTooLargeError         413 event_too_large
+    │   ├── EventTooLargeError         413 event_too_large
+    │   ├── LimitReachedError          429 limit_reached
+    │   └── NotImplementedHereError    501 not_implemented
     ├── AppendError                  the log refuses an append
     │   ├── SequenceGapError           409 sequence_gap
     │   ├── AttemptFencedError         409 attempt_fenced
@@ -33,7 +40,7 @@
         ├── SchemaTooNewError          schema_too_new
         └── ProgramMissingError        program_missing
 
-Every error crosses the wire in one shape, `{"error": {"code", "message", "hint"}}`, see PROTOCOL.md §7.
+Every error crosses the wire in one shape, `{"error": {"code", "message", "hint"}}`, see PROTOCOL.md §11.
 """
 
 from __future__ import annotations
@@ -60,6 +67,12 @@ class WakelineError(Exception):
         super().__init__(message)
         self.message = message
         self.details = details
+
+    def headers(self) -> dict[str, str]:
+        """Headers that its answer carries, beside the usual ones."""
+        if self.status == 401:
+            return {"WWW-Authenticate": "Bearer"}
+        return {"Retry-After": str(self.details["retry_after"])} if "retry_after" in self.details else {}
 
     def wire(self) -> dict[str, dict[str, int | str]]:
         """The one error shape of every endpoint."""
@@ -114,6 +127,36 @@ class OriginRefusedError(RequestError):
     hint = "Add the page's origin to cors_origins, and reach the server by a loopback name."
 
 
+class TokenMissingError(RequestError):
+    """The request carries no token."""
+
+    code, status = "token_missing", 401
+    hint = "Send Authorization: Bearer …, the cookie wakeline_token, or ?ticket= from POST /v1/tickets."
+
+
+class TokenInvalidError(RequestError):
+    """A token or ticket is not one that this gateway takes."""
+
+    code, status = "token_invalid", 401
+    hint = (
+        "Have a new one made with the gateway's key, issuer and audience; `wakeline token` makes one for development."
+    )
+
+
+class TokenExpiredError(RequestError):
+    """A token's time is over."""
+
+    code, status = "token_expired", 401
+    hint = "Get a new token and go on from the last cursor."
+
+
+class NotAllowedError(RequestError):
+    """The token does not allow this."""
+
+    code, status = "not_allowed", 403
+    hint = "Use a token whose wakeline.allow and wakeline.topics name what this request does."
+
+
 class NotFoundError(RequestError):
     """There is no such route."""
 
@@ -156,6 +199,13 @@ class EpochChangedError(RequestError):
     hint = "Discard what you hold of this session and read from=beginning."
 
 
+class SessionExistsError(RequestError):
+    """There is a session of this name already."""
+
+    code, status = "session_exists", 409
+    hint = "Delete it first, or take another name."
+
+
 class BodyTooLargeError(RequestError):
     """The request's body is over the limit."""
 
@@ -168,6 +218,24 @@ class EventTooLargeError(RequestError):
 
     code, status = "event_too_large", 413
     hint = "Keep large values elsewhere and publish a reference, or raise max_event_bytes."
+
+
+class LimitReachedError(RequestError):
+    """A limit of connections, subscriptions or rate is reached."""
+
+    code, status = "limit_reached", 429
+    hint = "Wait for as many seconds as Retry-After says; the limits are in the gateway's settings."
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.retry_after = retry_after
+
+
+class NotImplementedHereError(RequestError):
+    """A part of a public protocol that Wakeline does not have."""
+
+    code, status = "not_implemented", 501
+    hint = "docs/reference/durable-streams.md tells what is there."
 
 
 class AppendError(WakelineError):

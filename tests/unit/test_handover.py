@@ -7,7 +7,7 @@ says. Whatever it says, a device must get each event from its offset on exactly 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from hypothesis import given, settings
@@ -20,6 +20,7 @@ from wakeline.gateway.engines.memory import MemoryEngine
 from wakeline.gateway.hub import Hub, Lane
 from wakeline.gateway.log import CommitListener, Page, SessionState
 from wakeline.gateway.runs import Runs
+from wakeline.gateway.topics import Topics
 
 
 class Schedule:
@@ -58,7 +59,7 @@ class SlowEngine(MemoryEngine):
         self._telling.cancel()
 
     async def read(
-        self, session: str, offset: int, *, before: int, limit: int = 1000, topics: Collection[str] | None = None
+        self, session: str, offset: int, *, before: int, limit: int = 1000, topics: Container[str] | None = None
     ) -> Page:
         await self._schedule.wait()
         page = await super().read(session, offset, before=before, limit=min(limit, 3), topics=topics)
@@ -103,7 +104,7 @@ class RecordingSink:
         return [int(part) for chunk in self.chunks for part in chunk.decode().split()]
 
 
-def encode(_: str, events: Sequence[Event]) -> bytes:
+def encode(_: str, __: str, events: Sequence[Event]) -> bytes:
     return b"".join(b"%d " % e.offset for e in events)
 
 
@@ -127,7 +128,7 @@ async def scene(schedule: Schedule, publishers: list[list[int]], devices: list[t
         for _ in range(start):
             await schedule.wait()
         sink = RecordingSink(schedule)
-        lane = Lane(encode, b"", frozenset({"x"}) if filtered else None)
+        lane = Lane(encode, b"", Topics({"x"}) if filtered else None)
         async with hub.attach("s") as channel:
             offset = min(start, channel.tail)
             await Device(engine, channel, sink, lane, offset, until_settled=True).run()
@@ -186,9 +187,9 @@ async def _channel(calls: list[int]) -> tuple[Any, Any, MemoryEngine]:
 async def test_events_are_encoded_once_whatever_the_number_of_devices() -> None:
     calls: list[int] = []
 
-    def counting(epoch: str, events: Sequence[Event]) -> bytes:
+    def counting(session: str, epoch: str, events: Sequence[Event]) -> bytes:
         calls.append(len(events))
-        return encode(epoch, events)
+        return encode(session, epoch, events)
 
     _, attached, engine = await _channel(calls)
     async with attached as channel:

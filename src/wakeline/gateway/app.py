@@ -16,7 +16,8 @@ from wakeline.errors import ListenRefusedError
 from wakeline.gateway.accept import Accept
 from wakeline.gateway.engines.memory import MemoryEngine
 from wakeline.gateway.engines.sqlite import SqliteEngine
-from wakeline.gateway.http import Routes
+from wakeline.gateway.http.parts import Parts, Upstream
+from wakeline.gateway.http.routes import application
 from wakeline.gateway.hub import Hub
 from wakeline.gateway.log import Engine
 from wakeline.gateway.metrics import Metrics
@@ -50,7 +51,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         stack.push_async_callback(engine.close)
         metrics, runs = Metrics(), Runs(engine)
         hub, accept = Hub(engine, runs), Accept(engine, max_event_bytes=settings.max_event_bytes)
-        routes = Routes(settings, engine, accept, hub, runs, metrics)
+        upstream: Upstream | None = None
         engine.listen(lambda _, events: metrics.events.inc(len(events)))
         metrics.observe(metrics.live, hub.devices)
         if settings.temporal is not None:
@@ -58,10 +59,13 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
             followers = Followers(connection, engine, accept, runs, settings, hub.settle)
             await followers.start()
             stack.push_async_callback(followers.stop)
-            routes.upstream = followers
+            upstream = followers
             metrics.observe(metrics.following, followers.count)
             metrics.observe(metrics.temporal, lambda: float(followers.health() == "ok"))
-        runner = web.AppRunner(routes.application(), handler_cancellation=True, access_log=None, shutdown_timeout=2)
+        parts = Parts(
+            settings=settings, engine=engine, accept=accept, hub=hub, runs=runs, metrics=metrics, upstream=upstream
+        )
+        runner = web.AppRunner(application(parts), handler_cancellation=True, access_log=None, shutdown_timeout=2)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         keeping_alive = asyncio.create_task(_keep_alive(hub, settings.keep_alive))

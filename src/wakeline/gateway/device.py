@@ -85,5 +85,5 @@ class Device:
                 channel.session, self.offset, before=channel.tail, limit=_PAGE_EVENTS, topics=self.lane.topics
             )
             if page.events:
-                await self.sink.send(self.lane.encode(channel.epoch, page.events))
+                await self.sink.send(self.lane.encode(channel.session, channel.epoch, page.events))
             self.offset = page.next_offset

@@ -19,6 +19,7 @@ from wakeline.errors import SessionNotFoundError
 from wakeline.events import RUN_STARTED, SESSION_SETTLED, Event
 from wakeline.gateway.log import Engine
 from wakeline.gateway.runs import Runs
+from wakeline.gateway.topics import Topics
 
 CHUNK_BYTES: Final = 64 * 1024
 """Events written to a device at once; with its buffer limit, what bounds a device's memory."""
@@ -28,21 +29,22 @@ _SLICE: Final = 256
 
 _log = structlog.get_logger(__name__)
 
-Encode: TypeAlias = Callable[[str, Sequence[Event]], bytes]
+Encode: TypeAlias = Callable[[str, str, Sequence[Event]], bytes]
+"""Makes the wire form of events of a session in an epoch."""
 
 
 class Lane(msgspec.Struct, frozen=True):
     """What devices must have in common to be written the same bytes.
 
     Attributes:
-        encode: Makes the wire form of events of an epoch.
+        encode: Makes the wire form.
         idle: What keeps an idle connection alive.
         topics: Only these topics; None for all.
     """
 
     encode: Encode
     idle: bytes
-    topics: frozenset[str] | None = None
+    topics: Topics | None = None
 
 
 class Sink(Protocol):
@@ -164,7 +166,7 @@ class Channel:
         matching = chunk if lane.topics is None else [e for e in chunk if e.topic in lane.topics]
         if not matching:
             return
-        encoded = lane.encode(self.epoch, matching)
+        encoded = lane.encode(self.session, self.epoch, matching)
         for start in range(0, len(devices), _SLICE):
             part = devices[start : start + _SLICE]
             if start:

@@ -10,7 +10,7 @@ The promises are DESIGN's invariants 1 to 5, and `tests/contract` holds every en
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Container, Sequence
 from secrets import choice
 from typing import Final, TypeAlias
 
@@ -149,7 +149,7 @@ class Engine(ABC):
 
     @abstractmethod
     async def read(
-        self, session: str, offset: int, *, before: int, limit: int = 1000, topics: Collection[str] | None = None
+        self, session: str, offset: int, *, before: int, limit: int = 1000, topics: Container[str] | None = None
     ) -> Page:
         """Read durable events from `offset` on.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection
+from collections.abc import Container
 
 from wakeline.errors import RecordConflictError, SessionClosedError, SessionNotFoundError
 from wakeline.events import Event, timestamp
@@ -93,7 +93,7 @@ class MemoryEngine(Engine):
         return Appended(first, after, session.epoch, duplicate=not events)
 
     async def read(
-        self, session: str, offset: int, *, before: int, limit: int = 1000, topics: Collection[str] | None = None
+        self, session: str, offset: int, *, before: int, limit: int = 1000, topics: Container[str] | None = None
     ) -> Page:
         held = self._session(session)
         taken: list[Event] = []

@@ -10,7 +10,7 @@ from wakeline.events import Cursor, Event
 SSE_IDLE: Final = b":\n\n"
 
 
-def sse(epoch: str, events: Sequence[Event]) -> bytes:
+def sse(_: str, epoch: str, events: Sequence[Event]) -> bytes:
     """Events as `text/event-stream`: `id:` is the cursor after the event, `data:` its JSON object."""
     prefix = epoch.encode()
     return b"".join(
@@ -18,9 +18,9 @@ def sse(epoch: str, events: Sequence[Event]) -> bytes:
     )
 
 
-def sse_chunked(epoch: str, events: Sequence[Event]) -> bytes:
+def sse_chunked(session: str, epoch: str, events: Sequence[Event]) -> bytes:
     """The same as one chunk of an HTTP/1.1 chunked body."""
-    return chunk(sse(epoch, events))
+    return chunk(sse(session, epoch, events))
 
 
 def chunk(data: bytes) -> bytes:

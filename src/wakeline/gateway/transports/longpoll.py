@@ -8,11 +8,12 @@ from aiohttp import web
 
 from wakeline.gateway.hub import Channel
 from wakeline.gateway.log import Engine
+from wakeline.gateway.topics import Topics
 from wakeline.gateway.transports import frames
 
 
 async def serve(
-    engine: Engine, channel: Channel, offset: int, *, topics: frozenset[str] | None, limit: int, wait: float
+    engine: Engine, channel: Channel, offset: int, *, topics: Topics | None, limit: int, wait: float
 ) -> web.Response:
     """Answer with the events from `offset` on; if there are none, wait up to `wait` seconds for the first."""
     loop = asyncio.get_running_loop()

@@ -15,6 +15,7 @@ from wakeline.events import Cursor
 from wakeline.gateway.device import Device
 from wakeline.gateway.hub import Channel, Lane
 from wakeline.gateway.log import Engine
+from wakeline.gateway.topics import Topics
 from wakeline.gateway.transports import frames
 
 BUFFER_BYTES: Final = 64 * 1024
@@ -105,7 +106,7 @@ async def serve(
     channel: Channel,
     offset: int,
     *,
-    topics: frozenset[str] | None,
+    topics: Topics | None,
     until_settled: bool,
     timeout: float,
 ) -> web.StreamResponse:

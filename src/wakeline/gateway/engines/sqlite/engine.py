@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
@@ -75,7 +75,7 @@ class SqliteEngine(Engine):
         return answer
 
     async def read(
-        self, session: str, offset: int, *, before: int, limit: int = 1000, topics: Collection[str] | None = None
+        self, session: str, offset: int, *, before: int, limit: int = 1000, topics: Container[str] | None = None
     ) -> Page:
         return await self._reading(lambda connection: _read(connection, session, offset, before, limit, topics))
 
@@ -168,7 +168,7 @@ def _read(
     offset: int,
     before: int,
     limit: int,
-    topics: Collection[str] | None,
+    topics: Container[str] | None,
 ) -> Page:
     row = connection.execute("SELECT id FROM sessions WHERE name = ?", (session,)).fetchone()
     if row is None:

@@ -1,0 +1,57 @@
+"""How the routes answer: JSON, and every error in the one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
+
+import msgspec
+import structlog
+from aiohttp import hdrs, web
+
+from wakeline.errors import (
+    BodyTooLargeError,
+    InternalError,
+    MethodNotAllowedError,
+    NotFoundError,
+    WakelineError,
+)
+from wakeline.gateway.http.parts import Parts
+
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_log = structlog.get_logger(__name__)
+
+
+def json_answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """`value` as JSON that no cache keeps."""
+    return web.Response(
+        body=msgspec.json.encode(value),
+        status=status,
+        content_type="application/json",
+        headers={hdrs.CACHE_CONTROL: "no-store", **(headers or {})},
+    )
+
+
+def errors_middleware(parts: Parts) -> Any:
+    """The middleware that answers every error in the one shape."""
+
+    @web.middleware
+    async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except WakelineError as error:
+            failure = error
+        except web.HTTPRequestEntityTooLarge:
+            failure = BodyTooLargeError(f"expected at most {parts.settings.max_body_bytes} bytes of body")
+        except web.HTTPMethodNotAllowed as error:
+            allowed = ", ".join(sorted(error.allowed_methods))
+            failure = MethodNotAllowedError(f"expected one of {allowed}, got {request.method}")
+        except web.HTTPException as error:
+            failure = NotFoundError(f"there is no route {request.path!r} ({error.status})")
+        except Exception:  # noqa: BLE001 - a defect is answered in the one shape too
+            _log.exception("request failed", path=request.path)
+            failure = InternalError("the server failed; this is a defect")
+        parts.metrics.refused.labels(failure.code).inc()
+        return json_answer(failure.wire(), status=failure.status, headers=failure.headers())
+
+    return errors

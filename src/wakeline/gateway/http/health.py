@@ -1,0 +1,43 @@
+"""How the gateway is."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from wakeline.errors import StorageFailedError
+from wakeline.gateway.http.answers import json_answer
+from wakeline.gateway.http.parts import Parts
+
+
+class HealthRoutes:
+    """`/healthz`, `/readyz` and `/metrics`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def routes(self) -> list[web.RouteDef]:
+        """The group's routes."""
+        return [
+            web.get("/healthz", self.healthz),
+            web.get("/readyz", self.readyz),
+            web.get("/metrics", self.metrics),
+        ]
+
+    async def healthz(self, _: web.Request) -> web.Response:
+        """The process serves."""
+        return json_answer({"status": "ok"})
+
+    async def readyz(self, _: web.Request) -> web.Response:
+        """Whether the log can be read, and how Temporal is."""
+        upstream = self._parts.upstream
+        temporal = upstream.health() if upstream else "off"
+        try:
+            await self._parts.engine.get_record("readyz")
+        except StorageFailedError as error:
+            return json_answer({"status": "unready", "log": error.message, "temporal": temporal}, status=503)
+        status = "ready" if temporal in ("ok", "off") else "degraded"
+        return json_answer({"status": status, "log": "ok", "temporal": temporal})
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        """Everything counted."""
+        return web.Response(body=self._parts.metrics.expose(), headers={"Content-Type": "text/plain; version=0.0.4"})

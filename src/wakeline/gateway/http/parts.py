@@ -1,0 +1,46 @@
+"""What the routes call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from wakeline.gateway.accept import Accept
+from wakeline.gateway.hub import Hub
+from wakeline.gateway.log import Engine
+from wakeline.gateway.metrics import Metrics
+from wakeline.gateway.runs import Run, Runs
+from wakeline.gateway.settings import Settings
+
+
+class Upstream(Protocol):
+    """What the routes ask of the part that follows workflows; there is none without Temporal."""
+
+    async def watch(self, session: str) -> None:
+        """A device is here: see that the workflow of this name, if there is one, is followed."""
+        ...
+
+    async def register(self, workflow_id: str, session: str) -> Run:
+        """Follow a workflow into a session from now on."""
+        ...
+
+    def followed(self, run: str) -> bool:
+        """Whether a run is being followed here."""
+        ...
+
+    def health(self) -> str:
+        """`ok`, or what is wrong."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The gateway's parts, as `app` has joined them."""
+
+    settings: Settings
+    engine: Engine
+    accept: Accept
+    hub: Hub
+    runs: Runs
+    metrics: Metrics
+    upstream: Upstream | None = None

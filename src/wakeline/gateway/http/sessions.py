@@ -1,0 +1,107 @@
+"""Sessions and their runs: what there is, and how it stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from wakeline.errors import BodyInvalidError, SessionNotFoundError, TemporalUnavailableError
+from wakeline.events import Cursor, check_session_name
+from wakeline.gateway.grants import GRANT
+from wakeline.gateway.http.answers import json_answer
+from wakeline.gateway.http.parameters import integer
+from wakeline.gateway.http.parts import Parts
+from wakeline.gateway.log import SessionState
+from wakeline.gateway.runs import Run
+
+
+class _Registration(msgspec.Struct, forbid_unknown_fields=True):
+    workflow_id: str
+    session: str | None = None
+
+
+class SessionRoutes:
+    """`/v1/sessions` and `/v1/runs`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def routes(self) -> list[web.RouteDef]:
+        """The group's routes."""
+        return [
+            web.get("/v1/sessions/{session}", self.session),
+            web.get("/v1/sessions", self.sessions),
+            web.post("/v1/runs", self.register),
+        ]
+
+    async def session(self, request: web.Request) -> web.Response:
+        """One session's state."""
+        name = check_session_name(request.match_info["session"])
+        request[GRANT].check("read", name)
+        engine, upstream = self._parts.engine, self._parts.upstream
+        state = await engine.state(name)
+        if state is None and upstream is not None:
+            await upstream.watch(name)
+            state = await engine.state(name)
+        if state is None:
+            raise SessionNotFoundError(f"there is no session {name!r}")
+        return json_answer(await self._described(state))
+
+    async def sessions(self, request: web.Request) -> web.Response:
+        """A page of sessions, by name."""
+        grant = request[GRANT]
+        grant.check("read")
+        limit = integer(request, "limit", 100, 1, 1000)
+        found: list[SessionState] = []
+        after, more = request.query.get("after", ""), True
+        while more and len(found) < limit:
+            states = await self._parts.engine.sessions(after=after, limit=limit)
+            more = len(states) == limit
+            found += [state for state in states if grant.reaches(state.session)]
+            after = states[-1].session if states else after
+        del found[limit:]
+        return json_answer(
+            {
+                "sessions": [await self._described(state) for state in found],
+                "after": found[-1].session if len(found) == limit else None,
+            }
+        )
+
+    async def register(self, request: web.Request) -> web.Response:
+        """Follow a workflow from now on."""
+        try:
+            asked = msgspec.json.decode(await request.read(), type=_Registration)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BodyInvalidError(f'expected {{"workflow_id": "…"}}, got: {error}') from None
+        session = check_session_name(asked.session or asked.workflow_id)
+        request[GRANT].check("manage", session)
+        if self._parts.upstream is None:
+            raise TemporalUnavailableError("expected a gateway with Temporal, this one runs without")
+        run = await self._parts.upstream.register(asked.workflow_id, session)
+        return json_answer({"session": session, **self._run(run)})
+
+    async def _described(self, state: SessionState) -> dict[str, Any]:
+        runs = await self._parts.runs.of(state.session)
+        return {
+            "session": state.session,
+            "epoch": state.epoch,
+            "next_offset": state.next_offset,
+            "cursor": str(Cursor(state.epoch, state.next_offset)),
+            "created": state.created,
+            "closed": state.closed,
+            "settled": bool(runs) and all(run.status != "running" for run in runs),
+            "devices": self._parts.hub.devices(state.session),
+            "runs": [self._run(run) for run in runs],
+        }
+
+    def _run(self, run: Run) -> dict[str, Any]:
+        upstream = self._parts.upstream
+        return {
+            "workflow_id": run.workflow_id,
+            "run": run.run,
+            "run_id": run.run_id,
+            "status": run.status,
+            "followed": upstream is not None and upstream.followed(run.run),
+        }

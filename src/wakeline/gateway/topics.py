@@ -1,0 +1,51 @@
+"""Which topics a reader gets: what it asked for, within what it may."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Self
+
+from wakeline.events import check_topic
+
+
+class Topics:
+    """A set of topics, given by names and by beginnings (`status`, `$run.*`).
+
+    Equal sets are equal objects to a dictionary: readers who want the same topics are written the same bytes.
+
+    Args:
+        patterns: Names; one that ends in `*` stands for every topic that begins so, and for itself.
+        within: Only those of this set too.
+    """
+
+    __slots__ = ("_all", "_hash", "_parts")
+
+    def __init__(self, patterns: Iterable[str], within: Topics | None = None) -> None:
+        self._all: frozenset[frozenset[str]] = frozenset({frozenset(patterns)}) | (within._all if within else set())
+        self._parts = [
+            (names, tuple(name[:-1] for name in names if name.endswith("*"))) for names in sorted(self._all, key=sorted)
+        ]
+        self._hash = hash(self._all)
+
+    @classmethod
+    def parse(cls, text: str, within: Topics | None = None) -> Self:
+        """Read a comma-separated list.
+
+        Raises:
+            TopicInvalidError: One is not a topic's name.
+        """
+        return cls([check_topic(name, own=True) for name in text.split(",")], within)
+
+    def __contains__(self, topic: object) -> bool:
+        """Whether a topic is in the set."""
+        return isinstance(topic, str) and all(
+            topic in names or (prefixes and topic.startswith(prefixes)) for names, prefixes in self._parts
+        )
+
+    def __eq__(self, other: Any) -> bool:
+        """Whether the sets were given alike."""
+        return isinstance(other, Topics) and self._all == other._all
+
+    def __hash__(self) -> int:
+        """The same for equal sets."""
+        return self._hash
