@@ -13,7 +13,7 @@ help: ## This list
 demo: $(VENV)/.demo ## Start everything and open the page: workflows that talk, devices that watch
 	$(BIN)/wakeline demo
 
-test: $(VENV)/.dev ## Every test: unit, contract, Temporal, browser, faults (some 6 minutes)
+test: $(VENV)/.dev ## Every test: unit, contract, Temporal, browser, faults (some 12 minutes)
 	scripts/need chromium
 	$(BIN)/python -m pytest
 
@@ -31,9 +31,11 @@ check: $(VENV)/.dev ## Lint, types, layers, file sizes
 examples: $(VENV)/.demo ## Run every example against a Temporal dev server, and check what it prints
 	$(BIN)/python -m examples
 
-bench: $(VENV)/.dev ## Wakeline, a Redis relay and raw send() loops, side by side (some 15 minutes; --quick: 2)
+bench: $(VENV)/.dev ## Wakeline, a Redis relay, raw send() loops, Durable Streams: side by side (some 16 minutes)
 	scripts/need redis-server gcc
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.storm
+	$(BIN)/python -m benchmarks.memory
 
 layout: $(VENV)/.dev ## Compare SQLite table layouts for the log (some 30 minutes)
 	$(BIN)/python -m benchmarks.layout

@@ -7,6 +7,7 @@
     │   ├── SessionNameInvalidError    400 session_name_invalid
     │   ├── TopicInvalidError          400 topic_invalid
     │   ├── CursorInvalidError         400 cursor_invalid
+    │   ├── ImportInvalidError         400 import_invalid
     │   ├── TokenMissingError          401 token_missing
     │   ├── TokenInvalidError          401 token_invalid
     │   ├── TokenExpiredError          401 token_expired
@@ -16,9 +17,12 @@
     │   ├── SessionNotFoundError       404 session_not_found
     │   ├── WorkflowNotFoundError      404 workflow_not_found
     │   ├── MethodNotAllowedError      405 method_not_allowed
+    │   ├── RequestTimeoutError        408 request_timeout
     │   ├── CursorAheadError           409 cursor_ahead
     │   ├── SessionExistsError         409 session_exists
+    │   ├── StreamConflictError        409 stream_conflict
     │   ├── EpochChangedError          410 epoch_changed
+    │   ├── OffsetGoneError            410 offset_gone
     │   ├── BodyTooLargeError          413 body_too_large
     │   ├── EventTooLargeError         413 event_too_large
     │   ├── LimitReachedError          429 limit_reached
@@ -120,11 +124,18 @@ class CursorInvalidError(RequestError):
     hint = "Pass a cursor back as it came, or read from=beginning or from=now."
 
 
+class ImportInvalidError(RequestError):
+    """What is to be imported is not a whole export."""
+
+    code, status = "import_invalid", 400
+    hint = "Send a file as GET …/export makes it, from its first line to its last. Nothing was made of this one."
+
+
 class OriginRefusedError(RequestError):
     """The request comes from a web page that is not allowed here."""
 
     code, status = "origin_refused", 403
-    hint = "Add the page's origin to cors_origins, and reach the server by a loopback name."
+    hint = "Add the page's origin to cors_origins; without tokens, reach the server by a loopback name."
 
 
 class TokenMissingError(RequestError):
@@ -185,6 +196,13 @@ class MethodNotAllowedError(RequestError):
     hint = "PROTOCOL.md lists the methods of each route."
 
 
+class RequestTimeoutError(RequestError):
+    """The request's headers or body were not sent in time."""
+
+    code, status = "request_timeout", 408
+    hint = "Send the request without pauses; header_timeout and body_timeout in the gateway's settings tell how long it waits."
+
+
 class CursorAheadError(RequestError):
     """A cursor is past the end of the session."""
 
@@ -204,6 +222,20 @@ class SessionExistsError(RequestError):
 
     code, status = "session_exists", 409
     hint = "Delete it first, or take another name."
+
+
+class StreamConflictError(RequestError):
+    """A Durable Stream is not as the request says: its content type, lifetime or closure, or its last `Stream-Seq`."""
+
+    code, status = "stream_conflict", 409
+    hint = "Ask with HEAD how the stream is, and send what agrees with it."
+
+
+class OffsetGoneError(RequestError):
+    """Retention has taken what a Durable Stream was to be read from."""
+
+    code, status = "offset_gone", 410
+    hint = "Read from offset=-1, which is the oldest that is kept, or from offset=now."
 
 
 class BodyTooLargeError(RequestError):
@@ -327,7 +359,7 @@ class ListenRefusedError(StartupError):
     """The address may not be listened on."""
 
     code = "listen_refused"
-    hint = "Listen on 127.0.0.1 and put a proxy that authenticates in front."
+    hint = "Set token_secret or token_jwks; or, on 127.0.0.1 only, say with --no-auth that nobody is asked."
 
 
 class DataInUseError(StartupError):

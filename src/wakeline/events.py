@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -30,6 +30,7 @@ RUN_STARTED: Final = "$run.started"
 RUN_CONTINUED: Final = "$run.continued"
 RUN_CLOSED: Final = "$run.closed"
 SESSION_SETTLED: Final = "$session.settled"
+SESSION_CLOSED: Final = "$session.closed"
 GAP: Final = "$gap"
 
 
@@ -58,19 +59,6 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         return b'{"offset":%d,%b' % (self.offset, self.body)
 
 
-class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An event as a client reads it; PROTOCOL.md §2 has the meaning of each field."""
-
-    offset: int
-    topic: str
-    time: str
-    data: Any = None
-    payload: dict[str, Any] | None = None
-    run: str | None = None
-    activity: str | None = None
-    attempt: int | None = None
-
-
 class Cursor(msgspec.Struct, frozen=True, gc=False):
     """Where a device stands in a session: the next offset, in one epoch of the session's life."""
 
@@ -79,6 +67,11 @@ class Cursor(msgspec.Struct, frozen=True, gc=False):
 
     def __str__(self) -> str:
         return f"{self.epoch}-{self.offset}"
+
+    @staticmethod
+    def is_one(text: str) -> bool:
+        """Whether this has the form of a cursor."""
+        return _CURSOR.fullmatch(text) is not None
 
     @classmethod
     def parse(cls, text: str) -> Cursor:

@@ -140,7 +140,7 @@ async def test_listeners_hear_every_commit_once_in_order_and_after_it_is_durable
     async def can_be_read(offset: int) -> bool:
         return len((await engine.read("a", offset, before=offset + 1)).events) == 1
 
-    def listener(session: str, events: object) -> None:
+    def listener(session: str, epoch: str, events: object) -> None:
         for event in events:  # type: ignore[attr-defined]
             heard.append(event.offset)
             readable.append(asyncio.ensure_future(can_be_read(event.offset)))

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from tests.contract.conftest import ENGINES
-from tests.support import data_of, everything, publish
-from wakeline.errors import AttemptFencedError, SequenceGapError, SessionClosedError
+from tests.support import batch, data_of, everything
+from wakeline.errors import AttemptFencedError, EpochChangedError, SequenceGapError, SessionClosedError
 from wakeline.gateway.engines.memory import MemoryEngine
-from wakeline.gateway.log import Engine
+from wakeline.gateway.log import Append, Engine
 
 T = TypeVar("T")
 SESSIONS = st.sampled_from(["s", "other"])
@@ -27,8 +27,12 @@ PUBLISHERS = st.sampled_from(["p", "q"])
 
 @dataclass
 class ModelSession:
-    epoch: str | None = None
+    epoch: str
+    first: int = 0
     closed: bool = False
+    config: bytes = b""
+    deadline: float | None = None
+    # By offset, those before `first` too: what was there stays known to its publisher.
     events: list[Any] = field(default_factory=list)
     # publisher -> (attempt, offsets of its events by sequence)
     positions: dict[str, tuple[int, list[int]]] = field(default_factory=dict)
@@ -44,6 +48,8 @@ class LogMachine(RuleBasedStateMachine):
         self.model: dict[str, ModelSession] = {}
         self.epochs: set[str] = set()
         self.count = 0
+        self.told: list[tuple[str, str, str]] = []
+        self.expected_told: list[tuple[str, str, str]] = []
         self.engine = self.opened()
 
     def run(self, awaitable: Coroutine[Any, Any, T]) -> T:
@@ -51,6 +57,7 @@ class LogMachine(RuleBasedStateMachine):
 
     def opened(self) -> Engine:
         engine = ENGINES[self.kind](Path(self.directory.name))
+        engine.listen_changes(lambda session, epoch, change: self.told.append((session, epoch, change)))
         self.run(engine.open())
         return engine
 
@@ -58,26 +65,41 @@ class LogMachine(RuleBasedStateMachine):
         self.count += size
         return list(range(self.count - size, self.count))
 
-    def took(self, session: str, epoch: str) -> ModelSession:
-        model = self.model.setdefault(session, ModelSession())
-        if model.epoch is None:
+    def took(self, session: str, epoch: str, first: int = 0) -> ModelSession:
+        model = self.model.get(session)
+        if model is None:
             assert epoch not in self.epochs
-            model.epoch = epoch
             self.epochs.add(epoch)
+            model = self.model[session] = ModelSession(epoch, first, events=[None] * first)
         assert model.epoch == epoch
         return model
 
-    @rule(session=SESSIONS, size=st.integers(1, 4))
-    def append(self, session: str, size: int) -> None:
-        data = self.fresh(size)
-        if self.model.get(session, ModelSession()).closed:
-            with pytest.raises(SessionClosedError):
-                self.run(publish(self.engine, session, *data))
+    def change(self, session: str, change: str) -> None:
+        self.expected_told.append((session, self.model[session].epoch, change))
+
+    @rule(session=SESSIONS, size=st.integers(0, 4), close=st.booleans())
+    def append(self, session: str, size: int, close: bool) -> None:
+        if not size and not close:
             return
-        answer = self.run(publish(self.engine, session, *data))
+        data = self.fresh(size)
+        append = Append(session, batch(session, *data).events, close=close)
+        model = self.model.get(session)
+        if model is not None and model.closed:
+            with pytest.raises(SessionClosedError):
+                self.run(self.engine.append(append))
+            return
+        answer = self.run(self.engine.append(append))
         model = self.took(session, answer.epoch)
         assert (answer.first_offset, answer.next_offset) == (len(model.events), len(model.events) + size)
+        assert not answer.duplicate
         model.events += data
+        if close:
+            self.closes(session)
+
+    def closes(self, session: str) -> None:
+        if not self.model[session].closed:
+            self.model[session].closed = True
+            self.change(session, "closed")
 
     @rule(
         session=SESSIONS,
@@ -85,48 +107,99 @@ class LogMachine(RuleBasedStateMachine):
         size=st.integers(1, 5),
         attempt_step=st.integers(-1, 1),
         back=st.integers(-1, 6),
+        close=st.booleans(),
     )
-    def append_once(self, session: str, publisher: str, size: int, attempt_step: int, back: int) -> None:
-        model = self.model.get(session, ModelSession())
-        attempt_now, offsets = model.positions.get(publisher, (1, []))
+    def append_once(self, session: str, publisher: str, size: int, attempt_step: int, back: int, close: bool) -> None:
+        now = self.model.get(session)
+        attempt_now, offsets = now.positions.get(publisher, (1, [])) if now else (1, [])
         attempt = max(1, attempt_now + attempt_step)
-        expected = len(offsets) if attempt == attempt_now else 0
-        sequence = max(0, expected - back)
-        there = [model.events[o] for o in offsets[sequence : sequence + size]] if attempt == attempt_now else []
+        mine = offsets if attempt == attempt_now else []
+        sequence = max(0, len(mine) - back)
+        there = [now.events[o] for o in mine[sequence : sequence + size]] if now else []
         data = there + self.fresh(size - len(there))
-        append = publish(self.engine, session, *data, publisher=publisher, attempt=attempt, sequence=sequence)
-        if model.closed:
+        events = batch(session, *data, publisher=publisher, attempt=attempt, sequence=sequence)
+        append = self.engine.append(Append(session, events.events, events.publication, close=close))
+        whole = attempt >= attempt_now and len(there) == size
+        if now and now.closed and not whole:
             with pytest.raises(SessionClosedError):
                 self.run(append)
         elif attempt < attempt_now:
             with pytest.raises(AttemptFencedError):
                 self.run(append)
-        elif sequence > expected:
+        elif sequence > len(mine):
             with pytest.raises(SequenceGapError) as refused:
                 self.run(append)
-            assert refused.value.expected == expected
+            assert refused.value.expected == len(mine)
         else:
             answer = self.run(append)
             model = self.took(session, answer.epoch)
-            before = list(offsets) if attempt == attempt_now else []
-            new = range(len(model.events), len(model.events) + size - len(there))
+            after = [*mine, *range(len(model.events), len(model.events) + size - len(there))]
             model.events += data[len(there) :]
-            after = before + list(new)
             model.positions[publisher] = (attempt, after)
             assert answer.first_offset == after[sequence]
             assert answer.next_offset == after[sequence + size - 1] + 1
-            assert answer.duplicate == (len(there) == size)
+            assert answer.duplicate == whole
+            if close:
+                self.closes(session)
 
-    @rule(session=SESSIONS)
-    def delete(self, session: str) -> None:
-        assert self.run(self.engine.delete_session(session)) == (session in self.model)
-        self.model.pop(session, None)
+    @rule(session=SESSIONS, first=st.integers(0, 3), closed=st.booleans())
+    def create(self, session: str, first: int, closed: bool) -> None:
+        state, created = self.run(
+            self.engine.create_session(session, config=b"given", first_offset=first, closed=closed, deadline=7.0)
+        )
+        assert created == (session not in self.model)
+        model = self.took(session, state.epoch, first)
+        if created:
+            model.config, model.deadline, model.closed = b"given", 7.0, closed
+            self.change(session, "configured")
+
+    @rule(session=SESSIONS, config=st.binary(max_size=3), deadline=st.none() | st.integers(0, 9).map(float))
+    def change_what_is_kept_with_it(self, session: str, config: bytes, deadline: float | None) -> None:
+        if session in self.model:
+            model = self.model[session]
+            self.run(self.engine.set_config(session, config, epoch=model.epoch))
+            self.change(session, "configured")
+            self.run(self.engine.set_deadline(session, deadline, epoch=model.epoch))
+            model.config, model.deadline = config, deadline
+
+    @rule(session=SESSIONS, up_to=st.integers(0, 8), limit=st.integers(1, 5))
+    def trim(self, session: str, up_to: int, limit: int) -> None:
+        if session in self.model:
+            model = self.model[session]
+            before = min(model.first + up_to, len(model.events) + 2)
+            expected = max(model.first, min(before, model.first + limit, len(model.events)))
+            assert self.run(self.engine.trim(session, before, epoch=model.epoch, limit=limit)) == expected
+            if expected > model.first:
+                self.change(session, "trimmed")
+            model.first = expected
+
+    @rule(session=SESSIONS, wrong=st.booleans())
+    def delete(self, session: str, wrong: bool) -> None:
+        deleted = self.run(self.engine.delete_session(session, epoch="another" if wrong else None))
+        assert deleted == (session in self.model and not wrong)
+        if deleted:
+            self.change(session, "deleted")
+            del self.model[session]
 
     @rule(session=SESSIONS)
     def close(self, session: str) -> None:
         if session in self.model:
             self.run(self.engine.close_session(session))
-            self.model[session].closed = True
+            self.closes(session)
+
+    @rule(session=SESSIONS)
+    def rename(self, session: str) -> None:
+        other = {"s": "other", "other": "s"}[session]
+        if session in self.model and other not in self.model:
+            self.run(self.engine.rename_session(session, other, epoch=self.model[session].epoch))
+            self.model[other] = self.model.pop(session)
+            self.change(other, "configured")
+
+    @rule(session=SESSIONS)
+    def act_on_another_life(self, session: str) -> None:
+        append = Append(session, batch(session, 1).events, epoch="another")
+        with pytest.raises(EpochChangedError):
+            self.run(self.engine.append(append))
 
     @rule()
     def restart(self) -> None:
@@ -140,10 +213,23 @@ class LogMachine(RuleBasedStateMachine):
         assert set(states) == set(self.model)
         for name, model in self.model.items():
             state = states[name]
+            assert state == self.run(self.engine.state(name))
             assert (state.epoch, state.closed, state.next_offset) == (model.epoch, model.closed, len(model.events))
+            assert (state.first_offset, state.config, state.deadline) == (model.first, model.config, model.deadline)
             events = self.run(everything(self.engine, name))
-            assert [e.offset for e in events] == list(range(len(model.events)))
-            assert [data_of(e) for e in events] == model.events
+            assert [e.offset for e in events] == list(range(model.first, len(model.events)))
+            assert [data_of(e) for e in events] == model.events[model.first :]
+            assert state.size == sum(len(e.body) for e in events)
+            for publisher, (attempt, offsets) in model.positions.items():
+                position = self.run(self.engine.position(name, publisher))
+                assert position is not None
+                assert (position.attempt, position.next_sequence) == (attempt, len(offsets))
+        due = [(n, m.epoch) for n, m in self.model.items() if m.deadline is not None and m.deadline <= 5]
+        assert sorted(self.run(self.engine.due(5.0))) == sorted(due)
+
+    @invariant()
+    def listeners_were_told(self) -> None:
+        assert self.told == self.expected_told
 
     def teardown(self) -> None:
         self.run(self.engine.close())

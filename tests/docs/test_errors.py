@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 
+import wakeline.client.errors
 import wakeline.errors
 import wakeline.streams.errors
 from tests.docs.markdown import span, spans, tables, text
@@ -74,7 +75,9 @@ def drawn(module: ModuleType) -> dict[str, tuple[str | None, str]]:
     return found
 
 
-@pytest.mark.parametrize("module", [wakeline.errors, wakeline.streams.errors], ids=lambda m: m.__name__)
+@pytest.mark.parametrize(
+    "module", [wakeline.errors, wakeline.streams.errors, wakeline.client.errors], ids=lambda m: m.__name__
+)
 def test_the_tree_at_the_top_names_every_class_where_it_belongs(module: ModuleType) -> None:
     classes = {kind for kind in descendants(WakelineError) if kind.__module__ == module.__name__} | {WakelineError}
     expected: dict[str, str | None] = {kind.__name__: kind.__bases__[0].__name__ for kind in classes}

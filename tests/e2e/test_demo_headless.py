@@ -6,13 +6,13 @@ import asyncio
 import os
 import re
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from wakeline.cli.demo.devices import Seen
-from wakeline.client import Received
-from wakeline.events import Envelope
+from wakeline.client import SessionEvent
 
 
 @pytest.mark.timeout(180)
@@ -32,12 +32,13 @@ async def test_it_ends_with_nothing_missing_and_nothing_left_behind(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-def received(offset: int) -> Received:
-    return Received(Envelope(offset, "t", "now", data=offset), f"aaaaaaaaaa-{offset + 1}", b"%d" % offset)
+def event(offset: int) -> SessionEvent[int]:
+    now, raw = datetime.now(UTC), b"%d" % offset
+    return SessionEvent(offset=offset, topic="t", data=offset, time=now, cursor=f"aaaaaaaaaa-{offset + 1}", raw=raw)
 
 
 def test_the_account_notices_what_is_missing_and_what_came_twice() -> None:
     seen = Seen()
     for offset in (0, 1, 4, 4, 2, 5):
-        seen.take(received(offset))
+        seen.take(event(offset))
     assert (seen.missing, seen.duplicate) == (2, 2)

@@ -12,18 +12,18 @@ import os
 import random
 from collections import Counter
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 from tests.gateways import GatewayProcess
-from wakeline.client import Received, RefusedError, SessionClient
+from wakeline.client import RefusedError, SessionClient, SessionEvent
+from wakeline.errors import UnavailableError
 
-KILLS = 50 * int(os.environ.get("WAKELINE_SOAK", "1"))
+KILLS = 20 * int(os.environ.get("WAKELINE_SOAK", "1"))
 SESSIONS = ["one", "two", "three"]
-GONE = (aiohttp.ClientError, TimeoutError)
 
 
 class Load:
@@ -34,7 +34,7 @@ class Load:
         self.stopping = False
         self.acknowledged: dict[str, dict[int, Any]] = {session: {} for session in SESSIONS}
         self.attempted: dict[str, Counter[str]] = {session: Counter() for session in SESSIONS}
-        self.seen: list[tuple[str, list[Received]]] = []
+        self.seen: list[tuple[str, list[SessionEvent[Any]]]] = []
 
     async def idempotent(self, session: str, publisher: str, chance: random.Random) -> None:
         """Publish on and on under a sequence, in batches whose boundaries change with every retry."""
@@ -43,19 +43,20 @@ class Load:
             size = chance.randint(1, 8)
             # What an event says does not change when it is sent again in another batch.
             data = [{"p": publisher, "n": n, "pad": "x" * (n * 37 % 300)} for n in range(sequence, sequence + size)]
-            events = [{"topic": "t", "data": d} for d in data]
             try:
-                answer = await self.client.publish(session, events, publisher=publisher, sequence=sequence)
-            except GONE:
+                answer = await self.client.session(session).publish_many(
+                    [("t", d) for d in data], publisher=publisher, sequence=sequence
+                )
+            except UnavailableError:
                 await asyncio.sleep(0.02)
                 continue
             # A retry may be answered with offsets that another publisher's events lie between.
-            if answer["next_offset"] - answer["first_offset"] == size:
-                for at, d in zip(range(answer["first_offset"], answer["next_offset"]), data, strict=True):
+            if answer.next_offset - answer.first_offset == size:
+                for at, d in zip(range(answer.first_offset, answer.next_offset), data, strict=True):
                     self.acknowledged[session][at] = d
             else:
-                self.acknowledged[session][answer["first_offset"]] = data[0]
-                self.acknowledged[session][answer["next_offset"] - 1] = data[-1]
+                self.acknowledged[session][answer.first_offset] = data[0]
+                self.acknowledged[session][answer.next_offset - 1] = data[-1]
             sequence += size
         self.attempted[session][publisher] = sequence
 
@@ -67,24 +68,25 @@ class Load:
             data = [{"p": publisher, "n": number, "part": part, "of": size} for part in range(size)]
             number += 1
             try:
-                answer = await self.client.publish(session, [{"topic": "plain", "data": d} for d in data])
-            except GONE:
+                answer = await self.client.session(session).publish_many([("plain", d) for d in data])
+            except UnavailableError:
                 await asyncio.sleep(0.02)
                 continue
-            assert not answer["duplicate"]
-            for at, d in zip(range(answer["first_offset"], answer["next_offset"]), data, strict=True):
+            assert not answer.duplicate
+            for at, d in zip(range(answer.first_offset, answer.next_offset), data, strict=True):
                 self.acknowledged[session][at] = d
 
     async def device(self, session: str, begin: float) -> None:
         """Watch from the beginning, through every kill."""
         await asyncio.sleep(begin)
-        seen: list[Received] = []
+        seen: list[SessionEvent[Any]] = []
         self.seen.append((session, seen))
         with suppress(asyncio.CancelledError):
             while True:
                 with suppress(RefusedError):  # not there yet
-                    async for received in self.client.events(session, from_=seen[-1].cursor if seen else "beginning"):
-                        seen.append(received)
+                    position = seen[-1].cursor if seen else "beginning"
+                    async for event in self.client.session(session).events(from_=position):
+                        seen.append(event)
                 await asyncio.sleep(0.05)
 
 
@@ -93,7 +95,8 @@ async def test_nothing_acknowledged_is_lost_and_nothing_is_there_twice(tmp_path:
     chance = random.Random(5)
     gateway = GatewayProcess(tmp_path / "data")
     await gateway.start()
-    async with SessionClient(gateway.url) as client:
+    # The publishers here try again by themselves, each time with other batch boundaries.
+    async with SessionClient(gateway.url, retry_timeout=timedelta(0)) as client:
         load = Load(client)
         publishers = [
             asyncio.ensure_future(publish(session, f"{publish.__name__}-{n}", random.Random(n)))
@@ -123,25 +126,25 @@ async def test_nothing_acknowledged_is_lost_and_nothing_is_there_twice(tmp_path:
         check(session, log, load)
 
 
-async def whole_log(client: SessionClient, session: str) -> list[Received]:
-    end = (await client.state(session))["next_offset"]
-    log: list[Received] = []
-    async for received in client.events(session):
-        log.append(received)
-        if received.event.offset == end - 1:
+async def whole_log(client: SessionClient, session: str) -> list[SessionEvent[Any]]:
+    end = (await client.session(session).state()).next_offset
+    log: list[SessionEvent[Any]] = []
+    async for event in client.session(session).events():
+        log.append(event)
+        if event.offset == end - 1:
             break
     return log
 
 
-async def until_seen(load: Load, logs: dict[str, list[Received]]) -> None:
+async def until_seen(load: Load, logs: dict[str, list[SessionEvent[Any]]]) -> None:
     async with asyncio.timeout(30):
         while any(len(seen) < len(logs[session]) for session, seen in load.seen):
             await asyncio.sleep(0.05)
 
 
-def check(session: str, log: list[Received], load: Load) -> None:
-    assert [r.event.offset for r in log] == list(range(len(log))), "offsets are dense"
-    at = {r.event.offset: r.event.data for r in log}
+def check(session: str, log: list[SessionEvent[Any]], load: Load) -> None:
+    assert [e.offset for e in log] == list(range(len(log))), "offsets are dense"
+    at = {e.offset: e.data for e in log}
     assert load.acknowledged[session], "the load has done something"
     for offset, data in load.acknowledged[session].items():
         assert at[offset] == data, "what was acknowledged is at its offset"
@@ -156,4 +159,4 @@ def check(session: str, log: list[Received], load: Load) -> None:
     devices = [seen for watched, seen in load.seen if watched == session]
     assert devices
     for seen in devices:
-        assert [r.raw for r in seen] == [r.raw for r in log[: len(seen)]], "a device saw the log, byte for byte"
+        assert [e.raw for e in seen] == [e.raw for e in log[: len(seen)]], "a device saw the log, byte for byte"

@@ -39,6 +39,10 @@ class Enduring:
         self.closing = True
         return self.stream.retained_bytes
 
+    @workflow.signal
+    def finish(self) -> None:
+        self.closing = True
+
 
 class Steps:
     """Activities that are `def` functions, with the client they publish through."""
@@ -59,6 +63,13 @@ class Steps:
                 numbers.publish(value)
         return number
 
+    @activity.defn
+    def add_up(self, count: int) -> int:
+        """Reads, in a thread without a loop, what the workflow has published."""
+        with streams.WorkflowStreamClient.from_within_activity_sync(self._client) as stream:
+            items = stream.subscribe("number", result_type=int)
+            return sum(next(items).data for _ in range(count))
+
 
 @workflow.defn
 class Counting:
@@ -72,3 +83,19 @@ class Counting:
             Steps.count_to, 40, start_to_close_timeout=timedelta(seconds=30)
         )
         return counted
+
+
+@workflow.defn
+class Adding:
+    @workflow.init
+    def __init__(self, numbers: list[int]) -> None:
+        self.stream = streams.WorkflowStream()
+
+    @workflow.run
+    async def run(self, numbers: list[int]) -> int:
+        for number in numbers:
+            self.stream.topic("number").publish(number)
+        total: int = await workflow.execute_activity_method(
+            Steps.add_up, len(numbers), start_to_close_timeout=timedelta(seconds=30)
+        )
+        return total

@@ -116,6 +116,21 @@ class PublishAndReturn:
 
 
 @workflow.defn
+class Ticking:
+    """Publishes by itself, with nothing from outside that wakes it."""
+
+    @workflow.init
+    def __init__(self, count: int) -> None:
+        self.stream = streams.WorkflowStream()
+
+    @workflow.run
+    async def run(self, count: int) -> None:
+        for number in range(count):
+            self.stream.topic("tick").publish(number)
+            await workflow.sleep(0.2)
+
+
+@workflow.defn
 class Failing:
     @workflow.init
     def __init__(self) -> None:
@@ -214,6 +229,25 @@ class Carrier:
 
 
 @workflow.defn
+class CarrierWithoutQuery(Carrier):
+    """A host as older libraries are, that continues as new."""
+
+    @workflow.init
+    def __init__(self, input: CarrierInput) -> None:
+        super().__init__(input)
+        workflow.set_query_handler("__temporal_workflow_stream_poll", None)
+
+    @workflow.run
+    async def run(self, input: CarrierInput) -> None:
+        await super().run(input)
+
+    @workflow.signal
+    def say(self, values: list[Any]) -> None:
+        for value in values:
+            self.stream.topic("n").publish(value)
+
+
+@workflow.defn
 class ConstructsTwice:
     @workflow.init
     def __init__(self) -> None:
@@ -244,10 +278,12 @@ ALL = [
     OfficialHub,
     HubWithoutQuery,
     PublishAndReturn,
+    Ticking,
     Failing,
     Order,
     Roller,
     Carrier,
+    CarrierWithoutQuery,
     ConstructsTwice,
     ConstructsLate,
 ]

@@ -54,6 +54,7 @@ async def running_gateway(temporal: WorkflowEnvironment, data: Path, **changed: 
             "port": 0,
             "temporal": temporal.client.service_client.config.target_host,
             "durability": "process",
+            "no_auth": True,
             "drain_grace": 2.0,
             **changed,
         }
@@ -254,8 +255,10 @@ async def test_a_gateway_that_restarts_all_the_time_loses_and_repeats_nothing(
     handle = await start(client, name, workflows.Talks.run, "waits", 1000)
     for _ in range(12):
         async with running_gateway(temporal, tmp_path, poll_fastest=0.005) as served:
-            await (await served.stream(name)).next()
+            stream = await served.stream(name)
+            await stream.next()
             await asyncio.sleep(0.1)
+            stream.close()
     await handle.signal(workflows.Talks.go)
     async with running_gateway(temporal, tmp_path) as served:
         events = await to_the_end(served, name)

@@ -27,7 +27,9 @@ async def server(tmp_path: Path) -> AsyncIterator[TemporalServer]:
 
 @pytest.fixture
 async def served(server: TemporalServer, tmp_path: Path) -> AsyncIterator[Served]:
-    settings = Settings(data=str(tmp_path / "data"), port=0, temporal=server.address, durability="process")
+    settings = Settings(
+        data=str(tmp_path / "data"), port=0, temporal=server.address, durability="process", no_auth=True
+    )
     async with gateway(settings) as url, Served(url) as running:
         yield running
 

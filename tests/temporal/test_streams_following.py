@@ -60,6 +60,16 @@ async def test_a_retry_is_a_stream_of_its_own(client: Client, queue: str) -> Non
     assert (end.status, end.run_id, end.drained) == (WorkflowExecutionStatus.COMPLETED, gap.run_id, True)
 
 
+async def test_an_offset_that_was_stored_with_its_run_is_resumed_over_a_retry(client: Client, queue: str) -> None:
+    handle = await start(client, queue, following.FailsOnce, retry_policy=RETRY)
+    await client.get_workflow_handle(handle.id).result()
+    gaps: list[StreamGap] = []
+    # As a reader comes back that had read one event and was away since.
+    items = await read(first_run(client, handle).subscribe(from_offset=1, on_gap=gaps.append))
+    assert data(items) == [[1, 1], [2, 0], [2, 1], [2, 2]]
+    assert story(gaps) == [("retry", 2, 0)]
+
+
 async def test_a_timed_out_run_is_retried(client: Client, queue: str) -> None:
     handle = await start(client, queue, following.TimesOutOnce, retry_policy=RETRY, run_timeout=timedelta(seconds=2))
     gaps: list[StreamGap] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -45,13 +44,8 @@ async def small() -> AsyncIterator[Client]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def queue(small: Client) -> AsyncIterator[str]:
-    workflows = [hosts.Enduring, hosts.Counting, streams_workflows.Hub]
-    with ThreadPoolExecutor(4) as threads:
-        steps = hosts.Steps(small)
-        async with Worker(
-            small, task_queue="limits", workflows=workflows, activities=[steps.count_to], activity_executor=threads
-        ):
-            yield "limits"
+    async with Worker(small, task_queue="limits", workflows=[hosts.Enduring, streams_workflows.Hub]):
+        yield "limits"
 
 
 def data(items: list[Any]) -> list[Any]:
@@ -112,13 +106,6 @@ async def test_reading_uses_no_updates_up(small: Client, queue: str) -> None:
     await handle.signal("close")
     for reader in readers:
         assert await read(reader) == []
-
-
-async def test_a_def_activity_publishes(small: Client, queue: str) -> None:
-    handle = await start(small, queue, hosts.Counting)
-    items = await read(WorkflowStreamClient.create(small, handle.id).topic("number", type=int).subscribe())
-    assert data(items) == list(range(40))
-    assert await handle.result() == 40
 
 
 async def test_threads_wait_for_room(small: Client, queue: str) -> None:

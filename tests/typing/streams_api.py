@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, assert_type
@@ -95,6 +95,11 @@ def publish_from_a_thread(client: Client) -> None:
         assert_type(stream.topic("any"), TopicHandle[Any])
         stream.topic("status", type=Status).publish(Status("paid"))
         stream.flush()
+    assert_type(stream.get_offset(), int)
+    assert_type(stream.subscribe(), Iterator[WorkflowStreamItem[Any]])
+    for item in stream.subscribe("status", 3, result_type=Status, on_end=lambda end: print(end.failure)):
+        assert_type(item.data, Status)
+    stream.subscribe(result_type=Status("paid"))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType,reportCallIssue]
 
 
 async def read(client: Client, handle: WorkflowHandle[Any, Any]) -> None:

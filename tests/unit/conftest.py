@@ -20,7 +20,8 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
     async with AsyncExitStack() as stack:
 
         async def start(**changed: Any) -> Served:
-            settings = Settings(**{"data": str(tmp_path), "port": 0, "durability": "process", **changed})
+            asked = {"no_auth": not any(key in changed for key in ("no_auth", "token_secret", "token_jwks"))}
+            settings = Settings(**{"data": str(tmp_path), "port": 0, "durability": "process", **asked, **changed})
             url = await stack.enter_async_context(gateway(settings))
             return await stack.enter_async_context(Served(url))
 

@@ -37,7 +37,7 @@ async def running(tmp_path: Path) -> AsyncIterator[GatewayProcess]:
     await gateway.kill()
 
 
-@pytest.mark.parametrize("command", ["serve", "dev", "demo", "tail", "publish"])
+@pytest.mark.parametrize("command", ["serve", "dev", "demo", "tail", "publish", "token"])
 async def test_every_command_has_help_that_teaches(command: str) -> None:
     code, out, _ = await wakeline("--help")
     assert code == 0
@@ -63,7 +63,8 @@ async def test_serve_says_where_it_listens_and_sigterm_stops_it_cleanly(running:
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (["--host", "0.0.0.0"], "listen_refused"),
+        ([], "listen_refused"),
+        (["--no-auth", "--host", "0.0.0.0"], "listen_refused"),
         (["--config", "nowhere.toml"], "settings_invalid"),
     ],
 )
@@ -75,9 +76,10 @@ async def test_serve_refuses_with_one_message(arguments: list[str], code: str) -
 
 
 async def test_serve_refuses_a_port_and_a_directory_that_are_taken(running: GatewayProcess, tmp_path: Path) -> None:
-    code, _, err = await wakeline("serve", "--data", str(tmp_path / "other"), "--port", str(running.port))
+    serve = ("serve", "--no-auth", "--data")
+    code, _, err = await wakeline(*serve, str(tmp_path / "other"), "--port", str(running.port))
     assert (code, err.split(":")[0]) == (2, "listen_refused")
-    code, _, err = await wakeline("serve", "--data", str(tmp_path / "data"), "--port", "0")
+    code, _, err = await wakeline(*serve, str(tmp_path / "data"), "--port", "0")
     assert (code, err.split(":")[0]) == (2, "data_in_use")
 
 
@@ -108,7 +110,7 @@ async def test_publish_and_tail(running: GatewayProcess) -> None:
 
 async def test_tail_and_publish_say_what_is_wrong(running: GatewayProcess) -> None:
     code, _, err = await wakeline("tail", "nowhere", "--url", running.url)
-    assert (code, err.split(":")[0]) == (2, "session_not_found")
+    assert (code, err.split(":")[0]) == (1, "session_not_found")
     code, _, err = await wakeline("publish", "s", "1", "--topic", "$own", "--url", running.url)
     assert (code, err.split(":")[0]) == (2, "topic_invalid")
     await running.kill()

@@ -1,16 +1,29 @@
-"""`SessionClient` through cut connections: a proxy cuts each one after a random number of bytes."""
+"""Reading a real gateway: through cut connections, kills and cancellations, from everywhere, to every end."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.gateways import GatewayProcess
 from tests.support import Served
-from wakeline.client import RefusedError, SessionClient
+from wakeline.client import EventStream, SessionClient, SessionEvent
+from wakeline.errors import (
+    CursorAheadError,
+    EpochChangedError,
+    RequestInvalidError,
+    SessionNameInvalidError,
+    SessionNotFoundError,
+)
 
 
 @asynccontextmanager
@@ -21,18 +34,25 @@ async def cutting_proxy(url: str, seed: int) -> AsyncIterator[str]:
     tasks: set[asyncio.Task[None]] = set()
 
     async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, budget: float) -> None:
-        with suppress(ConnectionError):
+        try:
             while budget > 0 and (data := await source.read(997)):
                 sink.write(data[: int(min(budget, len(data)))])
                 await sink.drain()
                 budget -= len(data)
-        sink.transport.abort()
+        except ConnectionError:
+            pass
+        finally:
+            sink.transport.abort()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        upstream_reader, upstream = await asyncio.open_connection(host, int(port))
-        for pumping in (pump(reader, upstream, 1e9), pump(upstream_reader, writer, chance.randint(300, 4000))):
-            task = asyncio.ensure_future(pumping)
-            tasks.add(task)
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            upstream_reader, upstream = await asyncio.open_connection(host, int(port))
+            await asyncio.gather(pump(reader, upstream, 1e9), pump(upstream_reader, writer, chance.randint(300, 4000)))
+        finally:
+            writer.transport.abort()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
@@ -44,11 +64,28 @@ async def cutting_proxy(url: str, seed: int) -> AsyncIterator[str]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wakeline.client.stream._FIRST_PAUSE", 0.001)
+
+
+@pytest.fixture
+async def client(served: Served) -> AsyncIterator[SessionClient]:
+    async with SessionClient(served.url) as client:
+        yield client
+
+
+async def take(events: EventStream[Any], count: int, seconds: float = 20) -> list[SessionEvent[Any]]:
+    async with asyncio.timeout(seconds):
+        return [await anext(events) for _ in range(count)]
+
+
+def offsets(events: list[SessionEvent[Any]]) -> list[int]:
+    return [event.offset for event in events]
+
+
 @pytest.mark.parametrize("seed", range(3))
-async def test_every_event_once_in_order_through_cut_connections(
-    served: Served, monkeypatch: pytest.MonkeyPatch, seed: int
-) -> None:
-    monkeypatch.setattr("wakeline.client._FIRST_RETRY", 0.001)
+async def test_every_event_once_in_order_through_cut_connections(served: Served, seed: int) -> None:
     await served.publish("s", {"topic": "t", "data": 0})
 
     async def publish() -> None:
@@ -58,33 +95,199 @@ async def test_every_event_once_in_order_through_cut_connections(
 
     async with cutting_proxy(served.url, seed) as url, SessionClient(url) as client:
         publishing = asyncio.ensure_future(publish())
-        offsets: list[int] = []
-        async for received in client.events("s"):
-            offsets.append(received.event.offset)
-            if len(offsets) == 150:
-                break
+        async with client.session("s").events() as events:
+            assert offsets(await take(events, 150)) == list(range(150))
         await publishing
-    assert offsets == list(range(150))
 
 
-async def test_a_refusal_is_raised_and_not_retried(served: Served) -> None:
-    async with SessionClient(served.url) as client:
-        with pytest.raises(RefusedError) as refused:
-            async for _ in client.events("nowhere"):
-                pass
-        assert (refused.value.code, refused.value.status) == ("session_not_found", 404)
-        with pytest.raises(RefusedError) as refused:
-            await client.publish("s", [{"topic": "t"}], publisher="p", sequence=3)
-        assert refused.value.details == {"expected": 0}
+@pytest.mark.parametrize("topics", [None, "t"])
+async def test_every_event_through_kills_of_the_gateway(tmp_path: Path, topics: str | None) -> None:
+    gateway = GatewayProcess(tmp_path / "data")
+    await gateway.start()
+    acknowledged = asyncio.Event()
+
+    async def publish(client: SessionClient) -> None:
+        for n in range(120):
+            await client.session("s").publish("t", n, publisher="p", sequence=n)
+            acknowledged.set()
+
+    async def kill() -> None:
+        for _ in range(2):
+            await asyncio.sleep(0.1)
+            await gateway.kill()
+            await gateway.start()
+
+    async with SessionClient(gateway.url, retry_timeout=timedelta(minutes=2)) as client:
+        publishing = asyncio.ensure_future(publish(client))
+        await acknowledged.wait()
+        killing = asyncio.ensure_future(kill())
+        async with client.session("s").events(topics=topics) as events:
+            seen = await take(events, 120, seconds=110)
+        await asyncio.gather(publishing, killing)
+    await gateway.kill()
+    assert [(event.offset, event.data) for event in seen] == [(n, n) for n in range(120)]
 
 
-async def test_publish_and_state(served: Served) -> None:
-    async with SessionClient(served.url) as client:
-        answer = await client.publish("a/b", [{"topic": "t", "data": "x" * 1_000_000}], publisher="p")
-        again = await client.publish("a/b", [{"topic": "t", "data": 1}], publisher="p")
-        assert again == {**answer, "duplicate": True}
-        assert (await client.state("a/b"))["next_offset"] == 1
-        async for received in client.events("a/b"):
-            assert received.event.data == "x" * 1_000_000
-            assert received.cursor == f"{answer['epoch']}-1"
+async def test_an_event_has_everything_that_came(served: Served, client: SessionClient) -> None:
+    answer = await served.publish("a/b", {"topic": "t", "data": {"n": 1}, "run": "r", "activity": "a"})
+    async with client.session("a/b").events() as events:
+        event = await anext(events)
+    assert (event.offset, event.topic, event.data, event.run, event.activity) == (0, "t", {"n": 1}, "r", "a")
+    assert event.cursor == f"{answer['epoch']}-1"
+    assert event.time.utcoffset() is not None
+    stored = (await served.call("GET", "/v1/sessions/a%2Fb/events"))[1]["events"]
+    assert json.loads(event.raw) == stored[0]
+
+
+async def test_reading_begins_wherever_one_likes(client: SessionClient) -> None:
+    session = client.session("s")
+    await session.publish_many([("even" if n % 2 == 0 else "odd", n) for n in range(6)])
+    whole = (await session.page()).events
+
+    async def first(from_: str, topics: str | None = None) -> int:
+        async with session.events(from_=from_, topics=topics) as events:
+            return (await take(events, 1))[0].offset
+
+    assert await first("beginning") == 0
+    assert await first(whole[3].cursor) == 4
+    assert await first("tail:2") == 4
+    assert await first("tail:2", "odd") == 3
+    assert await first("time:2020-01-01T00:00:00Z") == 0
+    assert await first("beginning", "od*") == 1
+    async with session.events(from_="now") as events:
+        waiting = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0.2)
+        await session.publish("t", 6)
+        assert (await waiting).offset == 6
+
+
+@pytest.mark.parametrize(
+    ("from_", "kind"),
+    [
+        ("aaaaaaaaaa-0", EpochChangedError),
+        ("EPOCH-7", CursorAheadError),
+        ("tail:x", RequestInvalidError),
+    ],
+)
+async def test_positions_that_cannot_be_are_refused(client: SessionClient, from_: str, kind: type[Exception]) -> None:
+    epoch = (await client.session("s").publish("t")).epoch
+    with pytest.raises(kind):
+        await anext(client.session("s").events(from_=from_.replace("EPOCH", epoch)))
+
+
+async def test_a_session_that_is_not_there_is_refused(client: SessionClient) -> None:
+    with pytest.raises(SessionNotFoundError):
+        await anext(client.session("nowhere").events())
+
+
+@pytest.mark.parametrize("name", ["", "x" * 513, "a\nb", "\ud800"])
+def test_a_name_that_no_session_can_have_is_refused_at_once(name: str) -> None:
+    with pytest.raises(SessionNameInvalidError):
+        SessionClient().session(name)
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".", "a%2Fb", "x/../y", "ü ?#&=+", "\U0001f600" * 128])
+async def test_any_other_name_is_one_session(client: SessionClient, name: str) -> None:
+    await client.session(name).publish("t", name)
+    assert (await client.session(name).state()).session == name
+    async with client.session(name).events() as events:
+        assert (await anext(events)).data == name
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_wait_that_is_cut_off_anywhere_loses_nothing(served: Served, client: SessionClient, seed: int) -> None:
+    session = client.session("s")
+    await session.publish("t", 0)
+    async with (
+        cutting_proxy(served.url, seed) as url,
+        SessionClient(url) as cut,
+        cut.session("s").events() as events,
+    ):
+        seen: list[int] = []
+
+        async def publish() -> None:
+            for n in range(1, 60):
+                await session.publish_many([("t", n)])
+
+        publishing = asyncio.ensure_future(publish())
+        chance = random.Random(seed)
+        async with asyncio.timeout(20):
+            while len(seen) < 60:
+                with suppress(TimeoutError):
+                    seen.append(
+                        (await asyncio.wait_for(anext(events), chance.choice([0, 0.0005, 0.002, 0.01, 0.03]))).offset
+                    )
+        await publishing
+    assert seen == list(range(60))
+
+
+async def test_whatever_ends_a_reading_leaves_no_task_and_no_connection(served: Served, client: SessionClient) -> None:
+    await served.publish("s", {"topic": "t"})
+
+    async def devices() -> int:
+        return (await client.session("s").state()).devices
+
+    async def read_on(events: EventStream[Any]) -> None:
+        async for _ in events:
+            pass
+
+    before = asyncio.all_tasks()
+    async with client.session("s").events() as events:
+        async for _ in events:
             break
+    dropped = client.session("s").events()
+    async for _ in dropped:
+        break
+    del dropped
+    gc.collect()
+    canceled = asyncio.ensure_future(read_on(client.session("s").events()))
+    await asyncio.sleep(0.1)
+    canceled.cancel()
+    await asyncio.gather(canceled, return_exceptions=True)
+    closed = client.session("s").events()
+    reading = asyncio.ensure_future(read_on(closed))
+    await asyncio.sleep(0.1)
+    await closed.aclose()
+    await asyncio.wait_for(reading, 5)  # it was told that nothing more will come
+    del canceled, reading
+    gc.collect()
+    async with asyncio.timeout(5):
+        while await devices() or asyncio.all_tasks() - before - _served_by(served):
+            await asyncio.sleep(0.01)
+
+
+def _served_by(served: Served) -> set[asyncio.Task[Any]]:
+    """The gateway runs in the same loop; its tasks are not the client's."""
+    return {task for task in asyncio.all_tasks() if "client/" not in str(task.get_coro())}
+
+
+async def test_a_client_that_is_closed_is_told_apart_from_a_gateway_that_is_gone(served: Served) -> None:
+    await served.publish("s", {"topic": "t"})
+    client = SessionClient(served.url)
+    events = client.session("s").events()
+    await anext(events)
+    await client.aclose()
+    with pytest.raises(RuntimeError, match="expected an open client"):
+        await anext(events)
+    with pytest.raises(RequestInvalidError, match="expected a URL"):
+        SessionClient("127.0.0.1:7777")
+
+
+async def test_a_stream_has_one_reader_at_a_time(served: Served, client: SessionClient) -> None:
+    await served.publish("s", {"topic": "t"})
+    async with client.session("s").events(from_="now") as events:
+        waiting = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="one reader"):
+            await anext(events)
+        await asyncio.sleep(0.1)
+        await served.publish("s", {"topic": "t"})
+        assert (await waiting).offset == 1
+
+
+async def test_more_streams_than_a_pool_of_connections_would_have(served: Served, client: SessionClient) -> None:
+    await served.publish("s", {"topic": "t"})
+    streams = [client.session("s").events() for _ in range(150)]
+    assert [event.offset for event in await asyncio.gather(*map(anext, streams))] == [0] * 150
+    for stream in streams:
+        await stream.aclose()

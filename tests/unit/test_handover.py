@@ -7,7 +7,8 @@ says. Whatever it says, a device must get each event from its offset on exactly 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ from wakeline.events import RUN_STARTED, SESSION_SETTLED, Event
 from wakeline.gateway.device import Device
 from wakeline.gateway.engines.memory import MemoryEngine
 from wakeline.gateway.hub import Hub, Lane
-from wakeline.gateway.log import CommitListener, Page, SessionState
+from wakeline.gateway.log import ChangeListener, CommitListener, Page, SessionState
 from wakeline.gateway.runs import Runs
 from wakeline.gateway.topics import Topics
 
@@ -43,26 +44,36 @@ class SlowEngine(MemoryEngine):
     def __init__(self, schedule: Schedule) -> None:
         super().__init__()
         self._schedule = schedule
-        self._told: asyncio.Queue[tuple[CommitListener, str, Sequence[Event]]] = asyncio.Queue()
+        self._told: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
         self._telling = asyncio.ensure_future(self._tell())
 
     def listen(self, listener: CommitListener) -> None:
-        super().listen(lambda session, events: self._told.put_nowait((listener, session, list(events))))
+        super().listen(lambda *told: self._told.put_nowait(lambda: listener(*told)))
+
+    def listen_changes(self, listener: ChangeListener) -> None:
+        super().listen_changes(lambda *told: self._told.put_nowait(lambda: listener(*told)))
 
     async def _tell(self) -> None:
         while True:
-            listener, session, events = await self._told.get()
+            tell = await self._told.get()
             await self._schedule.wait()
-            listener(session, events)
+            tell()
 
     async def close(self) -> None:
         self._telling.cancel()
 
     async def read(
-        self, session: str, offset: int, *, before: int, limit: int = 1000, topics: Container[str] | None = None
+        self,
+        session: str,
+        offset: int,
+        *,
+        before: int,
+        limit: int = 1000,
+        topics: Container[str] | None = None,
+        epoch: str | None = None,
     ) -> Page:
         await self._schedule.wait()
-        page = await super().read(session, offset, before=before, limit=min(limit, 3), topics=topics)
+        page = await super().read(session, offset, before=before, limit=min(limit, 3), topics=topics, epoch=epoch)
         await self._schedule.wait()
         return page
 
@@ -95,9 +106,13 @@ class RecordingSink:
         self.chunks.append(chunk[taken:])
         return True
 
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        await self._schedule.wait()
+        yield
+
     async def send(self, chunk: bytes) -> None:
-        if chunk:
-            self.chunks.append(chunk)
+        self.chunks.append(chunk)
         await self._schedule.wait()
 
     def offsets(self) -> list[int]:
@@ -131,7 +146,7 @@ async def scene(schedule: Schedule, publishers: list[list[int]], devices: list[t
         lane = Lane(encode, b"", Topics({"x"}) if filtered else None)
         async with hub.attach("s") as channel:
             offset = min(start, channel.tail)
-            await Device(engine, channel, sink, lane, offset, until_settled=True).run()
+            await Device(channel, sink, lane, offset, until_settled=True).run()
         return sink, offset, filtered
 
     watching = [asyncio.ensure_future(watch(*device)) for device in devices]

@@ -87,6 +87,9 @@ DEEP = '{"events":[{"topic":"t","data":' + "[" * 100_000 + "]" * 100_000 + "}]}"
         (b'{"events":[{"topic":""}]}', "topic_invalid"),
         (b'{"events":[{"topic":"$run.closed"}]}', "topic_invalid"),
         (b'{"events":[{"topic":"a\\u000ab"}]}', "topic_invalid"),
+        (b'{"events":[{"topic":"a\\rb"}]}', "topic_invalid"),
+        (b'{"events":[{"topic":"a\\u0000b"}]}', "topic_invalid"),
+        (b'{"events":[{"topic":"a\\u2028b"}]}', "topic_invalid"),
         (b'{"events":[{"topic":"a,b"}]}', "topic_invalid"),
         (json.dumps({"events": [{"topic": "t" * 257}]}).encode(), "topic_invalid"),
     ],
@@ -155,6 +158,9 @@ async def test_an_event_of_exactly_the_default_limit_arrives_whole(served: Serve
         ("a%2Fb", 200),
         ("%E2%9C%93%20x", 200),
         ("..%2F..", 200),
+        ("%2E%2E%2F%2E", 200),
+        ("%2525", 200),
+        ("a%0Db", 400),
         ("x" * 512, 200),
         ("%C3%BC" * 256, 200),
         ("x" * 513, 400),
@@ -173,6 +179,26 @@ async def test_session_names(served: Served, name: str, status: int) -> None:
     else:
         got, state = await served.call("GET", f"/v1/sessions/{name}")
         assert (got, state["next_offset"]) == (200, 1)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"a":1,"a":2}',
+        b"123456789012345678901234567890",
+        b"-0.0",
+        b"1e400",
+        b'"\\u2028\\ud83d\\ude00 \\/"',
+        '"\u2028\u2029é\U0001f600"'.encode(),
+        b"[" * 500 + b"]" * 500,
+    ],
+)
+async def test_what_is_json_comes_out_as_it_went_in(served: Served, data: bytes) -> None:
+    body = b'{"events":[{"topic":"t","data":%b}]}' % data
+    status, _ = await served.call("POST", PATH, data=body, headers={"Content-Type": "application/json"})
+    assert status == 200
+    async with served.http.get(PATH) as answer:
+        assert b'"data":%b,"time"' % data in await answer.read()
 
 
 async def test_whitespace_with_line_breaks_still_makes_one_line(served: Served) -> None:

@@ -83,7 +83,7 @@ async def test_stopping_ends_streams_and_a_device_resumes_with_the_next_gateway(
     from wakeline.gateway.app import gateway
     from wakeline.gateway.settings import Settings
 
-    settings = Settings(data=f"{tmp_path}/own", port=0)
+    settings = Settings(data=f"{tmp_path}/own", port=0, no_auth=True)
     async with gateway(settings) as url, Served(url) as served:
         await served.publish("s", {"topic": "t", "data": 0}, {"topic": "t", "data": 1})
         stream = await served.stream("s")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,10 +58,28 @@ def test_a_missing_file_and_a_bad_variable_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1", "::1", "[::1]", "localhost"])
 def test_loopback_may_be_listened_on(host: str) -> None:
     assert is_loopback(host)
-    Settings(host=host).check_listen()
+    Settings(host=host, no_auth=True).check_listen()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "localhost.example.com", ""])
 def test_nothing_else_may(host: str) -> None:
-    with pytest.raises(ListenRefusedError):
+    with pytest.raises(ListenRefusedError, match="loopback"):
         Settings(host=host, no_auth=True).check_listen()
+    Settings(host=host, token_secret="x").check_listen()  # with keys it may
+
+
+def test_it_must_be_said_that_nobody_is_asked() -> None:
+    with pytest.raises(ListenRefusedError, match="no_auth"):
+        Settings().check_listen()
+    keys: Any
+    for keys in ({"token_secret": "x"}, {"token_jwks": "https://issuer.example/keys"}):
+        Settings(**keys).check_listen()
+        with pytest.raises(SettingsInvalidError, match="both"):
+            Settings(**keys, no_auth=True).check_listen()
+
+
+def test_a_secret_is_not_shown() -> None:
+    assert "hidden" not in repr(Settings(token_secret="hidden"))
+    with pytest.raises(SettingsInvalidError) as refusal:
+        load(environment={"WAKELINE_TOKEN_SECRET": "hidden", "WAKELINE_PORT": "many"})
+    assert "hidden" not in str(refusal.value)

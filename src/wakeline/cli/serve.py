@@ -33,18 +33,18 @@ def serve(
     the environment, then the file. SIGTERM stops it cleanly: what was accepted is kept, devices resume when it is back.
 
     Examples:
-        wakeline serve
-        wakeline serve --data /var/lib/wakeline --temporal localhost:7233
+        wakeline serve --no-auth
+        WAKELINE_TOKEN_SECRET=... wakeline serve --host 0.0.0.0 --data /var/lib/wakeline --temporal localhost:7233
 
     Args:
         data: Directory of the log (default: wakeline-data).
-        host: Address to listen on; loopback only (default: 127.0.0.1).
+        host: Address to listen on; without keys for tokens loopback only (default: 127.0.0.1).
         port: Port to listen on; 0 takes a free one (default: 7777).
         temporal: HOST:PORT of Temporal. Without it only publishers write sessions.
         namespace: Temporal namespace (default: default).
         engine: Where sessions are kept; memory forgets at exit (default: sqlite).
         config: A TOML file with settings (default: WAKELINE_CONFIG, if set).
-        no_auth: Say that nobody is asked who they are; loopback only.
+        no_auth: Ask nobody who they are; loopback only. Without it, token_secret or token_jwks must be set.
         cors_origins: Origins of web pages that may call, such as http://localhost:3000.
     """
     given = {

@@ -4,74 +4,124 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Literal
 
-import msgspec
 from cyclopts import Parameter
 from rich.console import Console
-from rich.text import Text
 
-from wakeline.client import Received, SessionClient
-from wakeline.events import RUN_CLOSED, Envelope
+from wakeline.cli.failures import tell
+from wakeline.cli.lines import Lines
+from wakeline.client import Session, SessionClient, SessionEvent
+from wakeline.client.options import Reading
+from wakeline.errors import WakelineError
+from wakeline.events import GAP, RUN_CLOSED
 
-_EXIT_CODES = {"completed": 0, "failed": 3, "canceled": 4, "terminated": 5, "timed_out": 6}
+_EXIT_CODES: Final = {"completed": 0, "failed": 3, "canceled": 4, "terminated": 5, "timed_out": 6, "unknown": 7}
+_REFUSED: Final = 1
 
 
 def tail(
     session: str,
     *,
     url: Annotated[str, Parameter(env_var="WAKELINE_URL")] = "http://127.0.0.1:7777",
+    token: Annotated[str | None, Parameter(env_var="WAKELINE_TOKEN")] = None,
     from_: Annotated[str, Parameter(name="--from")] = "beginning",
-    topics: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
+    topics: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=(), show_default=False)] = (),
     until: Literal["settled", "never"] = "settled",
-    json: Annotated[bool, Parameter(negative=())] = False,
+    device: str | None = None,
+    json: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
 ) -> None:
     """Print a session's events as they come, through any disconnect, to its end.
 
-    The exit code tells how the last run ended: 0 completed, 3 failed, 4 canceled, 5 terminated, 6 timed out.
+    The exit code tells how the last run ended: 0 completed (or there was none), 3 failed, 4 canceled, 5 terminated,
+    6 timed out, 7 nobody knows. 1 is a refusal, told on stderr, and 130 is Ctrl-C. A gateway that cannot be reached is tried
+    again, for ever; stderr tells when the connection is lost and when it is back.
 
-    Examples:
+    For example:
+
         wakeline tail order-1
-        wakeline tail order-1 --json --from now --until never
+        wakeline tail order-1 --topics status "step.*"
+        wakeline tail order-1 --from tail:20 --until never
+        wakeline tail order-1 --from time:2026-11-21T05:00:00Z --json | jq .data
+        wakeline tail order-1 --device laptop --from device
+        wakeline tail order-1 > log && wakeline publish done "order-1 is done"
 
     Args:
         session: The session's name: a Workflow Id, unless its publisher chose another.
         url: The gateway.
-        from_: beginning, now, or a cursor.
-        topics: Only these topics.
+        token: Who is asking.
+        from_: beginning, now, a cursor, tail:N (the last N), time:T (RFC 3339), or device (after what --device has
+            acknowledged).
+        topics: Only these topics; step.* stands for all that begin so.
         until: settled: stop when no run of the session is open. never: go on.
+        device: This device's id; the gateway keeps its positions.
         json: Print each event's JSON object, one a line.
     """
-    status = asyncio.run(_tail(session, url, from_, topics, until, json=json))
-    sys.exit(_EXIT_CODES.get(status or "completed", 0))
+    watch = _Watch(topics, json=json)
+    try:
+        status = asyncio.run(_tail(watch, session, url, token, Reading(from_=from_, until=until, device=device)))
+    except WakelineError as error:
+        tell(error)
+        sys.exit(_REFUSED)
+    sys.exit(_EXIT_CODES.get(status or "completed", _EXIT_CODES["unknown"]))
 
 
-async def _tail(
-    session: str, url: str, from_: str, topics: tuple[str, ...], until: Literal["settled", "never"], *, json: bool
-) -> str | None:
-    console = Console(highlight=False, soft_wrap=True)
-    status: str | None = None
-    # The end is wanted for the exit code, whatever topics are shown.
-    asked = (*topics, RUN_CLOSED) if topics else None
-    async with SessionClient(url) as client:
-        async for received in client.events(session, from_=from_, topics=asked, until=until):
-            event = received.event
-            if event.topic == RUN_CLOSED:
-                status = event.data["status"]
-            if topics and event.topic not in topics:
-                continue
-            if json:
-                print(received.raw.decode(), flush=True)
+async def _tail(watch: _Watch, session: str, url: str, token: str | None, reading: Reading) -> str | None:
+    async with SessionClient(url, token) as client:
+        return await watch.run(client.session(session), reading)
+
+
+class _Watch:
+    """Prints what is asked for, and notes how the last run ended.
+
+    Args:
+        topics: What to print; empty for all.
+        json: As JSON, else as lines for people.
+    """
+
+    def __init__(self, topics: Sequence[str], *, json: bool) -> None:
+        self._topics = topics
+        self._json = json
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._notices = Console(stderr=True, highlight=False, soft_wrap=True, style="yellow")
+        self._lines = Lines(self._console.width if self._console.is_terminal else None)
+
+    async def run(self, session: Session, reading: Reading) -> str | None:
+        """Watch to the end; returns how the last run ended, if one did."""
+        status: str | None = None
+        # How runs begin and end is wanted for the exit code and their duration, whatever topics are shown.
+        topics = (*self._topics, "$run.*") if self._topics else None
+        how: Reading = {**reading, "topics": topics, "on_lost": self._lost, "on_resumed": self._resumed}
+        async with session.events(**how) as events:
+            async for event in events:
+                if event.topic == RUN_CLOSED:
+                    status = str(event.data["status"])
+                self._show(event)
+        return status
+
+    def _show(self, event: SessionEvent[Any]) -> None:
+        line = event.raw if self._json else self._lines.line(event)
+        if not self._wanted(event.topic):
+            return
+        try:
+            if isinstance(line, bytes):
+                sys.stdout.buffer.write(line + b"\n")
+                sys.stdout.flush()
             else:
-                console.print(_line(received, event))
-    return status
+                self._console.print(line)
+        except BrokenPipeError:
+            self._console.on_broken_pipe()
 
+    def _wanted(self, topic: str) -> bool:
+        return (
+            not self._topics
+            or topic == GAP
+            or any(topic.startswith(t[:-1]) if t.endswith("*") else topic == t for t in self._topics)
+        )
 
-def _line(received: Received, event: Envelope) -> Text:
-    value = event.payload if event.payload is not None else event.data
-    return Text.assemble(
-        (f"{event.offset:>6} ", "dim"),
-        (f"{event.time[11:23]} ", "dim"),
-        (f"{event.topic} ", "bold magenta" if event.topic.startswith("$") else "bold cyan"),
-        msgspec.json.encode(value).decode(),
-    )
+    def _lost(self, error: WakelineError) -> None:
+        self._notices.print(f"{error.message}; trying again")
+
+    def _resumed(self) -> None:
+        self._notices.print("connected again; going on where it was")

@@ -120,10 +120,15 @@ class Accept:
         return await self.append(session, events, publication)
 
     async def append(
-        self, session: str, events: tuple[NewEvent, ...], publication: Publication | None = None
+        self,
+        session: str,
+        events: tuple[NewEvent, ...],
+        publication: Publication | None = None,
+        *,
+        epoch: str | None = None,
     ) -> Appended:
         """Append events that are composed already: the follower's, with Wakeline's own among them."""
-        return await self._engine.append(Append(session, events, publication))
+        return await self._engine.append(Append(session, events, publication, epoch=epoch))
 
     async def position(self, session: str, publisher: str) -> Position | None:
         """How far a publisher has come in a session."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -14,18 +15,32 @@ from aiohttp import web
 
 from wakeline.errors import ListenRefusedError
 from wakeline.gateway.accept import Accept
+from wakeline.gateway.addresses import Addresses
+from wakeline.gateway.archive import Archive
+from wakeline.gateway.auth import Auth
+from wakeline.gateway.config import Retention
+from wakeline.gateway.connections import Connections
+from wakeline.gateway.deletion import Deletions
 from wakeline.gateway.engines.memory import MemoryEngine
 from wakeline.gateway.engines.sqlite import SqliteEngine
+from wakeline.gateway.guard import Guard
 from wakeline.gateway.http.parts import Parts, Upstream
 from wakeline.gateway.http.routes import application
 from wakeline.gateway.hub import Hub
+from wakeline.gateway.keys import Keys
+from wakeline.gateway.limits import Limits
 from wakeline.gateway.log import Engine
 from wakeline.gateway.metrics import Metrics
+from wakeline.gateway.positions import Positions
+from wakeline.gateway.presence import Presence
+from wakeline.gateway.retention import Keeper
 from wakeline.gateway.runs import Runs
 from wakeline.gateway.settings import Settings
 from wakeline.gateway.temporal.connection import Connection
 from wakeline.gateway.temporal.followers import Followers
+from wakeline.gateway.tickets import Tickets
 
+_ENVELOPE_BYTES = 64 * 1024  # what an event is beside its data, at most
 _log = structlog.get_logger(__name__)
 
 
@@ -45,15 +60,34 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         StartupError: It cannot start as asked.
     """
     settings.check_listen()
+    addresses, tickets, metrics = Addresses(settings.trusted_proxies), Tickets(), Metrics()
+    guard = Guard(settings.cors_origins, loopback_only=not settings.asks, addresses=addresses)
+    connections = Connections(settings, addresses, metrics)
     async with AsyncExitStack() as stack:
+        auth = Auth(
+            await _keys(settings, stack),
+            tickets,
+            guard,
+            issuer=settings.token_issuer,
+            audience=settings.token_audience,
+        )
         engine = _engine(settings)
         await engine.open()
         stack.push_async_callback(engine.close)
-        metrics, runs = Metrics(), Runs(engine)
+        runs, presence = Runs(engine), Presence()
+        positions = await stack.enter_async_context(Positions(engine, presence))
         hub, accept = Hub(engine, runs), Accept(engine, max_event_bytes=settings.max_event_bytes)
+        deletions = Deletions(engine, runs, positions, metrics)
+        await deletions.start()  # before anything is followed: what is left of it would be followed, too
+        default = Retention(settings.retention_age, settings.retention_events, settings.retention_bytes)
+        keeper = Keeper(engine, runs, deletions, default, metrics)
+        keeper.start()
+        stack.push_async_callback(keeper.stop)
         upstream: Upstream | None = None
-        engine.listen(lambda _, events: metrics.events.inc(len(events)))
+        engine.listen(lambda _, __, events: metrics.events.inc(len(events)))
         metrics.observe(metrics.live, hub.devices)
+        metrics.observe(metrics.open, lambda: len(connections))
+        metrics.observe(metrics.present, presence.devices)
         if settings.temporal is not None:
             connection = Connection(settings.temporal, settings.namespace)
             followers = Followers(connection, engine, accept, runs, settings, hub.settle)
@@ -63,22 +97,73 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
             metrics.observe(metrics.following, followers.count)
             metrics.observe(metrics.temporal, lambda: float(followers.health() == "ok"))
         parts = Parts(
-            settings=settings, engine=engine, accept=accept, hub=hub, runs=runs, metrics=metrics, upstream=upstream
+            settings=settings,
+            engine=engine,
+            accept=accept,
+            hub=hub,
+            runs=runs,
+            positions=positions,
+            presence=presence,
+            metrics=metrics,
+            auth=auth,
+            tickets=tickets,
+            limits=Limits(settings, addresses),
+            guard=guard,
+            connections=connections,
+            deletions=deletions,
+            archive=Archive(
+                engine,
+                runs,
+                deletions,
+                most_bytes=settings.max_import_bytes,
+                most_line_bytes=settings.max_body_bytes + _ENVELOPE_BYTES,
+            ),
+            keeper=keeper,
+            upstream=upstream,
         )
         runner = web.AppRunner(application(parts), handler_cancellation=True, access_log=None, shutdown_timeout=2)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         keeping_alive = asyncio.create_task(_keep_alive(hub, settings.keep_alive))
         stack.callback(keeping_alive.cancel)
-        try:
-            await web.TCPSite(runner, settings.host, settings.port, backlog=4096).start()
-        except OSError as error:
-            raise ListenRefusedError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
-        host, port = runner.addresses[0][:2]
+        host, port = await _listen(settings, runner, connections, stack)
         # What was made at start stays for good: the collector need not look at it again.
         gc.collect()
         gc.freeze()
+        # A look at everything takes tenths of a second when there are thousands of connections: ten times less often.
+        gc.set_threshold(700, 10, 100)
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+async def _keys(settings: Settings, stack: AsyncExitStack) -> Keys | None:
+    """What tokens are verified with; None where nobody is asked for one."""
+    if not settings.asks:
+        return None
+    keys = Keys(settings.token_secret, settings.token_jwks)
+    await keys.start()
+    stack.push_async_callback(keys.stop)
+    return keys
+
+
+async def _listen(
+    settings: Settings, runner: web.AppRunner, connections: Connections, stack: AsyncExitStack
+) -> tuple[str, int]:
+    """Take connections from now on; gives the address."""
+    assert runner.server is not None
+    loop = asyncio.get_running_loop()
+    try:
+        # The loop accepts as many at a time, so that a storm of connections leaves the others their turn …
+        server = await loop.create_server(connections.protocol(runner.server), settings.host, settings.port, backlog=16)
+    except OSError as error:
+        raise ListenRefusedError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
+    stack.callback(server.close)
+    for listening in server.sockets:  # … and the kernel keeps the rest until then.
+        with socket.fromfd(listening.fileno(), listening.family, listening.type) as handle:
+            handle.listen(4096)
+    watching = asyncio.create_task(connections.watch())
+    stack.callback(watching.cancel)
+    host, port = server.sockets[0].getsockname()[:2]
+    return host, port
 
 
 async def _keep_alive(hub: Hub, seconds: float) -> None:

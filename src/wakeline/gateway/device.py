@@ -8,16 +8,20 @@ the hub writes goes back to catching up. Replay at connect and recovery of the s
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Protocol
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 
+from wakeline.errors import EpochChangedError, SessionNotFoundError
+from wakeline.events import Event
 from wakeline.gateway.hub import Channel, Lane, Sink
-from wakeline.gateway.log import Engine
-
-_PAGE_EVENTS: Final = 512
 
 
 class Connection(Sink, Protocol):
     """A device's connection: the hub's sink, and a way to write that waits."""
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """For one page: begins when what is unsent is sent, before a page is held; who shares the connection waits."""
+        ...
 
     async def send(self, chunk: bytes) -> None:
         """Write, and return when the connection can take more.
@@ -32,7 +36,6 @@ class Device:
     """Takes one connection through a session: catch up, go live, and again.
 
     Args:
-        engine: The log.
         channel: The session's channel, attached for as long as the device runs.
         sink: The connection.
         lane: The wire form and topics.
@@ -42,7 +45,6 @@ class Device:
 
     def __init__(
         self,
-        engine: Engine,
         channel: Channel,
         sink: Connection,
         lane: Lane,
@@ -50,40 +52,53 @@ class Device:
         *,
         until_settled: bool = False,
     ) -> None:
-        self._engine = engine
         self._channel = channel
         self.sink = sink
         self.lane = lane
         self.offset = offset
         self.until_settled = until_settled
-        self._left_live: asyncio.Future[int] | None = None
+        self._left_live: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
-        """Serve the device until the session is settled, if that was asked for, or the connection is gone."""
+        """Serve the device until nothing more will come, or it is settled and that was asked for, or the connection is gone."""
         channel = self._channel
         try:
             while True:
                 await self._catch_up()
-                if self.until_settled and channel.settled:
+                if channel.closed or channel.deleted or (self.until_settled and channel.settled):
                     return
                 self._left_live = asyncio.get_running_loop().create_future()
                 channel.join(self, self.offset)  # no await since the tail was looked at
-                self.offset = await self._left_live
+                await self._left_live
+        except (SessionNotFoundError, EpochChangedError):
+            while not channel.deleted:  # the log knew first; the channel is about to be told
+                await channel.wait_beyond(channel.tail, 1.0)
         finally:
+            self.offset = self.given
             channel.leave(self)
+
+    @property
+    def given(self) -> int:
+        """Everything that the device wants below this offset has been written."""
+        given = self._channel.given(self)
+        return self.offset if given is None else given
 
     def leave_live(self, offset: int) -> None:
         """Called by the hub: everything below `offset` is written, the rest is to be read from the log."""
+        self.offset = offset
         if self._left_live is not None and not self._left_live.done():
-            self._left_live.set_result(offset)
+            self._left_live.set_result(None)
 
     async def _catch_up(self) -> None:
         channel = self._channel
-        while self.offset < channel.tail:
-            await self.sink.send(b"")  # wait until what is unsent is sent, before a page is held for it
-            page = await self._engine.read(
-                channel.session, self.offset, before=channel.tail, limit=_PAGE_EVENTS, topics=self.lane.topics
-            )
-            if page.events:
-                await self.sink.send(self.lane.encode(channel.session, channel.epoch, page.events))
-            self.offset = page.next_offset
+        while self.offset < channel.tail and not channel.deleted:
+            async with self.sink.turn():
+                page = await channel.pages.encoded(
+                    self.offset, before=channel.tail, topics=self.lane.topics, encode=self._encode, lane=self.lane
+                )
+                if page.chunk:
+                    await self.sink.send(page.chunk)
+                self.offset = page.next_offset
+
+    def _encode(self, events: list[Event]) -> bytes:
+        return self.lane.encode(self._channel.session, self._channel.epoch, events)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from types import TracebackType
 from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
@@ -13,6 +15,8 @@ from wakeline.gateway.topics import Topics
 
 Action: TypeAlias = Literal["read", "ack", "publish", "input", "manage"]
 ACTIONS: Final = frozenset[str](get_args(Action))
+_FAREWELL: Final = 0.5
+"""Seconds after its token's end that a stream has to write its last bytes."""
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -50,6 +54,11 @@ class Grant(msgspec.Struct, frozen=True):
         """Whether the session is among those granted."""
         return any(session.startswith(name[:-1]) if name.endswith("*") else session == name for name in self.sessions)
 
+    def within(self, seconds: float) -> float:
+        """`seconds`, or what is left if that is less."""
+        left = self.seconds_left()
+        return seconds if left is None else min(seconds, left)
+
     def seconds_left(self) -> float | None:
         """Until it ends; None for never."""
         return None if self.expires is None else max(0.0, self.expires - time.time())
@@ -58,5 +67,55 @@ class Grant(msgspec.Struct, frozen=True):
 ANYONE: Final = Grant("", ("*",), ACTIONS)
 """Everybody, where the gateway listens on loopback and nobody is asked."""
 
+NOBODY: Final = Grant("", (), frozenset())
+"""A WebSocket that has yet to say who it is: it may do nothing."""
+
 GRANT: Final = web.RequestKey("grant", Grant)
 """Where a request carries its caller's grant; every request has one before its route is called."""
+
+
+class Expiring:
+    """Ends a block when a grant ends.
+
+    It is no generator, because every stream holds one, and a frame would take a kilobyte.
+
+    Args:
+        request: The request that the block answers.
+    """
+
+    __slots__ = ("_request", "_scope")
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+        self._scope: asyncio.Timeout | None = None
+
+    async def __aenter__(self) -> None:
+        """Begin, with what is left of the grant."""
+        left = self._request[GRANT].seconds_left()
+        if left is not None:
+            self._scope = asyncio.timeout(left)
+            await self._scope.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        """Leave quietly if it is the grant that has ended, and see that the connection ends soon, too."""
+        if self._scope is None:
+            return False
+        try:
+            await self._scope.__aexit__(kind, error, traceback)
+        except TimeoutError:
+            request = self._request
+            request.protocol.close()
+            if request.transport is not None:
+                asyncio.get_running_loop().call_later(_FAREWELL, request.transport.abort)
+            return True
+        return False
+
+
+def expiring(request: web.Request) -> Expiring:
+    """A block that ends when the request's grant does; what follows it may still say goodbye, for half a second.
+
+    The connection then ends, whatever is unsent, and takes no further request: who goes on comes with a new token.
+    """
+    return Expiring(request)

@@ -1,7 +1,8 @@
-"""Who may call while nobody is asked who they are: this machine, and web pages that were named.
+"""From where a request may come: web pages that were named, and, where nobody is asked who they are, this machine.
 
-A server on loopback is still in reach of every web page its user visits: by a form or fetch to 127.0.0.1 (told by `Origin`),
-and by a name that the page's owner points at 127.0.0.1 (told by `Host`).
+A server is in reach of every web page its user visits: by a form or fetch (told by `Origin`), by a cookie that rides along
+(told by `Origin`, `Sec-Fetch-Site` or `Referer`), and, on loopback, by a name that the page's owner points at 127.0.0.1
+(told by `Host`).
 """
 
 from __future__ import annotations
@@ -11,13 +12,23 @@ from functools import lru_cache
 from typing import Final, TypeAlias
 
 from aiohttp import hdrs, web
+from yarl import URL
 
 from wakeline.errors import OriginRefusedError
+from wakeline.gateway.addresses import Addresses
 from wakeline.gateway.settings import is_loopback
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_METHODS: Final = "GET, POST, OPTIONS"
-_REQUEST_HEADERS: Final = "Content-Type, Last-Event-ID, Wakeline-Publisher, Wakeline-Attempt, Wakeline-Sequence"
+_METHODS: Final = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
+_REQUEST_HEADERS: Final = (
+    "Authorization, Content-Type, If-None-Match, Last-Event-ID, Wakeline-Publisher, Wakeline-Attempt, Wakeline-Sequence, "
+    "Stream-Closed, Stream-Seq, Stream-TTL, Stream-Expires-At, Producer-Id, Producer-Epoch, Producer-Seq"
+)
+_ANSWER_HEADERS: Final = (
+    "ETag, Location, Retry-After, Stream-Next-Offset, Stream-Cursor, Stream-Up-To-Date, Stream-Closed, Stream-TTL, "
+    "Stream-Expires-At, Stream-SSE-Data-Encoding, "
+    "Producer-Epoch, Producer-Seq, Producer-Expected-Seq, Producer-Received-Seq"
+)
 
 
 @lru_cache(maxsize=256)  # asked for every request, of a handful of names
@@ -30,10 +41,14 @@ class Guard:
 
     Args:
         origins: Origins that may call, beside the server's own.
+        loopback_only: Refuse a `Host` that is not a loopback name.
+        addresses: Tells the scheme that the caller used.
     """
 
-    def __init__(self, origins: tuple[str, ...]) -> None:
+    def __init__(self, origins: tuple[str, ...], *, loopback_only: bool, addresses: Addresses) -> None:
         self._origins = frozenset(origins)
+        self._loopback_only = loopback_only
+        self._addresses = addresses
 
     def check(self, request: web.Request) -> str | None:
         """The allowed origin of a request from another origin; None for one that comes from none or from here.
@@ -42,14 +57,40 @@ class Guard:
             OriginRefusedError: The request may not be answered.
         """
         host = request.headers.get(hdrs.HOST, "")
-        if not _is_loopback(host):
+        if self._loopback_only and not _is_loopback(host):
             raise OriginRefusedError(f"expected a loopback name in Host, got {host[:100]!r}")
         origin = request.headers.get(hdrs.ORIGIN)
-        if origin is None or origin == f"{request.scheme}://{host}":
+        if origin is None or origin == self._own(request):
             return None
         if origin not in self._origins:
             raise OriginRefusedError(f"expected one of the configured origins, got {origin[:100]!r}")
         return origin
+
+    def check_cookie(self, request: web.Request) -> None:
+        """See that a request with a cookie was made by a page that may: browsers send cookies whoever makes it.
+
+        `Origin` was checked if there is one. Browsers leave it out of a page's own GET, so an EventSource is told by
+        `Sec-Fetch-Site`, or, where that is not sent (plain HTTP, old browsers), by `Referer`.
+
+        Raises:
+            OriginRefusedError: It is not certain.
+        """
+        if hdrs.ORIGIN in request.headers:
+            self.check(request)
+            return
+        site = request.headers.get("Sec-Fetch-Site")
+        if site is not None:
+            if site in ("same-origin", "none"):  # `none`: typed in by the user
+                return
+            raise OriginRefusedError(f"expected a cookie from a page of this origin, got Sec-Fetch-Site {site[:40]!r}")
+        try:
+            origin = str(URL(request.headers.get(hdrs.REFERER, "")).origin())
+        except ValueError:
+            origin = "none"
+        if origin != self._own(request) and origin not in self._origins:
+            raise OriginRefusedError(
+                f"expected Origin, Sec-Fetch-Site or Referer of a page that may call beside the cookie, got {origin[:100]!r}"
+            )
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -69,7 +110,13 @@ class Guard:
     async def on_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         """Name the allowed origin in every answer to it, streams and errors included."""
         response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers[hdrs.SERVER] = "wakeline"  # and not which libraries, of which versions
         origin = request.headers.get(hdrs.ORIGIN)
         if origin in self._origins:
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
+            response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = _ANSWER_HEADERS
             response.headers.add(hdrs.VARY, hdrs.ORIGIN)
+
+    def _own(self, request: web.Request) -> str:
+        return f"{self._addresses.scheme(request)}://{request.headers.get(hdrs.HOST, '')}"

@@ -8,8 +8,8 @@ below the tail it has read from the log, what is above it will be written to it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Final, Protocol, TypeAlias
 
 import msgspec
@@ -17,7 +17,8 @@ import structlog
 
 from wakeline.errors import SessionNotFoundError
 from wakeline.events import RUN_STARTED, SESSION_SETTLED, Event
-from wakeline.gateway.log import Engine
+from wakeline.gateway.log import Change, Engine
+from wakeline.gateway.pages import Pages
 from wakeline.gateway.runs import Runs
 from wakeline.gateway.topics import Topics
 
@@ -38,7 +39,7 @@ class Lane(msgspec.Struct, frozen=True):
 
     Attributes:
         encode: Makes the wire form.
-        idle: What keeps an idle connection alive.
+        idle: What keeps an idle connection alive; empty if something else does.
         topics: Only these topics; None for all.
     """
 
@@ -76,20 +77,45 @@ class LiveDevice(Protocol):
         ...
 
 
+class _Halfway:
+    """A fan-out while the loop has its turn: the first offset of the chunk, and who has not got it yet."""
+
+    def __init__(self, first: int, parts: list[list[LiveDevice]]) -> None:
+        self.first = first
+        self._parts = parts
+
+    @cached_property
+    def waiting(self) -> frozenset[LiveDevice]:
+        """Made when it is asked for, which is seldom."""
+        return frozenset[LiveDevice]().union(*self._parts)
+
+
 class Channel:
-    """One session's live devices, and the events on their way to them."""
+    """One session's live devices, and the events on their way to them.
+
+    Attributes:
+        pages: What those who catch up read; made when the session is loaded.
+        closed: The session is closed, and the tail is its end.
+        deleted: The session is gone; there may be another of its name.
+    """
+
+    pages: Pages
 
     def __init__(self, session: str) -> None:
         self.session = session
         self.epoch = ""
         self.tail = 0
         self.settled = False
+        self.closed = False
+        self.deleted = False
         self.users = 0
         self.loading = asyncio.Lock()
         self.loaded = False
         self.live: dict[Lane, dict[LiveDevice, None]] = {}
+        self._closing = False
         self._pending: list[Event] = []
         self._fan_out: Iterator[None] | None = None
+        self._halfway: _Halfway | None = None
         self._waiting: set[asyncio.Future[None]] = set()
 
     @property
@@ -109,6 +135,13 @@ class Channel:
             devices.pop(device, None)
             if not devices:
                 del self.live[device.lane]
+
+    def given(self, device: LiveDevice) -> int | None:
+        """The offset below which a live device has been written everything; None if it is not live."""
+        if device not in self.live.get(device.lane, ()):
+            return None
+        halfway = self._halfway
+        return halfway.first if halfway is not None and device in halfway.waiting else self.tail
 
     async def wait_beyond(self, offset: int, seconds: float) -> None:
         """Return when there is an event at `offset`, or after `seconds`."""
@@ -140,6 +173,7 @@ class Channel:
             return
         self._fan_out = None
         self.start()  # what came while we wrote goes out together, next
+        self._end()
 
     def _write_pending(self) -> Iterator[None]:
         """Write everything pending; yields after each slice of devices."""
@@ -157,12 +191,17 @@ class Channel:
             for event in chunk:
                 if event.topic in (RUN_STARTED, SESSION_SETTLED):
                     self.settled = event.topic == SESSION_SETTLED
-            for lane, devices in lanes:
-                yield from self._write_lane(lane, devices, chunk, first)
+            for number, (lane, devices) in enumerate(lanes):
+                later = [waiting for _, waiting in lanes[number + 1 :]]
+                for done in self._write_lane(lane, devices, chunk, first):
+                    self._halfway = _Halfway(first, [devices[done:], *later])
+                    yield
+                    self._halfway = None
             if self.settled:
                 self._all_leave(self.tail, only_until_settled=True)
 
-    def _write_lane(self, lane: Lane, devices: list[LiveDevice], chunk: list[Event], first: int) -> Iterator[None]:
+    def _write_lane(self, lane: Lane, devices: list[LiveDevice], chunk: list[Event], first: int) -> Iterator[int]:
+        """Write a chunk to a lane's devices; yields how many have it, after each slice of them."""
         matching = chunk if lane.topics is None else [e for e in chunk if e.topic in lane.topics]
         if not matching:
             return
@@ -170,7 +209,7 @@ class Channel:
         for start in range(0, len(devices), _SLICE):
             part = devices[start : start + _SLICE]
             if start:
-                yield
+                yield start
                 live = self.live.get(lane, {})
                 part = [device for device in part if device in live]
             for device in _write(part, encoded):
@@ -190,10 +229,38 @@ class Channel:
         if self._fan_out is None and not self._pending:
             self._all_leave(self.tail, only_until_settled=True)
 
+    def begin(self, epoch: str, *, tail: int, closed: bool, settled: bool) -> None:
+        """The log has told where the session ends; what was told meanwhile goes out from there on."""
+        if epoch != self.epoch:  # what was told was of the life before, or there was nothing
+            self._pending.clear()
+            self._closing = False
+        self.epoch, self.tail, self.settled, self.loaded = epoch, tail, settled, True
+        self._closing |= closed
+        self.start()
+        self._end()
+
+    def change(self, change: Change) -> None:
+        """Take what became of the session."""
+        self._closing |= change == "closed"
+        self.deleted |= change == "deleted"
+        if self.loaded:
+            self.pages.forget()
+            self._end()
+
+    def _end(self) -> None:
+        """Let everybody go who waits for more, if there will be none."""
+        self.closed = self._closing and self._fan_out is None and not self._pending
+        if self.closed or self.deleted:
+            self._all_leave(self.tail)
+            for future in self._waiting:
+                if not future.done():
+                    future.set_result(None)
+
     def keep_alive(self) -> None:
         """Write each lane's idle bytes to its devices."""
         for lane, devices in self.live.items():
-            _write(list(devices), lane.idle)  # one that is behind is busy enough without it
+            if lane.idle:
+                _write(list(devices), lane.idle)  # one that is behind is busy enough without it
 
 
 class Hub:
@@ -204,42 +271,68 @@ class Hub:
         self._runs = runs
         self._channels: dict[str, Channel] = {}
         engine.listen(self._committed)
+        engine.listen_changes(self._changed)
 
-    def _committed(self, session: str, events: Sequence[Event]) -> None:
-        channel = self._channels.get(session)
+    def _committed(self, session: str, epoch: str, events: Sequence[Event]) -> None:
+        channel = self._told_of(session, epoch)
         if channel is not None:
             channel.publish(events)
 
-    @asynccontextmanager
-    async def attach(self, session: str) -> AsyncIterator[Channel]:
-        """The session's channel, for as long as the block lasts.
+    def _changed(self, session: str, epoch: str, change: Change) -> None:
+        channel = self._told_of(session, epoch)
+        if channel is not None:
+            if change == "deleted":
+                del self._channels[session]  # who comes now gets the life that follows, if one does
+            channel.change(change)
+
+    def _told_of(self, session: str, epoch: str) -> Channel | None:
+        """The session's channel, if it is of this epoch; before it is loaded, it is of that which is told of."""
+        channel = self._channels.get(session)
+        if channel is not None and not channel.loaded:
+            channel.epoch = epoch
+        return channel if channel is not None and channel.epoch == epoch else None
+
+    def attach(self, session: str) -> Attached:
+        """The session's channel, for as long as the block lasts: `async with hub.attach(name) as channel`.
 
         Raises:
-            SessionNotFoundError: There is no such session.
+            SessionNotFoundError: There is no such session; when the block is entered.
         """
-        # The channel listens before the log is asked for its end: what is committed in between is pending, not missed.
-        channel = self._channels.setdefault(session, Channel(session))
-        channel.users += 1
-        try:
-            async with channel.loading:
-                if not channel.loaded:
-                    await self._load(channel)
-            yield channel
-        finally:
-            channel.users -= 1
-            if channel.users == 0 and self._channels.get(session) is channel:
-                del self._channels[session]
+        return Attached(self, session)
+
+    async def enter(self, session: str) -> Channel:
+        """Begin to use the session's channel; see `attach`."""
+        while True:
+            # The channel listens before the log is asked for its end: what is committed in between is pending, not missed.
+            channel = self._channels.setdefault(session, Channel(session))
+            channel.users += 1
+            try:
+                async with channel.loading:
+                    if not channel.loaded:
+                        await self._load(channel)
+            except BaseException:
+                self.leave(channel)
+                raise
+            if not channel.deleted:  # while it was loaded: the log may have told of the life before, or after
+                return channel
+            self.leave(channel)
+
+    def leave(self, channel: Channel) -> None:
+        """Use it no more."""
+        channel.users -= 1
+        if channel.users == 0 and self._channels.get(channel.session) is channel:
+            del self._channels[channel.session]
 
     async def _load(self, channel: Channel) -> None:
         state = await self._engine.state(channel.session)
         if state is None:
             raise SessionNotFoundError(f"there is no session {channel.session!r}")
-        last = await self._engine.read(channel.session, max(0, state.next_offset - 1), before=state.next_offset)
+        last = await self._engine.read_back(channel.session, state.next_offset, limit=1)
         # The log tells first: the record of the runs is written a moment after the events that say the same.
         ends = bool(last.events) and last.events[-1].topic == SESSION_SETTLED
-        channel.settled = ends or await self._runs.settled(channel.session)
-        channel.epoch, channel.tail, channel.loaded = state.epoch, state.next_offset, True
-        channel.start()
+        settled = ends or await self._runs.settled(channel.session)
+        channel.pages = Pages(self._engine, channel.session, state.epoch, state.created)
+        channel.begin(state.epoch, tail=state.next_offset, closed=state.closed, settled=settled)
 
     def settle(self, session: str) -> None:
         """A session's record says that it is settled. The log has said so before; but not to who asked in between."""
@@ -258,6 +351,25 @@ class Hub:
             channel = self._channels.get(session)
             return channel.devices if channel else 0
         return sum(channel.devices for channel in self._channels.values())
+
+
+class Attached:
+    """One use of a channel. A class, not a generator: every idle device holds one, and a generator is ten times its size."""
+
+    __slots__ = ("_channel", "_hub", "_session")
+
+    def __init__(self, hub: Hub, session: str) -> None:
+        self._hub = hub
+        self._session = session
+
+    async def __aenter__(self) -> Channel:
+        """Begin to use it."""
+        self._channel = await self._hub.enter(self._session)
+        return self._channel
+
+    async def __aexit__(self, *_: object) -> None:
+        """Use it no more."""
+        self._hub.leave(self._channel)
 
 
 def _write(devices: Sequence[LiveDevice], chunk: bytes) -> list[LiveDevice]:

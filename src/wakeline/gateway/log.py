@@ -11,16 +11,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Sequence
+from contextlib import suppress
 from secrets import choice
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from wakeline.errors import AttemptFencedError, SequenceGapError
+from wakeline.errors import AppendError, AttemptFencedError, EpochChangedError, SequenceGapError, SessionClosedError
 from wakeline.events import Event, NewEvent
 
 PAGE_BYTES: Final = 256 * 1024
 """A page ends with the event that takes it past this: what one device that catches up may hold in memory."""
+
+DRAFT: Final = "\x01"
+"""A name that begins so is a draft's: no session can be asked for by it, and none of them is listed."""
 
 _EPOCH_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
 
@@ -43,11 +47,21 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
 
 
 class Append(msgspec.Struct, frozen=True):
-    """A batch of events for one session: all of it is appended, or none."""
+    """A batch of events for one session: all of it is appended, or none.
+
+    Attributes:
+        session: The session's name.
+        events: The events; there may be none if the session is closed by it.
+        publication: Who appends; without it a retry may write a second copy.
+        close: Nothing can be appended after these.
+        epoch: Append to this life of the session only, and create none.
+    """
 
     session: str
     events: tuple[NewEvent, ...]
     publication: Publication | None = None
+    close: bool = False
+    epoch: str | None = None
 
 
 class Appended(msgspec.Struct, frozen=True, gc=False):
@@ -67,13 +81,29 @@ class Appended(msgspec.Struct, frozen=True, gc=False):
 
 
 class SessionState(msgspec.Struct, frozen=True, gc=False):
-    """A session at one moment."""
+    """A session at one moment.
+
+    Attributes:
+        session: Its name.
+        epoch: Its life.
+        next_offset: The offset that the next event will have.
+        created: When its life began, RFC 3339.
+        closed: Nothing can be appended any more.
+        first_offset: The oldest event that is kept; `next_offset` if none is.
+        size: Bytes of the events that are kept.
+        config: What was given to be kept with it; the engine does not look into it.
+        deadline: Unix time from which `due` names it.
+    """
 
     session: str
     epoch: str
     next_offset: int
     created: str
     closed: bool = False
+    first_offset: int = 0
+    size: int = 0
+    config: bytes = b""
+    deadline: float | None = None
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -82,10 +112,12 @@ class Page(msgspec.Struct, frozen=True):
     Attributes:
         events: Those that matched, in order.
         next_offset: Where the next page begins; past the events that did not match, too.
+        began: Where the page really begins: later than asked for where the oldest events are gone.
     """
 
     events: list[Event]
     next_offset: int
+    began: int
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -103,23 +135,47 @@ class Position(msgspec.Struct, frozen=True, gc=False):
     next_sequence: int
 
 
-CommitListener: TypeAlias = Callable[[str, Sequence[Event]], None]
-"""Called in the event loop with a session and the events just made durable, in the session's order."""
+Change: TypeAlias = Literal["configured", "closed", "deleted", "trimmed"]
+"""What became of a session: `configured` is that it was created or named without an event, or its config was set; `trimmed`
+is that its oldest events are gone."""
+
+CommitListener: TypeAlias = Callable[[str, str, Sequence[Event]], None]
+"""Called in the event loop with a session, its epoch, and the events just made durable, in the session's order."""
+
+ChangeListener: TypeAlias = Callable[[str, str, Change], None]
+"""Called in the event loop with a session, its epoch, and what became of it."""
 
 
 class Engine(ABC):
-    """Keeps sessions. Every method may be called concurrently from one event loop."""
+    """Keeps sessions. Every method may be called concurrently from one event loop.
+
+    A method that takes an `epoch` acts on that life of the session only.
+    """
 
     def __init__(self) -> None:
-        self._listeners: list[CommitListener] = []
+        self._commit_listeners: list[CommitListener] = []
+        self._change_listeners: list[ChangeListener] = []
 
     def listen(self, listener: CommitListener) -> None:
         """Have `listener` called after every commit, once per session and commit, never before the commit is durable."""
-        self._listeners.append(listener)
+        self._commit_listeners.append(listener)
 
-    def _committed(self, session: str, events: Sequence[Event]) -> None:
-        for listener in self._listeners:
-            listener(session, events)
+    def listen_changes(self, listener: ChangeListener) -> None:
+        """Have `listener` called when something became of a session, and that is durable.
+
+        It is called in order with the commits: `closed` after the session's last event, and `deleted` before the first event
+        of the life that follows. A session is closed and deleted at most once in a life.
+        """
+        self._change_listeners.append(listener)
+
+    def _announce(self, session: str, epoch: str, events: Sequence[Event] = (), changes: Sequence[Change] = ()) -> None:
+        """Tell the listeners what was made durable."""
+        if events:
+            for told in self._commit_listeners:
+                told(session, epoch, events)
+        for change in changes:
+            for listener in self._change_listeners:
+                listener(session, epoch, change)
 
     @abstractmethod
     async def open(self) -> None:
@@ -137,31 +193,69 @@ class Engine(ABC):
     async def append(self, append: Append) -> Appended:
         """Append a batch; return when it would survive a crash.
 
-        A session that does not exist is created. With a publication, events that are there already are trimmed from the front.
+        A session that does not exist is created. With a publication, events that are there already are trimmed from the
+        front; a batch that is there as a whole gets its first answer again, from a closed session too.
 
         Raises:
             SequenceGapError: Events before this batch are missing.
             AttemptFencedError: A later attempt of the publisher has appended.
             SessionClosedError: The session is closed.
+            EpochChangedError: The session does not live in the append's epoch.
             StorageFullError: No space; nothing was written.
             StorageFailedError: The store failed; the outcome is unknown.
         """
 
     @abstractmethod
     async def read(
-        self, session: str, offset: int, *, before: int, limit: int = 1000, topics: Container[str] | None = None
+        self,
+        session: str,
+        offset: int,
+        *,
+        before: int,
+        limit: int = 1000,
+        topics: Container[str] | None = None,
+        epoch: str | None = None,
     ) -> Page:
-        """Read durable events from `offset` on.
+        """Read durable events from `offset` on, or from the oldest that is kept.
 
         Args:
             session: The session's name.
             offset: First offset wanted.
-            before: Read only offsets below this one.
+            before: Read only offsets below this one; the page neither begins nor ends past it.
             limit: The most events looked at; the page also ends early, past `PAGE_BYTES`.
             topics: Keep only these topics; None keeps all.
+            epoch: Read this life of the session only.
 
         Raises:
             SessionNotFoundError: There is no such session.
+            EpochChangedError: It lives in another epoch.
+        """
+
+    @abstractmethod
+    async def read_back(
+        self,
+        session: str,
+        before: int,
+        *,
+        limit: int = 1000,
+        topics: Container[str] | None = None,
+        epoch: str | None = None,
+    ) -> Page:
+        """Read the last durable events below `before`, in the log's order.
+
+        Args:
+            session: The session's name.
+            before: Read only offsets below this one.
+            limit: The most events that match; the page also ends early, when `PAGE_BYTES` have been looked at.
+            topics: Keep only these topics; None keeps all.
+            epoch: Read this life of the session only.
+
+        Returns:
+            A page whose `began` is the `before` of the page before it, or `before` itself when there is nothing below.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+            EpochChangedError: It lives in another epoch.
         """
 
     @abstractmethod
@@ -174,7 +268,66 @@ class Engine(ABC):
 
     @abstractmethod
     async def sessions(self, *, after: str = "", limit: int = 100) -> list[SessionState]:
-        """Up to `limit` sessions whose names sort after `after` (by code point)."""
+        """Up to `limit` sessions whose names sort after `after` (by code point), without drafts."""
+
+    @abstractmethod
+    async def drafts(self) -> list[SessionState]:
+        """Every session whose name begins with `DRAFT`: what is being made, or was when a process ended."""
+
+    @abstractmethod
+    async def create_session(
+        self,
+        session: str,
+        *,
+        config: bytes = b"",
+        first_offset: int = 0,
+        closed: bool = False,
+        deadline: float | None = None,
+    ) -> tuple[SessionState, bool]:
+        """Create a session without events; one that is there already is left as it is.
+
+        Args:
+            session: The session's name.
+            config: Kept with it.
+            first_offset: The offset that its first event will have.
+            closed: Nothing can be appended to it.
+            deadline: Unix time from which `due` names it.
+
+        Returns:
+            The session, and whether it was created now.
+        """
+
+    @abstractmethod
+    async def rename_session(self, session: str, name: str, *, epoch: str) -> None:
+        """Give a session another name: how a draft becomes what it was made to be, at once or not at all.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+            EpochChangedError: It lives in another epoch.
+            SessionExistsError: The name is taken.
+        """
+
+    @abstractmethod
+    async def set_config(self, session: str, config: bytes, *, epoch: str) -> None:
+        """Keep another config with the session.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+            EpochChangedError: It lives in another epoch.
+        """
+
+    @abstractmethod
+    async def set_deadline(self, session: str, deadline: float | None, *, epoch: str) -> None:
+        """Have `due` name the session from this unix time on; None: never.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+            EpochChangedError: It lives in another epoch.
+        """
+
+    @abstractmethod
+    async def due(self, now: float, *, limit: int = 100) -> list[tuple[str, str]]:
+        """Name and epoch of up to `limit` sessions whose deadline is `now` or earlier, the earliest first."""
 
     @abstractmethod
     async def close_session(self, session: str) -> None:
@@ -185,8 +338,42 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    async def delete_session(self, session: str) -> bool:
-        """Erase the session and its publishers' positions; True if there was one. The name may live again, in another epoch."""
+    async def delete_session(self, session: str, *, epoch: str | None = None) -> bool:
+        """Erase the session and its publishers' positions. The name may live again, in another epoch.
+
+        It is gone for everybody when this returns. What it held may leave the store a little later, and does so
+        whatever happens to the process.
+
+        Args:
+            session: The session's name.
+            epoch: Only this life of it.
+
+        Returns:
+            True if it was erased; False if there was none, or not that one.
+        """
+
+    @abstractmethod
+    async def trim(self, session: str, before: int, *, epoch: str, limit: int = 200) -> int:
+        """Remove the oldest events: at most `limit` of them in one step, and only those below `before`.
+
+        Offsets stay as they are, and publishers' positions too: a retry gets its first answer after its events are gone.
+
+        Returns:
+            The oldest offset that is kept now: below `before`, there is more to remove, if there are events at all.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+            EpochChangedError: It lives in another epoch.
+        """
+
+    @abstractmethod
+    async def offset_within(self, session: str, size: int, *, epoch: str) -> int:
+        """The oldest offset from which on the session's events are at most `size` bytes.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+            EpochChangedError: It lives in another epoch.
+        """
 
     @abstractmethod
     async def get_record(self, key: str) -> Record | None:
@@ -218,8 +405,36 @@ def new_epoch() -> str:
     return "".join(choice(_EPOCH_ALPHABET) for _ in range(10))
 
 
+def check_epoch(session: str, now: str, asked: str | None) -> None:
+    """Raise unless the session lives in the epoch that was asked for, if one was.
+
+    Raises:
+        EpochChangedError: It lives in another one.
+    """
+    if asked is not None and asked != now:
+        raise EpochChangedError(f"expected {session!r} in epoch {asked}, it lives in epoch {now}")
+
+
+def decide(append: Append, position: Position | None, *, closed: bool) -> int:
+    """How many events at the front of a batch the log has already. Every engine decides by this.
+
+    Raises:
+        SequenceGapError: Events before the batch are missing.
+        AttemptFencedError: A later attempt has appended.
+        SessionClosedError: The session is closed, and does not have all of the batch.
+    """
+    publication, count = append.publication, len(append.events)
+    if not closed:
+        return 0 if publication is None else already_there(position, publication, count)
+    if publication is not None:
+        with suppress(AppendError):
+            if already_there(position, publication, count) == count:
+                return count
+    raise SessionClosedError(f"expected an open session, {append.session!r} is closed")
+
+
 def already_there(position: Position | None, publication: Publication, count: int) -> int:
-    """How many events at the front of a batch of `count` the log has already. Every engine decides by this.
+    """How many events at the front of a batch of `count` a publisher has appended already.
 
     Raises:
         SequenceGapError: Events before the batch are missing.

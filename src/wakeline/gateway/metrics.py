@@ -24,7 +24,24 @@ class Metrics:
             "wakeline_errors", "Requests answered with an error, by its code.", ["code"], registry=self.registry
         )
         self.connections = Counter("wakeline_connections", "Devices that connected.", registry=self.registry)
+        self.open = Gauge("wakeline_connections_open", "Connections that are open now.", registry=self.registry)
+        self.cut = Counter(
+            "wakeline_connections_cut",
+            "Connections refused because too many were open, or cut because a request did not come in time.",
+            ["reason"],
+            registry=self.registry,
+        )
         self.live = Gauge("wakeline_devices_live", "Devices that are live now.", registry=self.registry)
+        self.present = Gauge(
+            "wakeline_devices_connected",
+            "Devices that said who they are and are connected now.",
+            registry=self.registry,
+        )
+        self.trimmed = Counter("wakeline_events_trimmed", "Events removed by retention.", registry=self.registry)
+        self.deleted = Counter("wakeline_sessions_deleted", "Sessions deleted.", registry=self.registry)
+        self.expired = Counter(
+            "wakeline_sessions_expired", "Sessions deleted because their time was over.", registry=self.registry
+        )
         self.following = Gauge("wakeline_runs_followed", "Workflow runs followed now.", registry=self.registry)
         self.temporal = Gauge("wakeline_temporal_up", "1 while Temporal answers.", registry=self.registry)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, Literal, TypeAlias
 from weakref import WeakValueDictionary
 
@@ -77,6 +78,29 @@ class Runs:
     async def put(self, session: str, run: Run) -> None:
         """Add a run, or write down how it stands now."""
         await self._change(session, lambda runs: runs.__setitem__(run.run, run))
+
+    async def restore(self, session: str, runs: Sequence[Run]) -> None:
+        """Write down the runs of a session that has no record of any.
+
+        Raises:
+            RecordConflictError: It has one.
+        """
+        if runs:
+            record = _Runs({run.run: run for run in runs})
+            await self._engine.put_record(_PREFIX + session, msgspec.json.encode(record), revision=0)
+
+    async def revision(self, session: str) -> int:
+        """Of the record; 0 if there is none. Every change gives it another."""
+        record = await self._engine.get_record(_PREFIX + session)
+        return record.revision if record else 0
+
+    async def forget(self, session: str, *, revision: int | None = None) -> None:
+        """Remove the record, if it is at `revision` or whatever it is at."""
+        while record := await self._engine.get_record(_PREFIX + session):
+            if revision not in (None, record.revision):
+                return
+            with suppress(RecordConflictError):  # what a follower still had to say comes in between
+                await self._engine.delete_record(record.key, revision=record.revision)
 
     async def _change(self, session: str, change: Callable[[dict[str, Run]], None]) -> None:
         while True:

@@ -19,6 +19,7 @@ from msgspec import Meta
 from wakeline.errors import ListenRefusedError, SettingsInvalidError
 
 _ENVIRONMENT: Final = "WAKELINE_"
+_LISTS: Final = ("cors_origins", "trusted_proxies")
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -32,13 +33,23 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Literal["full", "process"],
         Meta(description="What an acknowledged event survives: `full` a power cut, `process` a crash of the process."),
     ] = "full"
-    host: Annotated[str, Meta(description="Address to listen on; loopback only.")] = "127.0.0.1"
+    host: Annotated[str, Meta(description="Address to listen on; without keys loopback only.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes a free one.")] = 7777
-    no_auth: Annotated[bool, Meta(description="Say that nobody is asked who they are; loopback only, for good.")] = (
-        False
+    no_auth: Annotated[bool, Meta(description="Ask nobody who they are; loopback only, for good.")] = False
+    token_secret: Annotated[str | None, Meta(description="Secret of tokens signed with HS256, at least 32 bytes.")] = (
+        None
     )
+    token_jwks: Annotated[
+        str | None, Meta(description="URL or file of the keys of tokens signed with RS256, ES256 or EdDSA.")
+    ] = None
+    token_issuer: Annotated[str | None, Meta(description="What `iss` of every token must be.")] = None
+    token_audience: Annotated[str | None, Meta(description="What `aud` of every token must be or hold.")] = None
+    open_metrics: Annotated[bool, Meta(description="Answer `/metrics` without a token.")] = False
     cors_origins: Annotated[
         tuple[str, ...], Meta(description="Origins of web pages that may call, such as `http://localhost:3000`.")
+    ] = ()
+    trusted_proxies: Annotated[
+        tuple[str, ...], Meta(description="Addresses and networks of proxies that tell who calls through them.")
     ] = ()
     temporal: Annotated[
         str | None, Meta(description="`HOST:PORT` of Temporal; without it only publishers write sessions.")
@@ -55,10 +66,46 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = 10.0
     max_event_bytes: Annotated[int, Meta(ge=1024, description="Largest `data` of one event.")] = 1024 * 1024
     max_body_bytes: Annotated[int, Meta(ge=1024, description="Largest body of one request.")] = 8 * 1024 * 1024
+    max_import_bytes: Annotated[int, Meta(ge=1024, description="Largest session that may be imported.")] = 1024**3
+    retention_age: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(description="Seconds for which a session is kept after it was settled or closed."),
+    ] = None
+    retention_events: Annotated[
+        Annotated[int, Meta(ge=1)] | None, Meta(description="Events that are kept of a session.")
+    ] = None
+    retention_bytes: Annotated[
+        Annotated[int, Meta(ge=1)] | None, Meta(description="Bytes of events that are kept of a session.")
+    ] = None
     keep_alive: Annotated[float, Meta(gt=0, description="Seconds between comments on an idle stream.")] = 15.0
+    long_poll_timeout: Annotated[
+        float,
+        Meta(gt=0, description="Seconds after which a long-poll of a Durable Stream answers that nothing came."),
+    ] = 20.0
     write_timeout: Annotated[
         float, Meta(gt=0, description="Seconds in which a device must take what is unsent, or be cut; it may resume.")
     ] = 30.0
+    header_timeout: Annotated[float, Meta(gt=0, description="Seconds in which a request's headers must come.")] = 10.0
+    body_timeout: Annotated[
+        float, Meta(gt=0, description="Seconds in which each KiB of a request's body must come.")
+    ] = 30.0
+    idle_timeout: Annotated[float, Meta(gt=0, description="Seconds that a connection may wait between requests.")] = (
+        75.0
+    )
+    max_connections: Annotated[int, Meta(ge=1, description="Most connections that are open at a time.")] = 18_000
+    address_connections: Annotated[
+        int, Meta(ge=0, description="Most streams, feeds and long-polls of one address; 0 for no limit.")
+    ] = 1_000
+    user_connections: Annotated[
+        int, Meta(ge=0, description="Most streams, feeds and long-polls of one user; 0 for no limit.")
+    ] = 1_000
+    feed_subscriptions: Annotated[int, Meta(ge=0, description="Most sessions on one feed; 0 for no limit.")] = 1_000
+    publish_rate: Annotated[
+        float, Meta(ge=0, description="Events a second that one user may publish in the long run; 0 for no limit.")
+    ] = 20_000.0
+    ticket_rate: Annotated[
+        float, Meta(ge=0, description="Tickets a second that one user may ask for in the long run; 0 for no limit.")
+    ] = 10.0
     event_loop: Annotated[
         Literal["asyncio", "uvloop"],
         Meta(description="`uvloop` (extra `fast`) takes in events for less, `asyncio` delivers them for less."),
@@ -67,16 +114,32 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Literal["debug", "info", "warning", "error"], Meta(description="Least severe messages to log.")
     ] = "info"
 
+    def __repr__(self) -> str:
+        """Without their values, one of which is a secret."""
+        return "Settings(…)"
+
+    @property
+    def asks(self) -> bool:
+        """Whether there are keys, so that callers are asked for a token."""
+        return self.token_secret is not None or self.token_jwks is not None
+
     def check_listen(self) -> None:
-        """Refuse to listen where nobody is asked who they are.
+        """Refuse to serve strangers, or anybody by mistake.
 
         Raises:
-            ListenRefusedError: `host` is not a loopback address.
+            SettingsInvalidError: There are keys, and nobody is to be asked.
+            ListenRefusedError: There are no keys, and that was not said, or `host` is not a loopback address.
         """
+        if self.asks and self.no_auth:
+            raise SettingsInvalidError("expected either keys for tokens or no_auth, got both")
+        if self.asks:
+            return
         if not is_loopback(self.host):
             raise ListenRefusedError(
-                f"expected a loopback address to listen on, got {self.host!r}: requests are not authenticated"
+                f"expected keys for tokens or a loopback address to listen on, got {self.host!r} without keys"
             )
+        if not self.no_auth:
+            raise ListenRefusedError("expected keys for tokens, or no_auth to say that nobody is asked for one")
 
 
 def is_loopback(host: str) -> bool:
@@ -126,9 +189,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     for field in Settings.__struct_fields__:
         text = environment.get(_ENVIRONMENT + field.upper())
         if text is not None:
-            found[field] = (
-                [part.strip() for part in text.split(",") if part.strip()] if field == "cors_origins" else text
-            )
+            found[field] = [part.strip() for part in text.split(",") if part.strip()] if field in _LISTS else text
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from hashlib import blake2s
 from typing import Any, Self
 
 from wakeline.events import check_topic
@@ -35,6 +36,12 @@ class Topics:
             TopicInvalidError: One is not a topic's name.
         """
         return cls([check_topic(name, own=True) for name in text.split(",")], within)
+
+    @property
+    def tag(self) -> str:
+        """A short name of the set, the same in every process."""
+        canonical = sorted(sorted(names) for names in self._all)
+        return blake2s(repr(canonical).encode(), digest_size=8).hexdigest()
 
     def __contains__(self, topic: object) -> bool:
         """Whether a topic is in the set."""

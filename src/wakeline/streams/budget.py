@@ -1,8 +1,9 @@
-"""How fast a publisher may go on: the server takes 10,000 signals a run, and every batch is one.
+"""How fast those may go on who spend what the server gives a run only so often: 10,000 signals and 2,000 updates.
 
-Half of them are spent at the pace that was asked for. From then on the pauses grow as the rest shrinks, which gives the
-host the time to continue as new. A publisher knows of its own signals only; the length of the history, asked for now
-and then, tells of those of others.
+Every batch of a publisher is a signal, and every answer to a reader of a host without the poll query is an update. Half
+of them are spent at the pace that was asked for. From then on the pauses grow as the rest shrinks, which gives the host
+the time to continue as new. A publisher knows of its own signals only; the length of the history, asked for now and
+then, tells of those of others. A reader sees all updates in the history that it follows.
 """
 
 from __future__ import annotations
@@ -15,12 +16,24 @@ from temporalio.client import WorkflowHandle
 logger = logging.getLogger(__name__)
 
 SIGNALS_PER_RUN = 10_000
+UPDATES_PER_RUN = 2_000
 # Batches between two looks at the run. A look costs as much as a batch.
 _LOOK_EVERY = 250
 # A signal by itself costs a run four events: the signal, and its workflow task scheduled, started, completed.
 _EVENTS_PER_SIGNAL = 4
 _LONGEST_INTERVAL = 10.0
 _LONGEST_PAUSE = 5.0
+# The pause between two updates is this over those that are left: whatever is left halves in some seven minutes at most.
+_UPDATE_SECONDS = 600.0
+_LONGEST_UPDATE_PAUSE = 30.0
+
+
+def update_pause(used: int) -> float:
+    """Seconds a reader leaves, at least, between two updates of a run that has taken so many."""
+    left = UPDATES_PER_RUN - used
+    if left > UPDATES_PER_RUN / 2:
+        return 0.0
+    return min(_UPDATE_SECONDS / max(left, 1), _LONGEST_UPDATE_PAUSE)
 
 
 class SignalBudget:

@@ -1,8 +1,8 @@
-"""Queries that are tried once.
+"""Queries, and updates, that are tried once.
 
-A workflow that has a task under way takes one query until the task is done and refuses more: it is busy. The SDK tries
-such a call again after a second, then two, and so on, which a reader of live events would notice. So the SDK is kept
-from trying again, and whoever asks decides.
+A workflow that has a task under way takes one query until the task is done and refuses more: it is busy. It also
+refuses an update while as many as may wait in it. The SDK tries such a call again after a second, then two, and so on,
+which a reader of live events would notice. So the SDK is kept from trying again, and whoever asks decides.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LONGEST_WAIT = 0.15
 
 
 class _TriedOnce:
-    """The part of a service client that a query goes through."""
+    """The part of a service client that queries and updates go through."""
 
     def __init__(self, service: ServiceClient) -> None:
         self.config = service.config
@@ -35,12 +35,20 @@ class _TriedOnce:
         """Query a workflow, whatever is said of trying again."""
         return await self._service.workflow_service.query_workflow(request, retry=False, **options)
 
+    async def update_workflow_execution(self, request: Any, *, retry: bool = False, **options: Any) -> Any:
+        """Begin an update, whatever is said of trying again."""
+        return await self._service.workflow_service.update_workflow_execution(request, retry=False, **options)
+
+    async def poll_workflow_execution_update(self, request: Any, **options: Any) -> Any:
+        """Wait for an update that has begun."""
+        return await self._service.workflow_service.poll_workflow_execution_update(request, **options)
+
 
 _of_client: weakref.WeakKeyDictionary[Client, Client] = weakref.WeakKeyDictionary()
 
 
 def querying(client: Client) -> Client:
-    """The same client, interceptors and converters included, for queries alone; each is tried once."""
+    """The same client, interceptors and converters included, for queries and updates alone; each is tried once."""
     if client not in _of_client:
         config = client.config(active_config=True)
         config["service_client"] = cast(ServiceClient, _TriedOnce(client.service_client))

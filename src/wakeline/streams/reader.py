@@ -73,9 +73,12 @@ class StreamReader:
                 truncated reads from the oldest too; one in the future waits for it.
             result_type: What to decode values to. The converter's own choice by default; `RawValue` for the payload
                 as it came.
-            poll_cooldown: Sets the pace of reading: a fifth of it while events come, slower in silence, up to ten
-                times it. 100 milliseconds by default, which is 20 ms to 1 s. A host that is read by update waits it
-                between polls.
+            poll_cooldown: Sets the pace of reading. A reader asks when the run's history tells that there may be
+                something, and unasked every hundred times this, 10 seconds by default. A run whose history was longer
+                than 5 MB when the reader came tells nothing: there it asks by itself, less often the longer nothing
+                comes, every ten times this at the least. After an answer it rests for as long as the answer took, a
+                twentieth of this at the least; with 0 it does not rest. A host that is read by update waits this
+                between polls. 100 milliseconds by default.
             retry_timeout: How long reading may fail, for reasons that may pass, such as a worker that is down. No
                 limit by default: it is logged and goes on.
             on_end: Is told how the workflow closed, before the iterator ends.

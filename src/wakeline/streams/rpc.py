@@ -34,6 +34,16 @@ def is_signal_limit(error: RPCError) -> bool:
     return error.status == RPCStatusCode.INVALID_ARGUMENT and "limit for signal events" in error.message.lower()
 
 
+def is_update_limit(error: Exception) -> bool:
+    """Whether an update was refused because its run has taken as many as the server allows."""
+    return isinstance(error, RPCError) and "total number of distinct updates" in error.message
+
+
+def is_waiting_limit(error: RPCError) -> bool:
+    """Whether an update was refused because as many wait in the workflow as the server allows."""
+    return error.status == RPCStatusCode.RESOURCE_EXHAUSTED and "in-flight updates" in error.message
+
+
 def is_transient(error: RPCError, *, reading: bool = False) -> bool:
     """Whether the same call may succeed later."""
     statuses = _TRANSIENT_IN_READING if reading else _TRANSIENT

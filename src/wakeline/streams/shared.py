@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, TypeVar, cast
-
-from temporalio.client import Client
 
 T = TypeVar("T")
 
@@ -29,8 +26,6 @@ class SharedWork:
 
         When every reader was cancelled, so is the work; with `finish`, only while it has not begun.
         """
-        # A task belongs to its loop, and a Temporal client may be used from several.
-        key = (asyncio.get_running_loop(), key)
         job = self._jobs.get(key)
         if job is None or job.task.done():
             job = self._jobs[key] = _Job(work, finish)
@@ -44,6 +39,11 @@ class SharedWork:
                 job.leave()
                 if self._jobs.get(key) is job:
                     del self._jobs[key]
+
+    def hurry(self) -> None:
+        """Begin now all that waits for its time."""
+        for job in self._jobs.values():
+            job.begin_in(0)
 
 
 class _Job:
@@ -73,11 +73,3 @@ class _Job:
                 loop.call_at(due, self._begin.set)
             else:
                 self._begin.set()
-
-
-_of_client: weakref.WeakKeyDictionary[Client, SharedWork] = weakref.WeakKeyDictionary()
-
-
-def shared_work(client: Client) -> SharedWork:
-    """What the readers that use this client share."""
-    return _of_client.setdefault(client, SharedWork())

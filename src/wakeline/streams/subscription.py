@@ -1,8 +1,8 @@
 """The reading side: every event from an offset on, over disconnects and into the runs that follow, to the end.
 
-A host is read by query, which costs no history and waits for nothing. The interval between queries follows the
-stream: short while events come, growing with the silence. A host without the query (older ones) is read by update. A
-call that waits in the server for the run to close tells when to read what is left and stop.
+A host is read by query, which costs no history and waits for nothing. A call that waits in the server for the run's
+history tells when there may be something to read, and when the run has closed, so that what is left is read. A host
+without the query (older ones) is read by update.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
+from wakeline.streams.budget import update_pause
 from wakeline.streams.errors import StreamUnavailableError
 from wakeline.streams.notices import StreamEnd, StreamGap
-from wakeline.streams.rpc import backoff, is_transient
-from wakeline.streams.runs import Run, RunClose
+from wakeline.streams.pace import Pace
+from wakeline.streams.rpc import backoff, is_transient, is_update_limit
+from wakeline.streams.runs import Run, RunClose, run_of
 from wakeline.streams.wire import POLL, STREAM_DRAINING, TRUNCATED_OFFSET, PollResult
 
 logger = logging.getLogger(__name__)
 
-# The next look comes after an eighth of the silence so far: an event is never late by more than that.
-_PATIENCE = 8
+# How long a host that is about to continue as new takes to do so.
+_DRAINING_PAUSE = 0.1
 # How long a reader that was told "no such run" or "update failed" waits to hear that the run has closed.
 _CLOSE_GRACE = 5.0
 _DRAIN_TIMEOUT = 30.0
@@ -40,6 +42,10 @@ _NEVER_BEGAN = "closed before WorkflowTaskStarted"
 # Failing is logged after this, and then once a minute.
 _QUIET_FOR = 3.0
 _WARN_EVERY = 60.0
+_NO_UPDATES_LEFT = (
+    "Workflow %s can be read again when it continues as new: its host answers no poll query, so it is read by update, "
+    "and its run has taken as many updates as the server allows: %s"
+)
 
 
 class Subscription:
@@ -65,9 +71,7 @@ class Subscription:
         self._follow = follow
         self._topics = topics
         self._offset = max(0, offset)
-        cooldown = max(0.01, poll_cooldown.total_seconds())
-        self._shortest = cooldown / 5
-        self._longest = cooldown * 10
+        self._pace = Pace(poll_cooldown)
         self._retry_timeout = retry_timeout
         self._on_end = on_end
         self._on_gap = on_gap
@@ -80,8 +84,8 @@ class Subscription:
         self._entered_at = 0
         self._drained = False
         self._by_update = False
-        self._pause = 0.0
-        self._last_event = time.monotonic()
+        # The last answer knew all up to this workflow task; 0 to ask at once.
+        self._task = 0
         self._failures = 0
         self._failing_since = 0.0
         self._warned_at = 0.0
@@ -90,7 +94,7 @@ class Subscription:
         """The answers, in order, until the stream ends."""
         run_id = self._run_id or await self._find_run()
         while True:
-            run = Run(self._client, self._workflow_id, run_id)
+            run = run_of(self._client, self._workflow_id, run_id)
             watch = asyncio.ensure_future(run.closed())
             try:
                 while not watch.done():
@@ -109,7 +113,8 @@ class Subscription:
                     break
                 self._begin_anew(close)
             # The next run may be on another version of the host's code.
-            run_id, self._by_update, self._pause = close.next_run_id, False, 0.0
+            run_id, self._by_update, self._task, self._failures = close.next_run_id, False, 0, 0
+            self._pace.begin()
         if self._on_end is not None:
             self._on_end(StreamEnd(close.status, close.failure, run.run_id, self._drained))
 
@@ -123,6 +128,9 @@ class Subscription:
 
     async def _next(self, run: Run, watch: asyncio.Future[RunClose]) -> PollResult | None:
         """One answer, or nothing when the run closed or is to be asked again."""
+        await asyncio.wait({watch}, timeout=self._pace.rest)
+        if watch.done():
+            return None
         ask = asyncio.ensure_future(self._ask(run))
         try:
             either: set[asyncio.Future[Any]] = {ask, watch}
@@ -146,7 +154,8 @@ class Subscription:
                 # An update to a run that has just closed is answered with this too.
                 await asyncio.wait({watch}, timeout=_CLOSE_GRACE)
             if not watch.done():
-                await self._recover(error)
+                self._pace.rest = update_pause(run.updates) if self._by_update else 0.0
+                await self._recover(error, watch)
             return None
         finally:
             ask.cancel()
@@ -155,38 +164,36 @@ class Subscription:
 
     async def _ask(self, run: Run) -> PollResult:
         if self._by_update:
-            offset = 0 if self._ask_oldest else self._offset
-            return await run.wait_for_events(self._asked_topics, offset, delay=self._pause)
-        return await run.read(self._asked_topics, self._offset, delay=self._pause, failures=self._failures)
+            result = await run.wait_for_events(self._asked_topics, 0 if self._ask_oldest else self._offset)
+            self._pace.updated(more=result.more_ready, used=run.updates)
+            return result
+        # Known again when there is an answer: after a failure, what is new then is not waited for.
+        task, self._task = self._task, 0
+        within = self._pace.patience(told=run.tells)
+        answer = await run.read(self._asked_topics, self._offset, after=task, within=within, failures=self._failures)
+        self._task = answer.task
+        result = answer.result
+        self._pace.looked(found=result.next_offset > self._offset, more=result.more_ready, seconds=answer.seconds)
+        return result
 
     async def _on_update_failed(self, error: WorkflowUpdateFailedError, watch: asyncio.Future[RunClose]) -> None:
         kind = getattr(error.cause, "type", None)
         if kind == TRUNCATED_OFFSET:
-            self._ask_oldest, self._pause = True, 0.0
+            self._ask_oldest = True
         elif kind == STREAM_DRAINING:
-            await asyncio.wait({watch}, timeout=self._shortest * 5)
+            await asyncio.wait({watch}, timeout=_DRAINING_PAUSE)
         else:
             await asyncio.wait({watch}, timeout=_CLOSE_GRACE)
             if not watch.done():
                 raise error
 
     def _took(self, result: PollResult, run_id: str) -> PollResult:
-        now = time.monotonic()
         first = result.items[0].offset if result.items else result.next_offset
         if first > self._offset and not self._asked_topics:
             self._tell_gap("truncated", first, run_id)
         # An offset in the future stays there; the query answers it with the end of the stream.
-        moved = result.next_offset > self._offset
         self._offset = max(self._offset, result.next_offset)
         self._ask_oldest = False
-        if moved:
-            self._last_event = now
-        if result.more_ready:
-            self._pause = 0.0
-        elif self._by_update:
-            self._pause = self._shortest * 5
-        else:
-            self._pause = min(max((now - self._last_event) / _PATIENCE, self._shortest), self._longest)
         if self._topics and not self._asked_topics:
             return replace(result, items=[item for item in result.items if item.topic in self._topics])
         return result
@@ -214,14 +221,18 @@ class Subscription:
                 self._workflow_id,
             )
 
-    async def _recover(self, error: RPCError | WorkflowUpdateRPCTimeoutOrCancelledError) -> None:
-        """Wait before the next try, or raise what will not pass."""
+    async def _recover(
+        self, error: RPCError | WorkflowUpdateRPCTimeoutOrCancelledError, watch: asyncio.Future[RunClose] | None = None
+    ) -> None:
+        """Wait before the next try, but not beyond the close of the run, or raise what will not pass."""
         if isinstance(error, RPCError) and not is_transient(error, reading=True):
             raise error
         now = time.monotonic()
         if self._failures == 0:
             self._failing_since = now
-            self._warned_at = now + _QUIET_FOR - _WARN_EVERY
+            # What will not pass soon is told at once.
+            quiet_for = -1.0 if is_update_limit(error) else _QUIET_FOR
+            self._warned_at = now + quiet_for - _WARN_EVERY
         self._failures += 1
         failing_for = now - self._failing_since
         if self._retry_timeout is not None and failing_for >= self._retry_timeout.total_seconds():
@@ -230,8 +241,14 @@ class Subscription:
             ) from error
         if now - self._warned_at > _WARN_EVERY:
             self._warned_at = now
-            logger.warning("Reading workflow %s fails and is tried again: %s", self._workflow_id, error)
-        await asyncio.sleep(backoff(self._failures))
+            if is_update_limit(error):
+                logger.warning(_NO_UPDATES_LEFT, self._workflow_id, error)
+            else:
+                logger.warning("Reading workflow %s fails and is tried again: %s", self._workflow_id, error)
+        if watch is None:
+            await asyncio.sleep(backoff(self._failures))
+        else:
+            await asyncio.wait({watch}, timeout=backoff(self._failures))
 
     async def _drain(self, run: Run) -> AsyncGenerator[PollResult, None]:
         """What is left in a closed run."""
@@ -241,7 +258,7 @@ class Subscription:
         deadline = time.monotonic() + _DRAIN_TIMEOUT
         while more:
             try:
-                result = await run.read(self._asked_topics, self._offset, failures=self._failures, closed=True)
+                answer = await run.read(self._asked_topics, self._offset, failures=self._failures, closed=True)
             except WorkflowQueryFailedError as error:
                 if not _has_no_handler(error):
                     raise
@@ -258,9 +275,9 @@ class Subscription:
                 await asyncio.sleep(backoff(self._failures))
             else:
                 self._failures = 0
-                more = result.more_ready
+                more = answer.result.more_ready
                 self._drained = not more
-                yield result
+                yield answer.result
 
 
 def _has_no_handler(error: WorkflowQueryFailedError) -> bool:

@@ -1,35 +1,45 @@
-"""Publishing from threads that have no event loop, such as activities that are `def` functions."""
+"""Publishing and reading from threads that have no event loop, such as activities that are `def` functions."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from concurrent import futures
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
 from wakeline.streams.topics import TopicHandle
+from wakeline.streams.wire import WorkflowStreamItem
 
 if TYPE_CHECKING:
     from wakeline.streams.client import WorkflowStreamClient
+    from wakeline.streams.notices import StreamEnd, StreamGap
 
 T = TypeVar("T")
 
+# A thread that waits is looked after so often: only then can Ctrl-C, or the cancellation of an activity, reach it.
+_ATTENTION = 0.5
+
 
 class SyncWorkflowStreamClient:
-    """Publishes to the stream of one workflow, from any number of threads.
+    """Publishes to the stream of one workflow, and reads it, from any number of threads.
 
         with SyncWorkflowStreamClient(WorkflowStreamClient.create(temporal, "order-1")) as stream:
             stream.topic("status", type=Status).publish(Status("paid"))
 
     Sends in a thread of its own, which all such clients of the process share. Leaving the block sends all that is
-    buffered and waits until the server has it.
+    buffered and waits until the server has it. Reading needs no block:
+
+        for item in stream.subscribe("status", result_type=Status):
+            show(item.data)
     """
 
     def __init__(self, client: WorkflowStreamClient) -> None:
         """Wrap a client; `WorkflowStreamClient.from_within_activity_sync` makes one for an activity.
 
         Args:
-            client: What to publish with; from here on for this object alone to enter.
+            client: What to publish and read with; from here on for this object alone to enter.
         """
         self._client = client
 
@@ -63,6 +73,83 @@ class SyncWorkflowStreamClient:
         """
         _call(self._client.flush())
 
+    @overload
+    def subscribe(
+        self,
+        topics: str | list[str] | None = ...,
+        from_offset: int = ...,
+        *,
+        result_type: type[T],
+        poll_cooldown: timedelta = ...,
+        retry_timeout: timedelta | None = ...,
+        on_end: Callable[[StreamEnd], None] | None = ...,
+        on_gap: Callable[[StreamGap], None] | None = ...,
+    ) -> Iterator[WorkflowStreamItem[T]]: ...
+    @overload
+    def subscribe(
+        self,
+        topics: str | list[str] | None = ...,
+        from_offset: int = ...,
+        *,
+        result_type: None = None,
+        poll_cooldown: timedelta = ...,
+        retry_timeout: timedelta | None = ...,
+        on_end: Callable[[StreamEnd], None] | None = ...,
+        on_gap: Callable[[StreamGap], None] | None = ...,
+    ) -> Iterator[WorkflowStreamItem[Any]]: ...
+
+    def subscribe(
+        self,
+        topics: str | list[str] | None = None,
+        from_offset: int = 0,
+        *,
+        result_type: type | None = None,
+        poll_cooldown: timedelta = timedelta(milliseconds=100),
+        retry_timeout: timedelta | None = None,
+        on_end: Callable[[StreamEnd], None] | None = None,
+        on_gap: Callable[[StreamGap], None] | None = None,
+    ) -> Iterator[WorkflowStreamItem[Any]]:
+        """Every event from an offset on, until the workflow ends; see `WorkflowStreamClient.subscribe`.
+
+        Leaving the loop early stops reading. `on_end` and `on_gap` are called in another thread, while this one waits.
+        """
+        items = self._client.subscribe(
+            topics,
+            from_offset,
+            result_type=cast(Any, result_type),
+            poll_cooldown=poll_cooldown,
+            retry_timeout=retry_timeout,
+            on_end=on_end,
+            on_gap=on_gap,
+        )
+        return _one_by_one(cast(AsyncGenerator[WorkflowStreamItem[Any], None], items))
+
+    def get_offset(self) -> int:
+        """The stream's next offset; see `WorkflowStreamClient.get_offset`."""
+        return _call(self._client.get_offset())
+
+
+def _one_by_one(items: AsyncGenerator[T, None]) -> Iterator[T]:
+    """The items, each asked for when it is wanted: nothing is read ahead, and nothing need be bounded."""
+    # A step that was cancelled is over before the end begins.
+    turn = asyncio.Lock()
+    try:
+        while (item := _call(_next(items, turn))) is not None:
+            yield item
+    finally:
+        # Nobody waits for it: a loop that was left early is closed by the garbage collector, in whatever thread.
+        asyncio.run_coroutine_threadsafe(_close(items, turn), _sending_loop())
+
+
+async def _next(items: AsyncGenerator[T, None], turn: asyncio.Lock) -> T | None:
+    async with turn:
+        return await anext(items, None)
+
+
+async def _close(items: AsyncGenerator[Any, None], turn: asyncio.Lock) -> None:
+    async with turn:
+        await items.aclose()
+
 
 _loop: asyncio.AbstractEventLoop | None = None
 _starting = threading.Lock()
@@ -70,7 +157,14 @@ _starting = threading.Lock()
 
 def _call(work: Coroutine[Any, Any, T]) -> T:
     """Have the sending thread do something, and wait for it."""
-    return asyncio.run_coroutine_threadsafe(work, _sending_loop()).result()
+    future = asyncio.run_coroutine_threadsafe(work, _sending_loop())
+    try:
+        while not futures.wait([future], _ATTENTION).done:
+            pass
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
 
 
 def _sending_loop() -> asyncio.AbstractEventLoop:

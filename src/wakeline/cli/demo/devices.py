@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from wakeline.client import Received, RefusedError, SessionClient
+from wakeline.client import RefusedError, SessionClient, SessionEvent
 from wakeline.events import RUN_CLOSED
 
 
@@ -22,20 +22,19 @@ class Seen:
         self.status: str | None = None
         self._next = 0
 
-    def take(self, received: Received) -> None:
+    def take(self, event: SessionEvent[Any]) -> None:
         """Write an event down and check its offset."""
-        event = received.event
         if event.offset < self._next:
             self.duplicate += 1
         else:
             self.missing += event.offset - self._next
             self._next = event.offset + 1
-            self.raw.append(received.raw)
+            self.raw.append(event.raw)
             if not event.topic.startswith("$"):
                 self.items.append((event.topic, event.data))
             elif event.topic == RUN_CLOSED:
                 self.status = event.data["status"]
-        self.cursor = received.cursor
+        self.cursor = event.cursor
 
 
 class DemoDevice:
@@ -86,5 +85,6 @@ class DemoDevice:
 
     async def _watch(self, session: str, seen: Seen) -> None:
         with suppress(RefusedError):  # a session that cannot be had counts as missing in the end
-            async for received in self._client.events(session, from_=seen.cursor, until="settled"):
-                seen.take(received)
+            async with self._client.session(session).events(from_=seen.cursor, until="settled") as events:
+                async for event in events:
+                    seen.take(event)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -58,6 +59,8 @@ class Gateway:
                 *("--data", str(directory / "data"), "--temporal", temporal, "--cors-origins", page),
             ],
             output=self._log,
+            # The settings of a gateway of yours, keys for tokens say, are not the demo's.
+            environment={name: value for name, value in os.environ.items() if not name.startswith("WAKELINE_")},
         )
 
     async def start(self) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Container
 
-from wakeline.errors import RecordConflictError, SessionClosedError, SessionNotFoundError
+from wakeline.errors import EpochChangedError, RecordConflictError, SessionExistsError, SessionNotFoundError
 from wakeline.events import Event, timestamp
 from wakeline.gateway.log import (
+    DRAFT,
     PAGE_BYTES,
     Append,
     Appended,
@@ -17,7 +18,8 @@ from wakeline.gateway.log import (
     Publication,
     Record,
     SessionState,
-    already_there,
+    check_epoch,
+    decide,
     new_epoch,
 )
 
@@ -43,12 +45,29 @@ class _Publisher:
 
 
 class _Session:
-    def __init__(self) -> None:
+    def __init__(self, config: bytes = b"", first_offset: int = 0, deadline: float | None = None) -> None:
         self.epoch = new_epoch()
         self.created = timestamp()
         self.closed = False
+        self.config = config
+        self.deadline = deadline
+        self.first_offset = first_offset
+        self.size = 0
         self.events: list[Event] = []
         self.publishers: dict[str, _Publisher] = {}
+
+    @property
+    def next_offset(self) -> int:
+        return self.first_offset + len(self.events)
+
+    def add(self, events: list[Event]) -> None:
+        self.events += events
+        self.size += sum(len(event.body) for event in events)
+
+    def remove_oldest(self, count: int) -> None:
+        self.size -= sum(len(event.body) for event in self.events[:count])
+        del self.events[:count]
+        self.first_offset += count
 
 
 class MemoryEngine(Engine):
@@ -67,44 +86,77 @@ class MemoryEngine(Engine):
         """Nothing to close."""
 
     async def append(self, append: Append) -> Appended:
-        session = self._sessions.get(append.session) or _Session()
-        if session.closed:
-            raise SessionClosedError(f"expected an open session, {append.session!r} is closed")
-        there, publication = 0, append.publication
-        publisher: _Publisher | None = None
+        held = self._sessions.get(append.session)
+        if held is None and append.epoch is not None:
+            raise EpochChangedError(f"expected {append.session!r} in epoch {append.epoch}, there is none")
+        session = held or _Session()
+        check_epoch(append.session, session.epoch, append.epoch)
+        publication, publisher = append.publication, None
         if publication is not None:
             publisher = session.publishers.get(publication.publisher)
-            there = already_there(publisher.position if publisher else None, publication, len(append.events))
-            if publisher is None or publisher.position.attempt != publication.attempt:
-                publisher = _Publisher(publication.attempt)
-        first_new = len(session.events)
+        closed = session.closed
+        there = decide(append, publisher.position if publisher else None, closed=closed)
+        first_new = session.next_offset
         events = [Event(first_new + i, e.topic, e.body) for i, e in enumerate(append.events[there:])]
-        if events:
+        session.add(events)
+        session.closed = closed or append.close
+        if events or append.close:
             self._sessions[append.session] = session
-            session.events += events
-            if publication is not None and publisher is not None:
-                session.publishers[publication.publisher] = publisher
-                publisher.add(publication, there, first_new, len(session.events))
-            self._committed(append.session, events)
+        if events and publication is not None:
+            if publisher is None or publisher.position.attempt != publication.attempt:
+                publisher = session.publishers[publication.publisher] = _Publisher(publication.attempt)
+            publisher.add(publication, there, first_new, session.next_offset)
+        self._announce(append.session, session.epoch, events, ["closed"] if session.closed and not closed else ())
         if not there or publication is None or publisher is None:
-            return Appended(first_new, len(session.events), session.epoch)
+            return Appended(first_new, session.next_offset, session.epoch, duplicate=closed)
         first = publisher.offset_of(publication.sequence)
         after = publisher.offset_of(publication.sequence + (publication.covers or len(append.events)) - 1) + 1
         return Appended(first, after, session.epoch, duplicate=not events)
 
     async def read(
-        self, session: str, offset: int, *, before: int, limit: int = 1000, topics: Container[str] | None = None
+        self,
+        session: str,
+        offset: int,
+        *,
+        before: int,
+        limit: int = 1000,
+        topics: Container[str] | None = None,
+        epoch: str | None = None,
     ) -> Page:
-        held = self._session(session)
+        held = self._session(session, epoch)
+        began = max(offset, min(held.first_offset, before))
         taken: list[Event] = []
         size = 0
-        for event in held.events[offset : min(before, offset + limit)]:
+        at = max(began, held.first_offset) - held.first_offset
+        for event in held.events[at : min(max(before - held.first_offset, 0), at + limit)]:
             if size >= PAGE_BYTES:
                 break
             size += len(event.body)
             taken.append(event)
-        after = taken[-1].offset + 1 if taken else offset
-        return Page([e for e in taken if topics is None or e.topic in topics], after)
+        after = taken[-1].offset + 1 if taken else began
+        return Page([e for e in taken if topics is None or e.topic in topics], after, began)
+
+    async def read_back(
+        self,
+        session: str,
+        before: int,
+        *,
+        limit: int = 1000,
+        topics: Container[str] | None = None,
+        epoch: str | None = None,
+    ) -> Page:
+        held = self._session(session, epoch)
+        taken: list[Event] = []
+        size, began = 0, before
+        for at in reversed(range(max(0, min(before - held.first_offset, len(held.events))))):
+            event = held.events[at]
+            if len(taken) >= limit or size >= PAGE_BYTES:
+                break
+            size += len(event.body)
+            began = event.offset
+            if topics is None or event.topic in topics:
+                taken.append(event)
+        return Page(taken[::-1], before, began)
 
     async def state(self, session: str) -> SessionState | None:
         held = self._sessions.get(session)
@@ -116,14 +168,82 @@ class MemoryEngine(Engine):
         return found.position if found else None
 
     async def sessions(self, *, after: str = "", limit: int = 100) -> list[SessionState]:
-        names = sorted(name for name in self._sessions if name > after)[:limit]
+        names = sorted(name for name in self._sessions if name > after and not name.startswith(DRAFT))[:limit]
         return [self._state(name, self._sessions[name]) for name in names]
 
-    async def close_session(self, session: str) -> None:
-        self._session(session).closed = True
+    async def drafts(self) -> list[SessionState]:
+        return [self._state(name, held) for name, held in sorted(self._sessions.items()) if name.startswith(DRAFT)]
 
-    async def delete_session(self, session: str) -> bool:
-        return self._sessions.pop(session, None) is not None
+    async def create_session(
+        self,
+        session: str,
+        *,
+        config: bytes = b"",
+        first_offset: int = 0,
+        closed: bool = False,
+        deadline: float | None = None,
+    ) -> tuple[SessionState, bool]:
+        held = self._sessions.get(session)
+        if held is not None:
+            return self._state(session, held), False
+        held = self._sessions[session] = _Session(config, first_offset, deadline)
+        held.closed = closed
+        self._announce(session, held.epoch, changes=["configured"])
+        return self._state(session, held), True
+
+    async def rename_session(self, session: str, name: str, *, epoch: str) -> None:
+        self._session(session, epoch)
+        if name in self._sessions:
+            raise SessionExistsError(f"there is a session {name!r} already")
+        self._sessions[name] = self._sessions.pop(session)
+        self._announce(name, epoch, changes=["configured"])
+
+    async def set_config(self, session: str, config: bytes, *, epoch: str) -> None:
+        self._session(session, epoch).config = config
+        self._announce(session, epoch, changes=["configured"])
+
+    async def set_deadline(self, session: str, deadline: float | None, *, epoch: str) -> None:
+        self._session(session, epoch).deadline = deadline
+
+    async def due(self, now: float, *, limit: int = 100) -> list[tuple[str, str]]:
+        found = [
+            (held.deadline, name, held.epoch)
+            for name, held in self._sessions.items()
+            if held.deadline is not None and held.deadline <= now
+        ]
+        return [(name, epoch) for _, name, epoch in sorted(found)[:limit]]
+
+    async def close_session(self, session: str) -> None:
+        held = self._session(session)
+        if not held.closed:
+            held.closed = True
+            self._announce(session, held.epoch, changes=["closed"])
+
+    async def delete_session(self, session: str, *, epoch: str | None = None) -> bool:
+        held = self._sessions.get(session)
+        if held is None or epoch not in (None, held.epoch):
+            return False
+        del self._sessions[session]
+        self._announce(session, held.epoch, changes=["deleted"])
+        return True
+
+    async def trim(self, session: str, before: int, *, epoch: str, limit: int = 200) -> int:
+        held = self._session(session, epoch)
+        count = max(0, min(before - held.first_offset, limit, len(held.events)))
+        if count:
+            held.remove_oldest(count)
+            self._announce(session, epoch, changes=["trimmed"])
+        return held.first_offset
+
+    async def offset_within(self, session: str, size: int, *, epoch: str) -> int:
+        held = self._session(session, epoch)
+        over, offset = held.size - size, held.first_offset
+        for event in held.events:
+            if over <= 0:
+                break
+            over -= len(event.body)
+            offset += 1
+        return offset
 
     async def get_record(self, key: str) -> Record | None:
         return self._records.get(key)
@@ -142,10 +262,12 @@ class MemoryEngine(Engine):
     async def records(self, prefix: str) -> list[Record]:
         return [record for key, record in sorted(self._records.items()) if key.startswith(prefix)]
 
-    def _session(self, name: str) -> _Session:
-        if name not in self._sessions:
+    def _session(self, name: str, epoch: str | None = None) -> _Session:
+        held = self._sessions.get(name)
+        if held is None:
             raise SessionNotFoundError(f"there is no session {name!r}")
-        return self._sessions[name]
+        check_epoch(name, held.epoch, epoch)
+        return held
 
     def _check_revision(self, key: str, revision: int) -> None:
         record = self._records.get(key)
@@ -155,4 +277,14 @@ class MemoryEngine(Engine):
 
     @staticmethod
     def _state(name: str, held: _Session) -> SessionState:
-        return SessionState(name, held.epoch, len(held.events), held.created, held.closed)
+        return SessionState(
+            name,
+            held.epoch,
+            held.next_offset,
+            held.created,
+            held.closed,
+            held.first_offset,
+            held.size,
+            held.config,
+            held.deadline,
+        )

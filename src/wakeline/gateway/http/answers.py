@@ -37,6 +37,7 @@ def errors_middleware(parts: Parts) -> Any:
 
     @web.middleware
     async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+        headers: dict[str, str] = {}
         try:
             return await handler(request)
         except WakelineError as error:
@@ -46,12 +47,13 @@ def errors_middleware(parts: Parts) -> Any:
         except web.HTTPMethodNotAllowed as error:
             allowed = ", ".join(sorted(error.allowed_methods))
             failure = MethodNotAllowedError(f"expected one of {allowed}, got {request.method}")
+            headers[hdrs.ALLOW] = allowed
         except web.HTTPException as error:
             failure = NotFoundError(f"there is no route {request.path!r} ({error.status})")
         except Exception:  # noqa: BLE001 - a defect is answered in the one shape too
             _log.exception("request failed", path=request.path)
             failure = InternalError("the server failed; this is a defect")
         parts.metrics.refused.labels(failure.code).inc()
-        return json_answer(failure.wire(), status=failure.status, headers=failure.headers())
+        return json_answer(failure.wire(), status=failure.status, headers=headers | failure.headers())
 
     return errors

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from aiohttp import web
 
-from wakeline.errors import BodyInvalidError, NotAllowedError
+from wakeline.errors import BodyInvalidError, NotAllowedError, RequestInvalidError
 from wakeline.events import Cursor, check_session_name
+from wakeline.gateway import starts
 from wakeline.gateway.accept import decode_json, decode_ndjson, publication
-from wakeline.gateway.grants import GRANT
+from wakeline.gateway.grants import GRANT, Grant
 from wakeline.gateway.http.answers import json_answer
-from wakeline.gateway.http.parameters import integer, seconds, until_settled
+from wakeline.gateway.http.parameters import device_id, flag, integer, seconds, until_settled
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.hub import Channel
 from wakeline.gateway.topics import Topics
@@ -50,6 +53,7 @@ class EventRoutes:
             for event in incoming:
                 if event.topic not in grant.topics:
                     raise NotAllowedError(f"expected a topic that the token allows, got {event.topic[:64]!r}")
+        self._parts.limits.publish(request, grant, len(incoming))
         headers = request.headers
         names = ("Wakeline-Publisher", "Wakeline-Attempt", "Wakeline-Sequence")
         who = publication(*(headers.get(name) for name in names))
@@ -62,19 +66,52 @@ class EventRoutes:
         name = check_session_name(request.match_info["session"])
         grant = request[GRANT]
         grant.check("read", name)
-        query = _Reading(request, grant.topics)
+        query = _Reading(request, grant)
         if self._parts.upstream is not None:
             await self._parts.upstream.watch(name)
         async with self._parts.hub.attach(name) as channel:
-            offset = query.offset(channel)
-            if not sse.wanted(request):
-                return await longpoll.serve(
-                    self._parts.engine, channel, offset, topics=query.topics, limit=query.limit, wait=query.wait
-                )
-            if query.until_settled and channel.settled and offset == channel.tail:
+            if query.before is not None:
+                end = await self._resolve(channel, query, query.before)
+                return await longpoll.backwards(request, self._parts.engine, channel, end, query.page)
+            offset = await self._resolve(channel, query, query.start)
+            if not query.stream:
+                return await self._page(request, channel, offset, query)
+            if offset == channel.tail and (channel.closed or (query.until_settled and channel.settled)):
                 return web.Response(status=204)  # tells an EventSource to stop for good
-            self._parts.metrics.connections.inc()
-            return await self._stream(request, channel, offset, query)
+            with self._parts.limits.connection(request, grant):
+                self._parts.metrics.connections.inc()
+                return await self._stream(request, channel, offset, query)
+
+    async def _resolve(self, channel: Channel, query: _Reading, text: str) -> int:
+        seen = None
+        if text == "device":
+            if query.device is None:
+                raise RequestInvalidError("expected device= with from=device")
+            seen = await self._parts.positions.seen(channel.session, channel.epoch, query.user, query.device)
+        return await starts.resolve(self._parts.engine, channel, text, topics=query.page.topics, seen=seen)
+
+    async def _page(self, request: web.Request, channel: Channel, offset: int, query: _Reading) -> web.StreamResponse:
+        if not query.page.wait:
+            answer, offset = await longpoll.forwards(request, channel, offset, query.page)
+        else:
+            with (
+                self._parts.limits.connection(request, request[GRANT]),
+                self._connected(channel, query, lambda: offset),
+            ):
+                answer, offset = await longpoll.forwards(request, channel, offset, query.page)
+        if query.device is not None:
+            self._parts.positions.delivered(channel.session, channel.epoch, query.user, query.device, offset)
+        return answer
+
+    def _connected(
+        self, channel: Channel, query: _Reading, offset_of: Callable[[], int]
+    ) -> AbstractContextManager[None]:
+        """The device is present, and its position known, for as long as the block lasts."""
+        if query.device is None:
+            return nullcontext()
+        return self._parts.positions.connected(
+            channel.session, channel.epoch, query.user, query.device, offset_of=offset_of
+        )
 
     async def end_streams(self, _: web.Application) -> None:
         """Cut every stream: its device resumes elsewhere, or here when we are back."""
@@ -88,11 +125,12 @@ class EventRoutes:
         try:
             return await sse.serve(
                 request,
-                self._parts.engine,
                 channel,
                 offset,
-                topics=query.topics,
+                topics=query.page.topics,
                 until_settled=query.until_settled,
+                connected=lambda device: self._connected(channel, query, lambda: device.given),
+                presence=self._parts.presence if query.presence else None,
                 timeout=self._parts.settings.write_timeout,
             )
         finally:
@@ -102,18 +140,22 @@ class EventRoutes:
 class _Reading:
     """The parameters of a read."""
 
-    def __init__(self, request: web.Request, granted: Topics | None) -> None:
-        self._from = request.headers.get("Last-Event-ID") or request.query.get("from", "beginning")
-        topics = request.query.get("topics")
-        self.topics = Topics.parse(topics, granted) if topics is not None else granted
+    def __init__(self, request: web.Request, grant: Grant) -> None:
+        self.stream = sse.wanted(request)
+        self.start = request.headers.get("Last-Event-ID") or request.query.get("from", "beginning")
+        self.before = None if self.stream else request.query.get("before")
+        if self.before is not None and ("from" in request.query or "wait" in request.query):
+            raise RequestInvalidError("expected before without from and wait: it reads backwards")
         self.until_settled = until_settled(request)
-        self.limit = integer(request, "limit", 1000, 1, 10_000)
-        self.wait = seconds(request, "wait")
-
-    def offset(self, channel: Channel) -> int:
-        """Where to read from."""
-        if self._from == "beginning":
-            return 0
-        if self._from == "now":
-            return channel.tail
-        return Cursor.parse(self._from).offset_in(channel.epoch, channel.tail)
+        self.user, self.device = grant.user, device_id(request)
+        self.presence = flag(request, "presence")
+        if self.presence and not self.stream:
+            raise RequestInvalidError("expected presence with Accept: text/event-stream, pages do not tell it")
+        topics = request.query.get("topics")
+        self.page = longpoll.Asked(
+            topics=Topics.parse(topics, grant.topics) if topics is not None else grant.topics,
+            limit=integer(request, "limit", 1000, 1, 10_000),
+            wait=grant.within(seconds(request, "wait")),
+            # A name such as `tail:5` means another page tomorrow; a cursor does not.
+            cache=grant.cache and Cursor.is_one(self.start),
+        )

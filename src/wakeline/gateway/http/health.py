@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from wakeline.errors import StorageFailedError
+from wakeline.gateway.grants import GRANT
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.parts import Parts
 
@@ -38,6 +39,7 @@ class HealthRoutes:
         status = "ready" if temporal in ("ok", "off") else "degraded"
         return json_answer({"status": status, "log": "ok", "temporal": temporal})
 
-    async def metrics(self, _: web.Request) -> web.Response:
+    async def metrics(self, request: web.Request) -> web.Response:
         """Everything counted."""
+        request[GRANT].check("manage")
         return web.Response(body=self._parts.metrics.expose(), headers={"Content-Type": "text/plain; version=0.0.4"})

@@ -48,3 +48,16 @@ def until_settled(request: web.Request) -> bool:
     if until not in ("settled", "never"):
         raise RequestInvalidError(f"expected until=settled or until=never, got {until[:40]!r}")
     return until == "settled"
+
+
+def device_id(request: web.Request) -> str | None:
+    """The device that reads, if it says so."""
+    text = request.query.get("device")
+    return None if text is None else check_device(text)
+
+
+def check_device(text: str) -> str:
+    """Return `text` if a device may have this id."""
+    if not (1 <= len(text) <= 128 and text.isascii() and text.isprintable() and " " not in text):
+        raise RequestInvalidError(f"expected a device id of 1 to 128 visible ASCII characters, got {text[:40]!r}")
+    return text

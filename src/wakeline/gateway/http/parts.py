@@ -6,11 +6,21 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from wakeline.gateway.accept import Accept
+from wakeline.gateway.archive import Archive
+from wakeline.gateway.auth import Auth
+from wakeline.gateway.connections import Connections
+from wakeline.gateway.deletion import Deletions
+from wakeline.gateway.guard import Guard
 from wakeline.gateway.hub import Hub
+from wakeline.gateway.limits import Limits
 from wakeline.gateway.log import Engine
 from wakeline.gateway.metrics import Metrics
+from wakeline.gateway.positions import Positions
+from wakeline.gateway.presence import Presence
+from wakeline.gateway.retention import Keeper
 from wakeline.gateway.runs import Run, Runs
 from wakeline.gateway.settings import Settings
+from wakeline.gateway.tickets import Tickets
 
 
 class Upstream(Protocol):
@@ -42,5 +52,15 @@ class Parts:
     accept: Accept
     hub: Hub
     runs: Runs
+    positions: Positions
+    presence: Presence
     metrics: Metrics
+    auth: Auth
+    tickets: Tickets
+    limits: Limits
+    guard: Guard
+    connections: Connections
+    deletions: Deletions
+    archive: Archive
+    keeper: Keeper
     upstream: Upstream | None = None

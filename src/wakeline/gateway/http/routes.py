@@ -2,31 +2,63 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiohttp import web
 
-from wakeline.gateway.grants import ANYONE, GRANT
-from wakeline.gateway.guard import Guard
+from wakeline.errors import TokenMissingError
+from wakeline.gateway.grants import ANYONE, GRANT, NOBODY
 from wakeline.gateway.http.answers import Handler, errors_middleware
+from wakeline.gateway.http.devices import DeviceRoutes
+from wakeline.gateway.http.durable_streams import StreamRoutes
 from wakeline.gateway.http.events import EventRoutes
+from wakeline.gateway.http.feed import FeedRoutes
 from wakeline.gateway.http.health import HealthRoutes
+from wakeline.gateway.http.lifecycle import LifecycleRoutes
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.http.sessions import SessionRoutes
+from wakeline.gateway.http.tickets import TicketRoutes
 
 
 def application(parts: Parts) -> web.Application:
     """The aiohttp application that serves the gateway's parts."""
-    guard, events = Guard(parts.settings.cors_origins), EventRoutes(parts)
-    app = web.Application(
-        client_max_size=parts.settings.max_body_bytes, middlewares=[errors_middleware(parts), guard.middleware, _grant]
-    )
-    app.on_response_prepare.append(guard.on_prepare)
+    events = EventRoutes(parts)
+    passed = [errors_middleware(parts), parts.connections.middleware, parts.guard.middleware, _grants_middleware(parts)]
+    app = web.Application(client_max_size=parts.settings.max_body_bytes, middlewares=passed)
+    app.on_response_prepare.append(parts.guard.on_prepare)
+    feed, streams = FeedRoutes(parts), StreamRoutes(parts)
     app.on_shutdown.append(events.end_streams)
-    for group in (events, SessionRoutes(parts), HealthRoutes(parts)):
+    app.on_shutdown.append(feed.end_feeds)
+    app.on_shutdown.append(streams.end_streams)
+    others = (
+        SessionRoutes(parts),
+        LifecycleRoutes(parts),
+        DeviceRoutes(parts),
+        TicketRoutes(parts),
+        HealthRoutes(parts),
+    )
+    for group in (events, feed, streams, *others):
         app.add_routes(group.routes())
     return app
 
 
-@web.middleware
-async def _grant(request: web.Request, handler: Handler) -> web.StreamResponse:
-    request[GRANT] = ANYONE
-    return await handler(request)
+def _grants_middleware(parts: Parts) -> Any:
+    """The middleware that asks every request who calls, unless its route is for everybody or there is none."""
+    free = {"/healthz", "/readyz", *(["/metrics"] if parts.settings.open_metrics else [])}
+
+    @web.middleware
+    async def grants(request: web.Request, handler: Handler) -> web.StreamResponse:
+        resource = request.match_info.route.resource
+        if resource is None or resource.canonical in free:
+            request[GRANT] = ANYONE
+            return await handler(request)
+        try:
+            request[GRANT] = await parts.auth.authenticate(request)
+        except TokenMissingError:
+            # A browser's WebSocket can carry no header: it may say who it is in its first frame.
+            if resource.canonical != "/v1/feed" or not web.WebSocketResponse().can_prepare(request):
+                raise
+            request[GRANT] = NOBODY
+        return await handler(request)
+
+    return grants

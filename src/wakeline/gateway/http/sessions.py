@@ -9,6 +9,7 @@ from aiohttp import web
 
 from wakeline.errors import BodyInvalidError, SessionNotFoundError, TemporalUnavailableError
 from wakeline.events import Cursor, check_session_name
+from wakeline.gateway import config
 from wakeline.gateway.grants import GRANT
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.parameters import integer
@@ -47,7 +48,7 @@ class SessionRoutes:
             state = await engine.state(name)
         if state is None:
             raise SessionNotFoundError(f"there is no session {name!r}")
-        return json_answer(await self._described(state))
+        return json_answer(await described(self._parts, state))
 
     async def sessions(self, request: web.Request) -> web.Response:
         """A page of sessions, by name."""
@@ -64,7 +65,7 @@ class SessionRoutes:
         del found[limit:]
         return json_answer(
             {
-                "sessions": [await self._described(state) for state in found],
+                "sessions": [await described(self._parts, state) for state in found],
                 "after": found[-1].session if len(found) == limit else None,
             }
         )
@@ -80,28 +81,34 @@ class SessionRoutes:
         if self._parts.upstream is None:
             raise TemporalUnavailableError("expected a gateway with Temporal, this one runs without")
         run = await self._parts.upstream.register(asked.workflow_id, session)
-        return json_answer({"session": session, **self._run(run)})
+        return json_answer({"session": session, **_run(self._parts, run)})
 
-    async def _described(self, state: SessionState) -> dict[str, Any]:
-        runs = await self._parts.runs.of(state.session)
-        return {
-            "session": state.session,
-            "epoch": state.epoch,
-            "next_offset": state.next_offset,
-            "cursor": str(Cursor(state.epoch, state.next_offset)),
-            "created": state.created,
-            "closed": state.closed,
-            "settled": bool(runs) and all(run.status != "running" for run in runs),
-            "devices": self._parts.hub.devices(state.session),
-            "runs": [self._run(run) for run in runs],
-        }
 
-    def _run(self, run: Run) -> dict[str, Any]:
-        upstream = self._parts.upstream
-        return {
-            "workflow_id": run.workflow_id,
-            "run": run.run,
-            "run_id": run.run_id,
-            "status": run.status,
-            "followed": upstream is not None and upstream.followed(run.run),
-        }
+async def described(parts: Parts, state: SessionState) -> dict[str, Any]:
+    """A session as every route answers it."""
+    runs = await parts.runs.of(state.session)
+    retention = parts.keeper.retention(config.decode(state.config))
+    return {
+        "session": state.session,
+        "epoch": state.epoch,
+        "first_offset": state.first_offset,
+        "next_offset": state.next_offset,
+        "cursor": str(Cursor(state.epoch, state.next_offset)),
+        "created": state.created,
+        "closed": state.closed,
+        "settled": bool(runs) and all(run.status != "running" for run in runs),
+        "retention": retention,
+        "devices": parts.hub.devices(state.session),
+        "runs": [_run(parts, run) for run in runs],
+    }
+
+
+def _run(parts: Parts, run: Run) -> dict[str, Any]:
+    upstream = parts.upstream
+    return {
+        "workflow_id": run.workflow_id,
+        "run": run.run,
+        "run_id": run.run_id,
+        "status": run.status,
+        "followed": upstream is not None and upstream.followed(run.run),
+    }

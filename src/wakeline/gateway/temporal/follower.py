@@ -15,7 +15,7 @@ import msgspec
 import structlog
 from temporalio.service import RPCError, RPCStatusCode
 
-from wakeline.errors import SequenceGapError, UnavailableError
+from wakeline.errors import SequenceGapError, SessionClosedError, UnavailableError
 from wakeline.events import (
     GAP,
     RUN_CLOSED,
@@ -73,9 +73,16 @@ class Follower:
         self._settings = settings
         self._settled = settled
         self._offset = 0
+        self._epoch: str | None = None
 
     async def follow(self) -> None:
-        """Go on until the run's end is in the log; an outage on the way is waited out."""
+        """Go on until the run's end is in the log; an outage on the way is waited out.
+
+        In a session that was closed nothing can be told any more: then only the record learns of the end.
+
+        Raises:
+            EpochChangedError: The session was deleted.
+        """
         await self.announce()
         position = await self._accept.position(self.session, self._publisher)
         self._offset = position.next_sequence if position else 0
@@ -136,6 +143,8 @@ class Follower:
         while True:
             try:
                 news = await self._read(reader)
+            except SessionClosedError:
+                return
             except NoStreamError:
                 interval = no_stream = min(no_stream * 2, _NO_STREAM_MOST)
             except (NotNowError, UnavailableError) as error:
@@ -156,7 +165,7 @@ class Follower:
                     return True
             except NoStreamError:
                 return not reader.by_update
-            except TimeoutError:
+            except (TimeoutError, SessionClosedError):
                 return False
             except (NotNowError, UnavailableError):
                 if loop.time() + _RETRY_SECONDS > deadline:
@@ -191,11 +200,12 @@ class Follower:
             if first > self._offset:  # the workflow has truncated what we have not read
                 data = {"missed": first - self._offset, "first_available": first, "source": "workflow"}
                 publication = Publication(self._publisher, 1, self._offset, covers=first - self._offset)
-                await self._accept.append(self.session, (self._own(GAP, data),), publication)
+                await self._accept.append(self.session, (self._own(GAP, data),), publication, epoch=self._epoch)
                 self._offset = first
             if items:
                 events = tuple(_event(item, self.run.run) for item in items)
-                await self._accept.append(self.session, events, Publication(self._publisher, 1, first))
+                publication = Publication(self._publisher, 1, first)
+                await self._accept.append(self.session, events, publication, epoch=self._epoch)
                 self._offset = items[-1].offset + 1
         except SequenceGapError as error:
             self._offset = error.expected
@@ -240,14 +250,17 @@ class Follower:
             self._settled(self.session)
 
     async def _tell(self, publisher: str, *events: NewEvent) -> None:
-        """Append Wakeline's own events, once, however often it is tried."""
+        """Append Wakeline's own events, once, however often it is tried; none to a session that was closed."""
         while True:
             try:
-                await self._accept.append(self.session, events, Publication(publisher))
+                told = await self._accept.append(self.session, events, Publication(publisher), epoch=self._epoch)
             except UnavailableError as error:
                 _log.warning("cannot write to the log now", session=self.session, error=error.message)
                 await asyncio.sleep(_RETRY_SECONDS)
+            except SessionClosedError:
+                return
             else:
+                self._epoch = told.epoch  # what follows belongs to this life of the session
                 return
 
     def _own(self, topic: str, data: dict[str, Any]) -> NewEvent:

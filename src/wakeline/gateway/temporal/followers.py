@@ -12,10 +12,16 @@ import structlog
 from temporalio.client import WorkflowExecutionDescription
 from temporalio.service import RPCError, RPCStatusCode
 
-from wakeline.errors import TemporalUnavailableError, UnavailableError, WorkflowNotFoundError
+from wakeline.errors import (
+    EpochChangedError,
+    SessionClosedError,
+    TemporalUnavailableError,
+    UnavailableError,
+    WorkflowNotFoundError,
+)
 from wakeline.events import timestamp
 from wakeline.gateway.accept import Accept
-from wakeline.gateway.log import Engine
+from wakeline.gateway.log import Change, Engine
 from wakeline.gateway.runs import Run, Runs
 from wakeline.gateway.settings import Settings
 from wakeline.gateway.temporal.connection import Connection
@@ -46,6 +52,7 @@ class Followers:
         self._settled = settled
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._looking: dict[str, asyncio.Task[None]] = {}
+        engine.listen_changes(self._changed)
 
     async def start(self) -> None:
         """Connect, and go on with every run that was open when the gateway stopped."""
@@ -96,7 +103,8 @@ class Followers:
                 raise
 
     async def _look(self, session: str) -> None:
-        with suppress(WorkflowNotFoundError):  # a session that only publishers write; or none, which the reader is told
+        # A session that only publishers write; or none, which the reader is told; or one that nothing can be added to.
+        with suppress(WorkflowNotFoundError, SessionClosedError):
             await self.register(session, session)
 
     async def register(self, workflow_id: str, session: str) -> Run:
@@ -105,6 +113,7 @@ class Followers:
         Raises:
             WorkflowNotFoundError: Temporal has no such workflow.
             TemporalUnavailableError: Temporal cannot be asked now.
+            SessionClosedError: The session is closed, and the run is not one of its own.
         """
         found = await self._describe(workflow_id)
         info = found.raw_description.workflow_execution_info
@@ -112,6 +121,9 @@ class Followers:
         async with self._runs.lock(session):
             run = next((run for run in await self._runs.of(session) if run.run == chain), None)
             if run is None:
+                state = await self._engine.state(session)
+                if state is not None and state.closed:
+                    raise SessionClosedError(f"expected an open session, {session!r} is closed")
                 run = Run(
                     workflow_id,
                     chain,
@@ -122,10 +134,16 @@ class Followers:
                 )
                 # The record comes before the event: a crash in between leaves a run that is resumed, and told once.
                 await self._runs.put(session, run)
-        if run.status == "running":
-            await self._follower(session, run).announce()
-            self._start_follower(session, run)
+            if run.status == "running":
+                await self._follower(session, run).announce()
+                self._start_follower(session, run)
         return run
+
+    def _changed(self, session: str, _: str, change: Change) -> None:
+        """Follow nothing into a session that was deleted: what is still to come would bring it back."""
+        if change == "deleted":
+            for key in [key for key in self._tasks if key[0] == session]:
+                self._tasks.pop(key).cancel()
 
     async def _describe(self, workflow_id: str) -> WorkflowExecutionDescription:
         try:
@@ -149,13 +167,15 @@ class Followers:
         if key in self._tasks:
             return
         task = self._tasks[key] = asyncio.create_task(self._follow(session, run))
-        task.add_done_callback(lambda _: self._tasks.pop(key, None))
+        task.add_done_callback(lambda _: self._tasks.get(key) is task and self._tasks.pop(key))
 
     async def _follow(self, session: str, run: Run) -> None:
         """Follow a run, starting anew from its record whatever goes wrong."""
         while True:
             try:
                 await self._follower(session, run).follow()
+            except EpochChangedError:
+                return  # that life of the session is over, and its record with it
             except Exception:  # noqa: BLE001 - one bad run must not stop being followed
                 _log.exception("following failed; it goes on from the record", session=session, run=run.run)
                 await asyncio.sleep(_RETRY_SECONDS)

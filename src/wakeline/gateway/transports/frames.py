@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from wakeline.events import Cursor, Event
+from wakeline.gateway.hub import Channel
+from wakeline.gateway.presence import Change
 
 SSE_IDLE: Final = b":\n\n"
 
@@ -23,17 +27,47 @@ def sse_chunked(session: str, epoch: str, events: Sequence[Event]) -> bytes:
     return chunk(sse(session, epoch, events))
 
 
+def sse_presence(session: str, changes: Sequence[Change]) -> bytes:
+    """Who has come and gone, as events that have no id: they are not in the log, and move no cursor."""
+    return b"".join(
+        b"event: presence\ndata: %b\n\n" % msgspec.json.encode({"session": session, **msgspec.to_builtins(change)})
+        for change in changes
+    )
+
+
 def chunk(data: bytes) -> bytes:
     """`data` as one chunk of a chunked body."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def page(epoch: str, events: Sequence[Event], next_offset: int, *, up_to_date: bool, settled: bool) -> bytes:
-    """Events as one JSON page."""
-    flags = b'"up_to_date":%b,"settled":%b' % (b"true" if up_to_date else b"false", b"true" if settled else b"false")
-    return b'{"events":[%b],"cursor":"%b","epoch":"%b",%b}' % (
+def page(channel: Channel, events: Sequence[Event], began: int, next_offset: int) -> bytes:
+    """Events as one JSON page, read from `began` on."""
+    return b'{"events":[%b],"from":"%b","cursor":"%b",%b}' % (
         b",".join([e.json() for e in events]),
-        str(Cursor(epoch, next_offset)).encode(),
-        epoch.encode(),
-        flags,
+        str(Cursor(channel.epoch, began)).encode(),
+        str(Cursor(channel.epoch, next_offset)).encode(),
+        _state(channel, up_to_date=next_offset >= channel.tail),
     )
+
+
+def page_before(channel: Channel, events: Sequence[Event], previous: int | None, end: int) -> bytes:
+    """Events before `end` as one JSON page; `previous` is where the page before it ends."""
+    return b'{"events":[%b],"previous":%b,"cursor":"%b",%b}' % (
+        b",".join([e.json() for e in events]),
+        b"null" if previous is None else b'"%b"' % str(Cursor(channel.epoch, previous)).encode(),
+        str(Cursor(channel.epoch, end)).encode(),
+        _state(channel, up_to_date=end >= channel.tail),
+    )
+
+
+def _state(channel: Channel, *, up_to_date: bool) -> bytes:
+    return b'"epoch":"%b","up_to_date":%b,"settled":%b,"closed":%b' % (
+        channel.epoch.encode(),
+        _boolean(up_to_date),
+        _boolean(channel.settled),
+        _boolean(channel.closed),
+    )
+
+
+def _boolean(value: bool) -> bytes:
+    return b"true" if value else b"false"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from typing import Final
 
 from aiohttp import web
@@ -13,15 +13,16 @@ from aiohttp.hdrs import ACCEPT
 
 from wakeline.events import Cursor
 from wakeline.gateway.device import Device
+from wakeline.gateway.grants import expiring
 from wakeline.gateway.hub import Channel, Lane
-from wakeline.gateway.log import Engine
+from wakeline.gateway.presence import Presence
 from wakeline.gateway.topics import Topics
 from wakeline.gateway.transports import frames
 
 BUFFER_BYTES: Final = 64 * 1024
 """Unsent bytes over which a live device goes back to catching up."""
 
-_HEADERS: Final = {
+HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",
@@ -52,8 +53,8 @@ class SseSink:
         self._timeout = timeout
         # With nothing unsent before it, a chunk goes straight to the kernel: the transport's own bookkeeping would be a
         # fifth of the price of a device (docs/decisions/0001-aiohttp-transport-writes.md).
-        self._direct = _socket_send(transport) or _take_nothing
-        self.put: Callable[[bytes], int] = _take_nothing
+        self._direct = socket_send(transport) or take_nothing
+        self.put: Callable[[bytes], int] = take_nothing
 
     def keep(self, chunk: bytes, taken: int) -> bool:
         """Leave to the transport what the kernel did not take; False if over `BUFFER_BYTES` are unsent."""
@@ -65,14 +66,20 @@ class SseSink:
         if transport.get_write_buffer_size() > BUFFER_BYTES:
             return False
         transport.write(chunk[taken:])
-        self.put = _take_nothing if transport.get_write_buffer_size() else self._direct
+        self.put = take_nothing if transport.get_write_buffer_size() else self._direct
         return True
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """For one page: begins when what is unsent is sent."""
+        await self.send(b"")
+        yield
 
     async def send(self, chunk: bytes) -> None:
         """Write, and return when the connection can take more; one that takes nothing in time is cut."""
         if self._transport.is_closing():
             raise ConnectionResetError("the client has left")
-        self.put = _take_nothing  # what is written here may stay with the transport; the order must hold
+        self.put = take_nothing  # what is written here may stay with the transport; the order must hold
         if chunk:
             self._transport.write(chunk)
         try:
@@ -83,11 +90,12 @@ class SseSink:
             raise ConnectionAbortedError(f"the client took nothing for {self._timeout} s") from None
 
 
-def _take_nothing(_: bytes) -> int:
+def take_nothing(_: bytes) -> int:
+    """The `put` of a connection whose bytes all go through its transport."""
     return 0
 
 
-def _socket_send(transport: asyncio.WriteTransport) -> Callable[[bytes], int] | None:
+def socket_send(transport: asyncio.WriteTransport) -> Callable[[bytes], int] | None:
     """The `send` of the transport's own socket object, which refuses once the transport has closed it.
 
     None over TLS, and where the event loop keeps its socket to itself (uvloop).
@@ -102,16 +110,28 @@ def _socket_send(transport: asyncio.WriteTransport) -> Callable[[bytes], int] | 
 
 async def serve(
     request: web.Request,
-    engine: Engine,
     channel: Channel,
     offset: int,
     *,
     topics: Topics | None,
     until_settled: bool,
+    connected: Callable[[Device], AbstractContextManager[None]],
+    presence: Presence | None,
     timeout: float,
 ) -> web.StreamResponse:
-    """Answer with the session's events from `offset` on, for as long as the connection or the session lasts."""
-    response = web.StreamResponse(headers=_HEADERS)
+    """Answer with the session's events from `offset` on, for as long as the connection or the session lasts.
+
+    Args:
+        request: The request to answer.
+        channel: The session's channel.
+        offset: The first offset wanted.
+        topics: Only these; None for all.
+        until_settled: End when the session is settled and everything was written.
+        connected: Entered for as long as the device runs.
+        presence: Who comes and goes is told from it; None to tell nothing.
+        timeout: Seconds in which the connection must take what is unsent.
+    """
+    response = web.StreamResponse(headers=HEADERS)
     chunked = request.version >= (1, 1)
     if not chunked:
         response.force_close()
@@ -123,16 +143,40 @@ async def serve(
     with suppress(ConnectionError):  # the client left or was cut, at whatever moment; it resumes from its cursor
         await response.prepare(request)
         await response.write(_OPENING % str(Cursor(channel.epoch, offset)).encode())
-        _give_up_on_silence(request, timeout)
+        give_up_on_silence(request, timeout)
         sink = SseSink(request, timeout)
-        await Device(engine, channel, sink, lane, offset, until_settled=until_settled).run()
-        # A cursor without an event: one who filters by topic comes back at the session's end, too, and is told to stop.
-        await response.write(b"id: %b\n\n" % str(Cursor(channel.epoch, channel.tail)).encode())
+        async with expiring(request):
+            device = Device(channel, sink, lane, offset, until_settled=until_settled)
+            with connected(device):
+                if presence is None:
+                    await device.run()
+                else:
+                    wrap = frames.chunk if chunked else bytes
+                    async with _telling(presence, channel.session, lambda told: sink.send(wrap(told))):
+                        await device.run()
+            # A cursor without an event: who filters by topic comes back at the session's end, too, and is told to stop.
+            await response.write(b"id: %b\n\n" % str(Cursor(channel.epoch, channel.tail)).encode())
         await response.write_eof()
     return response
 
 
-def _give_up_on_silence(request: web.Request, timeout: float) -> None:
+@asynccontextmanager
+async def _telling(presence: Presence, session: str, send: Callable[[bytes], Awaitable[None]]) -> AsyncIterator[None]:
+    """Tell who comes and goes, beside the events, for as long as the block lasts."""
+
+    async def tell() -> None:
+        with suppress(ConnectionError), presence.watch(session) as watch:
+            while True:
+                await send(frames.sse_presence(session, await watch.next()))
+
+    telling = asyncio.ensure_future(tell())
+    try:
+        yield
+    finally:
+        telling.cancel()
+
+
+def give_up_on_silence(request: web.Request, timeout: float) -> None:
     """Have the kernel end a connection whose peer acknowledges nothing: a device that vanished says no goodbye."""
     transport = request.transport
     connection = transport.get_extra_info("socket") if transport else None

@@ -7,22 +7,17 @@ before the commit; a decision that refuses an append is made before anything of 
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
 
-from wakeline.errors import SessionClosedError
+from wakeline.errors import EpochChangedError
 from wakeline.events import Event, timestamp
-from wakeline.gateway.log import Append, Appended, Position, Publication, already_there, new_epoch
+from wakeline.gateway.log import Append, Appended, Change, Position, Publication, check_epoch, decide, new_epoch
 
 _MAX_CACHED: Final = 100_000
 
-
-@dataclass(slots=True)
-class _Session:
-    id: int
-    epoch: str
-    next_offset: int
-    closed: bool
+Life: TypeAlias = tuple[str, str]
+"""A session's name and its epoch."""
 
 
 @dataclass(slots=True)
@@ -50,48 +45,91 @@ class _Publisher:
         return Position(self.attempt, self.last.next_sequence)
 
 
+@dataclass(slots=True)
+class _Session:
+    id: int
+    epoch: str
+    next_offset: int
+    bytes_before: int
+    closed: bool
+    publishers: dict[str, _Publisher] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class News:
+    """What a transaction did to one life of a session, for those who listen."""
+
+    events: list[Event] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+
+
 class Appends:
     """The appends of the transaction under way, and what is known from those before it."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._sessions: dict[str, _Session] = {}
-        self._publishers: dict[tuple[int, str], _Publisher] = {}
-        self._rows: list[tuple[int, int, str, bytes]] = []
+        self._publishers = 0
+        self._rows: list[tuple[int, int, str, bytes, int]] = []
         self._stretches: dict[tuple[int, int], _Stretch] = {}
-        self.committed: dict[str, list[Event]] = {}
+        self._news: dict[Life, News] = {}
 
     def append(self, append: Append) -> Appended:
         """Decide on a batch and gather its rows."""
         session = self._session(append.session)
-        if session is not None and session.closed:
-            raise SessionClosedError(f"expected an open session, {append.session!r} is closed")
-        publication, there = append.publication, 0
-        publisher: _Publisher | None = None
-        if publication is not None:
+        if session is not None:
+            check_epoch(append.session, session.epoch, append.epoch)
+        elif append.epoch is not None:
+            raise EpochChangedError(f"expected {append.session!r} in epoch {append.epoch}, there is none")
+        publication, publisher = append.publication, None
+        if session is not None and publication is not None:
             publisher = self._publisher(session, publication.publisher)
-            there = already_there(publisher.position if publisher else None, publication, len(append.events))
+        closed = session is not None and session.closed
+        there = decide(append, publisher.position if publisher else None, closed=closed)
         if session is None:
-            session = self._create_session(append.session)
+            session = self.create(append.session)
         first_new = session.next_offset
-        events = [Event(first_new + i, e.topic, e.body) for i, e in enumerate(append.events[there:])]
-        if events:
-            session.next_offset += len(events)
-            self._rows += [(session.id, e.offset, e.topic, e.body) for e in events]
-            self.committed.setdefault(append.session, []).extend(events)
-            if publication is not None:
-                publisher = self._advance(session, publisher, publication, there, first_new)
+        events = self._add(append, session, there)
+        if events and publication is not None:
+            publisher = self._advance(session, publisher, publication, there, first_new)
+        if append.close and not closed:
+            self._connection.execute("UPDATE sessions SET closed = 1 WHERE id = ?", (session.id,))
+            session.closed = True
+            self.changed(append.session, session.epoch, "closed")
         if not there or publication is None or publisher is None:
-            return Appended(first_new, session.next_offset, session.epoch)
+            return Appended(first_new, session.next_offset, session.epoch, duplicate=closed)
         last = publication.sequence + (publication.covers or len(append.events)) - 1
         first, after = self._offset_of(publisher, publication.sequence), self._offset_of(publisher, last) + 1
         return Appended(first, after, session.epoch, duplicate=not events)
+
+    def create(
+        self,
+        name: str,
+        *,
+        config: bytes = b"",
+        first_offset: int = 0,
+        closed: bool = False,
+        deadline: float | None = None,
+    ) -> _Session:
+        """Create a session that is not there."""
+        epoch = new_epoch()
+        # The id of a session that is being erased is still on its rows.
+        (newest,) = self._connection.execute(
+            "SELECT max(coalesce((SELECT max(id) FROM sessions), 0), coalesce((SELECT max(session) FROM erasing), 0))"
+        ).fetchone()
+        self._connection.execute(
+            "INSERT INTO sessions (id, name, epoch, created, closed, first_offset, config, deadline)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (newest + 1, name, epoch, timestamp(), closed, first_offset, config, deadline),
+        )
+        session = self._sessions[name] = _Session(newest + 1, epoch, first_offset, 0, closed)
+        return session
 
     def flush(self) -> None:
         """Write what was gathered; the caller commits."""
         if self._rows:
             self._connection.executemany(
-                "INSERT INTO events (session, offset, topic, body) VALUES (?, ?, ?, ?)", self._rows
+                "INSERT INTO events (session, offset, topic, body, bytes_before) VALUES (?, ?, ?, ?, ?)", self._rows
             )
             self._rows.clear()
         if self._stretches:
@@ -105,52 +143,63 @@ class Appends:
             )
             self._stretches.clear()
 
-    def take_committed(self) -> dict[str, list[Event]]:
-        """The events of the transaction just committed, by session; bounds the caches."""
-        committed, self.committed = self.committed, {}
-        if len(self._sessions) > _MAX_CACHED or len(self._publishers) > _MAX_CACHED:
+    def take_news(self) -> dict[Life, News]:
+        """What the transaction just committed did, in order for each session; bounds the caches."""
+        news, self._news = self._news, {}
+        if len(self._sessions) > _MAX_CACHED or self._publishers > _MAX_CACHED:
             self.forget()
-        return committed
+        return news
+
+    def changed(self, session: str, epoch: str, change: Change) -> None:
+        """Have it told, after the commit, what became of a session."""
+        if change == "deleted":
+            self._news.pop((session, epoch), None)  # what else the transaction did to it was never there to be seen
+        self._news.setdefault((session, epoch), News()).changes.append(change)
 
     def forget(self) -> None:
         """Drop everything gathered and cached: after a rollback, only the file knows what is true."""
         self._sessions.clear()
-        self._publishers.clear()
+        self._publishers = 0
         self._rows.clear()
         self._stretches.clear()
-        self.committed.clear()
+        self._news.clear()
 
     def forget_session(self, name: str) -> None:
         """Drop what is cached of one session: its row has changed."""
         session = self._sessions.pop(name, None)
         if session is not None:
-            self._publishers = {key: p for key, p in self._publishers.items() if key[0] != session.id}
+            self._publishers -= len(session.publishers)
 
     def _session(self, name: str) -> _Session | None:
         session = self._sessions.get(name)
         if session is None:
             row = self._connection.execute(
-                "SELECT id, epoch, (SELECT coalesce(max(offset) + 1, 0) FROM events WHERE session = sessions.id), closed"
-                " FROM sessions WHERE name = ?",
-                (name,),
+                "SELECT id, epoch, first_offset, closed FROM sessions WHERE name = ?", (name,)
             ).fetchone()
             if row is not None:
-                session = self._sessions[name] = _Session(row[0], row[1], row[2], bool(row[3]))
+                last = self._connection.execute(
+                    "SELECT offset + 1, bytes_before + length(body) FROM events WHERE session = ?"
+                    " ORDER BY offset DESC LIMIT 1",
+                    (row[0],),
+                ).fetchone()
+                next_offset, size = last or (row[2], 0)
+                session = self._sessions[name] = _Session(row[0], row[1], next_offset, size, bool(row[3]))
         return session
 
-    def _create_session(self, name: str) -> _Session:
-        epoch = new_epoch()
-        cursor = self._connection.execute(
-            "INSERT INTO sessions (name, epoch, created) VALUES (?, ?, ?)", (name, epoch, timestamp())
-        )
-        assert cursor.lastrowid is not None
-        session = self._sessions[name] = _Session(cursor.lastrowid, epoch, 0, closed=False)
-        return session
+    def _add(self, append: Append, session: _Session, there: int) -> list[Event]:
+        events: list[Event] = []
+        for new in append.events[there:]:
+            event = Event(session.next_offset, new.topic, new.body)
+            events.append(event)
+            self._rows.append((session.id, event.offset, new.topic, new.body, session.bytes_before))
+            session.next_offset += 1
+            session.bytes_before += len(new.body)
+        if events:
+            self._news.setdefault((append.session, session.epoch), News()).events += events
+        return events
 
-    def _publisher(self, session: _Session | None, name: str) -> _Publisher | None:
-        if session is None:
-            return None
-        publisher = self._publishers.get((session.id, name))
+    def _publisher(self, session: _Session, name: str) -> _Publisher | None:
+        publisher = session.publishers.get(name)
         if publisher is None:
             row = self._connection.execute(
                 "SELECT id, attempt, first_sequence, next_sequence, first_offset, next_offset FROM publishers"
@@ -159,7 +208,8 @@ class Appends:
                 (session.id, name),
             ).fetchone()
             if row is not None:
-                publisher = self._publishers[session.id, name] = _Publisher(row[0], row[1], _Stretch(*row[2:]))
+                publisher = session.publishers[name] = _Publisher(row[0], row[1], _Stretch(*row[2:]))
+                self._publishers += 1
         return publisher
 
     def _advance(
@@ -187,6 +237,7 @@ class Appends:
             )
             assert row.lastrowid is not None
             publisher = _Publisher(row.lastrowid, publication.attempt, stretch)
+            self._publishers += 1
         else:
             # The earlier attempt is refused from now on, so nobody asks where its events stand.
             self.flush()
@@ -195,7 +246,7 @@ class Appends:
                 "UPDATE publishers SET attempt = ? WHERE id = ?", (publication.attempt, earlier.id)
             )
             publisher = _Publisher(earlier.id, publication.attempt, stretch)
-        self._publishers[session.id, publication.publisher] = publisher
+        session.publishers[publication.publisher] = publisher
         return publisher
 
     def _offset_of(self, publisher: _Publisher, sequence: int) -> int:

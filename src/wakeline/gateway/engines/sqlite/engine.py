@@ -10,22 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
-from wakeline.errors import RecordConflictError, SessionNotFoundError, StorageFailedError
-from wakeline.events import Event
+from wakeline.errors import RecordConflictError, SessionExistsError, StorageFailedError
+from wakeline.gateway.engines.sqlite import queries
 from wakeline.gateway.engines.sqlite.appends import Appends
+from wakeline.gateway.engines.sqlite.erasing import Eraser, remove_oldest
 from wakeline.gateway.engines.sqlite.schema import DirectoryLock, connect_reader, connect_writer
 from wakeline.gateway.engines.sqlite.writer import Writer
-from wakeline.gateway.log import PAGE_BYTES, Append, Appended, Engine, Page, Position, Record, SessionState
+from wakeline.gateway.log import DRAFT, Append, Appended, Engine, Page, Position, Record, SessionState
 
 _READERS: Final = 3
-_STATE: Final = (
-    "SELECT name, epoch, (SELECT coalesce(max(offset) + 1, 0) FROM events WHERE session = sessions.id), created, closed"
-    " FROM sessions"
-)
-_POSITION: Final = (
-    "SELECT attempt, max(next_sequence) FROM publishers JOIN publications ON publisher = publishers.id"
-    " WHERE session = (SELECT id FROM sessions WHERE name = ?) AND name = ? GROUP BY publishers.id"
-)
+_AFTER_DRAFTS: Final = DRAFT + "\U0010ffff"
 T = TypeVar("T")
 
 
@@ -42,7 +36,8 @@ class SqliteEngine(Engine):
         self._directory = directory
         self._path = directory / "wakeline.db"
         self._lock = DirectoryLock(directory)
-        self._writer = Writer(lambda: connect_writer(self._path, durability=durability), self._committed)
+        self._writer = Writer(lambda: connect_writer(self._path, durability=durability), self._announce)
+        self._eraser = Eraser(self._writer, self._path)
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._readers: ThreadPoolExecutor | None = None
@@ -59,8 +54,10 @@ class SqliteEngine(Engine):
             self._lock.release()
             raise
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="wakeline-reader")
+        self._eraser.start()
 
     async def close(self) -> None:
+        await self._eraser.stop()
         await self._writer.stop()
         if self._readers is not None:
             await asyncio.to_thread(self._readers.shutdown)
@@ -68,6 +65,7 @@ class SqliteEngine(Engine):
         for connection in self._connections:
             connection.close()
         self._connections.clear()
+        self._eraser.close()
         self._lock.release()
 
     async def append(self, append: Append) -> Appended:
@@ -75,48 +73,144 @@ class SqliteEngine(Engine):
         return answer
 
     async def read(
-        self, session: str, offset: int, *, before: int, limit: int = 1000, topics: Container[str] | None = None
+        self,
+        session: str,
+        offset: int,
+        *,
+        before: int,
+        limit: int = 1000,
+        topics: Container[str] | None = None,
+        epoch: str | None = None,
     ) -> Page:
-        return await self._reading(lambda connection: _read(connection, session, offset, before, limit, topics))
+        return await self._reading(lambda c: queries.read(c, session, offset, before, limit, topics, epoch))
+
+    async def read_back(
+        self,
+        session: str,
+        before: int,
+        *,
+        limit: int = 1000,
+        topics: Container[str] | None = None,
+        epoch: str | None = None,
+    ) -> Page:
+        return await self._reading(lambda c: queries.read_back(c, session, before, limit, topics, epoch))
 
     async def state(self, session: str) -> SessionState | None:
-        rows = await self._reading(lambda c: c.execute(f"{_STATE} WHERE name = ?", (session,)).fetchall())
-        return _state(rows[0]) if rows else None
+        row = await self._reading(lambda c: c.execute(f"{queries.STATE} WHERE name = ?", (session,)).fetchone())
+        return queries.state(row) if row else None
 
     async def position(self, session: str, publisher: str) -> Position | None:
-        row = await self._reading(lambda c: c.execute(_POSITION, (session, publisher)).fetchone())
+        row = await self._reading(lambda c: c.execute(queries.POSITION, (session, publisher)).fetchone())
         return Position(*row) if row else None
 
     async def sessions(self, *, after: str = "", limit: int = 100) -> list[SessionState]:
-        query = f"{_STATE} WHERE name > ? ORDER BY name LIMIT ?"
-        rows = await self._reading(lambda c: c.execute(query, (after, limit)).fetchall())
-        return [_state(row) for row in rows]
+        query = f"{queries.STATE} WHERE name > ? ORDER BY name LIMIT ?"
+        rows = await self._reading(lambda c: c.execute(query, (max(after, _AFTER_DRAFTS), limit)).fetchall())
+        return [queries.state(row) for row in rows]
+
+    async def drafts(self) -> list[SessionState]:
+        query = f"{queries.STATE} WHERE name >= ? AND name <= ? ORDER BY name"
+        rows = await self._reading(lambda c: c.execute(query, (DRAFT, _AFTER_DRAFTS)).fetchall())
+        return [queries.state(row) for row in rows]
+
+    async def create_session(
+        self,
+        session: str,
+        *,
+        config: bytes = b"",
+        first_offset: int = 0,
+        closed: bool = False,
+        deadline: float | None = None,
+    ) -> tuple[SessionState, bool]:
+        def create(connection: sqlite3.Connection, appends: Appends) -> tuple[SessionState, bool]:
+            appends.flush()
+            there = connection.execute(f"{queries.STATE} WHERE name = ?", (session,)).fetchone()
+            if there is not None:
+                return queries.state(there), False
+            appends.create(session, config=config, first_offset=first_offset, closed=closed, deadline=deadline)
+            state = queries.state(connection.execute(f"{queries.STATE} WHERE name = ?", (session,)).fetchone())
+            appends.changed(session, state.epoch, "configured")
+            return state, True
+
+        answer: tuple[SessionState, bool] = await self._writer.submit(create)
+        return answer
+
+    async def rename_session(self, session: str, name: str, *, epoch: str) -> None:
+        def rename(connection: sqlite3.Connection, appends: Appends) -> None:
+            found, _ = queries.find(connection, session, epoch)
+            if connection.execute("SELECT 1 FROM sessions WHERE name = ?", (name,)).fetchone():
+                raise SessionExistsError(f"there is a session {name!r} already")
+            connection.execute("UPDATE sessions SET name = ? WHERE id = ?", (name, found))
+            appends.flush()
+            appends.forget_session(session)
+            appends.changed(name, epoch, "configured")
+
+        await self._writer.submit(rename)
+
+    async def set_config(self, session: str, config: bytes, *, epoch: str) -> None:
+        def change(connection: sqlite3.Connection, appends: Appends) -> None:
+            found, _ = queries.find(connection, session, epoch)
+            connection.execute("UPDATE sessions SET config = ? WHERE id = ?", (config, found))
+            appends.changed(session, epoch, "configured")
+
+        await self._writer.submit(change)
+
+    async def set_deadline(self, session: str, deadline: float | None, *, epoch: str) -> None:
+        def change(connection: sqlite3.Connection, _: Appends) -> None:
+            found, _first = queries.find(connection, session, epoch)
+            connection.execute("UPDATE sessions SET deadline = ? WHERE id = ?", (deadline, found))
+
+        await self._writer.submit(change)
+
+    async def due(self, now: float, *, limit: int = 100) -> list[tuple[str, str]]:
+        query = "SELECT name, epoch FROM sessions WHERE deadline <= ? ORDER BY deadline LIMIT ?"
+        return await self._reading(lambda c: c.execute(query, (now, limit)).fetchall())
 
     async def close_session(self, session: str) -> None:
         def close(connection: sqlite3.Connection, appends: Appends) -> None:
-            appends.flush()
-            if connection.execute("UPDATE sessions SET closed = 1 WHERE name = ?", (session,)).rowcount == 0:
-                raise SessionNotFoundError(f"there is no session {session!r}")
-            appends.forget_session(session)
+            found, _ = queries.find(connection, session, None)
+            row = connection.execute(
+                "UPDATE sessions SET closed = 1 WHERE id = ? AND NOT closed RETURNING epoch", (found,)
+            ).fetchone()
+            if row is not None:
+                appends.flush()
+                appends.forget_session(session)
+                appends.changed(session, row[0], "closed")
 
         await self._writer.submit(close)
 
-    async def delete_session(self, session: str) -> bool:
+    async def delete_session(self, session: str, *, epoch: str | None = None) -> bool:
         def delete(connection: sqlite3.Connection, appends: Appends) -> bool:
-            appends.flush()
-            row = connection.execute("DELETE FROM sessions WHERE name = ? RETURNING id", (session,)).fetchone()
-            if row is None:
+            row = connection.execute("SELECT id, epoch FROM sessions WHERE name = ?", (session,)).fetchone()
+            if row is None or epoch not in (None, row[1]):
                 return False
-            connection.execute(
-                "DELETE FROM publications WHERE publisher IN (SELECT id FROM publishers WHERE session = ?)", row
-            )
-            connection.execute("DELETE FROM publishers WHERE session = ?", row)
-            connection.execute("DELETE FROM events WHERE session = ?", row)
+            appends.flush()
+            connection.execute("INSERT OR REPLACE INTO erasing VALUES (0), (?)", (row[0],))
+            connection.execute("DELETE FROM sessions WHERE id = ?", (row[0],))
             appends.forget_session(session)
+            appends.changed(session, row[1], "deleted")
             return True
 
         deleted: bool = await self._writer.submit(delete)
+        self._eraser.wake()
         return deleted
+
+    async def trim(self, session: str, before: int, *, epoch: str, limit: int = 200) -> int:
+        def trim(connection: sqlite3.Connection, appends: Appends) -> int:
+            found, first_offset = queries.find(connection, session, epoch)
+            appends.flush()
+            kept = remove_oldest(connection, found, before, limit)
+            if kept is None:
+                return first_offset
+            connection.execute("UPDATE sessions SET first_offset = ? WHERE id = ?", (kept, found))
+            appends.changed(session, epoch, "trimmed")
+            return kept
+
+        first_offset: int = await self._writer.submit(trim)
+        return first_offset
+
+    async def offset_within(self, session: str, size: int, *, epoch: str) -> int:
+        return await self._reading(lambda c: queries.offset_within(c, session, size, epoch))
 
     async def get_record(self, key: str) -> Record | None:
         query = "SELECT key, value, revision FROM records WHERE key = ?"
@@ -125,7 +219,7 @@ class SqliteEngine(Engine):
 
     async def put_record(self, key: str, value: bytes, *, revision: int) -> Record:
         def put(connection: sqlite3.Connection, _: Appends) -> Record:
-            _check_revision(connection, key, revision)
+            queries.check_revision(connection, key, revision)
             statement = "INSERT OR REPLACE INTO records (key, value) VALUES (?, ?) RETURNING revision"
             (now,) = connection.execute(statement, (key, value)).fetchone()
             return Record(key, value, now)
@@ -135,7 +229,7 @@ class SqliteEngine(Engine):
 
     async def delete_record(self, key: str, *, revision: int) -> None:
         def delete(connection: sqlite3.Connection, _: Appends) -> None:
-            _check_revision(connection, key, revision)
+            queries.check_revision(connection, key, revision)
             if connection.execute("DELETE FROM records WHERE key = ?", (key,)).rowcount == 0:
                 raise RecordConflictError(f"expected a record under {key!r}, there is none")
 
@@ -157,46 +251,8 @@ class SqliteEngine(Engine):
             if connection is None:
                 connection = self._local.connection = connect_reader(self._path)
                 self._connections.append(connection)
-            return query(connection)
+            connection.execute("BEGIN")  # one snapshot: what one statement found may be gone at the next
+            with connection:
+                return query(connection)
         except sqlite3.Error as error:
             raise StorageFailedError(f"the log cannot be read: {error}") from error
-
-
-def _read(
-    connection: sqlite3.Connection,
-    session: str,
-    offset: int,
-    before: int,
-    limit: int,
-    topics: Container[str] | None,
-) -> Page:
-    row = connection.execute("SELECT id FROM sessions WHERE name = ?", (session,)).fetchone()
-    if row is None:
-        raise SessionNotFoundError(f"there is no session {session!r}")
-    rows = connection.execute(
-        "SELECT offset, topic, body FROM events WHERE session = ? AND offset >= ? AND offset < ? ORDER BY offset LIMIT ?",
-        (row[0], offset, before, limit),
-    )
-    events: list[Event] = []
-    size = 0
-    for at, topic, body in rows:
-        if at != offset:
-            raise StorageFailedError(f"expected offset {offset} of {session!r}, the file has {at}: it is damaged")
-        offset = at + 1
-        if topics is None or topic in topics:
-            events.append(Event(at, topic, body))
-        size += len(body)
-        if size >= PAGE_BYTES:
-            break
-    return Page(events, offset)
-
-
-def _state(row: tuple[str, str, int, str, int]) -> SessionState:
-    return SessionState(row[0], row[1], row[2], row[3], bool(row[4]))
-
-
-def _check_revision(connection: sqlite3.Connection, key: str, revision: int) -> None:
-    row = connection.execute("SELECT revision FROM records WHERE key = ?", (key,)).fetchone()
-    now = row[0] if row else 0
-    if now != revision:
-        raise RecordConflictError(f"expected {key!r} at revision {revision}, it is at {now}")

@@ -58,6 +58,22 @@ MIGRATIONS: Final = (
         value    BLOB NOT NULL
     ) STRICT;
     """,
+    """
+    -- Where the log begins, or goes on when all of its events are gone.
+    ALTER TABLE sessions ADD COLUMN first_offset INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE sessions ADD COLUMN config BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE sessions ADD COLUMN deadline REAL;
+    CREATE INDEX sessions_by_deadline ON sessions (deadline) WHERE deadline IS NOT NULL;
+
+    -- Bytes of the session's events before this one: what a stretch holds is a difference, whatever its length.
+    ALTER TABLE events ADD COLUMN bytes_before INTEGER NOT NULL DEFAULT 0;
+    UPDATE events SET bytes_before = earlier.total FROM (
+        SELECT id, sum(length(body)) OVER (PARTITION BY session ORDER BY offset) - length(body) AS total FROM events
+    ) AS earlier WHERE earlier.id = events.id;
+
+    -- Deleted sessions whose rows are still to be removed; their ids are not given away before. 0: whose copies are.
+    CREATE TABLE erasing (session INTEGER PRIMARY KEY) STRICT;
+    """,
 )
 
 
@@ -81,6 +97,7 @@ def connect_writer(path: Path, *, durability: str = "full") -> sqlite3.Connectio
         # Checkpoints run in the writer; rarer ones keep them out of the p99 at the price of a WAL of some 40 MB.
         connection.execute("PRAGMA wal_autocheckpoint = 10000")
         connection.execute("PRAGMA cache_size = -65536")
+        connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, not only forgotten
         _migrate(connection, version)
     except BaseException as error:
         if connection is not None:

@@ -14,11 +14,13 @@ import structlog
 
 from wakeline.errors import StorageFailedError, StorageFullError, WakelineError
 from wakeline.events import Event
-from wakeline.gateway.engines.sqlite.appends import Appends
+from wakeline.gateway.engines.sqlite.appends import Appends, Life, News
+from wakeline.gateway.log import Change
 
 _MAX_GROUP: Final = 5_000
 
 Operation: TypeAlias = Callable[[sqlite3.Connection, Appends], Any]
+Tell: TypeAlias = Callable[[str, str, Sequence[Event], Sequence[Change]], None]
 _Pending: TypeAlias = tuple[Operation, "asyncio.Future[Any]"]
 _log = structlog.get_logger(__name__)
 
@@ -30,11 +32,9 @@ class Writer:
     transaction back and fails everything in it.
     """
 
-    def __init__(
-        self, connect: Callable[[], sqlite3.Connection], committed: Callable[[str, Sequence[Event]], None]
-    ) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], tell: Tell) -> None:
         self._connect = connect
-        self._committed = committed
+        self._tell = tell
         self._queue: SimpleQueue[_Pending | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="wakeline-writer", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -89,13 +89,13 @@ class Writer:
                     outcomes.append((future, refusal))
             self._appends.flush()
             self._connection.execute("COMMIT")
-            committed = self._appends.take_committed()
+            news = self._appends.take_news()
         except Exception as error:  # noqa: BLE001 - whatever it was, every waiter must hear of it and the thread must live
             failure = self._recover(error)
-            outcomes, committed = [(future, failure) for _, future in group], {}
+            outcomes, news = [(future, failure) for _, future in group], {}
         assert self._loop is not None
         with suppress(RuntimeError):  # the loop is gone: nobody is left to tell
-            self._loop.call_soon_threadsafe(self._deliver, outcomes, committed)
+            self._loop.call_soon_threadsafe(self._deliver, outcomes, news)
 
     def _recover(self, error: Exception) -> WakelineError:
         """Undo the transaction and say what happened; a file that failed otherwise than by being full is opened anew."""
@@ -121,7 +121,7 @@ class Writer:
             return False
         return True
 
-    def _deliver(self, outcomes: list[tuple[asyncio.Future[Any], Any]], committed: dict[str, list[Event]]) -> None:
+    def _deliver(self, outcomes: list[tuple[asyncio.Future[Any], Any]], news: dict[Life, News]) -> None:
         # Acknowledge first: a publisher must not wait for the fan-out of what it published.
         for future, outcome in outcomes:
             if future.done():
@@ -130,5 +130,5 @@ class Writer:
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
-        for session, events in committed.items():
-            self._committed(session, events)
+        for (session, epoch), told in news.items():
+            self._tell(session, epoch, told.events, told.changes)

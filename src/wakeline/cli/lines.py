@@ -1,0 +1,115 @@
+"""An event as a line for people: its topic in its colour, Wakeline's own events in words, nothing wider than the terminal."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from datetime import datetime
+from typing import Any, Final
+
+from rich.highlighter import JSONHighlighter
+from rich.text import Text
+
+from wakeline.client import SessionEvent
+
+_COLOURS: Final = ("cyan", "green", "blue", "yellow", "bright_cyan", "bright_green", "bright_blue", "bright_yellow")
+_STATUS_COLOURS: Final = {"completed": "bold green", "canceled": "bold yellow", "unknown": "bold yellow"}
+_CONTINUED: Final = {
+    "continue_as_new": "run continued as new",
+    "retry": "run failed and is tried again",
+    "cron": "run of the schedule ended, the next one began",
+}
+# What a terminal would obey rather than show: control characters, and those that turn the direction of writing.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_json = JSONHighlighter()
+
+
+class Lines:
+    """Makes lines of the events of one session, in their order.
+
+    Args:
+        width: How wide a line may be; None for any.
+    """
+
+    def __init__(self, width: int | None = None) -> None:
+        self._width = width
+        self._began: dict[str | None, datetime] = {}
+
+    def line(self, event: SessionEvent[Any]) -> Text:
+        """The event's line."""
+        line = Text.assemble(
+            (f"{event.offset:>6} ", "dim"),
+            (f"{event.time:%H:%M:%S}.{event.time.microsecond // 1000:03} ", "dim"),
+            (f"{_shown(event.topic)} ", _colour(event.topic)),
+            no_wrap=True,
+        )
+        if event.attempt is not None and event.attempt > 1:
+            line.append(f"(attempt {event.attempt}) ", "dim")
+        room = None if self._width is None else max(1, self._width - line.cell_len)
+        said = self._words(event) or _json(Text(_cut(_as_json(event), room)))
+        line.append_text(said)
+        if self._width is not None:
+            line.truncate(self._width, overflow="ellipsis")
+        return line
+
+    def _words(self, event: SessionEvent[Any]) -> Text | None:
+        """What one of Wakeline's own events says; None where JSON says it better."""
+        data: Any = event.data
+        try:
+            match event.topic:
+                case "$run.started":
+                    self._began[event.run] = datetime.fromisoformat(data["started_at"])
+                    return Text(_shown(f"run started: {data['workflow_type']} {data['workflow_id']}"), "bold")
+                case "$run.continued":
+                    return Text(_CONTINUED[data["reason"]], "bold")
+                case "$run.closed":
+                    return Text(_shown(self._end(event.run, data)), _STATUS_COLOURS.get(data["status"], "bold red"))
+                case "$session.settled":
+                    return Text("settled: no run is open", "bold")
+                case "$session.closed":
+                    return Text("closed: nothing more can be appended", "bold")
+                case "$gap":
+                    return Text(f"{data['missed']:,} events can no longer be had", "bold red")
+        except (KeyError, TypeError, ValueError):
+            pass  # not as this version knows it
+        return None
+
+    def _end(self, run: str | None, data: dict[str, Any]) -> str:
+        """Such as `run failed after 12.3 s: Activity task failed (CardError: no such card)`."""
+        status = str(data["status"])
+        said = "run is over, Temporal cannot say how" if status == "unknown" else f"run {status.replace('_', ' ')}"
+        began = self._began.pop(run, None)
+        if began is not None:
+            said += f" after {_duration((datetime.fromisoformat(data['closed_at']) - began).total_seconds())}"
+        if failure := data.get("failure"):
+            inner = ": ".join(failure[key] for key in ("type", "cause") if failure.get(key))
+            said += f": {failure['message']}" + (f" ({inner})" if inner else "")
+        if reason := data.get("reason"):
+            said += f": {reason}"
+        return said if data.get("drained", True) else f"{said} (its last events could not be read)"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _as_json(event: SessionEvent[Any]) -> str:
+    value = event.data if event.payload is None else event.payload
+    return _shown(json.dumps(value, ensure_ascii=False))
+
+
+def _colour(topic: str) -> str:
+    """The same for every event of the topic, in every process."""
+    return "bold magenta" if topic.startswith("$") else f"bold {_COLOURS[zlib.crc32(topic.encode()) % len(_COLOURS)]}"
+
+
+def _cut(text: str, room: int | None) -> str:
+    return text if room is None else text[: room + 1]  # one more than fits, so that it is seen that it was cut
+
+
+def _shown(text: str) -> str:
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -1,0 +1,77 @@
+"""`wakeline token`: a token for development."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from cyclopts import Parameter
+from joserfc import jwt
+
+from wakeline.errors import RequestInvalidError, SettingsInvalidError
+from wakeline.events import check_session_name, check_topic
+from wakeline.gateway.grants import Action
+from wakeline.gateway.keys import shared_key
+from wakeline.gateway.settings import load
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION: Final = re.compile(r"([1-9][0-9]{0,6})([smhd])")
+
+
+def token(
+    *,
+    user: str,
+    session: Annotated[tuple[str, ...], Parameter(negative=())],
+    allow: Annotated[tuple[Action, ...], Parameter(negative=())] = ("read", "ack"),
+    topic: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    cache: Annotated[bool, Parameter(negative=())] = False,
+    expires: str = "1h",
+    config: Path | None = None,
+) -> None:
+    """Print a token for development, signed with the gateway's token_secret.
+
+    The gateway and this command must have the same secret, 32 bytes or more:
+
+        export WAKELINE_TOKEN_SECRET=$(openssl rand -hex 32)
+        wakeline serve
+
+    For example:
+
+        wakeline token --user alice --session 'order-*'
+        wakeline token --user alice --session order-1 --session chat-7 --allow read --topic status --topic '$run.*'
+        wakeline token --user backend --session '*' --allow publish --expires 30d
+        curl -H "Authorization: Bearer $(wakeline token --user me --session '*')" localhost:7777/v1/sessions
+
+    In production your own service signs tokens, with any JWT library: HS256 and this secret, or a private key whose public
+    half is in token_jwks. docs/concepts/tokens.md tells what is in a token.
+
+    Args:
+        user: Who the token is for: its sub.
+        session: A session it reaches, or a beginning that ends in *; once for each.
+        allow: What it allows: read, ack, publish, input or manage; once for each (default: read and ack).
+        topic: A topic it may read and publish, or a beginning that ends in *; once for each (default: all topics).
+        cache: Let full pages be kept by caches.
+        expires: How long it is good for: 30s, 15m, 1h, 30d.
+        config: A TOML file with settings (default: WAKELINE_CONFIG, if set).
+    """
+    settings = load(file=config)
+    if settings.token_secret is None:
+        raise SettingsInvalidError("expected token_secret in WAKELINE_TOKEN_SECRET or in the file of --config")
+    scope: dict[str, Any] = {"sessions": [check_session_name(name) for name in session], "allow": list(allow)}
+    if topic:
+        scope["topics"] = [check_topic(name, own=True) for name in topic]
+    if cache:
+        scope["cache"] = True
+    claims = {"sub": user, "exp": int(time.time()) + _seconds(expires), "wakeline": scope}
+    named = {"iss": settings.token_issuer, "aud": settings.token_audience}
+    claims |= {name: value for name, value in named.items() if value is not None}
+    print(jwt.encode({"alg": "HS256"}, claims, shared_key(settings.token_secret)))
+
+
+def _seconds(text: str) -> int:
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise RequestInvalidError(f"expected --expires to be such as 30s, 15m, 1h or 30d, got {text[:40]!r}")
+    return int(found[1]) * _UNITS[found[2]]

@@ -1,0 +1,43 @@
+"""Sessions from Python: publish, watch, steer. `SessionClient` for asyncio, `SyncSessionClient` for everything else.
+
+    client.py    SessionClient: one gateway, and which sessions it has
+    session.py   Session: everything that can be done with one of them
+    stream.py    EventStream: every event once, in order, through any disconnect
+    view.py        what may come next, and what must not
+    sse.py         the bytes of an event stream
+    values.py    typed data, in and out
+    transfer.py  export and import
+    http.py      requests: the token, and refusals as errors
+    structs.py   what is handed out
+    errors.py    what goes wrong on this side
+    sync.py      the same without asyncio, over background.py
+
+It speaks the HTTP of PROTOCOL.md, as everybody does.
+"""
+
+from wakeline.client.client import SessionClient
+from wakeline.client.errors import EventDataError, RefusedError, StreamBrokenError, TransferError
+from wakeline.client.session import Session
+from wakeline.client.stream import EventStream
+from wakeline.client.structs import Device, Page, Published, Retention, Run, SessionEvent, SessionState
+from wakeline.client.sync import SyncEventStream, SyncSession, SyncSessionClient
+
+__all__ = [
+    "Device",
+    "EventDataError",
+    "EventStream",
+    "Page",
+    "Published",
+    "RefusedError",
+    "Retention",
+    "Run",
+    "Session",
+    "SessionClient",
+    "SessionEvent",
+    "SessionState",
+    "StreamBrokenError",
+    "SyncEventStream",
+    "SyncSession",
+    "SyncSessionClient",
+    "TransferError",
+]

@@ -1,0 +1,220 @@
+"""Requests to one gateway: with the token, and with every refusal as the error of its code."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from base64 import urlsafe_b64decode
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import Any, Final, TypeAlias, TypeVar
+from urllib.parse import quote, urlencode
+from weakref import WeakSet
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from wakeline.client.errors import refusal
+from wakeline.errors import RequestInvalidError, TokenExpiredError, UnavailableError, WakelineError
+from wakeline.events import check_session_name
+
+Token: TypeAlias = str | Callable[[], str] | Callable[[], Awaitable[str]]
+"""A token, or what gives a fresh one: called in the event loop, before the first request and when the last one expired."""
+
+T = TypeVar("T")
+LOST: Final = (aiohttp.ClientError, TimeoutError, OSError)
+_CONNECT_SECONDS: Final = 10.0
+_GATEWAY_GONE: Final = frozenset({502, 503, 504})
+
+
+def session_path(name: str, *below: str) -> str:
+    """The path of a session, or of something below it.
+
+    Raises:
+        SessionNameInvalidError: No session can have this name.
+    """
+    return "/".join(["/v1/sessions", _segment(check_session_name(name)), *map(_segment, below)])
+
+
+def _segment(text: str) -> str:
+    return quote(text, safe="") if text not in (".", "..") else text.replace(".", "%2E")
+
+
+class Http:
+    """Connections to one gateway, opened as they are needed.
+
+    Args:
+        url: Where it is.
+        token: Who is asking.
+        silence: How long an answer may say nothing before it is taken for dead.
+    """
+
+    def __init__(self, url: str, token: Token | None, silence: timedelta) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise RequestInvalidError(f"expected a URL such as http://127.0.0.1:7777, got {url!r}")
+        self.url = url.rstrip("/")
+        self._tokens = _Tokens(token)
+        self._silence = silence.total_seconds()
+        self._connections: aiohttp.ClientSession | None = None
+        self._answers: WeakSet[aiohttp.ClientResponse] = WeakSet()
+        self._closed = False
+
+    async def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str | int] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Callable[[], Any] | None = None,
+        wait: float = 0.0,
+    ) -> aiohttp.ClientResponse:
+        """Ask, and return the answer when its headers are there; its body is the caller's to read.
+
+        Args:
+            method: The HTTP method.
+            path: The path, encoded.
+            query: Its parameters.
+            headers: Beside `Authorization`.
+            body: Makes the body; called again when the request is.
+            wait: Seconds that the gateway was asked to wait.
+
+        Raises:
+            RefusedError: The gateway refused.
+            UnavailableError: It cannot be reached.
+        """
+        url = URL(f"{self.url}{path}" + (f"?{urlencode(query)}" if query else ""), encoded=True)
+        timeout = aiohttp.ClientTimeout(sock_connect=_CONNECT_SECONDS, sock_read=self._silence + wait)
+        again = False
+        while True:
+            token = await self._tokens.get()
+            authorization = {} if token is None else {"Authorization": f"Bearer {token}"}
+            data = body() if body else None
+            try:
+                answer = await self._open_connections().request(
+                    method, url, headers={**(headers or {}), **authorization}, data=data, timeout=timeout
+                )
+                if answer.status < 400:
+                    self._answers.add(answer)
+                    return answer
+                refused = await _refused(answer)
+            except LOST as error:
+                raise self.lost(error) from error
+            if not isinstance(refused, TokenExpiredError) or not self._tokens.expired(token) or again:
+                raise refused
+            again = True
+
+    async def call(self, method: str, path: str, type: type[T], **how: Any) -> T:
+        """Ask, and read the answer's JSON; `how` is as for `open`.
+
+        Raises:
+            RefusedError: The gateway refused.
+            UnavailableError: It cannot be reached, or the connection broke before the answer was whole.
+        """
+        async with await self.open(method, path, **how) as answer:
+            try:
+                body = await answer.read()
+            except LOST as error:
+                raise self.lost(error) from error
+        try:
+            return msgspec.json.decode(body, type=type)
+        except msgspec.DecodeError as error:
+            message = f"expected JSON from the gateway, got {answer.status} with {body[:80]!r}: {error}"
+            raise refusal(answer.status, {"message": message}) from error
+
+    async def do(self, method: str, path: str, **how: Any) -> None:
+        """Ask for something whose answer says nothing; `how` and errors are as for `open`."""
+        async with await self.open(method, path, **how):
+            pass
+
+    def may_filter(self) -> bool:
+        """Whether the token in use may reach only some topics, so that events are left out unasked."""
+        return self._tokens.may_filter()
+
+    def lost(self, error: BaseException) -> UnavailableError:
+        """The error of a connection that cannot be made, or broke."""
+        return UnavailableError(f"the gateway at {self.url} cannot be reached: {str(error) or type(error).__name__}")
+
+    async def aclose(self) -> None:
+        """Close all connections, for good; who reads from one is told so."""
+        self._closed = True
+        for answer in list(self._answers):
+            answer.close()
+        if self._connections is not None:
+            await self._connections.close()
+
+    def require_open(self) -> None:
+        """Raise where the client was closed.
+
+        Raises:
+            RuntimeError: It was.
+        """
+        if self._closed:
+            raise RuntimeError("expected an open client, this one is closed")
+
+    def _open_connections(self) -> aiohttp.ClientSession:
+        self.require_open()
+        if self._connections is None:
+            # A stream holds its connection, so there is no limit to how many there are.
+            self._connections = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        return self._connections
+
+
+class _Tokens:
+    """The token in use; one request for a fresh one serves all who wait."""
+
+    def __init__(self, source: Token | None) -> None:
+        self._source = source
+        self._token: str | None = None
+        self._asking = asyncio.Lock()
+
+    async def get(self) -> str | None:
+        if self._source is None or isinstance(self._source, str):
+            return self._source
+        async with self._asking:
+            if self._token is None:
+                given = self._source()
+                self._token = await given if inspect.isawaitable(given) else given
+            return self._token
+
+    def expired(self, token: str | None) -> bool:
+        """Take note; True if there may be a fresh one."""
+        if token == self._token:  # else somebody has been faster
+            self._token = None
+        return callable(self._source)
+
+    def may_filter(self) -> bool:
+        token = self._source if isinstance(self._source, str) else self._token
+        if token is None:
+            return False
+        try:
+            claims = token.split(".")[1]
+            decoded = urlsafe_b64decode(claims + "=" * (-len(claims) % 4))
+            return msgspec.json.decode(decoded, type=_Claims).wakeline.topics is not None
+        except (IndexError, ValueError, msgspec.DecodeError):
+            return True  # not a token that we can read
+
+
+class _Limits(msgspec.Struct, frozen=True):
+    topics: Any = None
+
+
+class _Claims(msgspec.Struct, frozen=True):
+    wakeline: _Limits = _Limits()
+
+
+async def _refused(answer: aiohttp.ClientResponse) -> WakelineError:
+    async with answer:
+        body = await answer.read()
+    error: dict[str, Any] = {}
+    try:
+        error = msgspec.json.decode(body, type=dict[str, dict[str, Any]])["error"]
+    except (msgspec.DecodeError, KeyError):
+        error["message"] = f"expected JSON from the gateway, got {answer.status} with {body[:80]!r}"
+        if answer.status in _GATEWAY_GONE:
+            error |= {"code": UnavailableError.code, "hint": UnavailableError.hint}
+    after = answer.headers.get("Retry-After", "")
+    if after.isascii() and after.isdigit():
+        error.setdefault("retry_after", int(after))
+    return refusal(answer.status, error)

@@ -1,0 +1,49 @@
+"""Keyword arguments as types, for methods that pass them on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+from wakeline.errors import WakelineError
+
+if TYPE_CHECKING:
+    from temporalio.converter import DataConverter
+
+
+class ClientOptions(TypedDict, total=False):
+    """Options of a client; `SessionClient` tells what each means."""
+
+    data_converter: DataConverter | None
+    silence: timedelta
+    retry_timeout: timedelta
+
+
+class Reading(TypedDict, total=False):
+    """How to read events; `Session.events` tells what each means."""
+
+    from_: str
+    topics: str | Iterable[str] | None
+    until: Literal["settled", "never"]
+    device: str | None
+    on_lost: Callable[[WakelineError], None] | None
+    on_resumed: Callable[[], None] | None
+
+
+class PageReading(TypedDict, total=False):
+    """How to read a page; `Session.page` tells what each means."""
+
+    before: str | None
+    from_: str | None
+    topics: str | Iterable[str] | None
+    limit: int
+    wait: float
+
+
+class ExactlyOnce(TypedDict, total=False):
+    """What makes an append idempotent; `Session.publish_many` tells what each means."""
+
+    publisher: str | None
+    attempt: int
+    sequence: int | None

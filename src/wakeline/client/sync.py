@@ -1,0 +1,188 @@
+"""The client without asyncio: the same names, plain iterators, from any thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, Unpack, overload
+
+from wakeline.client.background import Background
+from wakeline.client.client import SessionClient
+from wakeline.client.http import Token
+from wakeline.client.options import ClientOptions, ExactlyOnce, PageReading, Reading
+from wakeline.client.session import Session
+from wakeline.client.stream import EventStream
+from wakeline.client.structs import Device, Page, Published, Retention, Run, SessionEvent, SessionState
+
+T = TypeVar("T")
+
+
+class SyncEventStream(Iterator[SessionEvent[T]], Generic[T]):
+    """An open reading of a session, see `EventStream`; `with`, or `close`, gives its connection back."""
+
+    def __init__(self, background: Background, stream: EventStream[T]) -> None:
+        """See `SyncSession.events`."""
+        self._background = background
+        self._stream = stream
+
+    def __iter__(self) -> Self:
+        """It is its own iterator."""
+        return self
+
+    def __next__(self) -> SessionEvent[T]:
+        """The next event; raises as `EventStream.__anext__`."""
+        # What has come already is taken here: a trip to the other thread costs more than the event.
+        if not self._stream.waiting and not self._background.call(self._stream.wait()):
+            raise StopIteration
+        return self._stream.take()
+
+    def close(self) -> None:
+        """End it."""
+        self._background.call(self._stream.aclose())
+
+    def __enter__(self) -> Self:
+        """Nothing: the connection is made when the first event is wanted."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def __del__(self) -> None:
+        """A stream that was left in the middle must not hold its connection, which belongs to the other thread."""
+        self._background.later(self._stream.drop)
+
+
+class SyncSession:
+    """A handle on one session; every method is as that of `Session`, and returns when it is done."""
+
+    def __init__(self, background: Background, session: Session) -> None:
+        """See `SyncSessionClient.session`."""
+        self.name = session.name
+        self._call = background.call
+        self._background = background
+        self._session = session
+
+    @overload
+    def events(self, **how: Unpack[Reading]) -> SyncEventStream[Any]: ...
+    @overload
+    def events(self, *, type: type[T], **how: Unpack[Reading]) -> SyncEventStream[T | dict[str, Any]]: ...
+    @overload
+    def events(self, *, type: object, **how: Unpack[Reading]) -> SyncEventStream[Any]: ...
+
+    def events(self, *, type: Any = None, **how: Unpack[Reading]) -> SyncEventStream[Any]:
+        """See `Session.events`; `on_lost` and `on_resumed` are called in the client's thread."""
+        return SyncEventStream(self._background, self._session.events(type=type, **how))
+
+    @overload
+    def page(self, **how: Unpack[PageReading]) -> Page[Any]: ...
+    @overload
+    def page(self, *, type: type[T], **how: Unpack[PageReading]) -> Page[T | dict[str, Any]]: ...
+    @overload
+    def page(self, *, type: object, **how: Unpack[PageReading]) -> Page[Any]: ...
+
+    def page(self, *, type: Any = None, **how: Unpack[PageReading]) -> Page[Any]:
+        """See `Session.page`."""
+        return self._call(self._session.page(type=type, **how))
+
+    def publish(self, topic: str, data: Any = None, **exactly_once: Unpack[ExactlyOnce]) -> Published:
+        """See `Session.publish`."""
+        return self._call(self._session.publish(topic, data, **exactly_once))
+
+    def publish_many(
+        self, events: Sequence[tuple[str, Any] | Mapping[str, Any]], **exactly_once: Unpack[ExactlyOnce]
+    ) -> Published:
+        """See `Session.publish_many`."""
+        return self._call(self._session.publish_many(events, **exactly_once))
+
+    def state(self) -> SessionState:
+        """See `Session.state`."""
+        return self._call(self._session.state())
+
+    def create(self, *, retention: Retention | None = None) -> SessionState:
+        """See `Session.create`."""
+        return self._call(self._session.create(retention=retention))
+
+    def close(self) -> None:
+        """See `Session.close`: nothing can be appended any more."""
+        self._call(self._session.close())
+
+    def delete(self) -> None:
+        """See `Session.delete`."""
+        self._call(self._session.delete())
+
+    def acknowledge(self, position: str | SessionEvent[Any], *, device: str, everywhere: bool = False) -> Device:
+        """See `Session.acknowledge`."""
+        return self._call(self._session.acknowledge(position, device=device, everywhere=everywhere))
+
+    def devices(self) -> list[Device]:
+        """See `Session.devices`."""
+        return self._call(self._session.devices())
+
+    def forget_device(self, device: str) -> None:
+        """See `Session.forget_device`."""
+        self._call(self._session.forget_device(device))
+
+    def export(self, to: str | PathLike[str]) -> int:
+        """See `Session.export`."""
+        return self._call(self._session.export(to))
+
+    def import_(self, source: str | PathLike[str]) -> SessionState:
+        """See `Session.import_`."""
+        return self._call(self._session.import_(source))
+
+
+class SyncSessionClient:
+    """A client of one gateway for programs without asyncio; its arguments are those of `SessionClient`.
+
+        with SyncSessionClient() as client:
+            for event in client.session("order-1").events(until="settled"):
+                print(event.topic, event.data)
+
+    May be used from any number of threads. It has one thread of its own, which ends with `close`.
+    """
+
+    def __init__(self, url: str | None = None, token: Token | None = None, **options: Unpack[ClientOptions]) -> None:
+        """See `SessionClient`; a `token` function is called in the client's thread."""
+        self._client = SessionClient(url, token, **options)
+        self._background = Background(self._client.aclose)
+
+    @property
+    def url(self) -> str:
+        """Where the gateway is."""
+        return self._client.url
+
+    def session(self, name: str) -> SyncSession:
+        """See `SessionClient.session`."""
+        return SyncSession(self._background, self._client.session(name))
+
+    def sessions(self, *, after: str = "") -> Iterator[SessionState]:
+        """See `SessionClient.sessions`."""
+        found = self._client.sessions(after=after)
+
+        async def following() -> SessionState | None:
+            return await anext(found, None)
+
+        while (state := self._background.call(following())) is not None:
+            yield state
+
+    def register(self, workflow_id: str, *, session: str | None = None) -> Run:
+        """See `SessionClient.register`."""
+        return self._background.call(self._client.register(workflow_id, session=session))
+
+    def close(self) -> None:
+        """Close every connection and end the thread."""
+        self._background.close()
+
+    def __enter__(self) -> Self:
+        """Nothing: connections are made when they are needed."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()

@@ -1,0 +1,71 @@
+"""Export and import: a session as a file, one JSON object a line."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+
+from wakeline.client.errors import TransferError
+from wakeline.client.http import LOST, Http
+from wakeline.client.structs import SessionState
+
+_PIECE: Final = 1 << 18
+_LAST_LINE: Final = 100
+
+
+class _End(msgspec.Struct):
+    wakeline_export_end: int
+
+
+async def export(http: Http, path: str, to: Path) -> int:
+    """Write a session to a file, which is there only if it is whole; returns where the session ended.
+
+    Raises:
+        TransferError: It was cut short.
+    """
+    partial = to.with_name(f"{to.name}.partial")
+    try:
+        async with await http.open("GET", path) as answer:
+            end = await _write(answer, partial, http)
+        await asyncio.to_thread(os.replace, partial, to)
+        return end
+    finally:
+        with suppress(FileNotFoundError):
+            partial.unlink()
+
+
+async def _write(answer: aiohttp.ClientResponse, partial: Path, http: Http) -> int:
+    last = b""
+    file = await asyncio.to_thread(partial.open, "wb")
+    with file:
+        try:
+            async for piece in answer.content.iter_chunked(_PIECE):
+                await asyncio.to_thread(file.write, piece)
+                last = (last + piece)[-_LAST_LINE:]
+        except LOST as error:
+            raise TransferError(f"the export was cut short: {http.lost(error).message}") from error
+    try:
+        return msgspec.json.decode(last.rstrip(b"\n").rpartition(b"\n")[2], type=_End).wakeline_export_end
+    except msgspec.DecodeError:
+        raise TransferError(f"the export was cut short: its last line is {last[-60:]!r}") from None
+
+
+async def import_(http: Http, path: str, source: Path) -> SessionState:
+    """Make a session of a file."""
+    await asyncio.to_thread(source.stat)  # one that is not there is told before anything is asked
+    headers = {"Content-Type": "application/x-ndjson"}
+    return await http.call("POST", path, SessionState, headers=headers, body=lambda: _pieces(source))
+
+
+async def _pieces(source: Path) -> AsyncIterator[Any]:
+    file = await asyncio.to_thread(source.open, "rb")
+    with file:
+        while piece := await asyncio.to_thread(file.read, _PIECE):
+            yield piece

@@ -1,0 +1,78 @@
+"""What a reader has of a session, and what may come next. Pure: no connection, no clock."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from wakeline.client.errors import StreamBrokenError
+from wakeline.client.sse import Frame
+from wakeline.errors import CursorInvalidError
+from wakeline.events import GAP, Cursor
+
+
+class WireEvent(msgspec.Struct, frozen=True):
+    """An event's JSON object, its data not read yet."""
+
+    offset: int
+    topic: str
+    time: datetime
+    data: msgspec.Raw = msgspec.Raw(b"null")
+    payload: dict[str, Any] | None = None
+    run: str | None = None
+    activity: str | None = None
+    attempt: int | None = None
+
+
+decode_event = msgspec.json.Decoder(WireEvent).decode
+
+
+class View:
+    """Lets each event through once, in order, whatever stands between here and the gateway.
+
+    Args:
+        begin: Where reading begins: any form of `from`.
+        filtered: Some events may be left out. Otherwise every offset must come, and a gap must say that it is one.
+
+    Attributes:
+        position: Where to ask for more: `begin`, until something has come.
+        filtered: As above.
+    """
+
+    def __init__(self, begin: str, *, filtered: bool) -> None:
+        self.position = begin
+        self.filtered = filtered
+        self._at = Cursor.parse(begin) if Cursor.is_one(begin) else None
+
+    def accept(self, frame: Frame) -> WireEvent | None:
+        """The frame's event, if it is the next one; None for a repeat, and for a cursor alone.
+
+        Raises:
+            StreamBrokenError: The frame cannot come here; ask again from `position`.
+        """
+        cursor, event = _read(frame)
+        at = self._at
+        if at is not None:
+            if cursor.epoch != at.epoch:
+                raise StreamBrokenError(f"expected epoch {at.epoch}, got {cursor.epoch}")
+            if cursor.offset <= at.offset:
+                return None
+            first = cursor.offset if event is None else event.offset
+            if not self.filtered and first > at.offset and (event is None or event.topic != GAP):
+                raise StreamBrokenError(f"expected offset {at.offset}, got {first}")
+        self._at = cursor
+        self.position = frame.cursor
+        return event
+
+
+def _read(frame: Frame) -> tuple[Cursor, WireEvent | None]:
+    try:
+        cursor = Cursor.parse(frame.cursor)
+        event = decode_event(frame.data) if frame.data else None
+    except (CursorInvalidError, msgspec.DecodeError, RecursionError) as error:
+        raise StreamBrokenError(f"expected an event after a cursor, got {frame.data[:80]!r}: {error}") from error
+    if event is not None and cursor.offset != event.offset + 1:
+        raise StreamBrokenError(f"expected the cursor after offset {event.offset}, got {frame.cursor}")
+    return cursor, event

@@ -1,0 +1,77 @@
+"""Who is at the other end of a connection: its peer, or whom a proxy that is trusted names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from wakeline.errors import SettingsInvalidError
+
+_IPV6_SITE: Final = 64
+"""Who has one IPv6 address has the 2^64 around it, too: they count as one."""
+
+
+class Addresses:
+    """Tells a caller's address, as limits count it.
+
+    Args:
+        trusted: Addresses and networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+
+    Raises:
+        SettingsInvalidError: One of them is neither.
+    """
+
+    def __init__(self, trusted: Iterable[str] = ()) -> None:
+        self._trusted = [_network(text) for text in trusted]
+        self._known = lru_cache(maxsize=4096)(self._key)  # asked at every request, of a bounded number of callers
+
+    def caller(self, request: web.Request) -> str | None:
+        """Whom a limit counts this request for; None for this machine itself, which no limit counts."""
+        peer = request.remote or ""
+        key, trusted = self._known(peer)
+        if not trusted:
+            return key
+        # From the right: what stands further left than the first address that is not a proxy's is anybody's claim.
+        named = [part.strip() for part in ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")]
+        for text in reversed(named[-16:]):
+            forwarded, by_proxy = self._known(text.strip("[]")[:64])
+            if not by_proxy:
+                return key if forwarded == "" else forwarded
+        return key
+
+    def peer(self, address: object) -> str | None:
+        """The same for a connection of which nothing has been read; None also for a proxy, which stands for many."""
+        key, trusted = self._known(str(address[0]) if isinstance(address, tuple) else "")
+        return None if trusted else key or None
+
+    def scheme(self, request: web.Request) -> str:
+        """The scheme that the caller used."""
+        if self._known(request.remote or "")[1]:
+            return request.headers.get(hdrs.X_FORWARDED_PROTO, request.scheme)
+        return request.scheme
+
+    def _key(self, text: str) -> tuple[str | None, bool]:
+        """What it counts as (empty if it is no address), and whether it is a trusted proxy's."""
+        try:
+            address = ip_address(text)
+        except ValueError:
+            return "", False
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        trusted = any(address in network for network in self._trusted)
+        if address.is_loopback:
+            return None, trusted
+        if isinstance(address, IPv6Address):
+            return str(ip_network((address.packed, _IPV6_SITE), strict=False)), trusted
+        return str(address), trusted
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        raise SettingsInvalidError(f"expected addresses or networks in trusted_proxies, got {text!r}") from None

@@ -1,0 +1,58 @@
+"""What is kept with a session beside its events: how long, and what a transport has to remember of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+
+class Retention(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What is kept of a session; None keeps all.
+
+    Attributes:
+        age: Seconds after the session was settled or closed at which it is deleted.
+        events: How many events are kept.
+        bytes: How many bytes of them are kept.
+    """
+
+    age: Annotated[float, Meta(gt=0)] | None = None
+    events: Annotated[int, Meta(ge=1)] | None = None
+    bytes: Annotated[int, Meta(ge=1)] | None = None
+
+
+class SessionConfig(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The `config` of a session's state.
+
+    Attributes:
+        retention: What is kept; None: what the settings say.
+        content_type: What a stream's messages are, for transports that do not only know JSON.
+        ttl: Seconds after its last use at which a stream ends.
+        expires_at: When a stream ends.
+    """
+
+    retention: Retention | None = None
+    content_type: str | None = None
+    ttl: int | None = None
+    expires_at: datetime | None = None
+
+    @property
+    def has_lifetime(self) -> bool:
+        """Whether the transport that made the session says when it is deleted."""
+        return self.ttl is not None or self.expires_at is not None
+
+
+_decoder = msgspec.json.Decoder(SessionConfig)
+_NOTHING = SessionConfig()
+
+
+def encode(config: SessionConfig) -> bytes:
+    """A config as the log keeps it."""
+    return b"" if config == _NOTHING else msgspec.json.encode(config)
+
+
+def decode(config: bytes) -> SessionConfig:
+    """A config from what the log keeps."""
+    return _decoder.decode(config) if config else _NOTHING

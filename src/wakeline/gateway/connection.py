@@ -1,0 +1,131 @@
+"""One connection: aiohttp's own, which tells what has come of a request, and can be ended before there is one."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum, auto
+from typing import Any, Final, Protocol, cast
+
+import msgspec
+from aiohttp import web
+
+from wakeline.errors import RequestInvalidError, RequestTimeoutError, WakelineError
+
+_MAX_HEAD_BYTES: Final = 32 * 1024
+_END: Final = b"\r\n\r\n"
+
+
+class Watch(Protocol):
+    """Who keeps the connections."""
+
+    def admit(self, connection: Connection, peername: object) -> str | None:
+        """Count a new connection; gives by whom it is counted (empty for nobody), None if it is one too many."""
+        ...
+
+    def release(self, connection: Connection, peer: str) -> None:
+        """It has ended."""
+        ...
+
+    def expect_head(self, connection: Connection) -> None:
+        """From now on a head is waited for."""
+        ...
+
+    def heard(self, connection: Connection, count: int) -> None:
+        """Bytes have come after the head."""
+        ...
+
+
+class _Waits(Enum):
+    NOTHING_YET = auto()
+    HEAD = auto()
+    REQUEST = auto()
+
+
+class Connection(web.RequestHandler):
+    """One connection.
+
+    Args:
+        server: aiohttp's.
+        watch: Told of what comes.
+        how: What aiohttp's own takes.
+    """
+
+    __slots__ = ("_counted", "_received", "_tail", "_waits", "_watch")
+
+    def __init__(self, server: web.Server, watch: Watch, **how: Any) -> None:
+        super().__init__(server, **how)
+        self._watch = watch
+        self._waits = _Waits.NOTHING_YET
+        self._received = 0
+        self._tail = b""
+        self._counted: str | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take it, or, if there are too many, end it before anything is read."""
+        peer = self._watch.admit(self, transport.get_extra_info("peername"))
+        if peer is None:
+            cast(asyncio.Transport, transport).abort()  # uvloop's is one, but does not say so
+            return
+        self._counted = peer
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """It has ended."""
+        if self._counted is not None:
+            self._watch.release(self, self._counted)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Note what has come, then have it parsed."""
+        if not data:  # aiohttp's own way to parse on after a pause
+            return super().data_received(data)
+        if self._waits is _Waits.REQUEST:
+            self._watch.heard(self, len(data))
+        else:
+            if self._waits is _Waits.NOTHING_YET:
+                self._waits, self._received, self._tail = _Waits.HEAD, 0, b""
+                self._watch.expect_head(self)
+            self._received += len(data)
+            if _END in data or _END in self._tail + data[:3]:
+                self._waits = _Waits.REQUEST
+            elif self._received > _MAX_HEAD_BYTES:
+                return self.refuse(RequestInvalidError(f"expected at most {_MAX_HEAD_BYTES} bytes of headers"))
+            else:
+                self._tail = (self._tail + data[-3:])[-3:]
+        return super().data_received(data)
+
+    def request_began(self) -> None:
+        """Its head is through the parser."""
+        self._waits = _Waits.REQUEST
+
+    def request_over(self) -> None:
+        """The request was answered: what comes now is the next one's head."""
+        self._waits = _Waits.NOTHING_YET
+
+    def head_overdue(self) -> None:
+        """Its head did not come in time. Who has sent nothing at all is not waiting for an answer either."""
+        if self._waits is _Waits.NOTHING_YET:
+            self.force_close()
+        else:
+            self.refuse(RequestTimeoutError("the request's headers did not come in time"))
+
+    def refuse(self, error: WakelineError) -> None:
+        """Answer before there is a request, and end."""
+        if self.transport is not None and not self.transport.is_closing():
+            body = msgspec.json.encode(error.wire())
+            head = f"HTTP/1.1 {error.status} Refused\r\nContent-Type: application/json\r\nConnection: close\r\n"
+            self.transport.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        self.force_close()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP in the one shape. Its bytes, which may hold a token, go neither there nor to the log."""
+        if status >= 500:
+            return super().handle_error(request, status, exc, message)
+        error = RequestInvalidError("expected a request as HTTP/1.1 has it")
+        answer = web.Response(
+            body=msgspec.json.encode(error.wire()), status=error.status, content_type="application/json"
+        )
+        answer.force_close()
+        return answer

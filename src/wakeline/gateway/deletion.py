@@ -1,0 +1,130 @@
+"""Deleting a session with all that is kept of it: its log, its runs, its devices' positions.
+
+They are several records, and a process may end between two of them. So it is noted first, under `unfinished/<session>`, which
+life of the session is being ended, or made; and the next process removes what belongs to no life before it follows or
+serves anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+import msgspec
+
+from wakeline.errors import RecordConflictError
+from wakeline.gateway.log import Engine
+from wakeline.gateway.metrics import Metrics
+from wakeline.gateway.positions import Positions
+from wakeline.gateway.runs import Runs
+
+_PREFIX: Final = "unfinished/"
+
+
+class _Note(msgspec.Struct, frozen=True):
+    epoch: str
+    runs: int  # revision of the record of the session's runs
+
+
+_decoder = msgspec.json.Decoder(_Note)
+
+
+class Deletions:
+    """Deletes sessions.
+
+    Args:
+        engine: The log.
+        runs: The record of each session's runs.
+        positions: The devices' positions.
+        metrics: Counts what was deleted.
+    """
+
+    def __init__(self, engine: Engine, runs: Runs, positions: Positions, metrics: Metrics) -> None:
+        self._engine = engine
+        self._runs = runs
+        self._positions = positions
+        self._metrics = metrics
+        self._unfinished = False
+
+    async def start(self) -> None:
+        """Finish what an earlier process has begun to delete, and remove what it has not finished making.
+
+        Raises:
+            UnavailableError: It cannot be done now.
+        """
+        await self._finish()
+        for draft in await self._engine.drafts():
+            await self._engine.delete_session(draft.session, epoch=draft.epoch)
+
+    async def delete(self, session: str, *, epoch: str | None = None, unless_open: bool = False) -> bool:
+        """Delete a session; its runs are followed no more.
+
+        Args:
+            session: The session's name.
+            epoch: Only this life of it.
+            unless_open: Not if one of its runs is open.
+
+        Returns:
+            True if it was deleted; False if there was none, or not that one, or a run of it is open.
+
+        Raises:
+            UnavailableError: It may have been deleted, and if so, the rest of it will be.
+        """
+        async with self._runs.lock(session):  # nobody registers a run meanwhile
+            state = await self._engine.state(session)
+            if state is None or epoch not in (None, state.epoch):
+                return False
+            if unless_open and any(run.status == "running" for run in await self._runs.of(session)):
+                return False
+            async with self.noted(session, state.epoch):
+                deleted = await self._engine.delete_session(session, epoch=state.epoch)
+                if deleted:
+                    await self._forget(session)
+                    self._metrics.deleted.inc()
+            return deleted
+
+    @asynccontextmanager
+    async def noted(self, session: str, epoch: str) -> AsyncIterator[None]:
+        """A block that ends a life of a session, or makes it. If it is cut short, what belongs to no life is removed later."""
+        key, note = _PREFIX + session, _Note(epoch, await self._runs.revision(session))
+        earlier = await self._engine.get_record(key)
+        record = await self._engine.put_record(
+            key, msgspec.json.encode(note), revision=earlier.revision if earlier else 0
+        )
+        try:
+            yield
+            await self._engine.delete_record(key, revision=record.revision)
+        except BaseException:
+            self._unfinished = True
+            raise
+
+    async def finish(self) -> None:
+        """Remove what was left by blocks that were cut short.
+
+        Raises:
+            UnavailableError: It cannot be done now.
+        """
+        if self._unfinished:
+            self._unfinished = False
+            try:
+                await self._finish()
+            except BaseException:
+                self._unfinished = True
+                raise
+
+    async def _finish(self) -> None:
+        for record in await self._engine.records(_PREFIX):
+            session, note = record.key.removeprefix(_PREFIX), _decoder.decode(record.value)
+            async with self._runs.lock(session):
+                state = await self._engine.state(session)
+                if state is None:
+                    await self._forget(session)
+                elif state.epoch != note.epoch:
+                    await self._forget(session, note.runs)  # the life that there is now may have runs of its own
+                with suppress(RecordConflictError):  # it is being deleted again
+                    await self._engine.delete_record(record.key, revision=record.revision)
+
+    async def _forget(self, session: str, runs_revision: int | None = None) -> None:
+        await self._runs.forget(session, revision=runs_revision)
+        await self._positions.forget_session(session)

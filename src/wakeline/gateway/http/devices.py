@@ -1,0 +1,81 @@
+"""Devices: what each has been given and has seen, and who is connected."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from wakeline.errors import BodyInvalidError, RequestInvalidError
+from wakeline.events import check_session_name
+from wakeline.gateway.grants import GRANT
+from wakeline.gateway.http.answers import json_answer
+from wakeline.gateway.http.parameters import check_device
+from wakeline.gateway.http.parts import Parts
+
+_MAX_USER_BYTES: Final = 256  # as of a token's `sub`
+
+
+class _Acknowledgement(msgspec.Struct, forbid_unknown_fields=True):
+    seen: str
+    everywhere: bool = False
+
+
+class DeviceRoutes:
+    """`/v1/sessions/{session}/devices`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._positions = parts.positions
+
+    def routes(self) -> list[web.RouteDef]:
+        """The group's routes."""
+        return [
+            web.get("/v1/sessions/{session}/devices", self.devices),
+            web.put("/v1/sessions/{session}/devices/{device}", self.acknowledge),
+            web.delete("/v1/sessions/{session}/devices/{device}", self.forget),
+        ]
+
+    async def devices(self, request: web.Request) -> web.Response:
+        """The user's own devices; everybody's to who may manage."""
+        session, grant = check_session_name(request.match_info["session"]), request[GRANT]
+        user = _user(request)
+        others = user not in (None, grant.user) or (user is None and "manage" in grant.allow)
+        grant.check("manage" if others else "ack", session)
+        if not others:
+            user = grant.user
+        return json_answer({"devices": await self._positions.devices(session, user)})
+
+    async def acknowledge(self, request: web.Request) -> web.Response:
+        """A device has seen everything up to a cursor."""
+        session, user, device = _named(request)
+        try:
+            asked = msgspec.json.decode(await request.read(), type=_Acknowledgement)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BodyInvalidError(f'expected {{"seen": "…", "everywhere": true}}, got: {error}') from None
+        return json_answer(
+            await self._positions.acknowledge(session, user, device, asked.seen, everywhere=asked.everywhere)
+        )
+
+    async def forget(self, request: web.Request) -> web.Response:
+        """Forget a device."""
+        await self._positions.forget(*_named(request))
+        return web.Response(status=204)
+
+
+def _named(request: web.Request) -> tuple[str, str, str]:
+    """Session, user and device of a request that may change the device's positions."""
+    session, grant = check_session_name(request.match_info["session"]), request[GRANT]
+    user = _user(request)
+    if user is None:
+        user = grant.user
+    grant.check("ack" if user == grant.user else "manage", session)
+    return session, user, check_device(request.match_info["device"])
+
+
+def _user(request: web.Request) -> str | None:
+    """Whose devices are meant, where the request says so."""
+    user = request.query.get("user")
+    if user is not None and len(user.encode(errors="replace")) > _MAX_USER_BYTES:
+        raise RequestInvalidError(f"expected user to have at most {_MAX_USER_BYTES} bytes, got {user[:40]!r}")
+    return user

@@ -1,0 +1,262 @@
+"""`/v1/stream`: the Durable Streams protocol over sessions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final
+
+from aiohttp import hdrs, web
+
+from wakeline.errors import (
+    AttemptFencedError,
+    NotAllowedError,
+    NotImplementedHereError,
+    OffsetGoneError,
+    SequenceGapError,
+    SessionClosedError,
+    WakelineError,
+)
+from wakeline.events import check_session_name
+from wakeline.gateway.grants import GRANT, Grant
+from wakeline.gateway.http.answers import json_answer
+from wakeline.gateway.http.parts import Parts
+from wakeline.gateway.hub import Channel
+from wakeline.gateway.transports.durable_streams import headers, live, offsets, reading
+from wakeline.gateway.transports.durable_streams.content import TOPIC
+from wakeline.gateway.transports.durable_streams.lifetimes import Lifetimes
+from wakeline.gateway.transports.durable_streams.refusals import StreamInvalidError
+from wakeline.gateway.transports.durable_streams.stream import Stream
+from wakeline.gateway.transports.durable_streams.writing import Admit, Creation, Post, Posted, Streams
+
+_PATH: Final = "/v1/stream/{session:(?s:.+)}"
+_RESERVED: Final = "__ds"
+_HUB_LAG: Final = 10.0
+
+
+class StreamRoutes:
+    """Streams: create, append, read, delete."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._lifetimes = Lifetimes(parts.engine)
+        self._streams = Streams(
+            parts.engine, parts.deletions, self._lifetimes, max_event_bytes=parts.settings.max_event_bytes
+        )
+        self._live: set[asyncio.Task[Any]] = set()
+
+    def routes(self) -> list[web.RouteDef]:
+        """The group's routes."""
+        return [
+            web.put(_PATH, self.create),
+            web.post(_PATH, self.append),
+            web.get(_PATH, self.read, allow_head=False),
+            web.head(_PATH, self.describe),
+            web.delete(_PATH, self.delete),
+        ]
+
+    async def end_streams(self, _: web.Application) -> None:
+        """Cut every live reader: it comes back with its offset."""
+        for task in list(self._live):
+            task.cancel()
+
+    async def create(self, request: web.Request) -> web.Response:
+        """Create a stream, or see that there is one like this."""
+        name, grant = _named(request)
+        grant.check("manage", name)
+        headers.refuse_forks(request.headers)
+        asked = Creation(
+            content_type=headers.content_type(request.headers) or headers.DEFAULT_CONTENT_TYPE,
+            lifetime=headers.lifetime(request.headers),
+            closed=headers.closes(request.headers),
+            body=await request.read(),
+        )
+        if asked.body:
+            _check_topic(grant, name)
+        stream, created = await self._streams.create(name, asked, self._admit(request, grant))
+        answered = {hdrs.CONTENT_TYPE: stream.content.type, **stream.headers()}
+        if created:
+            answered[hdrs.LOCATION] = str(request.url.with_query(None).with_fragment(None))
+        return _empty(201 if created else 200, answered)
+
+    async def append(self, request: web.Request) -> web.Response:
+        """Append to a stream, close it, or both."""
+        name, grant = _named(request)
+        _check_topic(grant, name)
+        close = headers.closes(request.headers)
+        if close:
+            grant.check("manage", name)
+        post = Post(
+            content_type=headers.content_type(request.headers),
+            producer=headers.producer(request.headers),
+            seq=headers.stream_seq(request.headers),
+            close=close,
+            body=await request.read(),
+        )
+        if not post.body and not post.close:
+            raise StreamInvalidError("expected a body, or Stream-Closed: true")
+        stream = await self._streams.find(name)
+        try:
+            with self._parts.metrics.append_seconds.time():
+                posted = await self._streams.append(stream, post, self._admit(request, grant))
+        except SessionClosedError as error:
+            return self._refused(error, (await self._streams.find(name)).headers())
+        except AttemptFencedError as error:
+            return self._refused(error, {"Producer-Epoch": str(error.attempt - 1)}, status=403)
+        except SequenceGapError as error:
+            assert post.producer is not None
+            received = str(post.producer.sequence)
+            expected = {"Producer-Expected-Seq": str(error.expected), "Producer-Received-Seq": received}
+            return self._refused(error, expected)
+        return _appended(post, posted)
+
+    async def read(self, request: web.Request) -> web.StreamResponse:
+        """Read a stream: what there is, or live."""
+        name, grant = _named(request)
+        grant.check("read", name)
+        mode, asked = _asked(request, grant, self._parts.settings.long_poll_timeout)
+        if self._parts.upstream is not None:
+            await self._parts.upstream.watch(name)
+        while True:
+            try:
+                return await self._read(request, name, mode, asked)
+            except OffsetGoneError:
+                if asked.offset != offsets.BEGINNING:
+                    raise
+                # Retention has moved the beginning since it was looked for.
+
+    async def _read(
+        self, request: web.Request, name: str, mode: str | None, asked: reading.Asked
+    ) -> web.StreamResponse:
+        async with self._attached(name) as (stream, channel):
+            first = stream.state.first_offset
+            offset = offsets.resolve(asked.offset, epoch=channel.epoch, first=first, tail=channel.tail)
+            if mode is None:
+                return await reading.catch_up(request, channel, stream.content, offset, asked)
+            with self._parts.limits.connection(request, request[GRANT]):
+                if mode == "long-poll":
+                    return await reading.long_poll(channel, stream.content, offset, asked)
+                if asked.resumed and channel.closed and offset == channel.tail:
+                    return _empty(204, stream.headers())  # tells an EventSource to stop for good
+                self._parts.metrics.connections.inc()
+                return await self._serve_live(request, channel, stream, offset, asked)
+
+    async def describe(self, request: web.Request) -> web.Response:
+        """Tell how a stream is; it is not used by that."""
+        name, grant = _named(request)
+        grant.check("read", name)
+        return _empty(200, (await self._streams.find(name)).described())
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """Erase a stream."""
+        name, grant = _named(request)
+        grant.check("manage", name)
+        stream = await self._streams.find(name)
+        await self._streams.delete(stream)
+        return _empty(204, {})
+
+    @asynccontextmanager
+    async def _attached(self, name: str) -> AsyncIterator[tuple[Stream, Channel]]:
+        """The stream and its channel, in one life, and with everything that was acknowledged before this was asked for."""
+        while True:
+            stream = await self._streams.find(name)
+            await self._lifetimes.use(stream)
+            async with self._parts.hub.attach(name) as channel:
+                if channel.epoch != stream.epoch:
+                    continue  # deleted and created again in between
+                await _reach(channel, stream)
+                yield stream, channel
+                return
+
+    async def _serve_live(
+        self, request: web.Request, channel: Channel, stream: Stream, offset: int, asked: reading.Asked
+    ) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None
+        self._live.add(task)
+        try:
+            async with self._lifetimes.used(stream):
+                return await live.serve(
+                    request,
+                    channel,
+                    stream.content,
+                    offset,
+                    topics=asked.topics,
+                    echoed=asked.echoed,
+                    timeout=self._parts.settings.write_timeout,
+                )
+        finally:
+            self._live.discard(task)
+
+    def _admit(self, request: web.Request, grant: Grant) -> Admit:
+        return partial(self._parts.limits.publish, request, grant)
+
+    def _refused(self, error: WakelineError, answered: Mapping[str, str], status: int | None = None) -> web.Response:
+        self._parts.metrics.refused.labels(error.code).inc()
+        return json_answer(error.wire(), status=status or error.status, headers={**answered, **headers.SECURITY})
+
+
+def _named(request: web.Request) -> tuple[str, Grant]:
+    name = check_session_name(request.match_info["session"])
+    if name == _RESERVED or name.startswith(f"{_RESERVED}/"):
+        raise NotImplementedHereError(
+            f"streams whose names begin with {_RESERVED} are reserved; subscriptions are not here"
+        )
+    return name, request[GRANT]
+
+
+def _check_topic(grant: Grant, name: str) -> None:
+    grant.check("publish", name)
+    if grant.topics is not None and TOPIC not in grant.topics:
+        raise NotAllowedError(f"expected a token that allows the topic {TOPIC!r}, under which messages are kept")
+
+
+def _asked(request: web.Request, grant: Grant, longest: float) -> tuple[str | None, reading.Asked]:
+    """How to read (at once, `long-poll`, `sse`), and what."""
+    mode = _parameter(request, "live")
+    if mode not in (None, "long-poll", "sse"):
+        raise StreamInvalidError(f"expected live=long-poll or live=sse, got {mode[:40]!r}")
+    offset = _parameter(request, "offset")
+    if mode is not None and offset is None:
+        raise StreamInvalidError(f"expected offset with live={mode}")
+    # What an EventSource says that connects again by itself; its URL is still the first one.
+    last = request.headers.get("Last-Event-ID") if mode == "sse" else None
+    return mode, reading.Asked(
+        offset=last or (offsets.BEGINNING if offset is None else offset),
+        resumed=bool(last),
+        topics=grant.topics,
+        echoed=offsets.parse_cursor(_parameter(request, "cursor")),
+        wait=grant.within(longest),
+        cache=grant.cache,
+    )
+
+
+def _parameter(request: web.Request, name: str) -> str | None:
+    given = request.query.getall(name, [])
+    if len(given) > 1:
+        raise StreamInvalidError(f"expected {name} once, got it {len(given)} times")
+    return given[0] if given else None
+
+
+async def _reach(channel: Channel, stream: Stream) -> None:
+    """The hub hears of an append a moment after who made it: wait for that, so that everybody reads what they wrote."""
+    state = stream.state
+    async with asyncio.timeout(_HUB_LAG):
+        while not channel.deleted and (channel.tail < state.next_offset or (state.closed and not channel.closed)):
+            await channel.wait_beyond(channel.tail, _HUB_LAG)
+
+
+def _appended(post: Post, posted: Posted) -> web.Response:
+    answered = posted.stream.headers()
+    if post.producer is not None and posted.sequence is not None:
+        answered["Producer-Epoch"] = str(post.producer.epoch)
+        answered["Producer-Seq"] = str(posted.sequence)
+    new = post.producer is not None and post.body and not posted.duplicate
+    return _empty(200 if new else 204, answered)
+
+
+def _empty(status: int, answered: Mapping[str, str]) -> web.Response:
+    """An answer without a body, that no cache keeps."""
+    return web.Response(status=status, headers={hdrs.CACHE_CONTROL: "no-store", **headers.SECURITY, **answered})

@@ -1,0 +1,90 @@
+"""The feed: many sessions on one connection."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from wakeline.errors import RequestInvalidError
+from wakeline.events import check_session_name
+from wakeline.gateway.grants import GRANT, Grant
+from wakeline.gateway.http.parameters import device_id, until_settled
+from wakeline.gateway.http.parts import Parts
+from wakeline.gateway.topics import Topics
+from wakeline.gateway.transports import feed_sse, websocket
+from wakeline.gateway.transports.feed import Source
+from wakeline.gateway.transports.feed_socket import GOING_AWAY
+
+
+class FeedRoutes:
+    """`/v1/feed`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._source = Source(
+            engine=parts.engine,
+            hub=parts.hub,
+            watch=parts.upstream.watch if parts.upstream is not None else _nothing,
+            verify=parts.auth.verify,
+            limits=parts.limits,
+            positions=parts.positions,
+            presence=parts.presence,
+            metrics=parts.metrics,
+            keep_alive=parts.settings.keep_alive,
+            timeout=parts.settings.write_timeout,
+        )
+        self._sockets: set[websocket.FeedConnection] = set()
+        self._streams: set[asyncio.Task[Any]] = set()
+
+    def routes(self) -> list[web.RouteDef]:
+        """The group's routes."""
+        return [web.get("/v1/feed", self.feed, allow_head=False)]
+
+    async def feed(self, request: web.Request) -> web.StreamResponse:
+        """Talk over a WebSocket where that is asked for, else answer with a stream."""
+        if request.headers.get(hdrs.UPGRADE, "").strip().lower() != "websocket":
+            return await self._stream(request)
+        name = device_id(request) if request.query_string else None
+        connection = websocket.FeedConnection(request, self._source, request[GRANT], name)
+        self._sockets.add(connection)
+        try:
+            return await connection.serve()
+        finally:
+            self._sockets.discard(connection)
+
+    async def end_feeds(self, _: web.Application) -> None:
+        """End every feed: its client resumes elsewhere, or here when we are back."""
+        for connection in self._sockets:
+            connection.stop(GOING_AWAY, "the server stops")
+        for task in list(self._streams):
+            task.cancel()
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        grant = request[GRANT]
+        feed = feed_sse.SseFeed(request, self._source, grant, _reading(request, grant))
+        task = asyncio.current_task()
+        assert task is not None
+        self._streams.add(task)
+        try:
+            return await feed.serve()
+        finally:
+            self._streams.discard(task)
+
+
+async def _nothing(_: str) -> None:
+    """Without Temporal there is no workflow to follow."""
+
+
+def _reading(request: web.Request, grant: Grant) -> feed_sse.Reading:
+    names = list(dict.fromkeys(map(check_session_name, request.query.getall("session", []))))
+    if not 1 <= len(names) <= feed_sse.MAX_SESSIONS:
+        raise RequestInvalidError(f"expected 1 to {feed_sse.MAX_SESSIONS} session parameters, got {len(names)}")
+    topics = request.query.get("topics")
+    return feed_sse.Reading(
+        sessions=names,
+        start=request.headers.get("Last-Event-ID") or request.query.get("from", "beginning"),
+        topics=Topics.parse(topics, grant.topics) if topics is not None else grant.topics,
+        until_settled=until_settled(request),
+        device=device_id(request),
+    )

@@ -1,0 +1,138 @@
+"""A session's life: create it, close it, erase it, take it elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, suppress
+
+import msgspec
+import structlog
+from aiohttp import hdrs, web
+from msgspec import UNSET, UnsetType
+
+from wakeline.errors import BodyInvalidError, SessionClosedError, SessionNotFoundError, WakelineError
+from wakeline.events import SESSION_CLOSED, check_session_name, compose, timestamp
+from wakeline.gateway import config
+from wakeline.gateway.config import Retention, SessionConfig
+from wakeline.gateway.grants import GRANT, expiring
+from wakeline.gateway.http.answers import json_answer
+from wakeline.gateway.http.parts import Parts
+from wakeline.gateway.http.sessions import described
+from wakeline.gateway.log import Append
+
+_NDJSON = "application/x-ndjson"
+_log = structlog.get_logger(__name__)
+
+
+class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
+    retention: Retention | UnsetType | None = UNSET
+
+
+class LifecycleRoutes:
+    """What may be done to `/v1/sessions/{session}` as a whole, by tokens that may `manage`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def routes(self) -> list[web.RouteDef]:
+        """The group's routes."""
+        return [
+            web.put("/v1/sessions/{session}", self.create),
+            web.delete("/v1/sessions/{session}", self.delete),
+            web.post("/v1/sessions/{session}/close", self.close),
+            web.get("/v1/sessions/{session}/export", self.export, allow_head=False),
+            web.post("/v1/sessions/{session}/import", self.load),
+        ]
+
+    async def create(self, request: web.Request) -> web.Response:
+        """Create a session, or change what is kept of it."""
+        name, engine = _name(request), self._parts.engine
+        retention = _wanted(await request.read()).retention
+        given = SessionConfig(None if retention is UNSET else retention)
+        state, created = await engine.create_session(name, config=config.encode(given))
+        if not created and retention is not UNSET:
+            changed = msgspec.structs.replace(config.decode(state.config), retention=retention)
+            await engine.set_config(name, config.encode(changed), epoch=state.epoch)
+        return await self._answer(name, 201 if created else 200)
+
+    async def close(self, request: web.Request) -> web.Response:
+        """Close a session for good; one that is closed stays as it is."""
+        name = _name(request)
+        state = await self._parts.engine.state(name)
+        if state is None:
+            raise _not_found(name)
+        last = compose(SESSION_CLOSED, b"{}", time=timestamp())
+        with suppress(SessionClosedError):
+            await self._parts.engine.append(Append(name, (last,), close=True, epoch=state.epoch))
+        return await self._answer(name, 200)
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """Erase a session."""
+        name = _name(request)
+        if not await self._parts.deletions.delete(name):
+            raise _not_found(name)
+        return web.Response(status=204, headers={hdrs.CACHE_CONTROL: "no-store"})
+
+    async def export(self, request: web.Request) -> web.StreamResponse:
+        """The session as a file; without its last line it was cut short."""
+        name = _name(request)
+        with self._parts.limits.connection(request, request[GRANT]):
+            async with aclosing(self._parts.archive.export(name)) as pages:
+                first = await anext(pages)  # what is wrong with the request is told before the answer begins
+                response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: _NDJSON, hdrs.CACHE_CONTROL: "no-store"})
+                with suppress(ConnectionError):  # the client left
+                    await response.prepare(request)
+                    await self._write(request, response, first, pages)
+                return response
+
+    async def load(self, request: web.Request) -> web.Response:
+        """Make a session from a file, all of it or nothing."""
+        name = _name(request)
+        if request.content_type != _NDJSON:
+            raise BodyInvalidError(f"expected Content-Type {_NDJSON}, got {request.content_type!r}")
+        await self._parts.archive.load(name, request.content.iter_any())
+        return await self._answer(name, 201)
+
+    async def _write(
+        self, request: web.Request, response: web.StreamResponse, first: bytes, pages: AsyncIterator[bytes]
+    ) -> None:
+        """Write the file, as fast as it is taken; a client that takes nothing in time, or cannot have all of it, is cut."""
+        try:
+            async with expiring(request):
+                await self._send(response, first)
+                async for page in pages:
+                    await self._send(response, page)
+                await response.write_eof()
+                return
+        except (WakelineError, TimeoutError) as error:
+            _log.warning("an export was cut short", path=request.path, error=str(error))
+        if request.transport is not None:
+            request.transport.abort()
+
+    async def _send(self, response: web.StreamResponse, page: bytes) -> None:
+        async with asyncio.timeout(self._parts.settings.write_timeout):
+            await response.write(page)
+
+    async def _answer(self, name: str, status: int) -> web.Response:
+        state = await self._parts.engine.state(name)
+        if state is None:  # it was deleted in between
+            raise _not_found(name)
+        return json_answer(await described(self._parts, state), status=status)
+
+
+def _name(request: web.Request) -> str:
+    name = check_session_name(request.match_info["session"])
+    request[GRANT].check("manage", name)
+    return name
+
+
+def _not_found(name: str) -> SessionNotFoundError:
+    return SessionNotFoundError(f"there is no session {name!r}")
+
+
+def _wanted(body: bytes) -> _Wanted:
+    try:
+        return msgspec.json.decode(body or b"{}", type=_Wanted)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BodyInvalidError(f'expected {{"retention": …}}, got: {error}') from None

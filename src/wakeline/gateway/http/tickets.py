@@ -1,0 +1,30 @@
+"""Tickets: what an EventSource or a WebSocket shows in place of a token."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from wakeline.errors import TokenMissingError
+from wakeline.gateway.grants import GRANT
+from wakeline.gateway.http.answers import json_answer
+from wakeline.gateway.http.parts import Parts
+from wakeline.gateway.tickets import SECONDS
+
+
+class TicketRoutes:
+    """`/v1/tickets`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def routes(self) -> list[web.RouteDef]:
+        """The group's routes."""
+        return [web.post("/v1/tickets", self.give)]
+
+    async def give(self, request: web.Request) -> web.Response:
+        """A ticket for what the token allows."""
+        if "ticket" in request.query:  # or one that leaked would last as long as its token
+            raise TokenMissingError("expected a token, got a ticket: it is not good for another ticket")
+        grant = request[GRANT]
+        self._parts.limits.ticket(request, grant)
+        return json_answer({"ticket": self._parts.tickets.give(grant), "expires_in": SECONDS})

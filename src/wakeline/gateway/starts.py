@@ -1,0 +1,124 @@
+"""Where reading begins: `from=` in all its forms, and reading backwards."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from wakeline.errors import RequestInvalidError
+from wakeline.events import Cursor, Event
+from wakeline.gateway.hub import Channel
+from wakeline.gateway.log import PAGE_BYTES, Engine
+from wakeline.gateway.topics import Topics
+
+MAX_TAIL: Final = 10_000
+
+_TAIL = re.compile(r"tail:(0|[1-9][0-9]{0,4})")
+_FORMS: Final = "beginning, now, a cursor, tail:N, time:T or device"
+
+
+class _Timed(msgspec.Struct):
+    time: datetime
+
+
+_timed = msgspec.json.Decoder(_Timed)
+_moment = msgspec.json.Decoder(datetime)
+
+
+async def resolve(
+    engine: Engine, channel: Channel, text: str, *, topics: Topics | None = None, seen: int | None = None
+) -> int:
+    """The offset that `from=` means, in the session as it is now.
+
+    Args:
+        engine: The log.
+        channel: The session's channel.
+        text: As it came: `beginning`, `now`, a cursor, `tail:N`, `time:T` or `device`.
+        topics: What `tail:N` counts; None for all.
+        seen: What the device has acknowledged, for `device`: the offset after it, or None.
+
+    Raises:
+        RequestInvalidError: `tail:` or `time:` is followed by something else.
+        CursorInvalidError: It is none of these.
+        EpochChangedError: The cursor is of another life of the session.
+        CursorAheadError: The cursor is past the session's end.
+    """
+    if text == "beginning":
+        return 0
+    if text == "now":
+        return channel.tail
+    if text == "device":
+        return seen or 0
+    if text.startswith("tail:"):
+        return await _tail(engine, channel, text, topics)
+    if text.startswith("time:"):
+        return await _first_at(engine, channel, _parse_moment(text.removeprefix("time:")))
+    return Cursor.parse(text).offset_in(channel.epoch, channel.tail)
+
+
+async def backwards(
+    engine: Engine, channel: Channel, end: int, *, limit: int, topics: Topics | None
+) -> tuple[list[Event], int]:
+    """The last events below `end` that match, at most `limit` and about `PAGE_BYTES` of them, in the log's order.
+
+    Returns:
+        The events, and where they begin: the `end` of the page before, or what is kept from on if there is none.
+    """
+    found: list[Event] = []
+    size = 0
+    while len(found) < limit and size < PAGE_BYTES:
+        page = await engine.read_back(
+            channel.session, end, limit=limit - len(found), topics=topics, epoch=channel.epoch
+        )
+        found[:0] = page.events
+        size += sum(len(event.body) for event in page.events)
+        if page.began == end:
+            break
+        end = page.began
+    return found, end
+
+
+async def _tail(engine: Engine, channel: Channel, text: str, topics: Topics | None) -> int:
+    match = _TAIL.fullmatch(text)
+    if match is None or int(match[1]) > MAX_TAIL:
+        raise RequestInvalidError(f"expected tail:N with N from 0 to {MAX_TAIL}, got {text[:40]!r}")
+    count, end = int(match[1]), channel.tail
+    if topics is None:
+        return max(0, end - count)
+    while count > 0:
+        page = await engine.read_back(channel.session, end, limit=count, topics=topics, epoch=channel.epoch)
+        count -= len(page.events)
+        if page.began == end:
+            break
+        end = page.began
+    return end
+
+
+async def _first_at(engine: Engine, channel: Channel, moment: datetime) -> int:
+    """The first event at or after a moment, by halving: events are accepted in the order of time."""
+    low, high = 0, channel.tail
+    while low < high:
+        middle = (low + high) // 2
+        page = await engine.read(channel.session, middle, before=middle + 1, limit=1, epoch=channel.epoch)
+        if page.began > middle:
+            low = page.began  # retention has taken it; what is gone is older than what is kept
+        elif _timed.decode(page.events[0].json()).time < moment:
+            low = middle + 1
+        else:
+            high = middle
+    return min(low, channel.tail)
+
+
+def _parse_moment(text: str) -> datetime:
+    try:
+        moment = _moment.decode(msgspec.json.encode(text))
+    except msgspec.DecodeError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise RequestInvalidError(
+            f"expected time: and RFC 3339 with an offset, such as 2026-11-21T05:14:43Z, got {text[:40]!r}"
+        )
+    return moment

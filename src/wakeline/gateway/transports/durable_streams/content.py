@@ -1,0 +1,198 @@
+"""What a stream holds: bodies into events, events into bodies.
+
+A message is the `data` of one event. In `application/json` it is what was posted; of a `text/*` stream it is a string; of
+any other it is a `payload` of the encoding `binary/plain`, as Temporal writes bytes. So every reader of the session gets
+something it knows, whichever way it reads.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from wakeline.errors import EventTooLargeError, OffsetGoneError
+from wakeline.events import GAP, SESSION_CLOSED, Event, NewEvent, compose
+from wakeline.gateway.transports.durable_streams import offsets
+from wakeline.gateway.transports.durable_streams.headers import media_type
+from wakeline.gateway.transports.durable_streams.refusals import StreamBodyInvalidError
+
+TOPIC: Final = "message"
+"""What is posted to a stream is published under."""
+
+JSON: Final = "application/json"
+
+Form: TypeAlias = Literal["json", "text", "bytes"]
+
+_BINARY: Final = b64encode(b"binary/plain")
+_LINE_BREAK: Final = re.compile(rb"\r\n|\n|\r")  # what ends a line of an event stream
+
+
+class _Payload(msgspec.Struct):
+    data: bytes = b""
+
+
+class _Held(msgspec.Struct):
+    """Those fields of an event that a message is made of, `data` and `payload` as they stand."""
+
+    data: msgspec.Raw = msgspec.Raw(b"")
+    payload: msgspec.Raw = msgspec.Raw(b"")
+
+
+_message = msgspec.json.Decoder(msgspec.Raw)
+_messages = msgspec.json.Decoder(list[msgspec.Raw])
+_held = msgspec.json.Decoder(_Held)
+_payload = msgspec.json.Decoder(_Payload)
+_text = msgspec.json.Decoder(str)
+
+
+class Content(msgspec.Struct, frozen=True):
+    """A stream's content type, and what follows from it.
+
+    Attributes:
+        type: The content type as it was given.
+        whole: A message is a whole event, as PROTOCOL.md §2 has it: the session was not made by this protocol, and its
+            topics, times and runs would be lost otherwise.
+    """
+
+    type: str
+    whole: bool = False
+
+    @classmethod
+    def of(cls, configured: str | None) -> Content:
+        """The content of a session with this content type; None for one that publishers or a follower made."""
+        return cls(JSON, whole=True) if configured is None else cls(configured)
+
+    @property
+    def form(self) -> Form:
+        """How messages and bodies are written."""
+        media = media_type(self.type)
+        if media == JSON:
+            return "json"
+        return "text" if media.startswith("text/") else "bytes"
+
+    def agrees(self, content_type: str) -> bool:
+        """Whether what has this content type may be in the stream."""
+        return media_type(content_type) == media_type(self.type)
+
+    def events(self, body: bytes, *, time: str, most: int) -> tuple[NewEvent, ...]:
+        """A posted body as events.
+
+        Args:
+            body: The body.
+            time: When it came.
+            most: The most bytes of one event's data. A longer message is refused, longer bytes are cut in several events.
+
+        Raises:
+            StreamBodyInvalidError: It is not JSON where that is expected.
+            EventTooLargeError: One message is over the limit.
+        """
+        form = self.form
+        if form == "json":
+            return tuple([compose(TOPIC, _within(message, most), time=time) for message in _split(body)])
+        pieces = _pieces(body, most * 3 // 4, whole_characters=form == "text")
+        return tuple([_bytes_event(piece, time, most, as_text=form == "text") for piece in pieces])
+
+    def body(self, events: Sequence[Event]) -> bytes:
+        """Events as the body of an answer.
+
+        Raises:
+            OffsetGoneError: Retention has taken some of them.
+        """
+        if self.form == "json":
+            return b"[%b]" % b",".join(self._messages(events))
+        return b"".join(self._bytes(events))
+
+    def sse(self, epoch: str, events: Sequence[Event]) -> bytes:
+        """Events as one `data` event of an event stream; empty if none of them is a message.
+
+        Raises:
+            OffsetGoneError: Retention has taken some of them.
+        """
+        shown = list(self._shown(events))
+        if not shown:
+            return b""
+        match self.form:
+            case "json":
+                lines = [self.body(shown)]
+            case "text":
+                lines = _LINE_BREAK.split(self.body(shown))
+            case "bytes":
+                lines = [b64encode(self.body(shown))]
+        # Who reads takes one space away after the colon.
+        data = b"".join([b"data: %b\n" % line if line[:1] == b" " else b"data:%b\n" % line for line in lines])
+        # `id:` after `data:`: some readers take the line after `event:` for the data.
+        return b"event: data\n%bid:%b\n\n" % (data, offsets.written(epoch, events[-1].offset + 1).encode())
+
+    def _shown(self, events: Sequence[Event]) -> Iterator[Event]:
+        for event in events:
+            if event.topic == GAP and b'"source":"retention"' in event.body:
+                raise OffsetGoneError(f"what was to be read up to offset {event.offset} is not kept any more")
+            if self.whole or not event.topic.startswith("$"):
+                yield event
+
+    def _messages(self, events: Sequence[Event]) -> list[bytes]:
+        if self.whole:
+            return [event.json() for event in self._shown(events)]
+        held = [_held.decode(b"{" + event.body) for event in self._shown(events)]
+        return [bytes(event.data or event.payload) for event in held]
+
+    def _bytes(self, events: Sequence[Event]) -> list[bytes]:
+        return [_bytes_of(_held.decode(b"{" + event.body)) for event in self._shown(events)]
+
+
+def closed_event(time: str) -> NewEvent:
+    """The last event of a session that is closed."""
+    return compose(SESSION_CLOSED, b"{}", time=time)
+
+
+def _split(body: bytes) -> list[bytes]:
+    """A JSON body as messages: an array holds many of them, anything else is one."""
+    try:
+        if body.lstrip(b" \t\r\n")[:1] == b"[":
+            return [bytes(message) for message in _messages.decode(body)]
+        return [bytes(_message.decode(body))]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise StreamBodyInvalidError(f"expected JSON, got: {error}") from None
+
+
+def _within(message: bytes, most: int) -> bytes:
+    if len(message) > most:
+        raise EventTooLargeError(f"expected at most {most} bytes of a message, got {len(message)}")
+    return message
+
+
+def _pieces(body: bytes, size: int, *, whole_characters: bool) -> Iterator[bytes]:
+    """Cut a body in pieces of about a size, of text not within a character."""
+    start = 0
+    while start < len(body):
+        end = start + size
+        if whole_characters:
+            while end < len(body) and body[end] & 0xC0 == 0x80 and end > start + size - 4:
+                end -= 1
+        yield body[start:end]
+        start = end
+
+
+def _bytes_event(piece: bytes, time: str, most: int, *, as_text: bool) -> NewEvent:
+    if as_text:
+        try:
+            data = msgspec.json.encode(piece.decode())
+        except UnicodeDecodeError:
+            data = b""
+        # Bytes that are no text, or that take more room as JSON than they may, are kept as bytes.
+        if data and len(data) <= most:
+            return compose(TOPIC, data, time=time)
+    payload = b'{"metadata":{"encoding":"%b"},"data":"%b"}' % (_BINARY, b64encode(piece))
+    return compose(TOPIC, payload, time=time, payload=True)
+
+
+def _bytes_of(held: _Held) -> bytes:
+    """The bytes that an event stands for; of one that a publisher wrote, its text, or its JSON."""
+    if held.payload:
+        return _payload.decode(held.payload).data
+    data = bytes(held.data)
+    return _text.decode(data).encode() if data[:1] == b'"' else data

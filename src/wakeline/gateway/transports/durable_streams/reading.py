@@ -1,0 +1,118 @@
+"""Catch-up and long-poll: one stretch of a stream as the body of an answer."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+from aiohttp import hdrs, web
+
+from wakeline.gateway.hub import Channel
+from wakeline.gateway.pages import Encoded
+from wakeline.gateway.topics import Topics
+from wakeline.gateway.transports.durable_streams import offsets
+from wakeline.gateway.transports.durable_streams.content import Content
+from wakeline.gateway.transports.durable_streams.headers import SECURITY
+
+_KEPT_BY_CACHES = "private, max-age=31536000, immutable"
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be read.
+
+    Attributes:
+        offset: Where from, as it came.
+        resumed: It came in `Last-Event-ID`.
+        topics: Only these; None for all.
+        echoed: The cursor that the reader echoed.
+        wait: Seconds to wait for the first message; None for a catch-up read.
+        cache: Caches may keep a full answer: the caller's token says so.
+    """
+
+    offset: str
+    resumed: bool = False
+    topics: Topics | None
+    echoed: int | None = None
+    wait: float | None = None
+    cache: bool = False
+
+
+async def catch_up(request: web.Request, channel: Channel, content: Content, offset: int, asked: Asked) -> web.Response:
+    """Answer with what there is from `offset` on, up to a page of it."""
+    page = await _page(channel, content, offset, asked.topics)
+    if asked.offset == offsets.NOW:
+        return _answer(channel, content, page)  # where the end is now: nothing to be told from another time by a tag
+    tag = _tag(channel, offset, page)
+    if _matches(request, tag):
+        answer = web.Response(status=304, headers=_position(channel, page.next_offset))
+    else:
+        answer = _answer(channel, content, page)
+    answer.headers[hdrs.ETAG] = tag
+    if asked.cache and offsets.is_explicit(asked.offset) and page.next_offset < channel.tail:
+        answer.headers[hdrs.CACHE_CONTROL] = _KEPT_BY_CACHES
+        answer.headers[hdrs.VARY] = "Authorization, Cookie"
+    return answer
+
+
+async def long_poll(channel: Channel, content: Content, offset: int, asked: Asked) -> web.Response:
+    """Answer with what there is from `offset` on; if there is nothing, with what comes first, or that nothing has come."""
+    assert asked.wait is not None
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + asked.wait
+    nothing = content.body([])
+    while True:
+        page = await _page(channel, content, offset, asked.topics)
+        offset = page.next_offset
+        if page.chunk != nothing:
+            answer = _answer(channel, content, page)
+            break
+        if offset < channel.tail:
+            continue  # a stretch without a message
+        remaining = deadline - loop.time()
+        if remaining <= 0 or channel.closed or channel.deleted:
+            answer = web.Response(status=204, headers=_position(channel, offset))
+            break
+        await channel.wait_beyond(offset, remaining)
+    if "Stream-Closed" not in answer.headers:
+        answer.headers["Stream-Cursor"] = str(offsets.cursor_after(asked.echoed))
+    return answer
+
+
+async def _page(channel: Channel, content: Content, offset: int, topics: Topics | None) -> Encoded:
+    # A page that ends at the tail is another one when the tail has moved: who reads must have what was written before.
+    tail = channel.tail
+    if offset >= tail:
+        return Encoded(content.body([]), offset)
+    form = ("body", content, tail, topics)
+    page = await channel.pages.encoded(offset, before=tail, topics=topics, encode=content.body, lane=form)
+    return page if page.chunk else Encoded(content.body([]), page.next_offset)
+
+
+def _answer(channel: Channel, content: Content, page: Encoded) -> web.Response:
+    headers = {hdrs.CONTENT_TYPE: content.type, **_position(channel, page.next_offset)}
+    return web.Response(body=page.chunk, headers=headers)
+
+
+def _position(channel: Channel, offset: int) -> dict[str, str]:
+    headers = {
+        "Stream-Next-Offset": offsets.written(channel.epoch, offset),
+        hdrs.CACHE_CONTROL: "no-store",
+        **SECURITY,
+    }
+    if offset >= channel.tail:
+        headers["Stream-Up-To-Date"] = "true"
+        if channel.closed:
+            headers["Stream-Closed"] = "true"
+    return headers
+
+
+def _tag(channel: Channel, offset: int, page: Encoded) -> str:
+    """Names the bytes of a stretch, and whether they are the last."""
+    at_end = page.next_offset >= channel.tail
+    end = ("c" if channel.closed else "t") if at_end else "p"
+    return f'"{offsets.written(channel.epoch, offset)}:{page.next_offset}:{end}"'
+
+
+def _matches(request: web.Request, tag: str) -> bool:
+    asked = request.headers.get(hdrs.IF_NONE_MATCH, "")
+    return any(given.strip().removeprefix("W/") in (tag, "*") for given in asked.split(","))

@@ -1,0 +1,19 @@
+"""Requests that are not what the protocol asks for: the gateway's own errors, with another thing to do about them."""
+
+from __future__ import annotations
+
+from wakeline.errors import BodyInvalidError, RequestInvalidError
+
+_HINT = "docs/reference/durable-streams.md tells what each header and parameter may be."
+
+
+class StreamInvalidError(RequestInvalidError):
+    """A header or parameter is not what the protocol asks for."""
+
+    hint = _HINT
+
+
+class StreamBodyInvalidError(BodyInvalidError):
+    """A body cannot be what the stream holds."""
+
+    hint = "Send bytes of the stream's content type; for application/json one value, or an array of messages."

@@ -1,0 +1,271 @@
+"""Create, append, close. What is new of a request the log decides, as for every publisher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from secrets import token_hex
+from typing import TypeAlias
+
+import msgspec
+
+from wakeline.errors import (
+    EpochChangedError,
+    SequenceGapError,
+    SessionClosedError,
+    SessionExistsError,
+    SessionNotFoundError,
+    StreamConflictError,
+)
+from wakeline.events import NewEvent, timestamp
+from wakeline.gateway import config
+from wakeline.gateway.config import SessionConfig
+from wakeline.gateway.deletion import Deletions
+from wakeline.gateway.log import DRAFT, Append, Appended, Engine, Position, Publication
+from wakeline.gateway.transports.durable_streams.content import Content, closed_event
+from wakeline.gateway.transports.durable_streams.headers import Lifetime, Producer
+from wakeline.gateway.transports.durable_streams.lifetimes import Lifetimes
+from wakeline.gateway.transports.durable_streams.order import WriterOrder
+from wakeline.gateway.transports.durable_streams.refusals import StreamBodyInvalidError, StreamInvalidError
+from wakeline.gateway.transports.durable_streams.stream import Stream
+
+Admit: TypeAlias = Callable[[int], None]
+
+
+class Creation(msgspec.Struct, frozen=True):
+    """What a stream is to be.
+
+    Attributes:
+        content_type: Its content type.
+        lifetime: When it ends by itself.
+        closed: Nothing can be appended after the body.
+        body: Its first content; may be empty.
+    """
+
+    content_type: str
+    lifetime: Lifetime
+    closed: bool
+    body: bytes
+
+
+class Post(msgspec.Struct, frozen=True):
+    """What is to be appended.
+
+    Attributes:
+        content_type: What the body is; None if that was not said.
+        body: The content; empty to close only.
+        close: Nothing can be appended after it.
+        producer: Who appends; without one, a retry may write a second copy.
+        seq: The writer's own order.
+    """
+
+    content_type: str | None
+    body: bytes
+    close: bool
+    producer: Producer | None
+    seq: str | None
+
+
+class Posted(msgspec.Struct, frozen=True):
+    """What became of it.
+
+    Attributes:
+        stream: The stream after it.
+        sequence: The producer's latest sequence; None without a producer.
+        duplicate: All of it was there already.
+    """
+
+    stream: Stream
+    sequence: int | None
+    duplicate: bool
+
+
+class Streams:
+    """The writing half of the protocol.
+
+    Args:
+        engine: The log.
+        deletions: Deletes sessions.
+        lifetimes: When streams end.
+        max_event_bytes: The largest data of one event.
+    """
+
+    def __init__(self, engine: Engine, deletions: Deletions, lifetimes: Lifetimes, *, max_event_bytes: int) -> None:
+        self._engine = engine
+        self._deletions = deletions
+        self._lifetimes = lifetimes
+        self._most = max_event_bytes
+        self._order = WriterOrder(engine)
+
+    async def find(self, name: str) -> Stream:
+        """The stream as it is now.
+
+        Raises:
+            SessionNotFoundError: There is none, or its time is over.
+        """
+        state = await self._engine.state(name)
+        stream = Stream.of(state) if state is not None else None
+        if stream is not None and self._lifetimes.over(stream) and await self.delete(stream, unless_open=True):
+            stream = None
+        if stream is None:
+            raise SessionNotFoundError(f"there is no session {name!r}")
+        return stream
+
+    async def delete(self, stream: Stream, *, unless_open: bool = False) -> bool:
+        """Erase a stream; with `unless_open` not one that a workflow still writes. False if it was not erased."""
+        return await self._deletions.delete(stream.name, epoch=stream.epoch, unless_open=unless_open)
+
+    async def create(self, name: str, asked: Creation, admit: Admit) -> tuple[Stream, bool]:
+        """Create a stream, with its first content: all of it or nothing. One that is the same is left as it is.
+
+        Args:
+            name: The session's name.
+            asked: What it is to be.
+            admit: Called with the number of messages before they are appended; may refuse them.
+
+        Returns:
+            The stream, and whether it was created now.
+
+        Raises:
+            StreamConflictError: There is another one.
+            StreamBodyInvalidError: The body cannot be what the stream holds.
+            EventTooLargeError: One message is over the limit.
+        """
+        events = _events(Content.of(asked.content_type), asked.body, asked.closed, self._most)
+        if asked.body:
+            admit(len(events))
+        while True:
+            try:
+                stream = await self.find(name)
+            except SessionNotFoundError:
+                made = await self._make(name, asked, events)
+                if made is not None:
+                    return made, True
+            else:
+                _check_same(stream, asked)
+                return stream, False
+
+    async def append(self, stream: Stream, post: Post, admit: Admit) -> Posted:
+        """Append what was posted, and close if that was asked for.
+
+        Args:
+            stream: The stream.
+            post: What was posted.
+            admit: Called with the number of messages before they are appended; may refuse them.
+
+        Raises:
+            SessionNotFoundError: The stream was deleted meanwhile.
+            SessionClosedError: The stream is closed, and does not have all of this.
+            StreamConflictError: The content type is not the stream's, or the writer's order goes back.
+            StreamInvalidError: The content type was not said, or a producer's new epoch does not begin with 0.
+            StreamBodyInvalidError: The body cannot be what the stream holds.
+            EventTooLargeError: One message is over the limit.
+            SequenceGapError: Requests of the producer before this one are missing.
+            AttemptFencedError: The producer has a later epoch.
+        """
+        await self._lifetimes.use(stream)
+        try:
+            appended = await self._append(stream, post, admit)
+        except EpochChangedError:
+            raise SessionNotFoundError(f"there is no session {stream.name!r} any more") from None
+        except SessionClosedError:
+            if post.body:
+                raise
+            return Posted(await self.find(stream.name), None, duplicate=True)  # it is closed, as was asked for
+        except SequenceGapError:
+            if await self._begins_an_epoch(stream, post.producer):
+                raise StreamInvalidError("expected a new Producer-Epoch to begin with Producer-Seq 0") from None
+            raise
+        if appended.duplicate:
+            latest = await self._position(stream, post.producer)
+            return Posted(await self.find(stream.name), latest.next_sequence - 1 if latest else None, duplicate=True)
+        state = msgspec.structs.replace(stream.state, next_offset=appended.next_offset, closed=post.close)
+        return Posted(Stream.of(state), post.producer.sequence if post.producer else None, duplicate=False)
+
+    async def _append(self, stream: Stream, post: Post, admit: Admit) -> Appended:
+        publication = post.producer.publication if post.producer else None
+        closed = stream.state.closed
+        # What the log has already is answered whatever it says now, and does nothing more.
+        if (closed or post.close or post.seq is not None) and await self._is_there(stream, publication):
+            again = (closed_event(timestamp()),)
+            return await self._engine.append(Append(stream.name, again, publication, epoch=stream.epoch))
+        if closed:
+            raise SessionClosedError(f"expected an open stream, {stream.name!r} is closed")
+        events = self._checked(stream, post)
+        admit(len(events))
+        append = Append(stream.name, events, publication, close=post.close, epoch=stream.epoch)
+        if post.seq is None:
+            return await self._engine.append(append)
+        async with self._order.next(stream, post.seq):
+            return await self._engine.append(append)
+
+    async def _make(self, name: str, asked: Creation, events: tuple[NewEvent, ...]) -> Stream | None:
+        """Make a stream; None if there is one by now."""
+        its = SessionConfig(
+            content_type=asked.content_type, ttl=asked.lifetime.ttl, expires_at=asked.lifetime.expires_at
+        )
+        # One with content is made under a name that nobody can ask for, and gets its own when it is whole.
+        draft = f"{DRAFT}{name[:100]} {token_hex(8)}" if events else name
+        state, created = await self._engine.create_session(
+            draft, config=config.encode(its), deadline=self._lifetimes.first_deadline(asked.lifetime)
+        )
+        if not created:
+            return None
+        if events:
+            await self._engine.append(Append(draft, events, close=asked.closed, epoch=state.epoch))
+            try:
+                await self._engine.rename_session(draft, name, epoch=state.epoch)
+            except SessionExistsError:
+                await self._engine.delete_session(draft, epoch=state.epoch)
+                return None
+        made = await self._engine.state(name)
+        if made is None:
+            return None
+        stream = Stream.of(made)
+        await self._lifetimes.use(stream)
+        return stream
+
+    def _checked(self, stream: Stream, post: Post) -> tuple[NewEvent, ...]:
+        if post.body:
+            if post.content_type is None:
+                raise StreamInvalidError("expected Content-Type with a body, got none")
+            if not stream.content.agrees(post.content_type):
+                raise StreamConflictError(
+                    f"expected Content-Type {stream.content.type}, as the stream has, got {post.content_type}"
+                )
+        events = _events(stream.content, post.body, post.close, self._most)
+        if post.body and len(events) == post.close:
+            raise StreamBodyInvalidError("expected at least one message, got an empty array")
+        return events
+
+    async def _is_there(self, stream: Stream, publication: Publication | None) -> bool:
+        """Whether the log has this request of a producer."""
+        if publication is None:
+            return False
+        position = await self._engine.position(stream.name, publication.publisher)
+        return (
+            position is not None
+            and position.attempt == publication.attempt
+            and position.next_sequence > publication.sequence
+        )
+
+    async def _begins_an_epoch(self, stream: Stream, producer: Producer | None) -> bool:
+        position = await self._position(stream, producer)
+        return position is not None and producer is not None and position.attempt < producer.publication.attempt
+
+    async def _position(self, stream: Stream, producer: Producer | None) -> Position | None:
+        return None if producer is None else await self._engine.position(stream.name, producer.publisher)
+
+
+def _events(content: Content, body: bytes, close: bool, most: int) -> tuple[NewEvent, ...]:
+    time = timestamp()
+    events = content.events(body, time=time, most=most) if body else ()
+    return (*events, closed_event(time)) if close else events
+
+
+def _check_same(stream: Stream, asked: Creation) -> None:
+    if not stream.content.agrees(asked.content_type):
+        raise StreamConflictError(f"there is such a stream of {stream.content.type}, got {asked.content_type}")
+    if stream.lifetime != asked.lifetime:
+        raise StreamConflictError("there is such a stream with another Stream-TTL or Stream-Expires-At")
+    if stream.state.closed != asked.closed:
+        raise StreamConflictError(f"there is such a stream, and it is {'closed' if stream.state.closed else 'open'}")

@@ -1,0 +1,130 @@
+"""A subscription: one session of a WebSocket feed, read by a device of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from wakeline.errors import EpochChangedError, InternalError, NotAllowedError, SessionNotFoundError, WakelineError
+from wakeline.events import Cursor, check_topic
+from wakeline.gateway.device import Device
+from wakeline.gateway.grants import Grant
+from wakeline.gateway.hub import Channel, Lane
+from wakeline.gateway.topics import Topics
+from wakeline.gateway.transports import feed_frames as frames
+from wakeline.gateway.transports.feed import SharedConnection, Source
+
+_log = structlog.get_logger(__name__)
+
+_EVERYTHING: Final = Lane(frames.events, b"")
+
+
+class Subscription:
+    """One session of a connection.
+
+    Args:
+        source: Where sessions come from.
+        connection: Where events go.
+        grant: What the client may.
+        name: The device's id, if it has one.
+        asked: What it asks for.
+
+    Raises:
+        TopicInvalidError: A topic is not a topic's name.
+
+    Attributes:
+        task: What runs it.
+    """
+
+    __slots__ = ("_asked", "_connection", "_device", "_epoch", "_grant", "_name", "_source", "_topics", "task")
+
+    task: asyncio.Task[None]
+
+    def __init__(
+        self, source: Source, connection: SharedConnection, grant: Grant, name: str | None, asked: frames.Subscribe
+    ) -> None:
+        self._source = source
+        self._connection = connection
+        self._grant = grant
+        self._name = name
+        self._asked = asked
+        self._topics = grant.topics
+        if asked.topics is not None:
+            self._topics = Topics([check_topic(topic, own=True) for topic in asked.topics], within=grant.topics)
+        self._device: Device | None = None
+        self._epoch = ""
+
+    @property
+    def cursor(self) -> str | None:
+        """After everything that was written; None if the client was not told that it is subscribed."""
+        return str(Cursor(self._epoch, self._device.given)) if self._device is not None else None
+
+    def check(self, grant: Grant) -> None:
+        """Raise unless another grant of the user lets this be read, too.
+
+        Raises:
+            NotAllowedError: It lets nothing be read, or not these topics.
+            SessionNotFoundError: It does not reach the session.
+        """
+        grant.check("read", self._asked.session)
+        if grant.topics not in (None, self._grant.topics):
+            raise NotAllowedError("the new token allows other topics; subscribe again from the cursor")
+
+    def last(self, error: WakelineError) -> list[frames.ServerFrame]:
+        """What to say when it ends by an error."""
+        told, cursor = frames.error_frame(error, self._asked.session), self.cursor
+        return [told] if cursor is None else [told, frames.End(self._asked.session, cursor, "error")]
+
+    async def run(self) -> list[frames.ServerFrame]:
+        """Read the session; returns what is left to say when nothing more will come.
+
+        Raises:
+            ConnectionError: The client has left, or takes nothing.
+        """
+        name = self._asked.session
+        try:
+            await self._source.admit(name, self._grant)
+            async with self._source.hub.attach(name) as channel:
+                return [await self._read(channel)]
+        except WakelineError as error:
+            return self.last(error)
+        except ConnectionError:
+            raise
+        except Exception:  # noqa: BLE001 - a defect ends this subscription, not its neighbours
+            _log.exception("a subscription failed", session=name)
+            return self.last(InternalError("the server failed; this is a defect"))
+
+    async def _read(self, channel: Channel) -> frames.End:
+        asked, user = self._asked, self._grant.user
+        offset = await self._source.start(channel, asked.from_, self._topics, user, self._name)
+        lane = _EVERYTHING if self._topics is None else Lane(frames.events, b"", self._topics)
+        device = Device(channel, self._connection, lane, offset, until_settled=asked.until == "settled")
+        self._device, self._epoch = device, channel.epoch
+        self._connection.write(
+            frames.encode(frames.Subscribed(asked.session, str(Cursor(channel.epoch, offset)), channel.epoch))
+        )
+        telling = asyncio.create_task(self._tell()) if asked.presence else None
+        reason: frames.WhatEnded
+        try:
+            with self._source.connected(channel, user, self._name, device):
+                await device.run()
+            reason = "deleted" if channel.deleted else "closed" if channel.closed else "settled"
+        except (SessionNotFoundError, EpochChangedError):
+            reason = "deleted"
+        finally:
+            if telling is not None:
+                telling.cancel()
+        return frames.End(asked.session, str(Cursor(channel.epoch, device.offset)), reason)
+
+    async def _tell(self) -> None:
+        """Tell who comes and goes."""
+        session = self._asked.session
+        with self._source.presence.watch(session) as watch, suppress(ConnectionError):
+            while True:
+                for change in await watch.next():
+                    await self._connection.drained()
+                    told = frames.Presence(session, change.event, change.user, change.device)
+                    self._connection.write(frames.encode(told))

@@ -1,0 +1,100 @@
+"""One session over every transport, each connection cut at a random byte: every event once, in order, byte for byte."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.contract.transports import CutError, DurablePoll, DurableSse, FeedSse, LongPoll, Reader, Sse, WebSocket, Wire
+from tests.support import Served
+from wakeline.gateway.app import gateway
+from wakeline.gateway.settings import Settings
+
+SESSION = "order/é 1"
+CUTS = 200 * int(os.environ.get("WAKELINE_SOAK", "1"))
+TOPICS = ("delta", "status")
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    settings = Settings(data=str(tmp_path), port=0, durability="process", no_auth=True)
+    async with gateway(settings) as url, Served(url) as served:
+        yield served
+
+
+class Publishing:
+    """Publishes for as long as somebody reads: what is cut is now a replay, now live, now the seam between them."""
+
+    def __init__(self, served: Served, chance: random.Random) -> None:
+        self._served = served
+        self._chance = chance
+        self.enough = asyncio.Event()
+
+    async def run(self) -> int:
+        """Publish until it is enough; gives the number of events."""
+        count = 0
+        await self._served.publish("other", {"topic": "t", "data": 0})
+        while not self.enough.is_set() or count == 0:
+            batch = [self._event(count + n) for n in range(self._chance.choice((1, 1, 2, 20)))]
+            await self._served.publish(SESSION, *batch)
+            await self._served.publish("other", {"topic": "t", "data": count})
+            count += len(batch)
+            await asyncio.sleep(self._chance.choice((0.001, 0.01, 0.03)))
+        return count
+
+    def _event(self, number: int) -> dict[str, object]:
+        text = self._chance.choice(("", "x" * 40, "é日本\n\r\u2028", '"\\', "y" * 700))
+        return {"topic": self._chance.choice(TOPICS), "data": {"n": number, "text": text}}
+
+
+async def cut_and_read(url: str, reader: Reader, chance: random.Random, cuts: int) -> None:
+    """Read with that many cuts, most of them soon after a connection began."""
+    host, port = url.removeprefix("http://").split(":")
+    for _ in range(cuts):
+        budget = chance.choice((chance.randint(0, 400), chance.randint(0, 3000), chance.randint(0, 60_000)))
+        wire = Wire(*await asyncio.open_connection(host, int(port)), budget)
+        with suppress(CutError, TimeoutError):
+            async with asyncio.timeout(chance.choice((0.005, 0.02, 0.2))):
+                await reader.read(wire)
+        wire.reset()
+
+
+async def read_to(url: str, reader: Reader, count: int) -> None:
+    """Read on, without cuts, until so many events have come."""
+    host, port = url.removeprefix("http://").split(":")
+    wire = Wire(*await asyncio.open_connection(host, int(port)), 1 << 40)
+    reading = asyncio.ensure_future(reader.read(wire))
+    async with asyncio.timeout(30):
+        while len(reader.events) < count and not reading.done():
+            await asyncio.sleep(0.01)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    wire.reset()
+
+
+@pytest.mark.parametrize("kind", [Sse, LongPoll, FeedSse, WebSocket, DurablePoll, DurableSse])
+async def test_every_event_once_however_often_it_is_cut(served: Served, kind: type[Reader]) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    publishing = Publishing(served, chance)
+    publisher = asyncio.ensure_future(publishing.run())
+    while not (await served.call("GET", "/v1/sessions"))[1]["sessions"][1:]:
+        await asyncio.sleep(0.01)
+    # Two devices at once: the same bytes for both, whatever each of them went through.
+    readers = [kind(SESSION), kind(SESSION)]
+    await asyncio.gather(*[cut_and_read(served.url, reader, chance, CUTS // 2) for reader in readers])
+    publishing.enough.set()
+    count = await publisher
+    expected = Sse(SESSION)
+    await read_to(served.url, expected, count)
+    assert len(expected.events) == count
+    for reader in readers:
+        await read_to(served.url, reader, count)
+        assert reader.events == expected.events

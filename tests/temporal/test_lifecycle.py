@@ -1,0 +1,148 @@
+"""Sessions that are closed, deleted or taken elsewhere while a workflow writes them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
+
+from tests.support import Served
+from tests.temporal import follower_workflows as workflows
+from tests.temporal.test_follower import name, running_gateway, served, start, to_the_end, told, worker
+
+__all__ = ["name", "served", "worker"]
+
+
+def path_of(name: str) -> str:
+    return f"/v1/sessions/{name.replace('/', '%2F')}"
+
+
+async def names(served: Served) -> list[str]:
+    """The sessions there are; asking for one by its name would have its workflow looked for."""
+    _, listed = await served.call("GET", "/v1/sessions")
+    return [session["session"] for session in listed["sessions"]]
+
+
+async def state_when(served: Served, name: str, **wanted: Any) -> dict[str, Any]:
+    async with asyncio.timeout(20):
+        while True:
+            status, state = await served.call("GET", path_of(name))
+            if status == 200 and all(state[key] == value for key, value in wanted.items()):
+                assert isinstance(state, dict)
+                return state
+            await asyncio.sleep(0.05)
+
+
+async def until_waiting(served: Served, name: str) -> list[dict[str, Any]]:
+    """What a workflow that waits has said so far: twenty numbers."""
+    stream = await served.stream(name, "topics=number")
+    async with asyncio.timeout(20):
+        events = await stream.take(20)
+    stream.close()
+    return events
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_deleted_session_stays_deleted_until_a_device_comes(client: Client, served: Served, name: str) -> None:
+    handle = await start(client, name, workflows.Talks.run, "waits", 20)
+    live = await served.stream(name)
+    await until_waiting(served, name)
+    first = await state_when(served, name)
+    assert await served.call("DELETE", path_of(name)) == (204, None)
+    async with asyncio.timeout(10):
+        assert told(await live.rest(), "number") == list(range(20))
+    await handle.signal(workflows.Talks.go)
+    await handle.result()
+    await asyncio.sleep(1.5)  # a follower that went on would have read the rest by now
+    assert name not in await names(served)
+    events = await to_the_end(served, name)
+    assert [e["offset"] for e in events] == list(range(len(events)))
+    assert events[0]["topic"] == "$run.started"
+    assert told(events, "number") == list(range(20))
+    assert (await state_when(served, name))["epoch"] != first["epoch"]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_deletion_while_the_follower_writes_is_whole(client: Client, served: Served, name: str) -> None:
+    await start(client, name, workflows.Talks.run, "completes", 300)
+    for _ in range(8):
+        stream = await served.stream(name, "topics=number")
+        async with asyncio.timeout(20):
+            await stream.next()
+        stream.close()
+        assert (await served.call("DELETE", path_of(name)))[0] == 204
+        await asyncio.sleep(0.1)
+        assert name not in await names(served)
+    events = await to_the_end(served, name)
+    assert [e["offset"] for e in events] == list(range(len(events)))
+    assert [e["topic"] for e in events[:1] + events[-2:]] == ["$run.started", "$run.closed", "$session.settled"]
+    assert told(events, "number") == list(range(300))
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_run_that_goes_on_in_a_closed_session_ends_in_the_record_alone(
+    client: Client, served: Served, name: str
+) -> None:
+    handle = await start(client, name, workflows.Talks.run, "waits", 20)
+    live = await served.stream(name)
+    await until_waiting(served, name)
+    status, closed = await served.call("POST", f"{path_of(name)}/close")
+    assert (status, closed["closed"], closed["runs"][0]["status"]) == (200, True, "running")
+    async with asyncio.timeout(10):
+        events = await live.rest()
+    assert events[-1]["topic"] == "$session.closed"
+    async with served.http.get(
+        f"{path_of(name)}/events", headers={"Accept": "text/event-stream", "Last-Event-ID": live.last_id}
+    ) as answer:
+        assert answer.status == 204
+    await handle.signal(workflows.Talks.go)
+    await handle.result()
+    state = await state_when(served, name, settled=True)
+    assert [run["status"] for run in state["runs"]] == ["completed"]
+    assert state["next_offset"] == len(events)
+    # Another run of the workflow finds nothing to be added to, and its devices are served what there is.
+    await start(client, name, workflows.Talks.run, "completes", 0)
+    assert await to_the_end(served, name) == events
+    status, refused = await served.call("POST", "/v1/runs", json={"workflow_id": name})
+    assert (status, refused["error"]["code"]) == (409, "session_closed")
+
+
+@pytest.mark.usefixtures("worker")
+async def test_age_counts_from_the_end_of_the_last_run(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    async with running_gateway(temporal, tmp_path, retention_age=1.0) as served:
+        handle = await start(client, name, workflows.Talks.run, "waits", 20)
+        await until_waiting(served, name)
+        await asyncio.sleep(2.5)
+        assert name in await names(served), "its run is open"
+        await handle.signal(workflows.Talks.go)
+        async with asyncio.timeout(20):
+            while name in await names(served):
+                await asyncio.sleep(0.05)
+    async with running_gateway(temporal, tmp_path) as served:
+        assert await names(served) == []
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_imported_session_is_not_followed(client: Client, served: Served, name: str) -> None:
+    handle = await start(client, name, workflows.Talks.run, "waits", 20)
+    await until_waiting(served, name)
+    async with served.http.get(f"{path_of(name)}/export") as answer:
+        file = await answer.read()
+    ndjson = {"Content-Type": "application/x-ndjson"}
+    status, refused = await served.call("POST", f"{path_of(name)}/import", data=file, headers=ndjson)
+    assert (status, refused["error"]["code"]) == (409, "session_exists")
+    assert (await served.call("DELETE", path_of(name)))[0] == 204
+    status, made = await served.call("POST", f"{path_of(name)}/import", data=file, headers=ndjson)
+    assert (status, made["runs"][0]["status"], made["runs"][0]["followed"]) == (201, "unknown", False)
+    events = await to_the_end(served, name)
+    assert told(events, "number") == list(range(20))
+    await handle.signal(workflows.Talks.go)
+    await handle.result()
+    await asyncio.sleep(1)
+    assert (await state_when(served, name))["next_offset"] == made["next_offset"]

@@ -1,0 +1,112 @@
+"""How `wakeline tail` shows an event."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from wakeline.cli.lines import Lines
+from wakeline.client import SessionEvent
+
+TIME = datetime(2026, 11, 21, 5, 14, 43, 123000, UTC)
+STARTED = {
+    "workflow_id": "order-1",
+    "workflow_type": "OrderWorkflow",
+    "run_id": "r",
+    "started_at": "2026-11-21T05:14:43Z",
+}
+CLOSED = {"status": "completed", "workflow_id": "order-1", "run_id": "r", "closed_at": "2026-11-21T05:14:55.300Z"}
+
+
+def event(topic: str, data: Any = None, **fields: Any) -> SessionEvent[Any]:
+    return SessionEvent(offset=17, topic=topic, data=data, time=TIME, cursor="c", raw=b"", run="r", **fields)
+
+
+def shown(*events: SessionEvent[Any], width: int | None = None) -> str:
+    """The last one's line, without where and when."""
+    lines = Lines(width)
+    return [lines.line(event).plain for event in events][-1].removeprefix("    17 05:14:43.123 ")
+
+
+def test_a_line_tells_where_when_what_and_the_data() -> None:
+    line = Lines().line(event("status", {"state": "gepackt für Ümit", "n": 1.5}))
+    assert line.plain == '    17 05:14:43.123 status {"state": "gepackt für Ümit", "n": 1.5}'
+    assert shown(event("status", 1, attempt=2)) == "status (attempt 2) 1"
+    assert shown(event("status", payload={"data": "eA=="})) == 'status {"data": "eA=="}'
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({}, "run completed after 12.3 s"),
+        ({"closed_at": "2026-11-21T05:16:44Z"}, "run completed after 2 min 1 s"),
+        ({"closed_at": "2026-11-21T08:16:44Z"}, "run completed after 3 h 2 min"),
+        ({"status": "failed", "failure": {"message": "no stock"}}, "run failed after 12.3 s: no stock"),
+        (
+            {"status": "failed", "failure": {"message": "Activity failed", "type": "CardError", "cause": "declined"}},
+            "run failed after 12.3 s: Activity failed (CardError: declined)",
+        ),
+        ({"status": "terminated", "reason": "by hand"}, "run terminated after 12.3 s: by hand"),
+        ({"status": "timed_out", "drained": False}, "run timed out after 12.3 s (its last events could not be read)"),
+        ({"status": "canceled"}, "run canceled after 12.3 s"),
+        ({"status": "unknown"}, "run is over, Temporal cannot say how after 12.3 s"),
+    ],
+)
+def test_ends_are_told_in_words(changed: dict[str, Any], words: str) -> None:
+    assert shown(event("$run.started", STARTED), event("$run.closed", CLOSED | changed)) == f"$run.closed {words}"
+
+
+def test_an_end_whose_beginning_was_not_seen_has_no_duration() -> None:
+    assert shown(event("$run.closed", CLOSED)) == "$run.closed run completed"
+
+
+@pytest.mark.parametrize(
+    ("topic", "data", "words"),
+    [
+        ("$run.started", STARTED, "run started: OrderWorkflow order-1"),
+        ("$run.continued", {"reason": "continue_as_new"}, "run continued as new"),
+        ("$run.continued", {"reason": "retry"}, "run failed and is tried again"),
+        ("$run.continued", {"reason": "cron"}, "run of the schedule ended, the next one began"),
+        ("$session.settled", {}, "settled: no run is open"),
+        ("$session.closed", {}, "closed: nothing more can be appended"),
+        ("$gap", {"missed": 1234, "first_available": 9}, "1,234 events can no longer be had"),
+        ("$run.closed", {"state": 1}, '{"state": 1}'),
+        ("$run.closed", None, "null"),
+        ("$of.tomorrow", {"a": 1}, '{"a": 1}'),
+    ],
+)
+def test_wakelines_own_events_are_told_in_words_where_they_are_known(topic: str, data: Any, words: str) -> None:
+    assert shown(event(topic, data)) == f"{topic} {words}"
+
+
+@pytest.mark.parametrize("data", ["x" * 5000, "\u5bff\u53f8" * 50, {"a": list(range(5000))}])
+def test_nothing_is_wider_than_the_terminal(data: Any) -> None:
+    line = Lines(60).line(event("status", data))
+    assert line.cell_len <= 60
+    assert line.plain.endswith("…")
+    assert Lines(60).line(event("t" * 100, data)).cell_len == 60
+
+
+def test_the_terminal_is_not_commanded_by_what_is_shown() -> None:
+    failure = {"message": "\x1b[2Jgone\r\n\u202etxt", "type": "\x9b31m"}
+    for line in (
+        shown(event("status", {"\x1b]0;title\x07": "\x9b2J\u202e"})),
+        shown(event("$run.closed", CLOSED | {"status": "failed", "failure": failure})),
+    ):
+        assert not set(line) & {"\x1b", "\x9b", "\x07", "\r", "\n", "\u202e"}
+
+
+def test_a_topic_has_one_colour() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=200)
+
+    def coloured(topic: str) -> str:
+        with console.capture() as capture:
+            console.print(Lines().line(event(topic, 1)))
+        return capture.get()
+
+    assert coloured("status") == coloured("status")
+    assert len({coloured(topic).replace(topic, "") for topic in ("status", "delta", "step", "progress")}) > 1
