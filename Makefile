@@ -18,7 +18,7 @@ test: $(VENV)/.dev ## Every test: unit, contract, Temporal, browser, faults (som
 	$(BIN)/python -m pytest
 
 faults: $(VENV)/.dev ## The long soaks: hundreds of kills under load
-	WAKELINE_SOAK=10 $(BIN)/python -m pytest tests/faults --timeout 1800
+	WAKELINE_SOAK=10 $(BIN)/python -m pytest tests/faults tests/contract/test_transports.py --timeout 1800
 
 check: $(VENV)/.dev ## Lint, types, layers, file sizes
 	$(BIN)/ruff format --check .

@@ -7,6 +7,7 @@ import json
 import random
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.conformance.cutter import cutter
@@ -32,6 +33,15 @@ async def read(mode: str, url: str) -> list[int]:
     return [json.loads(line)["n"] for line in output.splitlines()]
 
 
+async def there(url: str) -> None:
+    async with aiohttp.ClientSession() as http, asyncio.timeout(60):
+        while True:
+            async with http.head(url) as answer:
+                if answer.status == 200:
+                    return
+            await asyncio.sleep(0.05)
+
+
 async def kill_now_and_then(gateway: GatewayProcess) -> None:
     chance = random.Random(7)
     for _ in range(KILLS):
@@ -51,7 +61,7 @@ async def test_the_official_client_and_an_event_source_through_cuts_and_kills(tm
     ):
         path = "/v1/stream/numbers"
         producing = asyncio.create_task(produce(writing + path))
-        await asyncio.sleep(1)  # an EventSource gives up on a stream that is not there yet
+        await there(gateway.url + path)  # an EventSource gives up on a stream that is not there yet
         readers = [asyncio.create_task(read(mode, reading + path)) for mode in modes]
         await kill_now_and_then(gateway)
         await producing
