@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import socket
 import subprocess
@@ -76,6 +77,8 @@ class Wakeline(System):
         data = self.folder / "data"
         data.mkdir()
         command = [sys.executable, "-m", "wakeline", "serve", "--data", str(data), "--host", "127.0.0.1"]
+        # The load opens its connections long before it uses the last of them.
+        os.environ["WAKELINE_HEADER_TIMEOUT"] = "600"
         server = self._start([*command, "--port", "0", "--no-auth"], SERVER_CORE)
         return HttpPublisher(server.port, self.path)
 

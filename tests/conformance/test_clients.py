@@ -69,4 +69,4 @@ async def test_the_official_client_and_an_event_source_through_cuts_and_kills(tm
     assert await gateway.stop() == 0
     assert got == {mode: list(range(COUNT)) for mode in modes}
     assert for_writer.cuts > 3
-    assert for_readers.cuts > 10
+    assert for_readers.cuts > 3
