@@ -27,8 +27,9 @@ def batch(
     sequence: int = 0,
     covers: int | None = None,
     topic: str = "t",
+    supersedes: bool = False,
 ) -> Append:
-    publication = Publication(publisher, attempt, sequence, covers) if publisher else None
+    publication = Publication(publisher, attempt, sequence, covers, supersedes) if publisher else None
     return Append(session, tuple(new_event(d, topic) for d in data), publication)
 
 

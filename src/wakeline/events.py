@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -13,12 +13,14 @@ from wakeline.errors import (
     CursorAheadError,
     CursorInvalidError,
     EpochChangedError,
+    RequestInvalidError,
     SessionNameInvalidError,
     TopicInvalidError,
 )
 
 MAX_SESSION_BYTES: Final = 512
 MAX_TOPIC_BYTES: Final = 256
+MAX_KEY_BYTES: Final = 256
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CURSOR = re.compile(r"([a-z2-7]{10})-(0|[1-9][0-9]{0,17})")
@@ -29,9 +31,25 @@ _encode = msgspec.json.encode
 RUN_STARTED: Final = "$run.started"
 RUN_CONTINUED: Final = "$run.continued"
 RUN_CLOSED: Final = "$run.closed"
+ATTEMPT_SUPERSEDED: Final = "$attempt.superseded"
 SESSION_SETTLED: Final = "$session.settled"
 SESSION_CLOSED: Final = "$session.closed"
 GAP: Final = "$gap"
+COMPACT: Final = "$compact"
+
+
+class MessagePiece(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, forbid_unknown_fields=True):
+    """What an event is to the message that grows by it; PROTOCOL.md §2 tells what each `op` does.
+
+    Attributes:
+        id: Names the message within its topic, 1 to 256 bytes.
+        op: How the event's data changes the message's value.
+        complete: The message is complete with it.
+    """
+
+    id: str
+    op: Literal["text", "list", "json-merge", "set", "none"]
+    complete: bool = False
 
 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
@@ -108,6 +126,8 @@ def compose(
     run: str | None = None,
     activity: str | None = None,
     attempt: int | None = None,
+    key: str | None = None,
+    message: MessagePiece | None = None,
 ) -> NewEvent:
     """Write an event's body.
 
@@ -119,6 +139,8 @@ def compose(
         run: First execution run id of the workflow's chain.
         activity: Activity id.
         attempt: The activity's attempt.
+        key: What the event is the latest state of.
+        message: What it is to a message that grows.
 
     Raises:
         BodyInvalidError: `data` is not valid UTF-8.
@@ -135,6 +157,10 @@ def compose(
         body += b',"activity":%b' % _encode(activity)
     if attempt is not None:
         body += b',"attempt":%d' % attempt
+    if key is not None:
+        body += b',"key":%b' % _encode(key)
+    if message is not None:
+        body += b',"message":%b' % _encode(message)
     return NewEvent(topic, body + b"}")
 
 
@@ -176,6 +202,18 @@ def check_topic(topic: str, *, own: bool = False) -> str:
     if topic[0] == "$" and not own:
         raise TopicInvalidError(f"expected a topic that does not begin with $, got {topic[:64]!r}")
     return topic
+
+
+def check_key(what: str, key: str) -> str:
+    """Return `key` if an event may have it; `what` names it in the error.
+
+    Raises:
+        RequestInvalidError: It is empty, over 256 bytes, or not UTF-8.
+    """
+    size = _utf8_size(key)
+    if size is None or not 1 <= size <= MAX_KEY_BYTES:
+        raise RequestInvalidError(f"expected {what} of 1 to {MAX_KEY_BYTES} bytes, got {_shown(key, size)}")
+    return key
 
 
 def _utf8_size(text: str) -> int | None:

@@ -111,6 +111,27 @@ async def test_one_event_can_stand_for_a_range_of_sequences(engine: Engine) -> N
     assert [data_of(e) for e in await everything(engine, "a")] == [0, "gap", 6]
 
 
+async def test_a_publisher_can_pass_over_what_the_log_has_from_another(engine: Engine) -> None:
+    await publish(engine, "a", 0, publisher="p")
+    await publish(engine, "a", "another's")
+    passed = await publish(engine, "a", publisher="p", sequence=1, covers=3)
+    assert passed == Appended(2, 2, passed.epoch)
+    assert (await publish(engine, "a", publisher="p", sequence=1, covers=3)).duplicate
+    assert (await publish(engine, "a", publisher="p", sequence=2, covers=2)).duplicate
+    await publish(engine, "a", 4, publisher="p", sequence=4)
+    for sequence, covers in ((9, 1), (4, 2)):
+        with pytest.raises(SequenceGapError):
+            await publish(engine, "a", publisher="p", sequence=sequence, covers=covers)
+    assert [data_of(e) for e in await everything(engine, "a")] == [0, "another's", 4]
+
+
+async def test_a_publisher_can_begin_by_passing_over(engine: Engine) -> None:
+    await publish(engine, "a", publisher="p", covers=3)
+    await publish(engine, "a", "another's")
+    answer = await publish(engine, "a", 3, publisher="p", sequence=3)
+    assert (await publish(engine, "a", 3, publisher="p", sequence=3)).first_offset == answer.first_offset == 1
+
+
 async def test_a_closed_session_takes_nothing_and_is_still_read(engine: Engine) -> None:
     await publish(engine, "a", 1)
     await engine.close_session("a")

@@ -18,7 +18,7 @@ from tests.contract.conftest import ENGINES
 from tests.support import batch, data_of, everything
 from wakeline.errors import AttemptFencedError, EpochChangedError, SequenceGapError, SessionClosedError
 from wakeline.gateway.engines.memory import MemoryEngine
-from wakeline.gateway.log import Append, Engine
+from wakeline.gateway.log import Append, Engine, Publication
 
 T = TypeVar("T")
 SESSIONS = st.sampled_from(["s", "other"])
@@ -36,6 +36,25 @@ class ModelSession:
     events: list[Any] = field(default_factory=list)
     # publisher -> (attempt, offsets of its events by sequence)
     positions: dict[str, tuple[int, list[int]]] = field(default_factory=dict)
+    # publisher -> offsets of its earlier attempts' events that still count
+    kept: dict[str, list[int]] = field(default_factory=dict)
+
+    def begin(self, publisher: str, attempt: int, supersedes: bool) -> None:
+        """An attempt begins, if it is a new one: the earlier ones' events are superseded, or go on to count."""
+        before, offsets = self.positions.get(publisher, (0, []))
+        if attempt == before:
+            return
+        counted = sorted([*self.kept.get(publisher, []), *offsets])
+        self.positions[publisher] = (attempt, [])
+        self.kept[publisher] = [] if supersedes else counted
+        if supersedes and counted:
+            ranges: list[list[int]] = []
+            for offset in counted:
+                if ranges and ranges[-1][1] == offset - 1:
+                    ranges[-1][1] = offset
+                else:
+                    ranges.append([offset, offset])
+            self.events.append({"activity": None, "attempt": attempt, "offsets": ranges})
 
 
 class LogMachine(RuleBasedStateMachine):
@@ -108,8 +127,11 @@ class LogMachine(RuleBasedStateMachine):
         attempt_step=st.integers(-1, 1),
         back=st.integers(-1, 6),
         close=st.booleans(),
+        supersedes=st.booleans(),
     )
-    def append_once(self, session: str, publisher: str, size: int, attempt_step: int, back: int, close: bool) -> None:
+    def append_once(
+        self, session: str, publisher: str, size: int, attempt_step: int, back: int, close: bool, supersedes: bool
+    ) -> None:
         now = self.model.get(session)
         attempt_now, offsets = now.positions.get(publisher, (1, [])) if now else (1, [])
         attempt = max(1, attempt_now + attempt_step)
@@ -117,7 +139,7 @@ class LogMachine(RuleBasedStateMachine):
         sequence = max(0, len(mine) - back)
         there = [now.events[o] for o in mine[sequence : sequence + size]] if now else []
         data = there + self.fresh(size - len(there))
-        events = batch(session, *data, publisher=publisher, attempt=attempt, sequence=sequence)
+        events = batch(session, *data, publisher=publisher, attempt=attempt, sequence=sequence, supersedes=supersedes)
         append = self.engine.append(Append(session, events.events, events.publication, close=close))
         whole = attempt >= attempt_now and len(there) == size
         if now and now.closed and not whole:
@@ -133,6 +155,7 @@ class LogMachine(RuleBasedStateMachine):
         else:
             answer = self.run(append)
             model = self.took(session, answer.epoch)
+            model.begin(publisher, attempt, supersedes)
             after = [*mine, *range(len(model.events), len(model.events) + size - len(there))]
             model.events += data[len(there) :]
             model.positions[publisher] = (attempt, after)
@@ -141,6 +164,28 @@ class LogMachine(RuleBasedStateMachine):
             assert answer.duplicate == whole
             if close:
                 self.closes(session)
+
+    @rule(session=SESSIONS, publisher=PUBLISHERS, attempt_step=st.integers(-1, 1), supersedes=st.booleans())
+    def open_attempt(self, session: str, publisher: str, attempt_step: int, supersedes: bool) -> None:
+        now = self.model.get(session)
+        known = now is not None and publisher in now.positions
+        attempt_now = now.positions[publisher][0] if now and known else 1
+        attempt = max(1, attempt_now + attempt_step)
+        opening = self.engine.open_attempt(session, Publication(publisher, attempt, supersedes=supersedes))
+        if known and attempt < attempt_now:
+            with pytest.raises(AttemptFencedError):
+                self.run(opening)
+        elif now and now.closed and not (known and attempt == attempt_now):
+            with pytest.raises(SessionClosedError):
+                self.run(opening)
+        else:
+            opened = self.run(opening)
+            model = self.took(session, opened.epoch)
+            if now is None:
+                self.change(session, "configured")
+            model.begin(publisher, attempt, supersedes)
+            assert (opened.attempt, opened.next_sequence) == (attempt, len(model.positions[publisher][1]))
+            assert opened.earlier_events == len(model.kept[publisher])
 
     @rule(session=SESSIONS, first=st.integers(0, 3), closed=st.booleans())
     def create(self, session: str, first: int, closed: bool) -> None:

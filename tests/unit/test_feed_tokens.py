@@ -12,7 +12,7 @@ from tests.feeds import Feed, feed, raw
 from tests.support import Served
 from tests.tokens import SECRET, bearer, token
 from tests.unit.conftest import Serve
-from wakeline.gateway.transports import websocket
+from wakeline.gateway.transports import conversation
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ async def test_any_other_frame_before_it_closes_with_4401(served: Served, kind: 
 
 
 async def test_without_one_in_time_it_is_closed_with_4401(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(websocket, "TOKEN_SECONDS", 0.3)
+    monkeypatch.setattr(conversation, "TOKEN_SECONDS", 0.3)
     async with feed(served) as client:
         await client.send("token", token="nonsense")
         await client.error()

@@ -209,3 +209,59 @@ async def test_whitespace_with_line_breaks_still_makes_one_line(served: Served) 
     event: dict[str, Any] = await stream.next()
     assert event["data"] == {"a": [1, 2], "b": "c\nd"}
     stream.close()
+
+
+async def opened(served: Served, publisher: str = "p", **body: Any) -> Any:
+    status, answer = await served.call("PUT", f"/v1/sessions/s/publishers/{publisher}", json=body)
+    return answer if status == 200 else (status, answer["error"]["code"])
+
+
+async def test_an_attempt_is_opened_and_told_what_has_arrived(served: Served) -> None:
+    first = await opened(served, activity="7", run="r")
+    assert {key: first[key] for key in ("attempt", "next_sequence", "earlier_events")} == {
+        "attempt": 1, "next_sequence": 0, "earlier_events": 0,
+    }  # fmt: skip
+    await served.publish("s", EVENT, EVENT, publisher="p", sequence="0", activity="7", run="r")
+    assert (await opened(served, activity="7"))["next_sequence"] == 2
+    await opened(served, attempt=2, activity="7", run="r")
+    assert await opened(served) == (409, "attempt_fenced")
+    _, page = await served.call("GET", "/v1/sessions/s/events")
+    assert [(e["topic"], e["run"], e["activity"], e["attempt"]) for e in page["events"]] == [
+        ("t", "r", "7", 1), ("t", "r", "7", 1), ("$attempt.superseded", "r", "7", 2),
+    ]  # fmt: skip
+    assert page["events"][2]["data"] == {"activity": "7", "attempt": 2, "offsets": [[0, 1]]}
+
+
+@pytest.mark.parametrize(
+    ("headers", "kept"), [({"supersede": "false", "activity": "7"}, 1), ({}, 1), ({"activity": "7"}, 0)]
+)
+async def test_a_later_attempt_supersedes_what_an_activity_said_unless_it_says_otherwise(
+    served: Served, headers: dict[str, str], kept: int
+) -> None:
+    await served.publish("s", EVENT, publisher="p", sequence="0", **headers)
+    answer = await served.publish("s", EVENT, publisher="p", sequence="0", attempt="2", **headers)
+    assert answer["first_offset"] == 2 - kept
+    assert (await opened(served, attempt=2))["earlier_events"] == kept
+
+
+async def test_what_is_not_ascii_is_percent_encoded_in_headers(served: Served) -> None:
+    await served.publish("s", EVENT, publisher="p", sequence="0", activity="Gr%C3%BC%C3%9Fe", run="r%20%2F")
+    _, page = await served.call("GET", "/v1/sessions/s/events")
+    assert (page["events"][0]["activity"], page["events"][0]["run"]) == ("Grüße", "r /")
+
+
+@pytest.mark.parametrize(
+    "body", [{"attempt": 0}, {"attempt": "1"}, {"atempt": 1}, {"supersede": "no"}, {"attempt": 2**53}], ids=str
+)
+async def test_a_bad_opening_is_refused(served: Served, body: dict[str, Any]) -> None:
+    assert await opened(served, **body) == (400, "body_invalid")
+    assert (await served.call("PUT", "/v1/sessions/s/publishers/p", data=b"{"))[0] == 400
+    assert await opened(served, publisher="%E2%82%AC") == (400, "request_invalid")
+
+
+@pytest.mark.parametrize("headers", [{"activity": "%FF"}, {"supersede": "maybe"}], ids=str)
+async def test_bad_headers_of_an_attempt_are_refused(served: Served, headers: dict[str, str]) -> None:
+    named = {f"Wakeline-{key.title()}": value for key, value in headers.items()}
+    asked = {"Wakeline-Publisher": "p", "Wakeline-Sequence": "0", **named}
+    status, answer = await served.call("POST", "/v1/sessions/s/events", json={"events": [EVENT]}, headers=asked)
+    assert (status, answer["error"]["code"]) == (400, "request_invalid")

@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import msgspec
 
 from wakeline.errors import BodyInvalidError, EventTooLargeError, RequestInvalidError
-from wakeline.events import NewEvent, check_session_name, check_topic, compose, timestamp
-from wakeline.gateway.log import Append, Appended, Engine, Position, Publication
-
-_MAX_SEQUENCE: Final = 2**53 - 1  # what every JSON reader can hold
+from wakeline.events import MessagePiece, NewEvent, check_key, check_session_name, check_topic, compose, timestamp
+from wakeline.gateway.log import Append, Appended, Engine, Opened, Position, Publication
 
 
-class _Incoming(msgspec.Struct, forbid_unknown_fields=True):
+class Incoming(msgspec.Struct, forbid_unknown_fields=True):
+    """An event as a publisher sends it. PROTOCOL.md §3."""
+
     topic: str
-    data: msgspec.Raw = msgspec.Raw(b"null")
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    payload: WirePayload | msgspec.UnsetType = msgspec.UNSET
+    key: str | None = None
+    message: MessagePiece | None = None
     run: str | None = None
     activity: str | None = None
 
 
+class WirePayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A Temporal payload in its JSON form: everything in base64."""
+
+    metadata: dict[str, bytes] = {}
+    data: bytes = b""
+
+
 class _Batch(msgspec.Struct, forbid_unknown_fields=True):
-    events: list[_Incoming]
+    events: list[Incoming]
 
 
 _batch = msgspec.json.Decoder(_Batch)
-_line = msgspec.json.Decoder(_Incoming)
+_line = msgspec.json.Decoder(Incoming)
 
 
-def decode_json(body: bytes) -> list[_Incoming]:
+def decode_json(body: bytes) -> list[Incoming]:
     """Read `{"events": [...]}`.
 
     Raises:
@@ -41,13 +50,13 @@ def decode_json(body: bytes) -> list[_Incoming]:
         raise BodyInvalidError(f'expected {{"events": [...]}}, got: {error}') from None
 
 
-def decode_ndjson(body: bytes) -> list[_Incoming]:
+def decode_ndjson(body: bytes) -> list[Incoming]:
     """Read one event a line; empty lines are passed over.
 
     Raises:
         BodyInvalidError: A line is not an event; the message names it.
     """
-    events: list[_Incoming] = []
+    events: list[Incoming] = []
     for number, line in enumerate(body.splitlines(), start=1):
         if not line.strip():
             continue
@@ -58,36 +67,15 @@ def decode_ndjson(body: bytes) -> list[_Incoming]:
     return events
 
 
-def publication(publisher: str | None, attempt: str | None, sequence: str | None) -> Publication | None:
-    """Read the headers that make an append idempotent.
-
-    Args:
-        publisher: `Wakeline-Publisher`.
-        attempt: `Wakeline-Attempt`.
-        sequence: `Wakeline-Sequence`.
+def check_publisher(publisher: str) -> str:
+    """Return `publisher` if a publisher may be named so.
 
     Raises:
-        RequestInvalidError: One is missing or not what it must be.
+        RequestInvalidError: It may not.
     """
-    if publisher is None and attempt is None and sequence is None:
-        return None
-    if publisher is None or sequence is None:
-        raise RequestInvalidError(
-            "expected Wakeline-Publisher and Wakeline-Sequence together, got one without the other"
-        )
     if not (1 <= len(publisher) <= 256 and publisher.isascii() and publisher.isprintable()):
-        raise RequestInvalidError("expected Wakeline-Publisher to be 1 to 256 visible ASCII characters")
-    return Publication(
-        publisher,
-        _integer("Wakeline-Attempt", attempt or "1", at_least=1),
-        _integer("Wakeline-Sequence", sequence, at_least=0),
-    )
-
-
-def _integer(name: str, text: str, *, at_least: int) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 16 and at_least <= int(text) <= _MAX_SEQUENCE):
-        raise RequestInvalidError(f"expected {name} to be an integer from {at_least} to 2^53-1, got {text[:40]!r}")
-    return int(text)
+        raise RequestInvalidError("expected a publisher's name of 1 to 256 visible ASCII characters")
+    return publisher
 
 
 class Accept:
@@ -103,7 +91,7 @@ class Accept:
         self._max_event_bytes = max_event_bytes
 
     async def publish(
-        self, session: str, incoming: Sequence[_Incoming], publication: Publication | None = None
+        self, session: str, incoming: Sequence[Incoming], publication: Publication | None = None
     ) -> Appended:
         """Append what a publisher sent.
 
@@ -114,10 +102,26 @@ class Accept:
         check_session_name(session)
         if not incoming:
             raise BodyInvalidError("expected at least one event, got none")
-        time = timestamp()
-        attempt = publication.attempt if publication else None
-        events = tuple([self._event(event, time, attempt) for event in incoming])
+        events = self.compose(incoming, publication)
         return await self.append(session, events, publication)
+
+    async def open_attempt(self, session: str, publication: Publication) -> Opened:
+        """Begin a publisher's attempt.
+
+        Raises:
+            SessionNameInvalidError: No session can have this name.
+            WakelineError: What `Engine.open_attempt` raises.
+        """
+        return await self._engine.open_attempt(check_session_name(session), publication)
+
+    def compose(self, incoming: Sequence[Incoming], publication: Publication | None) -> tuple[NewEvent, ...]:
+        """The events as the log keeps them, accepted now.
+
+        Raises:
+            RequestError: One cannot be taken.
+        """
+        time = timestamp()
+        return tuple([self._event(event, time, publication) for event in incoming])
 
     async def append(
         self,
@@ -134,15 +138,31 @@ class Accept:
         """How far a publisher has come in a session."""
         return await self._engine.position(session, publisher)
 
-    def _event(self, event: _Incoming, time: str, attempt: int | None) -> NewEvent:
-        data = bytes(event.data)
+    def _event(self, event: Incoming, time: str, publication: Publication | None) -> NewEvent:
+        if event.payload is not msgspec.UNSET:
+            if event.data is not msgspec.UNSET:
+                raise BodyInvalidError("expected data or payload, got both")
+            data = msgspec.json.encode(event.payload)
+        else:
+            data = b"null" if event.data is msgspec.UNSET else bytes(event.data)
         if len(data) > self._max_event_bytes:
             raise EventTooLargeError(f"expected at most {self._max_event_bytes} bytes of data, got {len(data)}")
+        run, activity = event.run, event.activity
+        if publication is not None:
+            run, activity = run or publication.run, activity or publication.activity
+        message = event.message
+        if message is not None:
+            check_key("message.id", message.id)
+            if message.op == "text" and data[:1] != b'"':
+                raise BodyInvalidError(f"expected a string as data of op text, got {data[:40]!r}")
         return compose(
             check_topic(event.topic),
             data,
             time=time,
-            run=event.run,
-            activity=event.activity,
-            attempt=attempt if event.activity is not None else None,
+            payload=event.payload is not msgspec.UNSET,
+            run=run,
+            activity=activity,
+            attempt=publication.attempt if publication is not None and activity is not None else None,
+            key=None if event.key is None else check_key("key", event.key),
+            message=message,
         )

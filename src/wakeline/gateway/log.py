@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Sequence
-from contextlib import suppress
 from secrets import choice
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from wakeline.errors import AppendError, AttemptFencedError, EpochChangedError, SequenceGapError, SessionClosedError
+from wakeline.errors import EpochChangedError
 from wakeline.events import Event, NewEvent
 
 PAGE_BYTES: Final = 256 * 1024
@@ -37,13 +36,19 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
         attempt: Its fencing epoch, from 1.
         sequence: How many events it has appended before, in this attempt.
         covers: How many sequence numbers the batch stands for, when that is not the number of its events: a `$gap` event
-            stands for all the events that can no longer be had.
+            stands for all the events that can no longer be had, and a batch of none passes over what is in the log already.
+        supersedes: When the attempt begins, what earlier ones appended no longer counts, and `$attempt.superseded` says so.
+        run: Whose attempt it is: the run.
+        activity: The activity.
     """
 
     publisher: str
     attempt: int = 1
     sequence: int = 0
     covers: int | None = None
+    supersedes: bool = False
+    run: str | None = None
+    activity: str | None = None
 
 
 class Append(msgspec.Struct, frozen=True):
@@ -51,7 +56,7 @@ class Append(msgspec.Struct, frozen=True):
 
     Attributes:
         session: The session's name.
-        events: The events; there may be none if the session is closed by it.
+        events: The events; there may be none if the session is closed by it, or sequences are passed over.
         publication: Who appends; without it a retry may write a second copy.
         close: Nothing can be appended after these.
         epoch: Append to this life of the session only, and create none.
@@ -78,6 +83,22 @@ class Appended(msgspec.Struct, frozen=True, gc=False):
     next_offset: int
     epoch: str
     duplicate: bool = False
+
+
+class Opened(msgspec.Struct, frozen=True, gc=False):
+    """A publisher's attempt, opened.
+
+    Attributes:
+        attempt: The attempt.
+        next_sequence: How many events it has appended.
+        earlier_events: How many events of earlier attempts count.
+        epoch: The session's epoch.
+    """
+
+    attempt: int
+    next_sequence: int
+    earlier_events: int
+    epoch: str
 
 
 class SessionState(msgspec.Struct, frozen=True, gc=False):
@@ -201,6 +222,19 @@ class Engine(ABC):
             AttemptFencedError: A later attempt of the publisher has appended.
             SessionClosedError: The session is closed.
             EpochChangedError: The session does not live in the append's epoch.
+            StorageFullError: No space; nothing was written.
+            StorageFailedError: The store failed; the outcome is unknown.
+        """
+
+    @abstractmethod
+    async def open_attempt(self, session: str, publication: Publication) -> Opened:
+        """Begin an attempt that has appended nothing yet, and so end the earlier ones; return when that would survive a crash.
+
+        A session that does not exist is created. An attempt that has begun is left as it is. Its sequence is ignored.
+
+        Raises:
+            AttemptFencedError: A later attempt has begun.
+            SessionClosedError: The session is closed.
             StorageFullError: No space; nothing was written.
             StorageFailedError: The store failed; the outcome is unknown.
         """
@@ -413,57 +447,3 @@ def check_epoch(session: str, now: str, asked: str | None) -> None:
     """
     if asked is not None and asked != now:
         raise EpochChangedError(f"expected {session!r} in epoch {asked}, it lives in epoch {now}")
-
-
-def decide(append: Append, position: Position | None, *, closed: bool) -> int:
-    """How many events at the front of a batch the log has already. Every engine decides by this.
-
-    Raises:
-        SequenceGapError: Events before the batch are missing.
-        AttemptFencedError: A later attempt has appended.
-        SessionClosedError: The session is closed, and does not have all of the batch.
-    """
-    publication, count = append.publication, len(append.events)
-    if not closed:
-        return 0 if publication is None else already_there(position, publication, count)
-    if publication is not None:
-        with suppress(AppendError):
-            if already_there(position, publication, count) == count:
-                return count
-    raise SessionClosedError(f"expected an open session, {append.session!r} is closed")
-
-
-def already_there(position: Position | None, publication: Publication, count: int) -> int:
-    """How many events at the front of a batch of `count` a publisher has appended already.
-
-    Raises:
-        SequenceGapError: Events before the batch are missing.
-        AttemptFencedError: A later attempt has appended.
-    """
-    expected = 0
-    if position is not None:
-        if publication.attempt < position.attempt:
-            raise AttemptFencedError(
-                f"expected attempt {position.attempt} or later of {publication.publisher!r}, got attempt {publication.attempt}",
-                attempt=position.attempt,
-            )
-        if publication.attempt == position.attempt:
-            expected = position.next_sequence
-    if publication.sequence > expected:
-        raise SequenceGapError(
-            f"expected sequence {expected} or below from {publication.publisher!r}, got {publication.sequence}",
-            expected=expected,
-        )
-    there = expected - publication.sequence
-    if publication.covers is None:
-        return min(there, count)
-    if there == 0:
-        return 0
-    if there >= publication.covers:
-        return count
-    # A batch that stands for a range cannot be trimmed: part of what it says is missing has come after all.
-    last = publication.sequence + publication.covers - 1
-    raise SequenceGapError(
-        f"expected sequence {expected} from {publication.publisher!r}, got one batch for {publication.sequence} to {last}",
-        expected=expected,
-    )

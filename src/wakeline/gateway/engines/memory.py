@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
-from wakeline.errors import EpochChangedError, RecordConflictError, SessionExistsError, SessionNotFoundError
-from wakeline.events import Event, timestamp
+from wakeline.errors import (
+    EpochChangedError,
+    RecordConflictError,
+    SessionClosedError,
+    SessionExistsError,
+    SessionNotFoundError,
+)
+from wakeline.events import Event, NewEvent, timestamp
+from wakeline.gateway.attempts import advances, begins, decide, superseded
 from wakeline.gateway.log import (
     DRAFT,
     PAGE_BYTES,
     Append,
     Appended,
+    Change,
     Engine,
+    Opened,
     Page,
     Position,
     Publication,
     Record,
     SessionState,
     check_epoch,
-    decide,
     new_epoch,
 )
 
@@ -31,6 +39,7 @@ class _Publisher:
         self.position = Position(attempt, 0)
         self.starts: list[int] = []  # first sequence of each append
         self.offsets: list[tuple[int, int]] = []  # that append's first and next offset
+        self.kept: list[tuple[int, int]] = []  # where events of earlier attempts stand that still count
 
     def add(self, publication: Publication, there: int, first_offset: int, next_offset: int) -> None:
         count = publication.covers or there + next_offset - first_offset
@@ -56,13 +65,27 @@ class _Session:
         self.events: list[Event] = []
         self.publishers: dict[str, _Publisher] = {}
 
+    def begin(self, publication: Publication) -> list[Event]:
+        """See to what a publisher's earlier attempts appended, if another one begins; gives what tells that it is superseded."""
+        earlier = self.publishers.get(publication.publisher)
+        if not begins(earlier.position if earlier else None, publication):
+            return []
+        publisher = self.publishers[publication.publisher] = _Publisher(publication.attempt)
+        stretches = [*earlier.kept, *earlier.offsets] if earlier else []
+        if not publication.supersedes:
+            publisher.kept = stretches
+            return []
+        return self.add(superseded(publication, stretches))
+
     @property
     def next_offset(self) -> int:
         return self.first_offset + len(self.events)
 
-    def add(self, events: list[Event]) -> None:
+    def add(self, new_events: Sequence[NewEvent]) -> list[Event]:
+        events = [Event(self.next_offset + i, e.topic, e.body) for i, e in enumerate(new_events)]
         self.events += events
         self.size += sum(len(event.body) for event in events)
+        return events
 
     def remove_oldest(self, count: int) -> None:
         self.size -= sum(len(event.body) for event in self.events[:count])
@@ -96,22 +119,39 @@ class MemoryEngine(Engine):
             publisher = session.publishers.get(publication.publisher)
         closed = session.closed
         there = decide(append, publisher.position if publisher else None, closed=closed)
+        advancing = advances(append, there)
+        told = session.begin(publication) if advancing and publication is not None else []
         first_new = session.next_offset
-        events = [Event(first_new + i, e.topic, e.body) for i, e in enumerate(append.events[there:])]
-        session.add(events)
+        events = session.add(append.events[there:])
         session.closed = closed or append.close
-        if events or append.close:
+        if events or advancing or append.close:
             self._sessions[append.session] = session
-        if events and publication is not None:
-            if publisher is None or publisher.position.attempt != publication.attempt:
-                publisher = session.publishers[publication.publisher] = _Publisher(publication.attempt)
+        if advancing and publication is not None:
+            publisher = session.publishers[publication.publisher]
             publisher.add(publication, there, first_new, session.next_offset)
-        self._announce(append.session, session.epoch, events, ["closed"] if session.closed and not closed else ())
-        if not there or publication is None or publisher is None:
-            return Appended(first_new, session.next_offset, session.epoch, duplicate=closed)
+        changes: list[Change] = ["closed"] if session.closed and not closed else []
+        self._announce(append.session, session.epoch, told + events, changes)
+        if not there or not append.events or publication is None or publisher is None:
+            return Appended(first_new, session.next_offset, session.epoch, duplicate=closed or there > 0)
         first = publisher.offset_of(publication.sequence)
         after = publisher.offset_of(publication.sequence + (publication.covers or len(append.events)) - 1) + 1
         return Appended(first, after, session.epoch, duplicate=not events)
+
+    async def open_attempt(self, session: str, publication: Publication) -> Opened:
+        held, created = self._sessions.get(session), False
+        position = None
+        if held is None:
+            held, created = _Session(), True
+        elif publication.publisher in held.publishers:
+            position = held.publishers[publication.publisher].position
+        if begins(position, publication) and held.closed:
+            raise SessionClosedError(f"expected an open session, {session!r} is closed")
+        self._sessions[session] = held
+        told = held.begin(publication)
+        self._announce(session, held.epoch, told, ["configured"] if created else [])
+        publisher = held.publishers[publication.publisher]
+        earlier = sum(after - first for first, after in publisher.kept)
+        return Opened(publisher.position.attempt, publisher.position.next_sequence, earlier, held.epoch)
 
     async def read(
         self,

@@ -1,4 +1,4 @@
-"""Events: publish them, read them."""
+"""Events, read."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from typing import Any
 
 from aiohttp import web
 
-from wakeline.errors import BodyInvalidError, NotAllowedError, RequestInvalidError
+from wakeline.errors import RequestInvalidError
 from wakeline.events import Cursor, check_session_name
 from wakeline.gateway import starts
-from wakeline.gateway.accept import decode_json, decode_ndjson, publication
 from wakeline.gateway.grants import GRANT, Grant
-from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.parameters import device_id, flag, integer, seconds, until_settled
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.hub import Channel
@@ -32,34 +30,8 @@ class EventRoutes:
     def routes(self) -> list[web.RouteDef]:
         """The group's routes."""
         return [
-            web.post("/v1/sessions/{session}/events", self.publish),
             web.get("/v1/sessions/{session}/events", self.events, allow_head=False),
         ]
-
-    async def publish(self, request: web.Request) -> web.Response:
-        """Append a batch."""
-        name, grant = request.match_info["session"], request[GRANT]
-        grant.check("publish", name)
-        body = await request.read()
-        if request.content_type == "application/x-ndjson":
-            incoming = decode_ndjson(body)
-        elif request.content_type == "application/json":
-            incoming = decode_json(body)
-        else:
-            raise BodyInvalidError(
-                f"expected Content-Type application/json or application/x-ndjson, got {request.content_type!r}"
-            )
-        if grant.topics is not None:
-            for event in incoming:
-                if event.topic not in grant.topics:
-                    raise NotAllowedError(f"expected a topic that the token allows, got {event.topic[:64]!r}")
-        self._parts.limits.publish(request, grant, len(incoming))
-        headers = request.headers
-        names = ("Wakeline-Publisher", "Wakeline-Attempt", "Wakeline-Sequence")
-        who = publication(*(headers.get(name) for name in names))
-        with self._parts.metrics.append_seconds.time():
-            appended = await self._parts.accept.publish(name, incoming, who)
-        return json_answer(appended)
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Read a session, as a stream or as a page."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -16,8 +16,11 @@ from wakeline.gateway.http.feed import FeedRoutes
 from wakeline.gateway.http.health import HealthRoutes
 from wakeline.gateway.http.lifecycle import LifecycleRoutes
 from wakeline.gateway.http.parts import Parts
+from wakeline.gateway.http.publishing import PublishRoutes
 from wakeline.gateway.http.sessions import SessionRoutes
 from wakeline.gateway.http.tickets import TicketRoutes
+
+_WEB_SOCKETS: Final = frozenset({"/v1/feed", "/v1/publish"})
 
 
 def application(parts: Parts) -> web.Application:
@@ -26,10 +29,11 @@ def application(parts: Parts) -> web.Application:
     passed = [errors_middleware(parts), parts.connections.middleware, parts.guard.middleware, _grants_middleware(parts)]
     app = web.Application(client_max_size=parts.settings.max_body_bytes, middlewares=passed)
     app.on_response_prepare.append(parts.guard.on_prepare)
-    feed, streams = FeedRoutes(parts), StreamRoutes(parts)
+    feed, streams, publishing = FeedRoutes(parts), StreamRoutes(parts), PublishRoutes(parts)
     app.on_shutdown.append(events.end_streams)
     app.on_shutdown.append(feed.end_feeds)
     app.on_shutdown.append(streams.end_streams)
+    app.on_shutdown.append(publishing.end_connections)
     others = (
         SessionRoutes(parts),
         LifecycleRoutes(parts),
@@ -37,7 +41,7 @@ def application(parts: Parts) -> web.Application:
         TicketRoutes(parts),
         HealthRoutes(parts),
     )
-    for group in (events, feed, streams, *others):
+    for group in (events, publishing, feed, streams, *others):
         app.add_routes(group.routes())
     return app
 
@@ -56,7 +60,7 @@ def _grants_middleware(parts: Parts) -> Any:
             request[GRANT] = await parts.auth.authenticate(request)
         except TokenMissingError:
             # A browser's WebSocket can carry no header: it may say who it is in its first frame.
-            if resource.canonical != "/v1/feed" or not web.WebSocketResponse().can_prepare(request):
+            if resource.canonical not in _WEB_SOCKETS or not web.WebSocketResponse().can_prepare(request):
                 raise
             request[GRANT] = NOBODY
         return await handler(request)

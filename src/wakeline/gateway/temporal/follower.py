@@ -15,7 +15,7 @@ import msgspec
 import structlog
 from temporalio.service import RPCError, RPCStatusCode
 
-from wakeline.errors import SequenceGapError, SessionClosedError, UnavailableError
+from wakeline.errors import AttemptFencedError, SequenceGapError, SessionClosedError, UnavailableError
 from wakeline.events import (
     GAP,
     RUN_CLOSED,
@@ -32,6 +32,7 @@ from wakeline.gateway.log import Publication
 from wakeline.gateway.runs import Run, Runs
 from wakeline.gateway.settings import Settings
 from wakeline.gateway.temporal.connection import Connection
+from wakeline.gateway.temporal.detours import Group, groups
 from wakeline.gateway.temporal.endings import Ending, forgotten, is_forgotten, wait_for_end
 from wakeline.gateway.temporal.reader import Item, NoStreamError, NotNowError, StreamReader, Stretch, to_event
 
@@ -202,15 +203,48 @@ class Follower:
                 publication = Publication(self._publisher, 1, self._offset, covers=first - self._offset)
                 await self._accept.append(self.session, (self._own(GAP, data),), publication, epoch=self._epoch)
                 self._offset = first
-            if items:
-                events = tuple(_event(item, self.run.run) for item in items)
-                publication = Publication(self._publisher, 1, first)
-                await self._accept.append(self.session, events, publication, epoch=self._epoch)
-                self._offset = items[-1].offset + 1
+            for group in groups(items):
+                await self._append_group(group)
+                self._offset = group.items[-1].offset + 1
         except SequenceGapError as error:
             self._offset = error.expected
             return True
         return False
+
+    async def _append_group(self, group: Group) -> None:
+        own = Publication(self._publisher, 1, group.items[0].offset)
+        if group.identities and await self._append_for(group):
+            passed_over = msgspec.structs.replace(own, covers=len(group.items))
+            await self._accept.append(self.session, (), passed_over, epoch=self._epoch)
+            return
+        events = tuple([_event(item, self.run.run) for item in group.items])
+        await self._accept.append(self.session, events, own, epoch=self._epoch)
+
+    async def _append_for(self, group: Group) -> bool:
+        """Append what a publisher sent through the workflow, as that publisher; False if the log cannot have it so."""
+        its = group.identities[0].publication
+        events = tuple(
+            [
+                _event(
+                    item,
+                    identity.run or self.run.run,
+                    activity=identity.activity,
+                    attempt=None if identity.activity is None else identity.attempt,
+                    key=identity.key,
+                    message=identity.message,
+                )
+                for item, identity in zip(group.items, group.identities, strict=True)
+            ]
+        )
+        try:
+            await self._accept.append(self.session, events, its, epoch=self._epoch)
+        except AttemptFencedError:
+            _log.info("an ended attempt's events are passed over", session=self.session, publisher=its.publisher)
+        except SequenceGapError as error:
+            # Some of it is lost upstream. What is left is better kept without its identity than not at all.
+            _log.warning("a publisher's events are missing", session=self.session, error=error.message)
+            return False
+        return True
 
     async def _continue(self, ending: Ending, drained: bool) -> None:
         """The chain goes on as another Temporal run. Only continue-as-new can carry the stream over."""
@@ -267,13 +301,13 @@ class Follower:
         return compose(topic, msgspec.json.encode(data), time=timestamp(), run=self.run.run)
 
 
-def _event(item: Item, run: str) -> NewEvent:
+def _event(item: Item, run: str, **more: Any) -> NewEvent:
     """An item as an event. A topic that a session cannot have is kept, made printable: nothing upstream is dropped."""
     try:
         check_topic(item.topic)
     except Exception:  # noqa: BLE001
         item = msgspec.structs.replace(item, topic=_printable(item.topic))
-    return to_event(item, run)
+    return to_event(item, run, **more)
 
 
 def _printable(topic: str) -> str:

@@ -24,7 +24,7 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from wakeline.events import NewEvent, compose, timestamp
+from wakeline.events import MessagePiece, NewEvent, compose, timestamp
 from wakeline.gateway.temporal.connection import Connection
 from wakeline.streams.queries import querying, when_not_busy
 from wakeline.streams.wire import OFFSET_QUERY, POLL, STREAM_DRAINING, TRUNCATED_OFFSET, PollInput, PollResult
@@ -164,23 +164,44 @@ class StreamReader:
         return result
 
 
-def to_event(item: Item, run: str) -> NewEvent:
+def to_event(
+    item: Item,
+    run: str | None,
+    *,
+    activity: str | None = None,
+    attempt: int | None = None,
+    key: str | None = None,
+    message: MessagePiece | None = None,
+) -> NewEvent:
     """An item as an event: JSON payloads become `data`, all others stay the payload they are."""
     payload = Payload()
     try:
         payload.ParseFromString(item.payload)
     except DecodeError:
         payload = Payload(metadata={"encoding": b"binary/plain"}, data=item.payload)
-    encoding = payload.metadata.get("encoding", b"")
+    encoding, is_payload = payload.metadata.get("encoding", b""), False
     if encoding == b"binary/null":
-        return compose(item.topic, b"null", time=timestamp(), run=run)
-    if encoding == b"json/plain" and _is_json(payload.data):
-        return compose(item.topic, payload.data, time=timestamp(), run=run)
-    as_json = {
-        "metadata": {key: base64.b64encode(value).decode() for key, value in payload.metadata.items()},
-        "data": base64.b64encode(payload.data).decode(),
-    }
-    return compose(item.topic, msgspec.json.encode(as_json), time=timestamp(), payload=True, run=run)
+        data = b"null"
+    elif encoding == b"json/plain" and _is_json(payload.data):
+        data = payload.data
+    else:
+        is_payload = True
+        as_json = {
+            "metadata": {key: base64.b64encode(value).decode() for key, value in payload.metadata.items()},
+            "data": base64.b64encode(payload.data).decode(),
+        }
+        data = msgspec.json.encode(as_json)
+    return compose(
+        item.topic,
+        data,
+        time=timestamp(),
+        payload=is_payload,
+        run=run,
+        activity=activity,
+        attempt=attempt,
+        key=key,
+        message=message,
+    )
 
 
 def _is_json(data: bytes) -> bool:

@@ -150,7 +150,12 @@ def error_frame(error: WakelineError, session: str | None = None) -> Error:
 
 def encode(frame: ServerFrame) -> bytes:
     """A frame of the gateway's as a WebSocket frame."""
-    return _framed(_TEXT, _encode(frame))
+    return text(_encode(frame))
+
+
+def text(message: bytes) -> bytes:
+    """A message as a WebSocket frame."""
+    return _framed(_TEXT, message)
 
 
 def events(session: str, epoch: str, stretch: Sequence[Event]) -> bytes:

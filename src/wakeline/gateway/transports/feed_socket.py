@@ -1,4 +1,4 @@
-"""The WebSocket of a feed: how it closes, and how much it takes. Frames are parsed by aiohttp."""
+"""A WebSocket: how it closes, and how much it takes. Frames are parsed by aiohttp."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Final
 from aiohttp import web
 
 from wakeline.gateway.transports.feed import SharedConnection
-from wakeline.gateway.transports.feed_frames import MAX_FRAME_BYTES
 
 GOING_AWAY, FAILED, NOT_OURS, TOKEN, SLOW, TOO_MUCH = 1001, 1011, 4400, 4401, 4408, 4429
 """Close codes; PROTOCOL.md §5 tells which of them ask the client to come back."""
@@ -30,17 +29,18 @@ class FeedSocket(web.WebSocketResponse):
 
     Args:
         keep_alive: Seconds between pings; one that is not answered within half of them ends the connection.
+        max_message_bytes: The largest message that is taken.
     """
 
     connection: SharedConnection | None = None
 
-    def __init__(self, keep_alive: float) -> None:
+    def __init__(self, keep_alive: float, max_message_bytes: int) -> None:
         super().__init__(
             timeout=_GOODBYE_SECONDS,
             autoping=False,  # pings count as frames, too
             heartbeat=keep_alive,
             compress=False,
-            max_msg_size=MAX_FRAME_BYTES + 1,  # aiohttp refuses what reaches it
+            max_msg_size=max_message_bytes + 1,  # aiohttp refuses what reaches it
         )
 
     async def close(self, *, code: int = 1000, message: bytes = b"", drain: bool = True) -> bool:

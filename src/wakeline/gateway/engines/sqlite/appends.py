@@ -7,12 +7,14 @@ before the commit; a decision that refuses an append is made before anything of 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from wakeline.errors import EpochChangedError
-from wakeline.events import Event, timestamp
-from wakeline.gateway.log import Append, Appended, Change, Position, Publication, check_epoch, decide, new_epoch
+from wakeline.errors import EpochChangedError, SessionClosedError
+from wakeline.events import Event, NewEvent, timestamp
+from wakeline.gateway.attempts import advances, begins, decide, superseded
+from wakeline.gateway.log import Append, Appended, Change, Opened, Position, Publication, check_epoch, new_epoch
 
 _MAX_CACHED: Final = 100_000
 
@@ -88,19 +90,43 @@ class Appends:
         there = decide(append, publisher.position if publisher else None, closed=closed)
         if session is None:
             session = self.create(append.session)
+        advancing = advances(append, there)
+        if advancing and publisher is not None and publication is not None:
+            self._end_earlier(append.session, session, publisher, publication)
         first_new = session.next_offset
-        events = self._add(append, session, there)
-        if events and publication is not None:
+        events = self._add(append.session, session, append.events[there:])
+        if advancing and publication is not None:
             publisher = self._advance(session, publisher, publication, there, first_new)
         if append.close and not closed:
             self._connection.execute("UPDATE sessions SET closed = 1 WHERE id = ?", (session.id,))
             session.closed = True
             self.changed(append.session, session.epoch, "closed")
-        if not there or publication is None or publisher is None:
-            return Appended(first_new, session.next_offset, session.epoch, duplicate=closed)
+        if not there or not append.events or publication is None or publisher is None:
+            return Appended(first_new, session.next_offset, session.epoch, duplicate=closed or there > 0)
         last = publication.sequence + (publication.covers or len(append.events)) - 1
         first, after = self._offset_of(publisher, publication.sequence), self._offset_of(publisher, last) + 1
         return Appended(first, after, session.epoch, duplicate=not events)
+
+    def open(self, name: str, publication: Publication) -> Opened:
+        """Begin an attempt that has appended nothing yet."""
+        session = self._session(name)
+        if session is None:
+            session = self.create(name)
+            self.changed(name, session.epoch, "configured")
+        publisher = self._publisher(session, publication.publisher)
+        if begins(publisher.position if publisher else None, publication):
+            if session.closed:
+                raise SessionClosedError(f"expected an open session, {name!r} is closed")
+            if publisher is not None:
+                self._end_earlier(name, session, publisher, publication)
+            at = session.next_offset
+            publisher = self._begin_attempt(session, publisher, publication, _Stretch(0, 0, at, at))
+            self._stretches[publisher.id, 0] = publisher.last
+        assert publisher is not None
+        (earlier,) = self._connection.execute(
+            "SELECT coalesce(sum(next_offset - first_offset), 0) FROM kept WHERE publisher = ?", (publisher.id,)
+        ).fetchone()
+        return Opened(publisher.attempt, publisher.last.next_sequence, earlier, session.epoch)
 
     def create(
         self,
@@ -135,7 +161,8 @@ class Appends:
         if self._stretches:
             self._connection.executemany(
                 "INSERT INTO publications VALUES (?, ?, ?, ?, ?) ON CONFLICT (publisher, first_sequence)"
-                " DO UPDATE SET next_sequence = excluded.next_sequence, next_offset = excluded.next_offset",
+                " DO UPDATE SET next_sequence = excluded.next_sequence, next_offset = excluded.next_offset,"
+                " first_offset = excluded.first_offset",  # of an attempt that had appended nothing
                 [
                     (publisher, s.first_sequence, s.next_sequence, s.first_offset, s.next_offset)
                     for (publisher, _), s in self._stretches.items()
@@ -186,16 +213,16 @@ class Appends:
                 session = self._sessions[name] = _Session(row[0], row[1], next_offset, size, bool(row[3]))
         return session
 
-    def _add(self, append: Append, session: _Session, there: int) -> list[Event]:
+    def _add(self, name: str, session: _Session, new_events: Sequence[NewEvent]) -> list[Event]:
         events: list[Event] = []
-        for new in append.events[there:]:
+        for new in new_events:
             event = Event(session.next_offset, new.topic, new.body)
             events.append(event)
             self._rows.append((session.id, event.offset, new.topic, new.body, session.bytes_before))
             session.next_offset += 1
             session.bytes_before += len(new.body)
         if events:
-            self._news.setdefault((append.session, session.epoch), News()).events += events
+            self._news.setdefault((name, session.epoch), News()).events += events
         return events
 
     def _publisher(self, session: _Session, name: str) -> _Publisher | None:
@@ -226,6 +253,26 @@ class Appends:
             publisher.last = _Stretch(first, after, first_new, session.next_offset)
         self._stretches[publisher.id, publisher.last.first_sequence] = publisher.last
         return publisher
+
+    def _end_earlier(self, name: str, session: _Session, publisher: _Publisher, publication: Publication) -> None:
+        """See to what a publisher's earlier attempts appended, if another one begins: it is superseded, or goes on to count."""
+        if not begins(publisher.position, publication):
+            return
+        self.flush()
+        if not publication.supersedes:
+            self._connection.execute(
+                "INSERT INTO kept SELECT publisher, first_offset, next_offset FROM publications"
+                " WHERE publisher = ? AND next_offset > first_offset",
+                (publisher.id,),
+            )
+            return
+        stretches = self._connection.execute(
+            "SELECT first_offset, next_offset FROM kept WHERE publisher = ?1"
+            " UNION ALL SELECT first_offset, next_offset FROM publications WHERE publisher = ?1",
+            (publisher.id,),
+        ).fetchall()
+        self._connection.execute("DELETE FROM kept WHERE publisher = ?", (publisher.id,))
+        self._add(name, session, superseded(publication, stretches))
 
     def _begin_attempt(
         self, session: _Session, earlier: _Publisher | None, publication: Publication, stretch: _Stretch

@@ -16,7 +16,18 @@ from wakeline.gateway.engines.sqlite.appends import Appends
 from wakeline.gateway.engines.sqlite.erasing import Eraser, remove_oldest
 from wakeline.gateway.engines.sqlite.schema import DirectoryLock, connect_reader, connect_writer
 from wakeline.gateway.engines.sqlite.writer import Writer
-from wakeline.gateway.log import DRAFT, Append, Appended, Engine, Page, Position, Record, SessionState
+from wakeline.gateway.log import (
+    DRAFT,
+    Append,
+    Appended,
+    Engine,
+    Opened,
+    Page,
+    Position,
+    Publication,
+    Record,
+    SessionState,
+)
 
 _READERS: Final = 3
 _AFTER_DRAFTS: Final = DRAFT + "\U0010ffff"
@@ -71,6 +82,10 @@ class SqliteEngine(Engine):
     async def append(self, append: Append) -> Appended:
         answer: Appended = await self._writer.submit(lambda _, appends: appends.append(append))
         return answer
+
+    async def open_attempt(self, session: str, publication: Publication) -> Opened:
+        opened: Opened = await self._writer.submit(lambda _, appends: appends.open(session, publication))
+        return opened
 
     async def read(
         self,

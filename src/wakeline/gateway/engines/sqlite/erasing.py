@@ -74,6 +74,11 @@ def _remove_publishers(connection: sqlite3.Connection, session: int) -> bool:
         " (SELECT first_sequence FROM publications WHERE publisher = ?1 ORDER BY first_sequence LIMIT ?2)",
         (publisher[0], SLICE_EVENTS),
     ).rowcount
+    removed += connection.execute(
+        "DELETE FROM kept WHERE publisher = ?1 AND first_offset IN"
+        " (SELECT first_offset FROM kept WHERE publisher = ?1 ORDER BY first_offset LIMIT ?2)",
+        (publisher[0], SLICE_EVENTS),
+    ).rowcount
     if removed < SLICE_EVENTS:
         connection.execute("DELETE FROM publishers WHERE id = ?", publisher)
     return True

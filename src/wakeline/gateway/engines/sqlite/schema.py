@@ -74,6 +74,15 @@ MIGRATIONS: Final = (
     -- Deleted sessions whose rows are still to be removed; their ids are not given away before. 0: whose copies are.
     CREATE TABLE erasing (session INTEGER PRIMARY KEY) STRICT;
     """,
+    """
+    -- Where the events of a publisher's earlier attempts stand that still count.
+    CREATE TABLE kept (
+        publisher    INTEGER NOT NULL,
+        first_offset INTEGER NOT NULL,
+        next_offset  INTEGER NOT NULL,
+        PRIMARY KEY (publisher, first_offset)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 

@@ -1,0 +1,119 @@
+"""What follows from who has appended what: every engine decides by this.
+
+A publisher's events are numbered within its attempt. What is there already is left out, what is missing is asked for, and
+an earlier attempt is refused. When an attempt begins, what the earlier ones appended is superseded, unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from wakeline.errors import AppendError, AttemptFencedError, SequenceGapError, SessionClosedError
+from wakeline.events import ATTEMPT_SUPERSEDED, NewEvent, compose, timestamp
+from wakeline.gateway.log import Append, Position, Publication
+
+_MAX_RANGES: Final = 10_000  # in one event, of some 20 bytes each
+
+
+def begins(position: Position | None, publication: Publication) -> bool:
+    """Whether a publisher's attempt begins with what it appends now.
+
+    Raises:
+        AttemptFencedError: A later attempt has begun.
+    """
+    if position is not None and publication.attempt < position.attempt:
+        raise AttemptFencedError(
+            f"expected attempt {position.attempt} or later of {publication.publisher!r}, got attempt {publication.attempt}",
+            attempt=position.attempt,
+        )
+    return position is None or publication.attempt > position.attempt
+
+
+def superseded(publication: Publication, stretches: Iterable[tuple[int, int]]) -> tuple[NewEvent, ...]:
+    """The events that tell what no longer counts now that an attempt begins; none, if there is nothing.
+
+    Args:
+        publication: The attempt that begins.
+        stretches: Where the earlier attempts' events stand: first offset, and the one after the last.
+    """
+    ranges: list[list[int]] = []
+    for first, after in sorted(stretches):
+        if first == after:
+            continue
+        if ranges and ranges[-1][1] == first - 1:
+            ranges[-1][1] = after - 1
+        else:
+            ranges.append([first, after - 1])
+    return tuple(
+        compose(
+            ATTEMPT_SUPERSEDED,
+            msgspec.json.encode(
+                {
+                    "activity": publication.activity,
+                    "attempt": publication.attempt,
+                    "offsets": ranges[at : at + _MAX_RANGES],
+                }
+            ),
+            time=timestamp(),
+            run=publication.run,
+            activity=publication.activity,
+            attempt=publication.attempt,
+        )
+        for at in range(0, len(ranges), _MAX_RANGES)
+    )
+
+
+def decide(append: Append, position: Position | None, *, closed: bool) -> int:
+    """How much of a batch the log has already: events at its front, or the one step of passing over sequences.
+
+    Raises:
+        SequenceGapError: Events before the batch are missing.
+        AttemptFencedError: A later attempt has begun.
+        SessionClosedError: The session is closed, and does not have all of the batch.
+    """
+    publication, steps = append.publication, _steps(append)
+    if not closed:
+        return 0 if publication is None else _already_there(position, publication, steps)
+    if publication is not None:
+        with suppress(AppendError):
+            if _already_there(position, publication, steps) == steps:
+                return steps
+    raise SessionClosedError(f"expected an open session, {append.session!r} is closed")
+
+
+def advances(append: Append, there: int) -> bool:
+    """Whether a publisher's position moves by a batch of which the log has `there` already."""
+    return append.publication is not None and there < _steps(append)
+
+
+def _steps(append: Append) -> int:
+    passes_over = append.publication is not None and append.publication.covers is not None
+    return len(append.events) or int(passes_over)
+
+
+def _already_there(position: Position | None, publication: Publication, steps: int) -> int:
+    expected = 0
+    if position is not None and not begins(position, publication):
+        expected = position.next_sequence
+    if publication.sequence > expected:
+        raise SequenceGapError(
+            f"expected sequence {expected} or below from {publication.publisher!r}, got {publication.sequence}",
+            expected=expected,
+        )
+    there = expected - publication.sequence
+    if publication.covers is None:
+        return min(there, steps)
+    if there == 0:
+        return 0
+    if there >= publication.covers:
+        return steps
+    # A batch that stands for a range cannot be trimmed: part of what it says is missing has come after all.
+    last = publication.sequence + publication.covers - 1
+    raise SequenceGapError(
+        f"expected sequence {expected} from {publication.publisher!r}, got one batch for {publication.sequence} to {last}",
+        expected=expected,
+    )

@@ -1,0 +1,146 @@
+"""Events, published: by request, or by many publishers on one WebSocket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Final
+from urllib.parse import unquote
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta
+
+from wakeline.errors import BodyInvalidError, RequestInvalidError
+from wakeline.gateway.accept import check_publisher, decode_json, decode_ndjson
+from wakeline.gateway.grants import GRANT
+from wakeline.gateway.http.answers import json_answer
+from wakeline.gateway.http.parts import Parts
+from wakeline.gateway.log import Publication
+from wakeline.gateway.transports.feed_socket import GOING_AWAY
+from wakeline.gateway.transports.publishing import Ingest, PublishConnection, check_topics
+
+MAX_SEQUENCE: Final = 2**53 - 1  # what every JSON reader can hold
+
+
+class _Opening(msgspec.Struct, forbid_unknown_fields=True):
+    attempt: Annotated[int, Meta(ge=1, le=MAX_SEQUENCE)] = 1
+    run: str | None = None
+    activity: str | None = None
+    supersede: bool | None = None
+
+
+class PublishRoutes:
+    """`/v1/sessions/{session}/events`, `/v1/sessions/{session}/publishers/{publisher}` and `/v1/publish`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._ingest = Ingest(
+            accept=parts.accept,
+            verify=parts.auth.verify,
+            limits=parts.limits,
+            metrics=parts.metrics,
+            keep_alive=parts.settings.keep_alive,
+            timeout=parts.settings.write_timeout,
+            max_message_bytes=parts.settings.max_body_bytes,
+        )
+        self._connections: set[PublishConnection] = set()
+
+    def routes(self) -> list[web.RouteDef]:
+        """The group's routes."""
+        return [
+            web.post("/v1/sessions/{session}/events", self.publish),
+            web.put("/v1/sessions/{session}/publishers/{publisher}", self.open),
+            web.get("/v1/publish", self.connect, allow_head=False),
+        ]
+
+    async def publish(self, request: web.Request) -> web.Response:
+        """Append a batch."""
+        name, grant = request.match_info["session"], request[GRANT]
+        grant.check("publish", name)
+        body = await request.read()
+        if request.content_type == "application/x-ndjson":
+            incoming = decode_ndjson(body)
+        elif request.content_type == "application/json":
+            incoming = decode_json(body)
+        else:
+            raise BodyInvalidError(
+                f"expected Content-Type application/json or application/x-ndjson, got {request.content_type!r}"
+            )
+        check_topics(grant, incoming)
+        self._parts.limits.publish(request, grant, len(incoming))
+        who = publication(request.headers)
+        with self._parts.metrics.append_seconds.time():
+            appended = await self._parts.accept.publish(name, incoming, who)
+        return json_answer(appended)
+
+    async def open(self, request: web.Request) -> web.Response:
+        """Begin a publisher's attempt."""
+        name = request.match_info["session"]
+        request[GRANT].check("publish", name)
+        try:
+            asked = msgspec.json.decode(await request.read(), type=_Opening)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BodyInvalidError(f'expected {{"attempt": 1, "activity": "…"}}, got: {error}') from None
+        who = Publication(
+            check_publisher(request.match_info["publisher"]),
+            asked.attempt,
+            supersedes=asked.activity is not None if asked.supersede is None else asked.supersede,
+            run=asked.run,
+            activity=asked.activity,
+        )
+        return json_answer(await self._parts.accept.open_attempt(name, who))
+
+    async def connect(self, request: web.Request) -> web.WebSocketResponse:
+        """Talk with many publishers over a WebSocket."""
+        connection = PublishConnection(request, self._ingest, request[GRANT])
+        self._connections.add(connection)
+        try:
+            return await connection.serve()
+        finally:
+            self._connections.discard(connection)
+
+    async def end_connections(self, _: web.Application) -> None:
+        """End every connection: its publishers go on elsewhere, or here when we are back."""
+        for connection in self._connections:
+            connection.stop(GOING_AWAY, "the server stops")
+
+
+def publication(headers: Mapping[str, str]) -> Publication | None:
+    """Read the headers that make an append idempotent.
+
+    Raises:
+        RequestInvalidError: One is missing or not what it must be.
+    """
+    publisher, sequence = headers.get("Wakeline-Publisher"), headers.get("Wakeline-Sequence")
+    if publisher is None and sequence is None and "Wakeline-Attempt" not in headers:
+        return None
+    if publisher is None or sequence is None:
+        raise RequestInvalidError(
+            "expected Wakeline-Publisher and Wakeline-Sequence together, got one without the other"
+        )
+    activity = _text(headers, "Wakeline-Activity")
+    supersede = headers.get("Wakeline-Supersede", "false" if activity is None else "true")
+    if supersede not in ("true", "false"):
+        raise RequestInvalidError(f"expected Wakeline-Supersede to be true or false, got {supersede[:40]!r}")
+    return Publication(
+        check_publisher(publisher),
+        _integer("Wakeline-Attempt", headers.get("Wakeline-Attempt") or "1", at_least=1),
+        _integer("Wakeline-Sequence", sequence, at_least=0),
+        supersedes=supersede == "true",
+        run=_text(headers, "Wakeline-Run"),
+        activity=activity,
+    )
+
+
+def _text(headers: Mapping[str, str], name: str) -> str | None:
+    text = headers.get(name)
+    try:
+        return None if text is None else unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise RequestInvalidError(f"expected {name} to be percent-encoded UTF-8") from None
+
+
+def _integer(name: str, text: str, *, at_least: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 16 and at_least <= int(text) <= MAX_SEQUENCE):
+        raise RequestInvalidError(f"expected {name} to be an integer from {at_least} to 2^53-1, got {text[:40]!r}")
+    return int(text)

@@ -1,0 +1,253 @@
+"""Many publishers on one WebSocket: each on a channel of its own, its appends in order. PROTOCOL.md §3.
+
+What came together is appended together, and what became durable together is told together: the frames of one turn of the
+event loop share a message, in both directions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from wakeline.errors import InternalError, LimitReachedError, NotAllowedError, RequestInvalidError, WakelineError
+from wakeline.events import NewEvent, check_session_name
+from wakeline.gateway.accept import Accept, Incoming, check_publisher
+from wakeline.gateway.grants import NOBODY, Grant
+from wakeline.gateway.limits import Limits
+from wakeline.gateway.log import Publication
+from wakeline.gateway.metrics import Metrics
+from wakeline.gateway.transports import feed_frames
+from wakeline.gateway.transports import publish_frames as frames
+from wakeline.gateway.transports.conversation import Conversation
+from wakeline.gateway.transports.feed_socket import NOT_OURS, TOKEN, Closing
+
+MAX_CHANNELS: Final = 1000
+
+_MOST_BYTES: Final = 16 * 1024 * 1024  # of appends that are under way on one connection
+_MOST_APPENDS: Final = 2_000
+_CHANNEL_RETRY: Final = 5
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ingest:
+    """What publishers' connections ask of the gateway.
+
+    Attributes:
+        accept: Takes their events.
+        verify: Makes a grant of a token.
+        limits: How much one caller may take.
+        metrics: What is counted.
+        keep_alive: Seconds between pings.
+        timeout: Seconds in which a client must take what is unsent.
+        max_message_bytes: The largest message that is taken.
+    """
+
+    accept: Accept
+    verify: Callable[[str], Awaitable[Grant]]
+    limits: Limits
+    metrics: Metrics
+    keep_alive: float
+    timeout: float
+    max_message_bytes: int
+
+
+@dataclass(slots=True)
+class _Channel:
+    session: str
+    publication: Publication
+    broken: bool = False
+
+
+class PublishConnection(Conversation):
+    """One connection of publishers.
+
+    Args:
+        request: The request for the upgrade.
+        ingest: What it asks of the gateway.
+        grant: What the client may.
+    """
+
+    __slots__ = ("_bytes", "_channels", "_ingest", "_outbox", "_under_way")
+
+    def __init__(self, request: web.Request, ingest: Ingest, grant: Grant) -> None:
+        super().__init__(request, ingest, grant, ingest.max_message_bytes)
+        self._ingest = ingest
+        self._channels: dict[int, _Channel] = {}
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._bytes = 0
+        self._outbox: list[bytes] = []
+
+    async def _serve(self, text: str) -> None:
+        for line in text.split("\n"):
+            if not line:
+                continue
+            try:
+                frame = frames.decode(line)
+            except (msgspec.DecodeError, RecursionError) as error:
+                self._refuse_unread(line, error)
+                continue
+            if self._grant is NOBODY and not isinstance(frame, feed_frames.Token):
+                raise Closing(TOKEN, "expected a token first")
+            try:
+                await self._serve_one(frame, len(line))
+            except WakelineError as error:
+                self._fail(getattr(frame, "channel", None), error)
+
+    async def _serve_one(self, frame: frames.ClientFrame, size: int) -> None:
+        match frame:
+            case frames.Append():
+                await self._append(frame, size)
+            case frames.Open():
+                self._open(frame)
+            case frames.Close():
+                self._channels.pop(frame.channel, None)
+            case feed_frames.Token():
+                await self._token(frame)
+            case feed_frames.Ping():
+                await self._ping(frame)
+
+    def _refuse_unread(self, line: str, error: Exception) -> None:
+        """Answer a frame that is none: by its channel, if it names one."""
+        try:
+            channel = _addressed.decode(line).channel
+        except (msgspec.DecodeError, RecursionError):
+            raise Closing(NOT_OURS, f"expected a frame: {error}") from None
+        self._fail(channel, RequestInvalidError(f"expected a frame, got: {error}"))
+
+    def _open(self, frame: frames.Open) -> None:
+        self._grant.check("publish", frame.session)
+        check_session_name(frame.session)
+        if frame.channel not in self._channels and len(self._channels) >= MAX_CHANNELS:
+            raise LimitReachedError(
+                f"expected at most {MAX_CHANNELS} channels on one connection", retry_after=_CHANNEL_RETRY
+            )
+        publication = Publication(
+            check_publisher(frame.publisher),
+            frame.attempt,
+            supersedes=frame.activity is not None if frame.supersede is None else frame.supersede,
+            run=frame.run,
+            activity=frame.activity,
+        )
+        channel = self._channels[frame.channel] = _Channel(frame.session, publication)
+        self._begin(frame.channel, channel, partial(self._opened, frame.channel, channel), 0)
+
+    async def _opened(self, number: int, channel: _Channel) -> bytes:
+        opened = await self._ingest.accept.open_attempt(channel.session, channel.publication)
+        return frames.opened(number, opened)
+
+    async def _append(self, frame: frames.Append, size: int) -> None:
+        channel = self._channels.get(frame.channel)
+        if channel is None:
+            raise RequestInvalidError(f"expected a channel that is open, got {frame.channel}")
+        if channel.broken:
+            return
+        if not frame.events:
+            raise RequestInvalidError("expected at least one event, got none")
+        check_topics(self._grant, frame.events)
+        self._ingest.limits.publish(self._request, self._grant, len(frame.events))
+        publication = msgspec.structs.replace(channel.publication, sequence=frame.sequence)
+        events = self._ingest.accept.compose(frame.events, publication)
+        while self._bytes > _MOST_BYTES or len(self._under_way) > _MOST_APPENDS:
+            await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+        work = partial(self._appended, frame.channel, channel, publication, events)
+        self._begin(frame.channel, channel, work, size)
+
+    async def _appended(
+        self, number: int, channel: _Channel, publication: Publication, events: tuple[NewEvent, ...]
+    ) -> bytes:
+        with self._ingest.metrics.append_seconds.time():
+            appended = await self._ingest.accept.append(channel.session, events, publication)
+        return frames.appended(number, publication.sequence + len(events), appended.next_offset)
+
+    def _begin(self, number: int, channel: _Channel, work: Callable[[], Awaitable[bytes]], size: int) -> None:
+        """Have it done beside the others; tasks begin in the order in which they are made, and so do appends."""
+        self._bytes += size
+        task = asyncio.create_task(self._run(number, channel, work, size))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def _run(self, number: int, channel: _Channel, work: Callable[[], Awaitable[bytes]], size: int) -> None:
+        failure: WakelineError
+        try:
+            answer = await work()
+            if not channel.broken:
+                self._say(answer)
+            return
+        except WakelineError as error:
+            failure = error
+        except Exception:  # noqa: BLE001 - a defect is answered in the one shape too
+            _log.exception("an append failed", session=channel.session)
+            failure = InternalError("the server failed; this is a defect")
+        finally:
+            self._bytes -= size
+        if self._channels.get(number) is channel:
+            self._fail(number, failure)
+
+    def _fail(self, number: int | None, error: WakelineError) -> None:
+        """Tell what is wrong; the channel takes nothing until it is opened again."""
+        channel = self._channels.get(number) if number is not None else None
+        if channel is not None:
+            if channel.broken:
+                return
+            channel.broken = True
+        self._ingest.metrics.refused.labels(error.code).inc()
+        self._say(frames.error(number, error))
+
+    async def _regrant(self, grant: Grant) -> None:
+        for number, channel in self._channels.items():
+            try:
+                grant.check("publish", channel.session)
+            except WakelineError as error:
+                self._fail(number, error)
+
+    def _answer(self, frame: feed_frames.ServerFrame) -> None:
+        self._say(msgspec.json.encode(frame))
+
+    def _say(self, frame: bytes) -> None:
+        if not self._outbox:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._outbox.append(frame)
+
+    def _flush(self) -> None:
+        told, self._outbox = self._outbox, []
+        try:
+            self._connection.write(feed_frames.text(b"\n".join(told)))
+        except ConnectionError:
+            return  # the connection's own task learns of it
+
+    async def _end(self) -> None:
+        """Let go of what is under way: it is appended or not, and `opened` tells which on the next connection."""
+        tasks = list(self._under_way)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+class _Addressed(msgspec.Struct):
+    channel: int | None = None
+
+
+_addressed = msgspec.json.Decoder(_Addressed)
+
+
+def check_topics(grant: Grant, incoming: Sequence[Incoming]) -> None:
+    """Raise unless every event's topic is one that the grant allows.
+
+    Raises:
+        NotAllowedError: One is not.
+    """
+    if grant.topics is None:
+        return
+    for event in incoming:
+        if event.topic not in grant.topics:
+            raise NotAllowedError(f"expected a topic that the token allows, got {event.topic[:64]!r}")

@@ -1,0 +1,160 @@
+"""Attempts: the later one ends the earlier ones, and says what of them no longer counts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from tests.support import batch, data_of, everything, publish
+from wakeline.errors import AttemptFencedError, SessionClosedError
+from wakeline.gateway.log import Engine, Opened, Publication
+
+
+def attempt(number: int, *, supersedes: bool = True) -> Publication:
+    return Publication("p", number, supersedes=supersedes, run="run-1", activity="answer")
+
+
+async def said(engine: Engine, number: int, *data: Any, sequence: int = 0, supersedes: bool = True) -> None:
+    await publish(engine, "a", *data, publisher="p", attempt=number, sequence=sequence, supersedes=supersedes)
+
+
+async def whole(engine: Engine) -> list[Any]:
+    """What the session says: data, and of what was superseded the offsets."""
+    return [
+        {"superseded": data_of(event)["offsets"]} if event.topic == "$attempt.superseded" else data_of(event)
+        for event in await everything(engine, "a")
+    ]
+
+
+async def test_opening_a_later_attempt_names_what_no_longer_counts_before_it_says_anything(engine: Engine) -> None:
+    opened = await engine.open_attempt("a", attempt(1))
+    await said(engine, 1, "one")
+    await publish(engine, "a", "another publisher's")
+    await said(engine, 1, "two", "three", sequence=1)
+    again = await engine.open_attempt("a", attempt(2))
+    assert opened == Opened(1, 0, 0, opened.epoch)
+    assert again == Opened(2, 0, 0, opened.epoch)
+    await said(engine, 2, "anew")
+    expected = ["one", "another publisher's", "two", "three", {"superseded": [[0, 0], [2, 3]]}, "anew"]
+    assert await whole(engine) == expected
+
+
+async def test_what_is_told_carries_whose_attempt_it_is(engine: Engine) -> None:
+    await said(engine, 1, "one")
+    await engine.open_attempt("a", attempt(2))
+    told = json.loads((await everything(engine, "a"))[1].json())
+    assert told["data"] == {"activity": "answer", "attempt": 2, "offsets": [[0, 0]]}
+    assert (told["topic"], told["run"], told["activity"], told["attempt"]) == (
+        "$attempt.superseded", "run-1", "answer", 2,
+    )  # fmt: skip
+
+
+async def test_an_attempt_that_appends_without_opening_supersedes_in_the_same_step(engine: Engine) -> None:
+    told: list[list[str]] = []
+    engine.listen(lambda _, __, events: told.append([event.topic for event in events]))
+    await said(engine, 1, "one")
+    answer = await engine.append(batch("a", "anew", "more", publisher="p", attempt=2, supersedes=True))
+    assert (answer.first_offset, answer.next_offset) == (2, 4)
+    assert told == [["t"], ["$attempt.superseded", "t", "t"]]
+    assert await engine.append(batch("a", "anew", "more", publisher="p", attempt=2, supersedes=True)) == type(answer)(
+        2, 4, answer.epoch, duplicate=True
+    )
+
+
+async def test_opening_twice_is_harmless_and_tells_what_has_arrived(engine: Engine) -> None:
+    await said(engine, 1, "one")
+    for _ in range(2):
+        await engine.open_attempt("a", attempt(2))
+    await said(engine, 2, "anew", "more")
+    assert (await engine.open_attempt("a", attempt(2))).next_sequence == 2
+    assert await whole(engine) == ["one", {"superseded": [[0, 0]]}, "anew", "more"]
+
+
+async def test_the_earlier_attempt_is_refused_once_the_later_one_has_opened(engine: Engine) -> None:
+    await said(engine, 1, "one")
+    await engine.open_attempt("a", attempt(2))
+    for refused in (said(engine, 1, "zombie", sequence=1), engine.open_attempt("a", attempt(1))):
+        with pytest.raises(AttemptFencedError) as error:
+            await refused
+        assert error.value.attempt == 2
+    assert await whole(engine) == ["one", {"superseded": [[0, 0]]}]
+
+
+async def test_an_attempt_that_keeps_the_earlier_output_says_nothing_and_learns_how_much_there_is(
+    engine: Engine,
+) -> None:
+    await said(engine, 1, "one", "two")
+    opened = await engine.open_attempt("a", attempt(2, supersedes=False))
+    assert opened.earlier_events == 2
+    await said(engine, 2, "three", supersedes=False)
+    assert (await engine.open_attempt("a", attempt(3, supersedes=False))).earlier_events == 3
+    assert await whole(engine) == ["one", "two", "three"]
+
+
+async def test_one_that_does_not_keep_supersedes_what_all_earlier_ones_have_kept(engine: Engine) -> None:
+    await said(engine, 1, "one")
+    await publish(engine, "a", "between")
+    await said(engine, 2, "two", supersedes=False)
+    await engine.open_attempt("a", attempt(4))
+    assert await whole(engine) == ["one", "between", "two", {"superseded": [[0, 0], [2, 2]]}]
+    await engine.open_attempt("a", attempt(5))
+    assert len(await whole(engine)) == 4  # nothing counted any more
+
+
+async def test_where_there_is_nothing_to_supersede_nothing_is_told(engine: Engine) -> None:
+    await engine.open_attempt("a", attempt(1))
+    await engine.open_attempt("a", attempt(2))
+    assert await whole(engine) == []
+    assert (await engine.state("a")) is not None
+
+
+async def test_events_after_an_opening_stand_where_they_are_though_others_came_between(engine: Engine) -> None:
+    await engine.open_attempt("a", attempt(1))
+    await publish(engine, "a", "between")
+    await said(engine, 1, "one")
+    await publish(engine, "a", "between")
+    answer = await publish(engine, "a", "one", publisher="p", supersedes=True)
+    assert (answer.first_offset, answer.duplicate) == (1, True)
+    await engine.open_attempt("a", attempt(2))
+    assert (await whole(engine))[-1] == {"superseded": [[1, 1]]}
+
+
+async def test_very_many_stretches_are_told_by_several_events_in_one_step(engine: Engine) -> None:
+    for n in range(0, 10_500, 100):
+        await asyncio.gather(
+            *(
+                coroutine
+                for sequence in range(n, n + 100)
+                for coroutine in (
+                    publish(engine, "a", sequence, publisher="p", sequence=sequence),
+                    publish(engine, "a", -1),
+                )
+            )
+        )
+    told: list[int] = []
+    engine.listen(lambda _, __, events: told.append(len(events)))
+    await engine.open_attempt("a", attempt(2))
+    ranges = [data_of(event)["offsets"] for event in (await everything(engine, "a"))[21_000:]]
+    assert told == [2]
+    assert [len(one) for one in ranges] == [10_000, 500]
+    assert [first for one in ranges for first, _ in one] == list(range(0, 21_000, 2))
+
+
+async def test_a_closed_session_opens_only_attempts_that_have_begun(engine: Engine) -> None:
+    await said(engine, 1, "one")
+    await engine.close_session("a")
+    assert (await engine.open_attempt("a", attempt(1))).next_sequence == 1
+    for refused in (attempt(2), Publication("another")):
+        with pytest.raises(SessionClosedError):
+            await engine.open_attempt("a", refused)
+
+
+async def test_nothing_of_a_publisher_is_left_when_its_session_lives_again(engine: Engine) -> None:
+    await said(engine, 1, "one")
+    await engine.open_attempt("a", attempt(2, supersedes=False))
+    await engine.delete_session("a")
+    opened = await engine.open_attempt("a", attempt(1))
+    assert (opened.next_sequence, opened.earlier_events) == (0, 0)
