@@ -28,14 +28,16 @@ check: $(VENV)/.dev ## Lint, types, layers, file sizes
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python scripts/file_sizes.py
 
-examples: $(VENV)/.demo ## Run every example against a Temporal dev server, and check what it prints
+examples: $(VENV)/.dev ## Run every example against a Temporal dev server, and check what it prints
 	$(BIN)/python -m examples
+	$(BIN)/python -m examples.live
 
-bench: $(VENV)/.dev ## Wakeline, a Redis relay, raw send() loops, Durable Streams: side by side (some 16 minutes)
+bench: $(VENV)/.dev ## Wakeline, a Redis relay, raw send() loops, Durable Streams, Workflow Streams: side by side (some 25 minutes)
 	scripts/need redis-server gcc
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.storm
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.publishing --rounds 1
 
 layout: $(VENV)/.dev ## Compare SQLite table layouts for the log (some 30 minutes)
 	$(BIN)/python -m benchmarks.layout

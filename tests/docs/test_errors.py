@@ -10,6 +10,7 @@ import pytest
 
 import wakeline.client.errors
 import wakeline.errors
+import wakeline.publisher.errors
 import wakeline.streams.errors
 from tests.docs.markdown import span, spans, tables, text
 from wakeline.client import RefusedError
@@ -76,7 +77,9 @@ def drawn(module: ModuleType) -> dict[str, tuple[str | None, str]]:
 
 
 @pytest.mark.parametrize(
-    "module", [wakeline.errors, wakeline.streams.errors, wakeline.client.errors], ids=lambda m: m.__name__
+    "module",
+    [wakeline.errors, wakeline.streams.errors, wakeline.client.errors, wakeline.publisher.errors],
+    ids=lambda m: m.__name__,
 )
 def test_the_tree_at_the_top_names_every_class_where_it_belongs(module: ModuleType) -> None:
     classes = {kind for kind in descendants(WakelineError) if kind.__module__ == module.__name__} | {WakelineError}

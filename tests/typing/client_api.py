@@ -10,11 +10,15 @@ from wakeline.client import (
     Device,
     EventDataError,
     EventStream,
+    LiveMessage,
+    LiveView,
+    MessageChanged,
     Page,
     Published,
     RefusedError,
     Run,
     SessionState,
+    Superseded,
     SyncEventStream,
 )
 from wakeline.errors import SequenceGapError, WakelineError
@@ -50,6 +54,17 @@ async def read() -> None:
             assert_type(either, SessionEvent[Any])
         assert_type(await session.page(before="now", type=Status), Page[Status | dict[str, Any]])
         assert_type(await session.page(), Page[Any])
+        assert_type(await session.page(view="compact"), Page[Any])
+        async with session.view(topics="status", type=Status, until="settled") as view:
+            assert_type(view, LiveView[Status | dict[str, Any]])
+            async for change in view:
+                if isinstance(change, MessageChanged):
+                    assert_type(change.message, LiveMessage)
+                elif isinstance(change, Superseded):
+                    assert_type(change.offsets, list[tuple[int, int]])
+                else:
+                    assert_type(change.event, SessionEvent[Status | dict[str, Any]])
+        session.view(from_="now")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
         session.events(until="closed")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
         session.events(since="now")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 

@@ -21,9 +21,11 @@ from tests.support import Served
 from wakeline.client import (
     EventDataError,
     EventStream,
+    LiveView,
     Session,
     SessionClient,
     SyncEventStream,
+    SyncLiveView,
     SyncSession,
     SyncSessionClient,
 )
@@ -48,13 +50,18 @@ def threads() -> list[str]:
 
 @pytest.mark.parametrize(
     ("plain", "asynchronous"),
-    [(SyncSessionClient, SessionClient), (SyncSession, Session), (SyncEventStream, EventStream)],
+    [
+        (SyncSessionClient, SessionClient),
+        (SyncSession, Session),
+        (SyncEventStream, EventStream),
+        (SyncLiveView, LiveView),
+    ],
 )
 def test_it_has_the_same_names(plain: type[Any], asynchronous: type[Any]) -> None:
     other = {"aclose": "close", "drop": None, "wait": None, "take": None, "waiting": None}
     names = {name for name in vars(asynchronous) if not name.startswith("_")}
     assert {name for name in vars(plain) if not name.startswith("_")} == {other.get(n, n) for n in names} - {None}
-    for name in set(names) & set(vars(plain)) - {"events", "page", "publish", "publish_many"}:
+    for name in set(names) & set(vars(plain)) - {"events", "view", "page", "publish", "publish_many"}:
         member = getattr(asynchronous, name)
         if inspect.isfunction(member):
             assert [*inspect.signature(member).parameters] == [*inspect.signature(getattr(plain, name)).parameters]

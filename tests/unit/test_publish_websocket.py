@@ -153,6 +153,8 @@ BAD_EVENTS: list[dict[str, Any]] = [
     {"topic": "t", "key": ""},
     {"topic": "t", "key": "k" * 257},
     {"topic": "t", "data": 1, "message": {"id": "m", "op": "text"}},
+    {"topic": "t", "key": "k", "message": {"id": "m", "op": "none"}},
+    {"topic": "t", "payload": {"data": "eA=="}, "message": {"id": "m", "op": "list"}},
     {"topic": "t", "message": {"id": "", "op": "none"}},
     {"topic": "t", "message": {"id": "m", "op": "reverse"}},
     {"topic": "t", "data": "x" * 1_100_000},

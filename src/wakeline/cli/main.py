@@ -24,6 +24,7 @@ _COMMANDS = {
     "tail": ("wakeline.cli.tail:tail", "Print a session's events as they come, to its end."),
     "token": ("wakeline.cli.token:token", "Print a token for development."),
     "publish": ("wakeline.cli.publish:publish", "Append events to a session."),
+    "drain": ("wakeline.cli.drain:drain", "Send what a publisher left in its spool."),
 }
 for _name, (_path, _line) in _COMMANDS.items():
     app.command(_path, name=_name, help=None if _name in sys.argv[1:2] else _line)

@@ -4,6 +4,7 @@
     session.py   Session: everything that can be done with one of them
     stream.py    EventStream: every event once, in order, through any disconnect
     view.py        what may come next, and what must not
+    live_view.py LiveView: what a session is, kept up to date
     sse.py         the bytes of an event stream
     values.py    typed data, in and out
     transfer.py  export and import
@@ -17,15 +18,29 @@ It speaks the HTTP of PROTOCOL.md, as everybody does.
 
 from wakeline.client.client import SessionClient
 from wakeline.client.errors import EventDataError, RefusedError, StreamBrokenError, TransferError
+from wakeline.client.live_view import (
+    Change,
+    EventAdded,
+    LiveMessage,
+    LiveView,
+    MessageChanged,
+    StateChanged,
+    Superseded,
+)
 from wakeline.client.session import Session
 from wakeline.client.stream import EventStream
 from wakeline.client.structs import Device, Page, Published, Retention, Run, SessionEvent, SessionState
-from wakeline.client.sync import SyncEventStream, SyncSession, SyncSessionClient
+from wakeline.client.sync import SyncEventStream, SyncLiveView, SyncSession, SyncSessionClient
 
 __all__ = [
+    "Change",
     "Device",
+    "EventAdded",
     "EventDataError",
     "EventStream",
+    "LiveMessage",
+    "LiveView",
+    "MessageChanged",
     "Page",
     "Published",
     "RefusedError",
@@ -35,8 +50,11 @@ __all__ = [
     "SessionClient",
     "SessionEvent",
     "SessionState",
+    "StateChanged",
     "StreamBrokenError",
+    "Superseded",
     "SyncEventStream",
+    "SyncLiveView",
     "SyncSession",
     "SyncSessionClient",
     "TransferError",

@@ -54,7 +54,7 @@ class Http:
         if not url.startswith(("http://", "https://")):
             raise RequestInvalidError(f"expected a URL such as http://127.0.0.1:7777, got {url!r}")
         self.url = url.rstrip("/")
-        self._tokens = _Tokens(token)
+        self._tokens = Tokens(token)
         self._silence = silence.total_seconds()
         self._connections: aiohttp.ClientSession | None = None
         self._answers: WeakSet[aiohttp.ClientResponse] = WeakSet()
@@ -98,7 +98,7 @@ class Http:
                 if answer.status < 400:
                     self._answers.add(answer)
                     return answer
-                refused = await _refused(answer)
+                refused = await read_refusal(answer)
             except LOST as error:
                 raise self.lost(error) from error
             if not isinstance(refused, TokenExpiredError) or not self._tokens.expired(token) or again:
@@ -161,15 +161,17 @@ class Http:
         return self._connections
 
 
-class _Tokens:
+class Tokens:
     """The token in use; one request for a fresh one serves all who wait."""
 
     def __init__(self, source: Token | None) -> None:
+        """Take the token, or what gives one."""
         self._source = source
         self._token: str | None = None
         self._asking = asyncio.Lock()
 
     async def get(self) -> str | None:
+        """The token to ask with; None for nobody."""
         if self._source is None or isinstance(self._source, str):
             return self._source
         async with self._asking:
@@ -185,6 +187,7 @@ class _Tokens:
         return callable(self._source)
 
     def may_filter(self) -> bool:
+        """Whether the token in use may reach only some topics."""
         token = self._source if isinstance(self._source, str) else self._token
         if token is None:
             return False
@@ -204,7 +207,8 @@ class _Claims(msgspec.Struct, frozen=True):
     wakeline: _Limits = _Limits()
 
 
-async def _refused(answer: aiohttp.ClientResponse) -> WakelineError:
+async def read_refusal(answer: aiohttp.ClientResponse) -> WakelineError:
+    """The error of an answer that is a refusal."""
     async with answer:
         body = await answer.read()
     error: dict[str, Any] = {}

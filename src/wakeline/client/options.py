@@ -31,14 +31,25 @@ class Reading(TypedDict, total=False):
     on_resumed: Callable[[], None] | None
 
 
+class Viewing(TypedDict, total=False):
+    """How to view a session; `Session.view` tells what each means."""
+
+    topics: str | Iterable[str] | None
+    until: Literal["settled", "never"]
+    device: str | None
+    on_lost: Callable[[WakelineError], None] | None
+    on_resumed: Callable[[], None] | None
+
+
 class PageReading(TypedDict, total=False):
     """How to read a page; `Session.page` tells what each means."""
 
     before: str | None
     from_: str | None
     topics: str | Iterable[str] | None
-    limit: int
+    limit: int | None
     wait: float
+    view: Literal["raw", "compact"]
 
 
 class ExactlyOnce(TypedDict, total=False):

@@ -16,7 +16,8 @@ import msgspec
 
 from wakeline.client import transfer
 from wakeline.client.http import Http, session_path
-from wakeline.client.options import ExactlyOnce, PageReading, Reading
+from wakeline.client.live_view import CompactView, LiveView
+from wakeline.client.options import ExactlyOnce, PageReading, Reading, Viewing
 from wakeline.client.stream import EventStream
 from wakeline.client.structs import Device, Page, Published, Retention, SessionEvent, SessionState
 from wakeline.client.values import Values, encode, encode_events
@@ -117,6 +118,53 @@ class Session:
         )
 
     @overload
+    def view(self, **how: Unpack[Viewing]) -> LiveView[Any]: ...
+    @overload
+    def view(self, *, type: type[T], **how: Unpack[Viewing]) -> LiveView[T | dict[str, Any]]: ...
+    @overload
+    def view(self, *, type: object, **how: Unpack[Viewing]) -> LiveView[Any]: ...
+
+    def view(
+        self,
+        *,
+        topics: str | Iterable[str] | None = None,
+        until: Literal["settled", "never"] = "never",
+        type: Any = None,
+        device: str | None = None,
+        on_lost: Callable[[WakelineError], None] | None = None,
+        on_resumed: Callable[[], None] | None = None,
+    ) -> LiveView[Any]:
+        """What the session is, kept up to date, and each change of it.
+
+        It begins with the compact form: messages with their whole values, the latest of each key, and every other event.
+        What a later attempt supersedes is taken out.
+
+        Args:
+            topics: As for `events`.
+            until: As for `events`.
+            type: What messages' values and other events' data are read as.
+            device: As for `events`.
+            on_lost: As for `events`.
+            on_resumed: As for `events`.
+
+        Raises:
+            EventDataError: (while iterating) An event's data is not of `type`. Iteration may go on after it.
+            SessionNotFoundError: (while iterating) Neither a session nor a workflow has this name.
+            EpochChangedError: (while iterating) The session was deleted and created again.
+        """
+        query = {"view": "compact", "until": until, **_topics(topics)}
+        stream: EventStream[Any] = EventStream(
+            self._http,
+            f"{self._path}/events",
+            {**query, **({} if device is None else {"device": device})},
+            view=CompactView("beginning", filtered=topics is not None),
+            values=Values(),
+            on_lost=on_lost,
+            on_resumed=on_resumed,
+        )
+        return LiveView(stream, Values(type, self._converter), type)
+
+    @overload
     async def page(self, **how: Unpack[PageReading]) -> Page[Any]: ...
     @overload
     async def page(self, *, type: type[T], **how: Unpack[PageReading]) -> Page[T | dict[str, Any]]: ...
@@ -129,8 +177,9 @@ class Session:
         before: str | None = None,
         from_: str | None = None,
         topics: str | Iterable[str] | None = None,
-        limit: int = 1000,
+        limit: int | None = None,
         wait: float = 0.0,
+        view: Literal["raw", "compact"] = "raw",
         type: Any = None,
     ) -> Page[Any]:
         """Some events at once: forwards from a position, or backwards for history views.
@@ -139,15 +188,17 @@ class Session:
             before: Backwards: `now` or a cursor; the last `limit` events before it. `page.previous` leads on.
             from_: Forwards: as for `events`, `beginning` by default; `page.cursor` leads on.
             topics: As for `events`.
-            limit: The most events, 1 to 10000.
+            limit: The most events, 1 to 10000; 1000 by default.
             wait: Forwards: seconds to wait for the first event, 0 to 60.
+            view: `compact`: what the session is now, all of it, from the beginning; without `before`, `limit` and `wait`.
             type: As for `events`.
 
         Raises:
             EventDataError: An event's data is not of `type`.
         """
         given = {"before": before, "from": from_, "wait": f"{wait:g}" if wait else None}
-        query = {"limit": str(limit), **_topics(topics), **{k: v for k, v in given.items() if v is not None}}
+        given |= {"limit": None if limit is None else str(limit), "view": None if view == "raw" else view}
+        query = {**_topics(topics), **{k: v for k, v in given.items() if v is not None}}
         wire = await self._http.call("GET", f"{self._path}/events", _WirePage, query=query, wait=wait)
         values = Values(type, self._converter)
         events: list[SessionEvent[Any]] = []

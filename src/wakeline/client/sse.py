@@ -22,10 +22,14 @@ class FrameParser:
 
     A frame ends with an empty line; what was cut off has none, and does not count. Comments, and kinds of events that
     have no cursor, are passed over.
+
+    Args:
+        bare: Events that are plain messages come without a cursor, too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, bare: bool = False) -> None:
         self._held = bytearray()
+        self._bare = bare
 
     def feed(self, piece: bytes) -> list[Frame]:
         """The frames that `piece` completes."""
@@ -37,14 +41,16 @@ class FrameParser:
             return []
         whole = bytes(held[:end])
         del held[: end + 2]
-        return [frame for part in whole.split(b"\n\n") if (frame := _frame(part)) is not None]
+        return [frame for part in whole.split(b"\n\n") if (frame := _frame(part, self._bare)) is not None]
 
 
-def _frame(part: bytes) -> Frame | None:
+def _frame(part: bytes, bare: bool) -> Frame | None:
     cursor, data = b"", b""
     for line in part.split(b"\n"):
         if line.startswith(b"data: "):
             data = line[6:]
         elif line.startswith(b"id: "):
             cursor = line[4:]
-    return Frame(cursor.decode("ascii", "replace"), data) if cursor else None
+        elif line.startswith(b"event: "):
+            bare = False
+    return Frame(cursor.decode("ascii", "replace"), data) if cursor or (bare and data) else None

@@ -58,7 +58,7 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
         self._on_lost = on_lost
         self._on_resumed = on_resumed
         self._answer: aiohttp.ClientResponse | None = None
-        self._frames = FrameParser()
+        self._frames = FrameParser(bare=view.bare)
         self._arrived: deque[tuple[WireEvent, str, bytes]] = deque()
         self._ready: deque[SessionEvent[T] | EventDataError] = deque()
         self._waited_for = False
@@ -182,7 +182,7 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
         if self._ended:  # closed meanwhile
             answer.close()
             return
-        self._answer, self._frames = answer, FrameParser()
+        self._answer, self._frames = answer, FrameParser(bare=self._view.bare)
         self._view.filtered = self._view.filtered or self._http.may_filter()
         if self._lost:
             self._lost = False

@@ -24,6 +24,9 @@ class SessionEvent(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
         run: Whose output it is.
         activity: The activity id that published it.
         attempt: The attempt of that activity.
+        key: What it is the latest state of.
+        message: What it is to a message that grows: `{"id", "op", "complete"?}`.
+        compact: Of a compact form: what it stands for.
     """
 
     offset: int
@@ -36,6 +39,9 @@ class SessionEvent(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     run: str | None = None
     activity: str | None = None
     attempt: int | None = None
+    key: str | None = None
+    message: dict[str, Any] | None = None
+    compact: dict[str, Any] | None = None
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -61,11 +67,13 @@ class Retention(msgspec.Struct, frozen=True, omit_defaults=True):
         age: Seconds after the session was settled or closed at which it is deleted.
         events: How many events are kept.
         bytes: How many bytes of events are kept.
+        compact: Of what `events` and `bytes` take, the compact form is kept.
     """
 
     age: float | None = None
     events: int | None = None
     bytes: int | None = None
+    compact: bool = False
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):

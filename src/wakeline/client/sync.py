@@ -10,7 +10,8 @@ from typing import Any, Generic, Self, TypeVar, Unpack, overload
 from wakeline.client.background import Background
 from wakeline.client.client import SessionClient
 from wakeline.client.http import Token
-from wakeline.client.options import ClientOptions, ExactlyOnce, PageReading, Reading
+from wakeline.client.live_view import Change, LiveMessage, LiveView, Name
+from wakeline.client.options import ClientOptions, ExactlyOnce, PageReading, Reading, Viewing
 from wakeline.client.session import Session
 from wakeline.client.stream import EventStream
 from wakeline.client.structs import Device, Page, Published, Retention, Run, SessionEvent, SessionState
@@ -56,6 +57,58 @@ class SyncEventStream(Iterator[SessionEvent[T]], Generic[T]):
         self._background.later(self._stream.drop)
 
 
+class SyncLiveView(Iterator[Change[T]], Generic[T]):
+    """What a session is, kept up to date, see `LiveView`; `with`, or `close`, gives its connection back.
+
+    Attributes:
+        messages: The messages that grow, by topic and id.
+        keyed: The latest event of each topic and key.
+        events: Every other event that counts, in order.
+    """
+
+    def __init__(self, background: Background, view: LiveView[T]) -> None:
+        """See `SyncSession.view`."""
+        self.messages: dict[Name, LiveMessage] = view.messages
+        self.keyed: dict[Name, SessionEvent[T]] = view.keyed
+        self.events: list[SessionEvent[T]] = view.events
+        self._background = background
+        self._view = view
+
+    def __iter__(self) -> Self:
+        """It is its own iterator."""
+        return self
+
+    def __next__(self) -> Change[T]:
+        """The next change; raises as `LiveView.__anext__`. What the view holds changes with it, and only then."""
+        view = self._view
+
+        async def following() -> Change[T] | None:
+            return await anext(view, None)
+
+        change = self._background.call(following())
+        if change is None:
+            raise StopIteration
+        return change
+
+    def close(self) -> None:
+        """End it."""
+        self._background.call(self._view.aclose())
+
+    def __enter__(self) -> Self:
+        """Nothing: the connection is made when the first change is wanted."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def __del__(self) -> None:
+        """A view that was left in the middle must not hold its connection, which belongs to the other thread."""
+        self._background.later(self._view.drop)
+
+
 class SyncSession:
     """A handle on one session; every method is as that of `Session`, and returns when it is done."""
 
@@ -76,6 +129,17 @@ class SyncSession:
     def events(self, *, type: Any = None, **how: Unpack[Reading]) -> SyncEventStream[Any]:
         """See `Session.events`; `on_lost` and `on_resumed` are called in the client's thread."""
         return SyncEventStream(self._background, self._session.events(type=type, **how))
+
+    @overload
+    def view(self, **how: Unpack[Viewing]) -> SyncLiveView[Any]: ...
+    @overload
+    def view(self, *, type: type[T], **how: Unpack[Viewing]) -> SyncLiveView[T | dict[str, Any]]: ...
+    @overload
+    def view(self, *, type: object, **how: Unpack[Viewing]) -> SyncLiveView[Any]: ...
+
+    def view(self, *, type: Any = None, **how: Unpack[Viewing]) -> SyncLiveView[Any]:
+        """See `Session.view`; `on_lost` and `on_resumed` are called in the client's thread."""
+        return SyncLiveView(self._background, self._session.view(type=type, **how))
 
     @overload
     def page(self, **how: Unpack[PageReading]) -> Page[Any]: ...

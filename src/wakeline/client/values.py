@@ -97,4 +97,7 @@ def _event(wire: WireEvent, data: Any, cursor: str, raw: bytes) -> SessionEvent[
         run=wire.run,
         activity=wire.activity,
         attempt=wire.attempt,
+        key=wire.key,
+        message=wire.message,
+        compact=wire.compact,
     )

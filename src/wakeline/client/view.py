@@ -24,9 +24,15 @@ class WireEvent(msgspec.Struct, frozen=True):
     run: str | None = None
     activity: str | None = None
     attempt: int | None = None
+    key: str | None = None
+    message: dict[str, Any] | None = None
+    compact: dict[str, Any] | None = None
 
 
 decode_event = msgspec.json.Decoder(WireEvent).decode
+
+OPENING = WireEvent(offset=-1, topic="$opening", time=datetime.min)
+"""Stands for where the compact form may begin; no event is that."""
 
 
 class View:
@@ -41,6 +47,9 @@ class View:
         filtered: As above.
     """
 
+    bare = False
+    """Whether events come that have no cursor."""
+
     def __init__(self, begin: str, *, filtered: bool) -> None:
         self.position = begin
         self.filtered = filtered
@@ -52,7 +61,7 @@ class View:
         Raises:
             StreamBrokenError: The frame cannot come here; ask again from `position`.
         """
-        cursor, event = _read(frame)
+        cursor, event = decode_frame(frame)
         at = self._at
         if at is not None:
             if cursor.epoch != at.epoch:
@@ -67,7 +76,12 @@ class View:
         return event
 
 
-def _read(frame: Frame) -> tuple[Cursor, WireEvent | None]:
+def decode_frame(frame: Frame) -> tuple[Cursor, WireEvent | None]:
+    """The cursor and the event of a frame.
+
+    Raises:
+        StreamBrokenError: It has none, or they do not go together.
+    """
     try:
         cursor = Cursor.parse(frame.cursor)
         event = decode_event(frame.data) if frame.data else None

@@ -153,6 +153,10 @@ class Accept:
         message = event.message
         if message is not None:
             check_key("message.id", message.id)
+            if event.key is not None:
+                raise BodyInvalidError("expected key or message, got both: a message is named by its id")
+            if event.payload is not msgspec.UNSET:
+                raise BodyInvalidError("expected data in a message that grows, got a payload: it could not be merged")
             if message.op == "text" and data[:1] != b'"':
                 raise BodyInvalidError(f"expected a string as data of op text, got {data[:40]!r}")
         return compose(

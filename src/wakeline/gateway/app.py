@@ -18,7 +18,8 @@ from wakeline.gateway.accept import Accept
 from wakeline.gateway.addresses import Addresses
 from wakeline.gateway.archive import Archive
 from wakeline.gateway.auth import Auth
-from wakeline.gateway.config import Retention
+from wakeline.gateway.compact import Compacts
+from wakeline.gateway.config import Retention, outlives
 from wakeline.gateway.connections import Connections
 from wakeline.gateway.deletion import Deletions
 from wakeline.gateway.engines.memory import MemoryEngine
@@ -76,11 +77,12 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         stack.push_async_callback(engine.close)
         runs, presence = Runs(engine), Presence()
         positions = await stack.enter_async_context(Positions(engine, presence))
-        hub, accept = Hub(engine, runs), Accept(engine, max_event_bytes=settings.max_event_bytes)
-        deletions = Deletions(engine, runs, positions, metrics)
-        await deletions.start()  # before anything is followed: what is left of it would be followed, too
         default = Retention(settings.retention_age, settings.retention_events, settings.retention_bytes)
-        keeper = Keeper(engine, runs, deletions, default, metrics)
+        compacts = await stack.enter_async_context(Compacts(engine, lambda state: outlives(state.config, default)))
+        hub, accept = Hub(engine, runs), Accept(engine, max_event_bytes=settings.max_event_bytes)
+        deletions = Deletions(engine, runs, positions, metrics, compacts)
+        await deletions.start()  # before anything is followed: what is left of it would be followed, too
+        keeper = Keeper(engine, runs, deletions, default, metrics, compacts=compacts)
         keeper.start()
         stack.push_async_callback(keeper.stop)
         upstream: Upstream | None = None
@@ -119,6 +121,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
                 most_line_bytes=settings.max_body_bytes + _ENVELOPE_BYTES,
             ),
             keeper=keeper,
+            compacts=compacts,
             upstream=upstream,
         )
         runner = web.AppRunner(application(parts), handler_cancellation=True, access_log=None, shutdown_timeout=2)

@@ -16,11 +16,13 @@ class Retention(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
         age: Seconds after the session was settled or closed at which it is deleted.
         events: How many events are kept.
         bytes: How many bytes of them are kept.
+        compact: Of what `events` and `bytes` take, the compact form is kept.
     """
 
     age: Annotated[float, Meta(gt=0)] | None = None
     events: Annotated[int, Meta(ge=1)] | None = None
     bytes: Annotated[int, Meta(ge=1)] | None = None
+    compact: bool = False
 
 
 class SessionConfig(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -56,3 +58,8 @@ def encode(config: SessionConfig) -> bytes:
 def decode(config: bytes) -> SessionConfig:
     """A config from what the log keeps."""
     return _decoder.decode(config) if config else _NOTHING
+
+
+def outlives(config: bytes, default: Retention) -> bool:
+    """Whether a session's compact form is kept when its events go; `default` is for those that say nothing."""
+    return (decode(config).retention or default).compact

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from wakeline.errors import RecordConflictError
+from wakeline.gateway.compact import Compacts
 from wakeline.gateway.log import Engine
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.positions import Positions
@@ -38,13 +39,17 @@ class Deletions:
         runs: The record of each session's runs.
         positions: The devices' positions.
         metrics: Counts what was deleted.
+        compacts: The sessions' compact forms.
     """
 
-    def __init__(self, engine: Engine, runs: Runs, positions: Positions, metrics: Metrics) -> None:
+    def __init__(
+        self, engine: Engine, runs: Runs, positions: Positions, metrics: Metrics, compacts: Compacts | None = None
+    ) -> None:
         self._engine = engine
         self._runs = runs
         self._positions = positions
         self._metrics = metrics
+        self._compacts = compacts
         self._unfinished = False
 
     async def start(self) -> None:
@@ -80,7 +85,7 @@ class Deletions:
             async with self.noted(session, state.epoch):
                 deleted = await self._engine.delete_session(session, epoch=state.epoch)
                 if deleted:
-                    await self._forget(session)
+                    await self._forget(session, state.epoch)
                     self._metrics.deleted.inc()
             return deleted
 
@@ -119,12 +124,16 @@ class Deletions:
             async with self._runs.lock(session):
                 state = await self._engine.state(session)
                 if state is None:
-                    await self._forget(session)
+                    await self._forget(session, note.epoch)
                 elif state.epoch != note.epoch:
-                    await self._forget(session, note.runs)  # the life that there is now may have runs of its own
+                    await self._forget(
+                        session, note.epoch, note.runs
+                    )  # the life that there is now may have runs of its own
                 with suppress(RecordConflictError):  # it is being deleted again
                     await self._engine.delete_record(record.key, revision=record.revision)
 
-    async def _forget(self, session: str, runs_revision: int | None = None) -> None:
+    async def _forget(self, session: str, epoch: str, runs_revision: int | None = None) -> None:
         await self._runs.forget(session, revision=runs_revision)
         await self._positions.forget_session(session)
+        if self._compacts is not None:
+            await self._compacts.forget(session, epoch)

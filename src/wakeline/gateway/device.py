@@ -11,9 +11,12 @@ import asyncio
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+import msgspec
+
 from wakeline.errors import EpochChangedError, SessionNotFoundError
 from wakeline.events import Event
-from wakeline.gateway.hub import Channel, Lane, Sink
+from wakeline.gateway.compact import Compacts, Snapshot
+from wakeline.gateway.hub import Channel, Encode, Lane, Sink
 
 
 class Connection(Sink, Protocol):
@@ -32,6 +35,18 @@ class Connection(Sink, Protocol):
         ...
 
 
+class Opening(msgspec.Struct, frozen=True, gc=False):
+    """What a device is given before the log, from which it then has only what follows.
+
+    Attributes:
+        compacts: Where the session's compact form comes from.
+        encode: Makes the wire form of its events, which move no cursor.
+    """
+
+    compacts: Compacts
+    encode: Encode
+
+
 class Device:
     """Takes one connection through a session: catch up, go live, and again.
 
@@ -41,6 +56,7 @@ class Device:
         lane: The wire form and topics.
         offset: The first offset the device wants.
         until_settled: End when the session is settled and everything has been written.
+        opening: What it is given in place of the log up to now; only for one that begins at the beginning.
     """
 
     def __init__(
@@ -51,18 +67,22 @@ class Device:
         offset: int,
         *,
         until_settled: bool = False,
+        opening: Opening | None = None,
     ) -> None:
         self._channel = channel
         self.sink = sink
         self.lane = lane
         self.offset = offset
         self.until_settled = until_settled
+        self._opening = opening
         self._left_live: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
         """Serve the device until nothing more will come, or it is settled and that was asked for, or the connection is gone."""
         channel = self._channel
         try:
+            if self._opening is not None:
+                await self._open(self._opening)
             while True:
                 await self._catch_up()
                 if channel.closed or channel.deleted or (self.until_settled and channel.settled):
@@ -89,6 +109,27 @@ class Device:
         if self._left_live is not None and not self._left_live.done():
             self._left_live.set_result(None)
 
+    async def _open(self, opening: Opening) -> None:
+        """Give the compact form; the cursor moves with its end, and not before."""
+        channel, topics = self._channel, self.lane.topics
+        snapshot = await opening.compacts.snapshot(channel.session, channel.epoch, channel.tail)
+
+        def encode(events: list[Event]) -> bytes:
+            return opening.encode(channel.session, channel.epoch, events)
+
+        at = 0
+        while at < snapshot.offset and not channel.deleted:
+            async with self.sink.turn():
+                page = await channel.pages.compact(snapshot, at, topics=topics, encode=encode, form=opening.encode)
+                if page.chunk:
+                    await self.sink.send(page.chunk)
+                at = page.next_offset
+        if at and not channel.deleted:
+            async with self.sink.turn():
+                await self.sink.send(self._encode([snapshot.end()]))
+            await reached(channel, snapshot)
+            self.offset = snapshot.offset
+
     async def _catch_up(self) -> None:
         channel = self._channel
         while self.offset < channel.tail and not channel.deleted:
@@ -102,3 +143,9 @@ class Device:
 
     def _encode(self, events: list[Event]) -> bytes:
         return self.lane.encode(self._channel.session, self._channel.epoch, events)
+
+
+async def reached(channel: Channel, snapshot: Snapshot) -> None:
+    """Wait until a channel has come to where a compact form ends: it may be told of an event a moment later."""
+    while channel.tail < snapshot.offset and not channel.deleted:
+        await channel.wait_beyond(snapshot.offset - 1, 1.0)

@@ -13,7 +13,9 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from wakeline.events import GAP, Event, compose
+from wakeline.events import Event
+from wakeline.gateway.compact.snapshot import Snapshot
+from wakeline.gateway.gaps import gap
 from wakeline.gateway.log import Engine, Page
 from wakeline.gateway.topics import Topics
 
@@ -82,6 +84,42 @@ class Pages:
 
         return await self._once(key, make)
 
+    async def compact(
+        self,
+        snapshot: Snapshot,
+        at: int,
+        *,
+        topics: Topics | None,
+        encode: Callable[[list[Event]], bytes],
+        form: Hashable,
+    ) -> Encoded:
+        """A page of a compact form in wire form; `form` names that, so that who wants the same shares it."""
+        key = (form, topics, snapshot.offset, at)
+        kept = self._kept.get(key)
+        if kept is not None:
+            self._kept.move_to_end(key)
+            return kept
+
+        async def make() -> Encoded:
+            events, next_offset = await snapshot.page(at, self._read_between, topics)
+            made = Encoded(encode(events) if events else b"", next_offset)
+            self._keep(key, made)
+            return made
+
+        return await self._once(key, make)
+
+    async def whole(self, snapshot: Snapshot, topics: Topics | None) -> list[Event]:
+        """All of a compact form at once."""
+        found: list[Event] = []
+        at = 0
+        while at < snapshot.offset:
+            events, at = await snapshot.page(at, self._read_between, topics)
+            found += events
+        return found
+
+    async def _read_between(self, offset: int, before: int, topics: Topics | None) -> Page:
+        return await self.read(offset, before=before, topics=topics)
+
     @property
     def kept_bytes(self) -> int:
         """Bytes of pages that are kept for those who come later."""
@@ -121,9 +159,3 @@ class Pages:
         while self._kept_bytes > _KEPT_BYTES:
             _, oldest = self._kept.popitem(last=False)
             self._kept_bytes -= len(oldest.chunk)
-
-
-def gap(asked: int, first: int, created: str) -> Event:
-    """The event that tells that retention has taken `asked` up to `first`; it stands where the last of them stood."""
-    data = b'{"missed":%d,"first_available":%d,"source":"retention"}' % (first - asked, first)
-    return Event(first - 1, GAP, compose(GAP, data, time=created).body)

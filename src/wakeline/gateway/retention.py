@@ -20,6 +20,7 @@ import structlog
 from wakeline.errors import EpochChangedError, SessionNotFoundError, UnavailableError
 from wakeline.events import RUN_STARTED, SESSION_CLOSED, SESSION_SETTLED, Event
 from wakeline.gateway import config
+from wakeline.gateway.compact import Compacts
 from wakeline.gateway.config import Retention, SessionConfig
 from wakeline.gateway.deletion import Deletions
 from wakeline.gateway.log import DRAFT, Change, Engine, SessionState
@@ -54,6 +55,7 @@ class Keeper:
         deletions: Deletes sessions.
         default: What is kept of sessions that say nothing else.
         metrics: Counts what was removed.
+        compacts: Keeps the compact form of what goes, where it is to be kept.
         clock: Tells the unix time.
     """
 
@@ -65,6 +67,7 @@ class Keeper:
         default: Retention,
         metrics: Metrics,
         *,
+        compacts: Compacts | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine = engine
@@ -72,6 +75,7 @@ class Keeper:
         self._deletions = deletions
         self._default = default
         self._metrics = metrics
+        self._compacts = compacts
         self._clock = clock
         self._touched: dict[str, bool] = {}  # whether it may have ended, or begun again
         self._unlimited: set[tuple[str, str]] = set()  # lives that may have any number of events and bytes
@@ -173,6 +177,8 @@ class Keeper:
         if retention.bytes is not None and state.size > retention.bytes:
             within = await self._engine.offset_within(state.session, retention.bytes, epoch=state.epoch)
             before = max(before, within)
+        if retention.compact and self._compacts is not None and before > state.first_offset:
+            before = min(before, await self._compacts.store(state.session, state.epoch, before))
         first, loop = state.first_offset, asyncio.get_running_loop()
         for _ in range(_MOST_STEPS):
             if first >= before:

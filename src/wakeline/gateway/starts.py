@@ -59,6 +59,11 @@ async def resolve(
     return Cursor.parse(text).offset_in(channel.epoch, channel.tail)
 
 
+def at_beginning(text: str, offset: int) -> bool:
+    """Whether reading begins at the session's beginning because that was asked for, by whatever name."""
+    return offset == 0 and (text in ("beginning", "device") or Cursor.is_one(text))
+
+
 async def backwards(
     engine: Engine, channel: Channel, end: int, *, limit: int, topics: Topics | None
 ) -> tuple[list[Event], int]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from hashlib import blake2s
 from typing import Any, Self
 
-from wakeline.events import check_topic
+from wakeline.events import ATTEMPT_SUPERSEDED, COMPACT, check_topic
 
 
 class Topics:
@@ -56,3 +56,33 @@ class Topics:
     def __hash__(self) -> int:
         """The same for equal sets."""
         return self._hash
+
+
+class CompactTopics(Topics):
+    """The topics of a reader of the compact view, which always gets what tells it what counts.
+
+    Args:
+        topics: The topics that it gets beside.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, topics: Topics) -> None:
+        self._all, self._parts, self._hash = topics._all, topics._parts, topics._hash
+
+    @property
+    def tag(self) -> str:
+        """A short name of the set, the same in every process."""
+        return f"compact-{super().tag}"
+
+    def __contains__(self, topic: object) -> bool:
+        """Whether a topic is in the set."""
+        return topic in (ATTEMPT_SUPERSEDED, COMPACT) or super().__contains__(topic)
+
+    def __eq__(self, other: Any) -> bool:
+        """Whether the sets were given alike."""
+        return isinstance(other, CompactTopics) and super().__eq__(other)
+
+    def __hash__(self) -> int:
+        """The same for equal sets."""
+        return hash((CompactTopics, self._hash))

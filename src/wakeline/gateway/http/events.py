@@ -13,10 +13,10 @@ from wakeline.errors import RequestInvalidError
 from wakeline.events import Cursor, check_session_name
 from wakeline.gateway import starts
 from wakeline.gateway.grants import GRANT, Grant
-from wakeline.gateway.http.parameters import device_id, flag, integer, seconds, until_settled
+from wakeline.gateway.http.parameters import compact_view, device_id, flag, integer, seconds, until_settled
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.hub import Channel
-from wakeline.gateway.topics import Topics
+from wakeline.gateway.topics import CompactTopics, Topics
 from wakeline.gateway.transports import longpoll, sse
 
 
@@ -63,7 +63,9 @@ class EventRoutes:
         return await starts.resolve(self._parts.engine, channel, text, topics=query.page.topics, seen=seen)
 
     async def _page(self, request: web.Request, channel: Channel, offset: int, query: _Reading) -> web.StreamResponse:
-        if not query.page.wait:
+        if query.compact and starts.at_beginning(query.start, offset) and channel.tail > 0:
+            answer, offset = await longpoll.compact(request, channel, self._parts.compacts, query.compact_topics())
+        elif not query.page.wait:
             answer, offset = await longpoll.forwards(request, channel, offset, query.page)
         else:
             with (
@@ -104,6 +106,7 @@ class EventRoutes:
                 connected=lambda device: self._connected(channel, query, lambda: device.given),
                 presence=self._parts.presence if query.presence else None,
                 timeout=self._parts.settings.write_timeout,
+                compacts=self._parts.compacts if query.compact and starts.at_beginning(query.start, offset) else None,
             )
         finally:
             self._streams.discard(task)
@@ -123,11 +126,22 @@ class _Reading:
         self.presence = flag(request, "presence")
         if self.presence and not self.stream:
             raise RequestInvalidError("expected presence with Accept: text/event-stream, pages do not tell it")
-        topics = request.query.get("topics")
+        self.compact = compact_view(request)
+        if self.compact and self.before is not None:
+            raise RequestInvalidError("expected before without view=compact: what is read backwards is the log")
+        self._paged = "limit" in request.query or "wait" in request.query
+        asked = request.query.get("topics")
+        topics = Topics.parse(asked, grant.topics) if asked is not None else grant.topics
         self.page = longpoll.Asked(
-            topics=Topics.parse(topics, grant.topics) if topics is not None else grant.topics,
+            topics=CompactTopics(topics) if self.compact and topics is not None else topics,
             limit=integer(request, "limit", 1000, 1, 10_000),
             wait=grant.within(seconds(request, "wait")),
             # A name such as `tail:5` means another page tomorrow; a cursor does not.
             cache=grant.cache and Cursor.is_one(self.start),
         )
+
+    def compact_topics(self) -> Topics | None:
+        """The topics of the compact form as a page; raises where what was asked for is no part of one that comes whole."""
+        if self._paged:
+            raise RequestInvalidError("expected view=compact without limit and wait: the compact form comes whole")
+        return self.page.topics

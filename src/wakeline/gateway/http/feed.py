@@ -33,6 +33,7 @@ class FeedRoutes:
             metrics=parts.metrics,
             keep_alive=parts.settings.keep_alive,
             timeout=parts.settings.write_timeout,
+            compacts=parts.compacts,
         )
         self._sockets: set[websocket.FeedConnection] = set()
         self._streams: set[asyncio.Task[Any]] = set()
@@ -80,6 +81,8 @@ def _reading(request: web.Request, grant: Grant) -> feed_sse.Reading:
     names = list(dict.fromkeys(map(check_session_name, request.query.getall("session", []))))
     if not 1 <= len(names) <= feed_sse.MAX_SESSIONS:
         raise RequestInvalidError(f"expected 1 to {feed_sse.MAX_SESSIONS} session parameters, got {len(names)}")
+    if "view" in request.query:
+        raise RequestInvalidError("expected no view: over a WebSocket, each subscription may have its own")
     topics = request.query.get("topics")
     return feed_sse.Reading(
         sessions=names,

@@ -50,6 +50,14 @@ def until_settled(request: web.Request) -> bool:
     return until == "settled"
 
 
+def compact_view(request: web.Request) -> bool:
+    """Whether `view=compact`."""
+    view = request.query.get("view", "raw")
+    if view not in ("raw", "compact"):
+        raise RequestInvalidError(f"expected view=raw or view=compact, got {view[:40]!r}")
+    return view == "compact"
+
+
 def device_id(request: web.Request) -> str | None:
     """The device that reads, if it says so."""
     text = request.query.get("device")

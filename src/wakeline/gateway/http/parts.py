@@ -8,6 +8,7 @@ from typing import Protocol
 from wakeline.gateway.accept import Accept
 from wakeline.gateway.archive import Archive
 from wakeline.gateway.auth import Auth
+from wakeline.gateway.compact import Compacts
 from wakeline.gateway.connections import Connections
 from wakeline.gateway.deletion import Deletions
 from wakeline.gateway.guard import Guard
@@ -63,4 +64,5 @@ class Parts:
     deletions: Deletions
     archive: Archive
     keeper: Keeper
+    compacts: Compacts
     upstream: Upstream | None = None

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from wakeline.errors import RequestInvalidError
 from wakeline.gateway import starts
+from wakeline.gateway.compact import Compacts
 from wakeline.gateway.device import Device
 from wakeline.gateway.grants import Grant
 from wakeline.gateway.hub import Channel, Hub
@@ -42,6 +43,7 @@ class Source:
         metrics: What is counted.
         keep_alive: Seconds between signs of life.
         timeout: Seconds in which a client must take what is unsent.
+        compacts: The sessions' compact forms.
     """
 
     engine: Engine
@@ -54,6 +56,7 @@ class Source:
     metrics: Metrics
     keep_alive: float
     timeout: float
+    compacts: Compacts
 
     async def admit(self, session: str, grant: Grant) -> None:
         """See that a session may be read, before it is attached.

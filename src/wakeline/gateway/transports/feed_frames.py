@@ -37,6 +37,7 @@ class Subscribe(ClientFrame, frozen=True):
         name="from", default="beginning"
     )
     topics: Annotated[list[str], Meta(min_length=1)] | None = None
+    view: Literal["raw", "compact"] = "raw"
     until: Literal["settled", "never"] = "never"
     presence: bool = False
 
@@ -160,12 +161,21 @@ def text(message: bytes) -> bytes:
 
 def events(session: str, epoch: str, stretch: Sequence[Event]) -> bytes:
     """Events of a session as a WebSocket frame; made once for all connections that have the session."""
+    return _events(session, Cursor(epoch, stretch[-1].offset + 1), stretch)
+
+
+def _events(session: str, cursor: Cursor, stretch: Sequence[Event]) -> bytes:
     payload = b'{"type":"events","session":%b,"events":[%b],"cursor":"%b"}' % (
         _encode(session),
         b",".join([event.json() for event in stretch]),
-        str(Cursor(epoch, stretch[-1].offset + 1)).encode(),
+        str(cursor).encode(),
     )
     return _framed(_TEXT, payload)
+
+
+def compact_events(session: str, epoch: str, stretch: Sequence[Event]) -> bytes:
+    """Events of a session's compact form as a WebSocket frame: the cursor stays at the beginning."""
+    return _events(session, Cursor(epoch, 0), stretch)
 
 
 def pong(data: bytes) -> bytes:

@@ -10,6 +10,8 @@ from aiohttp import hdrs, web
 
 from wakeline.events import Cursor
 from wakeline.gateway import starts
+from wakeline.gateway.compact import Compacts
+from wakeline.gateway.device import reached
 from wakeline.gateway.hub import Channel
 from wakeline.gateway.log import Engine
 from wakeline.gateway.topics import Topics
@@ -61,6 +63,16 @@ async def forwards(request: web.Request, channel: Channel, offset: int, asked: A
     if asked.cache and offset < tail and page.began == asked_at:
         return _cached(answer, tag), offset
     return answer, offset
+
+
+async def compact(
+    request: web.Request, channel: Channel, compacts: Compacts, topics: Topics | None
+) -> tuple[web.Response, int]:
+    """The session's compact form, and where it ends."""
+    snapshot = await compacts.snapshot(channel.session, channel.epoch, channel.tail)
+    events = await channel.pages.whole(snapshot, topics)
+    await reached(channel, snapshot)  # who comes back with the cursor must find it in the session
+    return _answer(request, frames.page(channel, events, 0, snapshot.offset)), snapshot.offset
 
 
 async def backwards(request: web.Request, engine: Engine, channel: Channel, end: int, asked: Asked) -> web.Response:

@@ -12,7 +12,8 @@ from aiohttp import web
 from aiohttp.hdrs import ACCEPT
 
 from wakeline.events import Cursor
-from wakeline.gateway.device import Device
+from wakeline.gateway.compact import Compacts
+from wakeline.gateway.device import Device, Opening
 from wakeline.gateway.grants import expiring
 from wakeline.gateway.hub import Channel, Lane
 from wakeline.gateway.presence import Presence
@@ -118,6 +119,7 @@ async def serve(
     connected: Callable[[Device], AbstractContextManager[None]],
     presence: Presence | None,
     timeout: float,
+    compacts: Compacts | None = None,
 ) -> web.StreamResponse:
     """Answer with the session's events from `offset` on, for as long as the connection or the session lasts.
 
@@ -130,6 +132,7 @@ async def serve(
         connected: Entered for as long as the device runs.
         presence: Who comes and goes is told from it; None to tell nothing.
         timeout: Seconds in which the connection must take what is unsent.
+        compacts: Begin with the session's compact form, from here.
     """
     response = web.StreamResponse(headers=HEADERS)
     chunked = request.version >= (1, 1)
@@ -140,13 +143,16 @@ async def serve(
         if chunked
         else Lane(frames.sse, frames.SSE_IDLE, topics)
     )
+    opening = None
+    if compacts is not None:
+        opening = Opening(compacts, frames.sse_compact_chunked if chunked else frames.sse_compact)
     with suppress(ConnectionError):  # the client left or was cut, at whatever moment; it resumes from its cursor
         await response.prepare(request)
         await response.write(_OPENING % str(Cursor(channel.epoch, offset)).encode())
         give_up_on_silence(request, timeout)
         sink = SseSink(request, timeout)
         async with expiring(request):
-            device = Device(channel, sink, lane, offset, until_settled=until_settled)
+            device = Device(channel, sink, lane, offset, until_settled=until_settled, opening=opening)
             with connected(device):
                 if presence is None:
                     await device.run()

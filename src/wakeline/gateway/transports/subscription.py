@@ -10,10 +10,11 @@ import structlog
 
 from wakeline.errors import EpochChangedError, InternalError, NotAllowedError, SessionNotFoundError, WakelineError
 from wakeline.events import Cursor, check_topic
-from wakeline.gateway.device import Device
+from wakeline.gateway import starts
+from wakeline.gateway.device import Device, Opening
 from wakeline.gateway.grants import Grant
 from wakeline.gateway.hub import Channel, Lane
-from wakeline.gateway.topics import Topics
+from wakeline.gateway.topics import CompactTopics, Topics
 from wakeline.gateway.transports import feed_frames as frames
 from wakeline.gateway.transports.feed import SharedConnection, Source
 
@@ -54,6 +55,8 @@ class Subscription:
         self._topics = grant.topics
         if asked.topics is not None:
             self._topics = Topics([check_topic(topic, own=True) for topic in asked.topics], within=grant.topics)
+        if asked.view == "compact" and self._topics is not None:
+            self._topics = CompactTopics(self._topics)
         self._device: Device | None = None
         self._epoch = ""
 
@@ -101,7 +104,11 @@ class Subscription:
         asked, user = self._asked, self._grant.user
         offset = await self._source.start(channel, asked.from_, self._topics, user, self._name)
         lane = _EVERYTHING if self._topics is None else Lane(frames.events, b"", self._topics)
-        device = Device(channel, self._connection, lane, offset, until_settled=asked.until == "settled")
+        opening = None
+        if asked.view == "compact" and starts.at_beginning(asked.from_, offset):
+            opening = Opening(self._source.compacts, frames.compact_events)
+        until_settled = asked.until == "settled"
+        device = Device(channel, self._connection, lane, offset, until_settled=until_settled, opening=opening)
         self._device, self._epoch = device, channel.epoch
         self._connection.write(
             frames.encode(frames.Subscribed(asked.session, str(Cursor(channel.epoch, offset)), channel.epoch))

@@ -1,0 +1,1 @@
+"""A graph of LangGraph, its nodes and its model's tokens watched."""

@@ -1,0 +1,1 @@
+"""A Pydantic AI agent that calls a tool, watched."""

@@ -1,0 +1,1 @@
+"""A worker with `WakelinePlugin`: activities tell how they go with no code, and have a session at hand."""

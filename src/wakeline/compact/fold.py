@@ -1,0 +1,228 @@
+"""The state of a session, event by event: what a reader of the whole log would hold, in as few events as say it."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Container, Iterable
+from operator import attrgetter, itemgetter
+
+import msgspec
+
+from wakeline.compact.entries import Compaction, Keyed, Message, Segment, State, Writer
+from wakeline.compact.operations import UNDECODABLE, Change
+from wakeline.compact.plain import Plain, PlainEvents
+from wakeline.events import ATTEMPT_SUPERSEDED, COMPACT, Event
+
+_PIECE = b'"message":{'
+_KEY = b'"key":"'
+
+
+class _Piece(msgspec.Struct, frozen=True, gc=False):
+    id: str
+    op: str
+    complete: bool = False
+
+
+class _Body(msgspec.Struct, frozen=True, gc=False):
+    """What an event says to a fold."""
+
+    data: msgspec.Raw = msgspec.Raw(b"")
+    time: str = ""
+    run: str | None = None
+    activity: str | None = None
+    attempt: int | None = None
+    key: str | None = None
+    message: _Piece | None = None
+    compact: Compaction | None = None
+
+
+class _Superseding(msgspec.Struct, frozen=True):
+    offsets: list[tuple[int, int]]
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+_decode_superseding = msgspec.json.Decoder(_Superseding).decode
+
+
+def is_special(event: Event) -> bool:
+    """Whether an event may be more to a fold than itself; few that are not are taken for it."""
+    return _PIECE in event.body or _KEY in event.body or event.topic == ATTEMPT_SUPERSEDED
+
+
+class Fold:
+    """What counts of a stretch of a session's events.
+
+    Two folds of neighbouring stretches are put together by `extend`, and are then what one fold of both would be.
+
+    Args:
+        offset: Where the stretch begins.
+        plain: What is kept of events that stand for themselves; all of each, by default.
+
+    Attributes:
+        first_offset: Where the stretch begins.
+        next_offset: Where it ends.
+        messages: The messages that grow, by topic and id.
+        keyed: Keyed state, by topic and key.
+        superseded: What it says of offsets before the stretch: they count no more.
+        size: About how many bytes it takes.
+    """
+
+    def __init__(self, offset: int = 0, plain: Plain | None = None) -> None:
+        self.first_offset = offset
+        self.next_offset = offset
+        self.messages: dict[tuple[str, str], Message] = {}
+        self.keyed: dict[tuple[str, str], Keyed] = {}
+        self.plain: Plain = PlainEvents() if plain is None else plain
+        self.superseded: list[tuple[int, int]] = []
+        self.size = 0
+
+    def add(self, event: Event) -> None:
+        """The next event: of the log, or of a session's compact form, which is followed by the log from its end on."""
+        self.next_offset = event.offset + 1
+        if event.topic == COMPACT:
+            return
+        if not is_special(event):
+            self.size += self.plain.add(event)
+            return
+        try:
+            body = _decode(b"{" + event.body)
+        except UNDECODABLE:
+            self.size += self.plain.add(event)
+            return
+        if event.topic == ATTEMPT_SUPERSEDED:
+            self._add_superseding(body)
+        elif body.message is not None and body.data:
+            self._add_piece(event, body, body.message)
+        elif body.key is not None:
+            self._add_state(event, body, body.key)
+        else:
+            self.size += self.plain.add(event)
+
+    def extend(self, later: Fold) -> None:
+        """Take in the fold of the stretch that follows, which is used up by it."""
+        self.supersede(later.superseded)
+        for name, message in later.messages.items():
+            there = self.messages.setdefault(name, message)
+            if there is not message:
+                there.extend(message.segments)
+        for name, keyed in later.keyed.items():
+            held = self.keyed.setdefault(name, keyed)
+            if held is not keyed:
+                held.extend(keyed)
+        self.plain.extend(later.plain)
+        self.next_offset = later.next_offset
+        self.size += later.size
+
+    def copy(self) -> Fold:
+        """One that may change by itself."""
+        copied = Fold(self.first_offset, self.plain.copy())
+        copied.next_offset = self.next_offset
+        copied.messages = {n: Message([s.copy() for s in m.segments]) for n, m in self.messages.items()}
+        copied.keyed = {name: keyed.copy() for name, keyed in self.keyed.items()}
+        copied.superseded = self.superseded.copy()
+        copied.size = self.size
+        return copied
+
+    def supersede(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """What stands at these offsets counts no more."""
+        joined = _joined(ranges)
+        if not joined:
+            return
+        if joined[0][0] < self.first_offset:
+            earlier = [(first, min(last, self.first_offset - 1)) for first, last in joined if first < self.first_offset]
+            self.superseded = _joined([*self.superseded, *earlier])
+
+        def gone(offset: int) -> bool:
+            at = bisect_right(joined, offset, key=_first) - 1
+            return at >= 0 and joined[at][1] >= offset
+
+        self.plain.remove(joined)
+        for name, message in list(self.messages.items()):
+            message.remove(gone)
+            if not message.segments:
+                del self.messages[name]
+        for name, keyed in list(self.keyed.items()):
+            keyed.remove(gone)
+            if not keyed.states:
+                del self.keyed[name]
+
+    def events(self, topics: Container[str] | None = None) -> list[Event]:
+        """The compact form, in the log's order.
+
+        Args:
+            topics: Only these; None for all.
+        """
+        found = [message.event(*name) for name, message in self.messages.items() if topics is None or name[0] in topics]
+        found += [keyed.event(name[0]) for name, keyed in self.keyed.items() if topics is None or name[0] in topics]
+        found += [event for event in self.plain.events() if topics is None or event.topic in topics]
+        return sorted(found, key=_offset)
+
+    def _add_piece(self, event: Event, body: _Body, piece: _Piece) -> None:
+        message = self.messages.get((event.topic, piece.id))
+        writer = Writer(body.run, body.activity, body.attempt)
+        if message is None:
+            message = self.messages[event.topic, piece.id] = Message([])
+        if body.compact is not None and body.compact.parts is not None:
+            message.extend([Segment.of(part) for part in body.compact.parts])
+            self.size += len(event.body)
+            return
+        data = bytes(body.data)
+        segments, stands_for = message.segments, body.compact
+        if stands_for is None and segments and segments[-1].writer == writer:  # nearly always
+            last = segments[-1]
+            last.change.apply(piece.op, data)
+            last.last, last.time = event.offset, body.time
+            last.events += 1
+            last.complete |= piece.complete
+            self.size += len(data)
+            return
+        change = Change()
+        change.apply(piece.op, data)
+        first, events = (event.offset, 1) if stands_for is None else (stands_for.first, stands_for.events)
+        message.extend([Segment(writer, first, event.offset, events, body.time, piece.complete, change)])
+        self.size += len(data) + 200
+
+    def _add_state(self, event: Event, body: _Body, key: str) -> None:
+        keyed = self.keyed.get((event.topic, key))
+        if keyed is None:
+            keyed = self.keyed[event.topic, key] = Keyed()
+        writer, stands_for = Writer(body.run, body.activity, body.attempt), body.compact
+        self.size += len(event.body)
+        if stands_for is None:
+            keyed.put(writer, State(event.offset, event.offset, 1, event.body))
+            return
+        raw = _without_compact(event.body)
+        if stands_for.parts is None:
+            keyed.put(writer, State(stands_for.first, event.offset, stands_for.events, raw))
+            return
+        for part in stands_for.parts:
+            its = raw if part.event is msgspec.UNSET else bytes(part.event).partition(b",")[2]
+            who = Writer(part.run, part.activity, part.attempt)
+            keyed.put(who, State(part.first, part.last, part.events, its))
+
+    def _add_superseding(self, body: _Body) -> None:
+        try:
+            self.supersede(_decode_superseding(body.data).offsets)
+        except UNDECODABLE:
+            return  # it is none of ours
+
+
+def _without_compact(body: bytes) -> bytes:
+    """An event's body as the log has it: what the compact form adds to it comes last."""
+    fields = msgspec.json.decode(b"{" + body, type=dict[str, msgspec.Raw])
+    return body[: -len(bytes(fields["compact"])) - len(b',"compact":}')] + b"}"
+
+
+def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """In order, none touching another."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if joined and joined[-1][1] >= first - 1:
+            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
+        elif first <= last:
+            joined.append((first, last))
+    return joined
+
+
+_first = itemgetter(0)
+_offset = attrgetter("offset")

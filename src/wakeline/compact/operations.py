@@ -1,0 +1,298 @@
+"""What the events of a message do to its value, as one change however many they were.
+
+Every change is one of: nothing, a string that is appended, items that are appended, members that are merged, or a whole
+value. Two of them one after the other are one of them again, in whatever order they are put together. That is what lets a
+message be folded while it grows, and from pieces that were stored at different times.
+
+Only what has to be looked into is decoded: the leaves of objects and the items of lists stay the JSON that they came as, so
+that a number which no program here can hold goes through unharmed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+Form: TypeAlias = Literal["none", "raw", "text", "list", "object"]
+
+WireOp: TypeAlias = tuple[str, msgspec.Raw]
+
+UNDECODABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
+"""What decoding raises for JSON that is none to us."""
+
+_TOGETHER: Final = 1024
+_DEEPEST: Final = 100  # objects in objects: what is deeper is not looked into, whatever the stack would bear
+_decode_text = msgspec.json.Decoder(str).decode
+_decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Whole:
+    """In members that are merged: an object that takes the place of what is there, rather than being merged with it."""
+
+    __slots__ = ("members",)
+
+    def __init__(self, members: dict[str, Any]) -> None:
+        self.members = members
+
+
+class Text:
+    """A string that grows by small pieces, without being copied for each of them."""
+
+    __slots__ = ("_long", "_short")
+
+    def __init__(self, *pieces: str) -> None:
+        self._long: list[str] = []
+        self._short = list(pieces)
+
+    def append(self, piece: str) -> None:
+        """Put a piece at its end."""
+        self._short.append(piece)
+        if len(self._short) >= _TOGETHER:
+            self._long.append("".join(self._short))
+            self._short = []
+
+    def extend(self, other: Text) -> None:
+        """Put another text at its end."""
+        self.append(str(other))
+
+    def copy(self) -> Text:
+        """One that may grow by itself."""
+        copied = Text(*self._short)
+        copied._long = self._long.copy()
+        return copied
+
+    def __str__(self) -> str:
+        """All of it."""
+        if self._long or len(self._short) > 1:
+            whole = "".join((*self._long, *self._short))
+            self._long, self._short = [], [whole]
+        return self._short[0] if self._short else ""
+
+
+class Change:
+    """What a stretch of a message's events does to its value.
+
+    Attributes:
+        whole: Whatever the value was before, afterwards it is this one.
+        form: How the change is held; `raw` is JSON that has not been looked into, and always whole.
+    """
+
+    __slots__ = ("_held", "form", "whole")
+
+    _held: Any
+
+    def __init__(self, form: Form = "none", held: Any = None, *, whole: bool = False) -> None:
+        self.form: Form = form
+        self.whole = whole
+        self._held = held
+
+    def apply(self, op: str, data: bytes) -> None:
+        """One more event. Data that is not what `op` takes is the whole value from then on."""
+        try:
+            if op == "text":
+                piece = _decode_text(data)
+                if self.form == "text":
+                    self._held.append(piece)
+                else:
+                    self._append_text(Text(piece))
+            elif op == "list":
+                self._append_items([data])
+            elif op == "json-merge":
+                self._merge(_patch(data))
+            elif op == "set":
+                self._set("raw", data)
+        except UNDECODABLE:
+            self._set("raw", data)
+
+    def then(self, later: Change) -> None:
+        """One more stretch of events, which is left as it is."""
+        if later.whole:
+            self._set(later.form, later.copy()._held)
+        elif later.form == "text":
+            self._append_text(later._held)
+        elif later.form == "list":
+            self._append_items(later._held)
+        elif later.form == "object":
+            self._merge(_copied(later._held))
+
+    def copy(self) -> Change:
+        """One that may change by itself."""
+        if self.form == "object":
+            return Change("object", _copied(self._held), whole=self.whole)
+        held = self._held.copy() if self.form in ("text", "list") else self._held
+        return Change(self.form, held, whole=self.whole)
+
+    def settled(self) -> Change:
+        """The value of a message that had none before, as a whole one."""
+        if self.whole:
+            return self
+        if self.form == "none":
+            return Change("raw", b"null", whole=True)
+        held = _merged({}, self._held) if self.form == "object" else self._held
+        return Change(self.form, held, whole=True)
+
+    def value(self) -> bytes:
+        """The value as JSON, of a change that is whole."""
+        match self.form:
+            case "raw":
+                return bytes(self._held)
+            case "text":
+                return _encode(str(self._held))
+            case "list":
+                return b"[%b]" % b",".join(self._held)
+        return _encode(self._held)
+
+    def wire(self) -> list[WireOp]:
+        """The change as operations of events."""
+        if self.whole:
+            return [("set", msgspec.Raw(self.value()))]
+        match self.form:
+            case "text":
+                return [("text", msgspec.Raw(_encode(str(self._held))))]
+            case "list":
+                return [("list", msgspec.Raw(item)) for item in self._held]
+            case "object":
+                # Where an object is to take another's place, that one is removed first.
+                removing = _removing(self._held)
+                patches = [removing, _plain(self._held)] if removing else [_plain(self._held)]
+                return [("json-merge", msgspec.Raw(_encode(patch))) for patch in patches]
+        return []
+
+    def _set(self, form: Form, held: Any) -> None:
+        self.form, self._held, self.whole = form, held, True
+
+    def _begin(self, form: Form, held: Any) -> None:
+        """What was there is not what is extended: begin anew. Where nothing is known of it, that is decided later."""
+        self.whole = self.form != "none"
+        self.form, self._held = form, held
+
+    def _append_text(self, text: Text) -> None:
+        if self.form == "raw":
+            self._open()
+        if self.form == "text":
+            self._held.extend(text)
+        else:
+            self._begin("text", text.copy())
+
+    def _append_items(self, items: list[bytes]) -> None:
+        if self.form == "raw":
+            self._open()
+        if self.form == "list":
+            self._held += items
+        else:
+            self._begin("list", list(items))
+
+    def _merge(self, patch: Any) -> None:
+        if not isinstance(patch, dict):
+            self._set("raw", bytes(patch) if patch is not None else b"null")
+            return
+        if self.form == "raw":
+            self._open()
+        if self.form != "object":
+            whole = self.form != "none"
+            self._begin("object", _merged({}, patch) if whole else patch)
+        elif self.whole:
+            _merged(self._held, patch)
+        else:
+            _composed(self._held, patch)
+
+    def _open(self) -> None:
+        """Look into a value; one that cannot be looked into is extended by nothing."""
+        held: bytes = self._held
+        try:
+            match held[:1]:
+                case b'"':
+                    self.form, self._held = "text", Text(_decode_text(held))
+                case b"[":
+                    self.form, self._held = "list", [bytes(item) for item in _decode_items(held)]
+                case b"{":
+                    self.form, self._held = "object", _tree(held)
+        except UNDECODABLE:
+            pass
+
+
+def from_wire(ops: list[WireOp]) -> Change:
+    """The change that operations of events make together."""
+    change = Change()
+    for op, data in ops:
+        change.apply(op, bytes(data))
+    return change
+
+
+def _patch(data: bytes, depth: int = 0) -> Any:
+    """A merge patch: its objects as dictionaries, `None` for what is removed, everything else as it came."""
+    if data[:1] == b"{":
+        return {name: _patch(bytes(value), depth + 1) for name, value in _members(data, depth)}
+    return None if data == b"null" else msgspec.Raw(data)
+
+
+def _tree(data: bytes, depth: int = 0) -> Any:
+    """A value: its objects as dictionaries, everything else as it came."""
+    if data[:1] == b"{":
+        return {name: _tree(bytes(value), depth + 1) for name, value in _members(data, depth)}
+    return msgspec.Raw(data)
+
+
+def _members(data: bytes, depth: int) -> Iterable[tuple[str, msgspec.Raw]]:
+    if depth >= _DEEPEST:
+        raise ValueError("too deep")
+    return _decode_members(data).items()
+
+
+def _merged(value: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    """RFC 7396: `value`, changed by a patch."""
+    for name, change in patch.items():
+        if change is None:
+            value.pop(name, None)
+        elif isinstance(change, dict):
+            there = value.get(name)
+            value[name] = _merged(there if isinstance(there, dict) else {}, change)
+        else:
+            value[name] = _copied(change.members) if isinstance(change, Whole) else change
+    return value
+
+
+def _composed(patch: dict[str, Any], later: dict[str, Any]) -> None:
+    """Make `patch` do what both do one after the other."""
+    for name, change in later.items():
+        there = patch.get(name) if name in patch else patch
+        if not isinstance(change, dict) or there is patch:
+            patch[name] = change
+        elif isinstance(there, dict):
+            _composed(there, change)
+        else:
+            patch[name] = Whole(_merged(there.members if isinstance(there, Whole) else {}, change))
+
+
+def _copied(tree: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _copied(value)
+        if isinstance(value, dict)
+        else Whole(_copied(value.members))
+        if isinstance(value, Whole)
+        else value
+        for name, value in tree.items()
+    }
+
+
+def _plain(patch: dict[str, Any]) -> dict[str, Any]:
+    """A patch as it is written: where an object takes another's place, that is gone already."""
+    return {
+        name: _plain(value) if isinstance(value, dict) else value.members if isinstance(value, Whole) else value
+        for name, value in patch.items()
+    }
+
+
+def _removing(patch: dict[str, Any]) -> dict[str, Any]:
+    """What has to be removed before a patch can be written as one that merges."""
+    removing: dict[str, Any] = {}
+    for name, value in patch.items():
+        if isinstance(value, Whole):
+            removing[name] = None
+        elif isinstance(value, dict) and (inner := _removing(value)):
+            removing[name] = inner
+    return removing

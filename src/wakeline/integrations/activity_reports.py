@@ -1,0 +1,187 @@
+"""How activities go, told to their sessions. What happens to a report never happens to its activity."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal, TypeAlias
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError, CancelledError
+
+from wakeline.errors import AttemptFencedError
+from wakeline.publisher import SessionPublisher
+from wakeline.publisher.activity import publisher_name
+
+State: TypeAlias = Literal["started", "retrying", "completed", "failed", "canceled"]
+
+_logger = logging.getLogger("wakeline.integrations.temporal")
+_MOST_UNDER_WAY: Final = 1_000
+_LONGEST_TEXT: Final = 2_000
+
+
+class ActivityReports:
+    """Reports of the activities of one process.
+
+    Args:
+        make: Makes the publisher of one attempt's reports.
+        topic: The topic of the reports.
+        patience: How long an activity waits, at most, for its report to be durable.
+    """
+
+    def __init__(self, make: Callable[[activity.Info], SessionPublisher], topic: str, patience: timedelta) -> None:
+        self._make = make
+        self._topic = topic
+        self._patience = patience.total_seconds()
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._away = False
+
+    def begin(self, info: activity.Info) -> Report | None:
+        """Tell that an attempt has started, without waiting; None where reports are not delivered and too many wait already."""
+        if len(self._under_way) >= _MOST_UNDER_WAY:
+            _logger.debug("no report of activity %s: %d are under way", info.activity_id, _MOST_UNDER_WAY)
+            return None
+        report = Report(self, info)
+        task = asyncio.get_running_loop().create_task(self._deliver(report, info), name=f"report-{info.activity_id}")
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        report.delivery = task
+        report.tell("started")
+        return report
+
+    async def wait_for(self, done: asyncio.Future[Any]) -> None:
+        """Wait until something is durable, but no longer than is allowed, and not at all while the gateway is away."""
+        if self._away or done.done():
+            return
+        await asyncio.wait({done}, timeout=self._patience)
+        if not done.done() and not self._away:
+            self._away = True
+            _logger.warning(
+                "the gateway took no report within %.1f s; activities go on, and no longer wait for theirs",
+                self._patience,
+            )
+
+    async def drain(self) -> None:
+        """Wait for what is under way, as long as is allowed, and give up the rest."""
+        if self._under_way:
+            await asyncio.wait(set(self._under_way), timeout=self._patience)
+        given_up = set(self._under_way)
+        for task in given_up:
+            task.cancel()
+        if given_up:
+            await asyncio.wait(given_up, timeout=self._patience)
+            _logger.warning("%d reports of activities were not delivered before the worker stopped", len(given_up))
+
+    async def _deliver(self, report: Report, info: activity.Info) -> None:
+        try:
+            async with self._make(info) as publisher:
+                topic = publisher.topic(self._topic, keyed=True)
+                while (told := await report.next()) is not None:
+                    await topic.publish(told, key=publisher_name(info))
+                    await publisher.flush()
+                    report.has_started()
+            self._away = False
+        except AttemptFencedError:
+            # A later attempt has the word.
+            _logger.debug("attempt %d of activity %s was superseded", info.attempt, info.activity_id)
+        except Exception as error:  # noqa: BLE001 - whatever it was, it is no business of the activity
+            _logger.warning("how activity %s goes could not be reported: %s", info.activity_id, error)
+        finally:
+            report.has_started()
+
+
+class Report:
+    """The report of one attempt.
+
+    Attributes:
+        started: Done when the start is durable, or will not be.
+        delivery: Done when the whole report is durable, or will not be.
+    """
+
+    delivery: asyncio.Task[None]
+
+    def __init__(self, reports: ActivityReports, info: activity.Info) -> None:
+        self._reports = reports
+        self._info = info
+        self._states: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def tell(self, state: State, failure: dict[str, str] | None = None) -> None:
+        """Tell a state, without waiting."""
+        info = self._info
+        told = {
+            "activity_type": info.activity_type,
+            "activity_id": info.activity_id,
+            "attempt": info.attempt,
+            "state": state,
+        }
+        self._states.put_nowait(told if failure is None else {**told, "failure": failure})
+
+    async def next(self) -> dict[str, Any] | None:
+        """The next state; None after the last."""
+        return await self._states.get()
+
+    def has_started(self) -> None:
+        """The start is durable, or will not be."""
+        if not self.started.done():
+            self.started.set_result(None)
+
+    async def begun(self) -> None:
+        """Wait until the start is told, so that what the activity says comes after it."""
+        await self._reports.wait_for(self.started)
+
+    def close(self) -> None:
+        """Nothing more is told."""
+        self._states.put_nowait(None)
+
+    async def end(self) -> None:
+        """Nothing more is told; wait until it is durable."""
+        self.close()
+        # The activity is over, so there is nothing left that could be canceled: what came of it is not to be lost by waiting.
+        with suppress(asyncio.CancelledError):
+            await self._reports.wait_for(self.delivery)
+
+
+def failure_of(error: BaseException) -> dict[str, str]:
+    """An error as a device is told it: the same three fields as of a run's failure."""
+    message = error.message if isinstance(error, ApplicationError) else str(error)
+    kind = error.type if isinstance(error, ApplicationError) else None
+    told = {"message": message[:_LONGEST_TEXT], "type": kind or type(error).__name__}
+    if error.__cause__ is not None:
+        told["cause"] = (str(error.__cause__) or type(error.__cause__).__name__)[:_LONGEST_TEXT]
+    return told
+
+
+def state_after(info: activity.Info, error: BaseException) -> State:
+    """What has become of an activity whose attempt ended in an error."""
+    if isinstance(error, asyncio.CancelledError | CancelledError):
+        details = activity.cancellation_details()
+        if details is not None and (details.cancel_requested or details.not_found):
+            return "canceled"
+    return "retrying" if _will_retry(info, error) else "failed"
+
+
+def _will_retry(info: activity.Info, error: BaseException) -> bool:
+    """What Temporal will decide, as far as an activity can know."""
+    if isinstance(error, ApplicationError) and error.non_retryable:
+        return False
+    policy = info.retry_policy
+    if policy is None:
+        return True
+    kind = error.type if isinstance(error, ApplicationError) else type(error).__name__
+    if kind in (policy.non_retryable_error_types or ()):
+        return False
+    if policy.maximum_attempts and info.attempt >= policy.maximum_attempts:
+        return False
+    if info.schedule_to_close_timeout is None or not info.schedule_to_close_timeout:
+        return True
+    pause = error.next_retry_delay if isinstance(error, ApplicationError) else None
+    if pause is None:
+        longest = policy.maximum_interval or policy.initial_interval * 100
+        # The longest is reached long before the power is too large for a float.
+        factor = policy.backoff_coefficient ** min(info.attempt - 1, 100)
+        pause = min(policy.initial_interval * min(factor, longest / policy.initial_interval), longest)
+    return datetime.now(UTC) + pause < info.scheduled_time + info.schedule_to_close_timeout

@@ -1,0 +1,130 @@
+"""The session that the running activity has: opened when it is first asked for, durable before the activity completes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Self
+
+from wakeline.publisher import SessionPublisher
+from wakeline.publisher.sync import SyncSessionPublisher
+
+_running: ContextVar[ActivitySession] = ContextVar("wakeline_activity_session")
+
+
+async def current_session() -> SessionPublisher:
+    """The publisher of the running `async def` activity: the same one however often it is asked for.
+
+    It is opened now, if it is not open yet. When the activity returns, what was published is made durable first; if that
+    fails, so does the activity.
+
+    Raises:
+        LookupError: No activity is running here, or its worker has no `WakelinePlugin`.
+        AttemptFencedError: A later attempt of the activity has begun.
+    """
+    held = _running_session()
+    if asyncio.get_running_loop() is not held.loop:
+        raise LookupError("expected the event loop of the worker, got another one: use current_sync_session()")
+    return await held.publisher()
+
+
+def current_sync_session() -> SyncSessionPublisher:
+    """The publisher of the running `def` activity; further as `current_session`.
+
+    Raises:
+        LookupError: No activity is running here, or its worker has no `WakelinePlugin`; or it is `async def`.
+        AttemptFencedError: A later attempt of the activity has begun.
+    """
+    held = _running_session()
+    if threading.get_ident() == held.thread:
+        raise LookupError("expected the thread of a `def` activity, got the worker's own: use await current_session()")
+    return held.sync_publisher()
+
+
+def has_session() -> bool:
+    """Whether there is a session to be had here."""
+    held = _running.get(None)
+    return held is not None and not held.closed
+
+
+def _running_session() -> ActivitySession:
+    held = _running.get(None)
+    if held is None:
+        raise LookupError(
+            "expected an activity of a worker with a WakelinePlugin, got none: "
+            "give the client or worker plugins=[WakelinePlugin(…)], or make a publisher of your own"
+        )
+    if held.closed:
+        raise LookupError("expected a running activity, this one has ended: wait for what publishes before it returns")
+    return held
+
+
+class ActivitySession:
+    """What one attempt of an activity publishes with. A context manager around the activity, on the worker's event loop.
+
+    Args:
+        make: Makes the publisher; called within the activity.
+        make_sync: Makes that of a `def` activity; called within the activity.
+        before: Awaited before either is opened.
+
+    Attributes:
+        closed: The activity has ended.
+        loop: The worker's event loop.
+        thread: The thread of that loop.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], SessionPublisher],
+        make_sync: Callable[[], SyncSessionPublisher],
+        before: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._make = make
+        self._make_sync = make_sync
+        self._before = before
+        self._opening = asyncio.Lock()
+        self._opening_sync = threading.Lock()
+        self._publisher: SessionPublisher | None = None
+        self._sync_publisher: SyncSessionPublisher | None = None
+        self.closed = False
+        self.loop = asyncio.get_running_loop()
+        self.thread = threading.get_ident()
+
+    async def publisher(self) -> SessionPublisher:
+        """The publisher, open."""
+        async with self._opening:
+            if self._publisher is None:
+                await self._before()
+                self._publisher = await self._make().__aenter__()
+            return self._publisher
+
+    def sync_publisher(self) -> SyncSessionPublisher:
+        """The publisher of a `def` activity, open."""
+        with self._opening_sync:
+            if self._sync_publisher is None:
+                asyncio.run_coroutine_threadsafe(_awaiting(self._before), self.loop).result()
+                self._sync_publisher = self._make_sync().__enter__()
+            return self._sync_publisher
+
+    async def __aenter__(self) -> Self:
+        self._token = _running.set(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Make everything durable, as leaving the publisher's own block would."""
+        self.closed = True
+        _running.reset(self._token)
+        if self._publisher is not None:
+            await self._publisher.__aexit__(kind, error, traceback)
+        if self._sync_publisher is not None:
+            # It waits for the thread that sends, which must not keep the worker's other activities waiting.
+            await asyncio.to_thread(self._sync_publisher.__exit__, kind, error, traceback)
+
+
+async def _awaiting(what: Callable[[], Awaitable[None]]) -> None:
+    await what()

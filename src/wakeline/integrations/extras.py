@@ -1,0 +1,26 @@
+"""What an integration says where its library is not installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Around the imports of an extra's libraries.
+
+    Args:
+        extra: The extra of the `wakeline` package that brings them.
+
+    Raises:
+        ModuleNotFoundError: One is not installed; it says how to install it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"expected the package of {error.name!r} to be installed, got none: pip install 'wakeline[{extra}]'",
+            name=error.name,
+            path=error.path,
+        ) from error

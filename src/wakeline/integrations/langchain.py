@@ -1,0 +1,164 @@
+"""LangChain and LangGraph, published as they run, by a callback handler.
+
+await graph.ainvoke(input, {"callbacks": [SessionCallbackHandler(session)]})
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from wakeline.integrations.activity_session import current_session
+from wakeline.integrations.extras import needs
+from wakeline.integrations.output import ModelOutput, ToolCall, Topics
+
+with needs("langchain"):
+    from langchain_core.callbacks import AsyncCallbackHandler
+    from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+    from langchain_core.outputs import ChatGeneration, LLMResult
+
+if TYPE_CHECKING:
+    from wakeline.publisher import SessionPublisher
+
+__all__ = ["SessionCallbackHandler", "Topics"]
+
+# What LangGraph tags the runs with that are its own and nobody's nodes.
+_HIDDEN = "langsmith:hidden"
+
+
+class SessionCallbackHandler(AsyncCallbackHandler):
+    """Publishes tokens, tools, nodes and chains, and usage. For `ainvoke`, `astream` and the like, not for `invoke`.
+
+    Tokens come where the model streams: `ChatOpenAI(streaming=True)`, or a graph that is read with `stream_mode="messages"`. The
+    text of a model that does not stream is published whole.
+
+    Args:
+        session: The publisher of the session; that of the running activity unless given, which takes a `WakelinePlugin`.
+        message: The id of the message that grows, for a chain that asks a model once. The id of the model's run unless given.
+        topics: What is published, and where.
+    """
+
+    # In order with the run, and what cannot be published fails it: an attempt that was superseded must not go on.
+    run_inline = True
+    raise_error = True
+
+    def __init__(
+        self, session: SessionPublisher | None = None, *, message: str | None = None, topics: Topics | None = None
+    ) -> None:
+        self._session = session
+        self._message = message
+        self._topics = topics or Topics()
+        self._output: ModelOutput | None = None
+        try:
+            self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            self._loop = None  # made beforehand
+        self._steps: dict[UUID, str] = {}
+        self._tools: dict[UUID, tuple[str, str]] = {}
+
+    async def _publishing(self) -> ModelOutput:
+        running = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = running
+        if self._loop is not running:
+            raise RuntimeError("expected one event loop, got another: use ainvoke or astream, not invoke or stream")
+        if self._output is None:
+            self._output = ModelOutput(self._session or await current_session(), self._topics)
+        return self._output
+
+    async def on_chat_model_start(
+        self, serialized: dict[str, Any], messages: list[list[BaseMessage]], *, run_id: UUID, **more: Any
+    ) -> None:
+        """A model is asked; there is nothing to tell yet."""
+
+    async def on_llm_new_token(self, token: str | list[str | dict[str, Any]], *, run_id: UUID, **more: Any) -> None:
+        """Add to the message."""
+        output = await self._publishing()
+        await output.say(self._message or str(run_id), _text(token))
+
+    async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **more: Any) -> None:
+        """Complete the message, and tell the usage."""
+        output = await self._publishing()
+        name = self._message or str(run_id)
+        if not response.generations or not response.generations[0]:
+            return
+        generation = response.generations[0][0]
+        await output.complete(name, generation.text)
+        answer = generation.message if isinstance(generation, ChatGeneration) else None
+        if isinstance(answer, AIMessage) and (usage := answer.usage_metadata) is not None:
+            await output.used(
+                str(run_id),
+                model=answer.response_metadata.get("model_name"),
+                input=usage["input_tokens"],
+                output=usage["output_tokens"],
+                total=usage["total_tokens"],
+            )
+
+    async def on_tool_start(
+        self,
+        serialized: dict[str, Any],
+        input_str: str,
+        *,
+        run_id: UUID,
+        inputs: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> None:
+        """A tool is called."""
+        name = more.get("name") or (serialized or {}).get("name") or "tool"
+        id = more.get("tool_call_id") or str(run_id)
+        self._tools[run_id] = (id, name)
+        await (await self._publishing()).call(ToolCall(id, name, input_str if inputs is None else inputs))
+
+    async def on_tool_end(self, output: Any, *, run_id: UUID, **more: Any) -> None:
+        """A tool has returned, or has said that it failed."""
+        id, name = self._tools.pop(run_id, (str(run_id), "tool"))
+        publishing = await self._publishing()
+        if isinstance(output, ToolMessage) and output.status == "error":
+            await publishing.settle(id, name, error=output.content)
+        else:
+            await publishing.settle(id, name, result=output.content if isinstance(output, ToolMessage) else output)
+
+    async def on_tool_error(self, error: BaseException, *, run_id: UUID, **more: Any) -> None:
+        """A tool has failed."""
+        id, name = self._tools.pop(run_id, (str(run_id), "tool"))
+        await (await self._publishing()).settle(id, name, error=_reason(error))
+
+    async def on_chain_start(
+        self,
+        serialized: dict[str, Any],
+        inputs: dict[str, Any],
+        *,
+        run_id: UUID,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> None:
+        """A node or chain starts. Of what runs inside a node, the node alone is told."""
+        name = more.get("name") or (serialized or {}).get("name") or "chain"
+        node = (metadata or {}).get("langgraph_node")
+        if _HIDDEN in (tags or ()) or (node is not None and node != name):
+            return
+        self._steps[run_id] = name
+        await (await self._publishing()).step(str(run_id), name, "started")
+
+    async def on_chain_end(self, outputs: dict[str, Any], *, run_id: UUID, **more: Any) -> None:
+        """A node or chain is through."""
+        if (name := self._steps.pop(run_id, None)) is not None:
+            await (await self._publishing()).step(str(run_id), name, "completed")
+
+    async def on_chain_error(self, error: BaseException, *, run_id: UUID, **more: Any) -> None:
+        """A node or chain has failed."""
+        if (name := self._steps.pop(run_id, None)) is not None:
+            await (await self._publishing()).step(str(run_id), name, "failed", error=_reason(error))
+
+
+def _text(token: str | list[str | dict[str, Any]]) -> str:
+    """The text in a token; with some models it is a list of content blocks."""
+    if isinstance(token, str):
+        return token
+    return "".join(block if isinstance(block, str) else str(block.get("text", "")) for block in token)
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__

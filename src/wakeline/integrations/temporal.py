@@ -1,0 +1,245 @@
+"""`WakelinePlugin`: every activity of a worker has a session at hand, and tells by itself how it goes.
+
+client = await Client.connect("localhost:7233", plugins=[WakelinePlugin("http://localhost:7777")])
+
+@activity.defn
+async def answer(prompt: str) -> str:
+    session = await current_session()
+    ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Unpack
+
+from temporalio import activity
+from temporalio.plugin import SimplePlugin
+from temporalio.worker import (
+    ActivityInboundInterceptor,
+    ExecuteActivityInput,
+    Interceptor,
+    Worker,
+    WorkerConfig,
+    WorkflowRunner,
+)
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+from wakeline.integrations.activity_reports import ActivityReports, Report, failure_of, state_after
+from wakeline.integrations.activity_session import ActivitySession, current_session, current_sync_session, has_session
+from wakeline.publisher import SessionPublisher
+from wakeline.publisher.activity import publisher_name
+from wakeline.publisher.options import PublisherOptions
+from wakeline.publisher.sync import SyncSessionPublisher
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
+
+    from wakeline.client.http import Token
+
+__all__ = ["SessionInterceptor", "WakelinePlugin", "current_session", "current_sync_session", "has_session"]
+
+_logger = logging.getLogger(__name__)
+_REPORT_RETRY: Final = timedelta(minutes=1)
+
+
+class SessionInterceptor(Interceptor):
+    """What `WakelinePlugin` puts into a worker; for who composes interceptors by hand.
+
+    Args:
+        url: Where the gateway is; `WAKELINE_URL` unless given.
+        token: Who publishes; `WAKELINE_TOKEN` unless given.
+        session: Names the session of an activity; the Workflow Id unless given, or where it gives None. Activities that no
+            workflow scheduled have one only if this names it.
+        report: The topic under which activities tell how they go; None for not at all.
+        report_patience: How long an activity waits, at most, until the gateway has its report.
+        options: Options of the activities' publishers, see `SessionPublisher`; the reports are converted by the same
+            `data_converter`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: Token | None = None,
+        *,
+        session: Callable[[activity.Info], str | None] | None = None,
+        report: str | None = "activity",
+        report_patience: timedelta = timedelta(seconds=1),
+        **options: Unpack[PublisherOptions],
+    ) -> None:
+        self._url = url
+        self._token = token
+        self._session = session
+        self._options = options
+        self._reports = None if report is None else ActivityReports(self._make_reporter, report, report_patience)
+
+    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
+        """See base class."""
+        return _ActivityInterceptor(next, self)
+
+    async def drain(self) -> None:
+        """Wait for reports that are under way, for a moment; when the worker has stopped."""
+        if self._reports is not None:
+            await self._reports.drain()
+
+    def begin_report(self, info: activity.Info) -> Report | None:
+        """Tell that an attempt has started; None where nothing is to be told."""
+        if self._reports is None or self._name(info) is None:
+            return None
+        return self._reports.begin(info)
+
+    def make_publisher(self) -> SessionPublisher:
+        """A publisher for the running activity."""
+        return SessionPublisher.from_within_activity(
+            self._url, self._token, session=self._name(activity.info()), **self._options
+        )
+
+    def make_sync_publisher(self) -> SyncSessionPublisher:
+        """A publisher for the running activity, where it is a `def`."""
+        return SyncSessionPublisher.from_within_activity(
+            self._url, self._token, session=self._name(activity.info()), **self._options
+        )
+
+    def _name(self, info: activity.Info) -> str | None:
+        named = None if self._session is None else self._session(info)
+        return named or info.workflow_id
+
+    def _make_reporter(self, info: activity.Info) -> SessionPublisher:
+        # A name of its own, so that a later attempt's output does not take back what was told of the earlier one; the
+        # attempt, so that one that is over cannot tell anything any more.
+        name = self._name(info)
+        assert name is not None
+        return SessionPublisher(
+            self._url,
+            self._token,
+            session=name,
+            publisher=f"{publisher_name(info)}:report",
+            attempt=info.attempt,
+            run=info.workflow_run_id,
+            activity=info.activity_id,
+            supersede=False,
+            max_retry_duration=_REPORT_RETRY,
+            data_converter=self._options.get("data_converter"),
+        )
+
+
+class _ActivityInterceptor(ActivityInboundInterceptor):
+    """Around each attempt of each activity."""
+
+    def __init__(self, next: ActivityInboundInterceptor, around: SessionInterceptor) -> None:
+        super().__init__(next)
+        self._around = around
+
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+        info = activity.info()
+        report = _harmless(lambda: self._around.begin_report(info))
+        try:
+            before = _nothing if report is None else report.begun
+            async with ActivitySession(self._around.make_publisher, self._around.make_sync_publisher, before):
+                result = await super().execute_activity(input)
+            if report is not None:
+                report.tell("completed")
+                await report.end()
+            return result
+        except (Exception, asyncio.CancelledError) as error:
+            if report is not None:
+                _tell_end(report, info, error)
+                await report.end()
+            raise
+        finally:
+            # Whatever else ends it, such as that it completes later, from elsewhere: that is not told.
+            if report is not None:
+                report.close()
+
+
+def _tell_end(report: Report, info: activity.Info, error: BaseException) -> None:
+    state = _harmless(lambda: state_after(info, error))
+    failure = None if state == "canceled" else _harmless(lambda: failure_of(error))
+    if state is not None:
+        report.tell(state, failure)
+
+
+class WakelinePlugin(SimplePlugin):
+    """Gives every activity of a worker `current_session()`, and tells of each in its session how it goes, with no code at all.
+
+    Of each attempt there are events under the topic `activity`:
+    `{"activity_type", "activity_id", "attempt", "state", "failure"?}` with a `state` of `started`, and then of `retrying`,
+    `completed`, `failed` or `canceled`. They have the activity as their key, so that a compact view has the latest of each, and a
+    publisher of their own, so that a retry takes back what an attempt said, but not that there was one. A gateway that is away
+    costs activities no more than `report_patience`, and nothing once it is known to be away.
+
+    It may be given to the client, whose workers all have it then, or to one worker.
+
+    Args:
+        url: Where the gateway is; `WAKELINE_URL` unless given.
+        token: Who publishes; `WAKELINE_TOKEN` unless given.
+        session: Names the session of an activity; the Workflow Id unless given, or where it gives None. Activities that no
+            workflow scheduled have one only if this names it.
+        report: The topic under which activities tell how they go; None for not at all.
+        report_patience: How long an activity waits, at most, until the gateway has its report.
+        options: Options of the activities' publishers, see `SessionPublisher`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: Token | None = None,
+        *,
+        session: Callable[[activity.Info], str | None] | None = None,
+        report: str | None = "activity",
+        report_patience: timedelta = timedelta(seconds=1),
+        **options: Unpack[PublisherOptions],
+    ) -> None:
+        def interceptor(client: Client) -> SessionInterceptor:
+            # As the worker's own client converts, and encrypts: what it hides from Temporal it hides here.
+            merged: PublisherOptions = {"data_converter": client.data_converter, "temporal_client": client}
+            merged.update(options)
+            return SessionInterceptor(
+                url, token, session=session, report=report, report_patience=report_patience, **merged
+            )
+
+        self._make_interceptor = interceptor
+        super().__init__("wakeline.WakelinePlugin", workflow_runner=_let_through)
+
+    def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
+        """See base class."""
+        config = super().configure_worker(config)
+        client = config.get("client")
+        assert client is not None, "a worker has a client"
+        config["interceptors"] = [*config.get("interceptors", ()), self._make_interceptor(client)]
+        return config
+
+    async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
+        """See base class."""
+        try:
+            await super().run_worker(worker, next)
+        finally:
+            for interceptor in worker.config(active_config=True).get("interceptors", ()):
+                if isinstance(interceptor, SessionInterceptor):
+                    await interceptor.drain()
+
+
+def _let_through(runner: WorkflowRunner | None) -> WorkflowRunner:
+    """Let files that hold workflows and activities import what the activities need: the sandbox would not take it."""
+    assert runner is not None, "a worker has a workflow runner"
+    if not isinstance(runner, SandboxedWorkflowRunner):
+        return runner
+    restrictions = runner.restrictions.with_passthrough_modules("wakeline.integrations", "wakeline.publisher")
+    return dataclasses.replace(runner, restrictions=restrictions)
+
+
+async def _nothing() -> None:
+    pass
+
+
+def _harmless(tell: Callable[[], Any]) -> Any:
+    """What telling gives, or None: a report must not break its activity."""
+    try:
+        return tell()
+    except Exception:
+        _logger.exception("how an activity goes could not be told")
+        return None

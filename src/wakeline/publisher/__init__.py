@@ -1,0 +1,54 @@
+"""Publishing at token speed: from activities and services straight into a session, each event once, in order.
+
+publisher.py   SessionPublisher: options, opening, flushing, closing
+topics.py      typed topics, and messages that grow
+values.py      from a value to JSON
+intake.py      room for an event, or what to do without
+buffer.py      events that wait
+sender.py      one append at a time, under one's own sequence
+connection.py  the WebSocket that all publishers of an event loop share; pool.py chooses it, dial.py opens it
+frames.py      what goes over it
+reports.py     what was not delivered, until somebody was told
+places.py      who publishes under which name in this process
+detour.py      other ways while the gateway is away: spooling.py over spool.py (a file) and drain.py (emptying it),
+               fallback.py (the workflow's own stream)
+activity.py    what the current activity says; heartbeat.py tells the next attempt how far this one has come
+sync.py        the same without asyncio
+errors.py      what goes wrong on this side
+"""
+
+from wakeline.errors import AttemptFencedError, UnavailableError
+from wakeline.publisher.errors import (
+    BufferFullError,
+    DroppedEvent,
+    MessageCompleteError,
+    PublishDroppedError,
+    PublisherClashError,
+    PublisherError,
+    PublisherMisusedError,
+    SpoolError,
+    ValueRefusedError,
+)
+from wakeline.publisher.publisher import SessionPublisher
+from wakeline.publisher.sync import SyncMessage, SyncSessionPublisher, SyncTopic
+from wakeline.publisher.topics import Message, Topic
+
+__all__ = [
+    "AttemptFencedError",
+    "BufferFullError",
+    "DroppedEvent",
+    "Message",
+    "MessageCompleteError",
+    "PublishDroppedError",
+    "PublisherClashError",
+    "PublisherError",
+    "PublisherMisusedError",
+    "SessionPublisher",
+    "SpoolError",
+    "SyncMessage",
+    "SyncSessionPublisher",
+    "SyncTopic",
+    "Topic",
+    "UnavailableError",
+    "ValueRefusedError",
+]

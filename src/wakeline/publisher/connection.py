@@ -1,0 +1,251 @@
+"""The one WebSocket that all publishers of an event loop share: kept open, frames joined, each told what concerns it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from contextlib import suppress
+from typing import Final, Protocol
+
+import aiohttp
+import msgspec
+
+from wakeline.client.errors import refusal
+from wakeline.client.http import LOST
+from wakeline.errors import UnavailableError, WakelineError
+from wakeline.publisher.dial import Dial
+from wakeline.publisher.frames import AppendedFrame, ErrorFrame, Opened, close_frame, decode
+
+logger = logging.getLogger(__name__)
+
+MOST_CHANNELS: Final = 900  # the gateway takes 1,000
+MAX_MESSAGE_BYTES: Final = 7 * 1024 * 1024
+_FIRST_PAUSE: Final = 0.05
+_LAST_PAUSE: Final = 1.0  # one attempt a second for a whole process is not much, and a restart is soon noticed
+_ANSWER_SECONDS: Final = 30.0
+_IDLE_SECONDS: Final = 10.0  # kept without channels: a worker's next activity need not connect again
+_TOKEN_OVER: Final = 4401
+_TOO_MANY: Final = 4429
+_TOO_MANY_PAUSE: Final = 10.0
+_NOT_UNDERSTOOD: Final = frozenset({1002, 1003, 1007, 1009, 4400})
+
+
+class Channel(Protocol):
+    """What a publisher hears of its connection. Nothing here may wait or raise."""
+
+    awaiting_since: float | None
+    """Since when an answer is due, by the loop's clock; None if none is."""
+
+    def connected(self) -> None:
+        """There is a connection, and nothing is open on it."""
+
+    def opened(self, frame: Opened) -> None:
+        """The channel is open."""
+
+    def appended(self, frame: AppendedFrame) -> None:
+        """Events are durable."""
+
+    def refused(self, error: WakelineError) -> None:
+        """A frame of this channel, or the connection as a whole, was refused."""
+
+    def lost(self, error: UnavailableError) -> None:
+        """The connection broke; another one is tried at once."""
+
+    def unreachable(self, error: UnavailableError) -> None:
+        """No connection can be made; it is tried again and again."""
+
+
+class Connection:
+    """Keeps a WebSocket to the gateway for as long as there are channels, and a little longer.
+
+    Args:
+        dial: How to open one.
+    """
+
+    def __init__(self, dial: Dial) -> None:
+        self._dial = dial
+        self._channels: dict[int, Channel] = {}
+        self._numbers = 0
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._frames: list[bytes] = []
+        self._something = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._idle: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._channels)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether frames can be sent."""
+        return self._socket is not None
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it may be used: it is open, or being opened."""
+        return self._task is not None
+
+    def attach(self, channel: Channel) -> int:
+        """Take a channel; returns its number. It is told when there is a connection, unless there is one now."""
+        self._numbers += 1
+        number = self._numbers
+        self._channels[number] = channel
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"wakeline publisher {self._dial.url}")
+        self.want()
+        return number
+
+    async def detach(self, number: int) -> None:
+        """Let a channel go; some time after the last one the connection is closed."""
+        if self._channels.pop(number, None) is not None and self._socket is not None:
+            self.send(close_frame(number))
+        if self._channels or self._task is None:
+            return
+        if self._socket is not None:
+            self._idle = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._end)
+            return
+        await asyncio.wait([self._end()], timeout=1.0)
+
+    def _end(self) -> asyncio.Task[None]:
+        task, self._task = self._task, None
+        assert task is not None
+        task.cancel()
+        return task
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame with the next message; lost with the connection, as everything under way is."""
+        self._frames.append(frame)
+        self._something.set()
+
+    def want(self) -> None:
+        """Something is to be sent: where the gateway refused before, ask again."""
+        self._wanted.set()
+
+    async def _run(self) -> None:
+        pause = _FIRST_PAUSE
+        try:
+            while True:
+                if not self._channels:
+                    self._wanted.clear()
+                    await self._wanted.wait()
+                try:
+                    socket = await self._dial.open()
+                except UnavailableError as error:
+                    for channel in list(self._channels.values()):
+                        channel.unreachable(error)
+                    least = float(error.details.get("retry_after", 0))
+                    await asyncio.sleep(least + pause * random.uniform(0.5, 1.0))
+                    pause = min(pause * 2, _LAST_PAUSE)
+                    continue
+                except WakelineError as error:
+                    pause = await self._refused(error, pause)
+                    continue
+                heard = await self._serve(socket)
+                pause = _FIRST_PAUSE if heard else min(pause * 2, _LAST_PAUSE)
+                code = socket.close_code
+                if code == _TOKEN_OVER:
+                    self._dial.token_expired()
+                elif code in _NOT_UNDERSTOOD:
+                    told = {"message": f"the gateway closed the connection with {code}: it does not understand us"}
+                    pause = await self._refused(refusal(400, told), pause)
+                if code == _TOO_MANY:
+                    await asyncio.sleep(_TOO_MANY_PAUSE * random.uniform(1.0, 1.5))
+                elif not heard:
+                    await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+        finally:
+            await self._dial.close()
+
+    async def _refused(self, error: WakelineError, pause: float) -> float:
+        """Tell everybody, and wait until somebody has something to send; returns the next pause."""
+        self._wanted.clear()
+        for channel in list(self._channels.values()):
+            channel.refused(error)
+        await self._wanted.wait()
+        await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+        return min(pause * 2, _LAST_PAUSE)
+
+    async def _serve(self, socket: aiohttp.ClientWebSocketResponse) -> bool:
+        """One connection, to its end; returns whether anything was heard."""
+        self._socket = socket
+        self._frames.clear()
+        for channel in list(self._channels.values()):
+            channel.connected()
+        writer = asyncio.create_task(self._write(socket))
+        watcher = asyncio.create_task(self._watch(socket))
+        heard = False
+        try:
+            async for message in socket:
+                if message.type is not aiohttp.WSMsgType.TEXT:
+                    continue
+                heard = True
+                for line in message.data.split("\n"):
+                    if line:
+                        self._heard(line)
+        finally:
+            self._socket = None
+            for task in (writer, watcher):
+                task.cancel()
+            await asyncio.gather(writer, watcher, return_exceptions=True)
+            with suppress(*LOST):
+                await socket.close()
+            cause = socket.exception()
+            error = self._dial.lost(cause or f"the connection was closed ({socket.close_code})")
+            for channel in list(self._channels.values()):
+                channel.lost(error)
+        return heard
+
+    def _heard(self, line: str) -> None:
+        try:
+            frame = decode(line)
+        except msgspec.DecodeError:
+            return  # a frame of a later version
+        if isinstance(frame, AppendedFrame):
+            if channel := self._channels.get(frame.channel):
+                channel.appended(frame)
+        elif isinstance(frame, Opened):
+            if channel := self._channels.get(frame.channel):
+                channel.opened(frame)
+        elif isinstance(frame, ErrorFrame):
+            error = refusal(0, frame.error)
+            error.status = type(error).status  # type: ignore[misc] # a frame has no status; its code does
+            if frame.channel is None:
+                logger.warning("the gateway refused a frame: %s", error.message)
+            elif channel := self._channels.get(frame.channel):
+                channel.refused(error)
+
+    async def _write(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        try:
+            while True:
+                await self._something.wait()
+                self._something.clear()
+                while self._frames:
+                    await socket.send_frame(self._message(), aiohttp.WSMsgType.TEXT)
+        except LOST:
+            await socket.close()  # what reads is told by this
+
+    def _message(self) -> bytes:
+        """All frames that wait, or as many as one message holds."""
+        size = 0
+        for count, frame in enumerate(self._frames):
+            size += len(frame) + 1
+            if size > MAX_MESSAGE_BYTES and count:
+                message, self._frames = b"\n".join(self._frames[:count]), self._frames[count:]
+                return message
+        frames, self._frames = self._frames, []
+        return frames[0] if len(frames) == 1 else b"\n".join(frames)
+
+    async def _watch(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """A gateway that takes frames and answers none is given up, as one that is silent altogether is by the heartbeat."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_ANSWER_SECONDS / 4)
+            before = loop.time() - _ANSWER_SECONDS
+            if any(c.awaiting_since is not None and c.awaiting_since < before for c in self._channels.values()):
+                logger.warning("%s has not answered for %g s; connecting anew", self._dial.url, _ANSWER_SECONDS)
+                await socket.close()
+                return

@@ -1,0 +1,101 @@
+"""Getting a connection: the token, the handshake, and a refusal as the error of its code."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import aiohttp
+
+from wakeline.client.errors import refusal
+from wakeline.client.http import LOST, Token, Tokens, read_refusal
+from wakeline.errors import RequestInvalidError, UnavailableError, WakelineError
+
+_CONNECT_SECONDS: Final = 10.0
+_HEARTBEAT_SECONDS: Final = 15.0
+_PATH: Final = "/v1/publish"
+_TEMPORARY: Final = frozenset({408, 425, 429})
+
+
+class Dial:
+    """Opens WebSockets to one gateway.
+
+    Args:
+        url: Where it is.
+        token: Who publishes.
+    """
+
+    def __init__(self, url: str, token: Token | None) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise RequestInvalidError(f"expected a URL such as http://127.0.0.1:7777, got {url!r}")
+        self.url = url.rstrip("/")
+        self._tokens = Tokens(token)
+        self._token: str | None = None
+        self._http: aiohttp.ClientSession | None = None
+
+    async def open(self) -> aiohttp.ClientWebSocketResponse:
+        """A new WebSocket.
+
+        Raises:
+            UnavailableError: The gateway cannot be reached, or not now.
+            RefusedError: It refused.
+        """
+        again = False
+        while True:
+            try:
+                token = self._token = await self._tokens.get()
+            except Exception as error:
+                raise UnavailableError(f"no token could be had: {error!r}") from error
+            headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+            try:
+                # Timeout of the handshake: a gateway that takes a connection and says nothing is not there.
+                return await self._connect(headers)
+            except aiohttp.WSServerHandshakeError as error:
+                if error.status >= 500:
+                    raise self.lost(error) from error
+                refused = await self._why(error.status, headers)
+            except LOST as error:
+                raise self.lost(error) from error
+            if refused.status in _TEMPORARY:
+                raise UnavailableError(refused.message, **refused.details) from refused
+            if refused.status != 401 or not self._tokens.expired(token) or again:
+                raise refused
+            again = True
+
+    def token_expired(self) -> None:
+        """The gateway said so: the next connection is made with a fresh one, if there is one to be had."""
+        self._tokens.expired(self._token)
+
+    def lost(self, error: BaseException | str) -> UnavailableError:
+        """The error of a connection that cannot be made, or broke."""
+        said = error if isinstance(error, str) else str(error) or type(error).__name__
+        return UnavailableError(f"the gateway at {self.url} cannot be reached: {said}")
+
+    async def close(self) -> None:
+        """Close what is left of connections."""
+        if self._http is not None:
+            await self._http.close()
+            self._http = None
+
+    async def _connect(self, headers: dict[str, str]) -> aiohttp.ClientWebSocketResponse:
+        if self._http is None:
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_CONNECT_SECONDS)
+            self._http = aiohttp.ClientSession(timeout=timeout)
+        return await self._http.ws_connect(
+            self.url + _PATH,
+            headers=headers,
+            heartbeat=_HEARTBEAT_SECONDS,
+            max_msg_size=0,
+            timeout=aiohttp.ClientWSTimeout(ws_close=1.0),  # pyright: ignore[reportCallIssue] # attrs makes it
+        )
+
+    async def _why(self, status: int, headers: dict[str, str]) -> WakelineError:
+        """A refused handshake has no body here; the same request without one tells."""
+        assert self._http is not None
+        try:
+            answer = await self._http.get(self.url + _PATH, headers=headers)
+            if answer.status == status:
+                return await read_refusal(answer)
+            answer.release()
+        except LOST as error:
+            raise self.lost(error) from error
+        return refusal(status, {"message": f"the gateway at {self.url} refused the connection with {status}"})

@@ -1,0 +1,192 @@
+"""Emptying a spool: every source's events to the gateway, in order, each exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from wakeline.errors import (
+    AttemptFencedError,
+    InternalError,
+    LimitReachedError,
+    RequestError,
+    SequenceGapError,
+    SessionClosedError,
+    UnavailableError,
+    WakelineError,
+)
+from wakeline.publisher.connection import Connection
+from wakeline.publisher.errors import PublishDroppedError
+from wakeline.publisher.frames import AppendedFrame, Identity, Opened, append_frame, open_frame
+from wakeline.publisher.pace import pause_after
+from wakeline.publisher.spool import Spool
+
+_NOT_FOR_ONE_EVENT: Final = frozenset({401, 404})
+
+
+class _Line:
+    """A channel that is waited for: one frame, one answer."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._answer: asyncio.Future[int] | None = None
+        self._connected = asyncio.Event()
+        self._error: WakelineError | None = None
+        self.awaiting_since: float | None = None
+        self.number = connection.attach(self)
+        if connection.is_open:
+            self._connected.set()
+
+    async def ask(self, frame: bytes) -> int:
+        """Send a frame; returns the `next_sequence` of its answer."""
+        loop = asyncio.get_running_loop()
+        while not self._connected.is_set():
+            if self._error is not None:
+                error, self._error = self._error, None
+                raise error
+            self._answer = loop.create_future()
+            await self._answer
+        self._answer, self.awaiting_since = loop.create_future(), loop.time()
+        self._connection.send(frame)
+        try:
+            return await self._answer
+        finally:
+            self._answer, self.awaiting_since = None, None
+
+    async def close(self) -> None:
+        await self._connection.detach(self.number)
+
+    def connected(self) -> None:
+        self._connected.set()
+        self._tell(0)
+
+    def opened(self, frame: Opened) -> None:
+        self._tell(frame.next_sequence)
+
+    def appended(self, frame: AppendedFrame) -> None:
+        self._tell(frame.next_sequence)
+
+    def refused(self, error: WakelineError) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
+        elif not self._connected.is_set():
+            self._error = error
+
+    def lost(self, error: UnavailableError) -> None:
+        self._connected.clear()
+        self.refused(error)
+
+    def unreachable(self, error: UnavailableError) -> None:
+        self.refused(error)
+
+    def _tell(self, sequence: int) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(sequence)
+
+
+async def drain_source(
+    spool: Spool, connection: Connection, identity: Identity, progress: Callable[[int], None] | None = None
+) -> int | None:
+    """Send what waits of one source; returns the attempt's next sequence, None if nothing waited.
+
+    Args:
+        spool: The file.
+        connection: The way to the gateway.
+        identity: The source.
+        progress: Told how many events more the gateway has.
+
+    Raises:
+        UnavailableError: The gateway cannot be reached; what it has not acknowledged stays in the file.
+        PublishDroppedError: It refused events, which are put aside in the file.
+    """
+    if await spool.do(spool.page, identity) is None:
+        return None
+    line = _Line(connection)
+    try:
+        return await _send(spool, line, identity, progress or (lambda _: None))
+    finally:
+        await line.close()
+
+
+async def _send(spool: Spool, line: _Line, identity: Identity, progress: Callable[[int], None]) -> int | None:
+    failures = 0
+    reached: int | None = None
+    refused: PublishDroppedError | None = None
+    is_open = False
+    most = 1 << 30
+    while (page := await spool.do(spool.page, identity)) is not None:
+        bodies = page.bodies[:most]
+        try:
+            if not is_open:
+                reached = await line.ask(open_frame(line.number, identity))
+                is_open = True
+            assert reached is not None
+            base = page.base
+            if base is None:
+                base = reached - page.position
+                await spool.do(spool.set_base, identity, base)
+            first = base + page.position
+            if reached < first:
+                said = f"expected {first} events of this attempt in the session, it has {reached}"
+                raise SequenceGapError(said, expected=reached)
+            arrived = min(reached - first, len(bodies))
+            if arrived == 0:
+                reached = await line.ask(append_frame(line.number, first, bodies))
+                arrived = len(bodies)
+            await spool.do(spool.remove, identity, page.position + arrived)
+            progress(arrived)
+            failures = 0
+            most = most * 2 if most < (1 << 30) else most
+        except (LimitReachedError, InternalError) as error:
+            is_open = False
+            failures += 1
+            await asyncio.sleep(float(error.details.get("retry_after", 0)) + pause_after(failures))
+        except (AttemptFencedError, SessionClosedError, SequenceGapError) as error:
+            raise await _refuse(spool, identity, None, error) from error
+        except RequestError as error:
+            if not is_open or error.status in _NOT_FOR_ONE_EVENT:
+                raise
+            is_open = False
+            if len(bodies) > 1:
+                most = max(1, len(bodies) // 2)
+            else:
+                refused = await _refuse(spool, identity, page.position + 1, error)
+                most = 2
+    if refused is not None:
+        raise refused
+    return reached
+
+
+async def _refuse(spool: Spool, identity: Identity, before: int | None, error: WakelineError) -> PublishDroppedError:
+    bodies = await spool.do(spool.refuse, identity, before, error)
+    said = f"{len(bodies)} spooled events of session {identity.session!r} were refused and put aside"
+    return PublishDroppedError.because_of(error, said, bodies)
+
+
+async def drain(
+    spool: Spool, connection: Connection, progress: Callable[[int], None] | None = None, *, but: Identity | None = None
+) -> list[PublishDroppedError]:
+    """Send what waits of all sources, by session, publisher and attempt.
+
+    Args:
+        spool: The file.
+        connection: The way to the gateway.
+        progress: Told how many events more the gateway has.
+        but: A source that somebody else sees to.
+
+    Returns:
+        What the gateway refused.
+
+    Raises:
+        UnavailableError: The gateway cannot be reached; what it has not acknowledged stays in the file.
+        RefusedError: It refuses to open a source; its events stay in the file.
+    """
+    refused: list[PublishDroppedError] = []
+    for identity in await spool.do(spool.sources):
+        if but is None or not identity.is_same(but):
+            try:
+                await drain_source(spool, connection, identity, progress)
+            except PublishDroppedError as error:
+                refused.append(error)
+    return refused

@@ -1,0 +1,133 @@
+"""The workflow's own stream as a detour: the follower brings the events into the session, under their own identity."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from base64 import b64decode
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from temporalio.api.common.v1 import Payload
+
+from wakeline.errors import WakelineError
+from wakeline.publisher.frames import Identity
+from wakeline.publisher.pace import pause_after
+from wakeline.streams.client import WorkflowStreamClient
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
+
+logger = logging.getLogger(__name__)
+
+IDENTITY_KEY: Final = "wakeline"
+"""Of an item's payload metadata; the value is JSON that says whose event it is, see `identity_json`."""
+
+# A signal is an event in the workflow's history: few large ones rather than many small ones.
+_INTERVAL: Final = 0.2
+_MOST: Final = 5000
+_LEAVING_SECONDS: Final = 5.0
+
+
+class _Body(msgspec.Struct):
+    topic: str
+    data: msgspec.Raw = msgspec.Raw(b"null")
+    payload: dict[str, Any] | None = None
+    key: str | None = None
+    message: dict[str, Any] | None = None
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+
+
+class Fallback:
+    """Signals a workflow while the gateway is away.
+
+    Args:
+        client: The Temporal client.
+        workflow_id: The workflow, which hosts a stream.
+        identity: The publisher.
+        max_retry: How long a signal is tried.
+    """
+
+    needs_sequence = True
+    max_batch = _MOST
+
+    def __init__(self, client: Client, workflow_id: str, identity: Identity, max_retry: timedelta) -> None:
+        self._identity = identity
+        self._stream = WorkflowStreamClient.create(
+            client, workflow_id, batch_interval=timedelta(seconds=_INTERVAL), max_retry_duration=max_retry
+        )
+        self._workflow_id = workflow_id
+        self._entered = False
+        self._last = float("-inf")
+        self._polls = 0
+
+    async def ready(self) -> None:
+        """Wait until it is time for one more signal."""
+        left = self._last + _INTERVAL - asyncio.get_running_loop().time()
+        if left > 0:
+            await asyncio.sleep(left)
+
+    async def take(self, sequence: int | None, bodies: Sequence[bytes]) -> None:
+        """Signal a batch, see `Detour.take`; a signal that was taken is durable in the workflow's history."""
+        assert sequence is not None
+        self._polls = 0
+        if not self._entered:
+            self._entered = True
+            await self._stream.__aenter__()
+        for at, body in enumerate(bodies):
+            event = _decode(body)
+            await self._stream.topic(event.topic).publish_wait(self._payload(event, sequence + at))
+        await self._stream.flush()
+        self._last = asyncio.get_running_loop().time()
+
+    async def settle(self, opened: int, expected: int | None) -> bool:
+        """Whether the follower has brought everything, see `Detour.settle`."""
+        if expected is None or opened >= expected:
+            return True
+        self._polls += 1
+        await asyncio.sleep(pause_after(self._polls + 2))
+        return False
+
+    async def refused(self, error: WakelineError) -> Sequence[bytes]:
+        """Nothing: what the workflow has is for its follower to bring, see `Detour.refused`."""
+        return ()
+
+    async def close(self) -> None:
+        """Leave the stream."""
+        if not self._entered:
+            return
+        self._entered = False
+        try:
+            async with asyncio.timeout(_LEAVING_SECONDS):
+                await self._stream.__aexit__(None)
+        except (TimeoutError, WakelineError) as error:
+            # Whoever waited for these events was told already; this is what nobody waited for.
+            logger.warning("the stream of workflow %s was left early: %s", self._workflow_id, error)
+
+    def _payload(self, event: _Body, sequence: int) -> Payload:
+        if event.payload is None:
+            payload = Payload(metadata={"encoding": b"json/plain"}, data=bytes(event.data))
+        else:
+            metadata = {key: b64decode(value) for key, value in event.payload.get("metadata", {}).items()}
+            payload = Payload(metadata=metadata, data=b64decode(event.payload.get("data", "")))
+        payload.metadata[IDENTITY_KEY] = identity_json(self._identity, sequence, event.key, event.message)
+        return payload
+
+
+def identity_json(identity: Identity, sequence: int, key: str | None, message: dict[str, Any] | None) -> bytes:
+    """Whose event it is, and which of theirs."""
+    told = {
+        "publisher": identity.publisher,
+        "attempt": identity.attempt,
+        "sequence": sequence,
+        "run": identity.run,
+        "activity": identity.activity,
+        "supersede": identity.supersede,
+        "key": key,
+        "message": message,
+    }
+    return msgspec.json.encode({name: value for name, value in told.items() if value is not None})

@@ -1,0 +1,89 @@
+"""The frames of `/v1/publish`, PROTOCOL.md §3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from wakeline.publisher.buffer import joined
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who publishes where: what `open` says.
+
+    Attributes:
+        session: The session.
+        publisher: The publisher's name.
+        attempt: Its attempt.
+        run: Whose output it is.
+        activity: The activity.
+        supersede: Whether what earlier attempts published stops to count; None is as the gateway decides.
+    """
+
+    session: str
+    publisher: str
+    attempt: int = 1
+    run: str | None = None
+    activity: str | None = None
+    supersede: bool | None = None
+
+    def is_same(self, other: Identity) -> bool:
+        """Whether it is the same attempt of the same publisher in the same session."""
+        mine = (self.session, self.publisher, self.attempt)
+        return mine == (other.session, other.publisher, other.attempt)
+
+
+class Ready(msgspec.Struct, tag="ready"):
+    """The connection is there."""
+
+
+class Opened(msgspec.Struct, tag="opened"):
+    """A channel is open."""
+
+    channel: int
+    next_sequence: int
+    earlier_events: int = 0
+
+
+class AppendedFrame(msgspec.Struct, tag="appended"):
+    """Everything below `next_sequence` is durable."""
+
+    channel: int
+    next_sequence: int
+
+
+class ErrorFrame(msgspec.Struct, tag="error"):
+    """A frame was refused."""
+
+    error: dict[str, Any]
+    channel: int | None = None
+
+
+class TokenFrame(msgspec.Struct, tag="token"):
+    """A token was taken."""
+
+
+class Pong(msgspec.Struct, tag="pong"):
+    """A ping was answered."""
+
+
+ServerFrame = Ready | Opened | AppendedFrame | ErrorFrame | TokenFrame | Pong
+decode = msgspec.json.Decoder(ServerFrame).decode
+
+
+def open_frame(channel: int, identity: Identity) -> bytes:
+    """Open a channel."""
+    asked = {"type": "open", "channel": channel, **msgspec.to_builtins(identity)}
+    return msgspec.json.encode({name: value for name, value in asked.items() if value is not None})
+
+
+def append_frame(channel: int, sequence: int, bodies: Iterable[bytes]) -> bytes:
+    """Append a batch."""
+    return b'{"type":"append","channel":%d,"sequence":%d,"events":[%b]}' % (channel, sequence, joined(bodies))
+
+
+def close_frame(channel: int) -> bytes:
+    """Free a channel."""
+    return b'{"type":"close","channel":%d}' % channel

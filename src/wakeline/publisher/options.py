@@ -1,0 +1,74 @@
+"""What a publisher can be told, as types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
+
+from wakeline.errors import RequestInvalidError
+from wakeline.publisher.buffer import WhenFull
+from wakeline.publisher.errors import PublishDroppedError
+from wakeline.publisher.values import Converter
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
+
+OnUnavailable: TypeAlias = Literal["block", "error", "spool", "workflow"]
+
+
+class PublisherOptions(TypedDict, total=False):
+    """Options of a publisher; `SessionPublisher` tells what each means."""
+
+    publisher: str | None
+    attempt: int
+    run: str | None
+    activity: str | None
+    supersede: bool | None
+    resume: bool
+    linger: timedelta
+    max_batch: int
+    max_buffer: int
+    when_full: WhenFull
+    max_retry_duration: timedelta
+    on_unavailable: OnUnavailable
+    spool: str | PathLike[str] | None
+    data_converter: Converter | None
+    on_dropped: Callable[[PublishDroppedError], Any] | None
+    temporal_client: Client | None
+
+
+def check_options(
+    *,
+    attempt: int,
+    linger: timedelta,
+    max_batch: int,
+    max_buffer: int,
+    when_full: str,
+    max_retry_duration: timedelta,
+    on_unavailable: str,
+    spool: object,
+    temporal_client: object,
+) -> None:
+    """See that options make sense.
+
+    Raises:
+        RequestInvalidError: One does not.
+    """
+    if not 1 <= attempt <= 2**31 - 1:
+        raise RequestInvalidError(f"expected an attempt of 1 or more, got {attempt}")
+    if max_batch < 1 or max_buffer < 1:
+        raise RequestInvalidError(f"expected max_batch and max_buffer of 1 or more, got {max_batch} and {max_buffer}")
+    if linger < timedelta(0) or max_retry_duration <= timedelta(0):
+        raise RequestInvalidError("expected a linger and a max_retry_duration that are not negative, the latter not 0")
+    if when_full not in ("block", "error", "drop_oldest", "coalesce"):
+        raise RequestInvalidError(f"expected when_full of block, error, drop_oldest or coalesce, got {when_full!r}")
+    if on_unavailable not in ("block", "error", "spool", "workflow"):
+        raise RequestInvalidError(f"expected on_unavailable of block, error, spool or workflow, got {on_unavailable!r}")
+    if (on_unavailable == "spool") != (spool is not None):
+        raise RequestInvalidError("expected spool='FILE' and on_unavailable='spool' together")
+    if on_unavailable == "workflow" and temporal_client is None:
+        raise RequestInvalidError(
+            "expected temporal_client=… with on_unavailable='workflow': it signals the workflow of the session"
+        )

@@ -1,0 +1,406 @@
+"""One publisher's events on their way to the gateway: one append at a time, each event under its own sequence number.
+
+It never waits: it is called when something has happened, and does what follows from that.
+
+    DOWN ──connected──▶ OPENING ──opened──▶ OPEN ──▶ append, appended, append, …
+      ▲                    ▲                  │
+      └──lost, unreachable─┴──after a pause───┘ refused
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from wakeline.errors import (
+    AttemptFencedError,
+    InternalError,
+    LimitReachedError,
+    RequestError,
+    SequenceGapError,
+    SessionClosedError,
+    UnavailableError,
+    WakelineError,
+)
+from wakeline.publisher.buffer import Buffer
+from wakeline.publisher.connection import Connection
+from wakeline.publisher.detour import Detour, OnDetour
+from wakeline.publisher.frames import AppendedFrame, Identity, Opened, append_frame, open_frame
+from wakeline.publisher.outbox import Batch, Outbox
+from wakeline.publisher.pace import pause_after
+from wakeline.publisher.reports import Reports
+
+logger = logging.getLogger(__name__)
+
+_ENDS = (AttemptFencedError, SessionClosedError)
+_NOT_FOR_ONE_EVENT = frozenset({401, 404})
+
+
+class _State(enum.Enum):
+    DOWN = enum.auto()
+    OPENING = enum.auto()
+    OPEN = enum.auto()
+    PAUSED = enum.auto()
+    ENDED = enum.auto()
+
+
+class Sender:
+    """Sends what a buffer holds; a `Channel` of its connection.
+
+    Args:
+        identity: Who publishes where.
+        connection: The way to the gateway.
+        buffer: What is to be sent.
+        reports: Is told of what cannot be.
+        max_batch: Events in one append.
+        linger: Seconds to wait for more before a batch that is not full is sent.
+        max_retry: Seconds until events that cannot be delivered are given up.
+        patient: Whether events wait where the gateway is away; if not they are given up at once.
+        detour: Where events go while the gateway is away.
+        assumed: Where the attempt stands if the gateway cannot be asked; None if that cannot be known.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        connection: Connection,
+        buffer: Buffer,
+        reports: Reports,
+        *,
+        max_batch: int,
+        linger: float,
+        max_retry: float,
+        patient: bool = True,
+        detour: Detour | None = None,
+        assumed: int | None = None,
+    ) -> None:
+        self._identity = identity
+        self._connection = connection
+        self._buffer = buffer
+        self._reports = reports
+        self._max_batch = max_batch
+        self._linger = linger
+        self._max_retry = max_retry
+        self._patient = patient
+        self._detour = detour
+        self._assumed = assumed
+        self._loop = asyncio.get_running_loop()
+        self._channel = 0
+        self._state = _State.DOWN
+        self._outbox = Outbox(buffer)
+        self._failures = 0
+        self._trouble: WakelineError | None = None
+        self._dormant = False  # refused; asked again when there is something new to send
+        self._timers: dict[Literal["give up", "open", "linger"], asyncio.TimerHandle] = {}
+        self._trip: OnDetour | None = None
+        self.awaiting_since: float | None = None
+        self.away: UnavailableError | None = None
+        """Why the gateway cannot be reached, while it cannot."""
+        self.first: asyncio.Future[WakelineError | None] = self._loop.create_future()
+        """What came of the first attempt to open: None if it is open, else why not."""
+        self.earlier_events: int | None = None
+        self.acknowledged = 0
+
+    # What the publisher asks
+
+    def start(self) -> None:
+        """Begin."""
+        self._channel = self._connection.attach(self)
+        if self._connection.is_open:
+            self.connected()
+
+    def kick(self) -> None:
+        """Something was put into the buffer."""
+        if self._state is _State.OPEN:
+            if self._outbox.batch is None and self._trip is None:
+                self._go()
+        elif self._trip is None:
+            self._arm()
+            self._connection.want()
+            if self._dormant and self._connection.is_open:
+                self._open()
+        if self._trip is not None:
+            self._trip.kick()
+
+    async def flush(self) -> None:
+        """Wait until everything that is in the buffer now is durable, or was reported."""
+        waiter = self._outbox.flushed()
+        if waiter is not None:
+            self.kick()
+            await waiter
+
+    def note_done(self) -> None:
+        """Places of the buffer are done: tell who waits for that."""
+        self._outbox.note_done()
+
+    def give_up(self, reason: WakelineError, what: str = "were given up") -> None:
+        """Report everything that waits and is under way."""
+        unknown = self._outbox.batch is not None
+        bodies = self._outbox.take_all()
+        if bodies:
+            self._reports.add(bodies, what, reason)
+        if unknown:
+            self._outbox.sequence = None  # the gateway tells what has arrived
+            if self._state is _State.OPEN:
+                self._open()
+        self._progressed()
+
+    async def close(self) -> None:
+        """Stop; what was not delivered is the caller's to report."""
+        self._state = _State.ENDED
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        if self._trip is not None:
+            await self._trip.close()
+        if not self.first.done():
+            self.first.cancel()
+        await self._connection.detach(self._channel)
+
+    def leave(self) -> list[bytes]:
+        """Take out what was not delivered."""
+        left = self._outbox.take_all()
+        self._buffer.wake()
+        return left
+
+    @property
+    def sequence(self) -> int | None:
+        """Sequence of the next event, as far as is known."""
+        return self._outbox.sequence
+
+    # What the connection tells
+
+    def connected(self) -> None:
+        """Open the channel."""
+        if self._state is not _State.ENDED:
+            self._open()
+
+    def lost(self, error: UnavailableError) -> None:
+        """What is under way may have arrived; `opened` will tell."""
+        self.awaiting_since = None
+        if self._state is not _State.ENDED:
+            self._state = _State.DOWN
+            self._trouble = error
+            self._cancel("open")
+            if self._trip is not None:
+                self._trip.lost()
+            self._arm()
+
+    def unreachable(self, error: UnavailableError) -> None:
+        """As the author has chosen: wait, give up, or go another way."""
+        if self._state is _State.ENDED:
+            return
+        self.away = self._trouble = error
+        self._tell_first(error)
+        self._without_gateway(error)
+
+    def opened(self, frame: Opened) -> None:
+        """Go on where the gateway says that the attempt stands."""
+        if self._state is not _State.OPENING:
+            return
+        self._state = _State.OPEN
+        self.awaiting_since = None
+        self.away = None
+        self.acknowledged = frame.next_sequence
+        if self.earlier_events is None:
+            self.earlier_events = frame.earlier_events
+        if not self.first.done():
+            self._tell_first(None)
+            self._start_detour()  # where something may be left from before
+        if self._trip is not None:
+            self._trip.opened(frame.next_sequence)
+            return
+        self._catch_up(frame.next_sequence)
+        self._go_on()
+
+    def appended(self, frame: AppendedFrame) -> None:
+        """A batch is durable: the next one."""
+        self.acknowledged = max(self.acknowledged, frame.next_sequence)
+        batch = self._outbox.batch
+        if self._state is not _State.OPEN or batch is None or batch.sequence is None or self._trip is not None:
+            return
+        self.awaiting_since = None
+        if frame.next_sequence == batch.sequence + len(batch.bodies):
+            self._outbox.finish()
+        else:
+            self._catch_up(frame.next_sequence)
+        self._failures, self._trouble = 0, None
+        self._go_on()
+
+    def refused(self, error: WakelineError) -> None:
+        """Find out what it means for what is under way."""
+        self.awaiting_since = None
+        if self._state is _State.ENDED:
+            return
+        appending = self._state is _State.OPEN and self._outbox.batch is not None
+        if isinstance(error, _ENDS):
+            self.end(error)
+        elif self._trip is not None or isinstance(error, (LimitReachedError, UnavailableError, InternalError)):
+            self._later(error)
+        elif isinstance(error, SequenceGapError):
+            self.give_up(error, "were refused, for what came before them is gone")
+            self._outbox.sequence = None
+            self._open()
+        elif appending and isinstance(error, RequestError) and error.status not in _NOT_FOR_ONE_EVENT:
+            self._cut_out(error)
+        else:
+            self._state, self._dormant = _State.PAUSED, True
+            self._tell_first(error)
+            self.give_up(error, "were refused")
+
+    def end(self, error: WakelineError) -> None:
+        """Nothing of this attempt will be taken any more."""
+        self._state = _State.ENDED
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._tell_first(error)
+        if self._trip is not None:
+            self._trip.ended(error)
+        else:
+            self._report_end(error, ())
+
+    def _report_end(self, error: WakelineError, before: Sequence[bytes]) -> None:
+        self._reports.end(error, [*before, *self._outbox.take_all()])
+        self._buffer.wake()
+
+    # What follows
+
+    def _open(self) -> None:
+        self._state, self._dormant = _State.OPENING, False
+        self._cancel("open")
+        self.awaiting_since = self._loop.time()
+        self._connection.send(open_frame(self._channel, self._identity))
+
+    def _catch_up(self, reached: int) -> None:
+        """Compare what was sent with what has arrived."""
+        told = self._outbox.catch_up(reached)
+        if told is not None:
+            self._reports.add(told[0], "may not be in the session", told[1])
+
+    def _go_on(self) -> None:
+        """Send again what has not arrived, or what is next."""
+        if self._outbox.batch is not None:
+            self._send(self._outbox.batch)
+        else:
+            self._progressed()
+            self._go()
+
+    def _go(self) -> None:
+        """The next batch, if there is one and it is time."""
+        if not self._outbox.has_more():
+            return
+        if self._linger and self._outbox.may_wait(self._max_batch):
+            self._set("linger", self._linger, self._lingered)
+            return
+        self._cancel("linger")
+        self._send(self._outbox.cut(self._max_batch))
+
+    def _lingered(self) -> None:
+        if self._state is _State.OPEN and self._outbox.batch is None and self._trip is None and self._outbox.has_more():
+            self._send(self._outbox.cut(self._max_batch))
+
+    def _send(self, batch: Batch) -> None:
+        assert batch.sequence is not None
+        self.awaiting_since = self._loop.time()
+        self._connection.send(append_frame(self._channel, batch.sequence, batch.bodies))
+
+    def _cut_out(self, error: WakelineError) -> None:
+        """One event of a batch was refused, and the batch with it: halve it until that one is alone."""
+        alone = self._outbox.divide()
+        if alone:
+            self._reports.add(alone, "were refused", error)
+        self._open()
+
+    def _later(self, error: WakelineError) -> None:
+        """The gateway is there, and cannot now."""
+        self._state, self._trouble = _State.PAUSED, error
+        self._failures += 1
+        least = float(error.details.get("retry_after", 0))
+        self._set("open", least + pause_after(self._failures), self._reopen)
+        if isinstance(error, LimitReachedError):
+            self._arm()
+        else:
+            self._tell_first(error)
+            self._without_gateway(error)
+
+    def _reopen(self) -> None:
+        if self._state is _State.PAUSED and self._connection.is_open:
+            self._open()
+        elif self._state is _State.PAUSED:
+            self._connection.want()
+
+    def _without_gateway(self, error: WakelineError) -> None:
+        if self._detour is not None:
+            self._start_detour()
+        elif not self._patient:
+            self.give_up(error, "could not be delivered")
+        self._arm()
+
+    def _progressed(self) -> None:
+        self._cancel("give up")
+
+    def _arm(self) -> None:
+        """From now on, what waits is given up after `max_retry`."""
+        if "give up" not in self._timers and self._trip is None and self._outbox.has_something():
+            self._set("give up", self._max_retry, self._too_late)
+
+    def _too_late(self) -> None:
+        if self._trip is None:
+            self.give_up(self._trouble or UnavailableError(f"nothing could be delivered for {self._max_retry:g} s"))
+
+    def _tell_first(self, outcome: WakelineError | None) -> None:
+        if not self.first.done():
+            self.first.set_result(outcome)
+
+    def _set(self, name: Literal["give up", "open", "linger"], seconds: float, then: Callable[[], None]) -> None:
+        if name in self._timers:
+            return
+
+        def fire() -> None:
+            del self._timers[name]
+            then()
+
+        self._timers[name] = self._loop.call_later(seconds, fire)
+
+    def _cancel(self, name: Literal["give up", "open", "linger"]) -> None:
+        if timer := self._timers.pop(name, None):
+            timer.cancel()
+
+    # The detour
+
+    def _start_detour(self) -> None:
+        if self._trip is not None or self._detour is None:
+            return
+        if self._outbox.sequence is None and self._outbox.batch is None:
+            self._outbox.sequence = self._assumed
+        if self._detour.needs_sequence and self._outbox.sequence is None:
+            return  # once the gateway has said where the attempt stands
+        self._cancel("give up")
+        self._trip = OnDetour(
+            self._detour,
+            self._outbox,
+            self._reports,
+            reopen=self._ask,
+            end=self.end,
+            report_end=self._report_end,
+            over=self._trip_is_over,
+        )
+
+    def _ask(self) -> None:
+        if self._state is _State.OPEN:
+            self._open()
+
+    def _trip_is_over(self) -> None:
+        self._trip = None
+        self._failures = 0
+        if self._state is not _State.OPEN:
+            return
+        if self._outbox.sequence is None:
+            self._open()
+        else:
+            self.acknowledged = self._outbox.sequence
+            self._go_on()

@@ -1,0 +1,80 @@
+"""The spool as a detour of one publisher, which also sees to what earlier processes left in the file."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from wakeline.errors import WakelineError
+from wakeline.publisher.connection import Connection
+from wakeline.publisher.drain import drain, drain_source
+from wakeline.publisher.frames import Identity
+from wakeline.publisher.pace import pause_after
+from wakeline.publisher.reports import Reports
+from wakeline.publisher.spool import Spool
+
+logger = logging.getLogger(__name__)
+_draining: Final[set[Spool]] = set()
+
+
+class Spooling:
+    """Keeps one publisher's events in a spool while the gateway is away.
+
+    Args:
+        spool: The file.
+        identity: The publisher.
+        connection: The way to the gateway.
+        reports: Is told what it refuses of what others left behind.
+    """
+
+    needs_sequence = False
+    max_batch = 2000
+
+    def __init__(self, spool: Spool, identity: Identity, connection: Connection, reports: Reports) -> None:
+        self._spool = spool
+        self._identity = identity
+        self._connection = connection
+        self._reports = reports
+        self._others: asyncio.Task[None] | None = None
+
+    async def ready(self) -> None:
+        """At once: what comes during a write is in the next one."""
+
+    async def take(self, sequence: int | None, bodies: Sequence[bytes]) -> None:
+        """Write a batch to the file, see `Detour.take`."""
+        await self._spool.do(self._spool.add, self._identity, sequence, list(bodies))
+
+    async def settle(self, opened: int, expected: int | None) -> bool:
+        """Send what waits in the file, see `Detour.settle`."""
+        if self._others is None and self._spool not in _draining:
+            self._others = asyncio.create_task(self._drain_others())
+        await drain_source(self._spool, self._connection, self._identity)
+        return True
+
+    async def refused(self, error: WakelineError) -> Sequence[bytes]:
+        """Put aside what waits in the file, see `Detour.refused`."""
+        return await self._spool.do(self._spool.refuse, self._identity, None, error)
+
+    async def close(self) -> None:
+        """Stop seeing to what others left behind."""
+        if self._others is not None:
+            self._others.cancel()
+            await asyncio.wait([self._others])
+
+    async def _drain_others(self) -> None:
+        _draining.add(self._spool)
+        failures = 0
+        try:
+            while True:
+                try:
+                    for refused in await drain(self._spool, self._connection, but=self._identity):
+                        self._reports.add(refused.bodies, "were refused", refused.reason)
+                    return
+                except WakelineError as error:
+                    failures += 1
+                    logger.warning("the spool %s waits: %s", self._spool.path, error.message)
+                    await asyncio.sleep(pause_after(failures))
+        finally:
+            _draining.discard(self._spool)

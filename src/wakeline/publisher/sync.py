@@ -1,0 +1,249 @@
+"""Publishing from threads that have no event loop, such as activities that are `def` functions, and scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Coroutine
+from concurrent import futures
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Final, Generic, Self, TypeVar, Unpack, overload
+
+from wakeline.client.http import Token
+from wakeline.publisher.options import PublisherOptions
+from wakeline.publisher.publisher import SessionPublisher
+from wakeline.publisher.topics import Append, Message, Topic
+
+T = TypeVar("T")
+
+# A thread that waits is looked after so often: only then can Ctrl-C, or the cancellation of an activity, reach it.
+_ATTENTION: Final = 0.5
+
+
+class SyncSessionPublisher:
+    """The same as `SessionPublisher`, with the same names, for threads; `with` in place of `async with`.
+
+        with SyncSessionPublisher.from_within_activity() as session:
+            session.topic("status").publish({"state": "packed"})
+
+    Any number of threads may publish. Sending is done in a thread of its own, which all such publishers of the process
+    share, with one connection.
+
+    Args:
+        url: As for `SessionPublisher`.
+        token: As for `SessionPublisher`; a function is called in the sending thread.
+        session: The session.
+        options: As for `SessionPublisher`; `on_dropped` is called in the sending thread.
+    """
+
+    def __init__(
+        self, url: str | None = None, token: Token | None = None, *, session: str, **options: Unpack[PublisherOptions]
+    ) -> None:
+        self._wrap(SessionPublisher(url, token, session=session, **options))
+
+    @classmethod
+    def from_within_activity(
+        cls,
+        url: str | None = None,
+        token: Token | None = None,
+        *,
+        session: str | None = None,
+        **options: Unpack[PublisherOptions],
+    ) -> Self:
+        """A publisher for the current activity, see `SessionPublisher.from_within_activity`.
+
+        A `def` activity knows neither the worker's client nor its codec: give `temporal_client` and `data_converter` where
+        they are wanted.
+        """
+        made = cls.__new__(cls)
+        made._wrap(SessionPublisher.from_within_activity(url, token, session=session, **options))
+        return made
+
+    def _wrap(self, publisher: SessionPublisher) -> None:
+        self._publisher = publisher
+        self._handover = _Handover(publisher)
+
+    @overload
+    def topic(self, name: str, *, append: Append | None = ..., keyed: bool = ...) -> SyncTopic[Any]: ...
+    @overload
+    def topic(self, name: str, *, type: type[T], append: Append | None = ..., keyed: bool = ...) -> SyncTopic[T]: ...
+
+    def topic(
+        self, name: str, *, type: type[T] | None = None, append: Append | None = None, keyed: bool = False
+    ) -> SyncTopic[Any]:
+        """See `SessionPublisher.topic`."""
+        made: Topic[Any] = (
+            self._publisher.topic(name, append=append, keyed=keyed)
+            if type is None
+            else self._publisher.topic(name, type=type, append=append, keyed=keyed)
+        )
+        return SyncTopic(made, self._handover)
+
+    @property
+    def acknowledged(self) -> int:
+        """See `SessionPublisher.acknowledged`."""
+        return self._publisher.acknowledged
+
+    @property
+    def resumed(self) -> int:
+        """See `SessionPublisher.resumed`."""
+        return self._publisher.resumed
+
+    def flush(self) -> None:
+        """See `SessionPublisher.flush`."""
+        self._handover.call(self._publisher.flush())
+
+    def heartbeat_every(self, interval: timedelta) -> None:
+        """See `SessionPublisher.heartbeat_every`."""
+        self._handover.call(_do(lambda: self._publisher.heartbeat_every(interval)))
+
+    def heartbeat(self, *details: Any) -> None:
+        """See `SessionPublisher.heartbeat`."""
+        self._publisher.heartbeat(*details)
+
+    def close(self) -> None:
+        """See `SessionPublisher.aclose`."""
+        self._handover.call(self._publisher.aclose())
+
+    def __enter__(self) -> Self:
+        """See `SessionPublisher.__aenter__`."""
+        self._handover.call(self._publisher.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """See `SessionPublisher.__aexit__`."""
+        self._handover.call(self._publisher.__aexit__(kind, error, traceback))
+
+
+class SyncTopic(Generic[T]):
+    """One topic of a `SyncSessionPublisher`; every method is as that of `Topic`."""
+
+    def __init__(self, topic: Topic[T], handover: _Handover) -> None:
+        """See `SyncSessionPublisher.topic`."""
+        self._topic = topic
+        self._handover = handover
+
+    @property
+    def name(self) -> str:
+        """The topic."""
+        return self._topic.name
+
+    def publish(self, value: T, *, key: str | None = None) -> None:
+        """See `Topic.publish`."""
+        if key is not None or not self._handover.is_quick():
+            self._handover.call(self._topic.publish(value, key=key))
+        else:
+            self._handover.hand_over(self._topic.encode(value))
+
+    def message(self, id: str) -> SyncMessage[T]:
+        """See `Topic.message`."""
+        return SyncMessage(self._topic.message(id), self._handover)
+
+
+class SyncMessage(Generic[T]):
+    """A message that grows; every method is as that of `Message`."""
+
+    def __init__(self, message: Message[T], handover: _Handover) -> None:
+        """See `SyncTopic.message`."""
+        self._message = message
+        self._handover = handover
+
+    @property
+    def id(self) -> str:
+        """Its name within the topic."""
+        return self._message.id
+
+    def append(self, piece: Any) -> None:
+        """See `Message.append`."""
+        if self._handover.is_quick():
+            self._handover.hand_over(self._message.encode(piece))
+        else:
+            self._handover.call(self._message.append(piece))
+
+    def complete(self, final: Any = None) -> None:
+        """See `Message.complete`."""
+        self._handover.call(self._message.complete(final))
+
+
+class _Handover:
+    """Brings events to the sending thread: many at a time, and in the order in which each thread published them.
+
+    Asking that thread to do something and waiting for it costs more than a hundred events, so an event is only left with it,
+    as long as there is room and nothing to be told.
+    """
+
+    def __init__(self, publisher: SessionPublisher) -> None:
+        self._publisher = publisher
+        self._intake = publisher.intake
+        self._left: deque[bytes] = deque()
+        self._lock = threading.Lock()
+        self._coming = False
+
+    def is_quick(self) -> bool:
+        """Whether an event may be left."""
+        return self._intake.is_quick(len(self._left))
+
+    def hand_over(self, body: bytes) -> None:
+        """Leave an event."""
+        with self._lock:
+            self._left.append(body)
+            if self._coming:
+                return
+            self._coming = True
+        sending_loop().call_soon_threadsafe(self._take_all)
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Have the sending thread do something, after what was left with it, and wait for it."""
+        return call(self._after(work))
+
+    async def _after(self, work: Coroutine[Any, Any, T]) -> T:
+        self._take_all()
+        return await work
+
+    def _take_all(self) -> None:
+        with self._lock:
+            self._coming = False
+            bodies = list(self._left)
+            self._left.clear()
+        for body in bodies:
+            self._intake.take_anyway(body)
+
+
+_loop: asyncio.AbstractEventLoop | None = None
+_starting = threading.Lock()
+
+
+def call(work: Coroutine[Any, Any, T]) -> T:
+    """Have the sending thread do something, and wait for it."""
+    if _loop is not None and threading.current_thread().name == _THREAD:
+        work.close()
+        raise RuntimeError("expected a thread of your own, this is the one that sends")
+    future = asyncio.run_coroutine_threadsafe(work, sending_loop())
+    try:
+        while not futures.wait([future], _ATTENTION).done:
+            pass
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+_THREAD: Final = "wakeline-publisher"
+
+
+def sending_loop() -> asyncio.AbstractEventLoop:
+    """The loop of the sending thread, which is started when it is first wanted."""
+    global _loop
+    with _starting:
+        if _loop is None:
+            _loop = asyncio.new_event_loop()
+            threading.Thread(target=_loop.run_forever, name=_THREAD, daemon=True).start()
+        return _loop
+
+
+async def _do(work: Any) -> None:
+    work()

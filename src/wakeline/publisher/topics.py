@@ -1,0 +1,195 @@
+"""Typed topics, and messages that grow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, TypeVar
+
+import msgspec
+
+from wakeline.errors import RequestInvalidError
+from wakeline.events import check_key, check_topic
+from wakeline.publisher.errors import MessageCompleteError, ValueRefusedError
+from wakeline.publisher.intake import give_way
+from wakeline.publisher.values import PAYLOAD
+
+if TYPE_CHECKING:
+    from wakeline.publisher.intake import Intake
+    from wakeline.publisher.values import Values, Written
+
+T = TypeVar("T")
+Append: TypeAlias = Literal["text", "json-merge", "list"]
+
+_APPENDS: Final = ("text", "json-merge", "list")
+_encode = msgspec.json.encode
+
+
+class Topic(Generic[T]):
+    """One topic of a publisher; made by its `topic` method."""
+
+    def __init__(self, intake: Intake, values: Values, name: str, *, append: Append | None, keyed: bool) -> None:
+        """See `SessionPublisher.topic`."""
+        if append is not None and append not in _APPENDS:
+            raise RequestInvalidError(f"expected append to be one of {', '.join(_APPENDS)}, got {append!r}")
+        if append is not None and keyed:
+            raise RequestInvalidError("expected append or keyed, got both: a message is named by its id, not by a key")
+        self.name = check_topic(name)
+        self.append = append
+        self.keyed = keyed
+        self._intake = intake
+        self._values = values
+        self._head = b'{"topic":' + _encode(name)
+
+    async def publish(self, value: T, *, key: str | None = None) -> None:
+        """Publish a value; returns when it was taken into the buffer, which `flush` makes durable.
+
+        Args:
+            value: Anything that JSON can say, a dataclass, a msgspec or pydantic model, bytes, a Temporal payload, or
+                what the publisher's data converter knows.
+            key: What the event is the latest state of: in the compact view a later one of the key takes its place.
+
+        Raises:
+            ValueRefusedError: No event can hold the value; nothing was taken.
+            EventTooLargeError: It is over 1 MiB; nothing was taken.
+            PublishDroppedError: Earlier events were not delivered, and are in the error. This one was not taken.
+            BufferFullError: There is no room, and `when_full` is `error`. It was not taken.
+        """
+        later = self._values.write_later
+        field, data = self._values.write(value) if later is None else await later(value)
+        intake = self._intake
+        if key is None:
+            if self.keyed or self.append is not None:
+                self._misused()
+            body = b"%b%b%b}" % (self._head, field, data)
+            if not intake.try_take(body):
+                await intake.take(body)
+        else:
+            await self._publish_keyed(key, field, data)
+        if intake.is_turn_over():
+            await give_way()
+
+    def encode(self, value: T, key: str | None = None) -> bytes:
+        """The event of a value, where no codec has its say; see `publish` for the errors."""
+        if (self.keyed and key is None) or self.append is not None:
+            self._misused()
+        field, data = self._values.write(value)
+        if key is None:
+            return b"%b%b%b}" % (self._head, field, data)
+        return b'%b,"key":%b%b%b}' % (self._head, _encode(check_key("key", key)), field, data)
+
+    def message(self, id: str) -> Message[T]:
+        """A message that grows.
+
+        Args:
+            id: Its name within the topic, 1 to 256 bytes.
+
+        Raises:
+            RequestInvalidError: The topic was made without `append`.
+        """
+        if self.append is None:
+            raise RequestInvalidError(
+                f"expected a topic made with append=…, {self.name!r} was not: say how its messages grow"
+            )
+        return Message(self, self._intake, self._values, id)
+
+    async def _publish_keyed(self, key: str, field: bytes, data: bytes) -> None:
+        if self.append is not None:
+            self._misused()
+        body = b'%b,"key":%b%b%b}' % (self._head, _encode(check_key("key", key)), field, data)
+        await self._intake.take(body, (self.name, key))
+
+    def _misused(self) -> None:
+        if self.append is not None:
+            raise RequestInvalidError(
+                f"topic {self.name!r} was made with append={self.append!r}: use message(id).append(…)"
+            )
+        raise RequestInvalidError(f"expected a key: topic {self.name!r} was made with keyed=True")
+
+
+class Message(Generic[T]):
+    """A message that grows, event by event; made by `Topic.message`."""
+
+    def __init__(self, topic: Topic[T], intake: Intake, values: Values, id: str) -> None:
+        """See `Topic.message`."""
+        self.topic = topic
+        self.id = check_key("a message's id", id)
+        self.is_complete = False
+        self._intake = intake
+        self._values = values
+        head = b'{"topic":%b,"message":{"id":%b,"op":"' % (_encode(topic.name), _encode(id))
+        self._append = head + str(topic.append).encode() + b'"}'
+        self._set = head + b'set","complete":true}'
+        self._end = head + b'none","complete":true},"data":null}'
+
+    async def append(self, piece: Any) -> None:
+        """Let it grow; returns when the piece was taken into the buffer.
+
+        Args:
+            piece: What comes next: text of a `text` topic, one more item of a `list`, a merge patch of `json-merge`.
+
+        Raises:
+            MessageCompleteError: It is complete.
+            ValueRefusedError: The piece is not of that kind. Further errors are as of `Topic.publish`.
+        """
+        if self.is_complete:
+            self._complete()
+        self.check(piece)
+        later = self._values.write_later
+        await self._take(self._append, self._values.write(piece) if later is None else await later(piece))
+
+    async def complete(self, final: Any = None) -> None:
+        """Say that nothing more comes.
+
+        Args:
+            final: The whole value, which takes the place of what has grown; None leaves that as it is.
+        """
+        if self.is_complete:
+            self._complete()
+        if final is None:
+            if not self._intake.try_take(self._end):
+                await self._intake.take(self._end)
+        else:
+            self.check(final, whole=True)
+            later = self._values.write_later
+            await self._take(self._set, self._values.write(final) if later is None else await later(final))
+        self.is_complete = True
+
+    def encode(self, piece: Any) -> bytes:
+        """The event of a piece, where no codec has its say."""
+        if self.is_complete:
+            self._complete()
+        self.check(piece)
+        return self._body(self._append, self._values.write(piece))
+
+    def check(self, value: Any, *, whole: bool = False) -> None:
+        """Raise where a value is not of the message's kind.
+
+        Raises:
+            ValueRefusedError: It is not.
+        """
+        if self.topic.append == "text" and not isinstance(value, str):
+            raise ValueRefusedError(
+                f"expected str for topic {self.topic.name!r} with append='text', got {type(value).__name__}"
+            )
+        if whole and self.topic.append == "list" and not isinstance(value, (list, tuple)):
+            raise ValueRefusedError(f"expected a list as the final value, got {type(value).__name__}")
+
+    async def _take(self, head: bytes, written: Written) -> None:
+        body = self._body(head, written)
+        if not self._intake.try_take(body):
+            await self._intake.take(body)
+        if self._intake.is_turn_over():
+            await give_way()
+
+    def _body(self, head: bytes, written: Written) -> bytes:
+        field, data = written
+        if field == PAYLOAD:
+            raise ValueRefusedError(
+                f"expected JSON for a message of topic {self.topic.name!r}, the data converter made a payload of it; what is "
+                "encoded cannot be merged: publish it, or give the publisher data_converter=DataConverter.default"
+            )
+        return b"%b%b%b}" % (head, field, data)
+
+    def _complete(self) -> None:
+        raise MessageCompleteError(
+            f"expected a message that is not complete, {self.id!r} of topic {self.topic.name!r} is"
+        )

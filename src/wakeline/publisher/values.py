@@ -1,0 +1,140 @@
+"""From a value to the JSON that stands behind `"data":` or `"payload":` in an event."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeAlias
+
+import msgspec
+from temporalio.api.common.v1 import Payload
+from temporalio.converter import DataConverter, DefaultPayloadConverter, PayloadConverter
+
+from wakeline.errors import EventTooLargeError
+from wakeline.publisher.errors import ValueRefusedError
+
+MAX_EVENT_BYTES: Final = 1024 * 1024
+
+DATA: Final = b',"data":'
+PAYLOAD: Final = b',"payload":'
+
+Converter: TypeAlias = DataConverter | PayloadConverter
+Written: TypeAlias = tuple[bytes, bytes]
+"""Which field it is, and its JSON."""
+
+_UNWRITABLE: Final = (TypeError, ValueError, OverflowError, msgspec.MsgspecError, RecursionError)
+
+
+class Values:
+    """Writes the values of one publisher.
+
+    Args:
+        converter: The user's own; None, or Temporal's default, is plain JSON by msgspec, which is a good deal faster.
+    """
+
+    def __init__(self, converter: Converter | None = None) -> None:
+        codec = isinstance(converter, DataConverter) and converter.payload_codec is not None
+        payloads = converter.payload_converter if isinstance(converter, DataConverter) else converter
+        self._payloads = payloads if payloads is not None and not _is_default(payloads) else None
+        self._default: PayloadConverter | None = None
+        self._encode = msgspec.json.Encoder(enc_hook=_written_by_itself).encode
+        self._codec = converter.payload_codec if codec and isinstance(converter, DataConverter) else None
+        self.write_later: Callable[[Any], Awaitable[Written]] | None = self._coded if self._codec is not None else None
+        """Where a codec has its say, which takes an `await`: to be called in place of `write`."""
+
+    def write(self, value: Any) -> Written:
+        """A value as JSON.
+
+        Raises:
+            ValueRefusedError: No event can hold it.
+            EventTooLargeError: It is over 1 MiB.
+        """
+        if self._payloads is not None or isinstance(value, (bytes, bytearray, memoryview, Payload)):
+            written = payload_json(self._payload(value))
+        else:
+            try:
+                written = DATA, self._encode(value)
+            except _UNWRITABLE as error:
+                written = payload_json(self._by_temporal(value, error))
+        return _checked(written)
+
+    async def _coded(self, value: Any) -> Written:
+        assert self._codec is not None
+        payload = self._payload(value)
+        try:
+            (coded,) = await self._codec.encode([payload])
+        except Exception as error:
+            raise ValueRefusedError(f"expected a value that the payload codec takes, it raised {error!r}") from error
+        return _checked(payload_json(coded))
+
+    def _payload(self, value: Any) -> Payload:
+        if isinstance(value, Payload):
+            return value
+        if isinstance(value, (bytearray, memoryview)):
+            value = bytes(value)
+        if isinstance(value, bytes) and self._payloads is None:
+            return Payload(metadata={"encoding": b"binary/plain"}, data=value)
+        if self._payloads is None:
+            try:
+                return Payload(metadata={"encoding": b"json/plain"}, data=self._encode(value))
+            except _UNWRITABLE as error:
+                return self._by_temporal(value, error)
+        try:
+            return self._payloads.to_payload(value)
+        except Exception as error:
+            raise _refused(value, error) from error
+
+    def _by_temporal(self, value: Any, error: Exception) -> Payload:
+        """What msgspec does not know, Temporal's default converter may: protobuf messages, for example."""
+        if self._default is None:
+            self._default = DefaultPayloadConverter()
+        try:
+            return self._default.to_payload(value)
+        except Exception:  # noqa: BLE001  what is told is why it is no JSON
+            raise _refused(value, error) from error
+
+
+def payload_json(payload: Payload) -> Written:
+    """A payload as an event holds it: JSON as data, everything else whole."""
+    encoding = payload.metadata.get("encoding", b"")
+    if encoding == b"binary/null":
+        return DATA, b"null"
+    if encoding == b"json/plain" and _is_json(payload.data):
+        return DATA, payload.data
+    metadata = {key: b64encode(value).decode() for key, value in payload.metadata.items()}
+    return PAYLOAD, msgspec.json.encode({"metadata": metadata, "data": b64encode(payload.data).decode()})
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        data.decode()
+        msgspec.json.decode(data, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
+def _is_default(payloads: PayloadConverter) -> bool:
+    # An activity's converter comes in a wrapper of Temporal's own, which passes on what it is not for.
+    return type(getattr(payloads, "_inner_payload_converter", payloads)) is DefaultPayloadConverter
+
+
+def _written_by_itself(value: Any) -> Any:
+    """Models of pydantic, and what is like them, know how to be JSON."""
+    dump = getattr(value, "model_dump_json", None)
+    if dump is None:
+        raise TypeError(f"{type(value).__name__} is nothing that JSON can say")
+    return msgspec.Raw(dump().encode())
+
+
+def _checked(written: Written) -> Written:
+    if b"\n" in written[1] or b"\r" in written[1]:  # between tokens; a frame is one line
+        written = written[0], msgspec.json.format(written[1], indent=-1)
+    size = len(written[1])
+    if size > MAX_EVENT_BYTES:
+        raise EventTooLargeError(f"expected at most {MAX_EVENT_BYTES} bytes of data, got {size}")
+    return written
+
+
+def _refused(value: Any, error: Exception) -> ValueRefusedError:
+    return ValueRefusedError(f"expected a value that can be written as JSON, got {type(value).__name__}: {error}")

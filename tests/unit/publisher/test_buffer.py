@@ -1,0 +1,163 @@
+"""What waits to be sent: how much, and what happens to one more."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.unit.publisher.scripted import RIGHTLY, Answer, Frame, ScriptedGateway
+from wakeline.publisher import BufferFullError, PublishDroppedError, SessionPublisher
+from wakeline.publisher.buffer import MAX_BATCH_BYTES, Buffer
+
+
+class Gate:
+    """Keeps appends from being answered until it is opened."""
+
+    def __init__(self, script: ScriptedGateway) -> None:
+        self.held: list[Frame] = []
+        self.open = False
+        script.script = self._hold
+
+    def _hold(self, frame: Frame) -> Answer:
+        if frame["type"] != "append" or self.open:
+            return RIGHTLY
+        self.held.append(frame)
+        self.open = True
+        return []  # the connection is cut by the test, and the batch is sent again
+
+
+async def under_way(gate: Gate) -> None:
+    async with asyncio.timeout(5):
+        while not gate.held:
+            await asyncio.sleep(0.001)
+
+
+async def test_block_waits_for_room(script: ScriptedGateway) -> None:
+    gate = Gate(script)
+    async with SessionPublisher(script.url, session="s", max_buffer=3) as session:
+        topic = session.topic("t")
+        await topic.publish(0)
+        await under_way(gate)
+        for n in range(1, 4):
+            await topic.publish(n)
+        more = [asyncio.create_task(topic.publish(n)) for n in range(4, 7)]
+        await asyncio.sleep(0.02)
+        assert not any(task.done() for task in more)
+        more[1].cancel()
+        await script.cut()
+        await asyncio.wait([more[0], more[2]], timeout=5)
+        await session.flush()
+    assert script.events() == [0, 1, 2, 3, 4, 6]
+
+
+async def test_error_says_so_and_takes_nothing(script: ScriptedGateway) -> None:
+    gate = Gate(script)
+    async with SessionPublisher(script.url, session="s", max_buffer=1, when_full="error") as session:
+        topic = session.topic("t")
+        await topic.publish(0)
+        await under_way(gate)
+        await topic.publish(1)
+        with pytest.raises(BufferFullError, match="1 wait to be sent"):
+            await topic.publish(2)
+        await script.cut()
+    assert script.events() == [0, 1]
+
+
+async def test_drop_oldest_tells_what_it_dropped(script: ScriptedGateway) -> None:
+    gate = Gate(script)
+    dropped: list[PublishDroppedError] = []
+    publishing = SessionPublisher(
+        script.url, session="s", max_buffer=2, when_full="drop_oldest", on_dropped=dropped.append
+    )
+    async with publishing as session:
+        topic = session.topic("t")
+        await topic.publish(0)
+        await under_way(gate)
+        for n in range(1, 6):
+            await topic.publish(n)
+        await script.cut()
+    assert script.events() == [0, 4, 5]
+    assert [event.data for report in dropped for event in report.events] == [1, 2, 3]
+
+
+async def test_drop_oldest_without_a_callback_raises_at_the_next_call(script: ScriptedGateway) -> None:
+    gate = Gate(script)
+
+    async def scene() -> None:
+        async with SessionPublisher(script.url, session="s", max_buffer=1, when_full="drop_oldest") as session:
+            topic = session.topic("t")
+            await topic.publish(0)
+            await under_way(gate)
+            await topic.publish(1)
+            await topic.publish(2)
+            await script.cut()
+
+    with pytest.raises(PublishDroppedError) as caught:
+        await scene()
+    assert ([event.data for event in caught.value.events], script.events()) == ([1], [0, 2])
+
+
+async def test_coalesce_keeps_the_latest_of_each_key_in_the_first_one_s_place(script: ScriptedGateway) -> None:
+    gate = Gate(script)
+    async with SessionPublisher(script.url, session="s", when_full="coalesce") as session:
+        topic, other = session.topic("t"), session.topic("o")
+        await topic.publish("first", key="a")
+        await under_way(gate)
+        await topic.publish(1, key="a")
+        await other.publish("o", key="a")
+        await topic.publish("plain")
+        await topic.publish("plain")
+        await topic.publish(2, key="a")
+        await topic.publish(3, key="b")
+        await topic.publish(4, key="a")
+        await script.cut()
+        await session.flush()
+        await topic.publish(5, key="a")
+    assert script.events() == ["first", 4, "o", "plain", "plain", 3, 5]
+
+
+async def test_a_replaced_event_does_not_make_flush_return_too_early(script: ScriptedGateway) -> None:
+    buffer = Buffer(10, "coalesce")
+    buffer.add_keyed(b"1", ("t", "a"))
+    buffer.add(b"2")
+    target = buffer.issued
+    assert buffer.replace(b"3", ("t", "a"))
+    assert buffer.cut(1) == [b"3"]
+    buffer.done += 1
+    assert buffer.done < target
+    assert buffer.cut(1) == [b"2"]
+
+
+def test_a_batch_has_an_end_in_bytes_but_one_event_goes_always() -> None:
+    buffer = Buffer(100, "block")
+    for _ in range(9):
+        buffer.add(b"x" * (MAX_BATCH_BYTES // 4))
+    buffer.add(b"y" * (MAX_BATCH_BYTES + 1))
+    assert [len(buffer.cut(500)) for _ in range(5)] == [3, 3, 3, 1, 0]
+
+
+def test_a_buffer_is_full_by_bytes_too() -> None:
+    buffer = Buffer(1_000_000, "block")
+    while buffer.has_room():
+        buffer.add(b"x" * 1_000_000)
+    assert len(buffer) == 68
+
+
+async def test_a_publisher_that_never_waits_does_not_keep_others_from_theirs(script: ScriptedGateway) -> None:
+    async with SessionPublisher(script.url, session="s") as session:
+        topic = session.topic("t")
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(other())
+        for n in range(2000):
+            await topic.publish(n)
+        task.cancel()
+        assert turns >= 2000 // 64
+    assert script.events() == list(range(2000))

@@ -1,0 +1,262 @@
+"""The compact form of a session, against a model that knows nothing of how it is made.
+
+The model looks at the whole log anew at every offset, and at what JSON says. The fold must say the same; and it must say it
+in the same bytes whether it has seen every event, only those that count, the compact form and what followed it, or stretches
+that were folded apart from each other.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wakeline.compact import Fold
+from wakeline.compact.plain import PlainRanges
+from wakeline.events import ATTEMPT_SUPERSEDED, Event, MessagePiece, compose
+
+
+class Step(NamedTuple):
+    """An event on its way into a log; `op` is that of a message, or `key`, `plain`, or `supersede`, `resume`."""
+
+    op: str
+    publisher: int
+    topic: str
+    name: str
+    data: Any
+    complete: bool
+
+
+_names = st.sampled_from("abc")
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text("xy\u00e9\U0001f600", max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_names, inner, max_size=3),
+    max_leaves=6,
+)
+_patches = st.recursive(
+    st.none() | st.integers(0, 3) | st.lists(st.integers(0, 3), max_size=2),
+    lambda inner: st.dictionaries(_names, inner, max_size=3),
+    max_leaves=6,
+)
+_ops = st.sampled_from(
+    ["text", "text", "list", "json-merge", "json-merge", "set", "none", "key", "key", "plain", "supersede", "resume"]
+)
+
+
+@st.composite
+def _steps(draw: st.DrawFn) -> list[Step]:
+    steps: list[Step] = []
+    for _ in range(draw(st.integers(1, 24))):
+        op = draw(_ops)
+        data = draw(_patches if op == "json-merge" else st.text("ab\u20ac", max_size=3) if op == "text" else _values)
+        name, topic = draw(st.sampled_from(("m", "n"))), draw(st.sampled_from(("t", "u")))
+        steps.append(Step(op, draw(st.integers(0, 2)), topic, name, data, draw(st.integers(0, 9)) == 0))
+    return steps
+
+
+def _log(steps: list[Step]) -> tuple[list[Event], list[dict[str, Any]], list[set[int]]]:
+    """The log, its events as JSON, and at each offset what is superseded by then."""
+    events: list[Event] = []
+    objects: list[dict[str, Any]] = []
+    attempts = [1, 1, 1]
+    counting: list[set[int]] = [set(), set(), set()]
+    gone: set[int] = set()
+    states = [set(gone)]
+    for step in steps:
+        who = step.publisher
+        names: dict[str, Any] = {"run": f"r{who}", "activity": f"a{who}", "attempt": attempts[who]} if who else {}
+        if step.op in ("supersede", "resume"):
+            attempts[who] += 1
+            if step.op == "resume" or not counting[who] or not who:
+                continue
+            gone |= counting[who]
+            data: Any = {"activity": f"a{who}", "attempt": attempts[who], "offsets": _ranges(counting[who])}
+            counting[who] = set()
+            names["attempt"] = attempts[who]
+            new = compose(ATTEMPT_SUPERSEDED, json.dumps(data).encode(), time=_time(events), **names)
+        else:
+            piece = MessagePiece(step.name, step.op, step.complete) if step.op not in ("key", "plain") else None  # type: ignore[arg-type] # one of them
+            key = step.name if step.op == "key" else None
+            data = json.dumps(step.data, ensure_ascii=False).encode()
+            new = compose(step.topic, data, time=_time(events), key=key, message=piece, **names)
+            counting[who].add(len(events))
+        events.append(Event(len(events), new.topic, new.body))
+        objects.append(json.loads(events[-1].json()))
+        states.append(set(gone))
+    return events, objects, states
+
+
+def _time(events: list[Event]) -> str:
+    return f"2026-11-21T05:14:43.{len(events):03}Z"
+
+
+def _ranges(offsets: set[int]) -> list[list[int]]:
+    ranges: list[list[int]] = []
+    for offset in sorted(offsets):
+        if ranges and ranges[-1][1] == offset - 1:
+            ranges[-1][1] = offset
+        else:
+            ranges.append([offset, offset])
+    return ranges
+
+
+def _patched(value: Any, patch: Any) -> Any:
+    """RFC 7396, as it is written there."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(value) if isinstance(value, dict) else {}
+    for name, change in patch.items():
+        if change is None:
+            result.pop(name, None)
+        else:
+            result[name] = _patched(result.get(name), change)
+    return result
+
+
+def _after(value: Any, op: str, data: Any) -> Any:
+    if op == "text":
+        return value + data if isinstance(value, str) else data
+    if op == "list":
+        return [*value, data] if isinstance(value, list) else [data]
+    if op == "json-merge":
+        return _patched(value, data)
+    return data if op == "set" else value
+
+
+def _model(objects: list[dict[str, Any]], gone: set[int]) -> list[dict[str, Any]]:
+    """What a reader of the log holds, without `compact`, which tells where it came from."""
+    messages: dict[tuple[str, str], dict[str, Any]] = {}
+    keyed: dict[tuple[str, str], dict[str, Any]] = {}
+    plain: list[dict[str, Any]] = []
+    for event in objects:
+        if event["offset"] in gone or event["topic"] == ATTEMPT_SUPERSEDED:
+            continue
+        if "message" in event:
+            name = (event["topic"], event["message"]["id"])
+            before = messages.get(name, {"data": None, "message": {}})
+            piece = {"id": name[1], "op": "set"}
+            if event["message"].get("complete") or before["message"].get("complete"):
+                piece["complete"] = True
+            messages[name] = {
+                **event,
+                "data": _after(before["data"], event["message"]["op"], event["data"]),
+                "message": piece,
+            }
+        elif "key" in event:
+            keyed[event["topic"], event["key"]] = event
+        else:
+            plain.append(event)
+    return sorted([*messages.values(), *keyed.values(), *plain], key=lambda event: int(event["offset"]))
+
+
+def _bytes(fold: Fold) -> list[bytes]:
+    return [event.json() for event in fold.events()]
+
+
+def _folded(events: list[Event], fold: Fold | None = None) -> Fold:
+    fold = fold or Fold()
+    for event in events:
+        fold.add(event)
+    return fold
+
+
+@settings(max_examples=400, deadline=None)
+@given(_steps(), st.data())
+def test_the_fold_is_what_the_log_says_at_every_offset(steps: list[Step], draws: st.DataObject) -> None:
+    events, objects, states = _log(steps)
+    whole = Fold()
+    followed: list[Fold] = []
+    cut = draws.draw(st.integers(0, len(events)))
+    for at in range(len(events) + 1):
+        if at:
+            whole.add(events[at - 1])
+            for reader in followed:
+                reader.add(events[at - 1])
+        told = [json.loads(event) for event in _bytes(whole)]
+        assert [{k: v for k, v in event.items() if k != "compact"} for event in told] == _model(
+            objects[:at], states[at]
+        )
+        _check_compaction(told)
+        counts = [e for e in events[:at] if e.offset not in states[at] and e.topic != ATTEMPT_SUPERSEDED]
+        assert _bytes(_folded(counts)) == _bytes(whole)
+        for reader in followed:
+            assert _bytes(reader) == _bytes(whole)
+        followed.append(_folded(whole.events()))
+        assert _bytes(followed[-1]) == _bytes(whole)
+        if cut <= at:
+            stretches = _folded(events[:cut])
+            stretches.extend(_folded(events[cut:at], Fold(cut)).copy())
+            assert _bytes(stretches) == _bytes(whole)
+
+
+def _check_compaction(told: list[dict[str, Any]]) -> None:
+    for event in told:
+        stands_for = event.get("compact")
+        if stands_for is None:
+            continue
+        assert stands_for["last"] == event["offset"]
+        assert stands_for["first"] <= stands_for["last"]
+        parts = stands_for.get("parts", [])
+        assert not parts or sum(part["events"] for part in parts) == stands_for["events"]
+        if parts and "message" in event:
+            value = None
+            for op, data in (op for part in parts for op in part["ops"]):
+                value = _after(value, op, data)
+            assert value == event["data"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(_steps())
+def test_where_plain_events_stand_is_told_as_well_as_by_keeping_them(steps: list[Step]) -> None:
+    events, _, _ = _log(steps)
+    kept, counted = Fold(), Fold(plain=PlainRanges())
+    for event in events:
+        kept.add(event)
+        counted.add(event)
+        assert isinstance(counted.plain, PlainRanges)
+        offsets = [offset for first, last in counted.plain.ranges for offset in range(first, last + 1)]
+        assert offsets == [event.offset for event in kept.plain.events()]
+
+
+def _piece(offset: int, op: Any, data: bytes, **who: Any) -> Event:
+    new = compose("t", data, time="2026-11-21T05:14:43.123Z", message=MessagePiece("m", op), **who)
+    return Event(offset, new.topic, new.body)
+
+
+def test_what_cannot_be_held_as_a_number_goes_through_as_it_came() -> None:
+    fold = _folded(
+        [_piece(0, "set", b'{"a":1e999}'), _piece(1, "json-merge", b'{"b":123456789012345678901234567890.10}')]
+    )
+    (event,) = fold.events()
+    assert b'"data":{"a":1e999,"b":123456789012345678901234567890.10}' in event.body
+
+
+def test_data_that_is_not_what_its_op_takes_is_the_value() -> None:
+    fold = _folded([_piece(0, "text", b'"a"'), _piece(1, "text", b"17"), _piece(2, "list", b"1")])
+    (event,) = fold.events()
+    assert b'"data":[1]' in event.body
+    deep = b'{"a":' * 500 + b"1" + b"}" * 500
+    (event,) = _folded([_piece(0, "set", b"{}"), _piece(1, "json-merge", deep)]).events()
+    assert b'"data":' + deep in event.body
+
+
+def test_an_event_that_is_no_json_stands_for_itself() -> None:
+    odd = Event(0, "t", b'"topic":"t","data":[,"message":{"id":"m"}}')
+    assert _folded([odd]).events() == [odd]
+
+
+def test_a_payload_stands_for_itself_in_a_message_and_may_have_a_key() -> None:
+    payload = b'"topic":"t","payload":{"data":"eA=="},"time":"x","message":{"id":"m","op":"text"}}'
+    state = b'"topic":"t","payload":{"data":"eA=="},"time":"x","key":"k"}'
+    fold = _folded([Event(0, "t", payload), Event(1, "t", state), Event(2, "t", state)])
+    assert [event.json() for event in fold.events()] == [
+        b'{"offset":0,' + payload,
+        b'{"offset":2,' + state[:-1] + b',"compact":{"first":1,"last":2,"events":2}}',
+    ]
+
+
+def test_only_the_topics_that_are_asked_for() -> None:
+    fold = _folded([_piece(0, "text", b'"a"'), Event(1, "u", b'"topic":"u","data":1,"time":"x"}')])
+    assert [event.topic for event in fold.events({"u"})] == ["u"]
