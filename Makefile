@@ -18,7 +18,7 @@ test: $(VENV)/.dev ## Every test: unit, contract, Temporal, browser, faults (som
 	$(BIN)/python -m pytest
 
 faults: $(VENV)/.dev ## The long soaks: hundreds of kills under load
-	WAKELINE_SOAK=10 $(BIN)/python -m pytest tests/faults tests/contract/test_transports.py --timeout 1800
+	WAKELINE_SOAK=15 $(BIN)/python -m pytest tests/faults tests/contract/test_transports.py --timeout 1800
 
 check: $(VENV)/.dev ## Lint, types, layers, file sizes
 	$(BIN)/ruff format --check .
@@ -38,6 +38,7 @@ bench: $(VENV)/.dev ## Wakeline, a Redis relay, raw send() loops, Durable Stream
 	$(BIN)/python -m benchmarks.storm
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.publishing --rounds 1
+	$(BIN)/python -m benchmarks.compact
 
 layout: $(VENV)/.dev ## Compare SQLite table layouts for the log (some 30 minutes)
 	$(BIN)/python -m benchmarks.layout

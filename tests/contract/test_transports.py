@@ -17,7 +17,7 @@ from wakeline.gateway.app import gateway
 from wakeline.gateway.settings import Settings
 
 SESSION = "order/é 1"
-CUTS = 200 * int(os.environ.get("WAKELINE_SOAK", "1"))
+CUTS = 120 * int(os.environ.get("WAKELINE_SOAK", "1"))
 TOPICS = ("delta", "status")
 
 

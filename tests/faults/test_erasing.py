@@ -150,7 +150,7 @@ class Tidings:
             await publish(self.engine, session, *data, topic="t" * chance.choice([1, 30]))
 
 
-@pytest.mark.parametrize("seed", range(6 * int(os.environ.get("WAKELINE_SOAK", "1"))))
+@pytest.mark.parametrize("seed", range(4 * int(os.environ.get("WAKELINE_SOAK", "1"))))
 async def test_copies_that_pages_were_left_with_go_too(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

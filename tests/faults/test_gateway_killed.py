@@ -22,7 +22,7 @@ from tests.gateways import GatewayProcess
 from wakeline.client import RefusedError, SessionClient, SessionEvent
 from wakeline.errors import UnavailableError
 
-KILLS = 20 * int(os.environ.get("WAKELINE_SOAK", "1"))
+KILLS = 12 * int(os.environ.get("WAKELINE_SOAK", "1"))
 SESSIONS = ["one", "two", "three"]
 
 

@@ -31,7 +31,7 @@ class Route:
         return "{session}" in self.path or self.path in (BY_BODY, BY_QUERY)
 
     async def call(self, served: Served, session: str, headers: dict[str, str]) -> tuple[int, bytes, dict[str, str]]:
-        path = self.path.replace("{session}", session).replace("{device}", "phone")
+        path = self.path.replace("{session}", session).replace("{device}", "phone").replace("{publisher}", "p")
         body = {"workflow_id": session} if self.path == BY_BODY else EVENT
         query = {"session": session} if self.path == BY_QUERY else None
         async with served.http.request(self.method, path, params=query, json=body, headers=headers) as answer:

@@ -274,7 +274,11 @@ async def test_sessions_and_topics_are_those_of_the_token(guarded: Served) -> No
         batch = [{"topic": "other", "data": 1}]
         await client.send({"type": "append", "channel": 1, "sequence": 0, "events": batch})
         assert await client.error() == "not_allowed"
-    async with line(guarded, headers=bearer(allow=["read"])) as client:
+    status, answer = await guarded.call("GET", "/v1/publish", headers=bearer(allow=["read"]))
+    assert (status, answer["error"]["code"]) == (403, "not_allowed")
+    async with line(guarded) as client:
+        await client.send({"type": "token", "token": token(allow=["read"])})
+        await client.next("token")
         assert await error_of_open(client) == "not_allowed"
 
 

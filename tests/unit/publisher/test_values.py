@@ -19,6 +19,7 @@ from tests.support import Served
 from wakeline.client import SessionClient
 from wakeline.errors import EventTooLargeError
 from wakeline.publisher import SessionPublisher, ValueRefusedError
+from wakeline.publisher.topics import Append
 from wakeline.publisher.values import DATA, PAYLOAD, Values
 
 
@@ -121,7 +122,8 @@ async def test_a_codec_has_its_say_and_who_has_it_too_reads_the_value(served: Se
 async def test_what_a_codec_made_cannot_be_merged_and_is_refused_before_it_is_taken(served: Served) -> None:
     converter = DataConverter(payload_codec=Backwards())
     async with SessionPublisher(served.url, session="s", data_converter=converter) as session:
-        for append, piece in (("text", "a"), ("list", 1), ("json-merge", {})):
+        kinds: list[tuple[Append, Any]] = [("text", "a"), ("list", 1), ("json-merge", {})]
+        for append, piece in kinds:
             message = session.topic("m", append=append).message("m")
             with pytest.raises(ValueRefusedError, match="cannot be merged"):
                 await message.append(piece)

@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from wakeline.errors import BodyInvalidError, RequestInvalidError
 from wakeline.gateway.accept import check_publisher, decode_json, decode_ndjson
-from wakeline.gateway.grants import GRANT
+from wakeline.gateway.grants import GRANT, NOBODY
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.log import Publication
@@ -92,6 +92,8 @@ class PublishRoutes:
 
     async def connect(self, request: web.Request) -> web.WebSocketResponse:
         """Talk with many publishers over a WebSocket."""
+        if request[GRANT] is not NOBODY:  # who has yet to say who it is is asked by each channel
+            request[GRANT].check("publish")
         connection = PublishConnection(request, self._ingest, request[GRANT])
         self._connections.add(connection)
         try:
