@@ -30,6 +30,7 @@ from typing import Any
 import aiohttp
 import redis.asyncio
 from temporalio.contrib import workflow_streams as official
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.testing import WorkflowEnvironment
 from tests.temporal.streams_workflows import OfficialHub
 
@@ -173,7 +174,7 @@ class Official(Road):
     async def start(self) -> list[Send]:
         temporal = await self.stack.enter_async_context(
             await WorkflowEnvironment.start_local(
-                dev_server_existing_path=str(Path(sys.executable).with_name("temporal")), dev_server_log_level="error"
+                dev_server_existing_path=str(Path(sys.executable).with_name("temporal")), dev_server_log_level="never"
             )
         )
         target = temporal.client.service_client.config.target_host
@@ -350,4 +351,7 @@ if __name__ == "__main__":
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.sched_setaffinity(0, LOAD_CORE)
+    # A hundred readers of the official module are refused some thousand updates; one line each would bury the figures.
+    quiet = LoggingConfig(filter=TelemetryFilter(core_level="OFF", other_level="OFF"))
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=quiet)))
     asyncio.run(main(parser.parse_args()))
