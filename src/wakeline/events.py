@@ -37,6 +37,9 @@ SESSION_CLOSED: Final = "$session.closed"
 GAP: Final = "$gap"
 COMPACT: Final = "$compact"
 
+IDENTITY_KEY: Final = "wakeline"
+"""In a payload's metadata: whose event it is, if it took the detour through the workflow. PROTOCOL.md §3."""
+
 
 class MessagePiece(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, forbid_unknown_fields=True):
     """What an event is to the message that grows by it; PROTOCOL.md §2 tells what each `op` does.

@@ -30,7 +30,7 @@ async def name(client: Client) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def served(temporal: WorkflowEnvironment, tmp_path: Path) -> AsyncIterator[Served]:
-    async with running_gateway(temporal, tmp_path) as running:
+    async with running_gateway(temporal, tmp_path, drain_grace=10.0) as running:
         yield running
 
 
@@ -121,11 +121,11 @@ async def test_a_gateway_that_restarts_in_between_writes_nothing_twice(
     client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
 ) -> None:
     for round_ in range(3):
-        async with running_gateway(temporal, tmp_path) as served:
+        async with running_gateway(temporal, tmp_path, drain_grace=10.0) as served:
             await directly(served, name, round_ * 10, 5)
             await through(client, name, *(detoured(n) for n in range(round_ * 10 + 3, round_ * 10 + 10)), end=False)
             stream = await served.stream(name, "topics=t")
             await stream.take((round_ + 1) * 10)
     await client.get_workflow_handle(name).signal("go")
-    async with running_gateway(temporal, tmp_path) as served:
+    async with running_gateway(temporal, tmp_path, drain_grace=10.0) as served:
         assert said(await to_the_end(served, name)) == [f"1.{n}" for n in range(30)]

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.messages import after
 from wakeline.compact import Fold
 from wakeline.compact.plain import PlainRanges
 from wakeline.events import ATTEMPT_SUPERSEDED, Event, MessagePiece, compose
@@ -102,29 +103,6 @@ def _ranges(offsets: set[int]) -> list[list[int]]:
     return ranges
 
 
-def _patched(value: Any, patch: Any) -> Any:
-    """RFC 7396, as it is written there."""
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(value) if isinstance(value, dict) else {}
-    for name, change in patch.items():
-        if change is None:
-            result.pop(name, None)
-        else:
-            result[name] = _patched(result.get(name), change)
-    return result
-
-
-def _after(value: Any, op: str, data: Any) -> Any:
-    if op == "text":
-        return value + data if isinstance(value, str) else data
-    if op == "list":
-        return [*value, data] if isinstance(value, list) else [data]
-    if op == "json-merge":
-        return _patched(value, data)
-    return data if op == "set" else value
-
-
 def _model(objects: list[dict[str, Any]], gone: set[int]) -> list[dict[str, Any]]:
     """What a reader of the log holds, without `compact`, which tells where it came from."""
     messages: dict[tuple[str, str], dict[str, Any]] = {}
@@ -141,7 +119,7 @@ def _model(objects: list[dict[str, Any]], gone: set[int]) -> list[dict[str, Any]
                 piece["complete"] = True
             messages[name] = {
                 **event,
-                "data": _after(before["data"], event["message"]["op"], event["data"]),
+                "data": after(before["data"], event["message"]["op"], event["data"]),
                 "message": piece,
             }
         elif "key" in event:
@@ -203,7 +181,7 @@ def _check_compaction(told: list[dict[str, Any]]) -> None:
         if parts and "message" in event:
             value = None
             for op, data in (op for part in parts for op in part["ops"]):
-                value = _after(value, op, data)
+                value = after(value, op, data)
             assert value == event["data"]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.messages import after
 from wakeline.compact.operations import Change, from_wire
 
 Op = tuple[str, Any]
@@ -28,29 +29,6 @@ _one = (
 )
 _merges = st.lists(st.tuples(st.just("json-merge"), _patches), min_size=2, max_size=6)
 _lists = _merges | st.lists(_one, max_size=7)
-
-
-def patched(value: Any, patch: Any) -> Any:
-    """RFC 7396, as it is written there."""
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(value) if isinstance(value, dict) else {}
-    for name, change in patch.items():
-        if change is None:
-            result.pop(name, None)
-        else:
-            result[name] = patched(result.get(name), change)
-    return result
-
-
-def after(value: Any, op: str, data: Any) -> Any:
-    if op == "text":
-        return value + data if isinstance(value, str) else data
-    if op == "list":
-        return [*value, data] if isinstance(value, list) else [data]
-    if op == "json-merge":
-        return patched(value, data)
-    return data if op == "set" else value
 
 
 def change(ops: list[Op]) -> Change:

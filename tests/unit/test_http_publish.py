@@ -265,3 +265,12 @@ async def test_bad_headers_of_an_attempt_are_refused(served: Served, headers: di
     asked = {"Wakeline-Publisher": "p", "Wakeline-Sequence": "0", **named}
     status, answer = await served.call("POST", "/v1/sessions/s/events", json={"events": [EVENT]}, headers=asked)
     assert (status, answer["error"]["code"]) == (400, "request_invalid")
+
+
+@pytest.mark.parametrize("name", ["stream:r", "started:r", "continued:r", "closed:r", "producer:p"])
+async def test_nobody_can_publish_as_wakeline_itself(served: Served, name: str) -> None:
+    """Else a run's end, appended under the same name, would be taken for a repetition, and never be told."""
+    assert await opened(served, publisher=name) == (400, "request_invalid")
+    who = {"Wakeline-Publisher": name, "Wakeline-Sequence": "0"}
+    status, answer = await served.call("POST", PATH, json={"events": [EVENT]}, headers=who)
+    assert (status, answer["error"]["code"]) == (400, "request_invalid")

@@ -182,6 +182,7 @@ async def test_a_bad_event_is_refused_with_its_whole_batch(served: Served, event
         ({"type": "append", "channel": 1}, "request_invalid"),
         ({"type": "open", "channel": 1, "session": "", "publisher": "p"}, "session_name_invalid"),
         ({"type": "open", "channel": 1, "session": "s", "publisher": ""}, "request_invalid"),
+        ({"type": "open", "channel": 1, "session": "s", "publisher": "stream:run"}, "request_invalid"),
         ({"type": "open", "channel": 1, "session": "s", "publisher": "p", "attempt": 0}, "request_invalid"),
         ({"type": "open", "channel": 1, "session": "s", "publisher": "p", "atempt": 1}, "request_invalid"),
         ({"type": "sing", "channel": 1}, "request_invalid"),

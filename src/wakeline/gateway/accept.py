@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
 from wakeline.errors import BodyInvalidError, EventTooLargeError, RequestInvalidError
 from wakeline.events import MessagePiece, NewEvent, check_key, check_session_name, check_topic, compose, timestamp
 from wakeline.gateway.log import Append, Appended, Engine, Opened, Position, Publication
+
+OWN_PUBLISHERS: Final = ("stream:", "started:", "continued:", "closed:", "producer:")
+"""What the names begin with that Wakeline itself appends under. Who took one could keep a run's end from being told."""
 
 
 class Incoming(msgspec.Struct, forbid_unknown_fields=True):
@@ -75,6 +79,8 @@ def check_publisher(publisher: str) -> str:
     """
     if not (1 <= len(publisher) <= 256 and publisher.isascii() and publisher.isprintable()):
         raise RequestInvalidError("expected a publisher's name of 1 to 256 visible ASCII characters")
+    if publisher.startswith(OWN_PUBLISHERS):
+        raise RequestInvalidError(f"expected a publisher's name that is not Wakeline's own, got {publisher[:64]!r}")
     return publisher
 
 

@@ -50,6 +50,21 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     run: str | None = None
     activity: str | None = None
 
+    @classmethod
+    def of_attempt(
+        cls,
+        publisher: str,
+        attempt: int,
+        sequence: int = 0,
+        *,
+        run: str | None,
+        activity: str | None,
+        supersede: bool | None,
+    ) -> Publication:
+        """As a publisher asks for it: an activity's attempts supersede each other unless it says otherwise."""
+        supersedes = activity is not None if supersede is None else supersede
+        return cls(publisher, attempt, sequence, supersedes=supersedes, run=run, activity=activity)
+
 
 class Append(msgspec.Struct, frozen=True):
     """A batch of events for one session: all of it is appended, or none.

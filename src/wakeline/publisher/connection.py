@@ -92,9 +92,7 @@ class Connection:
         self._numbers += 1
         number = self._numbers
         self._channels[number] = channel
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
+        self._stay()
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name=f"wakeline publisher {self._dial.url}")
         self.want()
@@ -106,10 +104,16 @@ class Connection:
             self.send(close_frame(number))
         if self._channels or self._task is None:
             return
+        self._stay()
         if self._socket is not None:
             self._idle = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._end)
             return
         await asyncio.wait([self._end()], timeout=1.0)
+
+    def _stay(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
 
     def _end(self) -> asyncio.Task[None]:
         task, self._task = self._task, None

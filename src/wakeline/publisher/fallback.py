@@ -13,6 +13,7 @@ import msgspec
 from temporalio.api.common.v1 import Payload
 
 from wakeline.errors import WakelineError
+from wakeline.events import IDENTITY_KEY
 from wakeline.publisher.frames import Identity
 from wakeline.publisher.pace import pause_after
 from wakeline.streams.client import WorkflowStreamClient
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from temporalio.client import Client
 
 logger = logging.getLogger(__name__)
-
-IDENTITY_KEY: Final = "wakeline"
-"""Of an item's payload metadata; the value is JSON that says whose event it is, see `identity_json`."""
 
 # A signal is an event in the workflow's history: few large ones rather than many small ones.
 _INTERVAL: Final = 0.2

@@ -81,12 +81,12 @@ class PublishRoutes:
             asked = msgspec.json.decode(await request.read(), type=_Opening)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BodyInvalidError(f'expected {{"attempt": 1, "activity": "…"}}, got: {error}') from None
-        who = Publication(
+        who = Publication.of_attempt(
             check_publisher(request.match_info["publisher"]),
             asked.attempt,
-            supersedes=asked.activity is not None if asked.supersede is None else asked.supersede,
             run=asked.run,
             activity=asked.activity,
+            supersede=asked.supersede,
         )
         return json_answer(await self._parts.accept.open_attempt(name, who))
 
@@ -120,17 +120,16 @@ def publication(headers: Mapping[str, str]) -> Publication | None:
         raise RequestInvalidError(
             "expected Wakeline-Publisher and Wakeline-Sequence together, got one without the other"
         )
-    activity = _text(headers, "Wakeline-Activity")
-    supersede = headers.get("Wakeline-Supersede", "false" if activity is None else "true")
-    if supersede not in ("true", "false"):
+    supersede = headers.get("Wakeline-Supersede")
+    if supersede not in ("true", "false", None):
         raise RequestInvalidError(f"expected Wakeline-Supersede to be true or false, got {supersede[:40]!r}")
-    return Publication(
+    return Publication.of_attempt(
         check_publisher(publisher),
         _integer("Wakeline-Attempt", headers.get("Wakeline-Attempt") or "1", at_least=1),
         _integer("Wakeline-Sequence", sequence, at_least=0),
-        supersedes=supersede == "true",
         run=_text(headers, "Wakeline-Run"),
-        activity=activity,
+        activity=_text(headers, "Wakeline-Activity"),
+        supersede=None if supersede is None else supersede == "true",
     )
 
 

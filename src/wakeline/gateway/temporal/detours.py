@@ -15,13 +15,10 @@ from msgspec import Meta
 from temporalio.api.common.v1 import Payload
 
 from wakeline.errors import RequestInvalidError
-from wakeline.events import MessagePiece, check_key
+from wakeline.events import IDENTITY_KEY, MessagePiece, check_key
 from wakeline.gateway.accept import check_publisher
 from wakeline.gateway.log import Publication
 from wakeline.gateway.temporal.reader import Item
-
-KEY: Final = "wakeline"
-"""The metadata's key. PROTOCOL.md §3 tells what stands under it."""
 
 _MOST: Final = 2**53 - 1
 
@@ -41,9 +38,13 @@ class Identity(msgspec.Struct, frozen=True):
     @property
     def publication(self) -> Publication:
         """As the log asks for it."""
-        supersedes = self.activity is not None if self.supersede is None else self.supersede
-        return Publication(
-            self.publisher, self.attempt, self.sequence, supersedes=supersedes, run=self.run, activity=self.activity
+        return Publication.of_attempt(
+            self.publisher,
+            self.attempt,
+            self.sequence,
+            run=self.run,
+            activity=self.activity,
+            supersede=self.supersede,
         )
 
 
@@ -87,12 +88,12 @@ def _continues(group: Group, item: Item, identity: Identity | None) -> bool:
 
 def _read(item: Item) -> tuple[Identity | None, Item]:
     """Whose an item is, and the item without that; one that says it badly is the workflow's own, as it came."""
-    if KEY.encode() not in item.payload:
+    if IDENTITY_KEY.encode() not in item.payload:
         return None, item
     payload = Payload()
     try:
         payload.ParseFromString(item.payload)
-        identity = _identity.decode(payload.metadata[KEY])
+        identity = _identity.decode(payload.metadata[IDENTITY_KEY])
         check_publisher(identity.publisher)
         if identity.key is not None:
             check_key("key", identity.key)
@@ -100,5 +101,5 @@ def _read(item: Item) -> tuple[Identity | None, Item]:
             check_key("message.id", identity.message.id)
     except (DecodeError, KeyError, msgspec.DecodeError, RequestInvalidError, RecursionError):
         return None, item
-    del payload.metadata[KEY]
+    del payload.metadata[IDENTITY_KEY]
     return identity, msgspec.structs.replace(item, payload=payload.SerializeToString())

@@ -130,12 +130,12 @@ class PublishConnection(Conversation):
             raise LimitReachedError(
                 f"expected at most {MAX_CHANNELS} channels on one connection", retry_after=_CHANNEL_RETRY
             )
-        publication = Publication(
+        publication = Publication.of_attempt(
             check_publisher(frame.publisher),
             frame.attempt,
-            supersedes=frame.activity is not None if frame.supersede is None else frame.supersede,
             run=frame.run,
             activity=frame.activity,
+            supersede=frame.supersede,
         )
         channel = self._channels[frame.channel] = _Channel(frame.session, publication)
         self._begin(frame.channel, channel, partial(self._opened, frame.channel, channel), 0)
