@@ -11,7 +11,10 @@ from wakeline.errors import BodyInvalidError, EventTooLargeError, RequestInvalid
 from wakeline.events import MessagePiece, NewEvent, check_key, check_session_name, check_topic, compose, timestamp
 from wakeline.gateway.log import Append, Appended, Engine, Opened, Position, Publication
 
-OWN_PUBLISHERS: Final = ("stream:", "started:", "continued:", "closed:", "producer:")
+OWN_PUBLISHERS: Final = (
+    *("stream:", "started:", "continued:", "closed:", "drained:", "producer:"),
+    *("run.waiting:", "activity.retrying:", "activity.stalled:"),
+)
 """What the names begin with that Wakeline itself appends under. Who took one could keep a run's end from being told."""
 
 

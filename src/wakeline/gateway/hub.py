@@ -345,6 +345,14 @@ class Hub:
         for channel in list(self._channels.values()):
             channel.keep_alive()
 
+    def watched(self, session: str) -> bool:
+        """Whether somebody reads the session here."""
+        return session in self._channels
+
+    def sessions(self) -> list[str]:
+        """The sessions that somebody reads here."""
+        return list(self._channels)
+
     def devices(self, session: str | None = None) -> int:
         """How many devices are live, of one session or of all."""
         if session is not None:

@@ -186,7 +186,12 @@ class Engine(ABC):
     """Keeps sessions. Every method may be called concurrently from one event loop.
 
     A method that takes an `epoch` acts on that life of the session only.
+
+    Attributes:
+        shared: Several gateways may use it at once.
     """
+
+    shared: bool = False
 
     def __init__(self) -> None:
         self._commit_listeners: list[CommitListener] = []

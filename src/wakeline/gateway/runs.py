@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -22,12 +22,20 @@ class Run(msgspec.Struct, frozen=True):
 
     Attributes:
         workflow_id: The Workflow Id.
-        run: The chain's name: its first execution's run id.
+        run: The run's name: its chain's first execution's run id; of a chain that had ended and was reset, the run id that
+            the reset began with.
         run_id: The Temporal run that the chain has come to.
         stream: The run whose stream is being read. Runs that carry the stream over by continue-as-new keep it.
         workflow_type: The workflow's type.
         started_at: When its first known run started, RFC 3339.
         status: How it stands.
+        namespace: Its namespace; empty for the gateway's main one.
+        chain: The chain's first execution's run id, where that is not `run`.
+        stream_attempt: How often the stream was begun anew under this name: a reset makes it one more.
+        owed: It has ended, and what its stream still had to say could not be read yet.
+        result: What it completes with is to be told.
+        waiting: What it was last told to wait for; None for nothing.
+        retrying: Its activities that were told to be retried and are not over, with their attempts.
     """
 
     workflow_id: str
@@ -37,6 +45,23 @@ class Run(msgspec.Struct, frozen=True):
     workflow_type: str
     started_at: str
     status: Status = "running"
+    namespace: str = ""
+    chain: str = ""
+    stream_attempt: int = 1
+    owed: bool = False
+    result: bool = False
+    waiting: dict[str, Any] | None = None
+    retrying: dict[str, int] = {}
+
+    @property
+    def open(self) -> bool:
+        """Whether it has not ended."""
+        return self.status == "running"
+
+    @property
+    def first_run_id(self) -> str:
+        """The chain's first execution's run id."""
+        return self.chain or self.run
 
 
 class _Runs(msgspec.Struct):
@@ -65,15 +90,20 @@ class Runs:
     async def settled(self, session: str) -> bool:
         """Whether the session has had a run and none is open."""
         runs = await self.of(session)
-        return bool(runs) and all(run.status != "running" for run in runs)
+        return bool(runs) and not any(run.open for run in runs)
 
-    async def open_runs(self) -> list[tuple[str, Run]]:
-        """Every open run with its session: what a gateway goes on following after a restart."""
+    async def unfinished(self) -> list[tuple[str, Run]]:
+        """Every run that is open or still owes something, with its session: what a gateway goes on with after a restart."""
         found: list[tuple[str, Run]] = []
         for record in await self._engine.records(_PREFIX):
             runs = _decoder.decode(record.value).runs.values()
-            found += [(record.key.removeprefix(_PREFIX), run) for run in runs if run.status == "running"]
+            found += [(record.key.removeprefix(_PREFIX), run) for run in runs if run.open or run.owed]
         return found
+
+    async def latest(self, session: str, run: str) -> Run | None:
+        """What is written down of one run."""
+        record = await self._engine.get_record(_PREFIX + session)
+        return _decoder.decode(record.value).runs.get(run) if record else None
 
     async def put(self, session: str, run: Run) -> None:
         """Add a run, or write down how it stands now."""

@@ -22,6 +22,29 @@ _ENVIRONMENT: Final = "WAKELINE_"
 _LISTS: Final = ("cors_origins", "trusted_proxies")
 
 
+class Follow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A rule: which workflows are followed by themselves. What it says of them must all be so.
+
+    Attributes:
+        workflow_type: Their type; with `*` at its end, what it begins with.
+        workflow_id: Their Workflow Id; with `*` at its end, what it begins with.
+        task_queue: Their task queue.
+        query: What else visibility must say of them.
+        namespace: Their namespace; the main one unless it is said.
+        session: The session of each, of text and `{workflow_id}`, `{workflow_type}`, `{parent_workflow_id}`,
+            `{root_workflow_id}` and `{task_queue}`.
+        result: Tell what they complete with.
+    """
+
+    workflow_type: str | None = None
+    workflow_id: str | None = None
+    task_queue: str | None = None
+    query: str | None = None
+    namespace: str | None = None
+    session: str = "{workflow_id}"
+    result: bool = False
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The gateway's settings."""
 
@@ -60,7 +83,19 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = 0.05
     poll_slowest: Annotated[
         float, Meta(ge=0.05, description="Seconds between reads of a workflow's stream when nothing comes.")
-    ] = 1.0
+    ] = 20.0
+    follow: Annotated[
+        tuple[Follow, ...], Meta(description="Rules: which workflows are followed by themselves, and into which session.")
+    ] = ()
+    sweep_interval: Annotated[
+        float, Meta(ge=0.1, description="Seconds between looks at what has started and ended in a namespace.")
+    ] = 5.0
+    close_watches: Annotated[
+        int, Meta(ge=0, description="Most runs that are watched closely; the others are swept.")
+    ] = 500
+    lease: Annotated[
+        float, Meta(ge=0.5, description="Seconds after which another gateway takes over from one that is gone.")
+    ] = 10.0
     drain_grace: Annotated[
         float, Meta(ge=0, description="Seconds to wait for a worker to tell a closed run's last events.")
     ] = 10.0

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
+from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.api.enums.v1 import EventType
+from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHandle, WorkflowHistoryEventFilterType
 from temporalio.service import RPCError, RPCStatusCode
 
-from wakeline.gateway.runs import Status
+from wakeline.gateway.runs import Run, Status
 
-_LONG_POLL: Final = timedelta(seconds=40)  # the server answers after about 20 s when nothing happened
+RPC_TIMEOUT: Final = timedelta(seconds=10)
+_CARRIED: Final = b'"base_offset"'
+"""What every carried stream has in its JSON, whichever language's library wrote it."""
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -23,32 +28,63 @@ class Ending(msgspec.Struct, frozen=True):
         status: How the chain ended; None if it goes on.
         closed_at: When.
         next_run_id: The run the chain goes on as; empty if it does not.
-        reason: Why the chain goes on.
-        details: `failure` or `reason` for `$run.closed`.
+        follows_by: Why the chain goes on: `continue_as_new`, `retry`, `cron` or `reset`.
+        carries: Whether the next run was given this one's stream; None where that cannot be seen.
+        failure: What it failed of.
+        result: What it completed with.
+        reason: What was said at its termination, or why its end is not known.
     """
 
     status: Status | None
     closed_at: datetime
     next_run_id: str = ""
+    follows_by: str = ""
+    carries: bool | None = None
+    failure: Failure | None = None
+    result: Payloads | None = None
     reason: str = ""
-    details: dict[str, Any] = {}
 
 
-async def wait_for_end(client: Client, workflow_id: str, run_id: str) -> Ending:
-    """Return when the run has ended; one call is open at a time, and the server holds it.
+async def complete(client: Client, run: Run, ending: Ending) -> Ending:
+    """Add what a close event does not say: that the run was reset, and so goes on from an earlier point.
+
+    Raises:
+        RPCError: Temporal cannot be asked now.
+    """
+    if ending.next_run_id:
+        return ending
+    handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(run.workflow_id, run_id=run.run_id)
+    try:
+        described = (await handle.describe(rpc_timeout=RPC_TIMEOUT)).raw_description
+        next_run_id = described.workflow_extended_info.reset_run_id
+        if not next_run_id and ending.status == "terminated":
+            # An earlier run of the chain was reset, and this one was in the way.
+            latest = await client.get_workflow_handle(run.workflow_id).describe(rpc_timeout=RPC_TIMEOUT)
+            chain = latest.raw_description.workflow_execution_info.first_run_id
+            if latest.run_id != run.run_id and chain == described.workflow_execution_info.first_run_id:
+                next_run_id = latest.run_id
+    except RPCError as error:
+        if error.status != RPCStatusCode.NOT_FOUND:
+            raise
+        return ending
+    if not next_run_id:
+        return ending
+    return Ending(None, ending.closed_at, next_run_id, "reset", reason=ending.reason)
+
+
+async def closing_event(client: Client, workflow_id: str, run_id: str) -> Ending:
+    """How a run that has ended did so.
 
     Raises:
         RPCError: Temporal cannot be asked now, or does not know the run.
     """
-    while True:
-        handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id, run_id=run_id)
-        async for event in handle.fetch_history_events(
-            wait_new_event=True,
-            event_filter_type=WorkflowHistoryEventFilterType.CLOSE_EVENT,
-            skip_archival=True,
-            rpc_timeout=_LONG_POLL,
-        ):
+    handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id, run_id=run_id)
+    async for event in handle.fetch_history_events(
+        event_filter_type=WorkflowHistoryEventFilterType.CLOSE_EVENT, skip_archival=True, rpc_timeout=RPC_TIMEOUT
+    ):
+        if is_closing(event):
             return read_ending(event)
+    raise RPCError("the history of a closed run has no close event", RPCStatusCode.NOT_FOUND, b"")
 
 
 def is_forgotten(error: RPCError) -> bool:
@@ -58,56 +94,73 @@ def is_forgotten(error: RPCError) -> bool:
 
 def forgotten() -> Ending:
     """The end of a run that Temporal no longer knows."""
-    return Ending("unknown", datetime.now(UTC), details={"reason": "Temporal no longer knows this run"})
+    return Ending("unknown", datetime.now(UTC), reason="Temporal no longer knows this run")
+
+
+def is_closing(event: HistoryEvent) -> bool:
+    """Whether an event is the last of its run."""
+    return event.event_type in _READERS
 
 
 def read_ending(event: HistoryEvent) -> Ending:
     """What a history's last event says."""
     at = event.event_time.ToDatetime(tzinfo=UTC)
-    match event.event_type:
-        case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
-            completed = event.workflow_execution_completed_event_attributes
-            return _or_next("completed", at, completed.new_execution_run_id, "cron")
-        case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:
-            failed = event.workflow_execution_failed_event_attributes
-            return _or_next("failed", at, failed.new_execution_run_id, "retry", {"failure": _failure(failed.failure)})
-        case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
-            timed_out = event.workflow_execution_timed_out_event_attributes
-            failure = {"failure": {"message": "the workflow timed out"}}
-            return _or_next("timed_out", at, timed_out.new_execution_run_id, "retry", failure)
-        case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED:
-            return Ending("canceled", at)
-        case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED:
-            terminated = event.workflow_execution_terminated_event_attributes
-            return Ending("terminated", at, details={"reason": terminated.reason})
-        case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
-            continued = event.workflow_execution_continued_as_new_event_attributes
-            reason = "continue_as_new"
-            if not continued.workflow_type.name:
-                # Not written by the workflow: to clients that do not say otherwise, the server shows a failed, timed out
-                # or completed run that goes on (retry, cron) in this form, with little more than the next run's id.
-                reason = "retry" if continued.HasField("failure") else "cron"
-            return Ending(None, at, continued.new_execution_run_id, reason)
-        case other:
-            raise AssertionError(f"expected a close event, got {EventType.Name(other)}")
+    attributes = getattr(event, event.WhichOneof("attributes") or "")
+    ending: Ending = _READERS[event.event_type](at, attributes)
+    return ending
 
 
-def _or_next(
-    status: Status, at: datetime, next_run_id: str, reason: str, details: dict[str, Any] | None = None
-) -> Ending:
-    if next_run_id:
-        return Ending(None, at, next_run_id, reason)
-    return Ending(status, at, details=details or {})
+def _completed(at: datetime, attributes: Any) -> Ending:
+    if attributes.new_execution_run_id:
+        return Ending(None, at, attributes.new_execution_run_id, "cron", carries=False)
+    return Ending("completed", at, result=attributes.result)
 
 
-def _failure(failure: Any) -> dict[str, Any]:
-    told: dict[str, Any] = {"message": failure.message}
-    cause = failure
-    # An activity's failure says "Activity task failed"; what the reader wants to know is what it failed of.
-    while cause.HasField("cause"):
-        cause = cause.cause
-    if cause.HasField("application_failure_info") and cause.application_failure_info.type:
-        told["type"] = cause.application_failure_info.type
-    if cause is not failure:
-        told["cause"] = cause.message
-    return told
+def _failed(at: datetime, attributes: Any) -> Ending:
+    if attributes.new_execution_run_id:
+        return Ending(None, at, attributes.new_execution_run_id, "retry", carries=False)
+    return Ending("failed", at, failure=attributes.failure)
+
+
+def _timed_out(at: datetime, attributes: Any) -> Ending:
+    if attributes.new_execution_run_id:
+        return Ending(None, at, attributes.new_execution_run_id, "retry", carries=False)
+    return Ending("timed_out", at, failure=Failure(message="the workflow timed out"))
+
+
+def _canceled(at: datetime, _: Any) -> Ending:
+    return Ending("canceled", at)
+
+
+def _terminated(at: datetime, attributes: Any) -> Ending:
+    return Ending("terminated", at, reason=attributes.reason)
+
+
+def _continued(at: datetime, attributes: Any) -> Ending:
+    next_run_id = attributes.new_execution_run_id
+    if not attributes.workflow_type.name:
+        # Not written by the workflow: to clients that do not say otherwise, the server shows a failed, timed out or completed
+        # run that goes on (retry, cron) in this form, with little more than the next run's id.
+        return Ending(None, at, next_run_id, "retry" if attributes.HasField("failure") else "cron", carries=False)
+    return Ending(None, at, next_run_id, "continue_as_new", carries=_carries(attributes.input.payloads))
+
+
+def _carries(given: Iterable[Payload]) -> bool | None:
+    """Whether a stream is in what the next run was given; None if part of that cannot be read."""
+    readable = True
+    for payload in given:
+        if _CARRIED in payload.data:
+            return True
+        readable &= payload.metadata.get("encoding", b"") in (b"json/plain", b"binary/null", b"binary/plain")
+        readable &= not payload.external_payloads
+    return False if readable else None
+
+
+_READERS: Final[dict[int, Any]] = {
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED: _completed,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: _failed,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT: _timed_out,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED: _canceled,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED: _terminated,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW: _continued,
+}

@@ -7,40 +7,62 @@ stops a follower at whatever moment, the next one appends the same things again 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
 import structlog
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.api.sdk.v1 import WorkflowMetadata
 
-from wakeline.errors import AttemptFencedError, SequenceGapError, SessionClosedError, UnavailableError
-from wakeline.events import (
-    GAP,
-    RUN_CLOSED,
-    RUN_CONTINUED,
-    RUN_STARTED,
-    SESSION_SETTLED,
-    NewEvent,
-    check_topic,
-    compose,
-    timestamp,
-)
+from wakeline.errors import SessionClosedError, UnavailableError
+from wakeline.events import RUN_CLOSED, RUN_CONTINUED, RUN_STARTED, SESSION_SETTLED, compose, timestamp
 from wakeline.gateway.accept import Accept
-from wakeline.gateway.log import Publication
 from wakeline.gateway.runs import Run, Runs
 from wakeline.gateway.settings import Settings
+from wakeline.gateway.temporal import told
 from wakeline.gateway.temporal.connection import Connection
-from wakeline.gateway.temporal.detours import Group, groups
-from wakeline.gateway.temporal.endings import Ending, forgotten, is_forgotten, wait_for_end
-from wakeline.gateway.temporal.reader import Item, NoStreamError, NotNowError, StreamReader, Stretch, to_event
+from wakeline.gateway.temporal.copying import StreamCopy
+from wakeline.gateway.temporal.endings import Ending
+from wakeline.gateway.temporal.reader import NoStreamError, NotNowError, StreamReader
+from wakeline.gateway.temporal.state import METADATA_QUERY, RunState, StateWatch
+from wakeline.gateway.temporal.telling import RETRY_SECONDS, Teller
+from wakeline.gateway.temporal.watch import Attention, RunWatch
 
 _NO_STREAM_SECONDS: Final = 2.0
 _NO_STREAM_MOST: Final = 60.0
-_RETRY_SECONDS: Final = 1.0
-_UNKNOWN_TIMES: Final = 3
+# While the history tells of everything, the stream is read without being told only to be sure.
+_BE_SURE: Final = 60.0
+_SWEPT_MOST: Final = 300.0
+_RESULT_BYTES: Final = 16 * 1024
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Following:
+    """What followers share.
+
+    Attributes:
+        connection: Temporal, in the run's namespace.
+        accept: The way into the log.
+        runs: The record of each session's runs.
+        settings: How often to read, how long to wait for a worker at the end.
+        settled: Called with the session when its record says that no run is open.
+        watched: Whether a device is on a session.
+        earlier: Awaited before a run's first event: what earlier ones still owe the session comes first.
+        looks: Lets so many runs be looked at at once.
+        reads: Lets so many streams be read at once.
+    """
+
+    connection: Connection
+    accept: Accept
+    runs: Runs
+    settings: Settings
+    settled: Callable[[str], None]
+    watched: Callable[[str], bool]
+    earlier: Callable[[str, str], Awaitable[None]]
+    looks: asyncio.Semaphore
+    reads: asyncio.Semaphore
 
 
 class Follower:
@@ -49,32 +71,35 @@ class Follower:
     Args:
         session: Where its output goes.
         run: What is known of the run, from its record.
-        connection: Temporal.
-        accept: The way into the log.
-        runs: The record of the session's runs.
-        settings: How often to read, how long to wait for a worker at the end.
-        settled: Called with the session when its record says that no run is open.
+        parts: What followers share.
+
+    Attributes:
+        attention: How closely it is watched.
     """
 
-    def __init__(
-        self,
-        session: str,
-        run: Run,
-        connection: Connection,
-        accept: Accept,
-        runs: Runs,
-        settings: Settings,
-        settled: Callable[[str], None],
-    ) -> None:
+    def __init__(self, session: str, run: Run, parts: Following) -> None:
         self.session = session
-        self.run = run
-        self._connection = connection
-        self._accept = accept
-        self._runs = runs
-        self._settings = settings
-        self._settled = settled
-        self._offset = 0
-        self._epoch: str | None = None
+        self.attention = Attention()
+        self._parts = parts
+        self._teller = Teller(session, run.run, parts.accept)
+        self._copy = StreamCopy(run, self._teller, parts.accept, parts.runs)
+        self._watch: RunWatch | None = None
+        self._state: StateWatch | None = None
+
+    @property
+    def run(self) -> Run:
+        """The run, as it stands."""
+        return self._copy.run
+
+    @property
+    def state(self) -> RunState:
+        """What the run is doing, as far as is known."""
+        return self._state.state if self._state is not None else RunState(waiting=self.run.waiting)
+
+    def nudge(self) -> None:
+        """Somebody says that the workflow has something."""
+        if self._watch is not None:
+            self._watch.nudge()
 
     async def follow(self) -> None:
         """Go on until the run's end is in the log; an outage on the way is waited out.
@@ -84,10 +109,11 @@ class Follower:
         Raises:
             EpochChangedError: The session was deleted.
         """
+        if not await self._teller.told(f"started:{self.run.run}"):
+            await self._parts.earlier(self.session, self.run.run)
         await self.announce()
-        position = await self._accept.position(self.session, self._publisher)
-        self._offset = position.next_sequence if position else 0
-        while self.run.status == "running":
+        await self._copy.begin()
+        while self.run.open:
             ending, drained = await self._follow_one()
             if ending.status is None:
                 await self._continue(ending, drained)
@@ -96,155 +122,115 @@ class Follower:
 
     async def announce(self) -> None:
         """Say that the run has begun. Said by whoever follows it; the log keeps one copy, before everything else of the run."""
+        run = self.run
         data = {
-            "workflow_id": self.run.workflow_id,
-            "workflow_type": self.run.workflow_type,
-            "run_id": self.run.run_id,
-            "started_at": self.run.started_at,
+            "workflow_id": run.workflow_id,
+            "workflow_type": run.workflow_type,
+            "run_id": run.run_id,
+            "started_at": run.started_at,
         }
-        await self._tell(f"started:{self.run.run}", self._own(RUN_STARTED, data))
-
-    @property
-    def _publisher(self) -> str:
-        return f"stream:{self.run.stream}"
+        if run.namespace:
+            data["namespace"] = run.namespace
+        if run.chain:
+            data["reset_of"] = run.chain
+        await self._teller.tell(f"started:{run.run}", self._teller.event(RUN_STARTED, data))
 
     async def _follow_one(self) -> tuple[Ending, bool]:
         """Follow one Temporal run to its end and read what it said to the last event; False if that could not be read."""
-        reader = StreamReader(self._connection, self.run.workflow_id, self.run.run_id)
-        reading = asyncio.create_task(self._read_on(reader))
+        parts, run = self._parts, self.run
+        reader = StreamReader(parts.connection, run.workflow_id, run.run_id)
+        watch = self._watch = RunWatch(parts.connection, run, self.attention, parts.looks)
+        self._state = StateWatch(
+            run,
+            watch,
+            self._teller,
+            explain=lambda failure: told.failure(parts.connection.converter, failure),
+            metadata=lambda: self._metadata(reader),
+            watched=lambda: parts.watched(self.session),
+            note=self._note,
+        )
+        beside = [asyncio.create_task(self._read_on(reader, watch)), asyncio.create_task(self._look_on(self._state))]
         try:
-            ending = await self._wait_for_end()
+            ending = await watch.ended()
         finally:
-            reading.cancel()
+            for task in beside:
+                task.cancel()
             reader.stop()
-            with suppress(asyncio.CancelledError):
-                await reading
-        return ending, await self._drain(reader)
+            await asyncio.gather(*beside, return_exceptions=True)
+        return ending, await self._drain(reader, ending)
 
-    async def _wait_for_end(self) -> Ending:
-        unknown = 0
+    async def _read_on(self, reader: StreamReader, watch: RunWatch) -> None:
+        """Read the stream for as long as the run is open: when it is told of, quickly while events come, slowly otherwise."""
+        settings = self._parts.settings
+        interval, no_stream = settings.poll_fastest, _NO_STREAM_SECONDS
         while True:
+            happened = watch.happened
             try:
-                return await wait_for_end(self._connection.client, self.run.workflow_id, self.run.run_id)
-            except RPCError as error:
-                if error.status == RPCStatusCode.UNAVAILABLE:
-                    self._connection.failed(error)
-                elif error.status != RPCStatusCode.DEADLINE_EXCEEDED:
-                    _log.warning("cannot watch a run", workflow_id=self.run.workflow_id, error=error.message)
-                unknown = unknown + 1 if is_forgotten(error) else 0
-                if unknown == _UNKNOWN_TIMES:
-                    return forgotten()
-                await asyncio.sleep(_RETRY_SECONDS)
-
-    async def _read_on(self, reader: StreamReader) -> None:
-        """Read the stream for as long as the run is open: quickly while events come, slowly when nothing does."""
-        fastest, slowest = self._settings.poll_fastest, self._settings.poll_slowest
-        interval = fastest
-        no_stream = _NO_STREAM_SECONDS
-        while True:
-            try:
-                news = await self._read(reader)
+                async with self._parts.reads:
+                    news = await self._copy.read(reader)
             except SessionClosedError:
                 return
             except NoStreamError:
-                interval = no_stream = min(no_stream * 2, _NO_STREAM_MOST)
+                # It may be told of as often as it likes: there is nothing to read.
+                await asyncio.sleep(no_stream)
+                no_stream = min(no_stream * 2, _NO_STREAM_MOST)
+                continue
             except (NotNowError, UnavailableError) as error:
                 _log.debug("cannot read a stream now", workflow_id=self.run.workflow_id, error=str(error))
-                interval = min(interval * 2, slowest)
+                interval = min(interval * 2, settings.poll_slowest)
+                await watch.news(happened, interval)
+                continue
+            slowest = settings.poll_slowest if self.attention.closely else _SWEPT_MOST
+            interval = max(interval / 2, settings.poll_fastest) if news else min(interval * 1.3, slowest)
+            if reader.by_update:
+                await asyncio.sleep(reader.pause(watch.history.updates))
             else:
-                interval = max(interval / 2, fastest) if news else min(interval * 1.3, slowest)
-            await asyncio.sleep(interval)
+                await watch.news(happened, _BE_SURE if watch.tells else interval)
 
-    async def _drain(self, reader: StreamReader) -> bool:
+    async def _look_on(self, state: StateWatch) -> None:
+        """Look what the run is doing, for as long as it is watched closely."""
+        while True:
+            if self.attention.closely:
+                looking = asyncio.ensure_future(state.follow())
+                try:
+                    await asyncio.wait(
+                        [looking, changed := asyncio.ensure_future(self.attention.changed())],
+                        return_when=asyncio.FIRST_COMPLETED,
+                    )
+                    changed.cancel()
+                finally:
+                    looking.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await looking
+            else:
+                await self.attention.changed()
+
+    async def _note(self, waiting: dict[str, Any] | None, retrying: dict[str, int]) -> None:
+        await self._copy.change(waiting=waiting, retrying=retrying)
+
+    async def _metadata(self, reader: StreamReader) -> WorkflowMetadata | None:
+        try:
+            return await reader.ask(METADATA_QUERY, WorkflowMetadata)
+        except (NoStreamError, NotNowError):
+            return None
+
+    async def _drain(self, reader: StreamReader, ending: Ending) -> bool:
         """Read what a closed run still has to say; False if nobody answered within the grace."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._settings.drain_grace
+        deadline = loop.time() + self._parts.settings.drain_grace
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
-                    await self._read(reader, closed=True)
+                    await self._copy.read(reader, closed=True)
                     return True
             except NoStreamError:
                 return not reader.by_update
             except (TimeoutError, SessionClosedError):
                 return False
             except (NotNowError, UnavailableError):
-                if loop.time() + _RETRY_SECONDS > deadline:
+                if loop.time() + RETRY_SECONDS > deadline:
                     return False
-                await asyncio.sleep(_RETRY_SECONDS)
-
-    async def _read(self, reader: StreamReader, *, closed: bool = False) -> bool:
-        """Append everything the stream has now; True if there was something."""
-        news = more = False
-        while more or not news:
-            stretch = await reader.read(self._offset, closed=closed)
-            if stretch.next_offset < self._offset:
-                await self._begin_anew()
-                continue
-            if stretch.next_offset == self._offset:
-                return news
-            more = await self._append(stretch) or stretch.more
-            news = True
-        return news
-
-    async def _begin_anew(self) -> None:
-        """The stream ends before what we have of it: this run did not carry the earlier one's over."""
-        self.run = msgspec.structs.replace(self.run, stream=self.run.run_id)
-        await self._runs.put(self.session, self.run)
-        self._offset = 0
-
-    async def _append(self, stretch: Stretch) -> bool:
-        """Append items under their upstream offset as sequence; True if the log wants to be told from another offset."""
-        items = stretch.items
-        first = items[0].offset if items else stretch.next_offset
-        try:
-            if first > self._offset:  # the workflow has truncated what we have not read
-                data = {"missed": first - self._offset, "first_available": first, "source": "workflow"}
-                publication = Publication(self._publisher, 1, self._offset, covers=first - self._offset)
-                await self._accept.append(self.session, (self._own(GAP, data),), publication, epoch=self._epoch)
-                self._offset = first
-            for group in groups(items):
-                await self._append_group(group)
-                self._offset = group.items[-1].offset + 1
-        except SequenceGapError as error:
-            self._offset = error.expected
-            return True
-        return False
-
-    async def _append_group(self, group: Group) -> None:
-        own = Publication(self._publisher, 1, group.items[0].offset)
-        if group.identities and await self._append_for(group):
-            passed_over = msgspec.structs.replace(own, covers=len(group.items))
-            await self._accept.append(self.session, (), passed_over, epoch=self._epoch)
-            return
-        events = tuple([_event(item, self.run.run) for item in group.items])
-        await self._accept.append(self.session, events, own, epoch=self._epoch)
-
-    async def _append_for(self, group: Group) -> bool:
-        """Append what a publisher sent through the workflow, as that publisher; False if the log cannot have it so."""
-        its = group.identities[0].publication
-        events = tuple(
-            [
-                _event(
-                    item,
-                    identity.run or self.run.run,
-                    activity=identity.activity,
-                    attempt=None if identity.activity is None else identity.attempt,
-                    key=identity.key,
-                    message=identity.message,
-                )
-                for item, identity in zip(group.items, group.identities, strict=True)
-            ]
-        )
-        try:
-            await self._accept.append(self.session, events, its, epoch=self._epoch)
-        except AttemptFencedError:
-            _log.info("an ended attempt's events are passed over", session=self.session, publisher=its.publisher)
-        except SequenceGapError as error:
-            # Some of it is lost upstream. What is left is better kept without its identity than not at all.
-            _log.warning("a publisher's events are missing", session=self.session, error=error.message)
-            return False
-        return True
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def _continue(self, ending: Ending, drained: bool) -> None:
         """The chain goes on as another Temporal run. Only continue-as-new can carry the stream over."""
@@ -252,64 +238,44 @@ class Follower:
             "workflow_id": self.run.workflow_id,
             "run_id": ending.next_run_id,
             "previous_run_id": self.run.run_id,
-            "reason": ending.reason,
+            "reason": ending.follows_by,
             "drained": drained,
         }
-        await self._tell(f"continued:{ending.next_run_id}", self._own(RUN_CONTINUED, data))
-        stream = self.run.stream
-        if ending.reason != "continue_as_new":
-            stream, self._offset = ending.next_run_id, 0
-        self.run = msgspec.structs.replace(self.run, run_id=ending.next_run_id, stream=stream)
-        await self._runs.put(self.session, self.run)
+        await self._teller.tell(f"continued:{ending.next_run_id}", self._teller.event(RUN_CONTINUED, data))
+        changed: dict[str, Any] = {"run_id": ending.next_run_id, "waiting": None, "retrying": {}}
+        if ending.follows_by == "reset":
+            # The stream is made anew from what is left of the history: what was said before is said again, or void.
+            changed["stream_attempt"] = self.run.stream_attempt + 1
+        elif ending.carries is False:
+            changed |= {"stream": ending.next_run_id, "stream_attempt": 1}
+        await self._copy.change(**changed)
 
     async def _close(self, ending: Ending, drained: bool) -> None:
         assert ending.status is not None
+        run = self.run
         data = {
             "status": ending.status,
-            "workflow_id": self.run.workflow_id,
-            "run_id": self.run.run_id,
+            "workflow_id": run.workflow_id,
+            "run_id": run.run_id,
             "closed_at": timestamp(ending.closed_at),
             "drained": drained,
-            **ending.details,
         }
-        events = [self._own(RUN_CLOSED, data)]
-        async with self._runs.lock(self.session):
-            others = [run for run in await self._runs.of(self.session) if run.run != self.run.run]
-            if settled := all(run.status != "running" for run in others):
+        converter = self._parts.connection.converter
+        if ending.status == "unknown":
+            data |= {"workflow_type": run.workflow_type, "started_at": run.started_at}
+        if ending.reason or ending.status == "terminated":
+            data["reason"] = ending.reason
+        if ending.failure is not None:
+            data["failure"] = await told.failure(converter, ending.failure)
+        if ending.result is not None and run.result:
+            data |= await told.result(converter, ending.result, _RESULT_BYTES)
+        events = [self._teller.event(RUN_CLOSED, data)]
+        async with self._parts.runs.lock(self.session):
+            others = [other for other in await self._parts.runs.of(self.session) if other.run != run.run]
+            if settled := not any(other.open for other in others):
                 events.append(compose(SESSION_SETTLED, b"{}", time=timestamp()))
-            await self._tell(f"closed:{self.run.run}", *events)
-            self.run = msgspec.structs.replace(self.run, status=ending.status)
-            await self._runs.put(self.session, self.run)
+            await self._teller.tell(f"closed:{run.run}", *events)
+            owed = not drained and ending.status != "unknown"
+            await self._copy.change(status=ending.status, owed=owed, waiting=None, retrying={})
         if settled:
-            self._settled(self.session)
-
-    async def _tell(self, publisher: str, *events: NewEvent) -> None:
-        """Append Wakeline's own events, once, however often it is tried; none to a session that was closed."""
-        while True:
-            try:
-                told = await self._accept.append(self.session, events, Publication(publisher), epoch=self._epoch)
-            except UnavailableError as error:
-                _log.warning("cannot write to the log now", session=self.session, error=error.message)
-                await asyncio.sleep(_RETRY_SECONDS)
-            except SessionClosedError:
-                return
-            else:
-                self._epoch = told.epoch  # what follows belongs to this life of the session
-                return
-
-    def _own(self, topic: str, data: dict[str, Any]) -> NewEvent:
-        return compose(topic, msgspec.json.encode(data), time=timestamp(), run=self.run.run)
-
-
-def _event(item: Item, run: str, **more: Any) -> NewEvent:
-    """An item as an event. A topic that a session cannot have is kept, made printable: nothing upstream is dropped."""
-    try:
-        check_topic(item.topic)
-    except Exception:  # noqa: BLE001
-        item = msgspec.structs.replace(item, topic=_printable(item.topic))
-    return to_event(item, run, **more)
-
-
-def _printable(topic: str) -> str:
-    kept = "".join(c if c.isprintable() and c != "," else "_" for c in topic).lstrip("$")
-    return kept.encode()[:200].decode(errors="ignore") or "_"
+            self._parts.settled(self.session)

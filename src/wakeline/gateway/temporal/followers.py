@@ -1,184 +1,380 @@
-"""Who is followed: the first device or a registration starts a follower, a restart resumes those that were open."""
+"""Who is followed: what devices, registrations, publishers and rules ask for, and what was open when the gateway stopped."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Container, Coroutine, Sequence
 from contextlib import suppress
-from datetime import timedelta
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import structlog
-from temporalio.client import WorkflowExecutionDescription
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 
 from wakeline.errors import (
+    AttemptFencedError,
     EpochChangedError,
     SessionClosedError,
-    TemporalUnavailableError,
     UnavailableError,
+    WakelineError,
     WorkflowNotFoundError,
 )
-from wakeline.events import timestamp
+from wakeline.events import check_session_name
 from wakeline.gateway.accept import Accept
+from wakeline.gateway.hub import Hub
+from wakeline.gateway.leases import Leases
 from wakeline.gateway.log import Change, Engine
 from wakeline.gateway.runs import Run, Runs
-from wakeline.gateway.settings import Settings
+from wakeline.gateway.settings import Follow, Settings
 from wakeline.gateway.temporal.connection import Connection
-from wakeline.gateway.temporal.follower import Follower
+from wakeline.gateway.temporal.finding import Finder, Found
+from wakeline.gateway.temporal.follower import Follower, Following
+from wakeline.gateway.temporal.late import Late
+from wakeline.gateway.temporal.namespaces import Namespaces
+from wakeline.gateway.temporal.rules import check_rule, session_by_rule
+from wakeline.gateway.temporal.state import RunState
+from wakeline.gateway.temporal.sweep import Sweep, Swept
+from wakeline.gateway.temporal.telling import RETRY_SECONDS
 
-_DESCRIBE_TIMEOUT: Final = timedelta(seconds=5)
-_RETRY_SECONDS: Final = 1.0
+_LOOKS: Final = 16
+_READS: Final = 32
+_WANTED: Final = 2_000
+_ASSIGN_SECONDS: Final = 0.2
 _log = structlog.get_logger(__name__)
 
 
 class Followers:
-    """All runs followed by this gateway, at most one follower each."""
+    """All runs that this gateway follows, at most one follower each.
+
+    Args:
+        namespaces: Temporal.
+        engine: The log.
+        accept: The way into it.
+        runs: The record of each session's runs.
+        settings: What is followed, and how often it is looked at.
+        hub: Knows on which sessions devices are.
+
+    Raises:
+        SettingsInvalidError: A rule cannot be followed.
+    """
 
     def __init__(
-        self,
-        connection: Connection,
-        engine: Engine,
-        accept: Accept,
-        runs: Runs,
-        settings: Settings,
-        settled: Callable[[str], None],
+        self, namespaces: Namespaces, engine: Engine, accept: Accept, runs: Runs, settings: Settings, hub: Hub
     ) -> None:
-        self._connection = connection
+        self._namespaces = namespaces
         self._engine = engine
-        self._accept = accept
         self._runs = runs
         self._settings = settings
-        self._settled = settled
+        self._hub = hub
+        self._finder = Finder(namespaces, engine, runs)
+        self._leases = Leases(engine, settings.lease, self._leased) if engine.shared else None
+        looks, reads = asyncio.Semaphore(_LOOKS), asyncio.Semaphore(_READS)
+        self._parts = {
+            connection.namespace: Following(
+                connection=connection,
+                accept=accept,
+                runs=runs,
+                settings=settings,
+                settled=hub.settle,
+                watched=hub.watched,
+                earlier=self._earlier,
+                looks=looks,
+                reads=reads,
+            )
+            for connection in namespaces
+        }
+        self._sweeps = {connection.namespace: self._sweep(connection) for connection in namespaces}
+        self._followers: dict[tuple[str, str], Follower] = {}
+        self._of_workflow: defaultdict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
+        self._late: dict[tuple[str, str], Late] = {}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._looking: dict[str, asyncio.Task[None]] = {}
+        self._looking: dict[object, asyncio.Task[Any]] = {}
+        self._beside: list[asyncio.Task[None]] = []
+        self._assigning = asyncio.Event()
         engine.listen_changes(self._changed)
 
     async def start(self) -> None:
         """Connect, and go on with every run that was open when the gateway stopped."""
-        await self._connection.start()
-        for session, run in await self._runs.open_runs():
-            self._start_follower(session, run)
+        await self._namespaces.start()
+        if self._leases is not None:
+            await self._leases.start()
+        await self._resume()
+        self._beside = [asyncio.create_task(sweep.run()) for sweep in self._sweeps.values()]
+        self._beside.append(asyncio.create_task(self._keep_assigning()))
 
     async def stop(self) -> None:
         """Stop following; the next gateway goes on where the log ends."""
-        tasks = [*self._tasks.values(), *self._looking.values()]
+        tasks = [*self._beside, *self._tasks.values(), *self._looking.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._connection.stop()
+        if self._leases is not None:
+            await self._leases.stop()
+        await self._namespaces.stop()
 
     def count(self) -> int:
         """How many runs are followed now."""
-        return len(self._tasks)
+        return len(self._followers)
 
-    def followed(self, run: str) -> bool:
+    def closely(self) -> int:
+        """How many of them are watched closely."""
+        return sum(follower.attention.closely for follower in self._followers.values())
+
+    def followed(self, session: str, run: str) -> bool:
         """Whether a run is followed now."""
-        return any(name == run for _, name in self._tasks)
+        return (session, run) in self._followers
+
+    def state(self, session: str, run: str) -> RunState | None:
+        """What a run is doing; None if it is not followed here."""
+        follower = self._followers.get((session, run))
+        return None if follower is None else follower.state
 
     def health(self) -> str:
-        """`ok`, or what is wrong with Temporal."""
-        return self._connection.health
+        """`ok`, or what is worst with Temporal."""
+        return self._namespaces.health()
 
-    async def watch(self, session: str) -> None:
+    async def watch(self, session: str, *, wait_for_start: bool = False) -> None:
         """A device is on this session: see that the workflow of its name, if there is one, is followed.
 
         Any number of devices that come at once cause one look.
 
+        Args:
+            session: The session.
+            wait_for_start: If there is neither a session nor a workflow of this name, make the session and wait for the workflow.
+
         Raises:
             TemporalUnavailableError: Temporal cannot be asked, and there is no session of this name to serve.
         """
-        if any(watched == session for watched, _ in self._tasks):
+        self._assigning.set()
+        if any(watched == session for watched, _ in self._followers):
             return
-        if self._connection.health != "ok" and await self._engine.state(session) is not None:
+        if self.health() != "ok" and await self._engine.state(session) is not None:
             return  # what we have is served now, not after a time-out
-        looking = self._looking.get(session)
-        if looking is None:
-            looking = self._looking[session] = asyncio.create_task(self._look(session))
-            looking.add_done_callback(lambda _: self._looking.pop(session, None))
         try:
-            await asyncio.shield(looking)
+            await asyncio.shield(self._begin(session, partial(self._look, session)))
         except UnavailableError:
-            if await self._engine.state(session) is None:
+            if not wait_for_start and await self._engine.state(session) is None:
                 raise
+        if wait_for_start and await self._engine.state(session) is None:
+            await self._engine.create_session(session)
 
-    async def _look(self, session: str) -> None:
-        # A session that only publishers write; or none, which the reader is told; or one that nothing can be added to.
-        with suppress(WorkflowNotFoundError, SessionClosedError):
-            await self.register(session, session)
-
-    async def register(self, workflow_id: str, session: str) -> Run:
+    async def register(
+        self, workflow_id: str, session: str | None, *, namespace: str | None = None, result: bool = False
+    ) -> tuple[str, Run]:
         """Follow the workflow's latest run into a session until it ends.
 
+        Args:
+            workflow_id: The workflow.
+            session: The session; None: the one that the workflow's memo or search attribute names, or the one of its own name.
+            namespace: Its namespace; None is the main one.
+            result: Tell what it completes with.
+
         Raises:
-            WorkflowNotFoundError: Temporal has no such workflow.
+            WorkflowNotFoundError: Temporal has no such workflow, or the gateway no such namespace.
             TemporalUnavailableError: Temporal cannot be asked now.
             SessionClosedError: The session is closed, and the run is not one of its own.
         """
-        found = await self._describe(workflow_id)
-        info = found.raw_description.workflow_execution_info
-        chain = info.first_run_id or found.run_id
+        found = await self._finder.find(self._finder.connection(namespace), workflow_id)
+        session = session or found.session or workflow_id
+        return session, await self._enter(session, found, result=result)
+
+    def nudge(self, workflow_id: str, namespace: str | None) -> None:
+        """A workflow may have something new: look at once, if it is followed or has a device."""
+        with suppress(WorkflowNotFoundError):
+            named = self._finder.named(self._finder.connection(namespace))
+            followed = self._of_workflow.get((named, workflow_id))
+            for key in followed or ():
+                self._followers[key].nudge()
+            if not followed and self._hub.watched(workflow_id):
+                self._begin(workflow_id, partial(self._look, workflow_id))
+
+    def published(self, session: str, workflow_id: str, namespace: str | None, *, manages: bool) -> None:
+        """A publisher of a session names this workflow: follow it into the session, if that may be."""
+        work = partial(self._published, session, workflow_id, namespace, manages=manages)
+        self._begin((session, workflow_id, namespace), work)
+
+    async def _published(self, session: str, workflow_id: str, namespace: str | None, *, manages: bool) -> None:
+        try:
+            found = await self._finder.find(self._finder.connection(namespace), workflow_id)
+            if manages or session in (found.session, workflow_id):
+                await self._enter(session, found)
+            else:
+                _log.debug("a publisher's workflow is not of this session", session=session, workflow_id=workflow_id)
+        except WakelineError as error:
+            _log.info("a publisher's workflow is not followed", session=session, error=error.message)
+
+    async def _look(self, session: str) -> None:
+        found = await self._finder.named_after(session)
+        if found is not None:
+            with suppress(SessionClosedError):  # nothing can be added to it
+                await self._enter(session, found)
+
+    async def _enter(self, session: str, found: Found, *, result: bool = False) -> Run:
         async with self._runs.lock(session):
-            run = next((run for run in await self._runs.of(session) if run.run == chain), None)
-            if run is None:
-                state = await self._engine.state(session)
-                if state is not None and state.closed:
-                    raise SessionClosedError(f"expected an open session, {session!r} is closed")
-                run = Run(
-                    workflow_id,
-                    chain,
-                    run_id=found.run_id,
-                    stream=found.run_id,
-                    workflow_type=found.workflow_type,
-                    started_at=timestamp(found.start_time),
-                )
-                # The record comes before the event: a crash in between leaves a run that is resumed, and told once.
-                await self._runs.put(session, run)
-            if run.status == "running":
-                await self._follower(session, run).announce()
-                self._start_follower(session, run)
+            run = await self._finder.enter(session, found, result=result)
+            if run.open and self._is_mine(run):
+                if not any(of == session for of, _ in self._late):  # else what they owe comes first
+                    await Follower(session, run, self._parts_of(run)).announce()
+                self._start(session, run)
         return run
+
+    def _begin(self, key: object, work: Any) -> asyncio.Task[Any]:
+        """Do something in the background, once at a time."""
+        task = self._looking.get(key)
+        if task is None:
+            task = self._looking[key] = asyncio.create_task(work())
+            task.add_done_callback(lambda done: (self._looking.pop(key, None), done.cancelled() or done.exception()))
+        return task
+
+    def _parts_of(self, run: Run) -> Following:
+        return self._parts[run.namespace or self._namespaces.main.namespace]
+
+    def _is_mine(self, run: Run) -> bool:
+        return self._leases is None or self._leases.mine(run.workflow_id)
+
+    async def _resume(self) -> None:
+        """Go on with every run that is open or owes something, and is ours."""
+        for session, run in await self._runs.unfinished():
+            if run.namespace and run.namespace not in self._namespaces:
+                _log.warning("a run's namespace is not among the settings", session=session, namespace=run.namespace)
+            elif self._is_mine(run):
+                self._start(session, run)
+
+    def _leased(self) -> None:
+        """Follow what is ours now, and no longer what is not."""
+        for key, follower in list(self._followers.items()):
+            if not self._is_mine(follower.run):
+                self._end(key)
+        self._begin("resume", self._resume)
+
+    def _start(self, session: str, run: Run) -> None:
+        key = (session, run.run)
+        if key in self._tasks:
+            return
+        if run.open:
+            self._followers[key] = self._make(session, run)
+            self._of_workflow[run.namespace, run.workflow_id].add(key)
+            self._tasks[key] = self._task(key, self._follow(key))
+            self._assigning.set()
+        elif run.owed:
+            late = self._late[key] = Late(session, run, self._parts_of(run))
+            self._tasks[key] = self._task(key, late.wait())
+
+    def _make(self, session: str, run: Run) -> Follower:
+        follower = Follower(session, run, self._parts_of(run))
+        follower.attention.set(closely=len(self._followers) < self._settings.close_watches)
+        return follower
+
+    def _task(self, key: tuple[str, str], work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        def done(task: asyncio.Task[None]) -> None:
+            if self._tasks.get(key) is task:
+                follower = self._followers.get(key)
+                self._end(key)
+                if follower is not None and follower.run.owed and not task.cancelled():
+                    self._start(key[0], follower.run)
+
+        task = asyncio.create_task(work)
+        task.add_done_callback(done)
+        return task
+
+    def _end(self, key: tuple[str, str]) -> None:
+        """Follow it no more."""
+        self._tasks.pop(key).cancel()
+        self._late.pop(key, None)
+        follower = self._followers.pop(key, None)
+        if follower is not None:
+            of_workflow = (follower.run.namespace, follower.run.workflow_id)
+            self._of_workflow[of_workflow].discard(key)
+            if not self._of_workflow[of_workflow]:
+                del self._of_workflow[of_workflow]
+            self._assigning.set()
+
+    async def _follow(self, key: tuple[str, str]) -> None:
+        """Follow a run, starting anew from its record whatever goes wrong."""
+        session = key[0]
+        while True:
+            follower = self._followers[key]
+            try:
+                await follower.follow()
+            except EpochChangedError:
+                return  # that life of the session is over, and its record with it
+            except AttemptFencedError:
+                _log.info("another gateway has come further; it goes on from the record", session=session, run=key[1])
+            except Exception:  # noqa: BLE001 - one bad run must not stop being followed
+                _log.exception("following failed; it goes on from the record", session=session, run=key[1])
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
+            self._followers[key] = self._make(session, await self._runs.latest(session, key[1]) or follower.run)
+
+    async def _earlier(self, session: str, run: str) -> None:
+        """What ended runs still owe a session comes before the first event of a later one, or not at all."""
+        for (of, name), late in list(self._late.items()):
+            if of == session and name != run:
+                await late.last_chance()
 
     def _changed(self, session: str, _: str, change: Change) -> None:
         """Follow nothing into a session that was deleted: what is still to come would bring it back."""
         if change == "deleted":
             for key in [key for key in self._tasks if key[0] == session]:
-                self._tasks.pop(key).cancel()
+                self._end(key)
 
-    async def _describe(self, workflow_id: str) -> WorkflowExecutionDescription:
-        try:
-            found = await self._connection.client.get_workflow_handle(workflow_id).describe(
-                rpc_timeout=_DESCRIBE_TIMEOUT
-            )
-        except RPCError as error:
-            if error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT):
-                raise WorkflowNotFoundError(f"Temporal has no workflow {workflow_id!r}") from None
-            self._connection.failed(error)
-            raise TemporalUnavailableError(f"Temporal cannot be asked now: {error.message}") from error
-        except RuntimeError as error:  # the first connection of a lazy client failed
-            raise TemporalUnavailableError(f"Temporal cannot be reached: {error}") from error
-        return found
-
-    def _follower(self, session: str, run: Run) -> Follower:
-        return Follower(session, run, self._connection, self._accept, self._runs, self._settings, self._settled)
-
-    def _start_follower(self, session: str, run: Run) -> None:
-        key = (session, run.run)
-        if key in self._tasks:
-            return
-        task = self._tasks[key] = asyncio.create_task(self._follow(session, run))
-        task.add_done_callback(lambda _: self._tasks.get(key) is task and self._tasks.pop(key))
-
-    async def _follow(self, session: str, run: Run) -> None:
-        """Follow a run, starting anew from its record whatever goes wrong."""
+    async def _keep_assigning(self) -> None:
+        """Watch closely as many runs as may be: first those whose sessions have devices, then those that were."""
         while True:
-            try:
-                await self._follower(session, run).follow()
-            except EpochChangedError:
-                return  # that life of the session is over, and its record with it
-            except Exception:  # noqa: BLE001 - one bad run must not stop being followed
-                _log.exception("following failed; it goes on from the record", session=session, run=run.run)
-                await asyncio.sleep(_RETRY_SECONDS)
-                run = next((r for r in await self._runs.of(session) if r.run == run.run), run)
-            else:
+            await self._assigning.wait()
+            self._assigning.clear()
+            followers = list(self._followers.values())
+            if len(followers) > self._settings.close_watches:
+                followers.sort(key=lambda f: (not self._hub.watched(f.session), not f.attention.closely))
+            for place, follower in enumerate(followers):
+                follower.attention.set(closely=place < self._settings.close_watches)
+            await asyncio.sleep(_ASSIGN_SECONDS)
+
+    def _sweep(self, connection: Connection) -> Sweep:
+        rules = [
+            check_rule(rule)
+            for rule in self._settings.follow
+            if (rule.namespace or self._namespaces.main.namespace) == connection.namespace
+        ]
+        swept = Swept(
+            endings=lambda: self.count() > self.closely(),
+            ended=self._ended,
+            wanted=partial(self._wanted, connection),
+            found=partial(self._found, connection),
+        )
+        return Sweep(connection, self._engine, rules, swept, self._settings.sweep_interval)
+
+    def _ended(self, run_ids: Container[str]) -> None:
+        for follower in self._followers.values():
+            if follower.run.run_id in run_ids:
+                follower.nudge()
+
+    async def _wanted(self, connection: Connection) -> Sequence[str]:
+        """Workflows that devices wait for: of sessions that are watched and of which no run is followed."""
+        followed = {session for session, _ in self._followers}
+        wanted: dict[str, None] = {}
+        for session in self._hub.sessions():
+            if session not in followed and len(wanted) < _WANTED:
+                runs = [run for run in await self._runs.of(session) if run.namespace == self._finder.named(connection)]
+                wanted |= dict.fromkeys([session, *(run.workflow_id for run in runs[-10:])])
+        return list(wanted)
+
+    async def _found(self, connection: Connection, info: WorkflowExecutionInfo, rule: Follow | None) -> None:
+        """A sweep has found a workflow that is to be followed."""
+        workflow_id, run_id = info.execution.workflow_id, info.execution.run_id
+        try:
+            found = await self._finder.find(connection, workflow_id, run_id)
+            if rule is not None:
+                session = check_session_name(found.session or session_by_rule(rule, info))
+                await self._enter(session, found, result=rule.result)
                 return
+            for session in [session for session in self._hub.sessions() if found.session in (None, session)]:
+                runs = await self._runs.of(session)
+                if session == workflow_id or any(run.workflow_id == workflow_id for run in runs):
+                    await self._enter(session, found)
+        except UnavailableError:
+            raise
+        except WakelineError as error:
+            _log.warning("a workflow that was found is not followed", workflow_id=workflow_id, error=error.message)

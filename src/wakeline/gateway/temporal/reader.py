@@ -11,7 +11,7 @@ import base64
 import binascii
 import re
 from datetime import timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from google.protobuf.message import DecodeError
@@ -26,17 +26,23 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.events import MessagePiece, NewEvent, compose, timestamp
 from wakeline.gateway.temporal.connection import Connection
+from wakeline.streams.budget import UPDATES_PER_RUN, update_pause
 from wakeline.streams.queries import querying, when_not_busy
+from wakeline.streams.rpc import is_update_limit
 from wakeline.streams.wire import OFFSET_QUERY, POLL, STREAM_DRAINING, TRUNCATED_OFFSET, PollInput, PollResult
 
 # A worker that evicts a run may lose a query to it without a word: asking again soon beats waiting.
 _FIRST_TIMEOUT: Final = 2.0
 _LAST_TIMEOUT: Final = 10.0
 _UPDATE_WAIT: Final = 20.0
+_UPDATE_PAUSE: Final = 0.05
 # What the SDKs say of a query they have no handler for: Python and TypeScript, Go, Java.
 _UNKNOWN_QUERY: Final = re.compile(
     r"did not register a handler|Query handler .* expected but not found|unknown queryType|Unknown query type", re.I
 )
+
+
+T = TypeVar("T")
 
 
 class NoStreamError(Exception):
@@ -79,11 +85,29 @@ class StreamReader:
         self._by_update = False
         self._timeout = _FIRST_TIMEOUT
         self._waiting: asyncio.Task[PollResult] | None = None
+        self._updates = 0
 
     @property
     def by_update(self) -> bool:
         """Whether this host is read by updates, so that nothing can be read once the run is closed."""
         return self._by_update
+
+    def pause(self, updates: int) -> float:
+        """Seconds to leave before the next update of a run that is known to have taken so many."""
+        return max(update_pause(max(updates, self._updates)), _UPDATE_PAUSE)
+
+    async def ask(self, query: str, kind: type[T]) -> T:
+        """Ask the workflow something else by query.
+
+        Raises:
+            NotNowError: Nobody could answer.
+        """
+        handle = querying(self._connection.client).get_workflow_handle(self._workflow_id, run_id=self._run_id)
+        try:
+            answer: T = await handle.query(query, result_type=kind, rpc_timeout=timedelta(seconds=_FIRST_TIMEOUT))
+        except Exception as error:
+            raise NotNowError(f"cannot be asked for {query}: {error!r}") from error
+        return answer
 
     async def read(self, offset: int, *, closed: bool = False) -> Stretch:
         """Items from `offset` on: at once, or, on a host without the query, when there are some.
@@ -106,6 +130,8 @@ class StreamReader:
         except RPCError as error:
             if error.status == RPCStatusCode.UNAVAILABLE:
                 self._connection.failed(error)
+            if is_update_limit(error):
+                self._updates = UPDATES_PER_RUN
             self._timeout = min(self._timeout * 2, _LAST_TIMEOUT)
             raise NotNowError(error.message) from error
         except (NoStreamError, NotNowError):
@@ -161,6 +187,7 @@ class StreamReader:
                 raise NotNowError(str(error)) from error
             raise NoStreamError from error
         self._by_update = True
+        self._updates += 1
         return result
 
 

@@ -1,0 +1,156 @@
+"""Which run a workflow has come to, and into which session it goes."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import NamedTuple
+
+import msgspec
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo
+from temporalio.client import WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+
+from wakeline.errors import SessionClosedError, TemporalUnavailableError, WorkflowNotFoundError
+from wakeline.events import timestamp
+from wakeline.gateway.log import Engine
+from wakeline.gateway.runs import Run, Runs
+from wakeline.gateway.temporal.connection import Connection
+from wakeline.gateway.temporal.endings import RPC_TIMEOUT
+from wakeline.gateway.temporal.namespaces import Namespaces
+from wakeline.gateway.temporal.rules import session_of
+
+
+class Found(NamedTuple):
+    """A workflow's execution, as Temporal describes it.
+
+    Attributes:
+        connection: Where it is.
+        info: What is known of it.
+        session: The session that it names itself; None if it names none.
+    """
+
+    connection: Connection
+    info: WorkflowExecutionInfo
+    session: str | None
+
+
+class Finder:
+    """Asks Temporal for workflows, and writes down which runs a session has.
+
+    Args:
+        namespaces: Temporal.
+        engine: The log.
+        runs: The record of each session's runs.
+    """
+
+    def __init__(self, namespaces: Namespaces, engine: Engine, runs: Runs) -> None:
+        self._namespaces = namespaces
+        self._engine = engine
+        self._runs = runs
+
+    def connection(self, namespace: str | None) -> Connection:
+        """The connection to a namespace; None or empty is the main one.
+
+        Raises:
+            WorkflowNotFoundError: This gateway follows no workflows there.
+        """
+        if not namespace:
+            return self._namespaces.main
+        if namespace not in self._namespaces:
+            raise WorkflowNotFoundError(f"expected a namespace that this gateway follows, got {namespace!r}")
+        return self._namespaces[namespace]
+
+    def named(self, connection: Connection) -> str:
+        """A namespace as records have it."""
+        return "" if connection is self._namespaces.main else connection.namespace
+
+    async def find(self, connection: Connection, workflow_id: str, run_id: str | None = None) -> Found:
+        """A workflow's latest run, or one of its runs.
+
+        Raises:
+            WorkflowNotFoundError: Temporal has no such workflow.
+            TemporalUnavailableError: Temporal cannot be asked now.
+        """
+        await connection.until_calm()
+        handle = connection.client.get_workflow_handle(workflow_id, run_id=run_id)
+        try:
+            described = await handle.describe(rpc_timeout=RPC_TIMEOUT)
+        except RPCError as error:
+            if error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT):
+                raise WorkflowNotFoundError(f"Temporal has no workflow {workflow_id!r}") from None
+            raise TemporalUnavailableError(f"Temporal cannot be asked now: {error.message}") from error
+        except RuntimeError as error:  # the first connection of a lazy client failed
+            raise TemporalUnavailableError(f"Temporal cannot be reached: {error}") from error
+        info = described.raw_description.workflow_execution_info
+        return Found(connection, info, await session_of(info, connection.converter))
+
+    async def enter(self, session: str, found: Found, *, result: bool = False) -> Run:
+        """The run of the session that an execution belongs to, written down if it is new. The caller holds the runs' lock.
+
+        Raises:
+            SessionClosedError: The session is closed, and the run is not one of its own.
+        """
+        known = await self._runs.of(session)
+        run = await self._known(known, found)
+        if run is not None:
+            if result and not run.result and run.open:
+                run = msgspec.structs.replace(run, result=True)
+                await self._runs.put(session, run)
+            return run
+        state = await self._engine.state(session)
+        if state is not None and state.closed:
+            raise SessionClosedError(f"expected an open session, {session!r} is closed")
+        info = found.info
+        run_id, chain = info.execution.run_id, info.first_run_id or info.execution.run_id
+        ended = any(run.first_run_id == chain for run in known)
+        run = Run(
+            info.execution.workflow_id,
+            run_id if ended else chain,
+            run_id=run_id,
+            stream=run_id,
+            workflow_type=info.type.name,
+            started_at=timestamp(info.start_time.ToDatetime(tzinfo=UTC)),
+            namespace=self.named(found.connection),
+            chain=chain if ended else "",
+            result=result,
+        )
+        # The record comes before the event: a crash in between leaves a run that is resumed, and told once.
+        await self._runs.put(session, run)
+        return run
+
+    async def _known(self, runs: list[Run], found: Found) -> Run | None:
+        """The run that an execution belongs to, if it is one of these."""
+        run_id, chain = found.info.execution.run_id, found.info.first_run_id or found.info.execution.run_id
+        chained = [run for run in runs if run.first_run_id == chain and run.namespace == self.named(found.connection)]
+        if not chained:
+            return None
+        for run in chained:
+            if run.open or run.run_id == run_id:
+                return run
+        # All of the chain that we know has ended. What goes on from there is a reset, if it is what the workflow has come to.
+        if found.info.status != WorkflowExecutionStatus.CONTINUED_AS_NEW:
+            latest = await self.find(found.connection, found.info.execution.workflow_id)
+            if latest.info.execution.run_id == run_id:
+                return None
+        return chained[-1]
+
+    async def named_after(self, session: str) -> Found | None:
+        """The workflow that a session is named after, in the first namespace that has one; None if none has.
+
+        Raises:
+            TemporalUnavailableError: Temporal cannot be asked now.
+        """
+        unavailable: TemporalUnavailableError | None = None
+        for connection in self._namespaces:
+            try:
+                found = await self.find(connection, session)
+            except WorkflowNotFoundError:
+                continue
+            except TemporalUnavailableError as error:
+                unavailable = error
+            else:
+                if found.session in (None, session):
+                    return found
+        if unavailable is not None:
+            raise unavailable
+        return None

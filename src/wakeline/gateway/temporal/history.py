@@ -1,0 +1,89 @@
+"""What a run's history, followed from its first event, says of what is going on in it now."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from temporalio.api.enums.v1 import EventType, TimeoutType
+from temporalio.api.history.v1 import HistoryEvent
+
+_ENDS_OF_ACTIVITIES: Final = frozenset(
+    {
+        EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED,
+        EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED,
+        EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT,
+        EventType.EVENT_TYPE_ACTIVITY_TASK_CANCELED,
+    }
+)
+
+
+class ActivityAttempt(NamedTuple):
+    """One attempt of one activity."""
+
+    activity: str
+    activity_type: str
+    attempt: int
+
+
+class History:
+    """What was in the history so far.
+
+    Attributes:
+        started: The event of the workflow task that a worker has taken last.
+        updates: How many updates the run has taken.
+        timers: When each timer that is running will fire, by the event that started it.
+        stalled: Activities that were given up for want of a heartbeat, until somebody takes them.
+    """
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.updates = 0
+        self.timers: dict[int, datetime] = {}
+        self.stalled: list[ActivityAttempt] = []
+        self._activities: dict[int, ActivityAttempt] = {}
+
+    def note(self, event: HistoryEvent, *, old: bool) -> bool:
+        """Take the next event; True if the workflow is about to do something.
+
+        Args:
+            event: The event.
+            old: It was there before anybody watched.
+        """
+        kind = event.event_type
+        if kind == EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED:
+            return True
+        attributes = getattr(event, event.WhichOneof("attributes") or "", None)
+        if kind == EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED:
+            self.started = event.event_id
+        elif kind == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:
+            self.updates += 1
+        elif kind == EventType.EVENT_TYPE_TIMER_STARTED:
+            self.timers[event.event_id] = (
+                event.event_time.ToDatetime(tzinfo=UTC) + attributes.start_to_fire_timeout.ToTimedelta()
+            )
+        elif kind in (EventType.EVENT_TYPE_TIMER_FIRED, EventType.EVENT_TYPE_TIMER_CANCELED):
+            self.timers.pop(attributes.started_event_id, None)
+        elif kind == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
+            self._activities[event.event_id] = ActivityAttempt(
+                attributes.activity_id, attributes.activity_type.name, attempt=1
+            )
+        elif kind == EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED:
+            # It is written down when the activity has ended, with its last attempt.
+            begun = self._activities.get(attributes.scheduled_event_id)
+            if begun is not None:
+                self._activities[attributes.scheduled_event_id] = begun._replace(attempt=attributes.attempt)
+        elif kind in _ENDS_OF_ACTIVITIES:
+            ended = self._activities.pop(attributes.scheduled_event_id, None)
+            if ended is not None and not old and heartbeat_missed(getattr(attributes, "failure", None)):
+                self.stalled.append(ended)
+        return False
+
+
+def heartbeat_missed(failure: Any) -> bool:
+    """Whether an activity failed because nothing was heard of it within its heartbeat time-out."""
+    while failure is not None:
+        if failure.timeout_failure_info.timeout_type == TimeoutType.TIMEOUT_TYPE_HEARTBEAT:
+            return True
+        failure = failure.cause if failure.HasField("cause") else None
+    return False

@@ -1,0 +1,105 @@
+"""What an ended run still had to say: its end was told because no worker was there, and one has come back."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import structlog
+from temporalio.service import RPCError
+
+from wakeline.errors import EpochChangedError, SessionClosedError, UnavailableError
+from wakeline.events import RUN_DRAINED
+from wakeline.gateway.runs import Run
+from wakeline.gateway.temporal.copying import StreamCopy
+from wakeline.gateway.temporal.endings import RPC_TIMEOUT, is_forgotten
+from wakeline.gateway.temporal.follower import Following
+from wakeline.gateway.temporal.reader import NoStreamError, NotNowError, StreamReader
+from wakeline.gateway.temporal.telling import RETRY_SECONDS, Teller
+
+_SOONEST: Final = 2.0
+_RARELY: Final = 60.0
+_log = structlog.get_logger(__name__)
+
+
+class Late:
+    """Reads what one ended run owes its session.
+
+    Args:
+        session: Where it goes.
+        run: The run.
+        parts: What followers share.
+    """
+
+    def __init__(self, session: str, run: Run, parts: Following) -> None:
+        self._parts = parts
+        self._teller = Teller(session, run.run, parts.accept)
+        self._copy = StreamCopy(run, self._teller, parts.accept, parts.runs)
+        self._reading = asyncio.Lock()
+        self._owed = True
+
+    async def wait(self) -> None:
+        """Try until somebody answers, or until nobody can any more."""
+        pause = _SOONEST
+        while self._owed:
+            async with self._reading:
+                await self._try()
+            if self._owed:
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, _RARELY)
+
+    async def last_chance(self) -> None:
+        """Try for as long as is waited at an end. After this nothing of the run is added: a later one has the word."""
+        async with self._reading:
+            loop = asyncio.get_running_loop()
+            deadline = loop.time() + self._parts.settings.drain_grace
+            while self._owed and loop.time() < deadline:
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        await self._try()
+                except TimeoutError:
+                    break
+                if self._owed:
+                    await asyncio.sleep(RETRY_SECONDS)
+            if self._owed:
+                _log.warning("what a run said last is given up: a later one begins", run=self._copy.run.run)
+                await self._settle()
+
+    async def _try(self) -> None:
+        run, parts = self._copy.run, self._parts
+        reader = StreamReader(parts.connection, run.workflow_id, run.run_id)
+        try:
+            await self._copy.begin()
+            async with parts.reads:
+                await self._copy.read(reader, closed=True)
+        except NoStreamError:
+            if reader.by_update:  # a host that answers nobody once it is closed
+                await self._settle()
+                return
+        except (SessionClosedError, EpochChangedError):
+            self._owed = False
+            return
+        except UnavailableError:
+            return
+        except NotNowError as error:
+            if not await self._is_forgotten():
+                _log.debug("cannot read what a run said last", workflow_id=run.workflow_id, error=str(error))
+                return
+            await self._settle()
+            return
+        data = {"workflow_id": run.workflow_id, "run_id": run.run_id}
+        await self._teller.tell(f"drained:{run.run}", self._teller.event(RUN_DRAINED, data))
+        await self._settle()
+
+    async def _is_forgotten(self) -> bool:
+        run = self._copy.run
+        handle = self._parts.connection.client.get_workflow_handle(run.workflow_id, run_id=run.run_id)
+        try:
+            await handle.describe(rpc_timeout=RPC_TIMEOUT)
+        except RPCError as error:
+            return is_forgotten(error)
+        return False
+
+    async def _settle(self) -> None:
+        await self._copy.change(owed=False)
+        self._owed = False

@@ -1,0 +1,97 @@
+"""Which workflows are followed by themselves, and into which session each goes."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from temporalio.api.common.v1 import Payload
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo
+from temporalio.converter import DataConverter
+
+from wakeline.errors import SettingsInvalidError
+from wakeline.gateway.settings import Follow
+
+SESSION_MEMO: Final = "wakeline.session"
+SESSION_ATTRIBUTE: Final = "WakelineSession"
+_FIELDS: Final = ("workflow_id", "workflow_type", "parent_workflow_id", "root_workflow_id", "task_queue")
+_FIELD: Final = re.compile(r"\{([^{}]*)\}")
+
+
+def session_by_rule(rule: Follow, info: WorkflowExecutionInfo) -> str:
+    """The session that a rule names for a workflow."""
+    values = {
+        "workflow_id": info.execution.workflow_id,
+        "workflow_type": info.type.name,
+        # A workflow that has no parent is its own.
+        "parent_workflow_id": info.parent_execution.workflow_id or info.execution.workflow_id,
+        "root_workflow_id": info.root_execution.workflow_id or info.execution.workflow_id,
+        "task_queue": info.task_queue,
+    }
+    return _FIELD.sub(lambda field: values[field[1]], rule.session)
+
+
+async def session_of(info: WorkflowExecutionInfo, converter: DataConverter | None) -> str | None:
+    """The session that a workflow names itself: by its memo, or by a search attribute; None if it names none."""
+    memo = info.memo.fields.get(SESSION_MEMO)
+    if memo is not None:
+        named = await _decoded(memo, converter or DataConverter.default)
+        if named is not None:
+            return named
+    attribute = info.search_attributes.indexed_fields.get(SESSION_ATTRIBUTE)
+    return None if attribute is None else await _decoded(attribute, DataConverter.default)
+
+
+async def _decoded(payload: Payload, converter: DataConverter) -> str | None:
+    try:
+        (value,) = await converter.decode([payload])
+    except Exception:  # noqa: BLE001 - encrypted, or made by a converter of its own: then it names nothing to us
+        return None
+    return value if isinstance(value, str) and value else None
+
+
+def quoted(text: str) -> str:
+    """A text as visibility queries take it."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def check_rule(rule: Follow) -> Follow:
+    """Return the rule if it can be followed.
+
+    Raises:
+        SettingsInvalidError: It cannot.
+    """
+    if not (rule.workflow_type or rule.workflow_id or rule.task_queue or rule.query):
+        raise SettingsInvalidError(
+            "expected workflow_type, workflow_id, task_queue or query in a rule of follow, got none of them"
+        )
+    unknown = [name for name in _FIELD.findall(rule.session) if name not in _FIELDS]
+    if unknown or not rule.session or re.search(r"[{}]", _FIELD.sub("", rule.session)):
+        raise SettingsInvalidError(
+            f"expected a session of text and {', '.join(f'{{{name}}}' for name in _FIELDS)} in a rule of follow, "
+            f"got {rule.session!r}"
+        )
+    for pattern in (rule.workflow_type, rule.workflow_id):
+        if pattern is not None and ("*" in pattern[:-1] or not pattern):
+            raise SettingsInvalidError(f"expected a name, with * at its end only, in a rule of follow, got {pattern!r}")
+    return rule
+
+
+def query_of(rule: Follow) -> str:
+    """What lists the workflows that a rule is for."""
+    parts = [
+        *_pattern("WorkflowType", rule.workflow_type),
+        *_pattern("WorkflowId", rule.workflow_id),
+        *([] if rule.task_queue is None else [f"TaskQueue = {quoted(rule.task_queue)}"]),
+        *([] if rule.query is None else [f"({rule.query})"]),
+    ]
+    return " AND ".join(parts)
+
+
+def _pattern(attribute: str, pattern: str | None) -> list[str]:
+    if pattern is None:
+        return []
+    if pattern.endswith("*"):
+        return [f"{attribute} STARTS_WITH {quoted(pattern[:-1])}"]
+    return [f"{attribute} = {quoted(pattern)}"]

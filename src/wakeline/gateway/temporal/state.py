@@ -1,0 +1,253 @@
+"""What a run is doing now, told when it changes: from outside the workflow, with no code in it.
+
+One look serves all devices. Looks are frequent while things change and rare when nothing does, and while nobody is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC
+from typing import Any, Final
+
+import msgspec
+import structlog
+from temporalio.api.enums.v1 import PendingActivityState, PendingWorkflowTaskState
+from temporalio.api.sdk.v1 import WorkflowMetadata
+from temporalio.api.workflow.v1 import PendingActivityInfo
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
+from temporalio.service import RPCError
+
+from wakeline.errors import UnavailableError
+from wakeline.events import ACTIVITY_RETRYING, ACTIVITY_STALLED, MAX_KEY_BYTES, RUN_WAITING, timestamp
+from wakeline.gateway.runs import Run
+from wakeline.gateway.temporal.endings import is_forgotten
+from wakeline.gateway.temporal.history import ActivityAttempt, heartbeat_missed
+from wakeline.gateway.temporal.telling import Teller
+from wakeline.gateway.temporal.watch import RunWatch
+
+METADATA_QUERY: Final = "__temporal_workflow_metadata"
+_SOONEST: Final = 1.0
+_RARELY: Final = 30.0
+# A task that nobody has taken for so long waits for a worker; a busy one takes it sooner.
+_UNTAKEN: Final = 8.0
+# What a workflow waits for between two steps is not told.
+_QUIET: Final = 2.0
+_log = structlog.get_logger(__name__)
+
+
+class RunState(msgspec.Struct, frozen=True):
+    """What a run is doing.
+
+    Attributes:
+        activities: Those that are retried or have stalled, by id.
+        waiting: What it waits for; None if it does something.
+        current: What identifies this moment of the run: changes when it goes on.
+    """
+
+    activities: dict[str, dict[str, Any]] = {}
+    waiting: dict[str, Any] | None = None
+    current: str = ""
+
+
+class StateWatch:
+    """Looks at one Temporal run, and tells what changes.
+
+    Args:
+        run: The run.
+        watch: Its watch.
+        teller: Tells its session.
+        explain: Makes of a failure what is told of it.
+        metadata: Asks the workflow what it can be told; None where nobody answers.
+        watched: Whether a device is there.
+        note: Writes down what was told: what the run waits for, and which activities are retried.
+
+    Attributes:
+        state: What was seen last.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        watch: RunWatch,
+        teller: Teller,
+        *,
+        explain: Callable[[Any], Awaitable[dict[str, Any]]],
+        metadata: Callable[[], Awaitable[WorkflowMetadata | None]],
+        watched: Callable[[], bool],
+        note: Callable[[dict[str, Any] | None, dict[str, int]], Awaitable[None]],
+    ) -> None:
+        self.state = RunState(waiting=run.waiting)
+        self._run = run
+        self._watch = watch
+        self._teller = teller
+        self._explain = explain
+        self._metadata = metadata
+        self._watched = watched
+        self._note = note
+        self._waiting = run.waiting
+        self._retrying = dict(run.retrying)
+        self._since: dict[str, float] = {}
+        self._quiet_since = 0.0
+        self._quiet_length = -1
+
+    async def follow(self) -> None:
+        """Look again and again until cancelled."""
+        interval = _SOONEST
+        while True:
+            after = self._watch.happened
+            try:
+                changed = await self.look()
+            except (RPCError, UnavailableError) as error:
+                if isinstance(error, RPCError) and is_forgotten(error):
+                    return
+                changed = False
+            changed |= self._watch.happened > after
+            interval = _SOONEST if changed else min(interval * 1.6, _RARELY)
+            if self._watched():
+                # Between two looks so much time passes, whatever happens.
+                await asyncio.sleep(_SOONEST)
+                await self._watch.news(self._watch.happened, interval - _SOONEST)
+            else:
+                await asyncio.sleep(_RARELY)
+
+    async def look(self) -> bool:
+        """Look once, and tell what is new; True if there was something, or may soon be.
+
+        Raises:
+            RPCError: Temporal cannot be asked now.
+        """
+        described = (await self._watch.describe()).raw_description
+        activities = {a.activity_id: await self._activity(a) for a in described.pending_activities if _tells(a)}
+        waiting, soon = await self._waits_for(described)
+        new = RunState(activities, waiting, f"{self._run.run_id}/{described.workflow_execution_info.history_length}")
+        told = await self._tell(new)
+        self.state = new
+        return told or soon
+
+    async def _activity(self, pending: PendingActivityInfo) -> dict[str, Any]:
+        retrying = pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
+        told: dict[str, Any] = {
+            "activity": pending.activity_id,
+            "activity_type": pending.activity_type.name,
+            "attempt": pending.attempt,
+            "state": "retrying" if retrying else "running",
+            "next_at": None,
+            "failure": await self._explain(pending.last_failure),
+        }
+        if retrying and pending.HasField("next_attempt_schedule_time"):
+            told["next_at"] = _moment(pending.next_attempt_schedule_time)
+        if heartbeat_missed(pending.last_failure):
+            told["stalled"] = pending.attempt - 1
+        return told
+
+    async def _waits_for(self, described: DescribeWorkflowExecutionResponse) -> tuple[dict[str, Any] | None, bool]:
+        """What the run waits for, and whether that may become clear soon."""
+        untaken = self._untaken(described)
+        if untaken:
+            queue, seconds = min(untaken, key=lambda task: task[1])
+            if seconds <= 0:
+                return {"for": "worker", "task_queue": queue}, False
+            return self._waiting if _is_for(self._waiting, "worker") else None, seconds <= _UNTAKEN
+        busy = (
+            described.pending_activities
+            or described.pending_children
+            or described.pending_nexus_operations
+            or described.HasField("pending_workflow_task")
+        )
+        length = described.workflow_execution_info.history_length
+        if busy or length != self._quiet_length:
+            self._quiet_length, self._quiet_since = length, time.monotonic()
+            return None, not busy
+        if time.monotonic() - self._quiet_since < _QUIET:
+            return None, True
+        return await self._quiet(length), False
+
+    def _untaken(self, described: DescribeWorkflowExecutionResponse) -> list[tuple[str, float]]:
+        """Tasks that nobody has taken: their queue, and in how many seconds that means that nobody is there to take them.
+
+        Our clock may differ from Temporal's, so what counts is for how long we have seen a task.
+        """
+        found: dict[str, tuple[str, float]] = {}
+        own_queue = described.execution_config.task_queue.name
+        task = described.pending_workflow_task
+        if task.state == PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_SCHEDULED:
+            # One that was lost with its worker's own queue is put on the common queue: nobody has taken it in between.
+            name = self._watch.history.started if self._watch.tells else task.scheduled_time.ToNanoseconds()
+            found[f"task/{name}"] = (own_queue, _UNTAKEN)
+        for pending in described.pending_activities:
+            if pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
+                pause = pending.current_retry_interval.ToTimedelta().total_seconds() if pending.attempt > 1 else 0.0
+                queue = pending.activity_options.task_queue.name or own_queue
+                found[f"{pending.activity_id}/{pending.attempt}"] = (queue, _UNTAKEN + pause)
+        now = time.monotonic()
+        self._since = {name: self._since.get(name, now) for name in found}
+        return [(queue, self._since[name] + patience - now) for name, (queue, patience) in found.items()]
+
+    async def _quiet(self, length: int) -> dict[str, Any]:
+        """The run has nothing under way: it waits for a timer, or for somebody."""
+        if self._waiting is not None and self.state.current == f"{self._run.run_id}/{length}":
+            return self._waiting
+        waiting: dict[str, Any] = {"for": "timer"}
+        metadata = await self._metadata()
+        if metadata is not None:
+            definition = metadata.definition
+            signals = [d.name for d in definition.signal_definitions if d.name and not d.name.startswith("__")]
+            updates = [d.name for d in definition.update_definitions if d.name and not d.name.startswith("__")]
+            if signals or updates:
+                waiting = {"for": "input", "signals": signals, "updates": updates}
+            if metadata.current_details:
+                waiting["details"] = metadata.current_details
+        elif self._watch.tells and not self._watch.history.timers:
+            waiting = {"for": "input"}
+        if self._watch.tells and self._watch.history.timers:
+            waiting["until"] = timestamp(min(self._watch.history.timers.values()))
+        return waiting
+
+    async def _tell(self, new: RunState) -> bool:
+        """Tell what has changed, every event under a name that only it has; True if something has."""
+        retrying = {name: a["attempt"] for name, a in new.activities.items() if a["state"] == "retrying"}
+        over = {name: attempt for name, attempt in self._retrying.items() if name not in new.activities}
+        for name in retrying:
+            if self._retrying.get(name) != retrying[name]:
+                data = {key: value for key, value in new.activities[name].items() if key not in ("state", "stalled")}
+                await self._tell_of(ACTIVITY_RETRYING, name, data, f"{name}/{retrying[name]}")
+        for name, attempt in over.items():
+            data = {"activity": name, "attempt": attempt, "over": True}
+            await self._tell_of(ACTIVITY_RETRYING, name, data, f"{name}/over/{attempt}")
+        stalled, self._watch.history.stalled = self._watch.history.stalled, []
+        for name, activity in new.activities.items():
+            if "stalled" in activity and self.state.activities.get(name, {}).get("stalled") != activity["stalled"]:
+                stalled.append(ActivityAttempt(name, activity["activity_type"], activity["stalled"]))
+        for missed in stalled:
+            await self._tell_of(
+                ACTIVITY_STALLED, missed.activity, missed._asdict(), f"{missed.activity}/{missed.attempt}"
+            )
+        waits = new.waiting != self._waiting
+        if waits:
+            data = new.waiting or {"for": None}
+            await self._tell_of(RUN_WAITING, self._run.run, data, f"{new.current}/{data['for']}")
+        # Those that run again are still told of when they are over.
+        told = {n: retrying.get(n, attempt) for n, attempt in self._retrying.items() if n not in over} | retrying
+        if waits or told != self._retrying:
+            await self._note(new.waiting, told)
+            self._waiting, self._retrying = new.waiting, told
+            return True
+        return bool(stalled)
+
+    async def _tell_of(self, topic: str, key: str, data: dict[str, Any], name: str) -> None:
+        event = self._teller.event(topic, data, key=key.encode()[:MAX_KEY_BYTES].decode(errors="ignore"))
+        await self._teller.tell(f"{topic[1:]}:{self._run.run_id}/{name}", event)
+
+
+def _tells(pending: PendingActivityInfo) -> bool:
+    return pending.attempt > 1 and pending.HasField("last_failure")
+
+
+def _is_for(waiting: dict[str, Any] | None, what: str) -> bool:
+    return waiting is not None and waiting["for"] == what
+
+
+def _moment(stamp: Any) -> str:
+    return timestamp(stamp.ToDatetime(tzinfo=UTC))

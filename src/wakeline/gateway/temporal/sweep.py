@@ -1,0 +1,190 @@
+"""Looks at a namespace as a whole: which workflows have ended, and which have started that are to be followed.
+
+One listing of the namespace's visibility serves any number of runs. Visibility may trail by a moment, so each listing begins
+somewhat before the last one ended; and times are compared with Temporal's own only, never with our clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2s
+from typing import Final
+
+import msgspec
+import structlog
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo
+from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
+from temporalio.service import RPCError
+
+from wakeline.errors import RecordConflictError, UnavailableError
+from wakeline.gateway.log import Engine
+from wakeline.gateway.temporal.connection import Connection
+from wakeline.gateway.temporal.endings import RPC_TIMEOUT
+from wakeline.gateway.settings import Follow
+from wakeline.gateway.temporal.rules import query_of, quoted
+
+_PAGE: Final = 1000
+_IDS_AT_ONCE: Final = 100
+_OVERLAP: Final = timedelta(seconds=30)
+# Before anything was listed there is only our own clock, which may differ from Temporal's.
+_CLOCKS: Final = timedelta(minutes=10)
+_REMEMBERED: Final = 50_000
+_log = structlog.get_logger(__name__)
+
+
+class _Position(msgspec.Struct):
+    started: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swept:
+    """Whom a sweep serves.
+
+    Attributes:
+        endings: Whether there are runs whose end is learned from sweeps.
+        ended: Called with the ids of runs that have ended.
+        wanted: The Workflow Ids that are waited for.
+        found: Called for each workflow that is waited for, or that a rule is for, with that rule.
+    """
+
+    endings: Callable[[], bool]
+    ended: Callable[[Container[str]], None]
+    wanted: Callable[[], Awaitable[Sequence[str]]]
+    found: Callable[[WorkflowExecutionInfo, Follow | None], Awaitable[None]]
+
+
+class Sweep:
+    """Sweeps one namespace.
+
+    Args:
+        connection: Temporal.
+        engine: Keeps how far it has come, so that nothing is missed while no gateway runs.
+        rules: Which workflows are followed by themselves; the first that lists one counts.
+        swept: Whom it serves.
+        seconds: From one sweep to the next.
+    """
+
+    def __init__(
+        self, connection: Connection, engine: Engine, rules: Sequence[Follow], swept: Swept, seconds: float
+    ) -> None:
+        self._connection = connection
+        self._engine = engine
+        self._rules = rules
+        self._swept = swept
+        self._seconds = seconds
+        self._closed: datetime | None = None
+        self._started: dict[str, datetime] = {}
+        self._seen: dict[str, None] = {}
+        self._at_once = asyncio.Event()
+
+    def hurry(self) -> None:
+        """Sweep now rather than when it is time."""
+        self._at_once.set()
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        while True:
+            await self._connection.until_up()
+            await self._connection.until_calm()
+            self._at_once.clear()
+            try:
+                await self._once()
+            except (RPCError, UnavailableError) as error:
+                _log.warning("a namespace cannot be swept now", namespace=self._connection.namespace, error=str(error))
+            try:
+                await asyncio.wait_for(self._at_once.wait(), self._seconds * random.uniform(0.9, 1.1))
+            except TimeoutError:
+                continue
+
+    async def _once(self) -> None:
+        for rule in self._rules:
+            await self._find_by(rule)
+        wanted = await self._swept.wanted()
+        recently = _text(datetime.now(UTC) - _CLOCKS)
+        for at in range(0, len(wanted), _IDS_AT_ONCE):
+            ids = ", ".join(map(quoted, wanted[at : at + _IDS_AT_ONCE]))
+            await self._find(f"WorkflowId IN ({ids}) AND StartTime >= '{recently}'", None)
+        if self._swept.endings():
+            await self._find_endings()
+        else:
+            self._closed = None
+
+    async def _find_endings(self) -> None:
+        since = self._closed or datetime.now(UTC) - _CLOCKS
+        latest = since
+        ended: set[str] = set()
+        async for info in self._list(f"CloseTime >= '{_text(since - _OVERLAP)}'"):
+            latest = max(latest, info.close_time.ToDatetime(tzinfo=UTC))
+            if self._is_new(f"closed {info.execution.run_id}"):
+                ended.add(info.execution.run_id)
+        if ended:
+            self._swept.ended(ended)
+        self._closed = latest
+
+    async def _find_by(self, rule: Follow) -> None:
+        """Find what a rule is for: first what is open, then what has started since, in the order in which it started."""
+        query = query_of(rule)
+        key = f"sweeps/{self._connection.namespace}/{blake2s(query.encode(), digest_size=8).hexdigest()}"
+        since = self._started.get(key)
+        if since is None:
+            record = await self._engine.get_record(key)
+            if record is None:
+                await self._find(f"({query}) AND ExecutionStatus = 'Running'", rule)
+                since = datetime.now(UTC) - _CLOCKS
+            else:
+                since = msgspec.json.decode(record.value, type=_Position).started
+        latest = await self._find(f"({query}) AND StartTime >= '{_text(since - _OVERLAP)}'", rule)
+        # Written down only when all of it is followed: after a restart it is found again or known already.
+        self._started[key] = max(since, latest or since)
+        await self._write(key, self._started[key])
+
+    async def _find(self, query: str, rule: Follow | None) -> datetime | None:
+        found = [info async for info in self._list(query) if f"started {info.execution.run_id}" not in self._seen]
+        found.sort(key=lambda info: info.start_time.ToNanoseconds())
+        for info in found:
+            await self._swept.found(info, rule)
+            self._is_new(f"started {info.execution.run_id}")
+        return found[-1].start_time.ToDatetime(tzinfo=UTC) if found else None
+
+    async def _write(self, key: str, started: datetime) -> None:
+        record = await self._engine.get_record(key)
+        value = msgspec.json.encode(_Position(started))
+        if record is not None and record.value == value:
+            return
+        try:
+            await self._engine.put_record(key, value, revision=record.revision if record else 0)
+        except RecordConflictError:
+            return  # another gateway sweeps, too
+
+    async def _list(self, query: str) -> AsyncIterator[WorkflowExecutionInfo]:
+        token = b""
+        while True:
+            await self._connection.until_calm()
+            request = ListWorkflowExecutionsRequest(
+                namespace=self._connection.namespace, page_size=_PAGE, next_page_token=token, query=query
+            )
+            answer = await self._connection.client.workflow_service.list_workflow_executions(
+                request, timeout=RPC_TIMEOUT
+            )
+            for info in answer.executions:
+                yield info
+            token = answer.next_page_token
+            if not token:
+                return
+
+    def _is_new(self, what: str) -> bool:
+        """Whether it is seen for the first time, as far as can be remembered."""
+        if what in self._seen:
+            return False
+        self._seen[what] = None
+        if len(self._seen) > _REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+        return True
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,188 @@
+"""What Temporal lets us know of one run without asking its worker: that something happened in it, and how it ended.
+
+A run that is watched *closely* costs one waiting call, which the server renews every 20 seconds: it follows the run's history.
+A workflow's stream changes in workflow tasks alone, so the history tells when there may be something to read. Other runs are
+looked at when somebody says that something has happened (a sweep, a nudge), and now and then in any case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, Final
+
+import structlog
+from temporalio.api.enums.v1 import WorkflowExecutionStatus
+from temporalio.client import WorkflowExecutionDescription, WorkflowHandle, WorkflowHistoryEventFilterType
+from temporalio.service import RPCError
+
+from wakeline.gateway.runs import Run
+from wakeline.gateway.temporal.connection import Connection
+from wakeline.gateway.temporal.endings import (
+    RPC_TIMEOUT,
+    Ending,
+    closing_event,
+    complete,
+    forgotten,
+    is_closing,
+    is_forgotten,
+    read_ending,
+)
+from wakeline.gateway.temporal.history import History
+from wakeline.gateway.temporal.telling import RETRY_SECONDS
+
+_RUNNING: Final = WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING
+_LONG_POLL: Final = timedelta(seconds=40)  # the server answers after about 20 s when nothing happened
+# A history is followed from its beginning. Temporal suggests to continue as new at 4 MB; longer ones are not followed.
+_MOST_HISTORY_BYTES: Final = 5_000_000
+# Between two answers of a busy history: what happened meanwhile comes in one.
+_PAUSE: Final = 0.01
+_LOOK_SECONDS: Final = 600.0
+_UNKNOWN_TIMES: Final = 3
+_log = structlog.get_logger(__name__)
+
+
+class Attention:
+    """How closely a run is watched, which may change at any moment."""
+
+    def __init__(self) -> None:
+        self.closely = False
+        self._changed = asyncio.Event()
+
+    def set(self, *, closely: bool) -> None:
+        """Watch it so from now on."""
+        if closely != self.closely:
+            self.closely = closely
+            self._changed.set()
+            self._changed = asyncio.Event()
+
+    async def changed(self) -> None:
+        """Return when it changes."""
+        await self._changed.wait()
+
+
+class RunWatch:
+    """One Temporal run, watched until it ends.
+
+    Args:
+        connection: Temporal.
+        run: The run; its `run_id` is watched.
+        attention: How closely.
+        looks: Lets so many runs be looked at at once.
+
+    Attributes:
+        tells: Its history is followed, so that `news` come without delay.
+        history: What its history says, while it is followed.
+    """
+
+    def __init__(self, connection: Connection, run: Run, attention: Attention, looks: asyncio.Semaphore) -> None:
+        self.tells = False
+        self.history = History()
+        self._connection = connection
+        self._run = run
+        self._attention = attention
+        self._looks = looks
+        self._happened = 0
+        self._told = asyncio.Event()
+
+    @property
+    def happened(self) -> int:
+        """Grows when something may have happened."""
+        return self._happened
+
+    def nudge(self) -> None:
+        """Somebody says that something has happened."""
+        self._happened += 1
+        self._told.set()
+        self._told = asyncio.Event()
+
+    async def news(self, after: int, within: float) -> None:
+        """Return when something has happened since `happened` was `after`, or in so many seconds."""
+        if self._happened > after:
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._told.wait(), within)
+
+    async def ended(self) -> Ending:
+        """Return when the run has ended; an outage is waited out."""
+        unknown = 0
+        while True:
+            try:
+                ending = await self._while_so(self._follow() if self._attention.closely else self._look())
+                if ending is not None:
+                    return await complete(self._connection.client, self._run, ending)
+                unknown = 0
+            except RPCError as error:
+                self._connection.failed(error)
+                unknown = unknown + 1 if is_forgotten(error) else 0
+                if unknown == _UNKNOWN_TIMES:
+                    return forgotten()
+                await asyncio.sleep(RETRY_SECONDS * random.uniform(1, 2))
+
+    async def _while_so(self, watching: Coroutine[Any, Any, Ending | None]) -> Ending | None:
+        """Watch in one way until the attention changes."""
+        tasks = [asyncio.ensure_future(watching), asyncio.ensure_future(self._attention.changed())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return tasks[0].result() if tasks[0].done() else None
+        finally:
+            self.tells = False
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def _handle(self) -> WorkflowHandle[Any, Any]:
+        return self._connection.client.get_workflow_handle(self._run.workflow_id, run_id=self._run.run_id)
+
+    async def describe(self) -> WorkflowExecutionDescription:
+        """The run as it is now.
+
+        Raises:
+            RPCError: Temporal cannot be asked now, or does not know the run.
+        """
+        return await self._handle.describe(rpc_timeout=RPC_TIMEOUT)
+
+    async def _look(self) -> Ending | None:
+        """Look whether it has ended: now, and whenever somebody says that something has happened."""
+        while True:
+            after = self._happened
+            async with self._looks:
+                described = await self.describe()
+                if described.raw_description.workflow_execution_info.status != _RUNNING:
+                    return await closing_event(self._connection.client, self._run.workflow_id, self._run.run_id)
+            await self.news(after, _LOOK_SECONDS * random.uniform(0.5, 1))
+
+    async def _follow(self) -> Ending | None:
+        """Follow the history to its end."""
+        info = (await self.describe()).raw_description.workflow_execution_info
+        follows = info.status == _RUNNING and info.history_size_bytes <= _MOST_HISTORY_BYTES
+        kinds = WorkflowHistoryEventFilterType
+        events = self._handle.fetch_history_events(
+            wait_new_event=True,
+            event_filter_type=kinds.ALL_EVENT if follows else kinds.CLOSE_EVENT,
+            skip_archival=True,
+            rpc_timeout=_LONG_POLL,
+        )
+        self.history = History()
+        self.tells = follows
+        self.nudge()  # what is in the history by now may be read at once
+        seen = 0
+        while True:
+            await events.fetch_next_page()
+            page = events.current_page or ()
+            news = False
+            for event in page:
+                if is_closing(event):
+                    return read_ending(event)
+                seen = event.event_id
+                news |= self.history.note(event, old=seen <= info.history_length)
+            if news and seen > info.history_length:
+                self.nudge()
+            if events.next_page_token is None:
+                return None
+            if page and seen >= info.history_length:
+                await asyncio.sleep(_PAUSE)
