@@ -182,3 +182,16 @@ class Followers:
                 run = next((r for r in await self._runs.of(session) if r.run == run.run), run)
             else:
                 return
+
+    def nudge(self, workflow_id: str, namespace: str | None) -> None:
+        """A workflow may have something new: look at once, if it is followed."""
+
+    def published(self, session: str, workflow_id: str, namespace: str | None, *, manages: bool) -> None:
+        """A publisher of a session names this workflow: follow it, if that may be."""
+        if manages or workflow_id == session:
+            task = self._looking[f"{session} {workflow_id}"] = asyncio.create_task(self._publish(workflow_id, session))
+            task.add_done_callback(lambda _: self._looking.pop(f"{session} {workflow_id}", None))
+
+    async def _publish(self, workflow_id: str, session: str) -> None:
+        with suppress(WorkflowNotFoundError, SessionClosedError, UnavailableError):
+            await self.register(workflow_id, session)
