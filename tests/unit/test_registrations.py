@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio.testing import ActivityEnvironment
 
 from tests.publishers import line
 from tests.support import Served
 from tests.tokens import SECRET, bearer, token
 from tests.unit.conftest import Serve
 from tests.upstream import RecordingUpstream, recording
+from wakeline.cli.processes import free_port
+from wakeline.errors import RequestInvalidError
 from wakeline.gateway.grants import ANYONE, Grant
 from wakeline.gateway.registrations import NamedWorkflow, Registrations
+from wakeline.publisher import SessionPublisher, SyncSessionPublisher
 
 EVENT = {"events": [{"topic": "t", "data": 1}]}
 WORKFLOW = NamedWorkflow("order-1")
@@ -144,3 +150,47 @@ def test_the_same_is_told_again_after_a_minute_and_memory_is_bounded() -> None:
     assert len(registrations) == 10_000
     registrations.tell("s", None, None, ANYONE)
     assert len(told) == 20_003
+
+
+async def test_a_publisher_of_an_activity_names_its_workflow(upstream: RecordingUpstream, served: Served) -> None:
+    async def activity(**options: Any) -> None:
+        async with SessionPublisher.from_within_activity(served.url, **options) as session:
+            await session.topic("t").publish(1)
+
+    def in_a_thread() -> None:
+        with SyncSessionPublisher.from_within_activity(served.url, session="room") as session:
+            session.topic("t").publish(1)
+
+    running = ActivityEnvironment()
+    workflow_id, namespace = running.info.workflow_id, running.info.namespace
+    await running.run(activity)
+    await asyncio.to_thread(ActivityEnvironment().run, in_a_thread)
+    assert upstream.told == [(workflow_id, workflow_id, namespace, True), ("room", workflow_id, namespace, True)]
+    await running.run(activity, session="silent", workflow=None, publisher="p")
+    await running.run(activity, session="other", workflow="order-1", publisher="p")
+    assert upstream.told[2:] == [("other", "order-1", namespace, True)]
+
+
+async def test_a_service_may_name_one_and_it_is_named_whenever_it_connects(
+    upstream: RecordingUpstream, served: Served
+) -> None:
+    async with SessionPublisher(served.url, session="s", workflow="order-1", namespace="shop") as session:
+        await session.topic("t").publish(1)
+    assert upstream.told == [("s", "order-1", "shop", True)]
+    bad: list[Any] = [{"workflow": ""}, {"namespace": "shop"}, {"workflow": "order-1", "namespace": ""}]
+    for odd in bad:
+        with pytest.raises(RequestInvalidError, match="expected a workflow"):
+            SessionPublisher(served.url, session="s", **odd)
+
+
+async def test_what_was_spooled_names_it_too(upstream: RecordingUpstream, serve: Serve, tmp_path: Path) -> None:
+    port, spool = free_port(), tmp_path / "spool"
+    url = f"http://127.0.0.1:{port}"
+    async with SessionPublisher(url, session="s", workflow="order-1", on_unavailable="spool", spool=spool) as session:
+        await session.topic("t").publish(1)
+    await serve(port=port)
+    async with SessionPublisher(url, session="other", on_unavailable="spool", spool=spool):
+        async with asyncio.timeout(30):
+            while not upstream.told:
+                await asyncio.sleep(0.01)
+    assert upstream.told == [("s", "order-1", None, True)]
