@@ -65,7 +65,14 @@ PUBLISHING = Described(
     "publish",
     "3.",
     "`GET /v1/publish`",
-    [publish_frames.Open, publish_frames.Append, publish_frames.Close, feed_frames.Token, feed_frames.Ping],
+    [
+        publish_frames.Open,
+        publish_frames.Append,
+        publish_frames.Close,
+        publish_frames.Nudge,
+        feed_frames.Token,
+        feed_frames.Ping,
+    ],
     [
         publish_frames.Opened,
         publish_frames.Appended,

@@ -50,6 +50,10 @@ class Grant(msgspec.Struct, frozen=True):
         if session is not None and not self.reaches(session):
             raise SessionNotFoundError(f"there is no session {session!r}")
 
+    def may(self, action: Action, session: str) -> bool:
+        """Whether the caller may do this to this session."""
+        return action in self.allow and self.reaches(session)
+
     def reaches(self, session: str) -> bool:
         """Whether the session is among those granted."""
         return any(session.startswith(name[:-1]) if name.endswith("*") else session == name for name in self.sessions)

@@ -32,7 +32,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from wakeline.integrations.activity_reports import ActivityReports, Report, failure_of, state_after
 from wakeline.integrations.activity_session import ActivitySession, current_session, current_sync_session, has_session
 from wakeline.publisher import SessionPublisher
-from wakeline.publisher.activity import publisher_name
+from wakeline.publisher.activity import namespace_of, publisher_name
 from wakeline.publisher.options import PublisherOptions
 from wakeline.publisher.sync import SyncSessionPublisher
 
@@ -121,6 +121,8 @@ class SessionInterceptor(Interceptor):
             attempt=info.attempt,
             run=info.workflow_run_id,
             activity=info.activity_id,
+            workflow=info.workflow_id,
+            namespace=namespace_of(info),
             supersede=False,
             max_retry_duration=_REPORT_RETRY,
             data_converter=self._options.get("data_converter"),

@@ -25,13 +25,11 @@ class Described:
         options: For the constructor.
         context: Where `activity.heartbeat` may be called.
         heartbeat_details: Those of the attempt before.
-        workflow_id: The workflow that scheduled it.
     """
 
     options: dict[str, Any]
     context: contextvars.Context
     heartbeat_details: Sequence[Any]
-    workflow_id: str | None
 
 
 def described(session: str | None) -> Described:
@@ -54,11 +52,18 @@ def described(session: str | None) -> Described:
         "attempt": info.attempt,
         "run": info.workflow_run_id,
         "activity": info.activity_id,
+        "workflow": info.workflow_id,
+        "namespace": namespace_of(info),
         "data_converter": _converter(),
     }
     with suppress(RuntimeError):  # a `def` activity has none
         options["temporal_client"] = activity.client()
-    return Described(options, contextvars.copy_context(), info.heartbeat_details, info.workflow_id)
+    return Described(options, contextvars.copy_context(), info.heartbeat_details)
+
+
+def namespace_of(info: activity.Info) -> str | None:
+    """The namespace of the workflow that scheduled an activity; None if none did."""
+    return None if info.workflow_id is None else info.namespace
 
 
 def publisher_name(info: activity.Info) -> str:

@@ -19,6 +19,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         attempt: Its attempt.
         run: Whose output it is.
         activity: The activity.
+        workflow: The workflow that it comes from.
+        namespace: That workflow's; None for the gateway's own.
         supersede: Whether what earlier attempts published stops to count; None is as the gateway decides.
     """
 
@@ -27,6 +29,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempt: int = 1
     run: str | None = None
     activity: str | None = None
+    workflow: str | None = None
+    namespace: str | None = None
     supersede: bool | None = None
 
     def is_same(self, other: Identity) -> bool:

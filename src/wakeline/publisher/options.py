@@ -25,6 +25,8 @@ class PublisherOptions(TypedDict, total=False):
     attempt: int
     run: str | None
     activity: str | None
+    workflow: str | None
+    namespace: str | None
     supersede: bool | None
     resume: bool
     linger: timedelta
@@ -42,6 +44,8 @@ class PublisherOptions(TypedDict, total=False):
 def check_options(
     *,
     attempt: int,
+    workflow: str | None,
+    namespace: str | None,
     linger: timedelta,
     max_batch: int,
     max_buffer: int,
@@ -58,6 +62,10 @@ def check_options(
     """
     if not 1 <= attempt <= 2**31 - 1:
         raise RequestInvalidError(f"expected an attempt of 1 or more, got {attempt}")
+    if workflow == "" or namespace == "" or (namespace is not None and workflow is None):
+        raise RequestInvalidError(
+            f"expected a workflow, and a namespace only with it, got workflow={workflow!r} and namespace={namespace!r}"
+        )
     if max_batch < 1 or max_buffer < 1:
         raise RequestInvalidError(f"expected max_batch and max_buffer of 1 or more, got {max_batch} and {max_buffer}")
     if linger < timedelta(0) or max_retry_duration <= timedelta(0):

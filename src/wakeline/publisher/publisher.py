@@ -69,6 +69,9 @@ class SessionPublisher:
         attempt: Which attempt of the publisher this is; a later one shuts earlier ones out.
         run: Whose output it is: the workflow's run.
         activity: The activity.
+        workflow: The Workflow Id of the workflow that it comes from: the gateway follows it into the session, devices or not,
+            if the token may `manage` the session, or one of the two names the other (PROTOCOL.md §3).
+        namespace: That workflow's namespace, where it is not the gateway's own.
         supersede: Whether what earlier attempts published stops to count; by default yes, where there is an `activity`.
         resume: Go on where the last attempt stopped: supersede nothing, `resumed` tells how many events there are.
         linger: How long a batch that is not full waits for more. Not at all by default.
@@ -84,7 +87,8 @@ class SessionPublisher:
         spool: The file, with `on_unavailable="spool"`.
         data_converter: Converts values, and encodes them where it has a codec; by default plain JSON. `temporalio`'s own class.
         on_dropped: Is told of events that were not delivered, in place of the next publish, flush or close raising it.
-        temporal_client: Signals the workflow, with `on_unavailable="workflow"`; the session is the Workflow Id.
+        temporal_client: Signals the workflow, with `on_unavailable="workflow"`; without `workflow`, the one that the session is
+            named after.
 
     Raises:
         RequestInvalidError: An option makes no sense.
@@ -101,6 +105,8 @@ class SessionPublisher:
         attempt: int = 1,
         run: str | None = None,
         activity: str | None = None,
+        workflow: str | None = None,
+        namespace: str | None = None,
         supersede: bool | None = None,
         resume: bool = False,
         linger: timedelta = timedelta(0),
@@ -116,6 +122,8 @@ class SessionPublisher:
     ) -> None:
         check_options(
             attempt=attempt,
+            workflow=workflow,
+            namespace=namespace,
             linger=linger,
             max_batch=max_batch,
             max_buffer=max_buffer,
@@ -133,6 +141,8 @@ class SessionPublisher:
             attempt=attempt,
             run=run,
             activity=activity,
+            workflow=workflow,
+            namespace=namespace,
             supersede=False if resume else supersede,
         )
         # Where nobody can have published before, the attempt's beginning is known without asking.
@@ -160,7 +170,6 @@ class SessionPublisher:
         self._sender: Sender | None = None
         self._last: Sender | None = None  # also when it is closed
         self._detour: Detour | None = None
-        self._workflow_id: str | None = None
         self._heartbeats: Heartbeats | None = None
         self._heard_before = 0
 
@@ -190,10 +199,12 @@ class SessionPublisher:
             RuntimeError: This is not an activity.
         """
         told = activity.described(session)
-        publisher = cls(url, token, **{**told.options, **options})
+        chosen = {**told.options, **options}
+        if chosen["workflow"] is None:
+            chosen["namespace"] = None
+        publisher = cls(url, token, **chosen)
         if "publisher" not in options and "attempt" not in options:
             publisher._is_new = True
-        publisher._workflow_id = told.workflow_id
         publisher._heartbeats = Heartbeats(told.context, told.heartbeat_details, publisher._progress)
         publisher._heard_before = publisher._heartbeats.acknowledged_before(publisher.identity)
         return publisher
@@ -377,7 +388,7 @@ class SessionPublisher:
             return Spooling(Spool.at(Path(self._spool)), self.identity, connection, self._reports)
         if self._on_unavailable == "workflow":
             assert self._temporal is not None
-            workflow_id = self._workflow_id or self.identity.session
+            workflow_id = self.identity.workflow or self.identity.session
             return Fallback(self._temporal, workflow_id, self.identity, timedelta(seconds=self._max_retry))
         return None
 

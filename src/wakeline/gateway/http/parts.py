@@ -35,6 +35,31 @@ class Upstream(Protocol):
         """Follow a workflow into a session from now on."""
         ...
 
+    def nudge(self, workflow_id: str, namespace: str | None) -> None:
+        """A workflow may have something new: look at once, if it is followed or has a device.
+
+        It returns at once, and never fails; many for one workflow are as good as one.
+
+        Args:
+            workflow_id: The workflow.
+            namespace: Its namespace; None for the gateway's own.
+        """
+        ...
+
+    def published(self, session: str, workflow_id: str, namespace: str | None, *, manages: bool) -> None:
+        """A publisher of a session names this workflow: follow it into the session, if that may be.
+
+        It may if the session has the workflow's name, if the workflow's memo `wakeline.session` names the session, or if
+        the publisher `manages`. It returns at once, and goes on in the background; errors are only logged.
+
+        Args:
+            session: The session.
+            workflow_id: The workflow.
+            namespace: Its namespace; None for the gateway's own.
+            manages: The publisher may manage the session, and so register any workflow.
+        """
+        ...
+
     def followed(self, run: str) -> bool:
         """Whether a run is being followed here."""
         ...

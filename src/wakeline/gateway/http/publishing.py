@@ -16,6 +16,7 @@ from wakeline.gateway.grants import GRANT, NOBODY
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.log import Publication
+from wakeline.gateway.registrations import NamedWorkflow, Registrations, named_workflow
 from wakeline.gateway.transports.feed_socket import GOING_AWAY
 from wakeline.gateway.transports.publishing import Ingest, PublishConnection, check_topics
 
@@ -27,6 +28,8 @@ class _Opening(msgspec.Struct, forbid_unknown_fields=True):
     run: str | None = None
     activity: str | None = None
     supersede: bool | None = None
+    workflow: str | None = None
+    namespace: str | None = None
 
 
 class PublishRoutes:
@@ -34,11 +37,15 @@ class PublishRoutes:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        upstream = parts.upstream
+        self._registrations = Registrations(None if upstream is None else upstream.published)
         self._ingest = Ingest(
             accept=parts.accept,
             verify=parts.auth.verify,
             limits=parts.limits,
             metrics=parts.metrics,
+            registrations=self._registrations,
+            nudge=None if upstream is None else upstream.nudge,
             keep_alive=parts.settings.keep_alive,
             timeout=parts.settings.write_timeout,
             max_message_bytes=parts.settings.max_body_bytes,
@@ -68,19 +75,21 @@ class PublishRoutes:
             )
         check_topics(grant, incoming)
         self._parts.limits.publish(request, grant, len(incoming))
-        who = publication(request.headers)
+        who, workflow = publication(request.headers), _workflow(request.headers)
         with self._parts.metrics.append_seconds.time():
             appended = await self._parts.accept.publish(name, incoming, who)
+        self._registrations.tell(name, workflow, _text(request.headers, "Wakeline-Run"), grant)
         return json_answer(appended)
 
     async def open(self, request: web.Request) -> web.Response:
         """Begin a publisher's attempt."""
-        name = request.match_info["session"]
-        request[GRANT].check("publish", name)
+        name, grant = request.match_info["session"], request[GRANT]
+        grant.check("publish", name)
         try:
             asked = msgspec.json.decode(await request.read(), type=_Opening)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BodyInvalidError(f'expected {{"attempt": 1, "activity": "…"}}, got: {error}') from None
+        workflow = named_workflow(asked.workflow, asked.namespace)
         who = Publication.of_attempt(
             check_publisher(request.match_info["publisher"]),
             asked.attempt,
@@ -88,7 +97,9 @@ class PublishRoutes:
             activity=asked.activity,
             supersede=asked.supersede,
         )
-        return json_answer(await self._parts.accept.open_attempt(name, who))
+        opened = await self._parts.accept.open_attempt(name, who)
+        self._registrations.tell(name, workflow, asked.run, grant)
+        return json_answer(opened)
 
     async def connect(self, request: web.Request) -> web.WebSocketResponse:
         """Talk with many publishers over a WebSocket."""
@@ -131,6 +142,10 @@ def publication(headers: Mapping[str, str]) -> Publication | None:
         activity=_text(headers, "Wakeline-Activity"),
         supersede=None if supersede is None else supersede == "true",
     )
+
+
+def _workflow(headers: Mapping[str, str]) -> NamedWorkflow | None:
+    return named_workflow(_text(headers, "Wakeline-Workflow"), _text(headers, "Wakeline-Namespace"))
 
 
 def _text(headers: Mapping[str, str], name: str) -> str | None:

@@ -15,6 +15,7 @@ from wakeline.gateway.http.events import EventRoutes
 from wakeline.gateway.http.feed import FeedRoutes
 from wakeline.gateway.http.health import HealthRoutes
 from wakeline.gateway.http.lifecycle import LifecycleRoutes
+from wakeline.gateway.http.nudges import NudgeRoutes
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.http.publishing import PublishRoutes
 from wakeline.gateway.http.sessions import SessionRoutes
@@ -38,6 +39,7 @@ def application(parts: Parts) -> web.Application:
         SessionRoutes(parts),
         LifecycleRoutes(parts),
         DeviceRoutes(parts),
+        NudgeRoutes(parts),
         TicketRoutes(parts),
         HealthRoutes(parts),
     )

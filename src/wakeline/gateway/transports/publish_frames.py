@@ -31,6 +31,8 @@ class Open(feed_frames.ClientFrame, frozen=True):
     run: str | None = None
     activity: str | None = None
     supersede: bool | None = None
+    workflow: str | None = None
+    namespace: str | None = None
 
 
 class Append(feed_frames.ClientFrame, frozen=True):
@@ -45,6 +47,13 @@ class Close(feed_frames.ClientFrame, frozen=True):
     """The channel is not needed any more."""
 
     channel: Channel
+
+
+class Nudge(feed_frames.ClientFrame, frozen=True):
+    """A workflow may have something new; unanswered unless it is refused."""
+
+    workflow_id: str
+    namespace: str | None = None
 
 
 class Opened(feed_frames.ServerFrame, frozen=True, omit_defaults=False):
@@ -72,7 +81,7 @@ class Error(feed_frames.ServerFrame, frozen=True):
     channel: int | None = None
 
 
-ClientFrame: TypeAlias = Open | Append | Close | feed_frames.Token | feed_frames.Ping
+ClientFrame: TypeAlias = Open | Append | Close | Nudge | feed_frames.Token | feed_frames.Ping
 
 decode = msgspec.json.Decoder(ClientFrame).decode
 _encode = msgspec.json.encode

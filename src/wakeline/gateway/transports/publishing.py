@@ -23,6 +23,7 @@ from wakeline.gateway.grants import NOBODY, Grant
 from wakeline.gateway.limits import Limits
 from wakeline.gateway.log import Publication
 from wakeline.gateway.metrics import Metrics
+from wakeline.gateway.registrations import NamedWorkflow, Registrations, named_workflow
 from wakeline.gateway.transports import feed_frames
 from wakeline.gateway.transports import publish_frames as frames
 from wakeline.gateway.transports.conversation import Conversation
@@ -46,6 +47,8 @@ class Ingest:
         verify: Makes a grant of a token.
         limits: How much one caller may take.
         metrics: What is counted.
+        registrations: Is told which workflows publishers name.
+        nudge: Is told which workflow may have something new; None where none is followed.
         keep_alive: Seconds between pings.
         timeout: Seconds in which a client must take what is unsent.
         max_message_bytes: The largest message that is taken.
@@ -55,6 +58,8 @@ class Ingest:
     verify: Callable[[str], Awaitable[Grant]]
     limits: Limits
     metrics: Metrics
+    registrations: Registrations
+    nudge: Callable[[str, str | None], None] | None
     keep_alive: float
     timeout: float
     max_message_bytes: int
@@ -64,6 +69,7 @@ class Ingest:
 class _Channel:
     session: str
     publication: Publication
+    workflow: NamedWorkflow | None
     broken: bool = False
 
 
@@ -110,6 +116,8 @@ class PublishConnection(Conversation):
                 self._open(frame)
             case frames.Close():
                 self._channels.pop(frame.channel, None)
+            case frames.Nudge():
+                self._nudge(frame)
             case feed_frames.Token():
                 await self._token(frame)
             case feed_frames.Ping():
@@ -130,6 +138,7 @@ class PublishConnection(Conversation):
             raise LimitReachedError(
                 f"expected at most {MAX_CHANNELS} channels on one connection", retry_after=_CHANNEL_RETRY
             )
+        workflow = named_workflow(frame.workflow, frame.namespace)
         publication = Publication.of_attempt(
             check_publisher(frame.publisher),
             frame.attempt,
@@ -137,11 +146,12 @@ class PublishConnection(Conversation):
             activity=frame.activity,
             supersede=frame.supersede,
         )
-        channel = self._channels[frame.channel] = _Channel(frame.session, publication)
+        channel = self._channels[frame.channel] = _Channel(frame.session, publication, workflow)
         self._begin(frame.channel, channel, partial(self._opened, frame.channel, channel), 0)
 
     async def _opened(self, number: int, channel: _Channel) -> bytes:
         opened = await self._ingest.accept.open_attempt(channel.session, channel.publication)
+        self._register(channel)
         return frames.opened(number, opened)
 
     async def _append(self, frame: frames.Append, size: int) -> None:
@@ -166,7 +176,18 @@ class PublishConnection(Conversation):
     ) -> bytes:
         with self._ingest.metrics.append_seconds.time():
             appended = await self._ingest.accept.append(channel.session, events, publication)
+        self._register(channel)
         return frames.appended(number, publication.sequence + len(events), appended.next_offset)
+
+    def _register(self, channel: _Channel) -> None:
+        self._ingest.registrations.tell(channel.session, channel.workflow, channel.publication.run, self._grant)
+
+    def _nudge(self, frame: frames.Nudge) -> None:
+        self._grant.check("publish")
+        workflow = NamedWorkflow(frame.workflow_id, frame.namespace).checked()
+        self._ingest.limits.publish(self._request, self._grant, 1)
+        if self._ingest.nudge is not None:
+            self._ingest.nudge(workflow.workflow_id, workflow.namespace)
 
     def _begin(self, number: int, channel: _Channel, work: Callable[[], Awaitable[bytes]], size: int) -> None:
         """Have it done beside the others; tasks begin in the order in which they are made, and so do appends."""

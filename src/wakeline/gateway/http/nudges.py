@@ -1,0 +1,59 @@
+"""Nudges: a workflow may have something new. PROTOCOL.md §3."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+from aiohttp import hdrs, web
+from msgspec import Meta
+
+from wakeline.errors import BodyInvalidError
+from wakeline.gateway.grants import GRANT
+from wakeline.gateway.http.parts import Parts
+from wakeline.gateway.registrations import NamedWorkflow
+
+_MOST: Final = 1000
+
+
+class _Many(msgspec.Struct, forbid_unknown_fields=True):
+    workflows: Annotated[list[NamedWorkflow], Meta(min_length=1, max_length=_MOST)]
+
+
+class _Either(msgspec.Struct):
+    workflows: msgspec.Raw = msgspec.Raw()
+
+
+class NudgeRoutes:
+    """`/v1/nudge`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def routes(self) -> list[web.RouteDef]:
+        """The group's routes."""
+        return [web.post("/v1/nudge", self.nudge)]
+
+    async def nudge(self, request: web.Request) -> web.Response:
+        """Pass on which workflows may have something new; who is followed is not told."""
+        grant = request[GRANT]
+        grant.check("publish")
+        workflows = _named(await request.read())
+        self._parts.limits.publish(request, grant, len(workflows))
+        if self._parts.upstream is not None:
+            for workflow in workflows:
+                self._parts.upstream.nudge(workflow.workflow_id, workflow.namespace)
+        return web.Response(status=202, headers={hdrs.CACHE_CONTROL: "no-store"})
+
+
+def _named(body: bytes) -> list[NamedWorkflow]:
+    try:
+        if msgspec.json.decode(body, type=_Either).workflows:
+            named = msgspec.json.decode(body, type=_Many).workflows
+        else:
+            named = [msgspec.json.decode(body, type=NamedWorkflow)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BodyInvalidError(
+            f'expected {{"workflow_id": "…"}}, or {{"workflows": […]}} with 1 to {_MOST} of them, got: {error}'
+        ) from None
+    return [workflow.checked() for workflow in named]

@@ -1,0 +1,62 @@
+"""A part that follows workflows, for gateways in tests without Temporal: it writes down what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from wakeline.errors import WorkflowNotFoundError
+from wakeline.gateway.http import routes
+from wakeline.gateway.http.parts import Parts
+from wakeline.gateway.runs import Run
+
+
+class RecordingUpstream:
+    """Follows nothing.
+
+    Attributes:
+        nudged: The workflows that were nudged, in order, with their namespaces.
+        told: What publishers were told to publish: session, workflow, namespace, manages.
+    """
+
+    def __init__(self) -> None:
+        self.nudged: list[tuple[str, str | None]] = []
+        self.told: list[tuple[str, str, str | None, bool]] = []
+
+    async def watch(self, session: str) -> None:
+        return
+
+    async def register(self, workflow_id: str, session: str) -> Run:
+        raise WorkflowNotFoundError(f"nothing is followed here, neither is {workflow_id!r}")
+
+    def nudge(self, workflow_id: str, namespace: str | None) -> None:
+        self.nudged.append((workflow_id, namespace))
+
+    def published(self, session: str, workflow_id: str, namespace: str | None, *, manages: bool) -> None:
+        self.told.append((session, workflow_id, namespace, manages))
+
+    def followed(self, run: str) -> bool:
+        return False
+
+    def health(self) -> str:
+        return "ok"
+
+    async def until_nudged(self, workflow_id: str, *, times: int = 1) -> None:
+        """Wait until a workflow was nudged so often."""
+        async with asyncio.timeout(30):
+            while [name for name, _ in self.nudged].count(workflow_id) < times:
+                await asyncio.sleep(0.002)
+
+
+def recording(monkeypatch: pytest.MonkeyPatch) -> RecordingUpstream:
+    """Have every gateway that is started from now on tell this one."""
+    upstream = RecordingUpstream()
+
+    def application(parts: Parts) -> Any:
+        return routes.application(replace(parts, upstream=upstream))
+
+    monkeypatch.setattr("wakeline.gateway.app.application", application)
+    return upstream
