@@ -11,7 +11,7 @@ import pytest
 from tests.docs.markdown import sections, span, spans, tables, text
 from wakeline.cli.main import app
 from wakeline.gateway.metrics import Metrics
-from wakeline.gateway.settings import Settings, load
+from wakeline.gateway.settings import Namespace, Settings, load
 
 
 def setting_rows() -> list[dict[str, str]]:
@@ -26,6 +26,8 @@ def written(value: Any) -> str:
             return f"`{str(value).lower()}`"
         case ():
             return "`[]`"
+        case dict() if not value:
+            return "`{}`"
         case _:
             return f"`{value}`"
 
@@ -33,7 +35,7 @@ def written(value: Any) -> str:
 def test_every_setting_is_documented_with_its_default() -> None:
     fields = msgspec.structs.fields(Settings)
     documented = {span(row["name"]): row["default"] for row in setting_rows()}
-    assert documented == {field.name: written(field.default) for field in fields}
+    assert documented == {field.name: written(getattr(Settings(), field.name)) for field in fields}
 
 
 @pytest.mark.parametrize("row", setting_rows(), ids=lambda row: span(row["name"]))
@@ -42,9 +44,13 @@ def test_every_setting_is_read_from_the_variable_that_is_documented(row: dict[st
     examples = {"engine": "memory", "durability": "process", "no_auth": "true", "log_level": "error"}
     examples["event_loop"] = "uvloop"
     examples |= {"cors_origins": "http://a.example, http://b.example", "open_metrics": "true"}
+    examples |= {"temporal_tls": "true", "namespaces": '{"billing": {}}'}
     text = examples.get(name, "4096")
     changed = getattr(load(environment={span(row["environment"]): text}), name)
     assert changed != getattr(Settings(), name)
+    if name == "namespaces":
+        assert changed == {"billing": Namespace()}
+        return
     assert changed == (tuple(text.split(", ")) if isinstance(changed, tuple) else type(changed)(text))
 
 
@@ -66,6 +72,8 @@ def test_every_label_is_documented() -> None:
     metrics = Metrics()
     metrics.refused.labels("internal").inc()
     metrics.cut.labels("body").inc()
+    metrics.temporal.labels("default").set(1)
+    metrics.calls.labels("QueryWorkflow", "OK").inc()
     rows = {span(row["name"]): set(spans(row["labels"])) for row in tables(text("docs/reference/metrics.md"))[0]}
     for family in metrics.registry.collect():
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}

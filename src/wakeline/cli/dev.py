@@ -32,6 +32,9 @@ def dev(
     """
     given = {"data": data, "port": port, "temporal": f"127.0.0.1:{temporal_port}", "host": "127.0.0.1"}
     settings = load(given)
+    # How another Temporal is reached has nothing to do with this one.
+    elsewhere = [name for name in Settings.__struct_fields__ if name.startswith("temporal_")]
+    settings = msgspec.structs.replace(settings, **dict.fromkeys(elsewhere), namespaces={})
     if not settings.asks:
         settings = msgspec.structs.replace(settings, no_auth=True)
     configure(settings.log_level)

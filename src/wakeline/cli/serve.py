@@ -41,7 +41,7 @@ def serve(
         host: Address to listen on; without keys for tokens loopback only (default: 127.0.0.1).
         port: Port to listen on; 0 takes a free one (default: 7777).
         temporal: HOST:PORT of Temporal. Without it only publishers write sessions.
-        namespace: Temporal namespace (default: default).
+        namespace: Temporal namespace (default: that of the profile, or default).
         engine: Where sessions are kept; memory forgets at exit (default: sqlite).
         config: A TOML file with settings (default: WAKELINE_CONFIG, if set).
         no_auth: Ask nobody who they are; loopback only. Without it, token_secret or token_jwks must be set.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -37,8 +38,9 @@ from wakeline.gateway.presence import Presence
 from wakeline.gateway.retention import Keeper
 from wakeline.gateway.runs import Runs
 from wakeline.gateway.settings import Settings
-from wakeline.gateway.temporal.connection import Connection
 from wakeline.gateway.temporal.followers import Followers
+from wakeline.gateway.temporal.namespaces import Namespaces
+from wakeline.gateway.temporal.options import options_of
 from wakeline.gateway.tickets import Tickets
 
 _ENVELOPE_BYTES = 64 * 1024  # what an event is beside its data, at most
@@ -61,6 +63,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         StartupError: It cannot start as asked.
     """
     settings.check_listen()
+    reached = options_of(settings, os.environ)
     addresses, tickets, metrics = Addresses(settings.trusted_proxies), Tickets(), Metrics()
     guard = Guard(settings.cors_origins, loopback_only=not settings.asks, addresses=addresses)
     connections = Connections(settings, addresses, metrics)
@@ -86,18 +89,23 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         keeper.start()
         stack.push_async_callback(keeper.stop)
         upstream: Upstream | None = None
+        namespaces = (
+            Namespaces(reached, lambda call, outcome: metrics.calls.labels(call, outcome).inc()) if reached else None
+        )
         engine.listen(lambda _, __, events: metrics.events.inc(len(events)))
         metrics.observe(metrics.live, hub.devices)
         metrics.observe(metrics.open, lambda: len(connections))
         metrics.observe(metrics.present, presence.devices)
-        if settings.temporal is not None:
-            connection = Connection(settings.temporal, settings.namespace)
-            followers = Followers(connection, engine, accept, runs, settings, hub.settle)
+        if namespaces is not None:
+            await namespaces.start()
+            stack.push_async_callback(namespaces.stop)
+            followers = Followers(namespaces.main, engine, accept, runs, settings, hub.settle)
             await followers.start()
             stack.push_async_callback(followers.stop)
             upstream = followers
             metrics.observe(metrics.following, followers.count)
-            metrics.observe(metrics.temporal, lambda: float(followers.health() == "ok"))
+            for connection in namespaces:
+                metrics.observe(metrics.temporal.labels(connection.namespace), connection.up)
         parts = Parts(
             settings=settings,
             engine=engine,
@@ -123,6 +131,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
             keeper=keeper,
             compacts=compacts,
             upstream=upstream,
+            temporal=namespaces,
         )
         runner = web.AppRunner(application(parts), handler_cancellation=True, access_log=None, shutdown_timeout=2)
         await runner.setup()
@@ -188,8 +197,7 @@ async def serve(settings: Settings) -> None:
     async with gateway(settings) as url:
         if settings.no_auth:
             _log.warning("--no-auth: whoever reaches this port may read and write every session")
-        _log.info(
-            f"listening on {url}", engine=settings.engine, data=settings.data, temporal=settings.temporal or "off"
-        )
+        temporal = ", ".join(options.address for options in options_of(settings, os.environ)) or "off"
+        _log.info(f"listening on {url}", engine=settings.engine, data=settings.data, temporal=temporal)
         await stopping.wait()
         _log.info("stopping")

@@ -43,7 +43,12 @@ class Metrics:
             "wakeline_sessions_expired", "Sessions deleted because their time was over.", registry=self.registry
         )
         self.following = Gauge("wakeline_runs_followed", "Workflow runs followed now.", registry=self.registry)
-        self.temporal = Gauge("wakeline_temporal_up", "1 while Temporal answers.", registry=self.registry)
+        self.temporal = Gauge(
+            "wakeline_temporal_up", "1 while Temporal answers.", ["namespace"], registry=self.registry
+        )
+        self.calls = Counter(
+            "wakeline_temporal_calls", "Calls made to Temporal.", ["call", "outcome"], registry=self.registry
+        )
 
     def observe(self, gauge: Gauge, value: Callable[[], float]) -> None:
         """Have a gauge asked for its value when it is scraped."""

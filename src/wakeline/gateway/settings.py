@@ -20,6 +20,39 @@ from wakeline.errors import ListenRefusedError, SettingsInvalidError
 
 _ENVIRONMENT: Final = "WAKELINE_"
 _LISTS: Final = ("cors_origins", "trusted_proxies")
+_TABLES: Final = ("namespaces",)
+
+
+class Namespace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How to reach one more namespace of Temporal: what is not said is as for the main one, and empty means none.
+
+    Attributes:
+        address: `HOST:PORT`.
+        api_key: As `temporal_api_key`; whoever says this, or a certificate, has none of the main one's credentials.
+        tls: As `temporal_tls`; `false` takes no credentials from the main one.
+        tls_client_cert: As `temporal_tls_client_cert`.
+        tls_client_key: As `temporal_tls_client_key`.
+        tls_server_ca: As `temporal_tls_server_ca`.
+        tls_server_name: As `temporal_tls_server_name`.
+        profile: As `temporal_profile`; then nothing is as for the main one.
+        config_file: As `temporal_config_file`.
+        data_converter: As `data_converter`.
+    """
+
+    address: str | None = None
+    api_key: str | None = None
+    tls: bool | None = None
+    tls_client_cert: str | None = None
+    tls_client_key: str | None = None
+    tls_server_ca: str | None = None
+    tls_server_name: str | None = None
+    profile: str | None = None
+    config_file: str | None = None
+    data_converter: str | None = None
+
+    def __repr__(self) -> str:
+        """Without its values, one of which is a secret."""
+        return "Namespace(…)"
 
 
 class Follow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -77,7 +110,34 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     temporal: Annotated[
         str | None, Meta(description="`HOST:PORT` of Temporal; without it only publishers write sessions.")
     ] = None
-    namespace: Annotated[str, Meta(min_length=1, description="Temporal namespace.")] = "default"
+    namespace: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="Temporal namespace; none: the profile's, or `default`."),
+    ] = None
+    temporal_api_key: Annotated[str | None, Meta(description="API key of Temporal Cloud; it turns TLS on.")] = None
+    temporal_tls: Annotated[
+        bool | None, Meta(description="Whether to use TLS; none: where there is an API key or a certificate.")
+    ] = None
+    temporal_tls_client_cert: Annotated[str | None, Meta(description="File of the client's certificate (mTLS).")] = None
+    temporal_tls_client_key: Annotated[str | None, Meta(description="File of the client certificate's key.")] = None
+    temporal_tls_server_ca: Annotated[
+        str | None, Meta(description="File of the certificates that the server's is checked against.")
+    ] = None
+    temporal_tls_server_name: Annotated[
+        str | None, Meta(description="Name in the server's certificate, where it is not that of `temporal`.")
+    ] = None
+    temporal_profile: Annotated[
+        str | None, Meta(description="Profile of Temporal's own configuration to take what is not said here from.")
+    ] = None
+    temporal_config_file: Annotated[
+        str | None, Meta(description="File with Temporal's profiles; none: where the SDKs look for it.")
+    ] = None
+    data_converter: Annotated[
+        str | None, Meta(description="`MODULE:ATTRIBUTE` that payloads are decoded with; none: they stay as they come.")
+    ] = None
+    namespaces: Annotated[
+        dict[str, Namespace], Meta(description="More namespaces, each a table of its own: how to reach it.")
+    ] = {}
     poll_fastest: Annotated[
         float, Meta(ge=0.005, description="Seconds between reads of a workflow's stream while events come.")
     ] = 0.05
@@ -223,9 +283,22 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for field in Settings.__struct_fields__:
         text = environment.get(_ENVIRONMENT + field.upper())
-        if text is not None:
-            found[field] = [part.strip() for part in text.split(",") if part.strip()] if field in _LISTS else text
+        if text is None:
+            continue
+        if field in _LISTS:
+            found[field] = [part.strip() for part in text.split(",") if part.strip()]
+        elif field in _TABLES:
+            found[field] = _table(_ENVIRONMENT + field.upper(), text)
+        else:
+            found[field] = text
     return found
+
+
+def _table(variable: str, text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:  # which does not repeat the text
+        raise SettingsInvalidError(f"expected JSON in {variable}, got: {error}") from None
 
 
 def _convert(given: dict[str, Any], source: str, *, strict: bool) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiohttp import web
 
 from wakeline.errors import StorageFailedError
@@ -30,14 +32,17 @@ class HealthRoutes:
 
     async def readyz(self, _: web.Request) -> web.Response:
         """Whether the log can be read, and how Temporal is."""
-        upstream = self._parts.upstream
-        temporal = upstream.health() if upstream else "off"
+        connections = self._parts.temporal
+        temporal = connections.health() if connections else "off"
+        answer: dict[str, Any] = {"temporal": temporal}
+        if connections and len(healths := connections.healths()) > 1:
+            answer["namespaces"] = healths
         try:
             await self._parts.engine.get_record("readyz")
         except StorageFailedError as error:
-            return json_answer({"status": "unready", "log": error.message, "temporal": temporal}, status=503)
+            return json_answer({"status": "unready", "log": error.message, **answer}, status=503)
         status = "ready" if temporal in ("ok", "off") else "degraded"
-        return json_answer({"status": status, "log": "ok", "temporal": temporal})
+        return json_answer({"status": status, "log": "ok", **answer})
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Everything counted."""

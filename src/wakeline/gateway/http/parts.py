@@ -64,8 +64,16 @@ class Upstream(Protocol):
         """Whether a run is being followed here."""
         ...
 
+
+class Temporal(Protocol):
+    """What the routes ask of the connections to Temporal."""
+
     def health(self) -> str:
-        """`ok`, or what is wrong."""
+        """`ok`, or what is wrong; of several namespaces, the worst."""
+        ...
+
+    def healths(self) -> dict[str, str]:
+        """The same of each namespace."""
         ...
 
 
@@ -91,3 +99,4 @@ class Parts:
     keeper: Keeper
     compacts: Compacts
     upstream: Upstream | None = None
+    temporal: Temporal | None = None

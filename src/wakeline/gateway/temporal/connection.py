@@ -1,35 +1,82 @@
-"""The gateway's connection to Temporal: made when it can be, remade by itself, and asked how it is."""
+"""The gateway's connection to one namespace of Temporal: made when it can be, remade by itself, and asked how it is."""
 
 from __future__ import annotations
 
 import asyncio
+import random
+import re
+import time
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final
 
+import msgspec
 import structlog
-from temporalio.api.workflowservice.v1 import GetSystemInfoRequest
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSystemInfoRequest
 from temporalio.client import Client
-from temporalio.service import RPCError
+from temporalio.converter import DataConverter
+from temporalio.service import ConnectConfig, RPCError, RPCStatusCode, ServiceClient, TLSConfig
+
+from wakeline.gateway.temporal.calls import CountedService, is_no_namespace, is_throttled
 
 _CHECK_SECONDS: Final = 2.0
+_NAMESPACE_SECONDS: Final = 60.0
+_FIRST_REST: Final = 0.5
+_LONGEST_REST: Final = 30.0
+# What a call met is told for so long: it may be the only call of its kind for a while.
+_REMEMBERED_SECONDS: Final = 30.0
+_REFUSALS: Final = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED)
+# The first connection of a lazy client fails with a text alone.
+_REFUSED_TEXT: Final = re.compile(r'code: (?:"[^"]*"|PermissionDenied|Unauthenticated).*?message: "([^"]*)"', re.S)
 _log = structlog.get_logger(__name__)
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How to reach one namespace; `options.py` makes them of the settings.
+
+    Attributes:
+        address: `HOST:PORT`.
+        namespace: The namespace's name.
+        api_key: Sent with every call; it turns TLS on where `tls` says nothing.
+        tls: Whether to use TLS, or with which certificates.
+        rpc_metadata: Headers of every call.
+        data_converter: What payloads are decoded with; None: the gateway holds no key, and payloads stay as they come.
+    """
+
+    address: str
+    namespace: str = "default"
+    api_key: str | None = None
+    tls: TLSConfig | bool | None = None
+    rpc_metadata: Mapping[str, str] = {}
+    data_converter: DataConverter | None = None
+
+    def __repr__(self) -> str:
+        """Without what is secret."""
+        return f"Options(address={self.address!r}, namespace={self.namespace!r}, …)"
 
 
 class Connection:
     """A Temporal client that need not be up.
 
     Args:
-        address: `HOST:PORT`.
-        namespace: The namespace whose workflows are followed.
+        options: Where, and as whom.
+        count: Called with the name and the outcome of every call that is made.
     """
 
-    def __init__(self, address: str, namespace: str) -> None:
-        self.address = address
-        self.namespace = namespace
-        self.health = "unreachable: not tried yet"
+    def __init__(self, options: Options, count: Callable[[str, str], None] = lambda call, outcome: None) -> None:
+        self.address = options.address
+        self.namespace = options.namespace
+        self.converter = options.data_converter
+        self._options = options
+        self._count = count
+        self._state = "unreachable: not tried yet"
+        self._remembered: tuple[float, str] | None = None
         self._client: Client | None = None
         self._checking: asyncio.Task[None] | None = None
+        self._described_at = 0.0
         self._up = asyncio.Event()
+        self._rest = 0.0
+        self._rested_at = 0.0
 
     @property
     def client(self) -> Client:
@@ -37,9 +84,38 @@ class Connection:
         assert self._client is not None, "expected a started connection"
         return self._client
 
+    @property
+    def health(self) -> str:
+        """`ok`; or `unreachable`, `refused`, `no such namespace` or `busy`, and after a colon what was said."""
+        if self._state == "ok" and self._remembered is not None:
+            until, health = self._remembered
+            if time.monotonic() < until:
+                return health
+        return self._state
+
+    def up(self) -> bool:
+        """Whether Temporal answers, and has the namespace."""
+        return self._up.is_set()
+
     async def start(self) -> None:
-        """Try to reach Temporal once, then go on trying in the background."""
-        self._client = await Client.connect(self.address, namespace=self.namespace, lazy=True)
+        """Try to reach Temporal once, then go on trying in the background. Doing it twice is harmless."""
+        if self._checking is not None:
+            return
+        options = self._options
+        service = await ServiceClient.connect(
+            ConnectConfig(
+                target_host=options.address,
+                api_key=options.api_key,
+                tls=options.tls,
+                rpc_metadata=options.rpc_metadata,
+                lazy=True,
+            )
+        )
+        self._client = Client(
+            CountedService(service, self._called),
+            namespace=options.namespace,
+            data_converter=options.data_converter or DataConverter.default,
+        )
         await self._check()
         self._checking = asyncio.create_task(self._keep_checking())
 
@@ -49,12 +125,41 @@ class Connection:
             self._checking.cancel()
 
     async def until_up(self) -> None:
-        """Return when Temporal answers."""
+        """Return when Temporal answers, and has the namespace."""
         await self._up.wait()
 
+    async def until_calm(self) -> None:
+        """Return when a call may be made: at once, unless Temporal said lately that there are too many.
+
+        Who waits together does not come back together.
+        """
+        if (left := self._rested_at - time.monotonic()) > 0:
+            await asyncio.sleep(left * (1 + random.random()))
+
     def failed(self, error: RPCError) -> None:
-        """Somebody's call failed for want of a server: say so now rather than at the next check."""
-        self._note(f"unreachable: {error.message}")
+        """A call failed: tell what that says of Temporal, if it says anything, now rather than at the next check."""
+        if is_no_namespace(error):
+            self._note(f"no such namespace: {error.message}")
+        elif error.status == RPCStatusCode.UNAVAILABLE:
+            self._note(f"unreachable: {error.message}")
+        elif error.status in _REFUSALS:
+            self._remember(f"refused: {error.message}")
+        elif is_throttled(error):
+            self._remember(f"busy: {error.message}")
+            self._throttled()
+
+    def _called(self, call: str, outcome: str, error: RPCError | None) -> None:
+        self._count(call, outcome)
+        if error is not None:
+            self.failed(error)
+
+    def _throttled(self) -> None:
+        now = time.monotonic()
+        if now < self._rested_at:
+            return  # those who were on their way together count once
+        soon = now - self._rested_at < _REMEMBERED_SECONDS
+        self._rest = min(self._rest * 2, _LONGEST_REST) if soon and self._rest else _FIRST_REST
+        self._rested_at = now + self._rest
 
     async def _keep_checking(self) -> None:
         while True:
@@ -62,20 +167,40 @@ class Connection:
             await self._check()
 
     async def _check(self) -> None:
+        """Ask the server, and now and then, or when something is wrong, for the namespace."""
+        timeout = timedelta(seconds=_CHECK_SECONDS)
+        service = self.client.workflow_service
         try:
-            await self.client.workflow_service.get_system_info(
-                GetSystemInfoRequest(), timeout=timedelta(seconds=_CHECK_SECONDS)
-            )
-        except (RPCError, RuntimeError) as error:  # RuntimeError: the first connection of a lazy client failed
-            self._note(f"unreachable: {error}")
+            await service.get_system_info(GetSystemInfoRequest(), timeout=timeout)
+            if self._state != "ok" or time.monotonic() - self._described_at > _NAMESPACE_SECONDS:
+                await service.describe_namespace(DescribeNamespaceRequest(namespace=self.namespace), timeout=timeout)
+                self._described_at = time.monotonic()
+        except RPCError as error:
+            if is_throttled(error):
+                self._note("ok")  # it answers, if only to say that it is busy; that has been noted
+            elif is_no_namespace(error):
+                self._note(f"no such namespace: {error.message}")
+            else:
+                self._note(f"{'refused' if error.status in _REFUSALS else 'unreachable'}: {error.message}")
+        except (RuntimeError, ValueError) as error:
+            refused = _REFUSED_TEXT.search(str(error))
+            self._note(f"refused: {refused[1]}" if refused else f"unreachable: {error}")
         else:
             self._note("ok")
 
+    def _remember(self, health: str) -> None:
+        before = self.health
+        self._remembered = (time.monotonic() + _REMEMBERED_SECONDS, health)
+        self._tell(before)
+
     def _note(self, health: str) -> None:
-        if (health == "ok") != (self.health == "ok"):
-            _log.info("temporal", address=self.address, health=health)
-        self.health = health
+        before, self._state = self.health, health
         if health == "ok":
             self._up.set()
         else:
             self._up.clear()
+        self._tell(before)
+
+    def _tell(self, before: str) -> None:
+        if before.split(":")[0] != self.health.split(":")[0]:
+            _log.info("temporal", address=self.address, namespace=self.namespace, health=self.health)

@@ -1,0 +1,96 @@
+"""Every call of the gateway to Temporal goes through here: it is counted, and a failure says what it says of the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+from google.protobuf.message import DecodeError
+from temporalio.api.enums.v1 import ResourceExhaustedCause
+from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure, ResourceExhaustedFailure
+from temporalio.service import RPCError, RPCStatusCode, ServiceClient
+
+# One workflow that has enough to do says nothing of the server.
+_OF_ONE_WORKFLOW: Final = (
+    ResourceExhaustedCause.RESOURCE_EXHAUSTED_CAUSE_BUSY_WORKFLOW,
+    ResourceExhaustedCause.RESOURCE_EXHAUSTED_CAUSE_CONCURRENT_LIMIT,
+)
+
+
+class CountedService(ServiceClient):
+    """A service client that tells of each call.
+
+    Args:
+        service: The one that makes the calls.
+        called: Called after each with its name, such as `QueryWorkflow`, its outcome, such as `OK` or `UNAVAILABLE`, and the
+            error that Temporal answered. What the SDK tries again by itself within one call is one call.
+    """
+
+    def __init__(self, service: ServiceClient, called: Callable[[str, str, RPCError | None], None]) -> None:
+        super().__init__(service.config)
+        self._service = service
+        self._called = called
+
+    @property
+    def worker_service_client(self) -> Any:
+        """The one that makes the calls."""
+        return self._service.worker_service_client
+
+    def update_rpc_metadata(self, metadata: Mapping[str, str | bytes]) -> None:
+        """Send other headers from now on."""
+        self._service.update_rpc_metadata(metadata)
+
+    def update_api_key(self, api_key: str | None) -> None:
+        """Send another key from now on."""
+        self._service.update_api_key(api_key)
+
+    async def _rpc_call(
+        self,
+        rpc: str,
+        req: Any,
+        resp_type: type[Any],
+        *,
+        service: str,
+        retry: bool,
+        metadata: Mapping[str, str | bytes],
+        timeout: timedelta | None,
+    ) -> Any:
+        name = "".join(word.title() for word in rpc.split("_"))
+        try:
+            answer = await self._service._rpc_call(
+                rpc, req, resp_type, service=service, retry=retry, metadata=metadata, timeout=timeout
+            )
+        except RPCError as error:
+            self._called(name, error.status.name, error)
+            raise
+        except (RuntimeError, ValueError):  # no connection was made
+            self._called(name, RPCStatusCode.UNAVAILABLE.name, None)
+            raise
+        self._called(name, RPCStatusCode.OK.name, None)
+        return answer
+
+
+def is_no_namespace(error: RPCError) -> bool:
+    """Whether the namespace is what Temporal does not have."""
+    return error.status == RPCStatusCode.NOT_FOUND and _detail(error, NamespaceNotFoundFailure) is not None
+
+
+def is_throttled(error: RPCError) -> bool:
+    """Whether Temporal has too many calls; not so where one workflow alone has too much to do."""
+    if error.status != RPCStatusCode.RESOURCE_EXHAUSTED:
+        return False
+    failure = _detail(error, ResourceExhaustedFailure)
+    return failure is None or failure.cause not in _OF_ONE_WORKFLOW
+
+
+def _detail(error: RPCError, kind: type[Any]) -> Any:
+    try:
+        for detail in error.grpc_status.details:
+            if detail.Is(kind.DESCRIPTOR):
+                found = kind()
+                detail.Unpack(found)
+                return found
+    except DecodeError:
+        pass
+    return None
