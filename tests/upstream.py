@@ -11,7 +11,7 @@ import pytest
 from wakeline.errors import WorkflowNotFoundError
 from wakeline.gateway.http import routes
 from wakeline.gateway.http.parts import Parts
-from wakeline.gateway.runs import Run
+from wakeline.gateway.runs import Run, RunState
 
 
 class RecordingUpstream:
@@ -26,10 +26,10 @@ class RecordingUpstream:
         self.nudged: list[tuple[str, str | None]] = []
         self.told: list[tuple[str, str, str | None, bool]] = []
 
-    async def watch(self, session: str) -> None:
+    async def watch(self, session: str, *, wait_for_start: bool = False) -> None:
         return
 
-    async def register(self, workflow_id: str, session: str) -> Run:
+    async def register(self, workflow_id: str, session: str | None, **_: Any) -> tuple[str, Run]:
         raise WorkflowNotFoundError(f"nothing is followed here, neither is {workflow_id!r}")
 
     def nudge(self, workflow_id: str, namespace: str | None) -> None:
@@ -38,11 +38,11 @@ class RecordingUpstream:
     def published(self, session: str, workflow_id: str, namespace: str | None, *, manages: bool) -> None:
         self.told.append((session, workflow_id, namespace, manages))
 
-    def followed(self, run: str) -> bool:
+    def followed(self, session: str, run: str) -> bool:
         return False
 
-    def health(self) -> str:
-        return "ok"
+    def state(self, session: str, run: str) -> RunState | None:
+        return None
 
     async def until_nudged(self, workflow_id: str, *, times: int = 1) -> None:
         """Wait until a workflow was nudged so often."""

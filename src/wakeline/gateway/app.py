@@ -99,11 +99,12 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         if namespaces is not None:
             await namespaces.start()
             stack.push_async_callback(namespaces.stop)
-            followers = Followers(namespaces.main, engine, accept, runs, settings, hub.settle)
+            followers = Followers(namespaces, engine, accept, runs, settings, hub)
             await followers.start()
             stack.push_async_callback(followers.stop)
             upstream = followers
             metrics.observe(metrics.following, followers.count)
+            metrics.observe(metrics.closely, followers.closely)
             for connection in namespaces:
                 metrics.observe(metrics.temporal.labels(connection.namespace), connection.up)
         parts = Parts(

@@ -186,7 +186,10 @@ class Archive:
     async def _name(self, draft: SessionState, session: str, header: _Header) -> None:
         """Make the draft the session. Its runs are shown as they stood, and none of them is followed."""
         runs = [
-            run if run.status != "running" else msgspec.structs.replace(run, status="unknown") for run in header.runs
+            msgspec.structs.replace(
+                run, status="unknown" if run.open else run.status, owed=False, waiting=None, retrying={}
+            )
+            for run in header.runs
         ]
         async with self._runs.lock(session):
             await self._check_free(session)

@@ -80,7 +80,7 @@ class Deletions:
             state = await self._engine.state(session)
             if state is None or epoch not in (None, state.epoch):
                 return False
-            if unless_open and any(run.status == "running" for run in await self._runs.of(session)):
+            if unless_open and any(run.open for run in await self._runs.of(session)):
                 return False
             async with self.noted(session, state.epoch):
                 deleted = await self._engine.delete_session(session, epoch=state.epoch)

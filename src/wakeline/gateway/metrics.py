@@ -43,6 +43,9 @@ class Metrics:
             "wakeline_sessions_expired", "Sessions deleted because their time was over.", registry=self.registry
         )
         self.following = Gauge("wakeline_runs_followed", "Workflow runs followed now.", registry=self.registry)
+        self.closely = Gauge(
+            "wakeline_runs_watched_closely", "Workflow runs whose history is followed now.", registry=self.registry
+        )
         self.temporal = Gauge(
             "wakeline_temporal_up", "1 while Temporal answers.", ["namespace"], registry=self.registry
         )

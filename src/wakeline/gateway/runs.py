@@ -64,6 +64,20 @@ class Run(msgspec.Struct, frozen=True):
         return self.chain or self.run
 
 
+class RunState(msgspec.Struct, frozen=True):
+    """What a run is doing.
+
+    Attributes:
+        activities: Those that are retried or have stalled, by id.
+        waiting: What it waits for; None if it does something.
+        current: What identifies this moment of the run: changes when it goes on.
+    """
+
+    activities: dict[str, dict[str, Any]] = {}
+    waiting: dict[str, Any] | None = None
+    current: str = ""
+
+
 class _Runs(msgspec.Struct):
     runs: dict[str, Run]
 

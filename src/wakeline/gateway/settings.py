@@ -145,7 +145,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         float, Meta(ge=0.05, description="Seconds between reads of a workflow's stream when nothing comes.")
     ] = 20.0
     follow: Annotated[
-        tuple[Follow, ...], Meta(description="Rules: which workflows are followed by themselves, and into which session.")
+        tuple[Follow, ...],
+        Meta(description="Rules: which workflows are followed by themselves, and into which session."),
     ] = ()
     sweep_interval: Annotated[
         float, Meta(ge=0.1, description="Seconds between looks at what has started and ended in a namespace.")

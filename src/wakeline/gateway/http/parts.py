@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +20,7 @@ from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.positions import Positions
 from wakeline.gateway.presence import Presence
 from wakeline.gateway.retention import Keeper
-from wakeline.gateway.runs import Run, Runs
+from wakeline.gateway.runs import Run, Runs, RunState
 from wakeline.gateway.settings import Settings
 from wakeline.gateway.tickets import Tickets
 
@@ -27,12 +28,33 @@ from wakeline.gateway.tickets import Tickets
 class Upstream(Protocol):
     """What the routes ask of the part that follows workflows; there is none without Temporal."""
 
-    async def watch(self, session: str) -> None:
-        """A device is here: see that the workflow of this name, if there is one, is followed."""
+    async def watch(self, session: str, *, wait_for_start: bool = False) -> None:
+        """A device is here: see that the workflow of this name, if there is one, is followed.
+
+        Args:
+            session: The session.
+            wait_for_start: If there is neither a session nor a workflow of this name, make the session and wait for the workflow.
+        """
         ...
 
-    async def register(self, workflow_id: str, session: str) -> Run:
-        """Follow a workflow into a session from now on."""
+    async def register(
+        self,
+        workflow_id: str,
+        session: str | None,
+        *,
+        namespace: str | None = None,
+        result: bool = False,
+        may: Callable[[str], bool] = ...,
+    ) -> tuple[str, Run]:
+        """Follow a workflow into a session from now on; tells which.
+
+        Args:
+            workflow_id: The workflow.
+            session: The session; None: the one that the workflow itself names, or the one of its own name.
+            namespace: Its namespace; None for the gateway's own.
+            result: Tell what it completes with.
+            may: Whether the caller reaches the session that the workflow names.
+        """
         ...
 
     def nudge(self, workflow_id: str, namespace: str | None) -> None:
@@ -60,8 +82,12 @@ class Upstream(Protocol):
         """
         ...
 
-    def followed(self, run: str) -> bool:
+    def followed(self, session: str, run: str) -> bool:
         """Whether a run is being followed here."""
+        ...
+
+    def state(self, session: str, run: str) -> RunState | None:
+        """What a run is doing now; None where it is not followed."""
         ...
 
 

@@ -21,6 +21,8 @@ from wakeline.gateway.runs import Run
 class _Registration(msgspec.Struct, forbid_unknown_fields=True):
     workflow_id: str
     session: str | None = None
+    namespace: str | None = None
+    result: bool = False
 
 
 class SessionRoutes:
@@ -76,12 +78,15 @@ class SessionRoutes:
             asked = msgspec.json.decode(await request.read(), type=_Registration)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BodyInvalidError(f'expected {{"workflow_id": "…"}}, got: {error}') from None
-        session = check_session_name(asked.session or asked.workflow_id)
-        request[GRANT].check("manage", session)
-        if self._parts.upstream is None:
+        grant, upstream = request[GRANT], self._parts.upstream
+        # Where the workflow itself names a session, the token must reach that one, too; which it is, is not known yet.
+        grant.check("manage", check_session_name(asked.session or asked.workflow_id))
+        if upstream is None:
             raise TemporalUnavailableError("expected a gateway with Temporal, this one runs without")
-        run = await self._parts.upstream.register(asked.workflow_id, session)
-        return json_answer({"session": session, **_run(self._parts, run)})
+        session, run = await upstream.register(
+            asked.workflow_id, asked.session, namespace=asked.namespace, result=asked.result, may=grant.reaches
+        )
+        return json_answer({"session": session, **_run(self._parts, session, run)})
 
 
 async def described(parts: Parts, state: SessionState) -> dict[str, Any]:
@@ -96,19 +101,24 @@ async def described(parts: Parts, state: SessionState) -> dict[str, Any]:
         "cursor": str(Cursor(state.epoch, state.next_offset)),
         "created": state.created,
         "closed": state.closed,
-        "settled": bool(runs) and all(run.status != "running" for run in runs),
+        "settled": bool(runs) and not any(run.open for run in runs),
         "retention": retention,
         "devices": parts.hub.devices(state.session),
-        "runs": [_run(parts, run) for run in runs],
+        "runs": [_run(parts, state.session, run) for run in runs],
     }
 
 
-def _run(parts: Parts, run: Run) -> dict[str, Any]:
+def _run(parts: Parts, session: str, run: Run) -> dict[str, Any]:
     upstream = parts.upstream
+    state = upstream.state(session, run.run) if upstream is not None else None
     return {
         "workflow_id": run.workflow_id,
         "run": run.run,
         "run_id": run.run_id,
+        "namespace": run.namespace or None,
         "status": run.status,
-        "followed": upstream is not None and upstream.followed(run.run),
+        "drained": not run.owed,
+        "followed": upstream is not None and upstream.followed(session, run.run),
+        "waiting": run.waiting if state is None else state.waiting,
+        "activities": [] if state is None else list(state.activities.values()),
     }

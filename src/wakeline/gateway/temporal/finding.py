@@ -6,8 +6,8 @@ from datetime import UTC
 from typing import NamedTuple
 
 import msgspec
+from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
-from temporalio.client import WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.errors import SessionClosedError, TemporalUnavailableError, WorkflowNotFoundError
@@ -128,7 +128,7 @@ class Finder:
             if run.open or run.run_id == run_id:
                 return run
         # All of the chain that we know has ended. What goes on from there is a reset, if it is what the workflow has come to.
-        if found.info.status != WorkflowExecutionStatus.CONTINUED_AS_NEW:
+        if found.info.status != WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW:
             latest = await self.find(found.connection, found.info.execution.workflow_id)
             if latest.info.execution.run_id == run_id:
                 return None

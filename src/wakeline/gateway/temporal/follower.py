@@ -18,14 +18,14 @@ from temporalio.api.sdk.v1 import WorkflowMetadata
 from wakeline.errors import SessionClosedError, UnavailableError
 from wakeline.events import RUN_CLOSED, RUN_CONTINUED, RUN_STARTED, SESSION_SETTLED, compose, timestamp
 from wakeline.gateway.accept import Accept
-from wakeline.gateway.runs import Run, Runs
+from wakeline.gateway.runs import Run, Runs, RunState
 from wakeline.gateway.settings import Settings
 from wakeline.gateway.temporal import told
 from wakeline.gateway.temporal.connection import Connection
 from wakeline.gateway.temporal.copying import StreamCopy
 from wakeline.gateway.temporal.endings import Ending
 from wakeline.gateway.temporal.reader import NoStreamError, NotNowError, StreamReader
-from wakeline.gateway.temporal.state import METADATA_QUERY, RunState, StateWatch
+from wakeline.gateway.temporal.state import METADATA_QUERY, StateWatch
 from wakeline.gateway.temporal.telling import RETRY_SECONDS, Teller
 from wakeline.gateway.temporal.watch import Attention, RunWatch
 

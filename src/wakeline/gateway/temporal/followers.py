@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Container, Coroutine, Sequence
+from collections.abc import Callable, Container, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -25,7 +25,7 @@ from wakeline.gateway.accept import Accept
 from wakeline.gateway.hub import Hub
 from wakeline.gateway.leases import Leases
 from wakeline.gateway.log import Change, Engine
-from wakeline.gateway.runs import Run, Runs
+from wakeline.gateway.runs import Run, Runs, RunState
 from wakeline.gateway.settings import Follow, Settings
 from wakeline.gateway.temporal.connection import Connection
 from wakeline.gateway.temporal.finding import Finder, Found
@@ -33,7 +33,6 @@ from wakeline.gateway.temporal.follower import Follower, Following
 from wakeline.gateway.temporal.late import Late
 from wakeline.gateway.temporal.namespaces import Namespaces
 from wakeline.gateway.temporal.rules import check_rule, session_by_rule
-from wakeline.gateway.temporal.state import RunState
 from wakeline.gateway.temporal.sweep import Sweep, Swept
 from wakeline.gateway.temporal.telling import RETRY_SECONDS
 
@@ -95,8 +94,7 @@ class Followers:
         engine.listen_changes(self._changed)
 
     async def start(self) -> None:
-        """Connect, and go on with every run that was open when the gateway stopped."""
-        await self._namespaces.start()
+        """Go on with every run that was open when the gateway stopped; Temporal is connected to already, or tried."""
         if self._leases is not None:
             await self._leases.start()
         await self._resume()
@@ -111,7 +109,6 @@ class Followers:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._leases is not None:
             await self._leases.stop()
-        await self._namespaces.stop()
 
     def count(self) -> int:
         """How many runs are followed now."""
@@ -130,10 +127,6 @@ class Followers:
         follower = self._followers.get((session, run))
         return None if follower is None else follower.state
 
-    def health(self) -> str:
-        """`ok`, or what is worst with Temporal."""
-        return self._namespaces.health()
-
     async def watch(self, session: str, *, wait_for_start: bool = False) -> None:
         """A device is on this session: see that the workflow of its name, if there is one, is followed.
 
@@ -149,7 +142,10 @@ class Followers:
         self._assigning.set()
         if any(watched == session for watched, _ in self._followers):
             return
-        if self.health() != "ok" and await self._engine.state(session) is not None:
+        if (
+            not all(connection.up() for connection in self._namespaces)
+            and await self._engine.state(session) is not None
+        ):
             return  # what we have is served now, not after a time-out
         try:
             await asyncio.shield(self._begin(session, partial(self._look, session)))
@@ -160,7 +156,13 @@ class Followers:
             await self._engine.create_session(session)
 
     async def register(
-        self, workflow_id: str, session: str | None, *, namespace: str | None = None, result: bool = False
+        self,
+        workflow_id: str,
+        session: str | None,
+        *,
+        namespace: str | None = None,
+        result: bool = False,
+        may: Callable[[str], bool] = lambda session: True,
     ) -> tuple[str, Run]:
         """Follow the workflow's latest run into a session until it ends.
 
@@ -169,6 +171,7 @@ class Followers:
             session: The session; None: the one that the workflow's memo or search attribute names, or the one of its own name.
             namespace: Its namespace; None is the main one.
             result: Tell what it completes with.
+            may: Whether the caller reaches the session that the workflow names.
 
         Raises:
             WorkflowNotFoundError: Temporal has no such workflow, or the gateway no such namespace.
@@ -176,7 +179,11 @@ class Followers:
             SessionClosedError: The session is closed, and the run is not one of its own.
         """
         found = await self._finder.find(self._finder.connection(namespace), workflow_id)
-        session = session or found.session or workflow_id
+        session = check_session_name(session or found.session or workflow_id)
+        if not may(session):
+            raise WorkflowNotFoundError(
+                f"Temporal has no workflow {workflow_id!r} for a session that the token reaches"
+            )
         return session, await self._enter(session, found, result=result)
 
     def nudge(self, workflow_id: str, namespace: str | None) -> None:

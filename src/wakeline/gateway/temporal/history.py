@@ -53,7 +53,7 @@ class History:
         kind = event.event_type
         if kind == EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED:
             return True
-        attributes = getattr(event, event.WhichOneof("attributes") or "", None)
+        attributes: Any = getattr(event, event.WhichOneof("attributes") or "", None)
         if kind == EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED:
             self.started = event.event_id
         elif kind == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC
 from typing import Any, Final
 
-import msgspec
 import structlog
 from temporalio.api.enums.v1 import PendingActivityState, PendingWorkflowTaskState
 from temporalio.api.sdk.v1 import WorkflowMetadata
@@ -21,7 +20,7 @@ from temporalio.service import RPCError
 
 from wakeline.errors import UnavailableError
 from wakeline.events import ACTIVITY_RETRYING, ACTIVITY_STALLED, MAX_KEY_BYTES, RUN_WAITING, timestamp
-from wakeline.gateway.runs import Run
+from wakeline.gateway.runs import Run, RunState
 from wakeline.gateway.temporal.endings import is_forgotten
 from wakeline.gateway.temporal.history import ActivityAttempt, heartbeat_missed
 from wakeline.gateway.temporal.telling import Teller
@@ -35,20 +34,6 @@ _UNTAKEN: Final = 8.0
 # What a workflow waits for between two steps is not told.
 _QUIET: Final = 2.0
 _log = structlog.get_logger(__name__)
-
-
-class RunState(msgspec.Struct, frozen=True):
-    """What a run is doing.
-
-    Attributes:
-        activities: Those that are retried or have stalled, by id.
-        waiting: What it waits for; None if it does something.
-        current: What identifies this moment of the run: changes when it goes on.
-    """
-
-    activities: dict[str, dict[str, Any]] = {}
-    waiting: dict[str, Any] | None = None
-    current: str = ""
 
 
 class StateWatch:

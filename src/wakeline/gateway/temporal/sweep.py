@@ -22,9 +22,9 @@ from temporalio.service import RPCError
 
 from wakeline.errors import RecordConflictError, UnavailableError
 from wakeline.gateway.log import Engine
+from wakeline.gateway.settings import Follow
 from wakeline.gateway.temporal.connection import Connection
 from wakeline.gateway.temporal.endings import RPC_TIMEOUT
-from wakeline.gateway.settings import Follow
 from wakeline.gateway.temporal.rules import query_of, quoted
 
 _PAGE: Final = 1000
