@@ -26,7 +26,7 @@ class RecordingUpstream:
         self.nudged: list[tuple[str, str | None]] = []
         self.told: list[tuple[str, str, str | None, bool]] = []
 
-    async def watch(self, session: str, *, wait_for_start: bool = False) -> None:
+    async def watch(self, session: str) -> None:
         return
 
     async def register(self, workflow_id: str, session: str | None, **_: Any) -> tuple[str, Run]:

@@ -29,6 +29,7 @@ def tail(
     from_: Annotated[str, Parameter(name="--from")] = "beginning",
     topics: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=(), show_default=False)] = (),
     until: Literal["settled", "never"] = "settled",
+    wait_for_start: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     device: str | None = None,
     json: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
 ) -> None:
@@ -55,12 +56,14 @@ def tail(
             acknowledged).
         topics: Only these topics; step.* stands for all that begin so.
         until: settled: stop when no run of the session is open. never: go on.
+        wait_for_start: Wait for a workflow that has not been started yet.
         device: This device's id; the gateway keeps its positions.
         json: Print each event's JSON object, one a line.
     """
     watch = _Watch(topics, json=json)
     try:
-        status = asyncio.run(_tail(watch, session, url, token, Reading(from_=from_, until=until, device=device)))
+        reading = Reading(from_=from_, until=until, wait_for_start=wait_for_start, device=device)
+        status = asyncio.run(_tail(watch, session, url, token, reading))
     except WakelineError as error:
         tell(error)
         sys.exit(_REFUSED)

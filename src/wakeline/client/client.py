@@ -88,18 +88,23 @@ class SessionClient:
                 yield state
             start = page.after
 
-    async def register(self, workflow_id: str, *, session: str | None = None) -> Run:
+    async def register(
+        self, workflow_id: str, *, session: str | None = None, namespace: str | None = None, result: bool = False
+    ) -> Run:
         """Have a workflow followed from now on, with or without devices, until it ends.
 
         Args:
             workflow_id: The workflow's id.
-            session: Where its output goes; None is the session of its own name.
+            session: Where its output goes; None is the session that its memo `wakeline.session` names, or that of its own name.
+            namespace: Its namespace; None is the gateway's main one.
+            result: Have `$run.closed` tell what it completes with.
 
         Raises:
             WorkflowNotFoundError: Temporal knows no such workflow.
             TemporalUnavailableError: The gateway cannot reach Temporal, or runs without.
         """
-        asked = {"workflow_id": workflow_id} | ({} if session is None else {"session": session})
+        named = {"session": session, "namespace": namespace, "result": result or None}
+        asked = {"workflow_id": workflow_id} | {name: value for name, value in named.items() if value is not None}
         headers = {"Content-Type": "application/json"}
         return await self._http.call("POST", "/v1/runs", Run, headers=headers, body=lambda: encode(asked))
 

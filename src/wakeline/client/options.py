@@ -26,6 +26,7 @@ class Reading(TypedDict, total=False):
     from_: str
     topics: str | Iterable[str] | None
     until: Literal["settled", "never"]
+    wait_for_start: bool
     device: str | None
     on_lost: Callable[[WakelineError], None] | None
     on_resumed: Callable[[], None] | None
@@ -36,6 +37,7 @@ class Viewing(TypedDict, total=False):
 
     topics: str | Iterable[str] | None
     until: Literal["settled", "never"]
+    wait_for_start: bool
     device: str | None
     on_lost: Callable[[WakelineError], None] | None
     on_resumed: Callable[[], None] | None

@@ -79,6 +79,7 @@ class Session:
         from_: str = "beginning",
         topics: str | Iterable[str] | None = None,
         until: Literal["settled", "never"] = "never",
+        wait_for_start: bool = False,
         type: Any = None,
         device: str | None = None,
         on_lost: Callable[[WakelineError], None] | None = None,
@@ -95,6 +96,8 @@ class Session:
             topics: Only these, one or several; `order.*` stands for all that begin so. Wakeline's own (`$run.closed`)
                 come only if named, except `$gap`, which comes always.
             until: `settled`: end when no run of the session is open and everything was delivered.
+            wait_for_start: If there is neither a session nor a workflow of this name, wait until there is; for tokens that name
+                the session, or may manage it.
             type: What `data` is read as: a dataclass, a msgspec Struct, or whatever else msgspec can read. The data of
                 Wakeline's own topics stays a dict.
             device: This device's id: the gateway keeps its positions.
@@ -106,7 +109,7 @@ class Session:
             SessionNotFoundError: (while iterating) Neither a session nor a workflow has this name.
             EpochChangedError: (while iterating) The session was deleted and created again.
         """
-        query = {"until": until, **_topics(topics), **({} if device is None else {"device": device})}
+        query = {"until": until, **_topics(topics), **_asked(device, wait_for_start=wait_for_start)}
         return EventStream(
             self._http,
             f"{self._path}/events",
@@ -129,6 +132,7 @@ class Session:
         *,
         topics: str | Iterable[str] | None = None,
         until: Literal["settled", "never"] = "never",
+        wait_for_start: bool = False,
         type: Any = None,
         device: str | None = None,
         on_lost: Callable[[WakelineError], None] | None = None,
@@ -142,6 +146,7 @@ class Session:
         Args:
             topics: As for `events`.
             until: As for `events`.
+            wait_for_start: As for `events`.
             type: What messages' values and other events' data are read as.
             device: As for `events`.
             on_lost: As for `events`.
@@ -156,7 +161,7 @@ class Session:
         stream: EventStream[Any] = EventStream(
             self._http,
             f"{self._path}/events",
-            {**query, **({} if device is None else {"device": device})},
+            {**query, **_asked(device, wait_for_start=wait_for_start)},
             view=CompactView("beginning", filtered=topics is not None),
             values=Values(),
             on_lost=on_lost,
@@ -335,6 +340,11 @@ class Session:
             SessionExistsError: There is a session of this name already.
         """
         return await transfer.import_(self._http, f"{self._path}/import", Path(source))
+
+
+def _asked(device: str | None, *, wait_for_start: bool) -> dict[str, str]:
+    asked = {} if device is None else {"device": device}
+    return asked | {"wait_for_start": "true"} if wait_for_start else asked
 
 
 def _topics(topics: str | Iterable[str] | None) -> dict[str, str]:

@@ -84,7 +84,11 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         run: Its name in events: the run id of its first execution.
         run_id: The run id of its latest execution.
         status: `running`, or how it ended.
+        namespace: Its namespace; None is the gateway's main one.
+        drained: False if its end was told and what it said last could not be read yet.
         followed: Whether this gateway is reading its stream now.
+        waiting: What it waits for, as `$run.waiting` tells it; None if it does something.
+        activities: Its activities that are retried or have stalled, as `$activity.retrying` tells of them.
         session: Where its output goes; told by `register`.
     """
 
@@ -92,7 +96,11 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     run_id: str
     status: str
+    namespace: str | None = None
+    drained: bool = True
     followed: bool = False
+    waiting: dict[str, Any] | None = None
+    activities: list[dict[str, Any]] = []
     session: str | None = None
 
 

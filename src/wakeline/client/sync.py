@@ -233,9 +233,13 @@ class SyncSessionClient:
         while (state := self._background.call(following())) is not None:
             yield state
 
-    def register(self, workflow_id: str, *, session: str | None = None) -> Run:
+    def register(
+        self, workflow_id: str, *, session: str | None = None, namespace: str | None = None, result: bool = False
+    ) -> Run:
         """See `SessionClient.register`."""
-        return self._background.call(self._client.register(workflow_id, session=session))
+        return self._background.call(
+            self._client.register(workflow_id, session=session, namespace=namespace, result=result)
+        )
 
     def close(self) -> None:
         """Close every connection and end the thread."""

@@ -18,6 +18,7 @@ from wakeline.errors import ListenRefusedError
 from wakeline.gateway.accept import Accept
 from wakeline.gateway.addresses import Addresses
 from wakeline.gateway.archive import Archive
+from wakeline.gateway.arrivals import Arrivals
 from wakeline.gateway.auth import Auth
 from wakeline.gateway.compact import Compacts
 from wakeline.gateway.config import Retention, outlives
@@ -111,6 +112,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
             settings=settings,
             engine=engine,
             accept=accept,
+            arrivals=Arrivals(engine, upstream.watch if upstream is not None else None),
             hub=hub,
             runs=runs,
             positions=positions,

@@ -58,6 +58,10 @@ class Grant(msgspec.Struct, frozen=True):
         """Whether the session is among those granted."""
         return any(session.startswith(name[:-1]) if name.endswith("*") else session == name for name in self.sessions)
 
+    def may_wait(self, session: str) -> bool:
+        """Whether the caller may wait for a session that is not there: it is granted by its very name, or may be managed."""
+        return session in self.sessions or self.may("manage", session)
+
     def within(self, seconds: float) -> float:
         """`seconds`, or what is left if that is less."""
         left = self.seconds_left()

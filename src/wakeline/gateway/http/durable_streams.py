@@ -117,8 +117,7 @@ class StreamRoutes:
         name, grant = _named(request)
         grant.check("read", name)
         mode, asked = _asked(request, grant, self._parts.settings.long_poll_timeout)
-        if self._parts.upstream is not None:
-            await self._parts.upstream.watch(name)
+        await self._parts.arrivals.at(name, grant)
         while True:
             try:
                 return await self._read(request, name, mode, asked)

@@ -39,8 +39,7 @@ class EventRoutes:
         grant = request[GRANT]
         grant.check("read", name)
         query = _Reading(request, grant)
-        if self._parts.upstream is not None:
-            await self._parts.upstream.watch(name)
+        await self._parts.arrivals.at(name, grant, wait_for_start=query.wait_for_start)
         async with self._parts.hub.attach(name) as channel:
             if query.before is not None:
                 end = await self._resolve(channel, query, query.before)
@@ -123,6 +122,7 @@ class _Reading:
             raise RequestInvalidError("expected before without from and wait: it reads backwards")
         self.until_settled = until_settled(request)
         self.user, self.device = grant.user, device_id(request)
+        self.wait_for_start = flag(request, "wait_for_start")
         self.presence = flag(request, "presence")
         if self.presence and not self.stream:
             raise RequestInvalidError("expected presence with Accept: text/event-stream, pages do not tell it")

@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 from wakeline.errors import RequestInvalidError
 from wakeline.events import check_session_name
 from wakeline.gateway.grants import GRANT, Grant
-from wakeline.gateway.http.parameters import device_id, until_settled
+from wakeline.gateway.http.parameters import device_id, flag, until_settled
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.topics import Topics
 from wakeline.gateway.transports import feed_sse, websocket
@@ -25,7 +25,7 @@ class FeedRoutes:
         self._source = Source(
             engine=parts.engine,
             hub=parts.hub,
-            watch=parts.upstream.watch if parts.upstream is not None else _nothing,
+            arrivals=parts.arrivals,
             verify=parts.auth.verify,
             limits=parts.limits,
             positions=parts.positions,
@@ -73,10 +73,6 @@ class FeedRoutes:
             self._streams.discard(task)
 
 
-async def _nothing(_: str) -> None:
-    """Without Temporal there is no workflow to follow."""
-
-
 def _reading(request: web.Request, grant: Grant) -> feed_sse.Reading:
     names = list(dict.fromkeys(map(check_session_name, request.query.getall("session", []))))
     if not 1 <= len(names) <= feed_sse.MAX_SESSIONS:
@@ -89,5 +85,6 @@ def _reading(request: web.Request, grant: Grant) -> feed_sse.Reading:
         start=request.headers.get("Last-Event-ID") or request.query.get("from", "beginning"),
         topics=Topics.parse(topics, grant.topics) if topics is not None else grant.topics,
         until_settled=until_settled(request),
+        wait_for_start=flag(request, "wait_for_start"),
         device=device_id(request),
     )

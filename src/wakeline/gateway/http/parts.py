@@ -8,6 +8,7 @@ from typing import Protocol
 
 from wakeline.gateway.accept import Accept
 from wakeline.gateway.archive import Archive
+from wakeline.gateway.arrivals import Arrivals
 from wakeline.gateway.auth import Auth
 from wakeline.gateway.compact import Compacts
 from wakeline.gateway.connections import Connections
@@ -28,13 +29,8 @@ from wakeline.gateway.tickets import Tickets
 class Upstream(Protocol):
     """What the routes ask of the part that follows workflows; there is none without Temporal."""
 
-    async def watch(self, session: str, *, wait_for_start: bool = False) -> None:
-        """A device is here: see that the workflow of this name, if there is one, is followed.
-
-        Args:
-            session: The session.
-            wait_for_start: If there is neither a session nor a workflow of this name, make the session and wait for the workflow.
-        """
+    async def watch(self, session: str) -> None:
+        """A device is here: see that the workflow of this name, if there is one, is followed."""
         ...
 
     async def register(
@@ -110,6 +106,7 @@ class Parts:
     settings: Settings
     engine: Engine
     accept: Accept
+    arrivals: Arrivals
     hub: Hub
     runs: Runs
     positions: Positions

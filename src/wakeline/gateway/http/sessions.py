@@ -43,10 +43,10 @@ class SessionRoutes:
         """One session's state."""
         name = check_session_name(request.match_info["session"])
         request[GRANT].check("read", name)
-        engine, upstream = self._parts.engine, self._parts.upstream
+        engine = self._parts.engine
         state = await engine.state(name)
-        if state is None and upstream is not None:
-            await upstream.watch(name)
+        if state is None:
+            await self._parts.arrivals.at(name, request[GRANT])
             state = await engine.state(name)
         if state is None:
             raise SessionNotFoundError(f"there is no session {name!r}")

@@ -127,14 +127,10 @@ class Followers:
         follower = self._followers.get((session, run))
         return None if follower is None else follower.state
 
-    async def watch(self, session: str, *, wait_for_start: bool = False) -> None:
+    async def watch(self, session: str) -> None:
         """A device is on this session: see that the workflow of its name, if there is one, is followed.
 
         Any number of devices that come at once cause one look.
-
-        Args:
-            session: The session.
-            wait_for_start: If there is neither a session nor a workflow of this name, make the session and wait for the workflow.
 
         Raises:
             TemporalUnavailableError: Temporal cannot be asked, and there is no session of this name to serve.
@@ -150,10 +146,8 @@ class Followers:
         try:
             await asyncio.shield(self._begin(session, partial(self._look, session)))
         except UnavailableError:
-            if not wait_for_start and await self._engine.state(session) is None:
+            if await self._engine.state(session) is None:
                 raise
-        if wait_for_start and await self._engine.state(session) is None:
-            await self._engine.create_session(session)
 
     async def register(
         self,

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from wakeline.errors import RequestInvalidError
 from wakeline.gateway import starts
+from wakeline.gateway.arrivals import Arrivals
 from wakeline.gateway.compact import Compacts
 from wakeline.gateway.device import Device
 from wakeline.gateway.grants import Grant
@@ -35,7 +36,7 @@ class Source:
     Attributes:
         engine: The log.
         hub: Who is live.
-        watch: Sees that the workflow of a session's name, if there is one, is followed.
+        arrivals: Where every reader of a session passes.
         verify: Makes a grant of a token.
         limits: How much one caller may take.
         positions: How far devices have come.
@@ -48,7 +49,7 @@ class Source:
 
     engine: Engine
     hub: Hub
-    watch: Callable[[str], Awaitable[None]]
+    arrivals: Arrivals
     verify: Callable[[str], Awaitable[Grant]]
     limits: Limits
     positions: Positions
@@ -58,7 +59,7 @@ class Source:
     timeout: float
     compacts: Compacts
 
-    async def admit(self, session: str, grant: Grant) -> None:
+    async def admit(self, session: str, grant: Grant, *, wait_for_start: bool = False) -> None:
         """See that a session may be read, before it is attached.
 
         Raises:
@@ -66,7 +67,7 @@ class Source:
             SessionNotFoundError: The grant does not reach the session.
         """
         grant.check("read", session)
-        await self.watch(session)
+        await self.arrivals.at(session, grant, wait_for_start=wait_for_start)
         self.metrics.connections.inc()
 
     async def start(self, channel: Channel, text: str, topics: Topics | None, user: str, device: str | None) -> int:

@@ -40,6 +40,7 @@ class Subscribe(ClientFrame, frozen=True):
     view: Literal["raw", "compact"] = "raw"
     until: Literal["settled", "never"] = "never"
     presence: bool = False
+    wait_for_start: bool = False
 
 
 class Unsubscribe(ClientFrame, frozen=True):

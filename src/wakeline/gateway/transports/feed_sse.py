@@ -41,6 +41,7 @@ class Reading(msgspec.Struct, frozen=True):
         start: `from`, or the composite cursor.
         topics: Only these; None for all.
         until_settled: End when all sessions are settled and read.
+        wait_for_start: Wait for those that are not there, where the grant allows that.
         device: The device's id, if it has one.
     """
 
@@ -48,6 +49,7 @@ class Reading(msgspec.Struct, frozen=True):
     start: str
     topics: Topics | None
     until_settled: bool
+    wait_for_start: bool
     device: str | None
 
 
@@ -160,7 +162,7 @@ class SseFeed:
 
     async def _open(self, stack: AsyncExitStack, part: _Part) -> None:
         try:
-            await self._source.admit(part.session, self._grant)
+            await self._source.admit(part.session, self._grant, wait_for_start=self._asked.wait_for_start)
             part.channel = await stack.enter_async_context(self._source.hub.attach(part.session))
             asked = self._asked
             offset = await self._source.start(part.channel, part.text, asked.topics, self._grant.user, asked.device)

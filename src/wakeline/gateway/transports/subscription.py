@@ -89,7 +89,7 @@ class Subscription:
         """
         name = self._asked.session
         try:
-            await self._source.admit(name, self._grant)
+            await self._source.admit(name, self._grant, wait_for_start=self._asked.wait_for_start)
             async with self._source.hub.attach(name) as channel:
                 return [await self._read(channel)]
         except WakelineError as error:
