@@ -11,7 +11,7 @@ import pytest
 from tests.docs.markdown import sections, span, spans, tables, text
 from wakeline.cli.main import app
 from wakeline.gateway.metrics import Metrics
-from wakeline.gateway.settings import Namespace, Settings, load
+from wakeline.gateway.settings import Follow, Namespace, Settings, load
 
 
 def setting_rows() -> list[dict[str, str]]:
@@ -44,12 +44,12 @@ def test_every_setting_is_read_from_the_variable_that_is_documented(row: dict[st
     examples = {"engine": "memory", "durability": "process", "no_auth": "true", "log_level": "error"}
     examples["event_loop"] = "uvloop"
     examples |= {"cors_origins": "http://a.example, http://b.example", "open_metrics": "true"}
-    examples |= {"temporal_tls": "true", "namespaces": '{"billing": {}}'}
+    examples |= {"temporal_tls": "true", "namespaces": '{"billing": {}}', "follow": '[{"workflow_type": "Agent*"}]'}
     text = examples.get(name, "4096")
     changed = getattr(load(environment={span(row["environment"]): text}), name)
     assert changed != getattr(Settings(), name)
-    if name == "namespaces":
-        assert changed == {"billing": Namespace()}
+    if name in ("namespaces", "follow"):
+        assert changed == {"namespaces": {"billing": Namespace()}, "follow": (Follow(workflow_type="Agent*"),)}[name]
         return
     assert changed == (tuple(text.split(", ")) if isinstance(changed, tuple) else type(changed)(text))
 

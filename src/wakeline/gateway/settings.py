@@ -20,7 +20,7 @@ from wakeline.errors import ListenRefusedError, SettingsInvalidError
 
 _ENVIRONMENT: Final = "WAKELINE_"
 _LISTS: Final = ("cors_origins", "trusted_proxies")
-_TABLES: Final = ("namespaces",)
+_TABLES: Final = ("follow", "namespaces")
 
 
 class Namespace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

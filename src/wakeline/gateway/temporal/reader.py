@@ -26,6 +26,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.events import MessagePiece, NewEvent, compose, timestamp
 from wakeline.gateway.temporal.connection import Connection
+from wakeline.gateway.temporal.told import as_json, json_of
 from wakeline.streams.budget import UPDATES_PER_RUN, update_pause
 from wakeline.streams.queries import querying, when_not_busy
 from wakeline.streams.rpc import is_update_limit
@@ -206,18 +207,9 @@ def to_event(
         payload.ParseFromString(item.payload)
     except DecodeError:
         payload = Payload(metadata={"encoding": b"binary/plain"}, data=item.payload)
-    encoding, is_payload = payload.metadata.get("encoding", b""), False
-    if encoding == b"binary/null":
-        data = b"null"
-    elif encoding == b"json/plain" and _is_json(payload.data):
-        data = payload.data
-    else:
-        is_payload = True
-        as_json = {
-            "metadata": {key: base64.b64encode(value).decode() for key, value in payload.metadata.items()},
-            "data": base64.b64encode(payload.data).decode(),
-        }
-        data = msgspec.json.encode(as_json)
+    data, is_payload = json_of(payload), False
+    if data is None:
+        data, is_payload = msgspec.json.encode(as_json(payload)), True
     return compose(
         item.topic,
         data,
@@ -229,15 +221,6 @@ def to_event(
         key=key,
         message=message,
     )
-
-
-def _is_json(data: bytes) -> bool:
-    try:
-        data.decode()
-        msgspec.json.decode(data, type=msgspec.Raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
 
 
 def _decoded(wire: str) -> bytes:

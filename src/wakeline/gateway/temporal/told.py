@@ -1,0 +1,115 @@
+"""What Temporal keeps as payloads, as a session tells it: JSON where it can be read, and as it came where it cannot."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Any
+
+import msgspec
+import structlog
+from temporalio.api.common.v1 import Payload, Payloads
+from temporalio.api.failure.v1 import Failure
+from temporalio.converter import DataConverter
+
+_log = structlog.get_logger(__name__)
+
+
+class _Attributes(msgspec.Struct, frozen=True):
+    """What a failure converter that encodes a failure's common attributes puts into their payload."""
+
+    message: str
+
+
+async def failure(converter: DataConverter | None, failure: Failure) -> dict[str, Any]:
+    """A failure for `$run.closed`: `message`, and `type` and `cause` of the innermost cause, where there are any.
+
+    A message that is encoded, and cannot be read here, is in `encoded_attributes`, the cause's in `cause_encoded_attributes`.
+    """
+    read = await _decoded_failure(converter, failure)
+    innermost = read
+    # An activity's failure says "Activity task failed"; what the reader wants to know is what it failed of.
+    while innermost.HasField("cause"):
+        innermost = innermost.cause
+    told = _attributes(read, "message", "encoded_attributes")
+    if innermost.HasField("application_failure_info") and innermost.application_failure_info.type:
+        told["type"] = innermost.application_failure_info.type
+    if innermost is not read:
+        told |= _attributes(innermost, "cause", "cause_encoded_attributes")
+    return told
+
+
+async def result(converter: DataConverter | None, payloads: Payloads, most_bytes: int) -> dict[str, Any]:
+    """A run's result for `$run.closed`: `result`, or `result_payload` as it came; `result_bytes` alone where that is too much.
+
+    Args:
+        converter: What the gateway decodes with, if anything.
+        payloads: The result; empty where there is none, and then nothing is told.
+        most_bytes: How large it may be.
+    """
+    if not payloads.payloads:
+        return {}
+    decoded = await _decoded(converter, payloads.payloads[0])
+    size = sum(len(payload.data) for payload in (decoded, *payloads.payloads[1:]))
+    if size > most_bytes or len(payloads.payloads) > 1:  # no SDK gives more than one
+        return {"result_bytes": size}
+    data = json_of(decoded)
+    return {"result_payload": as_json(decoded)} if data is None else {"result": msgspec.Raw(data)}
+
+
+def json_of(payload: Payload) -> bytes | None:
+    """A payload's value as JSON; None if that is not what it is."""
+    encoding = payload.metadata.get("encoding", b"")
+    if encoding == b"binary/null":
+        return b"null"
+    return payload.data if encoding == b"json/plain" and _is_json(payload.data) else None
+
+
+def as_json(payload: Payload) -> dict[str, Any]:
+    """A payload in its JSON form, whatever is in it."""
+    metadata = {key: b64encode(value).decode() for key, value in payload.metadata.items()}
+    return {"metadata": metadata, "data": b64encode(payload.data).decode()}
+
+
+async def _decoded_failure(converter: DataConverter | None, failure: Failure) -> Failure:
+    if converter is None or converter.payload_codec is None:
+        return failure
+    decoded = Failure()
+    decoded.CopyFrom(failure)
+    try:
+        await converter.payload_codec.decode_failure(decoded)
+    except Exception as error:  # noqa: BLE001 - a codec may raise anything, and the end must be told
+        _log.warning("the data converter cannot decode a failure; it is told as it came", error=repr(error))
+        return failure
+    return decoded
+
+
+async def _decoded(converter: DataConverter | None, payload: Payload) -> Payload:
+    if converter is None or converter.payload_codec is None:
+        return payload
+    try:
+        (decoded,) = await converter.payload_codec.decode([payload])
+    except Exception as error:  # noqa: BLE001 - as above
+        _log.warning("the data converter cannot decode a result; it is told as it came", error=repr(error))
+        return payload
+    return decoded
+
+
+def _attributes(failure: Failure, message: str, encoded: str) -> dict[str, Any]:
+    if not failure.HasField("encoded_attributes"):
+        return {message: failure.message}
+    data = json_of(failure.encoded_attributes)
+    try:
+        if data is not None:
+            return {message: msgspec.json.decode(data, type=_Attributes).message}
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    return {message: failure.message, encoded: as_json(failure.encoded_attributes)}
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        data.decode()
+        msgspec.json.decode(data, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
