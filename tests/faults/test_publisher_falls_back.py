@@ -12,12 +12,10 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from tests.faults.test_publisher_killed import EVENTS, KILLS, PATIENCE, alive, killed, log, publish
-from tests.temporal.conftest import client, temporal
 from tests.temporal.streams_workflows import Hub
 from wakeline.client import SessionClient
 from wakeline.publisher import SessionPublisher
 
-__all__ = ["client", "temporal"]
 pytestmark = pytest.mark.timeout(2 * PATIENCE + 60)
 
 

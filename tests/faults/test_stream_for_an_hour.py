@@ -12,20 +12,16 @@ import sys
 import time
 from asyncio.subprocess import PIPE
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
-from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from tests.faults.stream_readers import CLIENT_OF_READER, event
-from tests.temporal.conftest import _temporal_program
 from tests.temporal.streams_limits_workflows import Enduring, EnduringInput
 from tests.temporal.streams_support import PATIENCE, Handle, queue_name, start
 from wakeline.streams import WorkflowStreamClient, stream
@@ -34,14 +30,6 @@ SECONDS = float(os.environ.get("WAKELINE_STREAM_SECONDS") or 10 * int(os.environ
 EVENTS_A_SECOND = 20
 INTERVAL = timedelta(milliseconds=200)
 ROOT = Path(__file__).parents[2]
-
-
-@pytest_asyncio.fixture
-async def client() -> AsyncIterator[Client]:
-    async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=_temporal_program(), dev_server_log_level="error"
-    ) as environment:
-        yield environment.client
 
 
 async def publish(client: Client, workflow_id: str) -> int:

@@ -20,10 +20,8 @@ from temporalio.worker import Worker
 
 from tests.faults.zombie_worker import AT_ONCE, Speaks, answer
 from tests.support import Served, Stream
-from tests.temporal.conftest import client, temporal
 from tests.temporal.test_follower import running_gateway
 
-__all__ = ["client", "temporal"]
 ROUNDS = int(os.environ.get("WAKELINE_SOAK", "1"))
 
 

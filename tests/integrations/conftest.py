@@ -8,10 +8,9 @@ import pytest
 from openai import AsyncOpenAI
 
 from tests.integrations.fake_openai import FakeOpenAI
-from tests.temporal.conftest import client, temporal
 from tests.unit.conftest import serve, served
 
-__all__ = ["client", "serve", "served", "temporal"]
+__all__ = ["serve", "served"]
 
 
 @pytest.fixture

@@ -11,11 +11,10 @@ import pytest
 import pytest_asyncio
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowExecutionStatus
-from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
+from tests.servers import temporal_server
 from tests.temporal import streams_workflows as hosts
-from tests.temporal.conftest import _temporal_program
 from tests.temporal.streams_support import PATIENCE, Handle, read, start, worker
 from wakeline.streams import StreamEnd, StreamUnavailableError, WorkflowStreamClient, budget
 
@@ -35,11 +34,7 @@ async def queue(client: Client) -> AsyncIterator[str]:
 async def small() -> AsyncIterator[Client]:
     """A client of a server that takes few updates."""
     async with (
-        await WorkflowEnvironment.start_local(
-            dev_server_existing_path=_temporal_program(),
-            dev_server_log_level="error",
-            dev_server_extra_args=["--dynamic-config-value", f"history.maxTotalUpdates={UPDATES}"],
-        ) as environment,
+        temporal_server(history_maxTotalUpdates=UPDATES) as environment,
         Worker(environment.client, task_queue="updates", workflows=[hosts.CarrierWithoutQuery, hosts.HubWithoutQuery]),
     ):
         yield environment.client

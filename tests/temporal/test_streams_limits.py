@@ -11,12 +11,11 @@ import pytest
 import pytest_asyncio
 from temporalio.client import Client
 from temporalio.service import RPCError
-from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
+from tests.servers import temporal_server
 from tests.temporal import streams_limits_workflows as hosts
 from tests.temporal import streams_workflows
-from tests.temporal.conftest import _temporal_program
 from tests.temporal.streams_support import read, start
 from wakeline.streams import BufferFullError, SignalLimitError, WorkflowStreamClient, budget, flusher, stream
 from wakeline.streams.buffer import WhenFull
@@ -30,14 +29,8 @@ UPDATES = 3
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def small() -> AsyncIterator[Client]:
     """A client of that server."""
-    async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=_temporal_program(),
-        dev_server_log_level="error",
-        dev_server_extra_args=[
-            *("--dynamic-config-value", f"history.maximumSignalsPerExecution={LIMIT}"),
-            *("--dynamic-config-value", f"history.maxTotalUpdates={UPDATES}"),
-            *("--dynamic-config-value", f"history.maxInFlightUpdates={UPDATES}"),
-        ],
+    async with temporal_server(
+        history_maximumSignalsPerExecution=LIMIT, history_maxTotalUpdates=UPDATES, history_maxInFlightUpdates=UPDATES
     ) as environment:
         yield environment.client
 

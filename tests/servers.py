@@ -1,0 +1,44 @@
+"""Temporal dev servers: the one way in which tests start them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from temporalio.testing import WorkflowEnvironment
+
+from wakeline.cli.processes import temporal_program
+
+_STARTS = 3
+# It is up in a second where nobody else wants the machine. The SDK gives it five, a busy machine may take more.
+_START_TIMEOUT = timedelta(seconds=30)
+
+
+@asynccontextmanager
+async def temporal_server(**configuration: int) -> AsyncIterator[WorkflowEnvironment]:
+    """An empty dev server on loopback.
+
+    Args:
+        configuration: The server's dynamic configuration: `history_maxTotalUpdates=5` for `history.maxTotalUpdates`.
+    """
+    values = [f"{name.replace('_', '.')}={value}" for name, value in configuration.items()]
+    async with await _start([argument for value in values for argument in ("--dynamic-config-value", value)]) as server:
+        yield server
+
+
+async def _start(arguments: Sequence[str]) -> WorkflowEnvironment:
+    starts = 0
+    while True:
+        starts += 1
+        try:
+            return await WorkflowEnvironment.start_local(
+                dev_server_existing_path=temporal_program(),
+                dev_server_log_level="error",
+                dev_server_extra_args=arguments,
+                dev_server_startup_timeout=_START_TIMEOUT,
+            )
+        except RuntimeError:
+            # The port that was free when it was chosen may be taken by now.
+            if starts == _STARTS:
+                raise
