@@ -90,7 +90,7 @@ class Followers:
         """
         if any(watched == session for watched, _ in self._tasks):
             return
-        if self._connection.health != "ok" and await self._engine.state(session) is not None:
+        if not self._connection.up() and await self._engine.state(session) is not None:
             return  # what we have is served now, not after a time-out
         looking = self._looking.get(session)
         if looking is None:
