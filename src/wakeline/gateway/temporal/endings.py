@@ -9,9 +9,11 @@ import msgspec
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHandle, WorkflowHistoryEventFilterType
+from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.gateway.runs import Status
+from wakeline.gateway.temporal import told
 
 _LONG_POLL: Final = timedelta(seconds=40)  # the server answers after about 20 s when nothing happened
 
@@ -34,7 +36,7 @@ class Ending(msgspec.Struct, frozen=True):
     details: dict[str, Any] = {}
 
 
-async def wait_for_end(client: Client, workflow_id: str, run_id: str) -> Ending:
+async def wait_for_end(client: Client, workflow_id: str, run_id: str, converter: DataConverter | None) -> Ending:
     """Return when the run has ended; one call is open at a time, and the server holds it.
 
     Raises:
@@ -48,7 +50,7 @@ async def wait_for_end(client: Client, workflow_id: str, run_id: str) -> Ending:
             skip_archival=True,
             rpc_timeout=_LONG_POLL,
         ):
-            return read_ending(event)
+            return await read_ending(event, converter)
 
 
 def is_forgotten(error: RPCError) -> bool:
@@ -61,8 +63,8 @@ def forgotten() -> Ending:
     return Ending("unknown", datetime.now(UTC), details={"reason": "Temporal no longer knows this run"})
 
 
-def read_ending(event: HistoryEvent) -> Ending:
-    """What a history's last event says."""
+async def read_ending(event: HistoryEvent, converter: DataConverter | None) -> Ending:
+    """What a history's last event says, decoded where it can be."""
     at = event.event_time.ToDatetime(tzinfo=UTC)
     match event.event_type:
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
@@ -70,7 +72,8 @@ def read_ending(event: HistoryEvent) -> Ending:
             return _or_next("completed", at, completed.new_execution_run_id, "cron")
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:
             failed = event.workflow_execution_failed_event_attributes
-            return _or_next("failed", at, failed.new_execution_run_id, "retry", {"failure": _failure(failed.failure)})
+            details = {"failure": await told.failure(converter, failed.failure)}
+            return _or_next("failed", at, failed.new_execution_run_id, "retry", details)
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
             timed_out = event.workflow_execution_timed_out_event_attributes
             failure = {"failure": {"message": "the workflow timed out"}}
@@ -98,16 +101,3 @@ def _or_next(
     if next_run_id:
         return Ending(None, at, next_run_id, reason)
     return Ending(status, at, details=details or {})
-
-
-def _failure(failure: Any) -> dict[str, Any]:
-    told: dict[str, Any] = {"message": failure.message}
-    cause = failure
-    # An activity's failure says "Activity task failed"; what the reader wants to know is what it failed of.
-    while cause.HasField("cause"):
-        cause = cause.cause
-    if cause.HasField("application_failure_info") and cause.application_failure_info.type:
-        told["type"] = cause.application_failure_info.type
-    if cause is not failure:
-        told["cause"] = cause.message
-    return told

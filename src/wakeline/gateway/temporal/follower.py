@@ -125,7 +125,8 @@ class Follower:
         unknown = 0
         while True:
             try:
-                return await wait_for_end(self._connection.client, self.run.workflow_id, self.run.run_id)
+                converter = self._connection.converter_of(self.run.workflow_id)
+                return await wait_for_end(self._connection.client, self.run.workflow_id, self.run.run_id, converter)
             except RPCError as error:
                 if error.status == RPCStatusCode.UNAVAILABLE:
                     self._connection.failed(error)
