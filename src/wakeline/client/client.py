@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -16,7 +17,7 @@ from wakeline.client.structs import Run, SessionState
 from wakeline.client.values import encode
 
 if TYPE_CHECKING:
-    from temporalio.converter import DataConverter
+    from temporalio.converter import DataConverter, PayloadCodec
 
 _DEFAULT_URL: Final = "http://127.0.0.1:7777"
 
@@ -41,6 +42,8 @@ class SessionClient:
             asked for a token at first and whenever the last one has expired; it is called in the event loop.
         data_converter: Decodes Temporal payloads that are not JSON, such as encrypted ones; `temporalio`'s own class. Without
             it an event has them as `payload`, as they came.
+        codec: A payload codec in the place of the data converter's, such as a `RemoteCodec`; with it alone, values are
+            converted as Temporal does by default.
         silence: How long an answer may say nothing, keep-alives included, before it is taken for dead.
         retry_timeout: How long a publish under a publisher's name is sent again when its outcome is unknown.
     """
@@ -51,12 +54,14 @@ class SessionClient:
         token: Token | None = None,
         *,
         data_converter: DataConverter | None = None,
+        codec: PayloadCodec | None = None,
         silence: timedelta = timedelta(seconds=45),
         retry_timeout: timedelta = timedelta(seconds=30),
     ) -> None:
         url = url or os.environ.get("WAKELINE_URL") or _DEFAULT_URL
         self._http = Http(url, token or os.environ.get("WAKELINE_TOKEN") or None, silence)
-        self._data_converter = data_converter
+        self._data_converter = data_converter if codec is None else _with_codec(data_converter, codec)
+        self._codec = codec
         self._retry_timeout = retry_timeout
 
     @property
@@ -111,6 +116,9 @@ class SessionClient:
     async def aclose(self) -> None:
         """Close every connection, for good."""
         await self._http.aclose()
+        closing = getattr(self._codec, "aclose", None)  # not every codec has connections
+        if closing is not None:
+            await closing()
 
     async def __aenter__(self) -> Self:
         """Nothing: connections are made when they are needed."""
@@ -121,3 +129,9 @@ class SessionClient:
     ) -> None:
         """Close every connection."""
         await self.aclose()
+
+
+def _with_codec(converter: DataConverter | None, codec: PayloadCodec) -> DataConverter:
+    from temporalio.converter import DataConverter  # importing it takes a while, and few need it
+
+    return replace(converter or DataConverter.default, payload_codec=codec)

@@ -4,6 +4,7 @@
     ├── RefusedError         the gateway refused; every refusal of a known code is also of that code's class
     ├── EventDataError       event_data: an event's data is not what was asked for
     ├── StreamBrokenError    stream_broken: what comes cannot be the session
+    ├── CodecError           codec_failed: a codec server does not do what it is asked
     └── TransferError        transfer_failed: an export is not whole
 
 What the gateway refuses has the codes of `wakeline.errors`.
@@ -59,6 +60,13 @@ class StreamBrokenError(WakelineError):
     hint = (
         "Look at what stands between here and the gateway. If it adds a token for some topics only, ask for topics='*'."
     )
+
+
+class CodecError(WakelineError):
+    """A codec server refuses, or answers with something else than payloads."""
+
+    code = "codec_failed"
+    hint = "See that the URL is that of a codec server, and that the headers are what it asks for."
 
 
 class TransferError(WakelineError):

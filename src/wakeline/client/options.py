@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 from wakeline.errors import WakelineError
 
 if TYPE_CHECKING:
-    from temporalio.converter import DataConverter
+    from temporalio.converter import DataConverter, PayloadCodec
 
 
 class ClientOptions(TypedDict, total=False):
     """Options of a client; `SessionClient` tells what each means."""
 
     data_converter: DataConverter | None
+    codec: PayloadCodec | None
     silence: timedelta
     retry_timeout: timedelta
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, Unpack, overload
 import msgspec
 
 from wakeline.client import transfer
+from wakeline.client.errors import EventDataError
 from wakeline.client.http import Http, session_path
 from wakeline.client.live_view import CompactView, LiveView
 from wakeline.client.options import ExactlyOnce, PageReading, Reading, Viewing
@@ -206,10 +207,16 @@ class Session:
         query = {**_topics(topics), **{k: v for k, v in given.items() if v is not None}}
         wire = await self._http.call("GET", f"{self._path}/events", _WirePage, query=query, wait=wait)
         values = Values(type, self._converter)
+        arrived = [
+            (event, str(Cursor(wire.epoch, event.offset + 1)), raw)
+            for raw in map(bytes, wire.events)
+            for event in [decode_event(raw)]
+        ]
         events: list[SessionEvent[Any]] = []
-        for raw in map(bytes, wire.events):
-            event = decode_event(raw)
-            events.append(await values.event(event, str(Cursor(wire.epoch, event.offset + 1)), raw))
+        for event in await values.events(arrived):
+            if isinstance(event, EventDataError):
+                raise event
+            events.append(event)
         return Page(
             events=events,
             cursor=wire.cursor,

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
+from itertools import islice
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
@@ -24,6 +25,7 @@ T = TypeVar("T")
 _FIRST_PAUSE: Final = 0.1
 _LAST_PAUSE: Final = 5.0
 _BROKEN_MOST: Final = 3
+_DECODED_MOST: Final = 100
 
 
 class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
@@ -146,16 +148,13 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
             self._disconnect()
 
     async def _decode_arrived(self) -> None:
-        """Make ready what has arrived. Each event leaves `_arrived` when it is ready: a cancellation loses none."""
-        while self._arrived:
-            event, cursor, raw = self._arrived[0]
-            try:
-                self._ready.append(await self._values.event(event, cursor, raw))
-            except EventDataError as error:
-                self._ready.append(error)
+        """Make ready what has arrived. Events leave `_arrived` when they are ready: a cancellation loses none."""
+        # A codec may take a while, so it is asked for many at once; but what is ready need not wait for all the rest.
+        some = list(islice(self._arrived, _DECODED_MOST))
+        events = await self._values.events(some)
+        for event in events if not self._ended else ():
+            self._ready.append(event)
             self._arrived.popleft()
-            if event.payload is not None:
-                return  # a codec may take a while: what is ready need not wait for the rest
 
     async def _read_on(self) -> None:
         """Connect, or read what has come. After a failure that may pass, pause; the next call tries again."""

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
 from wakeline.client.errors import EventDataError
 from wakeline.client.structs import SessionEvent
 from wakeline.client.view import WireEvent
-from wakeline.errors import BodyInvalidError
+from wakeline.errors import BodyInvalidError, UnavailableError
+from wakeline.events import RUN_CLOSED
 
 if TYPE_CHECKING:
+    from temporalio.api.common.v1 import Payload
     from temporalio.converter import DataConverter
+
+Arrived: TypeAlias = tuple[WireEvent, str, bytes]
+"""An event, the cursor after it, and its JSON object."""
 
 encode = msgspec.json.encode
 _plain = msgspec.json.Decoder(Any)
@@ -51,31 +57,94 @@ class Values:
         Raises:
             EventDataError: Its data does not fit the type, or its payload cannot be decoded.
         """
+        (event,) = await self.events([(wire, cursor, raw)])
+        if isinstance(event, EventDataError):
+            raise event
+        return event
+
+    async def events(self, arrived: Sequence[Arrived]) -> list[SessionEvent[Any] | EventDataError]:
+        """Events as they are handed out, or why they cannot be; a codec is asked once for all of them."""
+        payloads = [event.payload for event, _, _ in arrived if event.payload is not None]
+        decoded = iter(await self._decoded(payloads) if payloads else ())
+        return [
+            await self._event(wire, cursor, raw, next(decoded) if wire.payload is not None else None)
+            for wire, cursor, raw in arrived
+        ]
+
+    async def _event(
+        self, wire: WireEvent, cursor: str, raw: bytes, payload: Payload | Exception | None
+    ) -> SessionEvent[Any] | EventDataError:
         try:
-            if wire.payload is None:
-                data = (_plain if wire.topic.startswith("$") else self._typed).decode(wire.data)
+            if wire.payload is not None:
+                data = self._value(payload)
+            elif wire.topic == RUN_CLOSED:
+                data = await self._end(_plain.decode(wire.data))
             else:
-                data = await self._decoded(wire.payload)
-        except Exception as error:  # a converter, or a constructor of the type, may raise anything
+                data = (_plain if wire.topic.startswith("$") else self._typed).decode(wire.data)
+        except Exception as error:  # noqa: BLE001  a converter, or a constructor of the type, may raise anything
             wanted = "JSON" if self._type is None else getattr(self._type, "__name__", repr(self._type))
-            raise EventDataError(
+            failed = EventDataError(
                 f"expected data of topic {wire.topic!r} at offset {wire.offset} to be {wanted}: {error}",
                 _event(wire, _anything(wire), cursor, raw),
-            ) from error
+            )
+            failed.__cause__ = error
+            return failed
         return _event(wire, data, cursor, raw)
 
-    async def _decoded(self, payload: dict[str, Any]) -> Any:
-        if self._converter is None:
+    def _value(self, payload: Payload | Exception | None) -> Any:
+        if isinstance(payload, Exception):
+            raise payload
+        if payload is None or self._converter is None:
             if self._type is None:
                 return None
             raise ValueError("it is a Temporal payload, and the client was given no data_converter")
-        from temporalio.api.common.v1 import Payload  # importing it takes a while, and few need it
-
-        metadata = {key: b64decode(value) for key, value in payload.get("metadata", {}).items()}
         hints = None if self._type is None else [self._type]
-        whole = Payload(metadata=metadata, data=b64decode(payload.get("data", "")))
-        (value,) = await self._converter.decode([whole], hints)
+        (value,) = self._converter.payload_converter.from_payloads([payload], hints)
         return value
+
+    async def _decoded(self, wires: list[dict[str, Any]]) -> list[Payload | Exception | None]:
+        """The payloads as the codec decodes them, or why it cannot."""
+        if self._converter is None:
+            return [None] * len(wires)
+        from wakeline.client.codec import read_payload  # Temporal's classes take a while to import, and few need them
+
+        try:
+            payloads = [read_payload(wire) for wire in wires]
+            codec = self._converter.payload_codec
+            decoded = payloads if codec is None else await codec.decode(payloads)
+            if len(decoded) == len(payloads):
+                return list(decoded)
+            error: Exception = ValueError(f"expected {len(payloads)} payloads from the codec, got {len(decoded)}")
+        except Exception as failed:  # noqa: BLE001  as above
+            error = failed
+        if len(wires) == 1 or isinstance(error, UnavailableError):
+            return [error] * len(wires)
+        return [(await self._decoded([wire]))[0] for wire in wires]  # which of them is it?
+
+    async def _end(self, data: Any) -> Any:
+        """How a run ended, with what was encoded of it decoded where it can be."""
+        if self._converter is None or not isinstance(data, dict):
+            return data
+        if isinstance(payload := data.get("result_payload"), dict):
+            (found,) = await self._decoded([payload])
+            with suppress(Exception):
+                data = {**data, "result": _untyped(self._converter, found)}
+                del data["result_payload"]
+        failure = data.get("failure")
+        for key, encoded in (("message", "encoded_attributes"), ("cause", "cause_encoded_attributes")):
+            if isinstance(failure, dict) and isinstance(payload := failure.get(encoded), dict):
+                (found,) = await self._decoded([payload])
+                with suppress(Exception):
+                    failure = {**failure, key: _untyped(self._converter, found)["message"]}
+                    del failure[encoded]
+        return data if failure is None else {**data, "failure": failure}
+
+
+def _untyped(converter: DataConverter, payload: Payload | Exception | None) -> Any:
+    if payload is None or isinstance(payload, Exception):
+        raise ValueError("it is not decoded")
+    (value,) = converter.payload_converter.from_payloads([payload])
+    return value
 
 
 def _anything(wire: WireEvent) -> Any:

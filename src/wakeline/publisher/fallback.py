@@ -48,13 +48,17 @@ class Fallback:
         workflow_id: The workflow, which hosts a stream.
         identity: The publisher.
         max_retry: How long a signal is tried.
+        coded: Payloads have been through the publisher's codec.
     """
 
     needs_sequence = True
     max_batch = _MOST
 
-    def __init__(self, client: Client, workflow_id: str, identity: Identity, max_retry: timedelta) -> None:
+    def __init__(
+        self, client: Client, workflow_id: str, identity: Identity, max_retry: timedelta, *, coded: bool = False
+    ) -> None:
         self._identity = identity
+        self._coded = coded
         self._stream = WorkflowStreamClient.create(
             client, workflow_id, batch_interval=timedelta(seconds=_INTERVAL), max_retry_duration=max_retry
         )
@@ -112,12 +116,17 @@ class Fallback:
         else:
             metadata = {key: b64decode(value) for key, value in event.payload.get("metadata", {}).items()}
             payload = Payload(metadata=metadata, data=b64decode(event.payload.get("data", "")))
-        payload.metadata[IDENTITY_KEY] = identity_json(self._identity, sequence, event.key, event.message)
+        encoded = self._coded and event.payload is not None
+        payload.metadata[IDENTITY_KEY] = identity_json(
+            self._identity, sequence, event.key, event.message, encoded=encoded
+        )
         return payload
 
 
-def identity_json(identity: Identity, sequence: int, key: str | None, message: dict[str, Any] | None) -> bytes:
-    """Whose event it is, and which of theirs."""
+def identity_json(
+    identity: Identity, sequence: int, key: str | None, message: dict[str, Any] | None, *, encoded: bool = False
+) -> bytes:
+    """Whose event it is, and which of theirs; and that a codec need not encode it again, if that is so."""
     told = {
         "publisher": identity.publisher,
         "attempt": identity.attempt,
@@ -127,5 +136,6 @@ def identity_json(identity: Identity, sequence: int, key: str | None, message: d
         "supersede": identity.supersede,
         "key": key,
         "message": message,
+        "encoded": encoded or None,
     }
     return msgspec.json.encode({name: value for name, value in told.items() if value is not None})

@@ -389,7 +389,8 @@ class SessionPublisher:
         if self._on_unavailable == "workflow":
             assert self._temporal is not None
             workflow_id = self.identity.workflow or self.identity.session
-            return Fallback(self._temporal, workflow_id, self.identity, timedelta(seconds=self._max_retry))
+            coded = self._values.write_later is not None
+            return Fallback(self._temporal, workflow_id, self.identity, timedelta(seconds=self._max_retry), coded=coded)
         return None
 
     def _progress(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from temporalio import workflow
 # so that state carried by continue-as-new is an instance of the class the worker knows, and spares that cost.
 with workflow.unsafe.imports_passed_through():
     from wakeline.streams.client import WorkflowStreamClient
+    from wakeline.streams.codec import EnvelopeCodec
     from wakeline.streams.errors import (
         BufferFullError,
         DroppedEvent,
@@ -43,6 +44,7 @@ with workflow.unsafe.imports_passed_through():
 __all__ = [
     "BufferFullError",
     "DroppedEvent",
+    "EnvelopeCodec",
     "PollInput",
     "PollResult",
     "PublishDroppedError",

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSystemInfoRequest
 from temporalio.client import Client
-from temporalio.converter import DataConverter
+from temporalio.converter import DataConverter, WorkflowSerializationContext
 from temporalio.service import ConnectConfig, RPCError, RPCStatusCode, ServiceClient, TLSConfig
 
 from wakeline.gateway.temporal.calls import CountedService, is_no_namespace, is_throttled
@@ -86,7 +86,7 @@ class Connection:
 
     @property
     def health(self) -> str:
-        """`ok`; or `unreachable`, `refused`, `no such namespace` or `busy`, and after a colon what was said."""
+        """`ok`; or `unreachable`, `refused`, `no such namespace`, `busy` or `encoded`, and after a colon what was said."""
         if self._state == "ok" and self._remembered is not None:
             until, health = self._remembered
             if time.monotonic() < until:
@@ -96,6 +96,12 @@ class Connection:
     def up(self) -> bool:
         """Whether Temporal answers, and has the namespace."""
         return self._up.is_set()
+
+    def converter_of(self, workflow_id: str) -> DataConverter | None:
+        """What a workflow's payloads are decoded with, if anything: it may depend on which workflow's they are."""
+        if self.converter is None:
+            return None
+        return self.converter.with_context(WorkflowSerializationContext(self.namespace, workflow_id))
 
     async def start(self) -> None:
         """Try to reach Temporal once, then go on trying in the background. Doing it twice is harmless."""
@@ -143,10 +149,20 @@ class Connection:
         elif error.status == RPCStatusCode.UNAVAILABLE:
             self._note(f"unreachable: {error.message}")
         elif error.status in _REFUSALS:
-            self._remember(f"refused: {error.message}")
+            self.remember(f"refused: {error.message}")
         elif is_throttled(error):
-            self._remember(f"busy: {error.message}")
+            self.remember(f"busy: {error.message}")
             self._throttled()
+
+    def remember(self, health: str) -> None:
+        """Tell this for a while as how Temporal is, where nothing worse is to be told.
+
+        Args:
+            health: Its kind, as `Namespaces` knows them, and after a colon what was said.
+        """
+        before = self.health
+        self._remembered = (time.monotonic() + _REMEMBERED_SECONDS, health)
+        self._tell(before)
 
     def _called(self, call: str, outcome: str, error: RPCError | None) -> None:
         self._count(call, outcome)
@@ -187,11 +203,6 @@ class Connection:
             self._note(f"refused: {refused[1]}" if refused else f"unreachable: {error}")
         else:
             self._note("ok")
-
-    def _remember(self, health: str) -> None:
-        before = self.health
-        self._remembered = (time.monotonic() + _REMEMBERED_SECONDS, health)
-        self._tell(before)
 
     def _note(self, health: str) -> None:
         before, self._state = self.health, health

@@ -144,7 +144,7 @@ class Follower:
             run,
             watch,
             self._teller,
-            explain=lambda failure: told.failure(parts.connection.converter, failure),
+            explain=lambda failure: told.failure(parts.connection.converter_of(run.workflow_id), failure),
             metadata=lambda: self._metadata(reader),
             watched=lambda: parts.watched(self.session),
             note=self._note,
@@ -260,7 +260,7 @@ class Follower:
             "closed_at": timestamp(ending.closed_at),
             "drained": drained,
         }
-        converter = self._parts.connection.converter
+        converter = self._parts.connection.converter_of(run.workflow_id)
         if ending.status == "unknown":
             data |= {"workflow_type": run.workflow_type, "started_at": run.started_at}
         if ending.reason or ending.status == "terminated":

@@ -9,7 +9,7 @@ from typing import Final
 from wakeline.gateway.temporal.connection import Connection, Options
 
 # From bad to worse: what is wrong with all of them is what is worst with one.
-_WORSE: Final = ("ok", "busy", "refused", "no such namespace", "unreachable")
+_WORSE: Final = ("ok", "encoded", "busy", "refused", "no such namespace", "unreachable")
 
 
 class Namespaces:

@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Final, TypeVar
 
 import msgspec
+import structlog
 from google.protobuf.message import DecodeError
 from temporalio.api.common.v1 import Payload
 from temporalio.client import (
@@ -21,12 +22,14 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
+from temporalio.common import RawValue
+from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.events import MessagePiece, NewEvent, compose, timestamp
 from wakeline.gateway.temporal.connection import Connection
-from wakeline.gateway.temporal.told import as_json, json_of
+from wakeline.gateway.temporal.told import as_json, decoded_item, json_of
 from wakeline.streams.budget import UPDATES_PER_RUN, update_pause
 from wakeline.streams.queries import querying, when_not_busy
 from wakeline.streams.rpc import is_update_limit
@@ -37,10 +40,13 @@ _FIRST_TIMEOUT: Final = 2.0
 _LAST_TIMEOUT: Final = 10.0
 _UPDATE_WAIT: Final = 20.0
 _UPDATE_PAUSE: Final = 0.05
-# What the SDKs say of a query they have no handler for: Python and TypeScript, Go, Java.
+# What the SDKs say of a query they have no handler for: Python and TypeScript, Go, Java. Where failures are encoded, all of
+# them say the last; a stream that is read by query fails none.
 _UNKNOWN_QUERY: Final = re.compile(
-    r"did not register a handler|Query handler .* expected but not found|unknown queryType|Unknown query type", re.I
+    r"did not register a handler|Query handler .* expected but not found|unknown queryType|Unknown query type|^Encoded failure$",
+    re.I,
 )
+_log = structlog.get_logger(__name__)
 
 
 T = TypeVar("T")
@@ -52,6 +58,10 @@ class NoStreamError(Exception):
 
 class NotNowError(Exception):
     """Nobody could answer: no worker, or Temporal is away. Ask again."""
+
+
+class EncodedError(NotNowError):
+    """The answer is encoded, and cannot be read here."""
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -85,8 +95,10 @@ class StreamReader:
         self._run_id = run_id
         self._by_update = False
         self._timeout = _FIRST_TIMEOUT
-        self._waiting: asyncio.Task[PollResult] | None = None
         self._updates = 0
+        self._waiting: asyncio.Task[RawValue] | None = None
+        self._converter = connection.converter_of(workflow_id)
+        self._told = False
 
     @property
     def by_update(self) -> bool:
@@ -123,11 +135,18 @@ class StreamReader:
         """
         asked = PollInput(topics=[], from_offset=offset)
         try:
-            result = None if self._by_update else await self._query(asked)
-            if result is None:
+            answer: RawValue | PollResult | None = None if self._by_update else await self._query(asked)
+            if answer is None:
                 if closed:
                     raise NoStreamError
-                result = await self._update(asked)
+                answer = await self._update(asked)
+            result = answer if isinstance(answer, PollResult) else self._read(answer.payload)
+            items = [Item(item.offset, item.topic, _decoded(item.data)) for item in result.items]
+            if self._converter is not None:
+                items = [
+                    msgspec.structs.replace(item, payload=await decoded_item(self._converter, item.payload))
+                    for item in items
+                ]
         except RPCError as error:
             if error.status == RPCStatusCode.UNAVAILABLE:
                 self._connection.failed(error)
@@ -135,12 +154,16 @@ class StreamReader:
                 self._updates = UPDATES_PER_RUN
             self._timeout = min(self._timeout * 2, _LAST_TIMEOUT)
             raise NotNowError(error.message) from error
+        except EncodedError as error:
+            self._tell_encoded(error)
+            raise
         except (NoStreamError, NotNowError):
             raise
         except Exception as error:
-            raise NotNowError(f"the answer cannot be read: {error!r}") from error
+            told = EncodedError(f"the stream of workflow {self._workflow_id!r} cannot be decoded: {error!r}")
+            self._tell_encoded(told)
+            raise told from error
         self._timeout = _FIRST_TIMEOUT
-        items = [Item(item.offset, item.topic, _decoded(item.data)) for item in result.items]
         return Stretch(items, result.next_offset, result.more_ready)
 
     def stop(self) -> None:
@@ -148,15 +171,34 @@ class StreamReader:
         if self._waiting is not None:
             self._waiting.cancel()
 
-    async def _query(self, asked: PollInput) -> PollResult | None:
+    def _read(self, payload: Payload) -> PollResult:
+        if self._converter is None and payload.metadata.get("encoding") != b"json/plain":
+            raise EncodedError(
+                f"the stream of workflow {self._workflow_id!r} is encoded, and the gateway holds no key: set data_converter, or "
+                "put the workers' codec into wakeline.streams.EnvelopeCodec"
+            )
+        converter = self._converter or DataConverter.default
+        result: PollResult = converter.payload_converter.from_payload(payload, PollResult)
+        return result
+
+    def _tell_encoded(self, error: EncodedError) -> None:
+        self._connection.remember(f"encoded: {error}")
+        self._tell_once(str(error))
+
+    def _tell_once(self, what: str) -> None:
+        if not self._told:
+            self._told = True
+            _log.warning(what, run_id=self._run_id)
+
+    async def _query(self, asked: PollInput) -> RawValue | None:
         """Ask by query; None if the host does not know it."""
         client = querying(self._connection.client)
         handle = client.get_workflow_handle(self._workflow_id, run_id=self._run_id)
 
-        async def query() -> PollResult:
+        async def query() -> RawValue:
             timeout = timedelta(seconds=self._timeout)
-            result: PollResult = await handle.query(POLL, asked, result_type=PollResult, rpc_timeout=timeout)
-            return result
+            answer: RawValue = await handle.query(POLL, asked, result_type=RawValue, rpc_timeout=timeout)
+            return answer
 
         try:
             return await when_not_busy(query, self._timeout)
@@ -165,13 +207,14 @@ class StreamReader:
                 # A host of a stream that is not read by query has the other query, and the SDKs tell which there are.
                 self._by_update = OFFSET_QUERY in str(error)
                 return None
+            self._tell_once(f"the workers of workflow {self._workflow_id!r} cannot tell its stream: {error}")
             raise NotNowError(str(error)) from error
 
-    async def _update(self, asked: PollInput) -> PollResult:
+    async def _update(self, asked: PollInput) -> RawValue | PollResult:
         """Ask by update, one at a time: an update that nobody waits for any more keeps its place in the workflow."""
         if self._waiting is None:
             handle = self._connection.client.get_workflow_handle(self._workflow_id, run_id=self._run_id)
-            self._waiting = asyncio.create_task(handle.execute_update(POLL, asked, result_type=PollResult))
+            self._waiting = asyncio.create_task(handle.execute_update(POLL, asked, result_type=RawValue))
         done, _ = await asyncio.wait([self._waiting], timeout=_UPDATE_WAIT)
         if not done:
             return PollResult(items=[], next_offset=asked.from_offset)
@@ -210,6 +253,7 @@ def to_event(
     data, is_payload = json_of(payload), False
     if data is None:
         data, is_payload = msgspec.json.encode(as_json(payload)), True
+        message = None  # nobody here could put its pieces together
     return compose(
         item.topic,
         data,

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import structlog
+from google.protobuf.message import DecodeError
 from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.api.failure.v1 import Failure
 from temporalio.converter import DataConverter
 
+from wakeline.events import IDENTITY_KEY
+
+# What Temporal's own payload converters make; a codec makes something else of it.
+_PLAIN: Final = (b"json/plain", b"json/protobuf", b"binary/plain", b"binary/null", b"binary/protobuf")
 _log = structlog.get_logger(__name__)
 
 
@@ -56,6 +61,21 @@ async def result(converter: DataConverter | None, payloads: Payloads, most_bytes
     return {"result_payload": as_json(decoded)} if data is None else {"result": msgspec.Raw(data)}
 
 
+async def decoded_item(converter: DataConverter, payload: bytes) -> bytes:
+    """A stream's item, decoded where its publisher has encoded it; what cannot be decoded stays as it came."""
+    try:
+        item = Payload.FromString(payload)
+    except DecodeError:
+        return payload
+    if converter.payload_codec is None or item.metadata.get("encoding") in _PLAIN:
+        return payload
+    decoded = Payload()
+    decoded.CopyFrom(await _decoded(converter, item))
+    if IDENTITY_KEY in item.metadata:
+        decoded.metadata[IDENTITY_KEY] = item.metadata[IDENTITY_KEY]
+    return decoded.SerializeToString()
+
+
 def json_of(payload: Payload) -> bytes | None:
     """A payload's value as JSON; None if that is not what it is."""
     encoding = payload.metadata.get("encoding", b"")
@@ -89,7 +109,7 @@ async def _decoded(converter: DataConverter | None, payload: Payload) -> Payload
     try:
         (decoded,) = await converter.payload_codec.decode([payload])
     except Exception as error:  # noqa: BLE001 - as above
-        _log.warning("the data converter cannot decode a result; it is told as it came", error=repr(error))
+        _log.warning("the data converter cannot decode a payload; it is told as it came", error=repr(error))
         return payload
     return decoded
 

@@ -1,0 +1,156 @@
+"""A payload codec that asks a codec server, as Temporal's own interface does: the key stays there."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import random
+from base64 import b64decode, b64encode
+from binascii import Error as NotBase64
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final, Self, TypeAlias
+
+import aiohttp
+import msgspec
+from temporalio.api.common.v1 import Payload
+from temporalio.converter import PayloadCodec
+
+from wakeline.client.errors import CodecError
+from wakeline.client.http import LOST
+from wakeline.errors import RequestInvalidError, UnavailableError
+
+Headers: TypeAlias = Mapping[str, str] | Callable[[], Mapping[str, str]] | Callable[[], Awaitable[Mapping[str, str]]]
+"""Headers, or what gives them anew for each request: a token that ends, for one."""
+
+_FIRST_PAUSE: Final = 0.1
+_LAST_PAUSE: Final = 2.0
+_GONE: Final = (429, 502, 503, 504)
+
+
+class _WirePayload(msgspec.Struct):
+    metadata: dict[str, str] = {}
+    data: str = ""
+
+
+class _WirePayloads(msgspec.Struct):
+    payloads: list[_WirePayload]
+
+
+class RemoteCodec(PayloadCodec):
+    """Encodes and decodes at a codec server, by Temporal's protocol: `POST {url}/decode`, `POST {url}/encode`.
+
+        SessionClient(codec=RemoteCodec("https://codec.example", namespace="shop"))
+
+    Connections are made when they are needed; `aclose` closes them, and so does the `SessionClient` it was given to. It may be
+    used again afterwards.
+
+    Args:
+        url: Where the server is; `{namespace}` in it is put in.
+        namespace: Sent as `X-Namespace`.
+        headers: Sent with each request, such as `Authorization`; or a function, plain or async, that gives them.
+        timeout: How long one request may take.
+        retry_timeout: How long it is tried again when the server cannot be reached.
+
+    Raises:
+        RequestInvalidError: `url` is none.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        namespace: str = "default",
+        headers: Headers | None = None,
+        timeout: timedelta = timedelta(seconds=10),
+        retry_timeout: timedelta = timedelta(seconds=10),
+    ) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise RequestInvalidError(f"expected the URL of a codec server such as https://codec.example, got {url!r}")
+        self._url = url.replace("{namespace}", namespace).rstrip("/")
+        self._namespace = namespace
+        self._headers = headers or {}
+        self._timeout = aiohttp.ClientTimeout(total=timeout.total_seconds())
+        self._retry_seconds = retry_timeout.total_seconds()
+        self._connections: aiohttp.ClientSession | None = None
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Encode payloads.
+
+        Raises:
+            CodecError: The server refuses, or its answer is none.
+            UnavailableError: It cannot be reached.
+        """
+        return await self._ask("encode", payloads)
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Decode payloads; errors are as of `encode`."""
+        return await self._ask("decode", payloads)
+
+    async def aclose(self) -> None:
+        """Close its connections."""
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            await connections.close()
+
+    async def __aenter__(self) -> Self:
+        """Nothing: connections are made when they are needed."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close its connections."""
+        await self.aclose()
+
+    async def _ask(self, what: str, payloads: Sequence[Payload]) -> list[Payload]:
+        body = msgspec.json.encode(_WirePayloads([_to_wire(payload) for payload in payloads]))
+        loop = asyncio.get_running_loop()
+        deadline, pause = loop.time() + self._retry_seconds, _FIRST_PAUSE
+        while True:
+            try:
+                return await self._ask_once(f"{self._url}/{what}", body)
+            except UnavailableError:
+                if loop.time() + pause > deadline:
+                    raise
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, _LAST_PAUSE)
+
+    async def _ask_once(self, url: str, body: bytes) -> list[Payload]:
+        headers = self._headers
+        if callable(headers):
+            given = headers()
+            headers = await given if inspect.isawaitable(given) else given
+        if self._connections is None:
+            self._connections = aiohttp.ClientSession(timeout=self._timeout)
+        own = {"Content-Type": "application/json", "X-Namespace": self._namespace}
+        try:
+            async with self._connections.post(url, data=body, headers={**own, **headers}) as answer:
+                said = await answer.read()
+        except LOST as error:
+            raise UnavailableError(
+                f"the codec server at {self._url} cannot be reached: {str(error) or type(error).__name__}"
+            ) from error
+        if answer.status in _GONE:
+            raise UnavailableError(f"the codec server at {self._url} cannot be reached: it answered {answer.status}")
+        if answer.status != 200:
+            raise CodecError(f"expected payloads from the codec server at {url}, got {answer.status}: {said[:200]!r}")
+        try:
+            return [_from_wire(payload) for payload in msgspec.json.decode(said, type=_WirePayloads).payloads]
+        except (msgspec.DecodeError, NotBase64, UnicodeDecodeError) as error:
+            raise CodecError(
+                f"expected payloads from the codec server at {url}, got something else: {error}"
+            ) from error
+
+
+def _to_wire(payload: Payload) -> _WirePayload:
+    metadata = {key: b64encode(value).decode() for key, value in payload.metadata.items()}
+    return _WirePayload(metadata, b64encode(payload.data).decode())
+
+
+def _from_wire(wire: _WirePayload) -> Payload:
+    metadata = {key: b64decode(value, validate=True) for key, value in wire.metadata.items()}
+    return Payload(metadata=metadata, data=b64decode(wire.data, validate=True))
+
+
+def read_payload(wire: dict[str, Any]) -> Payload:
+    """A payload from its JSON form in an event."""
+    return _from_wire(msgspec.convert(wire, _WirePayload))
