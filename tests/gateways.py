@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,6 +57,16 @@ class GatewayProcess:
         if self.process.returncode is None:
             self.process.kill()
         await self.process.wait()
+
+    def hold(self) -> None:
+        """Let it do nothing until `go_on`: its connections stay, and nobody takes what comes."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
 
     async def stop(self) -> int:
         """End it with SIGTERM; its exit code."""
