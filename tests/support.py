@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -70,6 +71,14 @@ class Served:
         async with self.http.request(method, URL(path, encoded=True), **how) as answer:
             text = await answer.text()
             return answer.status, json.loads(text) if text else None
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels; 0 if there are none."""
+        async with self.http.get("/metrics") as answer:
+            lines = (await answer.text()).splitlines()
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        found = [line for line in lines if re.match(rf"{name}[{{ ]", line) and all(label in line for label in wanted)]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in found)
 
     async def publish(self, session: str, *events: dict[str, Any], **headers: str) -> dict[str, Any]:
         named = {f"Wakeline-{key.title()}": value for key, value in headers.items()}

@@ -94,7 +94,9 @@ class Follower:
     @property
     def state(self) -> RunState:
         """What the run is doing, as far as is known."""
-        return self._state.state if self._state is not None else RunState(waiting=self.run.waiting)
+        if self._state is not None:
+            return self._state.state
+        return RunState(waiting=self.run.waiting) if self._watch is None else RunState()  # not looked at yet, or over
 
     def nudge(self) -> None:
         """Somebody says that the workflow has something."""
@@ -157,6 +159,7 @@ class Follower:
                 task.cancel()
             reader.stop()
             await asyncio.gather(*beside, return_exceptions=True)
+            self._state = None
         return ending, await self._drain(reader, ending)
 
     async def _read_on(self, reader: StreamReader, watch: RunWatch) -> None:

@@ -16,6 +16,7 @@ from wakeline.errors import (
     AttemptFencedError,
     EpochChangedError,
     SessionClosedError,
+    SettingsInvalidError,
     UnavailableError,
     WakelineError,
     WorkflowNotFoundError,
@@ -66,6 +67,11 @@ class Followers:
         self._runs = runs
         self._settings = settings
         self._hub = hub
+        for rule in settings.follow:
+            if check_rule(rule).namespace is not None and rule.namespace not in namespaces:
+                raise SettingsInvalidError(
+                    f"expected a namespace of the settings in a rule of follow, got {rule.namespace!r}"
+                )
         self._finder = Finder(namespaces, engine, runs)
         self._leases = Leases(engine, settings.lease, self._leased) if engine.shared else None
         looks, reads = asyncio.Semaphore(_LOOKS), asyncio.Semaphore(_READS)
@@ -335,7 +341,7 @@ class Followers:
 
     def _sweep(self, connection: Connection) -> Sweep:
         rules = [
-            check_rule(rule)
+            rule
             for rule in self._settings.follow
             if (rule.namespace or self._namespaces.main.namespace) == connection.namespace
         ]

@@ -1,0 +1,196 @@
+"""How runs are found: by rule, through restarts; by a device that waits; by publishers; and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from tests.support import Served
+from tests.temporal import run_workflows as workflows
+from tests.temporal.test_follower import running_gateway, told
+from tests.temporal.test_runs import QUEUE, start, steps, until
+from tests.tokens import SECRET, token
+from wakeline.errors import SettingsInvalidError
+from wakeline.gateway.settings import Follow
+
+
+@pytest.fixture
+def name() -> str:
+    return f"found-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def worker(client: Client) -> AsyncIterator[None]:
+    async with Worker(client, task_queue=QUEUE, workflows=workflows.WORKFLOWS, activities=workflows.ACTIVITIES):
+        yield
+
+
+async def settled(served: Served, session: str) -> list[dict[str, Any]]:
+    """A session's events, when it is settled; nobody watches it."""
+    async with asyncio.timeout(30):
+        while True:
+            status, body = await served.call("GET", f"/v1/sessions/{session}")
+            if status == 200 and body["settled"]:
+                return (await served.call("GET", f"/v1/sessions/{session}/events"))[1]["events"]
+            await asyncio.sleep(0.05)
+
+
+async def short(client: Client, workflow_id: str) -> None:
+    """A workflow that says one thing and ends."""
+    handle = await start(client, workflow_id, workflows.Steps.run)
+    await steps(handle, "a", "end")
+    await handle.result()
+
+
+async def test_what_a_rule_is_for_is_followed_and_nothing_is_missed_while_no_gateway_runs(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    rules = (
+        Follow(workflow_id=f"{name}-it's*", session="chat-{workflow_id}"),
+        Follow(workflow_type="Ste*", query=f"WorkflowId STARTS_WITH '{name}-by-type'", result=True),
+    )
+    how = {"follow": rules, "sweep_interval": 0.2}
+    open_before = await start(client, f"{name}-by-type-0", workflows.Steps.run)
+    await steps(open_before, "a")
+    async with running_gateway(temporal, tmp_path, **how) as served:
+        await short(client, f"{name}-it's one")
+        events = await settled(served, f"chat-{name}-it%27s%20one")
+        assert told(events, "step") == ["a"]
+        await short(client, f"{name}-by-type-1")
+        assert told(await settled(served, f"{name}-by-type-1"), "$run.closed")[0]["result"] == {"steps": 1}
+        await short(client, f"{name}-other")
+    # Starts and ends while no gateway runs.
+    await asyncio.gather(*(short(client, f"{name}-by-type-{number}") for number in range(2, 5)))
+    await steps(open_before, "end")
+    async with running_gateway(temporal, tmp_path, **how) as served:
+        for number in range(5):
+            events = await settled(served, f"{name}-by-type-{number}")
+            assert told(events, "step") == ["a"], number
+            assert [c["status"] for c in told(events, "$run.closed")] == ["completed"]
+        names = [s["session"] for s in (await served.call("GET", "/v1/sessions?limit=1000"))[1]["sessions"]]
+    assert f"{name}-other" not in names
+
+
+@pytest.mark.parametrize(
+    ("rule", "wrong"),
+    [
+        (Follow(), "expected workflow_type, workflow_id, task_queue or query"),
+        (Follow(workflow_type="A*b"), "expected a name, with \\* at its end only"),
+        (Follow(workflow_type="A", session="{user}"), "expected a session of text and {workflow_id}"),
+        (Follow(workflow_type="A", session="{workflow_id"), "expected a session of text and {workflow_id}"),
+        (Follow(workflow_type="A", namespace="elsewhere"), "expected a namespace of the settings"),
+    ],
+)
+async def test_a_rule_that_cannot_be_followed_is_refused_at_the_start(
+    temporal: WorkflowEnvironment, tmp_path: Path, rule: Follow, wrong: str
+) -> None:
+    with pytest.raises(SettingsInvalidError, match=wrong):
+        async with running_gateway(temporal, tmp_path, follow=(rule,)):
+            pass
+
+
+async def test_a_device_may_wait_for_a_workflow_that_has_not_been_started(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    async with running_gateway(temporal, tmp_path, sweep_interval=0.2) as served:
+        assert (await served.call("GET", f"/v1/sessions/{name}/events"))[0] == 404
+        stream = await served.stream(name, "until=settled&wait_for_start=true")
+        assert stream.answer.status == 200
+        await short(client, name)
+        async with asyncio.timeout(30):
+            events = await stream.rest()
+    assert told(events, "step") == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("sessions", "allow", "status"),
+    [
+        (["exactly"], ["read"], 200),
+        (["exa*"], ["read"], 404),
+        (["exa*"], ["read", "manage"], 200),
+        (["other"], ["read"], 404),
+    ],
+)
+async def test_waiting_takes_a_token_that_names_the_session_or_may_manage_it(
+    temporal: WorkflowEnvironment, tmp_path: Path, sessions: list[str], allow: list[str], status: int
+) -> None:
+    async with running_gateway(temporal, tmp_path, no_auth=False, token_secret=SECRET) as served:
+        bearer = {"Authorization": f"Bearer {token(sessions=sessions, allow=allow)}"}
+        query = "/v1/sessions/exactly/events?wait_for_start=true"
+        assert (await served.call("GET", query, headers=bearer))[0] == status
+
+
+async def test_a_publisher_s_first_append_has_its_workflow_followed(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    async with running_gateway(temporal, tmp_path, no_auth=False, token_secret=SECRET) as served:
+        may = {"Authorization": f"Bearer {token(sessions=[name, 'chat'], allow=['read', 'publish'])}"}
+
+        async def publish(session: str, workflow: str) -> None:
+            await served.call(
+                "POST",
+                f"/v1/sessions/{session}/events",
+                json={"events": [{"topic": "t"}]},
+                headers={**may, "Wakeline-Workflow": workflow},
+            )
+
+        own = await start(client, name, workflows.Steps.run)
+        guest = await start(client, f"{name}-guest", workflows.Steps.run, memo={"wakeline.session": "chat"})
+        stranger = await start(client, f"{name}-stranger", workflows.Steps.run)
+        await publish(name, name)
+        await publish("chat", guest.id)
+        await publish("chat", stranger.id)
+        for handle in (own, guest, stranger):
+            await steps(handle, "a", "end")
+            await handle.result()
+
+        async def runs(session: str) -> list[str]:
+            answer = await served.call("GET", f"/v1/sessions/{session}", headers=may)
+            return [run["workflow_id"] for run in answer[1]["runs"]]
+
+        async with asyncio.timeout(30):
+            while not (await runs(name) and await runs("chat")):
+                await asyncio.sleep(0.05)
+        assert (await runs(name), await runs("chat")) == ([name], [guest.id])
+
+
+async def test_a_session_follows_into_what_the_workflow_says_unless_it_is_said_where(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    handle = await start(client, name, workflows.Steps.run, memo={"wakeline.session": f"{name}-chat"})
+    async with running_gateway(temporal, tmp_path) as served:
+        # It is not found by its own name: what it says is for the readers of another session.
+        assert (await served.call("GET", f"/v1/sessions/{name}/events"))[0] == 404
+        _, run = await served.call("POST", "/v1/runs", json={"workflow_id": name})
+        assert run["session"] == f"{name}-chat"
+        status, run = await served.call("POST", "/v1/runs", json={"workflow_id": name, "namespace": "elsewhere"})
+        assert (status, run["error"]["code"]) == (404, "workflow_not_found")
+        await steps(handle, "a", "end")
+        assert told(await settled(served, f"{name}-chat"), "step") == ["a"]
+
+
+async def test_a_nudge_has_a_swept_run_read_at_once(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    how = {"close_watches": 0, "sweep_interval": 0.3, "poll_fastest": 600.0, "poll_slowest": 600.0}
+    async with running_gateway(temporal, tmp_path, **how) as served:
+        handle = await start(client, name, workflows.Steps.run)
+        stream = await served.stream(name, "until=settled")
+        await stream.next()
+        assert await served.metric("wakeline_runs_watched_closely") == 0
+        for number in range(5):
+            await steps(handle, str(number))
+            await served.call("POST", "/v1/nudge", json={"workflow_id": name})
+            assert told(await until(stream, "step"), "step") == [str(number)]
+        # That it has ended the sweep tells.
+        await steps(handle, "end")
+        events = await until(stream, "$run.closed")
+    assert told(events, "$run.closed")[0]["status"] == "completed"

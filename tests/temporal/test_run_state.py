@@ -1,0 +1,140 @@
+"""What a run is doing now: told when it changes, and by the session's state, with no code in the workflow."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from tests.support import Served
+from tests.temporal import run_workflows as workflows
+from tests.temporal.test_follower import running_gateway, told
+from tests.temporal.test_runs import QUEUE, start, until
+
+
+@pytest.fixture
+def name() -> str:
+    return f"state-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def worker(client: Client) -> AsyncIterator[None]:
+    async with Worker(client, task_queue=QUEUE, workflows=workflows.WORKFLOWS, activities=workflows.ACTIVITIES):
+        yield
+
+
+@pytest.fixture
+async def served(temporal: WorkflowEnvironment, tmp_path: Path) -> AsyncIterator[Served]:
+    async with running_gateway(temporal, tmp_path) as running:
+        yield running
+
+
+async def run_of(served: Served, name: str) -> dict[str, Any]:
+    (run,) = (await served.call("GET", f"/v1/sessions/{name}"))[1]["runs"]
+    assert isinstance(run, dict)
+    return run
+
+
+async def test_a_failed_attempt_is_told_with_the_next_and_that_it_is_over(
+    client: Client, served: Served, name: str
+) -> None:
+    workflows.failures_left[name] = 1
+    await start(client, name, workflows.Troubled.run, "fails_at_first", 4.0)
+    stream = await served.stream(name)
+    events = await until(stream, "$activity.retrying")
+    retrying = told(events, "$activity.retrying")[0]
+    next_at = retrying.pop("next_at")
+    assert retrying == {
+        "activity": "1",
+        "activity_type": "fails_at_first",
+        "attempt": 2,
+        "failure": {"message": "no stock left", "type": "OutOfStock"},
+    }
+    assert next_at > events[0]["time"]
+    (activity,) = (await run_of(served, name))["activities"]
+    assert (activity["activity"], activity["attempt"], activity["state"]) == ("1", 2, "retrying")
+    events = await until(stream, "$run.closed")
+    # The workflow ends with its activity: what is over with the run is not told apart.
+    assert told(events, "$run.closed")[0]["status"] == "completed"
+    assert (await run_of(served, name))["activities"] == []
+
+
+async def test_an_activity_that_is_not_heard_of_has_stalled(client: Client, served: Served, name: str) -> None:
+    await start(client, name, workflows.Troubled.run, "silent_at_first", 3.0)
+    stream = await served.stream(name)
+    events = await until(stream, "$activity.stalled")
+    assert told(events, "$activity.stalled") == [
+        {"activity": "1", "activity_type": "silent_at_first", "attempt": 1},
+    ]
+    events += await until(stream, "$run.closed")
+    assert len(told(events, "$activity.stalled")) == 1
+
+
+@pytest.mark.parametrize(("patience", "until_told"), [(None, False), (600.0, True)], ids=["for ever", "for a time"])
+async def test_a_run_that_waits_for_somebody_says_for_what(
+    client: Client, served: Served, name: str, patience: float | None, until_told: bool
+) -> None:
+    handle = await start(client, name, workflows.Approval.run, patience)
+    stream = await served.stream(name)
+    events = await until(stream, "$run.waiting")
+    waiting = told(events, "$run.waiting")[0]
+    assert ("until" in waiting) == until_told
+    waiting.pop("until", None)
+    assert waiting == {"for": "input", "signals": ["approve"], "updates": [], "details": "asks for 12 EUR"}
+    state = (await run_of(served, name))["waiting"]
+    assert state["signals"] == ["approve"]
+    await handle.signal("approve")
+    events = await until(stream, "$run.closed")
+    assert told(events, "$run.closed")[0]["status"] == "completed"
+    assert (await run_of(served, name))["waiting"] is None
+
+
+async def test_a_run_that_sleeps_waits_for_a_timer(client: Client, served: Served, name: str) -> None:
+    handle = await start(client, name, workflows.Sleeper.run, 600.0)
+    events = await until(await served.stream(name), "$run.waiting")
+    waiting = told(events, "$run.waiting")[0]
+    assert waiting["for"] == "timer"
+    assert waiting["until"] > events[0]["time"]
+    await handle.terminate()
+
+
+async def test_a_task_that_nobody_takes_waits_for_a_worker(client: Client, served: Served, name: str) -> None:
+    handle = await start(client, name, workflows.Elsewhere.run)
+    nobody: Any = await client.start_workflow(workflows.Sleeper.run, 600.0, id=f"{name}-2", task_queue="not-polled")
+    streams = [await served.stream(session) for session in (name, nobody.id)]
+    both = await asyncio.gather(*(until(stream, "$run.waiting") for stream in streams))
+    assert [told(events, "$run.waiting")[0] for events in both] == [
+        {"for": "worker", "task_queue": "nobody-polls-this"},
+        {"for": "worker", "task_queue": "not-polled"},
+    ]
+    # A worker comes: it goes on.
+    async with Worker(client, task_queue="not-polled", workflows=workflows.WORKFLOWS, activities=workflows.ACTIVITIES):
+        events = await until(streams[1], "$run.waiting")
+        assert told(events, "$run.waiting")[0]["for"] in (None, "timer")
+    await asyncio.gather(handle.terminate(), nobody.terminate())
+
+
+async def test_what_was_told_is_not_told_again_by_the_next_gateway(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    handle = await start(client, name, workflows.Approval.run, None)
+    async with running_gateway(temporal, tmp_path) as served:
+        await until(await served.stream(name), "$run.waiting")
+    async with running_gateway(temporal, tmp_path) as served:
+        assert (await run_of(served, name))["waiting"]["for"] == "input"
+        stream = await served.stream(name)
+        await until(stream, "$run.waiting")
+        # It has looked by now, more than once.
+        async with asyncio.timeout(30):
+            while (await served.metric("wakeline_temporal_calls_total", call="DescribeWorkflowExecution")) < 5:
+                await asyncio.sleep(0.1)
+        await handle.signal("approve")
+        events = await until(stream, "$run.closed")
+    assert told(events, "$run.waiting") in ([], [{"for": None}])
