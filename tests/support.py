@@ -60,7 +60,8 @@ class Served:
         self.url = url
 
     async def __aenter__(self) -> Self:
-        self.http = aiohttp.ClientSession(self.url, read_bufsize=1 << 22)
+        # As many devices as a test wants.
+        self.http = aiohttp.ClientSession(self.url, read_bufsize=1 << 22, connector=aiohttp.TCPConnector(limit=0))
         return self
 
     async def __aexit__(self, *_: object) -> None:

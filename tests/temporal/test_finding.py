@@ -39,7 +39,8 @@ async def settled(served: Served, session: str) -> list[dict[str, Any]]:
         while True:
             status, body = await served.call("GET", f"/v1/sessions/{session}")
             if status == 200 and body["settled"]:
-                return (await served.call("GET", f"/v1/sessions/{session}/events"))[1]["events"]
+                events: list[dict[str, Any]] = (await served.call("GET", f"/v1/sessions/{session}/events"))[1]["events"]
+                return events
             await asyncio.sleep(0.05)
 
 

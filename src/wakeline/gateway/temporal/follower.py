@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -194,19 +193,8 @@ class Follower:
         """Look what the run is doing, for as long as it is watched closely."""
         while True:
             if self.attention.closely:
-                looking = asyncio.ensure_future(state.follow())
-                try:
-                    await asyncio.wait(
-                        [looking, changed := asyncio.ensure_future(self.attention.changed())],
-                        return_when=asyncio.FIRST_COMPLETED,
-                    )
-                    changed.cancel()
-                finally:
-                    looking.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await looking
-            else:
-                await self.attention.changed()
+                await self.attention.while_so(state.follow())
+            await self.attention.changed()
 
     async def _note(self, waiting: dict[str, Any] | None, retrying: dict[str, int]) -> None:
         await self._copy.change(waiting=waiting, retrying=retrying)

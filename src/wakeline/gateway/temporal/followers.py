@@ -68,7 +68,7 @@ class Followers:
         self._settings = settings
         self._hub = hub
         for rule in settings.follow:
-            if check_rule(rule).namespace is not None and rule.namespace not in namespaces:
+            if check_rule(rule).namespace is not None and str(rule.namespace) not in namespaces:
                 raise SettingsInvalidError(
                     f"expected a namespace of the settings in a rule of follow, got {rule.namespace!r}"
                 )

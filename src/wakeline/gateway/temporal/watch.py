@@ -12,9 +12,8 @@ import random
 from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-import structlog
 from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.client import WorkflowExecutionDescription, WorkflowHandle, WorkflowHistoryEventFilterType
 from temporalio.service import RPCError
@@ -42,7 +41,7 @@ _MOST_HISTORY_BYTES: Final = 5_000_000
 _PAUSE: Final = 0.01
 _LOOK_SECONDS: Final = 600.0
 _UNKNOWN_TIMES: Final = 3
-_log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 
 class Attention:
@@ -62,6 +61,17 @@ class Attention:
     async def changed(self) -> None:
         """Return when it changes."""
         await self._changed.wait()
+
+    async def while_so(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """What some work gives; None if the attention changes before it is done, which ends it."""
+        tasks = [asyncio.ensure_future(work), asyncio.ensure_future(self.changed())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return tasks[0].result() if tasks[0].done() else None
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class RunWatch:
@@ -111,28 +121,18 @@ class RunWatch:
         unknown = 0
         while True:
             try:
-                ending = await self._while_so(self._follow() if self._attention.closely else self._look())
+                ending = await self._attention.while_so(self._follow() if self._attention.closely else self._look())
+                self.tells = False
                 if ending is not None:
                     return await complete(self._connection.client, self._run, ending)
                 unknown = 0
             except RPCError as error:
-                self._connection.failed(error)
+                self.tells = False
                 unknown = unknown + 1 if is_forgotten(error) else 0
                 if unknown == _UNKNOWN_TIMES:
                     return forgotten()
                 await asyncio.sleep(RETRY_SECONDS * random.uniform(1, 2))
-
-    async def _while_so(self, watching: Coroutine[Any, Any, Ending | None]) -> Ending | None:
-        """Watch in one way until the attention changes."""
-        tasks = [asyncio.ensure_future(watching), asyncio.ensure_future(self._attention.changed())]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            return tasks[0].result() if tasks[0].done() else None
-        finally:
-            self.tells = False
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+                await self._connection.until_calm()
 
     @property
     def _handle(self) -> WorkflowHandle[Any, Any]:

@@ -1,0 +1,276 @@
+"""One reader a run, whatever the devices and gateways; and one that cannot use a run up."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client, WorkflowHandle
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from tests.support import Served, everything
+from tests.temporal import run_workflows as workflows
+from tests.temporal import streams_workflows as hosts
+from tests.temporal.test_follower import running_gateway, told
+from tests.temporal.test_runs import QUEUE, start, steps
+from wakeline.errors import UnavailableError
+from wakeline.events import Event
+from wakeline.gateway.accept import Accept
+from wakeline.gateway.engines.memory import MemoryEngine
+from wakeline.gateway.hub import Hub
+from wakeline.gateway.log import Record
+from wakeline.gateway.runs import Runs
+from wakeline.gateway.settings import Settings
+from wakeline.gateway.temporal.connection import Options
+from wakeline.gateway.temporal.followers import Followers
+from wakeline.gateway.temporal.namespaces import Namespaces
+from wakeline.streams import budget
+
+pytestmark = pytest.mark.filterwarnings("ignore::temporalio.workflow.UnfinishedUpdateHandlersWarning")
+
+
+@pytest.fixture
+def name() -> str:
+    return f"reader-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def worker(client: Client) -> AsyncIterator[None]:
+    served = [*workflows.WORKFLOWS, hosts.HubWithoutQuery]
+    async with Worker(client, task_queue=QUEUE, workflows=served, activities=workflows.ACTIVITIES):
+        yield
+
+
+async def in_history(handle: WorkflowHandle[Any, Any]) -> tuple[int, int]:
+    """How many updates a run has taken, and how long its history is."""
+    history = await handle.fetch_history()
+    accepted = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED
+    return sum(event.event_type == accepted for event in history.events), len(history.events)
+
+
+async def watched(client: Client, served: Served, name: str, host: Any, say: Any, devices: int) -> tuple[int, int]:
+    """What a run's history has when so many devices have watched it say ten things."""
+    handle = await start(client, name, host)
+    streams = await asyncio.gather(*(served.stream(name) for _ in range(devices)))
+    seen: list[list[dict[str, Any]]] = [[] for _ in streams]
+
+    async def read(number: int, count: int) -> None:
+        while len([e for e in seen[number] if e["topic"][0] != "$"]) < count:
+            seen[number].append(await streams[number].next())
+
+    for number in range(10):
+        await say(handle, str(number))
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(read(device, number + 1) for device in range(devices)))
+    found = await in_history(handle)
+    assert all(events == seen[0] for events in seen)
+    for stream in streams:
+        stream.close()
+    await handle.terminate()
+    return found
+
+
+@pytest.mark.parametrize("by_update", [True, False], ids=["read by update", "read by query"])
+async def test_five_hundred_devices_cost_a_history_no_more_than_one(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, by_update: bool
+) -> None:
+    async def say(handle: WorkflowHandle[Any, Any], text: str) -> None:
+        await (handle.signal("say", args=["n", [text]]) if by_update else steps(handle, text))
+
+    host = hosts.HubWithoutQuery if by_update else workflows.Steps.run
+    async with running_gateway(temporal, tmp_path) as served:
+        one = await watched(client, served, f"{name}-1", host, say, 1)
+        many = await watched(client, served, f"{name}-500", host, say, 500)
+    # One update answers each thing that is said; the last one waits, and is in no history before it is answered.
+    assert one[0] == many[0] == (10 if by_update else 0)
+    if not by_update:
+        # Ten signals, each with a task of its own: what the publisher itself costs.
+        assert one[1] <= 4 + 4 * 10
+        assert many[1] <= 4 + 4 * 10
+
+
+async def test_a_host_that_is_read_by_update_is_not_used_up(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "UPDATES_PER_RUN", 30)
+    monkeypatch.setattr(budget, "_UPDATE_SECONDS", 4.0)
+    async with running_gateway(temporal, tmp_path) as served:
+        handle = await start(client, name, hosts.HubWithoutQuery)
+        stream = await served.stream(name, "topics=n")
+        numbers: list[int] = []
+        for number in range(120):
+            await handle.signal("say", args=["n", [number]])
+            await asyncio.sleep(0.02)
+        async with asyncio.timeout(60):
+            while len(numbers) < 120:
+                numbers.append((await stream.next())["data"])
+        assert numbers == list(range(120))
+        assert (await in_history(handle))[0] < 30
+        stream.close()
+    await handle.terminate()
+
+
+class SharedEngine(MemoryEngine):
+    """The memory engine, as if several gateways could have it; and what one of them cannot reach."""
+
+    shared = True
+
+
+class Partitioned(MemoryEngine):
+    """One gateway's way to a shared engine: while it is `cut`, it can write no lease, and everything else."""
+
+    shared = True
+
+    def __init__(self, engine: MemoryEngine) -> None:
+        super().__init__()
+        self.__dict__.update(engine.__dict__)
+        self.cut = False
+
+    async def put_record(self, key: str, value: bytes, *, revision: int) -> Record:
+        if self.cut and key.startswith("leases/"):
+            raise UnavailableError("cut off")
+        return await super().put_record(key, value, revision=revision)
+
+
+@asynccontextmanager
+async def followers(temporal: WorkflowEnvironment, engine: MemoryEngine, lease: float) -> AsyncIterator[Followers]:
+    """A gateway's followers, without the rest of it."""
+    address = temporal.client.service_client.config.target_host
+    settings = Settings(temporal=address, drain_grace=2.0, lease=lease)
+    namespaces, runs = Namespaces([Options(address=address)]), Runs(engine)
+    await namespaces.start()
+    all_of_them = Followers(namespaces, engine, Accept(engine), runs, settings, Hub(engine, runs))
+    await all_of_them.start()
+    yield all_of_them
+    await all_of_them.stop()
+    await namespaces.stop()
+
+
+def once(events: list[Event], topic: str) -> list[Event]:
+    return [event for event in events if event.topic == topic]
+
+
+async def test_of_two_gateways_one_follows_and_the_other_takes_over(
+    client: Client, temporal: WorkflowEnvironment, name: str
+) -> None:
+    engine = SharedEngine()
+    await engine.open()
+    handles = [await start(client, f"{name}-{number}", workflows.Steps.run) for number in range(12)]
+
+    async def said(count: int) -> None:
+        async with asyncio.timeout(30):
+            for handle in handles:
+                while len(once(await everything(engine, handle.id), "step")) < count:
+                    await asyncio.sleep(0.05)
+
+    async with followers(temporal, engine, 1.0) as first:
+        for handle in handles:
+            await first.register(handle.id, None)
+        async with followers(temporal, engine, 1.0) as second:
+            async with asyncio.timeout(30):
+                while not (first.count() and second.count() and first.count() + second.count() == 12):
+                    await asyncio.sleep(0.05)
+            for handle in handles:
+                await steps(handle, "a")
+            await said(1)
+        # It gave back what it had, and the other has all of it again.
+        async with asyncio.timeout(30):
+            while first.count() < 12:
+                await asyncio.sleep(0.05)
+        for handle in handles:
+            await steps(handle, "b", "end")
+        await said(2)
+        async with asyncio.timeout(30):
+            while first.count():
+                await asyncio.sleep(0.05)
+    for handle in handles:
+        events = await everything(engine, handle.id)
+        topics = [event.topic for event in events if event.topic != "$run.waiting"]
+        assert topics == ["$run.started", "step", "step", "$run.closed", "$session.settled"]
+
+
+async def test_a_gateway_that_does_not_know_that_it_lost_its_leases_writes_nothing_twice(
+    client: Client, temporal: WorkflowEnvironment, name: str
+) -> None:
+    engine = SharedEngine()
+    await engine.open()
+    cut = Partitioned(engine)
+    handles = [await start(client, f"{name}-{number}", workflows.Steps.run) for number in range(8)]
+    # The first keeps its leases for so long that it goes on while the second has taken them over.
+    async with followers(temporal, cut, 60.0) as first:
+        for handle in handles:
+            await first.register(handle.id, None)
+        cut.cut = True
+        async with followers(temporal, engine, 0.5) as second:
+            async with asyncio.timeout(30):
+                while second.count() < 8:
+                    await asyncio.sleep(0.05)
+            assert first.count() == 8
+            for number in range(10):
+                await asyncio.gather(*(steps(handle, str(number)) for handle in handles))
+            await asyncio.gather(*(steps(handle, "end") for handle in handles))
+            async with asyncio.timeout(30):
+                while second.count() or first.count():
+                    await asyncio.sleep(0.05)
+    for handle in handles:
+        events = await everything(engine, handle.id)
+        assert [event.json().split(b'"data":"')[1][:1] for event in once(events, "step")] == [
+            b"%d" % n for n in range(10)
+        ]
+        assert [len(once(events, topic)) for topic in ("$run.started", "$run.closed", "$session.settled")] == [1, 1, 1]
+
+
+async def test_a_gateway_that_cannot_write_its_leases_stops_following(
+    client: Client, temporal: WorkflowEnvironment, name: str
+) -> None:
+    engine = Partitioned(SharedEngine())
+    await engine.open()
+    handle = await start(client, name, workflows.Steps.run)
+    async with followers(temporal, engine, 1.0) as only:
+        await only.register(handle.id, None)
+        assert only.count() == 1
+        engine.cut = True
+        async with asyncio.timeout(30):
+            while only.count():
+                await asyncio.sleep(0.05)
+        engine.cut = False
+        async with asyncio.timeout(30):
+            while not only.count():
+                await asyncio.sleep(0.05)
+    await handle.terminate()
+
+
+async def test_a_run_that_is_swept_is_told_to_its_end(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    how = {"close_watches": 2, "sweep_interval": 0.2}
+    async with running_gateway(temporal, tmp_path, **how) as served:
+        handles = [await start(client, f"{name}-{number}", workflows.Steps.run) for number in range(12)]
+        for handle in handles:
+            await served.call("POST", "/v1/runs", json={"workflow_id": handle.id})
+        assert await served.metric("wakeline_runs_followed") == 12
+        # Whoever is watched is watched closely.
+        streams = [await served.stream(handle.id) for handle in handles[10:]]
+        for handle in handles[10:]:
+            await steps(handle, "a")
+        async with asyncio.timeout(30):
+            for stream in streams:
+                while (await stream.next())["topic"] != "step":
+                    pass
+        assert await served.metric("wakeline_runs_watched_closely") == 2
+        for handle in handles[:10]:
+            await steps(handle, "a")
+        for handle in handles:
+            await steps(handle, "end")
+        for handle in handles:
+            async with asyncio.timeout(30):
+                events = await (await served.stream(handle.id, "until=settled")).rest()
+            assert told(events, "step") == ["a"]
+            assert [c["status"] for c in told(events, "$run.closed")] == ["completed"]
