@@ -60,7 +60,7 @@ class Following:
     settings: Settings
     settled: Callable[[str], None]
     watched: Callable[[str], bool]
-    earlier: Callable[[str, str], Awaitable[None]]
+    earlier: Callable[[str, Run], Awaitable[None]]
     looks: asyncio.Semaphore
     reads: asyncio.Semaphore
 
@@ -110,7 +110,7 @@ class Follower:
             EpochChangedError: The session was deleted.
         """
         if not await self._teller.told(f"started:{self.run.run}"):
-            await self._parts.earlier(self.session, self.run.run)
+            await self._parts.earlier(self.session, self.run)
         await self.announce()
         await self._copy.begin()
         while self.run.open:
