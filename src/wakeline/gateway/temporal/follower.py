@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -191,17 +190,17 @@ class Follower:
         """Look what the run is doing, for as long as it is watched closely."""
         while True:
             if self.attention.closely:
-                looking = asyncio.ensure_future(state.follow())
+                tasks = [asyncio.ensure_future(state.follow()), asyncio.ensure_future(self.attention.changed())]
                 try:
-                    await asyncio.wait(
-                        [looking, changed := asyncio.ensure_future(self.attention.changed())],
-                        return_when=asyncio.FIRST_COMPLETED,
-                    )
-                    changed.cancel()
+                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 finally:
-                    looking.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await looking
+                    for task in tasks:
+                        task.cancel()
+                    looked, _ = await asyncio.gather(*tasks, return_exceptions=True)
+                if looked is None:
+                    return  # Temporal no longer knows the run
+                if isinstance(looked, Exception):
+                    raise looked
             else:
                 await self.attention.changed()
 
