@@ -169,62 +169,6 @@ async def test_what_the_workflow_truncated_is_told_as_a_gap(client: Client, serv
     await client.get_workflow_handle(name).terminate()
 
 
-async def end_it(handle: WorkflowHandle[Any, Any], status: str) -> None:
-    if status == "terminated":
-        await handle.terminate(reason="enough")
-    elif status == "canceled":
-        await handle.cancel()
-
-
-ENDINGS = ["completed", "failed", "canceled", "terminated", "timed_out"]
-
-
-@pytest.mark.parametrize("status", ENDINGS)
-@pytest.mark.parametrize("hosts_a_stream", [True, False], ids=["stream", "no stream"])
-@pytest.mark.usefixtures("worker")
-async def test_every_ending_is_told_once_after_the_last_event(
-    client: Client, served: Served, name: str, status: str, hosts_a_stream: bool
-) -> None:
-    timeout = {"execution_timeout": timedelta(seconds=1)} if status == "timed_out" else {}
-    if hosts_a_stream:
-        how = {"completed": "completes", "failed": "fails"}.get(status, "hangs")
-        handle = await start(client, name, workflows.Talks.run, how, 5, **timeout)
-    else:
-        seconds = 0.1 if status in ("completed", "failed") else 60.0
-        handle = await start(client, name, workflows.Silent.run, seconds, status == "failed", **timeout)
-    stream = await served.stream(name, "until=settled")
-    events = await stream.take(8 if hosts_a_stream else 1)
-    await end_it(handle, status)
-    async with asyncio.timeout(30):
-        events += await stream.rest()
-    assert [e["topic"] for e in events[-2:]] == ["$run.closed", "$session.settled"]
-    closed = told(events, "$run.closed")
-    assert [c["status"] for c in closed] == [status]
-    if status == "failed":
-        assert closed[0]["failure"] == {"message": "no stock left", "type": "OutOfStock"}
-    if status == "terminated":
-        assert closed[0]["reason"] == "enough"
-    if hosts_a_stream:
-        assert told(events, "number") == [0, 1, 2, 3, 4]
-
-
-@pytest.mark.parametrize("status", ["terminated", "timed_out"])
-async def test_an_end_without_a_worker_is_told_and_says_that_it_was_not_drained(
-    client: Client, served: Served, name: str, status: str
-) -> None:
-    timeout = {"execution_timeout": timedelta(seconds=4)} if status == "timed_out" else {}
-    async with running_worker(client):
-        handle = await start(client, name, workflows.Talks.run, "hangs", 0, **timeout)
-        stream = await served.stream(name, "until=settled")
-        events = await stream.take(3)
-    await end_it(handle, status)
-    async with asyncio.timeout(40):
-        events += await stream.rest()
-    closed = told(events, "$run.closed")
-    assert [(c["status"], c["drained"]) for c in closed] == [(status, False)]
-    assert told(events, "status") == ["begun", "last words"]
-
-
 @pytest.mark.usefixtures("worker")
 async def test_an_end_while_the_gateway_was_down_is_told_when_it_is_back(
     client: Client, temporal: WorkflowEnvironment, name: str, tmp_path: Path

@@ -17,6 +17,7 @@ back when the gateway has told every end. So the last words are durable in Tempo
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -29,6 +30,8 @@ from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
@@ -43,6 +46,7 @@ from tests.workers import WorkerProcess
 
 STATUSES: Final = ["completed", "failed", "canceled", "terminated", "timed_out"]
 UpOrDown = Literal["up", "down"]
+BOTH: Final[tuple[UpOrDown, ...]] = ("up", "down")
 Log = list[dict[str, Any]]
 # Where a worker is up, the end is told when it has answered, however slow the machine is.
 _LONG: Final = 60.0
@@ -70,7 +74,7 @@ class Cell:
 
 CELLS: Final = [
     Cell(status, worker, gateway, stream)
-    for status, worker, gateway, stream in product(STATUSES, ("up", "down"), ("up", "down"), (True, False))
+    for status, worker, gateway, stream in product(STATUSES, BOTH, BOTH, (True, False))
 ]
 
 
@@ -210,13 +214,13 @@ class Scenario:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._worker.kill)
             worker = Worker(self._client, task_queue=f"{self._queue}-up", workflows=WORKFLOWS)
-            _, *gateways = await asyncio.gather(
+            await stack.enter_async_context(worker)
+            _, held, killed = await asyncio.gather(
                 self._worker.start(),
-                stack.enter_async_context(worker),
                 stack.enter_async_context(self._gateway("held")),
                 stack.enter_async_context(self._gateway("killed")),
             )
-            await asyncio.gather(self._nothing_else(), self._stopped(), self._gone(*gateways[1:]))
+            await asyncio.gather(self._nothing_else(), self._stopped(), self._gone(held, killed))
 
     def _within(self, name: str) -> AbstractAsyncContextManager[Served]:
         return running_gateway(self._temporal, self._folder / name, drain_grace=_LONG)
@@ -320,3 +324,42 @@ def test_the_documented_table_is_what_happens(produced: list[Cell]) -> None:
     }
     documented, *_ = tables(sections(text("docs/concepts/runs.md"))["How a run ends"])
     assert documented == list(rows.values())
+
+
+async def test_an_end_that_temporal_no_longer_has_is_told_as_unknown(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    name, queue = f"deleted/{uuid.uuid4().hex[:8]}", f"deleted-{uuid.uuid4().hex[:8]}"
+    async with Worker(client, task_queue=queue, workflows=WORKFLOWS):
+        handle = await client.start_workflow(Ends.run, args=["completed", True], id=name, task_queue=queue)
+        async with running_gateway(temporal, tmp_path) as served:
+            await served.call("POST", "/v1/runs", json={"workflow_id": name})
+            before = await until(served, name, has("said", len(FIRST)))
+    # A dev server takes half a minute to delete a workflow that has ended, and no time for one that this ends.
+    execution = WorkflowExecution(workflow_id=name, run_id=handle.first_execution_run_id or "")
+    await client.workflow_service.delete_workflow_execution(
+        DeleteWorkflowExecutionRequest(namespace=client.namespace, workflow_execution=execution)
+    )
+    async with asyncio.timeout(_PATIENCE):
+        while await is_there(handle):
+            await asyncio.sleep(0.05)
+    async with running_gateway(temporal, tmp_path, drain_grace=0.5) as served:
+        log = await until(served, name, has("$session.settled"))
+        async with served.http.get("/metrics") as answer:
+            calls = await answer.text()
+    assert log[: len(before)] == before
+    assert topics(log) == [*topics(before), "$run.closed", "$session.settled"]
+    (started,), (closed,) = data(log, "$run.started"), data(log, "$run.closed")
+    assert (closed["status"], closed["drained"]) == ("unknown", False)
+    assert (closed["workflow_type"], closed["started_at"]) == ("Ends", started["started_at"])
+    # Asked a few times, to be sure; not again and again.
+    (asked,) = re.findall(r'_total{call="DescribeWorkflowExecution",outcome="NOT_FOUND"} (\d+)', calls)
+    assert int(asked) <= 10
+
+
+async def is_there(handle: WorkflowHandle[Any, Any]) -> bool:
+    try:
+        await handle.describe()
+    except RPCError:
+        return False
+    return True

@@ -59,7 +59,7 @@ class Following:
     settings: Settings
     settled: Callable[[str], None]
     watched: Callable[[str], bool]
-    earlier: Callable[[str, str], Awaitable[None]]
+    earlier: Callable[[str, Run], Awaitable[None]]
     looks: asyncio.Semaphore
     reads: asyncio.Semaphore
 
@@ -111,7 +111,7 @@ class Follower:
             EpochChangedError: The session was deleted.
         """
         if not await self._teller.told(f"started:{self.run.run}"):
-            await self._parts.earlier(self.session, self.run.run)
+            await self._parts.earlier(self.session, self.run)
         await self.announce()
         await self._copy.begin()
         while self.run.open:
@@ -193,7 +193,10 @@ class Follower:
         """Look what the run is doing, for as long as it is watched closely."""
         while True:
             if self.attention.closely:
-                await self.attention.while_so(state.follow())
+                try:
+                    await self.attention.while_so(state.follow())
+                except Exception:  # noqa: BLE001 - what a run is doing is worth less than what it says
+                    _log.exception("what a run is doing cannot be told", workflow_id=self.run.workflow_id)
             await self.attention.changed()
 
     async def _note(self, waiting: dict[str, Any] | None, retrying: dict[str, int]) -> None:

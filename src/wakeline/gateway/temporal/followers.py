@@ -221,7 +221,7 @@ class Followers:
         async with self._runs.lock(session):
             run = await self._finder.enter(session, found, result=result)
             if run.open and self._is_mine(run):
-                if not any(of == session for of, _ in self._late):  # else what they owe comes first
+                if not _before(run, await self._runs.of(session)):  # else they come first
                     await Follower(session, run, self._parts_of(run)).announce()
                 self._start(session, run)
         return run
@@ -315,11 +315,17 @@ class Followers:
                 return
             self._followers[key] = self._make(session, await self._runs.latest(session, key[1]) or follower.run)
 
-    async def _earlier(self, session: str, run: str) -> None:
-        """What ended runs still owe a session comes before the first event of a later one, or not at all."""
-        for (of, name), late in list(self._late.items()):
-            if of == session and name != run:
-                await late.last_chance()
+    async def _earlier(self, session: str, run: Run) -> None:
+        """What ended runs still owe a session comes before the first event of a later one, or not at all.
+
+        An earlier run of the same workflow has ended, too, even if we have not come to its end.
+        """
+        for other in _before(run, await self._runs.of(session)):
+            key = (session, other.run)
+            while key in self._followers:
+                await asyncio.wait([self._tasks[key]])
+            if key in self._late:
+                await self._late[key].last_chance()
 
     def _changed(self, session: str, _: str, change: Change) -> None:
         """Follow nothing into a session that was deleted: what is still to come would bring it back."""
@@ -385,3 +391,10 @@ class Followers:
             raise
         except WakelineError as error:
             _log.warning("a workflow that was found is not followed", workflow_id=workflow_id, error=error.message)
+
+
+def _before(run: Run, runs: Sequence[Run]) -> list[Run]:
+    """Those of a session's runs that have something to say before this one's first event."""
+    of_workflow = [r for r in runs if (r.namespace, r.workflow_id) == (run.namespace, run.workflow_id) and r.open]
+    earlier = [r.run for r in of_workflow if r.started_at <= run.started_at]
+    return [r for r in runs if r.run != run.run and (r.owed or r.run in earlier)]

@@ -1,0 +1,135 @@
+"""The same Workflow Id started anew: what the earlier run had to say, and its end, come before the later one."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.client import Client, WorkflowHandle
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from tests.support import Served
+from tests.temporal.ending_workflows import FIRST, LAST, WORKFLOWS, Ends
+from tests.temporal.test_follower import running_gateway
+from tests.temporal.test_run_endings import Log, data, has, has_ended, has_said, read, topics, until
+from wakeline.gateway.settings import Follow
+
+SAID_FIRST = ["said"] * len(FIRST)
+SAID_LAST = ["said"] * len(LAST)
+RUN = ["$run.started", *SAID_FIRST, *SAID_LAST, "$run.closed"]
+
+
+@pytest.fixture
+def name() -> str:
+    return f"again/{uuid.uuid4().hex[:8]}"
+
+
+@asynccontextmanager
+async def worker(client: Client, name: str) -> AsyncIterator[None]:
+    async with Worker(client, task_queue=name, workflows=WORKFLOWS):
+        yield
+
+
+async def start(client: Client, name: str, status: str = "completed", **options: Any) -> WorkflowHandle[Any, Any]:
+    return await client.start_workflow(Ends.run, args=[status, True], id=name, task_queue=name, **options)
+
+
+async def register(served: Served, name: str) -> None:
+    status, answer = await served.call("POST", "/v1/runs", json={"workflow_id": name})
+    assert status == 200, answer
+
+
+def own(log: Log) -> list[str]:
+    """What is told of runs; sessions settle in between or not, as it happens."""
+    return [topic for topic in topics(log) if topic != "$session.settled"]
+
+
+def runs(log: Log) -> list[str]:
+    """Whose events they are, in order."""
+    return list(dict.fromkeys(event["run"] for event in log if "run" in event))
+
+
+async def test_what_an_ended_run_owes_comes_before_a_later_one_or_is_given_up(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    given_up, waited_for = f"{name}-1", f"{name}-2"
+    async with worker(client, given_up), worker(client, waited_for):
+        handles = [await start(client, each, "terminated") for each in (given_up, waited_for)]
+        async with running_gateway(temporal, tmp_path) as served:
+            for handle in handles:
+                await register(served, handle.id)
+                await until(served, handle.id, has("said", len(FIRST)))
+        for handle in handles:
+            await handle.signal(Ends.end)
+            await has_said(handle)
+    for handle in handles:
+        await handle.terminate(reason="enough")
+    async with running_gateway(temporal, tmp_path, drain_grace=0.5) as served:
+        for handle in handles:
+            log = await until(served, handle.id, has("$run.closed"))
+            assert own(log) == ["$run.started", *SAID_FIRST, "$run.closed"]
+        # No worker comes for as long as is waited at an end.
+        await start(client, given_up)
+        await register(served, given_up)
+        await until(served, given_up, has("$run.started", 2))
+    async with running_gateway(temporal, tmp_path, drain_grace=60) as served:
+        await start(client, waited_for)
+        await register(served, waited_for)
+        assert own(await read(served, waited_for)) == ["$run.started", *SAID_FIRST, "$run.closed"]
+        async with worker(client, given_up), worker(client, waited_for):
+            for each in (given_up, waited_for):
+                await client.get_workflow_handle(each).signal(Ends.end)
+            log = await until(served, waited_for, has("$run.closed", 2))
+            assert own(log) == ["$run.started", *SAID_FIRST, "$run.closed", *SAID_LAST, "$run.drained", *RUN]
+            assert data(log, "said") == [*FIRST, *LAST, *FIRST, *LAST]
+            log = await until(served, given_up, has("$run.closed", 2))
+            assert own(log) == ["$run.started", *SAID_FIRST, "$run.closed", *RUN]
+
+
+async def test_runs_that_a_gateway_finds_together_come_one_after_the_other(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    rule = Follow(workflow_id=f"{name}*")
+    async with worker(client, name):
+        first = await start(client, name)
+        async with running_gateway(temporal, tmp_path, follow=(rule,), sweep_interval=0.2) as served:
+            await until(served, name, has("said", len(FIRST)))
+        started = [first.first_execution_run_id]
+        for status in ("completed", "failed"):
+            await client.get_workflow_handle(name).signal(Ends.end)
+            await has_ended(client.get_workflow_handle(name))
+            started.append((await start(client, name, status)).first_execution_run_id)
+        async with running_gateway(temporal, tmp_path, follow=(rule,), sweep_interval=0.2, drain_grace=60) as served:
+            await client.get_workflow_handle(name).signal(Ends.end)
+            log = await until(served, name, has("$run.closed", 3))
+    assert own(log) == RUN * 3
+    assert runs(log) == started
+    assert data(log, "said") == [*FIRST, *LAST] * 3
+
+
+async def test_a_run_that_takes_the_place_of_another_begins_after_its_end(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    async with worker(client, name), running_gateway(temporal, tmp_path, drain_grace=60) as served:
+        handle = await start(client, name, "terminated")
+        await register(served, name)
+        await until(served, name, has("said", len(FIRST)))
+        for number in range(2, 7):
+            await handle.signal(Ends.end)
+            await has_said(handle)
+            await start(client, name, "terminated", id_conflict_policy=WorkflowIDConflictPolicy.TERMINATE_EXISTING)
+            await register(served, name)
+            handle = client.get_workflow_handle(name)
+            await until(served, name, has("$run.started", number))
+        await handle.signal(Ends.end)
+        await has_said(handle)
+        await handle.terminate()
+        log = await until(served, name, has("$run.closed", 6))
+    assert own(log) == RUN * 6
+    assert data(log, "said") == [*FIRST, *LAST] * 6
