@@ -396,5 +396,5 @@ class Followers:
 def _before(run: Run, runs: Sequence[Run]) -> list[Run]:
     """Those of a session's runs that have something to say before this one's first event."""
     of_workflow = [r for r in runs if (r.namespace, r.workflow_id) == (run.namespace, run.workflow_id) and r.open]
-    earlier = [r.run for r in of_workflow if r.started_at <= run.started_at]
+    earlier = [r.run for r in of_workflow if (r.started_at, r.run) < (run.started_at, run.run)]
     return [r for r in runs if r.run != run.run and (r.owed or r.run in earlier)]
