@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from temporalio.client import Client
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import ConnectConfig, RPCError, RPCStatusCode
 
 from wakeline.streams import queries
 
@@ -52,7 +52,9 @@ async def test_the_sdk_does_not_try_again() -> None:
         async def query_workflow(self, request: Any, **options: Any) -> Any:
             seen.append((request, options))
 
-    service: Any = SimpleNamespace(config=None, worker_service_client=None, workflow_service=Service())
+    service: Any = SimpleNamespace(
+        config=ConnectConfig(target_host=""), worker_service_client=None, workflow_service=Service()
+    )
     client = Client(service, namespace="n")
     querying = queries.querying(client)
     assert querying is queries.querying(client)
