@@ -179,3 +179,13 @@ async def test_many_events_are_decoded_together(served: Served) -> None:
     assert data == list(range(250))
     assert len(counting.decoded) < 25
     assert max(counting.decoded) <= 100
+
+
+async def test_a_view_decodes_together_too(served: Served) -> None:
+    await publish(served, *range(150))
+    counting = Counting()
+    async with SessionClient(served.url, codec=counting) as client, client.session("s").view() as view:
+        async for _ in view:
+            pass
+        assert [event.data for event in view.events][:150] == list(range(150))
+    assert len(counting.decoded) < 25

@@ -5,8 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from itertools import islice
 from types import TracebackType
-from typing import Any, Generic, Self, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
 
 import msgspec
 
@@ -22,6 +23,8 @@ from wakeline.compact.plain import PlainRanges
 from wakeline.events import ATTEMPT_SUPERSEDED, COMPACT, Event
 
 T = TypeVar("T")
+
+_TYPED_MOST: Final = 100
 
 Name: TypeAlias = tuple[str, str]
 """A topic, and the id of a message or the key of a state in it."""
@@ -177,6 +180,7 @@ class LiveView(AsyncIterator[Change[T]], Generic[T]):
         self._fold = Fold(plain=PlainRanges())
         self._opening: list[SessionEvent[Any]] | None = None
         self._waiting: deque[SessionEvent[Any]] = deque()
+        self._typed: deque[SessionEvent[Any] | EventDataError] = deque()
 
     def __aiter__(self) -> Self:
         """It is its own iterator."""
@@ -193,10 +197,10 @@ class LiveView(AsyncIterator[Change[T]], Generic[T]):
         """
         while True:
             while self._waiting:
+                if not self._typed:
+                    self._typed = await self._typed_of(list(islice(self._waiting, _TYPED_MOST)))
                 # It leaves before it counts: nothing is awaited between that and its change.
-                event = self._waiting[0]
-                typed = await self._typed(event)
-                self._waiting.popleft()
+                event, typed = self._waiting.popleft(), self._typed.popleft()
                 change = self._apply(event, typed)
                 if isinstance(typed, EventDataError):
                     raise typed
@@ -217,14 +221,11 @@ class LiveView(AsyncIterator[Change[T]], Generic[T]):
             self._opening = None
             self._waiting.append(event)
 
-    async def _typed(self, event: SessionEvent[Any]) -> SessionEvent[Any] | EventDataError:
-        """The event with its data as it was asked for, where it stands for itself."""
-        if event.message is not None and event.payload is None:
-            return event
-        try:
-            return await self._values.event(decode_event(event.raw), event.cursor, event.raw)
-        except EventDataError as error:
-            return error
+    async def _typed_of(self, events: list[SessionEvent[Any]]) -> deque[SessionEvent[Any] | EventDataError]:
+        """The events with their data as it was asked for, where they stand for themselves."""
+        own = [event for event in events if event.message is None or event.payload is not None]
+        typed = iter(await self._values.events([(decode_event(event.raw), event.cursor, event.raw) for event in own]))
+        return deque(event if event.message is not None and event.payload is None else next(typed) for event in events)
 
     def _apply(self, event: SessionEvent[Any], typed: SessionEvent[Any] | EventDataError) -> Change[T] | None:
         if event.topic == ATTEMPT_SUPERSEDED:
