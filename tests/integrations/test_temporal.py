@@ -51,6 +51,14 @@ async def run(client: Client, queue: str, name: str, argument: Any = None, *, id
         return id, await client.execute_workflow(workflows.Runs.run, args=[name, argument], id=id, task_queue=queue)
 
 
+async def runs_of(served: Served, session: str) -> list[dict[str, Any]]:
+    """The runs of a session that there is; to ask for them is not to watch it."""
+    status, state = await served.call("GET", f"/v1/sessions/{session}")
+    assert status == 200, state
+    runs: list[dict[str, Any]] = state["runs"]
+    return runs
+
+
 def states(events: list[dict[str, Any]]) -> list[tuple[int, str]]:
     return [(told["attempt"], told["state"]) for told in under(events, "activity")]
 
@@ -138,6 +146,20 @@ async def test_an_activity_that_completes_elsewhere_has_not_ended(client: Client
         await client.get_async_activity_handle(task_token=workflows.TOKENS.pop()).complete("done")
         assert await running == ("elsewhere", "done")
     assert states(await events_of(served, "elsewhere")) == [(1, "started")]
+
+
+@pytest.mark.parametrize("name", ["quiet", "speak_in_a_thread"])
+async def test_the_workflow_of_an_activity_is_followed_to_its_end_without_a_device(
+    client: Client, serve: Any, name: str
+) -> None:
+    served = await serve(temporal=client.service_client.config.target_host)
+    plugin = WakelinePlugin(served.url) if name == "quiet" else WakelinePlugin(served.url, report=None)
+    async with worker(client, plugin) as queue:
+        id, _ = await run(client, queue, name, ["a"])
+        async with asyncio.timeout(PATIENCE):
+            while [run["status"] for run in await runs_of(served, id)] != ["completed"]:
+                await asyncio.sleep(0.02)
+    assert [one["workflow_id"] for one in under(await events_of(served, id), "$run.closed")] == [id]
 
 
 async def test_runs_of_one_session_do_not_replace_each_other_s_activities(client: Client, served: Served) -> None:

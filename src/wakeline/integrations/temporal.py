@@ -14,6 +14,7 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
@@ -31,10 +32,12 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from wakeline.integrations.activity_reports import ActivityReports, Report, failure_of, state_after
 from wakeline.integrations.activity_session import ActivitySession, current_session, current_sync_session, has_session
-from wakeline.publisher import SessionPublisher
+from wakeline.integrations.workflow_tasks import telling
+from wakeline.publisher import Nudger, SessionPublisher
 from wakeline.publisher.activity import namespace_of, publisher_name
 from wakeline.publisher.options import PublisherOptions
 from wakeline.publisher.sync import SyncSessionPublisher
+from wakeline.streams.flushed import surrounding_on_flushed
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -57,8 +60,12 @@ class SessionInterceptor(Interceptor):
             workflow scheduled have one only if this names it.
         report: The topic under which activities tell how they go; None for not at all.
         report_patience: How long an activity waits, at most, until the gateway has its report.
+        nudger: Is told of every flush of a `WorkflowStreamClient` in an activity; whoever gives it opens and closes it.
         options: Options of the activities' publishers, see `SessionPublisher`; the reports are converted by the same
             `data_converter`.
+
+    Attributes:
+        nudger: That one.
     """
 
     def __init__(
@@ -69,8 +76,10 @@ class SessionInterceptor(Interceptor):
         session: Callable[[activity.Info], str | None] | None = None,
         report: str | None = "activity",
         report_patience: timedelta = timedelta(seconds=1),
+        nudger: Nudger | None = None,
         **options: Unpack[PublisherOptions],
     ) -> None:
+        self.nudger = nudger
         self._url = url
         self._token = token
         self._session = session
@@ -137,7 +146,8 @@ class _ActivityInterceptor(ActivityInboundInterceptor):
         self._around = around
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
-        info = activity.info()
+        info, nudger = activity.info(), self._around.nudger
+        flushed = None if nudger is None else surrounding_on_flushed.set(nudger.nudge)
         report = _harmless(lambda: self._around.begin_report(info))
         try:
             before = _nothing if report is None else report.begun
@@ -156,6 +166,8 @@ class _ActivityInterceptor(ActivityInboundInterceptor):
             # Whatever else ends it, such as that it completes later, from elsewhere: that is not told.
             if report is not None:
                 report.close()
+            if flushed is not None:
+                surrounding_on_flushed.reset(flushed)
 
 
 def _tell_end(report: Report, info: activity.Info, error: BaseException) -> None:
@@ -174,6 +186,9 @@ class WakelinePlugin(SimplePlugin):
     publisher of their own, so that a retry takes back what an attempt said, but not that there was one. A gateway that is away
     costs activities no more than `report_patience`, and nothing once it is known to be away.
 
+    It also nudges the gateway after each workflow task, and after each flush of a `WorkflowStreamClient` in an activity, so that
+    what workflows publish is shown at once. That costs a workflow task some microseconds, and cannot fail it.
+
     It may be given to the client, whose workers all have it then, or to one worker.
 
     Args:
@@ -183,6 +198,7 @@ class WakelinePlugin(SimplePlugin):
             workflow scheduled have one only if this names it.
         report: The topic under which activities tell how they go; None for not at all.
         report_patience: How long an activity waits, at most, until the gateway has its report.
+        nudge: Whether to nudge.
         options: Options of the activities' publishers, see `SessionPublisher`.
     """
 
@@ -194,14 +210,22 @@ class WakelinePlugin(SimplePlugin):
         session: Callable[[activity.Info], str | None] | None = None,
         report: str | None = "activity",
         report_patience: timedelta = timedelta(seconds=1),
+        nudge: bool = True,
         **options: Unpack[PublisherOptions],
     ) -> None:
         def interceptor(client: Client) -> SessionInterceptor:
+            nudger = Nudger(url, token, namespace=client.namespace) if nudge else None
             # As the worker's own client converts, and encrypts: what it hides from Temporal it hides here.
             merged: PublisherOptions = {"data_converter": client.data_converter, "temporal_client": client}
             merged.update(options)
             return SessionInterceptor(
-                url, token, session=session, report=report, report_patience=report_patience, **merged
+                url,
+                token,
+                session=session,
+                report=report,
+                report_patience=report_patience,
+                nudger=nudger,
+                **merged,
             )
 
         self._make_interceptor = interceptor
@@ -212,17 +236,26 @@ class WakelinePlugin(SimplePlugin):
         config = super().configure_worker(config)
         client = config.get("client")
         assert client is not None, "a worker has a client"
-        config["interceptors"] = [*config.get("interceptors", ()), self._make_interceptor(client)]
+        interceptor = self._make_interceptor(client)
+        config["interceptors"] = [*config.get("interceptors", ()), interceptor]
+        if interceptor.nudger is not None:
+            nudge = interceptor.nudger.nudge
+            if (runner := config.get("workflow_runner")) is not None:
+                config["workflow_runner"] = telling(runner, nudge)
+            if (unsandboxed := config.get("unsandboxed_workflow_runner")) is not None:
+                config["unsandboxed_workflow_runner"] = telling(unsandboxed, nudge)
         return config
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
         """See base class."""
-        try:
+        all_interceptors = worker.config(active_config=True).get("interceptors", ())
+        interceptors = [one for one in all_interceptors if isinstance(one, SessionInterceptor)]
+        async with AsyncExitStack() as stack:
+            for interceptor in interceptors:
+                if interceptor.nudger is not None:
+                    await stack.enter_async_context(interceptor.nudger)
+                stack.push_async_callback(interceptor.drain)
             await super().run_worker(worker, next)
-        finally:
-            for interceptor in worker.config(active_config=True).get("interceptors", ()):
-                if isinstance(interceptor, SessionInterceptor):
-                    await interceptor.drain()
 
 
 def _let_through(runner: WorkflowRunner | None) -> WorkflowRunner:

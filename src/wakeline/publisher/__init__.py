@@ -12,6 +12,7 @@ reports.py     what was not delivered, until somebody was told
 places.py      who publishes under which name in this process
 detour.py      other ways while the gateway is away: spooling.py over spool.py (a file) and drain.py (emptying it),
                fallback.py (the workflow's own stream)
+nudger.py      Nudger: tells that a workflow has something new, which goes through Temporal
 activity.py    what the current activity says; heartbeat.py tells the next attempt how far this one has come
 sync.py        the same without asyncio
 errors.py      what goes wrong on this side
@@ -29,6 +30,7 @@ from wakeline.publisher.errors import (
     SpoolError,
     ValueRefusedError,
 )
+from wakeline.publisher.nudger import Nudger
 from wakeline.publisher.publisher import SessionPublisher
 from wakeline.publisher.sync import SyncMessage, SyncSessionPublisher, SyncTopic
 from wakeline.publisher.topics import Message, Topic
@@ -39,6 +41,7 @@ __all__ = [
     "DroppedEvent",
     "Message",
     "MessageCompleteError",
+    "Nudger",
     "PublishDroppedError",
     "PublisherClashError",
     "PublisherError",

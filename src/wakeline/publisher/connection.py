@@ -25,6 +25,7 @@ _FIRST_PAUSE: Final = 0.05
 _LAST_PAUSE: Final = 1.0  # one attempt a second for a whole process is not much, and a restart is soon noticed
 _ANSWER_SECONDS: Final = 30.0
 _IDLE_SECONDS: Final = 10.0  # kept without channels: a worker's next activity need not connect again
+_MOST_HINTS: Final = 1_000
 _TOKEN_OVER: Final = 4401
 _TOO_MANY: Final = 4429
 _TOO_MANY_PAUSE: Final = 10.0
@@ -69,7 +70,11 @@ class Connection:
         self._numbers = 0
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._frames: list[bytes] = []
+        self._hints: dict[bytes, None] = {}
+        self._complaints: set[str] = set()
         self._something = asyncio.Event()
+        self._hinted = asyncio.Event()
+        self._hinted.set()
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._idle: asyncio.TimerHandle | None = None
@@ -126,6 +131,24 @@ class Connection:
         self._frames.append(frame)
         self._something.set()
 
+    def hint(self, frame: bytes) -> None:
+        """Send a frame that nobody answers: once, however often it is asked for before it is sent.
+
+        It waits while a connection is being made, and is dropped when none can be had, or when too many wait.
+        """
+        if len(self._hints) < _MOST_HINTS or frame in self._hints:
+            self._hints[frame] = None
+            self._hinted.clear()
+            self._something.set()
+
+    async def hinted(self) -> None:
+        """Wait until every hint was sent or dropped."""
+        await self._hinted.wait()
+
+    def _drop_hints(self) -> None:
+        self._hints.clear()
+        self._hinted.set()
+
     def want(self) -> None:
         """Something is to be sent: where the gateway refused before, ask again."""
         self._wanted.set()
@@ -140,6 +163,7 @@ class Connection:
                 try:
                     socket = await self._dial.open()
                 except UnavailableError as error:
+                    self._drop_hints()
                     for channel in list(self._channels.values()):
                         channel.unreachable(error)
                     least = float(error.details.get("retry_after", 0))
@@ -167,6 +191,7 @@ class Connection:
     async def _refused(self, error: WakelineError, pause: float) -> float:
         """Tell everybody, and wait until somebody has something to send; returns the next pause."""
         self._wanted.clear()
+        self._drop_hints()
         for channel in list(self._channels.values()):
             channel.refused(error)
         await self._wanted.wait()
@@ -177,6 +202,8 @@ class Connection:
         """One connection, to its end; returns whether anything was heard."""
         self._socket = socket
         self._frames.clear()
+        self._complaints.clear()
+        self._something.set()  # for hints that wait
         for channel in list(self._channels.values()):
             channel.connected()
         writer = asyncio.create_task(self._write(socket))
@@ -192,6 +219,7 @@ class Connection:
                         self._heard(line)
         finally:
             self._socket = None
+            self._hinted.set()
             for task in (writer, watcher):
                 task.cancel()
             await asyncio.gather(writer, watcher, return_exceptions=True)
@@ -218,7 +246,9 @@ class Connection:
             error = refusal(0, frame.error)
             error.status = type(error).status  # type: ignore[misc] # a frame has no status; its code does
             if frame.channel is None:
-                logger.warning("the gateway refused a frame: %s", error.message)
+                if error.code not in self._complaints:
+                    self._complaints.add(error.code)
+                    logger.warning("the gateway refused a frame: %s", error.message)
             elif channel := self._channels.get(frame.channel):
                 channel.refused(error)
 
@@ -227,13 +257,17 @@ class Connection:
             while True:
                 await self._something.wait()
                 self._something.clear()
-                while self._frames:
+                while self._frames or self._hints:
                     await socket.send_frame(self._message(), aiohttp.WSMsgType.TEXT)
+                self._hinted.set()
         except LOST:
             await socket.close()  # what reads is told by this
 
     def _message(self) -> bytes:
         """All frames that wait, or as many as one message holds."""
+        if self._hints:  # first: whoever is hinted at has waited long enough
+            self._frames[:0] = self._hints
+            self._hints.clear()
         size = 0
         for count, frame in enumerate(self._frames):
             size += len(frame) + 1

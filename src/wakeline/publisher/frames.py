@@ -88,6 +88,12 @@ def append_frame(channel: int, sequence: int, bodies: Iterable[bytes]) -> bytes:
     return b'{"type":"append","channel":%d,"sequence":%d,"events":[%b]}' % (channel, sequence, joined(bodies))
 
 
+def nudge_frame(workflow_id: str, namespace: str | None) -> bytes:
+    """A workflow may have something new."""
+    told = {"type": "nudge", "workflow_id": workflow_id}
+    return msgspec.json.encode(told if namespace is None else {**told, "namespace": namespace})
+
+
 def close_frame(channel: int) -> bytes:
     """Free a channel."""
     return b'{"type":"close","channel":%d}' % channel

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict
 
+from wakeline.client.http import Token
 from wakeline.errors import RequestInvalidError
 from wakeline.publisher.buffer import WhenFull
 from wakeline.publisher.errors import PublishDroppedError
@@ -15,6 +17,7 @@ from wakeline.publisher.values import Converter
 if TYPE_CHECKING:
     from temporalio.client import Client
 
+_DEFAULT_URL: Final = "http://127.0.0.1:7777"
 OnUnavailable: TypeAlias = Literal["block", "error", "spool", "workflow"]
 
 
@@ -39,6 +42,16 @@ class PublisherOptions(TypedDict, total=False):
     data_converter: Converter | None
     on_dropped: Callable[[PublishDroppedError], Any] | None
     temporal_client: Client | None
+
+
+def gateway_url(url: str | None) -> str:
+    """Where the gateway is: as given, or as the environment says."""
+    return (url or os.environ.get("WAKELINE_URL") or _DEFAULT_URL).rstrip("/")
+
+
+def gateway_token(token: Token | None) -> Token | None:
+    """Who publishes: as given, or as the environment says."""
+    return token or os.environ.get("WAKELINE_TOKEN") or None
 
 
 def check_options(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
 from datetime import timedelta
 from os import PathLike
@@ -25,7 +24,7 @@ from wakeline.publisher.fallback import Fallback
 from wakeline.publisher.frames import Identity
 from wakeline.publisher.heartbeat import Heartbeats
 from wakeline.publisher.intake import Intake
-from wakeline.publisher.options import OnUnavailable, PublisherOptions, check_options
+from wakeline.publisher.options import OnUnavailable, PublisherOptions, check_options, gateway_token, gateway_url
 from wakeline.publisher.places import Places
 from wakeline.publisher.pool import shared_connection
 from wakeline.publisher.reports import Reports
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-_DEFAULT_URL: Final = "http://127.0.0.1:7777"
 _FIRST_OPEN_SECONDS: Final = 5.0
 _FAILING_FLUSH_SECONDS: Final = 5.0
 _places = Places()
@@ -133,8 +131,8 @@ class SessionPublisher:
             spool=spool,
             temporal_client=temporal_client,
         )
-        self.url = (url or os.environ.get("WAKELINE_URL") or _DEFAULT_URL).rstrip("/")
-        self._token = token or os.environ.get("WAKELINE_TOKEN") or None
+        self.url = gateway_url(url)
+        self._token = gateway_token(token)
         self.identity = Identity(
             session=check_session_name(session),
             publisher=publisher or uuid4().hex,

@@ -13,6 +13,7 @@ from temporalio.converter import DataConverter
 from wakeline.streams.buffer import WhenFull
 from wakeline.streams.errors import PublishDroppedError, StreamMisplacedError
 from wakeline.streams.exit import keep_runtime
+from wakeline.streams.flushed import OnFlushed, surrounding_on_flushed
 from wakeline.streams.flusher import Flusher
 from wakeline.streams.reader import StreamReader
 from wakeline.streams.sync import SyncWorkflowStreamClient
@@ -45,6 +46,7 @@ class WorkflowStreamClient(StreamReader):
         max_batch_size: int | None = None,
         max_retry_duration: timedelta = timedelta(seconds=600),
         on_dropped: Callable[[PublishDroppedError], None] | None = None,
+        on_flushed: OnFlushed | None = None,
         max_buffered_items: int | None = None,
         max_buffered_bytes: int | None = None,
         when_full: WhenFull = "block",
@@ -61,6 +63,9 @@ class WorkflowStreamClient(StreamReader):
             max_retry_duration: How long a batch is tried again before it is given up. Must be below the host's
                 `publisher_ttl`. 10 minutes by default.
             on_dropped: Is told of events that were given up, instead of the next publish, flush or exit raising it.
+            on_flushed: Is told the Workflow Id when the server has taken a batch, for whoever reads the stream to look; such
+                as `Nudger.nudge` of `wakeline.publisher`. It must not wait, and what it raises is only logged. In an
+                activity of a worker with `WakelinePlugin` it is that plugin's by default.
             max_buffered_items: Events that may wait to be sent, beside the batch on its way. No limit by default; over
                 64 MB a warning is logged.
             max_buffered_bytes: Bytes on the wire that may wait so.
@@ -83,6 +88,7 @@ class WorkflowStreamClient(StreamReader):
             max_batch_size=max_batch_size,
             max_retry_duration=max_retry_duration,
             on_dropped=on_dropped,
+            on_flushed=surrounding_on_flushed.get() if on_flushed is None else on_flushed,
             max_buffered_items=max_buffered_items,
             max_buffered_bytes=max_buffered_bytes,
             when_full=when_full,
@@ -98,6 +104,7 @@ class WorkflowStreamClient(StreamReader):
         max_batch_size: int | None = None,
         max_retry_duration: timedelta = timedelta(seconds=600),
         on_dropped: Callable[[PublishDroppedError], None] | None = None,
+        on_flushed: OnFlushed | None = None,
         max_buffered_items: int | None = None,
         max_buffered_bytes: int | None = None,
         when_full: WhenFull = "block",
@@ -111,6 +118,7 @@ class WorkflowStreamClient(StreamReader):
             max_batch_size: Events in one batch, at most. No limit by default.
             max_retry_duration: How long a batch is tried again. 10 minutes by default.
             on_dropped: Is told of events that were given up.
+            on_flushed: Is told the Workflow Id when the server has taken a batch.
             max_buffered_items: Events that may wait to be sent.
             max_buffered_bytes: Bytes that may wait to be sent.
             when_full: What `publish` does when no more may wait.
@@ -123,6 +131,7 @@ class WorkflowStreamClient(StreamReader):
             max_batch_size=max_batch_size,
             max_retry_duration=max_retry_duration,
             on_dropped=on_dropped,
+            on_flushed=on_flushed,
             max_buffered_items=max_buffered_items,
             max_buffered_bytes=max_buffered_bytes,
             when_full=when_full,
@@ -136,6 +145,7 @@ class WorkflowStreamClient(StreamReader):
         max_batch_size: int | None = None,
         max_retry_duration: timedelta = timedelta(seconds=600),
         on_dropped: Callable[[PublishDroppedError], None] | None = None,
+        on_flushed: OnFlushed | None = None,
         max_buffered_items: int | None = None,
         max_buffered_bytes: int | None = None,
         when_full: WhenFull = "block",
@@ -147,6 +157,7 @@ class WorkflowStreamClient(StreamReader):
             max_batch_size: Events in one batch, at most. No limit by default.
             max_retry_duration: How long a batch is tried again. 10 minutes by default.
             on_dropped: Is told of events that were given up.
+            on_flushed: Is told the Workflow Id when the server has taken a batch.
             max_buffered_items: Events that may wait to be sent.
             max_buffered_bytes: Bytes that may wait to be sent.
             when_full: What `publish` does when no more may wait.
@@ -163,6 +174,7 @@ class WorkflowStreamClient(StreamReader):
             max_batch_size=max_batch_size,
             max_retry_duration=max_retry_duration,
             on_dropped=on_dropped,
+            on_flushed=on_flushed,
             max_buffered_items=max_buffered_items,
             max_buffered_bytes=max_buffered_bytes,
             when_full=when_full,
@@ -177,6 +189,7 @@ class WorkflowStreamClient(StreamReader):
         max_batch_size: int | None = None,
         max_retry_duration: timedelta = timedelta(seconds=600),
         on_dropped: Callable[[PublishDroppedError], None] | None = None,
+        on_flushed: OnFlushed | None = None,
         max_buffered_items: int | None = None,
         max_buffered_bytes: int | None = None,
         when_full: WhenFull = "block",
@@ -189,6 +202,7 @@ class WorkflowStreamClient(StreamReader):
             max_batch_size: Events in one batch, at most. No limit by default.
             max_retry_duration: How long a batch is tried again. 10 minutes by default.
             on_dropped: Is told, in another thread, of events that were given up.
+            on_flushed: Is told the Workflow Id, in another thread, when the server has taken a batch.
             max_buffered_items: Events that may wait to be sent.
             max_buffered_bytes: Bytes that may wait to be sent.
             when_full: What `publish` does when no more may wait.
@@ -204,6 +218,7 @@ class WorkflowStreamClient(StreamReader):
             max_batch_size=max_batch_size,
             max_retry_duration=max_retry_duration,
             on_dropped=on_dropped,
+            on_flushed=on_flushed,
             max_buffered_items=max_buffered_items,
             max_buffered_bytes=max_buffered_bytes,
             when_full=when_full,

@@ -32,6 +32,7 @@ from wakeline.streams.errors import (
     ValueRefusedError,
     ValueTooLargeError,
 )
+from wakeline.streams.flushed import OnFlushed
 from wakeline.streams.rpc import backoff, is_signal_limit, is_too_large, is_transient
 from wakeline.streams.wire import (
     PUBLISH_SIGNAL,
@@ -73,6 +74,7 @@ class Flusher:
         max_batch_size: int | None,
         max_retry_duration: timedelta,
         on_dropped: Callable[[PublishDroppedError], None] | None,
+        on_flushed: OnFlushed | None = None,
         max_buffered_items: int | None = None,
         max_buffered_bytes: int | None = None,
         when_full: WhenFull = "block",
@@ -87,6 +89,7 @@ class Flusher:
         self._max_batch_size = max_batch_size
         self._max_retry = max_retry_duration.total_seconds()
         self._on_dropped = on_dropped
+        self._on_flushed = on_flushed
         self._publisher_id = uuid.uuid4().hex[:16]
         self._sequence = 0
         self._batch: _Batch | None = None
@@ -247,11 +250,19 @@ class Flusher:
             else:
                 self._budget.spend()
                 self._finish(batch)
+                self._tell_flushed()
                 return
 
     def _finish(self, batch: _Batch) -> None:
         self.buffer.finish(len(batch.entries))
         self._batch = None
+
+    def _tell_flushed(self) -> None:
+        if self._on_flushed is not None:
+            try:
+                self._on_flushed(self._handle.id)
+            except Exception:
+                logger.exception("on_flushed failed")
 
     def _halve(self, batch: _Batch) -> None:
         """The server's limit is lower than ours, or a codec added to the batch. It was refused, so nothing doubles."""

@@ -211,3 +211,28 @@ async def test_leaving_ends_the_background_task(host: FakeHost) -> None:
     await sender.stop(failing=False)
     await turns()
     assert asyncio.all_tasks() == before
+
+
+async def test_on_flushed_is_told_of_each_batch_that_was_taken(host: FakeHost) -> None:
+    told: list[str] = []
+    host.before = [failure(RPCStatusCode.UNAVAILABLE), None, failure(RPCStatusCode.NOT_FOUND)]
+    sender = flusher(host, max_batch_size=1, on_dropped=lambda _: None, on_flushed=told.append)
+    publish(sender, 1, 2, 3)
+    await sender.flush()
+    assert host.log == [b"1", b"3"]
+    assert told == ["w", "w"]
+    await sender.flush()
+    assert told == ["w", "w"], "nothing was sent"
+
+
+async def test_an_on_flushed_that_fails_breaks_nothing(host: FakeHost, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(workflow_id: str) -> None:
+        raise RuntimeError(workflow_id)
+
+    sender = flusher(host, on_flushed=fail)
+    publish(sender, 1)
+    await sender.flush()
+    publish(sender, 2)
+    await sender.flush()
+    assert host.log == [b"1", b"2"]
+    assert [record.message for record in caplog.records] == ["on_flushed failed"] * 2
