@@ -203,3 +203,19 @@ async def test_the_result_is_told_where_it_is_asked_for(client: Client, served: 
         events = await (await served.stream(name, "until=settled")).rest()
     closed = {c["workflow_id"]: c.get("result") for c in told(events, "$run.closed")}
     assert closed == {f"{name}-0": {"steps": 1}, f"{name}-1": None}
+
+
+@pytest.mark.usefixtures("worker")
+async def test_what_an_activity_publishes_after_continue_as_new_is_of_the_same_run(
+    client: Client, served: Served, name: str
+) -> None:
+    handle = await start(client, name, workflows.Forgets.run, 1)
+    stream = await served.stream(name, "until=settled")
+    events = await until(stream, "$run.closed")
+    last = told(events, "$run.closed")[0]["run_id"]
+    assert last != handle.first_execution_run_id
+    # As an activity of the last run publishes: it knows that run alone.
+    headers = {"publisher": f"{last}:1", "attempt": "1", "sequence": "0", "run": last, "activity": "1"}
+    await served.publish(name, {"topic": "delta", "data": 1}, **headers)
+    log = (await served.call("GET", f"/v1/sessions/{name}/events?topics=delta"))[1]["events"]
+    assert [event["run"] for event in log] == [handle.first_execution_run_id]

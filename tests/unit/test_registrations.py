@@ -137,7 +137,7 @@ def test_the_same_is_told_again_after_a_minute_and_memory_is_bounded() -> None:
     def published(session: str, workflow_id: str, namespace: str | None, *, manages: bool) -> None:
         told.append((session, workflow_id, namespace, manages))
 
-    registrations = Registrations(published, lambda: now[0])
+    registrations = Registrations(published, clock=lambda: now[0])
     for moment in (0.0, 59.0, 60.0, 61.0):
         now[0] = moment
         registrations.tell("s", WORKFLOW, "run-1", ANYONE)

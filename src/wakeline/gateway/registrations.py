@@ -71,17 +71,28 @@ class Registrations:
 
     Args:
         published: Is told; None where no workflows are followed.
+        run_of: Names the run that a Temporal run belongs to in a session.
         clock: Tells the time in seconds.
     """
 
-    def __init__(self, published: Published | None, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        published: Published | None,
+        run_of: Callable[[str, str], str] = lambda session, run_id: run_id,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         self._published = published
+        self._run_of = run_of
         self._clock = clock
         self._told: dict[tuple[object, ...], float] = {}  # oldest first
 
     def __len__(self) -> int:
         """How many are remembered."""
         return len(self._told)
+
+    def run_of(self, session: str, run: str | None) -> str | None:
+        """The run whose output a publisher's is, by the one that it names."""
+        return None if run is None else self._run_of(session, run)
 
     def tell(self, session: str, workflow: NamedWorkflow | None, run: str | None, grant: Grant) -> None:
         """A publisher has opened or appended.

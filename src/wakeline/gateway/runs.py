@@ -15,6 +15,7 @@ from wakeline.gateway.log import Engine
 
 Status: TypeAlias = Literal["running", "completed", "failed", "canceled", "terminated", "timed_out", "unknown"]
 _PREFIX: Final = "runs/"
+_NAMES: Final = 50_000
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -91,6 +92,7 @@ class Runs:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._names: dict[tuple[str, str], str] = {}  # oldest first
 
     def lock(self, session: str) -> asyncio.Lock:
         """Held from looking at a session's runs to writing down what follows: two that end at once must see each other."""
@@ -100,6 +102,13 @@ class Runs:
         """The session's runs, oldest first."""
         record = await self._engine.get_record(_PREFIX + session)
         return list(_decoder.decode(record.value).runs.values()) if record else []
+
+    def name_of(self, session: str, run_id: str) -> str:
+        """The run that a Temporal run belongs to, as far as is known here; else it is its own name.
+
+        An activity knows the Temporal run that it is of, and not the first of its chain.
+        """
+        return self._names.get((session, run_id), run_id)
 
     async def settled(self, session: str) -> bool:
         """Whether the session has had a run and none is open."""
@@ -112,6 +121,8 @@ class Runs:
         for record in await self._engine.records(_PREFIX):
             runs = _decoder.decode(record.value).runs.values()
             found += [(record.key.removeprefix(_PREFIX), run) for run in runs if run.open or run.owed]
+        for session, run in found:
+            self._know(session, run)
         return found
 
     async def latest(self, session: str, run: str) -> Run | None:
@@ -121,6 +132,7 @@ class Runs:
 
     async def put(self, session: str, run: Run) -> None:
         """Add a run, or write down how it stands now."""
+        self._know(session, run)
         await self._change(session, lambda runs: runs.__setitem__(run.run, run))
 
     async def restore(self, session: str, runs: Sequence[Run]) -> None:
@@ -145,6 +157,13 @@ class Runs:
                 return
             with suppress(RecordConflictError):  # what a follower still had to say comes in between
                 await self._engine.delete_record(record.key, revision=record.revision)
+
+    def _know(self, session: str, run: Run) -> None:
+        key = (session, run.run_id)
+        self._names.pop(key, None)
+        self._names[key] = run.run
+        if len(self._names) > _NAMES:
+            del self._names[next(iter(self._names))]
 
     async def _change(self, session: str, change: Callable[[dict[str, Run]], None]) -> None:
         while True:

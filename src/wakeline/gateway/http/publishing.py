@@ -38,7 +38,7 @@ class PublishRoutes:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         upstream = parts.upstream
-        self._registrations = Registrations(None if upstream is None else upstream.published)
+        self._registrations = Registrations(None if upstream is None else upstream.published, parts.runs.name_of)
         self._ingest = Ingest(
             accept=parts.accept,
             verify=parts.auth.verify,
@@ -75,7 +75,8 @@ class PublishRoutes:
             )
         check_topics(grant, incoming)
         self._parts.limits.publish(request, grant, len(incoming))
-        who, workflow = publication(request.headers), _workflow(request.headers)
+        run = self._registrations.run_of(name, _text(request.headers, "Wakeline-Run"))
+        who, workflow = publication(request.headers, run), _workflow(request.headers)
         with self._parts.metrics.append_seconds.time():
             appended = await self._parts.accept.publish(name, incoming, who)
         self._registrations.tell(name, workflow, _text(request.headers, "Wakeline-Run"), grant)
@@ -93,7 +94,7 @@ class PublishRoutes:
         who = Publication.of_attempt(
             check_publisher(request.match_info["publisher"]),
             asked.attempt,
-            run=asked.run,
+            run=self._registrations.run_of(name, asked.run),
             activity=asked.activity,
             supersede=asked.supersede,
         )
@@ -118,8 +119,12 @@ class PublishRoutes:
             connection.stop(GOING_AWAY, "the server stops")
 
 
-def publication(headers: Mapping[str, str]) -> Publication | None:
+def publication(headers: Mapping[str, str], run: str | None) -> Publication | None:
     """Read the headers that make an append idempotent.
+
+    Args:
+        headers: The request's.
+        run: The run that they name.
 
     Raises:
         RequestInvalidError: One is missing or not what it must be.
@@ -138,7 +143,7 @@ def publication(headers: Mapping[str, str]) -> Publication | None:
         check_publisher(publisher),
         _integer("Wakeline-Attempt", headers.get("Wakeline-Attempt") or "1", at_least=1),
         _integer("Wakeline-Sequence", sequence, at_least=0),
-        run=_text(headers, "Wakeline-Run"),
+        run=run,
         activity=_text(headers, "Wakeline-Activity"),
         supersede=None if supersede is None else supersede == "true",
     )

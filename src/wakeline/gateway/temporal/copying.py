@@ -12,7 +12,7 @@ from wakeline.events import GAP, NewEvent, check_topic
 from wakeline.gateway.accept import Accept
 from wakeline.gateway.log import Publication
 from wakeline.gateway.runs import Run, Runs
-from wakeline.gateway.temporal.detours import Group, groups
+from wakeline.gateway.temporal.detours import Group, Identity, groups
 from wakeline.gateway.temporal.reader import Item, StreamReader, Stretch, to_event
 from wakeline.gateway.temporal.telling import Teller
 
@@ -128,12 +128,12 @@ class StreamCopy:
 
     async def _append_for(self, group: Group) -> bool:
         """Append what a publisher sent through the workflow, as that publisher; False if the log cannot have it so."""
-        its = group.identities[0].publication
+        its = msgspec.structs.replace(group.identities[0].publication, run=self._run_of(group.identities[0]))
         events = tuple(
             [
                 _event(
                     item,
-                    identity.run or self.run.run,
+                    self._run_of(identity),
                     activity=identity.activity,
                     attempt=None if identity.activity is None else identity.attempt,
                     key=identity.key,
@@ -152,6 +152,9 @@ class StreamCopy:
             _log.warning("a publisher's events are missing", session=session, error=error.message)
             return False
         return True
+
+    def _run_of(self, identity: Identity) -> str:
+        return self.run.run if identity.run is None else self._runs.name_of(self._teller.session, identity.run)
 
 
 def _event(item: Item, run: str, **more: Any) -> NewEvent:

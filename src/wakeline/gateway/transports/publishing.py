@@ -142,7 +142,7 @@ class PublishConnection(Conversation):
         publication = Publication.of_attempt(
             check_publisher(frame.publisher),
             frame.attempt,
-            run=frame.run,
+            run=self._ingest.registrations.run_of(frame.session, frame.run),
             activity=frame.activity,
             supersede=frame.supersede,
         )
