@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 import structlog
 
-from wakeline.errors import AttemptFencedError, SequenceGapError
+from wakeline.errors import AttemptFencedError, SequenceGapError, SessionClosedError
 from wakeline.events import GAP, NewEvent, check_topic
 from wakeline.gateway.accept import Accept
 from wakeline.gateway.log import Publication
@@ -58,6 +59,20 @@ class StreamCopy:
         await self._runs.put(self._teller.session, self.run)
         if "stream" in changed or "stream_attempt" in changed:
             await self.begin()
+
+    async def begin_further(self, stream: str, given: int) -> None:
+        """Let another stream begin after what it was given of this one, so that it is not copied twice.
+
+        Raises:
+            EpochChangedError: The session was deleted.
+            UnavailableError: The log cannot be written to now.
+        """
+        count = min(given, self._offset)
+        if not count:
+            return
+        passed_over = Publication(f"stream:{stream}", 1, 0, covers=count, run=self.run.run)
+        with suppress(SessionClosedError):  # then nothing is copied any more
+            await self._accept.append(self._teller.session, (), passed_over, epoch=self._teller.epoch)
 
     async def read(self, reader: StreamReader, *, closed: bool = False) -> bool:
         """Append everything the stream has now; True if there was something.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ class Ending(msgspec.Struct, frozen=True):
         next_run_id: The run the chain goes on as; empty if it does not.
         follows_by: Why the chain goes on: `continue_as_new`, `retry`, `cron` or `reset`.
         carries: Whether the next run was given this one's stream; None where that cannot be seen.
+        given: How much of an earlier stream the next run was given because this one was: by retry and cron.
         failure: What it failed of.
         result: What it completed with.
         reason: What was said at its termination, or why its end is not known.
@@ -40,19 +42,22 @@ class Ending(msgspec.Struct, frozen=True):
     next_run_id: str = ""
     follows_by: str = ""
     carries: bool | None = None
+    given: int = 0
     failure: Failure | None = None
     result: Payloads | None = None
     reason: str = ""
 
 
 async def complete(client: Client, run: Run, ending: Ending) -> Ending:
-    """Add what a close event does not say: that the run was reset, and so goes on from an earlier point.
+    """Add what a close event does not say: that the run was reset and so goes on from an earlier point, and what is given on.
 
     Raises:
         RPCError: Temporal cannot be asked now.
     """
     if ending.next_run_id:
-        return ending
+        if ending.follows_by == "continue_as_new":
+            return ending
+        return msgspec.structs.replace(ending, given=await _given(client, run.workflow_id, ending.next_run_id))
     handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(run.workflow_id, run_id=run.run_id)
     try:
         described = (await handle.describe(rpc_timeout=RPC_TIMEOUT)).raw_description
@@ -143,6 +148,33 @@ def _continued(at: datetime, attributes: Any) -> Ending:
         # run that goes on (retry, cron) in this form, with little more than the next run's id.
         return Ending(None, at, next_run_id, "retry" if attributes.HasField("failure") else "cron", carries=False)
     return Ending(None, at, next_run_id, "continue_as_new", carries=_carries(attributes.input.payloads))
+
+
+async def _given(client: Client, workflow_id: str, run_id: str) -> int:
+    """How many events of an earlier stream a run was given when it began; 0 where that cannot be seen."""
+    handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id, run_id=run_id)
+    events = handle.fetch_history_events(page_size=1, skip_archival=True, rpc_timeout=RPC_TIMEOUT)
+    try:
+        await events.fetch_next_page()
+    except RPCError as error:
+        if not is_forgotten(error):
+            raise
+    for event in events.current_page or ():
+        for payload in event.workflow_execution_started_event_attributes.input.payloads:
+            if _CARRIED in payload.data:
+                with suppress(msgspec.DecodeError):
+                    return _length(msgspec.json.decode(payload.data))
+    return 0
+
+
+def _length(value: Any) -> int:
+    """Of the stream that is somewhere in a value."""
+    if isinstance(value, dict):
+        log, base_offset = value.get("log"), value.get("base_offset")
+        if isinstance(log, list) and isinstance(base_offset, int):
+            return base_offset + len(log)
+        value = list(value.values())
+    return max(map(_length, value), default=0) if isinstance(value, list) else 0
 
 
 def _carries(given: Iterable[Payload]) -> bool | None:

@@ -241,6 +241,7 @@ class Follower:
             # The stream is made anew from what is left of the history: what was said before is said again, or void.
             changed["stream_attempt"] = self.run.stream_attempt + 1
         elif ending.carries is False:
+            await self._copy.begin_further(ending.next_run_id, ending.given)
             changed |= {"stream": ending.next_run_id, "stream_attempt": 1}
         await self._copy.change(**changed)
 

@@ -1,0 +1,33 @@
+"""A stream that was carried over by continue-as-new is carried into each attempt at the next run, too: it is read once."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from pathlib import Path
+
+from temporalio.client import Client
+from temporalio.common import RetryPolicy
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from tests.faults.soak_workflows import WORKFLOWS, Plan, Soaks
+from tests.temporal.test_follower import running_gateway
+from tests.temporal.test_run_endings import data, has, until
+
+
+async def test_attempts_at_a_run_that_was_given_a_stream_repeat_nothing_of_it(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    name = f"carried/{uuid.uuid4().hex[:8]}"
+    plan = Plan("completed", hosts=True, carries=True, rounds=3, failures=2, events=4, pause=0.05)
+    async with Worker(client, task_queue=name, workflows=WORKFLOWS), running_gateway(temporal, tmp_path) as served:
+        policy = RetryPolicy(initial_interval=timedelta(milliseconds=300), maximum_attempts=5)
+        await client.start_workflow(Soaks.run, plan, id=name, task_queue=name, retry_policy=policy)
+        await served.call("POST", "/v1/runs", json={"workflow_id": name})
+        log = await until(served, name, has("$run.closed"))
+    continued = data(log, "$run.continued")
+    assert [each["reason"] for each in continued] == ["continue_as_new", "continue_as_new", "retry", "retry"]
+    run_ids = [continued[0]["previous_run_id"], *(each["run_id"] for each in continued)]
+    assert data(log, "n") == [{"run_id": run_id, "n": n} for run_id in run_ids for n in range(4)]
+    assert data(log, "$gap") == []
