@@ -19,6 +19,7 @@ _CONTINUED: Final = {
     "continue_as_new": "run continued as new",
     "retry": "run failed and is tried again",
     "cron": "run of the schedule ended, the next one began",
+    "reset": "run was reset and goes on from an earlier point",
 }
 # What a terminal would obey rather than show: control characters, and those that turn the direction of writing.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -65,6 +66,15 @@ class Lines:
                     return Text(_CONTINUED[data["reason"]], "bold")
                 case "$run.closed":
                     return Text(_shown(self._end(event.run, data)), _STATUS_COLOURS.get(data["status"], "bold red"))
+                case "$run.drained":
+                    return Text("what the run said last has been added", "bold")
+                case "$run.waiting":
+                    return Text(_shown(_waiting(data)), "bold")
+                case "$activity.retrying":
+                    return Text(_shown(_retrying(data)), "bold yellow")
+                case "$activity.stalled":
+                    said = f"{data['activity_type']} has stalled: nothing was heard of attempt {data['attempt']}"
+                    return Text(_shown(said), "bold red")
                 case "$session.settled":
                     return Text("settled: no run is open", "bold")
                 case "$session.closed":
@@ -88,6 +98,27 @@ class Lines:
         if reason := data.get("reason"):
             said += f": {reason}"
         return said if data.get("drained", True) else f"{said} (its last events could not be read)"
+
+
+def _waiting(data: dict[str, Any]) -> str:
+    match data["for"]:
+        case "worker":
+            return f"waits for a worker of task queue {data['task_queue']}"
+        case "input":
+            said = "waits for " + (", ".join([*data.get("signals", ()), *data.get("updates", ())]) or "somebody")
+        case "timer":
+            said = "waits for a timer"
+        case _:
+            return "goes on"
+    said += f", until {datetime.fromisoformat(data['until']):%Y-%m-%d %H:%M:%S} UTC" if "until" in data else ""
+    return f"{said}: {data['details']}" if data.get("details") else said
+
+
+def _retrying(data: dict[str, Any]) -> str:
+    if data.get("over"):
+        return f"activity {data['activity']} is pending no more"
+    when = f" at {datetime.fromisoformat(data['next_at']):%H:%M:%S}" if data.get("next_at") else ""
+    return f"{data['activity_type']} is tried again{when} (attempt {data['attempt']}): {data['failure']['message']}"
 
 
 def _duration(seconds: float) -> str:
