@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Final, Literal
 
 import msgspec
@@ -24,6 +25,7 @@ MAX_KEY_BYTES: Final = 256
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CURSOR = re.compile(r"([a-z2-7]{10})-(0|[1-9][0-9]{0,17})")
+_LONGEST_ID: Final = 180
 _encode = msgspec.json.encode
 
 
@@ -175,6 +177,16 @@ def timestamp(moment: datetime | None = None) -> str:
     """`moment`, or now, as RFC 3339 in UTC with milliseconds."""
     moment = moment or datetime.now(UTC)
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def publisher_of_activity(run_id: str, activity: str) -> str:
+    """The name of an activity's publisher, which no other has: ids of activities count from 1 in every run.
+
+    An id may be anything; a publisher's name is short, and printable ASCII.
+    """
+    if not (activity.isascii() and activity.isprintable() and len(activity) <= _LONGEST_ID):
+        activity = sha256(activity.encode()).hexdigest()
+    return f"{run_id}:{activity}"
 
 
 def check_session_name(name: str) -> str:

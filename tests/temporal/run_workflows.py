@@ -102,6 +102,32 @@ class Troubled:
         )
 
 
+@activity.defn
+async def nothing() -> None:
+    """Does nothing."""
+
+
+@workflow.defn
+class TwoActivities(Steps):
+    """Runs an activity for each step."""
+
+    @workflow.init
+    def __init__(self) -> None:
+        super().__init__()
+
+    @workflow.query(name="done")
+    def has_done(self) -> int:
+        return self.done
+
+    @workflow.run
+    async def run(self) -> dict[str, int]:
+        while True:
+            await workflow.wait_condition(lambda: bool(self.steps))
+            self.steps.pop(0)
+            await workflow.execute_activity(nothing, start_to_close_timeout=timedelta(seconds=10))
+            self.done += 1
+
+
 @workflow.defn
 class Elsewhere:
     """Runs an activity on a queue that nobody polls."""
@@ -166,5 +192,5 @@ class Forgets:
             workflow.continue_as_new(left - 1)
 
 
-WORKFLOWS = [Steps, Approval, Sleeper, Troubled, Elsewhere, Family, Child, Forgets]
-ACTIVITIES = [fails_at_first, silent_at_first]
+WORKFLOWS = [Steps, TwoActivities, Approval, Sleeper, Troubled, Elsewhere, Family, Child, Forgets]
+ACTIVITIES = [nothing, fails_at_first, silent_at_first]

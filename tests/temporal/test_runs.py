@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
@@ -127,6 +128,50 @@ async def test_a_reset_is_shown_and_what_was_said_before_it_is_superseded(
     assert [e["topic"] for e in log].count("$run.closed") == [e["topic"] for e in log].count("$run.started") == 1
     compact = (await served.call("GET", f"/v1/sessions/{name}/events?view=compact"))[1]["events"]
     assert told(compact, "step") == ["a", "b", "c"]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_reset_undoes_what_activities_published_after_its_point(
+    client: Client, served: Served, name: str
+) -> None:
+    handle = await start(client, name, workflows.TwoActivities.run)
+    stream = await served.stream(name)
+    await steps(handle, "a")
+    async with asyncio.timeout(30):
+        while (await handle.query("done")) < 1:
+            await asyncio.sleep(0.05)
+    history = await handle.fetch_history()
+    point = max(e.event_id for e in history.events if e.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED)
+    await steps(handle, "b")
+    async with asyncio.timeout(30):
+        while (await handle.query("done")) < 2:
+            await asyncio.sleep(0.05)
+    run_id = handle.first_execution_run_id or ""
+    # As the two activities publish, past the workflow.
+    for activity in ("1", "2"):
+        headers = {"publisher": f"{run_id}:{activity}", "attempt": "1", "run": run_id, "activity": activity}
+        await served.publish(name, {"topic": "delta", "data": activity}, sequence="0", **headers)
+    await reset(client, handle, run_id, point)
+    await until(stream, "$run.continued")
+    async with asyncio.timeout(30):
+        while True:
+            log = (await served.call("GET", f"/v1/sessions/{name}/events"))[1]["events"]
+            if superseded := told(log, "$attempt.superseded"):
+                break
+            await asyncio.sleep(0.05)
+    undone = [
+        log[first]["data"]
+        for told_of in superseded
+        for first, _ in told_of["offsets"]
+        if log[first]["topic"] == "delta"
+    ]
+    assert undone == ["2"]
+    # A zombie of the old run is refused; what the first activity says still counts.
+    for activity, status in (("1", 200), ("2", 409)):
+        headers = {"Wakeline-Publisher": f"{run_id}:{activity}", "Wakeline-Sequence": "1"}
+        path = f"/v1/sessions/{name}/events"
+        assert (await served.call("POST", path, json={"events": [{"topic": "delta"}]}, headers=headers))[0] == status
+    await client.get_workflow_handle(name).terminate()
 
 
 @pytest.mark.usefixtures("worker")

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextvars
-import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from temporalio import activity
 
+from wakeline.events import publisher_of_activity
 from wakeline.publisher.errors import PublisherMisusedError
 from wakeline.publisher.values import Converter
-
-_LONGEST_ID: Final = 180
 
 
 @dataclass(frozen=True)
@@ -67,14 +65,8 @@ def namespace_of(info: activity.Info) -> str | None:
 
 
 def publisher_name(info: activity.Info) -> str:
-    """A name for an activity that no other has: ids of activities count from 1 in every run.
-
-    An id may be anything; a publisher's name is short, and printable ASCII.
-    """
-    run, its = info.workflow_run_id or info.activity_run_id, info.activity_id
-    if not (its.isascii() and its.isprintable() and len(its) <= _LONGEST_ID):
-        its = hashlib.sha256(its.encode()).hexdigest()
-    return f"{run}:{its}"
+    """The name under which an activity publishes."""
+    return publisher_of_activity(info.workflow_run_id or info.activity_run_id or "", info.activity_id)
 
 
 def _converter() -> Converter:

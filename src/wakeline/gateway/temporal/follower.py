@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from wakeline.gateway.temporal.connection import Connection
 from wakeline.gateway.temporal.copying import StreamCopy
 from wakeline.gateway.temporal.endings import Ending
 from wakeline.gateway.temporal.reader import NoStreamError, NotNowError, StreamReader
+from wakeline.gateway.temporal.resets import supersede_undone
 from wakeline.gateway.temporal.state import METADATA_QUERY, StateWatch
 from wakeline.gateway.temporal.telling import RETRY_SECONDS, Teller
 from wakeline.gateway.temporal.watch import Attention, RunWatch
@@ -238,6 +240,9 @@ class Follower:
         await self._teller.tell(f"continued:{ending.next_run_id}", self._teller.event(RUN_CONTINUED, data))
         changed: dict[str, Any] = {"run_id": ending.next_run_id, "waiting": None, "retrying": {}}
         if ending.follows_by == "reset":
+            client, accept = self._parts.connection.client, self._parts.accept
+            with suppress(SessionClosedError):
+                await supersede_undone(client, accept, self.session, self.run, ending.next_run_id)
             # The stream is made anew from what is left of the history: what was said before is said again, or void.
             changed["stream_attempt"] = self.run.stream_attempt + 1
         elif ending.carries is False:
