@@ -217,14 +217,20 @@ async def test_continue_as_new_without_the_stream_begins_it_anew(client: Client,
 
 
 @pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("by", ["the parent's history", "a rule"])
 async def test_children_speak_in_their_parent_s_session(
-    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, by: str
 ) -> None:
-    rules = (Follow(workflow_id=f"{name}*", session="never"),)
-    async with running_gateway(temporal, tmp_path, sweep_interval=0.2, follow=rules) as served:
+    how: dict[str, Any] = {}
+    if by == "a rule":
+        # The rule says where, and the memo says better. Nothing of the parent is watched closely.
+        how = {"follow": (Follow(workflow_id=f"{name}*", session="never"),), "close_watches": 0}
+    async with running_gateway(temporal, tmp_path, sweep_interval=0.2, **how) as served:
         parent = await start(client, name, workflows.Family.run, memo={"wakeline.session": name})
+        if by != "a rule":
+            await served.call("POST", "/v1/runs", json={"workflow_id": name})
+        events: list[dict[str, Any]] = []
         async with asyncio.timeout(30):
-            events: list[dict[str, Any]] = []
             while len(told(events, "$run.closed")) < 3:
                 await asyncio.sleep(0.1)
                 status, body = await served.call("GET", f"/v1/sessions/{name}/events")

@@ -26,12 +26,15 @@ from temporalio.worker import (
     Interceptor,
     Worker,
     WorkerConfig,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
     WorkflowRunner,
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from wakeline.integrations.activity_reports import ActivityReports, Report, failure_of, state_after
 from wakeline.integrations.activity_session import ActivitySession, current_session, current_sync_session, has_session
+from wakeline.integrations.children import JoiningInterceptor
 from wakeline.integrations.workflow_tasks import telling
 from wakeline.publisher import Nudger, SessionPublisher
 from wakeline.publisher.activity import namespace_of, publisher_name
@@ -61,6 +64,7 @@ class SessionInterceptor(Interceptor):
         report: The topic under which activities tell how they go; None for not at all.
         report_patience: How long an activity waits, at most, until the gateway has its report.
         nudger: Is told of every flush of a `WorkflowStreamClient` in an activity; whoever gives it opens and closes it.
+        join_children: Start children with the memo that has them speak in their parent's session.
         options: Options of the activities' publishers, see `SessionPublisher`; the reports are converted by the same
             `data_converter`.
 
@@ -77,14 +81,22 @@ class SessionInterceptor(Interceptor):
         report: str | None = "activity",
         report_patience: timedelta = timedelta(seconds=1),
         nudger: Nudger | None = None,
+        join_children: bool = False,
         **options: Unpack[PublisherOptions],
     ) -> None:
         self.nudger = nudger
+        self._join_children = join_children
         self._url = url
         self._token = token
         self._session = session
         self._options = options
         self._reports = None if report is None else ActivityReports(self._make_reporter, report, report_patience)
+
+    def workflow_interceptor_class(
+        self, input: WorkflowInterceptorClassInput
+    ) -> type[WorkflowInboundInterceptor] | None:
+        """See base class."""
+        return JoiningInterceptor if self._join_children else None
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         """See base class."""
@@ -199,6 +211,7 @@ class WakelinePlugin(SimplePlugin):
         report: The topic under which activities tell how they go; None for not at all.
         report_patience: How long an activity waits, at most, until the gateway has its report.
         nudge: Whether to nudge.
+        join_children: Have child workflows speak in their parent's session: they are started with the memo `wakeline.session`.
         options: Options of the activities' publishers, see `SessionPublisher`.
     """
 
@@ -211,6 +224,7 @@ class WakelinePlugin(SimplePlugin):
         report: str | None = "activity",
         report_patience: timedelta = timedelta(seconds=1),
         nudge: bool = True,
+        join_children: bool = False,
         **options: Unpack[PublisherOptions],
     ) -> None:
         def interceptor(client: Client) -> SessionInterceptor:
@@ -225,6 +239,7 @@ class WakelinePlugin(SimplePlugin):
                 report=report,
                 report_patience=report_patience,
                 nudger=nudger,
+                join_children=join_children,
                 **merged,
             )
 

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -50,6 +51,7 @@ class Following:
         settings: How often to read, how long to wait for a worker at the end.
         settled: Called with the session when its record says that no run is open.
         watched: Whether a device is on a session.
+        child: Called with the namespace and Workflow Id of a child that says where it speaks.
         earlier: Awaited before a run's first event: what earlier ones still owe the session comes first.
         looks: Lets so many runs be looked at at once.
         reads: Lets so many streams be read at once.
@@ -61,6 +63,7 @@ class Following:
     settings: Settings
     settled: Callable[[str], None]
     watched: Callable[[str], bool]
+    child: Callable[[str, str], None]
     earlier: Callable[[str, Run], Awaitable[None]]
     looks: asyncio.Semaphore
     reads: asyncio.Semaphore
@@ -142,7 +145,9 @@ class Follower:
         """Follow one Temporal run to its end and read what it said to the last event; False if that could not be read."""
         parts, run = self._parts, self.run
         reader = StreamReader(parts.connection, run.workflow_id, run.run_id)
-        watch = self._watch = RunWatch(parts.connection, run, self.attention, parts.looks)
+        watch = self._watch = RunWatch(
+            parts.connection, run, self.attention, parts.looks, partial(parts.child, parts.connection.namespace)
+        )
         self._state = StateWatch(
             run,
             watch,

@@ -83,6 +83,7 @@ class Followers:
                 settings=settings,
                 settled=hub.settle,
                 watched=hub.watched,
+                child=self._child,
                 earlier=self._earlier,
                 looks=looks,
                 reads=reads,
@@ -200,6 +201,20 @@ class Followers:
         """A publisher of a session names this workflow: follow it into the session, if that may be."""
         work = partial(self._published, session, workflow_id, namespace, manages=manages)
         self._begin((session, workflow_id, namespace), work)
+
+    def _child(self, namespace: str, workflow_id: str) -> None:
+        """A workflow that is followed has a child that says where it speaks: follow it there."""
+        connection = self._namespaces[namespace]
+        if (self._finder.named(connection), workflow_id) not in self._of_workflow:
+            self._begin((namespace, workflow_id), partial(self._enter_child, connection, workflow_id))
+
+    async def _enter_child(self, connection: Connection, workflow_id: str) -> None:
+        try:
+            found = await self._finder.find(connection, workflow_id)
+            if found.session is not None:
+                await self._enter(check_session_name(found.session), found)
+        except WakelineError as error:
+            _log.info("a child is not followed", workflow_id=workflow_id, error=error.message)
 
     async def _published(self, session: str, workflow_id: str, namespace: str | None, *, manages: bool) -> None:
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, TypeVar
@@ -82,19 +82,28 @@ class RunWatch:
         run: The run; its `run_id` is watched.
         attention: How closely.
         looks: Lets so many runs be looked at at once.
+        child: Called with the Workflow Id of each child that says where it speaks.
 
     Attributes:
         tells: Its history is followed, so that `news` come without delay.
         history: What its history says, while it is followed.
     """
 
-    def __init__(self, connection: Connection, run: Run, attention: Attention, looks: asyncio.Semaphore) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        run: Run,
+        attention: Attention,
+        looks: asyncio.Semaphore,
+        child: Callable[[str], None],
+    ) -> None:
         self.tells = False
         self.history = History()
         self._connection = connection
         self._run = run
         self._attention = attention
         self._looks = looks
+        self._child = child
         self._happened = 0
         self._told = asyncio.Event()
 
@@ -182,6 +191,8 @@ class RunWatch:
                 news |= self.history.note(event, old=seen <= info.history_length)
             if news and seen > info.history_length:
                 self.nudge()
+            while self.history.children:
+                self._child(self.history.children.pop(0))
             if events.next_page_token is None:
                 return None
             if page and seen >= info.history_length:

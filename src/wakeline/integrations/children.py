@@ -1,0 +1,27 @@
+"""Children that speak in their parent's session: each is started with a memo that says so."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Final
+
+from temporalio import workflow
+from temporalio.worker import StartChildWorkflowInput, WorkflowInboundInterceptor, WorkflowOutboundInterceptor
+
+SESSION_MEMO: Final = "wakeline.session"
+
+
+class JoiningInterceptor(WorkflowInboundInterceptor):
+    """Around a workflow whose children join its session, unless their memo names another. Replay compares no memos."""
+
+    def init(self, outbound: WorkflowOutboundInterceptor) -> None:
+        """See base class."""
+        super().init(_Joining(outbound))
+
+
+class _Joining(WorkflowOutboundInterceptor):
+    async def start_child_workflow(self, input: StartChildWorkflowInput) -> workflow.ChildWorkflowHandle[Any, Any]:
+        memo = dict(input.memo or {})
+        if SESSION_MEMO not in memo:
+            memo[SESSION_MEMO] = workflow.memo_value(SESSION_MEMO, workflow.info().workflow_id)
+        return await super().start_child_workflow(dataclasses.replace(input, memo=memo))
