@@ -39,6 +39,8 @@ bench: $(VENV)/.dev ## Wakeline, a Redis relay, raw send() loops, Durable Stream
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.publishing --rounds 1
 	$(BIN)/python -m benchmarks.compact
+	$(BIN)/python -m benchmarks.following latency --seconds 20
+	$(BIN)/python -m benchmarks.following cost --runs 500
 
 layout: $(VENV)/.dev ## Compare SQLite table layouts for the log (some 30 minutes)
 	$(BIN)/python -m benchmarks.layout
