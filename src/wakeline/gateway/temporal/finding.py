@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC
 from typing import NamedTuple
 
@@ -41,12 +42,14 @@ class Finder:
         namespaces: Temporal.
         engine: The log.
         runs: The record of each session's runs.
+        looks: Lets so many calls be made at once, whoever asks for them.
     """
 
-    def __init__(self, namespaces: Namespaces, engine: Engine, runs: Runs) -> None:
+    def __init__(self, namespaces: Namespaces, engine: Engine, runs: Runs, looks: asyncio.Semaphore) -> None:
         self._namespaces = namespaces
         self._engine = engine
         self._runs = runs
+        self._looks = looks
 
     def connection(self, namespace: str | None) -> Connection:
         """The connection to a namespace; None or empty is the main one.
@@ -74,7 +77,8 @@ class Finder:
         await connection.until_calm()
         handle = connection.client.get_workflow_handle(workflow_id, run_id=run_id)
         try:
-            described = await handle.describe(rpc_timeout=RPC_TIMEOUT)
+            async with self._looks:
+                described = await handle.describe(rpc_timeout=RPC_TIMEOUT)
         except RPCError as error:
             if error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT):
                 raise WorkflowNotFoundError(f"Temporal has no workflow {workflow_id!r}") from None

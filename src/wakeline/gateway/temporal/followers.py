@@ -72,9 +72,9 @@ class Followers:
                 raise SettingsInvalidError(
                     f"expected a namespace of the settings in a rule of follow, got {rule.namespace!r}"
                 )
-        self._finder = Finder(namespaces, engine, runs)
-        self._leases = Leases(engine, settings.lease, self._leased) if engine.shared else None
         looks, reads = asyncio.Semaphore(_LOOKS), asyncio.Semaphore(_READS)
+        self._finder = Finder(namespaces, engine, runs, looks)
+        self._leases = Leases(engine, settings.lease, self._leased) if engine.shared else None
         self._parts = {
             connection.namespace: Following(
                 connection=connection,
