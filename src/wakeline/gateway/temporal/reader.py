@@ -160,6 +160,8 @@ class StreamReader:
         except (NoStreamError, NotNowError):
             raise
         except Exception as error:
+            if not self._connection.up():  # the first connection of a client fails with an error of no class
+                raise NotNowError(str(error)) from error
             told = EncodedError(f"the stream of workflow {self._workflow_id!r} cannot be decoded: {error!r}")
             self._tell_encoded(told)
             raise told from error
