@@ -55,6 +55,7 @@ async def test_work_ends_with_its_last_reader_unless_it_is_to_finish() -> None:
         await asyncio.sleep(0.01)
         reader.cancel()
         await asyncio.wait({reader})
-        await asyncio.sleep(0.1)
+        async with asyncio.timeout(30):
+            while asyncio.all_tasks() != before:
+                await asyncio.sleep(0.01)
         assert done == [True] * finish
-    assert asyncio.all_tasks() == before
