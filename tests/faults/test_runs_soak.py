@@ -261,6 +261,8 @@ async def stream_of(client: Client, name: str, run_id: str) -> list[Any]:
         except RPCError as error:
             if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED):
                 continue  # the worker lost it
+            if "closed before WorkflowTaskStarted" in error.message:
+                return found
             raise
         assert [item.offset for item in result.items] == list(range(len(found), result.next_offset))
         found += [json.loads(decode_payload(item.data).data) for item in result.items]
@@ -300,8 +302,8 @@ async def check_chain(
     topics = [event.topic for event in log if event.topic not in ("$run.waiting", "$activity.retrying")]
     assert topics[0] == "$run.started"
     begins_at = log[0].data["run_id"]
-    # Who registers late, or comes late, is told from then on; a rule misses nothing.
-    assert life.found != "rule" or begins_at == log[0].run
+    # Who registers or comes when a chain has gone on is told from then on; a rule misses nothing, if no device was earlier.
+    assert life.found != "rule" or life.watched or begins_at == log[0].run
     chain = await steps(client, life.name, begins_at)
     continued = [event.data for event in log if event.topic == "$run.continued"]
     assert [Step(c["previous_run_id"], c["run_id"], c["reason"]) for c in continued] == chain[:-1]
