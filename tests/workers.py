@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import os
 import sys
+from datetime import timedelta
 
 from temporalio.client import Client
 from temporalio.worker import Worker
@@ -48,6 +49,8 @@ async def main(address: str, queue: str, module: str) -> None:
         task_queue=queue,
         workflows=what.WORKFLOWS,
         activities=getattr(what, "ACTIVITIES", []),
+        # What is meant for one that was killed is soon given to another.
+        sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
     ):
         print("working", flush=True)
         await asyncio.Event().wait()

@@ -11,6 +11,9 @@ from temporalio.exceptions import ApplicationError
 with workflow.unsafe.imports_passed_through():
     from wakeline.streams import WorkflowStream, WorkflowStreamState
 
+# A dev server's timers fire about once a second, however short they are.
+PAUSE = 0.1
+
 
 @dataclass
 class Plan:
@@ -23,7 +26,7 @@ class Plan:
         rounds: Of how many runs it consists by continue-as-new.
         failures: How many attempts at the last of them fail.
         events: How many events each run publishes.
-        pause: Seconds between some of them.
+        burst: How many it publishes at once, before a pause.
         at: The round.
         state: The stream that was carried over.
     """
@@ -34,7 +37,7 @@ class Plan:
     rounds: int
     failures: int
     events: int
-    pause: float
+    burst: int
     at: int = 0
     state: WorkflowStreamState | None = None
 
@@ -48,17 +51,17 @@ class Soaks:
         self.stream = WorkflowStream(plan.state) if plan.hosts else None
         self.said = 0
 
-    async def say(self, pause: float) -> None:
+    async def say(self, burst: int) -> None:
         if self.stream is not None:
             self.stream.topic("n").publish({"run_id": workflow.info().run_id, "n": self.said})
         self.said += 1
-        if self.said % 3 == 0:
-            await asyncio.sleep(pause)
+        if self.said % burst == 0:
+            await asyncio.sleep(PAUSE)
 
     @workflow.run
     async def run(self, plan: Plan) -> int:
         for _ in range(plan.events):
-            await self.say(plan.pause)
+            await self.say(plan.burst)
         if plan.at + 1 < plan.rounds:
             further = replace(plan, at=plan.at + 1, state=None)
             if self.stream is not None and plan.carries:
@@ -69,7 +72,7 @@ class Soaks:
         if plan.end == "failed":
             raise ApplicationError("no stock left", type="OutOfStock", non_retryable=True)
         while plan.end != "completed":
-            await self.say(2 * plan.pause)
+            await self.say(plan.burst)
         return self.said
 
 

@@ -20,7 +20,7 @@ async def test_attempts_at_a_run_that_was_given_a_stream_repeat_nothing_of_it(
     client: Client, temporal: WorkflowEnvironment, tmp_path: Path
 ) -> None:
     name = f"carried/{uuid.uuid4().hex[:8]}"
-    plan = Plan("completed", hosts=True, carries=True, rounds=3, failures=2, events=4, pause=0.05)
+    plan = Plan("completed", hosts=True, carries=True, rounds=3, failures=2, events=4, burst=3)
     async with Worker(client, task_queue=name, workflows=WORKFLOWS), running_gateway(temporal, tmp_path) as served:
         policy = RetryPolicy(initial_interval=timedelta(milliseconds=300), maximum_attempts=5)
         await client.start_workflow(Soaks.run, plan, id=name, task_queue=name, retry_policy=policy)

@@ -357,6 +357,19 @@ async def test_an_end_that_temporal_no_longer_has_is_told_as_unknown(
     assert int(asked) <= 10
 
 
+async def test_a_workflow_that_ends_before_a_worker_has_taken_it_has_said_everything(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    name = f"never-begun/{uuid.uuid4().hex[:8]}"
+    async with running_gateway(temporal, tmp_path, drain_grace=_LONG) as served:
+        handle = await client.start_workflow(Ends.run, args=["completed", True], id=name, task_queue=name)
+        await served.call("POST", "/v1/runs", json={"workflow_id": name})
+        await handle.terminate()
+        log = await until(served, name, has("$session.settled"))
+    assert topics(log) == ["$run.started", "$run.closed", "$session.settled"]
+    assert data(log, "$run.closed")[0]["drained"]
+
+
 async def is_there(handle: WorkflowHandle[Any, Any]) -> bool:
     try:
         await handle.describe()

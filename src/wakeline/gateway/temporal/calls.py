@@ -8,7 +8,11 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 from temporalio.api.enums.v1 import ResourceExhaustedCause
-from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure, ResourceExhaustedFailure
+from temporalio.api.errordetails.v1 import (
+    NamespaceNotFoundFailure,
+    ResourceExhaustedFailure,
+    WorkflowNotReadyFailure,
+)
 from temporalio.service import RPCError, RPCStatusCode, ServiceClient
 
 # One workflow that has enough to do says nothing of the server.
@@ -82,6 +86,11 @@ def is_throttled(error: RPCError) -> bool:
         return False
     failure = _detail(error, ResourceExhaustedFailure)
     return failure is None or failure.cause not in _OF_ONE_WORKFLOW
+
+
+def has_never_begun(error: RPCError) -> bool:
+    """Whether a workflow cannot be asked because no worker has taken a task of it yet, or ever did."""
+    return error.status == RPCStatusCode.FAILED_PRECONDITION and _detail(error, WorkflowNotReadyFailure) is not None
 
 
 def _detail(error: RPCError, kind: type[Any]) -> Any:

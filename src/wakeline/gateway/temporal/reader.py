@@ -28,6 +28,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.events import MessagePiece, NewEvent, compose, timestamp
+from wakeline.gateway.temporal.calls import has_never_begun
 from wakeline.gateway.temporal.connection import Connection
 from wakeline.gateway.temporal.told import as_json, decoded_item, json_of
 from wakeline.streams.budget import UPDATES_PER_RUN, update_pause
@@ -130,7 +131,7 @@ class StreamReader:
             closed: The run has ended, so only a query can reach it.
 
         Raises:
-            NoStreamError: The workflow hosts no stream.
+            NoStreamError: The workflow hosts no stream, or has ended before it could say anything.
             NotNowError: Nobody could answer.
         """
         asked = PollInput(topics=[], from_offset=offset)
@@ -150,6 +151,8 @@ class StreamReader:
         except RPCError as error:
             if error.status == RPCStatusCode.UNAVAILABLE:
                 self._connection.failed(error)
+            if closed and has_never_begun(error):
+                raise NoStreamError from error
             if is_update_limit(error):
                 self._updates = UPDATES_PER_RUN
             self._timeout = min(self._timeout * 2, _LAST_TIMEOUT)
