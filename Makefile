@@ -14,7 +14,7 @@ demo: $(VENV)/.demo ## Start everything and open the page: workflows that talk, 
 	$(BIN)/wakeline demo
 
 test: $(VENV)/.dev ## Every test: unit, contract, Temporal, browser, faults (some 12 minutes)
-	scripts/need chromium
+	scripts/need chromium faketime
 	$(BIN)/python -m pytest
 
 faults: $(VENV)/.dev ## The long soaks: hundreds of kills under load

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from io import BytesIO
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -274,3 +275,12 @@ async def test_nobody_can_publish_as_wakeline_itself(served: Served, name: str) 
     who = {"Wakeline-Publisher": name, "Wakeline-Sequence": "0"}
     status, answer = await served.call("POST", PATH, json={"events": [EVENT]}, headers=who)
     assert (status, answer["error"]["code"]) == (400, "request_invalid")
+
+
+@pytest.mark.parametrize("session", ["{order}", 'a"b', "back\\slash", "100%_", "snö/☃", "?#&=+;,:@ !$'()*[]|^`<>~"])
+async def test_a_session_may_have_any_printable_name(serve: Serve, session: str) -> None:
+    served = await serve(engine="memory")
+    await served.publish(session, {"topic": "t", "data": 1})
+    path = f"/v1/sessions/{quote(session, safe='')}"
+    assert (await served.call("GET", path))[1]["session"] == session
+    assert (await served.call("GET", f"{path}/events"))[1]["events"][0]["data"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from aiohttp import web
@@ -44,8 +45,14 @@ def application(parts: Parts) -> web.Application:
         HealthRoutes(parts),
     )
     for group in (events, publishing, feed, streams, *others):
-        app.add_routes(group.routes())
+        app.add_routes([_with_any_name(route) for route in group.routes()])
     return app
+
+
+def _with_any_name(route: web.RouteDef) -> web.RouteDef:
+    """The route, with names of all characters that a name may have: by itself aiohttp takes none with a brace."""
+    path = re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", route.path)
+    return web.RouteDef(route.method, path, route.handler, route.kwargs)
 
 
 def _grants_middleware(parts: Parts) -> Any:

@@ -25,6 +25,8 @@ _FIRST_REST: Final = 0.5
 _LONGEST_REST: Final = 30.0
 # What a call met is told for so long: it may be the only call of its kind for a while.
 _REMEMBERED_SECONDS: Final = 30.0
+# From bad to worse.
+_KINDS: Final = ("ok", "encoded", "invalid rule", "busy", "refused", "no such namespace", "unreachable")
 _REFUSALS: Final = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED)
 # The first connection of a lazy client fails with a text alone.
 _REFUSED_TEXT: Final = re.compile(r'code: (?:"[^"]*"|PermissionDenied|Unauthenticated).*?message: "([^"]*)"', re.S)
@@ -70,7 +72,7 @@ class Connection:
         self._options = options
         self._count = count
         self._state = "unreachable: not tried yet"
-        self._remembered: tuple[float, str] | None = None
+        self._remembered: dict[str, tuple[float, str]] = {}
         self._client: Client | None = None
         self._checking: asyncio.Task[None] | None = None
         self._described_at = 0.0
@@ -86,12 +88,10 @@ class Connection:
 
     @property
     def health(self) -> str:
-        """`ok`; or `unreachable`, `refused`, `no such namespace`, `busy` or `encoded`, and after a colon what was said."""
-        if self._state == "ok" and self._remembered is not None:
-            until, health = self._remembered
-            if time.monotonic() < until:
-                return health
-        return self._state
+        """`ok`; or what is wrong and, after a colon, what was said: `badness` tells the kinds."""
+        now = time.monotonic()
+        remembered = [health for until, health in self._remembered.values() if now < until]
+        return max([self._state, *remembered], key=badness)
 
     def up(self) -> bool:
         """Whether Temporal answers, and has the namespace."""
@@ -154,14 +154,16 @@ class Connection:
             self.remember(f"busy: {error.message}")
             self._throttled()
 
-    def remember(self, health: str) -> None:
+    def remember(self, health: str, seconds: float = 0.0) -> None:
         """Tell this for a while as how Temporal is, where nothing worse is to be told.
 
         Args:
-            health: Its kind, as `Namespaces` knows them, and after a colon what was said.
+            health: Its kind, as `badness` knows them, and after a colon what was said.
+            seconds: For so long, if that is longer than what everything is told for.
         """
         before = self.health
-        self._remembered = (time.monotonic() + _REMEMBERED_SECONDS, health)
+        until = time.monotonic() + max(seconds, _REMEMBERED_SECONDS)
+        self._remembered[_kind(health)] = (until, health)
         self._tell(before)
 
     def _called(self, call: str, outcome: str, error: RPCError | None) -> None:
@@ -213,5 +215,14 @@ class Connection:
         self._tell(before)
 
     def _tell(self, before: str) -> None:
-        if before.split(":")[0] != self.health.split(":")[0]:
+        if _kind(before) != _kind(self.health):
             _log.info("temporal", address=self.address, namespace=self.namespace, health=self.health)
+
+
+def badness(health: str) -> int:
+    """How bad it is, to compare."""
+    return _KINDS.index(_kind(health))
+
+
+def _kind(health: str) -> str:
+    return health.split(":")[0]

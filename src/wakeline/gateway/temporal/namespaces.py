@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
 
-from wakeline.gateway.temporal.connection import Connection, Options
-
-# From bad to worse: what is wrong with all of them is what is worst with one.
-_WORSE: Final = ("ok", "encoded", "busy", "refused", "no such namespace", "unreachable")
+from wakeline.gateway.temporal.connection import Connection, Options, badness
 
 
 class Namespaces:
@@ -57,7 +53,7 @@ class Namespaces:
 
     def health(self) -> str:
         """The worst of all; `ok` if all of them are."""
-        return max((connection.health for connection in self), key=lambda health: _WORSE.index(health.split(":")[0]))
+        return max((connection.health for connection in self), key=badness)
 
     def healths(self) -> dict[str, str]:
         """How each is, by name."""

@@ -15,7 +15,9 @@ from wakeline.gateway.settings import Follow
 SESSION_MEMO: Final = "wakeline.session"
 SESSION_ATTRIBUTE: Final = "WakelineSession"
 _FIELDS: Final = ("workflow_id", "workflow_type", "parent_workflow_id", "root_workflow_id", "task_queue")
+_ANY: Final = "StartTime > '1970-01-01T00:00:00Z'"
 _FIELD: Final = re.compile(r"\{([^{}]*)\}")
+_UNQUOTABLE: Final = re.compile(r"""[\x00-\x1f\x7f"\\]|^'|'\Z""")
 
 
 def session_by_rule(rule: Follow, info: WorkflowExecutionInfo) -> str:
@@ -50,9 +52,17 @@ async def _decoded(payload: Payload, converter: DataConverter) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def can_be_quoted(text: str) -> bool:
+    """Whether visibility can be asked for exactly this.
+
+    Temporal's servers undo what a quoted text is escaped with for a quote alone, and not at its ends.
+    """
+    return bool(text) and _UNQUOTABLE.search(text) is None
+
+
 def quoted(text: str) -> str:
-    """A text as visibility queries take it."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    """A text that can be, as visibility queries take it."""
+    escaped = text.replace("'", "\\'")
     return f"'{escaped}'"
 
 
@@ -79,19 +89,40 @@ def check_rule(rule: Follow) -> Follow:
 
 
 def query_of(rule: Follow) -> str:
-    """What lists the workflows that a rule is for."""
+    """What lists the workflows that a rule is for; where that cannot be asked for exactly, more than those."""
     parts = [
         *_pattern("WorkflowType", rule.workflow_type),
         *_pattern("WorkflowId", rule.workflow_id),
-        *([] if rule.task_queue is None else [f"TaskQueue = {quoted(rule.task_queue)}"]),
+        *_pattern("TaskQueue", rule.task_queue, exact=True),
         *([] if rule.query is None else [f"({rule.query})"]),
     ]
-    return " AND ".join(parts)
+    return " AND ".join(parts) or _ANY
 
 
-def _pattern(attribute: str, pattern: str | None) -> list[str]:
+def fits(rule: Follow, info: WorkflowExecutionInfo) -> bool:
+    """Whether a rule is for a workflow that its query has listed."""
+    return (
+        _fits(rule.workflow_type, info.type.name)
+        and _fits(rule.workflow_id, info.execution.workflow_id)
+        and rule.task_queue in (None, info.task_queue)
+    )
+
+
+def _fits(pattern: str | None, name: str) -> bool:
+    if pattern is not None and pattern.endswith("*"):
+        return name.startswith(pattern[:-1])
+    return pattern in (None, name)
+
+
+def _pattern(attribute: str, pattern: str | None, *, exact: bool = False) -> list[str]:
     if pattern is None:
         return []
-    if pattern.endswith("*"):
-        return [f"{attribute} STARTS_WITH {quoted(pattern[:-1])}"]
-    return [f"{attribute} = {quoted(pattern)}"]
+    if exact or not pattern.endswith("*"):
+        if can_be_quoted(pattern):
+            return [f"{attribute} = {quoted(pattern)}"]
+        beginning = pattern
+    else:
+        beginning = pattern[:-1]
+    while beginning and not can_be_quoted(beginning):
+        beginning = beginning[:-1]
+    return [f"{attribute} STARTS_WITH {quoted(beginning)}"] if beginning else []

@@ -1,38 +1,41 @@
 """Looks at a namespace as a whole: which workflows have ended, and which have started that are to be followed.
 
 One listing of the namespace's visibility serves any number of runs. Visibility may trail by a moment, so each listing begins
-somewhat before the last one ended; and times are compared with Temporal's own only, never with our clock.
+somewhat before the last one ended; and times are compared with Temporal's own only, never with our clock, which may be hours off.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2s
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import structlog
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.errors import RecordConflictError, UnavailableError
 from wakeline.gateway.log import Engine
 from wakeline.gateway.settings import Follow
 from wakeline.gateway.temporal.connection import Connection
 from wakeline.gateway.temporal.endings import RPC_TIMEOUT
-from wakeline.gateway.temporal.rules import query_of, quoted
+from wakeline.gateway.temporal.rules import can_be_quoted, fits, query_of, quoted
 
 _PAGE: Final = 1000
 _IDS_AT_ONCE: Final = 100
 _OVERLAP: Final = timedelta(seconds=30)
-# Before anything was listed there is only our own clock, which may differ from Temporal's.
-_CLOCKS: Final = timedelta(minutes=10)
+# How far it is looked back at first, from the newest moment that Temporal shows.
+_BACK: Final = timedelta(minutes=10)
+# Before anything has happened in a namespace, everything that ever happens is new.
+_BEGINNING: Final = datetime(1970, 1, 2, tzinfo=UTC)
 _REMEMBERED: Final = 50_000
+_INVALID: Final = RPCStatusCode.INVALID_ARGUMENT
 _log = structlog.get_logger(__name__)
 
 
@@ -76,9 +79,11 @@ class Sweep:
         self._rules = rules
         self._swept = swept
         self._seconds = seconds
+        self._newest: datetime | None = None  # the latest moment that Temporal has shown, by its clock
         self._closed: datetime | None = None
         self._started: dict[str, datetime] = {}
         self._seen: dict[str, None] = {}
+        self._troubles: dict[str, str] = {}
         self._at_once = asyncio.Event()
 
     def hurry(self) -> None:
@@ -91,30 +96,80 @@ class Sweep:
             await self._connection.until_up()
             await self._connection.until_calm()
             self._at_once.clear()
-            try:
-                await self._once()
-            except (RPCError, UnavailableError) as error:
-                _log.warning("a namespace cannot be swept now", namespace=self._connection.namespace, error=str(error))
+            await self._once()
             try:
                 await asyncio.wait_for(self._at_once.wait(), self._seconds * random.uniform(0.9, 1.1))
             except TimeoutError:
                 continue
 
     async def _once(self) -> None:
+        """Do every part of a sweep, whatever becomes of the others."""
+        if self._newest is None and not await self._part("what is newest", self._find_newest()):
+            return
         for rule in self._rules:
-            await self._find_by(rule)
-        wanted = await self._swept.wanted()
-        recently = _text(datetime.now(UTC) - _CLOCKS)
-        for at in range(0, len(wanted), _IDS_AT_ONCE):
-            ids = ", ".join(map(quoted, wanted[at : at + _IDS_AT_ONCE]))
-            await self._find(f"WorkflowId IN ({ids}) AND StartTime >= '{recently}'", None)
+            await self._part(f"the rule {query_of(rule)}", self._find_by(rule), rule)
+        await self._part("what devices wait for", self._find_wanted())
         if self._swept.endings():
-            await self._find_endings()
+            await self._part("what has ended", self._find_endings())
         else:
             self._closed = None
 
+    async def _part(self, what: str, work: Coroutine[Any, Any, None], rule: Follow | None = None) -> bool:
+        """Do one part; a trouble that lasts is told once."""
+        if not self._connection.up():
+            work.close()
+            return False
+        trouble, known = "", True
+        try:
+            await work
+        except (RPCError, UnavailableError) as error:
+            trouble = error.message
+            if rule is not None and isinstance(error, RPCError) and error.status == _INVALID:
+                self._connection.remember(f"invalid rule: {query_of(rule)}: {trouble}", 3 * self._seconds)
+        except Exception as error:  # noqa: BLE001 - nothing may stop the sweeps
+            trouble, known = repr(error), False
+        if trouble and trouble != self._troubles.get(what):
+            namespace = self._connection.namespace
+            _log.warning(
+                "a namespace cannot be swept now", namespace=namespace, part=what, error=trouble, exc_info=not known
+            )
+        self._troubles[what] = trouble
+        return not trouble
+
+    async def _find_newest(self) -> None:
+        """Learn what time it is for Temporal, as nearly as visibility tells. It lists the newest first."""
+        for query in ("ExecutionStatus = 'Running'", "ExecutionStatus != 'Running'"):
+            async for _ in self._list(query, most=1):
+                pass
+        self._newest = self._newest or _BEGINNING
+
+    def _some_time_ago(self) -> datetime:
+        return (self._newest or _BEGINNING) - _BACK
+
+    async def _find_wanted(self) -> None:
+        wanted = await self._swept.wanted()
+        plain = [workflow_id for workflow_id in wanted if can_be_quoted(workflow_id)]
+        recently = _text(self._some_time_ago())
+        for at in range(0, len(plain), _IDS_AT_ONCE):
+            ids = ", ".join(map(quoted, plain[at : at + _IDS_AT_ONCE]))
+            await self._find(f"WorkflowId IN ({ids}) AND StartTime >= '{recently}'", None)
+        for workflow_id in set(wanted).difference(plain):
+            await self._find_one(workflow_id)
+
+    async def _find_one(self, workflow_id: str) -> None:
+        """Find the latest run of a workflow that visibility cannot be asked for."""
+        await self._connection.until_calm()
+        handle = self._connection.client.get_workflow_handle(workflow_id)
+        try:
+            described = await handle.describe(rpc_timeout=RPC_TIMEOUT)
+        except RPCError as error:
+            if error.status in (RPCStatusCode.NOT_FOUND, _INVALID):
+                return
+            raise
+        await self._follow([described.raw_description.workflow_execution_info], None)
+
     async def _find_endings(self) -> None:
-        since = self._closed or datetime.now(UTC) - _CLOCKS
+        since = self._closed or self._some_time_ago()
         latest = since
         ended: set[str] = set()
         async for info in self._list(f"CloseTime >= '{_text(since - _OVERLAP)}'"):
@@ -133,8 +188,8 @@ class Sweep:
         if since is None:
             record = await self._engine.get_record(key)
             if record is None:
+                since = self._some_time_ago()
                 await self._find(f"({query}) AND ExecutionStatus = 'Running'", rule)
-                since = datetime.now(UTC) - _CLOCKS
             else:
                 since = msgspec.json.decode(record.value, type=_Position).started
         latest = await self._find(f"({query}) AND StartTime >= '{_text(since - _OVERLAP)}'", rule)
@@ -143,11 +198,28 @@ class Sweep:
         await self._write(key, self._started[key])
 
     async def _find(self, query: str, rule: Follow | None) -> datetime | None:
-        found = [info async for info in self._list(query) if f"started {info.execution.run_id}" not in self._seen]
+        return await self._follow([info async for info in self._list(query) if rule is None or fits(rule, info)], rule)
+
+    async def _follow(self, listed: list[WorkflowExecutionInfo], rule: Follow | None) -> datetime | None:
+        """Have what is new among these followed; gives when the last of that has started.
+
+        Raises:
+            UnavailableError: One of them cannot be followed now. The others are.
+        """
+        found = [info for info in listed if f"started {info.execution.run_id}" not in self._seen]
         found.sort(key=lambda info: info.start_time.ToNanoseconds())
+        failed: UnavailableError | None = None
         for info in found:
-            await self._swept.found(info, rule)
-            self._is_new(f"started {info.execution.run_id}")
+            try:
+                await self._swept.found(info, rule)
+            except UnavailableError as error:
+                if not self._connection.up():
+                    raise
+                failed = error
+            else:
+                self._is_new(f"started {info.execution.run_id}")
+        if failed is not None:
+            raise failed
         return found[-1].start_time.ToDatetime(tzinfo=UTC) if found else None
 
     async def _write(self, key: str, started: datetime) -> None:
@@ -160,20 +232,22 @@ class Sweep:
         except RecordConflictError:
             return  # another gateway sweeps, too
 
-    async def _list(self, query: str) -> AsyncIterator[WorkflowExecutionInfo]:
+    async def _list(self, query: str, *, most: int | None = None) -> AsyncIterator[WorkflowExecutionInfo]:
         token = b""
         while True:
             await self._connection.until_calm()
             request = ListWorkflowExecutionsRequest(
-                namespace=self._connection.namespace, page_size=_PAGE, next_page_token=token, query=query
+                namespace=self._connection.namespace, page_size=most or _PAGE, next_page_token=token, query=query
             )
             answer = await self._connection.client.workflow_service.list_workflow_executions(
                 request, timeout=RPC_TIMEOUT
             )
             for info in answer.executions:
+                shown = max(info.start_time.ToDatetime(tzinfo=UTC), info.close_time.ToDatetime(tzinfo=UTC))
+                self._newest = max(self._newest or shown, shown)
                 yield info
             token = answer.next_page_token
-            if not token:
+            if not token or most is not None:
                 return
 
     def _is_new(self, what: str) -> bool:
