@@ -33,12 +33,10 @@ from temporalio.testing import WorkflowEnvironment
 from tests.faults.soak_workflows import Plan, Soaks
 from tests.gateways import GatewayProcess
 from tests.support import Served
-from tests.temporal.conftest import client, temporal
 from tests.workers import WorkerProcess
 from wakeline.client import RefusedError, SessionClient, SessionEvent
 from wakeline.streams.wire import POLL, PollInput, PollResult, decode_payload
 
-__all__ = ["client", "temporal"]
 CHAINS: Final = int(os.environ.get("WAKELINE_RUNS") or 40 * int(os.environ.get("WAKELINE_SOAK", "1")))
 AT_ONCE: Final = 60
 ENDS: Final = ["completed", "completed", "failed", "canceled", "terminated", "timed_out"]
