@@ -58,6 +58,7 @@ class Served:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._streams: list[Stream] = []
 
     async def __aenter__(self) -> Self:
         # As many devices as a test wants.
@@ -65,6 +66,8 @@ class Served:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for stream in self._streams:
+            stream.close()
         await self.http.close()
 
     async def call(self, method: str, path: str, **how: Any) -> tuple[int, Any]:
@@ -96,7 +99,9 @@ class Served:
             headers={"Accept": "text/event-stream", **headers},
             timeout=aiohttp.ClientTimeout(30),
         )
-        return Stream(answer)
+        stream = Stream(answer)
+        self._streams.append(stream)
+        return stream
 
 
 class Stream:

@@ -56,7 +56,8 @@ async def test_what_a_rule_is_for_is_followed_and_nothing_is_missed_while_no_gat
 ) -> None:
     rules = (
         Follow(workflow_id=f"{name}-it's*", session="chat-{workflow_id}"),
-        Follow(workflow_type="Ste*", query=f"WorkflowId STARTS_WITH '{name}-by-type'", result=True),
+        Follow(workflow_type="Ste*", workflow_id=f"{name}-by-type*", result=True),
+        Follow(query=f"WorkflowId STARTS_WITH '{name}-by-query'"),
     )
     how = {"follow": rules, "sweep_interval": 0.2}
     open_before = await start(client, f"{name}-by-type-0", workflows.Steps.run)
@@ -67,6 +68,8 @@ async def test_what_a_rule_is_for_is_followed_and_nothing_is_missed_while_no_gat
         assert told(events, "step") == ["a"]
         await short(client, f"{name}-by-type-1")
         assert told(await settled(served, f"{name}-by-type-1"), "$run.closed")[0]["result"] == {"steps": 1}
+        await short(client, f"{name}-by-query")
+        assert told(await settled(served, f"{name}-by-query"), "step") == ["a"]
         await short(client, f"{name}-other")
     # Starts and ends while no gateway runs.
     await asyncio.gather(*(short(client, f"{name}-by-type-{number}") for number in range(2, 5)))

@@ -133,8 +133,9 @@ async def test_what_was_told_is_not_told_again_by_the_next_gateway(
         await until(stream, "$run.waiting")
         # It has looked by now, more than once.
         async with asyncio.timeout(30):
-            while (await served.metric("wakeline_temporal_calls_total", call="DescribeWorkflowExecution")) < 5:
+            while (await served.metric("wakeline_temporal_calls_total", call="DescribeWorkflowExecution")) < 6:
                 await asyncio.sleep(0.1)
+        assert told((await served.call("GET", f"/v1/sessions/{name}/events"))[1]["events"], "$run.waiting")[1:] == []
         await handle.signal("approve")
         events = await until(stream, "$run.closed")
     assert told(events, "$run.waiting") in ([], [{"for": None}])

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+import msgspec
 import structlog
 from temporalio.api.sdk.v1 import WorkflowMetadata
 
@@ -106,6 +107,10 @@ class Follower:
         """Somebody says that the workflow has something."""
         if self._watch is not None:
             self._watch.nudge()
+
+    def tell_result(self) -> None:
+        """Tell what the run completes with; it has been written down that this is wanted."""
+        self._copy.run = msgspec.structs.replace(self._copy.run, result=True)
 
     async def follow(self) -> None:
         """Go on until the run's end is in the log; an outage on the way is waited out.

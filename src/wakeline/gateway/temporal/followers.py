@@ -33,7 +33,7 @@ from wakeline.gateway.temporal.finding import Finder, Found
 from wakeline.gateway.temporal.follower import Follower, Following
 from wakeline.gateway.temporal.late import Late
 from wakeline.gateway.temporal.namespaces import Namespaces
-from wakeline.gateway.temporal.rules import check_rule, session_by_rule
+from wakeline.gateway.temporal.rules import check_rule, fits, session_by_rule
 from wakeline.gateway.temporal.sweep import Sweep, Swept
 from wakeline.gateway.temporal.telling import RETRY_SECONDS
 
@@ -233,8 +233,14 @@ class Followers:
                 await self._enter(session, found)
 
     async def _enter(self, session: str, found: Found, *, result: bool = False) -> Run:
+        # A device may be faster than the rule that finds the workflow.
+        result |= any(
+            rule.result and rule.query is None and fits(rule, found.info) for rule in self._rules(found.connection)
+        )
         async with self._runs.lock(session):
             run = await self._finder.enter(session, found, result=result)
+            if (follower := self._followers.get((session, run.run))) is not None and run.result:
+                follower.tell_result()
             if run.open and self._is_mine(run):
                 if not _before(run, await self._runs.of(session)):  # else they come first
                     await Follower(session, run, self._parts_of(run)).announce()
@@ -361,18 +367,19 @@ class Followers:
             await asyncio.sleep(_ASSIGN_SECONDS)
 
     def _sweep(self, connection: Connection) -> Sweep:
-        rules = [
-            rule
-            for rule in self._settings.follow
-            if (rule.namespace or self._namespaces.main.namespace) == connection.namespace
-        ]
         swept = Swept(
             endings=lambda: self.count() > self.closely(),
             ended=self._ended,
             wanted=partial(self._wanted, connection),
             found=partial(self._found, connection),
         )
+        rules = self._rules(connection)
         return Sweep(connection, self._engine, rules, swept, self._settings.sweep_interval)
+
+    def _rules(self, connection: Connection) -> list[Follow]:
+        """The rules for a namespace."""
+        main = self._namespaces.main.namespace
+        return [rule for rule in self._settings.follow if (rule.namespace or main) == connection.namespace]
 
     def _ended(self, run_ids: Container[str]) -> None:
         for follower in self._followers.values():

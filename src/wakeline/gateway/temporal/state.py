@@ -29,10 +29,13 @@ from wakeline.gateway.temporal.watch import RunWatch
 METADATA_QUERY: Final = "__temporal_workflow_metadata"
 _SOONEST: Final = 1.0
 _RARELY: Final = 30.0
+_UNWATCHED: Final = 2.0
 # A task that nobody has taken for so long waits for a worker; a busy one takes it sooner.
 _UNTAKEN: Final = 8.0
 # What a workflow waits for between two steps is not told.
 _QUIET: Final = 2.0
+# So often a worker may leave a question unanswered before it counts as one that cannot answer it.
+_PATIENCE: Final = 3
 _log = structlog.get_logger(__name__)
 
 
@@ -73,9 +76,12 @@ class StateWatch:
         self._note = note
         self._waiting = run.waiting
         self._retrying = dict(run.retrying)
+        self._stalled: dict[str, int] = {}
         self._since: dict[str, float] = {}
         self._quiet_since = 0.0
         self._quiet_length = -1
+        self._asked_length = -1
+        self._unanswered = 0
 
     async def follow(self) -> None:
         """Look again and again until cancelled."""
@@ -95,7 +101,13 @@ class StateWatch:
                 await asyncio.sleep(_SOONEST)
                 await self._watch.news(self._watch.happened, interval - _SOONEST)
             else:
-                await asyncio.sleep(_RARELY)
+                await self._until_watched()
+
+    async def _until_watched(self) -> None:
+        """Return when a device comes, or when it is time to look for nobody."""
+        until = time.monotonic() + _RARELY
+        while not self._watched() and time.monotonic() < until:
+            await asyncio.sleep(_UNWATCHED)
 
     async def look(self) -> bool:
         """Look once, and tell what is new; True if there was something, or may soon be.
@@ -107,9 +119,8 @@ class StateWatch:
         activities = {a.activity_id: await self._activity(a) for a in described.pending_activities if _tells(a)}
         waiting, soon = await self._waits_for(described)
         new = RunState(activities, waiting, f"{self._run.run_id}/{described.workflow_execution_info.history_length}")
-        told = await self._tell(new)
-        self.state = new
-        return told or soon
+        self.state = new  # who is told may look at once
+        return await self._tell(new) or soon
 
     async def _activity(self, pending: PendingActivityInfo) -> dict[str, Any]:
         retrying = pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
@@ -142,12 +153,17 @@ class StateWatch:
             or described.HasField("pending_workflow_task")
         )
         length = described.workflow_execution_info.history_length
-        if busy or length != self._quiet_length:
+        if busy:
+            self._quiet_length = length
+            return None, False
+        if length != self._quiet_length:
+            # The first look of all does not know for how long it has been so.
+            waiting = self._waiting if self._quiet_length < 0 else None
             self._quiet_length, self._quiet_since = length, time.monotonic()
-            return None, not busy
+            return waiting, True
         if time.monotonic() - self._quiet_since < _QUIET:
-            return None, True
-        return await self._quiet(length), False
+            return self.state.waiting, True
+        return await self._quiet(length)
 
     def _untaken(self, described: DescribeWorkflowExecutionResponse) -> list[tuple[str, float]]:
         """Tasks that nobody has taken: their queue, and in how many seconds that means that nobody is there to take them.
@@ -170,12 +186,18 @@ class StateWatch:
         self._since = {name: self._since.get(name, now) for name in found}
         return [(queue, self._since[name] + patience - now) for name, (queue, patience) in found.items()]
 
-    async def _quiet(self, length: int) -> dict[str, Any]:
+    async def _quiet(self, length: int) -> tuple[dict[str, Any] | None, bool]:
         """The run has nothing under way: it waits for a timer, or for somebody."""
-        if self._waiting is not None and self.state.current == f"{self._run.run_id}/{length}":
-            return self._waiting
-        waiting: dict[str, Any] = {"for": "timer"}
+        if self._asked_length == length:
+            return self.state.waiting, False
         metadata = await self._metadata()
+        if metadata is None and self._unanswered < _PATIENCE:
+            self._unanswered += 1
+            return self.state.waiting, True
+        self._unanswered, self._asked_length = 0, length
+        timers = self._watch.history.timers if self._watch.tells else {}
+        # Who cannot be asked waits for somebody if not for a timer.
+        waiting: dict[str, Any] = {"for": "timer" if metadata is not None or timers else "input"}
         if metadata is not None:
             definition = metadata.definition
             signals = [d.name for d in definition.signal_definitions if d.name and not d.name.startswith("__")]
@@ -184,11 +206,9 @@ class StateWatch:
                 waiting = {"for": "input", "signals": signals, "updates": updates}
             if metadata.current_details:
                 waiting["details"] = metadata.current_details
-        elif self._watch.tells and not self._watch.history.timers:
-            waiting = {"for": "input"}
-        if self._watch.tells and self._watch.history.timers:
-            waiting["until"] = timestamp(min(self._watch.history.timers.values()))
-        return waiting
+        if timers:
+            waiting["until"] = timestamp(min(timers.values()))
+        return waiting, False
 
     async def _tell(self, new: RunState) -> bool:
         """Tell what has changed, every event under a name that only it has; True if something has."""
@@ -203,9 +223,10 @@ class StateWatch:
             await self._tell_of(ACTIVITY_RETRYING, name, data, f"{name}/over/{attempt}")
         stalled, self._watch.history.stalled = self._watch.history.stalled, []
         for name, activity in new.activities.items():
-            if "stalled" in activity and self.state.activities.get(name, {}).get("stalled") != activity["stalled"]:
+            if "stalled" in activity and self._stalled.get(name) != activity["stalled"]:
                 stalled.append(ActivityAttempt(name, activity["activity_type"], activity["stalled"]))
         for missed in stalled:
+            self._stalled[missed.activity] = missed.attempt
             await self._tell_of(
                 ACTIVITY_STALLED, missed.activity, missed._asdict(), f"{missed.activity}/{missed.attempt}"
             )
