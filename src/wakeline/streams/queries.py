@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode, ServiceClient
 
-from wakeline.streams.exit import keep_runtime
+from wakeline.streams.exit import end_in_order
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ _of_client: weakref.WeakKeyDictionary[Client, Client] = weakref.WeakKeyDictionar
 def querying(client: Client) -> Client:
     """The same client, interceptors and converters included, for queries and updates alone; each is tried once."""
     if client not in _of_client:
-        keep_runtime(client)
+        end_in_order()
         config = client.config(active_config=True)
         config["service_client"] = cast(ServiceClient, _TriedOnce(client.service_client))
         # They have had their say in the configuration.

@@ -37,8 +37,9 @@ _LAST_QUERY_TIMEOUT = 10
 _WATCH_TIMEOUT = timedelta(seconds=60)
 # A history is followed from its beginning. Temporal suggests to continue as new at 4 MB; longer ones are not followed.
 _MOST_HISTORY_BYTES = 5_000_000
-# Seconds from the workflow task that makes room for an update until it is asked for, at least and at most.
-_PLACE_PAUSE = (0.02, 0.1)
+# Seconds from the workflow task that makes room for an update until it is asked for, at least and, at first, at most.
+_PLACE_PAUSE = (0.02, 0.4)
+_MOST_DOUBLINGS = 4
 
 _STATUS_OF_EVENT = {
     "workflow_execution_completed_event_attributes": WorkflowExecutionStatus.COMPLETED,
@@ -152,11 +153,12 @@ class Run:
         """The same, by an update that waits for an event.
 
         Of updates a run takes few, and a server lets only ten of them wait in a workflow. Who finds no place asks again
-        when the others have been answered.
+        when the others have been answered, and the later the more often it came too late then: a server that refuses an
+        update lets go of those that have just come, too, so that in a throng nobody would get anywhere.
         """
 
         async def update() -> PollResult:
-            failures = 0
+            failures = throng = 0
             while True:
                 try:
                     result = await self._update(topics, offset)
@@ -166,9 +168,12 @@ class Run:
                 else:
                     break
                 failures += 1
+                task = self.task
                 await self._shared.join(("place",), _nothing, delay=backoff(failures))
+                throng = min(throng + 1, _MOST_DOUBLINGS) if self.task > task else 0
                 # A task takes some milliseconds, and those who found no place do not come again together.
-                await asyncio.sleep(random.uniform(*_PLACE_PAUSE))
+                shortest, longest = _PLACE_PAUSE
+                await asyncio.sleep(random.uniform(shortest, longest * 2**throng))
             if not self.tells:
                 self.updates += 1
             return result

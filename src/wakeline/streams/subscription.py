@@ -29,7 +29,7 @@ from wakeline.streams.notices import StreamEnd, StreamGap
 from wakeline.streams.pace import Pace
 from wakeline.streams.rpc import backoff, is_transient, is_update_limit
 from wakeline.streams.runs import Run, RunClose, run_of
-from wakeline.streams.wire import POLL, STREAM_DRAINING, TRUNCATED_OFFSET, PollResult
+from wakeline.streams.wire import POLL, STREAM_DRAINING, TRUNCATED_OFFSET, UNPROCESSED_UPDATE, PollResult
 
 logger = logging.getLogger(__name__)
 
@@ -182,6 +182,9 @@ class Subscription:
             self._ask_oldest = True
         elif kind == STREAM_DRAINING:
             await asyncio.wait({watch}, timeout=_DRAINING_PAUSE)
+        elif kind == UNPROCESSED_UPDATE:
+            # As if there had been no answer.
+            await self._recover(RPCError(str(error.cause), RPCStatusCode.UNAVAILABLE, b""), watch)
         else:
             await asyncio.wait({watch}, timeout=_CLOSE_GRACE)
             if not watch.done():

@@ -32,6 +32,8 @@ OFFSET_QUERY = "__temporal_workflow_stream_offset"
 STREAM_DRAINING = "StreamDraining"
 TRUNCATED_OFFSET = "TruncatedOffset"
 TRUNCATE_OUT_OF_RANGE = "TruncateOutOfRange"
+# The server's own: a worker has ended a workflow task and left an update of it undone. In a throng that happens.
+UNPROCESSED_UPDATE = "UnprocessedUpdate"
 
 # Bytes of events in one poll answer; a single larger event still travels alone.
 MAX_POLL_BYTES = 1_000_000

@@ -105,8 +105,9 @@ class StateWatch:
 
     async def _until_watched(self) -> None:
         """Return when a device comes, or when it is time to look for nobody."""
-        until = time.monotonic() + _RARELY
-        while not self._watched() and time.monotonic() < until:
+        for _ in range(round(_RARELY / _UNWATCHED)):
+            if self._watched():
+                return
             await asyncio.sleep(_UNWATCHED)
 
     async def look(self) -> bool:
