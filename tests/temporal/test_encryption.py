@@ -206,7 +206,8 @@ async def until(asked: Callable[[], Any]) -> Any:
 async def test_a_stream_that_cannot_be_read_is_told_with_what_to_do(
     temporal: WorkflowEnvironment, client: Client, tmp_path: Path
 ) -> None:
-    async with running_gateway(temporal, tmp_path) as served, working(client, BARE) as (secret, queue):
+    how = {"drain_grace": 1.0}
+    async with running_gateway(temporal, tmp_path, **how) as served, working(client, BARE) as (secret, queue):
         handle = await start(secret, queue, workflows.OfficialWhispers, marker(), served.url)
         await served.call("GET", f"/v1/sessions/{handle.id}/events")
 

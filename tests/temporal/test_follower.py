@@ -55,7 +55,8 @@ async def running_gateway(temporal: WorkflowEnvironment, data: Path, **changed: 
             "temporal": temporal.client.service_client.config.target_host,
             "durability": "process",
             "no_auth": True,
-            "drain_grace": 2.0,
+            # However slow the machine is, a worker that is there is waited for.
+            "drain_grace": 40.0,
             **changed,
         }
     )
@@ -305,11 +306,11 @@ class Reversing(PayloadCodec):
 
 
 async def test_the_end_is_told_also_of_a_stream_that_cannot_be_read(
-    client: Client, served: Served, temporal: WorkflowEnvironment, name: str
+    client: Client, temporal: WorkflowEnvironment, name: str, tmp_path: Path
 ) -> None:
     converter = dataclasses.replace(DataConverter.default, payload_codec=Reversing())
     secret = Client(**{**client.config(), "data_converter": converter})  # type: ignore[arg-type] # mypy widens the TypedDict
-    async with running_worker(secret):
+    async with running_worker(secret), running_gateway(temporal, tmp_path, drain_grace=1.0) as served:
         await start(secret, name, workflows.Talks.run, "completes", 0)
         events = await to_the_end(served, name)
     assert [e["topic"] for e in events] == ["$run.started", "$run.closed", "$session.settled"]

@@ -143,7 +143,7 @@ class Partitioned(MemoryEngine):
 async def followers(temporal: WorkflowEnvironment, engine: MemoryEngine, lease: float) -> AsyncIterator[Followers]:
     """A gateway's followers, without the rest of it."""
     address = temporal.client.service_client.config.target_host
-    settings = Settings(temporal=address, drain_grace=2.0, lease=lease)
+    settings = Settings(temporal=address, drain_grace=40.0, lease=lease)
     namespaces, runs = Namespaces([Options(address=address)]), Runs(engine)
     await namespaces.start()
     all_of_them = Followers(namespaces, engine, Accept(engine), runs, settings, Hub(engine, runs))

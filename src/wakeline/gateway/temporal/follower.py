@@ -221,9 +221,16 @@ class Follower:
             return None
 
     async def _drain(self, reader: StreamReader, ending: Ending) -> bool:
-        """Read what a closed run still has to say; False if nobody answered within the grace."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._parts.settings.drain_grace
+        """Read what a closed run still has to say; False if nobody answered within the grace.
+
+        Where the chain goes on there is no end that has to be told in time, and no worker for the next run either: then it is
+        waited for until that one answers.
+        """
+        if ending.status == "unknown":
+            return False  # nobody can be asked for it
+        loop, grace = asyncio.get_running_loop(), self._parts.settings.drain_grace
+        waits = ending.status is None and ending.follows_by != "reset"
+        deadline = loop.time() + grace
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
@@ -231,12 +238,26 @@ class Follower:
                     return True
             except NoStreamError:
                 return not reader.by_update
-            except (TimeoutError, SessionClosedError):
+            except SessionClosedError:
                 return False
-            except (NotNowError, UnavailableError):
-                if loop.time() + RETRY_SECONDS > deadline:
-                    return False
-                await asyncio.sleep(RETRY_SECONDS)
+            except (NotNowError, UnavailableError, TimeoutError):
+                if loop.time() + RETRY_SECONDS <= deadline:
+                    await asyncio.sleep(RETRY_SECONDS)
+                    continue
+            if not waits:
+                return False
+            waits = not await self._answers(ending.next_run_id)
+            deadline = loop.time() + max(grace, RETRY_SECONDS)
+
+    async def _answers(self, run_id: str) -> bool:
+        """Whether a worker is there for a run."""
+        try:
+            await StreamReader(self._parts.connection, self.run.workflow_id, run_id).read(0, closed=True)
+        except NoStreamError:
+            return True
+        except NotNowError:
+            return False
+        return True
 
     async def _continue(self, ending: Ending, drained: bool) -> None:
         """The chain goes on as another Temporal run. Only continue-as-new can carry the stream over."""
