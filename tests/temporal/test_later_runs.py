@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -111,6 +113,31 @@ async def test_runs_that_a_gateway_finds_together_come_one_after_the_other(
     assert own(log) == RUN * 3
     assert runs(log) == started
     assert data(log, "said") == [*FIRST, *LAST] * 3
+
+
+async def test_what_a_rule_has_found_is_not_looked_up_again_after_a_restart(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    rule = Follow(workflow_id=f"{name}*")
+    async with worker(client, name):
+        for number in range(5):
+            await client.start_workflow(Ends.run, args=["completed", False], id=f"{name}-{number}", task_queue=name)
+            await client.get_workflow_handle(f"{name}-{number}").signal(Ends.end)
+        async with running_gateway(temporal, tmp_path, follow=(rule,), sweep_interval=0.2) as served:
+            for number in range(5):
+                await until(served, f"{name}-{number}", has("$session.settled"))
+        async with running_gateway(temporal, tmp_path, follow=(rule,), sweep_interval=0.2) as served:
+            async with asyncio.timeout(30):
+                while (await calls(served)).get("ListWorkflowExecutions", 0) < 2:  # one sweep is over
+                    await asyncio.sleep(0.05)
+            assert "DescribeWorkflowExecution" not in await calls(served)
+
+
+async def calls(served: Served) -> dict[str, int]:
+    """How often Temporal was called, by the call."""
+    async with served.http.get("/metrics") as answer:
+        found = re.findall(r'wakeline_temporal_calls_total{call="(\w+)",outcome="OK"} (\d+)', await answer.text())
+    return {call: int(times) for call, times in found}
 
 
 async def test_a_run_that_takes_the_place_of_another_begins_after_its_end(

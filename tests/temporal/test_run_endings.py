@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
+import msgspec
 import pytest
 import pytest_asyncio
 from temporalio.api.common.v1 import WorkflowExecution
@@ -43,6 +44,8 @@ from tests.support import Served
 from tests.temporal.ending_workflows import FIRST, LAST, WORKFLOWS, Ends
 from tests.temporal.test_follower import running_gateway
 from tests.workers import WorkerProcess
+from wakeline.gateway.engines.sqlite import SqliteEngine
+from wakeline.gateway.runs import Runs
 
 STATUSES: Final = ["completed", "failed", "canceled", "terminated", "timed_out"]
 UpOrDown = Literal["up", "down"]
@@ -368,6 +371,60 @@ async def test_a_workflow_that_ends_before_a_worker_has_taken_it_has_said_everyt
         log = await until(served, name, has("$session.settled"))
     assert topics(log) == ["$run.started", "$run.closed", "$session.settled"]
     assert data(log, "$run.closed")[0]["drained"]
+
+
+@pytest.mark.parametrize("drained", [True, False])
+async def test_a_crash_between_the_end_and_its_record_leaves_what_was_told_true(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, drained: bool
+) -> None:
+    name = f"crash/{uuid.uuid4().hex[:8]}"
+    async with Worker(client, task_queue=name, workflows=WORKFLOWS):
+        handle = await client.start_workflow(Ends.run, args=["terminated", True], id=name, task_queue=name)
+        async with running_gateway(temporal, tmp_path, drain_grace=_LONG) as served:
+            await served.call("POST", "/v1/runs", json={"workflow_id": name})
+            await until(served, name, has("said", len(FIRST)))
+            if drained:
+                await handle.signal(Ends.end)
+                await until(served, name, has("said", len(FIRST + LAST)))
+                await handle.terminate(reason="enough")
+                told = await until(served, name, has("$session.settled"))
+        if not drained:
+            await handle.signal(Ends.end)
+            await has_said(handle)
+            await handle.terminate(reason="enough")
+    if not drained:
+        async with running_gateway(temporal, tmp_path, drain_grace=0.2) as served:
+            told = await until(served, name, has("$session.settled"))
+    await forget_the_end(tmp_path, name)
+    if drained:  # and nobody can be asked again
+        async with running_gateway(temporal, tmp_path, drain_grace=0.2) as served:
+            await until_settled(served, name)
+    worker = Worker(client, task_queue=name, workflows=WORKFLOWS)
+    async with worker, running_gateway(temporal, tmp_path) as served:
+        await until_settled(served, name)
+        log = await (read(served, name) if drained else until(served, name, has("$run.drained")))
+    assert topics(log) == topics(told) + ([] if drained else ["said"] * len(LAST) + ["$run.drained"])
+    assert [closed["drained"] for closed in data(log, "$run.closed")] == [drained]
+    assert data(log, "said") == FIRST + LAST
+
+
+async def forget_the_end(folder: Path, session: str) -> None:
+    """Leave the record of a session's run as it is right before what follows from the end is written down."""
+    engine = SqliteEngine(folder)
+    await engine.open()
+    (run,) = await Runs(engine).of(session)
+    await Runs(engine).put(session, msgspec.structs.replace(run, status="running"))
+    await engine.close()
+
+
+async def until_settled(served: Served, session: str) -> None:
+    """Return when nothing is left to be told."""
+    async with asyncio.timeout(_PATIENCE):
+        while True:
+            _, state = await served.call("GET", f"/v1/sessions/{quote(session, safe='')}")
+            if state["settled"] and all(run["drained"] for run in state["runs"]):
+                return
+            await asyncio.sleep(0.05)
 
 
 async def is_there(handle: WorkflowHandle[Any, Any]) -> bool:

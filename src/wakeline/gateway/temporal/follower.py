@@ -305,8 +305,12 @@ class Follower:
             others = [other for other in await self._parts.runs.of(self.session) if other.run != run.run]
             if settled := not any(other.open for other in others):
                 events.append(compose(SESSION_SETTLED, b"{}", time=timestamp()))
-            await self._teller.tell(f"closed:{run.run}", *events)
             owed = not drained and ending.status != "unknown"
+            if await self._teller.told(f"closed:{run.run}"):
+                owed = run.owed  # what was told then still holds, whatever could be read now
+            elif owed:
+                await self._copy.change(owed=True)
+            await self._teller.tell(f"closed:{run.run}", *events)
             await self._copy.change(status=ending.status, owed=owed, waiting=None, retrying={})
         if settled:
             self._parts.settled(self.session)

@@ -33,7 +33,7 @@ from wakeline.gateway.temporal.finding import Finder, Found
 from wakeline.gateway.temporal.follower import Follower, Following
 from wakeline.gateway.temporal.late import Late
 from wakeline.gateway.temporal.namespaces import Namespaces
-from wakeline.gateway.temporal.rules import check_rule, fits, session_by_rule
+from wakeline.gateway.temporal.rules import check_rule, fits, session_by_rule, session_of
 from wakeline.gateway.temporal.sweep import Sweep, Swept
 from wakeline.gateway.temporal.telling import RETRY_SECONDS
 
@@ -400,11 +400,15 @@ class Followers:
         """A sweep has found a workflow that is to be followed."""
         workflow_id, run_id = info.execution.workflow_id, info.execution.run_id
         try:
-            found = await self._finder.find(connection, workflow_id, run_id)
             if rule is not None:
-                session = check_session_name(found.session or session_by_rule(rule, info))
-                await self._enter(session, found, result=rule.result)
+                named = await session_of(info, connection.converter)
+                session = check_session_name(named or session_by_rule(rule, info))
+                # Each sweep lists again what the one before has listed, and the first one what was found before a restart.
+                if not any(run_id in (run.run, run.run_id) for run in await self._runs.of(session)):
+                    found = await self._finder.find(connection, workflow_id, run_id)
+                    await self._enter(session, found, result=rule.result)
                 return
+            found = await self._finder.find(connection, workflow_id, run_id)
             for session in [session for session in self._hub.sessions() if found.session in (None, session)]:
                 runs = await self._runs.of(session)
                 if session == workflow_id or any(run.workflow_id == workflow_id for run in runs):

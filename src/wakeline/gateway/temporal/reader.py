@@ -174,6 +174,8 @@ class StreamReader:
     def stop(self) -> None:
         """Stop waiting for an update."""
         if self._waiting is not None:
+            # The SDK makes an error of it, which is nobody's.
+            self._waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._waiting.cancel()
 
     def _read(self, payload: Payload) -> PollResult:
