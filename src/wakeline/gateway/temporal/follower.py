@@ -213,6 +213,9 @@ class Follower:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._parts.settings.drain_grace
         while True:
+            began = loop.time()
+            await self._parts.connection.until_calm()  # no worker can help that Temporal is busy
+            deadline += loop.time() - began
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._copy.read(reader, closed=True)
@@ -222,7 +225,7 @@ class Follower:
             except (TimeoutError, SessionClosedError):
                 return False
             except (NotNowError, UnavailableError):
-                if loop.time() + RETRY_SECONDS > deadline:
+                if loop.time() + RETRY_SECONDS > deadline and self._parts.connection.calm():
                     return False
                 await asyncio.sleep(RETRY_SECONDS)
 
