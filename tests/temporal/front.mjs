@@ -1,10 +1,14 @@
 // A front for Temporal: TLS that asks for certificates, a key that must be right, and calls that are answered with an error.
-// Arguments: HOST:PORT of Temporal, and options as JSON. Says its port, then nothing.
+// Arguments: HOST:PORT of Temporal, and options as JSON. Says its port, then nothing. `failing` has, by call or for `*`, status, message
+// and, if that is not for ever, how often. A line on the standard input is other options as JSON, and takes effect at once.
 import { readFileSync } from 'node:fs'
 import http2 from 'node:http2'
+import readline from 'node:readline'
 
 const [target, given] = process.argv.slice(2)
-const { cert, key, ca, apiKey, failing = {} } = JSON.parse(given)
+const { cert, key, ca, apiKey, ...options } = JSON.parse(given)
+let { failing = {} } = options
+readline.createInterface({ input: process.stdin }).on('line', (line) => ({ failing } = JSON.parse(line)))
 const file = (path) => (path ? readFileSync(path) : undefined)
 const server = cert
   ? http2.createSecureServer({ cert: file(cert), key: file(key), ca: file(ca), requestCert: !!ca, rejectUnauthorized: !!ca })
@@ -20,7 +24,8 @@ server.on('stream', (stream, headers) => {
     )
   if (apiKey && headers.authorization !== `Bearer ${apiKey}`) return refuse([16, 'Request unauthorized.'])
   const call = headers[':path'].split('/').pop()
-  if (failing[call]) return refuse(failing[call])
+  const failure = failing[call] ?? failing['*']
+  if (failure && (failure.length < 3 || failure[2]-- > 0)) return refuse(failure)
   const request = upstream.request(headers)
   let trailers = {}
   request.on('error', () => stream.destroyed || stream.close(http2.constants.NGHTTP2_CANCEL))

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
+from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from tests.gateways import GatewayProcess
+from tests.servers import temporal_server
 from tests.support import Served
 from tests.temporal import run_workflows as workflows
+from tests.temporal.fronts import front
 from tests.temporal.test_follower import running_gateway, told
-from tests.temporal.test_runs import QUEUE, start, steps
-from wakeline.gateway.settings import Follow
+from tests.temporal.test_runs import QUEUE, start, steps, until
+from wakeline.cli.processes import free_port
+from wakeline.gateway.app import gateway
+from wakeline.gateway.engines.sqlite import SqliteEngine
+from wakeline.gateway.runs import Run, Runs
+from wakeline.gateway.settings import Follow, Settings
+
+SOAK = int(os.environ.get("WAKELINE_SOAK", "1"))
 
 
 @pytest.fixture
@@ -31,6 +43,14 @@ def name() -> str:
 async def worker(client: Client) -> AsyncIterator[None]:
     async with Worker(client, task_queue=QUEUE, workflows=workflows.WORKFLOWS, activities=workflows.ACTIVITIES):
         yield
+
+
+@asynccontextmanager
+async def gateway_at(address: str, data: Path, **changed: Any) -> AsyncIterator[Served]:
+    """A gateway that reaches Temporal by what stands between."""
+    settings = Settings(data=str(data), port=0, temporal=address, durability="process", no_auth=True, **changed)
+    async with gateway(settings) as url, Served(url) as served:
+        yield served
 
 
 async def log_of(served: Served, session: str) -> list[dict[str, Any]]:
@@ -169,3 +189,108 @@ async def test_a_gateway_s_clock_may_be_hours_off(
             assert (await served.call("GET", "/readyz"))[1]["status"] == "ready"
     finally:
         await process.kill()
+
+
+@asynccontextmanager
+async def neighbours(client: Client) -> AsyncIterator[None]:
+    """Others, who make as many calls as the namespace is allowed, and more."""
+
+    async def call() -> None:
+        request = DescribeNamespaceRequest(namespace=client.namespace)
+        while True:
+            with suppress(RPCError):
+                await client.workflow_service.describe_namespace(request)
+
+    calling = [asyncio.create_task(call()) for _ in range(8)]
+    yield
+    for task in calling:
+        task.cancel()
+
+
+async def test_a_busy_server_is_told_and_not_overrun(tmp_path: Path, name: str) -> None:
+    async with (
+        temporal_server(frontend_namespaceRPS=100) as busy,
+        Worker(busy.client, task_queue=QUEUE, workflows=workflows.WORKFLOWS, activities=workflows.ACTIVITIES),
+        running_gateway(busy, tmp_path, sweep_interval=0.5, drain_grace=60.0) as served,
+    ):
+        names = [f"{name}-{number}" for number in range(30 * SOAK)]
+        handles = [await start(busy.client, each, workflows.Steps.run) for each in names]
+        await asyncio.gather(*(registered(served, each) for each in names))
+
+        async def say(word: str) -> None:
+            await asyncio.gather(*(steps(handle, word) for handle in handles))
+            await served.call("POST", "/v1/nudge", json={"workflows": [{"workflow_id": each} for each in names]})
+
+        async def refused() -> float:
+            return await served.metric("wakeline_temporal_calls_total", outcome="RESOURCE_EXHAUSTED")
+
+        before = await refused()
+        await say("a")
+        async with neighbours(busy.client):
+            await served.call("POST", "/v1/nudge", json={"workflows": [{"workflow_id": each} for each in names]})
+            assert "rate limit exceeded" in await health(served, "busy: ")
+        await say("b")
+        await say("end")
+        are_whole(await ended(served, *names, seconds=100), ("a", "b"))
+        # It has rested whenever it was told to: each time a few of those that were on their way were refused.
+        assert await refused() < before + 2 * len(names)
+
+
+async def registered(served: Served, name: str) -> None:
+    """Have a workflow followed, however often that must be asked for."""
+    async with asyncio.timeout(60):
+        while (await served.call("POST", "/v1/runs", json={"workflow_id": name}))[0] != 200:
+            await asyncio.sleep(0.2)
+
+
+async def test_calls_that_are_refused_in_the_middle_of_a_run(client: Client, tmp_path: Path, name: str) -> None:
+    async with front(client) as before, gateway_at(before.address, tmp_path) as served:
+        handles = [await start(client, f"{name}-namespace-{number}", workflows.Steps.run) for number in range(3)]
+        await asyncio.gather(*(registered(served, handle.id) for handle in handles))
+        streams = [await served.stream(handle.id, "until=settled") for handle in handles]
+        for handle in handles:
+            await steps(handle, "a")
+        for stream in streams:
+            assert told(await until(stream, "step"), "step") == ["a"]
+        # Some calls, as where a key lacks a permission; then all of them.
+        calls = ("GetWorkflowExecutionHistory", "DescribeWorkflowExecution", "QueryWorkflow")
+        await before.fail(**{call: [7, "Not for you."] for call in calls})
+        for handle in handles:
+            await steps(handle, "b")
+            await served.call("POST", "/v1/nudge", json={"workflow_id": handle.id})
+        assert await health(served, "refused: ") == "refused: Not for you."
+        status, answer = await served.call("GET", f"/v1/sessions/{name}-other/events")
+        assert (status, answer["error"]["code"]) == (503, "temporal_unavailable")
+        await before.fail(all_=[16, "Who are you?"])
+        assert await health(served, "refused: Who") == "refused: Who are you?"
+        # What a server says that has just been started is believed only when it says so again and again.
+        await before.fail(GetWorkflowExecutionHistory=[5, "workflow not found", 2], QueryWorkflow=[5, "not found", 2])
+        await asyncio.gather(*(steps(handle, "end") for handle in handles))
+        async with asyncio.timeout(60):
+            rest = [await stream.rest() for stream in streams]
+        for log in rest:
+            assert told(log, "step") == ["b"]
+            assert [(c["status"], c["drained"]) for c in told(log, "$run.closed")] == [("completed", True)]
+
+
+async def test_open_runs_wait_for_a_server_that_is_away_at_the_start(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = SqliteEngine(tmp_path)
+    await engine.open()
+    for number in range(20):
+        run = str(uuid.uuid4())
+        each = f"{name}-{number}"
+        await Runs(engine).put(each, Run(each, run, run, run, "Steps", "2026-11-21T05:14:43.123Z"))
+    await engine.close()
+    async with gateway_at(f"127.0.0.1:{free_port()}", tmp_path) as served:
+        assert await health(served, "unreachable: ")
+        async with asyncio.timeout(30):
+            while await served.metric("wakeline_temporal_calls_total", call="GetSystemInfo") < 3:
+                await asyncio.sleep(0.05)
+        for number in range(20):
+            assert [e["topic"] for e in await log_of(served, f"{name}-{number}")] == ["$run.started"]
+        assert await served.metric("wakeline_runs_followed") == 20
+        # Each has tried, and waits.
+        assert await served.metric("wakeline_temporal_calls_total", call="DescribeWorkflowExecution") <= 60
+    assert "Traceback" not in capsys.readouterr().out

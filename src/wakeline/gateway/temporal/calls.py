@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
@@ -20,6 +21,7 @@ _OF_ONE_WORKFLOW: Final = (
     ResourceExhaustedCause.RESOURCE_EXHAUSTED_CAUSE_BUSY_WORKFLOW,
     ResourceExhaustedCause.RESOURCE_EXHAUSTED_CAUSE_CONCURRENT_LIMIT,
 )
+_REFUSED_TEXT: Final = re.compile(r'code: (?:"[^"]*"|PermissionDenied|Unauthenticated).*?message: "([^"]*)"', re.S)
 
 
 class CountedService(ServiceClient):
@@ -68,9 +70,12 @@ class CountedService(ServiceClient):
         except RPCError as error:
             self._called(name, error.status.name, error)
             raise
-        except (RuntimeError, ValueError):  # no connection was made
-            self._called(name, RPCStatusCode.UNAVAILABLE.name, None)
-            raise
+        except (RuntimeError, ValueError) as error:  # the first connection of a lazy client failed, with a text alone
+            refused = _REFUSED_TEXT.search(str(error))
+            status = RPCStatusCode.UNAUTHENTICATED if refused else RPCStatusCode.UNAVAILABLE
+            failed = RPCError(refused[1] if refused else str(error), status, b"")
+            self._called(name, status.name, failed)
+            raise failed from error
         self._called(name, RPCStatusCode.OK.name, None)
         return answer
 

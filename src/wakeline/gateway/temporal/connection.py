@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -28,8 +27,6 @@ _REMEMBERED_SECONDS: Final = 30.0
 # From bad to worse.
 _KINDS: Final = ("ok", "encoded", "invalid rule", "busy", "refused", "no such namespace", "unreachable")
 _REFUSALS: Final = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED)
-# The first connection of a lazy client fails with a text alone.
-_REFUSED_TEXT: Final = re.compile(r'code: (?:"[^"]*"|PermissionDenied|Unauthenticated).*?message: "([^"]*)"', re.S)
 _log = structlog.get_logger(__name__)
 
 
@@ -134,6 +131,10 @@ class Connection:
         """Return when Temporal answers, and has the namespace."""
         await self._up.wait()
 
+    def calm(self) -> bool:
+        """Whether a call may be made, as far as Temporal has said."""
+        return time.monotonic() >= self._rested_at
+
     async def until_calm(self) -> None:
         """Return when a call may be made: at once, unless Temporal said lately that there are too many.
 
@@ -200,9 +201,6 @@ class Connection:
                 self._note(f"no such namespace: {error.message}")
             else:
                 self._note(f"{'refused' if error.status in _REFUSALS else 'unreachable'}: {error.message}")
-        except (RuntimeError, ValueError) as error:
-            refused = _REFUSED_TEXT.search(str(error))
-            self._note(f"refused: {refused[1]}" if refused else f"unreachable: {error}")
         else:
             self._note("ok")
 

@@ -16,6 +16,7 @@ from temporalio.client import Client, WorkflowHandle, WorkflowHistoryEventFilter
 from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.gateway.runs import Run, Status
+from wakeline.gateway.temporal.calls import is_no_namespace
 
 RPC_TIMEOUT: Final = timedelta(seconds=10)
 _CARRIED: Final = b'"base_offset"'
@@ -94,7 +95,7 @@ async def closing_event(client: Client, workflow_id: str, run_id: str) -> Ending
 
 def is_forgotten(error: RPCError) -> bool:
     """Whether Temporal says that it has no such run: deleted by retention, or another server's."""
-    return error.status == RPCStatusCode.NOT_FOUND and "namespace" not in error.message.lower()
+    return error.status == RPCStatusCode.NOT_FOUND and not is_no_namespace(error)
 
 
 def forgotten() -> Ending:

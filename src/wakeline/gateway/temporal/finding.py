@@ -83,8 +83,6 @@ class Finder:
             if error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT):
                 raise WorkflowNotFoundError(f"Temporal has no workflow {workflow_id!r}") from None
             raise TemporalUnavailableError(f"Temporal cannot be asked now: {error.message}") from error
-        except RuntimeError as error:  # the first connection of a lazy client failed
-            raise TemporalUnavailableError(f"Temporal cannot be reached: {error}") from error
         info = described.raw_description.workflow_execution_info
         return Found(connection, info, await session_of(info, connection.converter))
 

@@ -232,6 +232,9 @@ class Follower:
         waits = ending.status is None and ending.follows_by != "reset"
         deadline = loop.time() + grace
         while True:
+            began = loop.time()
+            await self._parts.connection.until_calm()  # no worker can help that Temporal is busy
+            deadline += loop.time() - began
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._copy.read(reader, closed=True)
@@ -241,7 +244,7 @@ class Follower:
             except SessionClosedError:
                 return False
             except (NotNowError, UnavailableError, TimeoutError):
-                if loop.time() + RETRY_SECONDS <= deadline:
+                if loop.time() + RETRY_SECONDS <= deadline or not self._parts.connection.calm():
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
             if not waits:

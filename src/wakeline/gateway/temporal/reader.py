@@ -117,6 +117,7 @@ class StreamReader:
             NotNowError: Nobody could answer.
         """
         handle = querying(self._connection.client).get_workflow_handle(self._workflow_id, run_id=self._run_id)
+        await self._connection.until_calm()
         try:
             answer: T = await handle.query(query, result_type=kind, rpc_timeout=timedelta(seconds=_FIRST_TIMEOUT))
         except Exception as error:
@@ -135,6 +136,7 @@ class StreamReader:
             NotNowError: Nobody could answer.
         """
         asked = PollInput(topics=[], from_offset=offset)
+        await self._connection.until_calm()
         try:
             answer: RawValue | PollResult | None = None if self._by_update else await self._query(asked)
             if answer is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
@@ -40,7 +41,11 @@ _MOST_HISTORY_BYTES: Final = 5_000_000
 # Between two answers of a busy history: what happened meanwhile comes in one.
 _PAUSE: Final = 0.01
 _LOOK_SECONDS: Final = 600.0
+# A run of which Temporal says once that it has none may be there a moment later: a server that starts says many things.
 _UNKNOWN_TIMES: Final = 3
+_LONGEST_PAUSE: Final = 15.0
+# Who is told of nothing else tries again so soon.
+_OUTAGE_SECONDS: Final = 30.0
 T = TypeVar("T")
 
 
@@ -127,21 +132,32 @@ class RunWatch:
 
     async def ended(self) -> Ending:
         """Return when the run has ended; an outage is waited out."""
-        unknown = 0
+        unknown = failures = 0
         while True:
+            began = time.monotonic()
             try:
                 ending = await self._attention.while_so(self._follow() if self._attention.closely else self._look())
                 self.tells = False
                 if ending is not None:
                     return await complete(self._connection.client, self._run, ending)
-                unknown = 0
+                unknown = failures = 0
             except RPCError as error:
                 self.tells = False
                 unknown = unknown + 1 if is_forgotten(error) else 0
                 if unknown == _UNKNOWN_TIMES:
                     return forgotten()
-                await asyncio.sleep(RETRY_SECONDS * random.uniform(1, 2))
-                await self._connection.until_calm()
+                failures = failures + 1 if time.monotonic() - began < _OUTAGE_SECONDS else 1
+                await self._pause(failures)
+
+    async def _pause(self, failures: int) -> None:
+        """After so many failures in a row: wait until it may be better."""
+        pause = min(RETRY_SECONDS * 2 ** min(failures - 1, 10), _LONGEST_PAUSE)
+        if self._connection.up():
+            await asyncio.sleep(pause * random.uniform(1, 2))
+        else:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._connection.until_up(), _OUTAGE_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS * random.random())
 
     @property
     def _handle(self) -> WorkflowHandle[Any, Any]:
@@ -153,6 +169,7 @@ class RunWatch:
         Raises:
             RPCError: Temporal cannot be asked now, or does not know the run.
         """
+        await self._connection.until_calm()
         return await self._handle.describe(rpc_timeout=RPC_TIMEOUT)
 
     async def _look(self) -> Ending | None:
