@@ -138,4 +138,7 @@ async def test_what_was_told_is_not_told_again_by_the_next_gateway(
         assert told((await served.call("GET", f"/v1/sessions/{name}/events"))[1]["events"], "$run.waiting")[1:] == []
         await handle.signal("approve")
         events = await until(stream, "$run.closed")
+        compact = (await served.call("GET", f"/v1/sessions/{name}/events?view=compact"))[1]["events"]
     assert told(events, "$run.waiting") in ([], [{"for": None}])
+    # Who comes late is told the latest alone.
+    assert len(told(compact, "$run.waiting")) == 1

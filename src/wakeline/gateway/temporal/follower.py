@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -55,7 +55,8 @@ class Following:
         child: Called with the namespace and Workflow Id of a child that says where it speaks.
         earlier: Awaited before a run's first event: what earlier ones still owe the session comes first.
         looks: Lets so many runs be looked at at once.
-        reads: Lets so many streams be read at once.
+        reads: Lets so many streams of runs that are swept be read at once.
+        late_reads: The same of runs that have ended and owe something: nobody may be there to answer, and others must not wait.
     """
 
     connection: Connection
@@ -68,6 +69,7 @@ class Following:
     earlier: Callable[[str, Run], Awaitable[None]]
     looks: asyncio.Semaphore
     reads: asyncio.Semaphore
+    late_reads: asyncio.Semaphore
 
 
 class Follower:
@@ -180,8 +182,9 @@ class Follower:
         while True:
             happened = watch.happened
             try:
-                async with self._parts.reads:
+                async with self._parts.reads if not self.attention.closely else nullcontext():
                     news = await self._copy.read(reader)
+                watch.unanswered = False
             except SessionClosedError:
                 return
             except NoStreamError:
@@ -191,7 +194,7 @@ class Follower:
                 continue
             except (NotNowError, UnavailableError) as error:
                 _log.debug("cannot read a stream now", workflow_id=self.run.workflow_id, error=str(error))
-                interval = min(interval * 2, settings.poll_slowest)
+                interval, watch.unanswered = min(interval * 2, settings.poll_slowest), True
                 await watch.news(happened, interval)
                 continue
             slowest = settings.poll_slowest if self.attention.closely else _SWEPT_MOST

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import defaultdict
 from collections.abc import Callable, Container, Coroutine, Sequence
 from contextlib import suppress
@@ -39,6 +40,7 @@ from wakeline.gateway.temporal.telling import RETRY_SECONDS
 
 _LOOKS: Final = 16
 _READS: Final = 32
+_LATE_READS: Final = 8
 _WANTED: Final = 2_000
 _ASSIGN_SECONDS: Final = 0.2
 _log = structlog.get_logger(__name__)
@@ -72,7 +74,7 @@ class Followers:
                 raise SettingsInvalidError(
                     f"expected a namespace of the settings in a rule of follow, got {rule.namespace!r}"
                 )
-        looks, reads = asyncio.Semaphore(_LOOKS), asyncio.Semaphore(_READS)
+        looks, reads, late_reads = (asyncio.Semaphore(count) for count in (_LOOKS, _READS, _LATE_READS))
         self._finder = Finder(namespaces, engine, runs, looks)
         self._leases = Leases(engine, settings.lease, self._leased) if engine.shared else None
         self._parts = {
@@ -87,6 +89,7 @@ class Followers:
                 earlier=self._earlier,
                 looks=looks,
                 reads=reads,
+                late_reads=late_reads,
             )
             for connection in namespaces
         }
@@ -390,8 +393,11 @@ class Followers:
         """Workflows that devices wait for: of sessions that are watched and of which no run is followed."""
         followed = {session for session, _ in self._followers}
         wanted: dict[str, None] = {}
-        for session in self._hub.sessions():
-            if session not in followed and len(wanted) < _WANTED:
+        waited_for = [session for session in self._hub.sessions() if session not in followed]
+        if len(waited_for) > _WANTED:
+            waited_for = random.sample(waited_for, _WANTED)  # the others have their turn later
+        for session in waited_for:
+            if len(wanted) < _WANTED:
                 runs = [run for run in await self._runs.of(session) if run.namespace == self._finder.named(connection)]
                 wanted |= dict.fromkeys([session, *(run.workflow_id for run in runs[-10:])])
         return list(wanted)

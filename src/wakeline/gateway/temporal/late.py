@@ -70,7 +70,7 @@ class Late:
         reader = StreamReader(parts.connection, run.workflow_id, run.run_id)
         try:
             await self._copy.begin()
-            async with parts.reads:
+            async with parts.late_reads:
                 await self._copy.read(reader, closed=True)
         except NoStreamError:
             if reader.by_update:  # a host that answers nobody once it is closed

@@ -91,6 +91,7 @@ class RunWatch:
 
     Attributes:
         tells: Its history is followed, so that `news` come without delay.
+        unanswered: Its reader found nobody to answer: that a worker takes a task is news, too.
         history: What its history says, while it is followed.
     """
 
@@ -103,6 +104,7 @@ class RunWatch:
         child: Callable[[str], None],
     ) -> None:
         self.tells = False
+        self.unanswered = False
         self.history = History()
         self._connection = connection
         self._run = run
@@ -206,6 +208,7 @@ class RunWatch:
                     return read_ending(event)
                 seen = event.event_id
                 news |= self.history.note(event, old=seen <= info.history_length)
+                news |= self.unanswered and self.history.started == seen
             if news and seen > info.history_length:
                 self.nudge()
             while self.history.children:
