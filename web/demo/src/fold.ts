@@ -9,6 +9,8 @@ export interface SessionView {
   readonly status: Status;
   /** Why it ended so: the failure's message, or what was said at a termination. */
   readonly why: string;
+  /** What it waits for, or has trouble with, while it runs; empty if it does something. */
+  readonly doing: string;
   readonly settled: boolean;
 }
 
@@ -17,6 +19,7 @@ export const emptyView: SessionView = {
   story: emptyStory,
   status: "running",
   why: "",
+  doing: "",
   settled: false,
 };
 
@@ -29,9 +32,13 @@ export function fold(view: SessionView, event: WireEvent): SessionView {
   if (ledger.duplicate > view.ledger.duplicate) return { ...view, ledger };
   switch (event.topic) {
     case "$run.started":
-      return { ...view, ledger, status: "running", why: "", settled: false };
+      return { ...view, ledger, status: "running", why: "", doing: "", settled: false };
     case "$run.closed":
-      return { ...view, ledger, status: endingOf(event), why: whyOf(event) };
+      return { ...view, ledger, status: endingOf(event), why: whyOf(event), doing: "" };
+    case "$run.waiting":
+    case "$activity.retrying":
+    case "$activity.stalled":
+      return { ...view, ledger, doing: doingOf(event) };
     case "$session.settled":
       return { ...view, ledger, settled: true };
     default:
@@ -42,6 +49,28 @@ export function fold(view: SessionView, event: WireEvent): SessionView {
 function endingOf(event: WireEvent): Status {
   const status = firstString(event.data, "status") ?? "";
   return ENDINGS.has(status) ? (status as Ending) : "running";
+}
+
+function doingOf({ topic, data }: WireEvent): string {
+  const activity = firstString(data, "activity_type") ?? "an activity";
+  if (topic === "$activity.stalled") return `${activity} has stalled`;
+  if (topic === "$activity.retrying") {
+    return members(data).over === true
+      ? ""
+      : `${activity} is tried again (attempt ${firstNumber(data, "attempt") ?? "?"})`;
+  }
+  const { signals, updates } = members(data);
+  const names = [signals, updates].flatMap((list) => (Array.isArray(list) ? list.map(String) : []));
+  switch (firstString(data, "for")) {
+    case "worker":
+      return "waits for a worker";
+    case "timer":
+      return "waits for a timer";
+    case "input":
+      return `waits for ${names.join(", ") || "somebody"}`;
+    default:
+      return "";
+  }
 }
 
 function whyOf(event: WireEvent): string {

@@ -71,3 +71,23 @@ describe("the status", () => {
     expect(foldAll(event(0, "$run.started"), event(1, "$run.continued", { reason: "retry" })).status).toBe("running");
   });
 });
+
+describe("what a run is doing", () => {
+  it("is the last thing that was told, and no part of the story", () => {
+    const view = foldAll(event(0, "$run.waiting", { for: "input", signals: ["approve"], updates: [] }));
+    expect([view.doing, view.story.others]).toEqual(["waits for approve", []]);
+    expect(fold(view, event(1, "$run.waiting", { for: null })).doing).toBe("");
+    expect(fold(view, event(1, "$run.closed", { status: "completed" })).doing).toBe("");
+  });
+
+  it.each([
+    ["$run.waiting", { for: "timer" }, "waits for a timer"],
+    ["$run.waiting", { for: "worker", task_queue: "q" }, "waits for a worker"],
+    ["$run.waiting", { for: "input" }, "waits for somebody"],
+    ["$activity.stalled", { activity_type: "charge", attempt: 1 }, "charge has stalled"],
+    ["$activity.retrying", { activity_type: "charge", attempt: 3 }, "charge is tried again (attempt 3)"],
+    ["$activity.retrying", { activity: "1", attempt: 3, over: true }, ""],
+  ])("%s %j", (topic, data, doing) => {
+    expect(foldAll(event(0, topic, data)).doing).toBe(doing);
+  });
+});

@@ -33,7 +33,7 @@ _UNWATCHED: Final = 2.0
 # A task that nobody has taken for so long waits for a worker; a busy one takes it sooner.
 _UNTAKEN: Final = 8.0
 # What a workflow waits for between two steps is not told.
-_QUIET: Final = 2.0
+_QUIET: Final = 5.0
 # So often a worker may leave a question unanswered before it counts as one that cannot answer it.
 _PATIENCE: Final = 3
 _log = structlog.get_logger(__name__)

@@ -67,7 +67,7 @@ export class Card {
     setText(this.#last, ledger.next > 0 ? `· last offset ${number(ledger.next - 1)}` : "");
     setText(this.#faults, faultsText(ledger));
     const resuming = resumes && !view.settled && ledger.next > 0;
-    const remark = resuming ? `resumes from ${number(ledger.next)}` : running ? "" : view.why;
+    const remark = resuming ? `resumes from ${number(ledger.next)}` : running ? view.doing : view.why;
     setText(this.#remark, remark);
     this.root.classList.toggle("resuming", resuming);
     setAttribute(this.#remark, "title", remark);
