@@ -14,8 +14,8 @@ from tests.conformance.cutter import cutter
 from tests.conformance.node import node
 from tests.gateways import GatewayProcess
 
-COUNT = 300
-KILLS = 5
+COUNT = 200
+KILLS = 3
 PATIENCE = 150
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -12,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.contract.transports import CutError, DurablePoll, DurableSse, FeedSse, LongPoll, Reader, Sse, WebSocket, Wire
+from tests.soak import times
 from tests.support import Served
 from wakeline.gateway.app import gateway
 from wakeline.gateway.settings import Settings
 
 SESSION = "order/é 1"
-CUTS = 120 * int(os.environ.get("WAKELINE_SOAK", "1"))
+CUTS = times(40, 120)
 TOPICS = ("delta", "status")
 
 

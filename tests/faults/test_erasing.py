@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import sqlite3
 from collections.abc import AsyncIterator
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.soak import times
 from tests.support import TIME, batch, data_of, everything, publish
 from wakeline.gateway.engines.sqlite import SqliteEngine, erasing, scrubbing
 from wakeline.gateway.engines.sqlite.appends import Appends
@@ -150,7 +150,7 @@ class Tidings:
             await publish(self.engine, session, *data, topic="t" * chance.choice([1, 30]))
 
 
-@pytest.mark.parametrize("seed", range(4 * int(os.environ.get("WAKELINE_SOAK", "1"))))
+@pytest.mark.parametrize("seed", range(times(2, 4)))
 async def test_copies_that_pages_were_left_with_go_too(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

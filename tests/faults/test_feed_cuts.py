@@ -1,10 +1,9 @@
-"""Feeds that are cut at any byte, a thousand times in all, while their gateway is killed: every event exactly once."""
+"""Feeds that are cut at any byte, over and over, while their gateway is killed: every event exactly once."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 from contextlib import suppress
 from pathlib import Path
@@ -16,11 +15,12 @@ from tests.contract.transports import CutError, Wire, masked
 from tests.feeds import PING, PONG, handshake
 from tests.feeds import frame as frame_of
 from tests.gateways import GatewayProcess
+from tests.soak import SOAK, times
 from tests.support import Served
 
 SESSIONS = [f"order-{n}" for n in range(5)]
-CUTS = 100 * int(os.environ.get("WAKELINE_SOAK", "1"))
-KILLS = 4
+CUTS = times(40, 100)
+KILLS = 4 if SOAK > 1 else 2
 
 
 class Reader:

@@ -8,7 +8,6 @@ whole or not at all, and what a device saw is the log from its start on, byte fo
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections import Counter
 from contextlib import suppress
@@ -19,10 +18,11 @@ from typing import Any
 import pytest
 
 from tests.gateways import GatewayProcess
+from tests.soak import times
 from wakeline.client import RefusedError, SessionClient, SessionEvent
 from wakeline.errors import UnavailableError
 
-KILLS = 12 * int(os.environ.get("WAKELINE_SOAK", "1"))
+KILLS = times(4, 12)
 SESSIONS = ["one", "two", "three"]
 
 

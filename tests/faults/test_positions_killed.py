@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections import defaultdict
 from pathlib import Path
@@ -13,9 +12,10 @@ import aiohttp
 import pytest
 
 from tests.gateways import GatewayProcess
+from tests.soak import times
 from tests.support import Served
 
-KILLS = 8 * int(os.environ.get("WAKELINE_SOAK", "1"))
+KILLS = times(3, 8)
 EVENTS = 400
 PATH = "/v1/sessions/s/devices"
 GONE = (aiohttp.ClientError, TimeoutError)

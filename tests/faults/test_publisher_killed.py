@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,16 +13,16 @@ from typing import Any
 import pytest
 
 from tests.gateways import GatewayProcess
+from tests.soak import SOAK, times
 from wakeline.client import SessionClient
 from wakeline.publisher import PublishDroppedError, SessionPublisher, UnavailableError
 from wakeline.publisher.drain import drain
 from wakeline.publisher.pool import shared_connection
 from wakeline.publisher.spool import Spool
 
-SOAK = int(os.environ.get("WAKELINE_SOAK", "1"))
-EVENTS = 10_000 * SOAK  # at least: there must be enough kills, too
+EVENTS = times(3_000, 10_000)  # at least: there must be enough kills, too
 PATIENCE = 90 + 30 * SOAK
-KILLS = 3 * SOAK
+KILLS = times(2, 3)
 pytestmark = pytest.mark.timeout(PATIENCE + 60)
 
 

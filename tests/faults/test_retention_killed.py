@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,9 +17,10 @@ import aiohttp
 import pytest
 
 from tests.gateways import GatewayProcess
+from tests.soak import times
 from tests.support import TIME, Served
 
-KILLS = 4 * int(os.environ.get("WAKELINE_SOAK", "1"))
+KILLS = times(2, 4)
 KEPT = 50
 GONE = (aiohttp.ClientError, TimeoutError, AssertionError)
 

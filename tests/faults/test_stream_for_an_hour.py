@@ -22,11 +22,12 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from tests.faults.stream_readers import CLIENT_OF_READER, event
+from tests.soak import times
 from tests.temporal.streams_limits_workflows import Enduring, EnduringInput
 from tests.temporal.streams_support import PATIENCE, Handle, queue_name, start
 from wakeline.streams import WorkflowStreamClient, stream
 
-SECONDS = float(os.environ.get("WAKELINE_STREAM_SECONDS") or 10 * int(os.environ.get("WAKELINE_SOAK", "1")))
+SECONDS = float(os.environ.get("WAKELINE_STREAM_SECONDS") or times(5, 10))
 EVENTS_A_SECOND = 20
 INTERVAL = timedelta(milliseconds=200)
 ROOT = Path(__file__).parents[2]

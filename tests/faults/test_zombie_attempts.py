@@ -19,10 +19,11 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from tests.faults.zombie_worker import AT_ONCE, Speaks, answer
+from tests.soak import SOAK
 from tests.support import Served, Stream
 from tests.temporal.test_follower import running_gateway
 
-ROUNDS = int(os.environ.get("WAKELINE_SOAK", "1"))
+ROUNDS = SOAK
 
 
 @asynccontextmanager

@@ -73,13 +73,13 @@ async def test_a_query_for_each_batch_and_none_in_silence(
 
 
 async def test_what_the_workflow_publishes_by_itself_is_told(client: Client, queue: str, told_only: None) -> None:
-    handle = await start(client, queue, hosts.Ticking, 10)
+    handle = await start(client, queue, hosts.Ticking, 4)
     late = []
     async for item in WorkflowStreamClient.create(client, handle.id).subscribe():
         late.append((item.data, time.monotonic()))
-    assert [number for number, _ in late] == list(range(10))
+    assert [number for number, _ in late] == list(range(4))
     # One by one, not all at the end.
-    assert late[-1][1] - late[0][1] > 1
+    assert late[-1][1] - late[0][1] > 0.5
 
 
 async def test_a_long_history_is_not_followed(client: Client, queue: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +119,6 @@ async def test_who_is_told_no_more_asks_by_itself(
 
 @pytest.mark.parametrize("cooldown", [0, 50])
 async def test_every_cooldown_reads_everything(client: Client, queue: str, cooldown: int) -> None:
-    handle = await start(client, queue, hosts.Ticking, 5)
+    handle = await start(client, queue, hosts.Ticking, 3)
     stream = WorkflowStreamClient.create(client, handle.id)
-    assert data(await read(stream.subscribe(poll_cooldown=timedelta(milliseconds=cooldown)))) == [0, 1, 2, 3, 4]
+    assert data(await read(stream.subscribe(poll_cooldown=timedelta(milliseconds=cooldown)))) == [0, 1, 2]

@@ -15,10 +15,11 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.soak import times
 from tests.support import Served
 
 SESSIONS = [f"session-{n}" for n in range(12)]
-SOAK = int(os.environ.get("WAKELINE_SOAK", "1"))
+TURNS = times(150, 400)
 
 
 def chance(number: int) -> random.Random:
@@ -125,7 +126,7 @@ async def test_every_session_comes_once_and_in_order(served: Served, kind: type[
     stopping = asyncio.Event()
 
     async def publish() -> None:
-        for _ in range(400 * SOAK):
+        for _ in range(TURNS):
             session = random_.choice(SESSIONS)
             size = random_.choice((1, 1, 3, 40))
             await served.publish(session, *({"topic": "t", "data": n} for n in range(size)))
