@@ -19,7 +19,7 @@ from tests.support import Served, everything
 from tests.temporal import run_workflows as workflows
 from tests.temporal import streams_workflows as hosts
 from tests.temporal.test_follower import running_gateway, told
-from tests.temporal.test_runs import QUEUE, start, steps
+from tests.temporal.test_runs import QUEUE, start, steps, until
 from wakeline.errors import UnavailableError
 from wakeline.events import Event
 from wakeline.gateway.accept import Accept
@@ -29,6 +29,7 @@ from wakeline.gateway.log import Record
 from wakeline.gateway.runs import Runs
 from wakeline.gateway.settings import Settings
 from wakeline.gateway.temporal.connection import Options
+from wakeline.gateway.temporal.copying import StreamCopy
 from wakeline.gateway.temporal.followers import Followers
 from wakeline.gateway.temporal.namespaces import Namespaces
 from wakeline.streams import budget
@@ -245,6 +246,30 @@ async def test_a_gateway_that_cannot_write_its_leases_stops_following(
             while not only.count():
                 await asyncio.sleep(0.05)
     await handle.terminate()
+
+
+async def test_a_reader_that_fails_as_nobody_thought_is_begun_anew(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = iter([False, True, True])
+    append = StreamCopy._append
+
+    async def fails(copy: StreamCopy, stretch: Any) -> bool:
+        if next(failures, False):
+            raise RuntimeError("nobody thought of this")
+        return await append(copy, stretch)
+
+    monkeypatch.setattr(StreamCopy, "_append", fails)
+    async with running_gateway(temporal, tmp_path) as served:
+        handle = await start(client, name, workflows.Steps.run)
+        stream = await served.stream(name, "until=settled")
+        for number in range(4):
+            await steps(handle, str(number))
+            assert told(await until(stream, "step"), "step") == [str(number)]
+        await steps(handle, "end")
+        events = await until(stream, "$run.closed")
+        assert told(events, "$run.closed")[0]["drained"]
+    assert next(failures, None) is None
 
 
 async def test_a_run_that_is_swept_is_told_to_its_end(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import Any
 
@@ -41,6 +42,7 @@ class StreamCopy:
         self._accept = accept
         self._runs = runs
         self._offset = 0
+        self._changing = asyncio.Lock()
 
     @property
     def publisher(self) -> str:
@@ -55,8 +57,9 @@ class StreamCopy:
 
     async def change(self, **changed: Any) -> None:
         """Write down how the run stands now; another stream, or attempt at it, begins at its beginning."""
-        self.run = msgspec.structs.replace(self.run, **changed)
-        await self._runs.put(self._teller.session, self.run)
+        async with self._changing:  # two that are under way must not be written in the other order
+            self.run = msgspec.structs.replace(self.run, **changed)
+            await self._runs.put(self._teller.session, self.run)
         if "stream" in changed or "stream_attempt" in changed:
             await self.begin()
 

@@ -164,14 +164,19 @@ class Follower:
             watched=lambda: parts.watched(self.session),
             note=self._note,
         )
-        beside = [asyncio.create_task(self._read_on(reader, watch)), asyncio.create_task(self._look_on(self._state))]
+        ended = asyncio.create_task(watch.ended())
+        reading = asyncio.create_task(self._read_on(reader, watch))
+        looking = asyncio.create_task(self._look_on(self._state))
         try:
-            ending = await watch.ended()
+            await asyncio.wait([ended, reading], return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()  # what has gone wrong is for whoever begins anew
+            ending = await ended
         finally:
-            for task in beside:
+            for task in (ended, reading, looking):
                 task.cancel()
             reader.stop()
-            await asyncio.gather(*beside, return_exceptions=True)
+            await asyncio.gather(ended, reading, looking, return_exceptions=True)
             self._state = None
         return ending, await self._drain(reader, ending)
 
