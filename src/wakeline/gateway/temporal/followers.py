@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
+from time import monotonic
 from typing import Any, Final
 
 import structlog
@@ -40,6 +41,8 @@ from wakeline.gateway.temporal.telling import RETRY_SECONDS
 _LOOKS: Final = 16
 _READS: Final = 32
 _WANTED: Final = 2_000
+# So long a reader of a session that there is waits for what Temporal says of a new run; not at all while Temporal is slower.
+_PATIENCE: Final = 0.5
 _ASSIGN_SECONDS: Final = 0.2
 _log = structlog.get_logger(__name__)
 
@@ -97,6 +100,7 @@ class Followers:
         self._looking: dict[object, asyncio.Task[Any]] = {}
         self._beside: list[asyncio.Task[None]] = []
         self._assigning = asyncio.Event()
+        self._prompt = True
         engine.listen_changes(self._changed)
 
     async def start(self) -> None:
@@ -144,15 +148,16 @@ class Followers:
         self._assigning.set()
         if any(watched == session for watched, _ in self._followers):
             return
-        if (
-            not all(connection.up() for connection in self._namespaces)
-            and await self._engine.state(session) is not None
-        ):
+        known = await self._engine.state(session) is not None
+        if known and not all(connection.up() for connection in self._namespaces):
             return  # what we have is served now, not after a time-out
+        look = asyncio.shield(self._begin(session, partial(self._look, session)))
+        if known and not self._prompt:
+            return
         try:
-            await asyncio.shield(self._begin(session, partial(self._look, session)))
-        except UnavailableError:
-            if await self._engine.state(session) is None:
+            await asyncio.wait_for(look, _PATIENCE if known else None)
+        except (UnavailableError, TimeoutError):
+            if not known:
                 raise
 
     async def register(
@@ -212,7 +217,11 @@ class Followers:
             _log.info("a publisher's workflow is not followed", session=session, error=error.message)
 
     async def _look(self, session: str) -> None:
-        found = await self._finder.named_after(session)
+        began = monotonic()
+        try:
+            found = await self._finder.named_after(session)
+        finally:
+            self._prompt = monotonic() - began < _PATIENCE
         if found is not None:
             with suppress(SessionClosedError):  # nothing can be added to it
                 await self._enter(session, found)
