@@ -7,12 +7,14 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, RegisterNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
@@ -22,7 +24,7 @@ from tests.gateways import GatewayProcess
 from tests.servers import temporal_server
 from tests.support import Served
 from tests.temporal import run_workflows as workflows
-from tests.temporal.fronts import front
+from tests.temporal.fronts import front, wire
 from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_runs import QUEUE, start, steps, until
 from wakeline.cli.processes import free_port
@@ -54,10 +56,13 @@ async def gateway_at(address: str, data: Path, **changed: Any) -> AsyncIterator[
 
 
 async def log_of(served: Served, session: str) -> list[dict[str, Any]]:
-    """A session's events, whether or not somebody watches it."""
+    """A session's events, if there is one; asking for it does not make Wakeline look for its workflow."""
+    listed = (await served.call("GET", "/v1/sessions?limit=1000"))[1]["sessions"]
+    if session not in [found["session"] for found in listed]:
+        return []
     path = f"/v1/sessions/{quote(session, safe='')}/events?limit=10000"
-    status, answer = await served.call("GET", path)
-    return answer["events"] if status == 200 else []
+    events: list[dict[str, Any]] = (await served.call("GET", path))[1]["events"]
+    return events
 
 
 async def ended(served: Served, *sessions: str, seconds: float = 40) -> list[list[dict[str, Any]]]:
@@ -154,41 +159,39 @@ async def test_workflows_are_found_whatever_their_ids(
             assert (status, answer["error"]["code"]) in ((404, "workflow_not_found"), (400, "body_invalid")), bad
 
 
-@pytest.mark.parametrize("ahead", ["+2h", "-2h"])
-async def test_a_gateway_s_clock_may_be_hours_off(
-    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, ahead: str
-) -> None:
-    process = GatewayProcess(
-        tmp_path,
-        *("--temporal", temporal.client.service_client.config.target_host),
-        prefix=("faketime", "-f", ahead),
-        environment={
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "WAKELINE_DURABILITY": "process",
-            "WAKELINE_SWEEP_INTERVAL": "0.2",
-            "WAKELINE_CLOSE_WATCHES": "1",
-            "WAKELINE_FOLLOW": f'[{{"workflow_id": "{name}-rule*"}}]',
-        },
-    )
+async def test_a_gateway_s_clock_may_be_hours_off(client: Client, tmp_path: Path, name: str) -> None:
+    environment = {
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "WAKELINE_DURABILITY": "process",
+        "WAKELINE_SWEEP_INTERVAL": "0.2",
+        "WAKELINE_CLOSE_WATCHES": "1",
+        "WAKELINE_FOLLOW": f'[{{"workflow_id": "{name}-rule*"}}]',
+    }
+    temporal = ("--temporal", client.service_client.config.target_host)
+    processes = [
+        GatewayProcess(tmp_path / off, *temporal, prefix=("faketime", "-f", off), environment=environment)
+        for off in ("+2h", "-2h")
+    ]
+    await play(client, f"{name}-rule-0")
     try:
-        await play(client, f"{name}-rule-0")
-        await process.start()
-        async with Served(process.url) as served:
-            stream = await served.stream(f"{name}-0", "wait_for_start=true&until=settled")
+        await asyncio.gather(*(process.start() for process in processes))
+        async with Served(processes[0].url) as ahead, Served(processes[1].url) as behind:
+            both = (ahead, behind)
+            streams = [await served.stream(f"{name}-0", "wait_for_start=true&until=settled") for served in both]
             handles = [await start(client, f"{name}-rule-{number}", workflows.Steps.run) for number in (1, 2, 3)]
             await play(client, f"{name}-0")
             async with asyncio.timeout(30):
-                are_whole([await stream.rest()])
-                while await served.metric("wakeline_runs_followed") < 3:
+                are_whole([await stream.rest() for stream in streams])
+                while min([await served.metric("wakeline_runs_followed") for served in both]) < 3:
                     await asyncio.sleep(0.05)
             # Two of these are swept.
             await asyncio.gather(*(steps(handle, "a", "end") for handle in handles))
-            logs = await ended(served, *(f"{name}-rule-{number}" for number in range(4)))
-            are_whole(logs)
-
-            assert (await served.call("GET", "/readyz"))[1]["status"] == "ready"
+            logs = [await ended(served, *(f"{name}-rule-{number}" for number in range(4))) for served in both]
+            are_whole([*logs[0], *logs[1]])
+            assert logs[0][0][0]["time"] > logs[0][0][-2]["data"]["closed_at"] > logs[1][0][0]["time"]
     finally:
-        await process.kill()
+        for process in processes:
+            await process.kill()
 
 
 @asynccontextmanager
@@ -294,3 +297,63 @@ async def test_open_runs_wait_for_a_server_that_is_away_at_the_start(
         # Each has tried, and waits.
         assert await served.metric("wakeline_temporal_calls_total", call="DescribeWorkflowExecution") <= 60
     assert "Traceback" not in capsys.readouterr().out
+
+
+async def test_a_server_that_answers_slowly_or_not_at_all(client: Client, tmp_path: Path, name: str) -> None:
+    async with wire(client) as between, gateway_at(between.address, tmp_path) as served:
+        await play(client, f"{name}-over")
+        await registered(served, f"{name}-over")
+        await ended(served, f"{name}-over")
+        handle = await start(client, name, workflows.Steps.run)
+        stream = await served.stream(name, "until=settled")
+        for word, trouble in (("a", between.hold), ("b", between.lose)):
+            trouble()
+            await steps(handle, word)
+            await served.call("POST", "/v1/nudge", json={"workflow_id": name})
+            for _ in range(5):
+                async with asyncio.timeout(5):
+                    assert await log_of(served, name)
+                    are_whole([await log_of(served, f"{name}-over")])
+            await health(served, "unreachable: ")
+            async with asyncio.timeout(20):
+                status, answer = await served.call("GET", f"/v1/sessions/{name}-nobody/events")
+            assert (status, answer["error"]["code"]) == (503, "temporal_unavailable")
+            between.go_on()
+            assert told(await until(stream, "step"), "step") == [word]
+        await steps(handle, "end")
+        await until(stream, "$session.settled")
+        are_whole([await log_of(served, name)], ("a", "b"))
+
+
+async def test_a_namespace_that_is_made_later(client: Client, tmp_path: Path, name: str) -> None:
+    rules = (Follow(workflow_type="Steps"),)
+    async with gateway_at(client.service_client.config.target_host, tmp_path, namespace=name, follow=rules) as served:
+        assert await health(served, "no such namespace: ") == f"no such namespace: Namespace {name} is not found."
+        # A device must not be told that there is no such workflow: it would not come again.
+        status, answer = await served.call("GET", f"/v1/sessions/{name}-0/events")
+        assert (status, answer["error"]["code"]) == (503, "temporal_unavailable")
+        assert name in answer["error"]["message"]
+        kept = Duration(seconds=24 * 3600)
+        await client.workflow_service.register_namespace(
+            RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=kept)
+        )
+        there = Client(**{**client.config(), "namespace": name})  # type: ignore[arg-type] # mypy widens the TypedDict
+        async with asyncio.timeout(60):
+            await until_made(there)
+        async with Worker(there, task_queue=QUEUE, workflows=workflows.WORKFLOWS, activities=workflows.ACTIVITIES):
+            await play(there, f"{name}-0")
+            await health(served, "ok")
+            are_whole(await ended(served, f"{name}-0"))
+
+
+async def until_made(client: Client) -> None:
+    """Return when workflows can be started in the client's namespace."""
+    while True:
+        try:
+            await client.start_workflow(
+                "Nothing", id="probe", task_queue="nobody", execution_timeout=timedelta(seconds=1)
+            )
+        except RPCError:
+            await asyncio.sleep(0.2)
+        else:
+            return

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC
-from typing import NamedTuple
+from datetime import UTC, timedelta
+from typing import Final, NamedTuple
 
 import msgspec
 from temporalio.api.enums.v1 import WorkflowExecutionStatus
@@ -15,10 +15,16 @@ from wakeline.errors import SessionClosedError, TemporalUnavailableError, Workfl
 from wakeline.events import timestamp
 from wakeline.gateway.log import Engine
 from wakeline.gateway.runs import Run, Runs
+from wakeline.gateway.temporal.calls import is_no_namespace
 from wakeline.gateway.temporal.connection import Connection
-from wakeline.gateway.temporal.endings import RPC_TIMEOUT
 from wakeline.gateway.temporal.namespaces import Namespaces
 from wakeline.gateway.temporal.rules import session_of
+
+# While Temporal is busy somebody who asks is told so, rather than kept waiting.
+_CALM_SECONDS: Final = 2.0
+# For so long Temporal is asked for somebody who waits; and for so long if it does not answer anyway, as far as is known.
+_ASK_TIMEOUT: Final = timedelta(seconds=5)
+_TRY_TIMEOUT: Final = timedelta(seconds=1)
 
 
 class Found(NamedTuple):
@@ -42,14 +48,12 @@ class Finder:
         namespaces: Temporal.
         engine: The log.
         runs: The record of each session's runs.
-        looks: Lets so many calls be made at once, whoever asks for them.
     """
 
-    def __init__(self, namespaces: Namespaces, engine: Engine, runs: Runs, looks: asyncio.Semaphore) -> None:
+    def __init__(self, namespaces: Namespaces, engine: Engine, runs: Runs) -> None:
         self._namespaces = namespaces
         self._engine = engine
         self._runs = runs
-        self._looks = looks
 
     def connection(self, namespace: str | None) -> Connection:
         """The connection to a namespace; None or empty is the main one.
@@ -74,13 +78,16 @@ class Finder:
             WorkflowNotFoundError: Temporal has no such workflow.
             TemporalUnavailableError: Temporal cannot be asked now.
         """
-        await connection.until_calm()
+        try:
+            await asyncio.wait_for(connection.until_calm(), _CALM_SECONDS)
+        except TimeoutError:
+            raise TemporalUnavailableError("Temporal has too many calls now") from None
         handle = connection.client.get_workflow_handle(workflow_id, run_id=run_id)
         try:
-            async with self._looks:
-                described = await handle.describe(rpc_timeout=RPC_TIMEOUT)
+            described = await handle.describe(rpc_timeout=_ASK_TIMEOUT if connection.up() else _TRY_TIMEOUT)
         except RPCError as error:
-            if error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT):
+            absent = error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT)
+            if absent and not is_no_namespace(error):
                 raise WorkflowNotFoundError(f"Temporal has no workflow {workflow_id!r}") from None
             raise TemporalUnavailableError(f"Temporal cannot be asked now: {error.message}") from error
         info = described.raw_description.workflow_execution_info

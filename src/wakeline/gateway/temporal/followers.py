@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
+from time import monotonic
 from typing import Any, Final
 
 import structlog
@@ -42,6 +43,8 @@ _LOOKS: Final = 16
 _READS: Final = 32
 _LATE_READS: Final = 8
 _WANTED: Final = 2_000
+# So long a reader of a session that there is waits for what Temporal says of a new run; not at all while Temporal is slower.
+_PATIENCE: Final = 0.5
 _ASSIGN_SECONDS: Final = 0.2
 _log = structlog.get_logger(__name__)
 
@@ -75,7 +78,7 @@ class Followers:
                     f"expected a namespace of the settings in a rule of follow, got {rule.namespace!r}"
                 )
         looks, reads, late_reads = (asyncio.Semaphore(count) for count in (_LOOKS, _READS, _LATE_READS))
-        self._finder = Finder(namespaces, engine, runs, looks)
+        self._finder = Finder(namespaces, engine, runs)
         self._leases = Leases(engine, settings.lease, self._leased) if engine.shared else None
         self._parts = {
             connection.namespace: Following(
@@ -101,6 +104,9 @@ class Followers:
         self._looking: dict[object, asyncio.Task[Any]] = {}
         self._beside: list[asyncio.Task[None]] = []
         self._assigning = asyncio.Event()
+        # However many workflows publishers and parents name, so many are looked for at once.
+        self._naming = asyncio.Semaphore(_LOOKS)
+        self._prompt = True
         engine.listen_changes(self._changed)
 
     async def start(self) -> None:
@@ -148,15 +154,16 @@ class Followers:
         self._assigning.set()
         if any(watched == session for watched, _ in self._followers):
             return
-        if (
-            not all(connection.up() for connection in self._namespaces)
-            and await self._engine.state(session) is not None
-        ):
+        known = await self._engine.state(session) is not None
+        if known and not all(connection.up() for connection in self._namespaces):
             return  # what we have is served now, not after a time-out
+        look = asyncio.shield(self._begin(session, partial(self._look, session)))
+        if known and not self._prompt:
+            return
         try:
-            await asyncio.shield(self._begin(session, partial(self._look, session)))
-        except UnavailableError:
-            if await self._engine.state(session) is None:
+            await asyncio.wait_for(look, _PATIENCE if known else None)
+        except (UnavailableError, TimeoutError):
+            if not known:
                 raise
 
     async def register(
@@ -213,7 +220,8 @@ class Followers:
 
     async def _enter_child(self, connection: Connection, workflow_id: str) -> None:
         try:
-            found = await self._finder.find(connection, workflow_id)
+            async with self._naming:
+                found = await self._finder.find(connection, workflow_id)
             if found.session is not None:
                 await self._enter(check_session_name(found.session), found)
         except WakelineError as error:
@@ -221,7 +229,8 @@ class Followers:
 
     async def _published(self, session: str, workflow_id: str, namespace: str | None, *, manages: bool) -> None:
         try:
-            found = await self._finder.find(self._finder.connection(namespace), workflow_id)
+            async with self._naming:
+                found = await self._finder.find(self._finder.connection(namespace), workflow_id)
             if manages or session in (found.session, workflow_id):
                 await self._enter(session, found)
             else:
@@ -230,7 +239,11 @@ class Followers:
             _log.info("a publisher's workflow is not followed", session=session, error=error.message)
 
     async def _look(self, session: str) -> None:
-        found = await self._finder.named_after(session)
+        began = monotonic()
+        try:
+            found = await self._finder.named_after(session)
+        finally:
+            self._prompt = monotonic() - began < _PATIENCE
         if found is not None:
             with suppress(SessionClosedError):  # nothing can be added to it
                 await self._enter(session, found)
