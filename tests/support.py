@@ -84,7 +84,7 @@ class Served:
         answer = await self.http.get(
             URL(path, encoded=True),
             headers={"Accept": "text/event-stream", **headers},
-            timeout=aiohttp.ClientTimeout(30),
+            timeout=aiohttp.ClientTimeout(90),
         )
         return Stream(answer)
 
