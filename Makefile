@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The tests start Python hundreds of times, and some machines are told to write no bytecode when they import.
+COMPILE := $(BIN)/python -m compileall -q src
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test faults check examples bench layout web lock clean
@@ -15,9 +17,11 @@ demo: $(VENV)/.demo ## Start everything and open the page: workflows that talk, 
 
 test: $(VENV)/.dev ## Every test: unit, contract, Temporal, browser, faults (some 12 minutes)
 	scripts/need chromium faketime
+	$(COMPILE)
 	$(BIN)/python -m pytest
 
 faults: $(VENV)/.dev ## The long soaks: hundreds of kills under load
+	$(COMPILE)
 	WAKELINE_SOAK=15 $(BIN)/python -m pytest tests/faults tests/contract/test_transports.py --timeout 1800
 
 check: $(VENV)/.dev ## Lint, types, layers, file sizes
@@ -62,6 +66,6 @@ $(BIN)/uv: requirements/uv.txt
 
 # One stamp a set of requirements; every set brings the package itself, as it stands here.
 $(VENV)/.%: requirements/%.txt pyproject.toml | $(BIN)/uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/$*.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/$*.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -1,14 +1,19 @@
-"""One real Temporal server for the session, and a client of it."""
+"""One real Temporal server for the session, and a client of it. How Hypothesis tries things."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
 from tests.servers import temporal_server
+
+# No test is timed: machines are shared.
+settings.register_profile("wakeline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("wakeline")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

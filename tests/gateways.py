@@ -36,7 +36,7 @@ class GatewayProcess:
     async def start(self, *, wait: bool = True) -> None:
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *self._command, stdout=log, stderr=log, env=self._environment
+                *self._command, stdout=log, stderr=log, env=self._environment, start_new_session=True
             )
         if wait:
             await self.ready()
@@ -54,8 +54,7 @@ class GatewayProcess:
 
     async def kill(self) -> None:
         assert self.process is not None
-        if self.process.returncode is None:
-            self.process.kill()
+        self._signal(signal.SIGKILL)
         await self.process.wait()
 
     def hold(self) -> None:
@@ -71,6 +70,11 @@ class GatewayProcess:
     async def stop(self) -> int:
         """End it with SIGTERM; its exit code."""
         assert self.process is not None
-        if self.process.returncode is None:
-            self.process.terminate()
+        self._signal(signal.SIGTERM)
         return await asyncio.wait_for(self.process.wait(), 20)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To all of it: what stands before the gateway in `prefix` may not hand it on."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            os.killpg(self.process.pid, number)

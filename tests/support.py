@@ -97,7 +97,7 @@ class Served:
         answer = await self.http.get(
             URL(path, encoded=True),
             headers={"Accept": "text/event-stream", **headers},
-            timeout=aiohttp.ClientTimeout(30),
+            timeout=aiohttp.ClientTimeout(90),
         )
         stream = Stream(answer)
         self._streams.append(stream)

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.gateways import GatewayProcess
+from tests.soak import times
 from tests.support import Served
 
-EVENTS = 600
+EVENTS = times(200, 600)
 RESET = struct.pack("ii", 1, 0)  # close with a reset, as a device does that lost its network
 
 
@@ -44,12 +45,12 @@ async def test_the_steady_device_gets_everything(tmp_path: Path, event_loop: str
             ]
             for n in range(EVENTS):
                 await served.publish("s", {"topic": "t", "data": n})
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 offsets = [e["offset"] for e in await steady.take(EVENTS + 1)]
             stopping.set()
             await asyncio.gather(*vanishing)
             steady.close()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while (await served.call("GET", "/v1/sessions/s"))[1]["devices"]:
                     await asyncio.sleep(0.05)
         assert offsets == list(range(EVENTS + 1))

@@ -112,7 +112,7 @@ async def file(count: int) -> AsyncIterator[bytes]:
     yield b'{"wakeline_export_end":%d}\n' % count
 
 
-@pytest.mark.timeout(90 + 12 * KILLS)
+@pytest.mark.timeout(240 + 12 * KILLS)
 async def test_what_is_kept_is_dense_and_what_is_gone_is_gone(tmp_path: Path) -> None:
     chance = random.Random(7)
     gateway = GatewayProcess(tmp_path / "data", environment={"WAKELINE_RETENTION_EVENTS": str(KEPT)})
