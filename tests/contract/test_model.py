@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from tests.contract.conftest import ENGINES
+from tests.soak import times
 from tests.support import batch, data_of, everything
 from wakeline.errors import AttemptFencedError, EpochChangedError, SequenceGapError, SessionClosedError
 from wakeline.gateway.engines.memory import MemoryEngine
@@ -289,7 +290,7 @@ def test_every_engine_behaves_as_the_model(kind: str) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=60,
+            max_examples=times(30, 60),
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],

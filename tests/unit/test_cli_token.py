@@ -121,12 +121,15 @@ async def test_serve_asks_for_tokens_where_there_is_a_secret(tmp_path: Path) -> 
 
 async def test_serve_says_what_is_missing(tmp_path: Path) -> None:
     arguments = ("serve", "--port", "0", "--data", str(tmp_path / "data"))
-    code, _, err = await run(*arguments, secret=None)
+    without, both, short = await asyncio.gather(
+        run(*arguments, secret=None), run(*arguments, "--no-auth"), run(*arguments, secret="too short")
+    )
+    code, _, err = without
     assert (code, err.split(":")[0]) == (2, "listen_refused")
     assert "--no-auth" in err
     assert "token_secret" in err
-    code, _, err = await run(*arguments, "--no-auth")
+    code, _, err = both
     assert (code, err.split(":")[0]) == (2, "settings_invalid")
-    code, _, err = await run(*arguments, secret="too short")
+    code, _, err = short
     assert (code, err.split(":")[0]) == (2, "settings_invalid")
     assert "too short" not in err

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.messages import after
+from tests.soak import times
 from wakeline.compact import Fold
 from wakeline.compact.plain import PlainRanges
 from wakeline.events import ATTEMPT_SUPERSEDED, Event, MessagePiece, compose
@@ -140,7 +141,7 @@ def _folded(events: list[Event], fold: Fold | None = None) -> Fold:
     return fold
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=times(150, 400), deadline=None)
 @given(_steps(), st.data())
 def test_the_fold_is_what_the_log_says_at_every_offset(steps: list[Step], draws: st.DataObject) -> None:
     events, objects, states = _log(steps)
@@ -185,7 +186,7 @@ def _check_compaction(told: list[dict[str, Any]]) -> None:
             assert value == event["data"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=times(100, 200), deadline=None)
 @given(_steps())
 def test_where_plain_events_stand_is_told_as_well_as_by_keeping_them(steps: list[Step]) -> None:
     events, _, _ = _log(steps)
