@@ -40,6 +40,7 @@ _LOOKS: Final = 16
 _READS: Final = 32
 _WANTED: Final = 2_000
 _ASSIGN_SECONDS: Final = 0.2
+_CATCH_UP_SECONDS: Final = 5.0
 _log = structlog.get_logger(__name__)
 
 
@@ -178,7 +179,9 @@ class Followers:
             TemporalUnavailableError: Temporal cannot be asked now.
             SessionClosedError: The session is closed, and the run is not one of its own.
         """
-        found = await self._finder.find(self._finder.connection(namespace), workflow_id)
+        connection = self._finder.connection(namespace)
+        await self._caught_up()
+        found = await self._finder.find(connection, workflow_id)
         session = check_session_name(session or found.session or workflow_id)
         if not may(session):
             raise WorkflowNotFoundError(
@@ -203,7 +206,9 @@ class Followers:
 
     async def _published(self, session: str, workflow_id: str, namespace: str | None, *, manages: bool) -> None:
         try:
-            found = await self._finder.find(self._finder.connection(namespace), workflow_id)
+            connection = self._finder.connection(namespace)
+            await self._caught_up()
+            found = await self._finder.find(connection, workflow_id)
             if manages or session in (found.session, workflow_id):
                 await self._enter(session, found)
             else:
@@ -211,7 +216,14 @@ class Followers:
         except WakelineError as error:
             _log.info("a publisher's workflow is not followed", session=session, error=error.message)
 
+    async def _caught_up(self) -> None:
+        """What rules find comes first, in its order; who comes right after a start would else bring in the latest before it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CATCH_UP_SECONDS):
+                await asyncio.gather(*(sweep.caught_up() for sweep in self._sweeps.values()))
+
     async def _look(self, session: str) -> None:
+        await self._caught_up()
         found = await self._finder.named_after(session)
         if found is not None:
             with suppress(SessionClosedError):  # nothing can be added to it

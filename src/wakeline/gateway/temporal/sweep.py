@@ -80,6 +80,14 @@ class Sweep:
         self._started: dict[str, datetime] = {}
         self._seen: dict[str, None] = {}
         self._at_once = asyncio.Event()
+        self._caught_up = asyncio.Event()
+        if not rules:
+            self._caught_up.set()
+
+    async def caught_up(self) -> None:
+        """Return when the rules have found what had started before; at once while Temporal cannot be asked."""
+        if self._connection.up():
+            await self._caught_up.wait()
 
     def hurry(self) -> None:
         """Sweep now rather than when it is time."""
@@ -95,6 +103,7 @@ class Sweep:
                 await self._once()
             except (RPCError, UnavailableError) as error:
                 _log.warning("a namespace cannot be swept now", namespace=self._connection.namespace, error=str(error))
+                self._caught_up.set()  # who waits for it need not wait for a rule that cannot be asked for
             try:
                 await asyncio.wait_for(self._at_once.wait(), self._seconds * random.uniform(0.9, 1.1))
             except TimeoutError:
@@ -103,6 +112,7 @@ class Sweep:
     async def _once(self) -> None:
         for rule in self._rules:
             await self._find_by(rule)
+        self._caught_up.set()
         wanted = await self._swept.wanted()
         recently = _text(datetime.now(UTC) - _CLOCKS)
         for at in range(0, len(wanted), _IDS_AT_ONCE):
