@@ -138,12 +138,14 @@ class Soak:
             while not life.saw("$run.started", run):
                 await asyncio.sleep(0.1)
         latest = self._client.get_workflow_handle(life.name)
-        if plan.end in ("canceled", "terminated"):
-            await asyncio.sleep(chance.uniform(0, 4))
-            with suppress(RPCError):  # it has ended by itself
+        ended = asyncio.ensure_future(latest.result())
+        while plan.end in ("canceled", "terminated") and not ended.done():
+            await asyncio.wait([ended], timeout=chance.uniform(0, 4))
+            # A cancellation that comes just when a run fails or continues as new is not meant for the next run. Or it has ended.
+            with suppress(RPCError):
                 await (latest.cancel() if plan.end == "canceled" else latest.terminate(reason="enough"))
         with suppress(WorkflowFailureError):
-            await latest.result()
+            await ended
 
     async def _register(self, name: str) -> None:
         async with aiohttp.ClientSession() as http:
@@ -190,7 +192,7 @@ async def keep_killing(gateway: GatewayProcess, chance: random.Random, over: asy
 async def keep_restarting(worker: WorkerProcess, chance: random.Random, over: asyncio.Event) -> int:
     """How often it was killed, and started anew."""
     kills = 0
-    while not await is_over(over, chance.uniform(5, 20)):
+    while not await is_over(over, chance.uniform(10, 30)):
         await worker.kill()
         await worker.start()
         kills += 1

@@ -115,6 +115,25 @@ async def test_runs_that_a_gateway_finds_together_come_one_after_the_other(
     assert data(log, "said") == [*FIRST, *LAST] * 3
 
 
+async def test_a_device_that_is_there_at_once_does_not_change_what_a_rule_finds(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    settings = {"follow": (Follow(workflow_id=f"{name}*"),), "sweep_interval": 0.2, "drain_grace": 60}
+    names = [f"{name}-{number}" for number in range(5)]
+    async with worker(client, name):
+        async with running_gateway(temporal, tmp_path, **settings) as served:
+            await swept(served)
+        for each in names:
+            for _ in range(2):
+                await client.start_workflow(Ends.run, args=["completed", True], id=each, task_queue=name)
+                await client.get_workflow_handle(each).signal(Ends.end)
+                await client.get_workflow_handle(each).result()
+        async with running_gateway(temporal, tmp_path, **settings) as served:
+            await asyncio.gather(*(read(served, each) for each in names))
+            logs = [await until(served, each, has("$run.closed", 2)) for each in names]
+    assert [own(log) for log in logs] == [RUN * 2] * 5
+
+
 async def test_what_a_rule_has_found_is_not_looked_up_again_after_a_restart(
     client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
 ) -> None:
@@ -127,10 +146,15 @@ async def test_what_a_rule_has_found_is_not_looked_up_again_after_a_restart(
             for number in range(5):
                 await until(served, f"{name}-{number}", has("$session.settled"))
         async with running_gateway(temporal, tmp_path, follow=(rule,), sweep_interval=0.2) as served:
-            async with asyncio.timeout(30):
-                while (await calls(served)).get("ListWorkflowExecutions", 0) < 2:  # one sweep is over
-                    await asyncio.sleep(0.05)
+            await swept(served)
             assert "DescribeWorkflowExecution" not in await calls(served)
+
+
+async def swept(served: Served) -> None:
+    """Return when a sweep is over: when the second has begun."""
+    async with asyncio.timeout(30):
+        while (await calls(served)).get("ListWorkflowExecutions", 0) < 2:
+            await asyncio.sleep(0.05)
 
 
 async def calls(served: Served) -> dict[str, int]:

@@ -46,6 +46,7 @@ _WANTED: Final = 2_000
 # So long a reader of a session that there is waits for what Temporal says of a new run; not at all while Temporal is slower.
 _PATIENCE: Final = 0.5
 _ASSIGN_SECONDS: Final = 0.2
+_CATCH_UP_SECONDS: Final = 5.0
 _log = structlog.get_logger(__name__)
 
 
@@ -189,7 +190,9 @@ class Followers:
             TemporalUnavailableError: Temporal cannot be asked now.
             SessionClosedError: The session is closed, and the run is not one of its own.
         """
-        found = await self._finder.find(self._finder.connection(namespace), workflow_id)
+        connection = self._finder.connection(namespace)
+        await self._caught_up()
+        found = await self._finder.find(connection, workflow_id)
         session = check_session_name(session or found.session or workflow_id)
         if not may(session):
             raise WorkflowNotFoundError(
@@ -229,8 +232,10 @@ class Followers:
 
     async def _published(self, session: str, workflow_id: str, namespace: str | None, *, manages: bool) -> None:
         try:
+            connection = self._finder.connection(namespace)
+            await self._caught_up()
             async with self._naming:
-                found = await self._finder.find(self._finder.connection(namespace), workflow_id)
+                found = await self._finder.find(connection, workflow_id)
             if manages or session in (found.session, workflow_id):
                 await self._enter(session, found)
             else:
@@ -238,7 +243,14 @@ class Followers:
         except WakelineError as error:
             _log.info("a publisher's workflow is not followed", session=session, error=error.message)
 
+    async def _caught_up(self) -> None:
+        """What rules find comes first, in its order; who comes right after a start would else bring in the latest before it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CATCH_UP_SECONDS):
+                await asyncio.gather(*(sweep.caught_up() for sweep in self._sweeps.values()))
+
     async def _look(self, session: str) -> None:
+        await self._caught_up()
         began = monotonic()
         try:
             found = await self._finder.named_after(session)

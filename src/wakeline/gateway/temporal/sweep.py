@@ -85,6 +85,14 @@ class Sweep:
         self._seen: dict[str, None] = {}
         self._troubles: dict[str, str] = {}
         self._at_once = asyncio.Event()
+        self._caught_up = asyncio.Event()
+        if not rules:
+            self._caught_up.set()
+
+    async def caught_up(self) -> None:
+        """Return when the rules have found what had started before; at once while Temporal cannot be asked."""
+        if self._connection.up():
+            await self._caught_up.wait()
 
     def hurry(self) -> None:
         """Sweep now rather than when it is time."""
@@ -97,6 +105,7 @@ class Sweep:
             await self._connection.until_calm()
             self._at_once.clear()
             await self._once()
+            self._caught_up.set()  # even if something went wrong: who waits for it need not wait for what cannot be asked for
             try:
                 await asyncio.wait_for(self._at_once.wait(), self._seconds * random.uniform(0.9, 1.1))
             except TimeoutError:
@@ -108,6 +117,7 @@ class Sweep:
             return
         for rule in self._rules:
             await self._part(f"the rule {query_of(rule)}", self._find_by(rule), rule)
+        self._caught_up.set()
         await self._part("what devices wait for", self._find_wanted())
         if self._swept.endings():
             await self._part("what has ended", self._find_endings())
