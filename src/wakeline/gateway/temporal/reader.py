@@ -32,7 +32,7 @@ from wakeline.gateway.temporal.connection import Connection
 from wakeline.gateway.temporal.told import as_json, decoded_item, json_of
 from wakeline.streams.budget import UPDATES_PER_RUN, update_pause
 from wakeline.streams.queries import querying, when_not_busy
-from wakeline.streams.rpc import is_update_limit
+from wakeline.streams.rpc import is_too_large, is_update_limit
 from wakeline.streams.wire import OFFSET_QUERY, POLL, STREAM_DRAINING, TRUNCATED_OFFSET, PollInput, PollResult
 
 # A worker that evicts a run may lose a query to it without a word: asking again soon beats waiting.
@@ -46,6 +46,8 @@ _UNKNOWN_QUERY: Final = re.compile(
     r"did not register a handler|Query handler .* expected but not found|unknown queryType|Unknown query type|^Encoded failure$",
     re.I,
 )
+# What the server says of a query then: there is no history to make the workflow's state of.
+_NEVER_BEGUN: Final = "closed before WorkflowTaskStarted"
 _log = structlog.get_logger(__name__)
 
 
@@ -54,6 +56,14 @@ T = TypeVar("T")
 
 class NoStreamError(Exception):
     """The workflow hosts no stream (yet)."""
+
+
+class NeverBegunError(NoStreamError):
+    """The workflow was over before its code ran once: it has said nothing itself."""
+
+
+class TooLargeError(Exception):
+    """The one item that was asked for is larger than any answer may be."""
 
 
 class NotNowError(Exception):
@@ -132,6 +142,7 @@ class StreamReader:
 
         Raises:
             NoStreamError: The workflow hosts no stream.
+            TooLargeError: The item at `offset` is larger than any answer may be.
             NotNowError: Nobody could answer.
         """
         asked = PollInput(topics=[], from_offset=offset)
@@ -154,12 +165,14 @@ class StreamReader:
                 self._connection.failed(error)
             if is_update_limit(error):
                 self._updates = UPDATES_PER_RUN
+            if _NEVER_BEGUN in error.message:
+                raise NeverBegunError from error
             self._timeout = min(self._timeout * 2, _LAST_TIMEOUT)
             raise NotNowError(error.message) from error
         except EncodedError as error:
             self._tell_encoded(error)
             raise
-        except (NoStreamError, NotNowError):
+        except (NoStreamError, NotNowError, TooLargeError):
             raise
         except Exception as error:
             told = EncodedError(f"the stream of workflow {self._workflow_id!r} cannot be decoded: {error!r}")
@@ -209,6 +222,9 @@ class StreamReader:
                 # A host of a stream that is not read by query has the other query, and the SDKs tell which there are.
                 self._by_update = OFFSET_QUERY in str(error)
                 return None
+            if is_too_large(str(error)):
+                # Hosts answer with at most 1 MB, or with one item alone, whatever its size.
+                raise TooLargeError(str(error)) from error
             self._tell_once(f"the workers of workflow {self._workflow_id!r} cannot tell its stream: {error}")
             raise NotNowError(str(error)) from error
 

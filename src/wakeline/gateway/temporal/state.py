@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC
 from typing import Any, Final
 
 import structlog
 from temporalio.api.enums.v1 import PendingActivityState, PendingWorkflowTaskState
-from temporalio.api.sdk.v1 import WorkflowMetadata
+from temporalio.api.sdk.v1 import WorkflowInteractionDefinition, WorkflowMetadata
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.service import RPCError
@@ -24,6 +24,7 @@ from wakeline.gateway.runs import Run, RunState
 from wakeline.gateway.temporal.endings import is_forgotten
 from wakeline.gateway.temporal.history import ActivityAttempt, heartbeat_missed
 from wakeline.gateway.temporal.telling import Teller
+from wakeline.gateway.temporal.told import cut
 from wakeline.gateway.temporal.watch import RunWatch
 
 METADATA_QUERY: Final = "__temporal_workflow_metadata"
@@ -33,6 +34,7 @@ _RARELY: Final = 30.0
 _UNTAKEN: Final = 8.0
 # What a workflow waits for between two steps is not told.
 _QUIET: Final = 2.0
+_MOST_NAMES: Final = 100
 _log = structlog.get_logger(__name__)
 
 
@@ -178,12 +180,11 @@ class StateWatch:
         metadata = await self._metadata()
         if metadata is not None:
             definition = metadata.definition
-            signals = [d.name for d in definition.signal_definitions if d.name and not d.name.startswith("__")]
-            updates = [d.name for d in definition.update_definitions if d.name and not d.name.startswith("__")]
+            signals, updates = _names(definition.signal_definitions), _names(definition.update_definitions)
             if signals or updates:
                 waiting = {"for": "input", "signals": signals, "updates": updates}
             if metadata.current_details:
-                waiting["details"] = metadata.current_details
+                waiting["details"] = cut(metadata.current_details)
         elif self._watch.tells and not self._watch.history.timers:
             waiting = {"for": "input"}
         if self._watch.tells and self._watch.history.timers:
@@ -228,6 +229,10 @@ class StateWatch:
 
 def _tells(pending: PendingActivityInfo) -> bool:
     return pending.attempt > 1 and pending.HasField("last_failure")
+
+
+def _names(definitions: Iterable[WorkflowInteractionDefinition]) -> list[str]:
+    return [cut(each.name) for each in definitions if each.name and not each.name.startswith("__")][:_MOST_NAMES]
 
 
 def _is_for(waiting: dict[str, Any] | None, what: str) -> bool:
