@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -15,7 +16,7 @@ from urllib.parse import quote
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, RegisterNamespaceRequest
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
@@ -23,6 +24,7 @@ from temporalio.worker import Worker
 from tests.gateways import GatewayProcess
 from tests.servers import temporal_server
 from tests.support import Served
+from tests.temporal import odd_workflows
 from tests.temporal import run_workflows as workflows
 from tests.temporal.fronts import front, wire
 from tests.temporal.test_follower import running_gateway, told
@@ -357,3 +359,49 @@ async def until_made(client: Client) -> None:
             await asyncio.sleep(0.2)
         else:
             return
+
+
+async def test_what_a_run_says_too_much_of_is_cut_or_told_as_a_gap(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    queue = f"odd-{name}"
+    fails = {"deep": (60, 25_000), "long": (1, 1_500_000), "result": (0, 1_500_000)}
+    odd = [("ok", 1), ("$x,\n", 2), ("", 3), ("t" * 300, 4), ("big", 1_400_000), ("huge", 3_200_000), ("last", 5)]
+    async with running_gateway(temporal, tmp_path) as served:
+
+        async def run(kind: Any, name: str, *given: Any) -> WorkflowHandle[Any, Any]:
+            handle: WorkflowHandle[Any, Any] = await client.start_workflow(kind, args=given, id=name, task_queue=queue)
+            assert (await served.call("POST", "/v1/runs", json={"workflow_id": name, "result": True}))[0] == 200
+            return handle
+
+        # Nothing of this has run when it is over: nothing is waited for.
+        never = await run(odd_workflows.Odd.run, f"{name}-never", [])
+        await never.terminate(reason="é" * 20_000)
+        ((log),) = await ended(served, f"{name}-never")
+        closed = told(log, "$run.closed")[0]
+        assert (closed["status"], closed["drained"]) == ("terminated", True)
+        async with Worker(client, task_queue=queue, workflows=odd_workflows.WORKFLOWS):
+            saying = await run(odd_workflows.Odd.run, f"{name}-odd", odd)
+            await asyncio.gather(
+                *(run(odd_workflows.Fails.run, f"{name}-{how}", *given) for how, given in fails.items())
+            )
+            logs = await ended(served, *(f"{name}-{how}" for how in fails))
+            stream = await served.stream(f"{name}-odd", "until=settled")
+            events = await until(stream, "last")
+            await saying.signal("go")
+            events += await until(stream, "$session.settled")
+    by_status = {how: told(log, "$run.closed")[0] for how, log in zip(fails, logs, strict=True)}
+    assert by_status["result"]["result_bytes"] == 1_500_002
+    for how, message in (("deep", "level 59 üüü"), ("long", "level 0 üüü")):
+        failure = by_status[how]["failure"]
+        assert failure["message"].startswith(message)
+        assert failure["message"].endswith(" bytes in all)")
+        assert failure["type"].endswith("… (cut, 100000 bytes in all)")
+        assert len(json.dumps(by_status[how]).encode()) < 150_000
+    assert by_status["deep"]["failure"]["cause"].startswith("level 0 üüü")
+    assert "é" * 4096 + "… (cut, " in closed["reason"]
+    said = [e for e in events if e["topic"] in ("ok", "x__", "_", "big", "last", "$gap") or e["topic"][0] == "t"]
+    assert [len(e["data"]) for e in said if e["topic"] != "$gap"] == [1, 2, 3, 4, 1_400_000, 5]
+    assert told(events, "$gap") == [{"missed": 1, "first_available": 6, "source": "workflow"}]
+    assert [e["topic"] for e in said][-3:] == ["big", "$gap", "last"]
+    assert told(events, "$run.closed")[0]["drained"]

@@ -231,7 +231,7 @@ class Flusher:
             try:
                 await self._handle.signal(PUBLISH_SIGNAL, signal, rpc_timeout=CALL_TIMEOUT)
             except RPCError as error:
-                if is_too_large(error) and len(batch.entries) > 1:
+                if is_too_large(error.message) and len(batch.entries) > 1:
                     self._halve(batch)
                     return
                 grace = self._max_retry

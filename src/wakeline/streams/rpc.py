@@ -23,10 +23,10 @@ _TRANSIENT = frozenset(
 _TRANSIENT_IN_READING = _TRANSIENT | {RPCStatusCode.FAILED_PRECONDITION}
 
 
-def is_too_large(error: RPCError) -> bool:
-    """Whether a message was refused, by the server or on the way, for its size."""
-    text = error.message.lower()
-    return "size exceeds limit" in text or ("message" in text and "larger than max" in text)
+def is_too_large(message: str) -> bool:
+    """Whether something was refused, by the server or on the way, for its size, as the failure's message has it."""
+    text = message.lower()
+    return "size exceeds limit" in text or ("message" in text and ("larger than max" in text or "too large" in text))
 
 
 def is_signal_limit(error: RPCError) -> bool:
@@ -47,7 +47,7 @@ def is_waiting_limit(error: RPCError) -> bool:
 def is_transient(error: RPCError, *, reading: bool = False) -> bool:
     """Whether the same call may succeed later."""
     statuses = _TRANSIENT_IN_READING if reading else _TRANSIENT
-    return error.status in statuses and not is_too_large(error)
+    return error.status in statuses and not is_too_large(error.message)
 
 
 def backoff(failures: int) -> float:

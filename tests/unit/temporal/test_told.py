@@ -122,3 +122,20 @@ async def test_a_result_too_large_is_told_by_its_size() -> None:
     payloads = Payloads(payloads=await DataConverter.default.encode(["x" * 100]))
     assert await told.result(None, payloads, 101) == {"result_bytes": 102}
     assert await told.result(None, Payloads(), 101) == {}
+
+
+async def test_long_messages_are_cut_and_large_encoded_ones_left_out() -> None:
+    failure = Failure(message="é" * 10_000, cause=Failure(message="c" * 10_000))
+    read = await told.failure(None, failure)
+    assert read["message"] == "é" * 4096 + "… (cut, 20000 bytes in all)"
+    assert read["cause"] == "c" * 8192 + "… (cut, 10000 bytes in all)"
+    for level in (failure, failure.cause):
+        level.message = "Encoded failure"
+        level.encoded_attributes.data = b"x" * 100_000
+    size = failure.encoded_attributes.ByteSize()
+    assert await told.failure(None, failure) == {
+        "message": "Encoded failure",
+        "encoded_attributes_bytes": size,
+        "cause": "Encoded failure",
+        "cause_encoded_attributes_bytes": size,
+    }

@@ -15,7 +15,7 @@ from wakeline.gateway.accept import Accept
 from wakeline.gateway.log import Publication
 from wakeline.gateway.runs import Run, Runs
 from wakeline.gateway.temporal.detours import Group, Identity, groups
-from wakeline.gateway.temporal.reader import Item, StreamReader, Stretch, to_event
+from wakeline.gateway.temporal.reader import Item, StreamReader, Stretch, TooLargeError, to_event
 from wakeline.gateway.temporal.telling import Teller
 
 _log = structlog.get_logger(__name__)
@@ -87,7 +87,18 @@ class StreamCopy:
         """
         news = more = False
         while more or not news:
-            stretch = await reader.read(self._offset, closed=closed)
+            try:
+                stretch = await reader.read(self._offset, closed=closed)
+            except TooLargeError as error:
+                _log.warning(
+                    "an item of a stream is too large to be read, and is told as a gap",
+                    workflow_id=self.run.workflow_id,
+                    offset=self._offset,
+                    error=str(error),
+                )
+                await self._pass_over(self._offset + 1)
+                more = news = True
+                continue
             if stretch.next_offset < self._offset:
                 await self._begin_anew()
                 continue
@@ -110,11 +121,7 @@ class StreamCopy:
         first = items[0].offset if items else stretch.next_offset
         try:
             if first > self._offset:  # the workflow has truncated what we have not read
-                data = {"missed": first - self._offset, "first_available": first, "source": "workflow"}
-                missed = msgspec.structs.replace(self._publication(self._offset), covers=first - self._offset)
-                gap = self._teller.event(GAP, data)
-                await self._accept.append(self._teller.session, (gap,), missed, epoch=self._teller.epoch)
-                self._offset = first
+                await self._tell_gap(first)
             for group in groups(items):
                 await self._append_group(group)
                 self._offset = group.items[-1].offset + 1
@@ -123,6 +130,20 @@ class StreamCopy:
             self._offset = error.expected
             return True
         return False
+
+    async def _pass_over(self, offset: int) -> None:
+        try:
+            await self._tell_gap(offset)
+        except SequenceGapError as error:
+            self._offset = error.expected
+
+    async def _tell_gap(self, first: int) -> None:
+        """Tell that what comes before this offset cannot be had."""
+        data = {"missed": first - self._offset, "first_available": first, "source": "workflow"}
+        missed = msgspec.structs.replace(self._publication(self._offset), covers=first - self._offset)
+        gap = self._teller.event(GAP, data)
+        await self._accept.append(self._teller.session, (gap,), missed, epoch=self._teller.epoch)
+        self._offset = first
 
     def _publication(self, offset: int) -> Publication:
         # What a reset run says takes the place of what was said before it, as that of a later attempt of an activity does.

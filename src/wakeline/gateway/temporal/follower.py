@@ -26,7 +26,7 @@ from wakeline.gateway.temporal import told
 from wakeline.gateway.temporal.connection import Connection
 from wakeline.gateway.temporal.copying import StreamCopy
 from wakeline.gateway.temporal.endings import Ending
-from wakeline.gateway.temporal.reader import NoStreamError, NotNowError, StreamReader
+from wakeline.gateway.temporal.reader import NeverBegunError, NoStreamError, NotNowError, StreamReader
 from wakeline.gateway.temporal.resets import supersede_undone
 from wakeline.gateway.temporal.state import METADATA_QUERY, StateWatch
 from wakeline.gateway.temporal.telling import RETRY_SECONDS, Teller
@@ -166,17 +166,17 @@ class Follower:
         )
         ended = asyncio.create_task(watch.ended())
         reading = asyncio.create_task(self._read_on(reader, watch))
-        looking = asyncio.create_task(self._look_on(self._state))
+        tasks = [ended, reading, asyncio.create_task(self._look_on(self._state))]
         try:
             await asyncio.wait([ended, reading], return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
-                reading.result()  # what has gone wrong is for whoever begins anew
+                reading.result()  # who can read no more is followed anew, from the record
             ending = await ended
         finally:
-            for task in (ended, reading, looking):
+            for task in tasks:
                 task.cancel()
             reader.stop()
-            await asyncio.gather(ended, reading, looking, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             self._state = None
         return ending, await self._drain(reader, ending)
 
@@ -247,6 +247,8 @@ class Follower:
                 async with asyncio.timeout_at(deadline):
                     await self._copy.read(reader, closed=True)
                     return True
+            except NeverBegunError:
+                return self.run.stream == self.run.run_id  # it was given another's, and passed it on to nobody
             except NoStreamError:
                 return not reader.by_update
             except SessionClosedError:
@@ -306,7 +308,7 @@ class Follower:
         if ending.status == "unknown":
             data |= {"workflow_type": run.workflow_type, "started_at": run.started_at}
         if ending.reason or ending.status == "terminated":
-            data["reason"] = ending.reason
+            data["reason"] = told.cut(ending.reason)
         if ending.failure is not None:
             data["failure"] = await told.failure(converter, ending.failure)
         if ending.result is not None and run.result:

@@ -47,6 +47,7 @@ _WANTED: Final = 2_000
 _PATIENCE: Final = 0.5
 _ASSIGN_SECONDS: Final = 0.2
 _CATCH_UP_SECONDS: Final = 5.0
+_LONGEST_PAUSE: Final = 60.0
 _log = structlog.get_logger(__name__)
 
 
@@ -348,7 +349,7 @@ class Followers:
 
     async def _follow(self, key: tuple[str, str]) -> None:
         """Follow a run, starting anew from its record whatever goes wrong."""
-        session = key[0]
+        session, failures = key[0], 0
         while True:
             follower = self._followers[key]
             try:
@@ -359,7 +360,8 @@ class Followers:
                 _log.info("another gateway has come further; it goes on from the record", session=session, run=key[1])
             except Exception:  # noqa: BLE001 - one bad run must not stop being followed
                 _log.exception("following failed; it goes on from the record", session=session, run=key[1])
-                await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(min(RETRY_SECONDS * 2**failures, _LONGEST_PAUSE))
+                failures += 1
             else:
                 return
             self._followers[key] = self._make(session, await self._runs.latest(session, key[1]) or follower.run)

@@ -14,7 +14,7 @@ from wakeline.gateway.runs import Run
 from wakeline.gateway.temporal.copying import StreamCopy
 from wakeline.gateway.temporal.endings import RPC_TIMEOUT, is_forgotten
 from wakeline.gateway.temporal.follower import Following
-from wakeline.gateway.temporal.reader import NoStreamError, NotNowError, StreamReader
+from wakeline.gateway.temporal.reader import NeverBegunError, NoStreamError, NotNowError, StreamReader
 from wakeline.gateway.temporal.telling import RETRY_SECONDS, Teller
 
 _SOONEST: Final = 2.0
@@ -72,8 +72,9 @@ class Late:
             await self._copy.begin()
             async with parts.late_reads:
                 await self._copy.read(reader, closed=True)
-        except NoStreamError:
-            if reader.by_update:  # a host that answers nobody once it is closed
+        except NoStreamError as error:
+            carried = isinstance(error, NeverBegunError) and run.stream != run.run_id
+            if reader.by_update or carried:  # a host that answers nobody once it is closed
                 await self._settle()
                 return
         except (SessionClosedError, EpochChangedError):

@@ -33,7 +33,7 @@ from wakeline.gateway.temporal.connection import Connection
 from wakeline.gateway.temporal.told import as_json, decoded_item, json_of
 from wakeline.streams.budget import UPDATES_PER_RUN, update_pause
 from wakeline.streams.queries import querying, when_not_busy
-from wakeline.streams.rpc import is_update_limit
+from wakeline.streams.rpc import is_too_large, is_update_limit
 from wakeline.streams.wire import OFFSET_QUERY, POLL, STREAM_DRAINING, TRUNCATED_OFFSET, PollInput, PollResult
 
 # A worker that evicts a run may lose a query to it without a word: asking again soon beats waiting.
@@ -47,6 +47,8 @@ _UNKNOWN_QUERY: Final = re.compile(
     r"did not register a handler|Query handler .* expected but not found|unknown queryType|Unknown query type|^Encoded failure$",
     re.I,
 )
+# What the server says of a query then: there is no history to make the workflow's state of.
+_NEVER_BEGUN: Final = "closed before WorkflowTaskStarted"
 _log = structlog.get_logger(__name__)
 
 
@@ -55,6 +57,14 @@ T = TypeVar("T")
 
 class NoStreamError(Exception):
     """The workflow hosts no stream (yet)."""
+
+
+class NeverBegunError(NoStreamError):
+    """The workflow was over before its code ran once: it has said nothing itself."""
+
+
+class TooLargeError(Exception):
+    """The one item that was asked for is larger than any answer may be."""
 
 
 class NotNowError(Exception):
@@ -132,7 +142,8 @@ class StreamReader:
             closed: The run has ended, so only a query can reach it.
 
         Raises:
-            NoStreamError: The workflow hosts no stream, or has ended before it could say anything.
+            NoStreamError: The workflow hosts no stream.
+            TooLargeError: The item at `offset` is larger than any answer may be.
             NotNowError: Nobody could answer.
         """
         asked = PollInput(topics=[], from_offset=offset)
@@ -153,16 +164,16 @@ class StreamReader:
         except RPCError as error:
             if error.status == RPCStatusCode.UNAVAILABLE:
                 self._connection.failed(error)
-            if closed and has_never_begun(error):
-                raise NoStreamError from error
             if is_update_limit(error):
                 self._updates = UPDATES_PER_RUN
+            if (closed and has_never_begun(error)) or _NEVER_BEGUN in error.message:
+                raise NeverBegunError from error
             self._timeout = min(self._timeout * 2, _LAST_TIMEOUT)
             raise NotNowError(error.message) from error
         except EncodedError as error:
             self._tell_encoded(error)
             raise
-        except (NoStreamError, NotNowError):
+        except (NoStreamError, NotNowError, TooLargeError):
             raise
         except Exception as error:
             if not self._connection.up():  # the first connection of a client fails with an error of no class
@@ -216,6 +227,9 @@ class StreamReader:
                 # A host of a stream that is not read by query has the other query, and the SDKs tell which there are.
                 self._by_update = OFFSET_QUERY in str(error)
                 return None
+            if is_too_large(str(error)):
+                # Hosts answer with at most 1 MB, or with one item alone, whatever its size.
+                raise TooLargeError(str(error)) from error
             self._tell_once(f"the workers of workflow {self._workflow_id!r} cannot tell its stream: {error}")
             raise NotNowError(str(error)) from error
 

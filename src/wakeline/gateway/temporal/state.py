@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC
 from typing import Any, Final
 
 import structlog
 from temporalio.api.enums.v1 import PendingActivityState, PendingWorkflowTaskState
-from temporalio.api.sdk.v1 import WorkflowMetadata
+from temporalio.api.sdk.v1 import WorkflowInteractionDefinition, WorkflowMetadata
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.service import RPCError
@@ -24,6 +24,7 @@ from wakeline.gateway.runs import Run, RunState
 from wakeline.gateway.temporal.endings import is_forgotten
 from wakeline.gateway.temporal.history import ActivityAttempt, heartbeat_missed
 from wakeline.gateway.temporal.telling import Teller
+from wakeline.gateway.temporal.told import cut
 from wakeline.gateway.temporal.watch import RunWatch
 
 METADATA_QUERY: Final = "__temporal_workflow_metadata"
@@ -36,6 +37,7 @@ _UNTAKEN: Final = 8.0
 _QUIET: Final = 5.0
 # So often a worker may leave a question unanswered before it counts as one that cannot answer it.
 _PATIENCE: Final = 3
+_MOST_NAMES: Final = 100
 _log = structlog.get_logger(__name__)
 
 
@@ -201,12 +203,11 @@ class StateWatch:
         waiting: dict[str, Any] = {"for": "timer" if metadata is not None or timers else "input"}
         if metadata is not None:
             definition = metadata.definition
-            signals = [d.name for d in definition.signal_definitions if d.name and not d.name.startswith("__")]
-            updates = [d.name for d in definition.update_definitions if d.name and not d.name.startswith("__")]
+            signals, updates = _names(definition.signal_definitions), _names(definition.update_definitions)
             if signals or updates:
                 waiting = {"for": "input", "signals": signals, "updates": updates}
             if metadata.current_details:
-                waiting["details"] = metadata.current_details
+                waiting["details"] = cut(metadata.current_details)
         if timers:
             waiting["until"] = timestamp(min(timers.values()))
         return waiting, False
@@ -250,6 +251,10 @@ class StateWatch:
 
 def _tells(pending: PendingActivityInfo) -> bool:
     return pending.attempt > 1 and pending.HasField("last_failure")
+
+
+def _names(definitions: Iterable[WorkflowInteractionDefinition]) -> list[str]:
+    return [cut(each.name) for each in definitions if each.name and not each.name.startswith("__")][:_MOST_NAMES]
 
 
 def _is_for(waiting: dict[str, Any] | None, what: str) -> bool:

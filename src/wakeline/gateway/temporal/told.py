@@ -16,6 +16,9 @@ from wakeline.events import IDENTITY_KEY
 
 # What Temporal's own payload converters make; a codec makes something else of it.
 _PLAIN: Final = (b"json/plain", b"json/protobuf", b"binary/plain", b"binary/null", b"binary/protobuf")
+# A message of more bytes is cut; encoded, it cannot be, and is left out where it is so large.
+_MOST_TEXT: Final = 8 * 1024
+_MOST_ENCODED: Final = 64 * 1024
 _log = structlog.get_logger(__name__)
 
 
@@ -28,7 +31,8 @@ class _Attributes(msgspec.Struct, frozen=True):
 async def failure(converter: DataConverter | None, failure: Failure) -> dict[str, Any]:
     """A failure for `$run.closed`: `message`, and `type` and `cause` of the innermost cause, where there are any.
 
-    A message that is encoded, and cannot be read here, is in `encoded_attributes`, the cause's in `cause_encoded_attributes`.
+    A message that is encoded, and cannot be read here, is in `encoded_attributes`, the cause's in `cause_encoded_attributes`;
+    of one that is too large there is the size alone, in `encoded_attributes_bytes`. Long texts are cut.
     """
     read = await _decoded_failure(converter, failure)
     innermost = read
@@ -37,7 +41,7 @@ async def failure(converter: DataConverter | None, failure: Failure) -> dict[str
         innermost = innermost.cause
     told = _attributes(read, "message", "encoded_attributes")
     if innermost.HasField("application_failure_info") and innermost.application_failure_info.type:
-        told["type"] = innermost.application_failure_info.type
+        told["type"] = cut(innermost.application_failure_info.type)
     if innermost is not read:
         told |= _attributes(innermost, "cause", "cause_encoded_attributes")
     return told
@@ -59,6 +63,14 @@ async def result(converter: DataConverter | None, payloads: Payloads, most_bytes
         return {"result_bytes": size}
     data = json_of(decoded)
     return {"result_payload": as_json(decoded)} if data is None else {"result": msgspec.Raw(data)}
+
+
+def cut(text: str) -> str:
+    """A text that somebody else wrote, short enough to be told; what is cut says so."""
+    whole = text.encode()
+    if len(whole) <= _MOST_TEXT:
+        return text
+    return f"{whole[:_MOST_TEXT].decode(errors='ignore')}… (cut, {len(whole)} bytes in all)"
 
 
 async def decoded_item(converter: DataConverter, payload: bytes) -> bytes:
@@ -116,14 +128,17 @@ async def _decoded(converter: DataConverter | None, payload: Payload) -> Payload
 
 def _attributes(failure: Failure, message: str, encoded: str) -> dict[str, Any]:
     if not failure.HasField("encoded_attributes"):
-        return {message: failure.message}
+        return {message: cut(failure.message)}
     data = json_of(failure.encoded_attributes)
     try:
         if data is not None:
-            return {message: msgspec.json.decode(data, type=_Attributes).message}
+            return {message: cut(msgspec.json.decode(data, type=_Attributes).message)}
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass
-    return {message: failure.message, encoded: as_json(failure.encoded_attributes)}
+    size = failure.encoded_attributes.ByteSize()
+    if size > _MOST_ENCODED:
+        return {message: cut(failure.message), f"{encoded}_bytes": size}
+    return {message: cut(failure.message), encoded: as_json(failure.encoded_attributes)}
 
 
 def _is_json(data: bytes) -> bool:
