@@ -29,6 +29,7 @@ from wakeline.gateway.temporal.rules import can_be_quoted, fits, query_of, quote
 
 _PAGE: Final = 1000
 _IDS_AT_ONCE: Final = 100
+_AT_A_TIME: Final = 32
 _OVERLAP: Final = timedelta(seconds=30)
 # How far it is looked back at first, from the newest moment that Temporal shows.
 _BACK: Final = timedelta(minutes=10)
@@ -85,6 +86,7 @@ class Sweep:
         self._seen: dict[str, None] = {}
         self._troubles: dict[str, str] = {}
         self._at_once = asyncio.Event()
+        self._at_a_time = asyncio.Semaphore(_AT_A_TIME)
         self._caught_up = asyncio.Event()
         if not rules:
             self._caught_up.set()
@@ -218,19 +220,24 @@ class Sweep:
         """
         found = [info for info in listed if f"started {info.execution.run_id}" not in self._seen]
         found.sort(key=lambda info: info.start_time.ToNanoseconds())
-        failed: UnavailableError | None = None
+        workflows: dict[str, list[WorkflowExecutionInfo]] = {}
         for info in found:
-            try:
-                await self._swept.found(info, rule)
-            except UnavailableError as error:
-                if not self._connection.up():
-                    raise
-                failed = error
-            else:
-                self._is_new(f"started {info.execution.run_id}")
-        if failed is not None:
+            workflows.setdefault(info.execution.workflow_id, []).append(info)
+        failures = await asyncio.gather(*(self._follow_in_order(runs, rule) for runs in workflows.values()))
+        for failed in filter(None, failures):
             raise failed
         return found[-1].start_time.ToDatetime(tzinfo=UTC) if found else None
+
+    async def _follow_in_order(self, runs: list[WorkflowExecutionInfo], rule: Follow | None) -> UnavailableError | None:
+        """Have the runs of one workflow followed, the earliest first; many workflows are looked at side by side."""
+        async with self._at_a_time:
+            for info in runs:
+                try:
+                    await self._swept.found(info, rule)
+                except UnavailableError as error:
+                    return error
+                self._is_new(f"started {info.execution.run_id}")
+        return None
 
     async def _write(self, key: str, started: datetime) -> None:
         record = await self._engine.get_record(key)
