@@ -221,15 +221,15 @@ async def cost(runs: int, seconds: float) -> None:
 
 
 async def _settle(http: aiohttp.ClientSession) -> None:
-    """Wait until the first looks are over."""
-    before = (await calls(http)).total()
+    """Wait until the first looks are over: calls no longer become fewer."""
+    before, last = (await calls(http)).total(), 0
     while True:
-        await asyncio.sleep(10)
+        await asyncio.sleep(15)
         now = (await calls(http)).total()
-        print(f"    {(now - before) / 10:.1f} calls a second", flush=True)
-        if now - before < 1.2 * before / 100 or now - before < 400:
+        print(f"    {(now - before) / 15:.1f} calls a second", flush=True)
+        if last and now - before > 0.85 * last:
             return
-        before = now
+        before, last = now, now - before
 
 
 async def worker(address: str) -> None:
