@@ -28,7 +28,7 @@ from tests.temporal import odd_workflows
 from tests.temporal import run_workflows as workflows
 from tests.temporal.fronts import front, wire
 from tests.temporal.test_follower import running_gateway, told
-from tests.temporal.test_runs import QUEUE, start, steps, until
+from tests.temporal.test_runs import QUEUE, reset, start, steps, until
 from wakeline.cli.processes import free_port
 from wakeline.gateway.app import gateway
 from wakeline.gateway.engines.sqlite import SqliteEngine
@@ -405,3 +405,72 @@ async def test_what_a_run_says_too_much_of_is_cut_or_told_as_a_gap(
     assert told(events, "$gap") == [{"missed": 1, "first_available": 6, "source": "workflow"}]
     assert [e["topic"] for e in said][-3:] == ["big", "$gap", "last"]
     assert told(events, "$run.closed")[0]["drained"]
+
+
+async def test_very_many_runs_of_one_session_end_at_once(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    count = 100 * SOAK
+    rules = (Follow(workflow_id=f"{name}-*", session=name),)
+    how = {"follow": rules, "sweep_interval": 0.2, "close_watches": 20, "drain_grace": 60.0}
+    names = [f"{name}-{number}" for number in range(count)]
+    async with running_gateway(temporal, tmp_path, **how) as served:
+        handles = await asyncio.gather(*(start(client, each, workflows.Sleeper.run, 3600.0) for each in names))
+        async with asyncio.timeout(60 * SOAK):
+            while await served.metric("wakeline_runs_followed") < count:
+                await asyncio.sleep(0.1)
+        await asyncio.gather(*(handle.terminate() for handle in handles))
+        async with asyncio.timeout(60 * SOAK):
+            while (state := (await served.call("GET", f"/v1/sessions/{name}"))[1])["settled"] is False:
+                await asyncio.sleep(0.1)
+        log = (await served.call("GET", f"/v1/sessions/{name}/events?limit=10000"))[1]["events"]
+        while log[-1]["offset"] + 1 < state["next_offset"]:
+            page = f"/v1/sessions/{name}/events?limit=10000&from={state['epoch']}-{log[-1]['offset'] + 1}"
+            log += (await served.call("GET", page))[1]["events"]
+    assert [event["offset"] for event in log] == list(range(len(log)))
+    assert sorted(closed["workflow_id"] for closed in told(log, "$run.closed")) == sorted(names)
+    assert {closed["status"] for closed in told(log, "$run.closed")} == {"terminated"}
+    assert [event["topic"] for event in log].count("$session.settled") == 1
+    assert log[-1]["topic"] == "$session.settled"
+    assert len(state["runs"]) == min(count, 1000)
+
+
+async def test_a_workflow_id_that_is_started_anew_all_the_time(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    count = 25 * SOAK
+    async with running_gateway(temporal, tmp_path, sweep_interval=0.1) as served:
+        stream = await served.stream(name, "wait_for_start=true")
+        runs: list[str | None] = []
+        events: list[dict[str, Any]] = []
+        for number in range(count):
+            handle = await start(client, name, workflows.Steps.run)
+            runs.append(handle.first_execution_run_id)
+            await served.call("POST", "/v1/nudge", json={"workflow_id": name})
+            await steps(handle, str(number), "end")
+            events += await until(stream, "$session.settled")
+        stream.close()
+    assert [event["offset"] for event in events] == list(range(len(events)))
+    assert told(events, "step") == [str(number) for number in range(count)]
+    assert [event["run"] for event in events if event["topic"] == "$run.closed"] == runs
+    assert [event["run"] for event in events if event["topic"] == "$run.started"] == runs
+
+
+async def test_a_reset_of_a_run_that_the_record_no_longer_has(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wakeline.gateway.runs._MOST_ENDED", 1)
+    async with running_gateway(temporal, tmp_path, sweep_interval=0.2) as served:
+        stream = await served.stream(name, "wait_for_start=true")
+        handles = []
+        for word in ("a", "b"):
+            handles.append(await start(client, name, workflows.Steps.run))
+            await steps(handles[-1], word, "end")
+            await until(stream, "$session.settled")
+        first = handles[0].first_execution_run_id or ""
+        assert first not in [run["run"] for run in (await served.call("GET", f"/v1/sessions/{name}"))[1]["runs"]]
+        new = await reset(client, handles[0], first, 4)
+        events = await until(stream, "$session.settled")
+    started, closed = told(events, "$run.started")[0], told(events, "$run.closed")[0]
+    assert (started["run_id"], started["reset_of"], closed["run_id"]) == (new, first, new)
+    assert told(events, "step") == ["a"]

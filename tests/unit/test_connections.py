@@ -254,11 +254,12 @@ async def test_what_is_no_http_is_told_so_in_the_one_shape(
 
 async def test_hundreds_of_half_requests_are_ended_and_others_served(serve: Serve) -> None:
     served = await serve(**QUICK)
-    half = [await Raw.open(served) for _ in range(400)]
-    for number, raw in enumerate(half):
+    half, answers = [], []
+    for number in range(400):
+        half.append(raw := await Raw.open(served))
         raw.writer.write((HEAD, POST + b"Content-Length: 28\r\n\r\n", b"G", b"")[number % 4])
-    # Read at once: what a reset follows is lost for who comes later.
-    answers = [asyncio.create_task(raw.reader.read(12)) for raw in half]
+        # Read at once: what a reset follows is lost for who comes later.
+        answers.append(asyncio.create_task(raw.reader.read(12)))
     for _ in range(100):
         assert (await served.call("GET", "/healthz"))[0] == 200
     assert [(await answer)[-3:] for answer in answers] == [b"408", b"408", b"408", b""] * 100

@@ -16,6 +16,8 @@ from wakeline.gateway.log import Engine
 Status: TypeAlias = Literal["running", "completed", "failed", "canceled", "terminated", "timed_out", "unknown"]
 _PREFIX: Final = "runs/"
 _NAMES: Final = 50_000
+# The record is written anew with every change of a run: a session that has had very many keeps the last of those that are over.
+_MOST_ENDED: Final = 1_000
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -99,7 +101,7 @@ class Runs:
         return self._locks.setdefault(session, asyncio.Lock())
 
     async def of(self, session: str) -> list[Run]:
-        """The session's runs, oldest first."""
+        """The session's runs, oldest first; of those that are over the last 1,000."""
         record = await self._engine.get_record(_PREFIX + session)
         return list(_decoder.decode(record.value).runs.values()) if record else []
 
@@ -170,6 +172,9 @@ class Runs:
             record = await self._engine.get_record(_PREFIX + session)
             runs = _decoder.decode(record.value) if record else _Runs({})
             change(runs.runs)
+            over = [name for name, run in runs.runs.items() if not (run.open or run.owed)]
+            for name in over[:-_MOST_ENDED]:
+                del runs.runs[name]
             try:
                 await self._engine.put_record(
                     _PREFIX + session, msgspec.json.encode(runs), revision=record.revision if record else 0

@@ -111,7 +111,7 @@ class Finder:
             raise SessionClosedError(f"expected an open session, {session!r} is closed")
         info = found.info
         run_id, chain = info.execution.run_id, info.first_run_id or info.execution.run_id
-        ended = any(run.first_run_id == chain for run in known)
+        ended = any(run.first_run_id == chain for run in known) or await self._goes_on(session, chain, run_id)
         run = Run(
             info.execution.workflow_id,
             run_id if ended else chain,
@@ -126,6 +126,12 @@ class Finder:
         # The record comes before the event: a crash in between leaves a run that is resumed, and told once.
         await self._runs.put(session, run)
         return run
+
+    async def _goes_on(self, session: str, chain: str, run_id: str) -> bool:
+        """Whether a run goes on from a chain that ended so many runs ago that the record no longer has it."""
+        if run_id == chain or await self._engine.position(session, f"closed:{chain}") is None:
+            return False
+        return await self._engine.position(session, f"continued:{run_id}") is None
 
     async def _known(self, runs: list[Run], found: Found) -> Run | None:
         """The run that an execution belongs to, if it is one of these."""
