@@ -134,6 +134,20 @@ async def test_a_device_that_is_there_at_once_does_not_change_what_a_rule_finds(
     assert [own(log) for log in logs] == [RUN * 2] * 5
 
 
+async def test_a_device_that_comes_between_two_sweeps_does_not_change_what_a_rule_finds(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    settings = {"follow": (Follow(workflow_id=f"{name}*"),), "sweep_interval": 1000, "drain_grace": 60}
+    async with worker(client, name), running_gateway(temporal, tmp_path, **settings) as served:
+        await swept(served)
+        for _ in range(2):
+            handle = await start(client, name)
+            await handle.signal(Ends.end)
+            await handle.result()
+        log = await until(served, name, has("$run.closed", 2))
+    assert own(log) == RUN * 2
+
+
 async def test_what_a_rule_has_found_is_not_looked_up_again_after_a_restart(
     client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
 ) -> None:

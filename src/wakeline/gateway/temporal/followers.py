@@ -199,6 +199,7 @@ class Followers:
             raise WorkflowNotFoundError(
                 f"Temporal has no workflow {workflow_id!r} for a session that the token reaches"
             )
+        await self._rules_first(session, found)
         return session, await self._enter(session, found, result=result)
 
     def nudge(self, workflow_id: str, namespace: str | None) -> None:
@@ -238,6 +239,7 @@ class Followers:
             async with self._naming:
                 found = await self._finder.find(connection, workflow_id)
             if manages or session in (found.session, workflow_id):
+                await self._rules_first(session, found)
                 await self._enter(session, found)
             else:
                 _log.debug("a publisher's workflow is not of this session", session=session, workflow_id=workflow_id)
@@ -250,6 +252,12 @@ class Followers:
             async with asyncio.timeout(_CATCH_UP_SECONDS):
                 await asyncio.gather(*(sweep.caught_up() for sweep in self._sweeps.values()))
 
+    async def _rules_first(self, session: str, found: Found) -> None:
+        """A run that is new to a session may not be the first that a rule should have found since its last sweep."""
+        run_id = found.info.execution.run_id
+        if not any(run_id in (run.run, run.run_id) for run in await self._runs.of(session)):
+            await self._sweeps[found.connection.namespace].find_runs_of(found.info.execution.workflow_id)
+
     async def _look(self, session: str) -> None:
         await self._caught_up()
         began = monotonic()
@@ -258,6 +266,7 @@ class Followers:
         finally:
             self._prompt = monotonic() - began < _PATIENCE
         if found is not None:
+            await self._rules_first(session, found)
             with suppress(SessionClosedError):  # nothing can be added to it
                 await self._enter(session, found)
 

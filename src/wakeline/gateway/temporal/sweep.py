@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2s
@@ -195,7 +196,7 @@ class Sweep:
     async def _find_by(self, rule: Follow) -> None:
         """Find what a rule is for: first what is open, then what has started since, in the order in which it started."""
         query = query_of(rule)
-        key = f"sweeps/{self._connection.namespace}/{blake2s(query.encode(), digest_size=8).hexdigest()}"
+        key = self._key(query)
         since = self._started.get(key)
         if since is None:
             record = await self._engine.get_record(key)
@@ -238,6 +239,24 @@ class Sweep:
                     return error
                 self._is_new(f"started {info.execution.run_id}")
         return None
+
+    async def find_runs_of(self, workflow_id: str) -> None:
+        """Find now what rules have not found yet of one workflow; not at all where Temporal cannot be asked.
+
+        Raises:
+            UnavailableError: Not all of it can be followed now.
+        """
+        if not can_be_quoted(workflow_id):
+            return
+        for query, rule in [(query_of(rule), rule) for rule in self._rules]:
+            since = self._started.get(self._key(query))
+            if since is not None:
+                its = f"WorkflowId = {quoted(workflow_id)} AND StartTime >= '{_text(since - _OVERLAP)}'"
+                with suppress(RPCError):
+                    await self._find(f"({query}) AND {its}", rule)
+
+    def _key(self, query: str) -> str:
+        return f"sweeps/{self._connection.namespace}/{blake2s(query.encode(), digest_size=8).hexdigest()}"
 
     async def _write(self, key: str, started: datetime) -> None:
         record = await self._engine.get_record(key)
