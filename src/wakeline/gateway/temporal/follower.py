@@ -33,9 +33,9 @@ from wakeline.gateway.temporal.telling import RETRY_SECONDS, Teller
 from wakeline.gateway.temporal.watch import Attention, RunWatch
 
 _NO_STREAM_SECONDS: Final = 2.0
-_NO_STREAM_MOST: Final = 60.0
+_NO_STREAM_MOST: Final = 300.0
 # While the history tells of everything, the stream is read without being told only to be sure.
-_BE_SURE: Final = 60.0
+_BE_SURE: Final = 120.0
 _SWEPT_MOST: Final = 300.0
 _RESULT_BYTES: Final = 16 * 1024
 _log = structlog.get_logger(__name__)

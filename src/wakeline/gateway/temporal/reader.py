@@ -226,6 +226,8 @@ class StreamReader:
             if _UNKNOWN_QUERY.search(str(error)):
                 # A host of a stream that is not read by query has the other query, and the SDKs tell which there are.
                 self._by_update = OFFSET_QUERY in str(error)
+                if not self._by_update and "Encoded failure" not in str(error):
+                    raise NoStreamError from error  # and an update would only wake the workflow to be refused
                 return None
             if is_too_large(str(error)):
                 # Hosts answer with at most 1 MB, or with one item alone, whatever its size.
