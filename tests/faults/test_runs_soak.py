@@ -37,7 +37,7 @@ from tests.workers import WorkerProcess
 from wakeline.client import RefusedError, SessionClient, SessionEvent
 from wakeline.streams.wire import POLL, PollInput, PollResult, decode_payload
 
-CHAINS: Final = int(os.environ.get("WAKELINE_RUNS") or 40 * int(os.environ.get("WAKELINE_SOAK", "1")))
+CHAINS: Final = int(os.environ.get("WAKELINE_RUNS") or 20 * int(os.environ.get("WAKELINE_SOAK", "1")))
 AT_ONCE: Final = 40
 ENDS: Final = ["completed", "completed", "failed", "canceled", "terminated", "timed_out"]
 STATUS: Final = {

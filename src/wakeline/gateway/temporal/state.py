@@ -36,7 +36,7 @@ _UNTAKEN: Final = 8.0
 # What a workflow waits for between two steps is not told.
 _QUIET: Final = 5.0
 # So often a worker may leave a question unanswered before it counts as one that cannot answer it.
-_PATIENCE: Final = 3
+_PATIENCE: Final = 8
 _MOST_NAMES: Final = 100
 _log = structlog.get_logger(__name__)
 
