@@ -77,10 +77,10 @@ class Load:
                 self.acknowledged[session][at] = d
 
     async def device(self, session: str, begin: float) -> None:
-        """Watch from the beginning, through every kill."""
-        await asyncio.sleep(begin)
+        """Watch from the beginning, through every kill; whoever begins late is waited for, too."""
         seen: list[SessionEvent[Any]] = []
         self.seen.append((session, seen))
+        await asyncio.sleep(begin)
         with suppress(asyncio.CancelledError):
             while True:
                 with suppress(RefusedError):  # not there yet
