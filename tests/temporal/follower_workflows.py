@@ -105,6 +105,20 @@ class Rounds:
 
 
 @workflow.defn
+class GoesNowhere:
+    """Carries its stream over to a run that no worker takes."""
+
+    @workflow.init
+    def __init__(self, state: WorkflowStreamState | None = None) -> None:
+        self.stream = WorkflowStream(state)
+
+    @workflow.run
+    async def run(self, state: WorkflowStreamState | None = None) -> None:
+        self.stream.topic("n", type=int).publish(1)
+        workflow.continue_as_new(self.stream.get_state(), task_queue="of-nobody")
+
+
+@workflow.defn
 class Retried:
     """Fails its first two runs, each after one event; the retry policy starts it again."""
 
@@ -141,4 +155,4 @@ class Truncates:
         await workflow.wait_condition(lambda: self.proceed)
 
 
-WORKFLOWS = [Talks, Official, Silent, Rounds, Retried, Truncates]
+WORKFLOWS = [Talks, Official, Silent, Rounds, GoesNowhere, Retried, Truncates]

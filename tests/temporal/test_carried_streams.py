@@ -1,4 +1,4 @@
-"""A stream that was carried over by continue-as-new is carried into each attempt at the next run, too: it is read once."""
+"""A stream that was carried over by continue-as-new: each attempt at the next run has it, and it is read once."""
 
 from __future__ import annotations
 
@@ -6,14 +6,35 @@ import uuid
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from temporalio.client import Client
 from temporalio.common import RetryPolicy
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from tests.faults.soak_workflows import WORKFLOWS, Plan, Soaks
+from tests.temporal.follower_workflows import GoesNowhere
 from tests.temporal.test_follower import running_gateway
 from tests.temporal.test_run_endings import data, has, until
+
+
+@pytest.mark.parametrize("end", ["terminated", "timed_out"])
+async def test_a_run_that_never_begins_has_nothing_to_add_to_the_stream_it_was_given(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, end: str
+) -> None:
+    name = f"nowhere/{uuid.uuid4().hex[:8]}"
+    async with Worker(client, task_queue=name, workflows=[GoesNowhere]), running_gateway(temporal, tmp_path) as served:
+        timeout = timedelta(seconds=3) if end == "timed_out" else None
+        await client.start_workflow(GoesNowhere.run, id=name, task_queue=name, execution_timeout=timeout)
+        await served.call("POST", "/v1/runs", json={"workflow_id": name})
+        if end == "terminated":
+            await until(served, name, has("$run.continued"))
+            await client.get_workflow_handle(name).terminate()
+        log = await until(served, name, has("$session.settled"))
+    assert data(log, "n") == [1]
+    (continued,), (closed,) = data(log, "$run.continued"), data(log, "$run.closed")
+    assert continued["drained"]
+    assert (closed["status"], closed["run_id"], closed["drained"]) == (end, continued["run_id"], True)
 
 
 async def test_attempts_at_a_run_that_was_given_a_stream_repeat_nothing_of_it(

@@ -34,6 +34,7 @@ class Run(msgspec.Struct, frozen=True):
         status: How it stands.
         namespace: Its namespace; empty for the gateway's main one.
         chain: The chain's first execution's run id, where that is not `run`.
+        given_whole: Its present Temporal run was given the stream by one that was read to the end.
         stream_attempt: How often the stream was begun anew under this name: a reset makes it one more.
         owed: It has ended, and what its stream still had to say could not be read yet.
         result: What it completes with is to be told.
@@ -50,6 +51,7 @@ class Run(msgspec.Struct, frozen=True):
     status: Status = "running"
     namespace: str = ""
     chain: str = ""
+    given_whole: bool = False
     stream_attempt: int = 1
     owed: bool = False
     result: bool = False

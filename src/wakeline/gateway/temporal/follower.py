@@ -248,7 +248,8 @@ class Follower:
                     await self._copy.read(reader, closed=True)
                     return True
             except NeverBegunError:
-                return self.run.stream == self.run.run_id  # it was given another's, and passed it on to nobody
+                # It has said nothing. What it was given of another's, it can pass on to nobody.
+                return self.run.stream == self.run.run_id or self.run.given_whole
             except NoStreamError:
                 return not reader.by_update
             except SessionClosedError:
@@ -282,7 +283,7 @@ class Follower:
             "drained": drained,
         }
         await self._teller.tell(f"continued:{ending.next_run_id}", self._teller.event(RUN_CONTINUED, data))
-        changed: dict[str, Any] = {"run_id": ending.next_run_id, "waiting": None, "retrying": {}}
+        changed: dict[str, Any] = {"run_id": ending.next_run_id, "given_whole": drained, "waiting": None, "retrying": {}}
         if ending.follows_by == "reset":
             client, accept = self._parts.connection.client, self._parts.accept
             with suppress(SessionClosedError):
