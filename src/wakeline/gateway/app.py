@@ -40,8 +40,8 @@ from wakeline.gateway.retention import Keeper
 from wakeline.gateway.runs import Runs
 from wakeline.gateway.settings import Settings
 from wakeline.gateway.temporal.followers import Followers
-from wakeline.gateway.temporal.namespaces import Namespaces
-from wakeline.gateway.temporal.options import options_of
+from wakeline.gateway.temporal.reaching.namespaces import Namespaces
+from wakeline.gateway.temporal.reaching.options import options_of
 from wakeline.gateway.tickets import Tickets
 
 _ENVELOPE_BYTES = 64 * 1024  # what an event is beside its data, at most

@@ -9,7 +9,7 @@ from temporalio.api.common.v1 import GrpcStatus
 from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure, NotFoundFailure
 from temporalio.service import RPCError, RPCStatusCode
 
-from wakeline.gateway.temporal.endings import is_forgotten
+from wakeline.gateway.temporal.watching.endings import is_forgotten
 
 
 def failed(message: str, detail: Message | None, status: RPCStatusCode = RPCStatusCode.NOT_FOUND) -> RPCError:

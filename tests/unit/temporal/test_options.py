@@ -11,8 +11,8 @@ from temporalio.service import TLSConfig
 
 from wakeline.errors import SettingsInvalidError
 from wakeline.gateway.settings import Namespace, Settings, load
-from wakeline.gateway.temporal.connection import Options
-from wakeline.gateway.temporal.options import options_of
+from wakeline.gateway.temporal.reaching.connection import Options
+from wakeline.gateway.temporal.reaching.options import options_of
 
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----\n"
 KEY = "-----BEGIN PRIVATE KEY-----\nYg==\n-----END PRIVATE KEY-----\n"

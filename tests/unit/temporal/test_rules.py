@@ -7,7 +7,7 @@ from temporalio.api.common.v1 import WorkflowExecution, WorkflowType
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 
 from wakeline.gateway.settings import Follow
-from wakeline.gateway.temporal.rules import fits, query_of
+from wakeline.gateway.temporal.finding.rules import fits, query_of
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from temporalio.converter import (
 )
 from temporalio.exceptions import ActivityError, ApplicationError, RetryState
 
-from wakeline.gateway.temporal import told
+from wakeline.gateway.temporal.copying import told
 
 MARK = "the secret text"
 

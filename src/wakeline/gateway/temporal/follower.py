@@ -22,15 +22,15 @@ from wakeline.events import RUN_CLOSED, RUN_CONTINUED, RUN_STARTED, SESSION_SETT
 from wakeline.gateway.accept import Accept
 from wakeline.gateway.runs import Run, Runs, RunState
 from wakeline.gateway.settings import Settings
-from wakeline.gateway.temporal import told
-from wakeline.gateway.temporal.connection import Connection
-from wakeline.gateway.temporal.copying import StreamCopy
-from wakeline.gateway.temporal.endings import Ending
-from wakeline.gateway.temporal.reader import NeverBegunError, NoStreamError, NotNowError, StreamReader
-from wakeline.gateway.temporal.resets import supersede_undone
-from wakeline.gateway.temporal.state import METADATA_QUERY, StateWatch
+from wakeline.gateway.temporal.copying import told
+from wakeline.gateway.temporal.copying.copy import StreamCopy
+from wakeline.gateway.temporal.copying.reader import NeverBegunError, NoStreamError, NotNowError, StreamReader
+from wakeline.gateway.temporal.reaching.connection import Connection
 from wakeline.gateway.temporal.telling import RETRY_SECONDS, Teller
-from wakeline.gateway.temporal.watch import Attention, RunWatch
+from wakeline.gateway.temporal.watching.endings import Ending
+from wakeline.gateway.temporal.watching.resets import supersede_undone
+from wakeline.gateway.temporal.watching.state import METADATA_QUERY, StateWatch
+from wakeline.gateway.temporal.watching.watch import Attention, RunWatch
 
 _NO_STREAM_SECONDS: Final = 2.0
 _NO_STREAM_MOST: Final = 300.0
@@ -283,7 +283,12 @@ class Follower:
             "drained": drained,
         }
         await self._teller.tell(f"continued:{ending.next_run_id}", self._teller.event(RUN_CONTINUED, data))
-        changed: dict[str, Any] = {"run_id": ending.next_run_id, "given_whole": drained, "waiting": None, "retrying": {}}
+        changed: dict[str, Any] = {
+            "run_id": ending.next_run_id,
+            "given_whole": drained,
+            "waiting": None,
+            "retrying": {},
+        }
         if ending.follows_by == "reset":
             client, accept = self._parts.connection.client, self._parts.accept
             with suppress(SessionClosedError):

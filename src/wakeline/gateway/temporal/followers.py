@@ -30,13 +30,14 @@ from wakeline.gateway.leases import Leases
 from wakeline.gateway.log import Change, Engine
 from wakeline.gateway.runs import Run, Runs, RunState
 from wakeline.gateway.settings import Follow, Settings
-from wakeline.gateway.temporal.connection import Connection
-from wakeline.gateway.temporal.finding import Finder, Found
+from wakeline.gateway.temporal.finding.finder import Finder, Found
+from wakeline.gateway.temporal.finding.rules import check_rule, fits, session_by_rule
+from wakeline.gateway.temporal.finding.sweep import Sweep, Swept
 from wakeline.gateway.temporal.follower import Follower, Following
 from wakeline.gateway.temporal.late import Late
-from wakeline.gateway.temporal.namespaces import Namespaces
-from wakeline.gateway.temporal.rules import check_rule, fits, session_by_rule, session_of
-from wakeline.gateway.temporal.sweep import Sweep, Swept
+from wakeline.gateway.temporal.reaching.connection import Connection
+from wakeline.gateway.temporal.reaching.namespaces import Namespaces
+from wakeline.gateway.temporal.sessions import session_of
 from wakeline.gateway.temporal.telling import RETRY_SECONDS
 
 _LOOKS: Final = 16

@@ -11,11 +11,11 @@ from temporalio.service import RPCError
 from wakeline.errors import EpochChangedError, SessionClosedError, UnavailableError
 from wakeline.events import RUN_DRAINED
 from wakeline.gateway.runs import Run
-from wakeline.gateway.temporal.copying import StreamCopy
-from wakeline.gateway.temporal.endings import RPC_TIMEOUT, is_forgotten
+from wakeline.gateway.temporal.copying.copy import StreamCopy
+from wakeline.gateway.temporal.copying.reader import NeverBegunError, NoStreamError, NotNowError, StreamReader
 from wakeline.gateway.temporal.follower import Following
-from wakeline.gateway.temporal.reader import NeverBegunError, NoStreamError, NotNowError, StreamReader
 from wakeline.gateway.temporal.telling import RETRY_SECONDS, Teller
+from wakeline.gateway.temporal.watching.endings import RPC_TIMEOUT, is_forgotten
 
 _SOONEST: Final = 2.0
 _RARELY: Final = 60.0

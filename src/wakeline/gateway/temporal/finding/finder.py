@@ -15,10 +15,10 @@ from wakeline.errors import SessionClosedError, TemporalUnavailableError, Workfl
 from wakeline.events import timestamp
 from wakeline.gateway.log import Engine
 from wakeline.gateway.runs import Run, Runs
-from wakeline.gateway.temporal.calls import is_no_namespace
-from wakeline.gateway.temporal.connection import Connection
-from wakeline.gateway.temporal.namespaces import Namespaces
-from wakeline.gateway.temporal.rules import session_of
+from wakeline.gateway.temporal.reaching.calls import is_no_namespace
+from wakeline.gateway.temporal.reaching.connection import Connection
+from wakeline.gateway.temporal.reaching.namespaces import Namespaces
+from wakeline.gateway.temporal.sessions import session_of
 
 # While Temporal is busy somebody who asks is told so, rather than kept waiting.
 _CALM_SECONDS: Final = 2.0

@@ -5,15 +5,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from temporalio.api.common.v1 import Payload
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
-from temporalio.converter import DataConverter
 
 from wakeline.errors import SettingsInvalidError
 from wakeline.gateway.settings import Follow
 
-SESSION_MEMO: Final = "wakeline.session"
-SESSION_ATTRIBUTE: Final = "WakelineSession"
 _FIELDS: Final = ("workflow_id", "workflow_type", "parent_workflow_id", "root_workflow_id", "task_queue")
 _ANY: Final = "StartTime > '1970-01-01T00:00:00Z'"
 _FIELD: Final = re.compile(r"\{([^{}]*)\}")
@@ -31,25 +27,6 @@ def session_by_rule(rule: Follow, info: WorkflowExecutionInfo) -> str:
         "task_queue": info.task_queue,
     }
     return _FIELD.sub(lambda field: values[field[1]], rule.session)
-
-
-async def session_of(info: WorkflowExecutionInfo, converter: DataConverter | None) -> str | None:
-    """The session that a workflow names itself: by its memo, or by a search attribute; None if it names none."""
-    memo = info.memo.fields.get(SESSION_MEMO)
-    if memo is not None:
-        named = await _decoded(memo, converter or DataConverter.default)
-        if named is not None:
-            return named
-    attribute = info.search_attributes.indexed_fields.get(SESSION_ATTRIBUTE)
-    return None if attribute is None else await _decoded(attribute, DataConverter.default)
-
-
-async def _decoded(payload: Payload, converter: DataConverter) -> str | None:
-    try:
-        (value,) = await converter.decode([payload])
-    except Exception:  # noqa: BLE001 - encrypted, or made by a converter of its own: then it names nothing to us
-        return None
-    return value if isinstance(value, str) and value else None
 
 
 def can_be_quoted(text: str) -> bool:

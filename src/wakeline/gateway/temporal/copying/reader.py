@@ -28,9 +28,9 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.events import MessagePiece, NewEvent, compose, timestamp
-from wakeline.gateway.temporal.calls import has_never_begun
-from wakeline.gateway.temporal.connection import Connection
-from wakeline.gateway.temporal.told import as_json, decoded_item, json_of
+from wakeline.gateway.temporal.copying.told import as_json, decoded_item, json_of
+from wakeline.gateway.temporal.reaching.calls import has_never_begun
+from wakeline.gateway.temporal.reaching.connection import Connection
 from wakeline.streams.budget import UPDATES_PER_RUN, update_pause
 from wakeline.streams.queries import querying, when_not_busy
 from wakeline.streams.rpc import is_too_large, is_update_limit

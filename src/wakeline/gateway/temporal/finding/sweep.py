@@ -24,9 +24,9 @@ from temporalio.service import RPCError, RPCStatusCode
 from wakeline.errors import RecordConflictError, UnavailableError
 from wakeline.gateway.log import Engine
 from wakeline.gateway.settings import Follow
-from wakeline.gateway.temporal.connection import Connection
-from wakeline.gateway.temporal.endings import RPC_TIMEOUT
-from wakeline.gateway.temporal.rules import can_be_quoted, fits, query_of, quoted
+from wakeline.gateway.temporal.finding.rules import can_be_quoted, fits, query_of, quoted
+from wakeline.gateway.temporal.reaching.connection import Connection
+from wakeline.gateway.temporal.watching.endings import RPC_TIMEOUT
 
 _PAGE: Final = 1000
 _IDS_AT_ONCE: Final = 100

@@ -17,8 +17,8 @@ from temporalio.service import TLSConfig
 
 from wakeline.errors import SettingsInvalidError
 from wakeline.gateway.settings import Namespace, Settings, is_loopback
-from wakeline.gateway.temporal.connection import Options
-from wakeline.gateway.temporal.converters import load_converter
+from wakeline.gateway.temporal.reaching.connection import Options
+from wakeline.gateway.temporal.reaching.converters import load_converter
 
 _CALLING: Final = ("TEMPORAL_ADDRESS", "TEMPORAL_PROFILE", "TEMPORAL_CONFIG_FILE")
 _CREDENTIALS: Final = ("api_key", "tls_client_cert", "tls_client_key")

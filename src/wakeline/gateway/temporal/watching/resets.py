@@ -14,7 +14,7 @@ from wakeline.events import publisher_of_activity
 from wakeline.gateway.accept import Accept
 from wakeline.gateway.log import Publication
 from wakeline.gateway.runs import Run
-from wakeline.gateway.temporal.endings import RPC_TIMEOUT, is_forgotten
+from wakeline.gateway.temporal.watching.endings import RPC_TIMEOUT, is_forgotten
 
 _MOST_EVENTS: Final = 50_000  # as many as Temporal lets a history have, about
 

@@ -16,7 +16,7 @@ from temporalio.client import Client, WorkflowHandle, WorkflowHistoryEventFilter
 from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.gateway.runs import Run, Status
-from wakeline.gateway.temporal.calls import is_no_namespace
+from wakeline.gateway.temporal.reaching.calls import is_no_namespace
 
 RPC_TIMEOUT: Final = timedelta(seconds=10)
 _CARRIED: Final = b'"base_offset"'

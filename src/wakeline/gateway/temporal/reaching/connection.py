@@ -16,7 +16,7 @@ from temporalio.client import Client
 from temporalio.converter import DataConverter, WorkflowSerializationContext
 from temporalio.service import ConnectConfig, RPCError, RPCStatusCode, ServiceClient, TLSConfig
 
-from wakeline.gateway.temporal.calls import CountedService, is_no_namespace, is_throttled
+from wakeline.gateway.temporal.reaching.calls import CountedService, is_no_namespace, is_throttled
 
 _CHECK_SECONDS: Final = 2.0
 _NAMESPACE_SECONDS: Final = 60.0

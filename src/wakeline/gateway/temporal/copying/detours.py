@@ -18,7 +18,7 @@ from wakeline.errors import RequestInvalidError
 from wakeline.events import IDENTITY_KEY, MessagePiece, check_key
 from wakeline.gateway.accept import check_publisher
 from wakeline.gateway.log import Publication
-from wakeline.gateway.temporal.reader import Item
+from wakeline.gateway.temporal.copying.reader import Item
 
 _MOST: Final = 2**53 - 1
 

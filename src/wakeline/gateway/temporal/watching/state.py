@@ -21,11 +21,11 @@ from temporalio.service import RPCError
 from wakeline.errors import UnavailableError
 from wakeline.events import ACTIVITY_RETRYING, ACTIVITY_STALLED, MAX_KEY_BYTES, RUN_WAITING, timestamp
 from wakeline.gateway.runs import Run, RunState
-from wakeline.gateway.temporal.endings import is_forgotten
-from wakeline.gateway.temporal.history import ActivityAttempt, heartbeat_missed
+from wakeline.gateway.temporal.copying.told import cut
 from wakeline.gateway.temporal.telling import Teller
-from wakeline.gateway.temporal.told import cut
-from wakeline.gateway.temporal.watch import RunWatch
+from wakeline.gateway.temporal.watching.endings import is_forgotten
+from wakeline.gateway.temporal.watching.history import ActivityAttempt, heartbeat_missed
+from wakeline.gateway.temporal.watching.watch import RunWatch
 
 METADATA_QUERY: Final = "__temporal_workflow_metadata"
 _SOONEST: Final = 1.0

@@ -20,8 +20,9 @@ from temporalio.client import WorkflowExecutionDescription, WorkflowHandle, Work
 from temporalio.service import RPCError
 
 from wakeline.gateway.runs import Run
-from wakeline.gateway.temporal.connection import Connection
-from wakeline.gateway.temporal.endings import (
+from wakeline.gateway.temporal.reaching.connection import Connection
+from wakeline.gateway.temporal.telling import RETRY_SECONDS
+from wakeline.gateway.temporal.watching.endings import (
     RPC_TIMEOUT,
     Ending,
     closing_event,
@@ -31,8 +32,7 @@ from wakeline.gateway.temporal.endings import (
     is_forgotten,
     read_ending,
 )
-from wakeline.gateway.temporal.history import History
-from wakeline.gateway.temporal.telling import RETRY_SECONDS
+from wakeline.gateway.temporal.watching.history import History
 
 _RUNNING: Final = WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING
 _LONG_POLL: Final = timedelta(seconds=40)  # the server answers after about 20 s when nothing happened

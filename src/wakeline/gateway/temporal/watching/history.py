@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from temporalio.api.enums.v1 import EventType, TimeoutType
 from temporalio.api.history.v1 import HistoryEvent
 
-from wakeline.gateway.temporal.rules import SESSION_MEMO
+from wakeline.gateway.temporal.sessions import SESSION_MEMO
 
 _ENDS_OF_ACTIVITIES: Final = frozenset(
     {

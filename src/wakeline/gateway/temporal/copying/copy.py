@@ -14,8 +14,8 @@ from wakeline.events import GAP, NewEvent, check_topic
 from wakeline.gateway.accept import Accept
 from wakeline.gateway.log import Publication
 from wakeline.gateway.runs import Run, Runs
-from wakeline.gateway.temporal.detours import Group, Identity, groups
-from wakeline.gateway.temporal.reader import Item, StreamReader, Stretch, TooLargeError, to_event
+from wakeline.gateway.temporal.copying.detours import Group, Identity, groups
+from wakeline.gateway.temporal.copying.reader import Item, StreamReader, Stretch, TooLargeError, to_event
 from wakeline.gateway.temporal.telling import Teller
 
 _log = structlog.get_logger(__name__)
