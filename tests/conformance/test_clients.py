@@ -57,7 +57,7 @@ async def test_the_official_client_and_an_event_source_through_cuts_and_kills(tm
     modes = ["long-poll", "sse", "eventsource"]
     async with (
         cutter(gateway.port, seed=1) as (writing, for_writer),
-        cutter(gateway.port, seed=2) as (reading, for_readers),
+        cutter(gateway.port, seed=2, longest=0.2) as (reading, for_readers),
     ):
         path = "/v1/stream/numbers"
         producing = asyncio.create_task(produce(writing + path))

@@ -128,11 +128,11 @@ async def test_what_was_told_is_not_told_again_by_the_next_gateway(
     async with running_gateway(temporal, tmp_path) as served:
         await until(await served.stream(name), "$run.waiting")
     async with running_gateway(temporal, tmp_path) as served:
-        # At once from the record, unless the gateway ended between the event and that.
+        stream = await served.stream(name)
+        # At once from the record, unless the gateway ended between the event and that. Then it looks again, for the device.
         async with asyncio.timeout(30):
             while (await run_of(served, name))["waiting"] is None:
                 await asyncio.sleep(0.1)
-        stream = await served.stream(name)
         await until(stream, "$run.waiting")
         # It looks again whenever it is told to, and once more when this is seen.
         async with asyncio.timeout(60):
