@@ -46,6 +46,7 @@ from tests.temporal.test_follower import running_gateway
 from tests.workers import WorkerProcess
 from wakeline.gateway.engines.sqlite import SqliteEngine
 from wakeline.gateway.runs import Runs
+from wakeline.gateway.temporal.copying.copy import StreamCopy
 
 STATUSES: Final = ["completed", "failed", "canceled", "terminated", "timed_out"]
 UpOrDown = Literal["up", "down"]
@@ -405,6 +406,34 @@ async def test_a_crash_between_the_end_and_its_record_leaves_what_was_told_true(
         log = await (read(served, name) if drained else until(served, name, has("$run.drained")))
     assert topics(log) == topics(told) + ([] if drained else ["said"] * len(LAST) + ["$run.drained"])
     assert [closed["drained"] for closed in data(log, "$run.closed")] == [drained]
+    assert data(log, "said") == FIRST + LAST
+
+
+async def test_what_a_run_said_last_is_added_although_that_fails_at_first(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"fails/{uuid.uuid4().hex[:8]}"
+    async with running_gateway(temporal, tmp_path, drain_grace=0.2) as served:
+        async with Worker(client, task_queue=name, workflows=WORKFLOWS):
+            handle = await client.start_workflow(Ends.run, args=["terminated", True], id=name, task_queue=name)
+            await handle.signal(Ends.end)
+            await has_said(handle)
+        await handle.terminate(reason="enough")
+        await served.call("POST", "/v1/runs", json={"workflow_id": name})
+        log = await until(served, name, has("$session.settled"))
+        assert (data(log, "said"), data(log, "$run.closed")[0]["drained"]) == ([], False)
+        failures = iter([RuntimeError("nobody thought of this")])
+        append = StreamCopy._append
+
+        async def fails(copy: StreamCopy, stretch: Any) -> bool:
+            for failure in failures:
+                raise failure
+            return await append(copy, stretch)
+
+        monkeypatch.setattr(StreamCopy, "_append", fails)
+        async with Worker(client, task_queue=name, workflows=WORKFLOWS):
+            log = await until(served, name, has("$run.drained"))
+    assert next(failures, None) is None
     assert data(log, "said") == FIRST + LAST
 
 

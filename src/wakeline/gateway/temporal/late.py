@@ -66,6 +66,17 @@ class Late:
                 await self._settle()
 
     async def _try(self) -> None:
+        """Try once; whatever goes wrong, it can be tried again, unless the session is no more."""
+        try:
+            await self._read()
+        except (SessionClosedError, EpochChangedError):
+            self._owed = False
+        except UnavailableError:
+            return
+        except Exception:  # noqa: BLE001 - it must neither be forgotten nor keep a later run from its turn
+            _log.exception("what a run said last cannot be added; it is tried again", run=self._copy.run.run)
+
+    async def _read(self) -> None:
         run, parts = self._copy.run, self._parts
         reader = StreamReader(parts.connection, run.workflow_id, run.run_id)
         try:
@@ -77,11 +88,6 @@ class Late:
             if reader.by_update or carried:  # a host that answers nobody once it is closed
                 await self._settle()
                 return
-        except (SessionClosedError, EpochChangedError):
-            self._owed = False
-            return
-        except UnavailableError:
-            return
         except NotNowError as error:
             if not await self._is_forgotten():
                 _log.debug("cannot read what a run said last", workflow_id=run.workflow_id, error=str(error))
