@@ -11,7 +11,7 @@ import pytest
 from wakeline.errors import WorkflowNotFoundError
 from wakeline.gateway.http import routes
 from wakeline.gateway.http.parts import Parts
-from wakeline.gateway.runs import Run, RunState
+from wakeline.gateway.runs import Followed, Run
 
 
 class RecordingUpstream:
@@ -38,11 +38,8 @@ class RecordingUpstream:
     def published(self, session: str, workflow_id: str, namespace: str | None, *, manages: bool) -> None:
         self.told.append((session, workflow_id, namespace, manages))
 
-    def followed(self, session: str, run: str) -> bool:
-        return False
-
-    def state(self, session: str, run: str) -> RunState | None:
-        return None
+    def followed(self, session: str) -> dict[str, Followed]:
+        return {}
 
     async def until_nudged(self, workflow_id: str, *, times: int = 1) -> None:
         """Wait until a workflow was nudged so often."""

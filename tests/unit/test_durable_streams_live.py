@@ -184,7 +184,7 @@ async def test_a_reader_ends_with_its_token(serve: Serve) -> None:
     began = time.monotonic()
     waiting = asyncio.ensure_future(short.get("?offset=now&live=long-poll"))
     assert await live.frame() is None
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 8
     assert (await waiting).status == 204
 
 

@@ -254,6 +254,6 @@ async def test_the_gateway_stops_in_time_whatever_clients_do() -> None:
         await served.publish("s", {"topic": "t", "data": 0})
         opened[1].send_json({"type": "subscribe", "session": "s"})
         started = time.monotonic()
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 10
     for client in clients:
         await client.__aexit__(None, None, None)

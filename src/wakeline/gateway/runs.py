@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -81,6 +81,18 @@ class RunState(msgspec.Struct, frozen=True):
     activities: dict[str, dict[str, Any]] = {}
     waiting: dict[str, Any] | None = None
     current: str = ""
+
+
+class Followed(NamedTuple):
+    """A run that is followed here.
+
+    Attributes:
+        run: As it is told to be: the record has it a moment later.
+        state: What it is doing.
+    """
+
+    run: Run
+    state: RunState
 
 
 class _Runs(msgspec.Struct):

@@ -79,7 +79,9 @@ def test_everything_else_is_a_payload(value: Any, encoding: str, data: bytes) ->
     assert (b64decode(payload["metadata"]["encoding"]).decode(), b64decode(payload["data"])) == (encoding, data)
 
 
-@pytest.mark.parametrize("value", [object(), float, {1: object()}, lambda: 1], ids=repr)
+@pytest.mark.parametrize(
+    "value", [object(), float, {1: object()}, lambda: 1], ids=["object", "type", "dict", "function"]
+)
 def test_what_no_event_can_hold_is_refused(value: Any) -> None:
     with pytest.raises(ValueRefusedError, match="expected a value"):
         Values().write(value)

@@ -21,7 +21,7 @@ from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.positions import Positions
 from wakeline.gateway.presence import Presence
 from wakeline.gateway.retention import Keeper
-from wakeline.gateway.runs import Run, Runs, RunState
+from wakeline.gateway.runs import Followed, Run, Runs
 from wakeline.gateway.settings import Settings
 from wakeline.gateway.tickets import Tickets
 
@@ -78,12 +78,8 @@ class Upstream(Protocol):
         """
         ...
 
-    def followed(self, session: str, run: str) -> bool:
-        """Whether a run is being followed here."""
-        ...
-
-    def state(self, session: str, run: str) -> RunState | None:
-        """What a run is doing now; None where it is not followed."""
+    def followed(self, session: str) -> dict[str, Followed]:
+        """Those of a session's runs that are followed here, by name."""
         ...
 
 

@@ -15,7 +15,7 @@ from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.parameters import integer
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.log import SessionState
-from wakeline.gateway.runs import Run
+from wakeline.gateway.runs import Followed, Run
 
 
 class _Registration(msgspec.Struct, forbid_unknown_fields=True):
@@ -86,12 +86,15 @@ class SessionRoutes:
         session, run = await upstream.register(
             asked.workflow_id, asked.session, namespace=asked.namespace, result=asked.result, may=grant.reaches
         )
-        return json_answer({"session": session, **_run(self._parts, session, run)})
+        return json_answer({"session": session, **_run(run, upstream.followed(session).get(run.run))})
 
 
 async def described(parts: Parts, state: SessionState) -> dict[str, Any]:
     """A session as every route answers it."""
+    # In this order: a run that has ended meanwhile has its end in the record.
+    followed = parts.upstream.followed(state.session) if parts.upstream is not None else {}
     runs = await parts.runs.of(state.session)
+    told = [followed[run.run].run if run.run in followed else run for run in runs]
     retention = parts.keeper.retention(config.decode(state.config))
     return {
         "session": state.session,
@@ -101,16 +104,14 @@ async def described(parts: Parts, state: SessionState) -> dict[str, Any]:
         "cursor": str(Cursor(state.epoch, state.next_offset)),
         "created": state.created,
         "closed": state.closed,
-        "settled": bool(runs) and not any(run.open for run in runs),
+        "settled": bool(told) and not any(run.open for run in told),
         "retention": retention,
         "devices": parts.hub.devices(state.session),
-        "runs": [_run(parts, state.session, run) for run in runs],
+        "runs": [_run(run, followed.get(run.run)) for run in told],
     }
 
 
-def _run(parts: Parts, session: str, run: Run) -> dict[str, Any]:
-    upstream = parts.upstream
-    state = upstream.state(session, run.run) if upstream is not None else None
+def _run(run: Run, followed: Followed | None) -> dict[str, Any]:
     return {
         "workflow_id": run.workflow_id,
         "run": run.run,
@@ -118,7 +119,7 @@ def _run(parts: Parts, session: str, run: Run) -> dict[str, Any]:
         "namespace": run.namespace or None,
         "status": run.status,
         "drained": not run.owed,
-        "followed": upstream is not None and upstream.followed(session, run.run),
-        "waiting": run.waiting if state is None else state.waiting,
-        "activities": [] if state is None else list(state.activities.values()),
+        "followed": followed is not None,
+        "waiting": run.waiting if followed is None else followed.state.waiting,
+        "activities": [] if followed is None else list(followed.state.activities.values()),
     }

@@ -92,6 +92,12 @@ class Follower:
         self._copy = StreamCopy(run, self._teller, parts.accept, parts.runs)
         self._watch: RunWatch | None = None
         self._state: StateWatch | None = None
+        self._told: Run | None = None
+
+    @property
+    def told(self) -> Run:
+        """The run as its events say it stands: who has read that it has ended is not told that it goes on."""
+        return self._told or self.run
 
     @property
     def run(self) -> Run:
@@ -282,13 +288,14 @@ class Follower:
             "reason": ending.follows_by,
             "drained": drained,
         }
-        await self._teller.tell(f"continued:{ending.next_run_id}", self._teller.event(RUN_CONTINUED, data))
         changed: dict[str, Any] = {
             "run_id": ending.next_run_id,
             "given_whole": drained,
             "waiting": None,
             "retrying": {},
         }
+        self._told = msgspec.structs.replace(self.run, **changed)
+        await self._teller.tell(f"continued:{ending.next_run_id}", self._teller.event(RUN_CONTINUED, data))
         if ending.follows_by == "reset":
             client, accept = self._parts.connection.client, self._parts.accept
             with suppress(SessionClosedError):
@@ -299,6 +306,7 @@ class Follower:
             await self._copy.begin_further(ending.next_run_id, ending.given)
             changed |= {"stream": ending.next_run_id, "stream_attempt": 1}
         await self._copy.change(**changed)
+        self._told = None
 
     async def _close(self, ending: Ending, drained: bool) -> None:
         assert ending.status is not None
@@ -329,7 +337,9 @@ class Follower:
                 owed = run.owed  # what was told then still holds, whatever could be read now
             elif owed:
                 await self._copy.change(owed=True)
+            changed: dict[str, Any] = {"status": ending.status, "owed": owed, "waiting": None, "retrying": {}}
+            self._told = msgspec.structs.replace(self.run, **changed)
             await self._teller.tell(f"closed:{run.run}", *events)
-            await self._copy.change(status=ending.status, owed=owed, waiting=None, retrying={})
+            await self._copy.change(**changed)
         if settled:
             self._parts.settled(self.session)

@@ -24,7 +24,7 @@ from wakeline.events import check_session_name
 from wakeline.gateway.accept import Accept
 from wakeline.gateway.hub import Hub
 from wakeline.gateway.log import Engine
-from wakeline.gateway.runs import Run, Runs, RunState
+from wakeline.gateway.runs import Followed, Run, Runs
 from wakeline.gateway.settings import Follow, Settings
 from wakeline.gateway.temporal.finding.finder import Finder, Found
 from wakeline.gateway.temporal.finding.rules import check_rule, fits, session_by_rule
@@ -100,13 +100,9 @@ class Followers:
         """How many of them are watched closely."""
         return self._pool.closely()
 
-    def followed(self, session: str, run: str) -> bool:
-        """Whether a run is followed now."""
-        return self._pool.followed(session, run)
-
-    def state(self, session: str, run: str) -> RunState | None:
-        """What a run is doing; None if it is not followed here."""
-        return self._pool.state(session, run)
+    def followed(self, session: str) -> dict[str, Followed]:
+        """Those of a session's runs that are followed here, by name."""
+        return self._pool.followed(session)
 
     async def watch(self, session: str) -> None:
         """A device is on this session: see that the workflow of its name, if there is one, is followed.

@@ -14,7 +14,7 @@ from wakeline.gateway.accept import Accept
 from wakeline.gateway.hub import Hub
 from wakeline.gateway.leases import Leases
 from wakeline.gateway.log import Change, Engine
-from wakeline.gateway.runs import Run, Runs, RunState
+from wakeline.gateway.runs import Followed, Run, Runs
 from wakeline.gateway.settings import Settings
 from wakeline.gateway.temporal.follower import Follower, Following
 from wakeline.gateway.temporal.late import Late
@@ -111,14 +111,10 @@ class FollowerPool:
         """How many of them are watched closely."""
         return sum(follower.attention.closely for follower in self._followers.values())
 
-    def followed(self, session: str, run: str) -> bool:
-        """Whether a run is followed now."""
-        return (session, run) in self._followers
-
-    def state(self, session: str, run: str) -> RunState | None:
-        """What a run is doing; None if it is not followed here."""
-        follower = self._followers.get((session, run))
-        return None if follower is None else follower.state
+    def followed(self, session: str) -> dict[str, Followed]:
+        """Those of a session's runs that are followed now, by name."""
+        followers = {run: self._followers[session, run] for run in self._of_session.get(session, ())}
+        return {run: Followed(follower.told, follower.state) for run, follower in followers.items()}
 
     def sessions(self) -> Collection[str]:
         """The sessions of which a run is followed now."""
