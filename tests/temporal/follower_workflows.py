@@ -106,16 +106,17 @@ class Rounds:
 
 @workflow.defn
 class GoesNowhere:
-    """Carries its stream over to a run that no worker takes."""
+    """Carries its stream over to a run that no worker takes, and that is given so many seconds, if any."""
 
     @workflow.init
-    def __init__(self, state: WorkflowStreamState | None = None) -> None:
+    def __init__(self, state: WorkflowStreamState | None = None, patience: float | None = None) -> None:
         self.stream = WorkflowStream(state)
+        self.patience = None if patience is None else timedelta(seconds=patience)
 
     @workflow.run
-    async def run(self, state: WorkflowStreamState | None = None) -> None:
+    async def run(self, state: WorkflowStreamState | None = None, patience: float | None = None) -> None:
         self.stream.topic("n", type=int).publish(1)
-        workflow.continue_as_new(self.stream.get_state(), task_queue="of-nobody")
+        workflow.continue_as_new(self.stream.get_state(), task_queue="of-nobody", run_timeout=self.patience)
 
 
 @workflow.defn

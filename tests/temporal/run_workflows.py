@@ -6,11 +6,13 @@ import asyncio
 from datetime import timedelta
 
 from temporalio import activity, workflow
-from temporalio.common import RetryPolicy
+from temporalio.common import RetryPolicy, SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from wakeline.streams import WorkflowStream
+
+SESSION = SearchAttributeKey.for_keyword("WakelineSession")
 
 failures_left: dict[str, int] = {}
 """How often `fails_at_first` still fails, by Workflow Id."""
@@ -162,6 +164,47 @@ class Family:
 
 
 @workflow.defn
+class Leaves:
+    """Waits for as many signals as it is told; then starts children that speak in its session, and ends without them."""
+
+    def __init__(self) -> None:
+        self.signals = 0
+
+    @workflow.signal
+    def go(self) -> None:
+        self.signals += 1
+
+    @workflow.run
+    async def run(self, children: int, signals: int) -> None:
+        await workflow.wait_condition(lambda: self.signals >= signals)
+        own = workflow.info().workflow_id
+        for number in range(children):
+            await workflow.start_child_workflow(
+                Child.run,
+                number,
+                id=f"{own}-child-{number}",
+                memo={"wakeline.session": own},
+                parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            )
+
+
+@workflow.defn
+class Repeats:
+    """Has the same child again and again, one run after the other; a search attribute says where it speaks."""
+
+    @workflow.run
+    async def run(self, times: int) -> None:
+        own = workflow.info().workflow_id
+        for number in range(times):
+            await workflow.execute_child_workflow(
+                Child.run,
+                number,
+                id=f"{own}-child",
+                search_attributes=TypedSearchAttributes([SearchAttributePair(SESSION, own)]),
+            )
+
+
+@workflow.defn
 class Child:
     """Says three things."""
 
@@ -192,5 +235,5 @@ class Forgets:
             workflow.continue_as_new(left - 1)
 
 
-WORKFLOWS = [Steps, TwoActivities, Approval, Sleeper, Troubled, Elsewhere, Family, Child, Forgets]
+WORKFLOWS = [Steps, TwoActivities, Approval, Sleeper, Troubled, Elsewhere, Family, Leaves, Repeats, Child, Forgets]
 ACTIVITIES = [nothing, fails_at_first, silent_at_first]

@@ -24,8 +24,8 @@ async def test_a_run_that_never_begins_has_nothing_to_add_to_the_stream_it_was_g
 ) -> None:
     name = f"nowhere/{uuid.uuid4().hex[:8]}"
     async with Worker(client, task_queue=name, workflows=[GoesNowhere]), running_gateway(temporal, tmp_path) as served:
-        timeout = timedelta(seconds=3) if end == "timed_out" else None
-        await client.start_workflow(GoesNowhere.run, id=name, task_queue=name, execution_timeout=timeout)
+        patience = 2.0 if end == "timed_out" else None
+        await client.start_workflow(GoesNowhere.run, args=[None, patience], id=name, task_queue=name)
         await served.call("POST", "/v1/runs", json={"workflow_id": name})
         if end == "terminated":
             await until(served, name, has("$run.continued"))

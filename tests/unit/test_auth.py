@@ -279,6 +279,7 @@ async def test_what_was_verified_is_remembered_within_bounds(monkeypatch: pytest
             "looks like a public key",
         ),
     ],
+    ids=["empty", "short", "a byte short", "a public key"],
 )
 def test_a_secret_must_be_one(secret: str, message: str) -> None:
     with pytest.raises(SettingsInvalidError, match=message):

@@ -52,7 +52,7 @@ class Following:
         settings: How often to read, how long to wait for a worker at the end.
         settled: Called with the session when its record says that no run is open.
         watched: Whether a device is on a session.
-        child: Called with the namespace and Workflow Id of a child that says where it speaks.
+        child: Has a child that says where it speaks followed; given the namespace, the Workflow Id and the run id.
         earlier: Awaited before a run's first event: what earlier ones still owe the session comes first.
         looks: Lets so many runs be looked at at once.
         reads: Lets so many streams of runs that are swept be read at once.
@@ -65,7 +65,7 @@ class Following:
     settings: Settings
     settled: Callable[[str], None]
     watched: Callable[[str], bool]
-    child: Callable[[str, str], None]
+    child: Callable[[str, str, str], Awaitable[None]]
     earlier: Callable[[str, Run], Awaitable[None]]
     looks: asyncio.Semaphore
     reads: asyncio.Semaphore

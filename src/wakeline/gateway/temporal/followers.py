@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from time import monotonic
@@ -33,12 +33,14 @@ from wakeline.gateway.temporal.pool import FollowerPool
 from wakeline.gateway.temporal.reaching.connection import Connection
 from wakeline.gateway.temporal.reaching.namespaces import Namespaces
 from wakeline.gateway.temporal.sessions import session_of
+from wakeline.gateway.temporal.telling import RETRY_SECONDS
 
 _NAMINGS: Final = 16
 _WANTED: Final = 2_000
 # So long a reader of a session that there is waits for what Temporal says of a new run; not at all while Temporal is slower.
 _PATIENCE: Final = 0.5
 _CATCH_UP_SECONDS: Final = 5.0
+_LONGEST_PAUSE: Final = 15.0
 _log = structlog.get_logger(__name__)
 
 
@@ -173,36 +175,46 @@ class Followers:
     def published(self, session: str, workflow_id: str, namespace: str | None, *, manages: bool) -> None:
         """A publisher of a session names this workflow: follow it into the session, if that may be."""
         work = partial(self._published, session, workflow_id, namespace, manages=manages)
-        self._begin((session, workflow_id, namespace), work)
+        self._begin((session, workflow_id, namespace, manages), partial(self._until_done, work))
 
-    def _child(self, namespace: str, workflow_id: str) -> None:
+    def _child(self, namespace: str, workflow_id: str, run_id: str) -> asyncio.Task[None]:
         """A workflow that is followed has a child that says where it speaks: follow it there."""
-        connection = self._namespaces[namespace]
-        if not self._pool.follows(self._finder.named(connection), workflow_id):
-            self._begin((namespace, workflow_id), partial(self._enter_child, connection, workflow_id))
+        work = partial(self._enter_child, self._namespaces[namespace], workflow_id, run_id)
+        return self._begin((namespace, workflow_id, run_id), partial(self._until_done, work))
 
-    async def _enter_child(self, connection: Connection, workflow_id: str) -> None:
-        try:
-            async with self._naming:
-                found = await self._finder.find(connection, workflow_id)
-            if found.session is not None:
-                await self._enter(check_session_name(found.session), found)
-        except WakelineError as error:
-            _log.info("a child is not followed", workflow_id=workflow_id, error=error.message)
+    async def _enter_child(self, connection: Connection, workflow_id: str, run_id: str) -> None:
+        async with self._naming:
+            found = await self._finder.find(connection, workflow_id, run_id)
+        if found.session is not None:
+            await self._enter(check_session_name(found.session), found)
 
     async def _published(self, session: str, workflow_id: str, namespace: str | None, *, manages: bool) -> None:
-        try:
-            connection = self._finder.connection(namespace)
-            await self._caught_up()
-            async with self._naming:
-                found = await self._finder.find(connection, workflow_id)
-            if manages or session in (found.session, workflow_id):
-                await self._rules_first(session, found)
-                await self._enter(session, found)
-            else:
-                _log.debug("a publisher's workflow is not of this session", session=session, workflow_id=workflow_id)
-        except WakelineError as error:
-            _log.info("a publisher's workflow is not followed", session=session, error=error.message)
+        connection = self._finder.connection(namespace)
+        await self._caught_up()
+        async with self._naming:
+            found = await self._finder.find(connection, workflow_id)
+        if manages or session in (found.session, workflow_id):
+            await self._rules_first(session, found)
+            await self._enter(session, found)
+        else:
+            _log.debug("a publisher's workflow is not of this session", session=session, workflow_id=workflow_id)
+
+    async def _until_done(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Have a workflow followed that somebody has named, whom no error would reach; what may pass is waited out."""
+        pause = RETRY_SECONDS
+        while True:
+            try:
+                return await work()
+            except UnavailableError as error:
+                _log.debug("a workflow that was named is looked for again", error=error.message)
+            except WakelineError as error:
+                _log.info("a workflow that was named is not followed", error=error.message)
+                return None
+            except Exception:  # noqa: BLE001 - a parent that waits for this goes on
+                _log.exception("a workflow that was named is not followed")
+                return None
+            await asyncio.sleep(pause * random.uniform(1, 2))
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _caught_up(self) -> None:
         """What rules find comes first, in its order; who comes right after a start would else bring in the latest before it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Collection, Container, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -42,7 +42,7 @@ class FollowerPool:
         runs: The record of each session's runs.
         settings: How often a run is looked at, and how many are watched closely.
         hub: Knows on which sessions devices are.
-        child: Called with the namespace and Workflow Id of a child that says where it speaks.
+        child: Has a child that says where it speaks followed; given the namespace, the Workflow Id and the run id.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class FollowerPool:
         runs: Runs,
         settings: Settings,
         hub: Hub,
-        child: Callable[[str, str], None],
+        child: Callable[[str, str, str], Awaitable[None]],
     ) -> None:
         self._namespaces = namespaces
         self._runs = runs

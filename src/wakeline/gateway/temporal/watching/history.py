@@ -8,8 +8,6 @@ from typing import Any, Final, NamedTuple
 from temporalio.api.enums.v1 import EventType, TimeoutType
 from temporalio.api.history.v1 import HistoryEvent
 
-from wakeline.gateway.temporal.sessions import SESSION_MEMO
-
 _ENDS_OF_ACTIVITIES: Final = frozenset(
     {
         EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED,
@@ -36,7 +34,6 @@ class History:
         updates: How many updates the run has taken.
         timers: When each timer that is running will fire, by the event that started it.
         stalled: Activities that were given up for want of a heartbeat, until somebody takes them.
-        children: The Workflow Ids of children whose memo says where they speak, until somebody takes them.
     """
 
     def __init__(self) -> None:
@@ -44,9 +41,7 @@ class History:
         self.updates = 0
         self.timers: dict[int, datetime] = {}
         self.stalled: list[ActivityAttempt] = []
-        self.children: list[str] = []
         self._activities: dict[int, ActivityAttempt] = {}
-        self._initiated: set[int] = set()
 
     def note(self, event: HistoryEvent, *, old: bool) -> bool:
         """Take the next event; True if the workflow is about to do something.
@@ -78,13 +73,6 @@ class History:
             begun = self._activities.get(attributes.scheduled_event_id)
             if begun is not None:
                 self._activities[attributes.scheduled_event_id] = begun._replace(attempt=attributes.attempt)
-        elif kind == EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED:
-            if SESSION_MEMO in attributes.memo.fields:
-                self._initiated.add(event.event_id)
-        elif kind == EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED:
-            if attributes.initiated_event_id in self._initiated:
-                self._initiated.discard(attributes.initiated_event_id)
-                self.children.append(attributes.workflow_execution.workflow_id)
         elif kind in _ENDS_OF_ACTIVITIES:
             ended = self._activities.pop(attributes.scheduled_event_id, None)
             if ended is not None and not old and heartbeat_missed(getattr(attributes, "failure", None)):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, TypeVar
@@ -22,6 +22,7 @@ from temporalio.service import RPCError
 from wakeline.gateway.runs import Run
 from wakeline.gateway.temporal.reaching.connection import Connection
 from wakeline.gateway.temporal.telling import RETRY_SECONDS
+from wakeline.gateway.temporal.watching.children import Children, Enter
 from wakeline.gateway.temporal.watching.endings import (
     RPC_TIMEOUT,
     Ending,
@@ -87,7 +88,7 @@ class RunWatch:
         run: The run; its `run_id` is watched.
         attention: How closely.
         looks: Lets so many runs be looked at at once.
-        child: Called with the Workflow Id of each child that says where it speaks.
+        enter: Has children that say where they speak followed.
 
     Attributes:
         tells: Its history is followed, so that `news` come without delay.
@@ -101,7 +102,7 @@ class RunWatch:
         run: Run,
         attention: Attention,
         looks: asyncio.Semaphore,
-        child: Callable[[str], None],
+        enter: Enter,
     ) -> None:
         self.tells = False
         self.unanswered = False
@@ -110,7 +111,8 @@ class RunWatch:
         self._run = run
         self._attention = attention
         self._looks = looks
-        self._child = child
+        self._children = Children(enter)
+        self._whole = False  # the history was followed from its first event to its last
         self._happened = 0
         self._told = asyncio.Event()
 
@@ -141,6 +143,10 @@ class RunWatch:
                 ending = await self._attention.while_so(self._follow() if self._attention.closely else self._look())
                 self.tells = False
                 if ending is not None:
+                    if not self._whole:
+                        async with self._looks:
+                            await self._children.read(self._handle)
+                    await self._children.entered()
                     return await complete(self._connection.client, self._run, ending)
                 unknown = failures = 0
             except RPCError as error:
@@ -205,14 +211,14 @@ class RunWatch:
             news = False
             for event in page:
                 if is_closing(event):
+                    self._whole = follows
                     return read_ending(event)
+                self._children.note(event)
                 seen = event.event_id
                 news |= self.history.note(event, old=seen <= info.history_length)
                 news |= self.unanswered and self.history.started == seen
             if news and seen > info.history_length:
                 self.nudge()
-            while self.history.children:
-                self._child(self.history.children.pop(0))
             if events.next_page_token is None:
                 return None
             if page and seen >= info.history_length:
