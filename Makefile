@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 # The tests start Python hundreds of times, and some machines are told to write no bytecode when they import.
 COMPILE := $(BIN)/python -m compileall -q src
 
+# Most tests wait: they run in as many processes as there are cores, a file in one. `make test AT_ONCE=` runs one after the other.
+AT_ONCE := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test faults check examples bench layout web lock clean
 
@@ -15,10 +18,10 @@ help: ## This list
 demo: $(VENV)/.demo ## Start everything and open the page: workflows that talk, devices that watch
 	$(BIN)/wakeline demo
 
-test: $(VENV)/.dev ## Every test: unit, contract, Temporal, browser, faults (some 12 minutes)
+test: $(VENV)/.dev ## Every test: unit, contract, Temporal, browser, faults (some 8 minutes)
 	scripts/need chromium faketime
 	$(COMPILE)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(AT_ONCE)
 
 faults: $(VENV)/.dev ## The long soaks: hundreds of kills under load
 	$(COMPILE)
