@@ -10,7 +10,9 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
@@ -21,6 +23,7 @@ from tests.temporal.test_runs import QUEUE, start, steps, until
 from tests.tokens import SECRET, token
 from wakeline.errors import SettingsInvalidError
 from wakeline.gateway.settings import Follow
+from wakeline.gateway.temporal.finding.sweep import Sweep
 
 
 @pytest.fixture
@@ -199,3 +202,26 @@ async def test_a_nudge_has_a_swept_run_read_at_once(
         await steps(handle, "end")
         events = await until(stream, "$run.closed")
     assert told(events, "$run.closed")[0]["status"] == "completed"
+
+
+async def test_what_a_sweep_listed_before_it_failed_has_ended_nevertheless(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Listed twice is told once: what the page before the failure had is not new to the next sweep."""
+    listing, failures = Sweep._list, 0
+
+    async def failing(sweep: Sweep, query: str, **how: Any) -> AsyncIterator[WorkflowExecutionInfo]:
+        nonlocal failures
+        async for info in listing(sweep, query, **how):
+            yield info
+            if query.startswith("CloseTime") and info.execution.workflow_id == name and not failures:
+                failures += 1
+                raise RPCError("the next page cannot be had", RPCStatusCode.UNAVAILABLE, b"")
+
+    monkeypatch.setattr(Sweep, "_list", failing)
+    async with running_gateway(temporal, tmp_path, sweep_interval=0.2, close_watches=0) as served:
+        handle = await start(client, name, workflows.Steps.run)
+        await served.call("POST", "/v1/runs", json={"workflow_id": name})
+        await steps(handle, "a", "end")
+        assert told(await settled(served, name), "$run.closed")[0]["status"] == "completed"
+    assert failures == 1

@@ -185,12 +185,14 @@ class Sweep:
         since = self._closed or self._some_time_ago()
         latest = since
         ended: set[str] = set()
-        async for info in self._list(f"CloseTime >= '{_text(since - _OVERLAP)}'"):
-            latest = max(latest, info.close_time.ToDatetime(tzinfo=UTC))
-            if self._is_new(f"closed {info.execution.run_id}"):
-                ended.add(info.execution.run_id)
-        if ended:
-            self._swept.ended(ended)
+        try:
+            async for info in self._list(f"CloseTime >= '{_text(since - _OVERLAP)}'"):
+                latest = max(latest, info.close_time.ToDatetime(tzinfo=UTC))
+                if self._is_new(f"closed {info.execution.run_id}"):
+                    ended.add(info.execution.run_id)
+        finally:  # what was listed before a page could not be had is not listed as new again
+            if ended:
+                self._swept.ended(ended)
         self._closed = latest
 
     async def _find_by(self, rule: Follow) -> None:
