@@ -22,7 +22,7 @@ from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_runs import QUEUE, start
 from wakeline.errors import TemporalUnavailableError
 from wakeline.gateway.temporal.finding.finder import Finder, Found
-from wakeline.gateway.temporal.watching import watch
+from wakeline.gateway.temporal.watching import children, watch
 
 Events = list[dict[str, Any]]
 
@@ -47,16 +47,12 @@ async def to_the_end(served: Served, name: str) -> Events:
         return await (await served.stream(name, "until=settled")).rest()
 
 
-def has_the_whole_family(events: Events, children: int) -> None:
+def has_the_whole_family(events: Events, size: int) -> None:
     """So many children have said three things each, and the session is settled once, after them."""
-    words = [f"child {child}, word {word}" for child in range(children) for word in range(3)]
+    words = [f"child {child}, word {word}" for child in range(size) for word in range(3)]
     assert sorted(told(events, "said")) == words
     topics = Counter(event["topic"] for event in events)
-    assert (topics["$run.started"], topics["$run.closed"], topics["$session.settled"]) == (
-        children + 1,
-        children + 1,
-        1,
-    )
+    assert (topics["$run.started"], topics["$run.closed"], topics["$session.settled"]) == (size + 1, size + 1, 1)
     assert events[-1]["topic"] == "$session.settled"
 
 
@@ -136,3 +132,21 @@ async def test_each_run_of_a_child_that_is_started_again_and_a_search_attribute_
     async with running_gateway(temporal, tmp_path) as served:
         await register(served, name)
         has_the_whole_family(await to_the_end(served, name), 3)
+
+
+async def test_a_child_that_temporal_never_tells_of_does_not_keep_the_parent_from_its_end(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = Finder.find
+
+    async def refused(finder: Finder, connection: Any, workflow_id: str, run_id: str | None = None) -> Found:
+        if "-child-" in workflow_id:
+            raise TemporalUnavailableError("Temporal cannot be asked now: permission denied")
+        return await find(finder, connection, workflow_id, run_id)
+
+    monkeypatch.setattr(Finder, "find", refused)
+    monkeypatch.setattr(children, "_PATIENCE", 1.0)
+    async with running_gateway(temporal, tmp_path) as served:
+        await start(client, name, workflows.Leaves.run, 1, 0)
+        await register(served, name)
+        has_the_whole_family(await to_the_end(served, name), 0)

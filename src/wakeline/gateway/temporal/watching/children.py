@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Final, TypeAlias
 
+import structlog
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHandle
@@ -19,6 +20,9 @@ Enter: TypeAlias = Callable[[str, str], Awaitable[None]]
 """Has a child's run followed where it speaks; given its Workflow Id and run id. Outages are waited out, other errors are told."""
 
 _PAGE_TIMEOUT: Final = timedelta(seconds=40)
+_PATIENCE: Final = 30.0
+_LOOK: Final = 1.0
+_log = structlog.get_logger(__name__)
 
 
 class Children:
@@ -64,9 +68,22 @@ class Children:
             if not is_forgotten(error):  # how it ended is known nevertheless
                 raise
 
-    async def entered(self) -> None:
-        """Return when all that were noted are followed: a session is not settled before those who speak in it have been found."""
-        while self._entering:
-            done, _ = await asyncio.wait(self._entering)
+    async def entered(self, reachable: Callable[[], bool]) -> None:
+        """Return when all that were noted are followed: a session is not settled before those who speak in it have been found.
+
+        An outage is waited out. One that Temporal does not tell of otherwise is not waited for for ever: the parent has ended.
+
+        Args:
+            reachable: Whether Temporal can be asked now.
+        """
+        left = _PATIENCE
+        while self._entering and left > 0:
+            done, _ = await asyncio.wait(self._entering, timeout=_LOOK)
             for each in done:
                 each.result()
+            if not done and reachable():
+                left -= _LOOK
+        if self._entering:
+            _log.warning(
+                "children of a run cannot be looked for; its end is told without them", count=len(self._entering)
+            )

@@ -146,7 +146,7 @@ class RunWatch:
                     if not self._whole:
                         async with self._looks:
                             await self._children.read(self._handle)
-                    await self._children.entered()
+                    await self._children.entered(lambda: self._connection.up() and self._connection.calm())
                     return await complete(self._connection.client, self._run, ending)
                 unknown = failures = 0
             except RPCError as error:
