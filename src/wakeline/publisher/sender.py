@@ -210,6 +210,7 @@ class Sender:
         if not self.first.done():
             self._tell_first(None)
             self._start_detour()  # where something may be left from before
+        self._assumed = None  # of the beginning only
         if self._trip is not None:
             self._trip.opened(frame.next_sequence)
             return
@@ -376,7 +377,7 @@ class Sender:
         if self._trip is not None or self._detour is None:
             return
         if self._outbox.sequence is None and self._outbox.batch is None:
-            self._outbox.sequence = self._assumed
+            self._outbox.sequence, self._assumed = self._assumed, None
         if self._detour.needs_sequence and self._outbox.sequence is None:
             return  # once the gateway has said where the attempt stands
         self._cancel("give up")
