@@ -113,20 +113,25 @@ async def _send(spool: Spool, line: _Line, identity: Identity, progress: Callabl
     failures = 0
     reached: int | None = None
     refused: PublishDroppedError | None = None
-    is_open = False
+    is_open = is_new = False
     most = 1 << 30
     while (page := await spool.do(spool.page, identity)) is not None:
         bodies = page.bodies[:most]
         try:
             if not is_open:
                 reached = await line.ask(open_frame(line.number, identity))
-                is_open = True
+                is_open = is_new = True
             assert reached is not None
-            base = page.base
-            if base is None:
-                base = reached - page.position
-                await spool.do(spool.set_base, identity, base)
-            first = base + page.position
+            if page.base is None:
+                # Somebody else may send the source, too: whoever is first says so, and what is left now counts.
+                await spool.do(spool.set_base, identity, reached - page.position)
+                is_new = False
+                continue
+            first = page.base + page.position
+            if reached < first and not is_new:
+                is_open = False  # somebody else has sent what came before: ask again where the attempt stands
+                continue
+            is_new = False
             if reached < first:
                 said = f"expected {first} events of this attempt in the session, it has {reached}"
                 raise SequenceGapError(said, expected=reached)

@@ -160,10 +160,10 @@ class Spool:
             return Page(first, base, bodies)
 
     def set_base(self, identity: Identity, base: int) -> None:
-        """Note what sequence position 0 has; before anything of the source is sent."""
+        """Note what sequence position 0 has, unless that is known; before anything of the source is sent."""
         with self._writing() as connection:
             connection.execute(
-                "UPDATE sources SET base = ? WHERE session = ? AND publisher = ? AND attempt = ?",
+                "UPDATE sources SET base = ? WHERE session = ? AND publisher = ? AND attempt = ? AND base IS NULL",
                 (base, identity.session, identity.publisher, identity.attempt),
             )
 

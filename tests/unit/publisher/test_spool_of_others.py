@@ -10,7 +10,10 @@ import pytest
 from tests.unit.publisher.scripted import RIGHTLY, Answer, Frame, ScriptedGateway, error
 from wakeline.errors import EventTooLargeError
 from wakeline.publisher import PublishDroppedError, SessionPublisher
-from wakeline.publisher.spool import Spool
+from wakeline.publisher.drain import drain_source
+from wakeline.publisher.frames import Identity
+from wakeline.publisher.pool import shared_connection
+from wakeline.publisher.spool import Page, Spool
 
 
 def spooling(gateway: ScriptedGateway, file: Path, session: str = "s", **options: object) -> SessionPublisher:
@@ -67,3 +70,40 @@ async def test_after_a_refusal_the_spool_does_not_begin_to_count_anew(script: Sc
     assert [event.data for error in dropped for event in error.events] == ["refused"]
     assert isinstance(dropped[0], EventTooLargeError)
     assert script.events() == [0, 1, 2, "after", "last"]
+
+
+async def test_two_who_send_the_same_source_at_once_double_nothing(
+    away: ScriptedGateway, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, its = Spool.at(file), Identity(session="s", publisher="p")
+    spool.add(its, None, [b'{"topic":"t","data":%d}' % n for n in range(3)])
+    await away.start()
+    connection, page = shared_connection(away.url, None), spool.page
+    seen = [page(its)] * 2  # what the second one has read before the first one sent it
+    await drain_source(spool, connection, its)
+    monkeypatch.setattr(spool, "page", lambda identity: seen.pop() if seen else page(identity))
+    await drain_source(spool, connection, its)
+    assert away.events() == [0, 1, 2]
+
+
+async def test_who_is_overtaken_while_it_sends_does_not_take_that_for_a_loss(
+    away: ScriptedGateway, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, its = Spool.at(file), Identity(session="s", publisher="p")
+    bodies = [b'{"topic":"t","data":%d}' % n for n in range(1200)]
+    spool.add(its, 0, bodies)
+    await away.start()
+    reads, page = 0, spool.page
+
+    def overtaken(identity: Identity) -> Page | None:
+        nonlocal reads
+        reads += 1
+        if reads == 3:  # one page was sent; then somebody else sends the next one
+            away.log["s", "p", 1] += [{"data": n} for n in range(500, 1000)]
+            spool.remove(its, 1000)
+        return page(identity)
+
+    monkeypatch.setattr(spool, "page", overtaken)
+    await drain_source(spool, shared_connection(away.url, None), its)
+    assert away.events() == list(range(1200))
+    assert spool.refused() == 0
