@@ -166,6 +166,7 @@ async def _send(spool: Spool, line: _Line, identity: Identity, progress: Callabl
 async def _refuse(spool: Spool, identity: Identity, before: int | None, error: WakelineError) -> PublishDroppedError:
     bodies = await spool.do(spool.refuse, identity, before, error)
     said = f"{len(bodies)} spooled events of session {identity.session!r} were refused and put aside"
+    said += f" (publisher {identity.publisher!r}, attempt {identity.attempt})"
     return PublishDroppedError.because_of(error, said, bodies)
 
 

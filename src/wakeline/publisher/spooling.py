@@ -10,6 +10,7 @@ from typing import Final
 from wakeline.errors import WakelineError
 from wakeline.publisher.connection import Connection
 from wakeline.publisher.drain import drain, drain_source
+from wakeline.publisher.errors import PublishDroppedError
 from wakeline.publisher.frames import Identity
 from wakeline.publisher.pace import pause_after
 from wakeline.publisher.reports import Reports
@@ -70,7 +71,9 @@ class Spooling:
             while True:
                 try:
                     for refused in await drain(self._spool, self._connection, but=self._identity):
-                        self._reports.add(refused.bodies, "were refused", refused.reason)
+                        # Not as a refusal of this publisher: `except AttemptFencedError` would take it for its own end.
+                        told = PublishDroppedError(refused.message)
+                        self._reports.add(refused.bodies, "that others left in the spool were refused", told)
                     return
                 except WakelineError as error:
                     failures += 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.publisher.scripted import RIGHTLY, Answer, Frame, ScriptedGateway, error
-from wakeline.errors import EventTooLargeError
+from wakeline.errors import AttemptFencedError, EventTooLargeError
 from wakeline.publisher import PublishDroppedError, SessionPublisher
 from wakeline.publisher.drain import drain_source
 from wakeline.publisher.frames import Identity
@@ -23,6 +23,33 @@ def spooling(gateway: ScriptedGateway, file: Path, session: str = "s", **options
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "spool.db"
+
+
+async def test_an_attempt_is_not_told_that_it_is_fenced_when_what_an_earlier_one_left_is(
+    away: ScriptedGateway, file: Path
+) -> None:
+    Spool.at(file).add(Identity(session="s", publisher="p", attempt=1), 0, [b'{"topic":"t","data":"stale"}'])
+
+    def fence(frame: Frame) -> Answer:
+        if frame["type"] == "open" and frame["attempt"] == 1:
+            return [error(frame["channel"], "attempt_fenced", attempt=2)]
+        return RIGHTLY
+
+    away.script = lambda frame: fence({"attempt": 1, **frame})
+    await away.start()
+    told: PublishDroppedError | None = None
+    async with spooling(away, file, publisher="p", attempt=2) as session:
+        async with asyncio.timeout(10):
+            while told is None:
+                try:
+                    await session.topic("t").publish("live")
+                    await session.flush()
+                except PublishDroppedError as caught:
+                    told = caught
+    assert [event.data for event in told.events] == ["stale"]
+    assert not isinstance(told, AttemptFencedError), "this attempt goes on"
+    assert "attempt 1" in told.message
+    assert set(away.events()) == {"live"}
 
 
 async def test_after_a_refusal_the_spool_does_not_begin_to_count_anew(script: ScriptedGateway, file: Path) -> None:
