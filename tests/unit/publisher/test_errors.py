@@ -1,0 +1,13 @@
+"""What could not be delivered is in the error, whatever the reason says of itself."""
+
+from __future__ import annotations
+
+from wakeline.publisher import PublishDroppedError
+from wakeline.streams import PublishDroppedError as StreamPublishDroppedError
+
+
+def test_the_events_are_told_where_the_reason_has_events_of_its_own() -> None:
+    reason = StreamPublishDroppedError("1 events were given up", events=())
+    told = PublishDroppedError.because_of(reason, "1 events could not be kept", [b'{"topic":"t","data":7}'])
+    assert [event.data for event in told.events] == [7]
+    assert isinstance(told, StreamPublishDroppedError)
