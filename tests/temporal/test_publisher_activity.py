@@ -27,7 +27,7 @@ from tests.unit.publisher.test_values import Backwards
 from wakeline.client import SessionClient
 from wakeline.gateway.app import gateway
 from wakeline.gateway.settings import Settings
-from wakeline.publisher import SessionPublisher
+from wakeline.publisher import PublishDroppedError, SessionPublisher
 from wakeline.streams import WorkflowStreamClient
 
 PATIENCE = 60
@@ -204,6 +204,59 @@ async def test_it_goes_back_to_the_gateway_when_that_has_everything(client: Clie
             await asyncio.wait_for(session.flush(), PATIENCE)
         assert [event["data"] for event in away.log[key]] == list(range(12))
         assert len(await items(client, handle.id, 11)) == 11
+    finally:
+        await handle.terminate()
+        await away.stop()
+
+
+async def test_what_the_workflow_did_not_take_lets_nothing_overtake_what_it_did(
+    client: Client, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = ScriptedGateway()
+    handle = await start(client, queue, "retried", away.url, start_signal="hold")  # only to host a stream
+    dropped: list[PublishDroppedError] = []
+    try:
+        publishing = SessionPublisher(
+            away.url,
+            session=handle.id,
+            on_unavailable="workflow",
+            temporal_client=client,
+            on_dropped=dropped.append,
+        )
+        async with publishing as session:
+            topic = session.topic("n")
+            await topic.publish(0)
+            await asyncio.wait_for(session.flush(), PATIENCE)
+            signal = WorkflowHandle.signal
+
+            async def refused(*_: object, **__: object) -> None:
+                raise RuntimeError("no signal now")
+
+            monkeypatch.setattr(WorkflowHandle, "signal", refused)
+            await topic.publish("refused")
+            await asyncio.wait_for(session.flush(), PATIENCE)
+            monkeypatch.setattr(WorkflowHandle, "signal", signal)
+            await topic.publish(1)
+            await asyncio.wait_for(session.flush(), PATIENCE)
+            followed = await items(client, handle.id, 2)
+            # The gateway is there again before the follower has brought anything.
+            key = (handle.id, session.identity.publisher, 1)
+            await away.start()
+            async with asyncio.timeout(PATIENCE):
+                while sum(frame.get("publisher") == key[1] for frame in away.frames) < 3:
+                    await asyncio.sleep(0.02)
+            assert all(frame["events"][0]["topic"] != "n" for frame in away.appends()), (
+                "the workflow's stream still has events with these numbers"
+            )
+            positions = {identity["sequence"]: json.loads(payload.data) for _, payload, identity in followed}
+            away.log[key] = [{"data": positions.get(n, "passed over")} for n in range(max(positions) + 1)]
+            async with asyncio.timeout(PATIENCE):
+                while session.acknowledged < 3:
+                    await asyncio.sleep(0.02)
+            await topic.publish(2)
+            await asyncio.wait_for(session.flush(), PATIENCE)
+        assert [event.data for error in dropped for event in error.events] == ["refused"]
+        assert [event["data"] for event in away.log[key]] == [0, "passed over", 1, 2]
     finally:
         await handle.terminate()
         await away.stop()

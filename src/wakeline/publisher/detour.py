@@ -45,7 +45,7 @@ class Detour(Protocol):
 
         Args:
             opened: Where the attempt stands, as the gateway says.
-            expected: Where it stands when all that was taken has arrived; None if nobody knows.
+            expected: Where it stands when all that was taken has arrived; None if nobody knows, or something was not taken.
 
         Returns:
             Whether they may.
@@ -99,6 +99,7 @@ class OnDetour:
         self._reached: int | None = None
         self._ended: WakelineError | None = None
         self._failures = 0
+        self._failed = False  # something was not taken: where the attempt will stand is not known
         self._task = asyncio.create_task(self._run())
 
     def kick(self) -> None:
@@ -161,7 +162,10 @@ class OnDetour:
         except Exception as error:  # noqa: BLE001  whatever went wrong, the events are told of
             reason = error if isinstance(error, WakelineError) else UnavailableError(repr(error))
             if self._outbox.batch is batch:
-                self._outbox.sequence = None
+                self._failed = True
+                if not self._detour.needs_sequence:
+                    self._outbox.sequence = None
+                # Else their numbers stay theirs: they may have arrived all the same.
                 self._reports.add(batch.bodies, "could not be kept elsewhere either", reason)
         if self._outbox.batch is batch:  # else it was told of meanwhile
             self._outbox.finish()
@@ -170,7 +174,7 @@ class OnDetour:
         """Whether the gateway has everything, so that the trip is over."""
         outbox = self._outbox
         try:
-            settled = await self._detour.settle(reached, outbox.sequence)
+            settled = await self._detour.settle(reached, None if self._failed else outbox.sequence)
         except PublishDroppedError as error:
             self._reports.add(error.bodies, "were refused", error.reason)
             if isinstance(error, (AttemptFencedError, SessionClosedError)):
@@ -186,7 +190,9 @@ class OnDetour:
         if self._reached is None:
             return False  # it is away again
         if settled:
-            if outbox.sequence is not None:
+            if self._failed:
+                outbox.sequence = None  # the gateway is asked
+            elif outbox.sequence is not None:
                 outbox.sequence = max(outbox.sequence, reached)
             return True
         self._reached = None
