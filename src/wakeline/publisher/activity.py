@@ -23,11 +23,13 @@ class Described:
         options: For the constructor.
         context: Where `activity.heartbeat` may be called.
         heartbeat_details: Those of the attempt before.
+        is_first: Nobody can have published as this attempt before.
     """
 
     options: dict[str, Any]
     context: contextvars.Context
     heartbeat_details: Sequence[Any]
+    is_first: bool
 
 
 def described(session: str | None) -> Described:
@@ -56,7 +58,8 @@ def described(session: str | None) -> Described:
     }
     with suppress(RuntimeError):  # a `def` activity has none
         options["temporal_client"] = activity.client()
-    return Described(options, contextvars.copy_context(), info.heartbeat_details)
+    # A local activity whose worker has died is run again by the next one, under the same attempt.
+    return Described(options, contextvars.copy_context(), info.heartbeat_details, is_first=not info.is_local)
 
 
 def namespace_of(info: activity.Info) -> str | None:

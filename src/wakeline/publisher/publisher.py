@@ -202,7 +202,7 @@ class SessionPublisher:
             chosen["namespace"] = None
         publisher = cls(url, token, **chosen)
         if "publisher" not in options and "attempt" not in options:
-            publisher._is_new = True
+            publisher._is_new = told.is_first
         publisher._heartbeats = Heartbeats(told.context, told.heartbeat_details, publisher._progress)
         publisher._heard_before = publisher._heartbeats.acknowledged_before(publisher.identity)
         return publisher

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from temporalio.testing import ActivityEnvironment
 
 from tests.unit.publisher.scripted import RIGHTLY, Answer, Frame, ScriptedGateway, error
 from wakeline.errors import AttemptFencedError, EventTooLargeError
 from wakeline.publisher import PublishDroppedError, SessionPublisher, SpoolError
 from wakeline.publisher.drain import drain
 from wakeline.publisher.frames import Identity
+from wakeline.publisher.places import Places
 from wakeline.publisher.pool import shared_connection
 from wakeline.publisher.spool import Spool
 
@@ -170,3 +173,24 @@ async def test_a_disk_that_cannot_be_written_is_told_with_the_events(away: Scrip
             await session.flush()
         assert isinstance(caught.value, PublishDroppedError)
         assert [event.data for event in caught.value.events] == [1]
+
+
+async def test_a_local_activity_that_is_run_again_is_not_taken_for_what_it_published_before(
+    script: ScriptedGateway, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = ActivityEnvironment()
+    running.info = dataclasses.replace(running.info, is_local=True)
+
+    async def publish(data: str) -> None:
+        session = SessionPublisher.from_within_activity(script.url, session="s", on_unavailable="spool", spool=file)
+        async with session:
+            await session.topic("t").publish(data)
+
+    await running.run(publish, "first")
+    # Its worker dies before it has told what came of it; the next one runs it again, and the gateway is away.
+    monkeypatch.setattr("wakeline.publisher.publisher._places", Places())
+    await script.stop()
+    await running.run(publish, "again")
+    await script.start()
+    assert await drain(Spool.at(file), shared_connection(script.url, None)) == []
+    assert script.events() == ["first", "again"]
