@@ -68,8 +68,9 @@ class Intake:
             if self._when_full == "error":
                 raise BufferFullError(f"expected room for one more event, {len(self._buffer)} wait to be sent")
             if self._when_full == "drop_oldest":
-                self._reports.add(self._buffer.drop_oldest(), "made room for later ones")
-                sender.note_done()
+                dropped = self._buffer.drop_oldest()
+                self._reports.add(dropped, "made room for later ones")
+                sender.note_dropped(len(dropped))
                 break
             await self._buffer.room()
         if key is None:

@@ -34,6 +34,7 @@ class Outbox:
         """What is under way."""
         self._pieces: list[list[bytes]] = []  # of a batch that was refused as a whole, the first one last
         self._flushes: list[tuple[int, asyncio.Future[None]]] = []
+        self._dropped = 0  # places that are done as soon as what is under way before them is
 
     def has_something(self) -> bool:
         """Whether anything waits or is under way."""
@@ -58,8 +59,9 @@ class Outbox:
     def finish(self) -> None:
         """What is under way is durable, or told of."""
         if self.batch is not None:
-            self.done(len(self.batch.bodies))
+            count = len(self.batch.bodies)
             self.batch = None
+            self.done(count)
 
     def divide(self) -> list[bytes]:
         """Nothing under way was appended, since one event of it was refused: try the halves, or give up the one it is.
@@ -85,7 +87,8 @@ class Outbox:
             self.batch = None
         while self._pieces:
             bodies += self._pieces.pop()
-        self.buffer.done += len(bodies)
+        self.buffer.done += len(bodies) + self._dropped
+        self._dropped = 0
         bodies += self.buffer.drain()
         self.note_done()
         return bodies
@@ -118,11 +121,11 @@ class Outbox:
             said = f"the session has {reached} events of this publisher and attempt, more than were sent here"
             return bodies, PublisherClashError(said)
         if batch is not None and arrived:
-            self.done(arrived)
             del batch.bodies[:arrived]
             batch.sequence = reached
             if not batch.bodies:
                 self.batch = None
+            self.done(arrived)
         return None
 
     def flushed(self) -> asyncio.Future[None] | None:
@@ -134,9 +137,17 @@ class Outbox:
         self._flushes.append((target, waiter))
         return waiter
 
+    def dropped(self, count: int) -> None:
+        """So many events at the front of the buffer are not to be sent."""
+        self._dropped += count
+        self.done(0)
+
     def done(self, count: int) -> None:
         """So many events at the front are."""
         self.buffer.done += count
+        if self._dropped and self.batch is None and not self._pieces:
+            self.buffer.done += self._dropped
+            self._dropped = 0
         if self._flushes:
             self.note_done()
 

@@ -132,9 +132,9 @@ class Sender:
             self.kick()
             await waiter
 
-    def note_done(self) -> None:
-        """Places of the buffer are done: tell who waits for that."""
-        self._outbox.note_done()
+    def note_dropped(self, count: int) -> None:
+        """The first events of the buffer are not to be sent, and were told of."""
+        self._outbox.dropped(count)
 
     def give_up(self, reason: WakelineError, what: str = "were given up") -> None:
         """Report everything that waits and is under way."""

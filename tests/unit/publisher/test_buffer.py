@@ -161,3 +161,26 @@ async def test_a_publisher_that_never_waits_does_not_keep_others_from_theirs(scr
         task.cancel()
         assert turns >= 2000 // 64
     assert script.events() == list(range(2000))
+
+
+async def test_what_makes_room_does_not_stand_in_for_what_is_under_way(script: ScriptedGateway) -> None:
+    gate, dropped = Gate(script), list[PublishDroppedError]()
+    async with SessionPublisher(
+        script.url, session="s", max_buffer=3, when_full="drop_oldest", on_dropped=dropped.append
+    ) as session:
+        topic = session.topic("t")
+        await topic.publish(0)
+        await under_way(gate)
+        for n in range(1, 4):
+            await topic.publish(n)
+        flush = asyncio.create_task(session.flush())
+        await asyncio.sleep(0)
+        for n in range(4, 9):
+            await topic.publish(n)
+        await asyncio.sleep(0.02)
+        assert not flush.done(), "0 is not durable yet"
+        await script.cut()
+        await asyncio.wait_for(flush, 5)
+        assert script.events()[0] == 0
+    assert [event.data for error in dropped for event in error.events] == [1, 2, 3, 4, 5]
+    assert script.events() == [0, 6, 7, 8]
