@@ -75,6 +75,7 @@ class OnDetour:
         end: The gateway will take nothing any more; `ended` is the answer.
         report_end: Tells so, with what had gone by this way.
         over: The trip is.
+        stuck: What waits can only go on when the gateway is back.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class OnDetour:
         end: Callable[[WakelineError], None],
         report_end: Callable[[WakelineError, Sequence[bytes]], None],
         over: Callable[[], None],
+        stuck: Callable[[], None],
     ) -> None:
         self._detour = detour
         self._outbox = outbox
@@ -95,12 +97,18 @@ class OnDetour:
         self._end = end
         self._report_end = report_end
         self._over = over
+        self._stuck = stuck
         self._wake = asyncio.Event()
         self._reached: int | None = None
         self._ended: WakelineError | None = None
         self._failures = 0
         self._failed = False  # something was not taken: where the attempt will stand is not known
         self._task = asyncio.create_task(self._run())
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether later events wait for the gateway: something was not taken, or may have been, and they need numbers."""
+        return self._failed and self._detour.needs_sequence
 
     def kick(self) -> None:
         """Something was put into the buffer."""
@@ -134,7 +142,7 @@ class OnDetour:
                 self._wake.clear()
                 if self._outbox.batch is not None:
                     await self._divert(self._outbox.batch)
-                elif self._outbox.has_more():
+                elif self._outbox.has_more() and not self.is_stuck:
                     await self._detour.ready()
                     if self._outbox.has_more():
                         self._outbox.cut(self._detour.max_batch)
@@ -163,12 +171,12 @@ class OnDetour:
             reason = error if isinstance(error, WakelineError) else UnavailableError(repr(error))
             if self._outbox.batch is batch:
                 self._failed = True
-                if not self._detour.needs_sequence:
-                    self._outbox.sequence = None
-                # Else their numbers stay theirs: they may have arrived all the same.
+                self._outbox.sequence = None
                 self._reports.add(batch.bodies, "could not be kept elsewhere either", reason)
         if self._outbox.batch is batch:  # else it was told of meanwhile
             self._outbox.finish()
+        if self.is_stuck:
+            self._stuck()
 
     async def _settle(self, reached: int) -> bool:
         """Whether the gateway has everything, so that the trip is over."""

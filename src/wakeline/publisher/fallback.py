@@ -66,7 +66,7 @@ class Fallback:
         self._entered = False
         self._last = float("-inf")
         self._polls = 0
-        self._taken = 0  # the sequence after the last event that the workflow has, or had before
+        self._taken = 0  # the sequence after the last event that was taken
 
     async def ready(self) -> None:
         """Wait until it is time for one more signal."""
@@ -77,7 +77,7 @@ class Fallback:
     async def take(self, sequence: int | None, bodies: Sequence[bytes]) -> None:
         """Signal a batch, see `Detour.take`; a signal that was taken is durable in the workflow's history."""
         assert sequence is not None
-        self._polls = 0
+        self._polls, self._taken = 0, sequence
         if not self._entered:
             self._entered = True
             await self._stream.__aenter__()

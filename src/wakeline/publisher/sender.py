@@ -124,6 +124,7 @@ class Sender:
                 self._open()
         if self._trip is not None:
             self._trip.kick()
+            self._arm()
 
     async def flush(self) -> None:
         """Wait until everything that is in the buffer now is durable, or was reported."""
@@ -346,11 +347,11 @@ class Sender:
 
     def _arm(self) -> None:
         """From now on, what waits is given up after `max_retry`."""
-        if "give up" not in self._timers and self._trip is None and self._outbox.has_something():
+        if "give up" not in self._timers and not self._trip_goes_on and self._outbox.has_something():
             self._set("give up", self._max_retry, self._too_late)
 
     def _too_late(self) -> None:
-        if self._trip is None:
+        if not self._trip_goes_on:
             self.give_up(self._trouble or UnavailableError(f"nothing could be delivered for {self._max_retry:g} s"))
 
     def _tell_first(self, outcome: WakelineError | None) -> None:
@@ -389,7 +390,12 @@ class Sender:
             end=self.end,
             report_end=self._report_end,
             over=self._trip_is_over,
+            stuck=self._arm,
         )
+
+    @property
+    def _trip_goes_on(self) -> bool:
+        return self._trip is not None and not self._trip.is_stuck
 
     def _ask(self) -> None:
         if self._state is _State.OPEN:
