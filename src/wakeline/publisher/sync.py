@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections import deque
 from collections.abc import Coroutine
@@ -243,6 +244,16 @@ def sending_loop() -> asyncio.AbstractEventLoop:
             _loop = asyncio.new_event_loop()
             threading.Thread(target=_loop.run_forever, name=_THREAD, daemon=True).start()
         return _loop
+
+
+def _forget_loop() -> None:
+    """A forked process has the loop and not its thread: who waited for it would wait for ever."""
+    global _loop, _starting
+    _loop, _starting = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_loop)
 
 
 async def _do(work: Any) -> None:
