@@ -35,7 +35,9 @@ class RecordingUpstream:
     def nudge(self, workflow_id: str, namespace: str | None) -> None:
         self.nudged.append((workflow_id, namespace))
 
-    def published(self, session: str, workflow_id: str, namespace: str | None, *, manages: bool) -> None:
+    def published(
+        self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool
+    ) -> None:
         self.told.append((session, workflow_id, namespace, manages))
 
     def followed(self, session: str) -> dict[str, Followed]:

@@ -7,11 +7,11 @@ import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import pytest
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
@@ -48,11 +48,12 @@ async def settled(served: Served, session: str) -> list[dict[str, Any]]:
             await asyncio.sleep(0.05)
 
 
-async def short(client: Client, workflow_id: str) -> None:
+async def short(client: Client, workflow_id: str) -> WorkflowHandle[Any, Any]:
     """A workflow that says one thing and ends."""
     handle = await start(client, workflow_id, workflows.Steps.run)
     await steps(handle, "a", "end")
     await handle.result()
+    return handle
 
 
 async def test_what_a_rule_is_for_is_followed_and_nothing_is_missed_while_no_gateway_runs(
@@ -168,6 +169,24 @@ async def test_a_publisher_s_first_append_has_its_workflow_followed(
             while not (await runs(name) and await runs("chat")):
                 await asyncio.sleep(0.05)
         assert (await runs(name), await runs("chat")) == ([name], [guest.id])
+
+
+async def test_the_run_that_a_publisher_names_is_followed_even_if_another_has_begun(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    """What it published while Temporal was away, or is late with, is of a run that has its end told, too."""
+    first, second = [await (await short(client, name)).describe() for _ in range(2)]
+    async with running_gateway(temporal, tmp_path) as served:
+        for run in (first.run_id, second.run_id, "of its own naming"):
+            headers = {"Wakeline-Workflow": name, "Wakeline-Run": quote(run)}
+            body = {"events": [{"topic": "t"}]}
+            await served.call("POST", f"/v1/sessions/{name}/events", json=body, headers=headers)
+        async with asyncio.timeout(30):
+            stream, closed = await served.stream(name), set[str]()
+            while len(closed) < 2:
+                event = await stream.next()
+                closed |= {event["data"]["run_id"]} if event["topic"] == "$run.closed" else set()
+    assert closed == {first.run_id, second.run_id}
 
 
 async def test_a_session_follows_into_what_the_workflow_says_unless_it_is_said_where(

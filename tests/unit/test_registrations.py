@@ -134,7 +134,7 @@ def test_the_same_is_told_again_after_a_minute_and_memory_is_bounded() -> None:
     now = [0.0]
     told: list[tuple[str, str, str | None, bool]] = []
 
-    def published(session: str, workflow_id: str, namespace: str | None, *, manages: bool) -> None:
+    def published(session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool) -> None:
         told.append((session, workflow_id, namespace, manages))
 
     registrations = Registrations(published, clock=lambda: now[0])

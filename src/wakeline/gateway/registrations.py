@@ -59,7 +59,9 @@ def named_workflow(workflow: str | None, namespace: str | None) -> NamedWorkflow
 class Published(Protocol):
     """Is told that a publisher of a session names a workflow: see `Upstream.published`."""
 
-    def __call__(self, session: str, workflow_id: str, namespace: str | None, *, manages: bool) -> None:
+    def __call__(
+        self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool
+    ) -> None:
         """See there."""
 
 
@@ -116,7 +118,7 @@ class Registrations:
         if len(self._told) > _KEPT:
             del self._told[next(iter(self._told))]
         try:
-            self._published(session, workflow.workflow_id, workflow.namespace, manages=manages)
+            self._published(session, workflow.workflow_id, workflow.namespace, run=run, manages=manages)
         except Exception:  # noqa: BLE001 - what was appended is there, whatever becomes of its workflow
             _log.exception("a workflow could not be registered", session=session, workflow_id=workflow.workflow_id)
 

@@ -64,7 +64,9 @@ class Upstream(Protocol):
         """
         ...
 
-    def published(self, session: str, workflow_id: str, namespace: str | None, *, manages: bool) -> None:
+    def published(
+        self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool
+    ) -> None:
         """A publisher of a session names this workflow: follow it into the session, if that may be.
 
         It may if the session has the workflow's name, if the workflow's memo `wakeline.session` names the session, or if
@@ -74,6 +76,7 @@ class Upstream(Protocol):
             session: The session.
             workflow_id: The workflow.
             namespace: Its namespace; None for the gateway's own.
+            run: The run that it names; if that is no Temporal run of the workflow, it is the latest.
             manages: The publisher may manage the session, and so register any workflow.
         """
         ...

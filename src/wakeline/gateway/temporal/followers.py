@@ -172,10 +172,12 @@ class Followers:
             elif self._hub.watched(workflow_id):
                 self._begin(workflow_id, partial(self._look, workflow_id))
 
-    def published(self, session: str, workflow_id: str, namespace: str | None, *, manages: bool) -> None:
+    def published(
+        self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool
+    ) -> None:
         """A publisher of a session names this workflow: follow it into the session, if that may be."""
-        work = partial(self._published, session, workflow_id, namespace, manages=manages)
-        self._begin((session, workflow_id, namespace, manages), partial(self._until_done, work))
+        work = partial(self._published, session, workflow_id, namespace, run=run, manages=manages)
+        self._begin((session, workflow_id, namespace, run, manages), partial(self._until_done, work))
 
     def _child(self, namespace: str, workflow_id: str, run_id: str) -> asyncio.Task[None]:
         """A workflow that is followed has a child that says where it speaks: follow it there."""
@@ -188,16 +190,25 @@ class Followers:
         if found.session is not None:
             await self._enter(check_session_name(found.session), found)
 
-    async def _published(self, session: str, workflow_id: str, namespace: str | None, *, manages: bool) -> None:
+    async def _published(
+        self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool
+    ) -> None:
         connection = self._finder.connection(namespace)
         await self._caught_up()
         async with self._naming:
-            found = await self._finder.find(connection, workflow_id)
+            found = await self._named(connection, workflow_id, run)
         if manages or session in (found.session, workflow_id):
             await self._rules_first(session, found)
             await self._enter(session, found)
         else:
             _log.debug("a publisher's workflow is not of this session", session=session, workflow_id=workflow_id)
+
+    async def _named(self, connection: Connection, workflow_id: str, run: str | None) -> Found:
+        """The run that a publisher names, which need not be the latest by now; it may also name its runs as it likes."""
+        if run:
+            with suppress(WorkflowNotFoundError):
+                return await self._finder.find(connection, workflow_id, run)
+        return await self._finder.find(connection, workflow_id)
 
     async def _until_done(self, work: Callable[[], Awaitable[None]]) -> None:
         """Have a workflow followed that somebody has named, whom no error would reach; what may pass is waited out."""
