@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -16,13 +17,13 @@ _START_TIMEOUT = timedelta(seconds=30)
 
 
 @asynccontextmanager
-async def temporal_server(**configuration: int) -> AsyncIterator[WorkflowEnvironment]:
+async def temporal_server(**configuration: int | bool) -> AsyncIterator[WorkflowEnvironment]:
     """An empty dev server on loopback.
 
     Args:
         configuration: The server's dynamic configuration: `history_maxTotalUpdates=5` for `history.maxTotalUpdates`.
     """
-    values = [f"{name.replace('_', '.')}={value}" for name, value in configuration.items()]
+    values = [f"{name.replace('_', '.')}={json.dumps(value)}" for name, value in configuration.items()]
     async with await _start([argument for value in values for argument in ("--dynamic-config-value", value)]) as server:
         yield server
 

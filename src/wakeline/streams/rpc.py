@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -42,6 +43,17 @@ def is_update_limit(error: Exception) -> bool:
 def is_waiting_limit(error: RPCError) -> bool:
     """Whether an update was refused because as many wait in the workflow as the server allows."""
     return error.status == RPCStatusCode.RESOURCE_EXHAUSTED and "in-flight updates" in error.message
+
+
+def is_let_go(error: RPCError) -> bool:
+    """Whether the server has let go of an update before it was in the workflow, such as when it refused another one."""
+    return error.status == RPCStatusCode.UNAVAILABLE and "update was aborted" in error.message
+
+
+def waiting_limit(error: RPCError) -> int:
+    """How many updates may wait in a workflow, as one that was refused for it is told; 0 if it is not told."""
+    told = re.search(r"\((\d+)\)", error.message)
+    return int(told[1]) if told else 0
 
 
 def is_transient(error: RPCError, *, reading: bool = False) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 import weakref
 from collections import deque
@@ -24,8 +23,9 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.streams.budget import UPDATES_PER_RUN
+from wakeline.streams.places import MOST_LET_GO, Places
 from wakeline.streams.queries import querying, when_not_busy
-from wakeline.streams.rpc import backoff, is_transient, is_update_limit, is_waiting_limit
+from wakeline.streams.rpc import backoff, is_let_go, is_transient, is_update_limit, is_waiting_limit
 from wakeline.streams.shared import SharedWork
 from wakeline.streams.wire import POLL, PollInput, PollResult
 
@@ -37,9 +37,6 @@ _LAST_QUERY_TIMEOUT = 10
 _WATCH_TIMEOUT = timedelta(seconds=60)
 # A history is followed from its beginning. Temporal suggests to continue as new at 4 MB; longer ones are not followed.
 _MOST_HISTORY_BYTES = 5_000_000
-# Seconds from the workflow task that makes room for an update until it is asked for, at least and, at first, at most.
-_PLACE_PAUSE = (0.02, 0.4)
-_MOST_DOUBLINGS = 4
 
 _STATUS_OF_EVENT = {
     "workflow_execution_completed_event_attributes": WorkflowExecutionStatus.COMPLETED,
@@ -92,6 +89,7 @@ class Run:
         task: The latest workflow task it is known to have had, by the number of its first history event. A stream
             changes in workflow tasks alone, so who has read after this one has read everything.
         updates: How many updates it is known to have taken.
+        places: What is known of the places that updates wait in.
     """
 
     def __init__(self, client: Client, workflow_id: str, run_id: str) -> None:
@@ -99,6 +97,8 @@ class Run:
         self.tells = False
         self.task = 0
         self.updates = 0
+        self.places = Places()
+        self._is_updated = False
         self._handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id, run_id=run_id)
         self._asked: WorkflowHandle[Any, Any] = querying(client).get_workflow_handle(workflow_id, run_id=run_id)
         self._latest: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id)
@@ -152,28 +152,31 @@ class Run:
     async def wait_for_events(self, topics: tuple[str, ...], offset: int) -> PollResult:
         """The same, by an update that waits for an event.
 
-        Of updates a run takes few, and a server lets only ten of them wait in a workflow. Who finds no place asks again
-        when the others have been answered, and the later the more often it came too late then: a server that refuses an
-        update lets go of those that have just come, too, so that in a throng nobody would get anywhere.
+        Of updates a run takes few, and a server lets only ten of them wait in a workflow, see `Places`. Who finds no
+        place asks again when the others have been answered, and the later the more often it came too late then.
         """
+        self._is_updated = True
 
         async def update() -> PollResult:
-            failures = throng = 0
+            tries = throng = 0
+            await asyncio.sleep(self.places.first_pause())
             while True:
-                try:
-                    result = await self._update(topics, offset)
-                except RPCError as error:
-                    if not is_waiting_limit(error):
-                        raise
-                else:
-                    break
-                failures += 1
+                if not self.places.are_taken(tries):
+                    try:
+                        result = await self._update(topics, offset)
+                    except RPCError as error:
+                        if is_waiting_limit(error):
+                            self.places.refused(error)
+                        elif not (is_let_go(error) and tries < MOST_LET_GO):
+                            raise
+                    else:
+                        break
+                self.places.missed()
+                tries += 1
                 task = self.task
-                await self._shared.join(("place",), _nothing, delay=backoff(failures))
-                throng = min(throng + 1, _MOST_DOUBLINGS) if self.task > task else 0
-                # A task takes some milliseconds, and those who found no place do not come again together.
-                shortest, longest = _PLACE_PAUSE
-                await asyncio.sleep(random.uniform(shortest, longest * 2**throng))
+                await self._shared.join(("place",), _nothing, delay=backoff(tries))
+                throng = throng + 1 if self.task > task else 0
+                await asyncio.sleep(self.places.pause(throng))
             if not self.tells:
                 self.updates += 1
             return result
@@ -216,6 +219,7 @@ class Run:
                     raise
             finally:
                 self.tells = False
+                self.places.taken = 0
             # Whoever waits to be told waits in vain.
             self._shared.hurry()
             failures += 1
@@ -234,7 +238,7 @@ class Run:
             skip_archival=True,
             rpc_timeout=_WATCH_TIMEOUT,
         )
-        updates = 0
+        updates = waiting = 0
         while True:
             await events.fetch_next_page()
             before = self.task
@@ -243,12 +247,16 @@ class Run:
                     self._heard_of_task(event.event_id)
                 elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:
                     updates += 1
+                    waiting += 1
                     self.updates = max(self.updates, updates)
+                elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED:
+                    waiting -= 1
                 elif event.WhichOneof("attributes") in _STATUS_OF_EVENT:
                     return await self._complete(_close_of(event))
+            self.places.taken = waiting
             if events.next_page_token is None:
                 return None
-            if self.task > before:
+            if self.task > before and not self._is_updated:
                 # Who reads now need not hear of the next task before it is done.
                 await asyncio.sleep(median(self._seconds))
 
