@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio import activity
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
@@ -18,6 +19,7 @@ from tests.temporal import run_workflows as workflows
 from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_runs import QUEUE, start, until
 from wakeline.gateway.runs import Run, Runs
+from wakeline.gateway.temporal.watching import state
 
 
 @pytest.fixture
@@ -147,6 +149,25 @@ async def test_a_task_that_nobody_takes_waits_for_a_worker(client: Client, serve
         events = await until(streams[1], "$run.waiting")
         assert told(events, "$run.waiting")[0]["for"] in (None, "timer")
     await asyncio.gather(handle.terminate(), nobody.terminate())
+
+
+async def test_what_comes_again_is_told_again(
+    client: Client, served: Served, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker comes, takes the activity, and is gone: nothing of that is in the history, and yet it waits for a worker again."""
+    monkeypatch.setattr(state, "_UNTAKEN", 1.0)
+
+    @activity.defn(name="anything")
+    async def anything() -> None:
+        await asyncio.sleep(60)
+
+    handle = await start(client, name, workflows.Elsewhere.run)
+    stream = await served.stream(name)
+    assert told(await until(stream, "$run.waiting"), "$run.waiting")[-1]["for"] == "worker"
+    async with Worker(client, task_queue="nobody-polls-this", activities=[anything]):
+        assert told(await until(stream, "$run.waiting"), "$run.waiting")[-1]["for"] is None
+    assert told(await until(stream, "$run.waiting"), "$run.waiting")[-1]["for"] == "worker"
+    await handle.terminate()
 
 
 async def test_what_was_told_is_not_told_again_by_the_next_gateway(

@@ -121,7 +121,7 @@ class StateWatch:
         described = (await self._watch.describe()).raw_description
         activities = {a.activity_id: await self._activity(a) for a in described.pending_activities if _tells(a)}
         waiting, soon = await self._waits_for(described)
-        new = RunState(activities, waiting, f"{self._run.run_id}/{described.workflow_execution_info.history_length}")
+        new = RunState(activities, waiting, f"{self._run.run_id}/{_moment_of(described)}")
         self.state = new  # who is told may look at once
         return await self._tell(new) or soon
 
@@ -247,6 +247,12 @@ class StateWatch:
     async def _tell_of(self, topic: str, key: str, data: dict[str, Any], name: str) -> None:
         event = self._teller.event(topic, data, key=key.encode()[:MAX_KEY_BYTES].decode(errors="ignore"))
         await self._teller.tell(f"{topic[1:]}:{self._run.run_id}/{name}", event)
+
+
+def _moment_of(described: DescribeWorkflowExecutionResponse) -> str:
+    """What changes whenever the run goes on. Attempts that are not over yet are in no history."""
+    attempts = sum(pending.attempt for pending in described.pending_activities)
+    return f"{described.workflow_execution_info.history_length}/{described.pending_workflow_task.attempt + attempts}"
 
 
 def _tells(pending: PendingActivityInfo) -> bool:
