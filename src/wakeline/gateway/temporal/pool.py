@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from wakeline.errors import AttemptFencedError, EpochChangedError
+from wakeline.errors import AttemptFencedError, EpochChangedError, UnavailableError
 from wakeline.gateway.accept import Accept
 from wakeline.gateway.hub import Hub
 from wakeline.gateway.leases import Leases
@@ -82,9 +82,9 @@ class FollowerPool:
         self._of_session: defaultdict[str, set[str]] = defaultdict(set)
         self._late: dict[tuple[str, str], Late] = {}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._resuming: asyncio.Task[None] | None = None
-        self._assigning: asyncio.Task[None] | None = None
+        self._keeping: list[asyncio.Task[None]] = []
         self._to_assign = asyncio.Event()
+        self._to_resume = asyncio.Event()
         engine.listen_changes(self._changed)
 
     async def start(self) -> None:
@@ -92,11 +92,11 @@ class FollowerPool:
         if self._leases is not None:
             await self._leases.start()
         await self._resume()
-        self._assigning = asyncio.create_task(self._keep_assigning())
+        self._keeping = [asyncio.create_task(self._keep_assigning()), asyncio.create_task(self._keep_resuming())]
 
     async def stop(self) -> None:
         """Stop following; the next gateway goes on where the log ends."""
-        tasks = [task for task in (self._assigning, self._resuming, *self._tasks.values()) if task is not None]
+        tasks = [*self._keeping, *self._tasks.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -167,8 +167,19 @@ class FollowerPool:
         for key, follower in list(self._followers.items()):
             if not self._is_mine(follower.run):
                 self._end(key)
-        if self._resuming is None or self._resuming.done():
-            self._resuming = asyncio.create_task(self._resume())
+        self._to_resume.set()
+
+    async def _keep_resuming(self) -> None:
+        """Resume whenever the leases have changed, as soon as the log can be read."""
+        while True:
+            await self._to_resume.wait()
+            self._to_resume.clear()
+            try:
+                await self._resume()
+            except UnavailableError as error:
+                _log.warning("runs cannot be gone on with now", error=error.message)
+                self._to_resume.set()
+                await asyncio.sleep(RETRY_SECONDS)
 
     def _start(self, session: str, run: Run) -> None:
         key = (session, run.run)

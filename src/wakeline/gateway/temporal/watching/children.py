@@ -52,7 +52,11 @@ class Children:
                 self._known.add(child.run_id)
                 entering = asyncio.ensure_future(self._enter(child.workflow_id, child.run_id))
                 self._entering.add(entering)
-                entering.add_done_callback(self._entering.discard)
+                entering.add_done_callback(self._over)
+
+    def _over(self, entering: asyncio.Future[None]) -> None:
+        if not entering.cancelled():  # as it is where everything stops: then it is not done
+            self._entering.discard(entering)
 
     async def read(self, handle: WorkflowHandle[Any, Any]) -> None:
         """Note the whole history of a run that has ended.

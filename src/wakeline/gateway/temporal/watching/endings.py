@@ -70,7 +70,7 @@ async def complete(client: Client, run: Run, ending: Ending) -> Ending:
             if latest.run_id != run.run_id and chain == described.workflow_execution_info.first_run_id:
                 next_run_id = latest.run_id
     except RPCError as error:
-        if error.status != RPCStatusCode.NOT_FOUND:
+        if not is_forgotten(error):
             raise
         return ending
     if not next_run_id:

@@ -153,6 +153,7 @@ class RunWatch:
                 self.tells = False
                 unknown = unknown + 1 if is_forgotten(error) else 0
                 if unknown == _UNKNOWN_TIMES:
+                    await self._children.entered(lambda: self._connection.up() and self._connection.calm())
                     return forgotten()
                 failures = failures + 1 if time.monotonic() - began < _OUTAGE_SECONDS else 1
                 await self._pause(failures)
