@@ -10,12 +10,17 @@ function read(offset, live) {
   return new Promise((resolve) => {
     stream({ url, offset, live, backoffOptions, json: true }).then((response) => {
       let closed = false
-      response.closed.catch(() => {}).finally(() => resolve({ offset, closed }))
-      response.subscribeJson((batch) => {
+      const unsubscribe = response.subscribeJson((batch) => {
         batch.items.forEach(print)
         offset = batch.offset
         closed = batch.streamClosed
       })
+      // It says that it is closed before it gives its last batch, if the first answer is the last, too.
+      const last = () => {
+        unsubscribe()
+        resolve({ offset, closed })
+      }
+      response.closed.catch(() => {}).finally(() => setTimeout(last, 100))
     }, () => resolve({ offset, closed: false }))
   })
 }
@@ -23,6 +28,11 @@ function read(offset, live) {
 if (mode === "eventsource") {
   const source = new EventSource(`${url}?offset=-1&live=sse`)
   const waiting = setInterval(() => {}, 1000) // node does not wait for a source that waits to connect again
+  source.addEventListener("error", (event) => {
+    if (source.readyState !== EventSource.CLOSED) return
+    console.error(`the source was closed for good: ${event.message ?? event.type}`)
+    process.exit(1)
+  })
   source.addEventListener("data", (event) => JSON.parse(event.data).forEach(print))
   source.addEventListener("control", (event) => {
     if (!JSON.parse(event.data).streamClosed) return
