@@ -17,9 +17,16 @@ from wakeline.errors import SessionNotFoundError, StorageFailedError
 from wakeline.events import Event, MessagePiece, NewEvent, compose
 from wakeline.gateway.compact import Compacts, session, store
 from wakeline.gateway.compact import compacts as compacts_module
+from wakeline.gateway.config import Retention
+from wakeline.gateway.deletion import Deletions
 from wakeline.gateway.engines.memory import MemoryEngine
 from wakeline.gateway.log import Append, Engine, Publication, Record
+from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.pages import Pages
+from wakeline.gateway.positions import Positions
+from wakeline.gateway.presence import Presence
+from wakeline.gateway.retention import Keeper
+from wakeline.gateway.runs import Runs
 
 TIME = "2026-11-21T05:14:43.123Z"
 
@@ -232,3 +239,54 @@ async def test_those_who_come_together_have_it_made_once() -> None:
     assert state is not None
     snapshots = await asyncio.gather(*(compacts.snapshot("s", state.epoch, 30) for _ in range(20)))
     assert len({id(snapshot) for snapshot in snapshots}) == 1
+
+
+async def test_who_joins_while_nothing_can_be_stored_has_the_compact_form() -> None:
+    engine = Failing()
+    compacts = Compacts(engine)
+    await add(engine, *(event("text", number) for number in range(9)))
+    engine.left = 0
+    assert await told(engine, compacts) == await expected(engine)
+    engine.left = 1 << 30
+    await add(engine, *(event("text", number) for number in range(9)), sequence=9)
+    assert await told(engine, compacts) == await expected(engine)
+
+
+async def stored(engine: Engine, compacts: Compacts) -> str:
+    """A session of 9 events whose compact form is stored; its epoch."""
+    await add(engine, *(event("text", number) for number in range(9)))
+    state = await engine.state("s")
+    assert state is not None
+    await compacts.store("s", state.epoch, 9)
+    assert await keys(engine)
+    return state.epoch
+
+
+async def test_what_could_not_be_erased_after_a_trim_is_in_nobody_s_form_and_goes_later() -> None:
+    engine = Failing()
+    async with Compacts(engine) as compacts, asyncio.timeout(20):
+        epoch = await stored(engine, compacts)
+        engine.left = 0
+        await engine.trim("s", 5, epoch=epoch)
+        while engine.left >= 0:
+            await asyncio.sleep(0.01)
+        snapshot = await compacts.snapshot("s", epoch, 9)
+        assert b"0 2 4" not in b"".join(event.body for event in snapshot._events)
+        engine.left = 1 << 30
+        while await keys(engine):
+            await asyncio.sleep(0.01)
+
+
+async def test_what_a_trim_left_when_the_process_ended_goes_after_the_next_start() -> None:
+    engine = MemoryEngine()
+    epoch = await stored(engine, Compacts(engine))
+    engine._change_listeners.clear()  # it has ended
+    await engine.trim("s", 9, epoch=epoch)
+    runs, metrics = Runs(engine), Metrics()
+    deletions = Deletions(engine, runs, Positions(engine, Presence()), metrics)
+    async with Compacts(engine) as compacts, asyncio.timeout(20):
+        keeper = Keeper(engine, runs, deletions, Retention(), metrics, compacts=compacts)
+        keeper.start()
+        while await keys(engine):
+            await asyncio.sleep(0.01)
+        await keeper.stop()

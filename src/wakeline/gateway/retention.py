@@ -210,6 +210,9 @@ class Keeper:
         """Have the next sessions looked at: an earlier process may have ended before it could. None at the end."""
         states = await self._engine.sessions(after=after, limit=_WALK_SESSIONS)
         self._touched |= {state.session: True for state in states}
+        for state in states:
+            if state.first_offset > 0 and self._compacts is not None:
+                self._compacts.look(state.session, state.epoch)
         return states[-1].session if len(states) == _WALK_SESSIONS else None
 
     def _committed(self, session: str, epoch: str, events: Sequence[Event]) -> None:

@@ -109,6 +109,12 @@ class Compacts:
         fold.reach(offset)
         return await fold.advance(store=True)
 
+    def look(self, session: str, epoch: str) -> None:
+        """See soon whether what is stored of a session is what is to be kept: who trimmed it may have ended before that."""
+        fold = self._folds.get(session)
+        if fold is None or fold.epoch == epoch:
+            self._touch(self._fold(session, epoch))
+
     async def forget(self, session: str, epoch: str) -> None:
         """Erase what is stored of a life of a session that is over.
 
@@ -186,6 +192,8 @@ class Compacts:
         except UnavailableError as error:
             _log.warning("a compact form could not be stored", session=fold.session, error=error.message)
             self._drop(fold)  # it is folded again when it is needed
+            if fold.unopened and not fold.over:  # what is stored may have to go, whoever needs it
+                asyncio.get_running_loop().call_later(STORE_SECONDS, self.look, fold.session, fold.epoch)
         except Exception:  # noqa: BLE001 - what is not stored is folded again by who joins
             _log.exception("a compact form could not be stored", session=fold.session)
             self._drop(fold)

@@ -13,7 +13,7 @@ from typing import Final
 
 from wakeline.compact.fold import Fold
 from wakeline.compact.plain import PlainRanges, Ranges
-from wakeline.errors import EpochChangedError, RecordConflictError, SessionNotFoundError
+from wakeline.errors import EpochChangedError, RecordConflictError, SessionNotFoundError, UnavailableError
 from wakeline.events import Event
 from wakeline.gateway.compact import blocks
 from wakeline.gateway.compact.snapshot import Snapshot
@@ -72,8 +72,12 @@ class SessionFold:
     @property
     def unsaved(self) -> bool:
         """Whether there is something to fold and store."""
-        opened = self._store is not None and not self._stale
-        return not opened or (self._stored and self._end > self._fresh.first_offset)
+        return self.unopened or (self._stored and self._end > self._fresh.first_offset)
+
+    @property
+    def unopened(self) -> bool:
+        """Whether what is stored may be what is not to be kept."""
+        return self._store is None or self._stale
 
     @property
     def full(self) -> bool:
@@ -122,11 +126,11 @@ class SessionFold:
         """
         async with self.lock:
             if self._store is None or self._stale:
-                await self._open()
+                await self._open(must_store=True)
             if not self._stored:  # it is folded when it is asked for
                 self._forget_pending()
                 return 0
-            await self._catch_up()
+            await self._catch_up(must_store=True)
             if store:
                 await self._save()
             assert self._store is not None
@@ -134,7 +138,7 @@ class SessionFold:
 
     async def _make_snapshot(self) -> Snapshot:
         async with self.lock:
-            await self._catch_up()
+            await self._catch_up(must_store=False)
             offset = self._fresh.next_offset
             if self._snapshot is not None and self._snapshot.offset == offset:
                 return self._snapshot
@@ -161,29 +165,35 @@ class SessionFold:
             if last:
                 await store.erase()
             self._stale = True
-            await self._catch_up()
+            await self._catch_up(must_store=False)
         return Fold(self._fresh.first_offset, blocks.plain(bodies=self._bodies))
 
     @property
     def _bodies(self) -> bool:
         return not isinstance(self._fresh.plain, PlainRanges)
 
-    async def _catch_up(self) -> None:
-        """Fold the log up to what is known of its end."""
+    async def _catch_up(self, *, must_store: bool) -> None:
+        """Fold the log up to what is known of its end; what cannot be stored now keeps nobody from joining."""
+        may_store = True
         if self._store is None or self._stale:
-            await self._open()
+            await self._open(must_store=must_store)
         while self._fresh.next_offset < self._end:
             events = await self._next_events()
             if events is None:
-                await self._open()
+                await self._open(must_store=must_store)
                 continue
             for event in events:
                 self._fresh.add(event)
             if not events:
                 return
             self._snapshot = None
-            if self._stored and self.full:
-                await self._save()
+            if self._stored and self.full and may_store:
+                try:
+                    await self._save()
+                except UnavailableError:
+                    if must_store:
+                        raise
+                    may_store = False
             await asyncio.sleep(0)
 
     async def _next_events(self) -> list[Event] | None:
@@ -201,9 +211,16 @@ class SessionFold:
         page = await self._engine.read(self.session, at, before=before, limit=_TURN_EVENTS, epoch=self.epoch)
         return page.events if page.began == at else None
 
-    async def _open(self) -> None:
+    async def _open(self, *, must_store: bool) -> None:
         """Begin with what is stored, if it is what is to be kept; else with the log."""
         self._stale = False  # from here on, whatever is told makes it so again
+        try:
+            await self._begin(must_store=must_store)
+        except BaseException:
+            self._stale = True  # half of it is done: the next one begins anew
+            raise
+
+    async def _begin(self, *, must_store: bool) -> None:
         state = await self._engine.state(self.session)
         if state is None or self.over:
             raise SessionNotFoundError(f"there is no session {self.session!r}")
@@ -219,7 +236,12 @@ class SessionFold:
         await store.open()
         there = store.first_offset is not None
         if there and (not self._stored or store.bodies != bodies or store.next_offset < state.first_offset):
-            await store.erase()
+            try:
+                await store.erase()
+            except UnavailableError:
+                if must_store:
+                    raise
+                self._stale = True  # it goes when it may
         at = state.first_offset if store.first_offset is None else store.next_offset
         self._fresh = Fold(at, blocks.plain(bodies=bodies))
         self._end = max(self._end, at)
