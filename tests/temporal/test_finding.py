@@ -137,6 +137,19 @@ async def test_waiting_takes_a_token_that_names_the_session_or_may_manage_it(
         assert (await served.call("GET", query, headers=bearer))[0] == status
 
 
+async def test_a_run_that_a_device_waits_for_and_that_a_rule_has_elsewhere_is_in_both_sessions(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    """Whichever a sweep comes to first does not take it from the other."""
+    rules = (Follow(workflow_id=f"{name}*", session="chat-{workflow_id}"),)
+    async with running_gateway(temporal, tmp_path, follow=rules, sweep_interval=0.2) as served:
+        stream = await served.stream(name, "until=settled&wait_for_start=true")
+        await short(client, name)
+        assert told(await settled(served, f"chat-{name}"), "step") == ["a"]
+        async with asyncio.timeout(30):
+            assert told(await stream.rest(), "step") == ["a"]
+
+
 async def test_a_publisher_s_first_append_has_its_workflow_followed(
     client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
 ) -> None:

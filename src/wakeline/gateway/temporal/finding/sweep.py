@@ -221,17 +221,21 @@ class Sweep:
         Raises:
             UnavailableError: One of them cannot be followed now. The others are.
         """
-        found = [info for info in listed if f"started {info.execution.run_id}" not in self._seen]
+        # What devices wait for may be what a rule is for, too, and each have a session of its own for it.
+        seen = "started" if rule is not None else "wanted"
+        found = [info for info in listed if f"{seen} {info.execution.run_id}" not in self._seen]
         found.sort(key=lambda info: info.start_time.ToNanoseconds())
         workflows: dict[str, list[WorkflowExecutionInfo]] = {}
         for info in found:
             workflows.setdefault(info.execution.workflow_id, []).append(info)
-        failures = await asyncio.gather(*(self._follow_in_order(runs, rule) for runs in workflows.values()))
+        failures = await asyncio.gather(*(self._follow_in_order(runs, rule, seen) for runs in workflows.values()))
         for failed in filter(None, failures):
             raise failed
         return found[-1].start_time.ToDatetime(tzinfo=UTC) if found else None
 
-    async def _follow_in_order(self, runs: list[WorkflowExecutionInfo], rule: Follow | None) -> UnavailableError | None:
+    async def _follow_in_order(
+        self, runs: list[WorkflowExecutionInfo], rule: Follow | None, seen: str
+    ) -> UnavailableError | None:
         """Have the runs of one workflow followed, the earliest first; many workflows are looked at side by side."""
         async with self._at_a_time:
             for info in runs:
@@ -239,7 +243,7 @@ class Sweep:
                     await self._swept.found(info, rule)
                 except UnavailableError as error:
                     return error
-                self._is_new(f"started {info.execution.run_id}")
+                self._is_new(f"{seen} {info.execution.run_id}")
         return None
 
     async def find_runs_of(self, workflow_id: str) -> None:
