@@ -104,6 +104,32 @@ class Troubled:
         )
 
 
+@workflow.defn
+class Again:
+    """Runs an activity under an id of its own choice, and once more under the same one with each signal."""
+
+    def __init__(self) -> None:
+        self.wanted = 1
+
+    @workflow.signal
+    def again(self) -> None:
+        self.wanted += 1
+
+    @workflow.run
+    async def run(self, name: str, queue: str | None) -> None:
+        while True:
+            await workflow.wait_condition(lambda: self.wanted > 0)
+            self.wanted -= 1
+            await workflow.execute_activity(
+                name,
+                activity_id="charge",
+                task_queue=queue,
+                start_to_close_timeout=timedelta(seconds=60),
+                heartbeat_timeout=timedelta(seconds=4),
+                retry_policy=RetryPolicy(initial_interval=timedelta(seconds=2), backoff_coefficient=1),
+            )
+
+
 @activity.defn
 async def nothing() -> None:
     """Does nothing."""
@@ -235,5 +261,18 @@ class Forgets:
             workflow.continue_as_new(left - 1)
 
 
-WORKFLOWS = [Steps, TwoActivities, Approval, Sleeper, Troubled, Elsewhere, Family, Leaves, Repeats, Child, Forgets]
+WORKFLOWS = [
+    Steps,
+    TwoActivities,
+    Approval,
+    Sleeper,
+    Troubled,
+    Again,
+    Elsewhere,
+    Family,
+    Leaves,
+    Repeats,
+    Child,
+    Forgets,
+]
 ACTIVITIES = [nothing, fails_at_first, silent_at_first]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from temporalio import activity
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
@@ -151,22 +150,35 @@ async def test_a_task_that_nobody_takes_waits_for_a_worker(client: Client, serve
     await asyncio.gather(handle.terminate(), nobody.terminate())
 
 
-async def test_what_comes_again_is_told_again(
+async def test_an_activity_under_an_id_that_was_used_before_is_told_as_every_other(
+    client: Client, served: Served, name: str
+) -> None:
+    workflows.failures_left[name] = 1
+    handle = await start(client, name, workflows.Again.run, "fails_at_first", None)
+    stream = await served.stream(name)
+    for _ in range(2):
+        retrying = told(await until(stream, "$activity.retrying", 2), "$activity.retrying")
+        assert [(each["activity"], each["attempt"], each.get("over", False)) for each in retrying] == [
+            ("charge", 2, False),
+            ("charge", 2, True),
+        ]
+        workflows.failures_left[name] = 1
+        await handle.signal("again")
+    await handle.terminate()
+
+
+async def test_that_no_worker_is_there_is_told_each_time(
     client: Client, served: Served, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker comes, takes the activity, and is gone: nothing of that is in the history, and yet it waits for a worker again."""
+    """An activity's attempts come and go without a word in the history."""
     monkeypatch.setattr(state, "_UNTAKEN", 1.0)
-
-    @activity.defn(name="anything")
-    async def anything() -> None:
-        await asyncio.sleep(60)
-
-    handle = await start(client, name, workflows.Elsewhere.run)
+    handle = await start(client, name, workflows.Again.run, "silent_at_first", f"{name}-queue")
     stream = await served.stream(name)
-    assert told(await until(stream, "$run.waiting"), "$run.waiting")[-1]["for"] == "worker"
-    async with Worker(client, task_queue="nobody-polls-this", activities=[anything]):
-        assert told(await until(stream, "$run.waiting"), "$run.waiting")[-1]["for"] is None
-    assert told(await until(stream, "$run.waiting"), "$run.waiting")[-1]["for"] == "worker"
+    nobody = {"for": "worker", "task_queue": f"{name}-queue"}
+    assert told(await until(stream, "$run.waiting"), "$run.waiting") == [nobody]
+    async with Worker(client, task_queue=f"{name}-queue", activities=workflows.ACTIVITIES):
+        assert told(await until(stream, "$run.waiting"), "$run.waiting") == [{"for": None}]
+    assert told(await until(stream, "$run.waiting"), "$run.waiting") == [nobody]
     await handle.terminate()
 
 

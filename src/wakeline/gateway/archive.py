@@ -187,7 +187,7 @@ class Archive:
         """Make the draft the session. Its runs are shown as they stood, and none of them is followed."""
         runs = [
             msgspec.structs.replace(
-                run, status="unknown" if run.open else run.status, owed=False, waiting=None, retrying={}
+                run, status="unknown" if run.open else run.status, owed=False, waiting=None, retrying={}, failed={}
             )
             for run in header.runs
         ]

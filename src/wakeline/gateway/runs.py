@@ -40,6 +40,7 @@ class Run(msgspec.Struct, frozen=True):
         result: What it completes with is to be told.
         waiting: What it was last told to wait for; None for nothing.
         retrying: Its activities that were told to be retried and are not over, with their attempts.
+        failed: When the attempt before failed, of each of these: an id may be used again.
     """
 
     workflow_id: str
@@ -57,6 +58,7 @@ class Run(msgspec.Struct, frozen=True):
     result: bool = False
     waiting: dict[str, Any] | None = None
     retrying: dict[str, int] = {}
+    failed: dict[str, int] = {}
 
     @property
     def open(self) -> bool:

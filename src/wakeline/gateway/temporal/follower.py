@@ -225,8 +225,8 @@ class Follower:
                     _log.exception("what a run is doing cannot be told", workflow_id=self.run.workflow_id)
             await self.attention.changed()
 
-    async def _note(self, waiting: dict[str, Any] | None, retrying: dict[str, int]) -> None:
-        await self._copy.change(waiting=waiting, retrying=retrying)
+    async def _note(self, waiting: dict[str, Any] | None, retrying: dict[str, int], failed: dict[str, int]) -> None:
+        await self._copy.change(waiting=waiting, retrying=retrying, failed=failed)
 
     async def _metadata(self, reader: StreamReader) -> WorkflowMetadata | None:
         try:
@@ -293,6 +293,7 @@ class Follower:
             "given_whole": drained,
             "waiting": None,
             "retrying": {},
+            "failed": {},
         }
         self._told = msgspec.structs.replace(self.run, **changed)
         await self._teller.tell(f"continued:{ending.next_run_id}", self._teller.event(RUN_CONTINUED, data))
@@ -337,7 +338,13 @@ class Follower:
                 owed = run.owed  # what was told then still holds, whatever could be read now
             elif owed:
                 await self._copy.change(owed=True)
-            changed: dict[str, Any] = {"status": ending.status, "owed": owed, "waiting": None, "retrying": {}}
+            changed: dict[str, Any] = {
+                "status": ending.status,
+                "owed": owed,
+                "waiting": None,
+                "retrying": {},
+                "failed": {},
+            }
             self._told = msgspec.structs.replace(self.run, **changed)
             await self._teller.tell(f"closed:{run.run}", *events)
             await self._copy.change(**changed)

@@ -33,14 +33,14 @@ class History:
         started: The event of the workflow task that a worker has taken last.
         updates: How many updates the run has taken.
         timers: When each timer that is running will fire, by the event that started it.
-        stalled: Activities that were given up for want of a heartbeat, until somebody takes them.
+        stalled: Activities that were given up for want of a heartbeat, with what scheduled each, until they are taken.
     """
 
     def __init__(self) -> None:
         self.started = 0
         self.updates = 0
         self.timers: dict[int, datetime] = {}
-        self.stalled: list[ActivityAttempt] = []
+        self.stalled: list[tuple[int, ActivityAttempt]] = []
         self._activities: dict[int, ActivityAttempt] = {}
 
     def note(self, event: HistoryEvent, *, old: bool) -> bool:
@@ -76,7 +76,7 @@ class History:
         elif kind in _ENDS_OF_ACTIVITIES:
             ended = self._activities.pop(attributes.scheduled_event_id, None)
             if ended is not None and not old and heartbeat_missed(getattr(attributes, "failure", None)):
-                self.stalled.append(ended)
+                self.stalled.append((attributes.scheduled_event_id, ended))
         return False
 
 

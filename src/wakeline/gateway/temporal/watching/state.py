@@ -51,7 +51,7 @@ class StateWatch:
         explain: Makes of a failure what is told of it.
         metadata: Asks the workflow what it can be told; None where nobody answers.
         watched: Whether a device is there.
-        note: Writes down what was told: what the run waits for, and which activities are retried.
+        note: Writes down what was told: what the run waits for, and which activities are retried since when.
 
     Attributes:
         state: What was seen last.
@@ -66,7 +66,7 @@ class StateWatch:
         explain: Callable[[Any], Awaitable[dict[str, Any]]],
         metadata: Callable[[], Awaitable[WorkflowMetadata | None]],
         watched: Callable[[], bool],
-        note: Callable[[dict[str, Any] | None, dict[str, int]], Awaitable[None]],
+        note: Callable[[dict[str, Any] | None, dict[str, int], dict[str, int]], Awaitable[None]],
     ) -> None:
         self.state = RunState(waiting=run.waiting)
         self._run = run
@@ -78,6 +78,7 @@ class StateWatch:
         self._note = note
         self._waiting = run.waiting
         self._retrying = dict(run.retrying)
+        self._failed = dict(run.failed)
         self._stalled: dict[str, int] = {}
         self._since: dict[str, float] = {}
         self._quiet_since = 0.0
@@ -121,9 +122,16 @@ class StateWatch:
         described = (await self._watch.describe()).raw_description
         activities = {a.activity_id: await self._activity(a) for a in described.pending_activities if _tells(a)}
         waiting, soon = await self._waits_for(described)
-        new = RunState(activities, waiting, f"{self._run.run_id}/{_moment_of(described)}")
+        new = RunState(activities, waiting, self._moment(described))
         self.state = new  # who is told may look at once
-        return await self._tell(new) or soon
+        failed = {a.activity_id: _failed(a) for a in described.pending_activities if _tells(a)}
+        return await self._tell(new, failed) or soon
+
+    def _moment(self, described: DescribeWorkflowExecutionResponse) -> str:
+        """What tells this moment of the run from others. Attempts come and go with nothing new in the history."""
+        length, task = described.workflow_execution_info.history_length, described.pending_workflow_task.attempt
+        failed = max((_failed(pending) for pending in described.pending_activities), default=0)
+        return f"{self._run.run_id}/{length}/{task}/{failed}"
 
     async def _activity(self, pending: PendingActivityInfo) -> dict[str, Any]:
         retrying = pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
@@ -212,35 +220,38 @@ class StateWatch:
             waiting["until"] = timestamp(min(timers.values()))
         return waiting, False
 
-    async def _tell(self, new: RunState) -> bool:
+    async def _tell(self, new: RunState, failed: dict[str, int]) -> bool:
         """Tell what has changed, every event under a name that only it has; True if something has."""
         retrying = {name: a["attempt"] for name, a in new.activities.items() if a["state"] == "retrying"}
         over = {name: attempt for name, attempt in self._retrying.items() if name not in new.activities}
         for name in retrying:
-            if self._retrying.get(name) != retrying[name]:
+            if (self._retrying.get(name), self._failed.get(name)) != (retrying[name], failed[name]):
                 data = {key: value for key, value in new.activities[name].items() if key not in ("state", "stalled")}
-                await self._tell_of(ACTIVITY_RETRYING, name, data, f"{name}/{retrying[name]}")
+                await self._tell_of(ACTIVITY_RETRYING, name, data, f"{name}/{retrying[name]}/{failed[name]}")
         for name, attempt in over.items():
             data = {"activity": name, "attempt": attempt, "over": True}
-            await self._tell_of(ACTIVITY_RETRYING, name, data, f"{name}/over/{attempt}")
+            await self._tell_of(ACTIVITY_RETRYING, name, data, f"{name}/over/{attempt}/{self._failed.get(name, 0)}")
         stalled, self._watch.history.stalled = self._watch.history.stalled, []
         for name, activity in new.activities.items():
-            if "stalled" in activity and self._stalled.get(name) != activity["stalled"]:
-                stalled.append(ActivityAttempt(name, activity["activity_type"], activity["stalled"]))
-        for missed in stalled:
-            self._stalled[missed.activity] = missed.attempt
-            await self._tell_of(
-                ACTIVITY_STALLED, missed.activity, missed._asdict(), f"{missed.activity}/{missed.attempt}"
-            )
+            if "stalled" in activity and self._stalled.get(name) != failed[name]:
+                missed = ActivityAttempt(name, activity["activity_type"], activity["stalled"])
+                stalled.append((failed[name], missed))
+        for which, missed in stalled:
+            self._stalled[missed.activity] = which
+            name = f"{missed.activity}/{missed.attempt}/{which}"
+            await self._tell_of(ACTIVITY_STALLED, missed.activity, missed._asdict(), name)
         waits = new.waiting != self._waiting
         if waits:
             data = new.waiting or {"for": None}
-            await self._tell_of(RUN_WAITING, self._run.run, data, f"{new.current}/{data['for']}")
+            name = f"{new.current}/{data['for']}/{data.get('task_queue', '')}"
+            await self._tell_of(RUN_WAITING, self._run.run, data, name)
         # Those that run again are still told of when they are over.
         told = {n: retrying.get(n, attempt) for n, attempt in self._retrying.items() if n not in over} | retrying
-        if waits or told != self._retrying:
-            await self._note(new.waiting, told)
-            self._waiting, self._retrying = new.waiting, told
+        # Of one that runs again it is known when what was told of it failed.
+        told_of = {n: failed[n] if n in retrying else self._failed.get(n, 0) for n in told}
+        if waits or (told, told_of) != (self._retrying, self._failed):
+            await self._note(new.waiting, told, told_of)
+            self._waiting, self._retrying, self._failed = new.waiting, told, told_of
             return True
         return bool(stalled)
 
@@ -249,14 +260,13 @@ class StateWatch:
         await self._teller.tell(f"{topic[1:]}:{self._run.run_id}/{name}", event)
 
 
-def _moment_of(described: DescribeWorkflowExecutionResponse) -> str:
-    """What changes whenever the run goes on. Attempts that are not over yet are in no history."""
-    attempts = sum(pending.attempt for pending in described.pending_activities)
-    return f"{described.workflow_execution_info.history_length}/{described.pending_workflow_task.attempt + attempts}"
-
-
 def _tells(pending: PendingActivityInfo) -> bool:
     return pending.attempt > 1 and pending.HasField("last_failure")
+
+
+def _failed(pending: PendingActivityInfo) -> int:
+    """When its last attempt failed: no two attempts have the same, however often their numbers begin anew."""
+    return pending.last_attempt_complete_time.ToNanoseconds()
 
 
 def _names(definitions: Iterable[WorkflowInteractionDefinition]) -> list[str]:
