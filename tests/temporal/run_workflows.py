@@ -82,6 +82,27 @@ class Approval:
 
 
 @workflow.defn
+class Turns:
+    """Waits for a signal, and is busy in its next run."""
+
+    def __init__(self) -> None:
+        self.told = False
+
+    @workflow.signal
+    def go_on(self) -> None:
+        self.told = True
+
+    @workflow.run
+    async def run(self, busy: bool) -> None:
+        if not busy:
+            await workflow.wait_condition(lambda: self.told)
+            workflow.continue_as_new(True)
+        await workflow.execute_activity(
+            "anything", task_queue="nobody-polls-this", start_to_close_timeout=timedelta(seconds=60)
+        )
+
+
+@workflow.defn
 class Sleeper:
     """Sleeps, and nobody can wake it."""
 
@@ -265,6 +286,7 @@ WORKFLOWS = [
     Steps,
     TwoActivities,
     Approval,
+    Turns,
     Sleeper,
     Troubled,
     Again,

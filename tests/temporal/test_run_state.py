@@ -98,6 +98,19 @@ async def test_a_run_that_waits_for_somebody_says_for_what(
     assert (await run_of(served, name))["waiting"] is None
 
 
+async def test_what_a_run_waited_for_is_over_when_it_goes_on_as_another(
+    client: Client, served: Served, name: str
+) -> None:
+    handle = await start(client, name, workflows.Turns.run, False)
+    stream = await served.stream(name)
+    assert told(await until(stream, "$run.waiting"), "$run.waiting")[0]["for"] == "input"
+    await handle.signal("go_on")
+    events = await until(stream, "$run.waiting")
+    assert [event["topic"] for event in events] == ["$run.continued", "$run.waiting"]
+    assert told(events, "$run.waiting") == [{"for": None}]
+    await client.get_workflow_handle(name).terminate()
+
+
 async def test_a_run_that_sleeps_waits_for_a_timer(client: Client, served: Served, name: str) -> None:
     handle = await start(client, name, workflows.Sleeper.run, 600.0)
     events = await until(await served.stream(name), "$run.waiting")

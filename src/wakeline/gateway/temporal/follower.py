@@ -29,7 +29,7 @@ from wakeline.gateway.temporal.reaching.connection import Connection
 from wakeline.gateway.temporal.telling import RETRY_SECONDS, Teller
 from wakeline.gateway.temporal.watching.endings import Ending
 from wakeline.gateway.temporal.watching.resets import supersede_undone
-from wakeline.gateway.temporal.watching.state import METADATA_QUERY, StateWatch
+from wakeline.gateway.temporal.watching.state import METADATA_QUERY, StateWatch, over
 from wakeline.gateway.temporal.watching.watch import Attention, RunWatch
 
 _NO_STREAM_SECONDS: Final = 2.0
@@ -296,7 +296,8 @@ class Follower:
             "failed": {},
         }
         self._told = msgspec.structs.replace(self.run, **changed)
-        await self._teller.tell(f"continued:{ending.next_run_id}", self._teller.event(RUN_CONTINUED, data))
+        events = [self._teller.event(RUN_CONTINUED, data), *over(self._teller, self.run)]
+        await self._teller.tell(f"continued:{ending.next_run_id}", *events)
         if ending.follows_by == "reset":
             client, accept = self._parts.connection.client, self._parts.accept
             with suppress(SessionClosedError):

@@ -19,7 +19,7 @@ from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.service import RPCError
 
 from wakeline.errors import UnavailableError
-from wakeline.events import ACTIVITY_RETRYING, ACTIVITY_STALLED, MAX_KEY_BYTES, RUN_WAITING, timestamp
+from wakeline.events import ACTIVITY_RETRYING, ACTIVITY_STALLED, MAX_KEY_BYTES, RUN_WAITING, NewEvent, timestamp
 from wakeline.gateway.runs import Run, RunState
 from wakeline.gateway.temporal.copying.told import cut
 from wakeline.gateway.temporal.telling import Teller
@@ -256,8 +256,20 @@ class StateWatch:
         return bool(stalled)
 
     async def _tell_of(self, topic: str, key: str, data: dict[str, Any], name: str) -> None:
-        event = self._teller.event(topic, data, key=key.encode()[:MAX_KEY_BYTES].decode(errors="ignore"))
-        await self._teller.tell(f"{topic[1:]}:{self._run.run_id}/{name}", event)
+        await self._teller.tell(f"{topic[1:]}:{self._run.run_id}/{name}", _event(self._teller, topic, data, key))
+
+
+def over(teller: Teller, run: Run) -> list[NewEvent]:
+    """What tells that what a Temporal run was last told to do is over, now that another one goes on from it."""
+    waits = [_event(teller, RUN_WAITING, {"for": None}, run.run)] if run.waiting is not None else []
+    return waits + [
+        _event(teller, ACTIVITY_RETRYING, {"activity": name, "attempt": attempt, "over": True}, name)
+        for name, attempt in run.retrying.items()
+    ]
+
+
+def _event(teller: Teller, topic: str, data: dict[str, Any], key: str) -> NewEvent:
+    return teller.event(topic, data, key=key.encode()[:MAX_KEY_BYTES].decode(errors="ignore"))
 
 
 def _tells(pending: PendingActivityInfo) -> bool:
