@@ -37,6 +37,8 @@ _NO_STREAM_MOST: Final = 300.0
 # While the history tells of everything, the stream is read without being told only to be sure.
 _BE_SURE: Final = 120.0
 _SWEPT_MOST: Final = 300.0
+# What went wrong as nobody thought may go wrong again.
+_LOOK_AGAIN: Final = 30.0
 _RESULT_BYTES: Final = 16 * 1024
 _log = structlog.get_logger(__name__)
 
@@ -218,12 +220,14 @@ class Follower:
     async def _look_on(self, state: StateWatch) -> None:
         """Look what the run is doing, for as long as it is watched closely."""
         while True:
-            if self.attention.closely:
-                try:
-                    await self.attention.while_so(state.follow())
-                except Exception:  # noqa: BLE001 - what a run is doing is worth less than what it says
-                    _log.exception("what a run is doing cannot be told", workflow_id=self.run.workflow_id)
-            await self.attention.changed()
+            if not self.attention.closely:
+                await self.attention.changed()
+                continue
+            try:
+                await self.attention.while_so(state.follow())
+            except Exception:  # noqa: BLE001 - what a run is doing is worth less than what it says
+                _log.exception("what a run is doing cannot be told", workflow_id=self.run.workflow_id)
+                await asyncio.sleep(_LOOK_AGAIN)
 
     async def _note(self, waiting: dict[str, Any] | None, retrying: dict[str, int], failed: dict[str, int]) -> None:
         await self._copy.change(waiting=waiting, retrying=retrying, failed=failed)

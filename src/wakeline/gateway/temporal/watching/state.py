@@ -23,7 +23,6 @@ from wakeline.events import ACTIVITY_RETRYING, ACTIVITY_STALLED, MAX_KEY_BYTES, 
 from wakeline.gateway.runs import Run, RunState
 from wakeline.gateway.temporal.copying.told import cut
 from wakeline.gateway.temporal.telling import Teller
-from wakeline.gateway.temporal.watching.endings import is_forgotten
 from wakeline.gateway.temporal.watching.history import ActivityAttempt, heartbeat_missed
 from wakeline.gateway.temporal.watching.watch import RunWatch
 
@@ -93,9 +92,7 @@ class StateWatch:
             after = self._watch.happened
             try:
                 changed = await self.look()
-            except (RPCError, UnavailableError) as error:
-                if isinstance(error, RPCError) and is_forgotten(error):
-                    return
+            except (RPCError, UnavailableError):  # also that there is no such run: the watch knows when to believe that
                 changed = False
             changed |= self._watch.happened > after
             interval = _SOONEST if changed else min(interval * 1.6, _RARELY)
