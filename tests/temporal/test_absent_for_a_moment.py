@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from tests.support import Served
 from tests.temporal import run_workflows as workflows
 from tests.temporal.fronts import Front, front
-from tests.temporal.test_follower import told
-from tests.temporal.test_following_faults import gateway_at
+from tests.temporal.test_children import has_the_whole_family, register, to_the_end
+from tests.temporal.test_follower import running_gateway, told
+from tests.temporal.test_following_faults import are_whole, ended, gateway_at, play
 from tests.temporal.test_runs import QUEUE, start, until
+from wakeline.errors import WorkflowNotFoundError
+from wakeline.gateway.settings import Follow
+from wakeline.gateway.temporal.finding.finder import Finder, Found
 
 ABSENT: Final[list[Any]] = [5, "workflow not found", 1]
 
@@ -60,3 +66,32 @@ async def test_what_a_run_is_doing_is_looked_at_again(client: Client, before: Fr
         events = await until(stream, "$run.waiting")
         assert told(events, "$run.waiting")[0]["for"] == "input"
         assert await calls(served, "NOT_FOUND") == 1
+
+
+async def test_what_a_rule_is_for_is_looked_for_again(client: Client, before: Front, tmp_path: Path, name: str) -> None:
+    how: dict[str, Any] = {"follow": (Follow(workflow_id=f"{name}*"),), "sweep_interval": 0.2}
+    async with gateway_at(before.address, tmp_path, **how) as served:
+        await before.fail(DescribeWorkflowExecution=ABSENT)
+        await play(client, name)
+        are_whole(await ended(served, name))
+        assert await calls(served, "NOT_FOUND") == 1
+
+
+async def test_a_child_is_looked_for_again(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, refused = Finder.find, Counter[str]()
+
+    async def absent(finder: Finder, connection: Any, workflow_id: str, run_id: str | None = None) -> Found:
+        if "-child-" in workflow_id and not refused[workflow_id]:
+            refused[workflow_id] += 1
+            raise WorkflowNotFoundError(f"Temporal has no workflow {workflow_id!r}")
+        return await find(finder, connection, workflow_id, run_id)
+
+    monkeypatch.setattr(Finder, "find", absent)
+    async with running_gateway(temporal, tmp_path) as served:
+        parent = await start(client, name, workflows.Leaves.run, 2, 1)
+        await register(served, name)
+        await parent.signal("go")
+        has_the_whole_family(await to_the_end(served, name), 2)
+    assert set(refused.values()) == {1}

@@ -34,6 +34,7 @@ from wakeline.gateway.temporal.reaching.connection import Connection
 from wakeline.gateway.temporal.reaching.namespaces import Namespaces
 from wakeline.gateway.temporal.sessions import session_of
 from wakeline.gateway.temporal.telling import RETRY_SECONDS
+from wakeline.gateway.temporal.watching.endings import UNKNOWN_TIMES
 
 _NAMINGS: Final = 16
 _WANTED: Final = 2_000
@@ -212,11 +213,15 @@ class Followers:
 
     async def _until_done(self, work: Callable[[], Awaitable[None]]) -> None:
         """Have a workflow followed that somebody has named, whom no error would reach; what may pass is waited out."""
-        pause = RETRY_SECONDS
+        pause, absent = RETRY_SECONDS, 0
         while True:
             try:
                 return await work()
-            except UnavailableError as error:
+            except (UnavailableError, WorkflowNotFoundError) as error:
+                absent = absent + 1 if isinstance(error, WorkflowNotFoundError) else 0
+                if absent == UNKNOWN_TIMES:
+                    _log.info("a workflow that was named is not followed", error=error.message)
+                    return None
                 _log.debug("a workflow that was named is looked for again", error=error.message)
             except WakelineError as error:
                 _log.info("a workflow that was named is not followed", error=error.message)
@@ -306,10 +311,10 @@ class Followers:
                 session = check_session_name(named or session_by_rule(rule, info))
                 # Each sweep lists again what the one before has listed, and the first one what was found before a restart.
                 if not any(run_id in (run.run, run.run_id) for run in await self._runs.of(session)):
-                    found = await self._finder.find(connection, workflow_id, run_id)
+                    found = await self._listed(connection, workflow_id, run_id)
                     await self._enter(session, found, result=rule.result)
                 return
-            found = await self._finder.find(connection, workflow_id, run_id)
+            found = await self._listed(connection, workflow_id, run_id)
             for session in [session for session in self._hub.sessions() if found.session in (None, session)]:
                 runs = await self._runs.of(session)
                 if session == workflow_id or any(run.workflow_id == workflow_id for run in runs):
@@ -318,3 +323,11 @@ class Followers:
             raise
         except WakelineError as error:
             _log.warning("a workflow that was found is not followed", workflow_id=workflow_id, error=error.message)
+
+    async def _listed(self, connection: Connection, workflow_id: str, run_id: str) -> Found:
+        """Find a run that was listed; it is passed over for good only if it is really not there."""
+        for _ in range(UNKNOWN_TIMES - 1):
+            with suppress(WorkflowNotFoundError):
+                return await self._finder.find(connection, workflow_id, run_id)
+            await asyncio.sleep(RETRY_SECONDS * random.uniform(1, 2))
+        return await self._finder.find(connection, workflow_id, run_id)

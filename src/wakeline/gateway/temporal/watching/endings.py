@@ -19,6 +19,8 @@ from wakeline.gateway.runs import Run, Status
 from wakeline.gateway.temporal.reaching.calls import is_no_namespace
 
 RPC_TIMEOUT: Final = timedelta(seconds=10)
+# A run of which Temporal says once that it has none may be there a moment later: a server that starts says many things.
+UNKNOWN_TIMES: Final = 3
 _CARRIED: Final = b'"base_offset"'
 """What every carried stream has in its JSON, whichever language's library wrote it."""
 

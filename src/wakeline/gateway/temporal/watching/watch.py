@@ -25,6 +25,7 @@ from wakeline.gateway.temporal.telling import RETRY_SECONDS
 from wakeline.gateway.temporal.watching.children import Children, Enter
 from wakeline.gateway.temporal.watching.endings import (
     RPC_TIMEOUT,
+    UNKNOWN_TIMES,
     Ending,
     closing_event,
     complete,
@@ -42,8 +43,6 @@ _MOST_HISTORY_BYTES: Final = 5_000_000
 # Between two answers of a busy history: what happened meanwhile comes in one.
 _PAUSE: Final = 0.01
 _LOOK_SECONDS: Final = 600.0
-# A run of which Temporal says once that it has none may be there a moment later: a server that starts says many things.
-_UNKNOWN_TIMES: Final = 3
 _LONGEST_PAUSE: Final = 15.0
 # Who is told of nothing else tries again so soon.
 _OUTAGE_SECONDS: Final = 30.0
@@ -152,7 +151,7 @@ class RunWatch:
             except RPCError as error:
                 self.tells = False
                 unknown = unknown + 1 if is_forgotten(error) else 0
-                if unknown == _UNKNOWN_TIMES:
+                if unknown == UNKNOWN_TIMES:
                     await self._children.entered(lambda: self._connection.up() and self._connection.calm())
                     return forgotten()
                 failures = failures + 1 if time.monotonic() - began < _OUTAGE_SECONDS else 1
