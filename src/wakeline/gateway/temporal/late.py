@@ -15,7 +15,7 @@ from wakeline.gateway.temporal.copying.copy import StreamCopy
 from wakeline.gateway.temporal.copying.reader import NeverBegunError, NoStreamError, NotNowError, StreamReader
 from wakeline.gateway.temporal.follower import Following
 from wakeline.gateway.temporal.telling import RETRY_SECONDS, Teller
-from wakeline.gateway.temporal.watching.endings import RPC_TIMEOUT, is_forgotten
+from wakeline.gateway.temporal.watching.endings import RPC_TIMEOUT, UNKNOWN_TIMES, is_forgotten
 
 _SOONEST: Final = 2.0
 _RARELY: Final = 60.0
@@ -37,6 +37,7 @@ class Late:
         self._copy = StreamCopy(run, self._teller, parts.accept, parts.runs)
         self._reading = asyncio.Lock()
         self._owed = True
+        self._absent = 0  # so often in a row Temporal had no such run
 
     async def wait(self) -> None:
         """Try until somebody answers, or until nobody can any more."""
@@ -89,7 +90,8 @@ class Late:
                 await self._settle()
                 return
         except NotNowError as error:
-            if not await self._is_forgotten():
+            self._absent = self._absent + 1 if await self._is_forgotten() else 0
+            if self._absent < UNKNOWN_TIMES:
                 _log.debug("cannot read what a run said last", workflow_id=run.workflow_id, error=str(error))
                 return
             await self._settle()
