@@ -23,10 +23,11 @@ from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_following_faults import are_whole, ended, gateway_at, play
 from tests.temporal.test_run_endings import data, has, has_said
 from tests.temporal.test_run_endings import until as log_until
-from tests.temporal.test_runs import QUEUE, start, until
+from tests.temporal.test_runs import QUEUE, reset, start, steps, until
 from wakeline.errors import WorkflowNotFoundError
 from wakeline.gateway.settings import Follow
 from wakeline.gateway.temporal.finding.finder import Finder, Found
+from wakeline.gateway.temporal.watching import state
 
 ABSENT: Final[list[Any]] = [5, "workflow not found", 1]
 
@@ -114,3 +115,23 @@ async def test_what_an_ended_run_owes_is_not_given_up(client: Client, before: Fr
         async with Worker(client, task_queue=name, workflows=[Ends]):
             log = await log_until(served, name, has("$run.drained"))
     assert data(log, "said") == FIRST + LAST
+
+
+async def test_a_reset_is_not_taken_for_a_termination(
+    client: Client, before: Front, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "_SOONEST", 1000.0)  # so that the next who has it described is the one that saw its end
+    async with gateway_at(before.address, tmp_path) as served:
+        handle = await start(client, name, workflows.Steps.run)
+        await register(served, name)
+        await steps(handle, "a")
+        await log_until(served, name, has("step"))
+        await described(served, 3)
+        await before.fail(DescribeWorkflowExecution=ABSENT)
+        new = await reset(client, handle, handle.first_execution_run_id or "", 4)
+        await described(served, 1, "NOT_FOUND")
+        await steps(client.get_workflow_handle(name), "b", "end")
+        log = await log_until(served, name, has("$run.closed"))
+    assert [continued["reason"] for continued in data(log, "$run.continued")] == ["reset"]
+    assert [(closed["status"], closed["run_id"]) for closed in data(log, "$run.closed")] == [("completed", new)]
+    assert data(log, "step") == ["a", "a", "b"]

@@ -11,10 +11,8 @@ import structlog
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHandle
-from temporalio.service import RPCError
 
 from wakeline.gateway.temporal.sessions import SESSION_ATTRIBUTE, SESSION_MEMO
-from wakeline.gateway.temporal.watching.endings import is_forgotten
 
 Enter: TypeAlias = Callable[[str, str], Awaitable[None]]
 """Has a child's run followed where it speaks; given its Workflow Id and run id. Outages are waited out, other errors are told."""
@@ -62,15 +60,10 @@ class Children:
         """Note the whole history of a run that has ended.
 
         Raises:
-            RPCError: Temporal cannot be asked now.
+            RPCError: Temporal cannot be asked now, or does not know the run.
         """
-        events = handle.fetch_history_events(skip_archival=True, rpc_timeout=_PAGE_TIMEOUT)
-        try:
-            async for event in events:
-                self.note(event)
-        except RPCError as error:
-            if not is_forgotten(error):  # how it ended is known nevertheless
-                raise
+        async for event in handle.fetch_history_events(skip_archival=True, rpc_timeout=_PAGE_TIMEOUT):
+            self.note(event)
 
     async def entered(self, reachable: Callable[[], bool]) -> None:
         """Return when all that were noted are followed: a session is not settled before those who speak in it have been found.

@@ -55,26 +55,21 @@ async def complete(client: Client, run: Run, ending: Ending) -> Ending:
     """Add what a close event does not say: that the run was reset and so goes on from an earlier point, and what is given on.
 
     Raises:
-        RPCError: Temporal cannot be asked now.
+        RPCError: Temporal cannot be asked now, or does not know the run.
     """
     if ending.next_run_id:
         if ending.follows_by == "continue_as_new":
             return ending
         return msgspec.structs.replace(ending, given=await _given(client, run.workflow_id, ending.next_run_id))
     handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(run.workflow_id, run_id=run.run_id)
-    try:
-        described = (await handle.describe(rpc_timeout=RPC_TIMEOUT)).raw_description
-        next_run_id = described.workflow_extended_info.reset_run_id
-        if not next_run_id and ending.status == "terminated":
-            # An earlier run of the chain was reset, and this one was in the way.
-            latest = await client.get_workflow_handle(run.workflow_id).describe(rpc_timeout=RPC_TIMEOUT)
-            chain = latest.raw_description.workflow_execution_info.first_run_id
-            if latest.run_id != run.run_id and chain == described.workflow_execution_info.first_run_id:
-                next_run_id = latest.run_id
-    except RPCError as error:
-        if not is_forgotten(error):
-            raise
-        return ending
+    described = (await handle.describe(rpc_timeout=RPC_TIMEOUT)).raw_description
+    next_run_id = described.workflow_extended_info.reset_run_id
+    if not next_run_id and ending.status == "terminated":
+        # An earlier run of the chain was reset, and this one was in the way.
+        latest = await client.get_workflow_handle(run.workflow_id).describe(rpc_timeout=RPC_TIMEOUT)
+        chain = latest.raw_description.workflow_execution_info.first_run_id
+        if latest.run_id != run.run_id and chain == described.workflow_execution_info.first_run_id:
+            next_run_id = latest.run_id
     if not next_run_id:
         return ending
     return Ending(None, ending.closed_at, next_run_id, "reset", reason=ending.reason)
@@ -157,11 +152,7 @@ async def _given(client: Client, workflow_id: str, run_id: str) -> int:
     """How many events of an earlier stream a run was given when it began; 0 where that cannot be seen."""
     handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id, run_id=run_id)
     events = handle.fetch_history_events(page_size=1, skip_archival=True, rpc_timeout=RPC_TIMEOUT)
-    try:
-        await events.fetch_next_page()
-    except RPCError as error:
-        if not is_forgotten(error):
-            raise
+    await events.fetch_next_page()
     for event in events.current_page or ():
         for payload in event.workflow_execution_started_event_attributes.input.payloads:
             if _CARRIED in payload.data:

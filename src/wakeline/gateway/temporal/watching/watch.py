@@ -136,12 +136,14 @@ class RunWatch:
     async def ended(self) -> Ending:
         """Return when the run has ended; an outage is waited out."""
         unknown = failures = 0
+        ending: Ending | None = None
         while True:
             began = time.monotonic()
             try:
-                ending = await self._attention.while_so(self._follow() if self._attention.closely else self._look())
+                ended = await self._attention.while_so(self._follow() if self._attention.closely else self._look())
                 self.tells = False
-                if ending is not None:
+                if ended is not None:
+                    ending = ended
                     if not self._whole:
                         async with self._looks:
                             await self._children.read(self._handle)
@@ -153,7 +155,7 @@ class RunWatch:
                 unknown = unknown + 1 if is_forgotten(error) else 0
                 if unknown == UNKNOWN_TIMES:
                     await self._children.entered(lambda: self._connection.up() and self._connection.calm())
-                    return forgotten()
+                    return ending or forgotten()  # it may be known how it ended, and nothing else any more
                 failures = failures + 1 if time.monotonic() - began < _OUTAGE_SECONDS else 1
                 await self._pause(failures)
 
