@@ -282,6 +282,36 @@ class Forgets:
             workflow.continue_as_new(left - 1)
 
 
+@workflow.defn
+class Chapters:
+    """Says two things, waits to be told, and continues as new without its stream."""
+
+    @workflow.init
+    def __init__(self, number: int) -> None:
+        self.stream = WorkflowStream()
+        self.told = False
+
+    @workflow.signal
+    def go(self) -> None:
+        self.told = True
+
+    @workflow.run
+    async def run(self, number: int) -> None:
+        for word in range(2):
+            self.stream.topic("said", type=str).publish(f"chapter {number}, word {word}")
+        await workflow.wait_condition(lambda: self.told)
+        workflow.continue_as_new(number + 1)
+
+
+@workflow.defn
+class Fails:
+    """Fails at once."""
+
+    @workflow.run
+    async def run(self) -> None:
+        raise ApplicationError("no stock left")
+
+
 WORKFLOWS = [
     Steps,
     TwoActivities,
@@ -296,5 +326,7 @@ WORKFLOWS = [
     Repeats,
     Child,
     Forgets,
+    Chapters,
+    Fails,
 ]
 ACTIVITIES = [nothing, fails_at_first, silent_at_first]

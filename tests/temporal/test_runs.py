@@ -317,3 +317,14 @@ async def test_what_a_run_said_last_is_waited_for_where_it_is_tried_again(
                 True,
             )
             await client.get_workflow_handle(name).terminate()
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_run_that_fails_and_is_begun_again_by_cron_is_no_retry(
+    client: Client, served: Served, name: str
+) -> None:
+    handle = await start(client, name, workflows.Fails.run, cron_schedule="@every 1s")
+    stream = await served.stream(name)
+    events = await until(stream, "$run.continued", 2)
+    await handle.terminate()
+    assert [continued["reason"] for continued in told(events, "$run.continued")] == ["cron", "cron"]

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 from temporalio.api.common.v1 import Payload, Payloads
-from temporalio.api.enums.v1 import EventType
+from temporalio.api.enums.v1 import ContinueAsNewInitiator, EventType
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHandle, WorkflowHistoryEventFilterType
@@ -60,7 +60,9 @@ async def complete(client: Client, run: Run, ending: Ending) -> Ending:
     if ending.next_run_id:
         if ending.follows_by == "continue_as_new":
             return ending
-        return msgspec.structs.replace(ending, given=await _given(client, run.workflow_id, ending.next_run_id))
+        given, by_cron = await _given(client, run.workflow_id, ending.next_run_id)
+        # A run that failed is followed by a retry, or by the next that its cron schedule has: its own end does not say which.
+        return msgspec.structs.replace(ending, given=given, follows_by="cron" if by_cron else ending.follows_by)
     handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(run.workflow_id, run_id=run.run_id)
     described = (await handle.describe(rpc_timeout=RPC_TIMEOUT)).raw_description
     next_run_id = described.workflow_extended_info.reset_run_id
@@ -148,17 +150,20 @@ def _continued(at: datetime, attributes: Any) -> Ending:
     return Ending(None, at, next_run_id, "continue_as_new", carries=_carries(attributes.input.payloads))
 
 
-async def _given(client: Client, workflow_id: str, run_id: str) -> int:
-    """How many events of an earlier stream a run was given when it began; 0 where that cannot be seen."""
+async def _given(client: Client, workflow_id: str, run_id: str) -> tuple[int, bool]:
+    """How many events of an earlier stream a run was given, 0 where that cannot be seen, and whether cron began it."""
     handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id, run_id=run_id)
     events = handle.fetch_history_events(page_size=1, skip_archival=True, rpc_timeout=RPC_TIMEOUT)
     await events.fetch_next_page()
+    by_cron = False
     for event in events.current_page or ():
-        for payload in event.workflow_execution_started_event_attributes.input.payloads:
+        started = event.workflow_execution_started_event_attributes
+        by_cron |= started.initiator == ContinueAsNewInitiator.CONTINUE_AS_NEW_INITIATOR_CRON_SCHEDULE
+        for payload in started.input.payloads:
             if _CARRIED in payload.data:
                 with suppress(msgspec.DecodeError):
-                    return _length(msgspec.json.decode(payload.data))
-    return 0
+                    return _length(msgspec.json.decode(payload.data)), by_cron
+    return 0, by_cron
 
 
 def _length(value: Any) -> int:
