@@ -409,6 +409,32 @@ async def test_a_crash_between_the_end_and_its_record_leaves_what_was_told_true(
     assert data(log, "said") == FIRST + LAST
 
 
+async def test_a_crash_between_an_end_and_its_record_does_not_keep_the_session_from_settling_again(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    name = f"crash/{uuid.uuid4().hex[:8]}"
+    async with running_gateway(temporal, tmp_path) as served:
+
+        async def end(number: int, queue: str) -> Log:
+            workflow_id = f"{name}-{number}"
+            async with Worker(client, task_queue=queue, workflows=WORKFLOWS):
+                await client.start_workflow(Ends.run, args=["completed", True], id=workflow_id, task_queue=queue)
+                await served.call("POST", "/v1/runs", json={"workflow_id": workflow_id, "session": name})
+                await client.get_workflow_handle(workflow_id).signal(Ends.end)
+                return await until(served, name, has("$run.closed", number))
+
+        await end(1, name)
+        await until(served, name, has("$session.settled"))
+    await forget_the_end(tmp_path, name)
+    # Nobody can say whether the first has said everything: the end of the second comes before that is given up.
+    async with running_gateway(temporal, tmp_path, drain_grace=8.0) as served:
+        await end(2, f"{name}-2")
+        log = await until(served, name, has("$session.settled", 2))
+        await until_settled(served, name)
+        assert topics(await read(served, name)) == topics(log)
+    assert topics(log)[-2:] == ["$run.closed", "$session.settled"]
+
+
 async def test_what_a_run_said_last_is_added_although_that_fails_at_first(
     client: Client, temporal: WorkflowEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -335,11 +335,10 @@ class Follower:
             data |= await told.result(converter, ending.result, _RESULT_BYTES)
         events = [self._teller.event(RUN_CLOSED, data)]
         async with self._parts.runs.lock(self.session):
-            others = [other for other in await self._parts.runs.of(self.session) if other.run != run.run]
-            if settled := not any(other.open for other in others):
-                events.append(compose(SESSION_SETTLED, b"{}", time=timestamp()))
+            others = [o for o in await self._parts.runs.of(self.session) if o.run != run.run and o.open]
+            told_before = await self._teller.told(f"closed:{run.run}")
             owed = not drained and ending.status != "unknown"
-            if await self._teller.told(f"closed:{run.run}"):
+            if told_before:
                 owed = run.owed  # what was told then still holds, whatever could be read now
             elif owed:
                 await self._copy.change(owed=True)
@@ -351,7 +350,17 @@ class Follower:
                 "failed": {},
             }
             self._told = msgspec.structs.replace(self.run, **changed)
-            await self._teller.tell(f"closed:{run.run}", *events)
+            if not told_before:
+                if await self._have_ended(others):
+                    events.append(compose(SESSION_SETTLED, b"{}", time=timestamp()))
+                await self._teller.tell(f"closed:{run.run}", *events)
             await self._copy.change(**changed)
-        if settled:
+        if not others:
             self._parts.settled(self.session)
+
+    async def _have_ended(self, others: list[Run]) -> bool:
+        """Whether the end of each is told, even if its record does not have it yet: each sees those that were told before it."""
+        for other in others:
+            if await self._parts.accept.position(self.session, f"closed:{other.run}") is None:
+                return False
+        return True
