@@ -21,7 +21,9 @@ from temporalio.worker import Worker
 from tests.support import Served, Stream
 from tests.temporal import run_workflows as workflows
 from tests.temporal.test_follower import running_gateway, told
+from wakeline.gateway.runs import Run, Runs
 from wakeline.gateway.settings import Follow
+from wakeline.gateway.temporal.watching import state
 
 QUEUE = "runs"
 
@@ -258,6 +260,33 @@ async def test_the_result_is_told_where_it_is_asked_for(client: Client, served: 
         events = await (await served.stream(name, "until=settled")).rest()
     closed = {c["workflow_id"]: c.get("result") for c in told(events, "$run.closed")}
     assert closed == {f"{name}-0": {"steps": 1}, f"{name}-1": None}
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_result_that_is_asked_for_while_the_run_is_written_down_is_not_forgotten(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, writing, asked = Runs.put, asyncio.Event(), asyncio.Event()
+
+    async def slow(runs: Runs, session: str, run: Run) -> None:
+        if run.waiting is not None and not asked.is_set():
+            writing.set()
+            await asked.wait()
+        await put(runs, session, run)
+        if run.result:
+            asked.set()
+
+    monkeypatch.setattr(Runs, "put", slow)
+    monkeypatch.setattr(state, "_QUIET", 0.0)
+    handle = await start(client, name, workflows.Approval.run, None)
+    async with running_gateway(temporal, tmp_path) as served, asyncio.timeout(30):
+        await served.stream(name)
+        await writing.wait()
+        await served.call("POST", "/v1/runs", json={"workflow_id": name, "result": True})
+    await handle.signal("approve")
+    async with running_gateway(temporal, tmp_path) as served, asyncio.timeout(30):
+        events = await (await served.stream(name, "until=settled")).rest()
+    assert [closed["result"] for closed in told(events, "$run.closed")] == [True]
 
 
 @pytest.mark.usefixtures("worker")

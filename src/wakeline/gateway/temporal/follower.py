@@ -118,9 +118,9 @@ class Follower:
         if self._watch is not None:
             self._watch.nudge()
 
-    def tell_result(self) -> None:
-        """Tell what the run completes with; it has been written down that this is wanted."""
-        self._copy.run = msgspec.structs.replace(self._copy.run, result=True)
+    async def tell_result(self) -> None:
+        """Tell what the run completes with; what was being written down of it meanwhile may not know that this is wanted."""
+        await self._copy.change(result=True)
 
     async def follow(self) -> None:
         """Go on until the run's end is in the log; an outage on the way is waited out.

@@ -141,8 +141,8 @@ class FollowerPool:
 
     async def take(self, session: str, run: Run) -> None:
         """Follow a run that has been written down, if it is open and ours. The session's runs are locked meanwhile."""
-        if (follower := self._followers.get((session, run.run))) is not None and run.result:
-            follower.tell_result()
+        if (follower := self._followers.get((session, run.run))) is not None and run.result and not follower.run.result:
+            await follower.tell_result()
         if run.open and self._is_mine(run):
             if not _before(run, await self._runs.of(session)):  # else they come first
                 await Follower(session, run, self._parts_of(run)).announce()
