@@ -21,6 +21,7 @@ from temporalio.worker import Worker
 from tests.support import Served, Stream
 from tests.temporal import run_workflows as workflows
 from tests.temporal.test_follower import running_gateway, told
+from tests.temporal.test_run_endings import forget_the_end
 from wakeline.gateway.runs import Run, Runs
 from wakeline.gateway.settings import Follow
 from wakeline.gateway.temporal.watching import state
@@ -383,3 +384,29 @@ async def test_a_reset_of_an_earlier_run_supersedes_what_that_and_the_following_
     valid = [event["data"] for event in log if event["topic"] == "said" and event["offset"] not in offsets]
     assert valid == [f"chapter {chapter}, word {word}" for chapter in range(3) for word in range(2)]
     assert len(told(log, "said")) == 10
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("by", ["a device", "a rule"])
+async def test_a_reset_of_a_run_whose_end_was_told_is_another_run_also_if_a_crash_kept_that_from_the_record(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, by: str
+) -> None:
+    handle = await start(client, name, workflows.Steps.run)
+    async with running_gateway(temporal, tmp_path) as served:
+        stream = await served.stream(name)
+        await steps(handle, "a", "end")
+        await until(stream, "$session.settled")
+    await forget_the_end(tmp_path, name)
+    run_id = handle.first_execution_run_id or ""
+    new = await reset(client, handle, run_id, 4)
+    how = {"follow": (Follow(workflow_id=name),)} if by == "a rule" else {}
+    async with running_gateway(temporal, tmp_path, sweep_interval=0.2, **how) as served:
+        async with asyncio.timeout(30):
+            while (await served.call("GET", f"/v1/sessions/{name}"))[1]["runs"][-1]["run"] == run_id:
+                if by == "a device":
+                    (await served.stream(name)).close()
+                await asyncio.sleep(0.1)
+        log = await until(await served.stream(name), "$session.settled", 2)
+    about = [event["topic"] for event in log if event["topic"] != "$run.waiting"]
+    assert about == ["$run.started", "step", "$run.closed", "$session.settled"] * 2
+    assert [event["run"] for event in log if event["topic"] == "$run.closed"] == [run_id, new]

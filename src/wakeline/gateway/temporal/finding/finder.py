@@ -100,7 +100,7 @@ class Finder:
             SessionClosedError: The session is closed, and the run is not one of its own.
         """
         known = await self._runs.of(session)
-        run = await self._known(known, found)
+        run = await self._known(session, known, found)
         if run is not None:
             if result and not run.result and run.open:
                 run = msgspec.structs.replace(run, result=True)
@@ -133,14 +133,18 @@ class Finder:
             return False
         return await self._engine.position(session, f"continued:{run_id}") is None
 
-    async def _known(self, runs: list[Run], found: Found) -> Run | None:
+    async def _known(self, session: str, runs: list[Run], found: Found) -> Run | None:
         """The run that an execution belongs to, if it is one of these."""
         run_id, chain = found.info.execution.run_id, found.info.first_run_id or found.info.execution.run_id
         chained = [run for run in runs if run.first_run_id == chain and run.namespace == self.named(found.connection)]
         if not chained:
             return None
         for run in chained:
-            if run.open or run.run_id == run_id:
+            if run.run_id == run_id:
+                return run
+            if (
+                run.open and await self._engine.position(session, f"closed:{run.run}") is None
+            ):  # as in the record, in fact
                 return run
         # All of the chain that we know has ended. What goes on from there is a reset, if it is what the workflow has come to.
         if found.info.status != WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW:

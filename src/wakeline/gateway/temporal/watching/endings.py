@@ -33,6 +33,7 @@ class Ending(msgspec.Struct, frozen=True):
         closed_at: When.
         next_run_id: The run the chain goes on as; empty if it does not.
         follows_by: Why the chain goes on: `continue_as_new`, `retry`, `cron` or `reset`.
+        without_reset: How the chain would have ended if the run had not been reset.
         carries: Whether the next run was given this one's stream; None where that cannot be seen.
         given: How much of an earlier stream the next run was given because this one was: by retry and cron.
         failure: What it failed of.
@@ -49,6 +50,7 @@ class Ending(msgspec.Struct, frozen=True):
     failure: Failure | None = None
     result: Payloads | None = None
     reason: str = ""
+    without_reset: Status | None = None
 
 
 async def complete(client: Client, run: Run, ending: Ending) -> Ending:
@@ -74,7 +76,7 @@ async def complete(client: Client, run: Run, ending: Ending) -> Ending:
             next_run_id = latest.run_id
     if not next_run_id:
         return ending
-    return Ending(None, ending.closed_at, next_run_id, "reset", reason=ending.reason)
+    return Ending(None, ending.closed_at, next_run_id, "reset", reason=ending.reason, without_reset=ending.status)
 
 
 async def closing_event(client: Client, workflow_id: str, run_id: str) -> Ending:
