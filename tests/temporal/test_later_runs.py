@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from temporalio.client import Client, WorkflowHandle
@@ -198,3 +199,34 @@ async def test_a_run_that_takes_the_place_of_another_begins_after_its_end(
         log = await until(served, name, has("$run.closed", 6))
     assert own(log) == RUN * 6
     assert data(log, "said") == [*FIRST, *LAST] * 6
+
+
+async def test_what_another_run_comes_to_owe_while_a_later_one_waits_for_the_first_is_not_told_after_it(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    own_queue, others = f"{name}-1", f"{name}-2"
+    async with running_gateway(temporal, tmp_path, drain_grace=1) as served:
+        async with worker(client, own_queue), worker(client, others):
+            handles = [await start(client, each, "terminated") for each in (own_queue, others)]
+            for handle in handles:
+                registration = {"workflow_id": handle.id, "session": name}
+                assert (await served.call("POST", "/v1/runs", json=registration))[0] == 200
+            await until(served, name, has("said", 2 * len(FIRST)))
+        for handle in handles:
+            await handle.terminate()
+        later = await start(client, own_queue)
+        assert (await served.call("POST", "/v1/runs", json={"workflow_id": own_queue, "session": name}))[0] == 200
+        await until(served, name, has("$run.started", 3))
+        async with worker(client, others):
+            async with asyncio.timeout(60):
+                while not all([run["drained"] for run in (await state(served, name))["runs"]][:2]):
+                    await asyncio.sleep(0.1)
+            log = await read(served, name)
+        await later.terminate()
+    begun = [event.get("run") for event in log].index(later.first_execution_run_id)
+    assert {event["run"] for event in log[begun:] if "run" in event} == {later.first_execution_run_id}
+
+
+async def state(served: Served, session: str) -> dict[str, Any]:
+    answer: dict[str, Any] = (await served.call("GET", f"/v1/sessions/{quote(session, safe='')}"))[1]
+    return answer

@@ -247,12 +247,16 @@ class FollowerPool:
 
         An earlier run of the same workflow has ended, too, even if we have not come to its end.
         """
-        for other in _before(run, await self._runs.of(session)):
-            key = (session, other.run)
-            while key in self._followers:
-                await asyncio.wait([self._tasks[key]])
-            if key in self._late:
-                await self._late[key].last_chance()
+        waited_for: set[str] = set()
+        # While one is waited for another may end, and owe something too.
+        while others := [r for r in _before(run, await self._runs.of(session)) if r.run not in waited_for]:
+            waited_for |= {other.run for other in others}
+            for other in others:
+                key = (session, other.run)
+                while key in self._followers:
+                    await asyncio.wait([self._tasks[key]])
+                if key in self._late:
+                    await self._late[key].last_chance()
 
     def _changed(self, session: str, _: str, change: Change) -> None:
         """Follow nothing into a session that was deleted: what is still to come would bring it back."""
