@@ -67,9 +67,9 @@ async def test_what_a_run_is_doing_is_looked_at_again(client: Client, before: Fr
         stream = await served.stream(name)
         await described(served, 3)  # found, followed, and looked at
         await before.fail(DescribeWorkflowExecution=ABSENT)
+        await described(served, 1, "NOT_FOUND")
         events = await until(stream, "$run.waiting")
         assert told(events, "$run.waiting")[0]["for"] == "input"
-        assert await calls(served, "NOT_FOUND") == 1
 
 
 async def test_what_a_rule_is_for_is_looked_for_again(client: Client, before: Front, tmp_path: Path, name: str) -> None:
