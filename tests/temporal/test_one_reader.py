@@ -136,6 +136,7 @@ class Partitioned(MemoryEngine):
         super().__init__()
         self.__dict__.update(engine.__dict__)
         self.cut = False
+        self.error: Exception = UnavailableError("cut off")
         self.unreadable = 0
 
     async def records(self, prefix: str) -> list[Record]:
@@ -146,7 +147,7 @@ class Partitioned(MemoryEngine):
 
     async def put_record(self, key: str, value: bytes, *, revision: int) -> Record:
         if self.cut and key.startswith("leases/"):
-            raise UnavailableError("cut off")
+            raise self.error
         return await super().put_record(key, value, revision=revision)
 
 
@@ -238,10 +239,12 @@ async def test_a_gateway_that_does_not_know_that_it_lost_its_leases_writes_nothi
         assert [len(once(events, topic)) for topic in ("$run.started", "$run.closed", "$session.settled")] == [1, 1, 1]
 
 
+@pytest.mark.parametrize("error", [UnavailableError("cut off"), RuntimeError("nobody thought of this")], ids=repr)
 async def test_a_gateway_that_cannot_write_its_leases_stops_following(
-    client: Client, temporal: WorkflowEnvironment, name: str
+    client: Client, temporal: WorkflowEnvironment, name: str, error: Exception
 ) -> None:
     engine = Partitioned(SharedEngine())
+    engine.error = error
     await engine.open()
     handle = await start(client, name, workflows.Steps.run)
     async with followers(temporal, engine, 1.0) as only:

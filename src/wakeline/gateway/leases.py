@@ -73,11 +73,11 @@ class Leases:
             async with asyncio.timeout(self._seconds / 2):
                 await self._renew_and_take()
             self._written = time.monotonic()
-        except (UnavailableError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 - who no longer renews must know that nothing is theirs any more
             if time.monotonic() - self._written > self._seconds / 2:
                 # By the time that others may take them they must not be ours.
                 self._held.clear()
-            _log.warning("leases cannot be written", error=str(error))
+            _log.warning("leases cannot be written", error=repr(error))
         if set(self._held) != before:
             self._changed()
 
