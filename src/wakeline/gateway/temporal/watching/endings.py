@@ -11,7 +11,7 @@ import msgspec
 from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.api.enums.v1 import ContinueAsNewInitiator, EventType
 from temporalio.api.failure.v1 import Failure
-from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
 from temporalio.client import Client, WorkflowHandle, WorkflowHistoryEventFilterType
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -21,6 +21,8 @@ from wakeline.gateway.temporal.reaching.calls import is_no_namespace
 RPC_TIMEOUT: Final = timedelta(seconds=10)
 # A run of which Temporal says once that it has none may be there a moment later: a server that starts says many things.
 UNKNOWN_TIMES: Final = 3
+# So many runs of a chain may have come and gone between a reset and the look that finds it.
+_MOST_SINCE_RESET: Final = 100
 _CARRIED: Final = b'"base_offset"'
 """What every carried stream has in its JSON, whichever language's library wrote it."""
 
@@ -73,7 +75,7 @@ async def complete(client: Client, run: Run, ending: Ending) -> Ending:
         latest = await client.get_workflow_handle(run.workflow_id).describe(rpc_timeout=RPC_TIMEOUT)
         chain = latest.raw_description.workflow_execution_info.first_run_id
         if latest.run_id != run.run_id and chain == described.workflow_execution_info.first_run_id:
-            next_run_id = latest.run_id
+            next_run_id = await _begun_by_reset(client, run.workflow_id, latest.run_id)
     if not next_run_id:
         return ending
     return Ending(None, ending.closed_at, next_run_id, "reset", reason=ending.reason, without_reset=ending.status)
@@ -154,18 +156,36 @@ def _continued(at: datetime, attributes: Any) -> Ending:
 
 async def _given(client: Client, workflow_id: str, run_id: str) -> tuple[int, bool]:
     """How many events of an earlier stream a run was given, 0 where that cannot be seen, and whether cron began it."""
+    started = await _started(client, workflow_id, run_id)
+    by_cron = started.initiator == ContinueAsNewInitiator.CONTINUE_AS_NEW_INITIATOR_CRON_SCHEDULE
+    for payload in started.input.payloads:
+        if _CARRIED in payload.data:
+            with suppress(msgspec.DecodeError):
+                return _length(msgspec.json.decode(payload.data)), by_cron
+    return 0, by_cron
+
+
+async def _begun_by_reset(client: Client, workflow_id: str, latest: str) -> str:
+    """The run that a reset began, where the chain may have gone on from it since: `latest`, or one before it."""
+    run_id = latest
+    for _ in range(_MOST_SINCE_RESET):
+        started = await _started(client, workflow_id, run_id)
+        if started.original_execution_run_id != run_id:
+            return run_id  # its first events are another run's
+        if not started.continued_execution_run_id:
+            break
+        run_id = started.continued_execution_run_id
+    return latest
+
+
+async def _started(client: Client, workflow_id: str, run_id: str) -> WorkflowExecutionStartedEventAttributes:
+    """What the first event of a run says."""
     handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id, run_id=run_id)
     events = handle.fetch_history_events(page_size=1, skip_archival=True, rpc_timeout=RPC_TIMEOUT)
     await events.fetch_next_page()
-    by_cron = False
     for event in events.current_page or ():
-        started = event.workflow_execution_started_event_attributes
-        by_cron |= started.initiator == ContinueAsNewInitiator.CONTINUE_AS_NEW_INITIATOR_CRON_SCHEDULE
-        for payload in started.input.payloads:
-            if _CARRIED in payload.data:
-                with suppress(msgspec.DecodeError):
-                    return _length(msgspec.json.decode(payload.data)), by_cron
-    return 0, by_cron
+        return event.workflow_execution_started_event_attributes
+    return WorkflowExecutionStartedEventAttributes()
 
 
 def _length(value: Any) -> int:
