@@ -142,9 +142,8 @@ class Finder:
         for run in chained:
             if run.run_id == run_id:
                 return run
-            if (
-                run.open and await self._engine.position(session, f"closed:{run.run}") is None
-            ):  # as in the record, in fact
+            # A crash may have kept an end that was told from the record.
+            if run.open and await self._engine.position(session, f"closed:{run.run}") is None:
                 return run
         # All of the chain that we know has ended. What goes on from there is a reset, if it is what the workflow has come to.
         if found.info.status != WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW:

@@ -35,12 +35,12 @@ class Ending(msgspec.Struct, frozen=True):
         closed_at: When.
         next_run_id: The run the chain goes on as; empty if it does not.
         follows_by: Why the chain goes on: `continue_as_new`, `retry`, `cron` or `reset`.
-        without_reset: How the chain would have ended if the run had not been reset.
         carries: Whether the next run was given this one's stream; None where that cannot be seen.
         given: How much of an earlier stream the next run was given because this one was: by retry and cron.
         failure: What it failed of.
         result: What it completed with.
         reason: What was said at its termination, or why its end is not known.
+        without_reset: How the chain would have ended if the run had not been reset.
     """
 
     status: Status | None
@@ -156,7 +156,7 @@ def _continued(at: datetime, attributes: Any) -> Ending:
 
 async def _given(client: Client, workflow_id: str, run_id: str) -> tuple[int, bool]:
     """How many events of an earlier stream a run was given, 0 where that cannot be seen, and whether cron began it."""
-    started = await _started(client, workflow_id, run_id)
+    started = await first_event(client, workflow_id, run_id)
     by_cron = started.initiator == ContinueAsNewInitiator.CONTINUE_AS_NEW_INITIATOR_CRON_SCHEDULE
     for payload in started.input.payloads:
         if _CARRIED in payload.data:
@@ -169,7 +169,7 @@ async def _begun_by_reset(client: Client, workflow_id: str, latest: str) -> str:
     """The run that a reset began, where the chain may have gone on from it since: `latest`, or one before it."""
     run_id = latest
     for _ in range(_MOST_SINCE_RESET):
-        started = await _started(client, workflow_id, run_id)
+        started = await first_event(client, workflow_id, run_id)
         if started.original_execution_run_id != run_id:
             return run_id  # its first events are another run's
         if not started.continued_execution_run_id:
@@ -178,8 +178,12 @@ async def _begun_by_reset(client: Client, workflow_id: str, latest: str) -> str:
     return latest
 
 
-async def _started(client: Client, workflow_id: str, run_id: str) -> WorkflowExecutionStartedEventAttributes:
-    """What the first event of a run says."""
+async def first_event(client: Client, workflow_id: str, run_id: str) -> WorkflowExecutionStartedEventAttributes:
+    """What the first event of a run says.
+
+    Raises:
+        RPCError: Temporal cannot be asked now, or does not know the run.
+    """
     handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id, run_id=run_id)
     events = handle.fetch_history_events(page_size=1, skip_archival=True, rpc_timeout=RPC_TIMEOUT)
     await events.fetch_next_page()

@@ -18,7 +18,7 @@ from wakeline.events import publisher_of_activity
 from wakeline.gateway.accept import Accept
 from wakeline.gateway.log import Publication
 from wakeline.gateway.runs import Run
-from wakeline.gateway.temporal.watching.endings import RPC_TIMEOUT, is_forgotten
+from wakeline.gateway.temporal.watching.endings import RPC_TIMEOUT, first_event, is_forgotten
 
 _MOST_EVENTS: Final = 50_000  # as many as Temporal lets a history have, about
 
@@ -81,11 +81,15 @@ async def _way_back(client: Client, run: Run, base: str) -> AsyncIterator[_Begun
 
 
 async def _begun(client: Client, run: Run, run_id: str) -> _Begun | None:
-    if run_id:
-        async for event in _history(client, run.workflow_id, run_id, most=1):
-            started = event.workflow_execution_started_event_attributes
-            return _Begun(run_id, started.original_execution_run_id, started.continued_execution_run_id)
-    return None
+    if not run_id:
+        return None
+    try:
+        started = await first_event(client, run.workflow_id, run_id)
+    except RPCError as error:
+        if not is_forgotten(error):
+            raise
+        return None
+    return _Begun(run_id, started.original_execution_run_id, started.continued_execution_run_id)
 
 
 async def _activities(client: Client, run: Run, base: str, point: int, way: list[str]) -> list[tuple[str, str]]:
@@ -103,20 +107,15 @@ async def _activities(client: Client, run: Run, base: str, point: int, way: list
     return undone
 
 
-async def _history(
-    client: Client, workflow_id: str, run_id: str, most: int = _MOST_EVENTS
-) -> AsyncIterator[HistoryEvent]:
+async def _history(client: Client, workflow_id: str, run_id: str) -> AsyncIterator[HistoryEvent]:
     handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id, run_id=run_id)
-    events = handle.fetch_history_events(
-        page_size=1 if most == 1 else None, skip_archival=True, rpc_timeout=RPC_TIMEOUT
-    )
     count = 0
     try:
-        async for event in events:
+        async for event in handle.fetch_history_events(skip_archival=True, rpc_timeout=RPC_TIMEOUT):
             count += 1
-            yield event
-            if count >= most:
+            if count > _MOST_EVENTS:
                 return
+            yield event
     except RPCError as error:
         if not is_forgotten(error):
             raise

@@ -147,17 +147,20 @@ class RunWatch:
                     if not self._whole:
                         async with self._looks:
                             await self._children.read(self._handle)
-                    await self._children.entered(lambda: self._connection.up() and self._connection.calm())
+                    await self._children.entered(self._reachable)
                     return await complete(self._connection.client, self._run, ending)
                 unknown = failures = 0
             except RPCError as error:
                 self.tells = False
                 unknown = unknown + 1 if is_forgotten(error) else 0
                 if unknown == UNKNOWN_TIMES:
-                    await self._children.entered(lambda: self._connection.up() and self._connection.calm())
+                    await self._children.entered(self._reachable)
                     return ending or forgotten()  # it may be known how it ended, and nothing else any more
                 failures = failures + 1 if time.monotonic() - began < _OUTAGE_SECONDS else 1
                 await self._pause(failures)
+
+    def _reachable(self) -> bool:
+        return self._connection.up() and self._connection.calm()
 
     async def _pause(self, failures: int) -> None:
         """After so many failures in a row: wait until it may be better."""
