@@ -6,11 +6,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from aiohttp import web
 
 from wakeline.cli.processes import free_port
+from wakeline.publisher import SessionPublisher
 
 Frame: TypeAlias = dict[str, Any]
 Answer: TypeAlias = list[Frame] | None
@@ -143,3 +145,8 @@ async def scripted() -> AsyncIterator[ScriptedGateway]:
         yield gateway
     finally:
         await gateway.stop()
+
+
+def spooling(gateway: ScriptedGateway, file: Path, session: str = "s", **options: Any) -> SessionPublisher:
+    """A publisher that spools what the gateway does not take now."""
+    return SessionPublisher(gateway.url, session=session, on_unavailable="spool", spool=file, **options)

@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.support import Served
-from tests.unit.publisher.scripted import ScriptedGateway
+from tests.unit.publisher.scripted import ScriptedGateway, spooling
 from tests.unit.test_cli import wakeline
 from wakeline.publisher import SessionPublisher
 from wakeline.publisher.spool import Spool
 
 
 async def left(file: Path, session: str, events: int, **who: object) -> None:
-    nowhere = ScriptedGateway().url
-    publishing = SessionPublisher(nowhere, session=session, on_unavailable="spool", spool=file, **who)  # type: ignore[arg-type] # tests know
-    async with publishing as publisher:
+    async with spooling(ScriptedGateway(), file, session, **who) as publisher:
         for n in range(events):
             await publisher.topic("t").publish(n)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from tests.unit.publisher.scripted import RIGHTLY, Answer, Frame, ScriptedGateway, error
+from tests.unit.publisher.scripted import RIGHTLY, Answer, Frame, ScriptedGateway, error, spooling
 from wakeline.errors import AttemptFencedError, EventTooLargeError
 from wakeline.publisher import PublishDroppedError, SessionPublisher, SpoolError
 from wakeline.publisher.drain import drain
@@ -19,10 +19,6 @@ from wakeline.publisher.frames import Identity
 from wakeline.publisher.places import Places
 from wakeline.publisher.pool import shared_connection
 from wakeline.publisher.spool import Spool
-
-
-def spooling(gateway: ScriptedGateway, file: Path, session: str = "s", **options: object) -> SessionPublisher:
-    return SessionPublisher(gateway.url, session=session, on_unavailable="spool", spool=file, **options)  # type: ignore[arg-type] # tests know
 
 
 @pytest.fixture

@@ -7,17 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.publisher.scripted import RIGHTLY, Answer, Frame, ScriptedGateway, error
+from tests.unit.publisher.scripted import RIGHTLY, Answer, Frame, ScriptedGateway, error, spooling
 from wakeline.errors import AttemptFencedError, EventTooLargeError
-from wakeline.publisher import PublishDroppedError, SessionPublisher
+from wakeline.publisher import PublishDroppedError
 from wakeline.publisher.drain import drain_source
 from wakeline.publisher.frames import Identity
 from wakeline.publisher.pool import shared_connection
 from wakeline.publisher.spool import Page, Spool
-
-
-def spooling(gateway: ScriptedGateway, file: Path, session: str = "s", **options: object) -> SessionPublisher:
-    return SessionPublisher(gateway.url, session=session, on_unavailable="spool", spool=file, **options)  # type: ignore[arg-type] # tests know
 
 
 @pytest.fixture
