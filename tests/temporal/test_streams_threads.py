@@ -47,7 +47,7 @@ async def reading_tasks() -> int:
         names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
         return sum("Subscription" in name or "Run." in name or "_Job" in name for name in names)
 
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(count(), sync._sending_loop()))
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(count(), sync.sending.loop()))
 
 
 async def test_a_def_activity_publishes(client: Client, queue: str) -> None:
@@ -125,7 +125,7 @@ async def test_what_cancels_the_thread_stops_the_reading(
         raise KeyboardInterrupt
 
     def follow() -> None:
-        monkeypatch.setattr("wakeline.streams.sync.futures.wait", attend)
+        monkeypatch.setattr("wakeline.threads._wait", attend)
         with pytest.raises(KeyboardInterrupt):
             next(synchronous(client, handle.id).subscribe())
         monkeypatch.undo()

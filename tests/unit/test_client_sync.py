@@ -197,5 +197,5 @@ async def test_ctrl_c_ends_it_at_once(served: Served) -> None:
     assert process.stdout is not None
     assert await asyncio.wait_for(process.stdout.readline(), 20) == b"hello\n"
     process.send_signal(signal.SIGINT)
-    assert (await asyncio.wait_for(process.stdout.read(), 5)).decode().strip() == "['MainThread']"
+    assert (await asyncio.wait_for(process.stdout.read(), 30)).decode().strip() == "['MainThread']"
     assert await process.wait() == 0

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any, TypeVar
+
+from wakeline.threads import call
 
 T = TypeVar("T")
 
@@ -23,11 +26,11 @@ class Background:
         self._at_end = at_end
         self._closed = False
         self._submitting = threading.Lock()
-        self._started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        self._started: SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = SimpleQueue()
         # A daemon: a client that was never closed must not keep the program from ending.
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), name="wakeline-client", daemon=True)
         self._thread.start()
-        self._loop, self._stop = self._started.result()
+        self._loop, self._stop = self._started.get()
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Have `work` done, and wait for it; an interrupt of this thread, such as Ctrl-C, cancels it.
@@ -35,18 +38,17 @@ class Background:
         Raises:
             RuntimeError: It is closed, or this is its own thread.
         """
-        with self._submitting:
-            if self._closed or threading.current_thread() is self._thread:
-                work.close()
-                state = "is closed" if self._closed else "waits for this very callback"
-                raise RuntimeError(f"expected an open client and a thread of your own, this client {state}")
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            return future.result()
+            return call(work, self._submit)
         except CancelledError:
             raise RuntimeError("expected an open client, this one was closed in another thread") from None
-        finally:
-            future.cancel()  # nothing, if it is done
+
+    def _submit(self, step: Callable[[], None]) -> None:
+        with self._submitting:
+            if self._closed or threading.current_thread() is self._thread:
+                state = "is closed" if self._closed else "waits for this very callback"
+                raise RuntimeError(f"expected an open client and a thread of your own, this client {state}")
+            self._loop.call_soon_threadsafe(step)
 
     def later(self, work: Callable[[], object]) -> None:
         """Have `work` called, without waiting; not at all, if it is closed."""
@@ -63,6 +65,6 @@ class Background:
 
     async def _main(self) -> None:
         stop = asyncio.Event()
-        self._started.set_result((asyncio.get_running_loop(), stop))
+        self._started.put((asyncio.get_running_loop(), stop))
         await stop.wait()
         await self._at_end()

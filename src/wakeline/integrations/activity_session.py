@@ -11,6 +11,7 @@ from typing import Self
 
 from wakeline.publisher import SessionPublisher
 from wakeline.publisher.sync import SyncSessionPublisher
+from wakeline.threads import call
 
 _running: ContextVar[ActivitySession] = ContextVar("wakeline_activity_session")
 
@@ -105,7 +106,7 @@ class ActivitySession:
         """The publisher of a `def` activity, open."""
         with self._opening_sync:
             if self._sync_publisher is None:
-                asyncio.run_coroutine_threadsafe(_awaiting(self._before), self.loop).result()
+                call(_awaiting(self._before), self.loop.call_soon_threadsafe)
                 self._sync_publisher = self._make_sync().__enter__()
             return self._sync_publisher
 

@@ -14,7 +14,7 @@ from wakeline.publisher.connection import Connection
 from wakeline.publisher.frames import AppendedFrame, Opened, nudge_frame
 from wakeline.publisher.options import gateway_token, gateway_url
 from wakeline.publisher.pool import shared_connection
-from wakeline.publisher.sync import call
+from wakeline.publisher.sync import sending
 
 logger = logging.getLogger(__name__)
 
@@ -100,11 +100,11 @@ class Nudger:
 
     def __enter__(self) -> Self:
         """Begin, in the thread in which `SyncSessionPublisher` sends."""
-        return call(self.__aenter__())
+        return sending.call(self.__aenter__())
 
     def __exit__(self, *_: object) -> None:
         """See `aclose`."""
-        call(self.aclose())
+        sending.call(self.aclose())
 
     def _send(self) -> None:
         self._coming = False

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import threading
 from collections import deque
 from collections.abc import Coroutine
-from concurrent import futures
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeVar, Unpack, overload
+from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
 from wakeline.client.http import Token
 from wakeline.publisher.options import PublisherOptions
 from wakeline.publisher.publisher import SessionPublisher
 from wakeline.publisher.topics import Append, Message, Topic
+from wakeline.threads import LoopThread
 
 T = TypeVar("T")
 
-# A thread that waits is looked after so often: only then can Ctrl-C, or the cancellation of an activity, reach it.
-_ATTENTION: Final = 0.5
+sending = LoopThread("wakeline-publisher")
 
 
 class SyncSessionPublisher:
@@ -192,14 +189,14 @@ class _Handover:
         """Leave an event."""
         with self._lock:
             self._left.append(body)
-            if self._coming:
-                return
-            self._coming = True
-        sending_loop().call_soon_threadsafe(self._take_all)
+            if not self._coming:
+                # In this order: an exception that comes up in this thread must not leave the events waiting for nobody.
+                sending.loop().call_soon_threadsafe(self._take_all)
+                self._coming = True
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Have the sending thread do something, after what was left with it, and wait for it."""
-        return call(self._after(work))
+        return sending.call(self._after(work))
 
     async def _after(self, work: Coroutine[Any, Any, T]) -> T:
         self._take_all()
@@ -212,48 +209,6 @@ class _Handover:
             self._left.clear()
         for body in bodies:
             self._intake.take_anyway(body)
-
-
-_loop: asyncio.AbstractEventLoop | None = None
-_starting = threading.Lock()
-
-
-def call(work: Coroutine[Any, Any, T]) -> T:
-    """Have the sending thread do something, and wait for it."""
-    if _loop is not None and threading.current_thread().name == _THREAD:
-        work.close()
-        raise RuntimeError("expected a thread of your own, this is the one that sends")
-    future = asyncio.run_coroutine_threadsafe(work, sending_loop())
-    try:
-        while not futures.wait([future], _ATTENTION).done:
-            pass
-        return future.result()
-    except BaseException:
-        future.cancel()
-        raise
-
-
-_THREAD: Final = "wakeline-publisher"
-
-
-def sending_loop() -> asyncio.AbstractEventLoop:
-    """The loop of the sending thread, which is started when it is first wanted."""
-    global _loop
-    with _starting:
-        if _loop is None:
-            _loop = asyncio.new_event_loop()
-            threading.Thread(target=_loop.run_forever, name=_THREAD, daemon=True).start()
-        return _loop
-
-
-def _forget_loop() -> None:
-    """A forked process has the loop and not its thread: who waited for it would wait for ever."""
-    global _loop, _starting
-    _loop, _starting = None, threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_loop)
 
 
 async def _do(work: Any) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from concurrent import futures
+from collections.abc import AsyncGenerator, Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
 from wakeline.streams.topics import TopicHandle
 from wakeline.streams.wire import WorkflowStreamItem
+from wakeline.threads import LoopThread
 
 if TYPE_CHECKING:
     from wakeline.streams.client import WorkflowStreamClient
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# A thread that waits is looked after so often: only then can Ctrl-C, or the cancellation of an activity, reach it.
-_ATTENTION = 0.5
+sending = LoopThread("wakeline-streams")
 
 
 class SyncWorkflowStreamClient:
@@ -45,7 +43,7 @@ class SyncWorkflowStreamClient:
 
     def __enter__(self) -> Self:
         """Begin to send in the background."""
-        _call(self._client.__aenter__())
+        sending.call(self._client.__aenter__())
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -54,7 +52,7 @@ class SyncWorkflowStreamClient:
         Raises:
             PublishDroppedError: Events were given up, and no other error is on its way.
         """
-        _call(self._client.__aexit__(kind))
+        sending.call(self._client.__aexit__(kind))
 
     @overload
     def topic(self, name: str) -> TopicHandle[Any]: ...
@@ -71,7 +69,7 @@ class SyncWorkflowStreamClient:
         Raises:
             PublishDroppedError: Events were given up since the last report.
         """
-        _call(self._client.flush())
+        sending.call(self._client.flush())
 
     @overload
     def subscribe(
@@ -126,7 +124,7 @@ class SyncWorkflowStreamClient:
 
     def get_offset(self) -> int:
         """The stream's next offset; see `WorkflowStreamClient.get_offset`."""
-        return _call(self._client.get_offset())
+        return sending.call(self._client.get_offset())
 
 
 def _one_by_one(items: AsyncGenerator[T, None]) -> Iterator[T]:
@@ -134,11 +132,11 @@ def _one_by_one(items: AsyncGenerator[T, None]) -> Iterator[T]:
     # A step that was cancelled is over before the end begins.
     turn = asyncio.Lock()
     try:
-        while (item := _call(_next(items, turn))) is not None:
+        while (item := sending.call(_next(items, turn))) is not None:
             yield item
     finally:
         # Nobody waits for it: a loop that was left early is closed by the garbage collector, in whatever thread.
-        asyncio.run_coroutine_threadsafe(_close(items, turn), _sending_loop())
+        asyncio.run_coroutine_threadsafe(_close(items, turn), sending.loop())
 
 
 async def _next(items: AsyncGenerator[T, None], turn: asyncio.Lock) -> T | None:
@@ -149,28 +147,3 @@ async def _next(items: AsyncGenerator[T, None], turn: asyncio.Lock) -> T | None:
 async def _close(items: AsyncGenerator[Any, None], turn: asyncio.Lock) -> None:
     async with turn:
         await items.aclose()
-
-
-_loop: asyncio.AbstractEventLoop | None = None
-_starting = threading.Lock()
-
-
-def _call(work: Coroutine[Any, Any, T]) -> T:
-    """Have the sending thread do something, and wait for it."""
-    future = asyncio.run_coroutine_threadsafe(work, _sending_loop())
-    try:
-        while not futures.wait([future], _ATTENTION).done:
-            pass
-        return future.result()
-    except BaseException:
-        future.cancel()
-        raise
-
-
-def _sending_loop() -> asyncio.AbstractEventLoop:
-    global _loop
-    with _starting:
-        if _loop is None:
-            _loop = asyncio.new_event_loop()
-            threading.Thread(target=_loop.run_forever, name="wakeline-streams", daemon=True).start()
-        return _loop

@@ -1,0 +1,162 @@
+"""A thread that waits for another may be interrupted between any two of its steps, by Ctrl-C or by Temporal."""
+
+from __future__ import annotations
+
+import asyncio
+import dis
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from wakeline.threads import LoopThread
+
+STEPS = 400
+
+
+class Interrupting:
+    """Raises `KeyboardInterrupt` at the n-th place of what the block does, of whatever module, where Python looks for one.
+
+    That is after a call, at the beginning of a function and at the end of a loop's turn (`ceval.c` of CPython 3.11).
+
+    Attributes:
+        raised: It came to that.
+    """
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+        self._before: dict[FrameType, str] = {}
+        self.raised = False
+
+    def __enter__(self) -> None:
+        sys.settrace(self._trace)
+
+    def __exit__(self, *error: object) -> None:
+        sys.settrace(None)
+
+    def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            before = self._before.get(frame, "")
+            self._before[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            if before.startswith(("CALL", "RESUME", "JUMP_BACKWARD")):
+                if self._left == 0:
+                    self.raised = True
+                    raise KeyboardInterrupt
+                self._left -= 1
+        return self._trace
+
+
+@pytest.fixture
+def thread() -> Iterator[LoopThread]:
+    thread = LoopThread("interrupted")
+    yield thread
+    loop = thread.loop()
+    loop.call_soon_threadsafe(loop.stop)
+    while loop.is_running():
+        time.sleep(0.01)
+    loop.close()
+
+
+async def answer(begun: list[str]) -> int:
+    begun.append("begun")
+    await asyncio.sleep(0)
+    return 1
+
+
+async def tasks() -> int:
+    return len(asyncio.all_tasks()) - 1
+
+
+async def test_an_interrupt_is_raised_as_it_is_wherever_it_comes(thread: LoopThread) -> None:
+    def interrupted() -> int:
+        for step in range(STEPS):
+            interrupting, work = Interrupting(step), answer([])
+            try:
+                with interrupting:
+                    thread.call(work)
+            except KeyboardInterrupt:
+                assert interrupting.raised
+            # Whatever was left in the middle keeps nobody waiting.
+            assert thread.call(answer([])) == 1
+            work.close()
+            if not interrupting.raised:
+                return step
+        raise AssertionError(f"expected the call to have fewer than {STEPS} steps")
+
+    async with asyncio.timeout(30):
+        assert await asyncio.to_thread(interrupted) > 10
+
+
+async def test_what_is_waited_for_is_cancelled_with_the_wait(
+    thread: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, cancelled = threading.Event(), threading.Event()
+
+    async def for_ever() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    def attend(*arguments: object) -> object:
+        assert begun.wait(10)
+        raise KeyboardInterrupt
+
+    def waiting() -> None:
+        monkeypatch.setattr("wakeline.threads._wait", attend)
+        with pytest.raises(KeyboardInterrupt):
+            thread.call(for_ever())
+        monkeypatch.undo()
+        assert cancelled.wait(10)
+        assert thread.call(tasks()) == 0
+
+    await asyncio.to_thread(waiting)
+
+
+async def test_what_the_work_raises_is_raised_here(thread: LoopThread) -> None:
+    async def failing() -> None:
+        raise ValueError("no")
+
+    async def cancelling() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(ValueError, match="no"):
+        await asyncio.to_thread(lambda: thread.call(failing()))
+
+    def cancelled() -> None:
+        with pytest.raises(CancelledError, match="was cancelled in its own thread"):
+            thread.call(cancelling())
+
+    await asyncio.to_thread(cancelled)
+
+
+async def test_a_thread_does_not_wait_for_itself(thread: LoopThread) -> None:
+    begun: list[str] = []
+
+    async def within() -> None:
+        thread.call(answer(begun))
+
+    with pytest.raises(RuntimeError, match="expected a thread of your own, this is interrupted"):
+        await asyncio.to_thread(lambda: thread.call(within()))
+    assert begun == []
+
+
+async def test_a_closed_loop_is_told_and_what_was_wanted_never_begins(
+    thread: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = asyncio.new_event_loop()
+    closed.close()
+    monkeypatch.setattr(thread, "_loop", closed)
+    begun: list[str] = []
+    with pytest.raises(RuntimeError, match="closed"):
+        await asyncio.to_thread(lambda: thread.call(answer(begun)))
+    monkeypatch.undo()
+    assert begun == []
