@@ -66,10 +66,10 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             answer = requests.post(
                 f"{started[0]}/v1/sessions/{session}/events",
                 json={"events": [{"topic": "t", "data": 1}] * 5},
-                timeout=5,
+                timeout=20,
             )
             assert answer.status_code == 200
-        requests.post(f"{started[0]}/v1/sessions/closed/close", timeout=5)
+        requests.post(f"{started[0]}/v1/sessions/closed/close", timeout=20)
         yield started[0]
     finally:
         loop.call_soon_threadsafe(stop.set)

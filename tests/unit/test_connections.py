@@ -214,7 +214,7 @@ async def test_a_stream_whose_request_has_a_body_that_never_ends_is_cut(serve: S
     raw.writer.write(
         b"GET /v1/sessions/s/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nContent-Length: 9\r\n\r\n"
     )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         with suppress(ConnectionError):
             while await raw.reader.read(1000):
                 pass
@@ -298,7 +298,7 @@ async def test_connections_beyond_the_most_are_refused_and_the_others_go_on(serv
         stream.close()
     for raw in [*more, idle]:
         raw.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while await (raw := await Raw.open(served)).ended(0.1):  # there is room again
             raw.close()
     raw.close()

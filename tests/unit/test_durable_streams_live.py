@@ -171,7 +171,7 @@ async def test_a_reader_ends_when_the_stream_is_deleted(served: Served) -> None:
     await asyncio.sleep(0.2)
     await stream.delete()
     assert await live.frame() is None
-    assert (await asyncio.wait_for(waiting, 5)).status in (204, 404)
+    assert (await asyncio.wait_for(waiting, 10)).status in (204, 404)
     assert (await stream.get("?offset=-1&live=sse")).error == (404, "session_not_found")
 
 

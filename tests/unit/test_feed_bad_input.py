@@ -275,6 +275,6 @@ async def test_a_reset_in_the_middle_of_a_frame_leaves_nothing_behind(served: Se
             client.writer.write(frame(b'{"type":"ping","data":"x"}')[:cut])
             await client.writer.drain()
             client.reset()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while (await served.call("GET", "/v1/sessions/s"))[1]["devices"]:
             await asyncio.sleep(0.01)

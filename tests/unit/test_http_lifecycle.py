@@ -118,7 +118,7 @@ async def test_a_deleted_session_is_gone_for_everybody(served: Served) -> None:
     await asyncio.sleep(0.05)
     assert await served.call("DELETE", "/v1/sessions/a") == (204, None)
     assert await live.rest() == []
-    status, answer = await asyncio.wait_for(waiting, 5)
+    status, answer = await asyncio.wait_for(waiting, 20)
     assert status == 404 or (status, answer["events"]) == (200, [])
     assert (await served.call("GET", "/v1/sessions/a"))[0] == 404
     assert (await served.call("DELETE", "/v1/sessions/a"))[0] == 404

@@ -275,7 +275,7 @@ async def test_a_session_far_behind_is_trimmed_in_turns(engine: Engine, monkeypa
     assert (await gateway.kept("large"))[0] == 30
     assert (await gateway.kept("small"))[0] == 2
     gateway.keeper.start()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while (await gateway.kept("large"))[0] != 95:
             await asyncio.sleep(0.01)
     await gateway.keeper.stop()

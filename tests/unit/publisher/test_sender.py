@@ -173,7 +173,7 @@ async def test_error_says_so_at_once(script: ScriptedGateway) -> None:
 
         async def scene() -> None:
             await topic.publish(2)  # which is told at once, if it is known by now
-            await asyncio.wait_for(session.flush(), 5)
+            await asyncio.wait_for(session.flush(), 20)
 
         with pytest.raises(UnavailableError) as caught:
             await scene()
@@ -354,10 +354,10 @@ async def test_linger_waits_for_more_and_flush_does_not_wait(script: ScriptedGat
     async with SessionPublisher(script.url, session="s", linger=timedelta(seconds=30), max_batch=5) as session:
         for n in range(5):
             await session.topic("t").publish(n)
-        await asyncio.wait_for(session.flush(), 5)
+        await asyncio.wait_for(session.flush(), 20)
         await session.topic("t").publish(5)
         await session.topic("t").publish(6)
-        await asyncio.wait_for(session.flush(), 5)
+        await asyncio.wait_for(session.flush(), 20)
     assert [len(frame["events"]) for frame in script.appends()] == [5, 2]
 
 

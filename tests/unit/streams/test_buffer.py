@@ -85,7 +85,7 @@ def test_a_thread_waits_for_room() -> None:
     thread.join(0.05)
     assert thread.is_alive()
     assert len(buffer.take(1, 10**9)) == 1
-    thread.join(5)
+    thread.join(20)
     assert not thread.is_alive()
     assert [found.data for found in buffer.take(None, 10**9)] == ["2", "3", "4"]
 
@@ -97,7 +97,7 @@ async def test_a_task_waits_for_room_and_may_be_cancelled() -> None:
     await asyncio.sleep(0.01)
     given_up.cancel()
     buffer.take(1, 10**9)
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 20)
 
 
 @pytest.mark.parametrize("limits", [{"max_items": 0}, {"max_bytes": 0}])
