@@ -188,7 +188,8 @@ async def test_a_gateway_s_clock_may_be_hours_off(client: Client, tmp_path: Path
                     await asyncio.sleep(0.05)
             # Two of these are swept.
             await asyncio.gather(*(steps(handle, "a", "end") for handle in handles))
-            logs = [await ended(served, *(f"{name}-rule-{number}" for number in range(4))) for served in both]
+            rules = [f"{name}-rule-{number}" for number in range(4)]
+            logs = [await ended(served, *rules, seconds=90) for served in both]
             are_whole([*logs[0], *logs[1]])
             assert logs[0][0][0]["time"] > logs[0][0][-2]["data"]["closed_at"] > logs[1][0][0]["time"]
     finally:

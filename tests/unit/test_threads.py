@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import dis
+import gc
 import sys
 import threading
 import time
@@ -20,9 +20,7 @@ STEPS = 400
 
 
 class Interrupting:
-    """Raises `KeyboardInterrupt` at the n-th place of what the block does, of whatever module, where Python looks for one.
-
-    That is after a call, at the beginning of a function and at the end of a loop's turn (`ceval.c` of CPython 3.11).
+    """Raises `KeyboardInterrupt` before the n-th line of what the block does, here and in the standard library's waiting.
 
     Attributes:
         raised: It came to that.
@@ -30,26 +28,26 @@ class Interrupting:
 
     def __init__(self, at: int) -> None:
         self._left = at
-        self._before: dict[FrameType, str] = {}
+        self._hook = self._trace  # Python's tracing does not keep it
         self.raised = False
 
     def __enter__(self) -> None:
-        sys.settrace(self._trace)
+        gc.disable()  # what it would call is no part of the block
+        sys.settrace(self._hook)
 
     def __exit__(self, *error: object) -> None:
         sys.settrace(None)
+        gc.enable()
 
     def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            before = self._before.get(frame, "")
-            self._before[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-            if before.startswith(("CALL", "RESUME", "JUMP_BACKWARD")):
-                if self._left == 0:
-                    self.raised = True
-                    raise KeyboardInterrupt
-                self._left -= 1
-        return self._trace
+        if not frame.f_code.co_filename.endswith(("threads.py", "threading.py", "_base.py", "base_events.py")):
+            return None
+        if event == "line":
+            if self._left == 0:
+                self.raised = True
+                raise KeyboardInterrupt
+            self._left -= 1
+        return self._hook
 
 
 @pytest.fixture
