@@ -214,9 +214,8 @@ async def test_a_reset_while_the_gateway_was_down_is_shown_when_it_is_back(
 
 @pytest.mark.usefixtures("worker")
 async def test_continue_as_new_without_the_stream_begins_it_anew(client: Client, served: Served, name: str) -> None:
-    # Each run says more than the one before it: its stream alone does not tell that it is another. A session begins with
-    # the run that is found, so the first one waits until it is.
-    await start(client, name, workflows.Forgets.run, 2, start_delay=timedelta(seconds=3))
+    # Each run says more than the one before it: its stream alone does not tell that it is another.
+    await start(client, name, workflows.Forgets.run, 2)
     async with asyncio.timeout(30):
         events = await (await served.stream(name, "until=settled")).rest()
     assert told(events, "said") == [f"{left} left, word {word}" for left in (2, 1, 0) for word in range(3 - left, 5)]

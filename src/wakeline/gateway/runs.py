@@ -20,6 +20,20 @@ _NAMES: Final = 50_000
 _MOST_ENDED: Final = 1_000
 
 
+class Unread(msgspec.Struct, frozen=True):
+    """A Temporal run that its chain has left behind before anybody could tell what it said.
+
+    Attributes:
+        run_id: Its id.
+        stream: The run whose stream it has.
+        stream_attempt: As of a run.
+    """
+
+    run_id: str
+    stream: str
+    stream_attempt: int
+
+
 class Run(msgspec.Struct, frozen=True):
     """One workflow execution chain whose output is in a session.
 
@@ -37,6 +51,7 @@ class Run(msgspec.Struct, frozen=True):
         given_whole: Its present Temporal run was given the stream by one that was read to the end.
         stream_attempt: How often the stream was begun anew under this name: a reset makes it one more.
         owed: It has ended, and what its stream still had to say could not be read yet.
+        unread: Earlier Temporal runs of it that could not be read yet; what they said was handed to no later one.
         result: What it completes with is to be told.
         waiting: What it was last told to wait for; None for nothing.
         retrying: Its activities that were told to be retried and are not over, with their attempts.
@@ -55,6 +70,7 @@ class Run(msgspec.Struct, frozen=True):
     given_whole: bool = False
     stream_attempt: int = 1
     owed: bool = False
+    unread: tuple[Unread, ...] = ()
     result: bool = False
     waiting: dict[str, Any] | None = None
     retrying: dict[str, int] = {}

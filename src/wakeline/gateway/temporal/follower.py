@@ -16,18 +16,19 @@ from typing import Any, Final
 import msgspec
 import structlog
 from temporalio.api.sdk.v1 import WorkflowMetadata
+from temporalio.service import RPCError
 
 from wakeline.errors import SessionClosedError, UnavailableError
 from wakeline.events import RUN_CLOSED, RUN_CONTINUED, RUN_STARTED, SESSION_SETTLED, compose, timestamp
 from wakeline.gateway.accept import Accept
-from wakeline.gateway.runs import Run, Runs, RunState
+from wakeline.gateway.runs import Run, Runs, RunState, Unread
 from wakeline.gateway.settings import Settings
 from wakeline.gateway.temporal.copying import told
 from wakeline.gateway.temporal.copying.copy import StreamCopy
 from wakeline.gateway.temporal.copying.reader import NeverBegunError, NoStreamError, NotNowError, StreamReader
 from wakeline.gateway.temporal.reaching.connection import Connection
 from wakeline.gateway.temporal.telling import RETRY_SECONDS, Teller
-from wakeline.gateway.temporal.watching.endings import Ending
+from wakeline.gateway.temporal.watching.endings import UNKNOWN_TIMES, Ending, is_forgotten, is_over
 from wakeline.gateway.temporal.watching.resets import supersede_undone
 from wakeline.gateway.temporal.watching.state import METADATA_QUERY, StateWatch, over
 from wakeline.gateway.temporal.watching.watch import Attention, RunWatch
@@ -95,6 +96,7 @@ class Follower:
         self._watch: RunWatch | None = None
         self._state: StateWatch | None = None
         self._told: Run | None = None
+        self._unheard = False  # what the Temporal run before this one said could not be read in time
 
     @property
     def told(self) -> Run:
@@ -244,14 +246,16 @@ class Follower:
     async def _drain(self, reader: StreamReader, ending: Ending) -> bool:
         """Read what a closed run still has to say; False if nobody answered within the grace.
 
-        Where the chain goes on there is no end that has to be told in time, and no worker for the next run either: then it is
+        While the chain goes on there is no end that has to be told in time, and no worker for its latest run either: then it is
         waited for until that one answers.
         """
         if ending.status == "unknown":
             return False  # nobody can be asked for it
         loop, grace = asyncio.get_running_loop(), self._parts.settings.drain_grace
         waits = ending.status is None and ending.follows_by != "reset"
-        deadline = loop.time() + grace
+        patience = RETRY_SECONDS if waits and self._unheard else max(grace, RETRY_SECONDS)
+        deadline = loop.time() + min(grace, patience)
+        absent = 0
         while True:
             began = loop.time()
             await self._parts.connection.until_calm()  # no worker can help that Temporal is busy
@@ -259,6 +263,7 @@ class Follower:
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._copy.read(reader, closed=True)
+                    self._unheard = False
                     return True
             except NeverBegunError:
                 # It has said nothing. What it was given of another's, it can pass on to nobody.
@@ -272,9 +277,20 @@ class Follower:
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
             if not waits:
+                self._unheard = ending.status is None
                 return False
-            waits = not await self._answers(ending.next_run_id)
-            deadline = loop.time() + max(grace, RETRY_SECONDS)
+            try:
+                ended, latest = await is_over(self._parts.connection.client, self.run)
+                absent = 0
+            except RPCError as error:
+                absent = absent + 1 if is_forgotten(error) else 0
+                ended, latest = absent >= UNKNOWN_TIMES, ending.next_run_id
+            if ended:
+                await self._leave_unread(ending)
+                self._unheard = True
+                return False
+            waits = not await self._answers(latest)
+            deadline = loop.time() + patience
 
     async def _answers(self, run_id: str) -> bool:
         """Whether a worker is there for a run."""
@@ -285,6 +301,14 @@ class Follower:
         except NotNowError:
             return False
         return True
+
+    async def _leave_unread(self, ending: Ending) -> None:
+        """Note that what this Temporal run said is to be read when a worker is back: its chain has an end to be told now."""
+        run = self.run
+        # What the next run was given besides, that one tells. Whose stream it has must be known.
+        if ending.carries is not None and ending.given <= self._copy.offset:
+            unread = Unread(run.run_id, run.stream, run.stream_attempt)
+            await self._copy.change(unread=(*[other for other in run.unread if other != unread], unread))
 
     async def _continue(self, ending: Ending, drained: bool) -> None:
         """The chain goes on as another Temporal run. Only continue-as-new can carry the stream over."""
@@ -325,7 +349,7 @@ class Follower:
             "workflow_id": run.workflow_id,
             "run_id": run.run_id,
             "closed_at": timestamp(ending.closed_at),
-            "drained": drained,
+            "drained": drained and not run.unread,
         }
         converter = self._parts.connection.converter_of(run.workflow_id)
         if ending.status == "unknown":
@@ -340,7 +364,7 @@ class Follower:
         async with self._parts.runs.lock(self.session):
             others = [o for o in await self._parts.runs.of(self.session) if o.run != run.run and o.open]
             told_before = await self._teller.told(f"closed:{run.run}")
-            owed = not drained and ending.status != "unknown"
+            owed = not (drained and not run.unread) and ending.status != "unknown"
             if told_before:
                 owed = run.owed  # what was told then still holds, whatever could be read now
             elif owed:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+import msgspec
 import structlog
 from temporalio.service import RPCError
 
 from wakeline.errors import EpochChangedError, SessionClosedError, UnavailableError
 from wakeline.events import RUN_DRAINED
-from wakeline.gateway.runs import Run
+from wakeline.gateway.runs import Run, Unread
 from wakeline.gateway.temporal.copying.copy import StreamCopy
 from wakeline.gateway.temporal.copying.reader import NeverBegunError, NoStreamError, NotNowError, StreamReader
 from wakeline.gateway.temporal.follower import Following
@@ -79,6 +80,9 @@ class Late:
 
     async def _read(self) -> None:
         run, parts = self._copy.run, self._parts
+        for unread in run.unread:
+            if not await self._read_earlier(unread):
+                return
         reader = StreamReader(parts.connection, run.workflow_id, run.run_id)
         try:
             await self._copy.begin()
@@ -90,24 +94,47 @@ class Late:
                 await self._settle()
                 return
         except NotNowError as error:
-            self._absent = self._absent + 1 if await self._is_forgotten() else 0
-            if self._absent < UNKNOWN_TIMES:
-                _log.debug("cannot read what a run said last", workflow_id=run.workflow_id, error=str(error))
-                return
-            await self._settle()
+            _log.debug("cannot read what a run said last", workflow_id=run.workflow_id, error=str(error))
+            if await self._is_gone(run.run_id):
+                await self._settle()
             return
         data = {"workflow_id": run.workflow_id, "run_id": run.run_id}
         await self._teller.tell(f"drained:{run.run}", self._teller.event(RUN_DRAINED, data))
         await self._settle()
 
-    async def _is_forgotten(self) -> bool:
-        run = self._copy.run
-        handle = self._parts.connection.client.get_workflow_handle(run.workflow_id, run_id=run.run_id)
+    async def _read_earlier(self, unread: Unread) -> bool:
+        """Read what a run before the last one has said, in its turn; False if that cannot be had yet."""
+        run, parts = self._copy.run, self._parts
+        earlier = msgspec.structs.replace(
+            run, run_id=unread.run_id, stream=unread.stream, stream_attempt=unread.stream_attempt
+        )
+        copy = StreamCopy(earlier, self._teller, parts.accept, parts.runs, recorded=False)
+        try:
+            await copy.begin()
+            async with parts.late_reads:
+                await copy.read(StreamReader(parts.connection, run.workflow_id, unread.run_id), closed=True)
+        except NoStreamError:
+            pass
+        except NotNowError as error:
+            _log.debug("cannot read what an earlier run said", workflow_id=run.workflow_id, error=str(error))
+            if not await self._is_gone(unread.run_id):
+                return False
+        await self._copy.change(unread=tuple([left for left in self._copy.run.unread if left != unread]))
+        return True
+
+    async def _is_gone(self, run_id: str) -> bool:
+        """Whether Temporal says that it has no such run, and has said so before: then nobody can be asked for it any more."""
+        handle = self._parts.connection.client.get_workflow_handle(self._copy.run.workflow_id, run_id=run_id)
         try:
             await handle.describe(rpc_timeout=RPC_TIMEOUT)
         except RPCError as error:
-            return is_forgotten(error)
-        return False
+            self._absent = self._absent + 1 if is_forgotten(error) else 0
+        else:
+            self._absent = 0
+        gone = self._absent >= UNKNOWN_TIMES
+        if gone:
+            self._absent = 0
+        return gone
 
     async def _settle(self) -> None:
         await self._copy.change(owed=False)

@@ -29,18 +29,20 @@ class StreamCopy:
         teller: Whose session it goes to.
         accept: The way into the log.
         runs: The record of the session's runs.
+        recorded: What is learned of the run is written down; not of one that its chain has left behind.
 
     Attributes:
-        run: The run, as its record has it now.
+        run: The run, as it stands now.
         copied: How many items this object has appended.
     """
 
-    def __init__(self, run: Run, teller: Teller, accept: Accept, runs: Runs) -> None:
+    def __init__(self, run: Run, teller: Teller, accept: Accept, runs: Runs, *, recorded: bool = True) -> None:
         self.run = run
         self.copied = 0
         self._teller = teller
         self._accept = accept
         self._runs = runs
+        self._recorded = recorded
         self._offset = 0
         self._changing = asyncio.Lock()
 
@@ -48,6 +50,11 @@ class StreamCopy:
     def publisher(self) -> str:
         """The name under which the stream is appended."""
         return f"stream:{self.run.stream}"
+
+    @property
+    def offset(self) -> int:
+        """How far the stream has been read."""
+        return self._offset
 
     async def begin(self) -> None:
         """Go on where the log ends."""
@@ -59,7 +66,8 @@ class StreamCopy:
         """Write down how the run stands now; another stream, or attempt at it, begins at its beginning."""
         async with self._changing:  # two that are under way must not be written in the other order
             self.run = msgspec.structs.replace(self.run, **changed)
-            await self._runs.put(self._teller.session, self.run)
+            if self._recorded:
+                await self._runs.put(self._teller.session, self.run)
         if "stream" in changed or "stream_attempt" in changed:
             await self.begin()
 

@@ -15,10 +15,12 @@ from wakeline.errors import SessionClosedError, TemporalUnavailableError, Workfl
 from wakeline.events import timestamp
 from wakeline.gateway.log import Engine
 from wakeline.gateway.runs import Run, Runs
+from wakeline.gateway.temporal.finding.chain import Beginning, beginning
 from wakeline.gateway.temporal.reaching.calls import is_no_namespace
 from wakeline.gateway.temporal.reaching.connection import Connection
 from wakeline.gateway.temporal.reaching.namespaces import Namespaces
 from wakeline.gateway.temporal.sessions import session_of
+from wakeline.gateway.temporal.watching.endings import is_forgotten
 
 # While Temporal is busy somebody who asks is told so, rather than kept waiting.
 _CALM_SECONDS: Final = 2.0
@@ -98,6 +100,8 @@ class Finder:
 
         Raises:
             SessionClosedError: The session is closed, and the run is not one of its own.
+            WorkflowNotFoundError: Temporal no longer has the run.
+            TemporalUnavailableError: Temporal cannot be asked now.
         """
         known = await self._runs.of(session)
         run = await self._known(session, known, found)
@@ -112,13 +116,17 @@ class Finder:
         info = found.info
         run_id, chain = info.execution.run_id, info.first_run_id or info.execution.run_id
         ended = any(run.first_run_id == chain for run in known) or await self._goes_on(session, chain, run_id)
+        started_at = info.start_time.ToDatetime(tzinfo=UTC)
+        name = run_id if ended else chain
+        if run_id != name:
+            run_id, started_at = await self._beginning(found.connection, info.execution.workflow_id, run_id)
         run = Run(
             info.execution.workflow_id,
-            run_id if ended else chain,
+            name,
             run_id=run_id,
             stream=run_id,
             workflow_type=info.type.name,
-            started_at=timestamp(info.start_time.ToDatetime(tzinfo=UTC)),
+            started_at=timestamp(started_at),
             namespace=self.named(found.connection),
             chain=chain if ended else "",
             result=result,
@@ -126,6 +134,14 @@ class Finder:
         # The record comes before the event: a crash in between leaves a run that is resumed, and told once.
         await self._runs.put(session, run)
         return run
+
+    async def _beginning(self, connection: Connection, workflow_id: str, run_id: str) -> Beginning:
+        try:
+            return await beginning(connection, workflow_id, run_id)
+        except RPCError as error:
+            if is_forgotten(error):
+                raise WorkflowNotFoundError(f"Temporal no longer has run {run_id!r} of {workflow_id!r}") from None
+            raise TemporalUnavailableError(f"Temporal cannot be asked now: {error.message}") from error
 
     async def _goes_on(self, session: str, chain: str, run_id: str) -> bool:
         """Whether a run goes on from a chain that ended so many runs ago that the record no longer has it."""

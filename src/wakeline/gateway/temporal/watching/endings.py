@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import msgspec
 from temporalio.api.common.v1 import Payload, Payloads
-from temporalio.api.enums.v1 import ContinueAsNewInitiator, EventType
+from temporalio.api.enums.v1 import ContinueAsNewInitiator, EventType, WorkflowExecutionStatus
 from temporalio.api.failure.v1 import Failure
-from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
+from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHandle, WorkflowHistoryEventFilterType
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -151,12 +151,12 @@ def _continued(at: datetime, attributes: Any) -> Ending:
         # Not written by the workflow: to clients that do not say otherwise, the server shows a failed, timed out or completed
         # run that goes on (retry, cron) in this form, with little more than the next run's id.
         return Ending(None, at, next_run_id, "retry" if attributes.HasField("failure") else "cron", carries=False)
-    return Ending(None, at, next_run_id, "continue_as_new", carries=_carries(attributes.input.payloads))
+    return Ending(None, at, next_run_id, "continue_as_new", carries=carries(attributes.input.payloads))
 
 
 async def _given(client: Client, workflow_id: str, run_id: str) -> tuple[int, bool]:
     """How many events of an earlier stream a run was given, 0 where that cannot be seen, and whether cron began it."""
-    started = await first_event(client, workflow_id, run_id)
+    started = (await first_event(client, workflow_id, run_id)).workflow_execution_started_event_attributes
     by_cron = started.initiator == ContinueAsNewInitiator.CONTINUE_AS_NEW_INITIATOR_CRON_SCHEDULE
     for payload in started.input.payloads:
         if _CARRIED in payload.data:
@@ -169,7 +169,7 @@ async def _begun_by_reset(client: Client, workflow_id: str, latest: str) -> str:
     """The run that a reset began, where the chain may have gone on from it since: `latest`, or one before it."""
     run_id = latest
     for _ in range(_MOST_SINCE_RESET):
-        started = await first_event(client, workflow_id, run_id)
+        started = (await first_event(client, workflow_id, run_id)).workflow_execution_started_event_attributes
         if started.original_execution_run_id != run_id:
             return run_id  # its first events are another run's
         if not started.continued_execution_run_id:
@@ -178,8 +178,8 @@ async def _begun_by_reset(client: Client, workflow_id: str, latest: str) -> str:
     return latest
 
 
-async def first_event(client: Client, workflow_id: str, run_id: str) -> WorkflowExecutionStartedEventAttributes:
-    """What the first event of a run says.
+async def first_event(client: Client, workflow_id: str, run_id: str) -> HistoryEvent:
+    """The event that a run began with.
 
     Raises:
         RPCError: Temporal cannot be asked now, or does not know the run.
@@ -188,8 +188,20 @@ async def first_event(client: Client, workflow_id: str, run_id: str) -> Workflow
     events = handle.fetch_history_events(page_size=1, skip_archival=True, rpc_timeout=RPC_TIMEOUT)
     await events.fetch_next_page()
     for event in events.current_page or ():
-        return event.workflow_execution_started_event_attributes
-    return WorkflowExecutionStartedEventAttributes()
+        return event
+    return HistoryEvent()
+
+
+async def is_over(client: Client, run: Run) -> tuple[bool, str]:
+    """Whether a run's chain has ended by now, as whatever it went on; and the run that its workflow has come to.
+
+    Raises:
+        RPCError: Temporal cannot be asked now, or does not know the workflow.
+    """
+    latest = await client.get_workflow_handle(run.workflow_id).describe(rpc_timeout=RPC_TIMEOUT)
+    info = latest.raw_description.workflow_execution_info
+    runs = info.status == WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING
+    return not runs or info.first_run_id != run.first_run_id, info.execution.run_id
 
 
 def _length(value: Any) -> int:
@@ -202,7 +214,7 @@ def _length(value: Any) -> int:
     return max(map(_length, value), default=0) if isinstance(value, list) else 0
 
 
-def _carries(given: Iterable[Payload]) -> bool | None:
+def carries(given: Iterable[Payload]) -> bool | None:
     """Whether a stream is in what the next run was given; None if part of that cannot be read."""
     readable = True
     for payload in given:

@@ -84,11 +84,12 @@ async def _begun(client: Client, run: Run, run_id: str) -> _Begun | None:
     if not run_id:
         return None
     try:
-        started = await first_event(client, run.workflow_id, run_id)
+        event = await first_event(client, run.workflow_id, run_id)
     except RPCError as error:
         if not is_forgotten(error):
             raise
         return None
+    started = event.workflow_execution_started_event_attributes
     return _Begun(run_id, started.original_execution_run_id, started.continued_execution_run_id)
 
 
