@@ -7,6 +7,7 @@ import uuid
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from temporalio.api.history.v1 import HistoryEvent
@@ -163,6 +164,28 @@ async def test_a_chain_that_was_terminated_without_a_worker_ends_and_then_has_al
     assert data(log, "said") == [f"chapter {chapter}, word {word}" for chapter in range(3) for word in range(2)]
     assert len({event["run"] for event in log if "run" in event}) == 1
     assert data(log, "$run.started")[0]["run_id"] == handle.first_execution_run_id
+
+
+async def test_what_activities_publish_is_of_the_chain_s_run_before_its_stream_has_been_read_so_far(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    async with worker(client, name):
+        handle = await client.start_workflow(Chapters.run, 0, id=name, task_queue=name)
+        await handle.signal(Chapters.go)
+        async with asyncio.timeout(30):
+            while await chapter_of(client, name) < 1:
+                await asyncio.sleep(0.05)
+    latest = (await client.get_workflow_handle(name).describe()).run_id
+    # No worker is there any more: the first run is waited for.
+    async with running_gateway(temporal, tmp_path, drain_grace=1.0) as served:
+        await served.call("POST", "/v1/runs", json={"workflow_id": name})
+        path = f"/v1/sessions/{quote(name, safe='')}/events"
+        said = {"events": [{"topic": "token", "data": "a"}]}
+        who = {"Wakeline-Publisher": "activity", "Wakeline-Sequence": "0", "Wakeline-Run": latest}
+        assert (await served.call("POST", path, json=said, headers=who))[0] == 200
+        log = await until(served, name, has("token"))
+    assert {event["run"] for event in log} == {handle.first_execution_run_id}
+    await client.get_workflow_handle(name).terminate()
 
 
 async def chapter_of(client: Client, name: str) -> int:

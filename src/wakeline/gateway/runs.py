@@ -144,6 +144,14 @@ class Runs:
         """
         return self._names.get((session, run_id), run_id)
 
+    def know(self, session: str, run_id: str, name: str) -> None:
+        """A Temporal run is known to be of this run, which need not have come to it yet."""
+        key = (session, run_id)
+        self._names.pop(key, None)
+        self._names[key] = name
+        if len(self._names) > _NAMES:
+            del self._names[next(iter(self._names))]
+
     async def settled(self, session: str) -> bool:
         """Whether the session has had a run and none is open."""
         runs = await self.of(session)
@@ -156,7 +164,7 @@ class Runs:
             runs = _decoder.decode(record.value).runs.values()
             found += [(record.key.removeprefix(_PREFIX), run) for run in runs if run.open or run.owed]
         for session, run in found:
-            self._know(session, run)
+            self.know(session, run.run_id, run.run)
         return found
 
     async def latest(self, session: str, run: str) -> Run | None:
@@ -166,7 +174,7 @@ class Runs:
 
     async def put(self, session: str, run: Run) -> None:
         """Add a run, or write down how it stands now."""
-        self._know(session, run)
+        self.know(session, run.run_id, run.run)
         await self._change(session, lambda runs: runs.__setitem__(run.run, run))
 
     async def restore(self, session: str, runs: Sequence[Run]) -> None:
@@ -191,13 +199,6 @@ class Runs:
                 return
             with suppress(RecordConflictError):  # what a follower still had to say comes in between
                 await self._engine.delete_record(record.key, revision=record.revision)
-
-    def _know(self, session: str, run: Run) -> None:
-        key = (session, run.run_id)
-        self._names.pop(key, None)
-        self._names[key] = run.run
-        if len(self._names) > _NAMES:
-            del self._names[next(iter(self._names))]
 
     async def _change(self, session: str, change: Callable[[dict[str, Run]], None]) -> None:
         while True:
