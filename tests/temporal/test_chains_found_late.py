@@ -24,6 +24,7 @@ from tests.temporal.run_workflows import Chapters, Forgets
 from tests.temporal.test_follower import running_gateway
 from tests.temporal.test_run_endings import data, has, until
 from wakeline.gateway.temporal.finding import chain
+from wakeline.gateway.temporal.watching import state
 from wakeline.gateway.temporal.watching.endings import first_event
 
 RETRIES = RetryPolicy(initial_interval=timedelta(milliseconds=100), backoff_coefficient=1, maximum_attempts=3)
@@ -135,6 +136,35 @@ async def test_the_end_is_told_although_no_worker_can_tell_what_any_run_of_the_c
         log = await until(served, name, has("$run.drained"))
     assert data(log, "attempt") == [1, 2, 3]
     assert log[-1]["topic"] == "$run.drained"
+
+
+async def test_while_no_worker_is_there_a_chain_that_goes_on_is_told_to_wait_for_one(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "_UNTAKEN", 0.5)
+    async with worker(client, name):
+        handle = await client.start_workflow(Chapters.run, 0, id=name, task_queue=name)
+        await handle.signal(Chapters.go)
+        async with asyncio.timeout(30):
+            while await chapter_of(client, name) < 1:
+                await asyncio.sleep(0.05)
+    latest = client.get_workflow_handle(name)
+    await latest.signal(Chapters.go)
+    async with running_gateway(temporal, tmp_path, drain_grace=0.5) as served:
+        stream = await served.stream(name)
+        async with asyncio.timeout(60):
+            while (event := await stream.next())["topic"] != "$run.waiting":
+                assert event["topic"] == "$run.started"
+        assert event["data"] == {"for": "worker", "task_queue": name}
+        path = f"/v1/sessions/{quote(name, safe='')}"
+        (run,) = (await served.call("GET", path))[1]["runs"]
+        assert (run["status"], run["waiting"]) == ("running", event["data"])
+        async with worker(client, name):
+            log = await until(served, name, has("said", 6))
+        await latest.terminate()
+    assert data(log, "$run.waiting")[:2] == [event["data"], {"for": None}]
+    assert data(log, "said") == [f"chapter {chapter}, word {word}" for chapter in range(3) for word in range(2)]
+    assert [continued["drained"] for continued in data(log, "$run.continued")] == [True, True]
 
 
 @pytest.mark.parametrize("knows", ["from its first run", "only its end"])

@@ -7,28 +7,24 @@ stops a follower at whatever moment, the next one appends the same things again 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 import msgspec
 import structlog
 from temporalio.api.sdk.v1 import WorkflowMetadata
-from temporalio.service import RPCError
 
 from wakeline.errors import SessionClosedError, UnavailableError
 from wakeline.events import RUN_CLOSED, RUN_CONTINUED, RUN_STARTED, SESSION_SETTLED, compose, timestamp
-from wakeline.gateway.accept import Accept
-from wakeline.gateway.runs import Run, Runs, RunState, Unread
-from wakeline.gateway.settings import Settings
+from wakeline.gateway.runs import Run, RunState
 from wakeline.gateway.temporal.copying import told
 from wakeline.gateway.temporal.copying.copy import StreamCopy
-from wakeline.gateway.temporal.copying.reader import NeverBegunError, NoStreamError, NotNowError, StreamReader
-from wakeline.gateway.temporal.reaching.connection import Connection
-from wakeline.gateway.temporal.telling import RETRY_SECONDS, Teller
-from wakeline.gateway.temporal.watching.endings import UNKNOWN_TIMES, Ending, is_forgotten, is_over
+from wakeline.gateway.temporal.copying.reader import NoStreamError, NotNowError, StreamReader
+from wakeline.gateway.temporal.draining import Drainer
+from wakeline.gateway.temporal.following import Following
+from wakeline.gateway.temporal.telling import Teller
+from wakeline.gateway.temporal.watching.endings import Ending
 from wakeline.gateway.temporal.watching.resets import supersede_undone
 from wakeline.gateway.temporal.watching.state import METADATA_QUERY, StateWatch, over
 from wakeline.gateway.temporal.watching.watch import Attention, RunWatch
@@ -42,37 +38,6 @@ _SWEPT_MOST: Final = 300.0
 _LOOK_AGAIN: Final = 30.0
 _RESULT_BYTES: Final = 16 * 1024
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Following:
-    """What followers share.
-
-    Attributes:
-        connection: Temporal, in the run's namespace.
-        accept: The way into the log.
-        runs: The record of each session's runs.
-        settings: How often to read, how long to wait for a worker at the end.
-        settled: Called with the session when its record says that no run is open.
-        watched: Whether a device is on a session.
-        child: Has a child that says where it speaks followed; given the namespace, the Workflow Id and the run id.
-        earlier: Awaited before a run's first event: what earlier ones still owe the session comes first.
-        looks: Lets so many runs be looked at at once.
-        reads: Lets so many streams of runs that are swept be read at once.
-        late_reads: The same of runs that have ended and owe something: nobody may be there to answer, and others must not wait.
-    """
-
-    connection: Connection
-    accept: Accept
-    runs: Runs
-    settings: Settings
-    settled: Callable[[str], None]
-    watched: Callable[[str], bool]
-    child: Callable[[str, str, str], Awaitable[None]]
-    earlier: Callable[[str, Run], Awaitable[None]]
-    looks: asyncio.Semaphore
-    reads: asyncio.Semaphore
-    late_reads: asyncio.Semaphore
 
 
 class Follower:
@@ -96,7 +61,7 @@ class Follower:
         self._watch: RunWatch | None = None
         self._state: StateWatch | None = None
         self._told: Run | None = None
-        self._unheard = False  # what the Temporal run before this one said could not be read in time
+        self._drainer = Drainer(parts, self._copy, self._look_at)
 
     @property
     def told(self) -> Run:
@@ -163,20 +128,9 @@ class Follower:
 
     async def _follow_one(self) -> tuple[Ending, bool]:
         """Follow one Temporal run to its end and read what it said to the last event; False if that could not be read."""
-        parts, run = self._parts, self.run
-        reader = StreamReader(parts.connection, run.workflow_id, run.run_id)
-        watch = self._watch = RunWatch(
-            parts.connection, run, self.attention, parts.looks, partial(parts.child, parts.connection.namespace)
-        )
-        self._state = StateWatch(
-            run,
-            watch,
-            self._teller,
-            explain=lambda failure: told.failure(parts.connection.converter_of(run.workflow_id), failure),
-            metadata=lambda: self._metadata(reader),
-            watched=lambda: parts.watched(self.session),
-            note=self._note,
-        )
+        reader = StreamReader(self._parts.connection, self.run.workflow_id, self.run.run_id)
+        watch = self._watch = self._watch_of(self.run)
+        self._state = self._state_of(self.run, watch, reader)
         ended = asyncio.create_task(watch.ended())
         reading = asyncio.create_task(self._read_on(reader, watch))
         tasks = [ended, reading, asyncio.create_task(self._look_on(self._state))]
@@ -191,7 +145,24 @@ class Follower:
             reader.stop()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._state = None
-        return ending, await self._drain(reader, ending)
+        return ending, await self._drainer.drain(reader, ending)
+
+    def _watch_of(self, run: Run) -> RunWatch:
+        parts = self._parts
+        child = partial(parts.child, parts.connection.namespace)
+        return RunWatch(parts.connection, run, self.attention, parts.looks, child)
+
+    def _state_of(self, run: Run, watch: RunWatch, reader: StreamReader) -> StateWatch:
+        parts = self._parts
+        return StateWatch(
+            run,
+            watch,
+            self._teller,
+            explain=lambda failure: told.failure(parts.connection.converter_of(run.workflow_id), failure),
+            metadata=lambda: self._metadata(reader),
+            watched=lambda: parts.watched(self.session),
+            note=self._note,
+        )
 
     async def _read_on(self, reader: StreamReader, watch: RunWatch) -> None:
         """Read the stream for as long as the run is open: when it is told of, quickly while events come, slowly otherwise."""
@@ -243,72 +214,15 @@ class Follower:
         except (NoStreamError, NotNowError):
             return None
 
-    async def _drain(self, reader: StreamReader, ending: Ending) -> bool:
-        """Read what a closed run still has to say; False if nobody answered within the grace.
-
-        While the chain goes on there is no end that has to be told in time, and no worker for its latest run either: then it is
-        waited for until that one answers.
-        """
-        if ending.status == "unknown":
-            return False  # nobody can be asked for it
-        loop, grace = asyncio.get_running_loop(), self._parts.settings.drain_grace
-        waits = ending.status is None and ending.follows_by != "reset"
-        patience = RETRY_SECONDS if waits and self._unheard else max(grace, RETRY_SECONDS)
-        deadline = loop.time() + min(grace, patience)
-        absent = 0
-        while True:
-            began = loop.time()
-            await self._parts.connection.until_calm()  # no worker can help that Temporal is busy
-            deadline += loop.time() - began
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self._copy.read(reader, closed=True)
-                    self._unheard = False
-                    return True
-            except NeverBegunError:
-                # It has said nothing. What it was given of another's, it can pass on to nobody.
-                return self.run.stream == self.run.run_id or self.run.given_whole
-            except NoStreamError:
-                return not reader.by_update
-            except SessionClosedError:
-                return False
-            except (NotNowError, UnavailableError, TimeoutError):
-                if loop.time() + RETRY_SECONDS <= deadline or not self._parts.connection.calm():
-                    await asyncio.sleep(RETRY_SECONDS)
-                    continue
-            if not waits:
-                self._unheard = ending.status is None
-                return False
-            try:
-                ended, latest = await is_over(self._parts.connection.client, self.run)
-                absent = 0
-            except RPCError as error:
-                absent = absent + 1 if is_forgotten(error) else 0
-                ended, latest = absent >= UNKNOWN_TIMES, ending.next_run_id
-            if ended:
-                await self._leave_unread(ending)
-                self._unheard = True
-                return False
-            waits = not await self._answers(latest)
-            deadline = loop.time() + patience
-
-    async def _answers(self, run_id: str) -> bool:
-        """Whether a worker is there for a run."""
+    async def _look_at(self, run_id: str) -> None:
+        """Tell what a later run of the chain is doing than the one whose output has its turn."""
+        run = msgspec.structs.replace(self.run, run_id=run_id)
+        reader = StreamReader(self._parts.connection, run.workflow_id, run_id)
+        self._state = self._state_of(run, self._watch_of(run), reader)
         try:
-            await StreamReader(self._parts.connection, self.run.workflow_id, run_id).read(0, closed=True)
-        except NoStreamError:
-            return True
-        except NotNowError:
-            return False
-        return True
-
-    async def _leave_unread(self, ending: Ending) -> None:
-        """Note that what this Temporal run said is to be read when a worker is back: its chain has an end to be told now."""
-        run = self.run
-        # What the next run was given besides, that one tells. Whose stream it has must be known.
-        if ending.carries is not None and ending.given <= self._copy.offset:
-            unread = Unread(run.run_id, run.stream, run.stream_attempt)
-            await self._copy.change(unread=(*[other for other in run.unread if other != unread], unread))
+            await self._look_on(self._state)
+        finally:
+            self._state = None
 
     async def _continue(self, ending: Ending, drained: bool) -> None:
         """The chain goes on as another Temporal run. Only continue-as-new can carry the stream over."""

@@ -14,7 +14,7 @@ from wakeline.events import RUN_DRAINED
 from wakeline.gateway.runs import Run, Unread
 from wakeline.gateway.temporal.copying.copy import StreamCopy
 from wakeline.gateway.temporal.copying.reader import NeverBegunError, NoStreamError, NotNowError, StreamReader
-from wakeline.gateway.temporal.follower import Following
+from wakeline.gateway.temporal.following import Following
 from wakeline.gateway.temporal.telling import RETRY_SECONDS, Teller
 from wakeline.gateway.temporal.watching.endings import RPC_TIMEOUT, UNKNOWN_TIMES, is_forgotten
 

@@ -16,7 +16,8 @@ from wakeline.gateway.leases import Leases
 from wakeline.gateway.log import Change, Engine
 from wakeline.gateway.runs import Followed, Run, Runs
 from wakeline.gateway.settings import Settings
-from wakeline.gateway.temporal.follower import Follower, Following
+from wakeline.gateway.temporal.follower import Follower
+from wakeline.gateway.temporal.following import Following
 from wakeline.gateway.temporal.late import Late
 from wakeline.gateway.temporal.reaching.namespaces import Namespaces
 from wakeline.gateway.temporal.telling import RETRY_SECONDS

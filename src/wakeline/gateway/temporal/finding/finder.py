@@ -120,7 +120,9 @@ class Finder:
         started_at = info.start_time.ToDatetime(tzinfo=UTC)
         name = run_id if ended else chain
         if run_id != name:
-            run_id, started_at = await self._beginning(found.connection, info.execution.workflow_id, run_id)
+            earliest = await self._beginning(found.connection, info.execution.workflow_id, run_id)
+            if earliest.run_id != run_id:
+                run_id, started_at = earliest
         run = Run(
             info.execution.workflow_id,
             name,
