@@ -69,14 +69,15 @@ class Attention:
 
     async def while_so(self, work: Coroutine[Any, Any, T]) -> T | None:
         """What some work gives; None if the attention changes before it is done, which ends it."""
-        tasks = [asyncio.ensure_future(work), asyncio.ensure_future(self.changed())]
+        # Listened for from this moment on: it may change before a task has taken its first step.
+        working, changing = asyncio.ensure_future(work), asyncio.ensure_future(self._changed.wait())
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            return tasks[0].result() if tasks[0].done() else None
+            await asyncio.wait([working, changing], return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else None
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            working.cancel()
+            changing.cancel()
+            await asyncio.gather(working, changing, return_exceptions=True)
 
 
 class RunWatch:
