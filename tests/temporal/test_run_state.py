@@ -17,7 +17,9 @@ from tests.support import Served
 from tests.temporal import run_workflows as workflows
 from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_runs import QUEUE, start, until
+from wakeline.events import NewEvent
 from wakeline.gateway.runs import Run, Runs
+from wakeline.gateway.temporal.telling import Teller
 from wakeline.gateway.temporal.watching import state
 
 
@@ -145,6 +147,31 @@ async def test_the_state_says_no_less_than_the_events_that_were_seen(
         recording.release()
         while (await run_of(served, name))["followed"]:
             await asyncio.sleep(0.01)
+
+
+async def test_the_state_does_not_say_what_no_event_has_said_yet(
+    client: Client, served: Served, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell, about_to, may = Teller.tell, asyncio.Event(), asyncio.Event()
+
+    async def held(teller: Teller, publisher: str, *events: NewEvent) -> None:
+        if publisher.startswith("closed:"):
+            about_to.set()
+            await may.wait()
+        await tell(teller, publisher, *events)
+
+    monkeypatch.setattr(Teller, "tell", held)
+    handle = await start(client, name, workflows.Sleeper.run, 600.0)
+    stream = await served.stream(name)
+    await until(stream, "$run.started")
+    await handle.terminate()
+    await asyncio.wait_for(about_to.wait(), 30)
+    state = (await served.call("GET", f"/v1/sessions/{name}"))[1]
+    assert (state["settled"], state["runs"][0]["status"]) == (False, "running")
+    may.set()
+    await until(stream, "$session.settled")
+    state = (await served.call("GET", f"/v1/sessions/{name}"))[1]
+    assert (state["settled"], state["runs"][0]["status"]) == (True, "terminated")
 
 
 async def test_a_task_that_nobody_takes_waits_for_a_worker(client: Client, served: Served, name: str) -> None:

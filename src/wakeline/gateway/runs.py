@@ -101,16 +101,30 @@ class RunState(msgspec.Struct, frozen=True):
     current: str = ""
 
 
+class Telling(NamedTuple):
+    """A change of a run that is being told.
+
+    Attributes:
+        by: The publisher's name under which it is told; once that has appended, it is told.
+        run: The run as it stands then. The record has it a moment later.
+    """
+
+    by: str
+    run: Run
+
+
 class Followed(NamedTuple):
     """A run that is followed here.
 
     Attributes:
-        run: As it is told to be: the record has it a moment later.
+        run: As it stands.
         state: What it is doing.
+        telling: What is being told of it, if anything.
     """
 
     run: Run
     state: RunState
+    telling: Telling | None = None
 
 
 class _Runs(msgspec.Struct):

@@ -94,7 +94,7 @@ async def described(parts: Parts, state: SessionState) -> dict[str, Any]:
     # In this order: a run that has ended meanwhile has its end in the record.
     followed = parts.upstream.followed(state.session) if parts.upstream is not None else {}
     runs = await parts.runs.of(state.session)
-    told = [followed[run.run].run if run.run in followed else run for run in runs]
+    told = [await _as_told(parts, state.session, run, followed.get(run.run)) for run in runs]
     retention = parts.keeper.retention(config.decode(state.config))
     return {
         "session": state.session,
@@ -109,6 +109,16 @@ async def described(parts: Parts, state: SessionState) -> dict[str, Any]:
         "devices": parts.hub.devices(state.session),
         "runs": [_run(run, followed.get(run.run)) for run in told],
     }
+
+
+async def _as_told(parts: Parts, session: str, run: Run, followed: Followed | None) -> Run:
+    """A run as the session's events say it stands, whoever has read how many of them: no less, and not before them."""
+    if followed is None:
+        return run
+    telling = followed.telling
+    if telling is not None and await parts.engine.position(session, telling.by) is not None:
+        return telling.run
+    return followed.run
 
 
 def _run(run: Run, followed: Followed | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from temporalio.api.sdk.v1 import WorkflowMetadata
 
 from wakeline.errors import SessionClosedError, UnavailableError
 from wakeline.events import RUN_CLOSED, RUN_CONTINUED, RUN_STARTED, SESSION_SETTLED, compose, timestamp
-from wakeline.gateway.runs import Run, RunState
+from wakeline.gateway.runs import Run, RunState, Telling
 from wakeline.gateway.temporal.copying import told
 from wakeline.gateway.temporal.copying.copy import StreamCopy
 from wakeline.gateway.temporal.copying.reader import NoStreamError, NotNowError, StreamReader
@@ -60,13 +60,13 @@ class Follower:
         self._copy = StreamCopy(run, self._teller, parts.accept, parts.runs)
         self._watch: RunWatch | None = None
         self._state: StateWatch | None = None
-        self._told: Run | None = None
+        self._telling: Telling | None = None
         self._drainer = Drainer(parts, self._copy, self._look_at)
 
     @property
-    def told(self) -> Run:
-        """The run as its events say it stands: who has read that it has ended is not told that it goes on."""
-        return self._told or self.run
+    def telling(self) -> Telling | None:
+        """What is being told of the run: who has read it is not told anything else, and who has not is not told it before."""
+        return self._telling
 
     @property
     def run(self) -> Run:
@@ -240,9 +240,10 @@ class Follower:
             "retrying": {},
             "failed": {},
         }
-        self._told = msgspec.structs.replace(self.run, **changed)
+        name = f"continued:{ending.next_run_id}"
+        self._telling = Telling(name, msgspec.structs.replace(self.run, **changed))
         events = [self._teller.event(RUN_CONTINUED, data), *over(self._teller, self.run)]
-        await self._teller.tell(f"continued:{ending.next_run_id}", *events)
+        await self._teller.tell(name, *events)
         if ending.follows_by == "reset":
             client, accept = self._parts.connection.client, self._parts.accept
             with suppress(SessionClosedError):
@@ -253,7 +254,7 @@ class Follower:
             await self._copy.begin_further(ending.next_run_id, ending.given)
             changed |= {"stream": ending.next_run_id, "stream_attempt": 1}
         await self._copy.change(**changed)
-        self._told = None
+        self._telling = None
 
     async def _close(self, ending: Ending, drained: bool) -> None:
         assert ending.status is not None
@@ -277,7 +278,8 @@ class Follower:
         events = [self._teller.event(RUN_CLOSED, data)]
         async with self._parts.runs.lock(self.session):
             others = [o for o in await self._parts.runs.of(self.session) if o.run != run.run and o.open]
-            told_before = await self._teller.told(f"closed:{run.run}")
+            name = f"closed:{run.run}"
+            told_before = await self._teller.told(name)
             owed = not (drained and not run.unread) and ending.status != "unknown"
             if told_before:
                 owed = run.owed  # what was told then still holds, whatever could be read now
@@ -290,11 +292,11 @@ class Follower:
                 "retrying": {},
                 "failed": {},
             }
-            self._told = msgspec.structs.replace(self.run, **changed)
+            self._telling = Telling(name, msgspec.structs.replace(self.run, **changed))
             if not told_before:
                 if await self._have_ended(others):
                     events.append(compose(SESSION_SETTLED, b"{}", time=timestamp()))
-                await self._teller.tell(f"closed:{run.run}", *events)
+                await self._teller.tell(name, *events)
             await self._copy.change(**changed)
         if not others:
             self._parts.settled(self.session)

@@ -115,7 +115,7 @@ class FollowerPool:
     def followed(self, session: str) -> dict[str, Followed]:
         """Those of a session's runs that are followed now, by name."""
         followers = {run: self._followers[session, run] for run in self._of_session.get(session, ())}
-        return {run: Followed(follower.told, follower.state) for run, follower in followers.items()}
+        return {run: Followed(follower.run, follower.state, follower.telling) for run, follower in followers.items()}
 
     def sessions(self) -> Collection[str]:
         """The sessions of which a run is followed now."""
