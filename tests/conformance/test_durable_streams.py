@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,24 @@ LEFT_OUT = {"Fork - ": 82, "Reserved subscription APIs": 6}
 SETTINGS = {"WAKELINE_LONG_POLL_TIMEOUT": "0.5", "WAKELINE_CORS_ORIGINS": "https://example.com"}
 
 
-async def run_suite(url: str, report: Path) -> list[dict[str, Any]]:
-    """Each test with its outcome."""
-    async with node(str(VITEST), "run", f"--outputFile={report}", GATEWAY_URL=url) as process:
+# These sleep for most of a time to live, and a busy machine may sleep for longer than that: they are asked again, alone.
+TIMED = "TTL Expiration Behavior "
+
+
+async def run_suite(url: str, report: Path, *only: str) -> list[dict[str, Any]]:
+    """Each test with its outcome, or only some."""
+    pattern = [f"--testNamePattern=^({'|'.join(map(re.escape, only))})$"] if only else []
+    async with node(str(VITEST), "run", *pattern, f"--outputFile={report}", GATEWAY_URL=url) as process:
         output, errors = await asyncio.wait_for(process.communicate(), 200)
     assert report.exists(), (output + errors).decode()[-2000:]
     (file,) = json.loads(report.read_text())["testResults"]
     tests: list[dict[str, Any]] = file["assertionResults"]
     return tests
+
+
+def outcomes(tests: list[dict[str, Any]], status: str) -> dict[str, list[str]]:
+    """What those of an outcome say, by name."""
+    return {test["fullName"]: test["failureMessages"] for test in tests if test["status"] == status}
 
 
 @pytest.mark.timeout(300)
@@ -36,11 +47,14 @@ async def test_every_test_of_the_suite(tmp_path: Path) -> None:
     await gateway.start()
     try:
         tests = await run_suite(gateway.url, tmp_path / "report.json")
+        failed = outcomes(tests, "failed")
+        if failed and all(name.startswith(TIMED) for name in failed):
+            again = await run_suite(gateway.url, tmp_path / "again.json", *failed)
+            failed = {name: why for name, why in failed.items() if name not in outcomes(again, "passed")}
     finally:
         assert await gateway.stop() == 0
-    failed = {test["fullName"]: test["failureMessages"] for test in tests if test["status"] == "failed"}
     assert not failed, json.dumps(failed, indent=1)[:8000]
-    left_out = [test["fullName"] for test in tests if test["status"] != "passed"]
+    left_out = [test["fullName"] for test in tests if test["status"] not in ("passed", "failed")]
     assert {name: sum(test.startswith(name) for test in left_out) for name in LEFT_OUT} == LEFT_OUT
     assert len(left_out) == sum(LEFT_OUT.values())
     assert len(tests) - len(left_out) == PASSED
