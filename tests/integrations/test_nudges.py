@@ -25,7 +25,7 @@ from wakeline.cli.processes import free_port
 from wakeline.integrations.temporal import WakelinePlugin
 from wakeline.streams import WorkflowStreamClient
 
-PATIENCE = 30
+PATIENCE = 60
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from tests.support import Served
 from wakeline.integrations.openai_agents import SessionModelProvider, Topics
 from wakeline.integrations.temporal import WakelinePlugin
 
-PATIENCE = 30
+PATIENCE = 60
 WEATHER = Tool("call_1", "weather", ['{"city":', '"Bern"}'])
 
 

@@ -25,7 +25,7 @@ from tests.support import Served
 from wakeline.cli.processes import free_port
 from wakeline.integrations.temporal import WakelinePlugin, current_session, current_sync_session
 
-PATIENCE = 30
+PATIENCE = 60
 
 
 @asynccontextmanager
@@ -39,6 +39,8 @@ async def worker(client: Client, *plugins: WakelinePlugin) -> AsyncIterator[str]
             workflows=[workflows.Runs],
             activities=workflows.ACTIVITIES,
             activity_executor=threads,
+            # However slow the machine is, no activity is taken for lost; and a cancellation comes soon all the same.
+            max_heartbeat_throttle_interval=timedelta(milliseconds=200),
             plugins=plugins,
         ):
             yield queue

@@ -39,7 +39,15 @@ PATIENCE = 60
 async def working(client: Client) -> AsyncIterator[str]:
     queue = f"publisher-{uuid.uuid4().hex[:8]}"
     with ThreadPoolExecutor(4) as threads:
-        async with Worker(client, task_queue=queue, workflows=[Runs], activities=ACTIVITIES, activity_executor=threads):
+        async with Worker(
+            client,
+            task_queue=queue,
+            workflows=[Runs],
+            activities=ACTIVITIES,
+            activity_executor=threads,
+            # However slow the machine is, no activity is taken for lost; and a cancellation comes soon all the same.
+            max_heartbeat_throttle_interval=timedelta(milliseconds=200),
+        ):
             yield queue
 
 
