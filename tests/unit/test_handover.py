@@ -19,7 +19,7 @@ from wakeline.events import RUN_STARTED, SESSION_SETTLED, Event
 from wakeline.gateway.device import Device
 from wakeline.gateway.engines.memory import MemoryEngine
 from wakeline.gateway.hub import Hub, Lane
-from wakeline.gateway.log import ChangeListener, CommitListener, Page, SessionState
+from wakeline.gateway.log import ChangeListener, CommitListener, Page, Record, SessionState
 from wakeline.gateway.runs import Runs
 from wakeline.gateway.topics import Topics
 
@@ -227,3 +227,61 @@ async def test_a_commit_that_was_not_told_sends_devices_back_to_the_log() -> Non
         await asyncio.sleep(0.01)
         assert (device.left, device.written, channel.tail) == (1, [], 6)
     await engine.close()
+
+
+async def test_a_device_that_leaves_while_others_are_written_to_gets_nothing_more() -> None:
+    _, attached, engine = await _channel([])
+    async with attached as channel:
+        others = [Watcher(Lane(encode, b"")) for _ in range(300)]
+        leaving = Watcher(Lane(encode, b"", Topics({"t"})))
+        for device in (*others, leaving):
+            channel.join(device, channel.tail)
+        await publish(engine, "s", 1)
+        while not others[0].written:
+            await asyncio.sleep(0)
+        assert (others[-1].written, leaving.written) == ([], []), "expected a turn between two slices"
+        given = channel.given(leaving)
+        channel.leave(leaving)
+        while not others[-1].written:
+            await asyncio.sleep(0)
+    assert (given, leaving.written, leaving.left) == (1, [], None)
+
+
+class LateRecords(MemoryEngine):
+    """Answers what a record was after it has become another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.answer = asyncio.Event(), asyncio.Event()
+
+    async def get_record(self, key: str) -> Record | None:
+        record = await super().get_record(key)
+        self.asked.set()
+        await self.answer.wait()
+        return record
+
+
+async def test_a_session_that_is_settled_while_its_record_is_read_is_known_to_be() -> None:
+    engine = LateRecords()
+    hub = Hub(engine, Runs(engine))
+    await publish(engine, "s", 0)
+    entering = asyncio.create_task(hub.enter("s"))
+    await engine.asked.wait()
+    hub.settle("s")
+    engine.answer.set()
+    channel = await entering
+    assert channel.settled
+    hub.leave(channel)
+
+
+async def test_a_session_that_is_settled_while_old_events_are_told_lets_devices_go() -> None:
+    hub, attached, _ = await _channel([])
+    async with attached as channel:
+        device = Watcher(Lane(encode, b""))
+        device.until_settled = True
+        channel.join(device, channel.tail)
+        channel.publish([Event(0, "t", b"}")])  # told late: it was below the end that the log has told
+        hub.settle("s")
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert device.left == channel.tail

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Container
+from typing import Any
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
 from tests.support import publish
-from wakeline.errors import StorageFailedError
+from wakeline.errors import SessionNotFoundError, StorageFailedError
 from wakeline.events import Event
 from wakeline.gateway.engines.memory import MemoryEngine
+from wakeline.gateway.hub import Hub
 from wakeline.gateway.log import Page
 from wakeline.gateway.pages import Pages
+from wakeline.gateway.runs import Runs
 from wakeline.gateway.topics import Topics
+from wakeline.gateway.transports import longpoll
 
 
 class CountingEngine(MemoryEngine):
@@ -107,3 +112,59 @@ async def test_what_is_kept_is_bounded() -> None:
         kept.append(pages.kept_bytes)
     assert max(kept) <= 2 * 1024 * 1024
     assert kept[-1] > 1024 * 1024
+
+
+class LateEngine(MemoryEngine):
+    """Answers what was there when it was asked, a good while later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.answer = asyncio.Event(), asyncio.Event()
+
+    async def read(
+        self,
+        session: str,
+        offset: int,
+        *,
+        before: int,
+        limit: int = 1000,
+        topics: Container[str] | None = None,
+        epoch: str | None = None,
+    ) -> Page:
+        page = await super().read(session, offset, before=before, limit=limit, topics=topics, epoch=epoch)
+        self.asked.set()
+        await self.answer.wait()
+        return page
+
+
+async def test_who_asks_after_retention_has_taken_events_is_told_whatever_is_being_read() -> None:
+    engine = LateEngine()
+    hub = Hub(engine, Runs(engine))
+    await publish(engine, "s", 0, 1, 2)
+    async with hub.attach("s") as channel:
+        early = asyncio.create_task(catch_up(channel.pages, 0, 3))
+        await engine.asked.wait()
+        await engine.trim("s", 2, epoch=channel.epoch)
+        meanwhile = asyncio.create_task(catch_up(channel.pages, 0, 3))
+        await asyncio.sleep(0)
+        engine.answer.set()
+        assert await early == b"0 1 2 "
+        assert await meanwhile == b"1 2 ", "expected the gap, which stands where the last of them stood"
+        assert await catch_up(channel.pages, 0, 3) == b"1 2 "
+
+
+async def test_a_long_poll_ends_with_its_session_whenever_that_is_deleted() -> None:
+    class Deleting(MemoryEngine):
+        async def read(self, session: str, offset: int, **how: Any) -> Page:
+            page = await super().read(session, offset, **how)
+            await self.delete_session(session)  # it is gone before the answer has come
+            return page
+
+    engine = Deleting()
+    hub = Hub(engine, Runs(engine))
+    await publish(engine, "s", 0)
+    asked = longpoll.Asked(topics=None, limit=10, wait=600.0, cache=False)
+    async with hub.attach("s") as channel:
+        polling = longpoll.forwards(make_mocked_request("GET", "/"), channel, channel.tail, asked)
+        with pytest.raises(SessionNotFoundError):
+            await asyncio.wait_for(polling, 5)

@@ -144,8 +144,8 @@ class Channel:
         return halfway.first if halfway is not None and device in halfway.waiting else self.tail
 
     async def wait_beyond(self, offset: int, seconds: float) -> None:
-        """Return when there is an event at `offset`, or after `seconds`."""
-        if self.tail > offset:
+        """Return when there is an event at `offset`, or there can be none, or after `seconds`."""
+        if self.tail > offset or self.deleted:
             return
         future = asyncio.get_running_loop().create_future()
         self._waiting.add(future)
@@ -207,11 +207,10 @@ class Channel:
             return
         encoded = lane.encode(self.session, self.epoch, matching)
         for start in range(0, len(devices), _SLICE):
-            part = devices[start : start + _SLICE]
             if start:
                 yield start
-                live = self.live.get(lane, {})
-                part = [device for device in part if device in live]
+            live = self.live.get(lane, {})  # since the chunk was begun, others had their turn, in earlier lanes too
+            part = [device for device in devices[start : start + _SLICE] if device in live]
             for device in _write(part, encoded):
                 self.leave(device)
                 device.leave_live(first)
@@ -226,8 +225,8 @@ class Channel:
     def settle(self) -> None:
         """The session is settled, by its record: those who wait for that and have everything may go."""
         self.settled = True
-        if self._fan_out is None and not self._pending:
-            self._all_leave(self.tail, only_until_settled=True)
+        if self.loaded:
+            self._end()
 
     def begin(self, epoch: str, *, tail: int, closed: bool, settled: bool) -> None:
         """The log has told where the session ends; what was told meanwhile goes out from there on."""
@@ -249,7 +248,10 @@ class Channel:
 
     def _end(self) -> None:
         """Let everybody go who waits for more, if there will be none."""
-        self.closed = self._closing and self._fan_out is None and not self._pending
+        at_rest = self._fan_out is None and not self._pending
+        if at_rest and self.settled:
+            self._all_leave(self.tail, only_until_settled=True)
+        self.closed = self._closing and at_rest
         if self.closed or self.deleted:
             self._all_leave(self.tail)
             for future in self._waiting:
@@ -330,14 +332,14 @@ class Hub:
         last = await self._engine.read_back(channel.session, state.next_offset, limit=1)
         # The log tells first: the record of the runs is written a moment after the events that say the same.
         ends = bool(last.events) and last.events[-1].topic == SESSION_SETTLED
-        settled = ends or await self._runs.settled(channel.session)
+        settled = ends or await self._runs.settled(channel.session) or channel.settled  # told while the record was read
         channel.pages = Pages(self._engine, channel.session, state.epoch, state.created)
         channel.begin(state.epoch, tail=state.next_offset, closed=state.closed, settled=settled)
 
     def settle(self, session: str) -> None:
         """A session's record says that it is settled. The log has said so before; but not to who asked in between."""
         channel = self._channels.get(session)
-        if channel is not None and channel.loaded:
+        if channel is not None:
             channel.settle()
 
     def keep_alive(self) -> None:

@@ -127,6 +127,10 @@ class Pages:
 
     def forget(self) -> None:
         """Keep nothing: retention has taken events, and who asks for them must be told."""
+        self._reading.clear()  # what is being read now may have been there before that
+        self._keep_nothing()
+
+    def _keep_nothing(self) -> None:
         self._kept.clear()
         self._kept_bytes = 0
 
@@ -135,7 +139,7 @@ class Pages:
             self._session, offset, before=before, limit=limit, topics=topics, epoch=self._epoch
         )
         if page.began > offset:
-            self.forget()
+            self._keep_nothing()
             return Page([gap(offset, page.began, self._created), *page.events], page.next_offset, page.began)
         return page
 
@@ -149,11 +153,14 @@ class Pages:
         return result
 
     def _done(self, key: Hashable, task: asyncio.Task[Any]) -> None:
-        del self._reading[key]
+        if self._reading.get(key) is task:
+            del self._reading[key]
         if not task.cancelled():
             task.exception()  # everybody may have left before it failed
 
     def _keep(self, key: Hashable, made: Encoded) -> None:
+        if self._reading.get(key) is not asyncio.current_task():
+            return  # there is less now than when it was read
         self._kept[key] = made
         self._kept_bytes += len(made.chunk)
         while self._kept_bytes > _KEPT_BYTES:
