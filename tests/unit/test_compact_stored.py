@@ -290,3 +290,76 @@ async def test_what_a_trim_left_when_the_process_ended_goes_after_the_next_start
         while await keys(engine):
             await asyncio.sleep(0.01)
         await keeper.stop()
+
+
+class Yielding(MemoryEngine):
+    """Lets others have their turn before and after each record, as an engine on another thread does."""
+
+    async def get_record(self, key: str) -> Record | None:
+        await asyncio.sleep(0)
+        record = await super().get_record(key)
+        await asyncio.sleep(0)
+        return record
+
+    async def put_record(self, key: str, value: bytes, *, revision: int) -> Record:
+        await asyncio.sleep(0)
+        record = await super().put_record(key, value, revision=revision)
+        await asyncio.sleep(0)
+        return record
+
+    async def delete_record(self, key: str, *, revision: int) -> None:
+        await asyncio.sleep(0)
+        await super().delete_record(key, revision=revision)
+        await asyncio.sleep(0)
+
+
+async def test_whoever_is_cut_short_while_storing_leaves_nothing_that_is_stored_twice() -> None:
+    finished = False
+    turns = 0
+    while not finished:
+        engine = Yielding()
+        compacts = Compacts(engine)
+        epoch = await stored(engine, compacts)
+        await add(engine, *(event("text", number) for number in range(9, 12)), sequence=9)
+        storing = asyncio.create_task(compacts.store("s", epoch, 12))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        finished = storing.done()
+        storing.cancel()
+        await asyncio.wait([storing])
+        await compacts.store("s", epoch, 12)
+        for reader in (compacts, Compacts(engine)):
+            assert await told(engine, reader) == await expected(engine), f"after {turns} turns"
+        turns += 1
+    assert turns > 10
+
+
+async def test_what_cannot_be_removed_is_not_stored_twice() -> None:
+    for left in range(12):
+        engine = Failing()
+        compacts = Compacts(engine)
+        epoch = await stored(engine, compacts)
+        await add(engine, *(event("text", number) for number in range(9, 12)), sequence=9)
+        engine.left = left
+        for _ in range(2):
+            with suppress(StorageFailedError):
+                await compacts.store("s", epoch, 12)
+        engine.left = 1 << 30
+        await compacts.store("s", epoch, 12)
+        for reader in (compacts, Compacts(engine)):
+            assert await told(engine, reader) == await expected(engine), f"after {left} records"
+
+
+async def test_what_cannot_be_read_and_not_be_erased_is_folded_from_the_log() -> None:
+    engine = Failing()
+    compacts = Compacts(engine)
+    epoch = await stored(engine, compacts)
+    block = next(key for key in await keys(engine) if not key.endswith("/head"))
+    record = await engine.get_record(block)
+    assert record is not None
+    await engine.delete_record(block, revision=record.revision)
+    engine.left = 0
+    with suppress(StorageFailedError):
+        await compacts.snapshot("s", epoch, 9)
+    engine.left = 1 << 30
+    assert await told(engine, compacts) == await expected(engine)

@@ -154,7 +154,7 @@ class SessionFold:
 
     async def _read_base(self) -> Fold:
         """What is stored."""
-        for last in (False, False, True):
+        for erasing in (False, False, True, False):  # after that it may have been stored anew
             store, first = self._store, self._fresh.first_offset
             if store is None or store.first_offset is None:
                 break
@@ -162,9 +162,9 @@ class SessionFold:
             if base is not None and base.next_offset == first:
                 return base
             # Another gateway has put blocks together that were about to be read; or what is stored is of no use.
-            if last:
-                await store.erase()
             self._stale = True
+            if erasing:
+                await store.erase()
             await self._catch_up(must_store=False)
         return Fold(self._fresh.first_offset, blocks.plain(bodies=self._bodies))
 
@@ -256,6 +256,10 @@ class SessionFold:
         except RecordConflictError:
             self._stale = True  # another gateway has stored it
             return
+        except BaseException:
+            # What failed may have come after it was stored: then it must not be stored a second time.
+            self._stale = self._stale or store.next_offset > fresh.first_offset
+            raise
         if self.over:  # it was deleted meanwhile, and with it what was stored before
             await store.erase()
             return
