@@ -130,17 +130,17 @@ class Archive:
         header = _parse_header(await anext(lines, b""))
         await self._check_free(session)
         made = SessionConfig(header.retention, header.content_type or None)
-        draft, _ = await self._engine.create_session(
-            f"{DRAFT}import {new_epoch()}", config=config.encode(made), first_offset=header.first_offset
-        )
-        named = False
+        name, named = f"{DRAFT}import {new_epoch()}", False
         try:
+            draft, _ = await self._engine.create_session(
+                name, config=config.encode(made), first_offset=header.first_offset
+            )
             await self._fill(draft, header, lines)
             await self._name(draft, session, header)
             named = True
         finally:
             if not named:
-                await self._engine.delete_session(draft.session, epoch=draft.epoch)
+                await self._engine.delete_session(name)
 
     async def _first_line(self, state: SessionState) -> bytes:
         its = config.decode(state.config)

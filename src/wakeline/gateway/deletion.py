@@ -122,6 +122,11 @@ class Deletions:
         for record in await self._engine.records(_PREFIX):
             session, note = record.key.removeprefix(_PREFIX), _decoder.decode(record.value)
             async with self._runs.lock(session):
+                try:
+                    # What was cut short may be on its way to the log still: it has arrived when this has.
+                    known = await self._engine.put_record(record.key, record.value, revision=record.revision)
+                except RecordConflictError:
+                    continue  # it was finished, or is being deleted again
                 state = await self._engine.state(session)
                 if state is None:
                     await self._forget(session, note.epoch)
@@ -130,7 +135,7 @@ class Deletions:
                         session, note.epoch, note.runs
                     )  # the life that there is now may have runs of its own
                 with suppress(RecordConflictError):  # it is being deleted again
-                    await self._engine.delete_record(record.key, revision=record.revision)
+                    await self._engine.delete_record(record.key, revision=known.revision)
 
     async def _forget(self, session: str, epoch: str, runs_revision: int | None = None) -> None:
         await self._runs.forget(session, revision=runs_revision)

@@ -169,7 +169,8 @@ class Positions:
         epoch = state.epoch if state else None
         for part in self._parts:
             if part.session == session and part.epoch != epoch:
-                await part.end()
+                with self._parts.using(session, part.epoch, part.number) as ending:
+                    await ending.end()
         await asyncio.gather(*(erase(self._engine, session, number, but=epoch) for number in range(PARTS)))
 
     async def save(self, *, pause: float = 0.0) -> None:

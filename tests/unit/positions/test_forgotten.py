@@ -120,3 +120,14 @@ async def test_a_part_of_an_old_life_does_not_write_over_the_new_one(
     await kept.save()
     assert await kept.seen("s", second, "alice", "phone") == 2
     assert not kept._parts
+
+
+async def test_what_was_not_saved_of_a_session_that_is_erased_takes_no_memory(
+    engine: Counting, epoch: str, kept: Positions
+) -> None:
+    with kept.connected("s", epoch, "alice", "phone", lambda: 3):
+        pass
+    await engine.delete_session("s")
+    await kept.forget_session("s")
+    await kept.save()
+    assert not kept._parts

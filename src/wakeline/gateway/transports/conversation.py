@@ -119,7 +119,7 @@ class Conversation(ABC):
         """Have the connection closed; the first one who says so names the code."""
         if self._verdict is None:
             self._verdict = Closing(code, reason)
-            if self._lifetime is not None:
+            if self._lifetime is not None and not self._lifetime.expired():  # else it is ending already
                 self._lifetime.reschedule(0)
 
     async def _until_closed(self) -> Closing | None:

@@ -71,6 +71,8 @@ class FeedConnection(Conversation):
 
     async def _regrant(self, grant: Grant) -> None:
         for session, subscription in list(self._subscriptions.items()):
+            if self._subscriptions.get(session) is not subscription:
+                continue  # it has ended by itself while another one was left
             try:
                 subscription.check(grant)
             except WakelineError as error:

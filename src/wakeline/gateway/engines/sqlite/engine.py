@@ -206,8 +206,10 @@ class SqliteEngine(Engine):
             appends.changed(session, row[1], "deleted")
             return True
 
-        deleted: bool = await self._writer.submit(delete)
-        self._eraser.wake()
+        try:
+            deleted: bool = await self._writer.submit(delete)
+        finally:  # whoever asked may have left, and it is deleted all the same
+            self._eraser.wake()
         return deleted
 
     async def trim(self, session: str, before: int, *, epoch: str, limit: int = 200) -> int:

@@ -205,18 +205,21 @@ class Streams:
         )
         # One with content is made under a name that nobody can ask for, and gets its own when it is whole.
         draft = f"{DRAFT}{name[:100]} {token_hex(8)}" if events else name
-        state, created = await self._engine.create_session(
-            draft, config=config.encode(its), deadline=self._lifetimes.first_deadline(asked.lifetime)
-        )
-        if not created:
-            return None
-        if events:
-            await self._engine.append(Append(draft, events, close=asked.closed, epoch=state.epoch))
-            try:
-                await self._engine.rename_session(draft, name, epoch=state.epoch)
-            except SessionExistsError:
-                await self._engine.delete_session(draft, epoch=state.epoch)
+        try:
+            state, created = await self._engine.create_session(
+                draft, config=config.encode(its), deadline=self._lifetimes.first_deadline(asked.lifetime)
+            )
+            if not created:
                 return None
+            if events:
+                await self._engine.append(Append(draft, events, close=asked.closed, epoch=state.epoch))
+                await self._engine.rename_session(draft, name, epoch=state.epoch)
+        except BaseException as error:  # who asked may have left, too
+            if events:
+                await self._engine.delete_session(draft)
+            if isinstance(error, SessionExistsError):
+                return None
+            raise
         made = await self._engine.state(name)
         if made is None:
             return None
