@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -115,7 +116,11 @@ class Part:
         """
         self._stale = self._stale or fresh
         self._waiting.append(change)
-        await self._writes.do(self._write_waiting)
+        try:
+            await self._writes.do(self._write_waiting)
+        except asyncio.CancelledError:
+            await self._writes.idle()  # it is used until then: who ends it must find it
+            raise
 
     async def end(self) -> None:
         """Store nothing more: that life of the session is over. Waits for what is being stored."""

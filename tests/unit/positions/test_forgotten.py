@@ -11,6 +11,7 @@ from wakeline.errors import (
     EpochChangedError,
     SessionNotFoundError,
 )
+from wakeline.gateway.log import SessionState
 from wakeline.gateway.position_records import PARTS
 from wakeline.gateway.positions import DevicePosition, Positions
 from wakeline.gateway.presence import Presence
@@ -131,3 +132,40 @@ async def test_what_was_not_saved_of_a_session_that_is_erased_takes_no_memory(
     await kept.forget_session("s")
     await kept.save()
     assert not kept._parts
+
+
+class LateState(Counting):
+    """Tells how the session was the second time it was asked, a good while later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.answer = asyncio.Event()
+
+    async def state(self, session: str) -> SessionState | None:
+        self.asked += 1
+        second, state = self.asked == 2, await super().state(session)
+        if second:
+            await self.answer.wait()
+        return state
+
+
+@pytest.mark.parametrize("turns", range(1, 10))
+async def test_what_is_being_written_for_one_who_has_left_is_erased_with_its_session(turns: int) -> None:
+    engine = LateState()
+    epoch = (await publish(engine, "s", *range(10))).epoch
+    async with Positions(engine, Presence()) as kept:
+        acknowledging = asyncio.create_task(kept.acknowledge("s", "alice", "phone", f"{epoch}-7"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        acknowledging.cancel()
+        while engine.asked < 2 and not acknowledging.done():
+            await asyncio.sleep(0)
+        await engine.delete_session("s")
+        forgetting = asyncio.create_task(kept.forget_session("s"))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        engine.answer.set()
+        await asyncio.wait([acknowledging, forgetting])
+        assert not kept._parts
+    assert await engine.records("positions/") == []
