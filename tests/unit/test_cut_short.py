@@ -81,21 +81,14 @@ async def test_what_was_deleted_is_erased_though_who_asked_has_left(
         await until(lambda: connection.execute("SELECT count(*) FROM events").fetchone() == (0,))
 
 
-async def test_a_deletion_that_was_cut_short_while_it_was_committed_is_finished(
+async def test_a_deletion_goes_on_though_who_asked_has_left_and_keeps_others_waiting(
     engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs, deletions = Runs(engine), deletions_of(engine)
+    runs = Runs(engine)
+    deletions = Deletions(engine, runs, Positions(engine, Presence()), Metrics())
     await publish(engine, "s", 1)
-    await runs.put("s", Run("w", "1", "1", "1", "W", timestamp(), "completed"))
-    noted, go_on = asyncio.Event(), asyncio.Event()
-    delete = engine.delete_session
-
-    async def late(session: str, *, epoch: str | None = None) -> bool:
-        noted.set()
-        await go_on.wait()
-        return await delete(session, epoch=epoch)
-
-    monkeypatch.setattr(engine, "delete_session", late)
+    await runs.put("s", run("1"))
+    noted, go_on = held_before(engine, "delete_session", monkeypatch)
     deleting = asyncio.create_task(deletions.delete("s"))
     await noted.wait()
     async with busy(engine):
@@ -103,12 +96,62 @@ async def test_a_deletion_that_was_cut_short_while_it_was_committed_is_finished(
         await submitted(engine, 1)
         deleting.cancel()
         await asyncio.wait([deleting])
-        finishing = asyncio.create_task(deletions.finish())
-        await submitted(engine, 2)
-    await finishing
+
+        async def register() -> None:
+            async with runs.lock("s"):
+                await runs.put("s", run("2"))
+
+        registering = asyncio.create_task(register())
+        await asyncio.sleep(0)
+    await registering
+    await deletions.finish()
     assert await engine.state("s") is None
-    assert await runs.of("s") == []
+    assert [known.run for known in await runs.of("s")] == ["2"]
     assert await engine.records("unfinished/") == []
+
+
+async def test_an_import_that_was_cut_short_while_it_was_committed_has_its_runs(
+    engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporting = MemoryEngine()
+    await publish(exporting, "s", 1)
+    await Runs(exporting).put("s", run("1"))
+    file = [chunk async for chunk in archive_of(exporting).export("s")]
+    runs = Runs(engine)
+    deletions = Deletions(engine, runs, Positions(engine, Presence()), Metrics())
+    noted, go_on = held_before(engine, "rename_session", monkeypatch)
+    loading = asyncio.create_task(archive_of(engine, runs, deletions).load("s", chunks_of(file)))
+    await noted.wait()
+    async with busy(engine):
+        go_on.set()
+        await submitted(engine, 1)
+        loading.cancel()
+        await submitted(engine, 2)  # its draft is to be removed, if there still is one
+        finishing = asyncio.create_task(deletions.finish())
+        await submitted(engine, 3)
+    await asyncio.wait([loading, finishing])
+    assert [known.run for known in await runs.of("s")] == ["1"]
+    assert await engine.state("s") is not None
+    assert await engine.drafts() == []
+    assert await engine.records("unfinished/") == []
+
+
+def held_before(engine: Engine, name: str, patch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """Have a method of an engine stop before it does anything; tells when it has come there, and takes when to go on."""
+    there, go_on = asyncio.Event(), asyncio.Event()
+    method = getattr(engine, name)
+
+    async def held(*args: Any, **how: Any) -> Any:
+        there.set()
+        await go_on.wait()
+        return await method(*args, **how)
+
+    patch.setattr(engine, name, held)
+    return there, go_on
+
+
+def run(name: str) -> Run:
+    return Run("w", name, name, name, "W", timestamp(), "completed")
 
 
 class Yielding(MemoryEngine):
@@ -171,14 +214,15 @@ async def test_a_stream_that_is_made_leaves_no_draft() -> None:
 async def test_an_import_leaves_no_draft() -> None:
     exporting = MemoryEngine()
     await publish(exporting, "s", 1)
+    file = [chunk async for chunk in archive_of(exporting).export("s")]
+    await cancelled_at_each_turn(lambda engine: archive_of(engine).load("s", chunks_of(file)))
 
-    def archive(engine: Engine) -> Archive:
-        return Archive(engine, Runs(engine), deletions_of(engine), most_bytes=10_000, most_line_bytes=10_000)
 
-    file = [chunk async for chunk in archive(exporting).export("s")]
+def archive_of(engine: Engine, runs: Runs | None = None, deletions: Deletions | None = None) -> Archive:
+    its, deletes = runs or Runs(engine), deletions or deletions_of(engine)
+    return Archive(engine, its, deletes, most_bytes=10_000, most_line_bytes=10_000)
 
-    async def chunks() -> AsyncIterator[bytes]:
-        for chunk in file:
-            yield chunk
 
-    await cancelled_at_each_turn(lambda engine: archive(engine).load("s", chunks()))
+async def chunks_of(file: list[bytes]) -> AsyncIterator[bytes]:
+    for chunk in file:
+        yield chunk

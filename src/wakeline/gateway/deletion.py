@@ -7,6 +7,7 @@ serves anything.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
@@ -51,6 +52,7 @@ class Deletions:
         self._metrics = metrics
         self._compacts = compacts
         self._unfinished = False
+        self._deleting: set[asyncio.Task[bool]] = set()
 
     async def start(self) -> None:
         """Finish what an earlier process has begun to delete, and remove what it has not finished making.
@@ -76,6 +78,13 @@ class Deletions:
         Raises:
             UnavailableError: It may have been deleted, and if so, the rest of it will be.
         """
+        # Whoever asked may leave: the session is held until all of it is gone.
+        deleting = asyncio.create_task(self._delete(session, epoch=epoch, unless_open=unless_open))
+        self._deleting.add(deleting)
+        deleting.add_done_callback(self._deleting.discard)
+        return await asyncio.shield(deleting)
+
+    async def _delete(self, session: str, *, epoch: str | None, unless_open: bool) -> bool:
         async with self._runs.lock(session):  # nobody registers a run meanwhile
             state = await self._engine.state(session)
             if state is None or epoch not in (None, state.epoch):
