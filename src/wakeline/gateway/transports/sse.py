@@ -50,6 +50,7 @@ class SseSink:
         if transport is None:
             raise ConnectionResetError("the client has left")
         self._transport: asyncio.WriteTransport = transport
+        self._protocol = request.protocol
         self._writer = request.writer
         self._timeout = timeout
         # With nothing unsent before it, a chunk goes straight to the kernel: the transport's own bookkeeping would be a
@@ -87,6 +88,8 @@ class SseSink:
             async with asyncio.timeout(self._timeout):
                 await self._writer.drain()
         except TimeoutError:
+            if not self._protocol.writing_paused:
+                return  # it was we who were stopped for so long, and the client has taken it by now
             self._transport.abort()
             raise ConnectionAbortedError(f"the client took nothing for {self._timeout} s") from None
 
