@@ -69,7 +69,7 @@ async def _drain(spool: Spool, url: str, token: str | None, *, wait: bool) -> tu
     failures = 0
     while True:
         try:
-            refused += await drain_all(spool, connection, progress)
+            await drain_all(spool, connection, refused, progress)
             return sent, refused
         except UnavailableError as error:
             if not wait:

@@ -55,6 +55,10 @@ class Dial:
                 refused = await self._why(error.status, headers)
             except LOST as error:
                 raise self.lost(error) from error
+            except ValueError as error:
+                # Such as a token that ends with a new line: no later attempt would be another.
+                said = f"expected a URL and a token that a request can have, {self.url} cannot be asked: {error}"
+                raise RequestInvalidError(said) from error
             if refused.status in _TEMPORARY:
                 raise UnavailableError(refused.message, **refused.details) from refused
             if refused.status != 401 or not self._tokens.expired(token) or again:

@@ -32,14 +32,23 @@ class _Line:
         self._connection = connection
         self._answer: asyncio.Future[int] | None = None
         self._connected = asyncio.Event()
+        self._is_open = False
         self._error: WakelineError | None = None
         self.awaiting_since: float | None = None
         self.number = connection.attach(self)
         if connection.is_open:
             self._connected.set()
 
-    async def ask(self, frame: bytes) -> int:
-        """Send a frame; returns the `next_sequence` of its answer."""
+    async def ask(self, frame: bytes, *, opens: bool = False) -> int:
+        """Send a frame; returns the `next_sequence` of its answer.
+
+        Args:
+            frame: The frame.
+            opens: It is the one that opens the channel; any other is for the connection on which the channel was opened.
+
+        Raises:
+            UnavailableError: That connection is gone, or none can be had.
+        """
         loop = asyncio.get_running_loop()
         while not self._connected.is_set():
             if self._error is not None:
@@ -47,6 +56,9 @@ class _Line:
                 raise error
             self._answer = loop.create_future()
             await self._answer
+        if not opens and not self._is_open:
+            # While nobody was asking it broke, and there is another one: it would take the frame for a mistake of ours.
+            raise UnavailableError("the connection to the gateway broke, and the channel with it")
         self._answer, self.awaiting_since = loop.create_future(), loop.time()
         self._connection.send(frame)
         try:
@@ -62,6 +74,7 @@ class _Line:
         self._tell(0)
 
     def opened(self, frame: Opened) -> None:
+        self._is_open = True
         self._tell(frame.next_sequence)
 
     def appended(self, frame: AppendedFrame) -> None:
@@ -75,6 +88,7 @@ class _Line:
 
     def lost(self, error: UnavailableError) -> None:
         self._connected.clear()
+        self._is_open = False
         self.refused(error)
 
     def unreachable(self, error: UnavailableError) -> None:
@@ -86,7 +100,11 @@ class _Line:
 
 
 async def drain_source(
-    spool: Spool, connection: Connection, identity: Identity, progress: Callable[[int], None] | None = None
+    spool: Spool,
+    connection: Connection,
+    identity: Identity,
+    refused: list[PublishDroppedError],
+    progress: Callable[[int], None] | None = None,
 ) -> int | None:
     """Send what waits of one source; returns the attempt's next sequence, None if nothing waited.
 
@@ -94,32 +112,38 @@ async def drain_source(
         spool: The file.
         connection: The way to the gateway.
         identity: The source.
+        refused: Gets each event that the gateway refuses and that is put aside in the file, whatever comes after it.
         progress: Told how many events more the gateway has.
 
     Raises:
         UnavailableError: The gateway cannot be reached; what it has not acknowledged stays in the file.
-        PublishDroppedError: It refused events, which are put aside in the file.
+        PublishDroppedError: It takes nothing more of the source; what waited is put aside in the file.
     """
     if await spool.do(spool.page, identity) is None:
         return None
     line = _Line(connection)
     try:
-        return await _send(spool, line, identity, progress or (lambda _: None))
+        return await _send(spool, line, identity, refused, progress or (lambda _: None))
     finally:
         await line.close()
 
 
-async def _send(spool: Spool, line: _Line, identity: Identity, progress: Callable[[int], None]) -> int | None:
+async def _send(
+    spool: Spool,
+    line: _Line,
+    identity: Identity,
+    refused: list[PublishDroppedError],
+    progress: Callable[[int], None],
+) -> int | None:
     failures = 0
     reached: int | None = None
-    refused: PublishDroppedError | None = None
     is_open = is_new = False
     most = 1 << 30
     while (page := await spool.do(spool.page, identity)) is not None:
         bodies = page.bodies[:most]
         try:
             if not is_open:
-                reached = await line.ask(open_frame(line.number, identity))
+                reached = await line.ask(open_frame(line.number, identity), opens=True)
                 is_open = is_new = True
             assert reached is not None
             if page.base is None:
@@ -156,10 +180,8 @@ async def _send(spool: Spool, line: _Line, identity: Identity, progress: Callabl
             if len(bodies) > 1:
                 most = max(1, len(bodies) // 2)
             else:
-                refused = await _refuse(spool, identity, page.position + 1, error)
+                refused.append(await _refuse(spool, identity, page.position + 1, error))
                 most = 2
-    if refused is not None:
-        raise refused
     return reached
 
 
@@ -171,28 +193,29 @@ async def _refuse(spool: Spool, identity: Identity, before: int | None, error: W
 
 
 async def drain(
-    spool: Spool, connection: Connection, progress: Callable[[int], None] | None = None, *, but: Identity | None = None
-) -> list[PublishDroppedError]:
+    spool: Spool,
+    connection: Connection,
+    refused: list[PublishDroppedError],
+    progress: Callable[[int], None] | None = None,
+    *,
+    but: Identity | None = None,
+) -> None:
     """Send what waits of all sources, by session, publisher and attempt.
 
     Args:
         spool: The file.
         connection: The way to the gateway.
+        refused: Gets what the gateway refuses, also where an error is raised afterwards: it is in no later attempt.
         progress: Told how many events more the gateway has.
         but: A source that somebody else sees to.
-
-    Returns:
-        What the gateway refused.
 
     Raises:
         UnavailableError: The gateway cannot be reached; what it has not acknowledged stays in the file.
         RefusedError: It refuses to open a source; its events stay in the file.
     """
-    refused: list[PublishDroppedError] = []
     for identity in await spool.do(spool.sources):
         if but is None or not identity.is_same(but):
             try:
-                await drain_source(spool, connection, identity, progress)
+                await drain_source(spool, connection, identity, refused, progress)
             except PublishDroppedError as error:
                 refused.append(error)
-    return refused

@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from wakeline.publisher.buffer import Buffer, WhenFull
-from wakeline.publisher.errors import BufferFullError, PublishDroppedError, PublisherMisusedError
+from wakeline.publisher.errors import BufferFullError, PublishDroppedError, PublisherError, PublisherMisusedError
 from wakeline.publisher.reports import Reports
 from wakeline.publisher.sender import Sender
 
@@ -58,7 +58,11 @@ class Intake:
             BufferFullError: There is no room; this one was not taken.
         """
         while True:
-            sender = self._ready(body)
+            try:
+                sender = self._ready(body)
+            except PublisherError:
+                self._buffer.wake()  # its turn goes to the others, for it may have been the last one
+                raise
             if self._when_full != "coalesce":
                 key = None
             if key is not None and self._buffer.replace(body, key):

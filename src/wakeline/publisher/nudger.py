@@ -70,9 +70,14 @@ class Nudger:
             return
         self._waiting.append(workflow_id)
         if not self._coming:
-            self._coming = True
-            with suppress(RuntimeError):  # the loop has ended, and this one with it
+            try:
+                self._coming = True
                 loop.call_soon_threadsafe(self._send)
+            except RuntimeError:
+                self._coming = False  # the loop has ended, and this one with it
+            except BaseException:
+                self._coming = False  # or no later one would ever be sent
+                raise
 
     async def aclose(self) -> None:
         """Send what waits, unless that takes more than a moment, and stop. Doing it twice is harmless."""
@@ -83,11 +88,13 @@ class Nudger:
         self._waiting.clear()
         connection, self._connection = self._connection, None
         if connection is not None:
-            if not self._complained:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_LAST_SECONDS):
-                        await connection.hinted()
-            await connection.detach(self._channel)
+            try:
+                if not self._complained:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_LAST_SECONDS):
+                            await connection.hinted()
+            finally:
+                await connection.detach(self._channel)
 
     async def __aenter__(self) -> Self:
         """Begin; the gateway is called when there is something to tell."""

@@ -372,9 +372,11 @@ class SessionPublisher:
         if sender is None:
             return
         try:
-            await sender.close()
-            if self._detour is not None:
-                await self._detour.close()
+            try:
+                await sender.close()
+            finally:
+                if self._detour is not None:
+                    await self._detour.close()
         finally:
             left = sender.leave()  # nothing, unless somebody would not wait for it
             _places.leave(self.url, self.identity, None if left else sender.sequence)

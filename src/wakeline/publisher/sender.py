@@ -155,11 +155,13 @@ class Sender:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        if self._trip is not None:
-            await self._trip.close()
-        if not self.first.done():
-            self.first.cancel()
-        await self._connection.detach(self._channel)
+        try:
+            if self._trip is not None:
+                await self._trip.close()
+        finally:
+            if not self.first.done():
+                self.first.cancel()
+            await self._connection.detach(self._channel)
 
     def leave(self) -> list[bytes]:
         """Take out what was not delivered."""
@@ -250,6 +252,7 @@ class Sender:
             self._cut_out(error)
         else:
             self._state, self._dormant = _State.PAUSED, True
+            self.away = None  # it is there; the next event asks it again
             self._tell_first(error)
             self.give_up(error, "were refused")
 

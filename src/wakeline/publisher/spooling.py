@@ -39,6 +39,7 @@ class Spooling:
         self._connection = connection
         self._reports = reports
         self._others: asyncio.Task[None] | None = None
+        self._refused: list[PublishDroppedError] = []  # and not told yet
 
     async def ready(self) -> None:
         """At once: what comes during a write is in the next one."""
@@ -51,7 +52,14 @@ class Spooling:
         """Send what waits in the file, see `Detour.settle`."""
         if self._others is None and self._spool not in _draining:
             self._others = asyncio.create_task(self._drain_others())
-        await drain_source(self._spool, self._connection, self._identity)
+        try:
+            await drain_source(self._spool, self._connection, self._identity, self._refused)
+        except PublishDroppedError as error:
+            self._refused.append(error)
+        if self._refused:
+            told, self._refused = self._refused, []
+            bodies = [body for one in told for body in one.bodies]
+            raise PublishDroppedError.because_of(told[-1].reason or told[-1], "spooled events were put aside", bodies)
         return True
 
     async def refused(self, error: WakelineError) -> Sequence[bytes]:
@@ -69,15 +77,21 @@ class Spooling:
         failures = 0
         try:
             while True:
+                refused: list[PublishDroppedError] = []
                 try:
-                    for refused in await drain(self._spool, self._connection, but=self._identity):
-                        # Not as a refusal of this publisher: `except AttemptFencedError` would take it for its own end.
-                        told = PublishDroppedError(refused.message)
-                        self._reports.add(refused.bodies, "that others left in the spool were refused", told)
+                    await drain(self._spool, self._connection, refused, but=self._identity)
                     return
                 except WakelineError as error:
                     failures += 1
                     logger.warning("the spool %s waits: %s", self._spool.path, error.message)
-                    await asyncio.sleep(pause_after(failures))
+                finally:
+                    self._tell_of_others(refused)
+                await asyncio.sleep(pause_after(failures))
         finally:
             _draining.discard(self._spool)
+
+    def _tell_of_others(self, refused: Sequence[PublishDroppedError]) -> None:
+        for one in refused:
+            # Not as a refusal of this publisher: `except AttemptFencedError` would take it for its own end.
+            told = PublishDroppedError(one.message)
+            self._reports.add(one.bodies, "that others left in the spool were refused", told)

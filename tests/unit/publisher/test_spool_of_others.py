@@ -103,9 +103,9 @@ async def test_two_who_send_the_same_source_at_once_double_nothing(
     await away.start()
     connection, page = shared_connection(away.url, None), spool.page
     seen = [page(its)] * 2  # what the second one has read before the first one sent it
-    await drain_source(spool, connection, its)
+    await drain_source(spool, connection, its, [])
     monkeypatch.setattr(spool, "page", lambda identity: seen.pop() if seen else page(identity))
-    await drain_source(spool, connection, its)
+    await drain_source(spool, connection, its, [])
     assert away.events() == [0, 1, 2]
 
 
@@ -127,6 +127,6 @@ async def test_who_is_overtaken_while_it_sends_does_not_take_that_for_a_loss(
         return page(identity)
 
     monkeypatch.setattr(spool, "page", overtaken)
-    await drain_source(spool, shared_connection(away.url, None), its)
+    await drain_source(spool, shared_connection(away.url, None), its, [])
     assert away.events() == list(range(1200))
     assert spool.refused() == 0
