@@ -163,3 +163,16 @@ async def test_a_stream_that_says_nothing_is_taken_for_dead() -> None:
         await events.aclose()
         assert {error.code for error in lost} == {"unavailable"}
         assert len(server.requests) > 1
+
+
+async def test_who_waits_for_the_gateway_is_told_at_once_that_it_was_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wakeline.client.stream._FIRST_PAUSE", 3600.0)
+    monkeypatch.setattr("wakeline.client.stream._LAST_PAUSE", 3600.0)
+    lost = asyncio.Event()
+    async with scripted(refused(503, "unavailable")) as server, SessionClient(server.url) as client:
+        events = client.session("s").events(on_lost=lambda _: lost.set())
+        reading = asyncio.create_task(events.wait())
+        async with asyncio.timeout(10):
+            await lost.wait()
+            await events.aclose()
+            assert await reading is False

@@ -199,3 +199,22 @@ async def test_ctrl_c_ends_it_at_once(served: Served) -> None:
     process.send_signal(signal.SIGINT)
     assert (await asyncio.wait_for(process.stdout.read(), 30)).decode().strip() == "['MainThread']"
     assert await process.wait() == 0
+
+
+async def test_one_that_another_thread_closes_just_when_an_event_has_come_ends(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await served.publish("s", {"topic": "t"})
+
+    def work(client: SyncSessionClient) -> list[int]:
+        events = client.session("s").events()
+        take = events._stream.take
+
+        def closed_meanwhile() -> Any:
+            events.close()
+            return take()
+
+        monkeypatch.setattr(events._stream, "take", closed_meanwhile)
+        return [event.offset for event in events]
+
+    assert await in_thread(work, served.url) == []

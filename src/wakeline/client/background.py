@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError
@@ -25,6 +26,7 @@ class Background:
     def __init__(self, at_end: Callable[[], Awaitable[None]]) -> None:
         self._at_end = at_end
         self._closed = False
+        self._process = os.getpid()
         self._submitting = threading.Lock()
         self._started: SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = SimpleQueue()
         # A daemon: a client that was never closed must not keep the program from ending.
@@ -36,7 +38,7 @@ class Background:
         """Have `work` done, and wait for it; an interrupt of this thread, such as Ctrl-C, cancels it.
 
         Raises:
-            RuntimeError: It is closed, or this is its own thread.
+            RuntimeError: It is closed, or this is its own thread, or a process that was forked: it does not have the thread.
         """
         try:
             return call(work, self._submit)
@@ -44,6 +46,8 @@ class Background:
             raise RuntimeError("expected an open client, this one was closed in another thread") from None
 
     def _submit(self, step: Callable[[], None]) -> None:
+        if self._process != os.getpid():
+            raise RuntimeError("expected a client of this process, this one was made before the process was forked")
         with self._submitting:
             if self._closed or threading.current_thread() is self._thread:
                 state = "is closed" if self._closed else "waits for this very callback"
@@ -51,12 +55,16 @@ class Background:
             self._loop.call_soon_threadsafe(step)
 
     def later(self, work: Callable[[], object]) -> None:
-        """Have `work` called, without waiting; not at all, if it is closed."""
+        """Have `work` called, without waiting; not at all, if it is closed, or of another process."""
+        if self._process != os.getpid():
+            return
         with suppress(RuntimeError):  # the loop is closed, and what it had is gone with it
             self._loop.call_soon_threadsafe(work)
 
     def close(self) -> None:
-        """Stop, and return when the thread has ended."""
+        """Stop, and return when the thread has ended; what is another process's stays as it is."""
+        if self._process != os.getpid():
+            return
         with self._submitting:
             if not self._closed:
                 self._closed = True

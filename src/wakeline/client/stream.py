@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from itertools import islice
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
@@ -65,6 +66,7 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
         self._ready: deque[SessionEvent[T] | EventDataError] = deque()
         self._waited_for = False
         self._ended = False
+        self._dropped = asyncio.Event()
         self._lost = False
         self._pause = _FIRST_PAUSE
         self._broken = 0
@@ -125,6 +127,7 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
     def drop(self) -> None:
         """End it, and give the connection back. Who awaits an event in another task is told that nothing more will come."""
         self._ended = True
+        self._dropped.set()
         self._ready.clear()
         self._disconnect()
 
@@ -223,7 +226,9 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
 
     async def _sleep(self, least: float = 0.0) -> None:
         pause, self._pause = self._pause, min(self._pause * 2, _LAST_PAUSE)
-        await asyncio.sleep(least + pause * random.uniform(0.5, 1.0))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(least + pause * random.uniform(0.5, 1.0)):
+                await self._dropped.wait()
 
     def _end(self, error: WakelineError) -> None:
         """Nothing more will come, for this reason; unless it was closed meanwhile, and nobody wants to know."""

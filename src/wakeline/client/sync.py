@@ -36,7 +36,10 @@ class SyncEventStream(Iterator[SessionEvent[T]], Generic[T]):
         # What has come already is taken here: a trip to the other thread costs more than the event.
         if not self._stream.waiting and not self._background.call(self._stream.wait()):
             raise StopIteration
-        return self._stream.take()
+        try:
+            return self._stream.take()
+        except IndexError:
+            raise StopIteration from None  # another thread has closed it meanwhile
 
     def close(self) -> None:
         """End it."""
@@ -207,6 +210,7 @@ class SyncSessionClient:
                 print(event.topic, event.data)
 
     May be used from any number of threads. It has one thread of its own, which ends with `close`.
+    A process that is forked makes a client of its own: it does not have that thread.
     """
 
     def __init__(self, url: str | None = None, token: Token | None = None, **options: Unpack[ClientOptions]) -> None:

@@ -58,8 +58,7 @@ def _running_session() -> ActivitySession:
             "expected an activity of a worker with a WakelinePlugin, got none: "
             "give the client or worker plugins=[WakelinePlugin(…)], or make a publisher of your own"
         )
-    if held.closed:
-        raise LookupError("expected a running activity, this one has ended: wait for what publishes before it returns")
+    held.require_running()
     return held
 
 
@@ -94,20 +93,39 @@ class ActivitySession:
         self.loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
 
+    def require_running(self) -> None:
+        """Raise where the activity has ended.
+
+        Raises:
+            LookupError: It has.
+        """
+        if self.closed:
+            said = "expected a running activity, this one has ended: wait for what publishes before it returns"
+            raise LookupError(said)
+
     async def publisher(self) -> SessionPublisher:
         """The publisher, open."""
         async with self._opening:
             if self._publisher is None:
+                self.require_running()
                 await self._before()
-                self._publisher = await self._make().__aenter__()
+                publisher = await self._make().__aenter__()
+                if self.closed:  # meanwhile: nobody else would close it
+                    await publisher.aclose()
+                    self.require_running()
+                self._publisher = publisher
             return self._publisher
 
     def sync_publisher(self) -> SyncSessionPublisher:
         """The publisher of a `def` activity, open."""
         with self._opening_sync:
             if self._sync_publisher is None:
+                self.require_running()
                 call(_awaiting(self._before), self.loop.call_soon_threadsafe)
                 self._sync_publisher = self._make_sync().__enter__()
+                if self.closed:  # as above; it may be closed there, too, which is harmless
+                    self._sync_publisher.close()
+                    self.require_running()
             return self._sync_publisher
 
     async def __aenter__(self) -> Self:
@@ -120,11 +138,13 @@ class ActivitySession:
         """Make everything durable, as leaving the publisher's own block would."""
         self.closed = True
         _running.reset(self._token)
-        if self._publisher is not None:
-            await self._publisher.__aexit__(kind, error, traceback)
-        if self._sync_publisher is not None:
-            # It waits for the thread that sends, which must not keep the worker's other activities waiting.
-            await asyncio.to_thread(self._sync_publisher.__exit__, kind, error, traceback)
+        try:
+            if self._publisher is not None:
+                await self._publisher.__aexit__(kind, error, traceback)
+        finally:
+            if self._sync_publisher is not None:
+                # It waits for the thread that sends, which must not keep the worker's other activities waiting.
+                await asyncio.to_thread(self._sync_publisher.__exit__, kind, error, traceback)
 
 
 async def _awaiting(what: Callable[[], Awaitable[None]]) -> None:

@@ -64,7 +64,13 @@ class SessionCallbackHandler(AsyncCallbackHandler):
         if self._loop is not running:
             raise RuntimeError("expected one event loop, got another: use ainvoke or astream, not invoke or stream")
         if self._output is None:
-            self._output = ModelOutput(self._session or await current_session(), self._topics)
+            return self._begun(self._session or await current_session())
+        return self._output
+
+    def _begun(self, session: SessionPublisher) -> ModelOutput:
+        # Runs beside each other share what was said so far: another one may have begun it while the session was opened.
+        if self._output is None:
+            self._output = ModelOutput(session, self._topics)
         return self._output
 
     async def on_chat_model_start(

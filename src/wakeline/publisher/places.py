@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Final, TypeAlias
 
@@ -18,6 +19,12 @@ class Places:
     def __init__(self) -> None:
         self._open: set[_Place] = set()
         self._left: dict[_Place, int | None] = {}
+        self._renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        """In a forked process the lock may be held by a thread that it does not have."""
         self._lock = threading.Lock()
 
     def enter(self, url: str, identity: Identity, otherwise: int | None) -> int | None:

@@ -8,6 +8,7 @@ refused   what the gateway did not take: kept for people to look at, never sent 
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -70,6 +71,7 @@ class Spool:
 
     _known: ClassVar[WeakValueDictionary[Path, Spool]] = WeakValueDictionary()
     _knowing = threading.Lock()
+    _inherited: ClassVar[list[Spool]] = []
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -85,6 +87,15 @@ class Spool:
             if spool is None:
                 spool = cls._known[path] = cls(path)
             return spool
+
+    @classmethod
+    def forget(cls) -> None:
+        """Open files anew in a process that was forked: a lock may be held by a thread that it does not have.
+
+        SQLite's connections must not be used there either, nor closed.
+        """
+        cls._inherited += cls._known.values()
+        cls._known, cls._knowing = WeakValueDictionary(), threading.Lock()
 
     def __del__(self) -> None:
         """Close the file."""
@@ -230,6 +241,10 @@ class Spool:
                 yield self._connection
             except (sqlite3.Error, OSError) as error:
                 raise SpoolError(f"the spool {self.path} cannot be used: {error}") from error
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=Spool.forget)
 
 
 def _source(connection: sqlite3.Connection, identity: Identity) -> tuple[int, int | None] | None:

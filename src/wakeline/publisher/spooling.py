@@ -17,7 +17,7 @@ from wakeline.publisher.reports import Reports
 from wakeline.publisher.spool import Spool
 
 logger = logging.getLogger(__name__)
-_draining: Final[set[Spool]] = set()
+_draining: Final[set[Spool]] = set()  # a forked process has spools of its own
 
 
 class Spooling:

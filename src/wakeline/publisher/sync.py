@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import threading
 from collections import deque
 from collections.abc import Coroutine
@@ -10,6 +12,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
 from wakeline.client.http import Token
+from wakeline.publisher.errors import PublisherMisusedError
 from wakeline.publisher.options import PublisherOptions
 from wakeline.publisher.publisher import SessionPublisher
 from wakeline.publisher.topics import Append, Message, Topic
@@ -27,7 +30,7 @@ class SyncSessionPublisher:
             session.topic("status").publish({"state": "packed"})
 
     Any number of threads may publish. Sending is done in a thread of its own, which all such publishers of the process
-    share, with one connection.
+    share, with one connection. A process that is forked opens publishers of its own; those that were open are not its.
 
     Args:
         url: As for `SessionPublisher`.
@@ -102,19 +105,21 @@ class SyncSessionPublisher:
         self._publisher.heartbeat(*details)
 
     def close(self) -> None:
-        """See `SessionPublisher.aclose`."""
-        self._handover.call(self._publisher.aclose())
+        """See `SessionPublisher.aclose`. In a process that was forked since it was opened it does nothing."""
+        if not self._handover.is_elsewhere:
+            self._handover.call(self._publisher.aclose())
 
     def __enter__(self) -> Self:
         """See `SessionPublisher.__aenter__`."""
-        self._handover.call(self._publisher.__aenter__())
+        self._handover.enter()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """See `SessionPublisher.__aexit__`."""
-        self._handover.call(self._publisher.__aexit__(kind, error, traceback))
+        """See `SessionPublisher.__aexit__`; and `close`."""
+        if not self._handover.is_elsewhere:
+            self._handover.call(self._publisher.__aexit__(kind, error, traceback))
 
 
 class SyncTopic(Generic[T]):
@@ -180,10 +185,38 @@ class _Handover:
         self._left: deque[bytes] = deque()
         self._lock = threading.Lock()
         self._coming = False
+        self._process: int | None = None  # in which it was opened
+        self._leaving: asyncio.Task[None] | None = None
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it was opened in another process, from which this one was forked: here nothing of it goes on."""
+        return self._intake.sender is not None and self._process is not None and self._process != os.getpid()
+
+    def enter(self) -> None:
+        """Open the publisher."""
+        is_open = False
+
+        async def entering() -> None:
+            nonlocal is_open
+            await self._publisher.__aenter__()
+            is_open = True
+
+        def leave() -> None:
+            if is_open:
+                self._leaving = asyncio.create_task(self._publisher.aclose())
+
+        try:
+            self.call(entering())
+        except BaseException:
+            # An exception may come up in this thread just when it was opened: nobody else would close it.
+            sending.loop().call_soon_threadsafe(leave)
+            raise
+        self._process = os.getpid()
 
     def is_quick(self) -> bool:
         """Whether an event may be left."""
-        return self._intake.is_quick(len(self._left))
+        return self._intake.is_quick(len(self._left)) and not self.is_elsewhere
 
     def hand_over(self, body: bytes) -> None:
         """Leave an event."""
@@ -196,6 +229,11 @@ class _Handover:
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Have the sending thread do something, after what was left with it, and wait for it."""
+        if self.is_elsewhere:
+            work.close()
+            raise PublisherMisusedError(
+                "expected a publisher that was opened in this process, not before it was forked"
+            )
         return sending.call(self._after(work))
 
     async def _after(self, work: Coroutine[Any, Any, T]) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,22 @@ from typing import Any
 import pytest
 
 from tests.unit.publisher.scripted import RIGHTLY, Answer, Frame, ScriptedGateway, error, spooling
+from wakeline import threads
 from wakeline.cli.drain import _drain
 from wakeline.errors import AttemptFencedError, NotAllowedError, RequestInvalidError, UnavailableError
-from wakeline.publisher import Nudger, PublishDroppedError, SessionPublisher
+from wakeline.publisher import (
+    Nudger,
+    PublishDroppedError,
+    PublisherMisusedError,
+    SessionPublisher,
+    SyncSessionPublisher,
+)
 from wakeline.publisher import detour as detours
 from wakeline.publisher.drain import drain_source
 from wakeline.publisher.frames import Identity
 from wakeline.publisher.pool import shared_connection
 from wakeline.publisher.spool import Page, Spool
+from wakeline.publisher.sync import sending
 
 ENOUGH = 20  # seconds; no test is meant to come near it
 
@@ -270,3 +279,43 @@ async def test_who_does_not_wait_for_the_gateway_asks_it_again_after_it_was_ther
                     await session.flush()
                 except PublishDroppedError:
                     await asyncio.sleep(0.005)
+
+
+async def test_an_interrupt_just_when_it_was_opened_leaves_nothing_open(
+    script: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception for a thread that waits comes up when it waits no more: when what it waited for is done."""
+    wait = threads._wait
+
+    def interrupted(ended: Any) -> Any:
+        wait(ended)
+        raise KeyboardInterrupt
+
+    async def channels() -> int:
+        return len(shared_connection(script.url, None))
+
+    def enter() -> None:
+        session = SyncSessionPublisher(script.url, session="s", publisher="p")
+        with monkeypatch.context() as patched:
+            patched.setattr(threads, "_wait", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                session.__enter__()
+        deadline = time.monotonic() + ENOUGH
+        while sending.call(channels()) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        with SyncSessionPublisher(script.url, session="s", publisher="p") as again:
+            again.topic("t").publish("again")
+
+    await asyncio.wait_for(asyncio.to_thread(enter), ENOUGH)
+    assert script.events() == ["again"]
+
+
+async def test_a_publisher_is_not_closed_by_who_cannot_open_it_twice(script: ScriptedGateway) -> None:
+    def publish() -> None:
+        with SyncSessionPublisher(script.url, session="s") as session:
+            with pytest.raises(PublisherMisusedError, match="not open yet"):
+                session.__enter__()
+            session.topic("t").publish("open")
+
+    await asyncio.to_thread(publish)
+    assert script.events() == ["open"]
