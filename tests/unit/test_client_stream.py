@@ -176,3 +176,15 @@ async def test_who_waits_for_the_gateway_is_told_at_once_that_it_was_closed(monk
             await lost.wait()
             await events.aclose()
             assert await reading is False
+
+
+async def test_a_silent_session_is_asked_again_at_once_after_each_connection_that_lasted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A proxy that ends connections now and then must not make the next event late."""
+    monkeypatch.setattr("wakeline.client.stream._LAST_PAUSE", 3600.0)
+    monkeypatch.setattr("wakeline.client.stream._LASTING_SECONDS", -1.0, raising=False)
+    answers: list[Answer] = [opening(0)] * 30
+    async with scripted(*answers, opening(0) + frame(0), END) as server, SessionClient(server.url) as client:
+        assert await offsets(client.session("s").events()) == [0]
+        assert len(server.requests) == 32

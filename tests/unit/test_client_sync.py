@@ -18,7 +18,9 @@ from typing import Any, TypeVar
 import pytest
 
 from tests.support import Served
+from wakeline import threads as waiting
 from wakeline.client import (
+    EventAdded,
     EventDataError,
     EventStream,
     LiveView,
@@ -218,3 +220,28 @@ async def test_one_that_another_thread_closes_just_when_an_event_has_come_ends(
         return [event.offset for event in events]
 
     assert await in_thread(work, served.url) == []
+
+
+async def test_a_change_that_comes_just_when_its_wait_is_interrupted_is_there_the_next_time(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(3):
+        await served.publish("s", {"topic": "t", "data": n})
+    wait = waiting._wait
+
+    def interrupted(ended: Any) -> Any:
+        wait(ended)
+        raise KeyboardInterrupt
+
+    def work(client: SyncSessionClient) -> None:
+        with client.session("s").view() as view:
+            for n in range(3):
+                with monkeypatch.context() as patched:
+                    patched.setattr(waiting, "_wait", interrupted)
+                    with pytest.raises(KeyboardInterrupt):
+                        next(view)
+                change = next(view)
+                assert isinstance(change, EventAdded)
+                assert change.event.data == n
+
+    await in_thread(work, served.url)

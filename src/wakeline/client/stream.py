@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 _FIRST_PAUSE: Final = 0.1
 _LAST_PAUSE: Final = 5.0
+_LASTING_SECONDS: Final = 5.0  # a connection that was there so long did not fail, even if the session was silent
 _BROKEN_MOST: Final = 3
 _DECODED_MOST: Final = 100
 
@@ -69,6 +70,7 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
         self._dropped = asyncio.Event()
         self._lost = False
         self._pause = _FIRST_PAUSE
+        self._connected_at: float | None = None
         self._broken = 0
         self._began_at: str | None = None
 
@@ -185,6 +187,7 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
             answer.close()
             return
         self._answer, self._frames = answer, FrameParser(bare=self._view.bare)
+        self._connected_at = asyncio.get_running_loop().time()
         self._view.filtered = self._view.filtered or self._http.may_filter()
         if self._lost:
             self._lost = False
@@ -225,6 +228,9 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
         await self._sleep(float(error.details.get("retry_after", 0)))
 
     async def _sleep(self, least: float = 0.0) -> None:
+        since, self._connected_at = self._connected_at, None
+        if since is not None and asyncio.get_running_loop().time() - since > _LASTING_SECONDS:
+            self._pause = _FIRST_PAUSE
         pause, self._pause = self._pause, min(self._pause * 2, _LAST_PAUSE)
         with suppress(TimeoutError):
             async with asyncio.timeout(least + pause * random.uniform(0.5, 1.0)):

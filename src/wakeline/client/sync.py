@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
@@ -76,6 +77,7 @@ class SyncLiveView(Iterator[Change[T]], Generic[T]):
         self.events: list[SessionEvent[T]] = view.events
         self._background = background
         self._view = view
+        self._come: deque[Change[T] | None] = deque()
 
     def __iter__(self) -> Self:
         """It is its own iterator."""
@@ -83,12 +85,15 @@ class SyncLiveView(Iterator[Change[T]], Generic[T]):
 
     def __next__(self) -> Change[T]:
         """The next change; raises as `LiveView.__anext__`. What the view holds changes with it, and only then."""
-        view = self._view
+        view, come = self._view, self._come
 
-        async def following() -> Change[T] | None:
-            return await anext(view, None)
+        async def following() -> None:
+            # It is put down there: who waits may be interrupted just when it has come, and has it the next time.
+            if not come:
+                come.append(await anext(view, None))
 
-        change = self._background.call(following())
+        self._background.call(following())
+        change = come.popleft()
         if change is None:
             raise StopIteration
         return change

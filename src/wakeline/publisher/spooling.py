@@ -50,7 +50,7 @@ class Spooling:
 
     async def settle(self, opened: int, expected: int | None) -> bool:
         """Send what waits in the file, see `Detour.settle`."""
-        if self._others is None and self._spool not in _draining:
+        if self._others is None:
             self._others = asyncio.create_task(self._drain_others())
         try:
             await drain_source(self._spool, self._connection, self._identity, self._refused)
@@ -73,8 +73,11 @@ class Spooling:
             await asyncio.wait([self._others])
 
     async def _drain_others(self) -> None:
+        turns = failures = 0
+        while self._spool in _draining:  # by another publisher, which may be closed before it is through
+            turns += 1
+            await asyncio.sleep(pause_after(turns))
         _draining.add(self._spool)
-        failures = 0
         try:
             while True:
                 refused: list[PublishDroppedError] = []

@@ -130,3 +130,32 @@ async def test_who_is_overtaken_while_it_sends_does_not_take_that_for_a_loss(
     await drain_source(spool, shared_connection(away.url, None), its, [])
     assert away.events() == list(range(1200))
     assert spool.refused() == 0
+
+
+async def test_what_others_left_is_sent_also_if_who_had_begun_with_it_is_closed(
+    away: ScriptedGateway, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Spool.at(file).add(Identity(session="left", publisher="p"), 0, [b'{"topic":"t","data":"left"}'])
+    held = False
+
+    def hold(frame: Frame) -> Answer:
+        nonlocal held
+        if frame["type"] == "open" and frame["session"] == "left" and not held:
+            held = True
+            return []
+        return RIGHTLY
+
+    away.script = hold
+    first, second = spooling(away, file, "first"), spooling(away, file, "second")
+    await first.__aenter__()
+    await away.start()
+    async with asyncio.timeout(20):
+        while not held:
+            await asyncio.sleep(0.001)
+        await second.__aenter__()
+        while second._sender is None or second._sender._trip is not None:
+            await asyncio.sleep(0.001)
+        await first.aclose()
+        while away.events("left") != ["left"]:
+            await asyncio.sleep(0.001)
+        await second.aclose()
