@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 from cyclopts import Parameter
 
 from wakeline.client import SessionClient
 from wakeline.errors import BodyInvalidError
+
+_TURNS: Final = 5  # of the event loop; a close is seen in the second one, and some later with TLS
 
 
 def publish(
@@ -46,8 +48,15 @@ async def _publish(name: str, lines: Iterable[str], topic: str, url: str, token:
     async with SessionClient(url, token) as client:
         session = client.session(name)
         for line in lines:
+            await _catch_up()
             published = await session.publish(topic, _value(line.rstrip("\n")))
             print(msgspec.json.encode(published).decode(), flush=True)
+
+
+async def _catch_up() -> None:
+    """Learn what became of the connection while a line was read, for nothing else went on: it may have been closed."""
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
 
 
 def _value(text: str) -> Any:
