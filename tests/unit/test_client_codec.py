@@ -189,3 +189,18 @@ async def test_a_view_decodes_together_too(served: Served) -> None:
             pass
         assert [event.data for event in view.events][:150] == list(range(150))
     assert len(counting.decoded) < 25
+
+
+async def test_threads_with_event_loops_of_their_own_share_a_codec() -> None:
+    """A worker encodes with its client's codec, and the publishers of its `def` activities do so in their own thread."""
+    payload = Payload(metadata={"encoding": b"json/plain"}, data=b"1")
+    async with codec_server() as server, codec(server) as shared:
+        (encoded,) = await shared.encode([payload])
+
+        async def elsewhere() -> list[Payload]:
+            async with shared:
+                return await shared.decode([encoded])
+
+        assert await asyncio.to_thread(lambda: asyncio.run(elsewhere())) == [payload]
+        assert await asyncio.to_thread(lambda: asyncio.run(elsewhere())) == [payload]
+        assert await shared.decode([encoded]) == [payload]

@@ -43,7 +43,7 @@ class RemoteCodec(PayloadCodec):
         SessionClient(codec=RemoteCodec("https://codec.example", namespace="shop"))
 
     Connections are made when they are needed; `aclose` closes them, and so does the `SessionClient` it was given to. It may be
-    used again afterwards.
+    used again afterwards, and in several event loops at once: each has connections of its own, and closes them.
 
     Args:
         url: Where the server is; `{namespace}` in it is put in.
@@ -72,7 +72,8 @@ class RemoteCodec(PayloadCodec):
         self._headers = headers or {}
         self._timeout = aiohttp.ClientTimeout(total=timeout.total_seconds())
         self._retry_seconds = retry_timeout.total_seconds()
-        self._connections: aiohttp.ClientSession | None = None
+        # A worker, the thread of a `SyncSessionPublisher` and that of a `SyncSessionClient` may share a codec.
+        self._connections: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
 
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
         """Encode payloads.
@@ -88,8 +89,8 @@ class RemoteCodec(PayloadCodec):
         return await self._ask("decode", payloads)
 
     async def aclose(self) -> None:
-        """Close its connections."""
-        connections, self._connections = self._connections, None
+        """Close its connections, those of this event loop."""
+        connections = self._connections.pop(asyncio.get_running_loop(), None)
         if connections is not None:
             await connections.close()
 
@@ -114,16 +115,23 @@ class RemoteCodec(PayloadCodec):
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, _LAST_PAUSE)
 
+    def _of_this_loop(self) -> aiohttp.ClientSession:
+        loop = asyncio.get_running_loop()
+        connections = self._connections.get(loop)
+        if connections is None:
+            for ended in [one for one in list(self._connections) if one.is_closed()]:
+                self._connections.pop(ended, None)
+            connections = self._connections[loop] = aiohttp.ClientSession(timeout=self._timeout)
+        return connections
+
     async def _ask_once(self, url: str, body: bytes) -> list[Payload]:
         headers = self._headers
         if callable(headers):
             given = headers()
             headers = await given if inspect.isawaitable(given) else given
-        if self._connections is None:
-            self._connections = aiohttp.ClientSession(timeout=self._timeout)
         own = {"Content-Type": "application/json", "X-Namespace": self._namespace}
         try:
-            async with self._connections.post(url, data=body, headers={**own, **headers}) as answer:
+            async with self._of_this_loop().post(url, data=body, headers={**own, **headers}) as answer:
                 said = await answer.read()
         except LOST as error:
             raise UnavailableError(
