@@ -23,6 +23,7 @@ from tests.temporal.follower_workflows import Retried, Round, Rounds
 from tests.temporal.run_workflows import Chapters, Forgets
 from tests.temporal.test_follower import running_gateway
 from tests.temporal.test_run_endings import data, has, until
+from wakeline.gateway.temporal.draining import Drainer
 from wakeline.gateway.temporal.finding import chain
 from wakeline.gateway.temporal.watching import state
 from wakeline.gateway.temporal.watching.endings import first_event
@@ -165,6 +166,35 @@ async def test_while_no_worker_is_there_a_chain_that_goes_on_is_told_to_wait_for
     assert data(log, "$run.waiting")[:2] == [event["data"], {"for": None}]
     assert data(log, "said") == [f"chapter {chapter}, word {word}" for chapter in range(3) for word in range(2)]
     assert [continued["drained"] for continued in data(log, "$run.continued")] == [True, True]
+
+
+async def test_a_next_run_that_has_not_begun_does_not_count_as_a_worker_that_is_there(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    answers = Drainer._answers
+
+    async def counted(drainer: Drainer, run_id: str) -> bool:
+        asked.append(run_id)
+        return await answers(drainer, run_id)
+
+    monkeypatch.setattr(Drainer, "_answers", counted)
+    later = RetryPolicy(initial_interval=timedelta(hours=1), maximum_attempts=3)
+    async with worker(client, name):
+        first = await client.start_workflow(Retried.run, id=name, task_queue=name, retry_policy=later)
+        async with asyncio.timeout(30):
+            while (latest := await client.get_workflow_handle(name).describe()).run_id == first.first_execution_run_id:
+                await asyncio.sleep(0.05)
+    async with running_gateway(temporal, tmp_path, drain_grace=0.5) as served:
+        await served.call("POST", "/v1/runs", json={"workflow_id": name})
+        log = await until(served, name, lambda log: len(asked) > 1 or has("$run.continued")(log))
+        assert set(asked) == {latest.run_id}
+        assert data(log, "$run.continued") == []
+        async with worker(client, name):
+            log = await until(served, name, has("$run.continued"))
+        await client.get_workflow_handle(name).terminate()
+    assert data(log, "attempt") == [1]
+    assert [continued["drained"] for continued in data(log, "$run.continued")] == [True]
 
 
 @pytest.mark.parametrize("knows", ["from its first run", "only its end"])

@@ -103,6 +103,8 @@ class Drainer:
         """Whether a worker is there for a run."""
         try:
             await StreamReader(self._parts.connection, self._copy.run.workflow_id, run_id).read(0, closed=True)
+        except NeverBegunError:
+            return False  # no worker has taken a task of it yet: the server says so, and not a worker
         except NoStreamError:
             return True
         except NotNowError:
