@@ -209,8 +209,9 @@ class Flusher:
             pause = self._budget.pause()
             await asyncio.sleep(pause)
             with suppress(TimeoutError):
-                interval = self._budget.interval(self._batch_interval) - pause
-                await asyncio.wait_for(self._urgent.wait(), max(interval, 0))
+                # Not `wait_for`, which forgets, before Python 3.12, that it was cancelled where the wait is over just then.
+                async with asyncio.timeout(max(self._budget.interval(self._batch_interval) - pause, 0)):
+                    await self._urgent.wait()
 
     async def _send_up_to(self, target: int) -> None:
         async with self._send_lock:

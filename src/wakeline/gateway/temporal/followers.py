@@ -121,11 +121,12 @@ class Followers:
         known = await self._engine.state(session) is not None
         if known and not all(connection.up() for connection in self._namespaces):
             return  # what we have is served now, not after a time-out
-        look = asyncio.shield(self._begin(session, partial(self._look, session)))
+        look = self._begin(session, partial(self._look, session))
         if known and not self._prompt:
             return
         try:
-            await asyncio.wait_for(look, _PATIENCE if known else None)
+            async with asyncio.timeout(_PATIENCE if known else None):
+                await asyncio.shield(look)
         except (UnavailableError, TimeoutError):
             if not known:
                 raise

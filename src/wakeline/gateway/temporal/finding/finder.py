@@ -81,7 +81,8 @@ class Finder:
             TemporalUnavailableError: Temporal cannot be asked now.
         """
         try:
-            await asyncio.wait_for(connection.until_calm(), _CALM_SECONDS)
+            async with asyncio.timeout(_CALM_SECONDS):
+                await connection.until_calm()
         except TimeoutError:
             raise TemporalUnavailableError("Temporal has too many calls now") from None
         handle = connection.client.get_workflow_handle(workflow_id, run_id=run_id)

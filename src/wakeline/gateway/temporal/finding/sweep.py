@@ -109,10 +109,9 @@ class Sweep:
             self._at_once.clear()
             await self._once()
             self._caught_up.set()  # even if something went wrong: who waits for it need not wait for what cannot be asked for
-            try:
-                await asyncio.wait_for(self._at_once.wait(), self._seconds * random.uniform(0.9, 1.1))
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._seconds * random.uniform(0.9, 1.1)):
+                    await self._at_once.wait()
 
     async def _once(self) -> None:
         """Do every part of a sweep, whatever becomes of the others."""

@@ -99,7 +99,7 @@ class StateWatch:
             if self._watched():
                 # Between two looks so much time passes, whatever happens.
                 await asyncio.sleep(_SOONEST)
-                await self._watch.news(self._watch.happened, interval - _SOONEST)
+                await self._watch.news(after, interval - _SOONEST)
             else:
                 await self._until_watched()
 

@@ -132,7 +132,9 @@ class RunWatch:
         if self._happened > after:
             return
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._told.wait(), within)
+            # `wait_for` would forget, before Python 3.12, that it was cancelled where the news come in the same moment.
+            async with asyncio.timeout(within):
+                await self._told.wait()
 
     async def ended(self) -> Ending:
         """Return when the run has ended; an outage is waited out."""
@@ -142,7 +144,7 @@ class RunWatch:
             began = time.monotonic()
             try:
                 ended = await self._attention.while_so(self._follow() if self._attention.closely else self._look())
-                self.tells = False
+                self._tells_no_more(ending is None and ended is None)
                 if ended is not None:
                     ending = ended
                     if not self._whole:
@@ -152,13 +154,20 @@ class RunWatch:
                     return await complete(self._connection.client, self._run, ending)
                 unknown = failures = 0
             except RPCError as error:
-                self.tells = False
+                self._tells_no_more(ending is None)
                 unknown = unknown + 1 if is_forgotten(error) else 0
                 if unknown == UNKNOWN_TIMES:
                     await self._children.entered(self._reachable)
                     return ending or forgotten()  # it may be known how it ended, and nothing else any more
                 failures = failures + 1 if time.monotonic() - began < _OUTAGE_SECONDS else 1
                 await self._pause(failures)
+
+    def _tells_no_more(self, goes_on: bool) -> None:
+        """From now on news may come late; who counts on being told, and may have minutes to wait, looks now."""
+        if self.tells:
+            self.tells = False
+            if goes_on:
+                self.nudge()
 
     def _reachable(self) -> bool:
         return self._connection.up() and self._connection.calm()
@@ -170,7 +179,8 @@ class RunWatch:
             await asyncio.sleep(pause * random.uniform(1, 2))
         else:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._connection.until_up(), _OUTAGE_SECONDS)
+                async with asyncio.timeout(_OUTAGE_SECONDS):
+                    await self._connection.until_up()
             await asyncio.sleep(RETRY_SECONDS * random.random())
 
     @property
