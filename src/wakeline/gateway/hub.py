@@ -272,6 +272,7 @@ class Hub:
         self._engine = engine
         self._runs = runs
         self._channels: dict[str, Channel] = {}
+        self._listeners: list[Callable[[], None]] = []
         engine.listen(self._committed)
         engine.listen_changes(self._changed)
 
@@ -308,6 +309,8 @@ class Hub:
             # The channel listens before the log is asked for its end: what is committed in between is pending, not missed.
             channel = self._channels.setdefault(session, Channel(session))
             channel.users += 1
+            if channel.users == 1:
+                self._tell()
             try:
                 async with channel.loading:
                     if not channel.loaded:
@@ -324,6 +327,15 @@ class Hub:
         channel.users -= 1
         if channel.users == 0 and self._channels.get(channel.session) is channel:
             del self._channels[channel.session]
+            self._tell()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Have it called whenever a session is read that nobody has read, or is not read any more: see `watched`."""
+        self._listeners.append(listener)
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     async def _load(self, channel: Channel) -> None:
         state = await self._engine.state(channel.session)

@@ -89,11 +89,9 @@ class Followers:
 
     async def stop(self) -> None:
         """Stop following; the next gateway goes on where the log ends."""
-        tasks = [*self._sweeping, *self._looking.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _stopped([*self._sweeping, *self._looking.values()])
         await self._pool.stop()
+        await _stopped([*self._looking.values()])  # what followers have begun meanwhile
 
     def count(self) -> int:
         """How many runs are followed now."""
@@ -115,7 +113,6 @@ class Followers:
         Raises:
             TemporalUnavailableError: Temporal cannot be asked, and there is no session of this name to serve.
         """
-        self._pool.assign()
         if session in self._pool.sessions():
             return
         known = await self._engine.state(session) is not None
@@ -154,6 +151,14 @@ class Followers:
             TemporalUnavailableError: Temporal cannot be asked now.
             SessionClosedError: The session is closed, and the run is not one of its own.
         """
+        # Done to its end also where the caller leaves: a run that is written down and not followed would be open for ever.
+        work = partial(self._register, workflow_id, session, namespace, result=result, may=may)
+        registered: tuple[str, Run] = await asyncio.shield(self._begin(object(), work))
+        return registered
+
+    async def _register(
+        self, workflow_id: str, session: str | None, namespace: str | None, *, result: bool, may: Callable[[str], bool]
+    ) -> tuple[str, Run]:
         connection = self._finder.connection(namespace)
         await self._caught_up()
         found = await self._finder.find(connection, workflow_id)
@@ -332,3 +337,9 @@ class Followers:
                 return await self._finder.find(connection, workflow_id, run_id)
             await asyncio.sleep(RETRY_SECONDS * random.uniform(1, 2))
         return await self._finder.find(connection, workflow_id, run_id)
+
+
+async def _stopped(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Container, Coroutine, Sequence
+from time import monotonic
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -87,6 +88,7 @@ class FollowerPool:
         self._to_assign = asyncio.Event()
         self._to_resume = asyncio.Event()
         engine.listen_changes(self._changed)
+        hub.listen(self._to_assign.set)
 
     async def start(self) -> None:
         """Go on with every run that was open when the gateway stopped."""
@@ -97,10 +99,13 @@ class FollowerPool:
 
     async def stop(self) -> None:
         """Stop following; the next gateway goes on where the log ends."""
-        tasks = [*self._keeping, *self._tasks.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        tasks = self._keeping
+        while tasks or self._tasks:  # one that ends just now may have another begun
+            tasks = [*tasks, *self._tasks.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            tasks = []
         if self._leases is not None:
             await self._leases.stop()
 
@@ -135,10 +140,6 @@ class FollowerPool:
         for follower in self._followers.values():
             if follower.run.run_id in run_ids:
                 follower.nudge()
-
-    def assign(self) -> None:
-        """Devices have come or gone: see who is watched closely."""
-        self._to_assign.set()
 
     async def take(self, session: str, run: Run) -> None:
         """Follow a run that has been written down, if it is open and ours. The session's runs are locked meanwhile."""
@@ -226,22 +227,27 @@ class FollowerPool:
 
     async def _follow(self, key: tuple[str, str]) -> None:
         """Follow a run, starting anew from its record whatever goes wrong."""
-        session, failures = key[0], 0
+        session, failures, anew = key[0], -1, False
         while True:
-            follower = self._followers[key]
+            began = monotonic()
             try:
-                await follower.follow()
+                if anew:
+                    run = await self._runs.latest(session, key[1]) or self._followers[key].run
+                    self._followers[key] = self._make(session, run)
+                    self._to_assign.set()
+                anew = True
+                await self._followers[key].follow()
             except EpochChangedError:
                 return  # that life of the session is over, and its record with it
             except AttemptFencedError:
                 _log.info("another gateway has come further; it goes on from the record", session=session, run=key[1])
             except Exception:  # noqa: BLE001 - one bad run must not stop being followed
                 _log.exception("following failed; it goes on from the record", session=session, run=key[1])
-                await asyncio.sleep(min(RETRY_SECONDS * 2**failures, _LONGEST_PAUSE))
-                failures += 1
+                # What went well for long enough begins anew with a short pause.
+                failures = failures + 1 if monotonic() - began < _LONGEST_PAUSE else 0
+                await asyncio.sleep(min(RETRY_SECONDS * 2 ** min(failures, 10), _LONGEST_PAUSE))
             else:
                 return
-            self._followers[key] = self._make(session, await self._runs.latest(session, key[1]) or follower.run)
 
     async def _earlier(self, session: str, run: Run) -> None:
         """What ended runs still owe a session comes before the first event of a later one, or not at all.
