@@ -75,6 +75,9 @@ class Temporal:
     def up(self) -> bool:
         return True
 
+    def converter_of(self, workflow_id: str) -> None:
+        return None
+
     async def until_calm(self) -> None:
         pass
 

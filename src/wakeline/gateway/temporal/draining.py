@@ -114,8 +114,8 @@ class Drainer:
     async def _leave_unread(self, ending: Ending) -> None:
         """Note that what this Temporal run said is to be read when a worker is back: its chain has an end to be told now."""
         run = self._copy.run
-        # What the next run was given besides, that one tells. Whose stream it has must be known.
-        if ending.carries is not None and ending.given <= self._copy.offset:
+        # What the next run was given, that one tells; and once its stream has been read further this one's would begin anew.
+        if ending.carries is False and ending.given <= self._copy.offset:
             unread = Unread(run.run_id, run.stream, run.stream_attempt)
             await self._copy.change(unread=(*[other for other in run.unread if other != unread], unread))
 

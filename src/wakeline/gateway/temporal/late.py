@@ -44,8 +44,10 @@ class Late:
         """Try until somebody answers, or until nobody can any more."""
         pause = _SOONEST
         while self._owed:
-            async with self._reading:
-                await self._try()
+            # Others are waited for first, so that a last chance which comes meanwhile need not wait for them.
+            async with self._parts.late_reads, self._reading:
+                if self._owed:  # it may have had its last chance meanwhile
+                    await self._try()
             if self._owed:
                 await asyncio.sleep(pause)
                 pause = min(pause * 1.5, _RARELY)
@@ -86,8 +88,7 @@ class Late:
         reader = StreamReader(parts.connection, run.workflow_id, run.run_id)
         try:
             await self._copy.begin()
-            async with parts.late_reads:
-                await self._copy.read(reader, closed=True)
+            await self._copy.read(reader, closed=True)
         except NoStreamError as error:
             carried = isinstance(error, NeverBegunError) and run.stream != run.run_id
             if reader.by_update or carried:  # a host that answers nobody once it is closed
@@ -111,8 +112,7 @@ class Late:
         copy = StreamCopy(earlier, self._teller, parts.accept, parts.runs, recorded=False)
         try:
             await copy.begin()
-            async with parts.late_reads:
-                await copy.read(StreamReader(parts.connection, run.workflow_id, unread.run_id), closed=True)
+            await copy.read(StreamReader(parts.connection, run.workflow_id, unread.run_id), closed=True)
         except NoStreamError:
             pass
         except NotNowError as error:
