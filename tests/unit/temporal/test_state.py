@@ -21,7 +21,14 @@ async def unasked(*_: Any) -> Any:
 async def test_what_happens_is_looked_at_whenever_it_happens(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     watch = watch_of()
     state = StateWatch(
-        RUN, watch, cast(Any, None), explain=unasked, metadata=unasked, watched=lambda: True, note=unasked
+        RUN,
+        watch,
+        cast(Any, None),
+        explain=unasked,
+        metadata=unasked,
+        watched=lambda: True,
+        note=unasked,
+        turn=RUN.run_id,
     )
     looks = 0
     pausing, pause = asyncio.Event(), asyncio.Event()

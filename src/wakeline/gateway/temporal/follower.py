@@ -162,6 +162,7 @@ class Follower:
             metadata=lambda: self._metadata(reader),
             watched=lambda: parts.watched(self.session),
             note=self._note,
+            turn=self.run.run_id,
         )
 
     async def _read_on(self, reader: StreamReader, watch: RunWatch) -> None:

@@ -51,6 +51,8 @@ class StateWatch:
         metadata: Asks the workflow what it can be told; None where nobody answers.
         watched: Whether a device is there.
         note: Writes down what was told: what the run waits for, and which activities are retried since when.
+        turn: The Temporal run of its chain whose output has its turn. When it is over, so is what was told of a later one: that
+            is told again in its own turn.
 
     Attributes:
         state: What was seen last.
@@ -66,6 +68,7 @@ class StateWatch:
         metadata: Callable[[], Awaitable[WorkflowMetadata | None]],
         watched: Callable[[], bool],
         note: Callable[[dict[str, Any] | None, dict[str, int], dict[str, int]], Awaitable[None]],
+        turn: str,
     ) -> None:
         self.state = RunState(waiting=run.waiting)
         self._run = run
@@ -75,6 +78,7 @@ class StateWatch:
         self._metadata = metadata
         self._watched = watched
         self._note = note
+        self._name = run.run_id if run.run_id == turn else f"{turn}/{run.run_id}"
         self._waiting = run.waiting
         self._retrying = dict(run.retrying)
         self._failed = dict(run.failed)
@@ -236,7 +240,9 @@ class StateWatch:
         for which, missed in stalled:
             self._stalled[missed.activity] = which
             name = f"{missed.activity}/{missed.attempt}/{which}"
-            await self._tell_of(ACTIVITY_STALLED, missed.activity, missed._asdict(), name)
+            # Nothing ends that, and so it is told once.
+            event = _event(self._teller, ACTIVITY_STALLED, missed._asdict(), missed.activity)
+            await self._teller.tell(f"{ACTIVITY_STALLED[1:]}:{self._run.run_id}/{name}", event)
         waits = new.waiting != self._waiting
         if waits:
             data = new.waiting or {"for": None}
@@ -253,7 +259,7 @@ class StateWatch:
         return bool(stalled)
 
     async def _tell_of(self, topic: str, key: str, data: dict[str, Any], name: str) -> None:
-        await self._teller.tell(f"{topic[1:]}:{self._run.run_id}/{name}", _event(self._teller, topic, data, key))
+        await self._teller.tell(f"{topic[1:]}:{self._name}/{name}", _event(self._teller, topic, data, key))
 
 
 def over(teller: Teller, run: Run) -> list[NewEvent]:
