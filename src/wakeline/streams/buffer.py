@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import Literal
 
 from wakeline.streams.errors import BufferFullError
@@ -42,6 +43,7 @@ class Buffer:
         # Also wakes threads that wait for room.
         self._lock = threading.Condition()
         self._waiting: list[asyncio.Future[None]] = []
+        self._attended = True
         self._warned = False
         self.bytes = 0
         # Events taken in, and events done with: acknowledged, given up or discarded. The difference waits or is sent.
@@ -83,7 +85,11 @@ class Buffer:
                 return
             waiter = asyncio.get_running_loop().create_future()
             self._waiting.append(waiter)
-        await waiter
+        try:
+            await waiter
+        finally:
+            with self._lock, suppress(ValueError):
+                self._waiting.remove(waiter)
 
     def is_full(self) -> bool:
         """Whether the next event may find no room."""
@@ -122,7 +128,14 @@ class Buffer:
             self._lock.notify_all()
             waiting, self._waiting = self._waiting, []
         for waiter in waiting:
-            waiter.get_loop().call_soon_threadsafe(_resolve, waiter)
+            with suppress(RuntimeError):  # its loop is closed, and nobody waits there any more
+                waiter.get_loop().call_soon_threadsafe(_resolve, waiter)
+
+    def attended(self, now: bool) -> None:
+        """Whether somebody takes out what there is, as is so at first: a thread that finds no room may wait for it then."""
+        with self._lock:
+            self._attended = now
+            self.wake()
 
     def _has_room(self, entry: PublishEntry) -> bool:
         if self._max_items is not None and len(self._entries) >= self._max_items:
@@ -142,13 +155,13 @@ class Buffer:
         if self.when_full == "coalesce" and self._replace_older(entry):
             return
         if self.when_full == "block" and may_block:
-            self._lock.wait_for(lambda: self._has_room(entry))
+            self._lock.wait_for(lambda: self._has_room(entry) or not self._attended)
         elif self.when_full == "drop_oldest":
             while not self._has_room(entry):
                 self.bytes -= _size(self._entries.popleft())
                 self.done += 1
                 self.discarded += 1
-        else:
+        if not self._has_room(entry):
             raise BufferFullError(
                 f"expected room for an event of topic {entry.topic!r}, "
                 f"got {len(self._entries)} events of {self.bytes} bytes that wait to be sent to {self._owner}",

@@ -152,6 +152,7 @@ class Flusher:
         self._users += 1
         if self._task is None:
             self._thread = threading.get_ident()
+            self.buffer.attended(True)
             self._task = asyncio.create_task(self._run())
             self._ring(urgent=False)
 
@@ -168,6 +169,7 @@ class Flusher:
             if self._users == 0 and self._task is not None:
                 self._task.cancel()
                 self._task = None
+                self.buffer.attended(False)  # who waits for room sends by itself now, if it can
         try:
             self._report()
         except PublishDroppedError as error:

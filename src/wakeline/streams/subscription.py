@@ -281,6 +281,8 @@ class Subscription:
                 more = answer.result.more_ready
                 self._drained = not more
                 yield answer.result
+                # Whoever was given that may have taken its time.
+                deadline = time.monotonic() + _DRAIN_TIMEOUT
 
 
 def _has_no_handler(error: WorkflowQueryFailedError) -> bool:

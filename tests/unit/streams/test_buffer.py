@@ -100,6 +100,42 @@ async def test_a_task_waits_for_room_and_may_be_cancelled() -> None:
     await asyncio.wait_for(waiting, 20)
 
 
+def test_who_waited_in_a_loop_that_is_closed_does_not_keep_others_from_being_sent() -> None:
+    async def wait() -> None:
+        waiting = asyncio.create_task(buffer.room(entry("a", "4")))
+        await asyncio.sleep(0)
+        waiting.cancel()
+
+    async def leave() -> None:
+        waiting = buffer.room(entry("a", "4"))
+        waiting.send(None)
+        left.append(waiting)
+
+    buffer = filled("block", "a1", "a2", "a3")
+    left: list[object] = []
+    asyncio.run(wait())
+    asyncio.run(leave())
+    assert content(buffer) == ["a1", "a2", "a3"]
+    buffer.wake()
+
+
+def test_a_thread_does_not_wait_where_nobody_sends_any_more() -> None:
+    buffer, refused = filled("block", "a1", "a2", "a3"), threading.Event()
+
+    def add() -> None:
+        with pytest.raises(BufferFullError):
+            buffer.add(entry("a", "4"), may_block=True)
+        refused.set()
+
+    thread = threading.Thread(target=add, daemon=True)
+    thread.start()
+    buffer.attended(False)
+    thread.join(20)
+    assert refused.is_set()
+    assert content(buffer) == ["a1", "a2", "a3"]
+    buffer.attended(True)
+
+
 @pytest.mark.parametrize("limits", [{"max_items": 0}, {"max_bytes": 0}])
 def test_a_limit_of_nothing_is_refused(limits: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="at least 1, got 0"):

@@ -236,3 +236,37 @@ async def test_an_on_flushed_that_fails_breaks_nothing(host: FakeHost, caplog: p
     await sender.flush()
     assert host.log == [b"1", b"2"]
     assert [record.message for record in caplog.records] == ["on_flushed failed"] * 2
+
+
+async def test_who_waits_for_room_is_not_left_behind_where_sending_ends(host: FakeHost) -> None:
+    sender = flusher(host, max_buffered_items=1)
+    await sender.start()
+    waiting = [asyncio.create_task(sender.accept_waiting("t", value, force_flush=False)) for value in range(6)]
+    await asyncio.sleep(0)
+    await sender.stop(failing=False)
+    done, left = await asyncio.wait(waiting, timeout=20)
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert len(done) == 6
+    await sender.flush()
+    assert sorted(host.log) == [b"0", b"1", b"2", b"3", b"4", b"5"]
+
+
+@pytest.mark.parametrize("after", range(5))
+async def test_sending_ends_also_where_it_is_hurried_just_then(host: FakeHost, after: int) -> None:
+    before = asyncio.all_tasks()
+    sender = flusher(host)
+    await sender.start()
+    publish(sender, 1)
+    await turns()
+    sender._urgent.set()
+    await turns(after)
+    assert sender._task is not None
+    sender._task.cancel()
+    await turns()
+    left = asyncio.all_tasks() - before
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    assert not left
