@@ -11,6 +11,8 @@ import pytest
 from temporalio.api.common.v1 import Payload
 
 from tests.unit.temporal.followed import World, run, steps
+from wakeline.gateway.log import Publication
+from wakeline.gateway.runs import Unread
 from wakeline.gateway.temporal import late as lateness
 from wakeline.gateway.temporal.copying.copy import StreamCopy
 from wakeline.gateway.temporal.copying.reader import Item, Stretch
@@ -119,3 +121,25 @@ async def test_what_a_run_handed_on_is_told_once_although_nobody_could_read_it_t
     told = [msgspec.json.decode(event.json()) for event in page.events]
     assert [event["data"] for event in told if event["topic"] == "said"] == [0, 1, 2, 3, 4]
     assert [event["topic"] for event in told if event["topic"] != "said"] == ["$run.drained"]
+
+
+async def test_what_a_reset_has_undone_is_not_owed_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lateness, "StreamReader", Stream)
+    monkeypatch.setattr(lateness, "_SOONEST", 3600.0)
+    world = World(monkeypatch)
+    first = run("a")
+    copy = StreamCopy(first, Teller("a", first.run, world.accept), world.accept, world.runs)
+    await copy.read(cast(Any, Stream(None, "a", first.run_id)), closed=True)
+    await world.accept.open_attempt("a", Publication(copy.publisher, 2, supersedes=True, run=first.run))
+    unread = Unread(first.run_id, first.run_id, 1)
+    owing = run("a", status="terminated", owed=True, unread=(unread,))
+    owing = msgspec.structs.replace(owing, run_id="next", stream="next")
+    await world.runs.put("a", owing)
+    waiting = asyncio.create_task(Late("a", owing, parts_of(world, places=1)).wait())
+    await steps(200)
+    ended = waiting.done()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert ended
+    (after,) = await world.runs.of("a")
+    assert (after.owed, after.unread) == (False, ())

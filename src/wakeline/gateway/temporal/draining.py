@@ -11,7 +11,14 @@ from temporalio.service import RPCError
 from wakeline.errors import SessionClosedError, UnavailableError
 from wakeline.gateway.runs import Unread
 from wakeline.gateway.temporal.copying.copy import StreamCopy
-from wakeline.gateway.temporal.copying.reader import NeverBegunError, NoStreamError, NotNowError, StreamReader
+from wakeline.gateway.temporal.copying.reader import (
+    EncodedError,
+    NeverBegunError,
+    NoStreamError,
+    NotNowError,
+    StreamReader,
+    TooLargeError,
+)
 from wakeline.gateway.temporal.following import Following
 from wakeline.gateway.temporal.telling import RETRY_SECONDS
 from wakeline.gateway.temporal.watching.endings import UNKNOWN_TIMES, Ending, is_forgotten, is_over
@@ -105,7 +112,7 @@ class Drainer:
             await StreamReader(self._parts.connection, self._copy.run.workflow_id, run_id).read(0, closed=True)
         except NeverBegunError:
             return False  # no worker has taken a task of it yet: the server says so, and not a worker
-        except NoStreamError:
+        except (NoStreamError, TooLargeError, EncodedError):
             return True
         except NotNowError:
             return False

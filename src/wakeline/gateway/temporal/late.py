@@ -9,7 +9,7 @@ import msgspec
 import structlog
 from temporalio.service import RPCError
 
-from wakeline.errors import EpochChangedError, SessionClosedError, UnavailableError
+from wakeline.errors import AttemptFencedError, EpochChangedError, SessionClosedError, UnavailableError
 from wakeline.events import RUN_DRAINED
 from wakeline.gateway.runs import Run, Unread
 from wakeline.gateway.temporal.copying.copy import StreamCopy
@@ -115,6 +115,8 @@ class Late:
             await copy.read(StreamReader(parts.connection, run.workflow_id, unread.run_id), closed=True)
         except NoStreamError:
             pass
+        except AttemptFencedError:
+            _log.info("what an earlier run said was undone by a reset", workflow_id=run.workflow_id)
         except NotNowError as error:
             _log.debug("cannot read what an earlier run said", workflow_id=run.workflow_id, error=str(error))
             if not await self._is_gone(unread.run_id):
