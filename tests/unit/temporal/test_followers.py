@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.unit.temporal.followed import World, followed, steps
+from wakeline.errors import WorkflowNotFoundError
 
 
 @pytest.mark.parametrize("after", range(30))
@@ -44,3 +45,68 @@ async def test_nothing_is_left_running_where_a_child_is_found_while_everything_s
     await followers.stop()
     await steps(3)
     assert asyncio.all_tasks() == before
+
+
+class Answers:
+    """Gives what Temporal says of a workflow when it is told to; what it says is what was so when it was asked."""
+
+    def __init__(self, followers: Any) -> None:
+        self.asked = 0
+        self.started = False
+        self.answers = asyncio.Event()
+        self._find = followers._finder.find
+        followers._finder.find = self.find
+
+    async def find(self, connection: Any, workflow_id: str, run_id: str | None = None) -> Any:
+        self.asked += 1
+        there = self.started
+        await self.answers.wait()
+        if not there:
+            raise WorkflowNotFoundError("Temporal has no such workflow")
+        return await self._find(connection, workflow_id, run_id)
+
+
+@pytest.mark.parametrize("after", range(4))
+async def test_who_comes_when_a_workflow_has_started_finds_it_although_it_is_looked_for_already(
+    after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(monkeypatch)
+    followers = world.followers()
+    temporal = Answers(followers)
+    await followers.start()
+    early = [asyncio.create_task(followers.watch("a")) for _ in range(3)]
+    await steps()
+    assert temporal.asked == 1
+    temporal.started = True
+    late = [asyncio.create_task(followers.watch("a")) for _ in range(3)]
+    await steps(after)
+    temporal.answers.set()
+    async with asyncio.timeout(20):
+        await asyncio.gather(*early, *late)
+    assert followed(followers, "a") is not None
+    await steps()
+    assert not followers._looking
+    await followers.stop()
+
+
+async def test_a_nudge_is_not_lost_to_a_look_that_began_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch)
+    await world.engine.create_session("a")
+    followers = world.followers()
+    temporal = Answers(followers)
+    await followers.start()
+    async with world.hub.attach("a"):
+        watching = asyncio.create_task(followers.watch("a"))
+        await steps()
+        assert temporal.asked == 1
+        temporal.started = True
+        followers.nudge("a", None)
+        followers.nudge("a", None)
+        await steps()
+        temporal.answers.set()
+        async with asyncio.timeout(20):
+            await watching
+        await steps(100)
+        assert followed(followers, "a") is not None
+    assert not followers._looking
+    await followers.stop()

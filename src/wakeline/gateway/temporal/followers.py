@@ -108,7 +108,7 @@ class Followers:
     async def watch(self, session: str) -> None:
         """A device is on this session: see that the workflow of its name, if there is one, is followed.
 
-        Any number of devices that come at once cause one look.
+        Any number of devices that come at once cause one look, and those that come during it at most another one.
 
         Raises:
             TemporalUnavailableError: Temporal cannot be asked, and there is no session of this name to serve.
@@ -118,7 +118,7 @@ class Followers:
         known = await self._engine.state(session) is not None
         if known and not all(connection.up() for connection in self._namespaces):
             return  # what we have is served now, not after a time-out
-        look = self._begin(session, partial(self._look, session))
+        look = self._look_anew(session)
         if known and not self._prompt:
             return
         try:
@@ -177,7 +177,7 @@ class Followers:
             if self._pool.follows(named, workflow_id):
                 self._pool.nudge(named, workflow_id)
             elif self._hub.watched(workflow_id):
-                self._begin(workflow_id, partial(self._look, workflow_id))
+                self._look_anew(workflow_id)
 
     def published(
         self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool
@@ -250,6 +250,23 @@ class Followers:
         if not any(run_id in (run.run, run.run_id) for run in await self._runs.of(session)):
             await self._sweeps[found.connection.namespace].find_runs_of(found.info.execution.workflow_id)
 
+    def _look_anew(self, session: str) -> asyncio.Task[Any]:
+        """A look that begins from now on: one that is under way may have asked before there was something to find."""
+        if session in self._looking:
+            return self._begin(("next", session), partial(self._look_next, session))
+        return self._begin(session, partial(self._look, session))
+
+    async def _look_next(self, session: str) -> None:
+        while (under_way := self._looking.get(session)) is not None:
+            await asyncio.wait([under_way])
+        # Who comes from here on has the look after this one.
+        own = self._looking[session] = self._looking.pop(("next", session))
+        try:
+            if session not in self._pool.sessions():
+                await self._look(session)
+        finally:
+            self._over(session, own)
+
     async def _look(self, session: str) -> None:
         await self._caught_up()
         began = monotonic()
@@ -274,11 +291,20 @@ class Followers:
 
     def _begin(self, key: object, work: Any) -> asyncio.Task[Any]:
         """Do something in the background, once at a time."""
+
+        def done(task: asyncio.Task[Any]) -> None:
+            self._over(key, task)
+            _ = task.cancelled() or task.exception()  # who asked for it may have gone
+
         task = self._looking.get(key)
         if task is None:
             task = self._looking[key] = asyncio.create_task(work())
-            task.add_done_callback(lambda done: (self._looking.pop(key, None), done.cancelled() or done.exception()))
+            task.add_done_callback(done)
         return task
+
+    def _over(self, key: object, task: asyncio.Task[Any]) -> None:
+        if self._looking.get(key) is task:
+            del self._looking[key]
 
     def _sweep(self, connection: Connection) -> Sweep:
         swept = Swept(
