@@ -15,7 +15,7 @@ from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from wakeline.gateway.accept import Accept
 from wakeline.gateway.engines.memory import MemoryEngine
 from wakeline.gateway.hub import Hub
-from wakeline.gateway.log import Record
+from wakeline.gateway.log import Append, Appended, Record
 from wakeline.gateway.runs import Followed, Run, Runs, RunState
 from wakeline.gateway.settings import Settings
 from wakeline.gateway.temporal import pool as pooling
@@ -46,6 +46,11 @@ class SlowEngine(MemoryEngine):
         if self.fails:
             raise self.fails.pop()
         return await super().get_record(key)
+
+    async def append(self, append: Append) -> Appended:
+        appended = await super().append(append)
+        await steps(2)
+        return appended
 
     async def put_record(self, key: str, value: bytes, *, revision: int) -> Record:
         await steps(2)

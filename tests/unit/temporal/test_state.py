@@ -6,9 +6,14 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 
+from tests.unit.temporal.followed import World, steps
 from tests.unit.temporal.test_watch import RUN, watch_of
+from wakeline.gateway.runs import RunState
+from wakeline.gateway.temporal.copying.copy import StreamCopy
+from wakeline.gateway.temporal.telling import Teller
 from wakeline.gateway.temporal.watching import state as watching
 from wakeline.gateway.temporal.watching.state import StateWatch
 
@@ -64,3 +69,40 @@ async def test_what_happens_is_looked_at_whenever_it_happens(when: str, monkeypa
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
+
+
+@pytest.mark.parametrize("after", range(1, 20))
+async def test_what_was_told_is_told_to_be_over_although_looking_was_stopped_before_it_was_written_down(
+    after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(monkeypatch)
+    copy = StreamCopy(RUN, teller := Teller("a", RUN.run, world.accept), world.accept, world.runs)
+
+    async def note(waiting: Any, retrying: dict[str, int], failed: dict[str, int]) -> None:
+        await copy.change(waiting=waiting, retrying=retrying, failed=failed)
+
+    state = StateWatch(
+        RUN,
+        watch_of(),
+        teller,
+        explain=unasked,
+        metadata=unasked,
+        watched=lambda: True,
+        note=note,
+        turn=RUN.run_id,
+    )
+    activities = {"1": {"activity": "1", "attempt": 2, "state": "retrying"}}
+    telling = asyncio.create_task(state._tell(RunState(activities, {"for": "input"}, "run/7/0/0"), {"1": 5}))
+    await steps(after)
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
+    await steps()
+    await state._tell(RunState({}, None, "run/9/0/0"), {})
+    there = await world.engine.state("a")
+    page = await world.engine.read("a", 0, before=100) if there is not None else None
+    told = [msgspec.json.decode(event.json()) for event in page.events] if page is not None else []
+    for topic in ("$run.waiting", "$activity.retrying"):
+        last = [event["data"] for event in told if event["topic"] == topic][-1:]
+        assert all(data.get("over") or ("for" in data and data["for"] is None) for data in last)
+    (noted,) = await world.runs.of("a")
+    assert (noted.waiting, noted.retrying) == (None, {})

@@ -37,6 +37,8 @@ _QUIET: Final = 5.0
 # So often a worker may leave a question unanswered before it counts as one that cannot answer it.
 _PATIENCE: Final = 8
 _MOST_NAMES: Final = 100
+# Instead of when an attempt failed: it may have been told, and is not written down. It is told again, or that it is over.
+_UNSURE: Final = -1
 _log = structlog.get_logger(__name__)
 
 
@@ -80,6 +82,7 @@ class StateWatch:
         self._note = note
         self._name = run.run_id if run.run_id == turn else f"{turn}/{run.run_id}"
         self._waiting = run.waiting
+        self._unsure = False  # what it waits for may have been told, and is not written down
         self._retrying = dict(run.retrying)
         self._failed = dict(run.failed)
         self._stalled: dict[str, int] = {}
@@ -228,6 +231,7 @@ class StateWatch:
         for name in retrying:
             if (self._retrying.get(name), self._failed.get(name)) != (retrying[name], failed[name]):
                 data = {key: value for key, value in new.activities[name].items() if key not in ("state", "stalled")}
+                self._retrying[name], self._failed[name] = retrying[name], _UNSURE
                 await self._tell_of(ACTIVITY_RETRYING, name, data, f"{name}/{retrying[name]}/{failed[name]}")
         for name, attempt in over.items():
             data = {"activity": name, "attempt": attempt, "over": True}
@@ -243,8 +247,9 @@ class StateWatch:
             # Nothing ends that, and so it is told once.
             event = _event(self._teller, ACTIVITY_STALLED, missed._asdict(), missed.activity)
             await self._teller.tell(f"{ACTIVITY_STALLED[1:]}:{self._run.run_id}/{name}", event)
-        waits = new.waiting != self._waiting
+        waits = new.waiting != self._waiting or self._unsure
         if waits:
+            self._unsure = True
             data = new.waiting or {"for": None}
             name = f"{new.current}/{data['for']}/{data.get('task_queue', '')}"
             await self._tell_of(RUN_WAITING, self._run.run, data, name)
@@ -255,6 +260,7 @@ class StateWatch:
         if waits or (told, told_of) != (self._retrying, self._failed):
             await self._note(new.waiting, told, told_of)
             self._waiting, self._retrying, self._failed = new.waiting, told, told_of
+            self._unsure = False
             return True
         return bool(stalled)
 
