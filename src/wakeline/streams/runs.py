@@ -35,6 +35,8 @@ _FIRST_QUERY_TIMEOUT = 2
 _LAST_QUERY_TIMEOUT = 10
 # Above the server's own long poll of 20 s.
 _WATCH_TIMEOUT = timedelta(seconds=60)
+# What has been followed for so long and breaks off is taken up again as soon as after a first failure.
+_LASTED = 30.0
 # A history is followed from its beginning. Temporal suggests to continue as new at 4 MB; longer ones are not followed.
 _MOST_HISTORY_BYTES = 5_000_000
 
@@ -211,6 +213,7 @@ class Run:
     async def _watch(self) -> RunClose:
         failures = 0
         while True:
+            began = time.monotonic()
             try:
                 if (close := await self._follow()) is not None:
                     return close
@@ -222,7 +225,7 @@ class Run:
                 self.places.taken = 0
             # Whoever waits to be told waits in vain.
             self._shared.hurry()
-            failures += 1
+            failures = failures + 1 if time.monotonic() - began < _LASTED else 1
             await asyncio.sleep(backoff(failures))
 
     async def _follow(self) -> RunClose | None:

@@ -1,0 +1,40 @@
+"""How a run's history is followed: what broke off is taken up again soon, if it had gone well for long."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+from temporalio.client import WorkflowExecutionStatus
+
+from wakeline.streams import runs as running
+from wakeline.streams.places import Places
+from wakeline.streams.runs import Run, RunClose
+from wakeline.streams.shared import SharedWork
+
+
+@pytest.mark.parametrize(("lasts", "pauses"), [(3600.0, [1, 1, 1]), (0.1, [1, 2, 3])])
+async def test_the_pauses_grow_only_while_it_goes_wrong(
+    lasts: float, pauses: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, paused = 0.0, list[int]()
+    close = RunClose(WorkflowExecutionStatus.COMPLETED)
+
+    async def follow() -> RunClose | None:
+        nonlocal now
+        now += lasts
+        return close if len(paused) == 3 else None
+
+    def backoff(failures: int) -> float:
+        paused.append(failures)
+        return 0.0
+
+    run = Run.__new__(Run)
+    run.places, run._shared = Places(), SharedWork()
+    monkeypatch.setattr(run, "_follow", follow)
+    monkeypatch.setattr(running, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(running, "backoff", backoff)
+    async with asyncio.timeout(20):
+        assert await run._watch() is close
+    assert paused == pauses
