@@ -143,3 +143,20 @@ async def test_what_a_reset_has_undone_is_not_owed_for_ever(monkeypatch: pytest.
     assert ended
     (after,) = await world.runs.of("a")
     assert (after.owed, after.unread) == (False, ())
+
+
+async def test_what_could_be_read_after_all_is_not_owed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway was killed between noting that a run is to be read later and telling what it goes on as."""
+    world = World(monkeypatch)
+    first = run("a")
+    earlier, own = Unread("earlier", "earlier", 1), Unread(first.run_id, first.run_id, 1)
+    copy = StreamCopy(
+        msgspec.structs.replace(first, unread=(earlier, own)),
+        Teller("a", first.run, world.accept),
+        world.accept,
+        world.runs,
+    )
+    drainer = Drainer(parts_of(world, places=1), copy, lambda run_id: asyncio.sleep(0))
+    ending = Ending(None, datetime.now(UTC), "next", "retry", carries=False)
+    assert await drainer.drain(cast(Any, Stream(None, "a", first.run_id)), ending)
+    assert copy.run.unread == (earlier,)

@@ -50,6 +50,11 @@ class Drainer:
         if drained is None and goes_on:
             drained = await self._wait_for_worker(reader, ending, max(patience, RETRY_SECONDS))
         self._unheard = drained is None
+        if drained is True and (unread := self._copy.run.unread):
+            # A crash may have left it noted as to be read later.
+            left = tuple([other for other in unread if other.run_id != self._copy.run.run_id])
+            if left != unread:
+                await self._copy.change(unread=left)
         return drained is True
 
     async def _read_rest(self, reader: StreamReader, seconds: float) -> bool | None:
