@@ -44,18 +44,22 @@ async def test_hurry_begins_what_waits() -> None:
 
 async def test_work_ends_with_its_last_reader_unless_it_is_to_finish() -> None:
     before = asyncio.all_tasks()
-    shared, done = SharedWork(), []
+    shared, done, begun, may = SharedWork(), [], asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
-        await asyncio.sleep(0.05)
+        begun.set()
+        await may.wait()
         done.append(True)
 
     for finish in (False, True):
+        begun.clear()
+        may.clear()
         reader = asyncio.ensure_future(shared.join("a", work, finish=finish))
-        await asyncio.sleep(0.01)
-        reader.cancel()
-        await asyncio.wait({reader})
         async with asyncio.timeout(30):
-            while asyncio.all_tasks() != before:
+            await begun.wait()
+            reader.cancel()
+            await asyncio.wait({reader})
+            may.set()
+            while asyncio.all_tasks() - before:
                 await asyncio.sleep(0.01)
         assert done == [True] * finish

@@ -119,7 +119,7 @@ class World:
         class FakeFollower:
             def __init__(self, session: str, run: Run, parts: Any) -> None:
                 self.session, self.run, self.attention = session, run, Attention()
-                self.told, self.state = run, RunState()
+                self.telling, self.state = None, RunState()
 
             async def follow(self) -> None:
                 await world.follow(self)
