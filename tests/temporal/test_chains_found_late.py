@@ -144,11 +144,8 @@ async def test_while_no_worker_is_there_a_chain_that_goes_on_is_told_to_wait_for
 ) -> None:
     monkeypatch.setattr(state, "_UNTAKEN", 0.5)
     async with worker(client, name):
-        handle = await client.start_workflow(Chapters.run, 0, id=name, task_queue=name)
-        await handle.signal(Chapters.go)
-        async with asyncio.timeout(30):
-            while await chapter_of(client, name) < 1:
-                await asyncio.sleep(0.05)
+        await client.start_workflow(Chapters.run, 0, id=name, task_queue=name)
+        await turn_to(client, name, 1)
     latest = client.get_workflow_handle(name)
     await latest.signal(Chapters.go)
     async with running_gateway(temporal, tmp_path, drain_grace=0.5) as served:
@@ -207,13 +204,9 @@ async def test_a_chain_that_was_terminated_without_a_worker_ends_and_then_has_al
             async with running_gateway(temporal, tmp_path) as served:
                 await served.call("POST", "/v1/runs", json={"workflow_id": name})
                 await until(served, name, has("said"))
-        latest = client.get_workflow_handle(name)
         for chapter in (1, 2):
-            await latest.signal(Chapters.go)
-            async with asyncio.timeout(30):
-                while await chapter_of(client, name) < chapter:
-                    await asyncio.sleep(0.05)
-    await latest.terminate("enough")
+            await turn_to(client, name, chapter)
+    await client.get_workflow_handle(name).terminate("enough")
     async with running_gateway(temporal, tmp_path, drain_grace=1.0) as served:
         await served.call("POST", "/v1/runs", json={"workflow_id": name})
         log = await until(served, name, has("$session.settled"))
@@ -231,10 +224,7 @@ async def test_what_activities_publish_is_of_the_chain_s_run_before_its_stream_h
 ) -> None:
     async with worker(client, name):
         handle = await client.start_workflow(Chapters.run, 0, id=name, task_queue=name)
-        await handle.signal(Chapters.go)
-        async with asyncio.timeout(30):
-            while await chapter_of(client, name) < 1:
-                await asyncio.sleep(0.05)
+        await turn_to(client, name, 1)
     latest = (await client.get_workflow_handle(name).describe()).run_id
     # No worker is there any more: the first run is waited for.
     async with running_gateway(temporal, tmp_path, drain_grace=1.0) as served:
@@ -246,6 +236,14 @@ async def test_what_activities_publish_is_of_the_chain_s_run_before_its_stream_h
         log = await until(served, name, has("token"))
     assert {event["run"] for event in log} == {handle.first_execution_run_id}
     await client.get_workflow_handle(name).terminate()
+
+
+async def turn_to(client: Client, name: str, chapter: int) -> None:
+    """Have the next chapter told, which is this one; return when its worker has begun with it."""
+    await client.get_workflow_handle(name).signal(Chapters.go)
+    async with asyncio.timeout(30):
+        while await chapter_of(client, name) < chapter:
+            await asyncio.sleep(0.05)
 
 
 async def chapter_of(client: Client, name: str) -> int:

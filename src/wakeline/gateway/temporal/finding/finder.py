@@ -27,6 +27,8 @@ _CALM_SECONDS: Final = 2.0
 # For so long Temporal is asked for somebody who waits; and for so long if it does not answer anyway, as far as is known.
 _ASK_TIMEOUT: Final = timedelta(seconds=5)
 _TRY_TIMEOUT: Final = timedelta(seconds=1)
+# And for so long for the beginning of a chain, run by run: the runs of a session are locked meanwhile.
+_BEGINNING_SECONDS: Final = 10.0
 
 
 class Found(NamedTuple):
@@ -142,7 +144,10 @@ class Finder:
 
     async def _beginning(self, connection: Connection, workflow_id: str, run_id: str) -> Beginning:
         try:
-            return await beginning(connection, workflow_id, run_id)
+            async with asyncio.timeout(_BEGINNING_SECONDS):
+                return await beginning(connection, workflow_id, run_id)
+        except TimeoutError:
+            raise TemporalUnavailableError("Temporal cannot be asked now how a workflow's chain began") from None
         except RPCError as error:
             if is_forgotten(error):
                 raise WorkflowNotFoundError(f"Temporal no longer has run {run_id!r} of {workflow_id!r}") from None
