@@ -13,7 +13,8 @@ import jwt
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 SECRET = "a secret of the tests, long enough for HS256"
-EVERYTHING: dict[str, Any] = {"sessions": ["*"], "allow": ["read", "ack", "publish", "input", "manage"]}
+ALL: list[str] = ["read", "ack", "publish", "input", "manage", "follow", "restore"]
+EVERYTHING: dict[str, Any] = {"sessions": ["*"], "allow": ALL}
 
 
 def claims(**changed: Any) -> dict[str, Any]:

@@ -184,6 +184,48 @@ async def test_a_publisher_s_first_append_has_its_workflow_followed(
         assert (await runs(name), await runs("chat")) == ([name], [guest.id])
 
 
+async def test_managing_a_prefix_gives_no_other_workflow_s_stream_and_does_not_tell_which_there_are(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    victim = await short(client, f"{name}-victim")
+    await client.start_workflow(
+        workflows.Steps.run, id=f"{name}-guest", task_queue=QUEUE, memo={"wakeline.session": f"{name}-chat"}
+    )
+    async with running_gateway(temporal, tmp_path, no_auth=False, token_secret=SECRET) as served:
+
+        async def register(
+            workflow: str, session: str | None, allow: tuple[str, ...] = (), reached: str = f"{name}-m*"
+        ) -> tuple[int, Any, float]:
+            began = asyncio.get_running_loop().time()
+            scope = ["read", "publish", "manage", *allow]
+            bearer = {"Authorization": f"Bearer {token(sessions=[reached], allow=scope)}"}
+            body = {"workflow_id": workflow, "result": True, **({"session": session} if session else {})}
+            status, answer = await served.call("POST", "/v1/runs", json=body, headers=bearer)
+            return status, answer, asyncio.get_running_loop().time() - began
+
+        mine = f"{name}-mallory"
+        there, missing = await asyncio.gather(register(victim.id, mine), register(f"{name}-nobody", mine))
+        told_of = there[1]["error"]["message"].replace(victim.id, f"{name}-nobody")
+        assert (there[0], told_of) == (404, missing[1]["error"]["message"])
+        assert missing[0] == 404
+        assert min(there[2], missing[2]) >= 1, "Temporal's own time to say so is not shown"
+        for workflow in (victim.id, f"{name}-nobody"):
+            status, answer, _ = await register(workflow, None)
+            assert (status, answer["error"]["code"]) == (404, "session_not_found")
+        # Nor by a publisher that names it, in any of the ways in which it may.
+        bearer = {"Authorization": f"Bearer {token(sessions=[mine], allow=['read', 'publish', 'manage'])}"}
+        headers = {**bearer, "Wakeline-Workflow": victim.id}
+        await served.call("POST", f"/v1/sessions/{mine}/events", json={"events": [{"topic": "t"}]}, headers=headers)
+        await served.call("PUT", f"/v1/sessions/{mine}/publishers/p", json={"workflow": victim.id}, headers=bearer)
+        # The workflow's own session, the one that it names, or the permission: each is enough.
+        assert (await register(victim.id, f"{name}-mine", reached=f"{name}-*"))[0] == 200
+        assert (await register(f"{name}-guest", f"{name}-chat", reached=f"{name}-chat"))[0] == 200
+        assert (await register(f"{name}-guest", mine, reached=mine))[0] == 404
+        assert (await served.call("GET", f"/v1/sessions/{mine}", headers=bearer))[1]["runs"] == []
+        assert (await register(victim.id, mine, ("follow",)))[0] == 200
+    await client.get_workflow_handle(f"{name}-guest").terminate()
+
+
 async def test_the_run_that_a_publisher_names_is_followed_even_if_another_has_begun(
     client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
 ) -> None:

@@ -245,7 +245,7 @@ async def test_a_token_reaches_the_sessions_it_names(
     assert {row["session"] for row in body["sessions"]} == set(reached)
 
 
-@pytest.mark.parametrize("allow", ["read", "ack", "publish", "input", "manage"])
+@pytest.mark.parametrize("allow", ["read", "ack", "publish", "input", "manage", "follow", "restore"])
 async def test_a_token_may_do_what_it_allows_and_nothing_else(asking: Served, allow: str) -> None:
     await asking.call("POST", "/v1/sessions/s/events", json=EVENT, headers=bearer())
     for action, method, path, body in (

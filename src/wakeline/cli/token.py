@@ -50,7 +50,7 @@ def token(
     Args:
         user: Who the token is for: its sub.
         session: A session it reaches, or a beginning that ends in *; once for each.
-        allow: What it allows: read, ack, publish, input or manage; once for each (default: read and ack).
+        allow: What it allows: read, ack, publish, input, manage, follow or restore; once for each (default: read and ack).
         topic: A topic it may read and publish, or a beginning that ends in *; once for each (default: all topics).
         cache: Let full pages be kept by caches.
         expires: How long it is good for: 30s, 15m, 1h, 30d.

@@ -13,7 +13,7 @@ from aiohttp import web
 from wakeline.errors import NotAllowedError, SessionNotFoundError
 from wakeline.gateway.topics import Topics
 
-Action: TypeAlias = Literal["read", "ack", "publish", "input", "manage"]
+Action: TypeAlias = Literal["read", "ack", "publish", "input", "manage", "follow", "restore"]
 ACTIONS: Final = frozenset[str](get_args(Action))
 _FAREWELL: Final = 0.5
 """Seconds after its token's end that a stream has to write its last bytes."""
@@ -57,6 +57,14 @@ class Grant(msgspec.Struct, frozen=True):
     def reaches(self, session: str) -> bool:
         """Whether the session is among those granted."""
         return any(session.startswith(name[:-1]) if name.endswith("*") else session == name for name in self.sessions)
+
+    def registers(self, workflow_id: str) -> bool:
+        """Whether the caller may have a workflow followed into a session that it manages, whatever the workflow says itself.
+
+        A workflow's output belongs to the session of its own name. A token that does not reach that session must not read it
+        by having the workflow followed into another one, unless it may `follow` every workflow.
+        """
+        return "follow" in self.allow or self.reaches(workflow_id)
 
     def may_wait(self, session: str) -> bool:
         """Whether the caller may wait for a session that is not there: it is granted by its very name, or may be managed."""

@@ -107,7 +107,7 @@ class Registrations:
         """
         if workflow is None or self._published is None:
             return
-        manages = grant.may("manage", session)
+        manages = grant.may("manage", session) and grant.registers(workflow.workflow_id)
         key = (session, workflow.workflow_id, workflow.namespace, run, manages)
         now = self._clock()
         last = self._told.get(key)

@@ -40,7 +40,8 @@ class Upstream(Protocol):
         *,
         namespace: str | None = None,
         result: bool = False,
-        may: Callable[[str], bool] = ...,
+        reaches: Callable[[str], bool] = ...,
+        any_workflow: bool = True,
     ) -> tuple[str, Run]:
         """Follow a workflow into a session from now on; tells which.
 
@@ -49,7 +50,9 @@ class Upstream(Protocol):
             session: The session; None: the one that the workflow itself names, or the one of its own name.
             namespace: Its namespace; None for the gateway's own.
             result: Tell what it completes with.
-            may: Whether the caller reaches the session that the workflow names.
+            reaches: Whether the caller reaches a session.
+            any_workflow: The caller may register the workflow whichever session it names; otherwise only a workflow that
+                names a session which the caller reaches.
         """
         ...
 
@@ -70,14 +73,14 @@ class Upstream(Protocol):
         """A publisher of a session names this workflow: follow it into the session, if that may be.
 
         It may if the session has the workflow's name, if the workflow's memo `wakeline.session` names the session, or if
-        the publisher `manages`. It returns at once, and goes on in the background; errors are only logged.
+        `manages`. It returns at once, and goes on in the background; errors are only logged.
 
         Args:
             session: The session.
             workflow_id: The workflow.
             namespace: Its namespace; None for the gateway's own.
             run: The run that it names; if that is no Temporal run of the workflow, it is the latest.
-            manages: The publisher may manage the session, and so register any workflow.
+            manages: The publisher's token may register this workflow in the session.
         """
         ...
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
-from wakeline.errors import BodyInvalidError, SessionNotFoundError, TemporalUnavailableError
+from wakeline.errors import BodyInvalidError, SessionNotFoundError, TemporalUnavailableError, WorkflowNotFoundError
 from wakeline.events import Cursor, check_session_name
 from wakeline.gateway import config
-from wakeline.gateway.grants import GRANT
+from wakeline.gateway.grants import GRANT, Grant
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.parameters import integer
-from wakeline.gateway.http.parts import Parts
+from wakeline.gateway.http.parts import Parts, Upstream
 from wakeline.gateway.log import SessionState
+from wakeline.gateway.registrations import NamedWorkflow
 from wakeline.gateway.runs import Followed, Run
+
+_ALIKE_SECONDS: Final = 1.0
+"""How long it takes to refuse a workflow that the token does not reach, whether or not there is one."""
 
 
 class _Registration(msgspec.Struct, forbid_unknown_fields=True):
@@ -78,15 +83,31 @@ class SessionRoutes:
             asked = msgspec.json.decode(await request.read(), type=_Registration)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BodyInvalidError(f'expected {{"workflow_id": "…"}}, got: {error}') from None
+        NamedWorkflow(asked.workflow_id, asked.namespace).checked()
         grant, upstream = request[GRANT], self._parts.upstream
-        # Where the workflow itself names a session, the token must reach that one, too; which it is, is not known yet.
         grant.check("manage", check_session_name(asked.session or asked.workflow_id))
         if upstream is None:
             raise TemporalUnavailableError("expected a gateway with Temporal, this one runs without")
-        session, run = await upstream.register(
-            asked.workflow_id, asked.session, namespace=asked.namespace, result=asked.result, may=grant.reaches
-        )
+        session, run = await _registered(upstream, asked, grant)
         return json_answer({"session": session, **_run(run, upstream.followed(session).get(run.run))})
+
+
+async def _registered(upstream: Upstream, asked: _Registration, grant: Grant) -> tuple[str, Run]:
+    """Have the workflow followed; a token that does not reach it must not learn from the answer whether it exists."""
+    workflow_id = asked.workflow_id
+    how: dict[str, Any] = {"namespace": asked.namespace, "result": asked.result, "reaches": grant.reaches}
+    if grant.registers(workflow_id):
+        return await upstream.register(workflow_id, asked.session, **how)
+    # The workflow may name a session that the token reaches; only Temporal knows. To answer "there is none" and "it is none
+    # of yours" takes Temporal a different time, so both are answered after the same one.
+    loop = asyncio.get_running_loop()
+    answer_at = loop.time() + _ALIKE_SECONDS
+    try:
+        async with asyncio.timeout_at(answer_at):
+            return await upstream.register(workflow_id, asked.session, **how, any_workflow=False)
+    except (WorkflowNotFoundError, TimeoutError):
+        await asyncio.sleep(answer_at - loop.time())
+    raise WorkflowNotFoundError(f"Temporal has no workflow {workflow_id!r} for a session that the token reaches")
 
 
 async def described(parts: Parts, state: SessionState) -> dict[str, Any]:

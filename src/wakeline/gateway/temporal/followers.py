@@ -135,7 +135,8 @@ class Followers:
         *,
         namespace: str | None = None,
         result: bool = False,
-        may: Callable[[str], bool] = lambda session: True,
+        reaches: Callable[[str], bool] = lambda session: True,
+        any_workflow: bool = True,
     ) -> tuple[str, Run]:
         """Follow the workflow's latest run into a session until it ends.
 
@@ -144,26 +145,36 @@ class Followers:
             session: The session; None: the one that the workflow's memo or search attribute names, or the one of its own name.
             namespace: Its namespace; None is the main one.
             result: Tell what it completes with.
-            may: Whether the caller reaches the session that the workflow names.
+            reaches: Whether the caller reaches a session.
+            any_workflow: The caller may register the workflow whichever session it names; otherwise only a workflow that
+                names a session which the caller reaches.
 
         Raises:
-            WorkflowNotFoundError: Temporal has no such workflow, or the gateway no such namespace.
+            WorkflowNotFoundError: Temporal has no such workflow, the gateway has no such namespace, or the caller may not
+                register the workflow.
             TemporalUnavailableError: Temporal cannot be asked now.
             SessionClosedError: The session is closed, and the run is not one of its own.
         """
         # Done to its end also where the caller leaves: a run that is written down and not followed would be open for ever.
-        work = partial(self._register, workflow_id, session, namespace, result=result, may=may)
+        work = partial(self._register, workflow_id, session, namespace, result, reaches, any_workflow)
         registered: tuple[str, Run] = await asyncio.shield(self._begin(object(), work))
         return registered
 
     async def _register(
-        self, workflow_id: str, session: str | None, namespace: str | None, *, result: bool, may: Callable[[str], bool]
+        self,
+        workflow_id: str,
+        session: str | None,
+        namespace: str | None,
+        result: bool,
+        reaches: Callable[[str], bool],
+        any_workflow: bool,
     ) -> tuple[str, Run]:
         connection = self._finder.connection(namespace)
         await self._caught_up()
         found = await self._finder.find(connection, workflow_id)
         session = check_session_name(session or found.session or workflow_id)
-        if not may(session):
+        own = any_workflow or (found.session is not None and reaches(found.session))
+        if not (own and reaches(session)):
             raise WorkflowNotFoundError(
                 f"Temporal has no workflow {workflow_id!r} for a session that the token reaches"
             )
