@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
+from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.service import RPCError, RPCStatusCode
 
 from tests.temporal import streams_workflows as hosts
@@ -94,6 +97,33 @@ async def test_waiting_is_logged(
         f"Reading workflow {handle.id} fails and is tried again"
     ]
     await handle.terminate()
+
+
+async def test_a_codec_that_fails_once_loses_no_batch(client: Client) -> None:
+    class FailsOnce(PayloadCodec):
+        failures = 0
+
+        async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+            if not self.failures:
+                self.failures += 1
+                raise RuntimeError("the key server is away")
+            return list(payloads)
+
+        async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+            return list(payloads)
+
+    codec = FailsOnce()
+    coded = Client(client.service_client, namespace=client.namespace, data_converter=DataConverter(payload_codec=codec))
+    queue = queue_name()
+    async with worker(client, queue):
+        handle = await start(client, queue, hosts.Hub)
+        async with WorkflowStreamClient.create(coded, handle.id) as stream:
+            for value in (1, 2, 3):
+                stream.topic("n").publish(value)
+        assert codec.failures == 1
+        items = WorkflowStreamClient.create(client, handle.id).subscribe()
+        assert [item.data for item in await read(items, 3)] == [1, 2, 3]
+        await handle.terminate()
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 0.03, 0.1])

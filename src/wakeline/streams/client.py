@@ -281,7 +281,7 @@ def _workflow_of_activity() -> str:
     workflow_id = activity.info().workflow_id
     if workflow_id is None:
         raise StreamMisplacedError(
-            "expected an activity that a workflow scheduled, got a standalone one: "
+            "expected an activity that a workflow scheduled, this one is standalone and has no parent workflow: "
             "pass it a Workflow Id and use WorkflowStreamClient.create(activity.client(), workflow_id)"
         )
     return workflow_id

@@ -11,7 +11,8 @@
         │   └── SignalLimitError         the host's run takes no more signals
         └── StreamUnavailableError     reading failed for longer than the caller allowed
 
-Those that are also a built-in error are so because the official library raises the built-in one.
+Those that are also a built-in error are so because the official library raises the built-in one. For the same reason
+the messages of refusals have the words by which programs and tests recognise the official ones.
 """
 
 from __future__ import annotations

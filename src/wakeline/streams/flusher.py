@@ -23,6 +23,7 @@ from temporalio.client import WorkflowHandle
 from temporalio.converter import PayloadConverter
 from temporalio.service import RPCError
 
+from wakeline.outages import Outage
 from wakeline.streams.budget import SignalBudget
 from wakeline.streams.buffer import Buffer, WhenFull
 from wakeline.streams.errors import (
@@ -81,6 +82,7 @@ class Flusher:
     ) -> None:
         self._handle = handle
         self._budget = SignalBudget(handle)
+        self._outage = Outage(logger, f"Publishing to workflow {handle.id}")
         self.buffer = Buffer(
             f"workflow {handle.id}", max_items=max_buffered_items, max_bytes=max_buffered_bytes, when_full=when_full
         )
@@ -245,16 +247,24 @@ class Flusher:
                 if not (is_transient(error) or is_signal_limit(error)) or time.monotonic() - batch.since > grace:
                     self._drop(batch, error)
                     return
-                batch.failures += 1
-                await asyncio.sleep(backoff(batch.failures))
-            except Exception as error:  # noqa: BLE001  a codec's error or a defect: one batch is lost, not the flusher
-                self._drop(batch, error)
-                return
+                await self._pause(batch, error)
+            except Exception as error:  # noqa: BLE001  a codec's, which may have to ask for its keys, or a defect
+                # Nothing was sent, so nothing doubles.
+                if time.monotonic() - batch.since > self._max_retry:
+                    self._drop(batch, error)
+                    return
+                await self._pause(batch, error)
             else:
+                self._outage.over()
                 self._budget.spend()
                 self._finish(batch)
                 self._tell_flushed()
                 return
+
+    async def _pause(self, batch: _Batch, error: Exception) -> None:
+        batch.failures += 1
+        self._outage.failed(repr(error))
+        await asyncio.sleep(backoff(batch.failures))
 
     def _finish(self, batch: _Batch) -> None:
         self.buffer.finish(len(batch.entries))

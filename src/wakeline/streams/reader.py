@@ -92,7 +92,9 @@ class StreamReader:
             RPCError: There is no such workflow, or it may not be read.
         """
         if result_type is Payload:
-            raise TopicTypeError("result_type cannot be Payload, which no converter decodes to; use RawValue")
+            raise TopicTypeError(
+                "Cannot subscribe with result_type=Payload, which no converter decodes to; use result_type=RawValue"
+            )
         subscription = Subscription(
             self._temporal,
             self._handle.id,

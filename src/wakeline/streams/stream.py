@@ -66,9 +66,12 @@ class WorkflowStream:
         # Handlers must be there before the first signal is delivered, which only `__init__` guarantees.
         caller = sys._getframe(1).f_code.co_name
         if caller != "__init__" or not workflow.in_workflow():
-            raise StreamMisplacedError(f"expected construction in a workflow's @workflow.init method, got {caller!r}")
+            raise StreamMisplacedError(
+                "WorkflowStream must be constructed directly from the workflow's @workflow.init method, "
+                f"not from {caller!r}"
+            )
         if workflow.get_signal_handler(PUBLISH_SIGNAL) is not None:
-            raise StreamMisplacedError("this workflow has a WorkflowStream already")
+            raise StreamMisplacedError("WorkflowStream is already registered on this workflow")
         state = prior_state or WorkflowStreamState()
         # Kept in wire form: checked once when it comes, then copied into every answer without work.
         self._log = [WireItem(item.topic, item.data) for item in state.log]

@@ -38,12 +38,14 @@ class TopicTypes:
         bound: Any = Any if type is None else type
         if bound is Payload:
             raise TopicTypeError(
-                f"topic {name!r} cannot have the type Payload, which no converter decodes to; leave type out: "
+                f"Cannot bind topic {name!r} to type=Payload, which no converter decodes to; leave type out: "
                 "any handle publishes a ready Payload, and subscribe(result_type=RawValue) reads one"
             )
         known = self._types.setdefault(name, bound)
         if known != bound:
-            raise TopicTypeError(f"topic {name!r} is bound to {known!r} here and cannot be bound to {bound!r} too")
+            raise TopicTypeError(
+                f"Topic {name!r} is already bound to type {known!r} here and cannot be bound to {bound!r} too"
+            )
         return bound
 
 

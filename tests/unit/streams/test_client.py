@@ -17,7 +17,7 @@ async def test_a_standalone_activity_has_no_workflow_to_publish_to() -> None:
     async def publish() -> None:
         WorkflowStreamClient.from_within_activity()
 
-    with pytest.raises(StreamMisplacedError, match="standalone"):
+    with pytest.raises(StreamMisplacedError, match="standalone and has no parent workflow"):
         await environment.run(publish)
 
 
@@ -31,5 +31,5 @@ def test_a_stream_outside_a_workflow() -> None:
         def __init__(self) -> None:
             self.stream = WorkflowStream()
 
-    with pytest.raises(StreamMisplacedError, match=r"@workflow\.init"):
+    with pytest.raises(StreamMisplacedError, match=r"must be constructed directly from the workflow's @workflow\.init"):
         Host()

@@ -161,9 +161,17 @@ async def test_what_the_server_finds_too_large_is_halved(host: FakeHost) -> None
     assert host.log == [str(number).encode() for number in range(10)]
 
 
-async def test_a_defect_in_the_codec_costs_one_batch(host: FakeHost) -> None:
-    host.before = [ValueError("no key")]
+async def test_a_codec_that_fails_for_a_while_loses_nothing(host: FakeHost) -> None:
+    host.before = [ConnectionError("no key server"), ValueError("no key"), None]
     sender = flusher(host, max_batch_size=1)
+    publish(sender, 1, 2)
+    await sender.flush()
+    assert host.log == [b"1", b"2"]
+
+
+async def test_a_codec_that_fails_for_longer_than_is_retried_costs_one_batch(host: FakeHost) -> None:
+    host.before = [ValueError("no key")]
+    sender = flusher(host, max_batch_size=1, max_retry_duration=timedelta(0))
     publish(sender, 1, 2)
     with pytest.raises(PublishDroppedError, match="1 events for workflow w were given up: no key"):
         await sender.flush()

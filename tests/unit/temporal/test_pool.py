@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import CapturingLogger
 
 from tests.unit.temporal.followed import World, followed, run, steps
-from wakeline.errors import StorageFailedError
+from wakeline.errors import AttemptFencedError, StorageFailedError
 from wakeline.gateway.temporal import pool as pooling
 from wakeline.gateway.temporal.late import Late
 
@@ -65,6 +65,25 @@ async def test_a_run_that_cannot_be_followed_is_tried_for_ever(monkeypatch: pyte
     await pool.start()
     await steps(20_000)
     assert follows == 1100
+    assert followed(pool, "a") is not None
+    await pool.stop()
+
+
+async def test_gateways_that_fence_each_other_out_take_turns_at_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, follows = World(monkeypatch), 0
+    await world.runs.put("a", run("a"))
+
+    async def follow(follower: Any) -> None:
+        nonlocal follows
+        follows += 1
+        raise AttemptFencedError("another gateway has come further", attempt=2)
+
+    world.follow = follow
+    monkeypatch.setattr(pooling, "RETRY_SECONDS", 0.05)
+    pool = world.pool()
+    await pool.start()
+    await asyncio.sleep(0.3)
+    assert 1 < follows < 10
     assert followed(pool, "a") is not None
     await pool.stop()
 

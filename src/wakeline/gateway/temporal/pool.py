@@ -241,6 +241,8 @@ class FollowerPool:
                 return  # that life of the session is over, and its record with it
             except AttemptFencedError:
                 _log.info("another gateway has come further; it goes on from the record", session=session, run=key[1])
+                # Both hold the run until a lease has moved: without a pause they would take turns as fast as they can.
+                await asyncio.sleep(RETRY_SECONDS)
             except Exception:  # noqa: BLE001 - one bad run must not stop being followed
                 _log.exception("following failed; it goes on from the record", session=session, run=key[1])
                 # What went well for long enough begins anew with a short pause.

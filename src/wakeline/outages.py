@@ -1,0 +1,57 @@
+"""How it is logged that something is away: after a few seconds, then ever more seldom, and once when it is back."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Final
+
+_FIRST_SECONDS: Final = 3.0
+_SECOND_SECONDS: Final = 30.0
+_LONGEST_SECONDS: Final = 600.0
+
+
+class Outage:
+    """Logs the times in which something fails and is tried again.
+
+    Args:
+        logger: Where to.
+        what: What is away, as a message begins with it: `the gateway at http://…`.
+    """
+
+    def __init__(self, logger: logging.Logger, what: str) -> None:
+        self._logger = logger
+        self._what = what
+        self._since: float | None = None
+        self._next = 0.0
+        self._pause = _SECOND_SECONDS
+        self._is_told = False
+
+    def failed(self, error: object, began: float | None = None) -> None:
+        """Note a failure that is tried again.
+
+        Args:
+            error: What went wrong.
+            began: When what failed began, by `time.monotonic`, if that was some time ago.
+        """
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now if began is None else began
+            self._next = self._since + _FIRST_SECONDS
+            self._pause = _SECOND_SECONDS
+        if now >= self._next:
+            self._is_told = True
+            self._next = now + self._pause
+            self._pause = min(self._pause * 2, _LONGEST_SECONDS)
+            self._logger.warning(
+                "%s has failed for %.0f s and is tried again: %s", self._what, now - self._since, error
+            )
+
+    def over(self) -> None:
+        """Note that it works."""
+        if self._since is None:
+            return
+        if self._is_told:
+            self._is_told = False
+            self._logger.info("%s works again after %.0f s", self._what, time.monotonic() - self._since)
+        self._since = None

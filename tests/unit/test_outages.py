@@ -1,0 +1,59 @@
+"""What fails for a while is logged: not at once, not always, and when it is over."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from wakeline import outages
+from wakeline.outages import Outage
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(outages, "time", clock)
+    return clock
+
+
+def test_an_outage_is_logged_ever_more_seldom_and_its_end_once(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    outage = Outage(logging.getLogger("test"), "the gateway")
+    told: list[int] = []
+    for second in range(3600):
+        outage.failed("refused")
+        if len(caplog.messages) > len(told):
+            told.append(second)
+        clock.now += 1
+    assert told[:4] == [3, 33, 93, 213]
+    assert len(told) < 12
+    assert caplog.messages[0] == "the gateway has failed for 3 s and is tried again: refused"
+    caplog.clear()
+    outage.over()
+    outage.over()
+    assert caplog.messages == ["the gateway works again after 3600 s"]
+
+
+def test_what_is_back_within_a_few_seconds_is_not_logged(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    outage = Outage(logging.getLogger("test"), "the gateway")
+    for _ in range(10):
+        outage.failed("restarting")
+        clock.now += 2
+        outage.over()
+    assert caplog.messages == []
+
+
+def test_a_first_call_that_took_long_counts_from_its_beginning(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    outage = Outage(logging.getLogger("test"), "the gateway")
+    outage.failed("no answer", clock.now - 10)
+    assert caplog.messages == ["the gateway has failed for 10 s and is tried again: no answer"]
