@@ -69,6 +69,7 @@ class Connection:
         self._options = options
         self._count = count
         self._state = "unreachable: not tried yet"
+        self._logged: str | None = None  # the kind that was logged last
         self._remembered: dict[str, tuple[float, str]] = {}
         self._client: Client | None = None
         self._checking: asyncio.Task[None] | None = None
@@ -162,10 +163,9 @@ class Connection:
             health: Its kind, as `badness` knows them, and after a colon what was said.
             seconds: For so long, if that is longer than what everything is told for.
         """
-        before = self.health
         until = time.monotonic() + max(seconds, _REMEMBERED_SECONDS)
         self._remembered[_kind(health)] = (until, health)
-        self._tell(before)
+        self._log_change()
 
     def _called(self, call: str, outcome: str, error: RPCError | None) -> None:
         self._count(call, outcome)
@@ -205,16 +205,26 @@ class Connection:
             self._note("ok")
 
     def _note(self, health: str) -> None:
-        before, self._state = self.health, health
+        self._state = health
         if health == "ok":
             self._up.set()
         else:
             self._up.clear()
-        self._tell(before)
+        self._log_change()
 
-    def _tell(self, before: str) -> None:
-        if _kind(before) != _kind(self.health):
-            _log.info("temporal", address=self.address, namespace=self.namespace, health=self.health)
+    def _log_change(self) -> None:
+        """Log the health once each time that its kind changes; the first check counts as a change."""
+        health = self.health
+        if _kind(health) == self._logged:
+            return
+        self._logged = _kind(health)
+        where = {"address": self.address, "namespace": self.namespace}
+        if health == "ok":
+            _log.info("Temporal answers", **where)
+        else:
+            _log.warning(
+                "Temporal cannot be used now; the gateway serves what it has and tries on", **where, health=health
+            )
 
 
 def badness(health: str) -> int:

@@ -130,11 +130,20 @@ def _profile(said: _Said) -> ClientConfigProfile:
             own.profile or None,
             config_source=None if file is None else Path(file),
             disable_env=environment is None,
-            override_env_vars=environment,
+            override_env_vars=None if environment is None else _readable(environment),
         )
     except Exception as error:  # noqa: BLE001 - the SDK's own, which has no public name
         # What follows the first line may repeat the file's text, and with it a key.
         said.refuse(f"cannot read Temporal's configuration: {str(error).splitlines()[0]}")
+
+
+def _readable(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables as the SDK takes them: a plain dict, and of UTF-8 alone, since its core refuses anything else."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if (name + value).encode(errors="replace").decode() == name + value
+    }
 
 
 def _tls(said: _Said, profile: ClientConfigTLS | None) -> TLSConfig | bool | None:
