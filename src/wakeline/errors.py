@@ -49,6 +49,8 @@ Every error crosses the wire in one shape, `{"error": {"code", "message", "hint"
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import ClassVar
 
 
@@ -58,17 +60,19 @@ class WakelineError(Exception):
     Attributes:
         code: Stable name of the error, `snake_case`.
         status: HTTP status it is answered with.
-        hint: What the caller can do about it.
+        hint: What the caller can do about it; the class's, unless this error has one of its own.
         message: What was expected and what came.
         details: Further fields of the wire form, such as `expected`.
     """
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
-    hint: ClassVar[str] = "Look into the server's log for the time of this answer."
+    hint: str = "Look into the server's log for the time of this answer."
 
-    def __init__(self, message: str, **details: int | str) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, **details: int | str) -> None:
         super().__init__(message)
+        if hint is not None:
+            self.hint = hint
         self.message = message
         self.details = details
 
@@ -91,16 +95,14 @@ class RequestInvalidError(RequestError):
     """A parameter or header is not what it must be."""
 
     code, status = "request_invalid", 400
-    hint = "Correct the parameter that the message names; PROTOCOL.md lists them."
+    hint = "Correct the parameter, header or field that the message names."
 
 
 class BodyInvalidError(RequestError):
     """The body is not the JSON that was expected."""
 
     code, status = "body_invalid", 400
-    hint = (
-        'Send {"events": [{"topic": "…", "data": …}]} as application/json, or one event a line as application/x-ndjson.'
-    )
+    hint = "Send a body as the message expects it."
 
 
 class SessionNameInvalidError(RequestError):
@@ -135,7 +137,7 @@ class OriginRefusedError(RequestError):
     """The request comes from a web page that is not allowed here."""
 
     code, status = "origin_refused", 403
-    hint = "Add the page's origin to cors_origins; without tokens, reach the server by a loopback name."
+    hint = "Call from a page of the gateway's own origin, or add the page's origin to cors_origins."
 
 
 class TokenMissingError(RequestError):
@@ -172,14 +174,17 @@ class NotFoundError(RequestError):
     """There is no such route."""
 
     code, status = "not_found", 404
-    hint = "PROTOCOL.md lists the routes; a / in a session's name is written %2F."
+    hint = "Check the path; a / in a session's name is written %2F."
 
 
 class SessionNotFoundError(RequestError):
     """Neither a session nor a workflow has this name."""
 
     code, status = "session_not_found", 404
-    hint = "A session begins with its first event, or with the workflow of its name."
+    hint = (
+        "A session begins with its first event, or with the workflow of its name. "
+        "A token that does not reach it (its claim wakeline.sessions) is answered alike."
+    )
 
 
 class WorkflowNotFoundError(RequestError):
@@ -193,7 +198,7 @@ class MethodNotAllowedError(RequestError):
     """The route exists, the method does not."""
 
     code, status = "method_not_allowed", 405
-    hint = "PROTOCOL.md lists the methods of each route."
+    hint = "Use one of the methods that the answer's Allow names."
 
 
 class RequestTimeoutError(RequestError):
@@ -267,7 +272,7 @@ class NotImplementedHereError(RequestError):
     """A part of a public protocol that Wakeline does not have."""
 
     code, status = "not_implemented", 501
-    hint = "docs/reference/durable-streams.md tells what is there."
+    hint = "Leave this part of the protocol out; streams are created, appended to, read, closed and deleted here."
 
 
 class AppendError(WakelineError):
@@ -314,7 +319,7 @@ class TemporalUnavailableError(UnavailableError):
     """Temporal is needed for this and cannot be reached, or is not configured."""
 
     code, status = "temporal_unavailable", 503
-    hint = "Start the gateway with --temporal HOST:PORT and see /readyz; it reconnects by itself."
+    hint = "Try again later: the gateway reconnects by itself, and /readyz tells how Temporal is."
 
 
 class StorageFailedError(UnavailableError):
@@ -352,14 +357,37 @@ class SettingsInvalidError(StartupError):
     """A setting is unknown or has a value it cannot have."""
 
     code = "settings_invalid"
-    hint = "docs/reference/settings.md lists every setting."
+    hint = "Correct the setting that the message names, in the command line, the environment (WAKELINE_…) or the file."
 
 
 class ListenRefusedError(StartupError):
     """The address may not be listened on."""
 
     code = "listen_refused"
-    hint = "Set token_secret or token_jwks; or, on 127.0.0.1 only, say with --no-auth that nobody is asked."
+    hint = "Listen on another address or port, with --host and --port."
+
+    @classmethod
+    def of(cls, host: str, port: int, error: OSError | OverflowError, option: str = "--port") -> ListenRefusedError:
+        """Return the error of an address that cannot be listened on.
+
+        Args:
+            host: The address.
+            port: The port.
+            error: What the system said.
+            option: The option of the command that names the port.
+        """
+        number = error.errno if isinstance(error, OSError) else None
+        match number:
+            case None:
+                hint = f"Give {option} a port from 0 to 65535."
+            case errno.EADDRINUSE:
+                hint = f"Stop the program that listens there, or give {option} another port; 0 takes a free one."
+            case errno.EACCES:
+                hint = f"Give {option} a port of 1024 or more, or let this program bind lower ones."
+            case _:
+                hint = "Give an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them."
+        said = os.strerror(number) if number and number > 0 else str(error)
+        return cls(f"cannot listen on {host}:{port}: {said}", hint=hint)
 
 
 class DataInUseError(StartupError):

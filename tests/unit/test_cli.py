@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -89,6 +92,75 @@ async def test_serve_refuses_a_port_and_a_directory_that_are_taken(running: Gate
     )
     assert (code, err.split(":")[0]) == (2, "listen_refused")
     assert (code_of_data, err_of_data.split(":")[0]) == (2, "data_in_use")
+
+
+async def test_the_hint_of_a_refusal_at_start_is_that_refusal_s(running: GatewayProcess, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    serve = ("serve", "--no-auth", "--data")
+    cases = {
+        ("--port", str(running.port)): "0 takes a free one",
+        ("--port", "70000"): "Correct the setting",
+        ("--host", "0.0.0.0"): "listen on 127.0.0.1 with --no-auth",
+    }
+    answers = await asyncio.gather(
+        wakeline(*serve, str(file / "data"), "--port", "0"),
+        *(wakeline(*serve, str(tmp_path / f"other-{number}"), *more) for number, more in enumerate(cases)),
+    )
+    for (code, _, err), hint in zip(
+        answers, ["Give --data a directory that this user may write to", *cases.values()], strict=True
+    ):
+        assert code == 2
+        assert hint in err.splitlines()[1]
+    assert "got 70000" in answers[2][2]
+
+
+def taken() -> socket.socket:
+    """A port that somebody listens on."""
+    return socket.create_server(("127.0.0.1", 0))
+
+
+async def test_dev_names_the_port_that_is_taken(tmp_path: Path) -> None:
+    dev = ("dev", "--data", str(tmp_path / "data"), "--port", "0")
+    with taken() as listening:
+        port = listening.getsockname()[1]
+        of_temporal, of_ui, none = await asyncio.gather(
+            wakeline(*dev, "--temporal-port", str(port), "--ui-port", "0"),
+            wakeline(*dev, "--temporal-port", "0", "--ui-port", str(port)),
+            wakeline(*dev, "--temporal-port", "70000", "--ui-port", "0"),
+        )
+    for (code, _, err), option in ((of_temporal, "--temporal-port"), (of_ui, "--ui-port")):
+        assert code == 2
+        assert err.startswith(f"listen_refused: cannot listen on 127.0.0.1:{port}: ")
+        assert f"give {option} another port" in err
+    assert none[0] == 2
+    assert "Give --temporal-port a port from 0 to 65535" in none[2]
+
+
+async def test_dev_lets_a_page_watch_and_ends_with_its_temporal(tmp_path: Path) -> None:
+    page = "http://localhost:3000"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "wakeline", "dev", "--data", str(tmp_path / "data"), "--port", "0"),
+        *("--temporal-port", "0", "--ui-port", "0", "--cors-origins", page),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200", "WAKELINE_NAMESPACE": "shop"},
+    )
+    assert process.stderr is not None
+    said = ""
+    async with asyncio.timeout(60):
+        while (found := re.search(r"listening on (http://[\d.:]+)", said)) is None:
+            line = (await process.stderr.readline()).decode()
+            assert line, said
+            said += line
+        async with Served(found[1]) as served, served.http.get("/readyz", headers={"Origin": page}) as answer:
+            assert answer.headers["Access-Control-Allow-Origin"] == page
+            assert (await answer.json())["temporal"] == "ok"
+        (temporal,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(temporal), signal.SIGKILL)
+        _, err = await process.communicate()
+    assert process.returncode == 2
+    assert "temporal_unavailable: the Temporal dev server on 127.0.0.1:" in err.decode()
 
 
 async def test_publish_and_tail(running: GatewayProcess) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Annotated, Any
 
 import msgspec
+from cyclopts import Parameter
 
 from wakeline.cli.logs import configure
 from wakeline.cli.processes import TemporalServer
@@ -18,6 +21,7 @@ def dev(
     port: int | None = None,
     temporal_port: int = 7233,
     ui_port: int = 8233,
+    cors_origins: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True, negative=())] = None,
 ) -> None:
     """Run the gateway and a Temporal dev server, on loopback, until Ctrl-C.
 
@@ -26,27 +30,40 @@ def dev(
 
     Args:
         data: Directory of the log (default: wakeline-data). Temporal's own state is kept in memory.
-        port: Port of the gateway (default: 7777).
-        temporal_port: Port of Temporal's frontend.
-        ui_port: Port of Temporal's web interface.
+        port: Port of the gateway; 0 takes a free one (default: 7777).
+        temporal_port: Port of Temporal's frontend; 0 takes a free one.
+        ui_port: Port of Temporal's web interface; 0 takes a free one.
+        cors_origins: Origins of web pages that may call, such as http://localhost:3000.
     """
-    given = {"data": data, "port": port, "temporal": f"127.0.0.1:{temporal_port}", "host": "127.0.0.1"}
-    settings = load(given)
+    settings = load({"data": data, "port": port, "host": "127.0.0.1", "cors_origins": cors_origins})
+    server = TemporalServer(port=temporal_port, ui_port=ui_port, namespace=settings.namespace)
     # How another Temporal is reached has nothing to do with this one.
     elsewhere = [name for name in Settings.__struct_fields__ if name.startswith("temporal_")]
-    settings = msgspec.structs.replace(settings, **dict.fromkeys(elsewhere), namespaces={})
+    settings = msgspec.structs.replace(settings, **dict.fromkeys(elsewhere), temporal=server.address, namespaces={})
     if not settings.asks:
         settings = msgspec.structs.replace(settings, no_auth=True)
     configure(settings.log_level)
-    asyncio.run(_serve(settings, temporal_port, ui_port))
+    asyncio.run(_serve(settings, server))
 
 
-async def _serve(settings: Settings, temporal_port: int, ui_port: int) -> None:
-    server = TemporalServer(port=temporal_port, ui_port=ui_port)
+async def _serve(settings: Settings, server: TemporalServer) -> None:
     await server.start()
     try:
         await server.ready()
-        print(f"Temporal on 127.0.0.1:{temporal_port}, its web interface on http://127.0.0.1:{ui_port}", flush=True)
-        await run(settings)
+        print(f"Temporal on {server.address}, its web interface on http://127.0.0.1:{server.ui_port}", flush=True)
+        await _first_of(run(settings), server.ended())
     finally:
         await server.stop()
+
+
+async def _first_of(*works: Coroutine[Any, Any, None]) -> None:
+    """Run them until one has ended, with its result; cancel the others."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()

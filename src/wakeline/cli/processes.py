@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import shlex
 import shutil
 import signal
 import socket
@@ -11,11 +12,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, NoReturn
 
 from temporalio.client import Client
 
-from wakeline.errors import ProgramMissingError, TemporalUnavailableError
+from wakeline.errors import ListenRefusedError, ProgramMissingError, TemporalUnavailableError
 
 _PR_SET_PDEATHSIG: Final = 1
 _STOP_SECONDS: Final = 5.0
@@ -55,6 +56,11 @@ class Process:
         )
 
     @property
+    def command(self) -> str:
+        """The command, as one would type it."""
+        return shlex.join(self._arguments)
+
+    @property
     def running(self) -> bool:
         """Whether it runs."""
         return self._process is not None and self._process.returncode is None
@@ -91,6 +97,18 @@ def free_port() -> int:
         return port
 
 
+def _check_free(port: int, option: str) -> None:
+    """Raise unless a server may listen on this port of loopback."""
+    with socket.socket() as probe:
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as servers do: connections that linger keep nobody out
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise ListenRefusedError.of("127.0.0.1", port, error, option) from error
+
+
 def temporal_program() -> str:
     """The `temporal` program: beside this Python, or on the path.
 
@@ -108,23 +126,57 @@ class TemporalServer(Process):
     """A Temporal dev server on loopback.
 
     Args:
-        port: Port of its gRPC frontend; None takes a free one.
-        ui_port: Port of its web interface; None runs without.
+        port: Port of its gRPC frontend; None or 0 takes a free one.
+        ui_port: Port of its web interface; 0 takes a free one, None runs without.
+        namespace: A namespace to make, beside `default`.
         database: Where it keeps its state; None keeps it in memory.
     """
 
-    def __init__(self, *, port: int | None = None, ui_port: int | None = None, database: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        port: int | None = None,
+        ui_port: int | None = None,
+        database: Path | None = None,
+        namespace: str | None = None,
+    ) -> None:
         self.port = port or free_port()
+        self.ui_port = free_port() if ui_port == 0 else ui_port
         self.address = f"127.0.0.1:{self.port}"
-        ui = ["--headless"] if ui_port is None else ["--ui-port", str(ui_port)]
+        ui = ["--headless"] if self.ui_port is None else ["--ui-port", str(self.ui_port)]
         kept = [] if database is None else ["--db-filename", str(database)]
+        named = [] if namespace is None else ["--namespace", namespace]
         super().__init__(
             [
                 temporal_program(),
                 *("server", "start-dev", "--ip", "127.0.0.1", "--port", str(self.port), "--log-level", "error"),
                 *ui,
                 *kept,
+                *named,
             ]
+        )
+
+    async def start(self) -> None:
+        """Start it, on ports that nobody else listens on: another server there would be taken for this one.
+
+        Raises:
+            ListenRefusedError: One of the ports is taken, or is none.
+        """
+        _check_free(self.port, "--temporal-port")
+        if self.ui_port is not None:
+            _check_free(self.ui_port, "--ui-port")
+        await super().start()
+
+    async def ended(self) -> NoReturn:
+        """Wait for the server's end, which nobody asked for.
+
+        Raises:
+            TemporalUnavailableError: It has ended.
+        """
+        assert self._process is not None
+        await self._process.wait()
+        raise TemporalUnavailableError(
+            f"the Temporal dev server on {self.address} has ended", hint=f"Run it by itself to see why: {self.command}"
         )
 
     async def ready(self, seconds: float = 30) -> Client:
@@ -136,8 +188,17 @@ class TemporalServer(Process):
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
             try:
-                return await Client.connect(self.address)
+                client = await Client.connect(self.address)
             except RuntimeError as error:
-                if asyncio.get_running_loop().time() > deadline or not self.running:
-                    raise TemporalUnavailableError(f"the Temporal dev server did not start: {error}") from error
+                if not self.running:
+                    await self.ended()
+                if asyncio.get_running_loop().time() > deadline:
+                    raise TemporalUnavailableError(
+                        f"the Temporal dev server on {self.address} did not answer within {seconds:.0f} s: {error}",
+                        hint=f"Run it by itself to see why: {self.command}",
+                    ) from error
                 await asyncio.sleep(0.05)
+            else:
+                if not self.running:  # then somebody else has answered
+                    await self.ended()
+                return client

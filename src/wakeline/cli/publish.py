@@ -63,7 +63,7 @@ def _value(text: str) -> Any:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise BodyInvalidError("expected UTF-8") from None
+        raise BodyInvalidError("expected UTF-8 on standard input", hint="Convert the input to UTF-8 first.") from None
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:

@@ -45,7 +45,8 @@ def token(
         curl -H "Authorization: Bearer $(wakeline token --user me --session '*')" localhost:7777/v1/sessions
 
     In production your own service signs tokens, with any JWT library: HS256 and this secret, or a private key whose public
-    half is in token_jwks. docs/concepts/tokens.md tells what is in a token.
+    half is in token_jwks. Its claims: sub (who), exp (until when),
+    wakeline {"sessions": ["order-*"], "allow": ["read", "ack"], "topics": ["status"]}; without topics, all.
 
     Args:
         user: Who the token is for: its sub.
@@ -58,7 +59,10 @@ def token(
     """
     settings = load(file=config)
     if settings.token_secret is None:
-        raise SettingsInvalidError("expected token_secret in WAKELINE_TOKEN_SECRET or in the file of --config")
+        raise SettingsInvalidError(
+            "expected token_secret in WAKELINE_TOKEN_SECRET or in the file of --config",
+            hint="Give the gateway and this command the same: export WAKELINE_TOKEN_SECRET=$(openssl rand -hex 32).",
+        )
     scope: dict[str, Any] = {"sessions": [check_session_name(name) for name in session], "allow": list(allow)}
     if topic:
         scope["topics"] = [check_topic(name, own=True) for name in topic]
@@ -73,5 +77,8 @@ def token(
 def _seconds(text: str) -> int:
     found = _DURATION.fullmatch(text)
     if found is None:
-        raise RequestInvalidError(f"expected --expires to be such as 30s, 15m, 1h or 30d, got {text[:40]!r}")
+        raise RequestInvalidError(
+            f"expected --expires to be such as 30s, 15m, 1h or 30d, got {text[:40]!r}",
+            hint="Write a whole number and s, m, h or d.",
+        )
     return int(found[1]) * _UNITS[found[2]]

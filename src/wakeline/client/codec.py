@@ -115,6 +115,12 @@ class RemoteCodec(PayloadCodec):
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, _LAST_PAUSE)
 
+    def _away(self, why: str) -> UnavailableError:
+        return UnavailableError(
+            f"the codec server at {self._url} cannot be reached: {why}",
+            hint="See that the codec server runs and that the URL is right, then try again.",
+        )
+
     def _of_this_loop(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
         connections = self._connections.get(loop)
@@ -134,11 +140,9 @@ class RemoteCodec(PayloadCodec):
             async with self._of_this_loop().post(url, data=body, headers={**own, **headers}) as answer:
                 said = await answer.read()
         except LOST as error:
-            raise UnavailableError(
-                f"the codec server at {self._url} cannot be reached: {str(error) or type(error).__name__}"
-            ) from error
+            raise self._away(str(error) or type(error).__name__) from error
         if answer.status in _GONE:
-            raise UnavailableError(f"the codec server at {self._url} cannot be reached: it answered {answer.status}")
+            raise self._away(f"it answered {answer.status}")
         if answer.status != 200:
             raise CodecError(f"expected payloads from the codec server at {url}, got {answer.status}: {said[:200]!r}")
         try:

@@ -11,6 +11,9 @@ from wakeline.errors import BodyInvalidError, EventTooLargeError, RequestInvalid
 from wakeline.events import MessagePiece, NewEvent, check_key, check_session_name, check_topic, compose, timestamp
 from wakeline.gateway.log import Append, Appended, Engine, Opened, Position, Publication
 
+_HINT: Final = (
+    'Send {"events": [{"topic": "…", "data": …}]} as application/json, or one event a line as application/x-ndjson.'
+)
 OWN_PUBLISHERS: Final = (
     *("stream:", "started:", "continued:", "closed:", "drained:", "producer:"),
     *("run.waiting:", "activity.retrying:", "activity.stalled:"),
@@ -54,7 +57,7 @@ def decode_json(body: bytes) -> list[Incoming]:
     try:
         return _batch.decode(body).events
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BodyInvalidError(f'expected {{"events": [...]}}, got: {error}') from None
+        raise BodyInvalidError(f'expected {{"events": [...]}}, got: {error}', hint=_HINT) from None
 
 
 def decode_ndjson(body: bytes) -> list[Incoming]:
@@ -70,7 +73,7 @@ def decode_ndjson(body: bytes) -> list[Incoming]:
         try:
             events.append(_line.decode(line))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BodyInvalidError(f"expected an event in line {number}, got: {error}") from None
+            raise BodyInvalidError(f"expected an event in line {number}, got: {error}", hint=_HINT) from None
     return events
 
 
@@ -110,7 +113,7 @@ class Accept:
         """
         check_session_name(session)
         if not incoming:
-            raise BodyInvalidError("expected at least one event, got none")
+            raise BodyInvalidError("expected at least one event, got none", hint=_HINT)
         events = self.compose(incoming, publication)
         return await self.append(session, events, publication)
 

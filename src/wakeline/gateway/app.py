@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
-from wakeline.errors import ListenRefusedError
+from wakeline.errors import ListenRefusedError, SettingsInvalidError
 from wakeline.gateway.accept import Accept
 from wakeline.gateway.addresses import Addresses
 from wakeline.gateway.archive import Archive
@@ -65,6 +65,11 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
     """
     settings.check_listen()
     reached = options_of(settings, os.environ)
+    if settings.follow and not reached:
+        raise SettingsInvalidError(
+            "expected the address of Temporal in temporal, which the rules of follow are for, got none",
+            hint="Set temporal (--temporal HOST:PORT), or leave follow out.",
+        )
     addresses, tickets, metrics = Addresses(settings.trusted_proxies), Tickets(), Metrics()
     guard = Guard(settings.cors_origins, loopback_only=not settings.asks, addresses=addresses)
     connections = Connections(settings, addresses, metrics)
@@ -169,8 +174,8 @@ async def _listen(
     try:
         # The loop accepts as many at a time, so that a storm of connections leaves the others their turn …
         server = await loop.create_server(connections.protocol(runner.server), settings.host, settings.port, backlog=16)
-    except OSError as error:
-        raise ListenRefusedError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
+    except (OSError, OverflowError) as error:
+        raise ListenRefusedError.of(settings.host, settings.port, error) from error
     stack.callback(server.close)
     for listening in server.sockets:  # … and the kernel keeps the rest until then.
         with socket.fromfd(listening.fileno(), listening.family, listening.type) as handle:

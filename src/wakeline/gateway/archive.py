@@ -197,7 +197,9 @@ class Archive:
                 try:
                     await self._runs.restore(session, runs)
                 except RecordConflictError:
-                    raise SessionExistsError(f"a workflow is followed into {session!r} already") from None
+                    raise SessionExistsError(
+                        f"a workflow is followed into {session!r} already", hint="Import under another name."
+                    ) from None
                 try:
                     await self._engine.rename_session(draft.session, session, epoch=draft.epoch)
                 except SessionExistsError:  # a publisher was faster
@@ -208,7 +210,9 @@ class Archive:
         if await self._engine.state(session) is not None:
             raise SessionExistsError(f"there is a session {session!r} already")
         if await self._runs.of(session):
-            raise SessionExistsError(f"a workflow is followed into {session!r} already")
+            raise SessionExistsError(
+                f"a workflow is followed into {session!r} already", hint="Import under another name."
+            )
 
     async def _lines(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Cut a file into its lines, without those that are empty; holds one line and one chunk."""
@@ -217,7 +221,9 @@ class Archive:
         async for chunk in chunks:
             total += len(chunk)
             if total > self._most_bytes:
-                raise BodyTooLargeError(f"expected at most {self._most_bytes} bytes to import")
+                raise BodyTooLargeError(
+                    f"expected at most {self._most_bytes} bytes to import", hint="Raise max_import_bytes."
+                )
             *lines, last = chunk.split(b"\n")
             for line in lines:
                 rest += line
@@ -226,7 +232,10 @@ class Archive:
                 rest.clear()
             rest += last
             if len(rest) > self._most_line_bytes:
-                raise BodyTooLargeError(f"expected lines of at most {self._most_line_bytes} bytes")
+                raise BodyTooLargeError(
+                    f"expected lines of at most {self._most_line_bytes} bytes",
+                    hint="Raise max_body_bytes, to what it was where the session was exported.",
+                )
         if rest.strip():
             yield bytes(rest)
 

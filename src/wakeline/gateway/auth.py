@@ -112,20 +112,26 @@ class Auth:
         for name in ("token", "access_token"):
             if name in request.query:
                 raise TokenInvalidError(
-                    f"expected no ?{name}=: logs keep URLs; send Authorization: Bearer, or a ticket from POST /v1/tickets"
+                    f"expected no ?{name}=: logs keep URLs",
+                    hint="Send the token as Authorization: Bearer …, or a ticket from POST /v1/tickets as ?ticket=.",
                 )
         bearer, cookie = _bearer(request), _cookie(request)
         if cookie is not None and bearer is None:
             self._guard.check_cookie(request)
         if bearer is not None and cookie not in (None, bearer):
-            raise TokenInvalidError("expected one token, the cookie has another one than Authorization")
+            raise TokenInvalidError(
+                "expected one token, the cookie has another one than Authorization",
+                hint="Send the token in one way only, or the same one in both.",
+            )
         token = bearer if bearer is not None else cookie
         grant = await self.verify(token) if token is not None else None
         tickets = request.query.getall("ticket", [])
         if tickets:
             ticketed = self._tickets.use(tickets[0])
             if len(tickets) > 1 or grant not in (None, ticketed):
-                raise TokenInvalidError("expected a ticket alone, or with the token that it was given for")
+                raise TokenInvalidError(
+                    "expected a ticket alone, or with the token that it was given for", hint="Send one ticket alone."
+                )
             grant = ticketed
         if grant is None:
             raise TokenMissingError("expected a token, got none")
@@ -166,7 +172,10 @@ class Auth:
         if not 0 < claims.exp < _LAST_EXP:
             raise TokenInvalidError("expected the claim exp in seconds since 1970")
         if claims.nbf is not None and claims.nbf > time.time() + _NOT_BEFORE_LEEWAY:
-            raise TokenInvalidError("the token is not valid yet: the claim nbf is in the future")
+            raise TokenInvalidError(
+                "the token is not valid yet: the claim nbf is in the future",
+                hint="Try again once it is; compare the clocks of the issuer and the gateway.",
+            )
         if self._issuer is not None and claims.iss != self._issuer:
             raise TokenInvalidError("expected the claim iss to be the gateway's token_issuer")
         named = [claims.aud] if isinstance(claims.aud, str) else claims.aud or []
@@ -223,7 +232,9 @@ def _bearer(request: web.Request) -> str | None:
         return None
     scheme, _, token = given[0].partition(" ")
     if len(given) > 1 or scheme.lower() != "bearer" or not token.strip():
-        raise TokenInvalidError("expected one header Authorization: Bearer and a token")
+        raise TokenInvalidError(
+            "expected one header Authorization: Bearer and a token", hint="Send one header Authorization: Bearer TOKEN."
+        )
     return token.strip()
 
 
@@ -232,5 +243,8 @@ def _cookie(request: web.Request) -> str | None:
     pairs = [part.strip().partition("=") for part in "; ".join(request.headers.getall(hdrs.COOKIE, [])).split(";")]
     values = {value.strip('"') for name, _, value in pairs if name == COOKIE}
     if len(values) > 1:
-        raise TokenInvalidError(f"expected one cookie {COOKIE}, got {len(values)}")
+        raise TokenInvalidError(
+            f"expected one cookie {COOKIE}, got {len(values)}",
+            hint="Remove the cookies of this name that another domain or path has set.",
+        )
     return values.pop() if values else None

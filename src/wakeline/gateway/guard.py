@@ -58,12 +58,15 @@ class Guard:
         """
         host = request.headers.get(hdrs.HOST, "")
         if self._loopback_only and not _is_loopback(host):
-            raise OriginRefusedError(f"expected a loopback name in Host, got {host[:100]!r}")
+            raise OriginRefusedError(
+                f"expected a loopback name in Host, got {host[:100]!r}",
+                hint="Reach the gateway as localhost or 127.0.0.1; with token_secret or token_jwks it takes every name.",
+            )
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is None or origin == self._own(request):
             return None
         if origin not in self._origins:
-            raise OriginRefusedError(f"expected one of the configured origins, got {origin[:100]!r}")
+            raise self._refused(request, f"expected one of the configured origins, got {origin[:100]!r}")
         return origin
 
     def check_cookie(self, request: web.Request) -> None:
@@ -82,14 +85,18 @@ class Guard:
         if site is not None:
             if site in ("same-origin", "none"):  # `none`: typed in by the user
                 return
-            raise OriginRefusedError(f"expected a cookie from a page of this origin, got Sec-Fetch-Site {site[:40]!r}")
+            raise OriginRefusedError(
+                f"expected a cookie from a page of this origin, got Sec-Fetch-Site {site[:40]!r}",
+                hint="Load the page from the gateway's own origin, or send the token in Authorization or as a ticket.",
+            )
         try:
             origin = str(URL(request.headers.get(hdrs.REFERER, "")).origin())
         except ValueError:
             origin = "none"
         if origin != self._own(request) and origin not in self._origins:
-            raise OriginRefusedError(
-                f"expected Origin, Sec-Fetch-Site or Referer of a page that may call beside the cookie, got {origin[:100]!r}"
+            raise self._refused(
+                request,
+                f"expected Origin, Sec-Fetch-Site or Referer of a page that may call beside the cookie, got {origin[:100]!r}",
             )
 
     @web.middleware
@@ -117,6 +124,15 @@ class Guard:
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
             response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = _ANSWER_HEADERS
             response.headers.add(hdrs.VARY, hdrs.ORIGIN)
+
+    def _refused(self, request: web.Request, message: str) -> OriginRefusedError:
+        """Return the refusal of a page's origin; behind a proxy, the gateway may only take its own origin for another one."""
+        own = self._own(request)
+        return OriginRefusedError(
+            f"{message}; the gateway's own origin is {own[:100]!r}",
+            hint="Add the page's origin to cors_origins. If a proxy serves both the page and the gateway, have it pass Host "
+            "and X-Forwarded-Proto on, and name its address in trusted_proxies.",
+        )
 
     def _own(self, request: web.Request) -> str:
         return f"{self._addresses.scheme(request)}://{request.headers.get(hdrs.HOST, '')}"

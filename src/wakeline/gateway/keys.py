@@ -114,7 +114,10 @@ class Keys:
             await self._look()
             found = self._known(kind, alg, kid)
         if self._public is None:
-            raise UnavailableError("the keys that tokens are verified with cannot be fetched")
+            raise UnavailableError(
+                "the keys that tokens are verified with cannot be fetched",
+                hint="Try again in some seconds; the gateway's log tells how token_jwks answered.",
+            )
         if not found:
             raise TokenInvalidError("expected a token signed with one of the issuer's keys, its kid and alg name none")
         if kid is None and len(found) > 1:

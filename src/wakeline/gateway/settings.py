@@ -7,6 +7,7 @@ here. `docs/reference/settings.md` lists them; a test keeps the two equal.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -20,6 +21,7 @@ from wakeline.errors import ListenRefusedError, SettingsInvalidError
 
 _ENVIRONMENT: Final = "WAKELINE_"
 _LISTS: Final = ("cors_origins", "trusted_proxies")
+_SECRETS: Final = ("token_secret", "temporal_api_key", "namespaces")
 _TABLES: Final = ("follow", "namespaces")
 
 
@@ -227,15 +229,22 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             ListenRefusedError: There are no keys, and that was not said, or `host` is not a loopback address.
         """
         if self.asks and self.no_auth:
-            raise SettingsInvalidError("expected either keys for tokens or no_auth, got both")
+            raise SettingsInvalidError(
+                "expected either keys for tokens or no_auth, got both",
+                hint="Leave --no-auth out, or unset token_secret and token_jwks (WAKELINE_TOKEN_SECRET, WAKELINE_TOKEN_JWKS).",
+            )
         if self.asks:
             return
         if not is_loopback(self.host):
             raise ListenRefusedError(
-                f"expected keys for tokens or a loopback address to listen on, got {self.host!r} without keys"
+                f"expected keys for tokens or a loopback address to listen on, got {self.host!r} without keys",
+                hint="Set token_secret or token_jwks; or listen on 127.0.0.1 with --no-auth.",
             )
         if not self.no_auth:
-            raise ListenRefusedError("expected keys for tokens, or no_auth to say that nobody is asked for one")
+            raise ListenRefusedError(
+                "expected keys for tokens, or no_auth to say that nobody is asked for one",
+                hint="Set token_secret or token_jwks; or, on 127.0.0.1 only, say with --no-auth that nobody is asked.",
+            )
 
 
 def is_loopback(host: str) -> bool:
@@ -306,5 +315,13 @@ def _convert(given: dict[str, Any], source: str, *, strict: bool) -> dict[str, A
     try:
         checked = msgspec.convert(given, Settings, strict=strict)
     except msgspec.ValidationError as error:
-        raise SettingsInvalidError(f"in {source}: {error}") from None
+        raise SettingsInvalidError(f"in {source}: {error}{_value_at_fault(given, str(error))}") from None
     return {name: getattr(checked, name) for name in given}
+
+
+def _value_at_fault(given: Mapping[str, Any], said: str) -> str:
+    """Return what came for the setting that msgspec names, unless that is a secret."""
+    found = re.search(r"at `\$\.(\w+)`$", said)
+    if found is None or found[1] not in given or found[1] in _SECRETS:
+        return ""
+    return f", got {given[found[1]]!r:.100}"

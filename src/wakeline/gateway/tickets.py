@@ -61,10 +61,13 @@ class Tickets:
         self._forget()
         _, grant = self._given.get(key := _hash(ticket), (0.0, None))
         if grant is None:
-            raise TokenInvalidError(f"expected a ticket that is not used and at most {SECONDS} s old")
+            raise TokenInvalidError(
+                f"expected a ticket that is not used and at most {SECONDS} s old",
+                hint="Ask for another with POST /v1/tickets: each is good for one request.",
+            )
         self._remove(key)
         if grant.seconds_left() == 0:
-            raise TokenExpiredError("the token of this ticket has ended")
+            raise TokenExpiredError("the token of this ticket has ended", hint="Ask for a ticket with a new token.")
         return grant
 
     def _forget(self) -> None:

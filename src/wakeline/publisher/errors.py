@@ -79,7 +79,7 @@ class PublishDroppedError(PublisherError):
             # Such as `expected`, as the class of the code has them; one that counts its own events is not to hide these.
             vars(self).update({name: value for name, value in details.items() if name != "events"})
             self.code = reason.code  # type: ignore[misc] # what is fixed per class comes from the reason here
-            self.hint = reason.hint  # type: ignore[misc] # as above
+            self.hint = reason.hint
             self.status = reason.status  # type: ignore[misc] # as above
             self.__cause__ = reason
 

@@ -128,18 +128,19 @@ async def run_live(*, port: int, open_page: bool) -> None:
     """Run the demo until `q` or Ctrl-C, then remove everything it started."""
     console = Console()
     page = Page()
-    try:
-        async with page.serve(port) as url, AsyncExitStack() as stack:
-            with console.status("starting Temporal, the gateway and a worker"):
-                stage = await stack.enter_async_context(scene(url))
-            demo = LiveDemo(stage, url)
-            page.state, page.actions = demo.state, demo.actions
-            try:
-                await _show(console, demo, url, open_page=open_page)
-            finally:
-                console.print(counter_line(*stage.counter()), highlight=False)
-    except OSError as error:
-        raise ListenRefusedError(f"the page cannot be served on port {port}: {error.strerror}") from error
+    async with AsyncExitStack() as stack:
+        try:
+            url = await stack.enter_async_context(page.serve(port))
+        except (OSError, OverflowError) as error:
+            raise ListenRefusedError.of("127.0.0.1", port, error) from error
+        with console.status("starting Temporal, the gateway and a worker"):
+            stage = await stack.enter_async_context(scene(url))
+        demo = LiveDemo(stage, url)
+        page.state, page.actions = demo.state, demo.actions
+        try:
+            await _show(console, demo, url, open_page=open_page)
+        finally:
+            console.print(counter_line(*stage.counter()), highlight=False)
 
 
 async def _show(console: Console, demo: LiveDemo, url: str, *, open_page: bool) -> None:

@@ -75,7 +75,14 @@ class Gateway:
                 if not self._process.running:
                     break
                 await asyncio.sleep(0.05)
-        raise UnavailableError(f"the gateway did not start; {self._log.name} tells why")
+        raise UnavailableError(
+            f"the gateway did not start, its last words: {self._last_words()}",
+            hint="Run `wakeline serve --no-auth` by itself to see more.",
+        )
+
+    def _last_words(self) -> str:
+        lines = Path(self._log.name).read_text(errors="replace").split("\n")
+        return next((line for line in reversed(lines) if line.strip()), "none")
 
     async def kill_and_restart(self) -> None:
         """SIGKILL, then start again."""

@@ -71,7 +71,8 @@ class PublishRoutes:
             incoming = decode_json(body)
         else:
             raise BodyInvalidError(
-                f"expected Content-Type application/json or application/x-ndjson, got {request.content_type!r}"
+                f"expected Content-Type application/json or application/x-ndjson, got {request.content_type!r}",
+                hint="Send one JSON object as application/json, or one event a line as application/x-ndjson.",
             )
         check_topics(grant, incoming)
         self._parts.limits.publish(request, grant, len(incoming))

@@ -87,7 +87,10 @@ class SessionRoutes:
         grant, upstream = request[GRANT], self._parts.upstream
         grant.check("manage", check_session_name(asked.session or asked.workflow_id))
         if upstream is None:
-            raise TemporalUnavailableError("expected a gateway with Temporal, this one runs without")
+            raise TemporalUnavailableError(
+                "expected a gateway with Temporal, this one runs without",
+                hint="Start the gateway with --temporal HOST:PORT.",
+            )
         session, run = await _registered(upstream, asked, grant)
         return json_answer({"session": session, **_run(run, upstream.followed(session).get(run.run))})
 

@@ -24,7 +24,10 @@ class TicketRoutes:
     async def give(self, request: web.Request) -> web.Response:
         """A ticket for what the token allows."""
         if "ticket" in request.query:  # or one that leaked would last as long as its token
-            raise TokenMissingError("expected a token, got a ticket: it is not good for another ticket")
+            raise TokenMissingError(
+                "expected a token, got a ticket: it is not good for another ticket",
+                hint="Send the token as Authorization: Bearer …, or in the cookie wakeline_token.",
+            )
         grant = request[GRANT]
         self._parts.limits.ticket(request, grant)
         return json_answer({"ticket": self._parts.tickets.give(grant), "expires_in": SECONDS})

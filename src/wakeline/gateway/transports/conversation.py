@@ -184,7 +184,10 @@ class Conversation(ABC):
             except LimitReachedError as error:
                 raise Closing(TOO_MUCH, error.message) from None
         elif grant.user != self._grant.user:
-            raise TokenInvalidError("expected a token of the same user: the claim sub is another")
+            raise TokenInvalidError(
+                "expected a token of the same user: the claim sub is another",
+                hint="Open another connection for another user.",
+            )
         self._grant = grant
         if self._verdict is None and self._lifetime is not None:
             self._lifetime.reschedule(self._ends_at())

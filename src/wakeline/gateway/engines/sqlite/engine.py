@@ -58,7 +58,10 @@ class SqliteEngine(Engine):
             self._directory.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         except OSError as error:
-            raise StorageFailedError(f"expected a writable directory at {self._directory}, got: {error}") from error
+            raise StorageFailedError(
+                f"expected a writable directory at {self._directory}, got: {error}",
+                hint="Give --data a directory that this user may write to; it is made where it is missing.",
+            ) from error
         try:
             self._writer.start()
         except BaseException:
@@ -272,4 +275,6 @@ class SqliteEngine(Engine):
             with connection:
                 return query(connection)
         except sqlite3.Error as error:
-            raise StorageFailedError(f"the log cannot be read: {error}") from error
+            raise StorageFailedError(
+                f"the log cannot be read: {error}", hint="Check the disk and the data directory, then read again."
+            ) from error

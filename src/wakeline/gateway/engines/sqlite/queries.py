@@ -10,6 +10,7 @@ from wakeline.errors import RecordConflictError, SessionNotFoundError, StorageFa
 from wakeline.events import Event
 from wakeline.gateway.log import PAGE_BYTES, Page, SessionState, check_epoch
 
+DAMAGED: Final = "Stop the gateway, check the disk, and restore the data directory from a backup."
 _OF_SESSION: Final = "FROM events WHERE session = sessions.id ORDER BY offset"
 STATE: Final = (
     "SELECT name, epoch, created, closed, first_offset, config, deadline,"
@@ -116,7 +117,9 @@ def offset_within(connection: sqlite3.Connection, session: str, size: int, epoch
             "SELECT bytes_before FROM events WHERE session = ? AND offset = ?", (session_id, middle)
         ).fetchone()
         if row is None:
-            raise StorageFailedError(f"expected offset {middle} of {session!r}, the file has none: it is damaged")
+            raise StorageFailedError(
+                f"expected offset {middle} of {session!r}, the file has none: it is damaged", hint=DAMAGED
+            )
         if end - row[0] > size:
             low = middle + 1
         else:
@@ -134,4 +137,6 @@ def check_revision(connection: sqlite3.Connection, key: str, revision: int) -> N
 
 def _check_dense(session: str, expected: int, at: int) -> None:
     if at != expected:
-        raise StorageFailedError(f"expected offset {expected} of {session!r}, the file has {at}: it is damaged")
+        raise StorageFailedError(
+            f"expected offset {expected} of {session!r}, the file has {at}: it is damaged", hint=DAMAGED
+        )

@@ -12,6 +12,8 @@ from wakeline.errors import DataInUseError, SchemaTooNewError, StorageFailedErro
 
 APPLICATION_ID: Final = 0x57414B45  # "WAKE", so that `file` and we know our own databases
 
+_NOT_OURS: Final = "Give --data another directory, or move the file away; nothing in it was changed."
+
 # Each entry takes the file from the version of its index to the next one. Entries are never edited, only added.
 # The layout is measured: docs/decisions/0002-sqlite-layout.md.
 MIGRATIONS: Final = (
@@ -112,7 +114,7 @@ def connect_writer(path: Path, *, durability: str = "full") -> sqlite3.Connectio
         if connection is not None:
             connection.close()
         if isinstance(error, sqlite3.DatabaseError):
-            raise StorageFailedError(f"expected a Wakeline database at {path}, got: {error}") from error
+            raise StorageFailedError(f"expected a Wakeline database at {path}, got: {error}", hint=_NOT_OURS) from error
         raise
     return connection
 
@@ -130,7 +132,9 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     if application not in (0, APPLICATION_ID):
-        raise StorageFailedError(f"expected a Wakeline database at {path}, it belongs to application {application:#x}")
+        raise StorageFailedError(
+            f"expected a Wakeline database at {path}, it belongs to application {application:#x}", hint=_NOT_OURS
+        )
     if version > len(MIGRATIONS):
         raise SchemaTooNewError(f"expected schema {len(MIGRATIONS)} or older in {path}, it has schema {version}")
     return version

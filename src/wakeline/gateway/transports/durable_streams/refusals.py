@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from wakeline.errors import BodyInvalidError, RequestInvalidError
 
-_HINT = "docs/reference/durable-streams.md tells what each header and parameter may be."
-
 
 class StreamInvalidError(RequestInvalidError):
     """A header or parameter is not what the protocol asks for."""
 
-    hint = _HINT
+    hint = "Correct the header or parameter that the message names."
 
 
 class StreamBodyInvalidError(BodyInvalidError):
