@@ -51,7 +51,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class WakelineError(Exception):
@@ -74,7 +74,7 @@ class WakelineError(Exception):
         if hint is not None:
             self.hint = hint
         self.message = message
-        self.details = details
+        self.details: dict[str, Any] = details
 
     def headers(self) -> dict[str, str]:
         """Headers that its answer carries, beside the usual ones."""

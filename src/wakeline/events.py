@@ -223,6 +223,20 @@ def check_topic(topic: str, *, own: bool = False) -> str:
     return topic
 
 
+def check_beginning(text: str, option: str) -> str:
+    """Return a name, or a beginning that ends in `*`, if the star is where it stands for something.
+
+    Raises:
+        RequestInvalidError: A star stands elsewhere, where it is a character as any other.
+    """
+    if "*" in text[:-1]:
+        raise RequestInvalidError(
+            f"expected {option} to be a name, or a beginning that ends in *, got {text[:64]!r}",
+            hint=f"Write {text[: text.index('*') + 1]!r} for all names that begin so; a star elsewhere stands for nothing.",
+        )
+    return text
+
+
 def check_key(what: str, key: str) -> str:
     """Return `key` if an event may have it; `what` names it in the error.
 

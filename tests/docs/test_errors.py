@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -14,7 +16,7 @@ import wakeline.publisher.errors
 import wakeline.streams.errors
 from tests.docs.markdown import span, spans, tables, text
 from wakeline.client import RefusedError
-from wakeline.errors import WakelineError
+from wakeline.errors import RequestInvalidError, WakelineError
 
 _LINE = re.compile(r"^    (?P<indent>[ │├└─]*)(?P<name>[A-Z]\w+)(?P<rest>.*)$")
 
@@ -99,6 +101,33 @@ def test_the_tree_at_the_top_tells_codes_and_statuses() -> None:
 def test_every_hint_says_something() -> None:
     for kind in own():
         assert kind.hint.endswith(".")
+
+
+def test_no_hint_needs_a_file_that_pip_does_not_install() -> None:
+    sources = sorted(Path(wakeline.errors.__file__).parent.rglob("*.py"))
+    hints = [
+        str(part.value)
+        for source in sources
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
+        for value in _hints(node)
+        for part in ast.walk(value)
+        if isinstance(part, ast.Constant)
+    ]
+    assert len(hints) > 60
+    assert [hint for hint in hints if re.search(r"\bdocs/|\.md\b", hint)] == []
+
+
+def _hints(node: ast.AST) -> Iterator[ast.expr]:
+    """The text of a hint, where a class or an error is given one."""
+    if isinstance(node, ast.keyword) and node.arg == "hint":
+        yield node.value
+    if isinstance(node, ast.Assign) and any("hint" in ast.unparse(target).lower() for target in node.targets):
+        yield node.value
+
+
+def test_an_error_may_have_a_hint_of_its_own() -> None:
+    assert RequestInvalidError("m").hint == RequestInvalidError.hint
+    assert RequestInvalidError("m", hint="Do so.").wire()["error"]["hint"] == "Do so."
 
 
 def test_the_one_class_without_a_code_of_its_own_carries_the_gateway_s() -> None:

@@ -110,7 +110,7 @@ async def test_a_token_in_the_url_is_refused_also_beside_a_good_one(asking: Serv
         for headers in ({}, bearer()):
             status, body = await asking.call("GET", f"/v1/sessions?{query}", headers=headers)
             assert (status, body["error"]["code"]) == (401, "token_invalid")
-            assert "POST /v1/tickets" in body["error"]["message"]
+            assert "POST /v1/tickets" in body["error"]["hint"]
 
 
 async def test_two_that_disagree_are_refused(asking: Served) -> None:

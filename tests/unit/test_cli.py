@@ -75,6 +75,8 @@ async def test_serve_says_where_it_listens_and_sigterm_stops_it_cleanly(running:
         ([], "listen_refused"),
         (["--no-auth", "--host", "0.0.0.0"], "listen_refused"),
         (["--config", "nowhere.toml"], "settings_invalid"),
+        (["--no-auth", "--cors-origins", "*"], "settings_invalid"),
+        (["--no-auth", "--namespace", "shop"], "settings_invalid"),
     ],
 )
 async def test_serve_refuses_with_one_message(arguments: list[str], code: str) -> None:
@@ -191,6 +193,9 @@ async def test_publish_and_tail(running: GatewayProcess) -> None:
 async def test_tail_and_publish_say_what_is_wrong(running: GatewayProcess) -> None:
     code, _, err = await wakeline("tail", "nowhere", "--url", running.url)
     assert (code, err.split(":")[0]) == (1, "session_not_found")
+    code, _, err = await wakeline("tail", "s", "--topics", "a*b", "--url", running.url)
+    assert (code, err.split(":")[0]) == (1, "request_invalid")
+    assert "Write 'a*' for all" in err
     code, _, err = await wakeline("publish", "s", "1", "--topic", "$own", "--url", running.url)
     assert (code, err.split(":")[0]) == (2, "topic_invalid")
     await running.kill()

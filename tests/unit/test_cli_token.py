@@ -73,6 +73,8 @@ async def test_what_is_not_said_is_not_granted() -> None:
         (["--user", "a", "--session", "s", "--expires", "0s"], SECRET, "request_invalid: expected --expires"),
         (["--user", "a", "--session", "a\nb"], SECRET, "session_name_invalid: "),
         (["--user", "a", "--session", "s", "--topic", ""], SECRET, "topic_invalid: "),
+        (["--user", "a", "--session", "x*y"], SECRET, "request_invalid: expected --session to be a name, or"),
+        (["--user", "a", "--session", "s", "--topic", "*.x*"], SECRET, "request_invalid: expected --topic to be"),
     ],
 )
 async def test_it_refuses_with_one_message(arguments: list[str], secret: str | None, message: str) -> None:
@@ -90,7 +92,7 @@ async def test_an_action_that_there_is_not_is_refused() -> None:
 async def test_its_help_teaches() -> None:
     code, out, _ = await wakeline("token", "--help")
     assert code == 0
-    for said in ("openssl rand", "--session 'order-*'", "Authorization: Bearer", "docs/concepts/tokens.md"):
+    for said in ("openssl rand", "--session 'order-*'", "Authorization: Bearer", '"allow": ["read", "ack"]'):
         assert said in out
 
 

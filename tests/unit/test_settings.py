@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from wakeline.errors import ListenRefusedError, SettingsInvalidError
+from wakeline.gateway.origins import check_origins
 from wakeline.gateway.settings import Settings, is_loopback, load
 
 
@@ -83,3 +84,47 @@ def test_a_secret_is_not_shown() -> None:
     with pytest.raises(SettingsInvalidError) as refusal:
         load(environment={"WAKELINE_TOKEN_SECRET": "hidden", "WAKELINE_PORT": "many"})
     assert "hidden" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://localhost:3000",
+        "https://app.example",
+        "https://app.example:8443",
+        "http://[::1]:5173",
+        "capacitor://localhost",
+    ],
+)
+def test_an_origin_as_browsers_send_it_is_taken(origin: str) -> None:
+    assert check_origins((origin,)) == {origin}
+
+
+@pytest.mark.parametrize(
+    ("text", "instead"),
+    [
+        ("http://x/", "Write http://x instead."),
+        ("https://app.example/path?q#f", "Write https://app.example instead."),
+        ("localhost:3000", "Write http://localhost:3000 instead."),
+        ("app.example", "Write https://app.example instead."),
+        ("HTTPS://App.Example", "Write https://app.example instead."),
+        ("https://app.example:443", "Write https://app.example instead."),
+        ("http://app.example:80/", "Write http://app.example instead."),
+        ("https://bücher.example", "Write https://xn--bcher-kva.example instead."),
+        ("*", "Name each origin"),
+        ("https://*.app.example", "Name each origin"),
+        ("null", "Name each origin"),
+        ("http://", "Name each origin"),
+    ],
+)
+def test_an_origin_that_no_browser_sends_is_refused_with_what_to_write(text: str, instead: str) -> None:
+    with pytest.raises(SettingsInvalidError, match="cors_origins") as refusal:
+        check_origins(("https://good.example", text))
+    assert refusal.value.hint.startswith(instead)
+    assert repr(text) in refusal.value.message
+
+
+@pytest.mark.parametrize("name", ["token_issuer", "token_audience"])
+def test_a_claim_that_no_token_could_have_is_refused(name: str) -> None:
+    with pytest.raises(SettingsInvalidError, match=name):
+        load(environment={f"WAKELINE_{name.upper()}": ""})

@@ -15,7 +15,7 @@ from wakeline.cli.lines import Lines
 from wakeline.client import Session, SessionClient, SessionEvent
 from wakeline.client.options import Reading
 from wakeline.errors import WakelineError
-from wakeline.events import GAP, RUN_CLOSED
+from wakeline.events import GAP, RUN_CLOSED, check_beginning, check_topic
 
 _EXIT_CODES: Final = {"completed": 0, "failed": 3, "canceled": 4, "terminated": 5, "timed_out": 6, "unknown": 7}
 _REFUSED: Final = 1
@@ -60,8 +60,8 @@ def tail(
         device: This device's id; the gateway keeps its positions.
         json: Print each event's JSON object, one a line.
     """
-    watch = _Watch(topics, json=json)
     try:
+        watch = _Watch([check_topic(check_beginning(topic, "--topics"), own=True) for topic in topics], json=json)
         reading = Reading(from_=from_, until=until, wait_for_start=wait_for_start, device=device)
         status = asyncio.run(_tail(watch, session, url, token, reading))
     except WakelineError as error:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from joserfc import jwt
 
 from wakeline.errors import RequestInvalidError, SettingsInvalidError
-from wakeline.events import check_session_name, check_topic
+from wakeline.events import check_beginning, check_session_name, check_topic
 from wakeline.gateway.grants import Action
 from wakeline.gateway.keys import shared_key
 from wakeline.gateway.settings import load
@@ -63,9 +63,12 @@ def token(
             "expected token_secret in WAKELINE_TOKEN_SECRET or in the file of --config",
             hint="Give the gateway and this command the same: export WAKELINE_TOKEN_SECRET=$(openssl rand -hex 32).",
         )
-    scope: dict[str, Any] = {"sessions": [check_session_name(name) for name in session], "allow": list(allow)}
+    scope: dict[str, Any] = {
+        "sessions": [check_session_name(check_beginning(name, "--session")) for name in session],
+        "allow": list(allow),
+    }
     if topic:
-        scope["topics"] = [check_topic(name, own=True) for name in topic]
+        scope["topics"] = [check_topic(check_beginning(name, "--topic"), own=True) for name in topic]
     if cache:
         scope["cache"] = True
     claims = {"sub": user, "exp": int(time.time()) + _seconds(expires), "wakeline": scope}

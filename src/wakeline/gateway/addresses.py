@@ -74,4 +74,7 @@ def _network(text: str) -> IPv4Network | IPv6Network:
     try:
         return ip_network(text, strict=False)
     except ValueError:
-        raise SettingsInvalidError(f"expected addresses or networks in trusted_proxies, got {text!r}") from None
+        raise SettingsInvalidError(
+            f"expected addresses or networks in trusted_proxies, got {text!r}",
+            hint="Write addresses or networks, such as 10.0.0.7 or 10.0.0.0/8; names are not looked up.",
+        ) from None

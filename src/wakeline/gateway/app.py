@@ -65,10 +65,11 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
     """
     settings.check_listen()
     reached = options_of(settings, os.environ)
-    if settings.follow and not reached:
+    unused = [name for name in ("follow", "namespace") if getattr(settings, name)]
+    if unused and not reached:
         raise SettingsInvalidError(
-            "expected the address of Temporal in temporal, which the rules of follow are for, got none",
-            hint="Set temporal (--temporal HOST:PORT), or leave follow out.",
+            f"expected the address of Temporal in temporal, which {unused[0]} is for, got none",
+            hint=f"Set temporal (--temporal HOST:PORT), or leave {unused[0]} out.",
         )
     addresses, tickets, metrics = Addresses(settings.trusted_proxies), Tickets(), Metrics()
     guard = Guard(settings.cors_origins, loopback_only=not settings.asks, addresses=addresses)

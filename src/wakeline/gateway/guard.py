@@ -16,6 +16,7 @@ from yarl import URL
 
 from wakeline.errors import OriginRefusedError
 from wakeline.gateway.addresses import Addresses
+from wakeline.gateway.origins import check_origins
 from wakeline.gateway.settings import is_loopback
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -46,7 +47,7 @@ class Guard:
     """
 
     def __init__(self, origins: tuple[str, ...], *, loopback_only: bool, addresses: Addresses) -> None:
-        self._origins = frozenset(origins)
+        self._origins = check_origins(origins)
         self._loopback_only = loopback_only
         self._addresses = addresses
 

@@ -100,8 +100,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     token_jwks: Annotated[
         str | None, Meta(description="URL or file of the keys of tokens signed with RS256, ES256 or EdDSA.")
     ] = None
-    token_issuer: Annotated[str | None, Meta(description="What `iss` of every token must be.")] = None
-    token_audience: Annotated[str | None, Meta(description="What `aud` of every token must be or hold.")] = None
+    token_issuer: Annotated[
+        Annotated[str, Meta(min_length=1)] | None, Meta(description="What `iss` of every token must be.")
+    ] = None
+    token_audience: Annotated[
+        Annotated[str, Meta(min_length=1)] | None, Meta(description="What `aud` of every token must be or hold.")
+    ] = None
     open_metrics: Annotated[bool, Meta(description="Answer `/metrics` without a token.")] = False
     cors_origins: Annotated[
         tuple[str, ...], Meta(description="Origins of web pages that may call, such as `http://localhost:3000`.")

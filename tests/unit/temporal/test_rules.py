@@ -6,8 +6,9 @@ import pytest
 from temporalio.api.common.v1 import WorkflowExecution, WorkflowType
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 
+from wakeline.errors import SettingsInvalidError
 from wakeline.gateway.settings import Follow
-from wakeline.gateway.temporal.finding.rules import fits, query_of
+from wakeline.gateway.temporal.finding.rules import check_rule, fits, query_of
 
 
 @pytest.mark.parametrize(
@@ -45,3 +46,9 @@ def test_what_visibility_is_asked(rule: Follow, query: str) -> None:
 def test_which_workflows_a_rule_is_for(rule: Follow, is_for: bool) -> None:
     execution, kind = WorkflowExecution(workflow_id='say "hi"', run_id="r"), WorkflowType(name="Agent")
     assert fits(rule, WorkflowExecutionInfo(execution=execution, type=kind, task_queue="q")) is is_for
+
+
+def test_a_rule_with_a_star_in_its_task_queue_is_refused_with_what_to_write() -> None:
+    with pytest.raises(SettingsInvalidError, match="task queue") as refusal:
+        check_rule(Follow(task_queue="agents-*"))
+    assert "TaskQueue STARTS_WITH" in refusal.value.hint

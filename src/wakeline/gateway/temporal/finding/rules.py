@@ -62,6 +62,11 @@ def check_rule(rule: Follow) -> Follow:
     for pattern in (rule.workflow_type, rule.workflow_id):
         if pattern is not None and ("*" in pattern[:-1] or not pattern):
             raise SettingsInvalidError(f"expected a name, with * at its end only, in a rule of follow, got {pattern!r}")
+    if rule.task_queue is not None and "*" in rule.task_queue:
+        raise SettingsInvalidError(
+            f"expected the name of one task queue in a rule of follow, got {rule.task_queue!r}",
+            hint="For all that begin alike, write query = \"TaskQueue STARTS_WITH 'agents-'\" in place of task_queue.",
+        )
     return rule
 
 
