@@ -36,7 +36,7 @@ async def worker(client: Client, *plugins: WakelinePlugin) -> AsyncIterator[str]
         async with Worker(
             client,
             task_queue=queue,
-            workflows=[workflows.Runs],
+            workflows=[workflows.Runs, workflows.Hurries],
             activities=workflows.ACTIVITIES,
             activity_executor=threads,
             # However slow the machine is, no activity is taken for lost; and a cancellation comes soon all the same.
@@ -137,6 +137,30 @@ async def test_a_canceled_activity_is_told_as_canceled(client: Client, served: S
         with pytest.raises(WorkflowFailureError):
             await handle.result()
         assert states(await events_of(served, "canceled")) == [(1, "started"), (1, "canceled")]
+
+
+async def test_an_attempt_that_timed_out_is_told_as_a_retry(client: Client, served: Served) -> None:
+    async with worker(client, WakelinePlugin(served.url)) as queue, asyncio.timeout(PATIENCE):
+        starts = [
+            client.start_workflow(
+                workflows.Hurries.run, args=["slow_at_first", attempts], id=f"hurries-{attempts}", task_queue=queue
+            )
+            for attempts in (1, 2)
+        ]
+        gives_up, goes_on = await asyncio.gather(*starts)
+        assert await goes_on.result() == "done"
+        with pytest.raises(WorkflowFailureError):
+            await gives_up.result()
+        assert states(await events_of(served, goes_on.id)) == [
+            (1, "started"),
+            (1, "retrying"),
+            (2, "started"),
+            (2, "completed"),
+        ]
+        while len(told := under(await events_of(served, gives_up.id), "activity")) < 2:
+            await asyncio.sleep(0.05)
+    assert told[1]["state"] == "failed"
+    assert told[1]["failure"]["type"] == "TimeoutError"
 
 
 async def test_an_activity_that_completes_elsewhere_has_not_ended(client: Client, served: Served) -> None:

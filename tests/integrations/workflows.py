@@ -34,6 +34,29 @@ class Runs:
         )
 
 
+@workflow.defn
+class Hurries:
+    """Gives one activity little time for each attempt."""
+
+    @workflow.run
+    async def run(self, name: str, attempts: int) -> Any:
+        return await workflow.execute_activity(
+            name,
+            activity_id=name,
+            start_to_close_timeout=timedelta(seconds=1),
+            heartbeat_timeout=timedelta(seconds=0.9),
+            retry_policy=RetryPolicy(initial_interval=timedelta(seconds=3), maximum_attempts=attempts),
+        )
+
+
+@activity.defn
+async def slow_at_first() -> str:
+    while activity.info().attempt == 1:
+        activity.heartbeat()
+        await asyncio.sleep(0.1)
+    return "done"
+
+
 @activity.defn
 async def speak(words: list[str]) -> int:
     answer = (await current_session()).topic("answer", append="text").message("m")
@@ -135,6 +158,7 @@ TOKENS: list[bytes] = []
 KEPT: list[asyncio.Future[str]] = []
 BEHIND: list[asyncio.Task[None]] = []
 ACTIVITIES: list[Callable[..., Any]] = [
+    slow_at_first,
     speak,
     speak_in_a_thread,
     quiet,

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Any, Final, Literal, TypeAlias
 
 from temporalio import activity
@@ -21,6 +22,8 @@ State: TypeAlias = Literal["started", "retrying", "completed", "failed", "cancel
 _logger = logging.getLogger("wakeline.integrations.temporal")
 _MOST_UNDER_WAY: Final = 1_000
 _LONGEST_TEXT: Final = 2_000
+# The worker counts from when it has the task, Temporal from when it gave it away.
+_EARLY_SECONDS: Final = 0.5
 
 
 class ActivityReports:
@@ -108,6 +111,12 @@ class Report:
         self._info = info
         self._states: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._began = monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long the attempt has run so far."""
+        return monotonic() - self._began
 
     def tell(self, state: State, failure: dict[str, str] | None = None) -> None:
         """Tell a state, without waiting."""
@@ -156,12 +165,34 @@ def failure_of(error: BaseException) -> dict[str, str]:
 
 
 def state_after(info: activity.Info, error: BaseException) -> State:
-    """What has become of an activity whose attempt ended in an error."""
+    """Return what has become of an activity whose attempt ended in an error."""
     if isinstance(error, asyncio.CancelledError | CancelledError):
         details = activity.cancellation_details()
         if details is not None and (details.cancel_requested or details.not_found):
             return "canceled"
     return "retrying" if _will_retry(info, error) else "failed"
+
+
+def time_out_of(info: activity.Info, seconds: float) -> TimeoutError | None:
+    """Return the time-out that has ended the running attempt, as far as its worker knows; None for none.
+
+    Temporal answers a heartbeat after a time-out as it does one after the workflow's end: there is no such attempt any more.
+    How long the attempt took tells the two apart.
+
+    Args:
+        info: The attempt.
+        seconds: How long it has run so far.
+    """
+    details = activity.cancellation_details()
+    if details is None or details.cancel_requested:
+        return None
+    longest = info.start_to_close_timeout
+    took_too_long = bool(longest) and longest is not None and seconds > longest.total_seconds() - _EARLY_SECONDS
+    if details.not_found and took_too_long:
+        return TimeoutError("the attempt took longer than its start-to-close time-out")
+    if details.timed_out:
+        return TimeoutError("the attempt timed out")
+    return None
 
 
 def _will_retry(info: activity.Info, error: BaseException) -> bool:

@@ -32,7 +32,7 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
-from wakeline.integrations.activity_reports import ActivityReports, Report, failure_of, state_after
+from wakeline.integrations.activity_reports import ActivityReports, Report, failure_of, state_after, time_out_of
 from wakeline.integrations.activity_session import ActivitySession, current_session, current_sync_session, has_session
 from wakeline.integrations.children import JoiningInterceptor
 from wakeline.integrations.workflow_tasks import telling
@@ -166,7 +166,7 @@ class _ActivityInterceptor(ActivityInboundInterceptor):
             async with ActivitySession(self._around.make_publisher, self._around.make_sync_publisher, before):
                 result = await super().execute_activity(input)
             if report is not None:
-                report.tell("completed")
+                _tell_end(report, info)
                 await report.end()
             return result
         except (Exception, asyncio.CancelledError) as error:
@@ -182,9 +182,14 @@ class _ActivityInterceptor(ActivityInboundInterceptor):
                 surrounding_on_flushed.reset(flushed)
 
 
-def _tell_end(report: Report, info: activity.Info, error: BaseException) -> None:
-    state = _harmless(lambda: state_after(info, error))
-    failure = None if state == "canceled" else _harmless(lambda: failure_of(error))
+def _tell_end(report: Report, info: activity.Info, error: BaseException | None = None) -> None:
+    # After a time-out Temporal takes neither a result nor an error of this attempt.
+    ended_by = _harmless(lambda: time_out_of(info, report.seconds)) or error
+    if ended_by is None:
+        report.tell("completed")
+        return
+    state = _harmless(lambda: state_after(info, ended_by))
+    failure = None if state == "canceled" else _harmless(lambda: failure_of(ended_by))
     if state is not None:
         report.tell(state, failure)
 
