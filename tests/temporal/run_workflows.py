@@ -18,12 +18,28 @@ failures_left: dict[str, int] = {}
 """How often `fails_at_first` still fails, by Workflow Id."""
 
 
+released: set[str | None] = set()
+"""Workflow Ids whose `goes_on_when_told` goes on."""
+mended: set[str] = set()
+"""Workflow Ids of `Broken` whose code has been mended."""
+
+
 @activity.defn
 async def fails_at_first() -> None:
     name = activity.info().workflow_id or ""
     failures_left[name] = failures_left.get(name, 1) - 1
     if failures_left[name] >= 0:
         raise ApplicationError("no stock left", type="OutOfStock")
+
+
+@activity.defn
+async def goes_on_when_told() -> None:
+    """Fails at first; its later attempts wait for the Workflow Id in `released`."""
+    if activity.info().attempt == 1:
+        raise ApplicationError("no stock left", type="OutOfStock")
+    while activity.info().workflow_id not in released:
+        activity.heartbeat()
+        await asyncio.sleep(0.1)
 
 
 @activity.defn
@@ -312,6 +328,24 @@ class Fails:
         raise ApplicationError("no stock left")
 
 
+@workflow.defn(sandboxed=False)
+class Broken:
+    """Its tasks fail until its code is mended; then it waits for a signal."""
+
+    def __init__(self) -> None:
+        self.told = False
+
+    @workflow.signal
+    def go_on(self) -> None:
+        self.told = True
+
+    @workflow.run
+    async def run(self) -> None:
+        if workflow.info().workflow_id not in mended:
+            raise RuntimeError("no such field: amount")
+        await workflow.wait_condition(lambda: self.told)
+
+
 WORKFLOWS = [
     Steps,
     TwoActivities,
@@ -328,5 +362,6 @@ WORKFLOWS = [
     Forgets,
     Chapters,
     Fails,
+    Broken,
 ]
-ACTIVITIES = [nothing, fails_at_first, silent_at_first]
+ACTIVITIES = [nothing, fails_at_first, goes_on_when_told, silent_at_first]

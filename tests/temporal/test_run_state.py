@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from tests.support import Served
 from tests.temporal import run_workflows as workflows
 from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_runs import QUEUE, start, until
+from wakeline.cli.processes import temporal_program
 from wakeline.events import NewEvent
 from wakeline.gateway.runs import Run, Runs
 from wakeline.gateway.temporal.telling import Teller
@@ -68,6 +71,93 @@ async def test_a_failed_attempt_is_told_with_the_next_and_that_it_is_over(
     # The workflow ends with its activity: what is over with the run is not told apart.
     assert told(events, "$run.closed")[0]["status"] == "completed"
     assert (await run_of(served, name))["activities"] == []
+
+
+async def test_a_retry_is_over_when_the_next_attempt_begins(client: Client, served: Served, name: str) -> None:
+    handle = await start(client, name, workflows.Again.run, "goes_on_when_told", None)
+    stream = await served.stream(name)
+    retrying = told(await until(stream, "$activity.retrying", 2), "$activity.retrying")
+    assert retrying[0]["attempt"] == 2
+    assert retrying[1] == {"activity": "charge", "attempt": 2, "over": True}
+    (activity,) = (await run_of(served, name))["activities"]
+    assert (activity["attempt"], activity["state"], activity["next_at"]) == (2, "running", None)
+    workflows.released.add(name)
+    await until_quiet(served, name)
+    log = (await served.call("GET", f"/v1/sessions/{name}/events"))[1]["events"]
+    assert len(told(log, "$activity.retrying")) == 2
+    await handle.terminate()
+
+
+async def until_quiet(served: Served, name: str) -> None:
+    """Return when no activity of the session's run is retried, paused or has stalled."""
+    async with asyncio.timeout(30):
+        while (await run_of(served, name))["activities"]:
+            await asyncio.sleep(0.1)
+
+
+async def of_activity(client: Client, command: str, name: str, *arguments: str) -> None:
+    """Run `temporal activity …` for a workflow's activity."""
+    address = client.service_client.config.target_host
+    which = ("--workflow-id", name, "--activity-id", "charge", "--address", address)
+    process = await asyncio.create_subprocess_exec(
+        temporal_program(), "activity", command, *which, *arguments, stdout=DEVNULL
+    )
+    assert await process.wait() == 0
+
+
+async def test_a_paused_activity_is_told_and_that_it_goes_on(client: Client, served: Served, name: str) -> None:
+    workflows.failures_left[name] = 2
+    handle = await start(client, name, workflows.Again.run, "fails_at_first", None)
+    stream = await served.stream(name)
+    await until(stream, "$activity.retrying")
+    for turn in range(2):  # under the same id, attempt and all, more than once
+        await of_activity(client, "pause", name, "--identity", "ops", "--reason", "the bank is closed")
+        paused = told(await until(stream, "$activity.paused"), "$activity.paused")[0]
+        assert paused.pop("paused_at")
+        attempt = paused.pop("attempt")
+        assert paused == {
+            "activity": "charge",
+            "activity_type": "fails_at_first",
+            "by": "ops",
+            "reason": "the bank is closed",
+            "failure": {"message": "no stock left", "type": "OutOfStock"},
+        }
+        (activity,) = (await run_of(served, name))["activities"]
+        assert (activity["state"], activity["attempt"], activity["by"]) == ("paused", attempt, "ops")
+        if turn == 0:
+            await of_activity(client, "unpause", name)
+        else:
+            await handle.terminate()
+            await until(stream, "$run.closed")
+            break
+        assert told(await until(stream, "$activity.paused"), "$activity.paused") == [
+            {"activity": "charge", "attempt": attempt, "over": True}
+        ]
+    log = (await served.call("GET", f"/v1/sessions/{name}/events"))[1]["events"]
+    assert [event["key"] for event in log if event["topic"] == "$activity.paused"] == ["charge"] * 3
+    told_of = [(d["attempt"], d.get("over", False)) for d in told(log, "$activity.retrying")]
+    assert told_of[:2] == [(2, False), (2, True)]  # no attempt is to come while it is paused
+
+
+async def test_a_run_whose_tasks_fail_again_and_again_waits_for_a_task_retry(
+    client: Client, served: Served, name: str
+) -> None:
+    handle = await start(client, name, workflows.Broken.run, task_timeout=timedelta(seconds=1))
+    stream = await served.stream(name)
+    failing = told(await until(stream, "$run.waiting"), "$run.waiting")[0]
+    assert failing.pop("attempt") >= 2
+    assert failing == {
+        "for": "task_retry",
+        "failure": {"message": "no such field: amount", "type": "RuntimeError"},
+    }
+    assert (await run_of(served, name))["waiting"]["for"] == "task_retry"
+    workflows.mended.add(name)
+    events = await until(stream, "$run.waiting")
+    while (waiting := told(events, "$run.waiting")[-1])["for"] == "task_retry":
+        events = await until(stream, "$run.waiting")
+    assert waiting["for"] in (None, "input")
+    await handle.signal("go_on")
+    assert told(await until(stream, "$run.closed"), "$run.closed")[0]["status"] == "completed"
 
 
 async def test_an_activity_that_is_not_heard_of_has_stalled(client: Client, served: Served, name: str) -> None:

@@ -89,11 +89,23 @@ def test_an_end_whose_beginning_was_not_seen_has_no_duration() -> None:
         ("$run.waiting", {"for": "timer"}, "waits for a timer"),
         ("$run.waiting", {"for": None}, "goes on"),
         (
+            "$run.waiting",
+            {"for": "task_retry", "attempt": 3, "failure": {"message": "no such field"}},
+            "its workflow task fails and is retried (attempt 3): no such field",
+        ),
+        (
             "$activity.stalled",
             {"activity_type": "charge", "attempt": 2},
             "charge has stalled: nothing was heard of attempt 2",
         ),
-        ("$activity.retrying", {"activity": "7", "attempt": 3, "over": True}, "activity 7 is pending no more"),
+        ("$activity.retrying", {"activity": "7", "attempt": 3, "over": True}, "activity 7 waits for attempt 3 no more"),
+        ("$activity.paused", {"activity": "7", "attempt": 3, "over": True}, "activity 7 is not paused any more"),
+        (
+            "$activity.paused",
+            {"activity_type": "charge", "attempt": 3, "by": "ops", "reason": "closed"},
+            "charge is paused before attempt 3 by ops: closed",
+        ),
+        ("$activity.paused", {"activity_type": "charge", "attempt": 3}, "charge is paused before attempt 3"),
         (
             "$activity.retrying",
             {

@@ -72,6 +72,8 @@ class Lines:
                     return Text(_shown(_waiting(data)), "bold")
                 case "$activity.retrying":
                     return Text(_shown(_retrying(data)), "bold yellow")
+                case "$activity.paused":
+                    return Text(_shown(_paused(data)), "bold yellow")
                 case "$activity.stalled":
                     said = f"{data['activity_type']} has stalled: nothing was heard of attempt {data['attempt']}"
                     return Text(_shown(said), "bold red")
@@ -108,6 +110,9 @@ def _waiting(data: dict[str, Any]) -> str:
             said = "waits for " + (", ".join([*data.get("signals", ()), *data.get("updates", ())]) or "somebody")
         case "timer":
             said = "waits for a timer"
+        case "task_retry":
+            said = f"its workflow task fails and is retried (attempt {data['attempt']})"
+            return f"{said}: {data['failure']['message']}" if data.get("failure") else said
         case _:
             return "goes on"
     said += f", until {datetime.fromisoformat(data['until']):%Y-%m-%d %H:%M:%S} UTC" if "until" in data else ""
@@ -116,9 +121,17 @@ def _waiting(data: dict[str, Any]) -> str:
 
 def _retrying(data: dict[str, Any]) -> str:
     if data.get("over"):
-        return f"activity {data['activity']} is pending no more"
+        return f"activity {data['activity']} waits for attempt {data['attempt']} no more"
     when = f" at {datetime.fromisoformat(data['next_at']):%H:%M:%S}" if data.get("next_at") else ""
     return f"{data['activity_type']} is tried again{when} (attempt {data['attempt']}): {data['failure']['message']}"
+
+
+def _paused(data: dict[str, Any]) -> str:
+    if data.get("over"):
+        return f"activity {data['activity']} is not paused any more"
+    said = f"{data['activity_type']} is paused before attempt {data['attempt']}"
+    said += f" by {data['by']}" if data.get("by") else ""
+    return f"{said}: {data['reason']}" if data.get("reason") else said
 
 
 def _duration(seconds: float) -> str:

@@ -88,7 +88,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         drained: False if its end was told and what it said last could not be read yet.
         followed: Whether this gateway is reading its stream now.
         waiting: What it waits for, as `$run.waiting` tells it; None if it does something.
-        activities: Its activities that are retried or have stalled, as `$activity.retrying` tells of them.
+        activities: Its activities that are retried, paused or have stalled: the data of their event, and a `state`.
         session: Where its output goes; told by `register`.
     """
 

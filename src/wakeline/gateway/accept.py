@@ -16,7 +16,7 @@ _HINT: Final = (
 )
 OWN_PUBLISHERS: Final = (
     *("stream:", "started:", "continued:", "closed:", "drained:", "producer:"),
-    *("run.waiting:", "activity.retrying:", "activity.stalled:"),
+    *("run.waiting:", "activity.retrying:", "activity.paused:", "activity.stalled:"),
 )
 """What the names begin with that Wakeline itself appends under. Who took one could keep a run's end from being told."""
 

@@ -55,7 +55,8 @@ class Run(msgspec.Struct, frozen=True):
         result: What it completes with is to be told.
         waiting: What it was last told to wait for; None for nothing.
         retrying: Its activities that were told to be retried and are not over, with their attempts.
-        failed: When the attempt before failed, of each of these: an id may be used again.
+        failed: Since when each of these is to be retried: an id may be used again.
+        paused: Its activities that were reported as paused and are not over: the attempt, and since when.
     """
 
     workflow_id: str
@@ -75,6 +76,7 @@ class Run(msgspec.Struct, frozen=True):
     waiting: dict[str, Any] | None = None
     retrying: dict[str, int] = {}
     failed: dict[str, int] = {}
+    paused: dict[str, tuple[int, int]] = {}
 
     @property
     def open(self) -> bool:
@@ -91,7 +93,7 @@ class RunState(msgspec.Struct, frozen=True):
     """What a run is doing.
 
     Attributes:
-        activities: Those that are retried or have stalled, by id.
+        activities: Those that are retried, paused or have stalled, by id.
         waiting: What it waits for; None if it does something.
         current: What identifies this moment of the run: changes when it goes on.
     """

@@ -37,6 +37,7 @@ export function fold(view: SessionView, event: WireEvent): SessionView {
       return { ...view, ledger, status: endingOf(event), why: whyOf(event), doing: "" };
     case "$run.waiting":
     case "$activity.retrying":
+    case "$activity.paused":
     case "$activity.stalled":
       return { ...view, ledger, doing: doingOf(event) };
     case "$session.settled":
@@ -59,6 +60,7 @@ function doingOf({ topic, data }: WireEvent): string {
       ? ""
       : `${activity} is tried again (attempt ${firstNumber(data, "attempt") ?? "?"})`;
   }
+  if (topic === "$activity.paused") return members(data).over === true ? "" : `${activity} is paused`;
   const { signals, updates } = members(data);
   const names = [signals, updates].flatMap((list) => (Array.isArray(list) ? list.map(String) : []));
   switch (firstString(data, "for")) {
@@ -66,6 +68,8 @@ function doingOf({ topic, data }: WireEvent): string {
       return "waits for a worker";
     case "timer":
       return "waits for a timer";
+    case "task_retry":
+      return "its code fails and is retried";
     case "input":
       return `waits for ${names.join(", ") || "somebody"}`;
     default:

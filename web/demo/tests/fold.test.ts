@@ -86,6 +86,9 @@ describe("what a run is doing", () => {
     ["$run.waiting", { for: "input" }, "waits for somebody"],
     ["$activity.stalled", { activity_type: "charge", attempt: 1 }, "charge has stalled"],
     ["$activity.retrying", { activity_type: "charge", attempt: 3 }, "charge is tried again (attempt 3)"],
+    ["$activity.paused", { activity_type: "charge", attempt: 3 }, "charge is paused"],
+    ["$activity.paused", { activity: "1", attempt: 3, over: true }, ""],
+    ["$run.waiting", { for: "task_retry", attempt: 3 }, "its code fails and is retried"],
     ["$activity.retrying", { activity: "1", attempt: 3, over: true }, ""],
   ])("%s %j", (topic, data, doing) => {
     expect(foldAll(event(0, topic, data)).doing).toBe(doing);

@@ -161,7 +161,7 @@ class Follower:
             explain=lambda failure: told.failure(parts.connection.converter_of(run.workflow_id), failure),
             metadata=lambda: self._metadata(reader),
             watched=lambda: parts.watched(self.session),
-            note=self._note,
+            note=self._copy.change,
             turn=self.run.run_id,
         )
 
@@ -206,9 +206,6 @@ class Follower:
                 _log.exception("what a run is doing cannot be told", workflow_id=self.run.workflow_id)
                 await asyncio.sleep(_LOOK_AGAIN)
 
-    async def _note(self, waiting: dict[str, Any] | None, retrying: dict[str, int], failed: dict[str, int]) -> None:
-        await self._copy.change(waiting=waiting, retrying=retrying, failed=failed)
-
     async def _metadata(self, reader: StreamReader) -> WorkflowMetadata | None:
         try:
             return await reader.ask(METADATA_QUERY, WorkflowMetadata)
@@ -240,6 +237,7 @@ class Follower:
             "waiting": None,
             "retrying": {},
             "failed": {},
+            "paused": {},
         }
         name = f"continued:{ending.next_run_id}"
         self._telling = Telling(name, msgspec.structs.replace(self.run, **changed))
@@ -292,6 +290,7 @@ class Follower:
                 "waiting": None,
                 "retrying": {},
                 "failed": {},
+                "paused": {},
             }
             self._telling = Telling(name, msgspec.structs.replace(self.run, **changed))
             if not told_before:

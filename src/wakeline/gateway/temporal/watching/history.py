@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from temporalio.api.enums.v1 import EventType, TimeoutType
+from temporalio.api.enums.v1 import EventType, TimeoutType, WorkflowTaskFailedCause
+from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
 
 _ENDS_OF_ACTIVITIES: Final = frozenset(
@@ -15,6 +16,11 @@ _ENDS_OF_ACTIVITIES: Final = frozenset(
         EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT,
         EventType.EVENT_TYPE_ACTIVITY_TASK_CANCELED,
     }
+)
+# Nothing is wrong with the workflow: it was reset, or something came in while it ended.
+_NO_FAILURES: Final = (
+    WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW,
+    WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND,
 )
 
 
@@ -33,6 +39,7 @@ class History:
         started: The event of the workflow task that a worker has taken last.
         updates: How many updates the run has taken.
         timers: When each timer that is running will fire, by the event that started it.
+        task_failure: Why workflow tasks have failed since one was completed: the first failure, as Temporal records no other.
         stalled: Activities that were given up for want of a heartbeat, with what scheduled each, until they are taken.
     """
 
@@ -41,6 +48,7 @@ class History:
         self.updates = 0
         self.timers: dict[int, datetime] = {}
         self.stalled: list[tuple[int, ActivityAttempt]] = []
+        self.task_failure: Failure | None = None
         self._activities: dict[int, ActivityAttempt] = {}
 
     def note(self, event: HistoryEvent, *, old: bool) -> bool:
@@ -56,6 +64,10 @@ class History:
         attributes: Any = getattr(event, event.WhichOneof("attributes") or "", None)
         if kind == EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED:
             self.started = event.event_id
+        elif kind == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
+            self.task_failure = None
+        elif kind == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED and attributes.cause not in _NO_FAILURES:
+            self.task_failure = attributes.failure
         elif kind == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:
             self.updates += 1
         elif kind == EventType.EVENT_TYPE_TIMER_STARTED:

@@ -6,24 +6,32 @@ One look serves all devices. Looks are frequent while things change and rare whe
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import UTC
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-import structlog
-from temporalio.api.enums.v1 import PendingActivityState, PendingWorkflowTaskState
+from temporalio.api.enums.v1 import PendingWorkflowTaskState
 from temporalio.api.sdk.v1 import WorkflowInteractionDefinition, WorkflowMetadata
-from temporalio.api.workflow.v1 import PendingActivityInfo
+from temporalio.api.workflow.v1 import PendingWorkflowTaskInfo
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.service import RPCError
 
 from wakeline.errors import UnavailableError
-from wakeline.events import ACTIVITY_RETRYING, ACTIVITY_STALLED, MAX_KEY_BYTES, RUN_WAITING, NewEvent, timestamp
+from wakeline.events import (
+    ACTIVITY_PAUSED,
+    ACTIVITY_RETRYING,
+    ACTIVITY_STALLED,
+    MAX_KEY_BYTES,
+    RUN_WAITING,
+    NewEvent,
+    timestamp,
+)
 from wakeline.gateway.runs import Run, RunState
 from wakeline.gateway.temporal.copying.told import cut
 from wakeline.gateway.temporal.telling import Teller
-from wakeline.gateway.temporal.watching.history import ActivityAttempt, heartbeat_missed
+from wakeline.gateway.temporal.watching.activities import SCHEDULED, described, event_data, last_failed, since
+from wakeline.gateway.temporal.watching.history import ActivityAttempt
 from wakeline.gateway.temporal.watching.watch import RunWatch
 
 METADATA_QUERY: Final = "__temporal_workflow_metadata"
@@ -34,12 +42,18 @@ _UNWATCHED: Final = 2.0
 _UNTAKEN: Final = 8.0
 # What a workflow waits for between two steps is not told.
 _QUIET: Final = 5.0
+# The number of a workflow task's attempt before which one has failed.
+_FAILS_ONCE: Final = 2
 # So often a worker may leave a question unanswered before it counts as one that cannot answer it.
 _PATIENCE: Final = 8
 _MOST_NAMES: Final = 100
 # Instead of when an attempt failed: it may have been told, and is not written down. It is told again, or that it is over.
 _UNSURE: Final = -1
-_log = structlog.get_logger(__name__)
+# Of the states of an activity, those that last until their event is followed by one with `over: true`.
+_LASTING: Final = {"retrying": ACTIVITY_RETRYING, "paused": ACTIVITY_PAUSED}
+
+Note: TypeAlias = Callable[..., Awaitable[None]]
+"""Writes down what was reported of a run; takes these fields of a `Run` by keyword."""
 
 
 class StateWatch:
@@ -52,7 +66,7 @@ class StateWatch:
         explain: Makes of a failure what is told of it.
         metadata: Asks the workflow what it can be told; None where nobody answers.
         watched: Whether a device is there.
-        note: Writes down what was told: what the run waits for, and which activities are retried since when.
+        note: Writes down what was reported: what the run waits for, and which activities are retried or paused.
         turn: The Temporal run of its chain whose output has its turn. When it is over, so is what was told of a later one: that
             is told again in its own turn.
 
@@ -69,7 +83,7 @@ class StateWatch:
         explain: Callable[[Any], Awaitable[dict[str, Any]]],
         metadata: Callable[[], Awaitable[WorkflowMetadata | None]],
         watched: Callable[[], bool],
-        note: Callable[[dict[str, Any] | None, dict[str, int], dict[str, int]], Awaitable[None]],
+        note: Note,
         turn: str,
     ) -> None:
         self.state = RunState(waiting=run.waiting)
@@ -83,10 +97,15 @@ class StateWatch:
         self._name = run.run_id if run.run_id == turn else f"{turn}/{run.run_id}"
         self._waiting = run.waiting
         self._unsure = False  # what it waits for may have been told, and is not written down
-        self._retrying = dict(run.retrying)
-        self._failed = dict(run.failed)
+        # Of what lasts: the attempt, and since when.
+        self._lasting = {
+            "retrying": {name: (attempt, run.failed.get(name, 0)) for name, attempt in run.retrying.items()},
+            "paused": dict(run.paused),
+        }
         self._stalled: dict[str, int] = {}
         self._since: dict[str, float] = {}
+        self._next_attempt = math.inf  # when one is to begin, by our clock
+        self._failing_since = 0.0
         self._quiet_since = 0.0
         self._quiet_length = -1
         self._asked_length = -1
@@ -103,6 +122,8 @@ class StateWatch:
                 changed = False
             changed |= self._watch.happened > after
             interval = _SOONEST if changed else min(interval * 1.6, _RARELY)
+            # Nothing in the history says that the next attempt of an activity has begun.
+            interval = min(interval, max(self._next_attempt - time.monotonic(), _SOONEST))
             if self._watched():
                 # Between two looks so much time passes, whatever happens.
                 await asyncio.sleep(_SOONEST)
@@ -123,39 +144,28 @@ class StateWatch:
         Raises:
             RPCError: Temporal cannot be asked now.
         """
-        described = (await self._watch.describe()).raw_description
-        activities = {a.activity_id: await self._activity(a) for a in described.pending_activities if _tells(a)}
-        waiting, soon = await self._waits_for(described)
-        new = RunState(activities, waiting, self._moment(described))
+        description = (await self._watch.describe()).raw_description
+        pending = description.pending_activities
+        activities = await described(pending, self._explain)
+        waiting, soon = await self._waits_for(description)
+        new = RunState(activities, waiting, self._moment(description))
         self.state = new  # who is told may look at once
-        failed = {a.activity_id: _failed(a) for a in described.pending_activities if _tells(a)}
-        return await self._tell(new, failed) or soon
+        failed = {a.activity_id: last_failed(a) for a in pending}
+        return await self._tell(new, since(pending), failed) or soon
 
     def _moment(self, described: DescribeWorkflowExecutionResponse) -> str:
         """What tells this moment of the run from others. Attempts come and go with nothing new in the history."""
         length, task = described.workflow_execution_info.history_length, described.pending_workflow_task.attempt
-        failed = max((_failed(pending) for pending in described.pending_activities), default=0)
+        failed = max((last_failed(pending) for pending in described.pending_activities), default=0)
         return f"{self._run.run_id}/{length}/{task}/{failed}"
-
-    async def _activity(self, pending: PendingActivityInfo) -> dict[str, Any]:
-        retrying = pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
-        told: dict[str, Any] = {
-            "activity": pending.activity_id,
-            "activity_type": pending.activity_type.name,
-            "attempt": pending.attempt,
-            "state": "retrying" if retrying else "running",
-            "next_at": None,
-            "failure": await self._explain(pending.last_failure),
-        }
-        if retrying and pending.HasField("next_attempt_schedule_time"):
-            told["next_at"] = _moment(pending.next_attempt_schedule_time)
-        if heartbeat_missed(pending.last_failure):
-            told["stalled"] = pending.attempt - 1
-        return told
 
     async def _waits_for(self, described: DescribeWorkflowExecutionResponse) -> tuple[dict[str, Any] | None, bool]:
         """What the run waits for, and whether that may become clear soon."""
         untaken = self._untaken(described)
+        failing = described.pending_workflow_task.attempt > 1 and self._watch.history.task_failure is not None
+        if failing or _has_started_again(described.pending_workflow_task):
+            return await self._retries_its_task(described.pending_workflow_task.attempt)
+        self._failing_since = 0.0
         if untaken:
             queue, seconds = min(untaken, key=lambda task: task[1])
             if seconds <= 0:
@@ -180,6 +190,17 @@ class StateWatch:
             return self.state.waiting, True
         return await self._quiet(length)
 
+    async def _retries_its_task(self, attempt: int) -> tuple[dict[str, Any] | None, bool]:
+        """A workflow task has failed, and is tried again; once may be a matter of a moment."""
+        now = time.monotonic()
+        self._failing_since = self._failing_since or now
+        if attempt <= _FAILS_ONCE and now < self._failing_since + _QUIET:
+            return self._waiting if _is_for(self._waiting, "task_retry") else None, True
+        waiting: dict[str, Any] = {"for": "task_retry", "attempt": attempt}
+        if (failure := self._watch.history.task_failure) is not None:
+            waiting["failure"] = await self._explain(failure)
+        return waiting, False
+
     def _untaken(self, described: DescribeWorkflowExecutionResponse) -> list[tuple[str, float]]:
         """Tasks that nobody has taken: their queue, and in how many seconds that means that nobody is there to take them.
 
@@ -193,12 +214,14 @@ class StateWatch:
             name = self._watch.history.started if self._watch.tells else task.scheduled_time.ToNanoseconds()
             found[f"task/{name}"] = (own_queue, _UNTAKEN)
         for pending in described.pending_activities:
-            if pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
+            if pending.state == SCHEDULED:
                 pause = pending.current_retry_interval.ToTimedelta().total_seconds() if pending.attempt > 1 else 0.0
                 queue = pending.activity_options.task_queue.name or own_queue
                 found[f"{pending.activity_id}/{pending.attempt}"] = (queue, _UNTAKEN + pause)
         now = time.monotonic()
         self._since = {name: self._since.get(name, now) for name in found}
+        begins = [self._since[name] + patience - _UNTAKEN for name, (_, patience) in found.items()]
+        self._next_attempt = min((at for at in begins if at > now), default=math.inf)
         return [(queue, self._since[name] + patience - now) for name, (queue, patience) in found.items()]
 
     async def _quiet(self, length: int) -> tuple[dict[str, Any] | None, bool]:
@@ -224,18 +247,55 @@ class StateWatch:
             waiting["until"] = timestamp(min(timers.values()))
         return waiting, False
 
-    async def _tell(self, new: RunState, failed: dict[str, int]) -> bool:
-        """Tell what has changed, every event under a name that only it has; True if something has."""
-        retrying = {name: a["attempt"] for name, a in new.activities.items() if a["state"] == "retrying"}
-        over = {name: attempt for name, attempt in self._retrying.items() if name not in new.activities}
-        for name in retrying:
-            if (self._retrying.get(name), self._failed.get(name)) != (retrying[name], failed[name]):
-                data = {key: value for key, value in new.activities[name].items() if key not in ("state", "stalled")}
-                self._retrying[name], self._failed[name] = retrying[name], _UNSURE
-                await self._tell_of(ACTIVITY_RETRYING, name, data, f"{name}/{retrying[name]}/{failed[name]}")
-        for name, attempt in over.items():
-            data = {"activity": name, "attempt": attempt, "over": True}
-            await self._tell_of(ACTIVITY_RETRYING, name, data, f"{name}/over/{attempt}/{self._failed.get(name, 0)}")
+    async def _tell(self, new: RunState, stamps: dict[str, int], failed: dict[str, int]) -> bool:
+        """Tell what has changed, every event under a name that only it has; True if something has.
+
+        Args:
+            new: What was seen.
+            stamps: Since when each activity is in its state.
+            failed: When the last attempt of each failed.
+        """
+        changed = False
+        for state, topic in _LASTING.items():
+            changed |= await self._tell_lasting(state, topic, new, stamps)
+        stalled = await self._tell_stalled(new, failed)
+        waits = new.waiting != self._waiting or self._unsure
+        if waits:
+            self._unsure = True
+            data = new.waiting or {"for": None}
+            name = f"{new.current}/{data['for']}/{data.get('task_queue', '')}"
+            await self._tell_of(RUN_WAITING, self._run.run, data, name)
+        if waits or changed:
+            retrying, paused = self._lasting["retrying"], self._lasting["paused"]
+            await self._note(
+                waiting=new.waiting,
+                retrying={name: attempt for name, (attempt, _) in retrying.items()},
+                failed={name: stamp for name, (_, stamp) in retrying.items()},
+                paused=dict(paused),
+            )
+            self._waiting, self._unsure = new.waiting, False
+            return True
+        return stalled
+
+    async def _tell_lasting(self, state: str, topic: str, new: RunState, stamps: dict[str, int]) -> bool:
+        """Tell which activities have come into a state, and which have left it: the next attempt has begun, say."""
+        before = self._lasting[state]
+        now = {name: (a["attempt"], stamps[name]) for name, a in new.activities.items() if a["state"] == state}
+        if before == now:
+            return False
+        for name, (attempt, stamp) in now.items():
+            if before.get(name) != (attempt, stamp):
+                before[name] = (attempt, _UNSURE)
+                await self._tell_of(topic, name, event_data(new.activities[name]), f"{name}/{attempt}/{stamp}")
+        for name, (attempt, stamp) in before.items():
+            if name not in now:
+                data = {"activity": name, "attempt": attempt, "over": True}
+                await self._tell_of(topic, name, data, f"{name}/over/{attempt}/{stamp}")
+        self._lasting[state] = now
+        return True
+
+    async def _tell_stalled(self, new: RunState, failed: dict[str, int]) -> bool:
+        """Tell which attempts were given up for want of a heartbeat. Nothing ends that, and so it is told once."""
         stalled, self._watch.history.stalled = self._watch.history.stalled, []
         for name, activity in new.activities.items():
             if "stalled" in activity and self._stalled.get(name) != failed[name]:
@@ -244,24 +304,8 @@ class StateWatch:
         for which, missed in stalled:
             self._stalled[missed.activity] = which
             name = f"{missed.activity}/{missed.attempt}/{which}"
-            # Nothing ends that, and so it is told once.
             event = _event(self._teller, ACTIVITY_STALLED, missed._asdict(), missed.activity)
             await self._teller.tell(f"{ACTIVITY_STALLED[1:]}:{self._run.run_id}/{name}", event)
-        waits = new.waiting != self._waiting or self._unsure
-        if waits:
-            self._unsure = True
-            data = new.waiting or {"for": None}
-            name = f"{new.current}/{data['for']}/{data.get('task_queue', '')}"
-            await self._tell_of(RUN_WAITING, self._run.run, data, name)
-        # Those that run again are still told of when they are over.
-        told = {n: retrying.get(n, attempt) for n, attempt in self._retrying.items() if n not in over} | retrying
-        # Of one that runs again it is known when what was told of it failed.
-        told_of = {n: failed[n] if n in retrying else self._failed.get(n, 0) for n in told}
-        if waits or (told, told_of) != (self._retrying, self._failed):
-            await self._note(new.waiting, told, told_of)
-            self._waiting, self._retrying, self._failed = new.waiting, told, told_of
-            self._unsure = False
-            return True
         return bool(stalled)
 
     async def _tell_of(self, topic: str, key: str, data: dict[str, Any], name: str) -> None:
@@ -271,9 +315,11 @@ class StateWatch:
 def over(teller: Teller, run: Run) -> list[NewEvent]:
     """What tells that what a Temporal run was last told to do is over, now that another one goes on from it."""
     waits = [_event(teller, RUN_WAITING, {"for": None}, run.run)] if run.waiting is not None else []
+    lasting = [(ACTIVITY_RETRYING, name, attempt) for name, attempt in run.retrying.items()]
+    lasting += [(ACTIVITY_PAUSED, name, attempt) for name, (attempt, _) in run.paused.items()]
     return waits + [
-        _event(teller, ACTIVITY_RETRYING, {"activity": name, "attempt": attempt, "over": True}, name)
-        for name, attempt in run.retrying.items()
+        _event(teller, topic, {"activity": name, "attempt": attempt, "over": True}, name)
+        for topic, name, attempt in lasting
     ]
 
 
@@ -281,13 +327,8 @@ def _event(teller: Teller, topic: str, data: dict[str, Any], key: str) -> NewEve
     return teller.event(topic, data, key=key.encode()[:MAX_KEY_BYTES].decode(errors="ignore"))
 
 
-def _tells(pending: PendingActivityInfo) -> bool:
-    return pending.attempt > 1 and pending.HasField("last_failure")
-
-
-def _failed(pending: PendingActivityInfo) -> int:
-    """When its last attempt failed: no two attempts have the same, however often their numbers begin anew."""
-    return pending.last_attempt_complete_time.ToNanoseconds()
+def _has_started_again(task: PendingWorkflowTaskInfo) -> bool:
+    return task.attempt > 1 and task.state == PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_STARTED
 
 
 def _names(definitions: Iterable[WorkflowInteractionDefinition]) -> list[str]:
@@ -296,7 +337,3 @@ def _names(definitions: Iterable[WorkflowInteractionDefinition]) -> list[str]:
 
 def _is_for(waiting: dict[str, Any] | None, what: str) -> bool:
     return waiting is not None and waiting["for"] == what
-
-
-def _moment(stamp: Any) -> str:
-    return timestamp(stamp.ToDatetime(tzinfo=UTC))
