@@ -30,6 +30,7 @@
     ├── AppendError                  the log refuses an append
     │   ├── SequenceGapError           409 sequence_gap
     │   ├── AttemptFencedError         409 attempt_fenced
+    │   ├── PublisherTakenError        403 publisher_taken
     │   └── SessionClosedError         409 session_closed
     ├── UnavailableError             503 unavailable: not now
     │   ├── TemporalUnavailableError   503 temporal_unavailable
@@ -299,6 +300,13 @@ class AttemptFencedError(AppendError):
     def __init__(self, message: str, *, attempt: int) -> None:
         super().__init__(message, attempt=attempt)
         self.attempt = attempt
+
+
+class PublisherTakenError(AppendError):
+    """The publisher belongs to whoever has opened it, and this token is another's."""
+
+    code, status = "publisher_taken", 403
+    hint = "Take another publisher's name, or a token of the same sub and topics, or one whose wakeline.publishers names it."
 
 
 class SessionClosedError(AppendError):

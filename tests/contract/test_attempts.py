@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support import batch, data_of, everything, publish
-from wakeline.errors import AttemptFencedError, SessionClosedError
-from wakeline.gateway.log import Engine, Opened, Publication
+from tests.support import batch, data_of, everything, new_event, publish
+from wakeline.errors import AttemptFencedError, PublisherTakenError, RequestInvalidError, SessionClosedError
+from wakeline.gateway.engines.sqlite import SqliteEngine
+from wakeline.gateway.log import Append, Engine, Opened, Publication
+from wakeline.gateway.owners import CLAIM, Owner
 
 
 def attempt(number: int, *, supersedes: bool = True) -> Publication:
@@ -158,3 +161,89 @@ async def test_nothing_of_a_publisher_is_left_when_its_session_lives_again(engin
     await engine.delete_session("a")
     opened = await engine.open_attempt("a", attempt(1))
     assert (opened.next_sequence, opened.earlier_events) == (0, 0)
+
+
+ALICE, MALLORY = Owner("user:alice"), Owner("user:mallory")
+
+
+def owned(owner: Owner | None, number: int, sequence: int = 0) -> Publication:
+    return Publication("p", number, sequence, supersedes=True, owner=owner)
+
+
+async def say(engine: Engine, what: str, publication: Publication) -> None:
+    await engine.append(Append("a", (new_event(what),), publication))
+
+
+async def test_a_publisher_belongs_to_who_opened_it(engine: Engine) -> None:
+    await engine.open_attempt("a", owned(ALICE, 1))
+    await say(engine, "one", owned(ALICE, 1))
+    for number in (1, 2):
+        with pytest.raises(PublisherTakenError):
+            await engine.open_attempt("a", owned(MALLORY, number))
+        with pytest.raises(PublisherTakenError):
+            await say(engine, "other", owned(MALLORY, number, 1))
+    await say(engine, "two", owned(ALICE, 1, 1))
+    await engine.open_attempt("a", owned(None, 2))  # the gateway itself, after a reset
+    with pytest.raises(PublisherTakenError):
+        await engine.open_attempt("a", owned(MALLORY, 3))
+    assert await whole(engine) == ["one", "two", {"superseded": [[0, 1]]}]
+
+
+async def test_whose_a_publisher_is_survives_a_restart(tmp_path: Path) -> None:
+    for by, taken in ((ALICE, False), (MALLORY, True), (ALICE, False)):
+        engine = SqliteEngine(tmp_path, durability="process")
+        await engine.open()
+        try:
+            await engine.open_attempt("a", owned(by, 1))
+        except PublisherTakenError:
+            assert taken
+        finally:
+            await engine.close()
+
+
+async def test_one_that_nobody_owns_belongs_to_whoever_uses_it_first(engine: Engine) -> None:
+    await say(engine, "one", owned(None, 1))
+    await say(engine, "two", owned(ALICE, 1, 1))
+    with pytest.raises(PublisherTakenError):
+        await say(engine, "three", owned(MALLORY, 1, 2))
+    await say(engine, "elsewhere", Publication("q", 1, 0))
+    await engine.open_attempt("a", Publication("q", 1, 0, owner=MALLORY))
+    with pytest.raises(PublisherTakenError):
+        await engine.open_attempt("a", Publication("q", 1, 0, owner=ALICE))
+
+
+async def test_tokens_that_name_the_publisher_take_it_from_who_opened_it_before_them(engine: Engine) -> None:
+    await say(engine, "squatted", owned(MALLORY, 7))
+    await engine.open_attempt("a", owned(Owner(CLAIM), 1))
+    await say(engine, "one", owned(Owner(CLAIM), 1))
+    for number in (7, 8):
+        with pytest.raises(PublisherTakenError):
+            await say(engine, "more", owned(MALLORY, number, 1))
+    await say(engine, "two", owned(Owner(CLAIM), 2))
+    with pytest.raises(AttemptFencedError):
+        await say(engine, "zombie", owned(Owner(CLAIM), 1, 1))
+    assert await whole(engine) == ["squatted", {"superseded": [[0, 0]]}, "one", {"superseded": [[2, 2]]}, "two"]
+
+
+async def test_fewer_topics_do_not_fence_what_was_published_under_more(engine: Engine) -> None:
+    chat, more = Owner("user:alice", ("chat",)), Owner("user:alice", ("chat", "st*"))
+    await say(engine, "one", owned(chat, 1))
+    await say(engine, "two", owned(more, 1, 1))
+    await say(engine, "three", owned(Owner("user:alice", ("chat", "status", "st*")), 1, 2))
+    for fewer in (chat, Owner("user:alice", ("chat", "status"))):
+        with pytest.raises(PublisherTakenError):
+            await engine.open_attempt("a", owned(fewer, 2))
+    await say(engine, "four", owned(ALICE, 1, 3))
+    with pytest.raises(PublisherTakenError):
+        await say(engine, "five", owned(more, 1, 4))
+
+
+async def test_attempts_do_not_jump(engine: Engine) -> None:
+    for number in (1_000_001, 2**53 - 1):
+        with pytest.raises(RequestInvalidError, match="at most 1000000"):
+            await engine.open_attempt("a", attempt(number))
+        with pytest.raises(RequestInvalidError, match="at most 1000000"):
+            await said(engine, number, "x")
+    assert await engine.state("a") is None
+    await engine.open_attempt("a", attempt(1_000_000))
+    await said(engine, 2_000_000, "x")

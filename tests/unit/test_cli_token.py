@@ -39,6 +39,7 @@ async def test_it_prints_a_token_that_others_can_read() -> None:
     code, out, err = await run(
         *("token", "--user", "alice", "--session", "order-*", "--session", "chat"),
         *("--allow", "read", "--allow", "ack", "--topic", "status", "--topic", "$run.*", "--cache", "--expires", "1h"),
+        *("--publisher", "run:*"),
         WAKELINE_TOKEN_ISSUER="https://issuer.example",
         WAKELINE_TOKEN_AUDIENCE="wakeline",
     )
@@ -53,6 +54,7 @@ async def test_it_prints_a_token_that_others_can_read() -> None:
             "sessions": ["order-*", "chat"],
             "allow": ["read", "ack"],
             "topics": ["status", "$run.*"],
+            "publishers": ["run:*"],
             "cache": True,
         },
     }

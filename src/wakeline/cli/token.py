@@ -26,6 +26,7 @@ def token(
     session: Annotated[tuple[str, ...], Parameter(negative=())],
     allow: Annotated[tuple[Action, ...], Parameter(negative=())] = ("read", "ack"),
     topic: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    publisher: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     cache: Annotated[bool, Parameter(negative=())] = False,
     expires: str = "1h",
     config: Path | None = None,
@@ -41,7 +42,7 @@ def token(
 
         wakeline token --user alice --session 'order-*'
         wakeline token --user alice --session order-1 --session chat-7 --allow read --topic status --topic '$run.*'
-        wakeline token --user backend --session '*' --allow publish --expires 30d
+        wakeline token --user worker --session '*' --allow publish --expires 30d
         curl -H "Authorization: Bearer $(wakeline token --user me --session '*')" localhost:7777/v1/sessions
 
     In production your own service signs tokens, with any JWT library: HS256 and this secret, or a private key whose public
@@ -53,6 +54,7 @@ def token(
         session: A session it reaches, or a beginning that ends in *; once for each.
         allow: What it allows: read, ack, publish, input, manage, follow or restore; once for each (default: read and ack).
         topic: A topic it may read and publish, or a beginning that ends in *; once for each (default: all topics).
+        publisher: A publisher it may use whichever token has opened it, or a beginning that ends in *; once for each.
         cache: Let full pages be kept by caches.
         expires: How long it is good for: 30s, 15m, 1h, 30d.
         config: A TOML file with settings (default: WAKELINE_CONFIG, if set).
@@ -69,6 +71,8 @@ def token(
     }
     if topic:
         scope["topics"] = [check_topic(check_beginning(name, "--topic"), own=True) for name in topic]
+    if publisher:
+        scope["publishers"] = [check_beginning(name, "--publisher") for name in publisher]
     if cache:
         scope["cache"] = True
     claims = {"sub": user, "exp": int(time.time()) + _seconds(expires), "wakeline": scope}

@@ -12,9 +12,19 @@ from typing import Final
 
 import msgspec
 
-from wakeline.errors import AppendError, AttemptFencedError, SequenceGapError, SessionClosedError
+from wakeline.errors import (
+    AppendError,
+    AttemptFencedError,
+    RequestInvalidError,
+    SequenceGapError,
+    SessionClosedError,
+)
 from wakeline.events import ATTEMPT_SUPERSEDED, NewEvent, compose, timestamp
 from wakeline.gateway.log import Append, Position, Publication
+from wakeline.gateway.owners import takes_over
+
+MAX_STEP: Final = 1_000_000
+"""How far an attempt may be above the one before: an activity that is retried every 0.1 s for a day comes that far."""
 
 _MAX_RANGES: Final = 10_000  # in one event, of some 20 bytes each
 
@@ -24,13 +34,27 @@ def begins(position: Position | None, publication: Publication) -> bool:
 
     Raises:
         AttemptFencedError: A later attempt has begun.
+        PublisherTakenError: The publisher is another owner's.
+        RequestInvalidError: The attempt is too far above the one before.
     """
-    if position is not None and publication.attempt < position.attempt:
+    if position is None or takes_over(publication.publisher, position.owner, publication.owner):
+        _check_step(0, publication)
+        return True
+    if publication.attempt < position.attempt:
         raise AttemptFencedError(
             f"expected attempt {position.attempt} or later of {publication.publisher!r}, got attempt {publication.attempt}",
             attempt=position.attempt,
         )
-    return position is None or publication.attempt > position.attempt
+    _check_step(position.attempt, publication)
+    return publication.attempt > position.attempt
+
+
+def _check_step(before: int, publication: Publication) -> None:
+    # Of publishers alone: a producer's epochs are as its protocol has them, and the gateway's own count by one.
+    if publication.covers is None and publication.attempt > before + MAX_STEP:
+        raise RequestInvalidError(
+            f"expected an attempt of at most {before + MAX_STEP} of {publication.publisher!r}, got {publication.attempt}"
+        )
 
 
 def superseded(publication: Publication, stretches: Iterable[tuple[int, int]]) -> tuple[NewEvent, ...]:
@@ -73,6 +97,8 @@ def decide(append: Append, position: Position | None, *, closed: bool) -> int:
     Raises:
         SequenceGapError: Events before the batch are missing.
         AttemptFencedError: A later attempt has begun.
+        PublisherTakenError: The publisher is another owner's.
+        RequestInvalidError: The attempt is too far above the one before.
         SessionClosedError: The session is closed, and does not have all of the batch.
     """
     publication, steps = append.publication, _steps(append)
@@ -97,7 +123,7 @@ def _steps(append: Append) -> int:
 
 def _already_there(position: Position | None, publication: Publication, steps: int) -> int:
     expected = 0
-    if position is not None and not begins(position, publication):
+    if not begins(position, publication) and position is not None:
         expected = position.next_sequence
     if publication.sequence > expected:
         raise SequenceGapError(

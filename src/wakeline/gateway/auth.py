@@ -45,6 +45,7 @@ class _Scope(msgspec.Struct, forbid_unknown_fields=True):
     allow: frozenset[Action] = frozenset()
     topics: list[str] | None = None
     cache: bool = False
+    publishers: list[str] = []
 
 
 class _Claims(msgspec.Struct):
@@ -189,7 +190,10 @@ class Auth:
             raise TokenInvalidError("expected names, or beginnings with *, in the claim wakeline.sessions") from None
         except TopicInvalidError:
             raise TokenInvalidError("expected names, or beginnings with *, in the claim wakeline.topics") from None
-        return Grant(claims.sub, sessions, scope.allow, topics, claims.exp, scope.cache)
+        if not all(1 <= len(name) <= 256 and name.isascii() and name.isprintable() for name in scope.publishers):
+            raise TokenInvalidError("expected names, or beginnings with *, in the claim wakeline.publishers")
+        publishers = tuple(scope.publishers)
+        return Grant(claims.sub, sessions, scope.allow, topics, claims.exp, scope.cache, publishers)
 
 
 async def _payload(token: str, keys: Keys) -> bytes:

@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from wakeline.errors import NotAllowedError, SessionNotFoundError
+from wakeline.gateway.owners import CLAIM, Owner, matches
 from wakeline.gateway.topics import Topics
 
 Action: TypeAlias = Literal["read", "ack", "publish", "input", "manage", "follow", "restore"]
@@ -29,6 +30,7 @@ class Grant(msgspec.Struct, frozen=True):
         topics: Only these topics may be read and published; None for all.
         expires: Unix time at which it ends; None for never.
         cache: Full pages may be kept by caches.
+        publishers: Names, or beginnings that end in `*`, of publishers that the caller may use whoever has opened them.
     """
 
     user: str
@@ -37,6 +39,7 @@ class Grant(msgspec.Struct, frozen=True):
     topics: Topics | None = None
     expires: float | None = None
     cache: bool = False
+    publishers: tuple[str, ...] = ()
 
     def check(self, action: Action, session: str | None = None) -> None:
         """Raise unless the caller may do this, to this session where one is given.
@@ -56,7 +59,14 @@ class Grant(msgspec.Struct, frozen=True):
 
     def reaches(self, session: str) -> bool:
         """Whether the session is among those granted."""
-        return any(session.startswith(name[:-1]) if name.endswith("*") else session == name for name in self.sessions)
+        return matches(self.sessions, session)
+
+    def owner_of(self, publisher: str) -> Owner | None:
+        """The caller as the owner of a publisher; None where nobody is asked who they are."""
+        if not self.user:
+            return None
+        name = CLAIM if matches(self.publishers, publisher) else f"user:{self.user}"
+        return Owner(name, None if self.topics is None else self.topics.patterns)
 
     def registers(self, workflow_id: str) -> bool:
         """Whether the caller may have a workflow followed into a session that it manages, whatever the workflow says itself.

@@ -18,6 +18,7 @@ import msgspec
 
 from wakeline.errors import EpochChangedError
 from wakeline.events import Event, NewEvent
+from wakeline.gateway.owners import Owner
 
 PAGE_BYTES: Final = 256 * 1024
 """A page ends with the event that takes it past this: what one device that catches up may hold in memory."""
@@ -40,6 +41,7 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
         supersedes: When the attempt begins, what earlier ones appended no longer counts, and `$attempt.superseded` says so.
         run: Whose attempt it is: the run.
         activity: The activity.
+        owner: Who appends, as a publisher's owner; None for the gateway itself, and where nobody is asked for a token.
     """
 
     publisher: str
@@ -49,6 +51,7 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     supersedes: bool = False
     run: str | None = None
     activity: str | None = None
+    owner: Owner | None = None
 
     @classmethod
     def of_attempt(
@@ -60,10 +63,11 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
         run: str | None,
         activity: str | None,
         supersede: bool | None,
+        owner: Owner | None = None,
     ) -> Publication:
         """As a publisher asks for it: an activity's attempts supersede each other unless it says otherwise."""
         supersedes = activity is not None if supersede is None else supersede
-        return cls(publisher, attempt, sequence, supersedes=supersedes, run=run, activity=activity)
+        return cls(publisher, attempt, sequence, supersedes=supersedes, run=run, activity=activity, owner=owner)
 
 
 class Append(msgspec.Struct, frozen=True):
@@ -165,10 +169,17 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class Position(msgspec.Struct, frozen=True, gc=False):
-    """How far a publisher has come: its latest attempt and the next sequence in it."""
+    """How far a publisher has come: its latest attempt and the next sequence in it.
+
+    Attributes:
+        attempt: The latest attempt.
+        next_sequence: The next sequence in it.
+        owner: Whose it is, where an engine decides on an append; None for nobody's.
+    """
 
     attempt: int
     next_sequence: int
+    owner: Owner | None = None
 
 
 Change: TypeAlias = Literal["configured", "closed", "deleted", "trimmed"]
@@ -240,6 +251,7 @@ class Engine(ABC):
         Raises:
             SequenceGapError: Events before this batch are missing.
             AttemptFencedError: A later attempt of the publisher has appended.
+            PublisherTakenError: The publisher is another owner's.
             SessionClosedError: The session is closed.
             EpochChangedError: The session does not live in the append's epoch.
             StorageFullError: No space; nothing was written.
@@ -254,6 +266,7 @@ class Engine(ABC):
 
         Raises:
             AttemptFencedError: A later attempt has begun.
+            PublisherTakenError: The publisher is another owner's.
             SessionClosedError: The session is closed.
             StorageFullError: No space; nothing was written.
             StorageFailedError: The store failed; the outcome is unknown.

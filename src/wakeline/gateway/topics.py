@@ -38,6 +38,12 @@ class Topics:
         return cls([check_topic(name, own=True) for name in text.split(",")], within)
 
     @property
+    def patterns(self) -> tuple[str, ...]:
+        """The names and beginnings of a set that was not made within another one."""
+        (names,) = self._all
+        return tuple(sorted(names))
+
+    @property
     def tag(self) -> str:
         """A short name of the set, the same in every process."""
         canonical = sorted(sorted(names) for names in self._all)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Container, Sequence
 
+import msgspec
+
 from wakeline.errors import (
     EpochChangedError,
     RecordConflictError,
@@ -30,13 +32,14 @@ from wakeline.gateway.log import (
     check_epoch,
     new_epoch,
 )
+from wakeline.gateway.owners import Owner
 
 
 class _Publisher:
     """One publisher's position, and where each stretch of its sequences stands in the log."""
 
-    def __init__(self, attempt: int) -> None:
-        self.position = Position(attempt, 0)
+    def __init__(self, attempt: int, owner: Owner | None) -> None:
+        self.position = Position(attempt, 0, owner)
         self.starts: list[int] = []  # first sequence of each append
         self.offsets: list[tuple[int, int]] = []  # that append's first and next offset
         self.kept: list[tuple[int, int]] = []  # where events of earlier attempts stand that still count
@@ -45,7 +48,12 @@ class _Publisher:
         count = publication.covers or there + next_offset - first_offset
         self.starts.append(publication.sequence + (0 if publication.covers else there))
         self.offsets.append((first_offset, next_offset))
-        self.position = Position(publication.attempt, publication.sequence + count)
+        owner = publication.owner or self.position.owner
+        self.position = Position(publication.attempt, publication.sequence + count, owner)
+
+    def used_by(self, owner: Owner | None) -> None:
+        if owner is not None:
+            self.position = msgspec.structs.replace(self.position, owner=owner)
 
     def offset_of(self, sequence: int) -> int:
         index = bisect_right(self.starts, sequence) - 1
@@ -70,7 +78,8 @@ class _Session:
         earlier = self.publishers.get(publication.publisher)
         if not begins(earlier.position if earlier else None, publication):
             return []
-        publisher = self.publishers[publication.publisher] = _Publisher(publication.attempt)
+        owner = publication.owner or (earlier.position.owner if earlier else None)
+        publisher = self.publishers[publication.publisher] = _Publisher(publication.attempt, owner)
         stretches = [*earlier.kept, *earlier.offsets] if earlier else []
         if not publication.supersedes:
             publisher.kept = stretches
@@ -148,6 +157,7 @@ class MemoryEngine(Engine):
             raise SessionClosedError(f"expected an open session, {session!r} is closed")
         self._sessions[session] = held
         told = held.begin(publication)
+        held.publishers[publication.publisher].used_by(publication.owner)
         self._announce(session, held.epoch, told, ["configured"] if created else [])
         publisher = held.publishers[publication.publisher]
         earlier = sum(after - first for first, after in publisher.kept)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
+import msgspec
 from aiohttp import hdrs, web
 
 from wakeline.errors import (
@@ -88,9 +89,12 @@ class StreamRoutes:
         close = headers.closes(request.headers)
         if close:
             grant.check("manage", name)
+        producer = headers.producer(request.headers)
+        if producer is not None:
+            producer = msgspec.structs.replace(producer, owner=grant.owner_of(producer.publisher))
         post = Post(
             content_type=headers.content_type(request.headers),
-            producer=headers.producer(request.headers),
+            producer=producer,
             seq=headers.stream_seq(request.headers),
             close=close,
             body=await request.read(),

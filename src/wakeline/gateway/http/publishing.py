@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from wakeline.errors import BodyInvalidError, RequestInvalidError
 from wakeline.gateway.accept import check_publisher, decode_json, decode_ndjson
-from wakeline.gateway.grants import GRANT, NOBODY
+from wakeline.gateway.grants import ANYONE, GRANT, NOBODY, Grant
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.log import Publication
@@ -77,7 +77,7 @@ class PublishRoutes:
         check_topics(grant, incoming)
         self._parts.limits.publish(request, grant, len(incoming))
         run = self._registrations.run_of(name, _text(request.headers, "Wakeline-Run"))
-        who, workflow = publication(request.headers, run), _workflow(request.headers)
+        who, workflow = publication(request.headers, run, grant), _workflow(request.headers)
         with self._parts.metrics.append_seconds.time():
             appended = await self._parts.accept.publish(name, incoming, who)
         self._registrations.tell(name, workflow, _text(request.headers, "Wakeline-Run"), grant)
@@ -92,12 +92,14 @@ class PublishRoutes:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BodyInvalidError(f'expected {{"attempt": 1, "activity": "…"}}, got: {error}') from None
         workflow = named_workflow(asked.workflow, asked.namespace)
+        publisher = check_publisher(request.match_info["publisher"])
         who = Publication.of_attempt(
-            check_publisher(request.match_info["publisher"]),
+            publisher,
             asked.attempt,
             run=self._registrations.run_of(name, asked.run),
             activity=asked.activity,
             supersede=asked.supersede,
+            owner=grant.owner_of(publisher),
         )
         opened = await self._parts.accept.open_attempt(name, who)
         self._registrations.tell(name, workflow, asked.run, grant)
@@ -120,12 +122,13 @@ class PublishRoutes:
             connection.stop(GOING_AWAY, "the server stops")
 
 
-def publication(headers: Mapping[str, str], run: str | None) -> Publication | None:
+def publication(headers: Mapping[str, str], run: str | None, grant: Grant = ANYONE) -> Publication | None:
     """Read the headers that make an append idempotent.
 
     Args:
         headers: The request's.
         run: The run that they name.
+        grant: Whose publisher it is.
 
     Raises:
         RequestInvalidError: One is missing or not what it must be.
@@ -147,6 +150,7 @@ def publication(headers: Mapping[str, str], run: str | None) -> Publication | No
         run=run,
         activity=_text(headers, "Wakeline-Activity"),
         supersede=None if supersede is None else supersede == "true",
+        owner=grant.owner_of(publisher),
     )
 
 

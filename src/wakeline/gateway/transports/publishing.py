@@ -142,6 +142,7 @@ class PublishConnection(Conversation):
         publication = Publication.of_attempt(
             check_publisher(frame.publisher),
             frame.attempt,
+            owner=self._grant.owner_of(frame.publisher),
             run=self._ingest.registrations.run_of(frame.session, frame.run),
             activity=frame.activity,
             supersede=frame.supersede,
@@ -229,6 +230,8 @@ class PublishConnection(Conversation):
                 grant.check("publish", channel.session)
             except WakelineError as error:
                 self._fail(number, error)
+            owner = grant.owner_of(channel.publication.publisher)
+            channel.publication = msgspec.structs.replace(channel.publication, owner=owner)
 
     def _answer(self, frame: feed_frames.ServerFrame) -> None:
         self._say(msgspec.json.encode(frame))

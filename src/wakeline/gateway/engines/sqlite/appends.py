@@ -15,6 +15,7 @@ from wakeline.errors import EpochChangedError, SessionClosedError
 from wakeline.events import Event, NewEvent, timestamp
 from wakeline.gateway.attempts import advances, begins, decide, superseded
 from wakeline.gateway.log import Append, Appended, Change, Opened, Position, Publication, check_epoch, new_epoch
+from wakeline.gateway.owners import Owner
 
 _MAX_CACHED: Final = 100_000
 
@@ -41,10 +42,11 @@ class _Publisher:
     id: int
     attempt: int
     last: _Stretch
+    owner: Owner | None
 
     @property
     def position(self) -> Position:
-        return Position(self.attempt, self.last.next_sequence)
+        return Position(self.attempt, self.last.next_sequence, self.owner)
 
 
 @dataclass(slots=True)
@@ -110,11 +112,12 @@ class Appends:
     def open(self, name: str, publication: Publication) -> Opened:
         """Begin an attempt that has appended nothing yet."""
         session = self._session(name)
+        publisher = self._publisher(session, publication.publisher) if session is not None else None
+        beginning = begins(publisher.position if publisher else None, publication)
         if session is None:
             session = self.create(name)
             self.changed(name, session.epoch, "configured")
-        publisher = self._publisher(session, publication.publisher)
-        if begins(publisher.position if publisher else None, publication):
+        if beginning:
             if session.closed:
                 raise SessionClosedError(f"expected an open session, {name!r} is closed")
             if publisher is not None:
@@ -123,6 +126,7 @@ class Appends:
             publisher = self._begin_attempt(session, publisher, publication, _Stretch(0, 0, at, at))
             self._stretches[publisher.id, 0] = publisher.last
         assert publisher is not None
+        self._used_by(publisher, publication.owner)
         (earlier,) = self._connection.execute(
             "SELECT coalesce(sum(next_offset - first_offset), 0) FROM kept WHERE publisher = ?", (publisher.id,)
         ).fetchone()
@@ -229,13 +233,14 @@ class Appends:
         publisher = session.publishers.get(name)
         if publisher is None:
             row = self._connection.execute(
-                "SELECT id, attempt, first_sequence, next_sequence, first_offset, next_offset FROM publishers"
+                "SELECT id, attempt, owner, first_sequence, next_sequence, first_offset, next_offset FROM publishers"
                 " JOIN publications ON publisher = id WHERE session = ? AND name = ?"
                 " ORDER BY first_sequence DESC LIMIT 1",
                 (session.id, name),
             ).fetchone()
             if row is not None:
-                publisher = session.publishers[name] = _Publisher(row[0], row[1], _Stretch(*row[2:]))
+                stretch, owner = _Stretch(*row[3:]), Owner.parse(row[2])
+                publisher = session.publishers[name] = _Publisher(row[0], row[1], stretch, owner)
                 self._publishers += 1
         return publisher
 
@@ -244,7 +249,7 @@ class Appends:
     ) -> _Publisher:
         first = publication.sequence + there
         after = first + (publication.covers or session.next_offset - first_new)
-        if publisher is None or publisher.attempt != publication.attempt:
+        if publisher is None or begins(publisher.position, publication):
             stretch = _Stretch(first, after, first_new, session.next_offset)
             publisher = self._begin_attempt(session, publisher, publication, stretch)
         elif publication.covers is None and publisher.last.extends_to(first, first_new):
@@ -252,7 +257,14 @@ class Appends:
         else:
             publisher.last = _Stretch(first, after, first_new, session.next_offset)
         self._stretches[publisher.id, publisher.last.first_sequence] = publisher.last
+        self._used_by(publisher, publication.owner)
         return publisher
+
+    def _used_by(self, publisher: _Publisher, owner: Owner | None) -> None:
+        """Write down whose a publisher is now: it was nobody's, or its owner's topics are more by now."""
+        if owner is not None and owner != publisher.owner:
+            self._connection.execute("UPDATE publishers SET owner = ? WHERE id = ?", (owner.text(), publisher.id))
+            publisher.owner = owner
 
     def _end_earlier(self, name: str, session: _Session, publisher: _Publisher, publication: Publication) -> None:
         """See to what a publisher's earlier attempts appended, if another one begins: it is superseded, or goes on to count."""
@@ -278,12 +290,13 @@ class Appends:
         self, session: _Session, earlier: _Publisher | None, publication: Publication, stretch: _Stretch
     ) -> _Publisher:
         if earlier is None:
+            owner = publication.owner
             row = self._connection.execute(
-                "INSERT INTO publishers (session, name, attempt) VALUES (?, ?, ?)",
-                (session.id, publication.publisher, publication.attempt),
+                "INSERT INTO publishers (session, name, attempt, owner) VALUES (?, ?, ?, ?)",
+                (session.id, publication.publisher, publication.attempt, owner and owner.text()),
             )
             assert row.lastrowid is not None
-            publisher = _Publisher(row.lastrowid, publication.attempt, stretch)
+            publisher = _Publisher(row.lastrowid, publication.attempt, stretch, owner)
             self._publishers += 1
         else:
             # The earlier attempt is refused from now on, so nobody asks where its events stand.
@@ -292,7 +305,7 @@ class Appends:
             self._connection.execute(
                 "UPDATE publishers SET attempt = ? WHERE id = ?", (publication.attempt, earlier.id)
             )
-            publisher = _Publisher(earlier.id, publication.attempt, stretch)
+            publisher = _Publisher(earlier.id, publication.attempt, stretch, earlier.owner)
         session.publishers[publication.publisher] = publisher
         return publisher
 

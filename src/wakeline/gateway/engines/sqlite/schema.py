@@ -85,6 +85,10 @@ MIGRATIONS: Final = (
         PRIMARY KEY (publisher, first_offset)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    -- Whose a publisher is, as JSON; NULL: nobody's until it is used.
+    ALTER TABLE publishers ADD COLUMN owner TEXT;
+    """,
 )
 
 

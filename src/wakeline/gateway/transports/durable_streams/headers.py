@@ -12,6 +12,7 @@ from multidict import CIMultiDictProxy
 
 from wakeline.errors import NotImplementedHereError
 from wakeline.gateway.log import Publication
+from wakeline.gateway.owners import Owner
 from wakeline.gateway.transports.durable_streams.refusals import StreamInvalidError
 
 DEFAULT_CONTENT_TYPE: Final = "application/octet-stream"
@@ -40,6 +41,7 @@ class Producer(msgspec.Struct, frozen=True):
     name: str
     epoch: int
     sequence: int
+    owner: Owner | None = None
 
     @property
     def publisher(self) -> str:
@@ -49,7 +51,7 @@ class Producer(msgspec.Struct, frozen=True):
     @property
     def publication(self) -> Publication:
         """The same as the log knows it: attempts begin with 1, epochs with 0."""
-        return Publication(self.publisher, self.epoch + 1, self.sequence, covers=1)
+        return Publication(self.publisher, self.epoch + 1, self.sequence, covers=1, owner=self.owner)
 
 
 class Lifetime(msgspec.Struct, frozen=True):
