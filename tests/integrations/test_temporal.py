@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -17,11 +18,12 @@ from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.testing import ActivityEnvironment
-from temporalio.worker import Worker
+from temporalio.worker import SharedStateManager, Worker
 
 from tests.integrations import workflows
 from tests.integrations.support import counting, events_of, messages, under
 from tests.support import Served
+from tests.tokens import SECRET
 from wakeline.cli.processes import free_port
 from wakeline.integrations.temporal import WakelinePlugin, current_session, current_sync_session
 
@@ -280,6 +282,42 @@ async def test_a_publisher_of_one_s_own_goes_beside_it(client: Client, served: S
     async with worker(client, WakelinePlugin(served.url)) as queue:
         id, _ = await run(client, queue, "publish_by_hand", served.url)
         assert under(await events_of(served, id), "word") == ["by hand"]
+
+
+async def test_a_worker_without_a_token_is_told_so(
+    client: Client, serve: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("WAKELINE_TOKEN", raising=False)
+    served = await serve(token_secret=SECRET)
+    async with worker(client, WakelinePlugin(served.url)) as queue:
+        with pytest.raises(WorkflowFailureError) as caught:
+            await run(client, queue, "speak", ["a"])
+        for _ in range(3):
+            assert (await run(client, queue, "quiet"))[1] == "done"
+    cause = caught.value.__cause__
+    assert cause is not None
+    assert "expected a token, got none" in str(cause.__cause__)
+    assert len([message for message in caplog.messages if "could not be reported" in message]) == 1
+
+
+async def test_an_activity_in_a_pool_of_processes_is_told_what_to_do(client: Client, served: Served) -> None:
+    queue = f"integrations-{uuid.uuid4().hex[:8]}"
+    forked = multiprocessing.get_context("fork")
+    with forked.Manager() as manager, ProcessPoolExecutor(1, mp_context=forked) as processes:
+        async with Worker(
+            client,
+            task_queue=queue,
+            workflows=[workflows.Runs],
+            activities=[workflows.speak_in_a_process],
+            activity_executor=processes,
+            shared_state_manager=SharedStateManager.create_from_multiprocessing(manager),
+            plugins=[WakelinePlugin(served.url)],
+        ):
+            for _ in range(2):
+                id, said = await run(client, queue, "speak_in_a_process", served.url)
+                assert len(said) == 2
+                assert all("SyncSessionPublisher.from_within_activity" in one for one in said)
+                assert under(await events_of(served, id), "word") == ["from a process"]
 
 
 async def test_where_there_is_no_session_it_says_what_to_do(client: Client, served: Served) -> None:

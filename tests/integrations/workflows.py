@@ -11,8 +11,8 @@ from temporalio import activity, workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 
-from wakeline.integrations.temporal import current_session, current_sync_session
-from wakeline.publisher import SessionPublisher
+from wakeline.integrations.temporal import current_session, current_sync_session, has_session
+from wakeline.publisher import SessionPublisher, SyncSessionPublisher
 
 QUICK = RetryPolicy(initial_interval=timedelta(milliseconds=10), maximum_attempts=3)
 
@@ -72,6 +72,20 @@ def speak_in_a_thread(words: list[str]) -> int:
     for word in words:
         current_sync_session().topic("word").publish(word)
     return len(words)
+
+
+@activity.defn
+def speak_in_a_process(url: str) -> list[str]:
+    said = []
+    for ask in (current_sync_session, lambda: asyncio.run(current_session())):
+        try:
+            ask()
+        except LookupError as error:
+            said.append(str(error))
+    assert not has_session()
+    with SyncSessionPublisher.from_within_activity(url) as session:
+        session.topic("word").publish("from a process")
+    return said
 
 
 @activity.defn

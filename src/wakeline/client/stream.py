@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
@@ -20,8 +22,10 @@ from wakeline.client.structs import SessionEvent
 from wakeline.client.values import Values
 from wakeline.client.view import View, WireEvent
 from wakeline.errors import LimitReachedError, UnavailableError, WakelineError
+from wakeline.outages import Outage
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE: Final = 0.1
 _LAST_PAUSE: Final = 5.0
@@ -69,6 +73,7 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
         self._ended = False
         self._dropped = asyncio.Event()
         self._lost = False
+        self._outage = Outage(logger, f"Reading {path} of the gateway at {http.url}")
         self._pause = _FIRST_PAUSE
         self._connected_at: float | None = None
         self._broken = 0
@@ -164,18 +169,19 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
     async def _read_on(self) -> None:
         """Connect, or read what has come. After a failure that may pass, pause; the next call tries again."""
         self._http.require_open()
+        began = time.monotonic()
         try:
             if self._answer is None:
                 await self._connect()
             else:
                 await self._receive(self._answer)
         except (UnavailableError, LimitReachedError) as error:
-            await self._try_later(error)
+            await self._try_later(error, began)
         except StreamBrokenError as error:
             self._broken += 1
             if self._broken >= _BROKEN_MOST:
                 self._end(error)
-            await self._try_later(error)
+            await self._try_later(error, began)
         except WakelineError as error:
             self._end(error)
 
@@ -189,6 +195,7 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
         self._answer, self._frames = answer, FrameParser(bare=self._view.bare)
         self._connected_at = asyncio.get_running_loop().time()
         self._view.filtered = self._view.filtered or self._http.may_filter()
+        self._outage.over()
         if self._lost:
             self._lost = False
             if self._on_resumed:
@@ -216,15 +223,16 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
                 self._arrived.append((event, frame.cursor, frame.data))
                 self._pause, self._broken = _FIRST_PAUSE, 0
 
-    async def _try_later(self, error: WakelineError) -> None:
+    async def _try_later(self, error: WakelineError, began: float) -> None:
         self._disconnect()
         if self._ended:
             return
         self._http.require_open()
-        if not self._lost:
-            self._lost = True
-            if self._on_lost:
-                self._on_lost(error)
+        if self._on_lost is None:
+            self._outage.failed(error.message, began)
+        elif not self._lost:
+            self._on_lost(error)
+        self._lost = True
         await self._sleep(float(error.details.get("retry_after", 0)))
 
     async def _sleep(self, least: float = 0.0) -> None:

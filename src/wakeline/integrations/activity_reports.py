@@ -41,6 +41,7 @@ class ActivityReports:
         self._patience = patience.total_seconds()
         self._under_way: set[asyncio.Task[None]] = set()
         self._away = False
+        self._refused = False
 
     def begin(self, info: activity.Info) -> Report | None:
         """Tell that an attempt has started, without waiting; None where reports are not delivered and too many wait already."""
@@ -86,12 +87,14 @@ class ActivityReports:
                     await topic.publish(told, key=publisher_name(info))
                     await publisher.flush()
                     report.has_started()
-            self._away = False
+            self._away = self._refused = False
         except AttemptFencedError:
             # A later attempt has the word.
             _logger.debug("attempt %d of activity %s was superseded", info.attempt, info.activity_id)
         except Exception as error:  # noqa: BLE001 - whatever it was, it is no business of the activity
-            _logger.warning("how activity %s goes could not be reported: %s", info.activity_id, error)
+            # One warning until a report is delivered again: with a bad token, each activity would have its own.
+            level, self._refused = (logging.DEBUG if self._refused else logging.WARNING), True
+            _logger.log(level, "how activity %s goes could not be reported: %s", info.activity_id, error)
         finally:
             report.has_started()
 

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
+import os
 import threading
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
+
+from temporalio import activity
 
 from wakeline.publisher import SessionPublisher
 from wakeline.publisher.sync import SyncSessionPublisher
 from wakeline.threads import call
 
+_ELSEWHERE: Final = (
+    "expected the process of the worker, got one of its pool, which has no session: open a publisher there, with "
+    "SyncSessionPublisher.from_within_activity()"
+)
 _running: ContextVar[ActivitySession] = ContextVar("wakeline_activity_session")
 
 
@@ -23,7 +31,7 @@ async def current_session() -> SessionPublisher:
     fails, so does the activity.
 
     Raises:
-        LookupError: No activity is running here, or its worker has no `WakelinePlugin`.
+        LookupError: No activity is running here, its worker has no `WakelinePlugin`, or it runs in a pool of processes.
         AttemptFencedError: A later attempt of the activity has begun.
     """
     held = _running_session()
@@ -36,7 +44,8 @@ def current_sync_session() -> SyncSessionPublisher:
     """The publisher of the running `def` activity; further as `current_session`.
 
     Raises:
-        LookupError: No activity is running here, or its worker has no `WakelinePlugin`; or it is `async def`.
+        LookupError: No activity is running here, its worker has no `WakelinePlugin`, it is `async def`, or it runs in a pool
+            of processes.
         AttemptFencedError: A later attempt of the activity has begun.
     """
     held = _running_session()
@@ -48,16 +57,20 @@ def current_sync_session() -> SyncSessionPublisher:
 def has_session() -> bool:
     """Whether there is a session to be had here."""
     held = _running.get(None)
-    return held is not None and not held.closed
+    return held is not None and not held.closed and not held.is_elsewhere
 
 
 def _running_session() -> ActivitySession:
     held = _running.get(None)
+    if held is None and activity.in_activity() and multiprocessing.parent_process() is not None:
+        raise LookupError(_ELSEWHERE)
     if held is None:
         raise LookupError(
             "expected an activity of a worker with a WakelinePlugin, got none: "
             "give the client or worker plugins=[WakelinePlugin(…)], or make a publisher of your own"
         )
+    if held.is_elsewhere:
+        raise LookupError(_ELSEWHERE)
     held.require_running()
     return held
 
@@ -92,6 +105,12 @@ class ActivitySession:
         self.closed = False
         self.loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
+        self._process = os.getpid()
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether this process was forked from the worker's, whose event loop does not run here."""
+        return self._process != os.getpid()
 
     def require_running(self) -> None:
         """Raise where the activity has ended.

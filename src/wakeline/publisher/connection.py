@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -14,6 +15,7 @@ import msgspec
 from wakeline.client.errors import refusal
 from wakeline.client.http import LOST
 from wakeline.errors import UnavailableError, WakelineError
+from wakeline.outages import Outage
 from wakeline.publisher.dial import Dial
 from wakeline.publisher.frames import AppendedFrame, ErrorFrame, Opened, close_frame, decode
 
@@ -26,6 +28,7 @@ _LAST_PAUSE: Final = 1.0  # one attempt a second for a whole process is not much
 _ANSWER_SECONDS: Final = 30.0
 _IDLE_SECONDS: Final = 10.0  # kept without channels: a worker's next activity need not connect again
 _MOST_HINTS: Final = 1_000
+_UNWELCOME_SECONDS: Final = 5.0
 _TOKEN_OVER: Final = 4401
 _TOO_MANY: Final = 4429
 _TOO_MANY_PAUSE: Final = 10.0
@@ -72,6 +75,10 @@ class Connection:
         self._frames: list[bytes] = []
         self._hints: dict[bytes, None] = {}
         self._complaints: set[str] = set()
+        self._outage = Outage(logger, f"Reaching the gateway at {dial.url}")
+        self._refusal: WakelineError | None = None  # with which the last connection was closed
+        self._is_served = False  # the gateway took something on this connection, or nothing was asked of it
+        self._unwelcome = False  # the last connection was closed for want of a token as soon as it was there
         self._something = asyncio.Event()
         self._hinted = asyncio.Event()
         self._hinted.set()
@@ -160,9 +167,11 @@ class Connection:
                 if not self._channels:
                     self._wanted.clear()
                     await self._wanted.wait()
+                began = time.monotonic()
                 try:
                     socket = await self._dial.open()
                 except UnavailableError as error:
+                    self.failed(error, began)
                     self._drop_hints()
                     for channel in list(self._channels.values()):
                         channel.unreachable(error)
@@ -171,35 +180,52 @@ class Connection:
                     pause = min(pause * 2, _LAST_PAUSE)
                     continue
                 except WakelineError as error:
-                    pause = await self._refused(error, pause)
+                    self._outage.over()  # it answers
+                    self._tell_refused(error)
+                    pause = await self._until_wanted(pause)
                     continue
                 heard = await self._serve(socket)
                 pause = _FIRST_PAUSE if heard else min(pause * 2, _LAST_PAUSE)
-                code = socket.close_code
-                if code == _TOKEN_OVER:
-                    self._dial.token_expired()
-                elif code in _NOT_UNDERSTOOD:
-                    told = {"message": f"the gateway closed the connection with {code}: it does not understand us"}
-                    pause = await self._refused(refusal(400, told), pause)
-                if code == _TOO_MANY:
+                if self._refusal is not None:
+                    pause = await self._until_wanted(pause)
+                elif socket.close_code == _TOO_MANY:
                     await asyncio.sleep(_TOO_MANY_PAUSE * random.uniform(1.0, 1.5))
                 elif not heard:
                     await asyncio.sleep(pause * random.uniform(0.5, 1.0))
         finally:
             await self._dial.close()
 
-    async def _refused(self, error: WakelineError, pause: float) -> float:
-        """Tell everybody, and wait until somebody has something to send; returns the next pause."""
+    def failed(self, error: WakelineError, began: float | None = None) -> None:
+        """Note that the gateway does not take what is sent, and that it is tried again."""
+        self._outage.failed(error.message, began)
+
+    def _tell_refused(self, error: WakelineError) -> None:
         self._wanted.clear()
         self._drop_hints()
         for channel in list(self._channels.values()):
             channel.refused(error)
+
+    async def _until_wanted(self, pause: float) -> float:
+        """After a refusal, wait until somebody has something to send; returns the next pause."""
         await self._wanted.wait()
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))
         return min(pause * 2, _LAST_PAUSE)
 
+    def _why_closed(self, code: int | None, seconds: float) -> WakelineError | None:
+        """The refusal that a close code stands for; None if another connection may do better."""
+        if code in _NOT_UNDERSTOOD:
+            told = {"message": f"the gateway closed the connection with {code}: it does not understand us"}
+            return refusal(400, told)
+        if code != _TOKEN_OVER:
+            self._unwelcome = False
+            return None
+        before, self._unwelcome = self._unwelcome, seconds < _UNWELCOME_SECONDS and not self._is_served
+        return self._dial.token_wanted(again=before and self._unwelcome)
+
     async def _serve(self, socket: aiohttp.ClientWebSocketResponse) -> bool:
         """One connection, to its end; returns whether anything was heard."""
+        began = time.monotonic()
+        self._is_served, self._refusal = False, None
         self._socket = socket
         self._frames.clear()
         self._complaints.clear()
@@ -227,15 +253,26 @@ class Connection:
                 await socket.close()
             cause = socket.exception()
             error = self._dial.lost(cause or f"the connection was closed ({socket.close_code})")
+            self._refusal = self._why_closed(socket.close_code, time.monotonic() - began)
+            if self._refusal is not None:
+                self._tell_refused(self._refusal)
+            elif not self._is_served:
+                self.failed(error, began)
             for channel in list(self._channels.values()):
                 channel.lost(error)
         return heard
+
+    def _is_asked(self) -> bool:
+        return any(channel.awaiting_since is not None for channel in self._channels.values())
 
     def _heard(self, line: str) -> None:
         try:
             frame = decode(line)
         except msgspec.DecodeError:
             return  # a frame of a later version
+        if isinstance(frame, (AppendedFrame, Opened)) or not self._is_asked():
+            self._is_served = True
+            self._outage.over()
         if isinstance(frame, AppendedFrame):
             if channel := self._channels.get(frame.channel):
                 channel.appended(frame)

@@ -8,12 +8,14 @@ import aiohttp
 
 from wakeline.client.errors import refusal
 from wakeline.client.http import LOST, Token, Tokens, read_refusal
-from wakeline.errors import RequestInvalidError, UnavailableError, WakelineError
+from wakeline.errors import RequestInvalidError, TokenMissingError, UnavailableError, WakelineError
 
 _CONNECT_SECONDS: Final = 10.0
 _HEARTBEAT_SECONDS: Final = 15.0
 _PATH: Final = "/v1/publish"
 _TEMPORARY: Final = frozenset({408, 425, 429})
+_GIVE_TOKEN: Final = "Pass token=…, or set WAKELINE_TOKEN, with a token that may publish to the session."
+_LET_TOKEN_THROUGH: Final = "See that what stands between here and the gateway passes the header Authorization on."
 
 
 class Dial:
@@ -65,9 +67,20 @@ class Dial:
                 raise refused
             again = True
 
-    def token_expired(self) -> None:
-        """The gateway said so: the next connection is made with a fresh one, if there is one to be had."""
-        self._tokens.expired(self._token)
+    def token_wanted(self, *, again: bool) -> WakelineError | None:
+        """The gateway closed a connection for want of a token; returns why another one would not help.
+
+        Args:
+            again: It did so with the connection before, too, as soon as that was there.
+        """
+        if self._token is None:
+            said = f"expected a token, got none: the gateway at {self.url} asks who publishes"
+            return refusal(401, {"code": TokenMissingError.code, "message": said, "hint": _GIVE_TOKEN})
+        self._tokens.expired(self._token)  # the next connection is made with a fresh one, if there is one to be had
+        if again:
+            said = f"expected the gateway at {self.url} to get the token that is sent, it got none"
+            return refusal(401, {"code": TokenMissingError.code, "message": said, "hint": _LET_TOKEN_THROUGH})
+        return None
 
     def lost(self, error: BaseException | str) -> UnavailableError:
         """The error of a connection that cannot be made, or broke."""

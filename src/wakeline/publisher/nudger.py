@@ -55,7 +55,8 @@ class Nudger:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: Connection | None = None
         self._channel = 0
-        self._complained = False  # the gateway is away, or refuses
+        self._is_away = False
+        self._complained = False  # of a refusal
         self._silent_until = 0.0
 
     def nudge(self, workflow_id: str) -> None:
@@ -89,7 +90,7 @@ class Nudger:
         connection, self._connection = self._connection, None
         if connection is not None:
             try:
-                if not self._complained:
+                if not (self._is_away or self._complained):
                     with suppress(TimeoutError):
                         async with asyncio.timeout(_LAST_SECONDS):
                             await connection.hinted()
@@ -139,7 +140,7 @@ class Nudger:
 
     def connected(self) -> None:
         """There is a connection."""
-        self._complained = False
+        self._is_away = self._complained = False
         self._silent_until = 0.0
 
     def opened(self, frame: Opened) -> None:
@@ -152,8 +153,8 @@ class Nudger:
         """Another one is tried at once."""
 
     def unreachable(self, error: UnavailableError) -> None:
-        """It is tried again and again."""
-        self._complain(error)
+        """It is tried again and again, and the connection logs that; meanwhile the gateway looks by itself."""
+        self._is_away = True
 
     def refused(self, error: WakelineError) -> None:
         """The gateway does not let us in: ask again some time later, for tokens change."""

@@ -323,6 +323,7 @@ class Sender:
     def _later(self, error: WakelineError) -> None:
         """The gateway is there, and cannot now."""
         self._state, self._trouble = _State.PAUSED, error
+        self._connection.failed(error)
         self._failures += 1
         least = float(error.details.get("retry_after", 0))
         self._set("open", least + pause_after(self._failures), self._reopen)

@@ -42,6 +42,7 @@ class ScriptedGateway:
         self.messages: list[int] = []
         self.connections = 0
         self.status = 101
+        self.close_with: int | None = None
         self.code = "not_allowed"
         self.tokens: list[str | None] = []
         self._sockets: set[web.WebSocketResponse] = set()
@@ -90,6 +91,9 @@ class ScriptedGateway:
         channels: dict[int, tuple[str, str, int]] = {}
         try:
             await socket.send_json({"type": "ready"})
+            if self.close_with is not None:
+                await socket.receive()
+                await socket.close(code=self.close_with)
             async for message in socket:
                 frames = [json.loads(line) for line in message.data.split("\n")]
                 self.messages.append(len(frames))

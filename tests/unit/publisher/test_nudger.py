@@ -142,9 +142,10 @@ def test_a_url_that_is_none_is_refused_at_once() -> None:
 # The gateway is away, refuses, or says nothing.
 
 
-async def test_while_the_gateway_is_away_nudges_are_dropped_and_that_is_told_once(
-    away: ScriptedGateway, caplog: pytest.LogCaptureFixture
+async def test_while_the_gateway_is_away_nudges_are_dropped_and_that_is_logged_once(
+    away: ScriptedGateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr("wakeline.outages._FIRST_SECONDS", 0.1)
     with caplog.at_level(logging.WARNING, "wakeline.publisher"):
         async with Nudger(away.url) as nudger:
             nudger.nudge("lost")
@@ -155,7 +156,7 @@ async def test_while_the_gateway_is_away_nudges_are_dropped_and_that_is_told_onc
             await until_nudged(away, "order-1")
     assert nudges(away) == ["order-1"]
     (record,) = caplog.records
-    assert "is not nudged, so it looks by itself" in record.message
+    assert record.message.startswith(f"Reaching the gateway at {away.url} has failed for ")
 
 
 async def test_a_gateway_that_is_away_is_left_at_once(away: ScriptedGateway) -> None:

@@ -1,0 +1,142 @@
+"""Publishers that the gateway does not let in or cannot hear: said at once, or logged after a moment, never a silent hang."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import Served
+from tests.tokens import SECRET
+from tests.unit.conftest import Serve
+from tests.unit.publisher.scripted import RIGHTLY, ScriptedGateway
+from wakeline import outages
+from wakeline.client import SessionClient
+from wakeline.errors import TokenMissingError
+from wakeline.publisher import Nudger, SessionPublisher, SyncSessionPublisher
+from wakeline.publisher.frames import Identity
+from wakeline.publisher.spool import Spool
+
+ENOUGH = 30  # seconds; no test is meant to come near it
+
+
+@pytest.fixture
+async def guarded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Served:
+    monkeypatch.delenv("WAKELINE_TOKEN", raising=False)
+    return await serve(token_secret=SECRET)
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "_FIRST_SECONDS", 0.1)
+
+
+async def test_a_publisher_without_a_token_is_told_at_once(guarded: Served) -> None:
+    async with asyncio.timeout(4):
+        with pytest.raises(TokenMissingError, match="expected a token, got none") as caught:
+            async with SessionPublisher(guarded.url, session="s"):
+                pytest.fail("it opened")
+        assert "WAKELINE_TOKEN" in caught.value.hint
+        with pytest.raises(TokenMissingError):
+            await asyncio.to_thread(SyncSessionPublisher(guarded.url, session="s").__enter__)
+        async with SessionClient(guarded.url) as client:
+            with pytest.raises(TokenMissingError):
+                await client.session("s").publish("t", 1)
+            with pytest.raises(TokenMissingError):
+                await anext(client.session("s").events())
+
+
+async def test_a_nudger_without_a_token_says_so_once(guarded: Served, caplog: pytest.LogCaptureFixture) -> None:
+    async with Nudger(guarded.url) as nudger, asyncio.timeout(ENOUGH):
+        while not caplog.records:
+            nudger.nudge("order-1")
+            await asyncio.sleep(0.01)
+        for _ in range(20):
+            nudger.nudge("order-1")
+            await asyncio.sleep(0.01)
+    (message,) = caplog.messages
+    assert "expected a token, got none" in message
+
+
+@pytest.mark.parametrize("command", ["publish", "tail", "drain"])
+async def test_commands_without_a_token_are_told_at_once(guarded: Served, command: str, tmp_path: Path) -> None:
+    spool = tmp_path / "spool.db"
+    await asyncio.to_thread(Spool.at(spool).add, Identity(session="s", publisher="p"), 0, [b'{"topic":"t","data":1}'])
+    arguments = {"publish": ["s", "1"], "tail": ["s"], "drain": [str(spool), "--wait"]}[command]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "wakeline", command, *arguments, "--url", guarded.url),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "NO_COLOR": "1"},
+    )
+    try:
+        _, err = await asyncio.wait_for(process.communicate(), ENOUGH)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert err.decode().startswith("token_missing: expected a token, got none")
+    assert process.returncode in (1, 2)
+
+
+async def test_a_token_that_never_reaches_the_gateway_is_not_sent_for_ever(script: ScriptedGateway) -> None:
+    script.close_with = 4401
+    async with asyncio.timeout(ENOUGH):
+        with pytest.raises(TokenMissingError, match="to get the token that is sent"):
+            async with SessionPublisher(script.url, lambda: "fresh", session="s"):
+                pytest.fail("it opened")
+    assert script.connections == 2
+
+
+async def test_a_gateway_that_is_away_is_logged_and_that_it_is_back(
+    away: ScriptedGateway, soon: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "wakeline")
+    async with SessionPublisher(away.url, session="s") as session, Nudger(away.url) as nudger:
+        nudger.nudge("order-1")
+        await session.topic("t").publish(1)
+        async with asyncio.timeout(ENOUGH):
+            while not caplog.messages:
+                await asyncio.sleep(0.01)
+        await away.start()
+        await session.flush()
+    first, last = caplog.records
+    assert (first.levelname, last.levelname) == ("WARNING", "INFO")
+    assert first.message.startswith(f"Reaching the gateway at {away.url} has failed for ")
+    assert last.message.startswith(f"Reaching the gateway at {away.url} works again after ")
+
+
+async def test_a_gateway_that_is_there_and_cannot_append_is_logged(
+    script: ScriptedGateway, soon: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = {"code": "storage_full", "message": "the disk is full", "hint": "Make space."}
+    script.script = lambda frame: [{"type": "error", "channel": frame["channel"], "error": full}]
+    session = await SessionPublisher(script.url, session="s").__aenter__()
+    await session.topic("t").publish(1)
+    async with asyncio.timeout(ENOUGH):
+        while not any("the disk is full" in message for message in caplog.messages):
+            await asyncio.sleep(0.01)
+    script.script = lambda _: RIGHTLY
+    await session.aclose()
+    assert script.events() == [1]
+
+
+async def test_reading_is_logged_while_the_gateway_is_away_unless_the_reader_is_told(
+    away: ScriptedGateway, soon: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with SessionClient(away.url) as client:
+        told: list[str] = []
+        listening = asyncio.create_task(anext(client.session("s").events(on_lost=lambda e: told.append(e.code))))
+        reading = asyncio.create_task(anext(client.session("r").events()))
+        async with asyncio.timeout(ENOUGH):
+            while not caplog.messages:
+                await asyncio.sleep(0.01)
+        for task in (listening, reading):
+            task.cancel()
+        await asyncio.wait([listening, reading])
+    assert told == ["unavailable"]
+    assert caplog.messages[0].startswith(f"Reading /v1/sessions/r/events of the gateway at {away.url} has failed for ")
