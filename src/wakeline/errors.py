@@ -4,6 +4,7 @@
     ├── RequestError                 what came in cannot be taken
     │   ├── RequestInvalidError        400 request_invalid
     │   ├── BodyInvalidError           400 body_invalid
+    │   ├── EncodingInvalidError       400 encoding_invalid
     │   ├── SessionNameInvalidError    400 session_name_invalid
     │   ├── TopicInvalidError          400 topic_invalid
     │   ├── CursorInvalidError         400 cursor_invalid
@@ -25,6 +26,8 @@
     │   ├── OffsetGoneError            410 offset_gone
     │   ├── BodyTooLargeError          413 body_too_large
     │   ├── EventTooLargeError         413 event_too_large
+    │   ├── BatchTooLargeError         413 batch_too_large
+    │   ├── EncodingUnknownError       415 encoding_unknown
     │   ├── LimitReachedError          429 limit_reached
     │   └── NotImplementedHereError    501 not_implemented
     ├── AppendError                  the log refuses an append
@@ -104,6 +107,13 @@ class BodyInvalidError(RequestError):
 
     code, status = "body_invalid", 400
     hint = "Send a body as the message expects it."
+
+
+class EncodingInvalidError(RequestError):
+    """The body is not in the coding that `Content-Encoding` names."""
+
+    code, status = "encoding_invalid", 400
+    hint = "Send the whole body in the coding that Content-Encoding names, or uncompressed and without that header."
 
 
 class SessionNameInvalidError(RequestError):
@@ -256,6 +266,24 @@ class EventTooLargeError(RequestError):
 
     code, status = "event_too_large", 413
     hint = "Keep large values elsewhere and publish a reference, or raise max_event_bytes."
+
+
+class BatchTooLargeError(RequestError):
+    """One request has too many events."""
+
+    code, status = "batch_too_large", 413
+    hint = "Send the events in several batches, or raise max_batch_events."
+
+
+class EncodingUnknownError(RequestError):
+    """The body is in a coding that this gateway cannot read."""
+
+    code, status = "encoding_unknown", 415
+    hint = "Compress the body with gzip or deflate, or send it uncompressed and without Content-Encoding."
+
+    def headers(self) -> dict[str, str]:
+        """Name the codings that are known."""
+        return {"Accept-Encoding": "gzip, deflate"}
 
 
 class LimitReachedError(RequestError):

@@ -156,7 +156,8 @@ def compose(
         BodyInvalidError: `data` is not valid UTF-8.
     """
     if b"\n" in data or b"\r" in data:
-        data = msgspec.json.format(data, indent=-1)
+        # Between tokens alone: in a string they are escaped, or it is no JSON.
+        data = data.translate(None, b"\r\n")
     if not data.isascii():
         _check_utf8(data)
     field = b"payload" if payload else b"data"

@@ -205,7 +205,7 @@ async def cancelled_at_each_turn(begin: Callable[[Engine], Coroutine[Any, Any, o
 
 async def test_a_stream_that_is_made_leaves_no_draft() -> None:
     def begin(engine: Engine) -> Coroutine[Any, Any, object]:
-        streams = Streams(engine, deletions_of(engine), Lifetimes(engine), max_event_bytes=1000)
+        streams = Streams(engine, deletions_of(engine), Lifetimes(engine), max_event_bytes=1000, max_batch_events=100)
         return streams.create("s", Creation("text/plain", Lifetime(), closed=False, body=b"hello"), lambda _: None)
 
     await cancelled_at_each_turn(begin)

@@ -9,6 +9,7 @@ import msgspec
 
 from wakeline.errors import BodyInvalidError, EventTooLargeError, RequestInvalidError
 from wakeline.events import MessagePiece, NewEvent, check_key, check_session_name, check_topic, compose, timestamp
+from wakeline.gateway.counting import check_batch, too_many
 from wakeline.gateway.log import Append, Appended, Engine, Opened, Position, Publication
 
 _HINT: Final = (
@@ -48,28 +49,36 @@ _batch = msgspec.json.Decoder(_Batch)
 _line = msgspec.json.Decoder(Incoming)
 
 
-def decode_json(body: bytes) -> list[Incoming]:
-    """Read `{"events": [...]}`.
+def decode_json(body: bytes, most: int) -> list[Incoming]:
+    """Read `{"events": [...]}`, of at most `most` events.
 
     Raises:
         BodyInvalidError: The body is not that.
+        BatchTooLargeError: There are more events.
     """
+    check_batch(body, most)
     try:
         return _batch.decode(body).events
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BodyInvalidError(f'expected {{"events": [...]}}, got: {error}', hint=_HINT) from None
 
 
-def decode_ndjson(body: bytes) -> list[Incoming]:
-    """Read one event a line; empty lines are passed over.
+def decode_ndjson(body: bytes, most: int) -> list[Incoming]:
+    """Read one event a line, at most `most` of them; empty lines are passed over.
 
     Raises:
         BodyInvalidError: A line is not an event; the message names it.
+        BatchTooLargeError: There are more events, or more than twice as many line breaks.
     """
     events: list[Incoming] = []
-    for number, line in enumerate(body.splitlines(), start=1):
+    lines = body.split(b"\n", 2 * most + 1)
+    if len(lines) > 2 * most + 1:
+        raise too_many(most)
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
+        if len(events) == most:
+            raise too_many(most)
         try:
             events.append(_line.decode(line))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

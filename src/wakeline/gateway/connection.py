@@ -50,7 +50,7 @@ class Connection(web.RequestHandler):
         how: What aiohttp's own takes.
     """
 
-    __slots__ = ("_counted", "_received", "_tail", "_waits", "_watch")
+    __slots__ = ("_counted", "_held", "_overflow", "_received", "_room", "_tail", "_waits", "_watch")
 
     def __init__(self, server: web.Server, watch: Watch, **how: Any) -> None:
         super().__init__(server, **how)
@@ -59,6 +59,9 @@ class Connection(web.RequestHandler):
         self._received = 0
         self._tail = b""
         self._counted: str | None = None
+        self._room: int | None = None
+        self._held = b""
+        self._overflow: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take it, or, if there are too many, end it before anything is read."""
@@ -79,6 +82,10 @@ class Connection(web.RequestHandler):
         """Note what has come, then have it parsed."""
         if not data:  # aiohttp's own way to parse on after a pause
             return super().data_received(data)
+        if self._room is not None:
+            data, self._held = data[: self._room], self._held + data[self._room :]
+            self._room -= len(data)
+            self._hold()
         if self._waits is _Waits.REQUEST:
             self._watch.heard(self, len(data))
         else:
@@ -93,6 +100,37 @@ class Connection(web.RequestHandler):
             else:
                 self._tail = (self._tail + data[-3:])[-3:]
         return super().data_received(data)
+
+    def take_at_most(self, count: int) -> asyncio.Future[None]:
+        """Read so many bytes more, and no further until `take_all`: for a caller who has yet to say who it is.
+
+        Returns:
+            What is done when more has come.
+        """
+        self._room = count
+        self._overflow = asyncio.get_running_loop().create_future()
+        return self._overflow
+
+    def take_all(self) -> None:
+        """Read on."""
+        held, self._room, self._held = self._held, None, b""
+        if held:
+            super().data_received(held)
+            if not self._reading_paused:
+                self.resume_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Read on, unless more has come than may be read now."""
+        super().resume_reading(resume_parser)
+        self._hold()
+
+    def _hold(self) -> None:
+        if not self._held:
+            return
+        if self._overflow is not None and not self._overflow.done():
+            self._overflow.set_result(None)
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
 
     def request_began(self) -> None:
         """Its head is through the parser."""

@@ -81,6 +81,7 @@ class Connections:
             self,
             loop=loop,
             access_log=None,
+            auto_decompress=False,  # nothing is inflated before the caller is known: see http/bodies.py
             keepalive_timeout=self._idle_seconds,
             lingering_time=_LINGER_SECONDS,
             max_field_size=_MAX_FIELD_BYTES,

@@ -168,6 +168,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = 10.0
     max_event_bytes: Annotated[int, Meta(ge=1024, description="Largest `data` of one event.")] = 1024 * 1024
     max_body_bytes: Annotated[int, Meta(ge=1024, description="Largest body of one request.")] = 8 * 1024 * 1024
+    max_batch_events: Annotated[
+        int, Meta(ge=1, le=100_000, description="Most events of one batch, however it is published.")
+    ] = 10_000
     max_import_bytes: Annotated[int, Meta(ge=1024, description="Largest session that may be imported.")] = 1024**3
     retention_age: Annotated[
         Annotated[float, Meta(gt=0)] | None,

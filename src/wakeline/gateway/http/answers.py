@@ -10,7 +10,6 @@ import structlog
 from aiohttp import hdrs, web
 
 from wakeline.errors import (
-    BodyTooLargeError,
     InternalError,
     MethodNotAllowedError,
     NotFoundError,
@@ -42,8 +41,6 @@ def errors_middleware(parts: Parts) -> Any:
             return await handler(request)
         except WakelineError as error:
             failure = error
-        except web.HTTPRequestEntityTooLarge:
-            failure = BodyTooLargeError(f"expected at most {parts.settings.max_body_bytes} bytes of body")
         except web.HTTPMethodNotAllowed as error:
             allowed = ", ".join(sorted(error.allowed_methods))
             failure = MethodNotAllowedError(f"expected one of {allowed}, got {request.method}")

@@ -11,6 +11,7 @@ from wakeline.errors import BodyInvalidError, RequestInvalidError
 from wakeline.events import check_session_name
 from wakeline.gateway.grants import GRANT
 from wakeline.gateway.http.answers import json_answer
+from wakeline.gateway.http.bodies import read_body
 from wakeline.gateway.http.parameters import check_device
 from wakeline.gateway.http.parts import Parts
 
@@ -50,7 +51,7 @@ class DeviceRoutes:
         """A device has seen everything up to a cursor."""
         session, user, device = _named(request)
         try:
-            asked = msgspec.json.decode(await request.read(), type=_Acknowledgement)
+            asked = msgspec.json.decode(await read_body(request), type=_Acknowledgement)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BodyInvalidError(f'expected {{"seen": "…", "everywhere": true}}, got: {error}') from None
         return json_answer(

@@ -23,6 +23,7 @@ from wakeline.errors import (
 from wakeline.events import check_session_name
 from wakeline.gateway.grants import GRANT, Grant
 from wakeline.gateway.http.answers import json_answer
+from wakeline.gateway.http.bodies import read_body
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.hub import Channel
 from wakeline.gateway.transports.durable_streams import headers, live, offsets, reading
@@ -44,7 +45,11 @@ class StreamRoutes:
         self._parts = parts
         self._lifetimes = Lifetimes(parts.engine)
         self._streams = Streams(
-            parts.engine, parts.deletions, self._lifetimes, max_event_bytes=parts.settings.max_event_bytes
+            parts.engine,
+            parts.deletions,
+            self._lifetimes,
+            max_event_bytes=parts.settings.max_event_bytes,
+            max_batch_events=parts.settings.max_batch_events,
         )
         self._live: set[asyncio.Task[Any]] = set()
 
@@ -72,7 +77,7 @@ class StreamRoutes:
             content_type=headers.content_type(request.headers) or headers.DEFAULT_CONTENT_TYPE,
             lifetime=headers.lifetime(request.headers),
             closed=headers.closes(request.headers),
-            body=await request.read(),
+            body=await read_body(request),
         )
         if asked.body:
             _check_topic(grant, name)
@@ -97,7 +102,7 @@ class StreamRoutes:
             producer=producer,
             seq=headers.stream_seq(request.headers),
             close=close,
-            body=await request.read(),
+            body=await read_body(request),
         )
         if not post.body and not post.close:
             raise StreamInvalidError("expected a body, or Stream-Closed: true")

@@ -17,6 +17,7 @@ from wakeline.gateway import config
 from wakeline.gateway.config import Retention, SessionConfig
 from wakeline.gateway.grants import GRANT, expiring
 from wakeline.gateway.http.answers import json_answer
+from wakeline.gateway.http.bodies import read_body, stream_body
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.http.sessions import described
 from wakeline.gateway.log import Append
@@ -48,7 +49,7 @@ class LifecycleRoutes:
     async def create(self, request: web.Request) -> web.Response:
         """Create a session, or change what is kept of it."""
         name, engine = _name(request), self._parts.engine
-        retention = _wanted(await request.read()).retention
+        retention = _wanted(await read_body(request)).retention
         given = SessionConfig(None if retention is UNSET else retention)
         state, created = await engine.create_session(name, config=config.encode(given))
         if not created and retention is not UNSET:
@@ -91,7 +92,7 @@ class LifecycleRoutes:
         name = _name(request)
         if request.content_type != _NDJSON:
             raise BodyInvalidError(f"expected Content-Type {_NDJSON}, got {request.content_type!r}")
-        await self._parts.archive.load(name, request.content.iter_any())
+        await self._parts.archive.load(name, stream_body(request))
         return await self._answer(name, 201)
 
     async def _write(

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from wakeline.errors import BodyInvalidError
 from wakeline.gateway.grants import GRANT
+from wakeline.gateway.http.bodies import read_body
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.registrations import NamedWorkflow
 
@@ -38,7 +39,7 @@ class NudgeRoutes:
         """Pass on which workflows may have something new; who is followed is not told."""
         grant = request[GRANT]
         grant.check("publish")
-        workflows = _named(await request.read())
+        workflows = _named(await read_body(request))
         self._parts.limits.publish(request, grant, len(workflows))
         if self._parts.upstream is not None:
             for workflow in workflows:

@@ -14,6 +14,7 @@ from wakeline.errors import BodyInvalidError, RequestInvalidError
 from wakeline.gateway.accept import check_publisher, decode_json, decode_ndjson
 from wakeline.gateway.grants import ANYONE, GRANT, NOBODY, Grant
 from wakeline.gateway.http.answers import json_answer
+from wakeline.gateway.http.bodies import read_body
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.log import Publication
 from wakeline.gateway.registrations import NamedWorkflow, Registrations, named_workflow
@@ -21,6 +22,8 @@ from wakeline.gateway.transports.feed_socket import GOING_AWAY
 from wakeline.gateway.transports.publishing import Ingest, PublishConnection, check_topics
 
 MAX_SEQUENCE: Final = 2**53 - 1  # what every JSON reader can hold
+
+_DECODERS: Final = {"application/json": decode_json, "application/x-ndjson": decode_ndjson}
 
 
 class _Opening(msgspec.Struct, forbid_unknown_fields=True):
@@ -49,6 +52,7 @@ class PublishRoutes:
             keep_alive=parts.settings.keep_alive,
             timeout=parts.settings.write_timeout,
             max_message_bytes=parts.settings.max_body_bytes,
+            max_batch_events=parts.settings.max_batch_events,
         )
         self._connections: set[PublishConnection] = set()
 
@@ -64,16 +68,13 @@ class PublishRoutes:
         """Append a batch."""
         name, grant = request.match_info["session"], request[GRANT]
         grant.check("publish", name)
-        body = await request.read()
-        if request.content_type == "application/x-ndjson":
-            incoming = decode_ndjson(body)
-        elif request.content_type == "application/json":
-            incoming = decode_json(body)
-        else:
+        decode = _DECODERS.get(request.content_type)
+        if decode is None:
             raise BodyInvalidError(
                 f"expected Content-Type application/json or application/x-ndjson, got {request.content_type!r}",
                 hint="Send one JSON object as application/json, or one event a line as application/x-ndjson.",
             )
+        incoming = decode(await read_body(request), self._parts.settings.max_batch_events)
         check_topics(grant, incoming)
         self._parts.limits.publish(request, grant, len(incoming))
         run = self._registrations.run_of(name, _text(request.headers, "Wakeline-Run"))
@@ -88,7 +89,7 @@ class PublishRoutes:
         name, grant = request.match_info["session"], request[GRANT]
         grant.check("publish", name)
         try:
-            asked = msgspec.json.decode(await request.read(), type=_Opening)
+            asked = msgspec.json.decode(await read_body(request), type=_Opening)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BodyInvalidError(f'expected {{"attempt": 1, "activity": "…"}}, got: {error}') from None
         workflow = named_workflow(asked.workflow, asked.namespace)

@@ -13,6 +13,7 @@ from wakeline.events import Cursor, check_session_name
 from wakeline.gateway import config
 from wakeline.gateway.grants import GRANT, Grant
 from wakeline.gateway.http.answers import json_answer
+from wakeline.gateway.http.bodies import read_body
 from wakeline.gateway.http.parameters import integer
 from wakeline.gateway.http.parts import Parts, Upstream
 from wakeline.gateway.log import SessionState
@@ -79,8 +80,9 @@ class SessionRoutes:
 
     async def register(self, request: web.Request) -> web.Response:
         """Follow a workflow from now on."""
+        request[GRANT].check("manage")
         try:
-            asked = msgspec.json.decode(await request.read(), type=_Registration)
+            asked = msgspec.json.decode(await read_body(request), type=_Registration)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BodyInvalidError(f'expected {{"workflow_id": "…"}}, got: {error}') from None
         NamedWorkflow(asked.workflow_id, asked.namespace).checked()

@@ -7,22 +7,33 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import structlog
 from aiohttp import WSMessage, WSMsgType, web
 
-from wakeline.errors import LimitReachedError, RequestInvalidError, TokenInvalidError
+from wakeline.errors import LimitReachedError, RequestInvalidError, TokenInvalidError, UnavailableError, WakelineError
 from wakeline.events import timestamp
 from wakeline.gateway.grants import NOBODY, Grant
 from wakeline.gateway.limits import Limits
 from wakeline.gateway.transports import feed_frames as frames
 from wakeline.gateway.transports.feed import SharedConnection
-from wakeline.gateway.transports.feed_socket import FAILED, NOT_OURS, SLOW, TOKEN, TOO_MUCH, Closing, FeedSocket
+from wakeline.gateway.transports.feed_socket import (
+    FAILED,
+    NOT_OURS,
+    SLOW,
+    TOKEN,
+    TOO_LARGE,
+    TOO_MUCH,
+    Closing,
+    FeedSocket,
+)
 from wakeline.gateway.transports.sse import give_up_on_silence
 
 TOKEN_SECONDS: Final = 10.0
 """Within which a client that came without a token must send one."""
+
+_FRAMING_BYTES: Final = 64  # of a message in one frame, and of a ping or two before it
 
 _OVER: Final = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
 
@@ -53,6 +64,19 @@ class Host(Protocol):
         ...
 
 
+@runtime_checkable
+class Gate(Protocol):
+    """A connection that reads no more than it is told to."""
+
+    def take_at_most(self, count: int) -> asyncio.Future[None]:
+        """Read so many bytes more, and no further until `take_all`; gives what is done when more has come."""
+        ...
+
+    def take_all(self) -> None:
+        """Read on."""
+        ...
+
+
 class Conversation(ABC):
     """One WebSocket, from handshake to close.
 
@@ -63,7 +87,10 @@ class Conversation(ABC):
         max_message_bytes: The largest message that is taken.
     """
 
-    __slots__ = ("_connection", "_grant", "_held", "_host", "_lifetime", "_request", "_socket", "_verdict")
+    __slots__ = (
+        *("_connection", "_gate", "_grant", "_held", "_host", "_lifetime", "_overflow"),
+        *("_refusal", "_request", "_socket", "_verdict"),
+    )
 
     def __init__(
         self, request: web.Request, host: Host, grant: Grant, max_message_bytes: int = frames.MAX_FRAME_BYTES
@@ -75,6 +102,9 @@ class Conversation(ABC):
         self._lifetime: asyncio.Timeout | None = None
         self._verdict: Closing | None = None
         self._held: list[AbstractContextManager[None]] = []
+        self._refusal: Closing | None = None
+        self._gate: Gate | None = None
+        self._overflow: asyncio.Future[None] | None = None
 
     @abstractmethod
     async def _serve(self, text: str) -> None:
@@ -97,6 +127,9 @@ class Conversation(ABC):
         if not self._socket.can_prepare(self._request):
             raise RequestInvalidError("expected a WebSocket handshake of version 13 with a Sec-WebSocket-Key")
         try:
+            gate = self._request.protocol
+            if self._grant is NOBODY and isinstance(gate, Gate):
+                self._gate, self._overflow = gate, gate.take_at_most(frames.MAX_FIRST_BYTES + _FRAMING_BYTES)
             await self._socket.prepare(self._request)
             self._connection = self._socket.connection = SharedConnection(self._request, self._host.timeout)
             self._socket.headers.clear()  # they were sent
@@ -130,7 +163,7 @@ class Conversation(ABC):
                 if self._grant is not NOBODY:
                     self._hold(self._host.limits.user(self._grant))
                 self._answer(frames.Ready(_rfc3339(self._grant.expires)))
-                while (message := await self._socket.receive()).type not in _OVER:
+                while (message := await self._receive()).type not in _OVER:
                     await self._take(message)
         except TimeoutError:
             return self._verdict or Closing(TOKEN, "expected a token in time")
@@ -148,6 +181,30 @@ class Conversation(ABC):
         finally:
             self._verdict = self._verdict or Closing(1000, "")
         return None
+
+    async def _receive(self) -> WSMessage:
+        """The client's next message; of one who has yet to say who it is, a small one.
+
+        Raises:
+            Closing: It is too large.
+        """
+        if self._grant is not NOBODY or self._overflow is None:
+            return await self._socket.receive()
+        receiving = asyncio.ensure_future(self._socket.receive())
+        try:
+            await asyncio.wait((receiving, self._overflow), return_when=asyncio.FIRST_COMPLETED)
+            for _ in range(2):  # a message that came with what is too much has its turn
+                await asyncio.sleep(0)
+            if not receiving.done():  # everything that may be read was read, and it is no message yet
+                raise _too_large()
+        except BaseException:
+            receiving.cancel()
+            await asyncio.wait((receiving,))
+            raise
+        message = receiving.result()
+        if message.type is WSMsgType.TEXT and len(message.data) > frames.MAX_FIRST_BYTES:
+            raise _too_large()
+        return message
 
     def _ends_at(self) -> float | None:
         """When the connection ends by itself, by the loop's clock."""
@@ -169,6 +226,9 @@ class Conversation(ABC):
             self._connection.write(frames.pong(message.data))
         elif message.type is WSMsgType.TEXT:
             await self._serve(message.data)
+            if self._refusal is not None:
+                await asyncio.sleep(0)  # what was answered is written
+                raise self._refusal
         elif message.type is WSMsgType.BINARY:
             raise Closing(NOT_OURS, "expected a text frame, got a binary one")
         await self._connection.drained()
@@ -177,13 +237,19 @@ class Conversation(ABC):
         self._answer(frames.Pong(frame.data))
 
     async def _token(self, frame: frames.Token) -> None:
-        grant = await self._host.verify(frame.token)
         if self._grant is NOBODY:
             try:
+                grant = await self._host.verify(frame.token)
                 self._hold(self._host.limits.user(grant))
             except LimitReachedError as error:
                 raise Closing(TOO_MUCH, error.message) from None
-        elif grant.user != self._grant.user:
+            except WakelineError as error:
+                # One is enough: to look at a token costs more than to send it.
+                self._refusal = Closing(FAILED if isinstance(error, UnavailableError) else TOKEN, error.message)
+                raise
+            if self._gate is not None:
+                self._gate.take_all()
+        elif (grant := await self._host.verify(frame.token)).user != self._grant.user:
             raise TokenInvalidError(
                 "expected a token of the same user: the claim sub is another",
                 hint="Open another connection for another user.",
@@ -196,6 +262,10 @@ class Conversation(ABC):
 
     def _answer(self, frame: frames.ServerFrame) -> None:
         self._connection.write(frames.encode(frame))
+
+
+def _too_large() -> Closing:
+    return Closing(TOO_LARGE, f"expected a first message of at most {frames.MAX_FIRST_BYTES} bytes, with a token")
 
 
 def _rfc3339(moment: float | None) -> str | None:

@@ -18,6 +18,9 @@ from wakeline.events import Cursor, Event
 MAX_FRAME_BYTES: Final = 64 * 1024
 """The largest frame that is taken from a client."""
 
+MAX_FIRST_BYTES: Final = 16 * 1024
+"""The largest message that is taken from a client who has yet to say who it is."""
+
 _TEXT, _CLOSE, _PONG = 0x81, 0x88, 0x8A
 
 WhatEnded: TypeAlias = Literal["settled", "closed", "deleted", "error"]

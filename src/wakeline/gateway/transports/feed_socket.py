@@ -9,7 +9,7 @@ from aiohttp import web
 
 from wakeline.gateway.transports.feed import SharedConnection
 
-GOING_AWAY, FAILED, NOT_OURS, TOKEN, SLOW, TOO_MUCH = 1001, 1011, 4400, 4401, 4408, 4429
+GOING_AWAY, TOO_LARGE, FAILED, NOT_OURS, TOKEN, SLOW, TOO_MUCH = 1001, 1009, 1011, 4400, 4401, 4408, 4429
 """Close codes; PROTOCOL.md §5 tells which of them ask the client to come back."""
 
 _GOODBYE_SECONDS: Final = 1.0  # for the client to answer our close, before the connection is cut

@@ -7,7 +7,8 @@ event loop share a message, in both directions.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import re
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -16,24 +17,37 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from wakeline.errors import InternalError, LimitReachedError, NotAllowedError, RequestInvalidError, WakelineError
+from wakeline.errors import (
+    BatchTooLargeError,
+    InternalError,
+    LimitReachedError,
+    NotAllowedError,
+    RequestInvalidError,
+    WakelineError,
+)
 from wakeline.events import NewEvent, check_session_name
 from wakeline.gateway.accept import Accept, Incoming, check_publisher
+from wakeline.gateway.counting import check_batch
 from wakeline.gateway.grants import NOBODY, Grant
 from wakeline.gateway.limits import Limits
 from wakeline.gateway.log import Publication
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.registrations import NamedWorkflow, Registrations, named_workflow
+from wakeline.gateway.slices import Slice
 from wakeline.gateway.transports import feed_frames
 from wakeline.gateway.transports import publish_frames as frames
 from wakeline.gateway.transports.conversation import Conversation
-from wakeline.gateway.transports.feed_socket import NOT_OURS, TOKEN, Closing
+from wakeline.gateway.transports.feed_socket import NOT_OURS, TOKEN, Allowance, Closing
 
 MAX_CHANNELS: Final = 1000
 
 _MOST_BYTES: Final = 16 * 1024 * 1024  # of appends that are under way on one connection
+_EVENT_BYTES: Final = 512  # what an event costs beside what it says
+_MESSAGE_BYTES: Final = 64 * 1024
 _MOST_APPENDS: Final = 2_000
 _CHANNEL_RETRY: Final = 5
+
+_LINES: Final = re.compile(r"\n*+([^\n]*)")  # millions of empty lines are one step
 
 _log = structlog.get_logger(__name__)
 
@@ -52,6 +66,7 @@ class Ingest:
         keep_alive: Seconds between pings.
         timeout: Seconds in which a client must take what is unsent.
         max_message_bytes: The largest message that is taken.
+        max_batch_events: The most events of one append.
     """
 
     accept: Accept
@@ -63,6 +78,7 @@ class Ingest:
     keep_alive: float
     timeout: float
     max_message_bytes: int
+    max_batch_events: int
 
 
 @dataclass(slots=True)
@@ -82,7 +98,7 @@ class PublishConnection(Conversation):
         grant: What the client may.
     """
 
-    __slots__ = ("_bytes", "_channels", "_ingest", "_outbox", "_under_way")
+    __slots__ = ("_allowance", "_bytes", "_channels", "_ingest", "_outbox", "_under_way")
 
     def __init__(self, request: web.Request, ingest: Ingest, grant: Grant) -> None:
         super().__init__(request, ingest, grant, ingest.max_message_bytes)
@@ -90,46 +106,62 @@ class PublishConnection(Conversation):
         self._channels: dict[int, _Channel] = {}
         self._under_way: set[asyncio.Task[None]] = set()
         self._bytes = 0
+        self._allowance = Allowance()
         self._outbox: list[bytes] = []
 
     async def _serve(self, text: str) -> None:
-        for line in text.split("\n"):
-            if not line:
-                continue
-            try:
-                frame = frames.decode(line)
-            except (msgspec.DecodeError, RecursionError) as error:
-                self._refuse_unread(line, error)
-                continue
-            if self._grant is NOBODY and not isinstance(frame, feed_frames.Token):
-                raise Closing(TOKEN, "expected a token first")
-            try:
-                await self._serve_one(frame, len(line))
-            except WakelineError as error:
-                self._fail(getattr(frame, "channel", None), error)
+        work = Slice()
+        for line in _LINES.finditer(text):
+            if line[1]:
+                await self._serve_line(line[1])
+            if self._refusal is not None:
+                return
+            if await work.rest():
+                await self._connection.drained()
+
+    async def _serve_line(self, line: str) -> None:
+        try:
+            check_batch(line, self._ingest.max_batch_events)
+            frame = frames.decode(line)
+        except (msgspec.DecodeError, RecursionError, BatchTooLargeError) as error:
+            self._refuse_unread(line, error)
+            return
+        if self._grant is NOBODY and not isinstance(frame, feed_frames.Token):
+            raise Closing(TOKEN, "expected a token first")
+        try:
+            await self._serve_one(frame, len(line))
+        except WakelineError as error:
+            self._fail(getattr(frame, "channel", None), error)
 
     async def _serve_one(self, frame: frames.ClientFrame, size: int) -> None:
         match frame:
             case frames.Append():
                 await self._append(frame, size)
             case frames.Open():
+                await self._room(0)
                 self._open(frame)
             case frames.Close():
                 self._channels.pop(frame.channel, None)
             case frames.Nudge():
                 self._nudge(frame)
             case feed_frames.Token():
+                self._allowance.take()
                 await self._token(frame)
             case feed_frames.Ping():
+                self._allowance.take()
                 await self._ping(frame)
 
     def _refuse_unread(self, line: str, error: Exception) -> None:
         """Answer a frame that is none: by its channel, if it names one."""
+        if self._grant is NOBODY:
+            raise Closing(TOKEN, "expected a token first")
+        self._allowance.take()
         try:
             channel = _addressed.decode(line).channel
         except (msgspec.DecodeError, RecursionError):
             raise Closing(NOT_OURS, f"expected a frame: {error}") from None
-        self._fail(channel, RequestInvalidError(f"expected a frame, got: {error}"))
+        refusal = error if isinstance(error, WakelineError) else RequestInvalidError(f"expected a frame, got: {error}")
+        self._fail(channel, refusal)
 
     def _open(self, frame: frames.Open) -> None:
         self._grant.check("publish", frame.session)
@@ -167,10 +199,15 @@ class PublishConnection(Conversation):
         self._ingest.limits.publish(self._request, self._grant, len(frame.events))
         publication = msgspec.structs.replace(channel.publication, sequence=frame.sequence)
         events = self._ingest.accept.compose(frame.events, publication)
-        while self._bytes > _MOST_BYTES or len(self._under_way) > _MOST_APPENDS:
-            await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+        size += _EVENT_BYTES * len(events)
+        await self._room(size)
         work = partial(self._appended, frame.channel, channel, publication, events)
         self._begin(frame.channel, channel, work, size)
+
+    async def _room(self, size: int) -> None:
+        """Wait until not too much is under way for this, too."""
+        while self._under_way and (self._bytes + size > _MOST_BYTES or len(self._under_way) > _MOST_APPENDS):
+            await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
 
     async def _appended(
         self, number: int, channel: _Channel, publication: Publication, events: tuple[NewEvent, ...]
@@ -244,7 +281,8 @@ class PublishConnection(Conversation):
     def _flush(self) -> None:
         told, self._outbox = self._outbox, []
         try:
-            self._connection.write(feed_frames.text(b"\n".join(told)))
+            for part in _parts(told):
+                self._connection.write(feed_frames.text(b"\n".join(part)))
         except ConnectionError:
             return  # the connection's own task learns of it
 
@@ -255,6 +293,19 @@ class PublishConnection(Conversation):
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+
+def _parts(told: list[bytes]) -> Iterator[list[bytes]]:
+    """Cut answers into messages of about `_MESSAGE_BYTES`."""
+    part: list[bytes] = []
+    size = 0
+    for answer in told:
+        if part and size + len(answer) > _MESSAGE_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(answer)
+        size += len(answer) + 1
+    yield part
 
 
 class _Addressed(msgspec.Struct):

@@ -15,7 +15,9 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from wakeline.errors import EventTooLargeError, OffsetGoneError
-from wakeline.events import GAP, SESSION_CLOSED, Event, NewEvent, compose
+from wakeline.events import SESSION_CLOSED, Event, NewEvent, compose
+from wakeline.gateway.counting import check_array
+from wakeline.gateway.gaps import RetentionGap
 from wakeline.gateway.transports.durable_streams import offsets
 from wakeline.gateway.transports.durable_streams.headers import media_type
 from wakeline.gateway.transports.durable_streams.refusals import StreamBodyInvalidError
@@ -78,21 +80,23 @@ class Content(msgspec.Struct, frozen=True):
         """Whether what has this content type may be in the stream."""
         return media_type(content_type) == media_type(self.type)
 
-    def events(self, body: bytes, *, time: str, most: int) -> tuple[NewEvent, ...]:
+    def events(self, body: bytes, *, time: str, most: int, most_events: int) -> tuple[NewEvent, ...]:
         """A posted body as events.
 
         Args:
             body: The body.
             time: When it came.
             most: The most bytes of one event's data. A longer message is refused, longer bytes are cut in several events.
+            most_events: The most messages.
 
         Raises:
             StreamBodyInvalidError: It is not JSON where that is expected.
             EventTooLargeError: One message is over the limit.
+            BatchTooLargeError: There are more messages than may be.
         """
         form = self.form
         if form == "json":
-            return tuple([compose(TOPIC, _within(message, most), time=time) for message in _split(body)])
+            return tuple([compose(TOPIC, _within(message, most), time=time) for message in _split(body, most_events)])
         pieces = _pieces(body, most * 3 // 4, whole_characters=form == "text")
         return tuple([_bytes_event(piece, time, most, as_text=form == "text") for piece in pieces])
 
@@ -129,7 +133,7 @@ class Content(msgspec.Struct, frozen=True):
 
     def _shown(self, events: Sequence[Event]) -> Iterator[Event]:
         for event in events:
-            if event.topic == GAP and b'"source":"retention"' in event.body:
+            if isinstance(event, RetentionGap):
                 raise OffsetGoneError(f"what was to be read up to offset {event.offset} is not kept any more")
             if self.whole or not event.topic.startswith("$"):
                 yield event
@@ -149,8 +153,9 @@ def closed_event(time: str) -> NewEvent:
     return compose(SESSION_CLOSED, b"{}", time=time)
 
 
-def _split(body: bytes) -> list[bytes]:
+def _split(body: bytes, most: int) -> list[bytes]:
     """A JSON body as messages: an array holds many of them, anything else is one."""
+    check_array(body, most)
     try:
         if body.lstrip(b" \t\r\n")[:1] == b"[":
             return [bytes(message) for message in _messages.decode(body)]

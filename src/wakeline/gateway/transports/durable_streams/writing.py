@@ -87,13 +87,23 @@ class Streams:
         deletions: Deletes sessions.
         lifetimes: When streams end.
         max_event_bytes: The largest data of one event.
+        max_batch_events: The most messages of one request.
     """
 
-    def __init__(self, engine: Engine, deletions: Deletions, lifetimes: Lifetimes, *, max_event_bytes: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        deletions: Deletions,
+        lifetimes: Lifetimes,
+        *,
+        max_event_bytes: int,
+        max_batch_events: int,
+    ) -> None:
         self._engine = engine
         self._deletions = deletions
         self._lifetimes = lifetimes
         self._most = max_event_bytes
+        self._most_events = max_batch_events
         self._order = WriterOrder(engine)
 
     async def find(self, name: str) -> Stream:
@@ -129,8 +139,9 @@ class Streams:
             StreamConflictError: There is another one.
             StreamBodyInvalidError: The body cannot be what the stream holds.
             EventTooLargeError: One message is over the limit.
+            BatchTooLargeError: There are more messages than one batch may have.
         """
-        events = _events(Content.of(asked.content_type), asked.body, asked.closed, self._most)
+        events = self._events(Content.of(asked.content_type), asked.body, asked.closed)
         if asked.body:
             admit(len(events))
         while True:
@@ -159,6 +170,7 @@ class Streams:
             StreamInvalidError: The content type was not said, or a producer's new epoch does not begin with 0.
             StreamBodyInvalidError: The body cannot be what the stream holds.
             EventTooLargeError: One message is over the limit.
+            BatchTooLargeError: There are more messages than one batch may have.
             SequenceGapError: Requests of the producer before this one are missing.
             AttemptFencedError: The producer has a later epoch.
         """
@@ -235,7 +247,7 @@ class Streams:
                 raise StreamConflictError(
                     f"expected Content-Type {stream.content.type}, as the stream has, got {post.content_type}"
                 )
-        events = _events(stream.content, post.body, post.close, self._most)
+        events = self._events(stream.content, post.body, post.close)
         if post.body and len(events) == post.close:
             raise StreamBodyInvalidError("expected at least one message, got an empty array")
         return events
@@ -251,18 +263,19 @@ class Streams:
             and position.next_sequence > publication.sequence
         )
 
+    def _events(self, content: Content, body: bytes, close: bool) -> tuple[NewEvent, ...]:
+        time = timestamp()
+        events: tuple[NewEvent, ...] = ()
+        if body:
+            events = content.events(body, time=time, most=self._most, most_events=self._most_events)
+        return (*events, closed_event(time)) if close else events
+
     async def _begins_an_epoch(self, stream: Stream, producer: Producer | None) -> bool:
         position = await self._position(stream, producer)
         return position is not None and producer is not None and position.attempt < producer.publication.attempt
 
     async def _position(self, stream: Stream, producer: Producer | None) -> Position | None:
         return None if producer is None else await self._engine.position(stream.name, producer.publisher)
-
-
-def _events(content: Content, body: bytes, close: bool, most: int) -> tuple[NewEvent, ...]:
-    time = timestamp()
-    events = content.events(body, time=time, most=most) if body else ()
-    return (*events, closed_event(time)) if close else events
 
 
 def _check_same(stream: Stream, asked: Creation) -> None:

@@ -1,0 +1,63 @@
+"""How many elements a JSON array has, before an object is made of each: a small body may hold millions."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from wakeline.errors import BatchTooLargeError
+
+
+class _Batch(msgspec.Struct):
+    events: msgspec.Raw = msgspec.Raw(b"")
+
+
+_batch = msgspec.json.Decoder(_Batch)
+
+
+def check_batch(body: bytes | str, most: int) -> None:
+    """Raise if the `events` of a JSON object are more than `most`; anything else is left to the caller's decoder.
+
+    Raises:
+        BatchTooLargeError: There are more.
+    """
+    if (body.count(",") if isinstance(body, str) else body.count(b",")) < most:
+        return
+    try:
+        events = _batch.decode(body).events
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return
+    check_array(bytes(events), most)
+
+
+def check_array(array: bytes, most: int) -> None:
+    """Raise if a JSON array has more than `most` elements; anything else is left to the caller's decoder.
+
+    Raises:
+        BatchTooLargeError: It has more.
+    """
+    if array.count(b",") < most or array.lstrip(b" \t\r\n")[:1] != b"[":
+        return
+    try:
+        _at_most(most).decode(array)
+    except msgspec.ValidationError:
+        raise too_many(most) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return
+
+
+def too_many(most: int) -> BatchTooLargeError:
+    """The error of a batch with too many events."""
+    return BatchTooLargeError(f"expected at most {most} events in one batch, got more")
+
+
+@lru_cache(maxsize=4)
+def _at_most(count: int) -> msgspec.json.Decoder[Any]:
+    # An array with a place for each element: msgspec stops at the first one too many, 300 times sooner than it would be
+    # through a list of millions.
+    places = [(f"at{number}", msgspec.Raw, msgspec.Raw(b"")) for number in range(count)]
+    return msgspec.json.Decoder(
+        msgspec.defstruct("AtMost", places, array_like=True, forbid_unknown_fields=True, gc=False)
+    )

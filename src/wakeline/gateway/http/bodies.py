@@ -1,0 +1,112 @@
+"""Bodies of requests: read here alone, once the caller is known and may do what it asks for.
+
+aiohttp inflates nothing for us. What a body inflates to is bounded by its size and by the ratio of both, and is made in
+pieces between which the loop has its turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from wakeline.errors import BodyTooLargeError, EncodingInvalidError, EncodingUnknownError, RequestInvalidError
+
+CODINGS: Final = ("gzip", "deflate")
+
+_MOST_RATIO: Final = 100
+_UNRATED_BYTES: Final = 256 * 1024
+"""Up to this size a body may inflate by any ratio: it costs no more than one that came so."""
+
+_PIECE_BYTES: Final = 64 * 1024
+_GZIP: Final = 16 + zlib.MAX_WBITS
+
+
+async def read_body(request: web.Request) -> bytes:
+    """Return a request's whole body, inflated.
+
+    Raises:
+        BodyTooLargeError: It is over `max_body_bytes`, or inflates to too much.
+        EncodingInvalidError: It is not what `Content-Encoding` says.
+        EncodingUnknownError: No such coding is known here.
+        RequestInvalidError: It is no body as HTTP has it.
+    """
+    most = request.client_max_size
+    if (request.content_length or 0) > most:
+        raise _too_large(most)
+    body = bytearray()
+    async for piece in stream_body(request):
+        body += piece
+        if len(body) > most:
+            raise _too_large(most)
+    return bytes(body)
+
+
+async def stream_body(request: web.Request) -> AsyncIterator[bytes]:
+    """Yield a request's body in pieces, inflated.
+
+    Raises:
+        BodyTooLargeError: It inflates to too much for its size.
+        EncodingInvalidError: It is not what `Content-Encoding` says.
+        EncodingUnknownError: No such coding is known here.
+        RequestInvalidError: It is no body as HTTP has it.
+    """
+    named = ",".join(request.headers.getall(hdrs.CONTENT_ENCODING, [])).strip().lower()
+    pieces = _received(request)
+    if named in ("", "identity"):
+        async for piece in pieces:
+            yield piece
+    elif named in ("x-gzip", *CODINGS):
+        async for piece in _inflated(pieces, named):
+            yield piece
+    else:
+        raise EncodingUnknownError(f"expected Content-Encoding {' or '.join(CODINGS)}, got {named[:40]!r}")
+
+
+async def _received(request: web.Request) -> AsyncIterator[bytes]:
+    try:
+        async for piece in request.content.iter_any():
+            yield piece
+    except web.RequestPayloadError:
+        raise RequestInvalidError("expected a body as HTTP/1.1 has it, its framing is broken") from None
+
+
+async def _inflated(pieces: AsyncIterator[bytes], coding: str) -> AsyncIterator[bytes]:
+    inflate: zlib._Decompress | None = None
+    received = made = 0
+    async for piece in pieces:
+        received += len(piece)
+        rest = piece
+        while rest:
+            if inflate is None:
+                inflate = zlib.decompressobj(_window(coding, rest))
+            try:
+                out = inflate.decompress(rest, _PIECE_BYTES)
+            except zlib.error as error:
+                raise EncodingInvalidError(f"expected a body in the coding {coding}, got: {error}") from None
+            rest = inflate.unconsumed_tail or inflate.unused_data
+            if inflate.eof:
+                if rest and coding == "deflate":
+                    raise EncodingInvalidError("expected nothing after the end of a body in the coding deflate")
+                inflate = None  # of gzip there may be several, one after the other
+            made += len(out)
+            if made > max(_UNRATED_BYTES, received * _MOST_RATIO):
+                raise BodyTooLargeError(f"expected a body that inflates to at most {_MOST_RATIO} times its size")
+            yield out
+            await asyncio.sleep(0)
+    if inflate is not None or not received:
+        raise EncodingInvalidError(f"expected a whole body in the coding {coding}, it was cut short")
+
+
+def _window(coding: str, start: bytes) -> int:
+    """How zlib is told a coding; `deflate` is sent with and without zlib's own header."""
+    if coding != "deflate":
+        return _GZIP
+    return zlib.MAX_WBITS if start[0] & 0xF == 8 else -zlib.MAX_WBITS
+
+
+def _too_large(most: int) -> BodyTooLargeError:
+    return BodyTooLargeError(f"expected at most {most} bytes of body")

@@ -1,0 +1,284 @@
+"""What one caller may cost the others: nothing much before it is known, and never the loop for long."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import json
+import zlib
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.support import Served
+from tests.tokens import SECRET, bearer, token
+from tests.unit.conftest import Serve
+
+EVENTS = "/v1/sessions/s/events"
+STREAM = "/v1/stream/s"
+NDJSON = {"Content-Type": "application/x-ndjson"}
+JSON = {"Content-Type": "application/json"}
+GZIP = {**JSON, "Content-Encoding": "gzip"}
+
+
+@pytest.fixture
+async def guarded(serve: Serve) -> Served:
+    """A gateway that asks for tokens."""
+    return await serve(token_secret=SECRET)
+
+
+def sent(body: str) -> io.BytesIO:
+    """A large body as the test's client takes one."""
+    return io.BytesIO(body.encode())
+
+
+async def refusal(served: Served, method: str, path: str, **how: Any) -> tuple[int, str]:
+    status, answer = await served.call(method, path, **how)
+    return status, answer["error"]["code"]
+
+
+# Before a token is checked
+
+
+@pytest.mark.parametrize("path", ["/v1/feed", "/v1/publish"])
+async def test_one_bad_token_ends_a_connection(guarded: Served, path: str) -> None:
+    async with guarded.http.ws_connect(path) as socket:
+        lines = "\n".join(['{"type":"token","token":"a.b.c"}'] * (400 if path == "/v1/publish" else 1))
+        await socket.send_str(lines)
+        told = [await socket.receive(10) for _ in range(3)]
+    assert [message.type for message in told] == [
+        aiohttp.WSMsgType.TEXT,
+        aiohttp.WSMsgType.TEXT,
+        aiohttp.WSMsgType.CLOSE,
+    ]
+    assert json.loads(told[1].data)["error"]["code"] == "token_invalid"
+    assert told[2].data == 4401
+
+
+@pytest.mark.parametrize("path", ["/v1/feed", "/v1/publish"])
+@pytest.mark.parametrize("size", [16 * 1024 + 1, 1024 * 1024])
+async def test_a_first_message_over_16_kib_ends_a_connection(guarded: Served, path: str, size: int) -> None:
+    async with guarded.http.ws_connect(path) as socket:
+        await socket.receive(10)
+        await socket.send_str("x" * size)
+        closed = await socket.receive(10)
+    assert (closed.type, closed.data) == (aiohttp.WSMsgType.CLOSE, 1009)
+
+
+async def test_a_first_message_that_does_not_end_is_not_read_for_long(guarded: Served) -> None:
+    async with guarded.http.ws_connect("/v1/publish") as socket:
+        await socket.receive(10)
+        assert socket._conn is not None
+        assert socket._conn.transport is not None
+        # The head of a masked text frame of 7 MiB, and the first MiB of it.
+        socket._conn.transport.write(b"\x81\xff" + (7 << 20).to_bytes(8, "big") + b"mask" + bytes(1 << 20))
+        closed = await socket.receive(10)
+    assert closed.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
+    assert socket.close_code == 1009
+
+
+async def test_what_follows_a_good_first_message_may_be_large(guarded: Served) -> None:
+    async with guarded.http.ws_connect("/v1/publish") as socket:
+        event = {"topic": "t", "data": "x" * 200_000}
+        for frame in (
+            {"type": "token", "token": token()},
+            {"type": "open", "channel": 1, "session": "s", "publisher": "p"},
+            {"type": "append", "channel": 1, "sequence": 0, "events": [event]},
+        ):
+            await socket.send_str(json.dumps(frame))  # without waiting for answers
+        frames: list[Any] = []
+        while not frames or frames[-1]["type"] != "appended":
+            frames += map(json.loads, (await socket.receive_str(timeout=10)).split("\n"))
+    assert frames[-1]["next_sequence"] == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", EVENTS),
+        ("PUT", "/v1/sessions/s/publishers/p"),
+        ("PUT", "/v1/sessions/s"),
+        ("POST", "/v1/sessions/s/import"),
+        ("PUT", "/v1/sessions/s/devices/d"),
+        ("POST", "/v1/nudge"),
+        ("POST", "/v1/runs"),
+        ("POST", STREAM),
+        ("PUT", STREAM),
+    ],
+)
+@pytest.mark.parametrize("claims", [None, {"allow": []}])
+async def test_no_body_is_waited_for_from_one_who_may_not(
+    guarded: Served, method: str, path: str, claims: dict[str, Any] | None
+) -> None:
+    headers = {} if claims is None else bearer(**claims)
+    head = [f"{method} {path} HTTP/1.1", "Host: x", "Content-Encoding: gzip", "Content-Length: 1000000"]
+    head += [f"{name}: {value}" for name, value in headers.items()]
+    assert guarded.http._base_url is not None
+    reader, writer = await asyncio.open_connection("127.0.0.1", guarded.http._base_url.port)
+    writer.write(("\r\n".join([*head, "Content-Type: application/json"]) + "\r\n\r\n").encode() + b"no gzip at all")
+    status = await asyncio.wait_for(reader.readline(), 5)
+    writer.close()
+    assert status.split()[1] in ((b"401",) if claims is None else (b"403",))
+
+
+# Bodies
+
+
+@pytest.mark.parametrize(
+    ("coding", "compress"),
+    [
+        ("gzip", gzip.compress),
+        ("gzip", lambda body: gzip.compress(body[:9]) + gzip.compress(body[9:])),
+        ("deflate", zlib.compress),
+        ("deflate", lambda body: zlib.compress(body)[2:-4]),
+        ("identity", bytes),
+    ],
+)
+async def test_a_body_may_be_compressed(served: Served, coding: str, compress: Any) -> None:
+    body = compress(json.dumps({"events": [{"topic": "t", "data": "x" * 100_000}]}).encode())
+    status, _ = await served.call("POST", EVENTS, data=body, headers={**JSON, "Content-Encoding": coding})
+    assert status == 200
+
+
+@pytest.mark.parametrize("path", [EVENTS, STREAM, "/v1/sessions/t/import", "/v1/nudge", "/v1/runs"])
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+@pytest.mark.parametrize("body", [b"not compressed", gzip.compress(b"x" * 1000)[:-12], zlib.compress(b"{}")[:-2], b""])
+async def test_a_body_in_another_coding_than_it_says_is_refused(
+    served: Served, path: str, coding: str, body: bytes
+) -> None:
+    await served.call("PUT", STREAM, headers=JSON)
+    kind = NDJSON if path.endswith("import") else JSON
+    how = {"data": body, "headers": {**kind, "Content-Encoding": coding}}
+    assert await refusal(served, "POST", path, **how) == (400, "encoding_invalid")
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip", "nonsense"])
+async def test_a_coding_that_is_not_known_is_refused(served: Served, coding: str) -> None:
+    headers = {**JSON, "Content-Encoding": coding}
+    assert await refusal(served, "POST", EVENTS, data=b"{}", headers=headers) == (415, "encoding_unknown")
+
+
+@pytest.mark.parametrize("path", [EVENTS, STREAM, "/v1/sessions/t/import"])
+async def test_a_body_that_inflates_beyond_measure_is_refused(served: Served, path: str) -> None:
+    await served.call("PUT", STREAM, headers=JSON)
+    body = gzip.compress(b"[" + b"1," * 4_000_000 + b"1]")
+    assert len(body) < 20_000
+    kind = NDJSON if path.endswith("import") else JSON
+    how = {"data": body, "headers": {**kind, "Content-Encoding": "gzip"}}
+    assert await refusal(served, "POST", path, **how) == (413, "body_too_large")
+
+
+async def test_a_body_may_not_inflate_beyond_the_largest(serve: Serve) -> None:
+    served = await serve(max_body_bytes=2048)
+    body = json.dumps({"events": [{"topic": "t", "data": "x" * 3000}]}).encode()
+    assert await refusal(served, "POST", EVENTS, data=body, headers=JSON) == (413, "body_too_large")
+    assert await refusal(served, "POST", EVENTS, data=gzip.compress(body), headers=GZIP) == (413, "body_too_large")
+
+
+# Batches
+
+
+def batch(count: int) -> str:
+    return '{"events":[' + ",".join(['{"topic":"t"}'] * count) + "]}"
+
+
+async def test_a_batch_has_at_most_10_000_events(served: Served) -> None:
+    status, answer = await served.call("POST", EVENTS, data=sent(batch(10_000)), headers=JSON)
+    assert (status, answer["next_offset"]) == (200, 10_000)
+    for body, kind in (
+        (batch(10_001), JSON),
+        (batch(570_000), JSON),
+        ('{"topic":"t"}\n' * 10_001, NDJSON),
+        ('{"topic":"t"}\n' * 580_000, NDJSON),
+        ("\n" * 8_000_000, NDJSON),
+    ):
+        assert await refusal(served, "POST", EVENTS, data=sent(body), headers=kind) == (413, "batch_too_large")
+    status, answer = await served.call("GET", "/v1/sessions/s")
+    assert answer["next_offset"] == 10_000
+
+
+async def test_the_most_events_of_a_batch_are_a_setting(serve: Serve) -> None:
+    served = await serve(max_batch_events=3)
+    assert (await served.call("POST", EVENTS, data=batch(3), headers=JSON))[0] == 200
+    assert await refusal(served, "POST", EVENTS, data=batch(4), headers=JSON) == (413, "batch_too_large")
+    lines = '{"topic":"t"}\n\n'
+    assert (await served.call("POST", EVENTS, data=lines * 3, headers=NDJSON))[0] == 200
+    assert await refusal(served, "POST", EVENTS, data=lines * 4, headers=NDJSON) == (413, "batch_too_large")
+
+
+@pytest.mark.parametrize("count", [10_001, 4_000_000])
+async def test_a_stream_takes_at_most_10_000_messages_at_once(served: Served, count: int) -> None:
+    body = "[" + "1," * (count - 1) + "1]"
+    assert await refusal(served, "PUT", STREAM, data=sent(body), headers=JSON) == (413, "batch_too_large")
+    assert (await served.call("PUT", STREAM, headers=JSON))[0] == 201
+    assert await refusal(served, "POST", STREAM, data=sent(body), headers=JSON) == (413, "batch_too_large")
+    # One message is one, however much there is in it.
+    assert (await served.call("POST", STREAM, data=sent(f"[[{'1,' * 500_000}1]]"), headers=JSON))[0] == 204
+
+
+async def test_a_channel_takes_at_most_10_000_events_at_once(served: Served) -> None:
+    async with served.http.ws_connect("/v1/publish") as socket:
+        await socket.receive(10)
+        opening = '{"type":"open","channel":1,"session":"s","publisher":"p"}\n'
+        await socket.send_str(opening + '{"type":"append","channel":1,"sequence":0,' + batch(500_000)[1:])
+        frames: list[Any] = []
+        while not frames or frames[-1]["type"] != "error":
+            frames += map(json.loads, (await socket.receive_str(timeout=10)).split("\n"))
+    assert (frames[-1]["channel"], frames[-1]["error"]["code"]) == (1, "batch_too_large")
+
+
+@pytest.mark.parametrize("line", ['{"type":"ping"}', '{"type":"token","token":"a.b.c"}', '{"type":"nonsense"}'])
+async def test_a_message_of_small_frames_ends_a_connection(served: Served, line: str) -> None:
+    async with served.http.ws_connect("/v1/publish") as socket:
+        await socket.send_str(f"{line}\n" * (7_000_000 // len(line)))
+        while (message := await socket.receive(20)).type is aiohttp.WSMsgType.TEXT:
+            assert len(message.data) <= 256 * 1024
+    assert message.data in (4429, 4400)
+
+
+async def test_a_message_of_empty_lines_holds_nobody(served: Served) -> None:
+    async with served.http.ws_connect("/v1/publish") as socket:
+        await socket.send_str("\n" * 8_000_000)
+        await socket.send_str('{"type":"ping"}')
+        await socket.receive(10)
+        assert json.loads((await socket.receive(10)).data)["type"] == "pong"
+
+
+async def test_line_breaks_in_a_body_cost_nothing(served: Served) -> None:
+    data = "[" + ",\n".join(["1"] * 250_000) + "]"
+    body = '{"events":[' + ",\n".join([f'{{"topic":"t","data":{data}}}'] * 8) + "]}"
+    assert (await served.call("POST", EVENTS, data=sent(body), headers=JSON))[0] == 200
+
+
+# Sessions that were imported
+
+
+async def test_a_stream_with_a_gap_of_its_own_is_read(served: Served) -> None:
+    header = {
+        "wakeline_export": 1,
+        "session": "s",
+        "epoch": "abcdefghij",
+        "first_offset": 0,
+        "next_offset": 2,
+        "created": "2026-11-21T05:14:43.123Z",
+        "closed": False,
+        "retention": None,
+        "runs": [],
+        "content_type": "application/json",
+    }
+    gap = {"missed": 3, "first_available": 3, "source": "retention"}
+    lines = [
+        header,
+        {"offset": 0, "topic": "$gap", "data": gap, "time": "2026-11-21T05:14:43.123Z"},
+        {"offset": 1, "topic": "message", "data": 7, "time": "2026-11-21T05:14:43.123Z"},
+        {"wakeline_export_end": 2},
+    ]
+    file = "\n".join(map(json.dumps, lines))
+    status, answer = await served.call("POST", "/v1/sessions/s/import", data=file, headers=NDJSON)
+    if status == 400:
+        assert answer["error"]["code"] == "import_invalid"  # it may as well be refused
+        return
+    async with asyncio.timeout(5):
+        assert await served.call("GET", STREAM) == (200, [7])

@@ -1,0 +1,102 @@
+"""Fails a test in which the gateway held the event loop: everybody else of that gateway stood still meanwhile.
+
+What counts is the CPU time of the loop's thread within one callback, so that a machine that is busy with something else is
+not blamed, and without the garbage collector's. The test's own tasks, which share the loop, are passed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter, thread_time
+from typing import Any, Final
+
+MOST_SECONDS: Final = 0.1
+
+_TESTS: Final = str(Path(__file__).parent)
+_PYTEST: Final = ("pytest", "pluggy", "asyncio/runners")
+
+
+class Watchdog:
+    """Measures each callback of the event loop of this thread."""
+
+    def __init__(self) -> None:
+        self.stalls: list[str] = []
+        self._thread = threading.get_ident()
+        self._collecting = self._collected = 0.0
+        self._began: float | None = None
+        self._stack = ""
+        self._over = threading.Event()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        run = asyncio.Handle._run
+        watchdog = self
+
+        def measured(handle: asyncio.Handle) -> None:
+            if threading.get_ident() != watchdog._thread:
+                return run(handle)
+            who, collected, began = _named(handle), watchdog._collected, thread_time()
+            watchdog._stack, watchdog._began = "", perf_counter()
+            try:
+                return run(handle)
+            finally:
+                watchdog._began = None
+                seconds = thread_time() - began - (watchdog._collected - collected)
+                if seconds > MOST_SECONDS and who is not None:
+                    watchdog.stalls.append(f"{seconds:.3f} s of CPU in {who}\n{watchdog._stack}")
+
+        sampler = threading.Thread(target=self._sample, daemon=True)
+        sampler.start()
+        gc.callbacks.append(self._note_collection)
+        asyncio.Handle._run = measured  # type: ignore[assignment, method-assign]
+        try:
+            yield
+        finally:
+            asyncio.Handle._run = run  # type: ignore[method-assign]
+            gc.callbacks.remove(self._note_collection)
+            self._over.set()
+            sampler.join()
+
+    def _note_collection(self, phase: str, _: dict[str, int]) -> None:
+        if threading.get_ident() != self._thread:
+            return
+        if phase == "start":
+            self._collecting = thread_time()
+        else:
+            self._collected += thread_time() - self._collecting
+
+    def _sample(self) -> None:
+        """Note where a callback is that takes long."""
+        while not self._over.wait(MOST_SECONDS / 2):
+            began = self._began
+            if began is not None and not self._stack and perf_counter() - began > MOST_SECONDS * 0.75:
+                frame = sys._current_frames().get(self._thread)
+                self._stack = "".join(traceback.format_stack(frame)[-8:])
+
+
+def _named(handle: asyncio.Handle) -> str | None:
+    """What a callback is of; None for the test's own."""
+    callback: Any = handle._callback  # type: ignore[attr-defined]
+    task = getattr(callback, "__self__", None)
+    if isinstance(task, asyncio.Task):
+        coroutine: Any = task.get_coro()
+        file = getattr(getattr(coroutine, "cr_code", None) or getattr(coroutine, "gi_code", None), "co_filename", "")
+        if file.startswith(_TESTS) or any(part in file for part in _PYTEST):
+            return None
+    return repr(handle)
+
+
+@contextmanager
+def loop_is_never_held() -> Iterator[None]:
+    """Fail if a callback takes longer than it may while the block lasts."""
+    watchdog = Watchdog()
+    with watchdog.watching():
+        yield
+    assert not watchdog.stalls, "the event loop was held for " + "\n".join(watchdog.stalls)
