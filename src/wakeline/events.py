@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import accumulate
 from typing import Final, Literal
 
 import msgspec
@@ -22,10 +23,17 @@ from wakeline.errors import (
 MAX_SESSION_BYTES: Final = 512
 MAX_TOPIC_BYTES: Final = 256
 MAX_KEY_BYTES: Final = 256
+MAX_LABEL_BYTES: Final = 1000
+"""Of a run's or an activity's id: as long as Temporal lets an id be."""
+MAX_DEPTH: Final = 128
+"""How deep the arrays and objects of an event's data nest: far below what any JSON reader gives up at."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CURSOR = re.compile(r"([a-z2-7]{10})-(0|[1-9][0-9]{0,17})")
 _LONGEST_ID: Final = 180
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: one level down, one level up
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[{]}"))
 _encode = msgspec.json.encode
 
 
@@ -60,6 +68,13 @@ class MessagePiece(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, fo
     id: str
     op: Literal["text", "list", "json-merge", "set", "none"]
     complete: bool = False
+
+
+class WirePayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A Temporal payload in its JSON form: everything in base64."""
+
+    metadata: dict[str, bytes] = {}
+    data: bytes = b""
 
 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
@@ -153,8 +168,13 @@ def compose(
         message: What it is to a message that grows.
 
     Raises:
-        BodyInvalidError: `data` is not valid UTF-8.
+        BodyInvalidError: `data` is not valid UTF-8, or nests too deep.
     """
+    if nests_too_deep(data):
+        raise BodyInvalidError(
+            f"expected data of at most {MAX_DEPTH} levels of arrays and objects, got more",
+            hint="Flatten the value, or publish it as a string of JSON.",
+        )
     if b"\n" in data or b"\r" in data:
         # Between tokens alone: in a string they are escaped, or it is no JSON.
         data = data.translate(None, b"\r\n")
@@ -173,6 +193,44 @@ def compose(
     if message is not None:
         body += b',"message":%b' % _encode(message)
     return NewEvent(topic, body + b"}")
+
+
+def nests_too_deep(data: bytes) -> bool:
+    """Whether valid JSON nests deeper than `MAX_DEPTH`."""
+    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return False
+    steps = _STRING.sub(b"", data).translate(_STEPS, _NO_BRACKETS)
+    return max(accumulate(memoryview(steps).cast("b")), default=0) > MAX_DEPTH
+
+
+def check_fields(
+    data: bytes,
+    *,
+    payload: bool,
+    run: str | None,
+    activity: str | None,
+    key: str | None,
+    message: MessagePiece | None,
+) -> None:
+    """Raise unless an event may have these fields, whichever way it comes in.
+
+    Raises:
+        RequestInvalidError: A text is too long, or not UTF-8.
+        BodyInvalidError: Two fields exclude each other, or `data` is not what the message's `op` takes.
+    """
+    check_label("run", run)
+    check_label("activity", activity)
+    if key is not None:
+        check_key("key", key)
+    if message is None:
+        return
+    check_key("message.id", message.id)
+    if key is not None:
+        raise BodyInvalidError("expected key or message, got both: a message is named by its id")
+    if payload:
+        raise BodyInvalidError("expected data in a message that grows, got a payload: it could not be merged")
+    if message.op == "text" and data[:1] != b'"':
+        raise BodyInvalidError(f"expected a string as data of op text, got {data[:40]!r}")
 
 
 def timestamp(moment: datetime | None = None) -> str:
@@ -249,6 +307,17 @@ def check_key(what: str, key: str) -> str:
     if size is None or not 1 <= size <= MAX_KEY_BYTES:
         raise RequestInvalidError(f"expected {what} of 1 to {MAX_KEY_BYTES} bytes, got {_shown(key, size)}")
     return key
+
+
+def check_label(what: str, label: str | None) -> None:
+    """Raise unless a run or an activity may be named so; `what` tells which in the error.
+
+    Raises:
+        RequestInvalidError: It is over 1,000 bytes, or not UTF-8.
+    """
+    size = 0 if label is None else _utf8_size(label)
+    if label is not None and (size is None or size > MAX_LABEL_BYTES):
+        raise RequestInvalidError(f"expected {what} of at most {MAX_LABEL_BYTES} bytes, got {_shown(label, size)}")
 
 
 def _utf8_size(text: str) -> int | None:

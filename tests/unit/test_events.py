@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wakeline.errors import CursorAheadError, CursorInvalidError, EpochChangedError
-from wakeline.events import Cursor, Event, compose
+from tests.support import TIME
+from wakeline.errors import BodyInvalidError, CursorAheadError, CursorInvalidError, EpochChangedError
+from wakeline.events import MAX_DEPTH, Cursor, Event, compose
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -59,3 +60,12 @@ def test_a_cursor_is_of_one_epoch_and_not_past_the_end() -> None:
         cursor.offset_in("aaaaaaaaaa", 2)
     with pytest.raises(EpochChangedError):
         cursor.offset_in("bbbbbbbbbb", 9)
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('{"}":', "}")])
+@pytest.mark.parametrize("inner", ["0", '"' + "[" * 1000 + '\\"{"'])
+def test_data_nests_as_deep_as_every_reader_can_follow(opening: str, closing: str, inner: str) -> None:
+    compose("t", (opening * MAX_DEPTH + inner + closing * MAX_DEPTH).encode(), time=TIME)
+    with pytest.raises(BodyInvalidError, match="128 levels"):
+        compose("t", (opening * (MAX_DEPTH + 1) + inner + closing * (MAX_DEPTH + 1)).encode(), time=TIME)
+    compose("t", b"[" + b"[],{}," * 1000 + b"0]", time=TIME)

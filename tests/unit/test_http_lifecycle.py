@@ -15,6 +15,7 @@ from tests.support import TIME, Served
 from tests.tokens import SECRET, bearer
 from tests.unit.conftest import Serve
 from wakeline.events import compose
+from wakeline.gateway.accept import Incoming
 from wakeline.gateway.log import DRAFT
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -273,6 +274,25 @@ END = '{"wakeline_export_end":2}'
         ([HEADER, event(0), event(1, topic="a,b"), END], "line 3"),
         ([HEADER, event(0), event(1, attempt=0), END], "line 3"),
         ([HEADER, event(0), '{"offset":1,"topic":"t","time":"' + TIME + '","data":' + "[" * 100_000, END], "line 3"),
+        ([HEADER, event(0), event(1).replace('"data": 1', '"data": ' + "[" * 129 + "]" * 129), END], "128 levels"),
+        (
+            [HEADER.replace('"runs"', '"content_type": "text/plain\\r\\nX: y", "runs"'), event(0), event(1), END],
+            "line 1",
+        ),
+        ([HEADER.replace('next_offset": 2', f'next_offset": {2**53 - 1}'), END], "line 1"),
+        ([HEADER.replace("null", f'{{"bytes": {10**30}}}'), event(0), event(1), END], "line 1"),
+        ([HEADER, event(0), event(1, time="9999-12-31T23:59:59.999Z"), END], "line 3"),
+        ([HEADER, event(0), event(1, time="9999-12-31T23:59:59.999-12:00"), END], "line 3"),
+        ([HEADER, event(0), event(1, time="0001-01-01T00:00:00.000+12:00"), END], "line 3"),
+        ([HEADER, event(0), event(1, topic="$compact", data={}), END], "line 3"),
+        ([HEADER, event(0), event(1, topic="$gap", data={"source": "retention"}), END], "line 3"),
+        ([HEADER, event(0), event(1, run="r" * 1001), END], "line 3"),
+        ([HEADER, event(0), event(1, key="k" * 257), END], "line 3"),
+        ([HEADER, event(0), event(1, key="k", message={"id": "m", "op": "set"}), END], "line 3"),
+        ([HEADER, event(0), event(1, message={"id": "m", "op": "text"}), END], "line 3"),
+        ([HEADER, event(0), event(1, message={"id": "", "op": "set"}), END], "line 3"),
+        ([HEADER, event(0), event(1, attempt=2**53), END], "line 3"),
+        ([HEADER, event(0), event(1).replace('"data": 1', '"payload": {"metadata": 5}'), END], "line 3"),
     ],
 )
 async def test_a_file_that_is_not_whole_is_refused_and_leaves_nothing(
@@ -283,6 +303,59 @@ async def test_a_file_that_is_not_whole_is_refused_and_leaves_nothing(
     assert message in answer["error"]["message"]
     assert (await served.call("GET", "/v1/sessions/a"))[0] == 404
     assert (await served.call("GET", "/v1/sessions"))[1]["sessions"] == []
+
+
+async def test_every_field_of_an_event_is_exported_and_imported(served: Served) -> None:
+    values: dict[str, Any] = {
+        "topic": "t",
+        "data": {"text": "Gr\u00fc\u00dfe"},
+        "payload": {"metadata": {"encoding": "YmluYXJ5"}, "data": "AAE="},
+        "key": "k",
+        "message": {"id": "m", "op": "set", "complete": True},
+        "run": "r",
+        "activity": "x",
+    }
+    assert set(values) == set(Incoming.__struct_fields__), "expected a value for every field that a publisher may send"
+    for field, value in values.items():
+        await served.publish("a", {"topic": "t", field: value}, publisher="p-" + field, sequence="0", attempt="7")
+    file = await exported(served, "a")
+    assert (await imported(served, "b", file))[0] == 201
+    assert (await exported(served, "b")).split(b"\n")[1:] == file.split(b"\n")[1:]
+    for field, value in values.items():
+        assert any(json.loads(line).get(field) == value for line in file.split(b"\n")[1:-2]), field
+
+
+async def test_who_does_not_restore_imports_what_a_publisher_could_have_written(serve: Serve) -> None:
+    served = await serve(token_secret=SECRET, max_event_bytes=1024)
+    may = ["read", "publish", "manage"]
+    run = {"workflow_id": "victim", "run": "1", "run_id": "1", "stream": "1", "workflow_type": "W", "started_at": TIME}
+    own = [HEADER, event(0, topic="$run.closed", data={"status": "completed"}), event(1), END]
+    named = [HEADER.replace('"runs": []', f'"runs": [{json.dumps(run)}]'), event(0), event(1), END]
+    large = [HEADER, event(0, data="x" * 2000), event(1), END]
+    plain = [HEADER, event(0, topic="chat", key="k"), event(1, topic="chat"), END]
+
+    async def status(lines: list[str], **scope: Any) -> tuple[int, str]:
+        await served.call("DELETE", "/v1/sessions/a", headers=bearer())
+        headers = NDJSON | bearer(**{"allow": may, **scope})
+        status, answer = await served.call(
+            "POST", "/v1/sessions/a/import", data="\n".join(lines).encode(), headers=headers
+        )
+        return status, answer.get("error", {}).get("code", "")
+
+    for lines in (own, named, large):
+        assert await status(lines) == (403, "not_allowed")
+        assert (await served.call("GET", "/v1/sessions/a", headers=bearer()))[0] == 404
+        assert await status(lines, allow=[*may, "restore"]) == (201, "")
+    assert await status(plain, allow=["read", "manage"]) == (403, "not_allowed")
+    assert await status(plain, topics=["t"]) == (403, "not_allowed")
+    assert await status(plain, topics=["cha*"]) == (201, "")
+    # An export is whole, so it takes a token that reads all of it.
+    export = "/v1/sessions/a/export"
+    for scope in ({"allow": ["manage"]}, {"topics": ["chat"]}):
+        answered, answer = await served.call("GET", export, headers=bearer(**{"allow": may, **scope}))
+        assert (answered, answer["error"]["code"]) == (403, "not_allowed")
+    async with served.http.get(export, headers=bearer(allow=["read", "manage"])) as whole:
+        assert whole.status == 200
 
 
 async def test_text_that_is_not_utf8_is_refused(served: Served) -> None:

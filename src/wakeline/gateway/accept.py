@@ -8,7 +8,16 @@ from typing import Final
 import msgspec
 
 from wakeline.errors import BodyInvalidError, EventTooLargeError, RequestInvalidError
-from wakeline.events import MessagePiece, NewEvent, check_key, check_session_name, check_topic, compose, timestamp
+from wakeline.events import (
+    MessagePiece,
+    NewEvent,
+    WirePayload,
+    check_fields,
+    check_session_name,
+    check_topic,
+    compose,
+    timestamp,
+)
 from wakeline.gateway.counting import check_batch, too_many
 from wakeline.gateway.log import Append, Appended, Engine, Opened, Position, Publication
 
@@ -32,13 +41,6 @@ class Incoming(msgspec.Struct, forbid_unknown_fields=True):
     message: MessagePiece | None = None
     run: str | None = None
     activity: str | None = None
-
-
-class WirePayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A Temporal payload in its JSON form: everything in base64."""
-
-    metadata: dict[str, bytes] = {}
-    data: bytes = b""
 
 
 class _Batch(msgspec.Struct, forbid_unknown_fields=True):
@@ -171,23 +173,16 @@ class Accept:
         run, activity = event.run, event.activity
         if publication is not None:
             run, activity = run or publication.run, activity or publication.activity
-        message = event.message
-        if message is not None:
-            check_key("message.id", message.id)
-            if event.key is not None:
-                raise BodyInvalidError("expected key or message, got both: a message is named by its id")
-            if event.payload is not msgspec.UNSET:
-                raise BodyInvalidError("expected data in a message that grows, got a payload: it could not be merged")
-            if message.op == "text" and data[:1] != b'"':
-                raise BodyInvalidError(f"expected a string as data of op text, got {data[:40]!r}")
+        payload, key, message = event.payload is not msgspec.UNSET, event.key, event.message
+        check_fields(data, payload=payload, run=run, activity=activity, key=key, message=message)
         return compose(
             check_topic(event.topic),
             data,
             time=time,
-            payload=event.payload is not msgspec.UNSET,
+            payload=payload,
             run=run,
             activity=activity,
             attempt=publication.attempt if publication is not None and activity is not None else None,
-            key=None if event.key is None else check_key("key", event.key),
+            key=key,
             message=message,
         )

@@ -6,9 +6,9 @@ agrees with the first. So there is all of it at once, or nothing; and neither re
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -17,24 +17,83 @@ from wakeline.errors import (
     BodyInvalidError,
     BodyTooLargeError,
     ImportInvalidError,
+    NotAllowedError,
     RecordConflictError,
+    RequestInvalidError,
     SessionExistsError,
     SessionNotFoundError,
     StorageFailedError,
     TopicInvalidError,
 )
-from wakeline.events import NewEvent, check_topic, compose, timestamp
+from wakeline.events import (
+    COMPACT,
+    GAP,
+    MessagePiece,
+    NewEvent,
+    WirePayload,
+    check_fields,
+    check_label,
+    check_topic,
+    compose,
+    timestamp,
+)
 from wakeline.gateway import config
 from wakeline.gateway.config import Retention, SessionConfig
 from wakeline.gateway.deletion import Deletions
 from wakeline.gateway.log import DRAFT, Append, Engine, SessionState, new_epoch
 from wakeline.gateway.runs import Run, Runs
+from wakeline.gateway.topics import Topics
 
 _BATCH_EVENTS: Final = 1000
 _BATCH_BYTES: Final = 256 * 1024
 _END: Final = b'{"wakeline_export_end":'
+_LAST_YEAR: Final = 9998  # a moment of the year after it may be none in another time zone
 
-Offset = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+MAX_OFFSET: Final = 2**52
+"""Where an imported session may end, at most: from there on it can grow for good below what JSON readers can hold."""
+
+Offset = Annotated[int, Meta(ge=0, le=MAX_OFFSET)]
+
+
+class Importer(msgspec.Struct, frozen=True):
+    """What may be imported.
+
+    Attributes:
+        topics: Only these topics; None for all.
+        restores: Also what no publisher could have written: Wakeline's own events, and the record of runs.
+        most_event_bytes: The largest data of one event, unless the importer restores.
+    """
+
+    topics: Topics | None = None
+    restores: bool = True
+    most_event_bytes: int = 0
+
+    def check_runs(self, runs: Sequence[Run]) -> None:
+        """Raise unless a session may be made with a record of these runs.
+
+        Raises:
+            NotAllowedError: The importer does not restore. A record would have later runs of its workflows followed.
+        """
+        if runs and not self.restores:
+            raise _not_allowed("line 1 to name no runs")
+
+    def check(self, event: _Line, size: int, number: int) -> None:
+        """Raise unless an event may be imported.
+
+        Raises:
+            NotAllowedError: It may not by this importer.
+            ImportInvalidError: It cannot be in a log.
+        """
+        if self.topics is not None and event.topic not in self.topics:
+            raise NotAllowedError(f"expected topics that the token allows, got {event.topic[:64]!r} in line {number}")
+        if event.topic == COMPACT or (event.topic == GAP and b'"retention"' in bytes(event.data or b"")):
+            raise ImportInvalidError(f"expected an event of a log in line {number}, {event.topic} is made for readers")
+        if self.restores:
+            return
+        if event.topic.startswith("$"):
+            raise _not_allowed(f"no event of Wakeline's own, got {event.topic[:64]!r} in line {number}")
+        if size > self.most_event_bytes:
+            raise _not_allowed(f"data of at most {self.most_event_bytes} bytes in line {number}, got {size}")
 
 
 class _Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,12 +121,15 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
     payload: msgspec.Raw | UnsetType = UNSET
     run: str | None = None
     activity: str | None = None
-    attempt: Annotated[int, Meta(ge=1)] | None = None
+    attempt: Annotated[int, Meta(ge=1, le=2**53 - 1)] | None = None
+    key: str | None = None
+    message: MessagePiece | None = None
 
 
 _header = msgspec.json.Decoder(_Header)
 _end = msgspec.json.Decoder(_End)
 _line = msgspec.json.Decoder(_Line)
+_payload = msgspec.json.Decoder(WirePayload)
 _moment = msgspec.json.Decoder(datetime)
 _encode = msgspec.json.encode
 
@@ -113,14 +175,16 @@ class Archive:
             yield b"".join([event.json() + b"\n" for event in page.events])
         yield b"%b%d}\n" % (_END, state.next_offset)
 
-    async def load(self, session: str, chunks: AsyncIterator[bytes]) -> None:
+    async def load(self, session: str, chunks: AsyncIterator[bytes], importer: Importer | None = None) -> None:
         """Make a session from a file, all of it or nothing.
 
         Args:
             session: The name it gets, whichever it had.
             chunks: The file.
+            importer: What may be imported; None for everything.
 
         Raises:
+            NotAllowedError: The importer may not import this; the message names the line.
             ImportInvalidError: It is not a whole file; the message names the line.
             BodyTooLargeError: It, or a line of it, is too large.
             SessionExistsError: There is a session of this name, or a workflow is followed into it.
@@ -128,6 +192,8 @@ class Archive:
         """
         lines = self._lines(chunks)
         header = _parse_header(await anext(lines, b""))
+        importer = importer or Importer()
+        importer.check_runs(header.runs)
         await self._check_free(session)
         made = SessionConfig(header.retention, header.content_type or None)
         name, named = f"{DRAFT}import {new_epoch()}", False
@@ -135,7 +201,7 @@ class Archive:
             draft, _ = await self._engine.create_session(
                 name, config=config.encode(made), first_offset=header.first_offset
             )
-            await self._fill(draft, header, lines)
+            await self._fill(draft, header, lines, importer)
             await self._name(draft, session, header)
             named = True
         finally:
@@ -158,7 +224,9 @@ class Archive:
         )
         return _encode(header) + b"\n"
 
-    async def _fill(self, draft: SessionState, header: _Header, lines: AsyncIterator[bytes]) -> None:
+    async def _fill(
+        self, draft: SessionState, header: _Header, lines: AsyncIterator[bytes], importer: Importer
+    ) -> None:
         """Append the events to the draft; the file has ended well when this returns."""
         batch: list[NewEvent] = []
         number, offset, size, ended = 1, header.first_offset, 0, False
@@ -170,7 +238,7 @@ class Archive:
                 _check_end(line, number, offset, header)
                 ended = True
                 continue
-            batch.append(_parse_event(line, number, offset))
+            batch.append(_parse_event(line, number, offset, importer))
             offset += 1
             size += len(line)
             if len(batch) == _BATCH_EVENTS or size >= _BATCH_BYTES:
@@ -187,7 +255,13 @@ class Archive:
         """Make the draft the session. Its runs are shown as they stood, and none of them is followed."""
         runs = [
             msgspec.structs.replace(
-                run, status="unknown" if run.open else run.status, owed=False, waiting=None, retrying={}, failed={}
+                run,
+                status="unknown" if run.open else run.status,
+                owed=False,
+                unread=(),
+                waiting=None,
+                retrying={},
+                failed={},
             )
             for run in header.runs
         ]
@@ -247,6 +321,23 @@ def _parse_header(line: bytes) -> _Header:
         raise ImportInvalidError(f'expected {{"wakeline_export": 1, …}} in line 1, got: {error}') from None
     if header.first_offset > header.next_offset:
         raise ImportInvalidError(f"expected first_offset up to {header.next_offset}, got {header.first_offset}")
+    try:
+        if header.content_type is not UNSET:
+            config.check_content_type(header.content_type)
+        for run in header.runs:
+            for field in (
+                "workflow_id",
+                "run",
+                "run_id",
+                "stream",
+                "workflow_type",
+                "started_at",
+                "namespace",
+                "chain",
+            ):
+                check_label(field, getattr(run, field))
+    except RequestInvalidError as error:
+        raise ImportInvalidError(f"in line 1: {error.message}") from None
     return header
 
 
@@ -261,7 +352,7 @@ def _check_end(line: bytes, number: int, offset: int, header: _Header) -> None:
         )
 
 
-def _parse_event(line: bytes, number: int, offset: int) -> NewEvent:
+def _parse_event(line: bytes, number: int, offset: int, importer: Importer) -> NewEvent:
     """An event as the log keeps it. It is composed anew: what was exported comes out as the same bytes."""
     try:
         event = _line.decode(line)
@@ -270,20 +361,37 @@ def _parse_event(line: bytes, number: int, offset: int) -> NewEvent:
         data, payload = (b"" if raw is UNSET else bytes(raw) for raw in (event.data, event.payload))
         if bool(data) == bool(payload) or (payload and payload[:1] != b"{"):
             raise ImportInvalidError(f"expected either data, or payload with an object, in line {number}")
-        if timestamp(_moment.decode(_encode(event.time))) != event.time:
+        if payload:
+            _payload.decode(payload)
+        moment = _moment.decode(_encode(event.time))
+        if not 1970 <= moment.year <= _LAST_YEAR or timestamp(moment) != event.time:
             raise ImportInvalidError(
                 f"expected a time in UTC with milliseconds, such as 2026-11-21T05:14:43.123Z, in line {number}"
             )
+        importer.check(event, len(data or payload), number)
+        more: dict[str, Any] = {
+            "run": event.run,
+            "activity": event.activity,
+            "key": event.key,
+            "message": event.message,
+        }
+        check_fields(data, payload=bool(payload), **more)
         return compose(
             check_topic(event.topic, own=True),
             data or payload,
             time=event.time,
             payload=bool(payload),
-            run=event.run,
-            activity=event.activity,
             attempt=event.attempt,
+            **more,
         )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise ImportInvalidError(f"expected an event in line {number}, got: {error}") from None
-    except (TopicInvalidError, BodyInvalidError) as error:
+    except (RequestInvalidError, TopicInvalidError, BodyInvalidError) as error:
         raise ImportInvalidError(f"in line {number}: {error.message}") from None
+
+
+def _not_allowed(expected: str) -> NotAllowedError:
+    return NotAllowedError(
+        f"expected {expected}: the token does not allow 'restore'",
+        hint="Import with a token whose wakeline.allow has restore, or leave out what no publisher could have written.",
+    )

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
+
+from wakeline.errors import RequestInvalidError
+
+_MOST: Final = 2**53 - 1  # what every JSON reader can hold
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_CONTENT_TYPE: Final = re.compile(rf"{_TOKEN}/{_TOKEN}[ \t]*(;[\x20-\x7e\t]*)?")
 
 
 class Retention(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -19,9 +26,9 @@ class Retention(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
         compact: Of what `events` and `bytes` take, the compact form is kept.
     """
 
-    age: Annotated[float, Meta(gt=0)] | None = None
-    events: Annotated[int, Meta(ge=1)] | None = None
-    bytes: Annotated[int, Meta(ge=1)] | None = None
+    age: Annotated[float, Meta(gt=0, le=_MOST)] | None = None
+    events: Annotated[int, Meta(ge=1, le=_MOST)] | None = None
+    bytes: Annotated[int, Meta(ge=1, le=_MOST)] | None = None
     compact: bool = False
 
 
@@ -48,6 +55,17 @@ class SessionConfig(msgspec.Struct, frozen=True, omit_defaults=True):
 
 _decoder = msgspec.json.Decoder(SessionConfig)
 _NOTHING = SessionConfig()
+
+
+def check_content_type(text: str) -> str:
+    """Return `text` if a stream may have this content type: it is sent in the header of every answer.
+
+    Raises:
+        RequestInvalidError: It is not a media type.
+    """
+    if len(text) > 255 or _CONTENT_TYPE.fullmatch(text) is None:
+        raise RequestInvalidError(f"expected Content-Type to be a media type such as text/plain, got {text[:64]!r}")
+    return text
 
 
 def encode(config: SessionConfig) -> bytes:

@@ -17,7 +17,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from wakeline.errors import EpochChangedError
-from wakeline.events import Event, NewEvent
+from wakeline.events import Event, NewEvent, check_label
 from wakeline.gateway.owners import Owner
 
 PAGE_BYTES: Final = 256 * 1024
@@ -65,7 +65,13 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
         supersede: bool | None,
         owner: Owner | None = None,
     ) -> Publication:
-        """As a publisher asks for it: an activity's attempts supersede each other unless it says otherwise."""
+        """As a publisher asks for it: an activity's attempts supersede each other unless it says otherwise.
+
+        Raises:
+            RequestInvalidError: No run or activity can be named so.
+        """
+        check_label("run", run)
+        check_label("activity", activity)
         supersedes = activity is not None if supersede is None else supersede
         return cls(publisher, attempt, sequence, supersedes=supersedes, run=run, activity=activity, owner=owner)
 

@@ -11,9 +11,10 @@ import structlog
 from aiohttp import hdrs, web
 from msgspec import UNSET, UnsetType
 
-from wakeline.errors import BodyInvalidError, SessionClosedError, SessionNotFoundError, WakelineError
+from wakeline.errors import BodyInvalidError, NotAllowedError, SessionClosedError, SessionNotFoundError, WakelineError
 from wakeline.events import SESSION_CLOSED, check_session_name, compose, timestamp
 from wakeline.gateway import config
+from wakeline.gateway.archive import Importer
 from wakeline.gateway.config import Retention, SessionConfig
 from wakeline.gateway.grants import GRANT, expiring
 from wakeline.gateway.http.answers import json_answer
@@ -77,8 +78,14 @@ class LifecycleRoutes:
 
     async def export(self, request: web.Request) -> web.StreamResponse:
         """The session as a file; without its last line it was cut short."""
-        name = _name(request)
-        with self._parts.limits.connection(request, request[GRANT]):
+        name, grant = _name(request), request[GRANT]
+        grant.check("read", name)
+        if grant.topics is not None:
+            raise NotAllowedError(
+                "expected a token for all topics, this one is held to some: an export is whole",
+                hint="Read GET …/events, which gives the topics that the token allows.",
+            )
+        with self._parts.limits.connection(request, grant):
             async with aclosing(self._parts.archive.export(name)) as pages:
                 first = await anext(pages)  # what is wrong with the request is told before the answer begins
                 response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: _NDJSON, hdrs.CACHE_CONTROL: "no-store"})
@@ -89,10 +96,12 @@ class LifecycleRoutes:
 
     async def load(self, request: web.Request) -> web.Response:
         """Make a session from a file, all of it or nothing."""
-        name = _name(request)
+        name, grant = _name(request), request[GRANT]
+        grant.check("publish", name)
         if request.content_type != _NDJSON:
             raise BodyInvalidError(f"expected Content-Type {_NDJSON}, got {request.content_type!r}")
-        await self._parts.archive.load(name, stream_body(request))
+        importer = Importer(grant.topics, "restore" in grant.allow, self._parts.settings.max_event_bytes)
+        await self._parts.archive.load(name, stream_body(request), importer)
         return await self._answer(name, 201)
 
     async def _write(

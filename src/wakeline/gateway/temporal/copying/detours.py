@@ -15,7 +15,7 @@ from msgspec import Meta
 from temporalio.api.common.v1 import Payload
 
 from wakeline.errors import RequestInvalidError
-from wakeline.events import IDENTITY_KEY, MessagePiece, check_key
+from wakeline.events import IDENTITY_KEY, MessagePiece, check_key, check_label
 from wakeline.gateway.accept import check_publisher
 from wakeline.gateway.log import Publication
 from wakeline.gateway.temporal.copying.reader import Item
@@ -95,6 +95,8 @@ def _read(item: Item) -> tuple[Identity | None, Item]:
         payload.ParseFromString(item.payload)
         identity = _identity.decode(payload.metadata[IDENTITY_KEY])
         check_publisher(identity.publisher)
+        check_label("run", identity.run)
+        check_label("activity", identity.activity)
         if identity.key is not None:
             check_key("key", identity.key)
         if identity.message is not None:

@@ -12,7 +12,7 @@ from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.api.failure.v1 import Failure
 from temporalio.converter import DataConverter
 
-from wakeline.events import IDENTITY_KEY
+from wakeline.events import IDENTITY_KEY, nests_too_deep
 
 # What Temporal's own payload converters make; a codec makes something else of it.
 _PLAIN: Final = (b"json/plain", b"json/protobuf", b"binary/plain", b"binary/null", b"binary/protobuf")
@@ -89,7 +89,7 @@ async def decoded_item(converter: DataConverter, payload: bytes) -> bytes:
 
 
 def json_of(payload: Payload) -> bytes | None:
-    """A payload's value as JSON; None if that is not what it is."""
+    """A payload's value as JSON; None if that is not what it is, or if it nests deeper than an event's data may."""
     encoding = payload.metadata.get("encoding", b"")
     if encoding == b"binary/null":
         return b"null"
@@ -147,4 +147,4 @@ def _is_json(data: bytes) -> bool:
         msgspec.json.decode(data, type=msgspec.Raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
-    return True
+    return not nests_too_deep(data)

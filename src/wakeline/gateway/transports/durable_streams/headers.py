@@ -10,7 +10,8 @@ from typing import Final
 import msgspec
 from multidict import CIMultiDictProxy
 
-from wakeline.errors import NotImplementedHereError
+from wakeline.errors import NotImplementedHereError, RequestInvalidError
+from wakeline.gateway.config import check_content_type
 from wakeline.gateway.log import Publication
 from wakeline.gateway.owners import Owner
 from wakeline.gateway.transports.durable_streams.refusals import StreamInvalidError
@@ -26,8 +27,6 @@ SECURITY: Final = {
 """In every answer. No page elsewhere may embed a stream, and one whose content type is HTML runs nothing where it is opened:
 who writes streams must not act as who reads them. Pages that may call are named by CORS, which neither touches."""
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_CONTENT_TYPE: Final = re.compile(rf"{_TOKEN}/{_TOKEN}[ \t]*(;[\x20-\x7e\t]*)?")
 _INTEGER: Final = re.compile(r"0|[1-9][0-9]{0,15}")
 _FORKS: Final = ("Stream-Forked-From", "Stream-Fork-Offset", "Stream-Fork-Sub-Offset")
 _moment = msgspec.json.Decoder(datetime)
@@ -70,10 +69,10 @@ def content_type(headers: Headers) -> str | None:
     text = _one(headers, "Content-Type")
     if text is None or not text.strip():
         return None
-    text = text.strip()
-    if len(text) > 255 or _CONTENT_TYPE.fullmatch(text) is None:
-        raise StreamInvalidError(f"expected Content-Type to be a media type such as text/plain, got {text[:64]!r}")
-    return text
+    try:
+        return check_content_type(text.strip())
+    except RequestInvalidError as error:
+        raise StreamInvalidError(error.message) from None
 
 
 def media_type(text: str) -> str:
