@@ -28,6 +28,7 @@
     │   ├── EventTooLargeError         413 event_too_large
     │   ├── BatchTooLargeError         413 batch_too_large
     │   ├── EncodingUnknownError       415 encoding_unknown
+    │   ├── ExpectationFailedError     417 expectation_failed
     │   ├── LimitReachedError          429 limit_reached
     │   └── NotImplementedHereError    501 not_implemented
     ├── AppendError                  the log refuses an append
@@ -284,6 +285,13 @@ class EncodingUnknownError(RequestError):
     def headers(self) -> dict[str, str]:
         """Name the codings that are known."""
         return {"Accept-Encoding": "gzip, deflate"}
+
+
+class ExpectationFailedError(RequestError):
+    """The request's `Expect` is not `100-continue`."""
+
+    code, status = "expectation_failed", 417
+    hint = "Leave Expect out, or send Expect: 100-continue."
 
 
 class LimitReachedError(RequestError):

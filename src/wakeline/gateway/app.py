@@ -72,7 +72,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
             hint=f"Set temporal (--temporal HOST:PORT), or leave {unused[0]} out.",
         )
     addresses, tickets, metrics = Addresses(settings.trusted_proxies), Tickets(), Metrics()
-    guard = Guard(settings.cors_origins, loopback_only=not settings.asks, addresses=addresses)
+    guard = Guard(settings.cors_origins, settings.cors_headers, loopback_only=not settings.asks, addresses=addresses)
     connections = Connections(settings, addresses, metrics)
     async with AsyncExitStack() as stack:
         auth = Auth(

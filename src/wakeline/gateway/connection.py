@@ -7,9 +7,14 @@ from enum import Enum, auto
 from typing import Any, Final, Protocol, cast
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from wakeline.errors import RequestInvalidError, RequestTimeoutError, WakelineError
+from wakeline.errors import (
+    ExpectationFailedError,
+    RequestInvalidError,
+    RequestTimeoutError,
+    WakelineError,
+)
 
 _MAX_HEAD_BYTES: Final = 32 * 1024
 _END: Final = b"\r\n\r\n"
@@ -161,9 +166,24 @@ class Connection(web.RequestHandler):
         """Answer what is no HTTP in the one shape. Its bytes, which may hold a token, go neither there nor to the log."""
         if status >= 500:
             return super().handle_error(request, status, exc, message)
-        error = RequestInvalidError("expected a request as HTTP/1.1 has it")
-        answer = web.Response(
-            body=msgspec.json.encode(error.wire()), status=error.status, content_type="application/json"
-        )
+        answer = _answer(RequestInvalidError("expected a request as HTTP/1.1 has it", hint="Send HTTP/1.1."))
         answer.force_close()
         return answer
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer; one that aiohttp gives before any route is asked has the one shape, too."""
+        if isinstance(resp, web.HTTPExpectationFailed):
+            expected = request.headers.get(hdrs.EXPECT, "")
+            resp = _answer(ExpectationFailedError(f"expected Expect: 100-continue, got {expected[:40]!r}"))
+        return await super().finish_response(request, resp, start_time)
+
+
+def _answer(error: WakelineError) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(error.wire()),
+        status=error.status,
+        content_type="application/json",
+        headers=error.headers(),
+    )

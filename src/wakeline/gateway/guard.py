@@ -16,14 +16,19 @@ from yarl import URL
 
 from wakeline.errors import OriginRefusedError
 from wakeline.gateway.addresses import Addresses
-from wakeline.gateway.origins import check_origins
+from wakeline.gateway.origins import check_headers, check_origins
 from wakeline.gateway.settings import is_loopback
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _METHODS: Final = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
 _REQUEST_HEADERS: Final = (
-    "Authorization, Content-Type, If-None-Match, Last-Event-ID, Wakeline-Publisher, Wakeline-Attempt, Wakeline-Sequence, "
-    "Stream-Closed, Stream-Seq, Stream-TTL, Stream-Expires-At, Producer-Id, Producer-Epoch, Producer-Seq"
+    *("Authorization", "Content-Type", "Content-Encoding", "If-None-Match", "Last-Event-ID"),
+    *("Wakeline-Publisher", "Wakeline-Attempt", "Wakeline-Sequence", "Wakeline-Run", "Wakeline-Activity"),
+    *("Wakeline-Supersede", "Wakeline-Workflow", "Wakeline-Namespace"),
+    *("Stream-Closed", "Stream-Seq", "Stream-TTL", "Stream-Expires-At"),
+    *("Stream-Forked-From", "Stream-Fork-Offset", "Stream-Fork-Sub-Offset"),  # refused, which the page is to learn
+    *("Producer-Id", "Producer-Epoch", "Producer-Seq"),
+    *("traceparent", "tracestate", "baggage"),  # as tracing in browsers adds to every request
 )
 _ANSWER_HEADERS: Final = (
     "ETag, Location, Retry-After, Stream-Next-Offset, Stream-Cursor, Stream-Up-To-Date, Stream-Closed, Stream-TTL, "
@@ -42,12 +47,16 @@ class Guard:
 
     Args:
         origins: Origins that may call, beside the server's own.
+        headers: Headers that their requests may have, beside those that the gateway knows.
         loopback_only: Refuse a `Host` that is not a loopback name.
         addresses: Tells the scheme that the caller used.
     """
 
-    def __init__(self, origins: tuple[str, ...], *, loopback_only: bool, addresses: Addresses) -> None:
+    def __init__(
+        self, origins: tuple[str, ...], headers: tuple[str, ...] = (), *, loopback_only: bool, addresses: Addresses
+    ) -> None:
         self._origins = check_origins(origins)
+        self._headers = ", ".join((*_REQUEST_HEADERS, *check_headers(headers)))
         self._loopback_only = loopback_only
         self._addresses = addresses
 
@@ -109,7 +118,7 @@ class Guard:
                 status=204,
                 headers={
                     hdrs.ACCESS_CONTROL_ALLOW_METHODS: _METHODS,
-                    hdrs.ACCESS_CONTROL_ALLOW_HEADERS: _REQUEST_HEADERS,
+                    hdrs.ACCESS_CONTROL_ALLOW_HEADERS: self._headers,
                     hdrs.ACCESS_CONTROL_MAX_AGE: "600",
                 },
             )

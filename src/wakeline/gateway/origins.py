@@ -10,6 +10,7 @@ from wakeline.errors import SettingsInvalidError
 from wakeline.gateway.settings import is_loopback
 
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+_HEADER: Final = re.compile(r"[!#$%&'+.^_`|~0-9A-Za-z-]+")
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 _EXAMPLE: Final = (
     "Name each origin whose pages may call, such as https://app.example or http://localhost:3000. "
@@ -30,6 +31,22 @@ def check_origins(origins: Iterable[str]) -> frozenset[str]:
             hint = _EXAMPLE if written is None else f"Write {written} instead."
             raise SettingsInvalidError(
                 f"expected origins as browsers send them in cors_origins, got {text!r}", hint=hint
+            )
+    return checked
+
+
+def check_headers(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of headers, if each may be one.
+
+    Raises:
+        SettingsInvalidError: One is none; there is no star, which browsers do not take beside credentials.
+    """
+    checked = tuple(names)
+    for name in checked:
+        if _HEADER.fullmatch(name) is None:
+            raise SettingsInvalidError(
+                f"expected names of headers in cors_headers, got {name!r}",
+                hint="Name each header, such as X-Request-Id.",
             )
     return checked
 

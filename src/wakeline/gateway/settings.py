@@ -20,7 +20,7 @@ from msgspec import Meta
 from wakeline.errors import ListenRefusedError, SettingsInvalidError
 
 _ENVIRONMENT: Final = "WAKELINE_"
-_LISTS: Final = ("cors_origins", "trusted_proxies")
+_LISTS: Final = ("cors_origins", "cors_headers", "trusted_proxies")
 _SECRETS: Final = ("token_secret", "temporal_api_key", "namespaces")
 _TABLES: Final = ("follow", "namespaces")
 
@@ -109,6 +109,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     open_metrics: Annotated[bool, Meta(description="Answer `/metrics` without a token.")] = False
     cors_origins: Annotated[
         tuple[str, ...], Meta(description="Origins of web pages that may call, such as `http://localhost:3000`.")
+    ] = ()
+    cors_headers: Annotated[
+        tuple[str, ...], Meta(description="Headers that requests of such pages may have, beside those of the protocol.")
     ] = ()
     trusted_proxies: Annotated[
         tuple[str, ...], Meta(description="Addresses and networks of proxies that tell who calls through them.")

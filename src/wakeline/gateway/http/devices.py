@@ -12,7 +12,7 @@ from wakeline.events import check_session_name
 from wakeline.gateway.grants import GRANT
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.bodies import read_body
-from wakeline.gateway.http.parameters import check_device
+from wakeline.gateway.http.parameters import check_device, takes
 from wakeline.gateway.http.parts import Parts
 
 _MAX_USER_BYTES: Final = 256  # as of a token's `sub`
@@ -37,6 +37,7 @@ class DeviceRoutes:
             web.delete("/v1/sessions/{session}/devices/{device}", self.forget),
         ]
 
+    @takes("user")
     async def devices(self, request: web.Request) -> web.Response:
         """The user's own devices; everybody's to who may manage."""
         session, grant = check_session_name(request.match_info["session"]), request[GRANT]
@@ -47,6 +48,7 @@ class DeviceRoutes:
             user = grant.user
         return json_answer({"devices": await self._positions.devices(session, user)})
 
+    @takes("user")
     async def acknowledge(self, request: web.Request) -> web.Response:
         """A device has seen everything up to a cursor."""
         session, user, device = _named(request)
@@ -58,6 +60,7 @@ class DeviceRoutes:
             await self._positions.acknowledge(session, user, device, asked.seen, everywhere=asked.everywhere)
         )
 
+    @takes("user")
     async def forget(self, request: web.Request) -> web.Response:
         """Forget a device."""
         await self._positions.forget(*_named(request))

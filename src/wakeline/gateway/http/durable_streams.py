@@ -1,4 +1,4 @@
-"""`/v1/stream`: the Durable Streams protocol over sessions."""
+"""`/v1/stream`: the Durable Streams protocol over sessions. It has other query parameters passed over, and so they are here."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from wakeline.events import check_session_name
 from wakeline.gateway.grants import GRANT, Grant
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.bodies import read_body
+from wakeline.gateway.http.parameters import last_event_id, takes
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.hub import Channel
 from wakeline.gateway.transports.durable_streams import headers, live, offsets, reading
@@ -68,6 +69,7 @@ class StreamRoutes:
         for task in list(self._live):
             task.cancel()
 
+    @takes("*")
     async def create(self, request: web.Request) -> web.Response:
         """Create a stream, or see that there is one like this."""
         name, grant = _named(request)
@@ -87,6 +89,7 @@ class StreamRoutes:
             answered[hdrs.LOCATION] = str(request.url.with_query(None).with_fragment(None))
         return _empty(201 if created else 200, answered)
 
+    @takes("*")
     async def append(self, request: web.Request) -> web.Response:
         """Append to a stream, close it, or both."""
         name, grant = _named(request)
@@ -121,6 +124,7 @@ class StreamRoutes:
             return self._refused(error, expected)
         return _appended(post, posted)
 
+    @takes("offset", "live", "cursor", "lastEventId", "*")
     async def read(self, request: web.Request) -> web.StreamResponse:
         """Read a stream: what there is, or live."""
         name, grant = _named(request)
@@ -151,12 +155,14 @@ class StreamRoutes:
                 self._parts.metrics.connections.inc()
                 return await self._serve_live(request, channel, stream, offset, asked)
 
+    @takes("*")
     async def describe(self, request: web.Request) -> web.Response:
         """Tell how a stream is; it is not used by that."""
         name, grant = _named(request)
         grant.check("read", name)
         return _empty(200, (await self._streams.find(name)).described())
 
+    @takes("*")
     async def delete(self, request: web.Request) -> web.Response:
         """Erase a stream."""
         name, grant = _named(request)
@@ -230,7 +236,7 @@ def _asked(request: web.Request, grant: Grant, longest: float) -> tuple[str | No
     if mode is not None and offset is None:
         raise StreamInvalidError(f"expected offset with live={mode}")
     # What an EventSource says that connects again by itself; its URL is still the first one.
-    last = request.headers.get("Last-Event-ID") if mode == "sse" else None
+    last = last_event_id(request) if mode == "sse" else None
     return mode, reading.Asked(
         offset=last or (offsets.BEGINNING if offset is None else offset),
         resumed=bool(last),

@@ -13,7 +13,16 @@ from wakeline.errors import RequestInvalidError
 from wakeline.events import Cursor, check_session_name
 from wakeline.gateway import starts
 from wakeline.gateway.grants import GRANT, Grant
-from wakeline.gateway.http.parameters import compact_view, device_id, flag, integer, seconds, until_settled
+from wakeline.gateway.http.parameters import (
+    compact_view,
+    device_id,
+    flag,
+    integer,
+    last_event_id,
+    seconds,
+    takes,
+    until_settled,
+)
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.hub import Channel
 from wakeline.gateway.topics import CompactTopics, Topics
@@ -33,6 +42,10 @@ class EventRoutes:
             web.get("/v1/sessions/{session}/events", self.events, allow_head=False),
         ]
 
+    @takes(
+        *("from", "topics", "view", "until", "device", "presence", "wait_for_start"),
+        *("before", "limit", "wait", "lastEventId"),
+    )
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Read a session, as a stream or as a page."""
         name = check_session_name(request.match_info["session"])
@@ -116,8 +129,11 @@ class _Reading:
 
     def __init__(self, request: web.Request, grant: Grant) -> None:
         self.stream = sse.wanted(request)
-        self.start = request.headers.get("Last-Event-ID") or request.query.get("from", "beginning")
-        self.before = None if self.stream else request.query.get("before")
+        self.start = last_event_id(request) or request.query.get("from", "beginning")
+        self.before = request.query.get("before")
+        paged = [name for name in ("before", "limit", "wait") if name in request.query]
+        if self.stream and paged:
+            raise RequestInvalidError(f"expected {paged[0]} without Accept: text/event-stream, a stream has no pages")
         if self.before is not None and ("from" in request.query or "wait" in request.query):
             raise RequestInvalidError("expected before without from and wait: it reads backwards")
         self.until_settled = until_settled(request)

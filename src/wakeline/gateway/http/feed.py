@@ -10,12 +10,14 @@ from aiohttp import hdrs, web
 from wakeline.errors import RequestInvalidError
 from wakeline.events import check_session_name
 from wakeline.gateway.grants import GRANT, Grant
-from wakeline.gateway.http.parameters import device_id, flag, until_settled
+from wakeline.gateway.http.parameters import device_id, flag, last_event_id, refuse_others, takes, until_settled
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.topics import Topics
 from wakeline.gateway.transports import feed_sse, websocket
 from wakeline.gateway.transports.feed import Source
 from wakeline.gateway.transports.feed_socket import GOING_AWAY
+
+_OF_SOCKETS = {"device": False}
 
 
 class FeedRoutes:
@@ -42,11 +44,15 @@ class FeedRoutes:
         """The group's routes."""
         return [web.get("/v1/feed", self.feed, allow_head=False)]
 
+    @takes("from", "topics", "until", "wait_for_start", "device", "lastEventId", repeated="session")
     async def feed(self, request: web.Request) -> web.StreamResponse:
         """Talk over a WebSocket where that is asked for, else answer with a stream."""
         if request.headers.get(hdrs.UPGRADE, "").strip().lower() != "websocket":
             return await self._stream(request)
-        name = device_id(request) if request.query_string else None
+        name = None
+        if request.query_string:
+            refuse_others(request, _OF_SOCKETS)
+            name = device_id(request)
         connection = websocket.FeedConnection(request, self._source, request[GRANT], name)
         self._sockets.add(connection)
         try:
@@ -77,12 +83,10 @@ def _reading(request: web.Request, grant: Grant) -> feed_sse.Reading:
     names = list(dict.fromkeys(map(check_session_name, request.query.getall("session", []))))
     if not 1 <= len(names) <= feed_sse.MAX_SESSIONS:
         raise RequestInvalidError(f"expected 1 to {feed_sse.MAX_SESSIONS} session parameters, got {len(names)}")
-    if "view" in request.query:
-        raise RequestInvalidError("expected no view: over a WebSocket, each subscription may have its own")
     topics = request.query.get("topics")
     return feed_sse.Reading(
         sessions=names,
-        start=request.headers.get("Last-Event-ID") or request.query.get("from", "beginning"),
+        start=last_event_id(request) or request.query.get("from", "beginning"),
         topics=Topics.parse(topics, grant.topics) if topics is not None else grant.topics,
         until_settled=until_settled(request),
         wait_for_start=flag(request, "wait_for_start"),

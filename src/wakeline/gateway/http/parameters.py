@@ -1,15 +1,78 @@
-"""Parameters of requests: each is read strictly, and refused with what was expected."""
+"""Parameters of requests: each is read strictly, and refused with what was expected.
+
+A route names its query parameters once, with `takes`; `check_query` refuses every other one, so that a misspelt one is not
+passed over.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
 from wakeline.errors import RequestInvalidError
 
 _MAX_WAIT: Final = 60.0
+_NONE: Final[dict[str, bool]] = {}
+_Handler = TypeVar("_Handler", bound=Callable[..., Any])
+
+
+def takes(*names: str, repeated: str = "") -> Callable[[_Handler], _Handler]:
+    """Name the query parameters of a route; one without takes none.
+
+    Args:
+        names: Those that may be given once; `*`: others are passed over. (Every route takes `ticket`.)
+        repeated: One that may be given several times.
+    """
+    parameters = {**dict.fromkeys(names, False), **({repeated: True} if repeated else {})}
+
+    def mark(handler: _Handler) -> _Handler:
+        handler.parameters = parameters  # type: ignore[attr-defined] # functions take attributes
+        return handler
+
+    return mark
+
+
+def taken(handler: object) -> dict[str, bool]:
+    """Return the query parameters of a route's handler, and whether each may be repeated."""
+    found: dict[str, bool] = getattr(handler, "parameters", _NONE)
+    return found
+
+
+def check_query(request: web.Request) -> None:
+    """Refuse a request with a parameter that its route does not take.
+
+    Raises:
+        RequestInvalidError: A parameter is unknown, or is repeated.
+    """
+    if request.query_string and request.match_info.http_exception is None:
+        refuse_others(request, taken(request.match_info.handler))
+
+
+def refuse_others(request: web.Request, parameters: dict[str, bool]) -> None:
+    """Refuse a request with other query parameters than these.
+
+    Raises:
+        RequestInvalidError: A parameter is unknown, or is repeated and must not be.
+    """
+    if "*" in parameters:
+        return
+    for name in request.query:
+        if name not in parameters and name != "ticket":
+            known = ", ".join(parameters) or "none"
+            raise RequestInvalidError(
+                f"expected no query parameter but these: {known}; got {name[:40]!r}",
+                hint="Correct the parameter's name, or leave it out.",
+            )
+        if not parameters.get(name, False) and len(request.query.getall(name)) > 1:
+            raise RequestInvalidError(f"expected {name} once, got it {len(request.query.getall(name))} times")
+
+
+def last_event_id(request: web.Request) -> str | None:
+    """Return where an `EventSource` has come to: its header, or the parameter that polyfills send in its place."""
+    return request.headers.get("Last-Event-ID") or request.query.get("lastEventId") or None
 
 
 def integer(request: web.Request, name: str, default: int, least: int, most: int) -> int:

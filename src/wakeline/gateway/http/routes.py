@@ -17,6 +17,7 @@ from wakeline.gateway.http.feed import FeedRoutes
 from wakeline.gateway.http.health import HealthRoutes
 from wakeline.gateway.http.lifecycle import LifecycleRoutes
 from wakeline.gateway.http.nudges import NudgeRoutes
+from wakeline.gateway.http.parameters import check_query
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.http.publishing import PublishRoutes
 from wakeline.gateway.http.sessions import SessionRoutes
@@ -64,6 +65,7 @@ def _grants_middleware(parts: Parts) -> Any:
         resource = request.match_info.route.resource
         if resource is None or resource.canonical in free:
             request[GRANT] = ANYONE
+            check_query(request)
             return await handler(request)
         try:
             request[GRANT] = await parts.auth.authenticate(request)
@@ -72,6 +74,7 @@ def _grants_middleware(parts: Parts) -> Any:
             if resource.canonical not in _WEB_SOCKETS or not web.WebSocketResponse().can_prepare(request):
                 raise
             request[GRANT] = NOBODY
+        check_query(request)
         return await handler(request)
 
     return grants

@@ -14,7 +14,7 @@ from wakeline.gateway import config
 from wakeline.gateway.grants import GRANT, Grant
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.bodies import read_body
-from wakeline.gateway.http.parameters import integer
+from wakeline.gateway.http.parameters import integer, takes
 from wakeline.gateway.http.parts import Parts, Upstream
 from wakeline.gateway.log import SessionState
 from wakeline.gateway.registrations import NamedWorkflow
@@ -58,6 +58,7 @@ class SessionRoutes:
             raise SessionNotFoundError(f"there is no session {name!r}")
         return json_answer(await described(self._parts, state))
 
+    @takes("after", "limit")
     async def sessions(self, request: web.Request) -> web.Response:
         """A page of sessions, by name."""
         grant = request[GRANT]

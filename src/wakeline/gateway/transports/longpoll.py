@@ -16,6 +16,7 @@ from wakeline.gateway.hub import Channel
 from wakeline.gateway.log import Engine
 from wakeline.gateway.topics import Topics
 from wakeline.gateway.transports import frames
+from wakeline.gateway.transports.negotiation import accepts_gzip
 
 _COMPRESSED_FROM: Final = 1024
 
@@ -84,7 +85,7 @@ async def backwards(request: web.Request, engine: Engine, channel: Channel, end:
 
 def _answer(request: web.Request, body: bytes) -> web.Response:
     answer = web.Response(body=body, content_type="application/json", headers={hdrs.CACHE_CONTROL: "no-store"})
-    if len(body) >= _COMPRESSED_FROM and "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, ""):
+    if len(body) >= _COMPRESSED_FROM and accepts_gzip(request.headers):
         answer.enable_compression(web.ContentCoding.gzip)
     return answer
 

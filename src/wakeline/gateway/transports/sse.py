@@ -19,10 +19,12 @@ from wakeline.gateway.hub import Channel, Lane
 from wakeline.gateway.presence import Presence
 from wakeline.gateway.topics import Topics
 from wakeline.gateway.transports import frames
+from wakeline.gateway.transports.negotiation import quality
 
 BUFFER_BYTES: Final = 64 * 1024
 """Unsent bytes over which a live device goes back to catching up."""
 
+EVENT_STREAM: Final = "text/event-stream"
 HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-store",
@@ -33,8 +35,12 @@ _OPENING: Final = b": wakeline\nretry: 1000\nid: %b\n\n"
 
 
 def wanted(request: web.Request) -> bool:
-    """Whether the client asks for a stream of events rather than a page."""
-    return "text/event-stream" in request.headers.get(ACCEPT, "")
+    """Whether the client asks for a stream of events, by name, and not less than for a page."""
+    accepted = ",".join(request.headers.getall(ACCEPT, []))
+    if accepted == EVENT_STREAM:  # as browsers ask
+        return True
+    stream = quality(accepted, EVENT_STREAM)
+    return bool(stream) and stream >= (quality(accepted, "application/json") or 0.0)
 
 
 class SseSink:

@@ -1,0 +1,32 @@
+"""What a client accepts: the lists of `Accept` and `Accept-Encoding`, without case, and with how much each is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+def quality(accepted: str, name: str) -> float | None:
+    """Return how much `name` is wanted, 0 to 1; None where the list does not name it."""
+    for item in accepted.lower().split(","):
+        value, *parameters = (part.strip() for part in item.split(";"))
+        if value == name:
+            return _q(parameters)
+    return None
+
+
+def _q(parameters: list[str]) -> float:
+    for parameter in parameters:
+        key, _, value = parameter.partition("=")
+        if key.strip() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                break
+    return 1.0
+
+
+def accepts_gzip(headers: Mapping[str, str]) -> bool:
+    """Whether an answer may be compressed with gzip."""
+    accepted = headers.get("Accept-Encoding", "")
+    wanted = quality(accepted, "gzip")
+    return bool(quality(accepted, "*") if wanted is None else wanted)
