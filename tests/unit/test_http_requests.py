@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib
 import pkgutil
 import re
@@ -122,6 +123,30 @@ async def test_a_polyfill_resumes_a_durable_stream(served: Served) -> None:
         lines = [(await answer.content.readline()).decode() for _ in range(6)]
     assert "two" in "".join(lines)
     assert "one" not in "".join(lines)
+
+
+@EACH
+async def test_a_body_that_is_not_in_its_encoding_is_no_defect(served: Served, method: str, path: str) -> None:
+    if method not in ("POST", "PUT"):
+        return
+    kind = "application/x-ndjson" if path.endswith("import") else "application/json"
+    await served.http.put("/v1/stream/s", headers={"Content-Type": "application/json"})
+    reads = not path.endswith(("/close", "/tickets"))
+    whole = gzip.compress(b'{"events": [{"topic": "t"}]}')
+    for encoding, body in (
+        ("gzip", b"not gzip"),
+        ("gzip", whole[:-4]),
+        ("deflate", b"\x00zz"),
+        ("br", b"zz"),
+        ("gzip, gzip", b"zz"),
+    ):
+        headers = {"Content-Type": kind, "Content-Encoding": encoding}
+        status, answer = await served.call(method, str(at(path)), data=body, headers=headers)
+        if reads:
+            code = "encoding_invalid" if encoding in ("gzip", "deflate") else "encoding_unknown"
+            assert (status, answer["error"]["code"]) == (400 if code == "encoding_invalid" else 415, code)
+        else:
+            assert status < 500
 
 
 @pytest.mark.parametrize("path", ["/v1/sessions/s/events", "/v1/sessions/s/close", "/nowhere"])
