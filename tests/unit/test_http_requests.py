@@ -11,12 +11,12 @@ from unittest.mock import MagicMock
 from urllib.parse import quote
 
 import pytest
-import yaml
+import schemathesis
 from aiohttp import web
 from yarl import URL
 
 import wakeline.gateway.http
-from tests.docs.markdown import text
+from tests.docs.markdown import ROOT, text
 from tests.support import Served
 from tests.unit.conftest import Serve
 from wakeline.errors import SettingsInvalidError
@@ -25,12 +25,12 @@ from wakeline.gateway.http.parameters import taken
 from wakeline.gateway.transports.negotiation import accepts_gzip
 from wakeline.gateway.transports.sse import wanted
 
-OPENAPI: dict[str, Any] = yaml.safe_load(text("docs/reference/openapi.yaml"))
+OPENAPI: dict[str, Any] = schemathesis.openapi.from_path(str(ROOT / "docs/reference/openapi.yaml")).raw_schema
 
 
 def routes() -> dict[tuple[str, str], web.RouteDef]:
     """Every route of every group, by method and path."""
-    found = {}
+    found: dict[tuple[str, str], web.RouteDef] = {}
     for module in pkgutil.iter_modules(wakeline.gateway.http.__path__):
         there = vars(importlib.import_module(f"wakeline.gateway.http.{module.name}"))
         for name, group in there.items():

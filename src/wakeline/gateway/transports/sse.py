@@ -39,8 +39,8 @@ def wanted(request: web.Request) -> bool:
     accepted = ",".join(request.headers.getall(ACCEPT, []))
     if accepted == EVENT_STREAM:  # as browsers ask
         return True
-    stream = quality(accepted, EVENT_STREAM)
-    return bool(stream) and stream >= (quality(accepted, "application/json") or 0.0)
+    stream = quality(accepted, EVENT_STREAM) or 0.0
+    return stream > 0 and stream >= (quality(accepted, "application/json") or 0.0)
 
 
 class SseSink:
