@@ -11,6 +11,8 @@ from temporalio.testing import WorkflowEnvironment
 
 from tests.servers import temporal_server
 
+pytest_plugins = ["tests.leftovers"]
+
 # No test is timed: machines are shared.
 settings.register_profile("wakeline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("wakeline")

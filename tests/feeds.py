@@ -37,7 +37,7 @@ class Feed:
 
     async def next(self, kind: str | None = None) -> dict[str, Any]:
         """The next frame; it must be of that kind."""
-        message = await asyncio.wait_for(self.socket.receive(), 20)
+        message = await asyncio.wait_for(self.socket.receive(), 60)
         assert message.type is aiohttp.WSMsgType.TEXT, f"expected {kind or 'a frame'}, got {message}"
         frame: dict[str, Any] = json.loads(message.data)
         self.frames.append(frame)
@@ -66,7 +66,7 @@ class Feed:
 
     async def closed(self) -> int | None:
         """The code with which the gateway closes; frames before that are passed over."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 message = await self.socket.receive()
                 if message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED):
@@ -99,7 +99,7 @@ class Raw:
 
     async def next(self) -> tuple[int, bytes]:
         """The next frame's kind and payload."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             first, size = await self.reader.readexactly(2)
             assert first & 0xF0 == 0x80, "expected one whole frame without extensions"
             assert size < 128, "expected no mask from a server"
@@ -171,7 +171,7 @@ async def raw(
     reader, writer = await asyncio.open_connection(host, int(port), limit=limit)
     try:
         writer.write(handshake(host, query, **headers))
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
         assert head.startswith(b"HTTP/1.1 101 "), head
         client = Raw(reader, writer)
         if ready:

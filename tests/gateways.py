@@ -43,7 +43,7 @@ class GatewayProcess:
 
     async def ready(self) -> None:
         assert self.process is not None
-        async with aiohttp.ClientSession() as http, asyncio.timeout(30):
+        async with aiohttp.ClientSession() as http, asyncio.timeout(60):
             while True:
                 try:
                     async with http.get(f"{self.url}/healthz"):
@@ -71,7 +71,7 @@ class GatewayProcess:
         """End it with SIGTERM; its exit code."""
         assert self.process is not None
         self._signal(signal.SIGTERM)
-        return await asyncio.wait_for(self.process.wait(), 20)
+        return await asyncio.wait_for(self.process.wait(), 60)
 
     def _signal(self, number: signal.Signals) -> None:
         """To all of it: what stands before the gateway in `prefix` may not hand it on."""

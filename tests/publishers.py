@@ -37,7 +37,7 @@ class Line:
     async def next(self, kind: str | None = None) -> dict[str, Any]:
         """The next frame; it must be of that kind."""
         while not self._come:
-            message = await asyncio.wait_for(self.socket.receive(), 20)
+            message = await asyncio.wait_for(self.socket.receive(), 60)
             assert message.type is aiohttp.WSMsgType.TEXT, f"expected {kind or 'a frame'}, got {message}"
             self._come += [json.loads(line) for line in message.data.split("\n")]
         frame = self._come.popleft()
@@ -51,7 +51,7 @@ class Line:
 
     async def closed(self) -> int | None:
         """The code with which the gateway closes."""
-        message = await asyncio.wait_for(self.socket.receive(), 20)
+        message = await asyncio.wait_for(self.socket.receive(), 60)
         assert message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED), message
         return self.socket.close_code
 

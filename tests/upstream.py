@@ -45,7 +45,7 @@ class RecordingUpstream:
 
     async def until_nudged(self, workflow_id: str, *, times: int = 1) -> None:
         """Wait until a workflow was nudged so often."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while [name for name, _ in self.nudged].count(workflow_id) < times:
                 await asyncio.sleep(0.002)
 

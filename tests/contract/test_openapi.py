@@ -70,10 +70,10 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             answer = requests.post(
                 f"{started[0]}/v1/sessions/{session}/events",
                 json={"events": [{"topic": "t", "data": 1}] * 5},
-                timeout=20,
+                timeout=60,
             )
             assert answer.status_code == 200
-        requests.post(f"{started[0]}/v1/sessions/closed/close", timeout=20)
+        requests.post(f"{started[0]}/v1/sessions/closed/close", timeout=60)
         yield started[0]
     finally:
         loop.call_soon_threadsafe(stop.set)
@@ -91,7 +91,7 @@ def test_every_answer_is_as_the_document_says(case: Any, url: str) -> None:
         case.query["wait"] = min(float(case.query["wait"]), 0.01) if _is_number(case.query["wait"]) else "x"
     if case.path == "/v1/feed":
         case.query = {**(case.query or {}), "until": "settled", "session": [NOBODYS], "wait_for_start": "false"}
-    case.call_and_validate(base_url=url, checks=CHECKS, timeout=20)
+    case.call_and_validate(base_url=url, checks=CHECKS, timeout=60)
 
 
 def _is_number(value: Any) -> bool:

@@ -70,7 +70,7 @@ async def read_to(url: str, reader: Reader, count: int) -> None:
     host, port = url.removeprefix("http://").split(":")
     wire = Wire(*await asyncio.open_connection(host, int(port)), 1 << 40)
     reading = asyncio.ensure_future(reader.read(wire))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(reader.events) < count and not reading.done():
             await asyncio.sleep(0.01)
     reading.cancel()

@@ -35,7 +35,7 @@ async def test_its_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             await client.session("order-1").publish_many([("status", {"state": "packed"}), ("n", 1)])
             await client.session("order-1").close()
         for code in blocks(text(GUIDE), "python"):
-            await asyncio.wait_for(asyncio.to_thread(run, code), 30)
+            await asyncio.wait_for(asyncio.to_thread(run, code), 60)
 
 
 def test_every_argument_of_events_is_named() -> None:

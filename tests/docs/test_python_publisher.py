@@ -32,12 +32,12 @@ async def test_its_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             compiled = compile(code, GUIDE, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
             outcome = eval(compiled, names)
             if inspect.iscoroutine(outcome):
-                await asyncio.wait_for(outcome, 30)
+                await asyncio.wait_for(outcome, 60)
         activities = ActivityEnvironment()
         await activities.run(names["answer"], "?")
         await activities.run(names["growing"], "?")
         assert await activities.run(names["copy"], ["one", "two"]) == 0
-        await asyncio.wait_for(asyncio.to_thread(ActivityEnvironment().run, names["report"], "order-1"), 30)
+        await asyncio.wait_for(asyncio.to_thread(ActivityEnvironment().run, names["report"], "order-1"), 60)
         async with SessionClient(url) as client:
             of_workflow = await client.session(activities.info.workflow_id or "").page()
             of_room = await client.session("room-1").page()

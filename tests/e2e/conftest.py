@@ -64,6 +64,6 @@ async def demo(tmp_path: Path) -> AsyncIterator[str]:
         yield found[0]
     finally:
         process.send_signal(2)
-        output, _ = await asyncio.wait_for(process.communicate(), 30)
+        output, _ = await asyncio.wait_for(process.communicate(), 60)
     assert re.search(rb"sent [\d,]+ \xc2\xb7 missing 0 \xc2\xb7 duplicate 0", output), output
     assert list(tmp_path.iterdir()) == [], "the demo removes what it has made"

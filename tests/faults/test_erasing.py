@@ -43,7 +43,7 @@ def files_hold(directory: Path, text: str) -> list[str]:
 
 async def until_erased(directory: Path, text: str = SECRET) -> None:
     """Until nothing is to be erased any more; then the files must not hold the text."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         with closing(sqlite3.connect(directory / "wakeline.db")) as connection:
             while connection.execute("SELECT 1 FROM erasing").fetchone():
                 await asyncio.sleep(0.05)
@@ -192,7 +192,7 @@ async def test_large_deletions_are_done_in_slices(tmp_path: Path) -> None:
 
         engine._writer.submit = counting  # type: ignore[method-assign]
         await engine.delete_session("a")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while rows_left(tmp_path):
                 await asyncio.sleep(0.05)
         # 1700 small events, 4 that fill a slice by two, 30 publishers, the mark itself, and the end.

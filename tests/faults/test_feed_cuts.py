@@ -136,7 +136,7 @@ async def test_every_event_once_through_cuts_and_kills(tmp_path: Path, form: str
 async def read_to_end(port: int, reader: Reader, form: str, counts: list[int]) -> None:
     wire = Wire(*await asyncio.open_connection("127.0.0.1", port), 1 << 40)
     task = asyncio.ensure_future(getattr(reader, form)(wire))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while [len(events) for events in reader.events.values()] != counts and not task.done():
             await asyncio.sleep(0.01)
     task.cancel()
@@ -164,7 +164,7 @@ async def test_vanishing_feeds_leave_nothing_behind(tmp_path: Path, event_loop: 
             for n in range(50):
                 for name in SESSIONS:
                     await served.publish(name, {"topic": "t", "data": n})
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while any(events != list(range(51)) for events in steady.events.values()):
                     assert not task.done(), task
                     await asyncio.sleep(0.05)
@@ -172,7 +172,7 @@ async def test_vanishing_feeds_leave_nothing_behind(tmp_path: Path, event_loop: 
             await asyncio.gather(*vanishing)
             task.cancel()
             wire.reset()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while any([(await served.call("GET", f"/v1/sessions/{n}"))[1]["devices"] for n in SESSIONS]):
                     await asyncio.sleep(0.05)
         assert await gateway.stop() == 0

@@ -137,7 +137,7 @@ async def whole_log(client: SessionClient, session: str) -> list[SessionEvent[An
 
 
 async def until_seen(load: Load, logs: dict[str, list[SessionEvent[Any]]]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while any(len(seen) < len(logs[session]) for session, seen in load.seen):
             await asyncio.sleep(0.05)
 

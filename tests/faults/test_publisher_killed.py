@@ -140,7 +140,7 @@ async def test_with_a_spool_each_event_is_there_once_and_in_order(tmp_path: Path
     assert len(kills) >= KILLS
     async with alive(gateway) as client:
         refused: list[PublishDroppedError] = []
-        await asyncio.wait_for(drain(Spool.at(file), shared_connection(gateway.url, None), refused), 30)
+        await asyncio.wait_for(drain(Spool.at(file), shared_connection(gateway.url, None), refused), 60)
         assert not refused
         assert await log(client, "s") == list(range(number))
         assert Spool.at(file).waiting() == 0

@@ -143,7 +143,7 @@ async def test_what_is_kept_is_dense_and_what_is_gone_is_gone(tmp_path: Path) ->
 
 
 async def until_trimmed(served: Served) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         for session in ("a", "b"):
             while True:
                 _, state = await served.call("GET", f"/v1/sessions/{session}")

@@ -112,7 +112,7 @@ async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     gateway = GatewayProcess(tmp_path)
     await gateway.start(wait=False)
     assert gateway.process is not None
-    assert await asyncio.wait_for(gateway.process.wait(), 20) == 2
+    assert await asyncio.wait_for(gateway.process.wait(), 60) == 2
     assert "schema_too_new" in gateway.log.read_text()
 
 

@@ -34,7 +34,7 @@ async def worker(served: Served, target: str, queue: str, ended: Path) -> AsyncI
     )  # fmt: skip
     assert process.stdout is not None
     try:
-        assert await asyncio.wait_for(process.stdout.readline(), 30) == b"working\n"
+        assert await asyncio.wait_for(process.stdout.readline(), 60) == b"working\n"
         yield process
     finally:
         process.kill()
@@ -108,7 +108,7 @@ async def one_round(client: Client, served: Served, target: str, queue: str, end
                 await until_said(screens, 2, 30)
                 first.send_signal(signal.SIGCONT)
                 await asyncio.wait_for(asyncio.gather(*watching), 40)
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while len(ended.read_text().splitlines()) < 2 * AT_ONCE:
                         await asyncio.sleep(0.05)
         finally:

@@ -20,7 +20,7 @@ from wakeline.integrations.temporal import WakelinePlugin
 async def said(served: Served, session: str, count: int) -> list[Any]:
     """What was said in a session, when so many runs have ended there."""
     events: list[dict[str, Any]] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while sum(event["topic"] == "$run.closed" for event in events) < count:
             await asyncio.sleep(0.1)
             status, body = await served.call("GET", f"/v1/sessions/{session}/events")

@@ -87,11 +87,11 @@ async def test_a_device_reads_while_the_model_still_speaks(
         stream = await openai.responses.create(model=MODEL, input="?", stream=True)
         publishing = asyncio.create_task(publish_response(stream, session))
         device = await served.stream("live")
-        assert (await asyncio.wait_for(device.next(), 10))["data"] == "one "
+        assert (await asyncio.wait_for(device.next(), 60))["data"] == "one "
         assert not publishing.done()
         more.set()
-        await asyncio.wait_for(publishing, 10)
-        assert (await asyncio.wait_for(device.next(), 10))["data"] == "two"
+        await asyncio.wait_for(publishing, 60)
+        assert (await asyncio.wait_for(device.next(), 60))["data"] == "two"
         device.close()
 
 
@@ -150,12 +150,12 @@ async def test_a_model_whose_reader_fails_is_hung_up_on(fake: FakeOpenAI, openai
         stream = await openai.chat.completions.create(model=MODEL, messages=ASKED, stream=True)
         publishing = asyncio.create_task(publish_chat(stream, session))
         device = await served.stream("hung-up")
-        await asyncio.wait_for(device.take(2), 10)
+        await asyncio.wait_for(device.take(2), 60)
         device.close()
         publishing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await publishing
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not fake.gone:
             await asyncio.sleep(0.01)
 

@@ -43,7 +43,7 @@ async def front(client: Client) -> AsyncIterator[Front]:
     node = await asyncio.create_subprocess_exec(str(_NODE), str(_FRONT), target, "{}", stdin=PIPE, stdout=PIPE)
     assert node.stdout is not None
     try:
-        port = int(await asyncio.wait_for(node.stdout.readline(), 30))
+        port = int(await asyncio.wait_for(node.stdout.readline(), 60))
         yield Front(node, f"127.0.0.1:{port}")
     finally:
         node.kill()

@@ -51,7 +51,7 @@ async def before(client: Client) -> AsyncIterator[Front]:
 
 async def described(served: Served, times: int, outcome: str = "OK") -> None:
     """Return when Temporal has described runs so often."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await calls(served, outcome) < times:
             await asyncio.sleep(0.05)
 

@@ -179,7 +179,7 @@ async def test_a_next_run_that_has_not_begun_does_not_count_as_a_worker_that_is_
     later = RetryPolicy(initial_interval=timedelta(hours=1), maximum_attempts=3)
     async with worker(client, name):
         first = await client.start_workflow(Retried.run, id=name, task_queue=name, retry_policy=later)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (latest := await client.get_workflow_handle(name).describe()).run_id == first.first_execution_run_id:
                 await asyncio.sleep(0.05)
     async with running_gateway(temporal, tmp_path, drain_grace=0.5) as served:
@@ -241,7 +241,7 @@ async def test_what_activities_publish_is_of_the_chain_s_run_before_its_stream_h
 async def turn_to(client: Client, name: str, chapter: int) -> None:
     """Have the next chapter told, which is this one; return when its worker has begun with it."""
     await client.get_workflow_handle(name).signal(Chapters.go)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await chapter_of(client, name) < chapter:
             await asyncio.sleep(0.05)
 
@@ -265,7 +265,7 @@ async def test_runs_that_no_worker_can_replay_any_more_do_not_keep_what_comes_fr
     policy = RetryPolicy(initial_interval=timedelta(seconds=1), backoff_coefficient=1)
     async with worker(client, name, BeforeTheDeploy):
         await client.start_workflow("Deployed", id=name, task_queue=name, retry_policy=policy)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await retries(client, name) < 2:
                 await asyncio.sleep(0.02)
     async with worker(client, name, AfterTheDeploy), running_gateway(temporal, tmp_path, drain_grace=1.0) as served:

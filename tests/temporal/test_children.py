@@ -43,7 +43,7 @@ async def register(served: Served, name: str) -> None:
 
 
 async def to_the_end(served: Served, name: str) -> Events:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return await (await served.stream(name, "until=settled")).rest()
 
 

@@ -47,7 +47,7 @@ async def front(client: Client, **options: Any) -> AsyncIterator[str]:
     node = await asyncio.create_subprocess_exec(*arguments, stdout=PIPE)
     assert node.stdout is not None
     try:
-        yield f"127.0.0.1:{int(await asyncio.wait_for(node.stdout.readline(), 30))}"
+        yield f"127.0.0.1:{int(await asyncio.wait_for(node.stdout.readline(), 60))}"
     finally:
         node.kill()
         await node.wait()
@@ -180,7 +180,7 @@ async def test_a_busy_server_is_told_and_given_a_rest(client: Client) -> None:
             resting = [asyncio.create_task(connection.until_calm()) for _ in range(3)]
             done, _ = await asyncio.wait(resting, timeout=0.05)
             assert not done
-            await asyncio.wait_for(asyncio.gather(*resting), 30)
+            await asyncio.wait_for(asyncio.gather(*resting), 60)
 
 
 async def test_a_stream_is_not_called_encoded_where_temporal_was_never_there() -> None:

@@ -39,7 +39,7 @@ async def worker(client: Client) -> AsyncIterator[None]:
 
 async def settled(served: Served, session: str) -> list[dict[str, Any]]:
     """A session's events, when it is settled; nobody watches it, or asks for it by name before."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             listed = (await served.call("GET", "/v1/sessions?limit=1000"))[1]["sessions"]
             if any(found["session"] == unquote(session) and found["settled"] for found in listed):
@@ -114,7 +114,7 @@ async def test_a_device_may_wait_for_a_workflow_that_has_not_been_started(
         stream = await served.stream(name, "until=settled&wait_for_start=true")
         assert stream.answer.status == 200
         await short(client, name)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             events = await stream.rest()
     assert told(events, "step") == ["a"]
 
@@ -146,7 +146,7 @@ async def test_a_run_that_a_device_waits_for_and_that_a_rule_has_elsewhere_is_in
         stream = await served.stream(name, "until=settled&wait_for_start=true")
         await short(client, name)
         assert told(await settled(served, f"chat-{name}"), "step") == ["a"]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert told(await stream.rest(), "step") == ["a"]
 
 
@@ -178,7 +178,7 @@ async def test_a_publisher_s_first_append_has_its_workflow_followed(
             answer = await served.call("GET", f"/v1/sessions/{session}", headers=may)
             return [run["workflow_id"] for run in answer[1]["runs"]]
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not (await runs(name) and await runs("chat")):
                 await asyncio.sleep(0.05)
         assert (await runs(name), await runs("chat")) == ([name], [guest.id])
@@ -236,7 +236,7 @@ async def test_the_run_that_a_publisher_names_is_followed_even_if_another_has_be
             headers = {"Wakeline-Workflow": name, "Wakeline-Run": quote(run)}
             body = {"events": [{"topic": "t"}]}
             await served.call("POST", f"/v1/sessions/{name}/events", json=body, headers=headers)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             stream, closed = await served.stream(name), set[str]()
             while len(closed) < 2:
                 event = await stream.next()

@@ -167,7 +167,7 @@ async def test_what_a_rule_has_found_is_not_looked_up_again_after_a_restart(
 
 async def swept(served: Served) -> None:
     """Return when a sweep is over: when the second has begun."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await calls(served)).get("ListWorkflowExecutions", 0) < 2:
             await asyncio.sleep(0.05)
 

@@ -177,7 +177,7 @@ async def test_of_two_gateways_one_follows_and_the_other_takes_over(
     handles = [await start(client, f"{name}-{number}", workflows.Steps.run) for number in range(12)]
 
     async def said(count: int) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             for handle in handles:
                 while len(once(await everything(engine, handle.id), "step")) < count:
                     await asyncio.sleep(0.05)
@@ -186,20 +186,20 @@ async def test_of_two_gateways_one_follows_and_the_other_takes_over(
         for handle in handles:
             await first.register(handle.id, None)
         async with followers(temporal, engine, 1.0) as second:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while not (first.count() and second.count() and first.count() + second.count() == 12):
                     await asyncio.sleep(0.05)
             for handle in handles:
                 await steps(handle, "a")
             await said(1)
         # It gave back what it had, and the other has all of it again.
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while first.count() < 12:
                 await asyncio.sleep(0.05)
         for handle in handles:
             await steps(handle, "b", "end")
         await said(2)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while first.count():
                 await asyncio.sleep(0.05)
     for handle in handles:
@@ -221,14 +221,14 @@ async def test_a_gateway_that_does_not_know_that_it_lost_its_leases_writes_nothi
             await first.register(handle.id, None)
         cut.cut = True
         async with followers(temporal, engine, 0.5) as second:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while second.count() < 8:
                     await asyncio.sleep(0.05)
             assert first.count() == 8
             for number in range(10):
                 await asyncio.gather(*(steps(handle, str(number)) for handle in handles))
             await asyncio.gather(*(steps(handle, "end") for handle in handles))
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while second.count() or first.count():
                     await asyncio.sleep(0.05)
     for handle in handles:
@@ -251,13 +251,13 @@ async def test_a_gateway_that_cannot_write_its_leases_stops_following(
         await only.register(handle.id, None)
         assert only.count() == 1
         engine.cut = True
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while only.count():
                 await asyncio.sleep(0.05)
         # The leases are back before the rest is: what they are for is followed as soon as it can be.
         engine.unreadable = 2
         engine.cut = False
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not only.count():
                 await asyncio.sleep(0.05)
         assert not engine.unreadable
@@ -301,7 +301,7 @@ async def test_a_run_that_is_swept_is_told_to_its_end(
         streams = [await served.stream(handle.id) for handle in handles[10:]]
         for handle in handles[10:]:
             await steps(handle, "a")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             for stream in streams:
                 while (await stream.next())["topic"] != "step":
                     pass
@@ -311,7 +311,7 @@ async def test_a_run_that_is_swept_is_told_to_its_end(
         for handle in handles:
             await steps(handle, "end")
         for handle in handles:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 events = await (await served.stream(handle.id, "until=settled")).rest()
             assert told(events, "step") == ["a"]
             assert [c["status"] for c in told(events, "$run.closed")] == ["completed"]

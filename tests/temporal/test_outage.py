@@ -63,7 +63,7 @@ async def test_down_at_start_then_there(server: TemporalServer, served: Served) 
     await readyz(served, "ready")
     async with Worker(client, task_queue="q", workflows=[Talks], activities=[stream_numbers]):
         await client.start_workflow(Talks.run, args=["completes", 3], id="order", task_queue="q")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             events = await (await served.stream("order", "until=settled")).rest()
     assert [e["data"] for e in events if e["topic"] == "number"] == [0, 1, 2]
 

@@ -255,7 +255,7 @@ async def test_the_state_does_not_say_what_no_event_has_said_yet(
     stream = await served.stream(name)
     await until(stream, "$run.started")
     await handle.terminate()
-    await asyncio.wait_for(about_to.wait(), 30)
+    await asyncio.wait_for(about_to.wait(), 60)
     state = (await served.call("GET", f"/v1/sessions/{name}"))[1]
     assert (state["settled"], state["runs"][0]["status"]) == (False, "running")
     may.set()
@@ -321,7 +321,7 @@ async def test_what_was_told_is_not_told_again_by_the_next_gateway(
     async with running_gateway(temporal, tmp_path) as served:
         stream = await served.stream(name)
         # At once from the record, unless the gateway ended between the event and that. Then it looks again, for the device.
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await run_of(served, name))["waiting"] is None:
                 await asyncio.sleep(0.1)
         await until(stream, "$run.waiting")

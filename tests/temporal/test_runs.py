@@ -56,7 +56,7 @@ async def start(client: Client, name: str, workflow: Any, *args: Any, **options:
 async def until(stream: Stream, topic: str, count: int = 1) -> list[dict[str, Any]]:
     """Events up to the `count`th of a topic."""
     events: list[dict[str, Any]] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while sum(event["topic"] == topic for event in events) < count:
             events.append(await stream.next())
     return events
@@ -142,13 +142,13 @@ async def test_a_reset_undoes_what_activities_published_after_its_point(
     handle = await start(client, name, workflows.TwoActivities.run)
     stream = await served.stream(name)
     await steps(handle, "a")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await handle.query("done")) < 1:
             await asyncio.sleep(0.05)
     history = await handle.fetch_history()
     point = max(e.event_id for e in history.events if e.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED)
     await steps(handle, "b")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await handle.query("done")) < 2:
             await asyncio.sleep(0.05)
     run_id = handle.first_execution_run_id or ""
@@ -158,7 +158,7 @@ async def test_a_reset_undoes_what_activities_published_after_its_point(
         await served.publish(name, {"topic": "delta", "data": activity}, sequence="0", **headers)
     await reset(client, handle, run_id, point)
     await until(stream, "$run.continued")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             log = (await served.call("GET", f"/v1/sessions/{name}/events"))[1]["events"]
             if superseded := told(log, "$attempt.superseded"):
@@ -216,7 +216,7 @@ async def test_a_reset_while_the_gateway_was_down_is_shown_when_it_is_back(
 async def test_continue_as_new_without_the_stream_begins_it_anew(client: Client, served: Served, name: str) -> None:
     # Each run says more than the one before it: its stream alone does not tell that it is another.
     await start(client, name, workflows.Forgets.run, 2)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         events = await (await served.stream(name, "until=settled")).rest()
     assert told(events, "said") == [f"{left} left, word {word}" for left in (2, 1, 0) for word in range(3 - left, 5)]
 
@@ -235,7 +235,7 @@ async def test_children_speak_in_their_parent_s_session(
         if by != "a rule":
             await served.call("POST", "/v1/runs", json={"workflow_id": name})
         events: list[dict[str, Any]] = []
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(told(events, "$run.closed")) < 3:
                 await asyncio.sleep(0.1)
                 status, body = await served.call("GET", f"/v1/sessions/{name}/events")
@@ -257,7 +257,7 @@ async def test_the_result_is_told_where_it_is_asked_for(client: Client, served: 
         for result in (False, asked, False):
             await served.call("POST", "/v1/runs", json={"workflow_id": handle.id, "session": name, "result": result})
         await steps(handle, "a", "end")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         events = await (await served.stream(name, "until=settled")).rest()
     closed = {c["workflow_id"]: c.get("result") for c in told(events, "$run.closed")}
     assert closed == {f"{name}-0": {"steps": 1}, f"{name}-1": None}
@@ -280,12 +280,12 @@ async def test_a_result_that_is_asked_for_while_the_run_is_written_down_is_not_f
     monkeypatch.setattr(Runs, "put", slow)
     monkeypatch.setattr(state, "_QUIET", 0.0)
     handle = await start(client, name, workflows.Approval.run, None)
-    async with running_gateway(temporal, tmp_path) as served, asyncio.timeout(30):
+    async with running_gateway(temporal, tmp_path) as served, asyncio.timeout(60):
         await served.stream(name)
         await writing.wait()
         await served.call("POST", "/v1/runs", json={"workflow_id": name, "result": True})
     await handle.signal("approve")
-    async with running_gateway(temporal, tmp_path) as served, asyncio.timeout(30):
+    async with running_gateway(temporal, tmp_path) as served, asyncio.timeout(60):
         events = await (await served.stream(name, "until=settled")).rest()
     assert [closed["result"] for closed in told(events, "$run.closed")] == [True]
 
@@ -324,15 +324,15 @@ async def test_what_a_run_said_last_is_waited_for_where_it_is_tried_again(
     # Said while no gateway runs; then there is no worker, and the run times out.
     async with Worker(client, **options):
         await steps(handle, "b")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await handle.query("__temporal_workflow_stream_offset")) < 2:
                 await asyncio.sleep(0.05)
     first = client.get_workflow_handle(name, run_id=handle.first_execution_run_id)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await first.describe()).status == WorkflowExecutionStatus.RUNNING:
             await asyncio.sleep(0.1)
     async with running_gateway(temporal, tmp_path, drain_grace=0.5) as served:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             # It has asked in vain for longer than an end would wait.
             while await served.metric("wakeline_temporal_calls_total", call="QueryWorkflow") < 2:
                 await asyncio.sleep(0.1)
@@ -401,7 +401,7 @@ async def test_a_reset_of_a_run_whose_end_was_told_is_another_run_also_if_a_cras
     new = await reset(client, handle, run_id, 4)
     how = {"follow": (Follow(workflow_id=name),)} if by == "a rule" else {}
     async with running_gateway(temporal, tmp_path, sweep_interval=0.2, **how) as served:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await served.call("GET", f"/v1/sessions/{name}"))[1]["runs"][-1]["run"] == run_id:
                 if by == "a device":
                     (await served.stream(name)).close()

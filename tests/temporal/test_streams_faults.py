@@ -162,6 +162,6 @@ async def test_leaving_early_leaves_nothing_behind(client: Client) -> None:
         await items.aclose()  # type: ignore[attr-defined]  # an async generator behind the official signature
         left = asyncio.all_tasks() - before
         if left:
-            _, pending = await asyncio.wait(left, timeout=30)
+            _, pending = await asyncio.wait(left, timeout=60)
             assert not pending
         await handle.terminate()

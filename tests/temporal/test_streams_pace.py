@@ -112,7 +112,7 @@ async def test_who_is_told_no_more_asks_by_itself(
     await following.wait()
     # Nobody tells of this one.
     await handle.signal("say", args=["n", [1]])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert (await first).data == 1
     await handle.terminate()
 

@@ -27,7 +27,7 @@ async def wakeline(*arguments: str, stdin: bytes = b"") -> tuple[int, str, str]:
         stderr=subprocess.PIPE,
         env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
     )
-    out, err = await asyncio.wait_for(process.communicate(stdin), 30)
+    out, err = await asyncio.wait_for(process.communicate(stdin), 60)
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
 
@@ -176,7 +176,7 @@ async def test_publish_and_tail(running: GatewayProcess) -> None:
         stdout=subprocess.PIPE,
     )
     assert tail.stdout is not None
-    lines = [json.loads(await asyncio.wait_for(tail.stdout.readline(), 20)) for _ in range(3)]
+    lines = [json.loads(await asyncio.wait_for(tail.stdout.readline(), 60)) for _ in range(3)]
     assert [(e["topic"], e["data"]) for e in lines] == [
         ("status", {"state": "packed"}),
         ("message", "plain words"),
@@ -185,7 +185,7 @@ async def test_publish_and_tail(running: GatewayProcess) -> None:
     await running.kill()
     await running.start()
     await wakeline("publish", "s", "after the crash", "--url", running.url)
-    assert json.loads(await asyncio.wait_for(tail.stdout.readline(), 20))["data"] == "after the crash"
+    assert json.loads(await asyncio.wait_for(tail.stdout.readline(), 60))["data"] == "after the crash"
     tail.kill()
     await tail.wait()
 

@@ -52,7 +52,7 @@ async def start(*arguments: str, **environment: str) -> asyncio.subprocess.Proce
 
 async def tail(*arguments: str, **environment: str) -> tuple[int, list[str], str]:
     process = await start(*arguments, **environment)
-    out, err = await asyncio.wait_for(process.communicate(), 30)
+    out, err = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode is not None
     return process.returncode, out.decode().splitlines(), err.decode()
 
@@ -105,7 +105,7 @@ async def test_where_to_begin_and_who_is_reading(served: Served) -> None:
     await served.publish("s", *({"topic": "t", "data": n} for n in range(5)))
     process = await start("s", "--url", served.url, "--until", "never", "--device", "phone", "--from", "tail:2")
     assert process.stdout is not None
-    assert [(await asyncio.wait_for(process.stdout.readline(), 20))[:6] for _ in range(2)] == [b"     3", b"     4"]
+    assert [(await asyncio.wait_for(process.stdout.readline(), 60))[:6] for _ in range(2)] == [b"     3", b"     4"]
     devices = (await served.call("GET", "/v1/sessions/s/devices"))[1]["devices"]
     assert [(device["device"], device["connected"]) for device in devices] == [("phone", True)]
     process.kill()
@@ -119,12 +119,12 @@ async def test_the_token_comes_from_an_option_or_the_environment(serve: Serve) -
         *(sys.executable, "-m", "wakeline", "publish", "s", "1", "--url", served.url, "--token", good),
         stdout=subprocess.DEVNULL,
     )
-    assert await asyncio.wait_for(published.wait(), 20) == 0
+    assert await asyncio.wait_for(published.wait(), 60) == 0
     assert (await tail("s", "--url", served.url))[2].startswith("token_missing")
     for arguments, environment in ((["--token", good], {}), ([], {"WAKELINE_TOKEN": good})):
         process = await start("s", "--until", "never", *arguments, WAKELINE_URL=served.url, **environment)
         assert process.stdout is not None
-        assert (await asyncio.wait_for(process.stdout.readline(), 20)).startswith(b"     0")
+        assert (await asyncio.wait_for(process.stdout.readline(), 60)).startswith(b"     0")
         process.kill()
         await process.wait()
 
@@ -137,19 +137,19 @@ async def test_stderr_tells_when_the_connection_is_lost_and_back(tmp_path: Path)
     process = await start("s", "--until", "never", "--json", "--url", gateway.url)
     assert process.stdout is not None
     assert process.stderr is not None
-    await asyncio.wait_for(process.stdout.readline(), 20)
+    await asyncio.wait_for(process.stdout.readline(), 60)
     await gateway.kill()
-    lost = (await asyncio.wait_for(process.stderr.readline(), 20)).decode()
+    lost = (await asyncio.wait_for(process.stderr.readline(), 60)).decode()
     assert lost.startswith(f"the gateway at {gateway.url} cannot be reached: ")
     assert lost.endswith("; trying again\n")
     await gateway.start()
-    assert (await asyncio.wait_for(process.stderr.readline(), 20)).startswith(b"connected again")
+    assert (await asyncio.wait_for(process.stderr.readline(), 60)).startswith(b"connected again")
     async with Served(gateway.url) as served:
         await served.publish("s", {"topic": "t", "data": 1})
-    assert json.loads(await asyncio.wait_for(process.stdout.readline(), 20))["data"] == 1
+    assert json.loads(await asyncio.wait_for(process.stdout.readline(), 60))["data"] == 1
     await gateway.kill()
     process.send_signal(signal.SIGINT)
-    out, _ = await asyncio.wait_for(process.communicate(), 10)
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
     assert (out, process.returncode) == (b"", 130)
 
 
@@ -167,7 +167,7 @@ async def test_a_reader_that_has_enough_is_no_error() -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        out, err = await asyncio.wait_for(process.communicate(), 20)
+        out, err = await asyncio.wait_for(process.communicate(), 60)
     assert (len(out.splitlines()), err) == (1, b"")
 
 
@@ -181,7 +181,7 @@ async def test_a_terminal_gets_colours_and_lines_of_its_width() -> None:
             env={**{k: v for k, v in os.environ.items() if k != "NO_COLOR"}, "COLUMNS": "60", "TERM": "xterm"},
         )
         os.close(theirs)
-        code = await asyncio.wait_for(process.wait(), 20)
+        code = await asyncio.wait_for(process.wait(), 60)
     shown = os.read(ours, 10_000).decode()
     os.close(ours)
     assert code == 0

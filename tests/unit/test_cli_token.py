@@ -21,7 +21,7 @@ async def run(*arguments: str, secret: str | None = SECRET, **environment: str) 
     """The command with a secret in its environment."""
     settings = {"WAKELINE_TOKEN_SECRET": secret} if secret is not None else {}
     process = await _start(*arguments, environment={**settings, **environment})
-    out, err = await asyncio.wait_for(process.communicate(), 30)
+    out, err = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
 
@@ -104,7 +104,7 @@ async def test_serve_asks_for_tokens_where_there_is_a_secret(tmp_path: Path) -> 
     process = await _start(*arguments, environment=environment)
     try:
         assert process.stderr is not None
-        line = (await asyncio.wait_for(process.stderr.readline(), 20)).decode()
+        line = (await asyncio.wait_for(process.stderr.readline(), 60)).decode()
         port = int(line.split("http://0.0.0.0:")[1].split('"')[0].split()[0])
         _, out, _ = await run("token", "--user", "me", "--session", "*")
         async with Served(f"http://127.0.0.1:{port}") as served:
@@ -115,7 +115,7 @@ async def test_serve_asks_for_tokens_where_there_is_a_secret(tmp_path: Path) -> 
                 assert (await served.call("GET", "/v1/sessions", headers=headers))[0] in (400, 401)
     finally:
         process.terminate()
-        _, rest = await asyncio.wait_for(process.communicate(), 20)
+        _, rest = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0
     log = line + rest.decode()
     assert SECRET not in log

@@ -211,7 +211,7 @@ async def test_a_wait_that_is_cut_off_anywhere_loses_nothing(served: Served, cli
 
         publishing = asyncio.ensure_future(publish())
         chance = random.Random(seed)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(seen) < 60:
                 with suppress(TimeoutError):
                     seen.append(
@@ -248,10 +248,10 @@ async def test_whatever_ends_a_reading_leaves_no_task_and_no_connection(served: 
     reading = asyncio.ensure_future(read_on(closed))
     await asyncio.sleep(0.1)
     await closed.aclose()
-    await asyncio.wait_for(reading, 20)  # it was told that nothing more will come
+    await asyncio.wait_for(reading, 60)  # it was told that nothing more will come
     del canceled, reading
     gc.collect()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await devices() or asyncio.all_tasks() - before - _served_by(served):
             await asyncio.sleep(0.01)
 

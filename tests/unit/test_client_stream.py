@@ -22,7 +22,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def offsets(events: EventStream[Any]) -> list[int]:
-    async with asyncio.timeout(10), events:
+    async with asyncio.timeout(60), events:
         return [event.offset async for event in events]
 
 
@@ -172,7 +172,7 @@ async def test_who_waits_for_the_gateway_is_told_at_once_that_it_was_closed(monk
     async with scripted(refused(503, "unavailable")) as server, SessionClient(server.url) as client:
         events = client.session("s").events(on_lost=lambda _: lost.set())
         reading = asyncio.create_task(events.wait())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await lost.wait()
             await events.aclose()
             assert await reading is False

@@ -99,7 +99,7 @@ async def test_a_loop_that_is_left_early_gives_its_connection_back(served: Serve
         while client.session("s").state().devices:
             time.sleep(0.01)
 
-    await asyncio.wait_for(in_thread(work, served.url), 10)
+    await asyncio.wait_for(in_thread(work, served.url), 60)
 
 
 async def test_the_rest_of_a_session_s_life(served: Served, tmp_path: Path) -> None:
@@ -197,9 +197,9 @@ async def test_ctrl_c_ends_it_at_once(served: Served) -> None:
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )
     assert process.stdout is not None
-    assert await asyncio.wait_for(process.stdout.readline(), 20) == b"hello\n"
+    assert await asyncio.wait_for(process.stdout.readline(), 60) == b"hello\n"
     process.send_signal(signal.SIGINT)
-    assert (await asyncio.wait_for(process.stdout.read(), 30)).decode().strip() == "['MainThread']"
+    assert (await asyncio.wait_for(process.stdout.read(), 60)).decode().strip() == "['MainThread']"
     assert await process.wait() == 0
 
 

@@ -93,7 +93,7 @@ async def test_a_reading_outlives_its_tokens(serve: Serve) -> None:
         session = publisher.session("s")
         await session.publish("t", 0)
         seen: list[int] = []
-        async with asyncio.timeout(20), client.session("s").events() as events:
+        async with asyncio.timeout(60), client.session("s").events() as events:
             while made < 3:
                 seen.append((await anext(events)).offset)
                 await session.publish("t", len(seen))

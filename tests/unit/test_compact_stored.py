@@ -164,7 +164,7 @@ async def test_it_outlives_the_log_where_it_is_to(acts: list[tuple[str, Any]], t
 
 async def test_it_is_stored_while_it_is_published_and_read_again_after_a_restart() -> None:
     engine = MemoryEngine()
-    async with Compacts(engine) as compacts, asyncio.timeout(20):
+    async with Compacts(engine) as compacts, asyncio.timeout(60):
         for number in range(50):
             await add(engine, event("text", number), sequence=number)
         while not await keys(engine):
@@ -226,7 +226,7 @@ async def test_who_was_not_asked_for_longest_is_forgotten_and_read_again() -> No
             assert state is not None
             snapshot = await compacts.snapshot(state.session, state.epoch, state.next_offset)
             assert snapshot.offset == 440
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(compacts._folds) == 3:  # not before it is stored
                 await asyncio.sleep(0.01)
 
@@ -264,7 +264,7 @@ async def stored(engine: Engine, compacts: Compacts) -> str:
 
 async def test_what_could_not_be_erased_after_a_trim_is_in_nobody_s_form_and_goes_later() -> None:
     engine = Failing()
-    async with Compacts(engine) as compacts, asyncio.timeout(20):
+    async with Compacts(engine) as compacts, asyncio.timeout(60):
         epoch = await stored(engine, compacts)
         engine.left = 0
         await engine.trim("s", 5, epoch=epoch)
@@ -284,7 +284,7 @@ async def test_what_a_trim_left_when_the_process_ended_goes_after_the_next_start
     await engine.trim("s", 9, epoch=epoch)
     runs, metrics = Runs(engine), Metrics()
     deletions = Deletions(engine, runs, Positions(engine, Presence()), metrics)
-    async with Compacts(engine) as compacts, asyncio.timeout(20):
+    async with Compacts(engine) as compacts, asyncio.timeout(60):
         keeper = Keeper(engine, runs, deletions, Retention(), metrics, compacts=compacts)
         keeper.start()
         while await keys(engine):

@@ -165,15 +165,15 @@ async def test_a_feed_subscribes_to_it(served: Served) -> None:
         await socket.send_json({"type": "subscribe", "session": "s", "view": "compact"})
         events: list[dict[str, Any]] = []
         while len(events) < 5:
-            told = await socket.receive_json(timeout=20)
+            told = await socket.receive_json(timeout=60)
             if told["type"] == "events":
                 assert told["cursor"].endswith("-0" if told["events"][-1]["topic"] != "$compact" else "-7")
                 events += told["events"]
         assert brief(events[:4]) == COMPACT
         await served.publish("s", delta("!", "n"))
-        assert (await socket.receive_json(timeout=20))["events"][0]["offset"] == 7
+        assert (await socket.receive_json(timeout=60))["events"][0]["offset"] == 7
         await socket.send_json({"type": "subscribe", "session": "t", "view": "short"})
-        assert (await socket.receive(timeout=20)).type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.CLOSE)
+        assert (await socket.receive(timeout=60)).type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.CLOSE)
 
 
 async def test_it_is_the_same_after_a_restart(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ async def test_what_retention_has_taken_is_told_and_is_in_it_no_more(served: Ser
 
 async def first_offset(served: Served, least: int) -> None:
     """Wait until retention has taken what it is to take."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await served.call("GET", "/v1/sessions/s"))[1]["first_offset"] < least:
             await asyncio.sleep(0.02)
 
@@ -300,7 +300,7 @@ async def test_whoever_joins_while_it_is_published_holds_the_same_in_the_end(ser
     last = 1 + rounds * each + 4  # with what tells of the two later attempts of both
     task = asyncio.create_task(publishing())
     joined: list[asyncio.Task[list[bytes]]] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not task.done():
             joined.append(asyncio.create_task(folded(await served.stream("s", "view=compact"), last)))
             await asyncio.sleep(0.005)

@@ -43,7 +43,7 @@ class Raw:
         return cls(*await asyncio.open_connection("127.0.0.1", URL(served.url).port))
 
     async def answer(self) -> tuple[int, dict[str, Any]]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
             fields = {k.lower(): v for k, v in (line.split(": ") for line in head.split("\r\n")[1:] if ": " in line)}
             body = json.loads(await self.reader.readexactly(int(fields["content-length"])))
@@ -214,7 +214,7 @@ async def test_a_stream_whose_request_has_a_body_that_never_ends_is_cut(serve: S
     raw.writer.write(
         b"GET /v1/sessions/s/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nContent-Length: 9\r\n\r\n"
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         with suppress(ConnectionError):
             while await raw.reader.read(1000):
                 pass
@@ -281,7 +281,7 @@ async def test_connections_beyond_the_most_are_refused_and_the_others_go_on(serv
     with structlog.testing.capture_logs() as logged:
         more = [await Raw.open(served) for _ in range(30)]
         ended = [asyncio.create_task(raw.ended()) for raw in more]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while sum(told := [line["refused"] for line in logged if line["event"].startswith("refused")]) < 26:
                 await asyncio.sleep(0.05)
         assert sum(told) == sum(task.done() for task in ended) == 26
@@ -298,7 +298,7 @@ async def test_connections_beyond_the_most_are_refused_and_the_others_go_on(serv
         stream.close()
     for raw in [*more, idle]:
         raw.close()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await (raw := await Raw.open(served)).ended(0.1):  # there is room again
             raw.close()
     raw.close()

@@ -140,7 +140,7 @@ async def test_what_retention_has_taken_is_gone_and_the_beginning_is_what_is_kep
         await stream.post([n])
     status, _ = await served.call("PUT", "/v1/sessions/s", json={"retention": {"events": 5}})
     assert status == 200
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await stream.get()).json[0] == 0:
             await asyncio.sleep(0.05)
     assert (await stream.get()).json == [15, 16, 17, 18, 19]

@@ -87,7 +87,7 @@ async def test_requests_of_a_producer_may_come_in_any_order(served: Served) -> N
     await stream.put()
 
     async def send(n: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (answer := await stream.post([n], **producer(n))).status != 200:
                 assert answer.error == (409, "sequence_gap")
                 await asyncio.sleep(0.002)

@@ -23,12 +23,12 @@ async def test_node_reads_a_session_to_its_end_through_cuts(served: Served) -> N
     node = await asyncio.create_subprocess_exec(str(NODE), str(CLIENT), url, "s", stdout=PIPE, stderr=PIPE)
     try:
         for value in large:  # each is a frame of another length, 126 and 65,536 bytes being where its header changes
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not (await served.call("GET", "/v1/sessions/s"))[1]["devices"]:
                     await asyncio.sleep(0.02)
             await served.publish("s", {"topic": "t", "data": value})
         assert (await served.call("POST", "/v1/sessions/s/close"))[0] == 200
-        out, errors = await asyncio.wait_for(node.communicate(), 30)
+        out, errors = await asyncio.wait_for(node.communicate(), 60)
     finally:
         if node.returncode is None:
             node.kill()

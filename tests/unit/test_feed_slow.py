@@ -221,7 +221,7 @@ async def test_a_client_that_only_sends_is_cut_too(serve: Serve) -> None:
             client.writer.write(ping)
         await asyncio.sleep(0.2)
         assert client.writer.transport.get_write_buffer_size() > 0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not client.writer.transport.is_closing():
                 client.writer.write(ping)
                 await asyncio.sleep(0.05)
@@ -241,7 +241,7 @@ async def test_a_client_that_answers_no_ping_is_cut(serve: Serve) -> None:
         assert not waiting.done()
         await healthy.send("ping")
         assert (await waiting)["type"] == "pong"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await served.call("GET", "/v1/sessions/s"))[1]["devices"]:
             await asyncio.sleep(0.01)
 

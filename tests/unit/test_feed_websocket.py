@@ -230,7 +230,7 @@ async def test_delivered_follows_what_was_written(served: Served) -> None:
         await client.events(2)
         await served.publish("s", *events(2))
         await client.events(1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             _, found = await served.call("GET", "/v1/sessions/s/devices")
             (device,) = found["devices"]

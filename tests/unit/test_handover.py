@@ -153,7 +153,7 @@ async def scene(schedule: Schedule, publishers: list[list[int]], devices: list[t
     await asyncio.gather(*map(publisher, publishers))
     end = await publish(engine, "s", 0, topic=SESSION_SETTLED)
     expected[False].append(end.first_offset)
-    for sink, offset, filtered in await asyncio.wait_for(asyncio.gather(*watching), 30):
+    for sink, offset, filtered in await asyncio.wait_for(asyncio.gather(*watching), 60):
         assert sink.offsets() == [o for o in expected[filtered] if o >= offset]
     assert hub.devices() == 0
     await engine.close()

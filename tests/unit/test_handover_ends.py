@@ -62,7 +62,7 @@ class Scene:
             await self.schedule.wait()
             await self.act(act)
         await self.act("close")  # so that everybody is let go
-        await asyncio.wait_for(asyncio.gather(*watching), 30)
+        await asyncio.wait_for(asyncio.gather(*watching), 60)
         assert self.hub.devices() == 0
         assert self.hub._channels == {}
         await self.engine.close()

@@ -119,7 +119,7 @@ async def test_a_deleted_session_is_gone_for_everybody(served: Served) -> None:
     await asyncio.sleep(0.05)
     assert await served.call("DELETE", "/v1/sessions/a") == (204, None)
     assert await live.rest() == []
-    status, answer = await asyncio.wait_for(waiting, 20)
+    status, answer = await asyncio.wait_for(waiting, 60)
     assert status == 404 or (status, answer["events"]) == (200, [])
     assert (await served.call("GET", "/v1/sessions/a"))[0] == 404
     assert (await served.call("DELETE", "/v1/sessions/a"))[0] == 404
@@ -389,7 +389,7 @@ async def test_an_import_that_is_cut_leaves_nothing(serve: Serve) -> None:
         await asyncio.sleep(30)
 
     importing = asyncio.ensure_future(served.http.post("/v1/sessions/a/import", data=body(), headers=NDJSON))
-    await asyncio.wait_for(arrived.wait(), 10)
+    await asyncio.wait_for(arrived.wait(), 60)
     _, listed = await served.call("GET", "/v1/sessions")
     assert listed["sessions"] == [], "what is being made is not there"
     assert (await served.call("GET", f"/v1/sessions/{DRAFT}import".replace(DRAFT, "%01")))[0] == 400
@@ -433,7 +433,7 @@ async def test_an_export_that_cannot_be_finished_is_cut_short(served: Served, ho
             assert (await served.call("DELETE", "/v1/sessions/a"))[0] == 204
         else:
             await served.call("PUT", "/v1/sessions/a", json={"retention": {"events": 1}})
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while (await served.call("GET", "/v1/sessions/a"))[1]["first_offset"] < 599:
                     await asyncio.sleep(0.05)
         with pytest.raises(aiohttp.ClientPayloadError):

@@ -26,7 +26,7 @@ async def frame(stream: Stream) -> dict[str, str]:
 async def presence(stream: Stream) -> dict[str, Any]:
     """The next that tells who comes or goes."""
     while True:
-        fields = await asyncio.wait_for(frame(stream), 10)
+        fields = await asyncio.wait_for(frame(stream), 60)
         if fields.get("event") == "presence":
             assert "id" not in fields
             told: dict[str, Any] = json.loads(fields["data"])
@@ -79,7 +79,7 @@ async def test_events_are_whole_and_in_order_beside_presence(served: Served) -> 
     working = asyncio.gather(publish(), *[come_and_go(n) for n in range(5)])
     offsets: list[int] = []
     while len(offsets) < 199:
-        fields = await asyncio.wait_for(frame(watcher), 10)
+        fields = await asyncio.wait_for(frame(watcher), 60)
         if "event" not in fields and "data" in fields:
             offsets.append(json.loads(fields["data"])["offset"])
     await working

@@ -193,7 +193,7 @@ async def test_what_was_spooled_names_it_too(upstream: RecordingUpstream, serve:
         await session.topic("t").publish(1)
     await serve(port=port)
     async with SessionPublisher(url, session="other", on_unavailable="spool", spool=spool):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not upstream.told:
                 await asyncio.sleep(0.01)
     assert upstream.told == [("s", "order-1", None, True)]

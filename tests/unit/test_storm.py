@@ -167,4 +167,4 @@ async def test_a_long_poll_ends_with_its_session_whenever_that_is_deleted() -> N
     async with hub.attach("s") as channel:
         polling = longpoll.forwards(make_mocked_request("GET", "/"), channel, channel.tail, asked)
         with pytest.raises(SessionNotFoundError):
-            await asyncio.wait_for(polling, 5)
+            await asyncio.wait_for(polling, 60)

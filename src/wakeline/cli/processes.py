@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import random
 import shlex
 import shutil
 import signal
@@ -20,6 +21,8 @@ from wakeline.errors import ListenRefusedError, ProgramMissingError, TemporalUna
 
 _PR_SET_PDEATHSIG: Final = 1
 _STOP_SECONDS: Final = 5.0
+# Systems give outgoing connections ports from 32768 on: one of those could be taken while its server is down.
+_LASTING_PORTS: Final = range(20_000, 32_000)
 
 
 class Process:
@@ -90,11 +93,13 @@ def _die_with_parent() -> None:
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port on loopback on which nobody listens, for a server that starts in a moment, or again and again."""
+    for port in [*random.sample(_LASTING_PORTS, 100), 0]:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            bound: int = probe.getsockname()[1]
+            return bound
+    raise OSError("expected a free port on 127.0.0.1, got none")
 
 
 def _check_free(port: int, option: str) -> None:

@@ -38,7 +38,7 @@ async def test_delivered_is_asked_for_and_not_counted(engine: Counting, epoch: s
 
 async def test_delivered_is_saved_by_itself(engine: Counting, epoch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(positions, "SAVE_SECONDS", 0.01)
-    async with Positions(engine, Presence()) as kept, asyncio.timeout(20):
+    async with Positions(engine, Presence()) as kept, asyncio.timeout(60):
         with kept.connected("s", epoch, "alice", "phone", lambda: 4):
             while not engine.writes:
                 await asyncio.sleep(0.01)

@@ -135,4 +135,4 @@ async def play(schedule: list[int], acts: list[tuple[int, str, list[int], bool]]
 def test_positions_only_grow_and_nothing_acknowledged_is_lost(
     schedule: list[int], acts: list[tuple[int, str, list[int], bool]]
 ) -> None:
-    asyncio.run(asyncio.wait_for(play(schedule, acts), 20))
+    asyncio.run(asyncio.wait_for(play(schedule, acts), 60))

@@ -27,7 +27,7 @@ SOON = timedelta(seconds=0.3)
 
 async def reached(session: SessionPublisher) -> None:
     """Until the gateway is there again."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while session._sender is not None and session._sender.away is not None:
             await asyncio.sleep(0.01)
 
@@ -124,7 +124,7 @@ async def test_a_gateway_that_comes_late_gets_everything(away: ScriptedGateway) 
         await asyncio.sleep(0.05)
         assert not flushing.done()
         await away.start()
-        await asyncio.wait_for(flushing, 10)
+        await asyncio.wait_for(flushing, 60)
     assert away.events() == [1]
 
 
@@ -173,7 +173,7 @@ async def test_error_says_so_at_once(script: ScriptedGateway) -> None:
 
         async def scene() -> None:
             await topic.publish(2)  # which is told at once, if it is known by now
-            await asyncio.wait_for(session.flush(), 20)
+            await asyncio.wait_for(session.flush(), 60)
 
         with pytest.raises(UnavailableError) as caught:
             await scene()
@@ -354,10 +354,10 @@ async def test_linger_waits_for_more_and_flush_does_not_wait(script: ScriptedGat
     async with SessionPublisher(script.url, session="s", linger=timedelta(seconds=30), max_batch=5) as session:
         for n in range(5):
             await session.topic("t").publish(n)
-        await asyncio.wait_for(session.flush(), 20)
+        await asyncio.wait_for(session.flush(), 60)
         await session.topic("t").publish(5)
         await session.topic("t").publish(6)
-        await asyncio.wait_for(session.flush(), 20)
+        await asyncio.wait_for(session.flush(), 60)
     assert [len(frame["events"]) for frame in script.appends()] == [5, 2]
 
 
@@ -443,7 +443,7 @@ async def test_a_connection_that_nobody_needs_is_closed_after_a_while(
     for number in range(2):
         async with SessionPublisher(script.url, session="s") as session:
             await session.topic("t").publish(number)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while script._sockets:
                 await asyncio.sleep(0.01)
     assert (script.events(), script.connections) == ([0, 1], 2)

@@ -32,7 +32,7 @@ def rows(file: Path, table: str = "events") -> int:
 
 
 async def until_empty(file: Path) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while rows(file):
             await asyncio.sleep(0.01)
 
@@ -44,7 +44,7 @@ async def test_flush_is_durable_in_the_file_and_the_gateway_gets_it_when_it_is_b
         topic = session.topic("t")
         for n in range(1200):
             await topic.publish(n)
-        await asyncio.wait_for(session.flush(), 10)
+        await asyncio.wait_for(session.flush(), 60)
         assert rows(file) == 1200
         await away.start()
         await until_empty(file)
@@ -141,7 +141,7 @@ async def test_one_that_is_fenced_while_it_spooled_is_told_with_the_events(away:
             await session.flush()
             away.script = lambda frame: [error(frame["channel"], "attempt_fenced", attempt=2)]
             await away.start()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while True:
                     await session.topic("t").publish("more")
                     await asyncio.sleep(0.01)

@@ -35,7 +35,7 @@ async def test_an_attempt_is_not_told_that_it_is_fenced_when_what_an_earlier_one
     await away.start()
     told: PublishDroppedError | None = None
     async with spooling(away, file, publisher="p", attempt=2) as session:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while told is None:
                 try:
                     await session.topic("t").publish("live")
@@ -71,23 +71,23 @@ async def test_after_a_refusal_the_spool_does_not_begin_to_count_anew(script: Sc
 
         script.script = refuse
         await script.start()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not dropped:
                 await asyncio.sleep(0.01)
         await script.stop()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while session._sender is None or session._sender.away is None:
                 await asyncio.sleep(0.01)
         await topic.publish("after")
         await session.flush()
         script.script = lambda _: RIGHTLY
         await script.start()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while Spool.at(file).waiting():
                 await asyncio.sleep(0.01)
         await topic.publish("last")
         await session.flush()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while Spool.at(file).waiting():
                 await asyncio.sleep(0.01)
     assert [event.data for error in dropped for event in error.events] == ["refused"]
@@ -149,7 +149,7 @@ async def test_what_others_left_is_sent_also_if_who_had_begun_with_it_is_closed(
     first, second = spooling(away, file, "first"), spooling(away, file, "second")
     await first.__aenter__()
     await away.start()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not held:
             await asyncio.sleep(0.001)
         await second.__aenter__()

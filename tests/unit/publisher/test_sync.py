@@ -50,7 +50,7 @@ async def test_everything_is_in_the_log_in_each_thread_s_order(served: Served) -
             session.topic("cell", type=int, keyed=True).publish(7, key="A1")
             assert message.id == "m1"
 
-    await asyncio.wait_for(asyncio.to_thread(work), 30)
+    await asyncio.wait_for(asyncio.to_thread(work), 60)
     found = await events(served)
     for thread in range(4):
         mine = [e["data"]["n"] for e in found if e["topic"] == "t" and e["data"]["thread"] == thread]

@@ -97,7 +97,7 @@ async def test_a_task_waits_for_room_and_may_be_cancelled() -> None:
     await asyncio.sleep(0.01)
     given_up.cancel()
     buffer.take(1, 10**9)
-    await asyncio.wait_for(waiting, 20)
+    await asyncio.wait_for(waiting, 60)
 
 
 def test_who_waited_in_a_loop_that_is_closed_does_not_keep_others_from_being_sent() -> None:

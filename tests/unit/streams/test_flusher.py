@@ -215,10 +215,10 @@ async def test_leaving_ends_the_background_task(host: FakeHost) -> None:
     await sender.start()
     publish(sender, 1)
     await sender.stop(failing=False)
-    assert asyncio.all_tasks() != before
+    assert len(asyncio.all_tasks() - before) == 1
     await sender.stop(failing=False)
     await turns()
-    assert asyncio.all_tasks() == before
+    assert not asyncio.all_tasks() - before
 
 
 async def test_on_flushed_is_told_of_each_batch_that_was_taken(host: FakeHost) -> None:
@@ -252,7 +252,7 @@ async def test_who_waits_for_room_is_not_left_behind_where_sending_ends(host: Fa
     waiting = [asyncio.create_task(sender.accept_waiting("t", value, force_flush=False)) for value in range(6)]
     await asyncio.sleep(0)
     await sender.stop(failing=False)
-    done, left = await asyncio.wait(waiting, timeout=20)
+    done, left = await asyncio.wait(waiting, timeout=60)
     for task in left:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)

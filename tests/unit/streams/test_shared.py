@@ -27,7 +27,7 @@ async def test_those_who_come_together_get_one_answer() -> None:
 
 async def test_the_most_impatient_decides() -> None:
     shared, work = SharedWork(), Work()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await asyncio.gather(*(shared.join("a", work, delay=delay) for delay in (60, 0.01))) == [1, 1]
 
 
@@ -37,7 +37,7 @@ async def test_hurry_begins_what_waits() -> None:
     await asyncio.sleep(0.01)
     assert work.begun == 0
     shared.hurry()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asyncio.wait(waiting)
     assert work.begun == 2
 
@@ -55,7 +55,7 @@ async def test_work_ends_with_its_last_reader_unless_it_is_to_finish() -> None:
         begun.clear()
         may.clear()
         reader = asyncio.ensure_future(shared.join("a", work, finish=finish))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await begun.wait()
             reader.cancel()
             await asyncio.wait({reader})

@@ -20,7 +20,7 @@ async def test_a_change_ends_what_is_done_at_whatever_moment_it_comes(steps: int
     for _ in range(steps):
         await asyncio.sleep(0)
     attention.set(closely=True)
-    assert await asyncio.wait_for(doing, 20) is None
+    assert await asyncio.wait_for(doing, 60) is None
 
 
 async def test_what_is_done_before_a_change_is_given() -> None:

@@ -31,7 +31,7 @@ async def test_a_chain_whose_beginning_temporal_is_too_busy_to_tell_is_not_waite
     info = WorkflowExecutionInfo(execution=WorkflowExecution(workflow_id="order", run_id="third"), first_run_id="first")
     connection: Any = busy  # all of one that is used here
     found = Found(connection, info, None)
-    async with asyncio.timeout(20), runs.lock("order"):
+    async with asyncio.timeout(60), runs.lock("order"):
         with pytest.raises(TemporalUnavailableError):
             await Finder(namespaces, engine, runs).enter("order", found)
     assert await runs.of("order") == []

@@ -44,7 +44,7 @@ async def test_nothing_is_left_running_where_a_child_is_found_while_everything_s
     monkeypatch.setattr(followers._pool, "stop", stop_late)
     await followers.stop()
     await steps(3)
-    assert asyncio.all_tasks() == before
+    assert not asyncio.all_tasks() - before
 
 
 class Answers:
@@ -81,7 +81,7 @@ async def test_who_comes_when_a_workflow_has_started_finds_it_although_it_is_loo
     late = [asyncio.create_task(followers.watch("a")) for _ in range(3)]
     await steps(after)
     temporal.answers.set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asyncio.gather(*early, *late)
     assert followed(followers, "a") is not None
     await steps()
@@ -104,7 +104,7 @@ async def test_a_nudge_is_not_lost_to_a_look_that_began_before_it(monkeypatch: p
         followers.nudge("a", None)
         await steps()
         temporal.answers.set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await watching
         await steps(100)
         assert followed(followers, "a") is not None

@@ -53,7 +53,7 @@ async def test_what_happens_is_looked_at_whenever_it_happens(when: str, monkeypa
     monkeypatch.setattr(watching, "asyncio", SimpleNamespace(sleep=sleep))
     following = asyncio.create_task(state.follow())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await pausing.wait()
         assert looks == 1
         if when == "between two looks":

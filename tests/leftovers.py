@@ -1,0 +1,145 @@
+"""No test leaves a process running: a process that outlives its test is killed, and the test fails.
+
+Each process that a test starts inherits a mark in its environment, so that a process whose parent has ended is found, too.
+Processes of fixtures of a wider scope (a Temporal server, a browser) may stay until the last test has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import uuid
+from collections.abc import Generator, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_MARK = "WAKELINE_TESTS"
+# A process that was told to end may take a moment, on a busy machine a long one.
+_GRACE = 10.0
+_PROC = Path("/proc")
+
+
+class Processes:
+    """The processes that descend from this one, or are marked.
+
+    Args:
+        mark: The beginning of the value that `_MARK` has in the environment of our processes.
+    """
+
+    def __init__(self, mark: str) -> None:
+        self._mark = f"{_MARK}={mark}".encode()
+        self._parents: dict[int, int] = {}
+        self._ours: set[int] = {os.getpid()}
+
+    def running(self) -> set[int]:
+        """Their ids, this one's apart."""
+        there = {int(name) for name in os.listdir(_PROC) if name.isdigit()}
+        self._ours &= there
+        new = there - self._parents.keys()
+        self._parents = {pid: parent for pid, parent in self._parents.items() if pid in there}
+        for pid in sorted(new):
+            self._note(pid)
+        return {pid for pid in self._ours if pid != os.getpid() and _is_running(pid)}
+
+    def below(self, roots: Iterable[int]) -> set[int]:
+        """These processes and all that descend from them."""
+        found = set(roots)
+        while more := {pid for pid, parent in self._parents.items() if parent in found} - found:
+            found |= more
+        return found
+
+    def _note(self, pid: int) -> None:
+        with suppress(OSError):
+            self._parents[pid] = int(_stat(pid)[1])
+            if self._parents[pid] in self._ours or self._mark in (_PROC / str(pid) / "environ").read_bytes():
+                self._ours.add(pid)
+
+
+def _stat(pid: int) -> list[str]:
+    """State, parent and what follows; the program's name before them may hold anything."""
+    return (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return _stat(pid)[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def _command(pid: int) -> str:
+    with suppress(OSError):
+        return (_PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    return "?"
+
+
+class Leftovers:
+    """Looks after each test, and after the last one, whether processes were left.
+
+    Args:
+        run: The id of the whole run, which the processes of pytest-xdist share.
+    """
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+        os.environ[_MARK] = mark = f"{run}:{os.getpid()};"
+        self._processes = Processes(mark)
+        self._allowed: set[int] = self._processes.running()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
+        before = self._processes.running()
+        result = yield
+        if fixturedef.scope != "function":
+            self._allowed |= self._processes.running() - before
+        return result
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self, nextitem: pytest.Item | None) -> Generator[None, None, None]:
+        try:
+            yield
+        finally:
+            left = self._end(set() if nextitem is None else self._allowed)
+        if left:
+            pytest.fail(f"expected a test to end every process that it starts, these were left:\n{left}", pytrace=False)
+
+    def _end(self, allowed: set[int]) -> str:
+        """Kill every process that is not allowed to stay; what they were."""
+        until = time.monotonic() + _GRACE
+        while left := self._left(allowed):
+            if time.monotonic() > until:
+                lines = [f"  {pid} {_command(pid)}" for pid in sorted(left)]
+                for pid in self._processes.below(left):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                return "\n".join(lines)
+            time.sleep(0.02)
+        return ""
+
+    def _left(self, allowed: set[int]) -> set[int]:
+        running = self._processes.running()
+        helpers = {pid for pid in running if "multiprocessing.resource_tracker" in _command(pid)}
+        return running - self._processes.below(allowed | helpers)
+
+
+class Run(Leftovers):
+    """The same, in the process in which pytest was started: at the end nothing of the whole run is left."""
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
+        yield
+        self._processes = Processes(f"{self._run}:")
+        if left := self._end(set()):
+            print(f"\nexpected no process at the end of the run, these were left:\n{left}")
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        config.pluginmanager.register(Leftovers(os.environ[_MARK].partition(":")[0]))
+    else:
+        config.pluginmanager.register(Run(uuid.uuid4().hex))
