@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 
 from openai import AsyncOpenAI
 from temporalio.client import Client
-from tests.integrations.fake_openai import FakeOpenAI, Turn
 
+from examples.fake_openai import FakeOpenAI, Turn
 from examples.stage import expect
 from wakeline.cli.processes import TemporalServer
 from wakeline.client import SessionClient

@@ -8,8 +8,8 @@ from langchain_core.messages import HumanMessage
 from langchain_openai import ChatOpenAI
 from langgraph.graph import START, MessagesState, StateGraph
 from pydantic import SecretStr
-from tests.integrations.fake_openai import Turn
 
+from examples.fake_openai import Turn
 from examples.live import Live, LiveExample, main
 from wakeline.integrations.langchain import SessionCallbackHandler
 from wakeline.publisher import SessionPublisher

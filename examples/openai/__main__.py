@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tests.integrations.fake_openai import Turn
-
+from examples.fake_openai import Turn
 from examples.live import Live, LiveExample, main
 from wakeline.integrations.openai import publish_chat, publish_response
 from wakeline.publisher import SessionPublisher

@@ -8,8 +8,8 @@ from agents import OpenAIProvider, set_trace_processors
 from temporalio.client import Client
 from temporalio.contrib.openai_agents import ModelActivityParameters, OpenAIAgentsPlugin
 from temporalio.worker import Worker
-from tests.integrations.fake_openai import Tool, Turn
 
+from examples.fake_openai import Tool, Turn
 from examples.live import Live, LiveExample, main
 from examples.openai_agents.workflows import ForecastWorkflow
 from wakeline.integrations.openai_agents import SessionModelProvider

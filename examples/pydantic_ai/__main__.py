@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic_ai import Agent
 from pydantic_ai.models.openai import OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
-from tests.integrations.fake_openai import Tool, Turn
 
+from examples.fake_openai import Tool, Turn
 from examples.live import Live, LiveExample, main
 from wakeline.integrations.pydantic_ai import publish_events
 from wakeline.publisher import SessionPublisher

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from examples.fake_openai import FakeOpenAI
 from openai import AsyncOpenAI
 
-from tests.integrations.fake_openai import FakeOpenAI
 from tests.unit.conftest import serve, served
 
 __all__ = ["serve", "served"]

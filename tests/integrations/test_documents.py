@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 from examples import live
+from examples.fake_openai import FakeOpenAI, Tool, Turn
 from temporalio.client import Client
 
 from tests.docs.markdown import blocks, spans, tables, text
-from tests.integrations.fake_openai import FakeOpenAI, Tool, Turn
 from tests.integrations.support import events_of, messages, under
 from tests.support import Served
 from wakeline.integrations.output import Topics

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from examples.fake_openai import MODEL, FakeOpenAI, Tool, Turn
 from langchain_core.messages import HumanMessage
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tools import tool
@@ -14,7 +15,6 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from pydantic import SecretStr
 
-from tests.integrations.fake_openai import MODEL, FakeOpenAI, Tool, Turn
 from tests.integrations.support import events_of, messages, under
 from tests.support import Served
 from wakeline.integrations.langchain import SessionCallbackHandler, Topics

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from examples.fake_openai import MODEL, FakeOpenAI, Tool, Turn
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
-from tests.integrations.fake_openai import MODEL, FakeOpenAI, Tool, Turn
 from tests.integrations.support import events_of, messages, under
 from tests.support import Served
 from wakeline.integrations.openai import ModelFailedError, Topics, publish_chat, publish_response

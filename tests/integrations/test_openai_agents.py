@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import pytest
 from agents import ModelProvider, OpenAIProvider, set_trace_processors
+from examples.fake_openai import FakeOpenAI, Tool, Turn
 from openai import AsyncOpenAI
 from temporalio.client import Client
 from temporalio.common import RetryPolicy
@@ -17,7 +18,6 @@ from temporalio.contrib.openai_agents import ModelActivityParameters, OpenAIAgen
 from temporalio.worker import Worker
 
 from tests.integrations.agent_workflows import AgentWorkflow
-from tests.integrations.fake_openai import FakeOpenAI, Tool, Turn
 from tests.integrations.support import counting, events_of, messages, under
 from tests.support import Served
 from wakeline.integrations.openai_agents import SessionModelProvider, Topics

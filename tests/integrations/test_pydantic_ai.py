@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from examples.fake_openai import MODEL, FakeOpenAI, Tool, Turn
 from openai import AsyncOpenAI
 from pydantic_ai import Agent, ModelRetry
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
-from tests.integrations.fake_openai import MODEL, FakeOpenAI, Tool, Turn
 from tests.integrations.support import events_of, messages, under
 from tests.support import Served
 from wakeline.integrations.pydantic_ai import Topics, publish_events
