@@ -138,7 +138,13 @@ class Run(Leftovers):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    # What stops a run that takes too long sends this signal; the end of the run is then looked after as by Ctrl-C.
+    signal.signal(signal.SIGTERM, _interrupt)
     if hasattr(config, "workerinput"):
         config.pluginmanager.register(Leftovers(os.environ[_MARK].partition(":")[0]))
     else:

@@ -8,6 +8,8 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.docs.markdown import ROOT
 
 _TESTS = """
@@ -40,14 +42,44 @@ def test_leaves_nothing(server):
 """
 
 
-async def test_a_process_that_a_test_leaves_is_ended_and_fails_it(tmp_path: Path) -> None:
-    (tmp_path / "test_some.py").write_text(_TESTS)
-    (tmp_path / "conftest.py").write_text("from tests import leftovers\nleftovers._GRACE = 0.1")
-    pytest = [sys.executable, "-m", "pytest", "-p", "tests.leftovers", "-p", "no:cacheprovider", "-q", str(tmp_path)]
-    run = await asyncio.create_subprocess_exec(
-        *pytest, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=asyncio.subprocess.PIPE
+_LONG = """
+import subprocess, sys, time
+
+def test_takes_long():
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    print("started", process.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+async def start(folder: Path, tests: str, *arguments: str) -> asyncio.subprocess.Process:
+    (folder / "test_some.py").write_text(tests)
+    (folder / "conftest.py").write_text("from tests import leftovers\nleftovers._GRACE = 0.1")
+    # The plugins of the whole suite take seconds to import.
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "pytest", "-p", "tests.leftovers", "-p", "no:cacheprovider", "-q", *arguments, "."),
+        cwd=folder,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
     )
+
+
+async def test_a_process_that_a_test_leaves_is_ended_and_fails_it(tmp_path: Path) -> None:
+    run = await start(tmp_path, _TESTS)
     report = (await asyncio.wait_for(run.communicate(), 60))[0].decode()
     assert "1 failed, 3 passed, 3 errors" in report, report
     assert len(re.findall(r"these were left:\n\s+\d+ .*time.sleep\(600\)", report)) == 3
     assert set(re.findall(r"ERROR .*::(\w+)", report)) == {"test_leaves_a_child", "test_leaves_an_orphan", "test_fails"}
+
+
+async def test_a_run_that_is_terminated_leaves_no_process(tmp_path: Path) -> None:
+    run = await start(tmp_path, _LONG, "--capture=no")
+    assert run.stdout is not None
+    async with asyncio.timeout(60):
+        while not (found := re.search(rb"started (\d+)", await run.stdout.readline())):
+            pass
+        run.terminate()
+        await run.communicate()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(found[1]), 0)
