@@ -25,7 +25,7 @@ VALUES = [{"text": "é日本", "n": [1, 2.5]}, None, "x" * 300, b"\x00\xff"]
 @pytest.fixture
 def converter(monkeypatch: pytest.MonkeyPatch) -> DataConverter:
     monkeypatch.setenv("CODEC_KEY", KEY)
-    (code,) = blocks(text(GUIDE), "python")
+    code = blocks(text(GUIDE), "python")[0]
     names: dict[str, Any] = {"__name__": "guide"}
     exec(compile(code, GUIDE, "exec"), names)
     found = names["converter"]
@@ -34,7 +34,7 @@ def converter(monkeypatch: pytest.MonkeyPatch) -> DataConverter:
 
 
 async def node(folder: Path, program: str, *arguments: str) -> Any:
-    by_server, with_key = blocks(text(GUIDE), "js")
+    by_server, _, with_key = blocks(text(GUIDE), "js")
     (folder / "server.mjs").write_text(by_server)
     (folder / "key.mjs").write_text(with_key)
     imports = "import { decodeBy, value } from './server.mjs'\nimport { decrypt, importKey } from './key.mjs'\n"

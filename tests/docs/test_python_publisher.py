@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import inspect
 from datetime import timedelta
@@ -28,11 +27,8 @@ async def test_its_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     names: dict[str, Any] = {"__name__": "guide"}
     async with gateway(Settings(data=str(tmp_path), port=0, no_auth=True, durability="process")) as url:
         monkeypatch.setenv("WAKELINE_URL", url)
-        for code in blocks(text(GUIDE), "python"):
-            compiled = compile(code, GUIDE, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-            outcome = eval(compiled, names)
-            if inspect.iscoroutine(outcome):
-                await asyncio.wait_for(outcome, 60)
+        code = compile("\n".join(blocks(text(GUIDE), "python")), GUIDE, "exec", dont_inherit=True)
+        await asyncio.wait_for(asyncio.to_thread(exec, code, names), 60)
         activities = ActivityEnvironment()
         await activities.run(names["answer"], "?")
         await activities.run(names["growing"], "?")

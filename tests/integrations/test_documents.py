@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import inspect
 import sys
@@ -46,10 +45,8 @@ def environment(monkeypatch: pytest.MonkeyPatch, served: Served, fake: FakeOpenA
 
 
 async def run(code: str, names: dict[str, Any]) -> None:
-    compiled = compile(code, "guide", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-    outcome = eval(compiled, names)
-    if inspect.iscoroutine(outcome):
-        await asyncio.wait_for(outcome, SECONDS)
+    compiled = compile(code, "guide", "exec", dont_inherit=True)
+    await asyncio.wait_for(asyncio.to_thread(exec, compiled, names), SECONDS)
 
 
 async def test_the_code_of_integrations_runs(fake: FakeOpenAI, served: Served) -> None:

@@ -18,22 +18,27 @@ sync.py        the same without asyncio
 errors.py      what goes wrong on this side
 """
 
-from wakeline.errors import AttemptFencedError, UnavailableError
-from wakeline.publisher.errors import (
-    BufferFullError,
-    DroppedEvent,
-    MessageCompleteError,
-    PublishDroppedError,
-    PublisherClashError,
-    PublisherError,
-    PublisherMisusedError,
-    SpoolError,
-    ValueRefusedError,
-)
-from wakeline.publisher.nudger import Nudger
-from wakeline.publisher.publisher import SessionPublisher
-from wakeline.publisher.sync import SyncMessage, SyncSessionPublisher, SyncTopic
-from wakeline.publisher.topics import Message, Topic
+from temporalio import workflow
+
+# A file may hold a workflow beside activities that publish. The workflow sandbox imports all that the file imports anew,
+# which the libraries in here do not stand.
+with workflow.unsafe.imports_passed_through():
+    from wakeline.errors import AttemptFencedError, UnavailableError
+    from wakeline.publisher.errors import (
+        BufferFullError,
+        DroppedEvent,
+        MessageCompleteError,
+        PublishDroppedError,
+        PublisherClashError,
+        PublisherError,
+        PublisherMisusedError,
+        SpoolError,
+        ValueRefusedError,
+    )
+    from wakeline.publisher.nudger import Nudger
+    from wakeline.publisher.publisher import SessionPublisher
+    from wakeline.publisher.sync import SyncMessage, SyncSessionPublisher, SyncTopic
+    from wakeline.publisher.topics import Message, Topic
 
 __all__ = [
     "AttemptFencedError",

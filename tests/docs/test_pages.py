@@ -1,0 +1,70 @@
+"""A reader may copy what README, guides and concepts show: each block runs, from an installed wheel, in an empty directory."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from asyncio.subprocess import PIPE, STDOUT
+from pathlib import Path
+
+import pytest
+
+from tests.docs.markdown import ROOT
+from tests.docs.pages import PAGES, RUN, SHOWN, blocks, indented, runnable
+
+SECONDS = 200
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where Python is for somebody who has installed the wheel; what Wakeline needs is that of the tests."""
+    folder = tmp_path_factory.mktemp("wheel")
+    here = Path(sys.executable).parent
+
+    def run(*command: str | Path) -> None:
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+
+    run(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder)
+    (wheel,) = folder.glob("*.whl")
+    run(here / "uv", "venv", "--offline", "--no-project", "--python", sys.executable, folder / "venv")
+    python = folder / "venv/bin/python"
+    run(here / "uv", "pip", "install", "--offline", "--no-deps", "--compile-bytecode", "--python", python, wheel)
+    (site,) = folder.glob("venv/lib/python*/site-packages")
+    (site / "needs.pth").write_text(sysconfig.get_path("purelib"))
+    return python.parent
+
+
+async def outcome(*command: str | Path, cwd: Path = ROOT) -> tuple[int | None, str]:
+    running = await asyncio.create_subprocess_exec(*command, cwd=cwd, stdout=PIPE, stderr=STDOUT)
+    printed, _ = await asyncio.wait_for(running.communicate(), SECONDS)
+    return running.returncode, printed.decode()
+
+
+@pytest.mark.parametrize("page", runnable())
+async def test_every_block_of_a_page_runs(page: str, programs: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    scene = (sys.executable, "-m", "tests.docs.scene", page, tmp_path / "empty", programs)
+    code, printed = await outcome("unshare", "--map-root-user", "--net", *scene)
+    assert code == 0, printed
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_of_a_page_says_what_it_is(page: str) -> None:
+    unknown = [f"{block.place} {block.kind!r}" for block in blocks(page) if block.kind not in RUN | SHOWN]
+    assert not unknown, f"expected one of {sorted(RUN | SHOWN)} after ```"
+    assert not [f"{page}:{line}" for line in indented(page)], "expected code between ```, not indented"
+
+
+async def test_an_example_runs_beside_the_installed_wheel(programs: Path, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    code, printed = await outcome(programs / "python", "-m", "examples.openai", cwd=tmp_path)
+    assert (code, "openai as expected" in printed) == (0, True), printed
+
+
+def test_no_example_imports_the_tests() -> None:
+    imports = re.compile(r"^\s*(?:from|import) tests\b", re.M)
+    assert [str(path) for path in (ROOT / "examples").rglob("*.py") if imports.search(path.read_text())] == []
