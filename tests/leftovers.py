@@ -131,11 +131,13 @@ class Run(Leftovers):
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
-        yield
-        self._processes = Processes(f"{self._run}:")
-        if left := self._end(set()):
-            print(f"\nexpected no process at the end of the run, these were left:\n{left}")
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        try:
+            yield
+        finally:
+            self._processes = Processes(f"{self._run}:")
+            if left := self._end(set()):
+                print(f"\nexpected no process at the end of the run, these were left:\n{left}")
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def _interrupt(*_: object) -> None:

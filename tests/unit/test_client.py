@@ -154,9 +154,16 @@ async def test_reading_begins_wherever_one_likes(client: SessionClient) -> None:
     assert await first("tail:2", "odd") == 3
     assert await first("time:2020-01-01T00:00:00Z") == 0
     assert await first("beginning", "od*") == 1
+
+    async def devices(count: int) -> None:
+        async with asyncio.timeout(60):
+            while (await session.state()).devices != count:
+                await asyncio.sleep(0.01)
+
+    await devices(0)
     async with session.events(from_="now") as events:
         waiting = asyncio.ensure_future(anext(events))
-        await asyncio.sleep(0.2)
+        await devices(1)
         await session.publish("t", 6)
         assert (await waiting).offset == 6
 
