@@ -165,6 +165,39 @@ async def test_what_a_rule_has_found_is_not_looked_up_again_after_a_restart(
             assert "DescribeWorkflowExecution" not in await calls(served)
 
 
+async def test_reads_of_a_session_without_an_open_run_cost_no_call_of_temporal(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    ended, published, closed = f"{name}-1", f"{name}-2", f"{name}-3"
+    event = {"events": [{"topic": "said", "data": "hello"}]}
+    async with worker(client, ended), running_gateway(temporal, tmp_path, drain_grace=60) as served:
+        handle = await start(client, ended)
+        await handle.signal(Ends.end)
+        await until(served, ended, has("$session.settled"))
+        for session in (published, closed):
+            assert (await served.call("POST", f"/v1/sessions/{quote(session, safe='')}/events", json=event))[0] == 200
+        assert (await served.call("POST", f"/v1/sessions/{quote(closed, safe='')}/close"))[0] == 200
+        await read(served, published)
+        before = await calls(served)
+        for session in (ended, published, closed):
+            for _ in range(100):
+                await read(served, session)
+                await state(served, session)
+        of_reads = {call: count - before.get(call, 0) for call, count in (await calls(served)).items()}
+        # What is asked in the background goes on: whether Temporal is there, and what is new in the namespace.
+        assert {call for call, count in of_reads.items() if count} <= {
+            "GetSystemInfo",
+            "DescribeNamespace",
+            "ListWorkflowExecutions",
+        }
+        assert of_reads.get("ListWorkflowExecutions", 0) < 20
+        # A run that begins now is found all the same, by the next sweep after a read.
+        later = await start(client, ended)
+        await later.signal(Ends.end)
+        log = await until(served, ended, has("$run.closed", 2))
+    assert own(log) == RUN * 2
+
+
 async def swept(served: Served) -> None:
     """Return when a sweep is over: when the second has begun."""
     async with asyncio.timeout(60):

@@ -23,10 +23,11 @@ from wakeline.errors import (
 from wakeline.events import check_session_name
 from wakeline.gateway.accept import Accept
 from wakeline.gateway.hub import Hub
-from wakeline.gateway.log import Engine
+from wakeline.gateway.log import Change, Engine
 from wakeline.gateway.runs import Followed, Run, Runs
 from wakeline.gateway.settings import Follow, Settings
 from wakeline.gateway.temporal.finding.finder import Finder, Found
+from wakeline.gateway.temporal.finding.readers import Readers
 from wakeline.gateway.temporal.finding.rules import check_rule, fits, session_by_rule
 from wakeline.gateway.temporal.finding.sweep import Sweep, Swept
 from wakeline.gateway.temporal.pool import FollowerPool
@@ -75,6 +76,8 @@ class Followers:
                 )
         self._finder = Finder(namespaces, engine, runs)
         self._pool = FollowerPool(namespaces, engine, accept, runs, settings, hub, self._child)
+        self._readers = Readers(2 * settings.sweep_interval)
+        engine.listen_changes(self._changed)
         self._sweeps = {connection.namespace: self._sweep(connection) for connection in namespaces}
         self._looking: dict[object, asyncio.Task[Any]] = {}
         self._sweeping: list[asyncio.Task[None]] = []
@@ -108,14 +111,22 @@ class Followers:
     async def watch(self, session: str) -> None:
         """A device is on this session: see that the workflow of its name, if there is one, is followed.
 
-        Any number of devices that come at once cause one look, and those that come during it at most another one.
+        Any number of devices that come at once cause one look, and those that come during it at most another one. Later readers
+        of a session that there is cause none for some minutes: sweeps look for new runs of what is read.
 
         Raises:
             TemporalUnavailableError: Temporal cannot be asked, and there is no session of this name to serve.
         """
         if session in self._pool.sessions():
             return
-        known = await self._engine.state(session) is not None
+        state = await self._engine.state(session)
+        known = state is not None
+        if state is not None:
+            if state.closed:
+                return  # nothing can be added to it
+            self._readers.came(session)
+            if self._readers.need_not_ask(session):
+                return  # a sweep finds what begins after that
         if known and not all(connection.up() for connection in self._namespaces):
             return  # what we have is served now, not after a time-out
         look = self._look_anew(session)
@@ -289,6 +300,10 @@ class Followers:
             await self._rules_first(session, found)
             with suppress(SessionClosedError):  # nothing can be added to it
                 await self._enter(session, found)
+        if (
+            await self._engine.state(session) is not None
+        ):  # whoever asks for one that is not there waits for it to begin
+            self._readers.asked(session)
 
     async def _enter(self, session: str, found: Found, *, result: bool = False) -> Run:
         # A device may be faster than the rule that finds the workflow.
@@ -317,6 +332,14 @@ class Followers:
         if self._looking.get(key) is task:
             del self._looking[key]
 
+    def _changed(self, session: str, _: str, change: Change) -> None:
+        if change == "deleted":
+            self._readers.forget(session)
+
+    def _waited_for(self) -> set[str]:
+        """The sessions that devices are on, or that were read just now."""
+        return {*self._hub.sessions(), *self._readers.sessions()}
+
     def _sweep(self, connection: Connection) -> Sweep:
         swept = Swept(
             endings=lambda: self.count() > self.closely(),
@@ -333,10 +356,10 @@ class Followers:
         return [rule for rule in self._settings.follow if (rule.namespace or main) == connection.namespace]
 
     async def _wanted(self, connection: Connection) -> Sequence[str]:
-        """Workflows that devices wait for: of sessions that are watched and of which no run is followed."""
+        """Workflows that readers wait for: of sessions that are watched or read, and of which no run is followed."""
         followed = self._pool.sessions()
         wanted: dict[str, None] = {}
-        waited_for = [session for session in self._hub.sessions() if session not in followed]
+        waited_for = [session for session in self._waited_for() if session not in followed]
         if len(waited_for) > _WANTED:
             waited_for = random.sample(waited_for, _WANTED)  # the others have their turn later
         for session in waited_for:
@@ -358,7 +381,7 @@ class Followers:
                     await self._enter(session, found, result=rule.result)
                 return
             found = await self._listed(connection, workflow_id, run_id)
-            for session in [session for session in self._hub.sessions() if found.session in (None, session)]:
+            for session in [session for session in self._waited_for() if found.session in (None, session)]:
                 runs = await self._runs.of(session)
                 if session == workflow_id or any(run.workflow_id == workflow_id for run in runs):
                     await self._enter(session, found)
