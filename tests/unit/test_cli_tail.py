@@ -73,6 +73,15 @@ async def test_the_exit_code_tells_how_the_run_ended(status: str, code: int) -> 
     assert len(lines) == 4
 
 
+async def test_last_events_that_are_missing_are_told_with_what_to_do() -> None:
+    async with scripted(*a_run("completed", drained=False)) as server:
+        exit_code, lines, err = await tail("order-1", "--url", server.url)
+    assert exit_code == 0
+    assert "its last events could not be read" in lines[2]
+    assert "no worker answered: start a worker" in err
+    assert "leave it running" in err
+
+
 async def test_only_the_topics_asked_for_are_printed_and_the_end_is_known_all_the_same() -> None:
     async with scripted(*a_run("failed")) as server:
         code, lines, _ = await tail("order-1", "--url", server.url, "--topics", "sta*", "other")

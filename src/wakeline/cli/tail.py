@@ -15,10 +15,14 @@ from wakeline.cli.lines import Lines
 from wakeline.client import Session, SessionClient, SessionEvent
 from wakeline.client.options import Reading
 from wakeline.errors import WakelineError
-from wakeline.events import GAP, RUN_CLOSED, check_beginning, check_topic
+from wakeline.events import GAP, RUN_CLOSED, RUN_DRAINED, check_beginning, check_topic
 
 _EXIT_CODES: Final = {"completed": 0, "failed": 3, "canceled": 4, "terminated": 5, "timed_out": 6, "unknown": 7}
 _REFUSED: Final = 1
+_INCOMPLETE: Final = (
+    "the last events of the run could not be read, because no worker answered: start a worker, and they are added; "
+    "a worker that stops as soon as it has a result takes them with it, so leave it running"
+)
 
 
 def tail(
@@ -93,6 +97,7 @@ class _Watch:
     async def run(self, session: Session, reading: Reading) -> str | None:
         """Watch to the end; returns how the last run ended, if one did."""
         status: str | None = None
+        incomplete: dict[str | None, bool] = {}
         # How runs begin and end is wanted for the exit code and their duration, whatever topics are shown.
         topics = (*self._topics, "$run.*") if self._topics else None
         how: Reading = {**reading, "topics": topics, "on_lost": self._lost, "on_resumed": self._resumed}
@@ -100,7 +105,12 @@ class _Watch:
             async for event in events:
                 if event.topic == RUN_CLOSED:
                     status = str(event.data["status"])
+                    incomplete[event.run] = status != "unknown" and not event.data.get("drained", True)
+                elif event.topic == RUN_DRAINED:
+                    incomplete.pop(event.run, None)
                 self._show(event)
+        if any(incomplete.values()):
+            self._notices.print(_INCOMPLETE)
         return status
 
     def _show(self, event: SessionEvent[Any]) -> None:

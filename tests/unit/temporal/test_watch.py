@@ -12,6 +12,7 @@ from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.gateway.runs import Run
+from wakeline.gateway.temporal.reaching.connection import Connection, Options
 from wakeline.gateway.temporal.watching.watch import Attention, RunWatch
 
 RUN = Run("chat", "run", "run", "run", "Chat", "2026-11-21T05:14:43.123Z")
@@ -47,6 +48,36 @@ async def test_who_waits_for_news_can_be_stopped_while_they_come(after: int) -> 
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
     assert stopped
+
+
+async def test_a_call_goes_on_to_its_end_where_its_caller_is_stopped() -> None:
+    connection = Connection(Options(address="127.0.0.1:1"))
+    answer, answered = asyncio.Event(), asyncio.Event()
+
+    async def query() -> str:
+        await answer.wait()
+        answered.set()
+        return "answer"
+
+    asking = asyncio.create_task(connection.to_its_end(query()))
+    await steps(3)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert asking.cancelled()
+    answer.set()
+    await asyncio.wait_for(answered.wait(), 20)
+    assert await connection.to_its_end(query()) == "answer"
+
+
+def test_a_stream_was_read_whole_if_it_was_asked_for_after_the_last_task_began() -> None:
+    watch = watch_of()
+    assert not watch.read_whole
+    watch._whole, watch.history.scheduled = True, 12
+    for read, whole in ((0, False), (7, False), (12, True)):
+        watch.read = read
+        assert watch.read_whole == whole
+    watch._whole = False
+    assert not watch.read_whole
 
 
 class Temporal:

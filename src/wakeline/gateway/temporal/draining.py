@@ -39,14 +39,20 @@ class Drainer:
         self._look = look
         self._unheard = False  # what the run before said could not be read in time
 
-    async def drain(self, reader: StreamReader, ending: Ending) -> bool:
-        """Read what a closed run still has to say; False if that could not be had."""
+    async def drain(self, reader: StreamReader, ending: Ending, *, read_whole: bool = False) -> bool:
+        """Read what a closed run still has to say; False if that could not be had.
+
+        Args:
+            reader: Reads its stream.
+            ending: How it ended.
+            read_whole: All of it was read before the end was known.
+        """
         if ending.status == "unknown":
             return False  # nobody can be asked for it
         goes_on = ending.status is None and ending.follows_by != "reset"
         # After one that nobody could read in time the next is not waited for as long.
         patience = RETRY_SECONDS if goes_on and self._unheard else self._parts.settings.drain_grace
-        drained = await self._read_rest(reader, patience)
+        drained = True if read_whole else await self._read_rest(reader, patience)
         if drained is None and goes_on:
             drained = await self._wait_for_worker(reader, ending, max(patience, RETRY_SECONDS))
         self._unheard = drained is None

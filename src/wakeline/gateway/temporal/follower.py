@@ -34,6 +34,8 @@ _NO_STREAM_MOST: Final = 300.0
 # While the history tells of everything, the stream is read without being told only to be sure.
 _BE_SURE: Final = 120.0
 _SWEPT_MOST: Final = 300.0
+# An answer that is under way when a run ends is waited for so long.
+_LAST_ANSWER_SECONDS: Final = 2.0
 # What went wrong as nobody thought may go wrong again.
 _LOOK_AGAIN: Final = 30.0
 _RESULT_BYTES: Final = 16 * 1024
@@ -128,7 +130,8 @@ class Follower:
 
     async def _follow_one(self) -> tuple[Ending, bool]:
         """Follow one Temporal run to its end and read what it said to the last event; False if that could not be read."""
-        reader = StreamReader(self._parts.connection, self.run.workflow_id, self.run.run_id)
+        parts = self._parts
+        reader = StreamReader(parts.connection, self.run.workflow_id, self.run.run_id)
         watch = self._watch = self._watch_of(self.run)
         self._state = self._state_of(self.run, watch, reader)
         ended = asyncio.create_task(watch.ended())
@@ -139,13 +142,15 @@ class Follower:
             if reading.done():
                 reading.result()  # who can read no more is followed anew, from the record
             ending = await ended
+            # The query that is under way may be the last that a worker answers; cut off, it makes its worker warn.
+            await asyncio.wait([reading], timeout=min(parts.settings.drain_grace, _LAST_ANSWER_SECONDS))
         finally:
             for task in tasks:
                 task.cancel()
             reader.stop()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._state = None
-        return ending, await self._drainer.drain(reader, ending)
+        return ending, await self._drainer.drain(reader, ending, read_whole=watch.read_whole)
 
     def _watch_of(self, run: Run) -> RunWatch:
         parts = self._parts
@@ -169,17 +174,19 @@ class Follower:
         """Read the stream for as long as the run is open: when it is told of, quickly while events come, slowly otherwise."""
         settings = self._parts.settings
         interval, no_stream = settings.poll_fastest, _NO_STREAM_SECONDS
-        while True:
-            happened = watch.happened
+        while not watch.over.is_set():
+            happened, task = watch.happened, watch.history.scheduled
             try:
                 async with self._parts.reads if not self.attention.closely else nullcontext():
                     news = await self._copy.read(reader)
                 watch.unanswered = False
+                if not reader.by_update:
+                    watch.read = task
             except SessionClosedError:
                 return
             except NoStreamError:
                 # It may be told of as often as it likes: there is nothing to read.
-                await asyncio.sleep(no_stream)
+                await watch.pause(no_stream)
                 no_stream = min(no_stream * 2, _NO_STREAM_MOST)
                 continue
             except (NotNowError, UnavailableError) as error:
@@ -190,7 +197,7 @@ class Follower:
             slowest = settings.poll_slowest if self.attention.closely else _SWEPT_MOST
             interval = max(interval / 2, settings.poll_fastest) if news else min(interval * 1.3, slowest)
             if reader.by_update:
-                await asyncio.sleep(reader.pause(watch.history.updates))
+                await watch.pause(reader.pause(watch.history.updates))
             else:
                 await watch.news(happened, _BE_SURE if watch.tells else interval)
 

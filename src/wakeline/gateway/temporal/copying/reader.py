@@ -128,8 +128,9 @@ class StreamReader:
         """
         handle = querying(self._connection.client).get_workflow_handle(self._workflow_id, run_id=self._run_id)
         await self._connection.until_calm()
+        asked = handle.query(query, result_type=kind, rpc_timeout=timedelta(seconds=_FIRST_TIMEOUT))
         try:
-            answer: T = await handle.query(query, result_type=kind, rpc_timeout=timedelta(seconds=_FIRST_TIMEOUT))
+            answer: T = await self._connection.to_its_end(asked)
         except Exception as error:
             raise NotNowError(f"cannot be asked for {query}: {error!r}") from error
         return answer
@@ -217,7 +218,10 @@ class StreamReader:
 
         async def query() -> RawValue:
             timeout = timedelta(seconds=self._timeout)
-            answer: RawValue = await handle.query(POLL, asked, result_type=RawValue, rpc_timeout=timeout)
+            # A worker logs a warning when it answers a query that nobody waits for any more.
+            answer: RawValue = await self._connection.to_its_end(
+                handle.query(POLL, asked, result_type=RawValue, rpc_timeout=timeout)
+            )
             return answer
 
         try:

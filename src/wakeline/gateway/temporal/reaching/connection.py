@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import structlog
@@ -28,6 +28,7 @@ _REMEMBERED_SECONDS: Final = 30.0
 _KINDS: Final = ("ok", "encoded", "invalid rule", "busy", "refused", "no such namespace", "unreachable")
 _REFUSALS: Final = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED)
 _log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +74,7 @@ class Connection:
         self._remembered: dict[str, tuple[float, str]] = {}
         self._client: Client | None = None
         self._checking: asyncio.Task[None] | None = None
+        self._calls: set[asyncio.Task[Any]] = set()
         self._described_at = 0.0
         self._up = asyncio.Event()
         self._rest = 0.0
@@ -124,9 +126,22 @@ class Connection:
         self._checking = asyncio.create_task(self._keep_checking())
 
     async def stop(self) -> None:
-        """Stop asking."""
+        """Stop asking, and end the calls that nobody waits for."""
+        for call in self._calls:
+            call.cancel()
         if self._checking is not None:
             self._checking.cancel()
+
+    async def to_its_end(self, call: Coroutine[Any, Any, T]) -> T:
+        """Await a call that goes on to its end, or to its own time-out, also where the caller is cancelled."""
+        task = asyncio.ensure_future(call)
+        self._calls.add(task)
+        task.add_done_callback(self._call_is_over)
+        return await asyncio.shield(task)
+
+    def _call_is_over(self, task: asyncio.Task[Any]) -> None:
+        self._calls.discard(task)
+        _ = task.cancelled() or task.exception()  # whoever asked may have gone
 
     async def until_up(self) -> None:
         """Return when Temporal answers, and has the namespace."""

@@ -36,6 +36,7 @@ class History:
     """What was in the history so far.
 
     Attributes:
+        scheduled: The event of the last workflow task; the workflow's stream changes in workflow tasks alone.
         started: The event of the workflow task that a worker has taken last.
         updates: How many updates the run has taken.
         timers: When each timer that is running will fire, by the event that started it.
@@ -44,6 +45,7 @@ class History:
     """
 
     def __init__(self) -> None:
+        self.scheduled = 0
         self.started = 0
         self.updates = 0
         self.timers: dict[int, datetime] = {}
@@ -60,6 +62,7 @@ class History:
         """
         kind = event.event_type
         if kind == EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED:
+            self.scheduled = event.event_id
             return True
         attributes: Any = getattr(event, event.WhichOneof("attributes") or "", None)
         if kind == EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED:

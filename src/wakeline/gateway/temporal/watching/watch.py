@@ -94,6 +94,8 @@ class RunWatch:
         tells: Its history is followed, so that `news` come without delay.
         unanswered: Its reader found nobody to answer: that a worker takes a task is news, too.
         history: What its history says, while it is followed.
+        over: Set when it has ended.
+        read: The last workflow task before which its stream was asked for, of those after which it has answered.
     """
 
     def __init__(
@@ -107,6 +109,8 @@ class RunWatch:
         self.tells = False
         self.unanswered = False
         self.history = History()
+        self.over = asyncio.Event()
+        self.read = 0
         self._connection = connection
         self._run = run
         self._attention = attention
@@ -136,6 +140,20 @@ class RunWatch:
             async with asyncio.timeout(within):
                 await self._told.wait()
 
+    @property
+    def read_whole(self) -> bool:
+        """Whether its stream was asked for after its last workflow task had begun, and has answered.
+
+        The server answers a query after the task that is due, so the answer has all that the run has ever said.
+        """
+        return self._whole and self.read == self.history.scheduled > 0
+
+    async def pause(self, seconds: float) -> None:
+        """Return in so many seconds, or when the run has ended."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.over.wait()
+
     async def ended(self) -> Ending:
         """Return when the run has ended; an outage is waited out."""
         unknown = failures = 0
@@ -147,6 +165,8 @@ class RunWatch:
                 self._tells_no_more(ending is None and ended is None)
                 if ended is not None:
                     ending = ended
+                    self.over.set()
+                    self.nudge()
                     if not self._whole:
                         async with self._looks:
                             await self._children.read(self._handle)
