@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import structlog
@@ -11,13 +11,21 @@ from aiohttp import hdrs, web
 
 from wakeline.errors import (
     InternalError,
+    LimitReachedError,
     MethodNotAllowedError,
     NotFoundError,
+    TokenExpiredError,
+    TokenMissingError,
+    UnavailableError,
     WakelineError,
 )
+from wakeline.gateway.http.parameters import last_event_id
 from wakeline.gateway.http.parts import Parts
+from wakeline.gateway.transports import sse
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_UNAVAILABLE_SECONDS: Final = 2.0
+_TOKEN_SECONDS: Final = 3.0
 _log = structlog.get_logger(__name__)
 
 
@@ -51,6 +59,22 @@ def errors_middleware(parts: Parts) -> Any:
             _log.exception("request failed", path=request.path)
             failure = InternalError("the server failed; this is a defect")
         parts.metrics.refused.labels(failure.code).inc()
+        if sse.is_event_source(request) and (seconds := _passes_in(failure, request)) is not None:
+            return sse.try_again(failure, seconds)
         return json_answer(failure.wire(), status=failure.status, headers=headers | failure.headers())
 
     return errors
+
+
+def _passes_in(error: WakelineError, request: web.Request) -> float | None:
+    """Return the seconds after which the same request may succeed; None where it will not."""
+    if isinstance(error, LimitReachedError):
+        return error.retry_after
+    if isinstance(error, UnavailableError):
+        return _UNAVAILABLE_SECONDS
+    # A cookie is renewed behind the back of an EventSource; browsers leave one out that has expired, so that a client that
+    # was here before may come without.
+    renewed = isinstance(error, TokenExpiredError) or (
+        isinstance(error, TokenMissingError) and last_event_id(request) is not None
+    )
+    return _TOKEN_SECONDS if renewed else None

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from typing import Final
 
+import msgspec
 from aiohttp import web
-from aiohttp.hdrs import ACCEPT
+from aiohttp.hdrs import ACCEPT, CACHE_CONTROL, UPGRADE
 
+from wakeline.errors import WakelineError
 from wakeline.events import Cursor
 from wakeline.gateway.compact import Compacts
 from wakeline.gateway.device import Device, Opening
@@ -41,6 +44,30 @@ def wanted(request: web.Request) -> bool:
         return True
     stream = quality(accepted, EVENT_STREAM) or 0.0
     return stream > 0 and stream >= (quality(accepted, "application/json") or 0.0)
+
+
+def is_event_source(request: web.Request) -> bool:
+    """Whether the client is an `EventSource`, which never comes back after any status but 200.
+
+    Browsers send these two headers with it, whatever the page asks for; other clients can look at a status.
+    """
+    return (
+        request.headers.get(ACCEPT) == EVENT_STREAM
+        and "no-cache" in request.headers.get(CACHE_CONTROL, "").lower()
+        and UPGRADE not in request.headers
+    )
+
+
+def try_again(error: WakelineError, seconds: float) -> web.Response:
+    """Answer an `EventSource` with an error that will pass: a stream that says so and ends, so that it comes back.
+
+    Args:
+        error: The error.
+        seconds: How long it is to wait; not all are to come back at once.
+    """
+    wait = int(1000 * seconds * random.uniform(1, 1.5))
+    data = msgspec.json.encode(error.wire())
+    return web.Response(body=b"retry: %d\nevent: error\ndata: %b\n\n" % (wait, data), headers=HEADERS)
 
 
 class SseSink:
