@@ -70,6 +70,26 @@ class Official:
 
 
 @workflow.defn
+class Halves:
+    """Says what no UTF-8 can say: half an emoji, in what it publishes and under what."""
+
+    @workflow.init
+    def __init__(self) -> None:
+        self.stream = WorkflowStream()
+        self.proceed = False
+
+    @workflow.signal
+    def go(self) -> None:
+        self.proceed = True
+
+    @workflow.run
+    async def run(self) -> None:
+        self.stream.topic("word").publish({"text": "\ud83d"})
+        self.stream.topic("half\ud83d").publish("whole")
+        await workflow.wait_condition(lambda: self.proceed)
+
+
+@workflow.defn
 class Silent:
     """Hosts no stream at all."""
 
@@ -156,4 +176,4 @@ class Truncates:
         await workflow.wait_condition(lambda: self.proceed)
 
 
-WORKFLOWS = [Talks, Official, Silent, Rounds, GoesNowhere, Retried, Truncates]
+WORKFLOWS = [Talks, Official, Halves, Silent, Rounds, GoesNowhere, Retried, Truncates]

@@ -15,6 +15,7 @@ import pytest
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import RetryPolicy
+from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
@@ -25,6 +26,7 @@ from wakeline.gateway.app import gateway
 from wakeline.gateway.engines.sqlite import SqliteEngine
 from wakeline.gateway.runs import Run, Runs
 from wakeline.gateway.settings import Settings
+from wakeline.streams import WorkflowStreamClient
 
 QUEUE = "follower"
 
@@ -134,6 +136,23 @@ async def test_the_official_module_is_followed_unchanged(client: Client, served:
     assert told(events, "number") == [0, 1, 2, 3, 4]
     payload = next(e for e in events if e["topic"] == "bytes")["payload"]
     assert payload == {"metadata": {"encoding": "YmluYXJ5L3BsYWlu"}, "data": "AP8="}
+
+
+@pytest.mark.parametrize("converter", [DataConverter.default, pydantic_data_converter], ids=["default", "pydantic"])
+async def test_half_an_emoji_fails_no_workflow_and_no_client(
+    client: Client, served: Served, name: str, converter: DataConverter
+) -> None:
+    speaking = Client(client.service_client, namespace=client.namespace, data_converter=converter)
+    async with running_worker(speaking):
+        handle = await start(speaking, name, workflows.Halves.run)
+        async with WorkflowStreamClient.create(speaking, name) as stream:
+            stream.topic("word").publish({"text": "a\ude00"})
+            stream.topic("half\ud83d").publish("whole")
+        await handle.signal(workflows.Halves.go)
+        events = await to_the_end(served, name)
+    assert sorted(data["text"] for data in told(events, "word")) == ["a\ufffd", "\ufffd"]
+    assert told(events, "half\ufffd") == ["whole", "whole"]
+    assert told(events, "$run.closed")[0]["status"] == "completed"
 
 
 @pytest.mark.usefixtures("worker")

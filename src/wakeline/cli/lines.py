@@ -12,6 +12,7 @@ from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
 from wakeline.client import SessionEvent
+from wakeline.text import whole
 
 _COLOURS: Final = ("cyan", "green", "blue", "yellow", "bright_cyan", "bright_green", "bright_blue", "bright_yellow")
 _STATUS_COLOURS: Final = {"completed": "bold green", "canceled": "bold yellow", "unknown": "bold yellow"}
@@ -156,4 +157,4 @@ def _cut(text: str, room: int | None) -> str:
 
 
 def _shown(text: str) -> str:
-    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", whole(text))

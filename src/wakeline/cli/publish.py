@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from wakeline.client import SessionClient
 from wakeline.errors import BodyInvalidError
+from wakeline.text import read_whole
 
 _TURNS: Final = 5  # of the event loop; a close is seen in the second one, and some later with TLS
 
@@ -65,6 +66,6 @@ def _value(text: str) -> Any:
     except UnicodeEncodeError:
         raise BodyInvalidError("expected UTF-8 on standard input", hint="Convert the input to UTF-8 first.") from None
     try:
-        return msgspec.json.decode(text)
+        return read_whole(msgspec.json.decode, text.encode())
     except msgspec.DecodeError:
         return text

@@ -13,6 +13,7 @@ from wakeline.client.structs import SessionEvent
 from wakeline.client.view import WireEvent
 from wakeline.errors import BodyInvalidError, UnavailableError
 from wakeline.events import RUN_CLOSED
+from wakeline.presentable import converted
 
 if TYPE_CHECKING:
     from temporalio.api.common.v1 import Payload
@@ -33,7 +34,7 @@ def encode_events(events: list[dict[str, Any]]) -> bytes:
         BodyInvalidError: Something in it is not what JSON can say.
     """
     try:
-        return encode({"events": events})
+        return converted(encode, {"events": events})
     except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise BodyInvalidError(f"expected data that can be written as JSON: {error}") from error
 

@@ -20,6 +20,7 @@ from wakeline.events import (
 )
 from wakeline.gateway.counting import check_batch, too_many
 from wakeline.gateway.log import Append, Appended, Engine, Opened, Position, Publication
+from wakeline.text import read_whole
 
 _HINT: Final = (
     'Send {"events": [{"topic": "…", "data": …}]} as application/json, or one event a line as application/x-ndjson.'
@@ -60,7 +61,7 @@ def decode_json(body: bytes, most: int) -> list[Incoming]:
     """
     check_batch(body, most)
     try:
-        return _batch.decode(body).events
+        return read_whole(_batch.decode, body).events
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BodyInvalidError(f'expected {{"events": [...]}}, got: {error}', hint=_HINT) from None
 
@@ -82,7 +83,7 @@ def decode_ndjson(body: bytes, most: int) -> list[Incoming]:
         if len(events) == most:
             raise too_many(most)
         try:
-            events.append(_line.decode(line))
+            events.append(read_whole(_line.decode, line))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BodyInvalidError(f"expected an event in line {number}, got: {error}", hint=_HINT) from None
     return events

@@ -14,6 +14,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, CancelledError
 
 from wakeline.errors import AttemptFencedError
+from wakeline.presentable import said
 from wakeline.publisher import SessionPublisher
 from wakeline.publisher.activity import publisher_name
 
@@ -159,11 +160,11 @@ class Report:
 
 def failure_of(error: BaseException) -> dict[str, str]:
     """An error as a device is told it: the same three fields as of a run's failure."""
-    message = error.message if isinstance(error, ApplicationError) else str(error)
+    message = error.message if isinstance(error, ApplicationError) else said(error)
     kind = error.type if isinstance(error, ApplicationError) else None
     told = {"message": message[:_LONGEST_TEXT], "type": kind or type(error).__name__}
     if error.__cause__ is not None:
-        told["cause"] = (str(error.__cause__) or type(error.__cause__).__name__)[:_LONGEST_TEXT]
+        told["cause"] = (said(error.__cause__) or type(error.__cause__).__name__)[:_LONGEST_TEXT]
     return told
 
 

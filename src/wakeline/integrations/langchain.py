@@ -18,6 +18,8 @@ with needs("langchain"):
     from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
     from langchain_core.outputs import ChatGeneration, LLMResult
 
+from wakeline.presentable import said
+
 if TYPE_CHECKING:
     from wakeline.publisher import SessionPublisher
 
@@ -163,8 +165,8 @@ def _text(token: str | list[str | dict[str, Any]]) -> str:
     """The text in a token; with some models it is a list of content blocks."""
     if isinstance(token, str):
         return token
-    return "".join(block if isinstance(block, str) else str(block.get("text", "")) for block in token)
+    return "".join(block if isinstance(block, str) else said(block.get("text", "")) for block in token)
 
 
 def _reason(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    return said(error) or type(error).__name__

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from wakeline.integrations.extras import needs
 from wakeline.integrations.output import ModelOutput, ToolCall, Topics
+from wakeline.text import whole
 
 with needs("openai"):
     from openai.types import CompletionUsage
@@ -136,10 +137,13 @@ class _ChatPublisher:
 
     async def finish(self) -> ChatAnswer:
         answer = self.answer
+        answer.text = whole(answer.text)  # whoever returns it from an activity has it converted
         for index in sorted(self._choices):
             await self._output.complete(self._name(index))
         for (choice, number), parts in sorted(self._calls.items()):
-            call = ToolCall(parts["id"] or f"{self._name(choice)}.call{number}", parts["name"], parts["arguments"])
+            call = ToolCall(
+                parts["id"] or f"{self._name(choice)}.call{number}", parts["name"], whole(parts["arguments"])
+            )
             await self._output.call(call)
             if choice == 0:
                 answer.tool_calls.append(call)

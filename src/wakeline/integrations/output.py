@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
+
+from wakeline.errors import EventTooLargeError
+from wakeline.events import MAX_KEY_BYTES
+from wakeline.presentable import presentable, said
+from wakeline.publisher.errors import ValueRefusedError
+from wakeline.text import whole
 
 if TYPE_CHECKING:
-    from wakeline.publisher import Message, SessionPublisher
+    from wakeline.publisher import Message, SessionPublisher, Topic
+
+_LONGEST_PIECE: Final = 150_000  # characters; as JSON each is six bytes at the most, and an event 1 MiB
+_FREE: Final = frozenset({"arguments", "result", "error"})
+"""What of an event anybody may have made, of any size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,29 +79,35 @@ class ModelOutput:
         if not text:
             return
         if message not in self._open:
-            self._open[message] = self._text.message(message)
+            self._open[message] = self._text.message(_named(message))
             self._said[message] = []
-        await self._open[message].append(text)
+        for start in range(0, len(text), _LONGEST_PIECE):
+            await self._open[message].append(text[start : start + _LONGEST_PIECE])
         self._said[message].append(text)
 
-    async def complete(self, message: str, whole: str | None = None) -> None:
+    async def complete(self, message: str, final: str | None = None) -> None:
         """Say that a message is complete.
 
         Args:
             message: The message. One without text was none.
-            whole: What it must be, where that is known: what is missing is added, and another text is put right, such as that of
+            final: What it must be, where that is known: what is missing is added, and another text is put right, such as that of
                 a model which began anew.
         """
         if message not in self._open:
-            if not whole:
+            if not final:
                 return
-            await self.say(message, whole)
-        said = "".join(self._said.pop(message))
-        await self._open.pop(message).complete(None if whole is None or whole == said else whole)
+            await self.say(message, final)
+        before, growing = "".join(self._said.pop(message)), self._open.pop(message)
+        if final is not None and whole(final) != whole(before):
+            # A whole that no event can hold leaves what was said as it is.
+            with suppress(EventTooLargeError):
+                await growing.complete(final)
+                return
+        await growing.complete()
 
     async def call(self, call: ToolCall) -> None:
         """A tool is called."""
-        told = {"id": call.id, "name": call.name, "state": "called", "arguments": presentable(call.arguments)}
+        told = {"id": call.id, "name": call.name, "state": "called", "arguments": shown(call.arguments)}
         self._called[call.id] = told
         await self._tell_tool(told)
 
@@ -99,15 +118,15 @@ class ModelOutput:
         """
         told = self._called.pop(id, {"id": id, "name": name})
         if error is None:
-            await self._tell_tool({**told, "state": "returned", "result": presentable(result)})
+            await self._tell_tool({**told, "state": "returned", "result": shown(result)})
         else:
-            await self._tell_tool({**told, "state": "failed", "error": presentable(error)})
+            await self._tell_tool({**told, "state": "failed", "error": shown(error)})
 
     async def step(self, id: str, name: str, state: str, *, error: str | None = None) -> None:
         """A node or chain has started, completed or failed."""
         if self._steps is not None:
             told = {"id": id, "name": name, "state": state}
-            await self._steps.publish(told if error is None else {**told, "error": error}, key=id)
+            await _publish(self._steps, told if error is None else {**told, "error": error})
 
     async def used(
         self, id: str, *, model: str | None = None, input: int, output: int, total: int | None = None
@@ -116,21 +135,35 @@ class ModelOutput:
         if self._usage is not None:
             total = input + output if total is None else total
             told: dict[str, Any] = {"id": id, "input_tokens": input, "output_tokens": output, "total_tokens": total}
-            await self._usage.publish({**told, "model": model} if model else told, key=id)
+            await _publish(self._usage, {**told, "model": model} if model else told)
 
     async def _tell_tool(self, told: dict[str, Any]) -> None:
         if self._tools is not None:
-            await self._tools.publish(told, key=told["id"])
+            await _publish(self._tools, told)
 
 
-def presentable(value: Any) -> Any:
+async def _publish(topic: Topic[Any], told: dict[str, Any]) -> None:
+    """Publish what is told under its id; what is too large, or what a converter does not take, has a stand-in."""
+    try:
+        await topic.publish(told, key=_named(told["id"]))
+    except (EventTooLargeError, ValueRefusedError) as error:
+        stand_in = "… (too large)" if isinstance(error, EventTooLargeError) else "… (cannot be shown)"
+        shortened = {name: stand_in if name in _FREE else value for name, value in told.items()}
+        await topic.publish(shortened, key=_named(told["id"]))
+
+
+def shown(value: Any) -> Any:
     """A value as JSON can say it. A tool may take and return anything, and what cannot be shown must not fail its run."""
+    return presentable(_parsed(value) if isinstance(value, str) else value, _read)
+
+
+def _read(value: Any) -> Any:
     # All libraries that are joined here bring pydantic; the base install does not have it.
     from pydantic_core import to_jsonable_python
 
-    if isinstance(value, str):
-        return _parsed(value)
-    return to_jsonable_python(value, fallback=str, bytes_mode="base64", inf_nan_mode="null")
+    if isinstance(value, Iterator):
+        return said(value)  # whoever it is for is to have what is in it
+    return to_jsonable_python(value, fallback=said, bytes_mode="base64", inf_nan_mode="null")
 
 
 def _parsed(text: str) -> Any:
@@ -139,5 +172,13 @@ def _parsed(text: str) -> Any:
         return text
     try:
         return json.loads(text, parse_constant=lambda name: None)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
+
+
+def _named(name: str) -> str:
+    """A name that a message or a key can have, the same for the same name."""
+    text = whole(name) or "unnamed"
+    if len(text.encode()) <= MAX_KEY_BYTES:
+        return text
+    return f"{text[:32]}…{sha256(text.encode()).hexdigest()}"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from wakeline.publisher.buffer import Buffer, WhenFull
 from wakeline.publisher.errors import BufferFullError, PublishDroppedError, PublisherError, PublisherMisusedError
 from wakeline.publisher.reports import Reports
 from wakeline.publisher.sender import Sender
+
+if TYPE_CHECKING:
+    from wakeline.publisher.topics import Message
 
 _TURN: Final = 64
 
@@ -36,6 +39,8 @@ class Intake:
         self._patient = patient
         self._taken = 0
         self.sender: Sender | None = None
+        self.held: set[Message[Any]] = set()
+        """Messages that hold half a character back until the next piece comes."""
 
     def try_take(self, body: bytes) -> bool:
         """Take an event if nothing stands against it; else `take` knows what to do."""

@@ -13,6 +13,7 @@ from wakeline.errors import RequestInvalidError
 from wakeline.publisher.buffer import WhenFull
 from wakeline.publisher.errors import PublishDroppedError
 from wakeline.publisher.values import Converter
+from wakeline.text import whole
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -56,7 +57,10 @@ def gateway_token(token: Token | None) -> Token | None:
 
 def check_options(
     *,
+    publisher: str | None,
     attempt: int,
+    run: str | None,
+    activity: str | None,
     workflow: str | None,
     namespace: str | None,
     linger: timedelta,
@@ -79,6 +83,7 @@ def check_options(
         raise RequestInvalidError(
             f"expected a workflow, and a namespace only with it, got workflow={workflow!r} and namespace={namespace!r}"
         )
+    check_names(publisher=publisher, run=run, activity=activity, workflow=workflow, namespace=namespace)
     if max_batch < 1 or max_buffer < 1:
         raise RequestInvalidError(f"expected max_batch and max_buffer of 1 or more, got {max_batch} and {max_buffer}")
     if linger < timedelta(0) or max_retry_duration <= timedelta(0):
@@ -93,3 +98,16 @@ def check_options(
         raise RequestInvalidError(
             "expected temporal_client=… with on_unavailable='workflow': it signals the workflow of the session"
         )
+
+
+def check_names(*, publisher: str | None, **names: str | None) -> None:
+    """See that names can be sent: a frame with one that cannot would be refused, or break the connection of all.
+
+    Raises:
+        RequestInvalidError: One cannot.
+    """
+    if publisher is not None and not (1 <= len(publisher) <= 256 and publisher.isascii() and publisher.isprintable()):
+        raise RequestInvalidError(f"expected a publisher of 1 to 256 visible ASCII characters, got {publisher[:64]!r}")
+    for what, name in names.items():
+        if name is not None and whole(name) != name:
+            raise RequestInvalidError(f"expected {what} to be UTF-8, got {name[:64]!r}")

@@ -119,7 +119,10 @@ class SessionPublisher:
         temporal_client: Client | None = None,
     ) -> None:
         check_options(
+            publisher=publisher,
             attempt=attempt,
+            run=run,
+            activity=activity,
             workflow=workflow,
             namespace=namespace,
             linger=linger,
@@ -152,7 +155,8 @@ class SessionPublisher:
         self._on_unavailable = on_unavailable
         self._spool = spool
         self._temporal = temporal_client
-        self._values = Values(data_converter)
+        patient = on_unavailable != "error"
+        self._values = Values(data_converter, self._max_retry if patient else 0.0)
         self._types = TopicTypes()
         self._topics: dict[tuple[str, Append | None, bool], Topic[Any]] = {}
         self._buffer = Buffer(max_buffer, when_full)
@@ -162,7 +166,7 @@ class SessionPublisher:
             self._reports,
             when_full,
             most=max_buffer,
-            patient=on_unavailable != "error",
+            patient=patient,
             values_wait=self._values.write_later is not None,
         )
         self._sender: Sender | None = None
@@ -292,6 +296,8 @@ class SessionPublisher:
         if self._sender is None:
             return
         try:
+            for message in list(self.intake.held):
+                await message.release()
             await self._flush(self._sender)
         finally:
             await self._stop()

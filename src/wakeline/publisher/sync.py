@@ -162,10 +162,10 @@ class SyncMessage(Generic[T]):
 
     def append(self, piece: Any) -> None:
         """See `Message.append`."""
-        if self._handover.is_quick():
-            self._handover.hand_over(self._message.encode(piece))
-        else:
+        if not self._handover.is_quick():
             self._handover.call(self._message.append(piece))
+        elif (body := self._message.encode(piece)) is not None:
+            self._handover.hand_over(body)
 
     def complete(self, final: Any = None) -> None:
         """See `Message.complete`."""

@@ -11,6 +11,7 @@ from wakeline.events import check_key, check_topic
 from wakeline.publisher.errors import MessageCompleteError, ValueRefusedError
 from wakeline.publisher.intake import give_way
 from wakeline.publisher.values import PAYLOAD
+from wakeline.text import REPLACEMENT, split_half
 
 if TYPE_CHECKING:
     from wakeline.publisher.intake import Intake
@@ -113,6 +114,7 @@ class Message(Generic[T]):
         self.topic = topic
         self.id = check_key("a message's id", id)
         self.is_complete = False
+        self._half = ""
         self._intake = intake
         self._values = values
         head = b'{"topic":%b,"message":{"id":%b,"op":"' % (_encode(topic.name), _encode(id))
@@ -124,7 +126,8 @@ class Message(Generic[T]):
         """Let it grow; returns when the piece was taken into the buffer.
 
         Args:
-            piece: What comes next: text of a `text` topic, one more item of a `list`, a merge patch of `json-merge`.
+            piece: What comes next: text of a `text` topic, one more item of a `list`, a merge patch of `json-merge`. A text
+                may end in half a surrogate pair, which is held back until the next one brings the other half.
 
         Raises:
             MessageCompleteError: It is complete.
@@ -133,8 +136,17 @@ class Message(Generic[T]):
         if self.is_complete:
             self._complete()
         self.check(piece)
-        later = self._values.write_later
-        await self._take(self._append, self._values.write(piece) if later is None else await later(piece))
+        if self.topic.append != "text":
+            await self._put(self._append, piece)
+            return
+        text, before = self._joined(piece), self._half
+        if text is None:
+            return
+        try:
+            await self._put(self._append, text)
+        except BaseException:
+            self._hold(before)  # it was not taken
+            raise
 
     async def complete(self, final: Any = None) -> None:
         """Say that nothing more comes.
@@ -145,20 +157,43 @@ class Message(Generic[T]):
         if self.is_complete:
             self._complete()
         if final is None:
+            await self.release()
             if not self._intake.try_take(self._end):
                 await self._intake.take(self._end)
         else:
             self.check(final, whole=True)
-            later = self._values.write_later
-            await self._take(self._set, self._values.write(final) if later is None else await later(final))
+            await self._put(self._set, final)
+            self._hold("")
         self.is_complete = True
 
-    def encode(self, piece: Any) -> bytes:
-        """The event of a piece, where no codec has its say."""
+    async def release(self) -> None:
+        """Publish what was held back of a character whose other half has not come: U+FFFD stands for it."""
+        if self._half:
+            await self._put(self._append, REPLACEMENT)
+            self._hold("")
+
+    def encode(self, piece: Any) -> bytes | None:
+        """The event of a piece, where no codec has its say; None where all of it is held back."""
         if self.is_complete:
             self._complete()
         self.check(piece)
-        return self._body(self._append, self._values.write(piece))
+        text = self._joined(piece) if self.topic.append == "text" else piece
+        return None if text is None else self._body(self._append, self._values.write(text))
+
+    def _joined(self, piece: str) -> str | None:
+        """What of a text can be published now; None where that is nothing, and half a character waits for the rest."""
+        if not self._half and not (piece and "\ud800" <= piece[-1] <= "\udbff"):
+            return piece
+        text, half = split_half(self._half + piece)
+        self._hold(half)
+        return text if text or not half else None
+
+    def _hold(self, half: str) -> None:
+        self._half = half
+        if half:
+            self._intake.held.add(self)
+        else:
+            self._intake.held.discard(self)
 
     def check(self, value: Any, *, whole: bool = False) -> None:
         """Raise where a value is not of the message's kind.
@@ -173,8 +208,9 @@ class Message(Generic[T]):
         if whole and self.topic.append == "list" and not isinstance(value, (list, tuple)):
             raise ValueRefusedError(f"expected a list as the final value, got {type(value).__name__}")
 
-    async def _take(self, head: bytes, written: Written) -> None:
-        body = self._body(head, written)
+    async def _put(self, head: bytes, value: Any) -> None:
+        later = self._values.write_later
+        body = self._body(head, self._values.write(value) if later is None else await later(value))
         if not self._intake.try_take(body):
             await self._intake.take(body)
         if self._intake.is_turn_over():

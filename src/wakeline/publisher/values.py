@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import time
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
@@ -11,7 +14,13 @@ from temporalio.api.common.v1 import Payload
 from temporalio.converter import DataConverter, DefaultPayloadConverter, PayloadConverter
 
 from wakeline.errors import EventTooLargeError
+from wakeline.outages import Outage
+from wakeline.presentable import converted, has_half, presentable, said
 from wakeline.publisher.errors import ValueRefusedError
+from wakeline.publisher.pace import pause_after
+from wakeline.text import whole_json
+
+logger = logging.getLogger(__name__)
 
 MAX_EVENT_BYTES: Final = 1024 * 1024
 
@@ -30,9 +39,12 @@ class Values:
 
     Args:
         converter: The user's own; None, or Temporal's default, is plain JSON by msgspec, which is a good deal faster.
+        codec_retry: Seconds for which a codec that fails is tried again.
     """
 
-    def __init__(self, converter: Converter | None = None) -> None:
+    def __init__(self, converter: Converter | None = None, codec_retry: float = 0.0) -> None:
+        self._codec_retry = codec_retry
+        self._outage = Outage(logger, "The payload codec of a publisher")
         codec = isinstance(converter, DataConverter) and converter.payload_codec is not None
         payloads = converter.payload_converter if isinstance(converter, DataConverter) else converter
         self._payloads = payloads if payloads is not None and not _is_default(payloads) else None
@@ -53,19 +65,37 @@ class Values:
             written = payload_json(self._payload(value))
         else:
             try:
-                written = DATA, self._encode(value)
+                written = DATA, self._json(value)
             except _UNWRITABLE as error:
                 written = payload_json(self._by_temporal(value, error))
         return _checked(written)
 
+    def _json(self, value: Any) -> bytes:
+        try:
+            return self._encode(value)
+        except ValueError as error:
+            if not has_half(error):
+                raise
+        return self._encode(presentable(value))
+
     async def _coded(self, value: Any) -> Written:
         assert self._codec is not None
         payload = self._payload(value)
-        try:
-            (coded,) = await self._codec.encode([payload])
-        except Exception as error:
-            raise ValueRefusedError(f"expected a value that the payload codec takes, it raised {error!r}") from error
-        return _checked(payload_json(coded))
+        began, failures = time.monotonic(), 0
+        while True:
+            try:
+                (coded,) = await self._codec.encode([payload])
+            except Exception as error:
+                # It may have to ask for its keys. A value that it does not take, it will not take later either.
+                if isinstance(error, (TypeError, ValueError)) or time.monotonic() - began >= self._codec_retry:
+                    said = f"expected a value that the payload codec takes, it raised {error!r}"
+                    raise ValueRefusedError(said) from error
+                failures += 1
+                self._outage.failed(repr(error), began)
+                await asyncio.sleep(pause_after(failures))
+            else:
+                self._outage.over()
+                return _checked(payload_json(coded))
 
     def _payload(self, value: Any) -> Payload:
         if isinstance(value, Payload):
@@ -76,11 +106,11 @@ class Values:
             return Payload(metadata={"encoding": b"binary/plain"}, data=value)
         if self._payloads is None:
             try:
-                return Payload(metadata={"encoding": b"json/plain"}, data=self._encode(value))
+                return Payload(metadata={"encoding": b"json/plain"}, data=self._json(value))
             except _UNWRITABLE as error:
                 return self._by_temporal(value, error)
         try:
-            return self._payloads.to_payload(value)
+            return converted(self._payloads.to_payload, value)
         except Exception as error:
             raise _refused(value, error) from error
 
@@ -99,8 +129,8 @@ def payload_json(payload: Payload) -> Written:
     encoding = payload.metadata.get("encoding", b"")
     if encoding == b"binary/null":
         return DATA, b"null"
-    if encoding == b"json/plain" and _is_json(payload.data):
-        return DATA, payload.data
+    if encoding == b"json/plain" and _is_json(data := whole_json(payload.data)):
+        return DATA, data
     metadata = {key: b64encode(value).decode() for key, value in payload.metadata.items()}
     return PAYLOAD, msgspec.json.encode({"metadata": metadata, "data": b64encode(payload.data).decode()})
 
@@ -137,4 +167,4 @@ def _checked(written: Written) -> Written:
 
 
 def _refused(value: Any, error: Exception) -> ValueRefusedError:
-    return ValueRefusedError(f"expected a value that can be written as JSON, got {type(value).__name__}: {error}")
+    return ValueRefusedError(f"expected a value that can be written as JSON, got {type(value).__name__}: {said(error)}")

@@ -24,6 +24,7 @@ from temporalio.converter import PayloadConverter
 from temporalio.service import RPCError
 
 from wakeline.outages import Outage
+from wakeline.presentable import converted, said
 from wakeline.streams.budget import SignalBudget
 from wakeline.streams.buffer import Buffer, WhenFull
 from wakeline.streams.errors import (
@@ -43,6 +44,7 @@ from wakeline.streams.wire import (
     encode_payload,
     wire_size,
 )
+from wakeline.text import whole
 
 logger = logging.getLogger(__name__)
 
@@ -181,13 +183,13 @@ class Flusher:
 
     def _convert(self, topic: str, value: Any) -> PublishEntry:
         try:
-            payload = value if isinstance(value, Payload) else self._converter.to_payloads([value])[0]
+            payload = value if isinstance(value, Payload) else converted(self._converter.to_payload, value)
         except Exception as error:
             raise ValueRefusedError(
                 f"expected a value that the payload converter can convert for topic {topic!r}, "
-                f"got {type(value).__name__}: {error}"
+                f"got {type(value).__name__}: {said(error)}"
             ) from error
-        entry = PublishEntry(topic, encode_payload(payload))
+        entry = PublishEntry(whole(topic), encode_payload(payload))
         size = wire_size(topic, entry.data)
         if size > MAX_VALUE_BYTES:
             raise ValueTooLargeError(

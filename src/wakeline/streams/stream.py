@@ -11,6 +11,7 @@ from temporalio import workflow
 from temporalio.api.common.v1 import Payload
 from temporalio.exceptions import ApplicationError
 
+from wakeline.presentable import converted
 from wakeline.streams.errors import StreamMisplacedError
 from wakeline.streams.topics import TopicTypes, WorkflowTopicHandle
 from wakeline.streams.wire import (
@@ -31,6 +32,7 @@ from wakeline.streams.wire import (
     encode_payload,
     wire_size,
 )
+from wakeline.text import whole
 
 T = TypeVar("T")
 
@@ -210,8 +212,8 @@ class WorkflowStream:
         return len(self._log)
 
     def _publish(self, topic: str, value: Any) -> None:
-        payload = value if isinstance(value, Payload) else workflow.payload_converter().to_payloads([value])[0]
-        self._append(topic, encode_payload(payload))
+        payload = value if isinstance(value, Payload) else converted(workflow.payload_converter().to_payload, value)
+        self._append(whole(topic), encode_payload(payload))
 
     def _append(self, topic: str, data: str) -> None:
         self._log.append(WireItem(topic, data))

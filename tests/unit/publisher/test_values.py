@@ -8,7 +8,7 @@ import uuid
 from base64 import b64decode
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -119,6 +119,31 @@ async def test_a_codec_has_its_say_and_who_has_it_too_reads_the_value(served: Se
         page = await client.session("s").page()
     assert [event.data for event in page.events] == [{"secret": 1}]
     assert all(b"secret" not in event.raw and event.payload for event in page.events)
+
+
+async def test_a_codec_that_fails_for_a_while_is_asked_again_and_one_that_refuses_is_not(served: Served) -> None:
+    class Failing(Backwards):
+        errors: ClassVar[list[Exception]] = []
+
+        async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+            if self.errors:
+                raise self.errors.pop(0)
+            return await super().encode(payloads)
+
+    Failing.errors = [ConnectionError("no key server"), RuntimeError("still none")]
+    converter = DataConverter(payload_codec=Failing())
+    async with SessionPublisher(served.url, session="s", data_converter=converter) as session:
+        await session.topic("t").publish(1)
+        Failing.errors = [ValueError("not this one")]
+        with pytest.raises(ValueRefusedError, match="not this one"):
+            await session.topic("t").publish(2)
+        await session.topic("t").publish(3)
+    Failing.errors = [ConnectionError("no key server")]
+    with pytest.raises(ValueRefusedError, match="no key server"):
+        async with SessionPublisher(served.url, session="s", data_converter=converter, on_unavailable="error") as other:
+            await other.topic("t").publish(4)
+    async with SessionClient(served.url, data_converter=converter) as client:
+        assert [event.data for event in (await client.session("s").page()).events] == [1, 3]
 
 
 async def test_what_a_codec_made_cannot_be_merged_and_is_refused_before_it_is_taken(served: Served) -> None:

@@ -14,6 +14,7 @@ from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.bodies import read_body
 from wakeline.gateway.http.parameters import check_device, takes
 from wakeline.gateway.http.parts import Parts
+from wakeline.text import read_whole
 
 _MAX_USER_BYTES: Final = 256  # as of a token's `sub`
 
@@ -53,7 +54,7 @@ class DeviceRoutes:
         """A device has seen everything up to a cursor."""
         session, user, device = _named(request)
         try:
-            asked = msgspec.json.decode(await read_body(request), type=_Acknowledgement)
+            asked = read_whole(msgspec.json.Decoder(_Acknowledgement).decode, await read_body(request))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BodyInvalidError(f'expected {{"seen": "…", "everywhere": true}}, got: {error}') from None
         return json_answer(

@@ -22,6 +22,7 @@ from wakeline.gateway.http.bodies import read_body, stream_body
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.http.sessions import described
 from wakeline.gateway.log import Append
+from wakeline.text import read_whole
 
 _NDJSON = "application/x-ndjson"
 _log = structlog.get_logger(__name__)
@@ -143,6 +144,6 @@ def _not_found(name: str) -> SessionNotFoundError:
 
 def _wanted(body: bytes) -> _Wanted:
     try:
-        return msgspec.json.decode(body or b"{}", type=_Wanted)
+        return read_whole(msgspec.json.Decoder(_Wanted).decode, body or b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BodyInvalidError(f'expected {{"retention": …}}, got: {error}') from None

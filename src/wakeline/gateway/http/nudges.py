@@ -13,6 +13,7 @@ from wakeline.gateway.grants import GRANT
 from wakeline.gateway.http.bodies import read_body
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.registrations import NamedWorkflow
+from wakeline.text import read_whole
 
 _MOST: Final = 1000
 
@@ -49,10 +50,10 @@ class NudgeRoutes:
 
 def _named(body: bytes) -> list[NamedWorkflow]:
     try:
-        if msgspec.json.decode(body, type=_Either).workflows:
-            named = msgspec.json.decode(body, type=_Many).workflows
+        if read_whole(msgspec.json.Decoder(_Either).decode, body).workflows:
+            named = read_whole(msgspec.json.Decoder(_Many).decode, body).workflows
         else:
-            named = [msgspec.json.decode(body, type=NamedWorkflow)]
+            named = [read_whole(msgspec.json.Decoder(NamedWorkflow).decode, body)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BodyInvalidError(
             f'expected {{"workflow_id": "…"}}, or {{"workflows": […]}} with 1 to {_MOST} of them, got: {error}'

@@ -20,6 +20,7 @@ from wakeline.gateway.log import Publication
 from wakeline.gateway.registrations import NamedWorkflow, Registrations, named_workflow
 from wakeline.gateway.transports.feed_socket import GOING_AWAY
 from wakeline.gateway.transports.publishing import Ingest, PublishConnection, check_topics
+from wakeline.text import read_whole
 
 MAX_SEQUENCE: Final = 2**53 - 1  # what every JSON reader can hold
 
@@ -89,7 +90,7 @@ class PublishRoutes:
         name, grant = request.match_info["session"], request[GRANT]
         grant.check("publish", name)
         try:
-            asked = msgspec.json.decode(await read_body(request), type=_Opening)
+            asked = read_whole(msgspec.json.Decoder(_Opening).decode, await read_body(request))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BodyInvalidError(f'expected {{"attempt": 1, "activity": "…"}}, got: {error}') from None
         workflow = named_workflow(asked.workflow, asked.namespace)

@@ -19,6 +19,7 @@ from wakeline.gateway.http.parts import Parts, Upstream
 from wakeline.gateway.log import SessionState
 from wakeline.gateway.registrations import NamedWorkflow
 from wakeline.gateway.runs import Followed, Run
+from wakeline.text import read_whole
 
 _ALIKE_SECONDS: Final = 1.0
 """How long it takes to refuse a workflow that the token does not reach, whether or not there is one."""
@@ -83,7 +84,7 @@ class SessionRoutes:
         """Follow a workflow from now on."""
         request[GRANT].check("manage")
         try:
-            asked = msgspec.json.decode(await read_body(request), type=_Registration)
+            asked = read_whole(msgspec.json.Decoder(_Registration).decode, await read_body(request))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BodyInvalidError(f'expected {{"workflow_id": "…"}}, got: {error}') from None
         NamedWorkflow(asked.workflow_id, asked.namespace).checked()

@@ -12,6 +12,7 @@ from wakeline.errors import SessionClosedError, UnavailableError
 from wakeline.events import NewEvent, compose, timestamp
 from wakeline.gateway.accept import Accept
 from wakeline.gateway.log import Publication
+from wakeline.presentable import converted
 
 RETRY_SECONDS: Final = 1.0
 _log = structlog.get_logger(__name__)
@@ -59,4 +60,4 @@ class Teller:
 
     def event(self, topic: str, data: dict[str, Any], **more: Any) -> NewEvent:
         """An event of the run."""
-        return compose(topic, msgspec.json.encode(data), time=timestamp(), run=self._run, **more)
+        return compose(topic, converted(msgspec.json.encode, data), time=timestamp(), run=self._run, **more)

@@ -38,6 +38,7 @@ from wakeline.gateway.transports import feed_frames
 from wakeline.gateway.transports import publish_frames as frames
 from wakeline.gateway.transports.conversation import Conversation
 from wakeline.gateway.transports.feed_socket import NOT_OURS, TOKEN, Allowance, Closing
+from wakeline.text import whole_json
 
 MAX_CHANNELS: Final = 1000
 
@@ -122,7 +123,7 @@ class PublishConnection(Conversation):
     async def _serve_line(self, line: str) -> None:
         try:
             check_batch(line, self._ingest.max_batch_events)
-            frame = frames.decode(line)
+            frame = _decoded(line)
         except (msgspec.DecodeError, RecursionError, BatchTooLargeError) as error:
             self._refuse_unread(line, error)
             return
@@ -152,14 +153,17 @@ class PublishConnection(Conversation):
                 await self._ping(frame)
 
     def _refuse_unread(self, line: str, error: Exception) -> None:
-        """Answer a frame that is none: by its channel, if it names one."""
+        """Answer a frame that is none: by its channel, if it names one, for others share the connection."""
         if self._grant is NOBODY:
             raise Closing(TOKEN, "expected a token first")
         self._allowance.take()
         try:
             channel = _addressed.decode(line).channel
         except (msgspec.DecodeError, RecursionError):
-            raise Closing(NOT_OURS, f"expected a frame: {error}") from None
+            begins = _BEGINS.match(line)
+            if begins is None:
+                raise Closing(NOT_OURS, f"expected a frame: {error}") from None
+            channel = int(begins[1])
         refusal = error if isinstance(error, WakelineError) else RequestInvalidError(f"expected a frame, got: {error}")
         self._fail(channel, refusal)
 
@@ -313,6 +317,15 @@ class _Addressed(msgspec.Struct):
 
 
 _addressed = msgspec.json.Decoder(_Addressed)
+_BEGINS = re.compile(r'\s*\{\s*"type"\s*:\s*"[a-z]*"\s*,\s*"channel"\s*:\s*([0-9]{1,16})\s*[,}]')
+"""How a frame begins that is no JSON, and that its channel alone is to be told of."""
+
+
+def _decoded(line: str) -> frames.ClientFrame:
+    try:
+        return frames.decode(line)
+    except msgspec.DecodeError:
+        return frames.decode(whole_json(line.encode()))
 
 
 def check_topics(grant: Grant, incoming: Sequence[Incoming]) -> None:

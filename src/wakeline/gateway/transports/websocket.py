@@ -18,6 +18,7 @@ from wakeline.gateway.transports.conversation import Conversation
 from wakeline.gateway.transports.feed import Source
 from wakeline.gateway.transports.feed_socket import NOT_OURS, SLOW, TOKEN, Allowance, Closing
 from wakeline.gateway.transports.subscription import Subscription
+from wakeline.text import whole_json
 
 _ACKS_AT_ONCE: Final = 32
 
@@ -51,9 +52,13 @@ class FeedConnection(Conversation):
     async def _serve(self, text: str) -> None:
         """Serve one frame."""
         try:
-            kind = _kind.decode(text).type
+            kind, data = _kind.decode(text).type, text
         except (msgspec.DecodeError, RecursionError):
-            raise Closing(NOT_OURS, 'expected a JSON object with a "type"') from None
+            try:
+                data = whole_json(text.encode()).decode()
+                kind = _kind.decode(data).type
+            except (msgspec.DecodeError, RecursionError):
+                raise Closing(NOT_OURS, 'expected a JSON object with a "type"') from None
         if kind not in _SERVED:
             raise Closing(NOT_OURS, f"expected one of {', '.join(_SERVED)}, got {kind[:20]!a}")
         if self._grant is NOBODY and kind != "token":
@@ -61,7 +66,7 @@ class FeedConnection(Conversation):
         decoder, serve = _SERVED[kind]
         session: str | None = None
         try:
-            frame = decoder.decode(text)
+            frame = decoder.decode(data)
             session = getattr(frame, "session", None)
             await serve(self, frame)
         except (msgspec.DecodeError, RecursionError) as error:

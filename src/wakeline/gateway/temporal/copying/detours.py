@@ -19,6 +19,7 @@ from wakeline.events import IDENTITY_KEY, MessagePiece, check_key, check_label
 from wakeline.gateway.accept import check_publisher
 from wakeline.gateway.log import Publication
 from wakeline.gateway.temporal.copying.reader import Item
+from wakeline.text import read_whole
 
 _MOST: Final = 2**53 - 1
 
@@ -93,7 +94,7 @@ def _read(item: Item) -> tuple[Identity | None, Item]:
     payload = Payload()
     try:
         payload.ParseFromString(item.payload)
-        identity = _identity.decode(payload.metadata[IDENTITY_KEY])
+        identity = read_whole(_identity.decode, payload.metadata[IDENTITY_KEY])
         check_publisher(identity.publisher)
         check_label("run", identity.run)
         check_label("activity", identity.activity)

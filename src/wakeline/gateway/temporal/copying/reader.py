@@ -300,4 +300,4 @@ def _decoded(wire: str) -> bytes:
     try:
         return base64.b64decode(wire)
     except binascii.Error:
-        return wire.encode()
+        return wire.encode(errors="replace")

@@ -13,6 +13,7 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.converter import DataConverter
 
 from wakeline.events import IDENTITY_KEY, nests_too_deep
+from wakeline.text import whole_json
 
 # What Temporal's own payload converters make; a codec makes something else of it.
 _PLAIN: Final = (b"json/plain", b"json/protobuf", b"binary/plain", b"binary/null", b"binary/protobuf")
@@ -93,7 +94,8 @@ def json_of(payload: Payload) -> bytes | None:
     encoding = payload.metadata.get("encoding", b"")
     if encoding == b"binary/null":
         return b"null"
-    return payload.data if encoding == b"json/plain" and _is_json(payload.data) else None
+    data = whole_json(payload.data)
+    return data if encoding == b"json/plain" and _is_json(data) else None
 
 
 def as_json(payload: Payload) -> dict[str, Any]:

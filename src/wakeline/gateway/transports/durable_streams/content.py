@@ -21,6 +21,7 @@ from wakeline.gateway.gaps import RetentionGap
 from wakeline.gateway.transports.durable_streams import offsets
 from wakeline.gateway.transports.durable_streams.headers import media_type
 from wakeline.gateway.transports.durable_streams.refusals import StreamBodyInvalidError
+from wakeline.text import read_whole
 
 TOPIC: Final = "message"
 """What is posted to a stream is published under."""
@@ -158,8 +159,8 @@ def _split(body: bytes, most: int) -> list[bytes]:
     check_array(body, most)
     try:
         if body.lstrip(b" \t\r\n")[:1] == b"[":
-            return [bytes(message) for message in _messages.decode(body)]
-        return [bytes(_message.decode(body))]
+            return [bytes(message) for message in read_whole(_messages.decode, body)]
+        return [bytes(read_whole(_message.decode, body))]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StreamBodyInvalidError(f"expected JSON, got: {error}") from None
 
