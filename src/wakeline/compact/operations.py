@@ -10,10 +10,11 @@ that a number which no program here can hold goes through unharmed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
+
+from wakeline.events import MAX_DEPTH
 
 Form: TypeAlias = Literal["none", "raw", "text", "list", "object"]
 
@@ -23,7 +24,9 @@ UNDECODABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
 """What decoding raises for JSON that is none to us."""
 
 _TOGETHER: Final = 1024
-_DEEPEST: Final = 100  # objects in objects: what is deeper is not looked into, whatever the stack would bear
+_DEEPEST: Final = (
+    MAX_DEPTH  # no event is deeper; of what an older gateway stored, deeper objects are values like any other
+)
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -225,22 +228,16 @@ def from_wire(ops: list[WireOp]) -> Change:
 
 def _patch(data: bytes, depth: int = 0) -> Any:
     """A merge patch: its objects as dictionaries, `None` for what is removed, everything else as it came."""
-    if data[:1] == b"{":
-        return {name: _patch(bytes(value), depth + 1) for name, value in _members(data, depth)}
+    if data[:1] == b"{" and depth < _DEEPEST:
+        return {name: _patch(bytes(value), depth + 1) for name, value in _decode_members(data).items()}
     return None if data == b"null" else msgspec.Raw(data)
 
 
 def _tree(data: bytes, depth: int = 0) -> Any:
     """A value: its objects as dictionaries, everything else as it came."""
-    if data[:1] == b"{":
-        return {name: _tree(bytes(value), depth + 1) for name, value in _members(data, depth)}
+    if data[:1] == b"{" and depth < _DEEPEST:
+        return {name: _tree(bytes(value), depth + 1) for name, value in _decode_members(data).items()}
     return msgspec.Raw(data)
-
-
-def _members(data: bytes, depth: int) -> Iterable[tuple[str, msgspec.Raw]]:
-    if depth >= _DEEPEST:
-        raise ValueError("too deep")
-    return _decode_members(data).items()
 
 
 def _merged(value: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.converter import DataConverter, DefaultPayloadConverter, PayloadConverter
 
 from wakeline.errors import EventTooLargeError
+from wakeline.events import MAX_DEPTH, nests_too_deep
 from wakeline.outages import Outage
 from wakeline.presentable import converted, has_half, presentable, said
 from wakeline.publisher.errors import ValueRefusedError
@@ -160,6 +161,8 @@ def _written_by_itself(value: Any) -> Any:
 def _checked(written: Written) -> Written:
     if b"\n" in written[1] or b"\r" in written[1]:  # between tokens; a frame is one line
         written = written[0], msgspec.json.format(written[1], indent=-1)
+    if nests_too_deep(written[1]):
+        raise ValueRefusedError(f"expected at most {MAX_DEPTH} levels of lists and objects in each other, got more")
     size = len(written[1])
     if size > MAX_EVENT_BYTES:
         raise EventTooLargeError(f"expected at most {MAX_EVENT_BYTES} bytes of data, got {size}")

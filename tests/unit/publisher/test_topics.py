@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from tests.messages import after
 from tests.support import Served
+from wakeline.client import SessionClient
 from wakeline.errors import AttemptFencedError, RequestInvalidError, SessionNameInvalidError, TopicInvalidError
 from wakeline.publisher import MessageCompleteError, PublisherMisusedError, SessionPublisher, ValueRefusedError
 from wakeline.streams import TopicTypeError
@@ -79,6 +82,38 @@ async def test_what_makes_no_sense_is_refused_and_takes_nothing(served: Served) 
             session.topic("typed", type=int)
         await session.flush()
         assert session.acknowledged == 0
+
+
+def nested(levels: int, inner: Any) -> Any:
+    for _ in range(levels):
+        inner = {"in": inner}
+    return inner
+
+
+async def test_merges_go_as_deep_as_data_may_be_on_every_side(served: Served) -> None:
+    patches = [nested(127, {"x": 1, "y": 1}), nested(127, {"x": None, "z": 2}), nested(126, {"beside": 1})]
+    value: Any = None
+    async with SessionPublisher(served.url, session="s") as session:
+        message = session.topic("state", append="json-merge").message("m")
+        for patch in patches[:2]:
+            await message.append(patch)
+            value = after(value, "json-merge", patch)
+        with pytest.raises(ValueRefusedError, match="at most 128 levels"):
+            await message.append(nested(128, {}))
+        with pytest.raises(ValueRefusedError, match="at most 128 levels"):
+            await session.topic("t").publish(nested(900, 1))
+        await message.append(patches[2])
+        value = after(value, "json-merge", patches[2])
+    _, page = await served.call("GET", "/v1/sessions/s/events?view=compact")
+    assert [event["data"] for event in page["events"] if event["topic"] == "state"] == [value]
+    async with SessionClient(served.url) as client, client.session("s").view() as view:
+        async with asyncio.timeout(20):
+            while not view.messages:
+                await anext(view)
+        assert view.messages["state", "m"].value == value
+    event = {"topic": "state", "data": nested(128, {}), "message": {"id": "m", "op": "json-merge"}}
+    status, refused = await served.call("POST", "/v1/sessions/s/events", json={"events": [event]})
+    assert (status, refused["error"]["code"]) == (400, "body_invalid")
 
 
 async def test_nothing_is_added_to_a_message_that_is_complete(served: Served) -> None:

@@ -322,10 +322,12 @@ _BEGINS = re.compile(r'\s*\{\s*"type"\s*:\s*"[a-z]*"\s*,\s*"channel"\s*:\s*([0-9
 
 
 def _decoded(line: str) -> frames.ClientFrame:
+    frame: frames.ClientFrame
     try:
-        return frames.decode(line)
+        frame = frames.decode(line)
     except msgspec.DecodeError:
-        return frames.decode(whole_json(line.encode()))
+        frame = frames.decode(whole_json(line.encode()))
+    return frame
 
 
 def check_topics(grant: Grant, incoming: Sequence[Incoming]) -> None:
