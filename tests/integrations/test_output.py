@@ -7,9 +7,9 @@ from typing import Any
 
 import pydantic
 import pytest
+from examples.fake_openai import MODEL, FakeOpenAI, Tool, Turn
 from openai import AsyncOpenAI
 
-from tests.integrations.fake_openai import MODEL, FakeOpenAI, Tool, Turn
 from tests.integrations.support import events_of, messages, under
 from tests.support import Served
 from wakeline.integrations.openai import publish_chat

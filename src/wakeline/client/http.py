@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from base64 import urlsafe_b64decode
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
@@ -18,11 +19,13 @@ from yarl import URL
 from wakeline.client.errors import refusal
 from wakeline.errors import RequestInvalidError, TokenExpiredError, UnavailableError, WakelineError
 from wakeline.events import check_session_name
+from wakeline.outages import Outage
 
 Token: TypeAlias = str | Callable[[], str] | Callable[[], Awaitable[str]]
 """A token, or what gives a fresh one: called in the event loop, before the first request and when the last one expired."""
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 LOST: Final = (aiohttp.ClientError, TimeoutError, OSError)
 _CONNECT_SECONDS: Final = 10.0
 _GATEWAY_GONE: Final = frozenset({502, 503, 504})
@@ -54,6 +57,8 @@ class Http:
         if not url.startswith(("http://", "https://")):
             raise RequestInvalidError(f"expected a URL such as http://127.0.0.1:7777, got {url!r}")
         self.url = url.rstrip("/")
+        # One for all readings of a client: when the gateway is away, it is away for all of them.
+        self.outage = Outage(logger, f"Reading from the gateway at {self.url}")
         self._tokens = Tokens(token)
         self._silence = silence.total_seconds()
         self._connections: aiohttp.ClientSession | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
 from collections import deque
@@ -22,10 +21,8 @@ from wakeline.client.structs import SessionEvent
 from wakeline.client.values import Values
 from wakeline.client.view import View, WireEvent
 from wakeline.errors import LimitReachedError, UnavailableError, WakelineError
-from wakeline.outages import Outage
 
 T = TypeVar("T")
-logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE: Final = 0.1
 _LAST_PAUSE: Final = 5.0
@@ -73,7 +70,6 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
         self._ended = False
         self._dropped = asyncio.Event()
         self._lost = False
-        self._outage = Outage(logger, f"Reading {path} of the gateway at {http.url}")
         self._pause = _FIRST_PAUSE
         self._connected_at: float | None = None
         self._broken = 0
@@ -195,7 +191,7 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
         self._answer, self._frames = answer, FrameParser(bare=self._view.bare)
         self._connected_at = asyncio.get_running_loop().time()
         self._view.filtered = self._view.filtered or self._http.may_filter()
-        self._outage.over()
+        self._http.outage.over()
         if self._lost:
             self._lost = False
             if self._on_resumed:
@@ -229,7 +225,7 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
             return
         self._http.require_open()
         if self._on_lost is None:
-            self._outage.failed(error.message, began)
+            self._http.outage.failed(error.message, began)
         elif not self._lost:
             self._on_lost(error)
         self._lost = True

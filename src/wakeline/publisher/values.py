@@ -162,7 +162,10 @@ def _checked(written: Written) -> Written:
     if b"\n" in written[1] or b"\r" in written[1]:  # between tokens; a frame is one line
         written = written[0], msgspec.json.format(written[1], indent=-1)
     if nests_too_deep(written[1]):
-        raise ValueRefusedError(f"expected at most {MAX_DEPTH} levels of lists and objects in each other, got more")
+        raise ValueRefusedError(
+            f"expected at most {MAX_DEPTH} levels of lists and objects in each other, got more",
+            hint="Flatten the value, or publish it as a string of JSON.",
+        )
     size = len(written[1])
     if size > MAX_EVENT_BYTES:
         raise EventTooLargeError(f"expected at most {MAX_EVENT_BYTES} bytes of data, got {size}")

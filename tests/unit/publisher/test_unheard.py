@@ -139,4 +139,4 @@ async def test_reading_is_logged_while_the_gateway_is_away_unless_the_reader_is_
             task.cancel()
         await asyncio.wait([listening, reading])
     assert told == ["unavailable"]
-    assert caplog.messages[0].startswith(f"Reading /v1/sessions/r/events of the gateway at {away.url} has failed for ")
+    assert caplog.messages[0].startswith(f"Reading from the gateway at {away.url} has failed for ")
