@@ -47,7 +47,20 @@ async def test_one_of_many_racing_writers_wins(engine: Engine) -> None:
 
 
 async def test_records_are_listed_by_prefix(engine: Engine) -> None:
-    for key in ("runs/b", "runs/a", "runs_x", "other"):
+    keys = [
+        "other",
+        "runs",
+        "runs/",
+        "runs/a",
+        "runs/b",
+        "runs/\U0010ffff",
+        "runs/\U0010ffff\U0010ffff",
+        "runs0",
+        "\ue000",
+    ]
+    for key in reversed(keys):
         await engine.put_record(key, key.encode(), revision=0)
-    assert [r.key for r in await engine.records("runs/")] == ["runs/a", "runs/b"]
-    assert len(await engine.records("")) == 4
+    assert [r.key for r in await engine.records("runs/")] == keys[2:7]
+    assert [r.key for r in await engine.records("runs/\U0010ffff")] == keys[5:7]
+    assert [r.key for r in await engine.records("\ud7ff")] == []
+    assert [r.key for r in await engine.records("")] == keys

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import sqlite3
+import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from tests.gateways import GatewayProcess
 from tests.soak import times
-from tests.support import TIME, batch, data_of, everything, publish
-from wakeline.gateway.engines.sqlite import SqliteEngine, erasing, scrubbing
-from wakeline.gateway.engines.sqlite.appends import Appends
+from tests.support import TIME, Served, batch, data_of, everything, publish
+from wakeline.gateway.engines.sqlite import SqliteEngine, erasing
 from wakeline.gateway.engines.sqlite.schema import APPLICATION_ID, MIGRATIONS
-from wakeline.gateway.log import Appended
+from wakeline.gateway.log import Appended, Record
 
 SECRET = "x7Qr-marker-"
+WITHIN = 0.2  # seconds: the file is rebuilt soon after each deletion
 
 
 @asynccontextmanager
-async def opened(directory: Path) -> AsyncIterator[SqliteEngine]:
-    engine = SqliteEngine(directory)
+async def opened(directory: Path, erase_within: float = WITHIN) -> AsyncIterator[SqliteEngine]:
+    engine = SqliteEngine(directory, erase_within=erase_within)
     await engine.open()
     try:
         yield engine
@@ -31,29 +37,24 @@ async def opened(directory: Path) -> AsyncIterator[SqliteEngine]:
         await engine.close()
 
 
-@pytest.fixture(autouse=True)
-def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(erasing, "_SCRUB_SECONDS", 0.05)
-    monkeypatch.setattr(erasing, "_RETRY_SECONDS", 0.05)
+def files_hold(directory: Path, *texts: str) -> list[tuple[str, str]]:
+    """Which of the texts are in which files; a text may be cut by the end of a page."""
+    files = {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+    return [(name, text) for name, content in files.items() for text in texts if text.encode() in content]
 
 
-def files_hold(directory: Path, text: str) -> list[str]:
-    return [path.name for path in sorted(directory.iterdir()) if text.encode() in path.read_bytes()]
-
-
-async def until_erased(directory: Path, text: str = SECRET) -> None:
-    """Until nothing is to be erased any more; then the files must not hold the text."""
+async def until_erased(directory: Path, *texts: str) -> None:
+    """Until nothing is pending; then the files must not hold the texts."""
     async with asyncio.timeout(60):
         with closing(sqlite3.connect(directory / "wakeline.db")) as connection:
             while connection.execute("SELECT 1 FROM erasing").fetchone():
-                await asyncio.sleep(0.05)
-        while files_hold(directory, text):  # the log of that very last commit
-            await asyncio.sleep(0.05)
+                await asyncio.sleep(0.02)
+    assert files_hold(directory, *texts or (SECRET,)) == []
 
 
-def rows_left(directory: Path) -> int:
+def rows_left(directory: Path, *tables: str) -> int:
+    tables = tables or ("erasing", "events", "publishers", "publications", "sessions")
     with closing(sqlite3.connect(directory / "wakeline.db")) as connection:
-        tables = ("erasing", "events", "publishers", "publications", "sessions")
         return sum(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables)
 
 
@@ -113,71 +114,233 @@ async def test_a_reader_that_takes_its_time_only_delays_the_erasure(tmp_path: Pa
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM events").fetchone()
             await engine.delete_session("a")
-            await asyncio.sleep(0.5)
+            async with asyncio.timeout(20):
+                while rows_left(tmp_path, "erasing WHERE session = -1") != 1:  # rebuilt, and the log cannot be emptied
+                    await asyncio.sleep(0.02)
             assert (await publish(engine, "b", 1)).first_offset == 0
+            assert files_hold(tmp_path, SECRET)
             reader.execute("COMMIT")
         await until_erased(tmp_path)
 
 
 class Tidings:
-    """A few sessions that live and die among each other, on shared pages; what each holds is marked."""
+    """Sessions of random shape that live and die among each other, on shared pages, in all that is kept of them."""
+
+    def __init__(self, served: Served, chance: random.Random) -> None:
+        self.served = served
+        self.chance = chance
+        self.alive: dict[str, str] = {}
+        self.dead: list[str] = []
+
+    def text(self, mark: str, longest: int) -> str:
+        """A mark and a random rest."""
+        return (mark + "~" * self.chance.choice([0, 3, 20, 60, longest]))[:longest]
+
+    async def step(self) -> None:
+        """A session begins, goes on, is read by devices, or is deleted."""
+        if len(self.alive) > 3 and self.chance.random() < 0.2:
+            await self.delete(self.chance.choice(sorted(self.alive)))
+            return
+        if (len(self.alive) < 8 and self.chance.random() < 0.5) or not self.alive:
+            mark = f"{SECRET}{len(self.alive) + len(self.dead):04d}-{self.chance.randbytes(4).hex()}"
+            self.alive[self.text(mark, 500)] = mark
+            await self.use(list(self.alive)[-1], mark)
+        for session in self.chance.choices(sorted(self.alive), k=2):
+            await self.use(session, self.alive[session])
+
+    async def use(self, session: str, mark: str) -> None:
+        chance, path = self.chance, f"/v1/sessions/{session}"
+        events: list[dict[str, object]] = []
+        for _ in range(chance.randint(1, 12)):
+            data = mark + "x" * chance.choice([0, 20, 200, 900, 3000, 12_000])
+            event: dict[str, object] = {"topic": self.text(mark, 200), "data": data}
+            kinds: list[dict[str, object]] = [
+                {},
+                {"key": self.text(mark, 200)},
+                {"message": {"id": mark, "op": "text"}},
+            ]
+            events.append(event | chance.choice(kinds))
+        await self.served.publish(session, *events, publisher=self.text(mark, 250), attempt="1", sequence="0")
+        await self.served.publish(session, *events)
+        sequence = {"Stream-Seq": f"{time.monotonic_ns():020d}{mark}"}
+        status, _ = await self.served.call("POST", f"/v1/stream/{session}", json=[mark], headers=sequence)
+        assert status == 204
+        _, state = await self.served.call("GET", path)
+        for _ in range(chance.randint(0, 5)):
+            device = self.text(mark + chance.randbytes(2).hex(), 120)
+            status, _ = await self.served.call("PUT", f"{path}/devices/{device}", json={"seen": state["cursor"]})
+            assert status == 200
+
+    async def delete(self, session: str) -> None:
+        status, _ = await self.served.call("DELETE", f"/v1/sessions/{session}")
+        assert status in (204, 404)  # 404: the gateway was killed before it answered
+        self.dead.append(self.alive.pop(session))
+
+
+def erasing_gateway(directory: Path, within: float = 1.0) -> GatewayProcess:
+    return GatewayProcess(directory, environment={"WAKELINE_ERASE_WITHIN": str(within)})
+
+
+async def erased(served: Served) -> None:
+    """Until the gateway says that nothing is pending."""
+    async with asyncio.timeout(60):
+        while await served.metric("wakeline_erasure_pending_seconds"):
+            await asyncio.sleep(0.05)
+
+
+class Lives:
+    """Hundreds of sessions of random shape, among each other on shared pages; what is kept of each holds its mark."""
 
     def __init__(self, engine: SqliteEngine, chance: random.Random) -> None:
         self.engine = engine
         self.chance = chance
-        self.marks: dict[str, str] = {}
+        self.alive: list[str] = []
         self.dead: list[str] = []
 
-    async def step(self) -> None:
-        chance = self.chance
-        if self.marks and chance.random() < 0.25:
-            session = chance.choice(sorted(self.marks))
-            state = await self.engine.state(session)
-            if state is not None and chance.random() < 0.4:
-                before = chance.randint(state.first_offset, state.next_offset)
-                await self.engine.trim(session, before, epoch=state.epoch, limit=chance.randint(1, 100))
-            elif state is not None:
-                await self.engine.delete_session(session)
-                self.dead.append(self.marks.pop(session))
-            return
-        if (len(self.marks) < 8 and chance.random() < 0.4) or not self.marks:
-            name = f"s{len(self.marks) + len(self.dead)}"
-            self.marks[name] = f"{SECRET}{name}-"
-        for _ in range(chance.randint(1, 10)):
-            session = chance.choice(sorted(self.marks))
-            sizes = [chance.choice([0, 20, 200, 200, 900, 3000, 12_000]) for _ in range(chance.randint(1, 20))]
-            data = [self.marks[session] + "x" * size for size in sizes]
-            await publish(self.engine, session, *data, topic="t" * chance.choice([1, 30]))
+    async def one(self) -> None:
+        """A session from its first event to its deletion, or to where it stays."""
+        chance, engine = self.chance, self.engine
+        mark = f"{SECRET}{len(self.alive) + len(self.dead):04d}-"
+        stays = chance.random() < 0.3
+        (self.alive if stays else self.dead).append(mark)
+        name, sequences = self.text(mark, 500), {self.text(mark, 250): 0, self.text(f"{mark}q", 250): 0}
+        for _ in range(chance.randint(1, 8)):
+            publisher = chance.choice(list(sequences))
+            data = [mark + "x" * chance.choice([0, 20, 90, 200, 900, 3000]) for _ in range(chance.randint(1, 8))]
+            topic = self.text(mark, 200)
+            await publish(engine, name, *data, publisher=publisher, sequence=sequences[publisher], topic=topic)
+            sequences[publisher] += len(data)
+        state = await engine.state(name)
+        assert state is not None
+        await engine.set_config(name, self.text(mark, 300).encode(), epoch=state.epoch)
+        records = [await self.grow(f"{part}/{name}", mark) for part in chance.sample("abcd", k=chance.randint(1, 3))]
+        if not stays:
+            await engine.delete_session(name)
+            for record in records:
+                await engine.delete_record(record.key, revision=record.revision, erase=True)
+
+    async def grow(self, key: str, mark: str) -> Record:
+        """A record that is written again and again, as positions are."""
+        record = Record(key, b"", 0)
+        for most in (1, 10, 60):
+            value = self.text(mark, 400).encode() * self.chance.randint(1, most)
+            record = await self.engine.put_record(key, value, revision=record.revision)
+        return record
+
+    def text(self, mark: str, longest: int) -> str:
+        """A mark, and a rest of random length."""
+        return (mark + "~" * self.chance.choice([0, 3, 20, 60, longest]))[:longest]
 
 
-@pytest.mark.parametrize("seed", range(times(2, 4)))
-async def test_copies_that_pages_were_left_with_go_too(
-    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    filled: list[int] = []
-    inner = scrubbing.fill
+@pytest.mark.parametrize("seed", range(times(2, 6)))
+async def test_no_byte_of_deleted_sessions_is_in_any_file_after_the_promised_time(tmp_path: Path, seed: int) -> None:
+    engine = SqliteEngine(tmp_path, durability="process", erase_within=1.0)
+    await engine.open()
+    try:
+        lives = Lives(engine, random.Random(seed))
+        for _ in range(times(3, 20)):
+            await asyncio.gather(*(lives.one() for _ in range(100)))
+        async with asyncio.timeout(60):
+            while engine.erasure_pending():
+                await asyncio.gather(*(publish(engine, "other", "y" * 500) for _ in range(10)))
+                await asyncio.sleep(0.01)
+        assert files_hold(tmp_path, *lives.dead) == []
+        assert all(files_hold(tmp_path, mark) for mark in lives.alive)
+    finally:
+        await engine.close()
 
-    def fill(connection: sqlite3.Connection, appends: Appends, gaps: list[scrubbing.Gap]) -> None:
-        filled.append(len(gaps))
-        inner(connection, appends, gaps)
 
-    monkeypatch.setattr(erasing, "fill", fill)
-    async with opened(tmp_path) as engine:
-        tidings = Tidings(engine, random.Random(seed))
-        for _ in range(80):
-            await tidings.step()
-        alive = [name for name in tidings.marks if await engine.state(name) is not None]
-        kept = {name: await everything(engine, name) for name in alive}
-        for mark in tidings.dead:
-            await until_erased(tmp_path, mark)
-        assert {name: await everything(engine, name) for name in alive} == kept
-    with closing(sqlite3.connect(tmp_path / "wakeline.db")) as connection:
+async def test_a_gateway_that_is_killed_again_and_again_erases_all_the_same(tmp_path: Path) -> None:
+    gateway, chance = erasing_gateway(tmp_path / "data", within=0.3), random.Random(7)
+    tidings: Tidings | None = None
+    try:
+        for _ in range(times(3, 10)):
+            await gateway.start()
+            async with Served(gateway.url) as served:
+                tidings = tidings or Tidings(served, chance)
+                tidings.served = served
+                for _ in range(2):
+                    await tidings.step()
+                await tidings.delete(sorted(tidings.alive)[0])
+                await asyncio.sleep(chance.choice([0, 0.1, 0.25, 0.4]))  # in a slice, in a rebuild, or in between
+            await gateway.kill()
+        await gateway.start()
+        async with Served(gateway.url) as served:
+            await erased(served)
+        assert tidings is not None
+        assert files_hold(tmp_path / "data", *tidings.dead) == []
+        assert await gateway.stop() == 0
+    finally:
+        await gateway.kill()
+    with closing(sqlite3.connect(tmp_path / "data" / "wakeline.db")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    assert tidings.dead
-    assert sum(filled) > 0, "there were copies to write over"
 
 
-async def test_large_deletions_are_done_in_slices(tmp_path: Path) -> None:
+async def test_a_rebuild_waits_until_it_is_due_and_is_done_once_for_all(tmp_path: Path) -> None:
+    async with opened(tmp_path, erase_within=1.2) as engine:
+        await fill(engine, ["a", "b", "c"])
+        kept = await everything(engine, "b")
+        deleted = time.time()
+        for session in ("a", "c"):
+            await engine.delete_session(session)
+            assert await engine.state(session) is None
+        async with asyncio.timeout(20):
+            while rows_left(tmp_path, "erasing") != 1:  # the rows are gone, and the mark is left
+                await asyncio.sleep(0.01)
+        assert 0 < engine.erasure_pending() <= 1.2
+        await until_erased(tmp_path, f"{SECRET}a", f"{SECRET}c")
+        assert time.time() - deleted >= 1.2 * erasing.REBUILD_AT
+        assert await everything(engine, "b") == kept
+        async with asyncio.timeout(20):
+            while engine.erasure_pending():
+                await asyncio.sleep(0.01)
+
+
+async def test_a_disk_without_room_delays_the_rebuild_and_is_reported_as_overdue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = shutil.disk_usage(tmp_path)._replace(free=1000)
+    async with opened(tmp_path) as engine:
+        await fill(engine, ["a"])
+        with monkeypatch.context() as full, capture_logs() as logs:
+            full.setattr(shutil, "disk_usage", lambda _: room)
+            await engine.delete_session("a")
+            async with asyncio.timeout(20):
+                while engine.erasure_pending() <= 3 * WITHIN:
+                    await publish(engine, "b", 1)  # others are not disturbed
+                    await asyncio.sleep(0.02)
+        assert [entry["event"] for entry in logs] == ["erasure has to wait"]
+        await until_erased(tmp_path)
+
+
+async def test_closing_stops_a_rebuild_and_the_next_process_does_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasing, "_PROGRESS_STEPS", 1)
+    begun = threading.Event()
+    inner = erasing.rebuild
+
+    def rebuild(*arguments: Any, stop: threading.Event, **more: Any) -> None:
+        begun.set()
+        assert stop.wait(20)
+        inner(*arguments, stop=stop, **more)
+
+    async with opened(tmp_path) as engine:
+        await fill(engine, ["a", "b"])
+        monkeypatch.setattr(erasing, "rebuild", rebuild)
+        await engine.delete_session("a")
+        assert await asyncio.to_thread(begun.wait, 20)
+        kept = asyncio.create_task(publish(engine, "b", "kept"))
+        await asyncio.sleep(0)
+    assert (await kept).first_offset > 0
+    assert rows_left(tmp_path, "erasing") == 1
+    monkeypatch.setattr(erasing, "rebuild", inner)
+    async with opened(tmp_path):
+        await until_erased(tmp_path, f"{SECRET}a")
+
+
+async def test_large_deletions_are_done_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(erasing, "SLICE_SECONDS", 0)
     async with opened(tmp_path) as engine:
         await publish(engine, "a", *range(1_700))
         await publish(engine, "a", *("x" * 700_000 for _ in range(4)))
@@ -185,10 +348,10 @@ async def test_large_deletions_are_done_in_slices(tmp_path: Path) -> None:
         commits = 0
         inner = engine._writer.submit
 
-        async def counting(operation: object) -> object:
+        async def counting(operation: object, **how: bool) -> object:
             nonlocal commits
             commits += operation is erasing.erase_slice
-            return await inner(operation)  # type: ignore[arg-type]
+            return await inner(operation, **how)  # type: ignore[arg-type]
 
         engine._writer.submit = counting  # type: ignore[method-assign]
         await engine.delete_session("a")
@@ -244,6 +407,21 @@ async def test_a_file_of_the_first_version_is_brought_along_whole(tmp_path: Path
             await engine.delete_session(name)
         await until_erased(tmp_path)
     assert rows_left(tmp_path) == 0
+
+
+async def test_what_an_earlier_version_left_in_free_space_is_erased_in_time(tmp_path: Path) -> None:
+    version_1(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "wakeline.db", isolation_level=None)) as connection:
+        for script in MIGRATIONS[1:4]:
+            connection.executescript(script)
+        connection.execute("PRAGMA user_version = 4")
+        connection.execute("DELETE FROM sessions WHERE name = 'a'")  # and of another nothing but copies is left
+        connection.execute("INSERT INTO erasing VALUES (1)")
+    async with opened(tmp_path) as engine:
+        assert len(await everything(engine, "b")) == 400
+        await until_erased(tmp_path, f"{SECRET}a")
+        assert len(await everything(engine, "b")) == 400
+    assert rows_left(tmp_path, "erasing") == 0
 
 
 async def test_a_trimmed_session_is_the_same_after_a_restart(tmp_path: Path) -> None:

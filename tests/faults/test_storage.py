@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from tests.gateways import GatewayProcess
 from tests.support import Served, data_of, everything, publish
 from wakeline.errors import DataInUseError, SchemaTooNewError, StorageFailedError, StorageFullError
-from wakeline.gateway.engines.sqlite import SqliteEngine
+from wakeline.gateway.engines.sqlite import SqliteEngine, queries
 from wakeline.gateway.engines.sqlite.schema import MIGRATIONS
 
 BIG = {"topic": "t", "data": "x" * 100_000}
@@ -175,3 +175,15 @@ async def test_a_failed_migration_leaves_the_older_schema_whole(
     )
     async with opened(tmp_path) as engine:
         assert [data_of(e) for e in await everything(engine, "s")] == [0]
+
+
+async def test_records_are_found_by_a_range_of_the_index(tmp_path: Path) -> None:
+    async with opened(tmp_path):
+        pass
+    with closing(sqlite3.connect(tmp_path / "wakeline.db")) as connection:
+        plan = connection.execute(
+            f"EXPLAIN QUERY PLAN {queries.RECORDS}", ("a/", queries.after_prefix("a/"))
+        ).fetchall()
+    assert [row[3] for row in plan] == [
+        "SEARCH records USING INDEX sqlite_autoindex_records_1 (key>? AND key<?)",
+    ]

@@ -52,9 +52,9 @@ class Failing(MemoryEngine):
         self._count()
         return await super().put_record(key, value, revision=revision)
 
-    async def delete_record(self, key: str, *, revision: int) -> None:
+    async def delete_record(self, key: str, *, revision: int, erase: bool = False) -> None:
         self._count()
-        await super().delete_record(key, revision=revision)
+        await super().delete_record(key, revision=revision, erase=erase)
 
     def _count(self) -> None:
         self.left -= 1
@@ -307,9 +307,9 @@ class Yielding(MemoryEngine):
         await asyncio.sleep(0)
         return record
 
-    async def delete_record(self, key: str, *, revision: int) -> None:
+    async def delete_record(self, key: str, *, revision: int, erase: bool = False) -> None:
         await asyncio.sleep(0)
-        await super().delete_record(key, revision=revision)
+        await super().delete_record(key, revision=revision, erase=erase)
         await asyncio.sleep(0)
 
 

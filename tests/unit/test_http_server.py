@@ -28,7 +28,10 @@ async def test_every_error_has_one_shape(served: Served, method: str, path: str,
 
 async def test_health_and_metrics(served: Served) -> None:
     assert await served.call("GET", "/healthz") == (200, {"status": "ok"})
-    assert await served.call("GET", "/readyz") == (200, {"status": "ready", "log": "ok", "temporal": "off"})
+    assert await served.call("GET", "/readyz") == (
+        200,
+        {"status": "ready", "log": "ok", "temporal": "off", "erasure": "ok"},
+    )
     await served.publish("s", {"topic": "t"}, {"topic": "t"})
     await served.call("GET", "/nowhere")
     async with served.http.get("/metrics") as answer:

@@ -53,7 +53,7 @@ def _engine(settings: Settings) -> Engine:
         case "memory":
             return MemoryEngine()
         case "sqlite":
-            return SqliteEngine(Path(settings.data), durability=settings.durability)
+            return SqliteEngine(Path(settings.data), durability=settings.durability, erase_within=settings.erase_within)
 
 
 @asynccontextmanager
@@ -100,6 +100,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
             Namespaces(reached, lambda call, outcome: metrics.calls.labels(call, outcome).inc()) if reached else None
         )
         engine.listen(lambda _, __, events: metrics.events.inc(len(events)))
+        metrics.observe(metrics.erasure, engine.erasure_pending)
         metrics.observe(metrics.live, hub.devices)
         metrics.observe(metrics.open, lambda: len(connections))
         metrics.observe(metrics.present, presence.devices)

@@ -22,6 +22,7 @@ from wakeline.gateway.positions import Positions
 from wakeline.gateway.runs import Runs
 
 _PREFIX: Final = "unfinished/"
+_OF_LIFE: Final = ("stream-seq/",)  # records of transports, by the session's name, each with the epoch that it is of
 
 
 class _Note(msgspec.Struct, frozen=True):
@@ -29,7 +30,12 @@ class _Note(msgspec.Struct, frozen=True):
     runs: int  # revision of the record of the session's runs
 
 
+class _OfLife(msgspec.Struct, frozen=True):
+    epoch: str
+
+
 _decoder = msgspec.json.Decoder(_Note)
+_of_life = msgspec.json.Decoder(_OfLife)
 
 
 class Deletions:
@@ -91,7 +97,7 @@ class Deletions:
                 return False
             if unless_open and any(run.open for run in await self._runs.of(session)):
                 return False
-            async with self.noted(session, state.epoch):
+            async with self.noted(session, state.epoch, erase=True):
                 deleted = await self._engine.delete_session(session, epoch=state.epoch)
                 if deleted:
                     await self._forget(session, state.epoch)
@@ -99,8 +105,14 @@ class Deletions:
             return deleted
 
     @asynccontextmanager
-    async def noted(self, session: str, epoch: str) -> AsyncIterator[None]:
-        """A block that ends a life of a session, or makes it. If it is cut short, what belongs to no life is removed later."""
+    async def noted(self, session: str, epoch: str, *, erase: bool = False) -> AsyncIterator[None]:
+        """A block that ends a life of a session, or makes it. If it is cut short, what belongs to no life is removed later.
+
+        Args:
+            session: The session's name.
+            epoch: The life.
+            erase: The block removes records that are to leave the store's files, too.
+        """
         key, note = _PREFIX + session, _Note(epoch, await self._runs.revision(session))
         earlier = await self._engine.get_record(key)
         record = await self._engine.put_record(
@@ -108,7 +120,7 @@ class Deletions:
         )
         try:
             yield
-            await self._engine.delete_record(key, revision=record.revision)
+            await self._engine.delete_record(key, revision=record.revision, erase=erase)
         except BaseException:
             self._unfinished = True
             raise
@@ -144,10 +156,15 @@ class Deletions:
                         session, note.epoch, note.runs
                     )  # the life that there is now may have runs of its own
                 with suppress(RecordConflictError):  # it is being deleted again
-                    await self._engine.delete_record(record.key, revision=known.revision)
+                    await self._engine.delete_record(record.key, revision=known.revision, erase=True)
 
     async def _forget(self, session: str, epoch: str, runs_revision: int | None = None) -> None:
         await self._runs.forget(session, revision=runs_revision)
         await self._positions.forget_session(session)
         if self._compacts is not None:
             await self._compacts.forget(session, epoch)
+        for prefix in _OF_LIFE:
+            record = await self._engine.get_record(prefix + session)
+            if record is not None and _of_life.decode(record.value).epoch == epoch:
+                with suppress(RecordConflictError):  # it is of the next life by now
+                    await self._engine.delete_record(record.key, revision=record.revision)

@@ -461,8 +461,13 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    async def delete_record(self, key: str, *, revision: int) -> None:
+    async def delete_record(self, key: str, *, revision: int, erase: bool = False) -> None:
         """Remove a record if it is still at `revision`.
+
+        Args:
+            key: Its key.
+            revision: What it must be at.
+            erase: Have everything that was removed before leave the store in time, as with `delete_session`.
 
         Raises:
             RecordConflictError: It is at another revision, or gone.
@@ -471,6 +476,10 @@ class Engine(ABC):
     @abstractmethod
     async def records(self, prefix: str) -> list[Record]:
         """All records whose keys begin with `prefix`, by key."""
+
+    def erasure_pending(self) -> float:
+        """Seconds since the oldest deletion that may not have left the store's files yet; 0 if there is none."""
+        return 0.0
 
 
 def new_epoch() -> str:

@@ -42,6 +42,11 @@ class Metrics:
         self.expired = Counter(
             "wakeline_sessions_expired", "Sessions deleted because their time was over.", registry=self.registry
         )
+        self.erasure = Gauge(
+            "wakeline_erasure_pending_seconds",
+            "Seconds since the oldest deletion that is not out of the store's files yet.",
+            registry=self.registry,
+        )
         self.following = Gauge("wakeline_runs_followed", "Workflow runs followed now.", registry=self.registry)
         self.closely = Gauge(
             "wakeline_runs_watched_closely", "Workflow runs whose history is followed now.", registry=self.registry

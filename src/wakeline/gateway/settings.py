@@ -185,6 +185,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     retention_bytes: Annotated[
         Annotated[int, Meta(ge=1)] | None, Meta(description="Bytes of events that are kept of a session.")
     ] = None
+    erase_within: Annotated[
+        float, Meta(gt=0, description="Seconds after a deletion by which nothing of it is in the store's files.")
+    ] = 604_800.0
     keep_alive: Annotated[float, Meta(gt=0, description="Seconds between comments on an idle stream.")] = 15.0
     long_poll_timeout: Annotated[
         float,

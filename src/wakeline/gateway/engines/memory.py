@@ -304,7 +304,7 @@ class MemoryEngine(Engine):
         record = self._records[key] = Record(key, value, self._revision)
         return record
 
-    async def delete_record(self, key: str, *, revision: int) -> None:
+    async def delete_record(self, key: str, *, revision: int, erase: bool = False) -> None:
         self._check_revision(key, revision)
         if self._records.pop(key, None) is None:
             raise RecordConflictError(f"expected a record under {key!r}, there is none")

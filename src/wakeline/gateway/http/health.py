@@ -31,17 +31,18 @@ class HealthRoutes:
         return json_answer({"status": "ok"})
 
     async def readyz(self, _: web.Request) -> web.Response:
-        """Whether the log can be read, and how Temporal is."""
+        """Whether the log can be read, how Temporal is, and whether erasure is in time."""
         connections = self._parts.temporal
         temporal = connections.health() if connections else "off"
-        answer: dict[str, Any] = {"temporal": temporal}
+        in_time = self._parts.engine.erasure_pending() <= self._parts.settings.erase_within
+        answer: dict[str, Any] = {"temporal": temporal, "erasure": "ok" if in_time else "overdue"}
         if connections and len(healths := connections.healths()) > 1:
             answer["namespaces"] = healths
         try:
             await self._parts.engine.get_record("readyz")
         except StorageFailedError as error:
             return json_answer({"status": "unready", "log": error.message, **answer}, status=503)
-        status = "ready" if temporal in ("ok", "off") else "degraded"
+        status = "ready" if temporal in ("ok", "off") and in_time else "degraded"
         return json_answer({"status": status, "log": "ok", **answer})
 
     async def metrics(self, request: web.Request) -> web.Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, Final, Literal, TypeVar
 from wakeline.errors import RecordConflictError, SessionExistsError, StorageFailedError
 from wakeline.gateway.engines.sqlite import queries
 from wakeline.gateway.engines.sqlite.appends import Appends
-from wakeline.gateway.engines.sqlite.erasing import Eraser, remove_oldest
+from wakeline.gateway.engines.sqlite.erasing import Eraser, mark_removed, remove_oldest
 from wakeline.gateway.engines.sqlite.schema import DirectoryLock, connect_reader, connect_writer
 from wakeline.gateway.engines.sqlite.writer import Writer
 from wakeline.gateway.log import (
@@ -40,15 +41,22 @@ class SqliteEngine(Engine):
     Args:
         directory: The data directory; created if missing, and this process's alone while the engine is open.
         durability: `full` (default): an acknowledged append survives a power cut. `process`: a crash of the process only.
+        erase_within: Seconds after a deletion by which nothing of it is in the files any more.
     """
 
-    def __init__(self, directory: Path, *, durability: Literal["full", "process"] = "full") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        durability: Literal["full", "process"] = "full",
+        erase_within: float = 7 * 86_400.0,
+    ) -> None:
         super().__init__()
         self._directory = directory
         self._path = directory / "wakeline.db"
         self._lock = DirectoryLock(directory)
         self._writer = Writer(lambda: connect_writer(self._path, durability=durability), self._announce)
-        self._eraser = Eraser(self._writer, self._path)
+        self._eraser = Eraser(self._writer, self._path, erase_within)
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._readers: ThreadPoolExecutor | None = None
@@ -79,7 +87,6 @@ class SqliteEngine(Engine):
         for connection in self._connections:
             connection.close()
         self._connections.clear()
-        self._eraser.close()
         self._lock.release()
 
     async def append(self, append: Append) -> Appended:
@@ -203,7 +210,7 @@ class SqliteEngine(Engine):
             if row is None or epoch not in (None, row[1]):
                 return False
             appends.flush()
-            connection.execute("INSERT OR REPLACE INTO erasing VALUES (0), (?)", (row[0],))
+            connection.execute("INSERT INTO erasing VALUES (?, ?)", (row[0], time.time()))
             connection.execute("DELETE FROM sessions WHERE id = ?", (row[0],))
             appends.forget_session(session)
             appends.changed(session, row[1], "deleted")
@@ -247,18 +254,25 @@ class SqliteEngine(Engine):
         record: Record = await self._writer.submit(put)
         return record
 
-    async def delete_record(self, key: str, *, revision: int) -> None:
+    async def delete_record(self, key: str, *, revision: int, erase: bool = False) -> None:
         def delete(connection: sqlite3.Connection, _: Appends) -> None:
             queries.check_revision(connection, key, revision)
             if connection.execute("DELETE FROM records WHERE key = ?", (key,)).rowcount == 0:
                 raise RecordConflictError(f"expected a record under {key!r}, there is none")
+            if erase:
+                mark_removed(connection, time.time())
 
-        await self._writer.submit(delete)
+        try:
+            await self._writer.submit(delete)
+        finally:
+            if erase:
+                self._eraser.wake()
 
     async def records(self, prefix: str) -> list[Record]:
-        query = "SELECT key, value, revision FROM records WHERE substr(key, 1, ?) = ? ORDER BY key"
-        rows = await self._reading(lambda c: c.execute(query, (len(prefix), prefix)).fetchall())
-        return [Record(*row) for row in rows]
+        return await self._reading(lambda c: queries.records(c, prefix))
+
+    def erasure_pending(self) -> float:
+        return self._eraser.pending
 
     async def _reading(self, query: Callable[[sqlite3.Connection], T]) -> T:
         if self._readers is None:

@@ -1,39 +1,69 @@
-"""Removing what was deleted: in slices between other people's commits, until none of its events is left in any file.
+"""Erasure: the rows of deleted sessions go in slices, and what SQLite leaves of them goes with a rebuild of the file.
 
-A deleted session is gone at once: its row is, and its id stands in `erasing`. Its events and publishers follow in slices, each
-a short transaction, so that whoever publishes meanwhile waits for one slice at most. SQLite overwrites what it removes
-(`secure_delete`); then the write-ahead log, which has what was there before, is emptied; and then copies are looked for
-(`scrubbing.py`). A process that ends in the middle goes on at its next start.
+A deleted session is gone for every reader at once: its row is, and its id stands in `erasing`. Its events and publishers follow
+in slices, each a short transaction, so that an append waits for one slice at most. `secure_delete` overwrites rows where they
+are removed. When SQLite moves rows between pages it leaves copies of them in free space, though, and only `VACUUM` is certain to
+remove those: it writes every page anew from the rows that there are. It stops all appends while it runs, so it runs once
+for everything that was deleted within some time (`erase_within`). Then the write-ahead log, which holds the pages of
+before, is emptied into the file and cut to nothing.
+
+The table `erasing` holds what is pending, so that erasure continues when the process is started again: a row for each session
+whose rows are there still, `REMOVED` for deletions whose rows are gone, and `REBUILT` from the rebuild until the write-ahead
+log is empty. `since` is when the oldest of it was deleted, in unix time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
+import math
+import shutil
 import sqlite3
-from collections.abc import Awaitable
+import threading
+import time
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, NamedTuple
 
 import structlog
 
-from wakeline.errors import UnavailableError
+from wakeline.errors import StorageFullError, UnavailableError
 from wakeline.gateway.engines.sqlite.appends import Appends
-from wakeline.gateway.engines.sqlite.scrubbing import PIECE_BYTES, fill, look_through
 from wakeline.gateway.engines.sqlite.writer import Writer
 
 SLICE_EVENTS: Final = 200
 SLICE_BYTES: Final = 1024 * 1024
-_PAUSE: Final = 9  # times as long as a slice took: nobody waits for it, and publishers do for each slice
-_SCRUB_PAUSE: Final = 9
-_SCRUB_PAGES: Final = 20
-_SCRUB_ROUNDS: Final = 5  # the first finds them, the second sees that they are gone; others may write in between
-_SCRUB_SECONDS: Final = 10.0  # between the end of one look through the file and the next
+SLICE_SECONDS: Final = 0.005
+REMOVED: Final = 0
+REBUILT: Final = -1
+REBUILD_AT: Final = 0.75
+"""Part of `erase_within` after which the file is rebuilt: the rest is for rebuilds that fail and are tried again."""
+
+_NEXT: Final = "SELECT session, since FROM erasing WHERE session > 0 ORDER BY since LIMIT 1"
+_SLICE_PAUSE: Final = 9  # times as long as a slice took: appends wait for each slice, and nobody waits for the erasure
 _RETRY_SECONDS: Final = 0.5
+_FAILED_SECONDS: Final = 30.0
+_LONGEST_SLEEP: Final = 60.0  # the wall clock may be set meanwhile
+_PROGRESS_STEPS: Final = (
+    100_000  # of SQLite's machine, some milliseconds: how soon a rebuild notices that it is to stop
+)
 _log = structlog.get_logger(__name__)
-T = TypeVar("T")
+
+
+class Pending(NamedTuple):
+    """What is to be erased.
+
+    Attributes:
+        rows: When the oldest deletion was whose rows are still there.
+        removed: When the oldest deletion was whose rows are gone, and whose copies may be in free space.
+        rebuilt: The file was rebuilt, and the write-ahead log still has the pages of before.
+        oldest: When the oldest deletion was of all that are pending.
+    """
+
+    rows: float | None
+    removed: float | None
+    rebuilt: bool
+    oldest: float | None
 
 
 def remove_oldest(connection: sqlite3.Connection, session: int, before: int, limit: int) -> int | None:
@@ -54,15 +84,78 @@ def remove_oldest(connection: sqlite3.Connection, session: int, before: int, lim
     return offset
 
 
-def erase_slice(connection: sqlite3.Connection, appends: Appends) -> bool:
-    """Remove a slice of what was deleted; False if there was nothing left."""
+def mark_removed(connection: sqlite3.Connection, since: float) -> None:
+    """Note that something was removed that is not to be left in the file; `since` is when that was asked for."""
+    connection.execute(
+        "INSERT INTO erasing VALUES (?, ?) ON CONFLICT (session) DO UPDATE SET since = min(since, excluded.since)",
+        (REMOVED, since),
+    )
+
+
+def erase_slice(connection: sqlite3.Connection, appends: Appends) -> Pending:
+    """Remove rows of deleted sessions for a few milliseconds; gives what is pending then."""
     appends.flush()
-    row = connection.execute("SELECT session FROM erasing WHERE session > 0 LIMIT 1").fetchone()
+    began = time.monotonic()
+    while _erase_step(connection) and time.monotonic() - began < SLICE_SECONDS:
+        pass
+    marks = dict(connection.execute("SELECT session, since FROM erasing WHERE session <= 0"))
+    next_rows = connection.execute(_NEXT).fetchone()
+    rows = next_rows[1] if next_rows else None
+    oldest = min((since for since in (*marks.values(), rows) if since is not None), default=None)
+    return Pending(rows, marks.get(REMOVED), REBUILT in marks, oldest)
+
+
+def _erase_step(connection: sqlite3.Connection) -> bool:
+    """Remove some rows of the session that was deleted first; False if there is none."""
+    row = connection.execute(_NEXT).fetchone()
     if row is None:
         return False
-    if remove_oldest(connection, row[0], 1 << 62, SLICE_EVENTS) is None and not _remove_publishers(connection, row[0]):
-        connection.execute("DELETE FROM erasing WHERE session = ?", row)
+    session, since = row
+    gone = remove_oldest(connection, session, 1 << 62, SLICE_EVENTS) is None
+    if gone and not _remove_publishers(connection, session):
+        connection.execute("DELETE FROM erasing WHERE session = ?", (session,))
+        mark_removed(connection, since)
     return True
+
+
+def rebuild(connection: sqlite3.Connection, _: Appends, *, path: Path, stop: threading.Event) -> None:
+    """Write the file anew from the rows that there are. To be run outside of a transaction.
+
+    Raises:
+        StorageFullError: There is not enough space.
+        UnavailableError: It was stopped, or cannot be done now; the file is as it was.
+    """
+    (size,) = connection.execute(
+        "SELECT (page_count - freelist_count) * page_size"
+        " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+    ).fetchone()
+    free = shutil.disk_usage(path.parent).free
+    if free < 2 * size:  # once in a temporary file, once in the write-ahead log
+        raise StorageFullError(f"expected {2 * size} free bytes beside {path} to rebuild it, there are {free}")
+    # The temporary file, which SQLite unlinks as soon as it is open, lies on the same disk as the database.
+    directory = str(path.parent.absolute()).replace("'", "''")
+    connection.set_progress_handler(stop.is_set, _PROGRESS_STEPS)
+    try:
+        connection.execute(f"PRAGMA temp_store_directory = '{directory}'")
+        connection.execute("VACUUM")
+    except sqlite3.OperationalError as error:
+        full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+        raise (StorageFullError if full else UnavailableError)(f"{path} was not rebuilt: {error}") from error
+    finally:
+        connection.set_progress_handler(None, 0)
+    connection.execute("UPDATE erasing SET session = ? WHERE session = ?", (REBUILT, REMOVED))
+
+
+def empty_wal(path: Path) -> bool:
+    """Move everything from the write-ahead log into the file and cut the log to nothing; False if somebody is reading it."""
+    # On a connection of its own: the bulk is moved while others write, and only the rest of it while they wait.
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=0.05)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        try:
+            (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.OperationalError:  # the writer is in the middle of a commit
+            return False
+    return not busy
 
 
 def _remove_publishers(connection: sqlite3.Connection, session: int) -> bool:
@@ -85,25 +178,32 @@ def _remove_publishers(connection: sqlite3.Connection, session: int) -> bool:
 
 
 class Eraser:
-    """The task that removes what was deleted.
+    """The task that erases what was deleted.
 
     Args:
-        writer: Where the slices are run.
+        writer: Runs the slices and the rebuild.
         path: The database file.
+        within: Seconds after a deletion by which nothing of it is in the files any more.
     """
 
-    def __init__(self, writer: Writer, path: Path) -> None:
+    def __init__(self, writer: Writer, path: Path, within: float) -> None:
         self._writer = writer
         self._path = path
+        self._within = within
+        self._oldest: float | None = None
+        self._failed = False
         self._wanted = asyncio.Event()
+        self._stop = threading.Event()
         self._task: asyncio.Task[None] | None = None
-        self._file: int | None = None
-        self._not_before = 0.0
+
+    @property
+    def pending(self) -> float:
+        """Seconds since the oldest deletion that may not have left the files yet; 0 if there is none."""
+        return 0.0 if self._oldest is None else max(0.0, time.time() - self._oldest)
 
     def start(self) -> None:
         """Begin, with what an earlier process has left."""
-        self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        self._wanted.set()
+        self._stop.clear()
         self._task = asyncio.create_task(self._run())
 
     def wake(self) -> None:
@@ -111,89 +211,54 @@ class Eraser:
         self._wanted.set()
 
     async def stop(self) -> None:
-        """Stop; what is left is removed at the next start."""
+        """Stop, a rebuild under way included; what is left is done after the next start."""
+        self._stop.set()
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
 
-    def close(self) -> None:
-        """Let go of the file. To be called when SQLite has."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
     async def _run(self) -> None:
         while True:
-            await self._wanted.wait()
             self._wanted.clear()
             try:
-                done = await self._erase()
+                wait = await self._erase()
+                self._failed = False
             except (UnavailableError, OSError, sqlite3.Error) as error:
-                _log.warning("what was deleted cannot be removed now", error=str(error))
-                done = False
-            if not done:
-                self._wanted.set()
-                await asyncio.sleep(_RETRY_SECONDS)
+                if not self._failed:  # once, however often it is tried again; `pending` goes on to grow
+                    _log.warning("erasure has to wait", error=str(error), oldest_seconds=round(self.pending))
+                self._failed, wait = True, min(_FAILED_SECONDS, self._within / 10)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._wanted.wait()
 
-    async def _erase(self) -> bool:
-        """Remove everything that was deleted; False if it has to be tried again."""
-        while await self._paced(self._writer.submit(erase_slice), _PAUSE):
-            pass
-        if not await asyncio.to_thread(empty_wal, self._path):
-            return False
-        if not await self._writer.submit(lambda c, _: c.execute("SELECT 1 FROM erasing").fetchone()):
-            return True
-        await asyncio.sleep(self._not_before - asyncio.get_running_loop().time())
-        clean = False
-        for _ in range(_SCRUB_ROUNDS):
-            clean = await self._scrub()
-            if clean:
-                break
-            if not await asyncio.to_thread(empty_wal, self._path):
-                return False
-        self._not_before = asyncio.get_running_loop().time() + _SCRUB_SECONDS
-        if self._wanted.is_set():
-            return False
-        if clean:
-            await self._writer.submit(lambda c, _: c.execute("DELETE FROM erasing WHERE session = 0"))
-        else:
-            _log.warning(
-                "copies of deleted events may be left in the file; they are looked for again with the next deletion"
-            )
-        return True
-
-    async def _scrub(self) -> bool:
-        """Look the file through once; True if nothing was left in it."""
-        assert self._file is not None
-        clean, start = True, 0
-        while True:
-            gaps = await self._paced(asyncio.to_thread(look_through, self._file, start), _SCRUB_PAUSE)
-            if gaps is None:
-                return clean
-            for first in range(0, len(gaps), _SCRUB_PAGES):
-                part = gaps[first : first + _SCRUB_PAGES]
-                await self._paced(self._writer.submit(partial(fill, gaps=part)), _PAUSE)
-                clean = False
-            start += PIECE_BYTES
-
-    async def _paced(self, work: Awaitable[T], pause: float) -> T:
-        """Do a piece of work, and rest for `pause` times as long."""
+    async def _erase(self) -> float | None:
+        """Do what can be done now; gives the seconds until there is more to do, None if nothing is pending."""
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        result = await work
-        await asyncio.sleep(pause * (loop.time() - began))
-        return result
+        while True:
+            began = loop.time()
+            pending: Pending = await self._writer.submit(erase_slice)
+            self._oldest = pending.oldest
+            if pending.rebuilt:
+                if not await asyncio.to_thread(empty_wal, self._path):
+                    return _RETRY_SECONDS
+                await self._writer.submit(lambda c, _: c.execute("DELETE FROM erasing WHERE session = ?", (REBUILT,)))
+            elif self._due_in(pending.rows) > 0 >= self._due_in(pending.removed):  # rows that are due go first
+                await self._rebuild()
+            elif pending.rows is not None:
+                await asyncio.sleep(_SLICE_PAUSE * (loop.time() - began))
+            else:
+                return None if pending.removed is None else min(self._due_in(pending.removed), _LONGEST_SLEEP)
 
+    def _due_in(self, since: float | None) -> float:
+        """Seconds until the file is to be rebuilt for a deletion at `since`; for none, infinite."""
+        if since is None:
+            return math.inf
+        wait = since + REBUILD_AT * self._within - time.time()
+        return wait if wait <= self._within else 0  # a deletion in the future: the clock was set back
 
-def empty_wal(path: Path) -> bool:
-    """Move everything from the write-ahead log into the file and cut the log to nothing; False if somebody is reading it."""
-    # On a connection of its own: the bulk is moved while others write, and only the rest of it while they wait.
-    with closing(sqlite3.connect(path, isolation_level=None, timeout=0.05)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        try:
-            (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        except sqlite3.OperationalError:  # the writer is in the middle of a commit
-            return False
-    return not busy
+    async def _rebuild(self) -> None:
+        began = time.monotonic()
+        await self._writer.submit(partial(rebuild, path=self._path, stop=self._stop), alone=True)
+        _log.info("the file was rebuilt: what was deleted is erased", seconds=round(time.monotonic() - began, 1))

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from wakeline.errors import RecordConflictError, SessionNotFoundError, StorageFailedError
 from wakeline.events import Event
-from wakeline.gateway.log import PAGE_BYTES, Page, SessionState, check_epoch
+from wakeline.gateway.log import PAGE_BYTES, Page, Record, SessionState, check_epoch
 
 DAMAGED: Final = "Stop the gateway, check the disk, and restore the data directory from a backup."
 _OF_SESSION: Final = "FROM events WHERE session = sessions.id ORDER BY offset"
@@ -26,6 +26,7 @@ POSITION: Final = (
 _READ: Final = (
     "SELECT offset, topic, body FROM events WHERE session = ? AND offset >= ? AND offset < ? ORDER BY offset LIMIT ?"
 )
+RECORDS: Final = "SELECT key, value, revision FROM records WHERE key >= ? AND key < ? ORDER BY key"
 _READ_BACK: Final = "SELECT offset, topic, body FROM events WHERE session = ? AND offset < ? ORDER BY offset DESC"
 
 
@@ -125,6 +126,21 @@ def offset_within(connection: sqlite3.Connection, session: str, size: int, epoch
         else:
             high = middle
     return low
+
+
+def records(connection: sqlite3.Connection, prefix: str) -> list[Record]:
+    """`Engine.records`: a range of the index, so that what others keep costs nothing."""
+    return [Record(*row) for row in connection.execute(RECORDS, (prefix, after_prefix(prefix)))]
+
+
+def after_prefix(prefix: str) -> str | bytes:
+    """What sorts after every text that begins with `prefix`, and before every other that sorts after those."""
+    # Texts sort by their bytes in UTF-8, and any text sorts before any blob.
+    kept = prefix.rstrip("\U0010ffff")
+    if not kept:
+        return b""
+    last = ord(kept[-1]) + 1
+    return kept[:-1] + chr(0xE000 if last == 0xD800 else last)  # between them no characters are
 
 
 def check_revision(connection: sqlite3.Connection, key: str, revision: int) -> None:

@@ -89,6 +89,15 @@ MIGRATIONS: Final = (
     -- Whose a publisher is, as JSON; NULL: nobody's until it is used.
     ALTER TABLE publishers ADD COLUMN owner TEXT;
     """,
+    """
+    -- When each was deleted, in unix time. Which numbers stand for something else: erasing.py.
+    ALTER TABLE erasing ADD COLUMN since REAL NOT NULL DEFAULT 0;
+    CREATE INDEX erasing_by_since ON erasing (since);
+    UPDATE erasing SET since = strftime('%s');
+    -- Earlier versions left copies of deleted rows in free space. A new file has none.
+    INSERT OR REPLACE INTO erasing SELECT 0, strftime('%s') WHERE EXISTS (SELECT 1 FROM sqlite_sequence)
+        OR EXISTS (SELECT 1 FROM sessions);
+    """,
 )
 
 

@@ -21,7 +21,7 @@ _MAX_GROUP: Final = 5_000
 
 Operation: TypeAlias = Callable[[sqlite3.Connection, Appends], Any]
 Tell: TypeAlias = Callable[[str, str, Sequence[Event], Sequence[Change]], None]
-_Pending: TypeAlias = tuple[Operation, "asyncio.Future[Any]"]
+_Pending: TypeAlias = tuple[Operation, "asyncio.Future[Any]", bool]
 _log = structlog.get_logger(__name__)
 
 
@@ -54,12 +54,15 @@ class Writer:
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
 
-    async def submit(self, operation: Operation) -> Any:
-        """Run `operation` in the next transaction; return its result when that is durable."""
+    async def submit(self, operation: Operation, *, alone: bool = False) -> Any:
+        """Run `operation` in the next transaction, or `alone` after it; return its result when that is durable.
+
+        An operation that runs alone is in no transaction, and has undone what it did when it raises a `WakelineError`.
+        """
         if self._loop is None or self._stopping:
             raise StorageFailedError("expected an open store, it is closing")
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._queue.put((operation, future))
+        self._queue.put((operation, future, alone))
         return await future
 
     def _run(self) -> None:
@@ -74,15 +77,18 @@ class Writer:
                 if item is not None:
                     group.append(item)
             stopping = item is None
-            if group:
-                self._commit(group)
+            if grouped := [pending for pending in group if not pending[2]]:
+                self._commit(grouped)
+            for operation, future, alone in group:
+                if alone:
+                    self._run_alone(operation, future)
         self._connection.close()
 
     def _commit(self, group: list[_Pending]) -> None:
         outcomes: list[tuple[asyncio.Future[Any], Any]] = []
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            for operation, future in group:
+            for operation, future, _ in group:
                 try:
                     outcomes.append((future, operation(self._connection, self._appends)))
                 except WakelineError as refusal:
@@ -92,7 +98,20 @@ class Writer:
             news = self._appends.take_news()
         except Exception as error:  # noqa: BLE001 - whatever it was, every waiter must hear of it and the thread must live
             failure = self._recover(error)
-            outcomes, news = [(future, failure) for _, future in group], {}
+            outcomes, news = [(future, failure) for _, future, _ in group], {}
+        self._answer(outcomes, news)
+
+    def _run_alone(self, operation: Operation, future: asyncio.Future[Any]) -> None:
+        outcome: Any
+        try:
+            outcome = operation(self._connection, self._appends)
+        except WakelineError as refusal:
+            outcome = refusal
+        except Exception as error:  # noqa: BLE001 - as in `_commit`
+            outcome = self._recover(error)
+        self._answer([(future, outcome)], {})
+
+    def _answer(self, outcomes: list[tuple[asyncio.Future[Any], Any]], news: dict[Life, News]) -> None:
         assert self._loop is not None
         with suppress(RuntimeError):  # the loop is gone: nobody is left to tell
             self._loop.call_soon_threadsafe(self._deliver, outcomes, news)

@@ -2,6 +2,7 @@
 
 The last one of each stream is a record, written before the append is acknowledged. So what was acknowledged is never gone back
 behind; an append that nobody was told of, because the gateway was killed in between, may be sent again.
+The record goes with the session: `gateway/deletion.py`.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from wakeline.errors import RecordConflictError, StreamConflictError, UnavailableError
-from wakeline.gateway.log import Change, Engine
+from wakeline.errors import RecordConflictError, StreamConflictError
+from wakeline.gateway.log import Engine
 from wakeline.gateway.transports.durable_streams.stream import Stream
 
 _PREFIX: Final = "stream-seq/"
@@ -39,8 +40,6 @@ class WriterOrder:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._forgetting: set[asyncio.Task[None]] = set()
-        engine.listen_changes(self._changed)
 
     @asynccontextmanager
     async def next(self, stream: Stream, seq: str) -> AsyncIterator[None]:
@@ -62,22 +61,13 @@ class WriterOrder:
         value = msgspec.json.encode(_Last(stream.epoch, seq))
         while True:
             try:
-                await self._engine.put_record(_PREFIX + stream.name, value, revision=revision)
+                written = await self._engine.put_record(_PREFIX + stream.name, value, revision=revision)
             except RecordConflictError:  # what was left of an earlier life has just been removed
                 record = await self._engine.get_record(_PREFIX + stream.name)
                 revision = record.revision if record else 0
             else:
-                return
-
-    def _changed(self, session: str, epoch: str, change: Change) -> None:
-        if change == "deleted":
-            task = asyncio.create_task(self._forget(session, epoch))
-            self._forgetting.add(task)
-            task.add_done_callback(self._forgetting.discard)
-
-    async def _forget(self, session: str, epoch: str) -> None:
-        # One that is left, because the process ended first, is of an epoch that is no more, and says nothing.
-        with suppress(RecordConflictError, UnavailableError):
-            record = await self._engine.get_record(_PREFIX + session)
-            if record is not None and _decoder.decode(record.value).epoch == epoch:
-                await self._engine.delete_record(record.key, revision=record.revision)
+                break
+        state = await self._engine.state(stream.name)
+        if state is None or state.epoch != stream.epoch:  # it was deleted meanwhile, and what it had with it
+            with suppress(RecordConflictError):
+                await self._engine.delete_record(written.key, revision=written.revision, erase=True)
