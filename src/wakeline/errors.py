@@ -35,6 +35,7 @@
     │   ├── SequenceGapError           409 sequence_gap
     │   ├── AttemptFencedError         409 attempt_fenced
     │   ├── PublisherTakenError        403 publisher_taken
+    │   ├── TooManyPublishersError     409 too_many_publishers
     │   └── SessionClosedError         409 session_closed
     ├── UnavailableError             503 unavailable: not now
     │   ├── TemporalUnavailableError   503 temporal_unavailable
@@ -343,6 +344,13 @@ class PublisherTakenError(AppendError):
 
     code, status = "publisher_taken", 403
     hint = "Take another publisher's name, or a token of the same sub and topics, or one whose wakeline.publishers names it."
+
+
+class TooManyPublishersError(AppendError):
+    """The session has had as many publishers as it may."""
+
+    code, status = "too_many_publishers", 409
+    hint = "Append as a publisher that the session has already, without one, or to another session."
 
 
 class SessionClosedError(AppendError):

@@ -86,7 +86,9 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         await engine.open()
         stack.push_async_callback(engine.close)
         runs, presence = Runs(engine), Presence()
-        positions = await stack.enter_async_context(Positions(engine, presence))
+        positions = await stack.enter_async_context(
+            Positions(engine, presence, user_devices=settings.user_devices, counted=metrics.count_devices)
+        )
         default = Retention(settings.retention_age, settings.retention_events, settings.retention_bytes)
         compacts = await stack.enter_async_context(Compacts(engine, lambda state: outlives(state.config, default)))
         hub, accept = Hub(engine, runs), Accept(engine, max_event_bytes=settings.max_event_bytes)

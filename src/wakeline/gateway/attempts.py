@@ -18,6 +18,7 @@ from wakeline.errors import (
     RequestInvalidError,
     SequenceGapError,
     SessionClosedError,
+    TooManyPublishersError,
 )
 from wakeline.events import ATTEMPT_SUPERSEDED, NewEvent, compose, timestamp
 from wakeline.gateway.log import Append, Position, Publication
@@ -25,6 +26,9 @@ from wakeline.gateway.owners import takes_over
 
 MAX_STEP: Final = 1_000_000
 """How far an attempt may be above the one before: an activity that is retried every 0.1 s for a day comes that far."""
+
+MAX_PUBLISHERS: Final = 100_000
+"""How many publishers a session has in its life, before more of callers with a token are refused."""
 
 _MAX_RANGES: Final = 10_000  # in one event, of some 20 bytes each
 
@@ -47,6 +51,18 @@ def begins(position: Position | None, publication: Publication) -> bool:
         )
     _check_step(position.attempt, publication)
     return publication.attempt > position.attempt
+
+
+def check_room(session: str, publishers: int, publication: Publication) -> None:
+    """Raise unless a session that has had so many publishers may have one more: a token may make up any number of names.
+
+    Raises:
+        TooManyPublishersError: It may not. The gateway's own are not refused: they are as many as the runs.
+    """
+    if publication.owner is not None and publishers >= MAX_PUBLISHERS:
+        raise TooManyPublishersError(
+            f"expected at most {MAX_PUBLISHERS} publishers in session {session[:64]!r}, {publication.publisher!r} is one more"
+        )
 
 
 def _check_step(before: int, publication: Publication) -> None:

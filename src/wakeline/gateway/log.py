@@ -429,7 +429,8 @@ class Engine(ABC):
     async def trim(self, session: str, before: int, *, epoch: str, limit: int = 200) -> int:
         """Remove the oldest events: at most `limit` of them in one step, and only those below `before`.
 
-        Offsets stay as they are, and publishers' positions too: a retry gets its first answer after its events are gone.
+        Offsets stay as they are, and publishers' positions too: after its events are gone a retry writes no second copy. Where
+        they stood may be forgotten in time; the answer then has offsets of other events that are gone.
 
         Returns:
             The oldest offset that is kept now: below `before`, there is more to remove, if there are events at all.

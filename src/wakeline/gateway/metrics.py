@@ -37,6 +37,12 @@ class Metrics:
             "Devices that said who they are and are connected now.",
             registry=self.registry,
         )
+        self.devices_added = Counter(
+            "wakeline_devices_added", "Devices that became known in a session.", registry=self.registry
+        )
+        self.devices_forgotten = Counter(
+            "wakeline_devices_forgotten", "Devices forgotten because there were too many.", registry=self.registry
+        )
         self.trimmed = Counter("wakeline_events_trimmed", "Events removed by retention.", registry=self.registry)
         self.deleted = Counter("wakeline_sessions_deleted", "Sessions deleted.", registry=self.registry)
         self.expired = Counter(
@@ -57,6 +63,11 @@ class Metrics:
         self.calls = Counter(
             "wakeline_temporal_calls", "Calls made to Temporal.", ["call", "outcome"], registry=self.registry
         )
+
+    def count_devices(self, added: int, forgotten: int) -> None:
+        """Devices were stored that were not known, and others forgotten because there were too many."""
+        self.devices_added.inc(added)
+        self.devices_forgotten.inc(forgotten)
 
     def observe(self, gauge: Gauge, value: Callable[[], float]) -> None:
         """Have a gauge asked for its value when it is scraped."""

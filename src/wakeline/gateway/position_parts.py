@@ -5,18 +5,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from wakeline.errors import EpochChangedError, RecordConflictError, SessionNotFoundError
 from wakeline.gateway.grouped import Grouped
 from wakeline.gateway.log import Engine
-from wakeline.gateway.position_records import Entry, Key, decode, encode, now, record_key
+from wakeline.gateway.position_records import Entry, Key, decode, encode, forget_over, now, record_key
 
 OffsetOf: TypeAlias = Callable[[], int]
 """Tells the first offset that has not been written to a connection."""
 
 Change: TypeAlias = Callable[[dict[Key, Entry]], object]
 """Changes a part's entries. It may be called again, on newer ones."""
+
+
+class DeviceLimit(NamedTuple):
+    """How many devices are remembered of one user in a session.
+
+    Attributes:
+        user_devices: The most; 0 for no limit.
+        counted: Is told how many devices a write has added, and how many it has forgotten because there were too many.
+    """
+
+    user_devices: int
+    counted: Callable[[int, int], object]
 
 
 class Part:
@@ -29,7 +41,7 @@ class Part:
         users: How many use this object now.
     """
 
-    def __init__(self, engine: Engine, session: str, epoch: str, number: int) -> None:
+    def __init__(self, engine: Engine, session: str, epoch: str, number: int, limit: DeviceLimit) -> None:
         self.session = session
         self.epoch = epoch
         self.number = number
@@ -38,6 +50,7 @@ class Part:
         self.left: dict[Key, Entry] = {}
         self.users = 0
         self._engine = engine
+        self._limit = limit
         self._record = record_key(session, number)
         self._revision = 0
         self._stale = True
@@ -155,7 +168,9 @@ class Part:
         """Write the record; False if somebody else has."""
         if self._over:
             raise SessionNotFoundError(f"there is no session {self.session!r}")
+        wanted = set(entries)
         try:
+            forget_over(entries, self._limit.user_devices)
             value = encode(self.epoch, entries)
             record = await self._engine.put_record(self._record, value, revision=self._revision)
         except BaseException as error:
@@ -163,6 +178,7 @@ class Part:
             if isinstance(error, RecordConflictError):
                 return False
             raise
+        self._limit.counted(len(entries.keys() - self.entries.keys()), len(wanted - entries.keys()))
         self.entries, self._revision = entries, record.revision
         return True
 
@@ -178,8 +194,9 @@ class Part:
 class Parts:
     """The parts that are in use: one object each, however many use it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, limit: DeviceLimit) -> None:
         self._engine = engine
+        self._limit = limit
         self._parts: dict[tuple[str, str, int], Part] = {}
 
     def __iter__(self) -> Iterator[Part]:
@@ -198,7 +215,7 @@ class Parts:
         """Begin to use a part."""
         part = self.get(session, epoch, number)
         if part is None:
-            part = self._parts[session, epoch, number] = Part(self._engine, session, epoch, number)
+            part = self._parts[session, epoch, number] = Part(self._engine, session, epoch, number, self._limit)
         part.users += 1
         return part
 

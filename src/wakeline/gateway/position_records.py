@@ -6,6 +6,7 @@ each would be as many writes whenever an event has gone out to all (docs/decisio
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
@@ -104,6 +105,23 @@ def moment(milliseconds: int) -> str:
 def record_key(session: str, number: int) -> str:
     """Where a part is kept."""
     return f"positions/{number:x}/{session}"
+
+
+def forget_over(entries: dict[Key, Entry], most: int) -> None:
+    """Forget those of a user's devices that were away longest, where one part holds more than its share of `most`.
+
+    Where nobody is asked who they are, all devices are one user's, and only the record's size counts.
+    """
+    share = math.ceil(most / PARTS)
+    if not most or len(entries) <= share:
+        return
+    of_user: dict[str, list[Entry]] = {}
+    for entry in entries.values():
+        of_user.setdefault(entry.user, []).append(entry)
+    for user, devices in of_user.items():
+        if user and len(devices) > share:
+            for entry in sorted(devices, key=lambda device: device.active)[:-share]:
+                del entries[entry.key]
 
 
 def encode(epoch: str, entries: dict[Key, Entry]) -> bytes:

@@ -11,6 +11,7 @@ records, each the larger position.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from typing import Final, Self
 from weakref import WeakValueDictionary
@@ -22,7 +23,7 @@ from wakeline.errors import SessionNotFoundError, UnavailableError
 from wakeline.events import Cursor
 from wakeline.gateway.grouped import Grouped
 from wakeline.gateway.log import Engine, SessionState
-from wakeline.gateway.position_parts import OffsetOf, Part, Parts
+from wakeline.gateway.position_parts import DeviceLimit, OffsetOf, Part, Parts
 from wakeline.gateway.position_records import PARTS, Entry, Key, erase, moment, now, part_of, stored
 from wakeline.gateway.presence import Presence
 
@@ -54,12 +55,21 @@ class Positions:
     Args:
         engine: Where they are stored.
         presence: Told of every device that connects.
+        user_devices: The most devices that are remembered of one user in a session, a share of them in each part; 0 for no limit.
+        counted: Is told how many devices a write has added, and how many it has forgotten because there were too many.
     """
 
-    def __init__(self, engine: Engine, presence: Presence) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        presence: Presence,
+        *,
+        user_devices: int = 1_000,
+        counted: Callable[[int, int], object] = lambda added, forgotten: None,
+    ) -> None:
         self._engine = engine
         self._presence = presence
-        self._parts = Parts(engine)
+        self._parts = Parts(engine, DeviceLimit(user_devices, counted))
         self._states: WeakValueDictionary[str, Grouped[SessionState | None]] = WeakValueDictionary()
         self._saving: asyncio.Task[None] | None = None
 

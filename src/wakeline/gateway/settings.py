@@ -211,6 +211,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         int, Meta(ge=0, description="Most streams, feeds and long-polls of one user; 0 for no limit.")
     ] = 1_000
     feed_subscriptions: Annotated[int, Meta(ge=0, description="Most sessions on one feed; 0 for no limit.")] = 1_000
+    user_devices: Annotated[
+        int, Meta(ge=0, description="Most devices of one user that are remembered in a session; 0 for no limit.")
+    ] = 1_000
     publish_rate: Annotated[
         float, Meta(ge=0, description="Events a second that one user may publish in the long run; 0 for no limit.")
     ] = 20_000.0

@@ -149,7 +149,7 @@ async def test_ten_thousand_devices_are_bounded_and_leave_nothing(engine: Counti
         try:
             with ExitStack() as connected:
                 for name in names:
-                    connected.enter_context(kept.connected("s", epoch, "alice", name, lambda: 5))
+                    connected.enter_context(kept.connected("s", epoch, name, "phone", lambda: 5))
                 await kept.save()
                 held, _ = tracemalloc.get_traced_memory()
                 assert engine.writes == PARTS

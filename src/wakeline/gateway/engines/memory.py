@@ -15,7 +15,7 @@ from wakeline.errors import (
     SessionNotFoundError,
 )
 from wakeline.events import Event, NewEvent, timestamp
-from wakeline.gateway.attempts import advances, begins, decide, superseded
+from wakeline.gateway.attempts import advances, begins, check_room, decide, superseded
 from wakeline.gateway.log import (
     DRAFT,
     PAGE_BYTES,
@@ -128,6 +128,8 @@ class MemoryEngine(Engine):
             publisher = session.publishers.get(publication.publisher)
         closed = session.closed
         there = decide(append, publisher.position if publisher else None, closed=closed)
+        if publication is not None and publisher is None:
+            check_room(append.session, len(session.publishers), publication)
         advancing = advances(append, there)
         told = session.begin(publication) if advancing and publication is not None else []
         first_new = session.next_offset
@@ -155,6 +157,8 @@ class MemoryEngine(Engine):
             position = held.publishers[publication.publisher].position
         if begins(position, publication) and held.closed:
             raise SessionClosedError(f"expected an open session, {session!r} is closed")
+        if position is None:
+            check_room(session, len(held.publishers), publication)
         self._sessions[session] = held
         told = held.begin(publication)
         held.publishers[publication.publisher].used_by(publication.owner)

@@ -13,7 +13,8 @@ from typing import Final, TypeAlias
 
 from wakeline.errors import EpochChangedError, SessionClosedError
 from wakeline.events import Event, NewEvent, timestamp
-from wakeline.gateway.attempts import advances, begins, decide, superseded
+from wakeline.gateway.attempts import advances, begins, check_room, decide, superseded
+from wakeline.gateway.engines.sqlite.stretches import Stretches
 from wakeline.gateway.log import Append, Appended, Change, Opened, Position, Publication, check_epoch, new_epoch
 from wakeline.gateway.owners import Owner
 
@@ -56,6 +57,7 @@ class _Session:
     next_offset: int
     bytes_before: int
     closed: bool
+    all_publishers: int | None = None  # None: not counted yet
     publishers: dict[str, _Publisher] = field(default_factory=dict)
 
 
@@ -77,6 +79,7 @@ class Appends:
         self._rows: list[tuple[int, int, str, bytes, int]] = []
         self._stretches: dict[tuple[int, int], _Stretch] = {}
         self._news: dict[Life, News] = {}
+        self.stretches = Stretches(connection)
 
     def append(self, append: Append) -> Appended:
         """Decide on a batch and gather its rows."""
@@ -90,6 +93,8 @@ class Appends:
             publisher = self._publisher(session, publication.publisher)
         closed = session is not None and session.closed
         there = decide(append, publisher.position if publisher else None, closed=closed)
+        if session is not None and publisher is None and publication is not None:
+            check_room(append.session, self._publishers_of(session), publication)
         if session is None:
             session = self.create(append.session)
         advancing = advances(append, there)
@@ -120,7 +125,9 @@ class Appends:
         if beginning:
             if session.closed:
                 raise SessionClosedError(f"expected an open session, {name!r} is closed")
-            if publisher is not None:
+            if publisher is None:
+                check_room(name, self._publishers_of(session), publication)
+            else:
                 self._end_earlier(name, session, publisher, publication)
             at = session.next_offset
             publisher = self._begin_attempt(session, publisher, publication, _Stretch(0, 0, at, at))
@@ -164,7 +171,7 @@ class Appends:
             self._rows.clear()
         if self._stretches:
             self._connection.executemany(
-                "INSERT INTO publications VALUES (?, ?, ?, ?, ?) ON CONFLICT (publisher, first_sequence)"
+                "INSERT INTO publications VALUES (?, ?, ?, ?, ?, 0) ON CONFLICT (publisher, first_sequence)"
                 " DO UPDATE SET next_sequence = excluded.next_sequence, next_offset = excluded.next_offset,"
                 " first_offset = excluded.first_offset",  # of an attempt that had appended nothing
                 [
@@ -244,6 +251,14 @@ class Appends:
                 self._publishers += 1
         return publisher
 
+    def _publishers_of(self, session: _Session) -> int:
+        """How many publishers the session has ever had."""
+        if session.all_publishers is None:
+            query = "SELECT count(*) FROM publishers WHERE session = ?"
+            (session.all_publishers,) = self._connection.execute(query, (session.id,)).fetchone()
+        assert session.all_publishers is not None
+        return session.all_publishers
+
     def _advance(
         self, session: _Session, publisher: _Publisher | None, publication: Publication, there: int, first_new: int
     ) -> _Publisher:
@@ -273,14 +288,15 @@ class Appends:
         self.flush()
         if not publication.supersedes:
             self._connection.execute(
-                "INSERT INTO kept SELECT publisher, first_offset, next_offset FROM publications"
-                " WHERE publisher = ? AND next_offset > first_offset",
+                "INSERT INTO kept SELECT publisher, first_offset, next_offset, rough FROM publications"
+                " WHERE publisher = ? AND next_offset > first_offset ON CONFLICT (publisher, first_offset) DO UPDATE"
+                " SET next_offset = next_offset + excluded.next_offset - excluded.first_offset, rough = 1",
                 (publisher.id,),
             )
             return
         stretches = self._connection.execute(
-            "SELECT first_offset, next_offset FROM kept WHERE publisher = ?1"
-            " UNION ALL SELECT first_offset, next_offset FROM publications WHERE publisher = ?1",
+            "SELECT first_offset, next_offset FROM kept WHERE publisher = ?1 AND NOT rough"
+            " UNION ALL SELECT first_offset, next_offset FROM publications WHERE publisher = ?1 AND NOT rough",
             (publisher.id,),
         ).fetchall()
         self._connection.execute("DELETE FROM kept WHERE publisher = ?", (publisher.id,))
@@ -290,7 +306,7 @@ class Appends:
         self, session: _Session, earlier: _Publisher | None, publication: Publication, stretch: _Stretch
     ) -> _Publisher:
         if earlier is None:
-            owner = publication.owner
+            owner, session.all_publishers = publication.owner, self._publishers_of(session) + 1
             row = self._connection.execute(
                 "INSERT INTO publishers (session, name, attempt, owner) VALUES (?, ?, ?, ?)",
                 (session.id, publication.publisher, publication.attempt, owner and owner.text()),

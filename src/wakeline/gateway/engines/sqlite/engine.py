@@ -230,6 +230,7 @@ class SqliteEngine(Engine):
             if kept is None:
                 return first_offset
             connection.execute("UPDATE sessions SET first_offset = ? WHERE id = ?", (kept, found))
+            appends.stretches.trimmed(found, kept)
             appends.changed(session, epoch, "trimmed")
             return kept
 

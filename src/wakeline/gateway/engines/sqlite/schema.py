@@ -98,6 +98,11 @@ MIGRATIONS: Final = (
     INSERT OR REPLACE INTO erasing SELECT 0, strftime('%s') WHERE EXISTS (SELECT 1 FROM sqlite_sequence)
         OR EXISTS (SELECT 1 FROM sessions);
     """,
+    """
+    -- 1: of events that retention removed, many stretches put together: how many there were, and not where. stretches.py.
+    ALTER TABLE publications ADD COLUMN rough INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE kept ADD COLUMN rough INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 
 
