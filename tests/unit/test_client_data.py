@@ -136,7 +136,7 @@ async def test_a_payload_is_decoded_by_the_data_converter_or_handed_out_as_it_ca
                     await anext(typed)
 
 
-@pytest.mark.parametrize("data", [object(), {1j: 2}, "\ud800"])
+@pytest.mark.parametrize("data", [object(), {1j: 2}])
 async def test_data_that_json_cannot_say_is_refused_before_anything_is_sent(data: Any) -> None:
     async with scripted(b"") as server, SessionClient(server.url) as client:
         with pytest.raises(BodyInvalidError, match="expected data that can be written as JSON"):
