@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.markdown import ROOT, blocks, text, tree, without_code
+from tests.docs.markdown import ROOT, blocks, spans, tables, text, tree, without_code
+from wakeline.gateway.accept import OWN_PUBLISHERS
 
 DOCUMENTS = [path for path in tree() if path.suffix == ".md"]
 _LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
@@ -117,3 +118,11 @@ def test_no_file_names_a_registry_or_a_path_of_one_machine(path: Path) -> None:
     assert not named
     found = _MACHINE_PATH.search(content)
     assert found is None, content[max(0, found.start() - 60) : found.end() + 60]
+
+
+def test_the_protocol_names_the_publishers_that_are_wakeline_s_own() -> None:
+    (row,) = (
+        row for table in tables(text("PROTOCOL.md")) for row in table if row.get("header") == "`Wakeline-Publisher`"
+    )
+    named = [name for name in spans(row["value"]) if name.endswith(":")]
+    assert sorted(named) == sorted(OWN_PUBLISHERS)

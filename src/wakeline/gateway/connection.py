@@ -16,7 +16,7 @@ from wakeline.errors import (
     WakelineError,
 )
 
-_MAX_HEAD_BYTES: Final = 32 * 1024
+MAX_HEAD_BYTES: Final = 32 * 1024
 _END: Final = b"\r\n\r\n"
 
 
@@ -97,11 +97,12 @@ class Connection(web.RequestHandler):
             if self._waits is _Waits.NOTHING_YET:
                 self._waits, self._received, self._tail = _Waits.HEAD, 0, b""
                 self._watch.expect_head(self)
+            ends = self._head_ends(data)
             self._received += len(data)
-            if _END in data or _END in self._tail + data[:3]:
+            if (self._received if ends is None else ends) > MAX_HEAD_BYTES:
+                return self.refuse(RequestInvalidError(f"expected at most {MAX_HEAD_BYTES} bytes of headers"))
+            if ends is not None:
                 self._waits = _Waits.REQUEST
-            elif self._received > _MAX_HEAD_BYTES:
-                return self.refuse(RequestInvalidError(f"expected at most {_MAX_HEAD_BYTES} bytes of headers"))
             else:
                 self._tail = (self._tail + data[-3:])[-3:]
         return super().data_received(data)
@@ -136,6 +137,14 @@ class Connection(web.RequestHandler):
             self._overflow.set_result(None)
         if self.transport is not None and not self.transport.is_closing():
             self.transport.pause_reading()
+
+    def _head_ends(self, data: bytes) -> int | None:
+        """How long the head is that ends in `data`; None if it does not end there."""
+        at = (self._tail + data[:3]).find(_END)
+        if at >= 0:
+            return self._received - len(self._tail) + at
+        at = data.find(_END)
+        return None if at < 0 else self._received + at
 
     def request_began(self) -> None:
         """Its head is through the parser."""

@@ -1,12 +1,13 @@
 """From where a request may come: web pages that were named, and, where nobody is asked who they are, this machine.
 
-A server is in reach of every web page its user visits: by a form or fetch (told by `Origin`), by a cookie that rides along
-(told by `Origin`, `Sec-Fetch-Site` or `Referer`), and, on loopback, by a name that the page's owner points at 127.0.0.1
-(told by `Host`).
+A server is in reach of every web page its user visits: by a form or fetch (told by `Origin`), by an image or a link (told by
+`Sec-Fetch-Site`), by a cookie that rides along (told by `Origin`, `Sec-Fetch-Site` or `Referer`), and, on loopback, by a name
+that the page's owner points at 127.0.0.1 (told by `Host`).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Final, TypeAlias
@@ -35,6 +36,8 @@ _ANSWER_HEADERS: Final = (
     "Stream-Expires-At, Stream-SSE-Data-Encoding, "
     "Producer-Epoch, Producer-Seq, Producer-Expected-Seq, Producer-Received-Seq"
 )
+
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z._-]{1,255})(:[0-9]{1,5})?")
 
 
 @lru_cache(maxsize=256)  # asked for every request, of a handful of names
@@ -66,18 +69,42 @@ class Guard:
         Raises:
             OriginRefusedError: The request may not be answered.
         """
-        host = request.headers.get(hdrs.HOST, "")
+        hosts = request.headers.getall(hdrs.HOST, [])
+        host = hosts[0] if hosts else ""
+        if len(hosts) > 1 or (host and _HOST.fullmatch(host) is None):
+            raise OriginRefusedError(
+                f"expected Host to be one name or address, with or without a port, got {', '.join(hosts)[:100]!r}",
+                hint="Send the gateway's own name in Host, as HTTP clients do by themselves.",
+            )
         if self._loopback_only and not _is_loopback(host):
             raise OriginRefusedError(
                 f"expected a loopback name in Host, got {host[:100]!r}",
                 hint="Reach the gateway as localhost or 127.0.0.1; with token_secret or token_jwks it takes every name.",
             )
         origin = request.headers.get(hdrs.ORIGIN)
-        if origin is None or origin == self._own(request):
+        if origin is None:
+            self._check_site(request)
+            return None
+        if origin == self._own(request):
             return None
         if origin not in self._origins:
             raise self._refused(request, f"expected one of the configured origins, got {origin[:100]!r}")
         return origin
+
+    def _check_site(self, request: web.Request) -> None:
+        """See that a request without `Origin` was not made by another site's page, by an `<img>` or a link.
+
+        Such a page reads no answer, but a read makes what it names known: a device, a session that is waited for, a workflow.
+        Programs other than browsers do not send `Sec-Fetch-Site`.
+        """
+        site = request.headers.get("Sec-Fetch-Site", "none")
+        if site in ("same-origin", "none") or not request.path.startswith("/v1/"):
+            return
+        if self._referer(request) not in self._origins:
+            raise OriginRefusedError(
+                f"expected a page of this origin or a configured one, got Sec-Fetch-Site {site[:40]!r} without Origin",
+                hint="Call from a page with fetch or EventSource, and add the page's origin to cors_origins.",
+            )
 
     def check_cookie(self, request: web.Request) -> None:
         """See that a request with a cookie was made by a page that may: browsers send cookies whoever makes it.
@@ -99,10 +126,7 @@ class Guard:
                 f"expected a cookie from a page of this origin, got Sec-Fetch-Site {site[:40]!r}",
                 hint="Load the page from the gateway's own origin, or send the token in Authorization or as a ticket.",
             )
-        try:
-            origin = str(URL(request.headers.get(hdrs.REFERER, "")).origin())
-        except ValueError:
-            origin = "none"
+        origin = self._referer(request)
         if origin != self._own(request) and origin not in self._origins:
             raise self._refused(
                 request,
@@ -143,6 +167,14 @@ class Guard:
             hint="Add the page's origin to cors_origins. If a proxy serves both the page and the gateway, have it pass Host "
             "and X-Forwarded-Proto on, and name its address in trusted_proxies.",
         )
+
+    @staticmethod
+    def _referer(request: web.Request) -> str:
+        """The origin of the page that `Referer` names."""
+        try:
+            return str(URL(request.headers.get(hdrs.REFERER, "")).origin())
+        except ValueError:
+            return "none"
 
     def _own(self, request: web.Request) -> str:
         return f"{self._addresses.scheme(request)}://{request.headers.get(hdrs.HOST, '')}"

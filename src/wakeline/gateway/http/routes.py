@@ -14,6 +14,7 @@ from wakeline.gateway.http.devices import DeviceRoutes
 from wakeline.gateway.http.durable_streams import StreamRoutes
 from wakeline.gateway.http.events import EventRoutes
 from wakeline.gateway.http.feed import FeedRoutes
+from wakeline.gateway.http.heads import checked_heads
 from wakeline.gateway.http.health import HealthRoutes
 from wakeline.gateway.http.lifecycle import LifecycleRoutes
 from wakeline.gateway.http.nudges import NudgeRoutes
@@ -29,7 +30,13 @@ _WEB_SOCKETS: Final = frozenset({"/v1/feed", "/v1/publish"})
 def application(parts: Parts) -> web.Application:
     """The aiohttp application that serves the gateway's parts."""
     events = EventRoutes(parts)
-    passed = [errors_middleware(parts), parts.connections.middleware, parts.guard.middleware, _grants_middleware(parts)]
+    passed = [
+        errors_middleware(parts),
+        checked_heads,
+        parts.connections.middleware,
+        parts.guard.middleware,
+        _grants_middleware(parts),
+    ]
     app = web.Application(client_max_size=parts.settings.max_body_bytes, middlewares=passed)
     app.on_response_prepare.append(parts.guard.on_prepare)
     feed, streams, publishing = FeedRoutes(parts), StreamRoutes(parts), PublishRoutes(parts)

@@ -1,0 +1,52 @@
+"""Heads of requests: none is longer than it may be, and all of it is text."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from wakeline.errors import RequestInvalidError
+from wakeline.gateway.connection import MAX_HEAD_BYTES
+from wakeline.gateway.http.answers import Handler
+
+
+@web.middleware
+async def checked_heads(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse a head before anything of it is used."""
+    check_head(request)
+    return await handler(request)
+
+
+def check_head(request: web.BaseRequest) -> None:
+    """Raise unless a request's head is one that every route can read.
+
+    The connection counts what comes of a head on its own. Of one that came together with the request before it, or whose
+    length is that of many small headers, only the parsed head tells the size.
+
+    Raises:
+        RequestInvalidError: It is over 32 KiB, or not UTF-8.
+    """
+    size = len(request.raw_path)
+    for name, value in request.raw_headers:
+        size += len(name) + len(value) + 4
+        if not value.isascii():
+            _check_utf8(name, value)
+    if size > MAX_HEAD_BYTES:
+        raise RequestInvalidError(
+            f"expected at most {MAX_HEAD_BYTES} bytes of headers, got {size}",
+            hint="Send fewer or shorter headers; what is large belongs in the body.",
+        )
+    if not request.raw_path.isascii():
+        raise RequestInvalidError(
+            "expected a path in ASCII, got other characters", hint="Percent-encode the UTF-8 of names and parameters."
+        )
+
+
+def _check_utf8(name: bytes, value: bytes) -> None:
+    try:
+        value.decode()
+    except UnicodeDecodeError as error:
+        header = name.decode("ascii", errors="replace")
+        raise RequestInvalidError(
+            f"expected {header} in UTF-8, got byte 0x{value[error.start]:02x} at {error.start}",
+            hint="Encode the header's value as UTF-8, or percent-encode it where PROTOCOL.md says so.",
+        ) from None
