@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -223,3 +225,49 @@ async def test_a_gateway_serves_with_keys_from_its_issuer(issuer: Issuer, serve:
     for name, status in (("one", 200), ("two", 401)):
         headers = {"Authorization": f"Bearer {signed(name)}"}
         assert (await served.call("GET", "/v1/sessions", headers=headers))[0] == status
+
+
+async def test_a_withdrawn_key_ends_streams_publishers_and_tickets_and_no_others(
+    issuer: Issuer, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_REFRESH_SECONDS", 0.05)
+    monkeypatch.setitem(Keys.__init__.__kwdefaults__, "again", 0.0)
+    issuer.names = ["one", "two"]
+    served = await serve(token_jwks=issuer.url)
+    bearer = {name: {"Authorization": f"Bearer {signed(name)}"} for name in ("one", "two")}
+    for name in ("one", "two"):
+        body = {"events": [{"topic": "t"}]}
+        assert (await served.call("POST", f"/v1/sessions/{name}/events", json=body, headers=bearer[name]))[0] == 200
+    streams = {name: await served.stream(name, **bearer[name]) for name in bearer}
+    durable = await served.http.get("/v1/stream/one?offset=-1&live=sse", headers=bearer["one"])
+    feed = await served.http.get("/v1/feed?session=one", headers=bearer["one"])
+    poll = asyncio.create_task(
+        served.call("GET", "/v1/sessions/one/events?from=now&wait=20", headers=bearer["one"]), name="poll"
+    )
+    sockets = [
+        await served.http.ws_connect(path, headers=bearer[name])
+        for name, path in (("one", "/v1/feed"), ("one", "/v1/publish"), ("two", "/v1/publish"))
+    ]
+    _, given = await served.call("POST", "/v1/tickets", headers=bearer["one"])
+    assert [(await stream.next())["topic"] for stream in streams.values()] == ["t", "t"]
+    issuer.names = ["two"]
+    async with asyncio.timeout(20):
+        assert await streams["one"].rest() == []
+        for cut in (durable, feed):
+            with suppress(aiohttp.ClientError):
+                await cut.read()
+            cut.close()
+        for socket in sockets[:2]:
+            assert (await socket.receive()).type is aiohttp.WSMsgType.TEXT  # `ready`
+            assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+            assert socket.close_code == 4401
+    status, _ = await served.call("GET", f"/v1/sessions/one/events?ticket={given['ticket']}")
+    assert status == 401
+    await served.call("POST", "/v1/sessions/one/events", json={"events": [{"topic": "t"}]}, headers=bearer["two"])
+    assert (await poll)[0] == 401
+    await served.call("POST", "/v1/sessions/two/events", json={"events": [{"topic": "u"}]}, headers=bearer["two"])
+    assert (await streams["two"].next())["topic"] == "u", "another key's goes on"
+    await sockets[2].send_str('{"type":"ping"}')
+    assert [(await sockets[2].receive_json())["type"] for _ in range(2)] == ["ready", "pong"]
+    for socket in sockets:
+        await socket.close()

@@ -23,7 +23,7 @@ from wakeline.errors import (
     TopicInvalidError,
 )
 from wakeline.events import check_session_name, check_topic
-from wakeline.gateway.grants import ANYONE, Action, Grant
+from wakeline.gateway.grants import ANYONE, Action, Grant, Signer
 from wakeline.gateway.guard import Guard
 from wakeline.gateway.keys import Keys
 from wakeline.gateway.tickets import Tickets
@@ -156,7 +156,8 @@ class Auth:
         key = sha256(token.encode(errors="replace")).digest()
         grant = self._verified.get(key)
         if grant is None:
-            grant = self._grant(await _payload(token, self._keys))
+            payload, signer = await _payload(token, self._keys)
+            grant = self._grant(payload, signer)
             self._verified[key] = grant
             if len(self._verified) > _CACHED:
                 self._verified.popitem(last=False)
@@ -166,7 +167,7 @@ class Auth:
             raise TokenExpiredError("the token has ended: exp is in the past")
         return grant
 
-    def _grant(self, payload: bytes) -> Grant:
+    def _grant(self, payload: bytes, signer: Signer | None) -> Grant:
         claims = _decoded(payload)
         if not claims.sub or len(claims.sub.encode()) > 256:
             raise TokenInvalidError("expected the claim sub to name the user in 1 to 256 bytes")
@@ -193,11 +194,11 @@ class Auth:
         if not all(1 <= len(name) <= 256 and name.isascii() and name.isprintable() for name in scope.publishers):
             raise TokenInvalidError("expected names, or beginnings with *, in the claim wakeline.publishers")
         publishers = tuple(scope.publishers)
-        return Grant(claims.sub, sessions, scope.allow, topics, claims.exp, scope.cache, publishers)
+        return Grant(claims.sub, sessions, scope.allow, topics, claims.exp, scope.cache, publishers, signer)
 
 
-async def _payload(token: str, keys: Keys) -> bytes:
-    """What was signed.
+async def _payload(token: str, keys: Keys) -> tuple[bytes, Signer | None]:
+    """What was signed, and who signed it.
 
     Raises:
         TokenInvalidError: It was not, or not with a key of ours.
@@ -210,14 +211,14 @@ async def _payload(token: str, keys: Keys) -> bytes:
         raise TokenInvalidError("expected a JWT: three parts of base64url, the first a JSON object with alg") from None
     if critical:
         raise TokenInvalidError("expected a token without crit in its header: no extension is known here")
-    key = await keys.find(alg, kid)
+    key, signer = await keys.find(alg, kid)
     try:
         good = validate_compact(signed, key, registry=_registry)
     except (JoseError, ValueError, TypeError):
         good = False
     if not good:
         raise TokenInvalidError("expected a token signed with the gateway's key, the signature is another")
-    return signed.payload or b""
+    return signed.payload or b"", signer
 
 
 def _decoded(payload: bytes) -> _Claims:

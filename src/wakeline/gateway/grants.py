@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 from aiohttp import web
 
-from wakeline.errors import NotAllowedError, SessionNotFoundError
+from wakeline.errors import NotAllowedError, SessionNotFoundError, TokenInvalidError
 from wakeline.gateway.owners import CLAIM, Owner, matches
 from wakeline.gateway.topics import Topics
 
@@ -18,6 +19,38 @@ Action: TypeAlias = Literal["read", "ack", "publish", "input", "manage", "follow
 ACTIONS: Final = frozenset[str](get_args(Action))
 _FAREWELL: Final = 0.5
 """Seconds after its token's end that a stream has to write its last bytes."""
+
+
+class Signer:
+    """A key that tokens are signed with; those who hold on to a grant of its tokens are told when it is withdrawn.
+
+    Attributes:
+        withdrawn: Its tokens are good no longer.
+    """
+
+    __slots__ = ("_told", "withdrawn")
+
+    def __init__(self) -> None:
+        self.withdrawn = False
+        self._told: set[Callable[[], None]] = set()
+
+    def withdraw(self) -> None:
+        """Take the key back, and tell those who wait for it."""
+        self.withdrawn = True
+        told, self._told = self._told, set()
+        for tell in told:
+            tell()
+
+    def tell(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called when the key is withdrawn; at once, if it is already."""
+        if self.withdrawn:
+            tell()
+        else:
+            self._told.add(tell)
+
+    def forget(self, tell: Callable[[], None]) -> None:
+        """Call it no more."""
+        self._told.discard(tell)
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -31,6 +64,7 @@ class Grant(msgspec.Struct, frozen=True):
         expires: Unix time at which it ends; None for never.
         cache: Full pages may be kept by caches.
         publishers: Names, or beginnings that end in `*`, of publishers that the caller may use whoever has opened them.
+        signer: The key that the token was signed with, where it may be withdrawn; a grant ends with it.
     """
 
     user: str
@@ -40,6 +74,7 @@ class Grant(msgspec.Struct, frozen=True):
     expires: float | None = None
     cache: bool = False
     publishers: tuple[str, ...] = ()
+    signer: Signer | None = None
 
     def check(self, action: Action, session: str | None = None) -> None:
         """Raise unless the caller may do this, to this session where one is given.
@@ -52,6 +87,15 @@ class Grant(msgspec.Struct, frozen=True):
             raise NotAllowedError(f"expected a token that allows {action!r}, it allows {sorted(self.allow)}")
         if session is not None and not self.reaches(session):
             raise SessionNotFoundError(f"there is no session {session!r}")
+
+    def check_signer(self) -> None:
+        """Raise if the key that the token was signed with has been withdrawn, after a wait.
+
+        Raises:
+            TokenInvalidError: It has.
+        """
+        if self.signer is not None and self.signer.withdrawn:
+            raise TokenInvalidError("expected a token signed with one of the issuer's keys, its key was withdrawn")
 
     def may(self, action: Action, session: str) -> bool:
         """Whether the caller may do this to this session."""
@@ -87,6 +131,8 @@ class Grant(msgspec.Struct, frozen=True):
 
     def seconds_left(self) -> float | None:
         """Until it ends; None for never."""
+        if self.signer is not None and self.signer.withdrawn:
+            return 0.0
         return None if self.expires is None else max(0.0, self.expires - time.time())
 
 
@@ -109,10 +155,11 @@ class Expiring:
         request: The request that the block answers.
     """
 
-    __slots__ = ("_request", "_scope")
+    __slots__ = ("_request", "_scope", "_signer")
 
     def __init__(self, request: web.Request) -> None:
         self._request = request
+        self._signer = request[GRANT].signer
         self._scope: asyncio.Timeout | None = None
 
     async def __aenter__(self) -> None:
@@ -121,6 +168,12 @@ class Expiring:
         if left is not None:
             self._scope = asyncio.timeout(left)
             await self._scope.__aenter__()
+            if self._signer is not None:
+                self._signer.tell(self._withdrawn)
+
+    def _withdrawn(self) -> None:
+        if self._scope is not None and not self._scope.expired():
+            self._scope.reschedule(0)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -128,6 +181,8 @@ class Expiring:
         """Leave quietly if it is the grant that has ended, and see that the connection ends soon, too."""
         if self._scope is None:
             return False
+        if self._signer is not None:
+            self._signer.forget(self._withdrawn)
         try:
             await self._scope.__aexit__(kind, error, traceback)
         except TimeoutError:

@@ -19,6 +19,7 @@ from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, Key, OctKey, OKPKey, RSAKey
 
 from wakeline.errors import SettingsInvalidError, TokenInvalidError, UnavailableError
+from wakeline.gateway.grants import Signer
 
 _KINDS: Final = {"HS256": "oct", "RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}
 _CURVES: Final = {"EC": "P-256", "OKP": "Ed25519"}
@@ -47,6 +48,12 @@ class PublicKey(msgspec.Struct, frozen=True):
     kind: str
     alg: str | None
     key: Any
+    signer: Signer = msgspec.field(default_factory=Signer)
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What it is the same key by when the JWKS is read anew."""
+        return self.kid, self.kind, self.alg, self.key.thumbprint()
 
 
 class Keys:
@@ -95,8 +102,8 @@ class Keys:
                 with suppress(asyncio.CancelledError):
                     await task
 
-    async def find(self, alg: object, kid: object) -> Key:
-        """The key for a token with this header.
+    async def find(self, alg: object, kid: object) -> tuple[Key, Signer | None]:
+        """The key for a token with this header, and who tells when it is withdrawn; the shared secret is not.
 
         Raises:
             TokenInvalidError: There is none.
@@ -104,7 +111,7 @@ class Keys:
         """
         kind = _KINDS.get(alg) if isinstance(alg, str) else None
         if kind == "oct" and self._secret is not None:
-            return self._secret
+            return self._secret, None
         if kind in (None, "oct") or self._jwks is None:
             raise TokenInvalidError(f"expected a token signed with {self._algorithms()}")
         if kid is not None and not isinstance(kid, str):
@@ -122,7 +129,7 @@ class Keys:
             raise TokenInvalidError("expected a token signed with one of the issuer's keys, its kid and alg name none")
         if kid is None and len(found) > 1:
             raise TokenInvalidError(f"expected a kid in the token's header, {len(found)} keys could be meant")
-        return found[0].key  # type: ignore[no-any-return] # the union is too wide for msgspec to name
+        return found[0].key, found[0].signer
 
     def _algorithms(self) -> str:
         kinds = [*(["HS256"] if self._secret else []), *(["RS256", "ES256", "EdDSA"] if self._jwks else [])]
@@ -158,10 +165,14 @@ class Keys:
         except (OSError, ValueError, TimeoutError, aiohttp.ClientError) as error:
             _log.error("the keys of token_jwks cannot be read; those that are known stay", error=str(error)[:200])
             return
-        if public != self._public:
-            _log.info("read the keys of token_jwks", keys=len(public))
-            self._public = public
+        known = {key.identity: key for key in self._public or ()}
+        kept = {key.identity: known.get(key.identity, key) for key in public}
+        if self._public is None or kept.keys() != known.keys():
+            _log.info("read the keys of token_jwks", keys=len(kept))
+            self._public = list(kept.values())
             self.version += 1
+        for identity in known.keys() - kept.keys():
+            known[identity].signer.withdraw()
 
 
 def parse_jwks(content: bytes) -> list[PublicKey]:

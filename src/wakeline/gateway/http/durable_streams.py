@@ -149,7 +149,9 @@ class StreamRoutes:
                 return await reading.catch_up(request, channel, stream.content, offset, asked)
             with self._parts.limits.connection(request, request[GRANT]):
                 if mode == "long-poll":
-                    return await reading.long_poll(channel, stream.content, offset, asked)
+                    answer = await reading.long_poll(channel, stream.content, offset, asked)
+                    request[GRANT].check_signer()
+                    return answer
                 if asked.resumed and channel.closed and offset == channel.tail:
                     return _empty(204, stream.headers())  # tells an EventSource to stop for good
                 self._parts.metrics.connections.inc()

@@ -85,6 +85,7 @@ class EventRoutes:
                 self._connected(channel, query, lambda: offset),
             ):
                 answer, offset = await longpoll.forwards(request, channel, offset, query.page)
+            request[GRANT].check_signer()
         if query.device is not None:
             self._parts.positions.delivered(channel.session, channel.epoch, query.user, query.device, offset)
         return answer

@@ -14,7 +14,7 @@ from aiohttp import WSMessage, WSMsgType, web
 
 from wakeline.errors import LimitReachedError, RequestInvalidError, TokenInvalidError, UnavailableError, WakelineError
 from wakeline.events import timestamp
-from wakeline.gateway.grants import NOBODY, Grant
+from wakeline.gateway.grants import NOBODY, Grant, Signer
 from wakeline.gateway.limits import Limits
 from wakeline.gateway.transports import feed_frames as frames
 from wakeline.gateway.transports.feed import SharedConnection
@@ -89,7 +89,7 @@ class Conversation(ABC):
 
     __slots__ = (
         *("_connection", "_gate", "_grant", "_held", "_host", "_lifetime", "_overflow"),
-        *("_refusal", "_request", "_socket", "_verdict"),
+        *("_refusal", "_request", "_signer", "_socket", "_verdict"),
     )
 
     def __init__(
@@ -101,6 +101,7 @@ class Conversation(ABC):
         self._socket = FeedSocket(host.keep_alive, max_message_bytes)
         self._lifetime: asyncio.Timeout | None = None
         self._verdict: Closing | None = None
+        self._signer: Signer | None = None
         self._held: list[AbstractContextManager[None]] = []
         self._refusal: Closing | None = None
         self._gate: Gate | None = None
@@ -136,11 +137,13 @@ class Conversation(ABC):
         except ConnectionError:
             return self._socket  # the client has left already
         give_up_on_silence(self._request, self._host.timeout)
+        self._watch_signer(self._grant)
         try:
             closing = await self._until_closed()
             if closing is not None and not self._socket.closed:
                 await self._socket.close(code=closing.code, message=closing.reason.encode()[:120])
         finally:
+            self._watch_signer(NOBODY)
             for held in self._held:
                 held.__exit__(None, None, None)
             self._connection.end()
@@ -206,6 +209,17 @@ class Conversation(ABC):
             raise _too_large()
         return message
 
+    def _watch_signer(self, grant: Grant) -> None:
+        """End the connection when the key of this grant is withdrawn, and no longer with the one before."""
+        if self._signer is not None:
+            self._signer.forget(self._withdrawn)
+        self._signer = grant.signer
+        if self._signer is not None:
+            self._signer.tell(self._withdrawn)
+
+    def _withdrawn(self) -> None:
+        self.stop(TOKEN, "the key that the token was signed with was withdrawn")
+
     def _ends_at(self) -> float | None:
         """When the connection ends by itself, by the loop's clock."""
         left = TOKEN_SECONDS if self._grant is NOBODY else self._grant.seconds_left()
@@ -255,6 +269,7 @@ class Conversation(ABC):
                 hint="Open another connection for another user.",
             )
         self._grant = grant
+        self._watch_signer(grant)
         if self._verdict is None and self._lifetime is not None:
             self._lifetime.reschedule(self._ends_at())
         self._answer(frames.TokenTaken(_rfc3339(grant.expires)))
