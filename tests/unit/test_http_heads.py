@@ -27,6 +27,7 @@ HEADERS = [
     "Authorization",
     "Content-Encoding",
     "Content-Type",
+    "Expect",
     "Cookie",
     "If-None-Match",
     "Last-Event-ID",
@@ -74,7 +75,7 @@ async def ask(served: Served, *heads: bytes, host: bytes = b"localhost") -> int:
 async def test_headers_that_are_not_utf8_are_refused_on_every_route(serve: Serve, keys: dict[str, str]) -> None:
     served = await serve(**keys)
     for method, path in ROUTES:
-        for name in ("Wakeline-Publisher", "Content-Type", "X-Whatever"):
+        for name in ("Wakeline-Publisher", "Content-Type", "Expect", "X-Whatever"):
             head = f"{method} {path}".encode()
             assert await ask(served, head, name.encode() + b": a\xff\xfe\xed\xa0\x80") == 400, (method, path, name)
     for name in HEADERS:

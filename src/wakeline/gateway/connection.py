@@ -173,6 +173,14 @@ class Connection(web.RequestHandler):
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """Answer what is no HTTP in the one shape. Its bytes, which may hold a token, go neither there nor to the log."""
+        if isinstance(
+            exc, UnicodeEncodeError
+        ):  # aiohttp answers an unknown `Expect` with its text, before any route is asked
+            answer = _answer(
+                RequestInvalidError("expected headers in UTF-8", hint="Encode the header's value as UTF-8.")
+            )
+            answer.force_close()
+            return answer
         if status >= 500:
             return super().handle_error(request, status, exc, message)
         answer = _answer(RequestInvalidError("expected a request as HTTP/1.1 has it", hint="Send HTTP/1.1."))
