@@ -48,5 +48,5 @@ def _check_utf8(name: bytes, value: bytes) -> None:
         header = name.decode("ascii", errors="replace")
         raise RequestInvalidError(
             f"expected {header} in UTF-8, got byte 0x{value[error.start]:02x} at {error.start}",
-            hint="Encode the header's value as UTF-8, or percent-encode it where PROTOCOL.md says so.",
+            hint="Encode the header's value as UTF-8.",
         ) from None
