@@ -231,7 +231,7 @@ async def test_a_withdrawn_key_ends_streams_publishers_and_tickets_and_no_others
     issuer: Issuer, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_REFRESH_SECONDS", 0.05)
-    monkeypatch.setitem(Keys.__init__.__kwdefaults__, "again", 0.0)
+    monkeypatch.setattr(Keys.__init__, "__kwdefaults__", {"again": 0.0})
     issuer.names = ["one", "two"]
     served = await serve(token_jwks=issuer.url)
     bearer = {name: {"Authorization": f"Bearer {signed(name)}"} for name in ("one", "two")}
