@@ -19,7 +19,7 @@ demo: $(VENV)/.demo ## Start everything and open the page: workflows that talk, 
 	$(BIN)/wakeline demo
 
 test: $(VENV)/.dev ## Every test: unit, contract, Temporal, browser, faults (some 8 minutes)
-	scripts/need chromium faketime nginx
+	scripts/need chromium curl faketime nginx openssl
 	$(COMPILE)
 	$(BIN)/python -m pytest $(AT_ONCE)
 

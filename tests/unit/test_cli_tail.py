@@ -146,7 +146,7 @@ async def test_stderr_tells_when_the_connection_is_lost_and_back(tmp_path: Path)
     process = await start("s", "--until", "never", "--json", "--url", gateway.url)
     assert process.stdout is not None
     assert process.stderr is not None
-    await asyncio.wait_for(process.stdout.readline(), 60)
+    assert json.loads(await asyncio.wait_for(process.stdout.readline(), 60))["data"] == 0
     await gateway.kill()
     lost = (await asyncio.wait_for(process.stderr.readline(), 60)).decode()
     assert lost.startswith(f"the gateway at {gateway.url} cannot be reached: ")
