@@ -49,7 +49,7 @@ class Watchdog:
             finally:
                 watchdog._began = None
                 seconds = thread_time() - began - (watchdog._collected - collected)
-                if seconds > MOST_SECONDS and who is not None:
+                if seconds > MOST_SECONDS and who is not None and not _draws(watchdog._stack):
                     watchdog.stalls.append(f"{seconds:.3f} s of CPU in {who}\n{watchdog._stack}")
 
         sampler = threading.Thread(target=self._sample, daemon=True)
@@ -79,6 +79,11 @@ class Watchdog:
             if began is not None and not self._stack and perf_counter() - began > MOST_SECONDS * 0.75:
                 frame = sys._current_frames().get(self._thread)
                 self._stack = "".join(traceback.format_stack(frame)[-8:])
+
+
+def _draws(stack: str) -> bool:
+    """Whether an exception is drawn for a terminal, which no gateway does that runs as a service."""
+    return any(f"/{library}/" in stack for library in ("rich", "structlog"))
 
 
 def _named(handle: asyncio.Handle) -> str | None:

@@ -50,3 +50,28 @@ async def test_sessions_are_listed_by_name_in_pages(engine: Engine) -> None:
     rest = await engine.sessions(after=first[-1].session)
     assert [s.session for s in first + rest] == ["A", "a", "b", "c/d", "ä"]
     assert all(s.next_offset == 1 and not s.closed for s in first + rest)
+
+
+@pytest.mark.parametrize(
+    ("within", "expected"),
+    [
+        (("*",), "A a a/b a0 ab b ba \ud7ffx \U0010ffff \U0010ffffx"),
+        (("a*",), "a a/b a0 ab"),
+        (("a", "b"), "a b"),
+        (("ab", "a*", "b"), "a a/b a0 ab b"),
+        (("a/*", "a0", "a*"), "a a/b a0 ab"),
+        (("\ud7ff*",), "\ud7ffx"),
+        (("\U0010ffff*",), "\U0010ffff \U0010ffffx"),
+        (("nothing*", "c"), ""),
+        ((), ""),
+    ],
+)
+async def test_sessions_are_listed_within_names_and_beginnings(
+    engine: Engine, within: tuple[str, ...], expected: str
+) -> None:
+    for name in ("b", "a", "ab", "a/b", "a0", "A", "ba", "\ud7ffx", "\U0010ffff", "\U0010ffffx"):
+        await engine.create_session(name)
+    found: list[str] = []
+    while page := await engine.sessions(after=found[-1] if found else "", limit=2, within=within):
+        found += [state.session for state in page]
+    assert found == expected.split()

@@ -64,3 +64,10 @@ async def test_records_are_listed_by_prefix(engine: Engine) -> None:
     assert [r.key for r in await engine.records("runs/\U0010ffff")] == keys[5:7]
     assert [r.key for r in await engine.records("\ud7ff")] == []
     assert [r.key for r in await engine.records("")] == keys
+
+
+async def test_records_are_read_together(engine: Engine) -> None:
+    a = await engine.put_record("a", b"1", revision=0)
+    c = await engine.put_record("c'\"[é", b"3", revision=0)
+    assert await engine.get_records(["c'\"[é", "b", "a", "a"]) == {"a": a, "c'\"[é": c}
+    assert await engine.get_records([]) == {}

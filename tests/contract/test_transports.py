@@ -13,6 +13,7 @@ import pytest
 from tests.contract.transports import CutError, DurablePoll, DurableSse, FeedSse, LongPoll, Reader, Sse, WebSocket, Wire
 from tests.soak import times
 from tests.support import Served
+from tests.watchdog import loop_is_never_held
 from wakeline.gateway.app import gateway
 from wakeline.gateway.settings import Settings
 
@@ -24,8 +25,9 @@ TOPICS = ("delta", "status")
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
     settings = Settings(data=str(tmp_path), port=0, durability="process", no_auth=True)
-    async with gateway(settings) as url, Served(url) as served:
-        yield served
+    with loop_is_never_held():
+        async with gateway(settings) as url, Served(url) as served:
+            yield served
 
 
 class Publishing:

@@ -15,11 +15,37 @@ import pytest
 from tests.support import Served
 from tests.tokens import SECRET, bearer, token
 from tests.unit.conftest import Serve
+from wakeline.gateway import starts
+from wakeline.gateway.engines.sqlite import SqliteEngine
+from wakeline.gateway.http import sessions
+from wakeline.gateway.transports import longpoll
+from wakeline.gateway.transports.durable_streams import reading
 
 EVENTS = "/v1/sessions/s/events"
 STREAM = "/v1/stream/s"
 NDJSON = {"Content-Type": "application/x-ndjson"}
 JSON = {"Content-Type": "application/json"}
+TIME = "2026-11-21T05:14:43.123Z"
+HEADER = {
+    "wakeline_export": 1,
+    "session": "s",
+    "epoch": "abcdefghij",
+    "first_offset": 0,
+    "next_offset": 0,
+    "created": TIME,
+    "closed": False,
+    "retention": None,
+    "runs": [],
+}
+RUN = {
+    "workflow_id": "w",
+    "run": "r",
+    "run_id": "r",
+    "stream": "r",
+    "workflow_type": "t",
+    "started_at": TIME,
+    "status": "completed",
+}
 GZIP = {**JSON, "Content-Encoding": "gzip"}
 
 
@@ -256,21 +282,9 @@ async def test_line_breaks_in_a_body_cost_nothing(served: Served) -> None:
 
 
 async def test_a_stream_with_a_gap_of_its_own_is_read(served: Served) -> None:
-    header = {
-        "wakeline_export": 1,
-        "session": "s",
-        "epoch": "abcdefghij",
-        "first_offset": 0,
-        "next_offset": 2,
-        "created": "2026-11-21T05:14:43.123Z",
-        "closed": False,
-        "retention": None,
-        "runs": [],
-        "content_type": "application/json",
-    }
     gap = {"missed": 3, "first_available": 3, "source": "retention"}
     lines = [
-        header,
+        {**HEADER, "next_offset": 2, "content_type": "application/json"},
         {"offset": 0, "topic": "$gap", "data": gap, "time": "2026-11-21T05:14:43.123Z"},
         {"offset": 1, "topic": "message", "data": 7, "time": "2026-11-21T05:14:43.123Z"},
         {"wakeline_export_end": 2},
@@ -282,3 +296,192 @@ async def test_a_stream_with_a_gap_of_its_own_is_read(served: Served) -> None:
         return
     async with asyncio.timeout(5):
         assert await served.call("GET", STREAM) == (200, [7])
+
+
+async def test_an_import_has_at_most_10_000_runs(served: Served) -> None:
+    file = [{**HEADER, "runs": [{**RUN, "run": f"r{number}"} for number in range(40_000)]}, {"wakeline_export_end": 0}]
+    body = "\n".join(map(json.dumps, file))
+    answer = await refusal(served, "POST", "/v1/sessions/s/import", data=sent(body), headers=NDJSON)
+    assert answer == (400, "import_invalid")
+
+
+# Lists and filters
+
+
+async def test_a_list_costs_what_it_tells(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = await serve(engine="sqlite", token_secret=SECRET)
+    for user in ("alice", "bob"):
+        for number in range(30):
+            path = f"/v1/sessions/{user}-{number:02}"
+            await served.call("PUT", path, headers=bearer(sessions=["*"]))
+    read: list[str] = []
+    inner = SqliteEngine.get_record
+
+    async def noted(self: SqliteEngine, key: str) -> Any:
+        read.append(key)
+        return await inner(self, key)
+
+    monkeypatch.setattr(SqliteEngine, "get_record", noted)
+    status, page = await served.call("GET", "/v1/sessions?limit=1", headers=bearer(sessions=["carol-*"]))
+    assert (status, page) == (200, {"sessions": [], "after": None})
+    status, page = await served.call("GET", "/v1/sessions?limit=25", headers=bearer(sessions=["bob-*", "alice-07"]))
+    assert [s["session"] for s in page["sessions"]] == ["alice-07", *(f"bob-{n:02}" for n in range(24))]
+    assert page["after"] == "bob-23"
+    assert not [key for key in read if key.startswith("runs/")]  # all of them were read at once
+
+
+async def test_a_list_ends_early_where_there_is_very_much_to_tell(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "_LISTED_BYTES", 0)
+    for name in ("a", "b", "c"):
+        file = [
+            {**HEADER, "session": name, "next_offset": 0, "runs": [RUN]},
+            {"wakeline_export_end": 0},
+        ]
+        body = "\n".join(map(json.dumps, file))
+        status, answer = await served.call("POST", f"/v1/sessions/{name}/import", data=body, headers=NDJSON)
+        assert status == 201, answer
+    found: list[str] = []
+    after: str | None = ""
+    while after is not None:
+        _, page = await served.call("GET", f"/v1/sessions?after={after}")
+        assert len(page["sessions"]) <= 1
+        found += [state["session"] for state in page["sessions"]]
+        after = page["after"]
+    assert found == ["a", "b", "c"]
+
+
+def lines_of(count: int, topic: str = "t", size: int = 1) -> str:
+    return f'{{"topic":"{topic}","data":"{"x" * size}"}}\n' * count
+
+
+async def test_a_filter_that_matches_nothing_is_answered_with_where_it_has_come_to(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (longpoll, starts, reading):
+        monkeypatch.setattr(module, "MOST_PAGES", 2)
+    await served.publish("s", {"topic": "rare"})
+    body = lines_of(6_000, size=200)
+    assert (await served.call("POST", EVENTS, data=sent(body), headers=NDJSON))[0] == 200
+    await served.publish("s", {"topic": "rare"})
+
+    # Forwards: a page may be empty, and its cursor leads on.
+    found: list[int] = []
+    pages, cursor, done = 0, "beginning", False
+    while not done:
+        _, page = await served.call("GET", f"{EVENTS}?topics=rare&limit=1&wait=1&from={cursor}")
+        assert len(page["events"]) <= 1
+        found += [event["offset"] for event in page["events"]]
+        pages, cursor, done = pages + 1, page["cursor"], page["up_to_date"]
+    assert found == [0, 6_001]
+    assert pages > 3
+
+    # Backwards likewise; the last page has no `previous`.
+    found, before = [], "now"
+    while before is not None:
+        _, page = await served.call("GET", f"{EVENTS}?topics=rare&limit=5&before={before}")
+        found += [event["offset"] for event in page["events"]]
+        before = page["previous"]
+    assert found == [6_001, 0]
+
+    # `tail:N` begins where it has come to.
+    found, cursor, done = [], "tail:2", False
+    while not done:
+        _, page = await served.call("GET", f"{EVENTS}?topics=rare&from={cursor}")
+        found += [event["offset"] for event in page["events"]]
+        cursor, done = page["cursor"], page["up_to_date"]
+    assert found == [6_001]
+
+
+async def test_a_long_poll_of_a_stream_is_answered_with_where_it_has_come_to(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "MOST_PAGES", 2)
+    served = await serve(token_secret=SECRET)
+    everything, rare = bearer(), bearer(topics=["rare"])
+    body = lines_of(3_000)
+    await served.call("POST", EVENTS, data=sent(body), headers={**NDJSON, **everything})
+    await served.call("POST", EVENTS, data='{"topic":"rare"}', headers={**NDJSON, **everything})
+    found: list[dict[str, Any]] = []
+    offset, polls = "-1", 0
+    while not found:
+        async with served.http.get(f"{STREAM}?live=long-poll&offset={offset}", headers=rare) as answer:
+            assert answer.status == 200
+            found = await answer.json()
+            offset, polls = answer.headers["Stream-Next-Offset"], polls + 1
+    assert ([event["topic"] for event in found], polls) == (["rare"], 3)
+
+
+@pytest.mark.parametrize("count", [100, 101])
+async def test_a_reader_names_at_most_100_topics(served: Served, count: int) -> None:
+    await served.publish("s", {"topic": "t1"})
+    topics = [f"t{number}" for number in range(count)]
+    many = count > 100
+    status, answer = await served.call("GET", f"{EVENTS}?topics={','.join(topics)}")
+    assert (status, answer["error"]["code"] if many else None) == ((400, "request_invalid") if many else (200, None))
+    async with served.http.ws_connect("/v1/feed") as socket:
+        await socket.receive(10)
+        await socket.send_json({"type": "subscribe", "session": "s", "topics": topics})
+        assert (await socket.receive_json())["type"] == ("error" if many else "subscribed")
+
+
+async def test_readers_of_many_sets_of_topics_hold_nobody(served: Served) -> None:
+    await served.publish("s", {"topic": "t0"})
+    sockets = [await served.http.ws_connect("/v1/feed") for _ in range(60)]
+    for number, socket in enumerate(sockets):
+        topics = [f"t{number}*", *(f"x{number}-{other}*" for other in range(99))]
+        await socket.send_json({"type": "subscribe", "session": "s", "topics": topics, "from": "now"})
+        assert [(await socket.receive_json())["type"] for _ in range(2)] == ["ready", "subscribed"]
+    body = lines_of(2_000, "t59")
+    assert (await served.call("POST", EVENTS, data=sent(body), headers=NDJSON))[0] == 200
+    told = 0
+    while told < 2_000:
+        frame = await sockets[59].receive_json(timeout=20)
+        told += len(frame["events"])
+    for socket in sockets:
+        await socket.close()
+
+
+# What is sent
+
+
+async def test_the_compact_form_is_sent_in_pieces(served: Served) -> None:
+    keyed = [{"topic": "state", "key": f"k{number}", "data": "x" * 60_000} for number in range(60)]
+    for start in range(0, 60, 10):
+        await served.publish("s", *keyed[start : start + 10])
+    await served.publish("s", {"topic": "state", "key": "k0", "data": "new"}, {"topic": "plain"})
+    async with served.http.get(f"{EVENTS}?view=compact", headers={"Accept-Encoding": "gzip"}) as answer:
+        page = await answer.json()
+        assert answer.headers.get("Transfer-Encoding") == "chunked"
+    assert [event["offset"] for event in page["events"]] == list(range(1, 62))
+    assert (page["cursor"].rsplit("-")[-1], page["up_to_date"]) == ("62", True)
+
+    # Readers that do not read hold a piece each.
+    assert served.http._base_url is not None
+    gone: list[asyncio.StreamWriter] = []
+    for _ in range(8):
+        _, writer = await asyncio.open_connection("127.0.0.1", served.http._base_url.port, limit=1024)
+        writer.write(f"GET {EVENTS}?view=compact HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        gone.append(writer)
+    status, _ = await served.call("GET", "/healthz")
+    assert status == 200
+    for writer in gone:
+        writer.close()
+
+
+@pytest.mark.parametrize("view", ["raw", "compact"])
+async def test_a_frame_has_at_most_512_kib_of_events_or_one(served: Served, view: str) -> None:
+    sizes = [200_000, 50_000, 400_000, 100_000, 1_000_000, 10, 250_000, 10]
+    for number, size in enumerate(sizes):
+        await served.publish("s", {"topic": "t", "key": f"{number}", "data": "x" * size})
+    async with served.http.ws_connect("/v1/feed") as socket:
+        await socket.receive(10)
+        await socket.send_json({"type": "subscribe", "session": "s", "view": view})
+        frames: list[tuple[int, int]] = []
+        while sum(count for _, count in frames) < len(sizes):
+            text = await socket.receive_str(timeout=10)
+            frame = json.loads(text)
+            if frame["type"] == "events":
+                frames.append((len(text), len(frame["events"])))
+    assert all(size <= 516 * 1024 or count == 1 for size, count in frames)

@@ -191,8 +191,10 @@ class Session:
         """Some events at once: forwards from a position, or backwards for history views.
 
         Args:
-            before: Backwards: `now` or a cursor; the last `limit` events before it. `page.previous` leads on.
-            from_: Forwards: as for `events`, `beginning` by default; `page.cursor` leads on.
+            before: Backwards: `now` or a cursor; the last `limit` events before it. `page.previous` leads on, also where
+                the page is empty, until it is None.
+            from_: Forwards: as for `events`, `beginning` by default; `page.cursor` leads on, also where the page is empty,
+                until it is `up_to_date`.
             topics: As for `events`.
             limit: The most events, 1 to 10000; 1000 by default.
             wait: Forwards: seconds to wait for the first event, 0 to 60.

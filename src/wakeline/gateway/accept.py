@@ -20,6 +20,7 @@ from wakeline.events import (
 )
 from wakeline.gateway.counting import check_batch, too_many
 from wakeline.gateway.log import Append, Appended, Engine, Opened, Position, Publication
+from wakeline.gateway.slices import Slice
 from wakeline.text import read_whole
 
 _HINT: Final = (
@@ -126,7 +127,7 @@ class Accept:
         check_session_name(session)
         if not incoming:
             raise BodyInvalidError("expected at least one event, got none", hint=_HINT)
-        events = self.compose(incoming, publication)
+        events = await self.compose(incoming, publication)
         return await self.append(session, events, publication)
 
     async def open_attempt(self, session: str, publication: Publication) -> Opened:
@@ -138,14 +139,19 @@ class Accept:
         """
         return await self._engine.open_attempt(check_session_name(session), publication)
 
-    def compose(self, incoming: Sequence[Incoming], publication: Publication | None) -> tuple[NewEvent, ...]:
-        """The events as the log keeps them, accepted now.
+    async def compose(self, incoming: Sequence[Incoming], publication: Publication | None) -> tuple[NewEvent, ...]:
+        """The events as the log keeps them, accepted now; made in slices.
 
         Raises:
             RequestError: One cannot be taken.
         """
-        time = timestamp()
-        return tuple([self._event(event, time, publication) for event in incoming])
+        time, work = timestamp(), Slice()
+        events: list[NewEvent] = []
+        for event in incoming:
+            events.append(self._event(event, time, publication))
+            if work.over():
+                await work.rest()
+        return tuple(events)
 
     async def append(
         self,

@@ -44,6 +44,7 @@ from wakeline.gateway.log import DRAFT, Append, Engine, SessionState, new_epoch
 from wakeline.gateway.runs import Run, Runs
 from wakeline.gateway.topics import Topics
 
+_MOST_RUNS: Final = 10_000  # a session keeps a thousand that have ended, and those that are open
 _BATCH_EVENTS: Final = 1000
 _BATCH_BYTES: Final = 256 * 1024
 _END: Final = b'{"wakeline_export_end":'
@@ -105,7 +106,7 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True):
     created: str
     closed: bool
     retention: Retention | None
-    runs: list[Run]
+    runs: Annotated[list[Run], Meta(max_length=_MOST_RUNS)]
     content_type: str | UnsetType = UNSET
 
 

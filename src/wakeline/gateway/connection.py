@@ -135,8 +135,9 @@ class Connection(web.RequestHandler):
             return
         if self._overflow is not None and not self._overflow.done():
             self._overflow.set_result(None)
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.pause_reading()
+        transport = self.transport
+        if transport is not None and not transport.is_closing() and transport.is_reading():
+            transport.pause_reading()
 
     def _head_ends(self, data: bytes) -> int | None:
         """How long the head is that ends in `data`; None if it does not end there."""

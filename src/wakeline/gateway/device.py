@@ -8,6 +8,7 @@ the hub writes goes back to catching up. Replay at connect and recovery of the s
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -114,7 +115,7 @@ class Device:
         channel, topics = self._channel, self.lane.topics
         snapshot = await opening.compacts.snapshot(channel.session, channel.epoch, channel.tail)
 
-        def encode(events: list[Event]) -> bytes:
+        def encode(events: Sequence[Event]) -> bytes:
             return opening.encode(channel.session, channel.epoch, events)
 
         at = 0

@@ -20,6 +20,7 @@ from wakeline.events import RUN_STARTED, SESSION_SETTLED, Event
 from wakeline.gateway.log import Change, Engine
 from wakeline.gateway.pages import Pages
 from wakeline.gateway.runs import Runs
+from wakeline.gateway.slices import Slice
 from wakeline.gateway.topics import Topics
 
 CHUNK_BYTES: Final = 64 * 1024
@@ -176,9 +177,10 @@ class Channel:
         self._end()
 
     def _write_pending(self) -> Iterator[None]:
-        """Write everything pending; yields after each slice of devices."""
+        """Write everything pending; yields after each slice of devices, and when it has worked for long."""
         events, self._pending = [e for e in self._pending if e.offset >= self.tail], []
-        for chunk in _chunks(events):
+        work = Slice()
+        for chunk in within(CHUNK_BYTES, events):
             first = chunk[0].offset
             if first > self.tail:  # something in between was not told to us: only the log has it
                 self._all_leave(self.tail)
@@ -192,13 +194,20 @@ class Channel:
                 if event.topic in (RUN_STARTED, SESSION_SETTLED):
                     self.settled = event.topic == SESSION_SETTLED
             for number, (lane, devices) in enumerate(lanes):
-                later = [waiting for _, waiting in lanes[number + 1 :]]
+                if work.over():  # lanes are few, or of few devices each
+                    self._halfway = _Halfway(first, [waiting for _, waiting in lanes[number:]])
+                    yield
+                    self._halfway, work = None, Slice()
                 for done in self._write_lane(lane, devices, chunk, first):
+                    later = [waiting for _, waiting in lanes[number + 1 :]]
                     self._halfway = _Halfway(first, [devices[done:], *later])
                     yield
-                    self._halfway = None
+                    self._halfway, work = None, Slice()
             if self.settled:
                 self._all_leave(self.tail, only_until_settled=True)
+            if work.over():
+                yield
+                work = Slice()
 
     def _write_lane(self, lane: Lane, devices: list[LiveDevice], chunk: list[Event], first: int) -> Iterator[int]:
         """Write a chunk to a lane's devices; yields how many have it, after each slice of them."""
@@ -416,12 +425,12 @@ def _keep(device: LiveDevice, chunk: bytes, taken: int) -> bool:
         return False
 
 
-def _chunks(events: Sequence[Event]) -> Iterator[list[Event]]:
-    """Cut events into stretches of about `CHUNK_BYTES`."""
+def within(most_bytes: int, events: Sequence[Event]) -> Iterator[list[Event]]:
+    """Cut events into stretches of at most so many bytes, or of one event that is larger."""
     chunk: list[Event] = []
     size = 0
     for event in events:
-        if chunk and size + len(event.body) > CHUNK_BYTES:
+        if chunk and size + len(event.body) > most_bytes:
             yield chunk
             chunk, size = [], 0
         chunk.append(event)

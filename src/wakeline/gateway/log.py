@@ -16,7 +16,6 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from wakeline.errors import EpochChangedError
 from wakeline.events import Event, NewEvent, check_label
 from wakeline.gateway.owners import Owner
 
@@ -340,8 +339,13 @@ class Engine(ABC):
         """How far a publisher has come in a session; None if it has appended nothing there."""
 
     @abstractmethod
-    async def sessions(self, *, after: str = "", limit: int = 100) -> list[SessionState]:
-        """Up to `limit` sessions whose names sort after `after` (by code point), without drafts."""
+    async def sessions(
+        self, *, after: str = "", limit: int = 100, within: Sequence[str] = ("*",)
+    ) -> list[SessionState]:
+        """Up to `limit` sessions whose names sort after `after` (by code point), without drafts.
+
+        Only those of the names, or beginnings that end in `*`, in `within`; no others are looked at.
+        """
 
     @abstractmethod
     async def drafts(self) -> list[SessionState]:
@@ -454,6 +458,10 @@ class Engine(ABC):
         """The record under `key`, or None."""
 
     @abstractmethod
+    async def get_records(self, keys: Sequence[str]) -> dict[str, Record]:
+        """Those records under these keys that there are, in one step."""
+
+    @abstractmethod
     async def put_record(self, key: str, value: bytes, *, revision: int) -> Record:
         """Write a record if it is still at `revision` (0: if there is none).
 
@@ -486,13 +494,3 @@ class Engine(ABC):
 def new_epoch() -> str:
     """A fresh epoch: 50 random bits, so that two lives of one session never share it."""
     return "".join(choice(_EPOCH_ALPHABET) for _ in range(10))
-
-
-def check_epoch(session: str, now: str, asked: str | None) -> None:
-    """Raise unless the session lives in the epoch that was asked for, if one was.
-
-    Raises:
-        EpochChangedError: It lives in another one.
-    """
-    if asked is not None and asked != now:
-        raise EpochChangedError(f"expected {session!r} in epoch {asked}, it lives in epoch {now}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -90,7 +90,7 @@ class Pages:
         at: int,
         *,
         topics: Topics | None,
-        encode: Callable[[list[Event]], bytes],
+        encode: Callable[[Sequence[Event]], bytes],
         form: Hashable,
     ) -> Encoded:
         """A page of a compact form in wire form; `form` names that, so that who wants the same shares it."""
@@ -107,15 +107,6 @@ class Pages:
             return made
 
         return await self._once(key, make)
-
-    async def whole(self, snapshot: Snapshot, topics: Topics | None) -> list[Event]:
-        """All of a compact form at once."""
-        found: list[Event] = []
-        at = 0
-        while at < snapshot.offset:
-            events, at = await snapshot.page(at, self._read_between, topics)
-            found += events
-        return found
 
     async def _read_between(self, offset: int, before: int, topics: Topics | None) -> Page:
         return await self.read(offset, before=before, topics=topics)

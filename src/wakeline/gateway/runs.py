@@ -153,6 +153,19 @@ class Runs:
         record = await self._engine.get_record(_PREFIX + session)
         return list(_decoder.decode(record.value).runs.values()) if record else []
 
+    async def of_each(self, sessions: Sequence[str], most_bytes: int) -> list[list[Run]]:
+        """The runs of several sessions, in their order, up to the one whose record takes them past `most_bytes`."""
+        records = await self._engine.get_records([_PREFIX + session for session in sessions])
+        found: list[list[Run]] = []
+        size = 0
+        for session in sessions:
+            if size > most_bytes:
+                break
+            record = records.get(_PREFIX + session)
+            size += len(record.value) if record else 0
+            found.append(list(_decoder.decode(record.value).runs.values()) if record else [])
+        return found
+
     def name_of(self, session: str, run_id: str) -> str:
         """The run that a Temporal run belongs to, as far as is known here; else it is its own name.
 

@@ -12,7 +12,7 @@ from wakeline.errors import RequestInvalidError
 from wakeline.events import Cursor, Event
 from wakeline.gateway.hub import Channel
 from wakeline.gateway.log import PAGE_BYTES, Engine
-from wakeline.gateway.topics import Topics
+from wakeline.gateway.topics import MOST_PAGES, Topics
 
 MAX_TAIL: Final = 10_000
 
@@ -66,24 +66,26 @@ def at_beginning(text: str, offset: int) -> bool:
 
 async def backwards(
     engine: Engine, channel: Channel, end: int, *, limit: int, topics: Topics | None
-) -> tuple[list[Event], int]:
+) -> tuple[list[Event], int, bool]:
     """The last events below `end` that match, at most `limit` and about `PAGE_BYTES` of them, in the log's order.
 
     Returns:
-        The events, and where they begin: the `end` of the page before, or what is kept from on if there is none.
+        The events; where they begin, which is the `end` of the page before; and whether nothing is kept before that.
     """
     found: list[Event] = []
     size = 0
-    while len(found) < limit and size < PAGE_BYTES:
+    for _ in range(MOST_PAGES):
+        if len(found) >= limit or size >= PAGE_BYTES:
+            break
         page = await engine.read_back(
             channel.session, end, limit=limit - len(found), topics=topics, epoch=channel.epoch
         )
         found[:0] = page.events
         size += sum(len(event.body) for event in page.events)
         if page.began == end:
-            break
+            return found, end, True
         end = page.began
-    return found, end
+    return found, end, False
 
 
 async def _tail(engine: Engine, channel: Channel, text: str, topics: Topics | None) -> int:
@@ -93,7 +95,9 @@ async def _tail(engine: Engine, channel: Channel, text: str, topics: Topics | No
     count, end = int(match[1]), channel.tail
     if topics is None:
         return max(0, end - count)
-    while count > 0:
+    for _ in range(MOST_PAGES):
+        if count <= 0:
+            break
         page = await engine.read_back(channel.session, end, limit=count, topics=topics, epoch=channel.epoch)
         count -= len(page.events)
         if page.began == end:

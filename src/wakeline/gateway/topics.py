@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import blake2s
-from typing import Any, Self
+from typing import Any, Final, Self
 
+from wakeline.errors import RequestInvalidError
 from wakeline.events import ATTEMPT_SUPERSEDED, COMPACT, check_topic
+
+MOST_PAGES: Final = 64
+"""So many pages without a matching event are looked at for one request; it is then answered with where it has come to."""
+
+FILTERED_EVENTS: Final = 1000
+"""Events looked at in one step by who reads only some topics, however few it asked for."""
+
+MAX_TOPICS: Final = 100
+"""The most topics that one reader may name: each event is looked up among them, for each set of them anew."""
 
 
 class Topics:
@@ -33,9 +43,16 @@ class Topics:
         """Read a comma-separated list.
 
         Raises:
+            RequestInvalidError: There are more than `MAX_TOPICS`.
             TopicInvalidError: One is not a topic's name.
         """
-        return cls([check_topic(name, own=True) for name in text.split(",")], within)
+        names = text.split(",", MAX_TOPICS)
+        if len(names) > MAX_TOPICS:
+            raise RequestInvalidError(
+                f"expected at most {MAX_TOPICS} topics, got more",
+                hint="Name beginnings, such as status.*, or read all topics and pass over what you do not need.",
+            )
+        return cls([check_topic(name, own=True) for name in names], within)
 
     @property
     def patterns(self) -> tuple[str, ...]:

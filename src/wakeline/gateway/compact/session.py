@@ -26,6 +26,7 @@ BLOCK_EVENTS: Final = 5_000
 """After so many events they are stored: the most that is folded again by who joins first after a restart."""
 
 _BLOCK_BYTES: Final = 256 * 1024
+_AT_ONCE_BYTES: Final = 512 * 1024  # put together without leaving the loop
 _TURN_EVENTS: Final = 250  # folded before the loop gets a turn
 _PENDING_EVENTS: Final = 10_000  # what is more is read from the log again
 _PENDING_BYTES: Final = 4 * 1024 * 1024
@@ -144,13 +145,17 @@ class SessionFold:
                 return self._snapshot
             if self._base is None:
                 self._base = await self._read_base()
-            whole = self._base.copy()
-            whole.extend(self._fresh.copy())
-            events, ranges = whole.events(), _ranges(whole)
-            if whole.first_offset > 0:
-                events.insert(0, gap(0, whole.first_offset, self._created))
-            self._snapshot = Snapshot(offset, events, ranges, self._created)
-            return self._snapshot
+            base, fresh = self._base, self._fresh
+            if base.size + fresh.size > _AT_ONCE_BYTES:  # in a thread, so that the loop has its turns; the lock is ours
+                events, ranges, first = await asyncio.to_thread(_whole, base, fresh)
+            else:
+                events, ranges, first = _whole(base, fresh)
+            if first > 0:
+                events.insert(0, gap(0, first, self._created))
+            snapshot = Snapshot(offset, events, ranges, self._created)
+            if not self._stale:
+                self._snapshot = snapshot
+            return snapshot
 
     async def _read_base(self) -> Fold:
         """What is stored."""
@@ -276,6 +281,13 @@ class SessionFold:
     def _forget_pending(self) -> None:
         self._pending.clear()
         self._pending_bytes = 0
+
+
+def _whole(base: Fold, fresh: Fold) -> tuple[list[Event], Ranges, int]:
+    """What two neighbouring folds say together, and where that begins; both are left as they are."""
+    whole = base.copy()
+    whole.extend(fresh.copy())
+    return whole.events(), _ranges(whole), whole.first_offset
 
 
 def _ranges(fold: Fold) -> Ranges:

@@ -14,7 +14,7 @@ from wakeline.gateway.log import Page
 from wakeline.gateway.topics import Topics
 
 PAGE_BYTES: Final = 64 * 1024
-"""A page ends with the event that takes it past this."""
+"""A page has no more than this, or one event."""
 
 _NEAR: Final = 256  # events: fewer than these are read over rather than read around
 
@@ -101,6 +101,7 @@ class Snapshot:
         for count, size in enumerate(accumulate(len(event.body) for event in events), 1):
             if size > PAGE_BYTES:
                 # There may be more below `next_offset`, cut off here or before.
+                count = max(count - 1, 1)
                 return events[:count], min(next_offset, events[count - 1].offset + 1)
         return events, next_offset
 

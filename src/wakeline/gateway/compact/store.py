@@ -8,9 +8,11 @@ together as they come, so that there are few blocks, and each is rewritten few t
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from secrets import token_hex
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -23,7 +25,9 @@ RECORD_BYTES: Final = 512 * 1024
 """The largest record."""
 
 _LARGEST_BLOCK: Final = 4 * 1024 * 1024  # is rewritten no more
+_AT_ONCE_BYTES: Final = 128 * 1024
 _PREFIX: Final = "compact/"
+T = TypeVar("T")
 
 
 class _Named(msgspec.Struct, frozen=True):
@@ -109,17 +113,16 @@ class Store:
             UnavailableError: It may not be stored.
         """
         bodies = self.bodies if self._blocks else not hasattr(fold.plain, "ranges")
-        kept, data = list(self._blocks), blocks.encode(fold)
+        kept, data = list(self._blocks), await _off_loop(fold.size, blocks.encode, fold)
         joined: Fold | None = None
         replaced: list[_Named] = []
         while kept and kept[-1].size <= 2 * len(data) and kept[-1].size + len(data) <= _LARGEST_BLOCK:
             earlier = await self._block(kept[-1])
             if earlier is None:
                 break
-            earlier.extend(fold.copy() if joined is None else joined)
-            joined = earlier
+            later = fold.copy() if joined is None else joined
+            joined, data = await _off_loop(len(data) + kept[-1].size, _joined, earlier, later)
             replaced.append(kept.pop())
-            data = blocks.encode(joined)
         first = (joined or fold).first_offset
         named = await self._write(data, first, fold.next_offset)
         try:
@@ -145,7 +148,7 @@ class Store:
                 return None
             pieces.append(record.value)
         try:
-            return blocks.decode(b"".join(pieces))
+            return await _off_loop(named.size, blocks.decode, b"".join(pieces))
         except msgspec.DecodeError:
             return None
 
@@ -165,6 +168,17 @@ class Store:
 
     def _key(self, name: str, number: int) -> str:
         return f"{self._prefix}{name}.{number}"
+
+
+def _joined(earlier: Fold, later: Fold) -> tuple[Fold, bytes]:
+    """Put the fold of the stretch that follows at an earlier one's end, and encode both as one."""
+    earlier.extend(later)
+    return earlier, blocks.encode(earlier)
+
+
+async def _off_loop(size: int, work: Callable[..., T], *given: Any) -> T:
+    """Do work on so many bytes; in a thread where they are many, so that the loop has its turns meanwhile."""
+    return await asyncio.to_thread(work, *given) if size > _AT_ONCE_BYTES else work(*given)
 
 
 def prefix(epoch: str) -> str:

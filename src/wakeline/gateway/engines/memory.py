@@ -29,9 +29,9 @@ from wakeline.gateway.log import (
     Publication,
     Record,
     SessionState,
-    check_epoch,
     new_epoch,
 )
+from wakeline.gateway.names import check_epoch, name_ranges
 from wakeline.gateway.owners import Owner
 
 
@@ -221,8 +221,17 @@ class MemoryEngine(Engine):
         found = held.publishers.get(publisher) if held else None
         return found.position if found else None
 
-    async def sessions(self, *, after: str = "", limit: int = 100) -> list[SessionState]:
-        names = sorted(name for name in self._sessions if name > after and not name.startswith(DRAFT))[:limit]
+    async def sessions(
+        self, *, after: str = "", limit: int = 100, within: Sequence[str] = ("*",)
+    ) -> list[SessionState]:
+        ranges = name_ranges(within)
+        names = sorted(
+            name
+            for name in self._sessions
+            if name > after
+            and not name.startswith(DRAFT)
+            and any(first <= name and (end is None or name < end) for first, end in ranges)
+        )[:limit]
         return [self._state(name, self._sessions[name]) for name in names]
 
     async def drafts(self) -> list[SessionState]:
@@ -301,6 +310,9 @@ class MemoryEngine(Engine):
 
     async def get_record(self, key: str) -> Record | None:
         return self._records.get(key)
+
+    async def get_records(self, keys: Sequence[str]) -> dict[str, Record]:
+        return {key: self._records[key] for key in keys if key in self._records}
 
     async def put_record(self, key: str, value: bytes, *, revision: int) -> Record:
         self._check_revision(key, revision)

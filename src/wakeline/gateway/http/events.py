@@ -76,7 +76,9 @@ class EventRoutes:
 
     async def _page(self, request: web.Request, channel: Channel, offset: int, query: _Reading) -> web.StreamResponse:
         if query.compact and starts.at_beginning(query.start, offset) and channel.tail > 0:
-            answer, offset = await longpoll.compact(request, channel, self._parts.compacts, query.compact_topics())
+            topics, timeout = query.compact_topics(), self._parts.settings.write_timeout
+            answer: web.StreamResponse
+            answer, offset = await longpoll.compact(request, channel, self._parts.compacts, topics, timeout=timeout)
         elif not query.page.wait:
             answer, offset = await longpoll.forwards(request, channel, offset, query.page)
         else:

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 
 import msgspec
-import structlog
 from aiohttp import hdrs, web
 from msgspec import UNSET, UnsetType
 
-from wakeline.errors import BodyInvalidError, NotAllowedError, SessionClosedError, SessionNotFoundError, WakelineError
+from wakeline.errors import BodyInvalidError, NotAllowedError, SessionClosedError, SessionNotFoundError
 from wakeline.events import SESSION_CLOSED, check_session_name, compose, timestamp
 from wakeline.gateway import config
 from wakeline.gateway.archive import Importer
 from wakeline.gateway.config import Retention, SessionConfig
-from wakeline.gateway.grants import GRANT, expiring
+from wakeline.gateway.grants import GRANT
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.bodies import read_body, stream_body
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.http.sessions import described
 from wakeline.gateway.log import Append
+from wakeline.gateway.transports.pieces import write_pieces
 from wakeline.text import read_whole
 
 _NDJSON = "application/x-ndjson"
-_log = structlog.get_logger(__name__)
 
 
 class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
@@ -90,10 +88,8 @@ class LifecycleRoutes:
             async with aclosing(self._parts.archive.export(name)) as pages:
                 first = await anext(pages)  # what is wrong with the request is told before the answer begins
                 response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: _NDJSON, hdrs.CACHE_CONTROL: "no-store"})
-                with suppress(ConnectionError):  # the client left
-                    await response.prepare(request)
-                    await self._write(request, response, first, pages)
-                return response
+                timeout = self._parts.settings.write_timeout
+                return await write_pieces(request, response, _after(first, pages), timeout=timeout)
 
     async def load(self, request: web.Request) -> web.Response:
         """Make a session from a file, all of it or nothing."""
@@ -105,31 +101,17 @@ class LifecycleRoutes:
         await self._parts.archive.load(name, stream_body(request), importer)
         return await self._answer(name, 201)
 
-    async def _write(
-        self, request: web.Request, response: web.StreamResponse, first: bytes, pages: AsyncIterator[bytes]
-    ) -> None:
-        """Write the file, as fast as it is taken; a client that takes nothing in time, or cannot have all of it, is cut."""
-        try:
-            async with expiring(request):
-                await self._send(response, first)
-                async for page in pages:
-                    await self._send(response, page)
-                await response.write_eof()
-                return
-        except (WakelineError, TimeoutError) as error:
-            _log.warning("an export was cut short", path=request.path, error=str(error))
-        if request.transport is not None:
-            request.transport.abort()
-
-    async def _send(self, response: web.StreamResponse, page: bytes) -> None:
-        async with asyncio.timeout(self._parts.settings.write_timeout):
-            await response.write(page)
-
     async def _answer(self, name: str, status: int) -> web.Response:
         state = await self._parts.engine.state(name)
         if state is None:  # it was deleted in between
             raise _not_found(name)
         return json_answer(await described(self._parts, state), status=status)
+
+
+async def _after(first: bytes, pages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for page in pages:
+        yield page
 
 
 def _name(request: web.Request) -> str:

@@ -25,6 +25,10 @@ _ALIKE_SECONDS: Final = 1.0
 """How long it takes to refuse a workflow that the token does not reach, whether or not there is one."""
 
 
+_LISTED_BYTES: Final = 1024 * 1024
+"""A page of sessions ends with the one whose runs take it past this."""
+
+
 class _Registration(msgspec.Struct, forbid_unknown_fields=True):
     workflow_id: str
     session: str | None = None
@@ -65,20 +69,17 @@ class SessionRoutes:
         grant = request[GRANT]
         grant.check("read")
         limit = integer(request, "limit", 100, 1, 1000)
-        found: list[SessionState] = []
-        after, more = request.query.get("after", ""), True
-        while more and len(found) < limit:
-            states = await self._parts.engine.sessions(after=after, limit=limit)
-            more = len(states) == limit
-            found += [state for state in states if grant.reaches(state.session)]
-            after = states[-1].session if states else after
-        del found[limit:]
-        return json_answer(
-            {
-                "sessions": [await described(self._parts, state) for state in found],
-                "after": found[-1].session if len(found) == limit else None,
-            }
-        )
+        after = request.query.get("after", "")
+        found = await self._parts.engine.sessions(after=after, limit=limit, within=grant.sessions)
+        names = [state.session for state in found]
+        followed = [_followed(self._parts, name) for name in names]
+        runs = await self._parts.runs.of_each(names, _LISTED_BYTES)
+        whole = len(found) < limit and len(runs) == len(found)
+        told = [
+            await _described(self._parts, state, its, by_name)
+            for state, its, by_name in zip(found, runs, followed, strict=False)
+        ]
+        return json_answer({"sessions": told, "after": None if whole else told[-1]["session"]})
 
     async def register(self, request: web.Request) -> web.Response:
         """Follow a workflow from now on."""
@@ -120,8 +121,17 @@ async def _registered(upstream: Upstream, asked: _Registration, grant: Grant) ->
 async def described(parts: Parts, state: SessionState) -> dict[str, Any]:
     """A session as every route answers it."""
     # In this order: a run that has ended meanwhile has its end in the record.
-    followed = parts.upstream.followed(state.session) if parts.upstream is not None else {}
-    runs = await parts.runs.of(state.session)
+    followed = _followed(parts, state.session)
+    return await _described(parts, state, await parts.runs.of(state.session), followed)
+
+
+def _followed(parts: Parts, session: str) -> dict[str, Followed]:
+    return parts.upstream.followed(session) if parts.upstream is not None else {}
+
+
+async def _described(
+    parts: Parts, state: SessionState, runs: list[Run], followed: dict[str, Followed]
+) -> dict[str, Any]:
     told = [await _as_told(parts, state.session, run, followed.get(run.run)) for run in runs]
     retention = parts.keeper.retention(config.decode(state.config))
     return {

@@ -14,9 +14,14 @@ from msgspec import Meta, Struct, field
 
 from wakeline.errors import WakelineError
 from wakeline.events import Cursor, Event
+from wakeline.gateway.hub import within
+from wakeline.gateway.topics import MAX_TOPICS
 
 MAX_FRAME_BYTES: Final = 64 * 1024
 """The largest frame that is taken from a client."""
+
+EVENTS_BYTES: Final = 512 * 1024
+"""The most bytes of events that are sent in one frame, unless it is a single one that is larger."""
 
 MAX_FIRST_BYTES: Final = 16 * 1024
 """The largest message that is taken from a client who has yet to say who it is."""
@@ -39,7 +44,7 @@ class Subscribe(ClientFrame, frozen=True):
     from_: Annotated[str, Meta(description="Where to begin; see PROTOCOL.md §4.")] = field(
         name="from", default="beginning"
     )
-    topics: Annotated[list[str], Meta(min_length=1)] | None = None
+    topics: Annotated[list[str], Meta(min_length=1, max_length=MAX_TOPICS)] | None = None
     view: Literal["raw", "compact"] = "raw"
     until: Literal["settled", "never"] = "never"
     presence: bool = False
@@ -164,8 +169,10 @@ def text(message: bytes) -> bytes:
 
 
 def events(session: str, epoch: str, stretch: Sequence[Event]) -> bytes:
-    """Events of a session as a WebSocket frame; made once for all connections that have the session."""
-    return _events(session, Cursor(epoch, stretch[-1].offset + 1), stretch)
+    """Events of a session as WebSocket frames; made once for all connections that have the session."""
+    return b"".join(
+        [_events(session, Cursor(epoch, part[-1].offset + 1), part) for part in within(EVENTS_BYTES, stretch)]
+    )
 
 
 def _events(session: str, cursor: Cursor, stretch: Sequence[Event]) -> bytes:
@@ -178,8 +185,8 @@ def _events(session: str, cursor: Cursor, stretch: Sequence[Event]) -> bytes:
 
 
 def compact_events(session: str, epoch: str, stretch: Sequence[Event]) -> bytes:
-    """Events of a session's compact form as a WebSocket frame: the cursor stays at the beginning."""
-    return _events(session, Cursor(epoch, 0), stretch)
+    """Events of a session's compact form as WebSocket frames: the cursor stays at the beginning."""
+    return b"".join([_events(session, Cursor(epoch, 0), part) for part in within(EVENTS_BYTES, stretch)])
 
 
 def pong(data: bytes) -> bytes:

@@ -52,18 +52,28 @@ def chunk(data: bytes) -> bytes:
 
 def page(channel: Channel, events: Sequence[Event], began: int, next_offset: int) -> bytes:
     """Events as one JSON page, read from `began` on."""
-    return b'{"events":[%b],"from":"%b","cursor":"%b",%b}' % (
-        b",".join([e.json() for e in events]),
+    head, foot = page_around(channel, began, next_offset)
+    return head + joined(events) + foot
+
+
+def page_around(channel: Channel, began: int, next_offset: int) -> tuple[bytes, bytes]:
+    """What stands before the events of a JSON page, and after them."""
+    return b'{"events":[', b'],"from":"%b","cursor":"%b",%b}' % (
         str(Cursor(channel.epoch, began)).encode(),
         str(Cursor(channel.epoch, next_offset)).encode(),
         _state(channel, up_to_date=next_offset >= channel.tail),
     )
 
 
+def joined(events: Sequence[Event]) -> bytes:
+    """Events as elements of a JSON array."""
+    return b",".join([e.json() for e in events])
+
+
 def page_before(channel: Channel, events: Sequence[Event], previous: int | None, end: int) -> bytes:
     """Events before `end` as one JSON page; `previous` is where the page before it ends."""
     return b'{"events":[%b],"previous":%b,"cursor":"%b",%b}' % (
-        b",".join([e.json() for e in events]),
+        joined(events),
         b"null" if previous is None else b'"%b"' % str(Cursor(channel.epoch, previous)).encode(),
         str(Cursor(channel.epoch, end)).encode(),
         _state(channel, up_to_date=end >= channel.tail),

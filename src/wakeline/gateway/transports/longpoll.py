@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Final
 
 import msgspec
@@ -13,10 +14,11 @@ from wakeline.gateway import starts
 from wakeline.gateway.compact import Compacts
 from wakeline.gateway.device import reached
 from wakeline.gateway.hub import Channel
-from wakeline.gateway.log import Engine
-from wakeline.gateway.topics import Topics
+from wakeline.gateway.log import PAGE_BYTES, Engine, Page
+from wakeline.gateway.topics import FILTERED_EVENTS, MOST_PAGES, Topics
 from wakeline.gateway.transports import frames
 from wakeline.gateway.transports.negotiation import accepts_gzip
+from wakeline.gateway.transports.pieces import write_pieces
 
 _COMPRESSED_FROM: Final = 1024
 
@@ -47,15 +49,19 @@ async def forwards(request: web.Request, channel: Channel, offset: int, asked: A
         ), offset  # it was full when it got its tag, and so it is the same now
     loop = asyncio.get_running_loop()
     deadline = loop.time() + asked.wait
-    began = offset
+    began, looked = offset, 0
     while True:
         tail, asked_at = channel.tail, offset
-        page = await channel.pages.read(offset, before=tail, limit=asked.limit, topics=asked.topics)
+        page = await _page(channel, offset, tail, asked)
         offset = page.next_offset
+        looked += 1
         if page.events:
             break
         if offset < channel.tail:
-            continue  # a stretch without a matching topic
+            if looked < MOST_PAGES:
+                continue  # a stretch without a matching topic
+            break
+        looked = 0
         remaining = deadline - loop.time()
         if remaining <= 0 or channel.closed:
             break
@@ -66,20 +72,52 @@ async def forwards(request: web.Request, channel: Channel, offset: int, asked: A
     return answer, offset
 
 
+async def _page(channel: Channel, offset: int, before: int, asked: Asked) -> Page:
+    """A page of at most as many events as are wanted; of some topics, it is looked for among more than these."""
+    if asked.topics is None:
+        return await channel.pages.read(offset, before=before, limit=asked.limit)
+    looked_at = max(asked.limit, FILTERED_EVENTS)
+    page = await channel.pages.read(offset, before=before, limit=looked_at, topics=asked.topics)
+    if len(page.events) <= asked.limit:
+        return page
+    kept = page.events[: asked.limit]
+    return Page(kept, kept[-1].offset + 1, page.began)
+
+
 async def compact(
-    request: web.Request, channel: Channel, compacts: Compacts, topics: Topics | None
-) -> tuple[web.Response, int]:
+    request: web.Request, channel: Channel, compacts: Compacts, topics: Topics | None, *, timeout: float
+) -> tuple[web.StreamResponse, int]:
     """The session's compact form, and where it ends."""
     snapshot = await compacts.snapshot(channel.session, channel.epoch, channel.tail)
-    events = await channel.pages.whole(snapshot, topics)
     await reached(channel, snapshot)  # who comes back with the cursor must find it in the session
-    return _answer(request, frames.page(channel, events, 0, snapshot.offset)), snapshot.offset
+    first = await channel.pages.compact(snapshot, 0, topics=topics, encode=frames.joined, form=frames.joined)
+    head, foot = frames.page_around(channel, 0, snapshot.offset)
+    if first.next_offset >= snapshot.offset and len(first.chunk) <= PAGE_BYTES:
+        return _answer(request, head + first.chunk + foot), snapshot.offset
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield head
+        yield first.chunk
+        comma, at = b"," if first.chunk else b"", first.next_offset
+        while at < snapshot.offset:
+            page = await channel.pages.compact(snapshot, at, topics=topics, encode=frames.joined, form=frames.joined)
+            if page.chunk:
+                yield comma
+                yield page.chunk
+                comma = b","
+            at = page.next_offset
+        yield foot
+
+    answer = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: "no-store"})
+    if accepts_gzip(request.headers):
+        answer.enable_compression(web.ContentCoding.gzip)
+    return await write_pieces(request, answer, pieces(), timeout=timeout), snapshot.offset
 
 
 async def backwards(request: web.Request, engine: Engine, channel: Channel, end: int, asked: Asked) -> web.Response:
-    """The last events before `end`."""
-    events, began = await starts.backwards(engine, channel, end, limit=asked.limit, topics=asked.topics)
-    previous = began if events and began > 0 else None
+    """The last events before `end`; there may be none among those that were looked at, and more before them."""
+    events, began, over = await starts.backwards(engine, channel, end, limit=asked.limit, topics=asked.topics)
+    previous = began if began > 0 and (events or not over) else None
     return _answer(request, frames.page_before(channel, events, previous, end))
 
 

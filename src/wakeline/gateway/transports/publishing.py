@@ -202,11 +202,17 @@ class PublishConnection(Conversation):
         check_topics(self._grant, frame.events)
         self._ingest.limits.publish(self._request, self._grant, len(frame.events))
         publication = msgspec.structs.replace(channel.publication, sequence=frame.sequence)
-        events = self._ingest.accept.compose(frame.events, publication)
+        events = await self._ingest.accept.compose(frame.events, publication)
         size += _EVENT_BYTES * len(events)
         await self._room(size)
+        if not self._takes(frame.channel, channel):
+            return
         work = partial(self._appended, frame.channel, channel, publication, events)
         self._begin(frame.channel, channel, work, size)
+
+    def _takes(self, number: int, channel: _Channel) -> bool:
+        """Whether a channel still takes appends: an earlier one may have failed meanwhile."""
+        return self._channels.get(number) is channel and not channel.broken
 
     async def _room(self, size: int) -> None:
         """Wait until not too much is under way for this, too."""
@@ -338,6 +344,6 @@ def check_topics(grant: Grant, incoming: Sequence[Incoming]) -> None:
     """
     if grant.topics is None:
         return
-    for event in incoming:
-        if event.topic not in grant.topics:
-            raise NotAllowedError(f"expected a topic that the token allows, got {event.topic[:64]!r}")
+    for topic in {event.topic for event in incoming}:
+        if topic not in grant.topics:
+            raise NotAllowedError(f"expected a topic that the token allows, got {topic[:64]!r}")

@@ -15,7 +15,8 @@ from wakeline.errors import EpochChangedError, SessionClosedError
 from wakeline.events import Event, NewEvent, timestamp
 from wakeline.gateway.attempts import advances, begins, check_room, decide, superseded
 from wakeline.gateway.engines.sqlite.stretches import Stretches
-from wakeline.gateway.log import Append, Appended, Change, Opened, Position, Publication, check_epoch, new_epoch
+from wakeline.gateway.log import Append, Appended, Change, Opened, Position, Publication, new_epoch
+from wakeline.gateway.names import check_epoch
 from wakeline.gateway.owners import Owner
 
 _MAX_CACHED: Final = 100_000

@@ -6,10 +6,12 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
+
+import msgspec
 
 from wakeline.errors import RecordConflictError, SessionExistsError, StorageFailedError
 from wakeline.gateway.engines.sqlite import queries
@@ -29,6 +31,7 @@ from wakeline.gateway.log import (
     Record,
     SessionState,
 )
+from wakeline.gateway.names import name_ranges
 
 _READERS: Final = 3
 _AFTER_DRAFTS: Final = DRAFT + "\U0010ffff"
@@ -128,9 +131,11 @@ class SqliteEngine(Engine):
         row = await self._reading(lambda c: c.execute(queries.POSITION, (session, publisher)).fetchone())
         return Position(*row) if row else None
 
-    async def sessions(self, *, after: str = "", limit: int = 100) -> list[SessionState]:
-        query = f"{queries.STATE} WHERE name > ? ORDER BY name LIMIT ?"
-        rows = await self._reading(lambda c: c.execute(query, (max(after, _AFTER_DRAFTS), limit)).fetchall())
+    async def sessions(
+        self, *, after: str = "", limit: int = 100, within: Sequence[str] = ("*",)
+    ) -> list[SessionState]:
+        after, ranges = max(after, _AFTER_DRAFTS), name_ranges(within)
+        rows = await self._reading(lambda c: queries.sessions(c, after, limit, ranges))
         return [queries.state(row) for row in rows]
 
     async def drafts(self) -> list[SessionState]:
@@ -244,6 +249,12 @@ class SqliteEngine(Engine):
         query = "SELECT key, value, revision FROM records WHERE key = ?"
         row = await self._reading(lambda c: c.execute(query, (key,)).fetchone())
         return Record(*row) if row else None
+
+    async def get_records(self, keys: Sequence[str]) -> dict[str, Record]:
+        query = "SELECT key, value, revision FROM records WHERE key IN (SELECT value FROM json_each(?))"
+        asked = msgspec.json.encode(keys).decode()
+        rows = await self._reading(lambda c: c.execute(query, (asked,)).fetchall())
+        return {row[0]: Record(*row) for row in rows}
 
     async def put_record(self, key: str, value: bytes, *, revision: int) -> Record:
         def put(connection: sqlite3.Connection, _: Appends) -> Record:

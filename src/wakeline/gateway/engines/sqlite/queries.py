@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Any, Final
 
 from wakeline.errors import RecordConflictError, SessionNotFoundError, StorageFailedError
 from wakeline.events import Event
-from wakeline.gateway.log import PAGE_BYTES, Page, Record, SessionState, check_epoch
+from wakeline.gateway.log import PAGE_BYTES, Page, Record, SessionState
+from wakeline.gateway.names import check_epoch
 
 DAMAGED: Final = "Stop the gateway, check the disk, and restore the data directory from a backup."
 _OF_SESSION: Final = "FROM events WHERE session = sessions.id ORDER BY offset"
@@ -37,6 +38,21 @@ def state(row: tuple[Any, ...]) -> SessionState:
     return SessionState(
         name, epoch, next_offset or first_offset, created, bool(closed), first_offset, size, config, deadline
     )
+
+
+def sessions(
+    connection: sqlite3.Connection, after: str, limit: int, ranges: Sequence[tuple[str, str | None]]
+) -> list[tuple[Any, ...]]:
+    """Rows of `STATE` after a name, in ranges of names that are in order: each is a stretch of the index."""
+    rows: list[tuple[Any, ...]] = []
+    for first, end in ranges:
+        if len(rows) == limit or (end is not None and end <= after):
+            continue
+        bound = "" if end is None else "AND name < ?"
+        query = f"{STATE} WHERE name > ? AND name >= ? {bound} ORDER BY name LIMIT ?"
+        given = (after, first, limit - len(rows)) if end is None else (after, first, end, limit - len(rows))
+        rows += connection.execute(query, given).fetchall()
+    return rows
 
 
 def find(connection: sqlite3.Connection, session: str, epoch: str | None) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 
 from wakeline.gateway.hub import Channel
 from wakeline.gateway.pages import Encoded
-from wakeline.gateway.topics import Topics
+from wakeline.gateway.topics import MOST_PAGES, Topics
 from wakeline.gateway.transports.durable_streams import offsets
 from wakeline.gateway.transports.durable_streams.content import Content
 from wakeline.gateway.transports.durable_streams.headers import SECURITY
@@ -59,15 +59,18 @@ async def long_poll(channel: Channel, content: Content, offset: int, asked: Aske
     assert asked.wait is not None
     loop = asyncio.get_running_loop()
     deadline = loop.time() + asked.wait
-    nothing = content.body([])
+    nothing, looked = content.body([]), 0
     while True:
         page = await _page(channel, content, offset, asked.topics)
         offset = page.next_offset
-        if page.chunk != nothing:
+        looked += 1
+        more = offset < channel.tail
+        if page.chunk != nothing or (more and looked == MOST_PAGES):
             answer = _answer(channel, content, page)
             break
-        if offset < channel.tail:
+        if more:
             continue  # a stretch without a message
+        looked = 0
         remaining = deadline - loop.time()
         if remaining <= 0 or channel.closed or channel.deleted:
             answer = web.Response(status=204, headers=_position(channel, offset))

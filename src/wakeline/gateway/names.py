@@ -1,0 +1,45 @@
+"""Names of sessions and of their lives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wakeline.errors import EpochChangedError
+
+
+def name_ranges(within: Sequence[str]) -> list[tuple[str, str | None]]:
+    """The stretches of names that are given by names, or beginnings that end in `*`: in order, none touching another.
+
+    Returns:
+        For each its first name, and the first one after it; None if there is none.
+    """
+    ranges: list[tuple[str, str | None]] = []
+    for name in sorted(within, key=lambda name: name.removesuffix("*")):
+        first = name.removesuffix("*")
+        after = _successor(first) if first != name else f"{name}\0"
+        if ranges and (ranges[-1][1] is None or first < ranges[-1][1]):
+            last_after = ranges[-1][1]
+            if last_after is not None and (after is None or after > last_after):
+                ranges[-1] = (ranges[-1][0], after)
+            continue
+        ranges.append((first, after))
+    return ranges
+
+
+def _successor(beginning: str) -> str | None:
+    """The first name after all that begin so; None if there is none."""
+    kept = beginning.rstrip(chr(0x10FFFF))
+    if not kept:
+        return None
+    last = ord(kept[-1]) + 1
+    return kept[:-1] + chr(0xE000 if last == 0xD800 else last)
+
+
+def check_epoch(session: str, now: str, asked: str | None) -> None:
+    """Raise unless the session lives in the epoch that was asked for, if one was.
+
+    Raises:
+        EpochChangedError: It lives in another one.
+    """
+    if asked is not None and asked != now:
+        raise EpochChangedError(f"expected {session!r} in epoch {asked}, it lives in epoch {now}")

@@ -1,0 +1,47 @@
+"""A long answer, made and written in pieces as fast as its client takes them: no more than one of them is held."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from wakeline.errors import WakelineError
+from wakeline.gateway.grants import expiring
+
+_PART_BYTES: Final = 64 * 1024
+
+_log = structlog.get_logger(__name__)
+
+
+async def write_pieces(
+    request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes], *, timeout: float
+) -> web.StreamResponse:
+    """Answer with pieces; a client that takes nothing in time, or cannot have all of them, is cut.
+
+    Args:
+        request: The request.
+        response: Its answer, not begun yet.
+        pieces: The body.
+        timeout: Seconds in which the client must take a piece.
+    """
+    with suppress(ConnectionError):  # the client left
+        await response.prepare(request)
+        try:
+            async with expiring(request):
+                async for piece in pieces:
+                    # In parts, because what a transport cannot send at once it copies.
+                    for start in range(0, len(piece), _PART_BYTES):
+                        async with asyncio.timeout(timeout):
+                            await response.write(piece[start : start + _PART_BYTES])
+                await response.write_eof()
+                return response
+        except (WakelineError, TimeoutError) as error:
+            _log.warning("an answer was cut short", path=request.path, error=str(error))
+        if request.transport is not None:
+            request.transport.abort()
+    return response
