@@ -198,6 +198,27 @@ async def test_reads_of_a_session_without_an_open_run_cost_no_call_of_temporal(
     assert own(log) == RUN * 2
 
 
+async def test_runs_that_begin_close_to_each_other_are_told_in_the_order_in_which_they_ran(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    async with worker(client, name), running_gateway(temporal, tmp_path, sweep_interval=1000, drain_grace=60) as served:
+        ran: list[str | None] = []
+        for number in range(3):
+            handle = await start(client, name)
+            ran.append(handle.first_execution_run_id)
+            if number == 0:
+                await register(served, name)
+            await handle.signal(Ends.end)
+            await handle.result()
+            if number == 0:
+                await until(served, name, has("$run.closed"))
+        # Of the second one nobody has said anything when the third is asked for.
+        await register(served, name)
+        log = await until(served, name, has("$run.closed", 3))
+    assert own(log) == RUN * 3
+    assert runs(log) == ran
+
+
 async def swept(served: Served) -> None:
     """Return when a sweep is over: when the second has begun."""
     async with asyncio.timeout(60):

@@ -21,6 +21,7 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
+from temporalio.exceptions import CancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.streams.budget import update_pause
@@ -35,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 # How long a host that is about to continue as new takes to do so.
 _DRAINING_PAUSE = 0.1
+# Between two updates of a host that answers each at once with `canceled`.
+_CANCELED_PAUSE = 0.25
 # How long a reader that was told "no such run" or "update failed" waits to hear that the run has closed.
 _CLOSE_GRACE = 5.0
 _DRAIN_TIMEOUT = 30.0
@@ -180,6 +183,10 @@ class Subscription:
         kind = getattr(error.cause, "type", None)
         if kind == TRUNCATED_OFFSET:
             self._ask_oldest = True
+        elif isinstance(error.cause, CancelledError):
+            # The workflow cleans up after a cancellation; what it publishes meanwhile is there for the next update.
+            self._by_update = True
+            await asyncio.wait({watch}, timeout=_CANCELED_PAUSE)
         elif kind == STREAM_DRAINING:
             await asyncio.wait({watch}, timeout=_DRAINING_PAUSE)
         elif kind == UNPROCESSED_UPDATE:

@@ -236,7 +236,8 @@ class Follower:
             "run_id": ending.next_run_id,
             "previous_run_id": self.run.run_id,
             "reason": ending.follows_by,
-            "drained": drained,
+            # What the next run was given, that one tells, also where this one cannot be asked any more.
+            "drained": drained or ending.carries is True,
         }
         changed: dict[str, Any] = {
             "run_id": ending.next_run_id,

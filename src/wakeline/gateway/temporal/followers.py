@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from datetime import UTC
 from functools import partial
 from time import monotonic
 from typing import Any, Final
@@ -20,7 +21,7 @@ from wakeline.errors import (
     WakelineError,
     WorkflowNotFoundError,
 )
-from wakeline.events import check_session_name
+from wakeline.events import check_session_name, timestamp
 from wakeline.gateway.accept import Accept
 from wakeline.gateway.hub import Hub
 from wakeline.gateway.log import Change, Engine
@@ -267,10 +268,19 @@ class Followers:
                 await asyncio.gather(*(sweep.caught_up() for sweep in self._sweeps.values()))
 
     async def _rules_first(self, session: str, found: Found) -> None:
-        """A run that is new to a session may not be the first that a rule should have found since its last sweep."""
-        run_id = found.info.execution.run_id
-        if not any(run_id in (run.run, run.run_id) for run in await self._runs.of(session)):
-            await self._sweeps[found.connection.namespace].find_runs_of(found.info.execution.workflow_id)
+        """A run that is new to a session may not be the first that began since the last that is known, or the last sweep."""
+        run_id, workflow_id = found.info.execution.run_id, found.info.execution.workflow_id
+        runs = await self._runs.of(session)
+        if any(run_id in (run.run, run.run_id) for run in runs):
+            return
+        sweep = self._sweeps[found.connection.namespace]
+        await sweep.find_runs_of(workflow_id)
+        if any(run.workflow_id == workflow_id for run in runs):
+            for earlier in await sweep.runs_before(workflow_id, run_id):
+                with suppress(WorkflowNotFoundError):
+                    between = await self._finder.find(found.connection, workflow_id, earlier)
+                    if between.session in (None, session) and not _is_older(between.info, runs):
+                        await self._enter(session, between)
 
     def _look_anew(self, session: str) -> asyncio.Task[Any]:
         """A look that begins from now on: one that is under way may have asked before there was something to find."""
@@ -383,7 +393,8 @@ class Followers:
             found = await self._listed(connection, workflow_id, run_id)
             for session in [session for session in self._waited_for() if found.session in (None, session)]:
                 runs = await self._runs.of(session)
-                if session == workflow_id or any(run.workflow_id == workflow_id for run in runs):
+                speaks = session == workflow_id or any(run.workflow_id == workflow_id for run in runs)
+                if speaks and not _is_older(info, runs):
                     await self._enter(session, found)
         except UnavailableError:
             raise
@@ -397,6 +408,12 @@ class Followers:
                 return await self._finder.find(connection, workflow_id, run_id)
             await asyncio.sleep(RETRY_SECONDS * random.uniform(1, 2))
         return await self._finder.find(connection, workflow_id, run_id)
+
+
+def _is_older(info: WorkflowExecutionInfo, runs: Sequence[Run]) -> bool:
+    """Whether a run began before all of its workflow that a session knows: in the session it would come after them."""
+    known = [run.started_at for run in runs if run.workflow_id == info.execution.workflow_id]
+    return bool(known) and timestamp(info.start_time.ToDatetime(tzinfo=UTC)) < min(known)
 
 
 async def _stopped(tasks: Sequence[asyncio.Task[Any]]) -> None:

@@ -24,7 +24,7 @@ from temporalio.client import (
 )
 from temporalio.common import RawValue
 from temporalio.converter import DataConverter
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.events import MessagePiece, NewEvent, compose, timestamp
@@ -41,6 +41,8 @@ _FIRST_TIMEOUT: Final = 2.0
 _LAST_TIMEOUT: Final = 10.0
 _UPDATE_WAIT: Final = 20.0
 _UPDATE_PAUSE: Final = 0.05
+# Of a host that answers at once, and says nothing: it cleans up.
+_MOST_UPDATE_PAUSE: Final = 0.5
 # What the SDKs say of a query they have no handler for: Python and TypeScript, Go, Java. Where failures are encoded, all of
 # them say the last; a stream that is read by query fails none.
 _UNKNOWN_QUERY: Final = re.compile(
@@ -107,6 +109,7 @@ class StreamReader:
         self._by_update = False
         self._timeout = _FIRST_TIMEOUT
         self._updates = 0
+        self._canceled = 0  # so often in a row the host has answered that it is canceled
         self._waiting: asyncio.Task[RawValue] | None = None
         self._converter = connection.converter_of(workflow_id)
         self._told = False
@@ -118,7 +121,8 @@ class StreamReader:
 
     def pause(self, updates: int) -> float:
         """Seconds to leave before the next update of a run that is known to have taken so many."""
-        return max(update_pause(max(updates, self._updates)), _UPDATE_PAUSE)
+        own = min(_UPDATE_PAUSE * 2 ** min(self._canceled, 10), _MOST_UPDATE_PAUSE)
+        return max(update_pause(max(updates, self._updates)), own)
 
     async def ask(self, query: str, kind: type[T]) -> T:
         """Ask the workflow something else by query.
@@ -258,9 +262,16 @@ class StreamReader:
                 return await self._update(PollInput(topics=[], from_offset=0))
             if kind == STREAM_DRAINING:
                 raise NotNowError(str(error)) from error
+            if isinstance(error.cause, CancelledError):
+                # The workflow was asked to cancel and cleans up: what it publishes meanwhile is there for the next update.
+                self._by_update = True
+                self._updates += 1
+                self._canceled += 1
+                return PollResult(items=[], next_offset=asked.from_offset)
             raise NoStreamError from error
         self._by_update = True
         self._updates += 1
+        self._canceled = 0
         return result
 
 

@@ -37,6 +37,9 @@ _BACK: Final = timedelta(minutes=10)
 # Before anything has happened in a namespace, everything that ever happens is new.
 _BEGINNING: Final = datetime(1970, 1, 2, tzinfo=UTC)
 _REMEMBERED: Final = 50_000
+# So often visibility is asked again for a run that Temporal is known to have, and after so long.
+_TRAILS_TIMES: Final = 10
+_TRAILS_SECONDS: Final = 0.2
 _INVALID: Final = RPCStatusCode.INVALID_ARGUMENT
 _log = structlog.get_logger(__name__)
 
@@ -259,6 +262,26 @@ class Sweep:
                 its = f"WorkflowId = {quoted(workflow_id)} AND StartTime >= '{_text(since - _OVERLAP)}'"
                 with suppress(RPCError):
                     await self._find(f"({query}) AND {its}", rule)
+
+    async def runs_before(self, workflow_id: str, run_id: str) -> list[str]:
+        """Return the workflow's recent runs that began before one of its runs, in the order in which they began.
+
+        Visibility trails: where it does not list the run itself, it may not list the others yet, and is asked again for a while.
+        """
+        if not can_be_quoted(workflow_id):
+            return []
+        query = f"WorkflowId = {quoted(workflow_id)} AND StartTime >= '{_text(self._some_time_ago())}'"
+        for _ in range(_TRAILS_TIMES):
+            try:
+                listed = [info async for info in self._list(query)]
+            except RPCError:
+                return []
+            listed.sort(key=lambda info: info.start_time.ToNanoseconds())
+            run_ids = [info.execution.run_id for info in listed]
+            if run_id in run_ids:
+                return run_ids[: run_ids.index(run_id)]
+            await asyncio.sleep(_TRAILS_SECONDS)
+        return []
 
     def _key(self, query: str) -> str:
         return f"sweeps/{self._connection.namespace}/{blake2s(query.encode(), digest_size=8).hexdigest()}"
