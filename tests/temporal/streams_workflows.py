@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from temporalio import activity, workflow
 from temporalio.contrib import workflow_streams as official
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, CancelledError
 
 from wakeline import streams
+from wakeline.streams.wire import PollInput, PollResult
 
 
 @dataclass
@@ -100,6 +102,46 @@ class HubWithoutQuery(Hub):
     @workflow.run
     async def run(self) -> int:
         return await super().run()
+
+
+@workflow.defn
+class CleansUp:
+    """Publishes twice, and three times more while it cleans up; as in Go, polls that find nothing then fail."""
+
+    @workflow.init
+    def __init__(self) -> None:
+        self.stream = streams.WorkflowStream()
+        self.published, self.canceled = 0, False
+        workflow.set_query_handler("__temporal_workflow_stream_poll", None)
+        poll = workflow.get_update_handler("__temporal_workflow_stream_poll")
+        assert poll is not None
+        self.poll: Any = poll
+        workflow.set_update_handler("__temporal_workflow_stream_poll", self.answer)
+
+    async def answer(self, asked: PollInput) -> PollResult:
+        await workflow.wait_condition(lambda: self.canceled or self.published > asked.from_offset)
+        if self.published <= asked.from_offset:
+            raise CancelledError("canceled")
+        result: PollResult = await self.poll(asked)
+        return result
+
+    def publish(self) -> None:
+        self.stream.topic("n").publish(self.published)
+        self.published += 1
+
+    @workflow.run
+    async def run(self) -> None:
+        self.publish()
+        self.publish()
+        try:
+            await workflow.wait_condition(lambda: False)
+        except asyncio.CancelledError:
+            self.canceled = True
+            for _ in range(3):
+                await workflow.sleep(1)
+                self.publish()
+            await workflow.sleep(2)
+            raise
 
 
 @workflow.defn
@@ -277,6 +319,7 @@ ALL = [
     Hub,
     OfficialHub,
     HubWithoutQuery,
+    CleansUp,
     PublishAndReturn,
     Ticking,
     Failing,

@@ -32,7 +32,7 @@ from wakeline.gateway.temporal.copying.copy import StreamCopy
 from wakeline.gateway.temporal.followers import Followers
 from wakeline.gateway.temporal.reaching.connection import Options
 from wakeline.gateway.temporal.reaching.namespaces import Namespaces
-from wakeline.streams import budget
+from wakeline.streams import WorkflowStreamClient, budget
 
 pytestmark = pytest.mark.filterwarnings("ignore::temporalio.workflow.UnfinishedUpdateHandlersWarning")
 
@@ -44,9 +44,46 @@ def name() -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 async def worker(client: Client) -> AsyncIterator[None]:
-    served = [*workflows.WORKFLOWS, hosts.HubWithoutQuery]
+    served = [*workflows.WORKFLOWS, hosts.HubWithoutQuery, hosts.CarrierWithoutQuery, hosts.CleansUp]
     async with Worker(client, task_queue=QUEUE, workflows=served, activities=workflows.ACTIVITIES):
         yield
+
+
+async def test_a_host_that_answers_canceled_while_it_cleans_up_is_read_on(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    async with running_gateway(temporal, tmp_path) as served:
+        handle = await start(client, name, hosts.CleansUp.run)
+        stream = await served.stream(name)
+        own = asyncio.create_task(everything_of(client, name))
+        events = await until(stream, "n", 2)
+        await handle.cancel()
+        events += await until(stream, "$run.closed")
+        assert told(events, "n") == [0, 1, 2, 3, 4]
+        assert told(events, "$run.closed")[0]["status"] == "canceled"
+        assert await own == [0, 1, 2, 3, 4]
+
+
+async def everything_of(client: Client, name: str) -> list[int]:
+    subscription = WorkflowStreamClient.create(client, name).subscribe(result_type=int)
+    return [item.data async for item in subscription]
+
+
+async def test_a_host_that_hands_its_stream_on_misses_nothing_at_a_roll_over(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    async with running_gateway(temporal, tmp_path) as served:
+        handle = await start(client, name, hosts.CarrierWithoutQuery.run, hosts.CarrierInput())
+        stream = await served.stream(name)
+        await handle.signal("say", [1, 2])
+        events = await until(stream, "n", 2)
+        await handle.signal("roll")
+        events += await until(stream, "$run.continued")
+        assert told(events, "$run.continued")[0]["drained"] is True
+        await client.get_workflow_handle(name).signal("say", [3])
+        events += await until(stream, "n")
+        assert told(events, "n") == [1, 2, 3]
+        await client.get_workflow_handle(name).terminate()
 
 
 async def in_history(handle: WorkflowHandle[Any, Any]) -> tuple[int, int]:
