@@ -121,7 +121,7 @@ class StreamReader:
 
     def pause(self, updates: int) -> float:
         """Seconds to leave before the next update of a run that is known to have taken so many."""
-        own = min(_UPDATE_PAUSE * 2 ** min(self._canceled, 10), _MOST_UPDATE_PAUSE)
+        own = min(_UPDATE_PAUSE * 2.0 ** min(self._canceled, 10), _MOST_UPDATE_PAUSE)
         return max(update_pause(max(updates, self._updates)), own)
 
     async def ask(self, query: str, kind: type[T]) -> T:
