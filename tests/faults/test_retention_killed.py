@@ -115,7 +115,9 @@ async def file(count: int) -> AsyncIterator[bytes]:
 @pytest.mark.timeout(240 + 12 * KILLS)
 async def test_what_is_kept_is_dense_and_what_is_gone_is_gone(tmp_path: Path) -> None:
     chance = random.Random(7)
-    gateway = GatewayProcess(tmp_path / "data", environment={"WAKELINE_RETENTION_EVENTS": str(KEPT)})
+    gateway = GatewayProcess(
+        tmp_path / "data", environment={"WAKELINE_RETENTION_EVENTS": str(KEPT), "WAKELINE_ERASE_WITHIN": "3"}
+    )
     await gateway.start()
     async with Served(gateway.url) as served:
         load = Load(served)

@@ -17,7 +17,7 @@ from wakeline.events import timestamp
 from wakeline.gateway.archive import Archive
 from wakeline.gateway.deletion import Deletions
 from wakeline.gateway.engines.memory import MemoryEngine
-from wakeline.gateway.engines.sqlite import SqliteEngine, erasing
+from wakeline.gateway.engines.sqlite import SqliteEngine
 from wakeline.gateway.log import Append, Appended, Engine, SessionState
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.positions import Positions
@@ -66,11 +66,8 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_what_was_deleted_is_erased_though_who_asked_has_left(
-    tmp_path: Path, engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_was_deleted_is_erased_though_who_asked_has_left(tmp_path: Path, engine: SqliteEngine) -> None:
     await publish(engine, "s", "secret")
-    monkeypatch.setattr(erasing, "_SCRUB_SECONDS", 0.0)
     async with busy(engine):
         deleting = asyncio.create_task(engine.delete_session("s"))
         await submitted(engine, 1)
