@@ -40,6 +40,7 @@
     ├── UnavailableError             503 unavailable: not now
     │   ├── TemporalUnavailableError   503 temporal_unavailable
     │   ├── StorageFailedError         503 storage_failed
+    │   │   └── StorageLostError         503 storage_lost
     │   └── StorageFullError           507 storage_full
     ├── RecordConflictError            409 record_conflict (a compare-and-set lost)
     ├── InternalError                  500 internal
@@ -229,7 +230,7 @@ class CursorAheadError(RequestError):
 
 
 class EpochChangedError(RequestError):
-    """The session was deleted and created again since the cursor was made."""
+    """The session was deleted and created again since the cursor was made, or the data were restored from a backup."""
 
     code, status = "epoch_changed", 410
     hint = "Discard what you hold of this session and read from=beginning."
@@ -321,7 +322,10 @@ class SequenceGapError(AppendError):
     """Events between the last one appended and this batch are missing."""
 
     code, status = "sequence_gap", 409
-    hint = "Send the events from `expected` on."
+    hint = (
+        "Send the events from `expected` on. If more had been acknowledged, the gateway's data were restored from a backup:"
+        " publish what came after it again where it matters."
+    )
 
     def __init__(self, message: str, *, expected: int) -> None:
         super().__init__(message, expected=expected)
@@ -381,11 +385,18 @@ class StorageFailedError(UnavailableError):
     hint = "Retry with the same Wakeline-Publisher and Wakeline-Sequence: a second copy is never written."
 
 
+class StorageLostError(StorageFailedError):
+    """The store's files were deleted or replaced while the gateway ran; nothing was written, and it ends."""
+
+    code, status = "storage_lost", 503
+    hint = "Put the right files back while no gateway runs, without the -wal and -shm of others, then start the gateway again."
+
+
 class StorageFullError(UnavailableError):
     """The disk is full; nothing was written."""
 
     code, status = "storage_full", 507
-    hint = "Make space; the gateway goes on by itself. Retry then."
+    hint = "Make space, or delete sessions; the gateway goes on by itself. Retry then."
 
 
 class RecordConflictError(WakelineError):

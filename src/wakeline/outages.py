@@ -19,7 +19,7 @@ class Outage:
         what: What is away, as a message begins with it: `the gateway at http://…`.
     """
 
-    def __init__(self, logger: logging.Logger, what: str) -> None:
+    def __init__(self, logger: logging.Logger | logging.LoggerAdapter[logging.Logger], what: str) -> None:
         self._logger = logger
         self._what = what
         self._since: float | None = None

@@ -21,6 +21,7 @@ from tests.soak import times
 from tests.support import TIME, Served, batch, data_of, everything, publish
 from wakeline.gateway.engines.sqlite import SqliteEngine, erasing
 from wakeline.gateway.engines.sqlite.schema import APPLICATION_ID, MIGRATIONS
+from wakeline.gateway.engines.sqlite.writer import Operation
 from wakeline.gateway.log import Appended, Record
 
 SECRET = "x7Qr-marker-"
@@ -348,10 +349,10 @@ async def test_large_deletions_are_done_in_slices(tmp_path: Path, monkeypatch: p
         commits = 0
         inner = engine._writer.submit
 
-        async def counting(operation: object, **how: bool) -> object:
+        async def counting(operation: Operation, **how: bool) -> object:
             nonlocal commits
             commits += operation is erasing.erase_slice
-            return await inner(operation, **how)  # type: ignore[arg-type]
+            return await inner(operation, **how)
 
         engine._writer.submit = counting  # type: ignore[method-assign]
         await engine.delete_session("a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from cyclopts import App
@@ -24,6 +25,7 @@ _COMMANDS = {
     "tail": ("wakeline.cli.tail:tail", "Print a session's events as they come, to its end."),
     "token": ("wakeline.cli.token:token", "Print a token for development."),
     "publish": ("wakeline.cli.publish:publish", "Append events to a session."),
+    "restored": ("wakeline.cli.restored:restored", "Declare that a data directory was put back to an older state."),
     "drain": ("wakeline.cli.drain:drain", "Send what a publisher left in its spool."),
 }
 for _name, (_path, _line) in _COMMANDS.items():
@@ -32,6 +34,7 @@ for _name, (_path, _line) in _COMMANDS.items():
 
 def main() -> None:
     """Run a command; an error that we know ends it with one message, not a traceback."""
+    _keep_standard_files()
     try:
         app()
     except WakelineError as error:
@@ -39,3 +42,12 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _keep_standard_files() -> None:
+    """Open /dev/null where stdin, stdout or stderr is closed: the next file, the database, would get its number."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from base64 import urlsafe_b64decode
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
@@ -19,13 +18,14 @@ from yarl import URL
 from wakeline.client.errors import refusal
 from wakeline.errors import RequestInvalidError, TokenExpiredError, UnavailableError, WakelineError
 from wakeline.events import check_session_name
+from wakeline.logs import get_logger
 from wakeline.outages import Outage
 
 Token: TypeAlias = str | Callable[[], str] | Callable[[], Awaitable[str]]
 """A token, or what gives a fresh one: called in the event loop, before the first request and when the last one expired."""
 
 T = TypeVar("T")
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 LOST: Final = (aiohttp.ClientError, TimeoutError, OSError)
 _CONNECT_SECONDS: Final = 10.0
 _GATEWAY_GONE: Final = frozenset({502, 503, 504})

@@ -7,25 +7,26 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import structlog
 from aiohttp import web
 
-from wakeline.errors import ListenRefusedError, SettingsInvalidError
+from wakeline.errors import ListenRefusedError, SettingsInvalidError, WakelineError
 from wakeline.gateway.accept import Accept
 from wakeline.gateway.addresses import Addresses
 from wakeline.gateway.archive import Archive
 from wakeline.gateway.arrivals import Arrivals
 from wakeline.gateway.auth import Auth
+from wakeline.gateway.background import supervised
 from wakeline.gateway.compact import Compacts
 from wakeline.gateway.config import Retention, outlives
 from wakeline.gateway.connections import Connections
 from wakeline.gateway.deletion import Deletions
 from wakeline.gateway.engines.memory import MemoryEngine
-from wakeline.gateway.engines.sqlite import SqliteEngine
+from wakeline.gateway.engines.sqlite import SqliteEngine, mark_restored
 from wakeline.gateway.guard import Guard
 from wakeline.gateway.http.parts import Parts, Upstream
 from wakeline.gateway.http.routes import application
@@ -36,6 +37,7 @@ from wakeline.gateway.log import Engine
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.positions import Positions
 from wakeline.gateway.presence import Presence
+from wakeline.gateway.restoring import renew_if_restored
 from wakeline.gateway.retention import Keeper
 from wakeline.gateway.runs import Runs
 from wakeline.gateway.settings import Settings
@@ -56,9 +58,27 @@ def _engine(settings: Settings) -> Engine:
             return SqliteEngine(Path(settings.data), durability=settings.durability, erase_within=settings.erase_within)
 
 
+def _lost(_: WakelineError) -> None:
+    """The log says so itself, and refuses everything."""
+
+
+def declare_restored(directory: Path) -> None:
+    """Have the next gateway on a data directory give every session a new epoch.
+
+    Raises:
+        StartupError: A gateway runs on it.
+        StorageFailedError: There is no database, or it cannot be written.
+    """
+    mark_restored(directory)
+
+
 @asynccontextmanager
-async def gateway(settings: Settings) -> AsyncIterator[str]:
+async def gateway(settings: Settings, lost: Callable[[WakelineError], None] = _lost) -> AsyncIterator[str]:
     """Run a gateway for as long as the block lasts; gives its URL.
+
+    Args:
+        settings: How.
+        lost: Is called if what the log is kept in is taken away: the block has to end then, because nothing is written any more.
 
     Raises:
         StartupError: It cannot start as asked.
@@ -83,6 +103,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
             audience=settings.token_audience,
         )
         engine = _engine(settings)
+        engine.listen_lost(lost)
         await engine.open()
         stack.push_async_callback(engine.close)
         runs, presence = Runs(engine), Presence()
@@ -94,6 +115,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         hub, accept = Hub(engine, runs), Accept(engine, max_event_bytes=settings.max_event_bytes)
         deletions = Deletions(engine, runs, positions, metrics, compacts)
         await deletions.start()  # before anything is followed: what is left of it would be followed, too
+        await renew_if_restored(engine)
         keeper = Keeper(engine, runs, deletions, default, metrics, compacts=compacts)
         keeper.start()
         stack.push_async_callback(keeper.stop)
@@ -103,6 +125,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         )
         engine.listen(lambda _, __, events: metrics.events.inc(len(events)))
         metrics.observe(metrics.erasure, engine.erasure_pending)
+        metrics.observe(metrics.wal, engine.log_bytes)
         metrics.observe(metrics.live, hub.devices)
         metrics.observe(metrics.open, lambda: len(connections))
         metrics.observe(metrics.present, presence.devices)
@@ -148,7 +171,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         runner = web.AppRunner(application(parts), handler_cancellation=True, access_log=None, shutdown_timeout=2)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        keeping_alive = asyncio.create_task(_keep_alive(hub, settings.keep_alive))
+        keeping_alive = supervised("keep-alive", lambda: _keep_alive(hub, settings.keep_alive))
         stack.callback(keeping_alive.cancel)
         host, port = await _listen(settings, runner, connections, stack)
         # What was made at start stays for good: the collector need not look at it again.
@@ -184,7 +207,7 @@ async def _listen(
     for listening in server.sockets:  # … and the kernel keeps the rest until then.
         with socket.fromfd(listening.fileno(), listening.family, listening.type) as handle:
             handle.listen(4096)
-    watching = asyncio.create_task(connections.watch())
+    watching = supervised("connections", connections.watch)
     stack.callback(watching.cancel)
     host, port = server.sockets[0].getsockname()[:2]
     return host, port
@@ -201,15 +224,24 @@ async def serve(settings: Settings) -> None:
 
     Raises:
         StartupError: It cannot start as asked.
+        StorageLostError: The data directory was taken from under it.
     """
     stopping = asyncio.Event()
+    failures: list[WakelineError] = []
+
+    def lost(error: WakelineError) -> None:
+        failures.append(error)
+        stopping.set()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with gateway(settings) as url:
+    async with gateway(settings, lost) as url:
         if settings.no_auth:
             _log.warning("--no-auth: whoever reaches this port may read and write every session")
         temporal = ", ".join(options.address for options in options_of(settings, os.environ)) or "off"
         _log.info(f"listening on {url}", engine=settings.engine, data=settings.data, temporal=temporal)
         await stopping.wait()
         _log.info("stopping")
+    for failure in failures:
+        raise failure

@@ -19,6 +19,7 @@ from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, Key, OctKey, OKPKey, RSAKey
 
 from wakeline.errors import SettingsInvalidError, TokenInvalidError, UnavailableError
+from wakeline.gateway.background import supervised
 from wakeline.gateway.grants import Signer
 
 _KINDS: Final = {"HS256": "oct", "RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}
@@ -92,7 +93,7 @@ class Keys:
         await self._look()
         if self._public is None and not _is_url(self._jwks):
             raise SettingsInvalidError(f"expected token_jwks to be a URL or a file of keys, got {self._jwks!r}")
-        self._refreshing = asyncio.create_task(self._refresh())
+        self._refreshing = supervised("token keys", self._refresh)
 
     async def stop(self) -> None:
         """Stop reading."""

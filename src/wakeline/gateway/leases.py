@@ -18,6 +18,7 @@ from zlib import crc32
 import structlog
 
 from wakeline.errors import RecordConflictError, UnavailableError
+from wakeline.gateway.background import supervised
 from wakeline.gateway.log import Engine, Record
 
 SHARDS: Final = 16
@@ -52,7 +53,7 @@ class Leases:
     async def start(self) -> None:
         """Take what is free, and go on in the background."""
         await self._round()
-        self._task = asyncio.create_task(self._go_on())
+        self._task = supervised("leases", self._go_on)
 
     async def stop(self) -> None:
         """Give back what is held, so that others need not wait."""

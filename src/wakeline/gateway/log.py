@@ -18,6 +18,7 @@ import msgspec
 
 from wakeline.events import Event, NewEvent, check_label
 from wakeline.gateway.owners import Owner
+from wakeline.gateway.store import Store
 
 PAGE_BYTES: Final = 256 * 1024
 """A page ends with the event that takes it past this: what one device that catches up may hold in memory."""
@@ -198,7 +199,7 @@ ChangeListener: TypeAlias = Callable[[str, str, Change], None]
 """Called in the event loop with a session, its epoch, and what became of it."""
 
 
-class Engine(ABC):
+class Engine(Store, ABC):
     """Keeps sessions. Every method may be called concurrently from one event loop.
 
     A method that takes an `epoch` acts on that life of the session only.
@@ -210,6 +211,7 @@ class Engine(ABC):
     shared: bool = False
 
     def __init__(self) -> None:
+        super().__init__()
         self._commit_listeners: list[CommitListener] = []
         self._change_listeners: list[ChangeListener] = []
 

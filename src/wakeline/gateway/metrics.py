@@ -53,6 +53,11 @@ class Metrics:
             "Seconds since the oldest deletion that is not out of the store's files yet.",
             registry=self.registry,
         )
+        self.wal = Gauge(
+            "wakeline_wal_bytes",
+            "Bytes of the store's write-ahead log, which grows while somebody reads the file for long.",
+            registry=self.registry,
+        )
         self.following = Gauge("wakeline_runs_followed", "Workflow runs followed now.", registry=self.registry)
         self.closely = Gauge(
             "wakeline_runs_watched_closely", "Workflow runs whose history is followed now.", registry=self.registry

@@ -21,6 +21,7 @@ import structlog
 
 from wakeline.errors import SessionNotFoundError, UnavailableError
 from wakeline.events import Cursor
+from wakeline.gateway.background import supervised
 from wakeline.gateway.grouped import Grouped
 from wakeline.gateway.log import Engine, SessionState
 from wakeline.gateway.position_parts import DeviceLimit, OffsetOf, Part, Parts
@@ -74,7 +75,7 @@ class Positions:
         self._saving: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._saving = asyncio.create_task(self._save_for_ever())
+        self._saving = supervised("positions", self._save_for_ever)
         return self
 
     async def __aexit__(self, *_: object) -> None:

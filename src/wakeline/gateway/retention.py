@@ -20,6 +20,7 @@ import structlog
 from wakeline.errors import EpochChangedError, SessionNotFoundError, UnavailableError
 from wakeline.events import RUN_STARTED, SESSION_CLOSED, SESSION_SETTLED, Event
 from wakeline.gateway import config
+from wakeline.gateway.background import supervised
 from wakeline.gateway.compact import Compacts
 from wakeline.gateway.config import Retention, SessionConfig
 from wakeline.gateway.deletion import Deletions
@@ -90,7 +91,7 @@ class Keeper:
 
     def start(self) -> None:
         """Begin."""
-        self._task = asyncio.create_task(self._sweep_for_ever())
+        self._task = supervised("retention", self._sweep_for_ever)
 
     async def stop(self) -> None:
         """Stop; what is left is done after the next start."""

@@ -14,13 +14,14 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, CancelledError
 
 from wakeline.errors import AttemptFencedError
+from wakeline.logs import get_logger
 from wakeline.presentable import said
 from wakeline.publisher import SessionPublisher
 from wakeline.publisher.activity import publisher_name
 
 State: TypeAlias = Literal["started", "retrying", "completed", "failed", "canceled"]
 
-_logger = logging.getLogger("wakeline.integrations.temporal")
+_logger = get_logger("wakeline.integrations.temporal")
 _MOST_UNDER_WAY: Final = 1_000
 _LONGEST_TEXT: Final = 2_000
 # The worker counts from when it has the task, Temporal from when it gave it away.

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -36,6 +35,7 @@ from wakeline.integrations.activity_reports import ActivityReports, Report, fail
 from wakeline.integrations.activity_session import ActivitySession, current_session, current_sync_session, has_session
 from wakeline.integrations.children import JoiningInterceptor
 from wakeline.integrations.workflow_tasks import telling
+from wakeline.logs import get_logger
 from wakeline.publisher import Nudger, SessionPublisher
 from wakeline.publisher.activity import namespace_of, publisher_name
 from wakeline.publisher.options import PublisherOptions
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SessionInterceptor", "WakelinePlugin", "current_session", "current_sync_session", "has_session"]
 
-_logger = logging.getLogger(__name__)
+_logger = get_logger(__name__)
 _REPORT_RETRY: Final = timedelta(minutes=1)
 
 

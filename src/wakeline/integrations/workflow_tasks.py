@@ -6,7 +6,6 @@ The step itself, replay and the sandbox are as they were: the call is made outsi
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
@@ -14,12 +13,13 @@ from temporalio.bridge.proto.workflow_activation import WorkflowActivation
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
 
+from wakeline.logs import get_logger
 from wakeline.streams.wire import POLL
 
 Tell: TypeAlias = Callable[[str], None]
 Runner = TypeVar("Runner", bound=WorkflowRunner)
 
-_logger = logging.getLogger("wakeline.integrations.temporal")
+_logger = get_logger("wakeline.integrations.temporal")
 _NOTHING_NEW: Final = frozenset({"query_workflow", "remove_from_cache"})
 
 

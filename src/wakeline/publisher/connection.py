@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
 from contextlib import suppress
@@ -15,11 +14,12 @@ import msgspec
 from wakeline.client.errors import refusal
 from wakeline.client.http import LOST
 from wakeline.errors import UnavailableError, WakelineError
+from wakeline.logs import get_logger
 from wakeline.outages import Outage
 from wakeline.publisher.dial import Dial
 from wakeline.publisher.frames import AppendedFrame, ErrorFrame, Opened, close_frame, decode
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MOST_CHANNELS: Final = 900  # the gateway takes 1,000
 MAX_MESSAGE_BYTES: Final = 7 * 1024 * 1024

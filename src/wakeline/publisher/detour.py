@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from wakeline.errors import AttemptFencedError, SessionClosedError, UnavailableError, WakelineError
+from wakeline.logs import get_logger
 from wakeline.publisher.errors import PublishDroppedError
 from wakeline.publisher.outbox import Batch, Outbox
 from wakeline.publisher.pace import pause_after
 from wakeline.publisher.reports import Reports
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _LAST_SECONDS: Final = 5.0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from base64 import b64decode
 from collections.abc import Sequence
 from datetime import timedelta
@@ -14,6 +13,7 @@ from temporalio.api.common.v1 import Payload
 
 from wakeline.errors import WakelineError
 from wakeline.events import IDENTITY_KEY
+from wakeline.logs import get_logger
 from wakeline.publisher.frames import Identity
 from wakeline.publisher.pace import pause_after
 from wakeline.streams.client import WorkflowStreamClient
@@ -21,7 +21,7 @@ from wakeline.streams.client import WorkflowStreamClient
 if TYPE_CHECKING:
     from temporalio.client import Client
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # A signal is an event in the workflow's history: few large ones rather than many small ones.
 _INTERVAL: Final = 0.2

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from contextlib import suppress
 from typing import Final, Self
 
 from wakeline.client.http import Token
 from wakeline.errors import RequestInvalidError, UnavailableError, WakelineError
+from wakeline.logs import get_logger
 from wakeline.publisher.connection import Connection
 from wakeline.publisher.frames import AppendedFrame, Opened, nudge_frame
 from wakeline.publisher.options import gateway_token, gateway_url
 from wakeline.publisher.pool import shared_connection
 from wakeline.publisher.sync import sending
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _MOST: Final = 1_000
 _LAST_SECONDS: Final = 1.0

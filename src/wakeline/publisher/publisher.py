@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from datetime import timedelta
 from os import PathLike
@@ -15,6 +14,7 @@ from uuid import uuid4
 from wakeline.client.http import Token
 from wakeline.errors import UnavailableError
 from wakeline.events import check_session_name
+from wakeline.logs import get_logger
 from wakeline.publisher import activity
 from wakeline.publisher.buffer import Buffer, WhenFull
 from wakeline.publisher.connection import Connection
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from temporalio.client import Client
 
 T = TypeVar("T")
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _FIRST_OPEN_SECONDS: Final = 5.0
 _FAILING_FLUSH_SECONDS: Final = 5.0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from wakeline.errors import WakelineError
+from wakeline.logs import get_logger
 from wakeline.publisher.errors import PublishDroppedError
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Reports:

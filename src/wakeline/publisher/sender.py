@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import logging
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -25,6 +24,7 @@ from wakeline.errors import (
     UnavailableError,
     WakelineError,
 )
+from wakeline.logs import get_logger
 from wakeline.publisher.buffer import Buffer
 from wakeline.publisher.connection import Connection
 from wakeline.publisher.detour import Detour, OnDetour
@@ -33,7 +33,7 @@ from wakeline.publisher.outbox import Batch, Outbox
 from wakeline.publisher.pace import pause_after
 from wakeline.publisher.reports import Reports
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _ENDS = (AttemptFencedError, SessionClosedError)
 _NOT_FOR_ONE_EVENT = frozenset({401, 404})

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from typing import Final
 
 from wakeline.errors import WakelineError
+from wakeline.logs import get_logger
 from wakeline.publisher.connection import Connection
 from wakeline.publisher.drain import drain, drain_source
 from wakeline.publisher.errors import PublishDroppedError
@@ -16,7 +16,7 @@ from wakeline.publisher.pace import pause_after
 from wakeline.publisher.reports import Reports
 from wakeline.publisher.spool import Spool
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 _draining: Final[set[Spool]] = set()  # a forked process has spools of its own
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
@@ -15,13 +14,14 @@ from temporalio.converter import DataConverter, DefaultPayloadConverter, Payload
 
 from wakeline.errors import EventTooLargeError
 from wakeline.events import MAX_DEPTH, nests_too_deep
+from wakeline.logs import get_logger
 from wakeline.outages import Outage
 from wakeline.presentable import converted, has_half, presentable, said
 from wakeline.publisher.errors import ValueRefusedError
 from wakeline.publisher.pace import pause_after
 from wakeline.text import whole_json
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MAX_EVENT_BYTES: Final = 1024 * 1024
 

@@ -8,12 +8,13 @@ then, tells of those of others. A reader sees all updates in the history that it
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from temporalio.client import WorkflowHandle
 
-logger = logging.getLogger(__name__)
+from wakeline.logs import get_logger
+
+logger = get_logger(__name__)
 
 SIGNALS_PER_RUN = 10_000
 UPDATES_PER_RUN = 2_000

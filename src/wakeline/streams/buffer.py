@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections import deque
 from contextlib import suppress
 from typing import Literal
 
+from wakeline.logs import get_logger
 from wakeline.streams.errors import BufferFullError
 from wakeline.streams.wire import PublishEntry, wire_size
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 WhenFull = Literal["block", "error", "drop_oldest", "coalesce"]
 

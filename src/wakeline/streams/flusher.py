@@ -8,7 +8,6 @@ a repetition.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
 import uuid
@@ -23,6 +22,7 @@ from temporalio.client import WorkflowHandle
 from temporalio.converter import PayloadConverter
 from temporalio.service import RPCError
 
+from wakeline.logs import get_logger
 from wakeline.outages import Outage
 from wakeline.presentable import converted, said
 from wakeline.streams.budget import SignalBudget
@@ -46,7 +46,7 @@ from wakeline.streams.wire import (
 )
 from wakeline.text import whole
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # The server refuses a signal of 2 MB. A batch stays at half of it: larger ones gain nothing, and a codec may add to it.
 MAX_BATCH_BYTES = 1_000_000

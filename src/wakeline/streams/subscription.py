@@ -8,7 +8,6 @@ without the query (older ones) is read by update.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
@@ -24,6 +23,7 @@ from temporalio.client import (
 from temporalio.exceptions import CancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
+from wakeline.logs import get_logger
 from wakeline.streams.budget import update_pause
 from wakeline.streams.errors import StreamUnavailableError
 from wakeline.streams.notices import StreamEnd, StreamGap
@@ -32,7 +32,7 @@ from wakeline.streams.rpc import backoff, is_transient, is_update_limit
 from wakeline.streams.runs import Run, RunClose, run_of
 from wakeline.streams.wire import POLL, STREAM_DRAINING, TRUNCATED_OFFSET, UNPROCESSED_UPDATE, PollResult
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # How long a host that is about to continue as new takes to do so.
 _DRAINING_PAUSE = 0.1

@@ -18,6 +18,7 @@ import structlog
 from wakeline.compact.fold import is_special
 from wakeline.errors import EpochChangedError, SessionNotFoundError, UnavailableError
 from wakeline.events import Event
+from wakeline.gateway.background import supervised
 from wakeline.gateway.compact.session import SessionFold
 from wakeline.gateway.compact.snapshot import Snapshot
 from wakeline.gateway.compact.store import erase, prefix
@@ -65,7 +66,7 @@ class Compacts:
         engine.listen_changes(self._changed)
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._work_for_ever())
+        self._task = supervised("compact forms", self._work_for_ever)
         return self
 
     async def __aexit__(self, *_: object) -> None:

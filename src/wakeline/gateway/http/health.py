@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from wakeline.errors import StorageFailedError
+from wakeline.gateway.background import failing
 from wakeline.gateway.grants import GRANT
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.parts import Parts
@@ -31,7 +32,7 @@ class HealthRoutes:
         return json_answer({"status": "ok"})
 
     async def readyz(self, _: web.Request) -> web.Response:
-        """Whether the log can be read, how Temporal is, and whether erasure is in time."""
+        """Whether the log can be read and written, how Temporal is, what has failed lately, and whether erasure is in time."""
         connections = self._parts.temporal
         temporal = connections.health() if connections else "off"
         in_time = self._parts.engine.erasure_pending() <= self._parts.settings.erase_within
@@ -40,10 +41,15 @@ class HealthRoutes:
             answer["namespaces"] = healths
         try:
             await self._parts.engine.get_record("readyz")
+            log = self._parts.engine.health()
         except StorageFailedError as error:
-            return json_answer({"status": "unready", "log": error.message, **answer}, status=503)
-        status = "ready" if temporal in ("ok", "off") and in_time else "degraded"
-        return json_answer({"status": status, "log": "ok", **answer})
+            log = f"failed: {error.message}"
+        if tasks := failing():
+            answer["tasks"] = tasks
+        if not log.startswith(("ok", "full")):
+            return json_answer({"status": "unready", "log": log, **answer}, status=503)
+        well = log == "ok" and temporal in ("ok", "off") and in_time and not tasks
+        return json_answer({"status": "ready" if well else "degraded", "log": log, **answer})
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Everything counted."""

@@ -23,6 +23,7 @@ from wakeline.errors import (
 )
 from wakeline.events import check_session_name, timestamp
 from wakeline.gateway.accept import Accept
+from wakeline.gateway.background import supervised
 from wakeline.gateway.hub import Hub
 from wakeline.gateway.log import Change, Engine
 from wakeline.gateway.runs import Followed, Run, Runs
@@ -89,7 +90,7 @@ class Followers:
     async def start(self) -> None:
         """Go on with every run that was open when the gateway stopped; Temporal is connected to already, or tried."""
         await self._pool.start()
-        self._sweeping = [asyncio.create_task(sweep.run()) for sweep in self._sweeps.values()]
+        self._sweeping = [supervised(f"sweep of {namespace}", sweep.run) for namespace, sweep in self._sweeps.items()]
 
     async def stop(self) -> None:
         """Stop following; the next gateway goes on where the log ends."""

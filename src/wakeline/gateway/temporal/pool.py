@@ -12,6 +12,7 @@ import structlog
 
 from wakeline.errors import AttemptFencedError, EpochChangedError, UnavailableError
 from wakeline.gateway.accept import Accept
+from wakeline.gateway.background import supervised
 from wakeline.gateway.hub import Hub
 from wakeline.gateway.leases import Leases
 from wakeline.gateway.log import Change, Engine
@@ -95,7 +96,10 @@ class FollowerPool:
         if self._leases is not None:
             await self._leases.start()
         await self._resume()
-        self._keeping = [asyncio.create_task(self._keep_assigning()), asyncio.create_task(self._keep_resuming())]
+        self._keeping = [
+            supervised("close watching", self._keep_assigning),
+            supervised("resuming runs", self._keep_resuming),
+        ]
 
     async def stop(self) -> None:
         """Stop following; the next gateway goes on where the log ends."""

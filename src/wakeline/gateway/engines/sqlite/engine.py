@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -17,7 +18,9 @@ from wakeline.errors import RecordConflictError, SessionExistsError, StorageFail
 from wakeline.gateway.engines.sqlite import queries
 from wakeline.gateway.engines.sqlite.appends import Appends
 from wakeline.gateway.engines.sqlite.erasing import Eraser, mark_removed, remove_oldest
+from wakeline.gateway.engines.sqlite.renewal import renew
 from wakeline.gateway.engines.sqlite.schema import DirectoryLock, connect_reader, connect_writer
+from wakeline.gateway.engines.sqlite.upkeep import DATABASE, LOCK, Upkeep
 from wakeline.gateway.engines.sqlite.writer import Writer
 from wakeline.gateway.log import (
     DRAFT,
@@ -32,6 +35,7 @@ from wakeline.gateway.log import (
     SessionState,
 )
 from wakeline.gateway.names import name_ranges
+from wakeline.gateway.store import Carry
 
 _READERS: Final = 3
 _AFTER_DRAFTS: Final = DRAFT + "\U0010ffff"
@@ -56,9 +60,11 @@ class SqliteEngine(Engine):
     ) -> None:
         super().__init__()
         self._directory = directory
-        self._path = directory / "wakeline.db"
-        self._lock = DirectoryLock(directory)
-        self._writer = Writer(lambda: connect_writer(self._path, durability=durability), self._announce)
+        self._path = directory / DATABASE
+        self._lock = DirectoryLock(directory / LOCK)
+        self._upkeep = Upkeep(directory)
+        connect = partial(connect_writer, self._path, durability=durability)
+        self._writer = Writer(connect, self._upkeep, self._announce, self._announce_lost)
         self._eraser = Eraser(self._writer, self._path, erase_within)
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
@@ -76,6 +82,7 @@ class SqliteEngine(Engine):
         try:
             self._writer.start()
         except BaseException:
+            self._upkeep.close()
             self._lock.release()
             raise
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="wakeline-reader")
@@ -83,17 +90,32 @@ class SqliteEngine(Engine):
 
     async def close(self) -> None:
         await self._eraser.stop()
-        await self._writer.stop()
         if self._readers is not None:
             await asyncio.to_thread(self._readers.shutdown)
             self._readers = None
         for connection in self._connections:
             connection.close()
         self._connections.clear()
+        await self._writer.stop()  # last: who reads only cannot take the write-ahead log into the file and away
+        self._upkeep.close()
         self._lock.release()
 
+    def health(self) -> str:
+        return self._writer.health()
+
+    def log_bytes(self) -> int:
+        return self._upkeep.log_bytes()
+
+    @property
+    def restored(self) -> bool:
+        return self._upkeep.life.restored
+
+    async def renew(self, carry: Carry) -> None:
+        await self._writer.submit(partial(renew, life=self._upkeep.life, carry=carry))
+        self._upkeep.life.renewed()
+
     async def append(self, append: Append) -> Appended:
-        answer: Appended = await self._writer.submit(lambda _, appends: appends.append(append))
+        answer: Appended = await self._writer.submit(lambda _, appends: appends.append(append), grows=True)
         return answer
 
     async def open_attempt(self, session: str, publication: Publication) -> Opened:
@@ -162,7 +184,7 @@ class SqliteEngine(Engine):
             appends.changed(session, state.epoch, "configured")
             return state, True
 
-        answer: tuple[SessionState, bool] = await self._writer.submit(create)
+        answer: tuple[SessionState, bool] = await self._writer.submit(create, grows=True)
         return answer
 
     async def rename_session(self, session: str, name: str, *, epoch: str) -> None:

@@ -28,6 +28,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from wakeline.errors import StorageFullError, UnavailableError
+from wakeline.gateway.background import supervised
 from wakeline.gateway.engines.sqlite.appends import Appends
 from wakeline.gateway.engines.sqlite.writer import Writer
 
@@ -204,7 +205,7 @@ class Eraser:
     def start(self) -> None:
         """Begin, with what an earlier process has left."""
         self._stop.clear()
-        self._task = asyncio.create_task(self._run())
+        self._task = supervised("erasing", self._run)
 
     def wake(self) -> None:
         """Something was deleted."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from wakeline.errors import DataInUseError, SchemaTooNewError, StorageFailedError
+from wakeline.gateway.engines.sqlite.files import identity
 
 APPLICATION_ID: Final = 0x57414B45  # "WAKE", so that `file` and we know our own databases
 
@@ -103,6 +104,11 @@ MIGRATIONS: Final = (
     ALTER TABLE publications ADD COLUMN rough INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE kept ADD COLUMN rough INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    -- One row: which life of the store this is, how far it has come, and in which file. See life.py.
+    CREATE TABLE store (generation TEXT NOT NULL, ticks INTEGER NOT NULL, inode TEXT NOT NULL) STRICT;
+    INSERT INTO store VALUES ('', 0, '');
+    """,
 )
 
 
@@ -169,8 +175,8 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
 class DirectoryLock:
     """Holds a data directory for this process: two writers on one file would each hide its events from the other's devices."""
 
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / "wakeline.lock"
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._file: int | None = None
 
     def acquire(self) -> None:
@@ -179,13 +185,17 @@ class DirectoryLock:
         Raises:
             DataInUseError: Another process has it.
         """
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(file)
-            raise DataInUseError(f"expected to be alone on {self._path.parent}, another process has it") from None
-        self._file = file
+        while self._file is None:
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(file)
+                raise DataInUseError(f"expected to be alone on {self._path.parent}, another process has it") from None
+            if identity(self._path) == (os.fstat(file).st_dev, os.fstat(file).st_ino):
+                self._file = file
+            else:  # it was deleted between the two: who opens it now would lock another file
+                os.close(file)
 
     def release(self) -> None:
         """Let go of the directory."""

@@ -1,28 +1,42 @@
-"""The one thread that writes: everything that arrived during the last commit goes into the next (group commit, no timer)."""
+"""The one thread that writes: everything that arrived during the last commit goes into the next (group commit, no timer).
+
+Once a second, between two commits or while there is none, it looks after the store (`upkeep.py`). Whatever fails unexpectedly
+fails those who wait, and the thread goes on after a pause: nothing may leave the queue without somebody who takes from it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import structlog
 
-from wakeline.errors import StorageFailedError, StorageFullError, WakelineError
+from wakeline.errors import StorageFailedError, StorageFullError, StorageLostError, WakelineError
 from wakeline.events import Event
 from wakeline.gateway.engines.sqlite.appends import Appends, Life, News
+from wakeline.gateway.engines.sqlite.upkeep import Upkeep, is_full
 from wakeline.gateway.log import Change
 
 _MAX_GROUP: Final = 5_000
+_LOOK_SECONDS: Final = 1.0
+_LONGEST_PAUSE: Final = 10.0
 
 Operation: TypeAlias = Callable[[sqlite3.Connection, Appends], Any]
 Tell: TypeAlias = Callable[[str, str, Sequence[Event], Sequence[Change]], None]
-_Pending: TypeAlias = tuple[Operation, "asyncio.Future[Any]", bool]
 _log = structlog.get_logger(__name__)
+
+
+class _Pending(NamedTuple):
+    operation: Operation
+    future: asyncio.Future[Any]
+    grows: bool
+    alone: bool = False
 
 
 class Writer:
@@ -30,21 +44,48 @@ class Writer:
 
     An operation raises a `WakelineError` only before it has changed anything; any other error takes the whole
     transaction back and fails everything in it.
+
+    Args:
+        connect: Opens the file.
+        upkeep: Looks after it.
+        tell: Is told what was made durable, in the event loop.
+        lost: Is called in the event loop when the files are gone.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], tell: Tell) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        upkeep: Upkeep,
+        tell: Tell,
+        lost: Callable[[WakelineError], None],
+    ) -> None:
         self._connect = connect
+        self._upkeep = upkeep
         self._tell = tell
+        self._tell_lost = lost
         self._queue: SimpleQueue[_Pending | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="wakeline-writer", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
+        self._looked = float("-inf")
+        self._group: list[_Pending] = []
+        self._failed: str | None = None
+        self._lost: StorageLostError | None = None
 
     def start(self) -> None:
         """Open the file (errors are raised here) and start the thread."""
         self._loop = asyncio.get_running_loop()
-        self._connection = self._connect()
-        self._appends = Appends(self._connection)
+        try:
+            self._upkeep.open()
+            try:
+                self._open()
+            except StorageFailedError as error:
+                if not is_full(error.__cause__) or not self._upkeep.make_room():
+                    raise
+                self._open()
+            self._upkeep.life.open(self._connection)
+        except (OSError, sqlite3.Error) as error:
+            raise StorageFailedError(f"expected a data directory that can be written, got: {error}") from error
         self._thread.start()
 
     async def stop(self) -> None:
@@ -54,83 +95,155 @@ class Writer:
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
 
-    async def submit(self, operation: Operation, *, alone: bool = False) -> Any:
+    async def submit(self, operation: Operation, *, grows: bool = False, alone: bool = False) -> Any:
         """Run `operation` in the next transaction, or `alone` after it; return its result when that is durable.
 
-        An operation that runs alone is in no transaction, and has undone what it did when it raises a `WakelineError`.
+        Args:
+            operation: What to do.
+            grows: It only adds. On a full disk it has what was deleted to find its room in, and no more.
+            alone: It is in no transaction, and has undone what it did when it raises a `WakelineError`.
         """
         if self._loop is None or self._stopping:
             raise StorageFailedError("expected an open store, it is closing")
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._queue.put((operation, future, alone))
+        self._queue.put(_Pending(operation, future, grows, alone))
         return await future
 
+    def health(self) -> str:
+        """`ok`, or what is wrong: `full: …`, `failed: …` or `lost: …`."""
+        if self._lost is not None:
+            return f"lost: {self._lost.message}"
+        if self._failed is not None:
+            return f"failed: {self._failed}"
+        if self._upkeep.full:
+            return "full: the disk is full; appends are refused until there is space: free some, or delete sessions"
+        return "ok" if self._thread.is_alive() else "failed: the writer has stopped"
+
     def _run(self) -> None:
-        stopping = False
-        while not stopping:
-            group: list[_Pending] = []
-            item = self._queue.get()
-            with suppress(Empty):
-                while item is not None and len(group) < _MAX_GROUP:
-                    group.append(item)
-                    item = self._queue.get_nowait()
-                if item is not None:
-                    group.append(item)
-            stopping = item is None
-            if grouped := [pending for pending in group if not pending[2]]:
-                self._commit(grouped)
-            for operation, future, alone in group:
-                if alone:
-                    self._run_alone(operation, future)
-        self._connection.close()
+        failures, going_on = 0, True
+        while going_on:
+            try:
+                going_on = self._turn()
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - without this thread every append would wait for ever
+                failures += 1
+                pause = min(0.1 * 2**failures, _LONGEST_PAUSE)
+                self._note_failed(error)
+                _log.exception("the writer failed and goes on", seconds=pause)
+                self._fail(self._group, StorageFailedError(f"the store failed: {error}"))
+                time.sleep(pause)
+        self._close()
+
+    def _turn(self) -> bool:
+        """Commit what is there, and look after the store if it is time; False when nothing more will come."""
+        self._group, going_on = self._next_group()
+        now = time.monotonic()
+        if now - self._looked >= _LOOK_SECONDS or (self._upkeep.full and self._group):
+            self._looked = now
+            self._look()
+        if grouped := [pending for pending in self._group if not pending.alone]:
+            self._commit(grouped)
+        for pending in self._group:
+            if pending.alone:
+                self._run_alone(pending)
+        self._group = []
+        return going_on
+
+    def _next_group(self) -> tuple[list[_Pending], bool]:
+        group: list[_Pending] = []
+        with suppress(Empty):
+            item = self._queue.get(timeout=_LOOK_SECONDS)
+            while item is not None:
+                group.append(item)
+                if len(group) > _MAX_GROUP:
+                    return group, True
+                item = self._queue.get_nowait()
+            return group, False
+        return group, True
+
+    def _look(self) -> None:
+        if self._failed is not None:  # was it only for a moment? It may be long until somebody writes
+            self._transact([])
+        if self._failed is None:
+            self._upkeep.look(self._connection)
+        self._check_lost()
 
     def _commit(self, group: list[_Pending]) -> None:
+        if self._lost is not None:
+            self._fail(group, self._lost)
+        elif self._upkeep.full or isinstance(failure := self._transact(group), StorageFullError):
+            self._commit_singly(group)  # what makes room must not fail with what needs some
+        elif failure is not None:
+            self._fail(group, failure)
+
+    def _commit_singly(self, group: list[_Pending]) -> None:
+        """On a full disk, do each operation in a transaction of its own."""
+        for pending in group:
+            self._upkeep.limit(self._connection, grows=pending.grows)
+            failure = self._lost or self._transact([pending])
+            self._upkeep.settle(self._connection)
+            if failure is not None:
+                self._fail([pending], failure)
+
+    def _transact(self, group: Sequence[_Pending]) -> WakelineError | None:
+        """Run operations in one transaction and tell who waits; gives what failed it, and then nobody was told."""
         outcomes: list[tuple[asyncio.Future[Any], Any]] = []
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            for operation, future, _ in group:
+            for pending in group:
                 try:
-                    outcomes.append((future, operation(self._connection, self._appends)))
+                    outcomes.append((pending.future, pending.operation(self._connection, self._appends)))
                 except WakelineError as refusal:
-                    outcomes.append((future, refusal))
+                    outcomes.append((pending.future, refusal))
             self._appends.flush()
+            self._upkeep.life.tick(self._connection)
             self._connection.execute("COMMIT")
+            self._upkeep.life.committed()
+            self._upkeep.committed()
             news = self._appends.take_news()
         except Exception as error:  # noqa: BLE001 - whatever it was, every waiter must hear of it and the thread must live
-            failure = self._recover(error)
-            outcomes, news = [(future, failure) for _, future, _ in group], {}
-        self._answer(outcomes, news)
+            return self._recover(error)
+        self._failed = None
+        self._post(outcomes, news)
+        return None
 
-    def _run_alone(self, operation: Operation, future: asyncio.Future[Any]) -> None:
+    def _run_alone(self, pending: _Pending) -> None:
         outcome: Any
-        try:
-            outcome = operation(self._connection, self._appends)
-        except WakelineError as refusal:
-            outcome = refusal
-        except Exception as error:  # noqa: BLE001 - as in `_commit`
-            outcome = self._recover(error)
-        self._answer([(future, outcome)], {})
-
-    def _answer(self, outcomes: list[tuple[asyncio.Future[Any], Any]], news: dict[Life, News]) -> None:
-        assert self._loop is not None
-        with suppress(RuntimeError):  # the loop is gone: nobody is left to tell
-            self._loop.call_soon_threadsafe(self._deliver, outcomes, news)
+        if self._lost is not None:
+            outcome = self._lost
+        else:
+            try:
+                outcome = pending.operation(self._connection, self._appends)
+            except WakelineError as refusal:
+                outcome = refusal
+            except Exception as error:  # noqa: BLE001 - as in `_transact`
+                outcome = self._recover(error)
+        self._post([(pending.future, outcome)], {})
 
     def _recover(self, error: Exception) -> WakelineError:
         """Undo the transaction and say what happened; a file that failed otherwise than by being full is opened anew."""
         self._appends.forget()
-        _log.error("append failed", error=str(error))
-        full = isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-        if full and self._rolled_back():
+        if is_full(error) and self._rolled_back():
+            self._upkeep.filled(self._connection)
+            self._upkeep.life.forget(self._connection)
             return StorageFullError(f"the disk is full: {error}")
+        self._upkeep.check_files()
+        if (lost := self._check_lost()) is not None:
+            return lost
+        self._note_failed(error)
         # After a failed fsync the kernel may have dropped the pages: only what the file says now is true.
         try:
             self._connection.close()
-            self._connection = self._connect()
-            self._appends = Appends(self._connection)
+            self._open()
+            self._upkeep.life.forget(self._connection)
         except Exception as again:  # noqa: BLE001 - the next commit fails too, comes here, and tries again
             _log.error("the store cannot be opened again", error=str(again))
         return StorageFailedError(f"the store failed: {error}")
+
+    def _open(self) -> None:
+        self._connection = self._connect()
+        self._appends = Appends(self._connection)
+        self._upkeep.connected(self._connection)
 
     def _rolled_back(self) -> bool:
         try:
@@ -139,6 +252,37 @@ class Writer:
         except sqlite3.Error:
             return False
         return True
+
+    def _note_failed(self, error: Exception) -> None:
+        if self._failed is None:
+            _log.error("the store failed", error=str(error))
+        self._failed = str(error)
+
+    def _check_lost(self) -> StorageLostError | None:
+        if self._upkeep.lost is not None and self._lost is None:
+            self._lost = StorageLostError(f"expected the data directory as it was opened, {self._upkeep.lost}")
+            assert self._loop is not None
+            with suppress(RuntimeError):  # the loop is gone
+                self._loop.call_soon_threadsafe(self._tell_lost, self._lost)
+        return self._lost
+
+    def _close(self) -> None:
+        """Count what was committed since the last tick, and close the file."""
+        with suppress(sqlite3.Error):
+            if self._lost is None:
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._upkeep.life.tick(self._connection, last=True)
+                self._connection.execute("COMMIT")
+                self._upkeep.life.committed()
+        self._connection.close()
+
+    def _fail(self, group: Sequence[_Pending], failure: WakelineError) -> None:
+        self._post([(pending.future, failure) for pending in group], {})
+
+    def _post(self, outcomes: list[tuple[asyncio.Future[Any], Any]], news: dict[Life, News]) -> None:
+        assert self._loop is not None
+        with suppress(RuntimeError):  # the loop is gone: nobody is left to tell
+            self._loop.call_soon_threadsafe(self._deliver, outcomes, news)
 
     def _deliver(self, outcomes: list[tuple[asyncio.Future[Any], Any]], news: dict[Life, News]) -> None:
         # Acknowledge first: a publisher must not wait for the fan-out of what it published.

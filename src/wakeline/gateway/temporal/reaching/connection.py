@@ -16,6 +16,7 @@ from temporalio.client import Client
 from temporalio.converter import DataConverter, WorkflowSerializationContext
 from temporalio.service import ConnectConfig, RPCError, RPCStatusCode, ServiceClient, TLSConfig
 
+from wakeline.gateway.background import supervised
 from wakeline.gateway.temporal.reaching.calls import CountedService, is_no_namespace, is_throttled
 
 _CHECK_SECONDS: Final = 2.0
@@ -123,7 +124,7 @@ class Connection:
             data_converter=options.data_converter or DataConverter.default,
         )
         await self._check()
-        self._checking = asyncio.create_task(self._keep_checking())
+        self._checking = supervised(f"connection to {self.namespace}", self._keep_checking)
 
     async def stop(self) -> None:
         """Stop asking, and end the calls that nobody waits for."""

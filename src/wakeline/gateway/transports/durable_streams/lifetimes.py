@@ -16,6 +16,7 @@ from typing import Final
 
 from wakeline.errors import EpochChangedError, SessionNotFoundError, UnavailableError
 from wakeline.events import Event
+from wakeline.gateway.background import supervised
 from wakeline.gateway.log import DRAFT, Change, Engine
 from wakeline.gateway.transports.durable_streams.headers import Lifetime
 from wakeline.gateway.transports.durable_streams.stream import Stream
@@ -98,7 +99,7 @@ class Lifetimes:
         if ttl is None:
             yield
             return
-        using = asyncio.create_task(self._use_on(stream, max(_LEAST_PAUSE, ttl / 2)))
+        using = supervised(f"lifetime of {stream.name}", lambda: self._use_on(stream, max(_LEAST_PAUSE, ttl / 2)))
         try:
             yield
         finally:

@@ -1,0 +1,60 @@
+"""A new generation of a store that was restored: every session gets another epoch, and what is kept by epoch goes with it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from wakeline.errors import StorageFailedError
+from wakeline.gateway.engines.sqlite.appends import Appends
+from wakeline.gateway.engines.sqlite.life import Life
+from wakeline.gateway.engines.sqlite.schema import DirectoryLock, connect_writer
+from wakeline.gateway.engines.sqlite.upkeep import DATABASE, LOCK
+from wakeline.gateway.log import new_epoch
+from wakeline.gateway.store import Carry
+
+_RECORDS: Final = 100
+
+
+def renew(connection: sqlite3.Connection, appends: Appends, *, life: Life, carry: Carry) -> None:
+    """Begin a new generation, in the transaction under way: all of it, or nothing."""
+    appends.flush()
+    appends.forget()
+    epochs: dict[str, str] = {}
+    for session, epoch in connection.execute("SELECT id, epoch FROM sessions").fetchall():
+        epochs[epoch] = new_epoch()
+        connection.execute("UPDATE sessions SET epoch = ? WHERE id = ?", (epochs[epoch], session))
+    last = 0
+    while rows := connection.execute(
+        "SELECT revision, key, value FROM records WHERE revision > ? ORDER BY revision LIMIT ?", (last, _RECORDS)
+    ).fetchall():
+        for last, key, value in rows:
+            carried = carry(key, value, epochs)
+            if carried != (key, value):
+                connection.execute("UPDATE records SET key = ?, value = ? WHERE revision = ?", (*carried, last))
+    life.renew(connection)
+
+
+def mark_restored(directory: Path) -> None:
+    """Have the store in a directory taken for a restored one when it is next opened.
+
+    Raises:
+        DataInUseError: A process has the directory.
+        StorageFailedError: There is no store, or it cannot be written.
+    """
+    if not (directory / DATABASE).is_file():
+        raise StorageFailedError(f"expected a data directory with a {DATABASE}, there is none in {directory}")
+    lock = DirectoryLock(directory / LOCK)
+    lock.acquire()
+    try:
+        with closing(connect_writer(directory / DATABASE)) as connection:
+            # A store that has no generation yet gets one here: it would else take itself for new.
+            connection.execute(
+                "UPDATE store SET generation = coalesce(nullif(generation, ''), 'none'), inode = 'restored'"
+            )
+    except sqlite3.Error as error:
+        raise StorageFailedError(f"the store in {directory} cannot be written: {error}") from error
+    finally:
+        lock.release()

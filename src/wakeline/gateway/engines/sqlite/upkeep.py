@@ -1,0 +1,154 @@
+"""What a store needs beside its transactions: files that stay, space, and knowing whether it was restored.
+
+Everything here happens in the writer's thread, `health` aside.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from wakeline.gateway.engines.sqlite.files import Files
+from wakeline.gateway.engines.sqlite.life import Life
+from wakeline.gateway.engines.sqlite.reserve import Reserve
+
+DATABASE: Final = "wakeline.db"
+LOCK: Final = "wakeline.lock"
+RESERVE: Final = "wakeline.reserve"
+MARK: Final = "wakeline.mark"
+
+_UNLIMITED: Final = 0xFFFFFFFE
+_FULL_CODES: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+_STEP_BYTES: Final = 512 * 1024
+_PATIENCE: Final = 100  # ms that a reader is waited for when the write-ahead log is to be emptied
+_log = structlog.get_logger(__name__)
+
+
+class Upkeep:
+    """Looks after the store in a directory.
+
+    Args:
+        directory: The data directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        database = directory / DATABASE
+        self._directory = directory
+        self._log_path = directory / f"{DATABASE}-wal"
+        self._files = Files(database, self._log_path, directory / f"{DATABASE}-shm", directory / LOCK)
+        self._reserve = Reserve(directory / RESERVE)
+        self._most_pages = _UNLIMITED
+        self._reserved_for = 0  # bytes of the write-ahead log
+        self._room = 0  # pages by which what makes room may make the file grow
+        self.life = Life(database, directory / MARK)
+        self.full = False
+        """The disk is full: the file does not grow, and each transaction has the reserve to write its log in."""
+        self.lost: str | None = None
+        """What has become of the files; nothing is written any more."""
+
+    def open(self) -> None:
+        """Begin, before the database is opened.
+
+        Raises:
+            OSError: The directory cannot be written.
+        """
+        self._reserve.open()
+
+    def make_room(self) -> bool:
+        """Give up the reserve because the database cannot be opened; False if that is not for want of space."""
+        if self._reserve.free_beside() >= self._reserve.base:
+            return False
+        self._reserve.release()
+        return True
+
+    def connected(self, connection: sqlite3.Connection) -> None:
+        """The database was opened."""
+        self._files.remember()
+        if not self._reserve.hold(self.log_bytes()):
+            self.filled(connection)
+
+    def look(self, connection: sqlite3.Connection) -> None:
+        """Look after the store; to be called now and then, between two transactions."""
+        self.check_files()
+        if self.lost is None and not self.full:
+            self._reserved_for = self.log_bytes()
+            self._reserve.hold(self._reserved_for)
+        elif self.lost is None:
+            self.settle(connection)
+            if self._reserve.hold() and self._reserve.free_beside() > self._reserve.base // 4:
+                self.full, self._most_pages = False, _UNLIMITED
+                connection.execute(f"PRAGMA max_page_count = {_UNLIMITED}")
+                _log.info("there is space on the disk again", data=str(self._directory))
+
+    def committed(self) -> None:
+        """The write-ahead log may have grown: to empty it takes as much space again."""
+        if not self.full and (size := self.log_bytes()) > self._reserved_for + _STEP_BYTES:
+            self._reserved_for = size
+            self._reserve.hold(size)
+
+    def check_files(self) -> None:
+        """See whether the files are still there; `lost` says if not."""
+        if self.lost is None and (changed := self._files.changed()) is not None:
+            self.lost = changed
+            _log.critical("the store's files were taken away: nothing more is written", what=changed)
+
+    def filled(self, connection: sqlite3.Connection) -> None:
+        """The disk is full: from now on the file keeps its size, and what is deleted makes room within it."""
+        if self.full:
+            return
+        self.full = True
+        self._reserve.release()
+        _log.error("the disk is full: appends are refused until there is space", data=str(self._directory))
+        self.settle(connection)
+        (self._most_pages,) = connection.execute("PRAGMA page_count").fetchone()
+        (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+        self._room = self._reserve.base // 4 // page_size
+
+    def limit(self, connection: sqlite3.Connection, *, grows: bool) -> None:
+        """Give the next transaction the reserve, and bound the file: what only adds is to find its room within it."""
+        self._reserve.release()
+        most = self._most_pages if grows else self._most_pages + self._room
+        connection.execute(f"PRAGMA max_page_count = {most}")
+
+    def settle(self, connection: sqlite3.Connection) -> None:
+        """Cut the write-ahead log to nothing, if nobody is reading it, and take the reserve again at once."""
+        self._reserve.release()
+        with _patience(connection), suppress(sqlite3.Error):
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self._reserve.hold()
+
+    def close(self) -> None:
+        """Let go of everything, when the database is closed. What space there is is kept for the next start."""
+        if self.lost is None:
+            self._reserve.hold()
+        self._reserve.close()
+        self.life.close()
+
+    def log_bytes(self) -> int:
+        """How large the write-ahead log is."""
+        try:
+            return os.stat(self._log_path).st_size
+        except OSError:
+            return 0
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether it is for want of space that something failed."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return isinstance(error, sqlite3.Error) and (code in _FULL_CODES or code & 0xFF == sqlite3.SQLITE_FULL)
+
+
+@contextmanager
+def _patience(connection: sqlite3.Connection) -> Iterator[None]:
+    (usual,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    connection.execute(f"PRAGMA busy_timeout = {_PATIENCE}")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {usual}")

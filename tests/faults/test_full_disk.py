@@ -1,0 +1,141 @@
+"""A disk without a byte left: what the gateway says, what it serves, how room is made, and how it starts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gateways import GatewayProcess
+from tests.support import Served
+
+BIG = {"topic": "t", "data": "x" * 100_000}
+
+
+class Disk:
+    """A small disk in a mount namespace of its own, which is gone when its keeper is; it takes no root."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    async def mount(self, size: str) -> None:
+        mount = f"mount -t tmpfs -o size={size} tmpfs {self.path} && echo mounted && exec sleep 300"
+        self._keeper = await asyncio.create_subprocess_exec(
+            *("unshare", "--map-root-user", "--mount", "sh", "-c", mount), stdout=asyncio.subprocess.PIPE
+        )
+        assert self._keeper.stdout is not None
+        assert await self._keeper.stdout.readline() == b"mounted\n"
+        self.seen = Path(f"/proc/{self._keeper.pid}/root{self.path}")
+
+    async def unmount(self) -> None:
+        self._keeper.kill()
+        await self._keeper.wait()
+
+    def gateway(self) -> GatewayProcess:
+        """A gateway with its data, and its log, on the disk."""
+        enter = ("nsenter", "--user", "--mount", "--preserve-credentials", "-t", str(self._keeper.pid), "--")
+        log = f'exec "$@" 2>>{self.path}/log'
+        return GatewayProcess(self.path / "data", prefix=[*enter, "sh", "-c", log, "sh"])
+
+    def fill(self) -> None:
+        """Take every byte that is left."""
+        file = os.open(self.seen / "ballast", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        with suppress(OSError):
+            while True:
+                os.write(file, bytes(1 << 16))
+        with suppress(OSError):
+            while True:
+                os.write(file, bytes(1 << 12))
+        os.close(file)
+
+
+@pytest.fixture
+async def disk(tmp_path: Path) -> AsyncIterator[Disk]:
+    path = tmp_path / "disk"
+    path.mkdir()
+    disk = Disk(path)
+    await disk.mount("24m")
+    yield disk
+    await disk.unmount()
+
+
+async def publish(served: Served, session: str) -> None:
+    for _ in range(3):
+        await served.publish(session, *[BIG] * 8)
+
+
+async def append(served: Served) -> tuple[int, Any]:
+    return await served.call("POST", "/v1/sessions/new/events", json={"events": [BIG]})
+
+
+async def append_until_full(served: Served) -> int:
+    for acknowledged in range(200):
+        status, answer = await append(served)
+        if status != 200:
+            assert (status, answer["error"]["code"]) == (507, "storage_full")
+            return acknowledged
+    raise AssertionError("expected the disk to be full")
+
+
+async def until_ready(served: Served) -> dict[str, Any]:
+    async with asyncio.timeout(20):
+        while (await served.call("GET", "/readyz"))[1]["status"] != "ready":
+            await asyncio.sleep(0.05)
+    answer: dict[str, Any] = (await served.call("GET", "/readyz"))[1]
+    return answer
+
+
+async def test_a_full_disk_that_has_the_log_too_is_degraded_and_a_deletion_makes_room(disk: Disk) -> None:
+    gateway = disk.gateway()
+    await gateway.start()
+    try:
+        async with Served(gateway.url) as served:
+            for name in ("old", "older"):
+                await publish(served, name)
+            acknowledged = 0
+            for _ in range(3):  # what the write-ahead log gives back is used, too
+                disk.fill()
+                acknowledged += await append_until_full(served)
+            status, health = await served.call("GET", "/readyz")
+            assert (status, health["status"]) == (200, "degraded")
+            assert "the disk is full" in health["log"]
+            assert "delete sessions" in health["log"]
+            assert (await served.call("DELETE", "/v1/sessions/old"))[0] == 204
+            async with asyncio.timeout(20):
+                while (await append(served))[0] != 200:  # within what was deleted, the disk being as full as before
+                    await asyncio.sleep(0.05)
+            (disk.seen / "ballast").unlink()
+            assert (await until_ready(served))["log"] == "ok"
+            assert (await append(served))[0] == 200
+            assert len((await served.call("GET", "/v1/sessions/older/events"))[1]["events"]) > 0
+            assert (await served.call("GET", "/v1/sessions/new"))[1]["next_offset"] == acknowledged + 2
+        assert await gateway.stop() == 0
+    finally:
+        await gateway.kill()
+
+
+@pytest.mark.parametrize("ends", ["stop", "kill"])
+async def test_a_start_on_a_full_disk_serves_reads_and_refuses_appends_at_once(disk: Disk, ends: str) -> None:
+    gateway = disk.gateway()
+    await gateway.start()
+    try:
+        async with Served(gateway.url) as served:
+            await publish(served, "old")
+        await getattr(gateway, ends)()
+        disk.fill()
+        await gateway.start()
+        async with Served(gateway.url) as served:
+            page = (await served.call("GET", "/v1/sessions/old/events"))[1]
+            assert [event["offset"] for event in page["events"]] == [0, 1, 2]
+            began = time.monotonic()
+            await append_until_full(served)
+            assert time.monotonic() - began < 10
+            assert (await served.call("GET", "/readyz"))[1]["status"] == "degraded"
+    finally:
+        await gateway.kill()
