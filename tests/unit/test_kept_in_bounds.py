@@ -46,7 +46,13 @@ async def test_stretches_of_what_retention_removed_are_bounded_and_retries_are_n
     engine = SqliteEngine(tmp_path, durability="process")
     await engine.open()
     try:
+        metrics = Metrics()
+        engine.counts.publishers, engine.counts.merged = metrics.publishers_added.inc, metrics.merged.inc
         epoch = await in_turn(engine)
+        exposed = metrics.expose().decode()
+        assert "wakeline_publishers_added_total 2.0" in exposed
+        merged = float(exposed.split("\nwakeline_stretches_merged_total ")[1].split()[0])
+        assert merged >= EVENTS - 2 * (30 + 2) - KEPT - 50
         assert count(tmp_path, "publications") <= 2 * (30 + 2) + KEPT + 50
         last = EVENTS // 2 - 1
         for n in (0, 1, 100, last - 20, last):
@@ -118,6 +124,8 @@ async def test_a_session_has_so_many_publishers_of_callers_and_no_more(
     engine = MemoryEngine() if kind == "memory" else SqliteEngine(tmp_path, durability="process")
     await engine.open()
     alice = Owner("user:alice")
+    added: list[int] = []
+    engine.counts.publishers = added.append
 
     def by(name: str, sequence: int = 0, owner: Owner | None = alice) -> Publication:
         return Publication(name, sequence=sequence, owner=owner)
@@ -138,6 +146,7 @@ async def test_a_session_has_so_many_publishers_of_callers_and_no_more(
         await engine.append(Append("s", events, by("a", 1)))
         await engine.append(Append("s", events, by("stream:run", owner=None)))
         await engine.append(Append("t", events, by("d")))
+        assert sum(added) == 5
     finally:
         await engine.close()
 

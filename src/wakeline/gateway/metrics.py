@@ -43,6 +43,14 @@ class Metrics:
         self.devices_forgotten = Counter(
             "wakeline_devices_forgotten", "Devices forgotten because there were too many.", registry=self.registry
         )
+        self.publishers_added = Counter(
+            "wakeline_publishers_added", "Publishers that were new in a session.", registry=self.registry
+        )
+        self.merged = Counter(
+            "wakeline_stretches_merged",
+            "Stretches of publishers whose places were forgotten, of events that retention removed.",
+            registry=self.registry,
+        )
         self.trimmed = Counter("wakeline_events_trimmed", "Events removed by retention.", registry=self.registry)
         self.deleted = Counter("wakeline_sessions_deleted", "Sessions deleted.", registry=self.registry)
         self.expired = Counter(

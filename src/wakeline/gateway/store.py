@@ -6,15 +6,21 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from wakeline.errors import WakelineError
+from wakeline.gateway.counts import Counts
 
 Carry: TypeAlias = Callable[[str, bytes, Mapping[str, str]], tuple[str, bytes]]
 """Gives a record's key and value in the sessions' new epochs, which it is given by the old ones."""
 
 
 class Store:
-    """What every engine says of itself; an engine that has no files, such as `memory`, says nothing else than this."""
+    """What every engine says of itself; an engine that has no files, such as `memory`, says nothing else than this.
+
+    Attributes:
+        counts: Told what callers make it keep.
+    """
 
     def __init__(self) -> None:
+        self.counts = Counts()
         self._lost_listeners: list[Callable[[WakelineError], None]] = []
 
     def listen_lost(self, listener: Callable[[WakelineError], None]) -> None:

@@ -132,6 +132,8 @@ class MemoryEngine(Engine):
             check_room(append.session, len(session.publishers), publication)
         advancing = advances(append, there)
         told = session.begin(publication) if advancing and publication is not None else []
+        if advancing and publisher is None:
+            self.counts.publishers(1)
         first_new = session.next_offset
         events = session.add(append.events[there:])
         session.closed = closed or append.close
@@ -161,6 +163,8 @@ class MemoryEngine(Engine):
             check_room(session, len(held.publishers), publication)
         self._sessions[session] = held
         told = held.begin(publication)
+        if position is None:
+            self.counts.publishers(1)
         held.publishers[publication.publisher].used_by(publication.owner)
         self._announce(session, held.epoch, told, ["configured"] if created else [])
         publisher = held.publishers[publication.publisher]

@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 from wakeline.errors import EpochChangedError, SessionClosedError
 from wakeline.events import Event, NewEvent, timestamp
 from wakeline.gateway.attempts import advances, begins, check_room, decide, superseded
+from wakeline.gateway.counts import Counts
 from wakeline.gateway.engines.sqlite.stretches import Stretches
 from wakeline.gateway.log import Append, Appended, Change, Opened, Position, Publication, new_epoch
 from wakeline.gateway.names import check_epoch
@@ -73,8 +74,10 @@ class News:
 class Appends:
     """The appends of the transaction under way, and what is known from those before it."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, counts: Counts) -> None:
         self._connection = connection
+        self._counts = counts
+        self._added = 0
         self._sessions: dict[str, _Session] = {}
         self._publishers = 0
         self._rows: list[tuple[int, int, str, bytes, int]] = []
@@ -185,6 +188,9 @@ class Appends:
     def take_news(self) -> dict[Life, News]:
         """What the transaction just committed did, in order for each session; bounds the caches."""
         news, self._news = self._news, {}
+        self._counts.publishers(self._added)
+        self._counts.merged(self.stretches.merged)
+        self._added = self.stretches.merged = 0
         if len(self._sessions) > _MAX_CACHED or self._publishers > _MAX_CACHED:
             self.forget()
         return news
@@ -202,6 +208,7 @@ class Appends:
         self._rows.clear()
         self._stretches.clear()
         self._news.clear()
+        self._added = self.stretches.merged = 0
 
     def forget_session(self, name: str) -> None:
         """Drop what is cached of one session: its row has changed."""
@@ -315,6 +322,7 @@ class Appends:
             assert row.lastrowid is not None
             publisher = _Publisher(row.lastrowid, publication.attempt, stretch, owner)
             self._publishers += 1
+            self._added += 1
         else:
             # The earlier attempt is refused from now on, so nobody asks where its events stand.
             self.flush()

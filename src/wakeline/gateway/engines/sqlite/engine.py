@@ -64,7 +64,7 @@ class SqliteEngine(Engine):
         self._lock = DirectoryLock(directory / LOCK)
         self._upkeep = Upkeep(directory)
         connect = partial(connect_writer, self._path, durability=durability)
-        self._writer = Writer(connect, self._upkeep, self._announce, self._announce_lost)
+        self._writer = Writer(connect, self._upkeep, self._announce, self._announce_lost, self.counts)
         self._eraser = Eraser(self._writer, self._path, erase_within)
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []

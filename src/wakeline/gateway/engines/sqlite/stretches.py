@@ -19,10 +19,15 @@ _MERGED: Final = 2_000  # rows a visit
 
 
 class Stretches:
-    """Puts together what is remembered of a store's publishers."""
+    """Puts together what is remembered of a store's publishers.
+
+    Attributes:
+        merged: How many rows there are fewer since this was set to 0.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self.merged = 0
         self._visited: dict[int, str] = {}  # by session: the name of the publisher that was visited last
 
     def trimmed(self, session: int, first_offset: int) -> None:
@@ -46,6 +51,7 @@ class Stretches:
         ).fetchall()
         if len(rows) < 2:
             return
+        self.merged += len(rows) - 1
         count, after = sum(row[3] - row[2] for row in rows), rows[-1][3]
         self._connection.execute(
             "DELETE FROM publications WHERE publisher = ? AND first_sequence <= ?", (publisher, rows[-1][0])
@@ -64,6 +70,7 @@ class Stretches:
         ).fetchall()
         if len(rows) < 2:
             return
+        self.merged += len(rows) - 1
         count, after = sum(row[1] - row[0] for row in rows), rows[-1][1]
         self._connection.execute("DELETE FROM kept WHERE publisher = ? AND first_offset <= ?", (publisher, rows[-1][0]))
         self._connection.execute("INSERT INTO kept VALUES (?, ?, ?, 1)", (publisher, after - count, after))

@@ -19,6 +19,7 @@ import structlog
 
 from wakeline.errors import StorageFailedError, StorageFullError, StorageLostError, WakelineError
 from wakeline.events import Event
+from wakeline.gateway.counts import Counts
 from wakeline.gateway.engines.sqlite.appends import Appends, Life, News
 from wakeline.gateway.engines.sqlite.upkeep import Upkeep, is_full
 from wakeline.gateway.log import Change
@@ -50,6 +51,7 @@ class Writer:
         upkeep: Looks after it.
         tell: Is told what was made durable, in the event loop.
         lost: Is called in the event loop when the files are gone.
+        counts: Is told how much there is to keep.
     """
 
     def __init__(
@@ -58,11 +60,13 @@ class Writer:
         upkeep: Upkeep,
         tell: Tell,
         lost: Callable[[WakelineError], None],
+        counts: Counts,
     ) -> None:
         self._connect = connect
         self._upkeep = upkeep
         self._tell = tell
         self._tell_lost = lost
+        self._counts = counts
         self._queue: SimpleQueue[_Pending | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="wakeline-writer", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -242,7 +246,7 @@ class Writer:
 
     def _open(self) -> None:
         self._connection = self._connect()
-        self._appends = Appends(self._connection)
+        self._appends = Appends(self._connection, self._counts)
         self._upkeep.connected(self._connection)
 
     def _rolled_back(self) -> bool:
