@@ -1,4 +1,4 @@
-"""Loggers whose failure is nobody's failure: what cannot be written is lost, and the work goes on."""
+"""Loggers that never raise: a message that cannot be written is lost."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 
 class _Logger(logging.LoggerAdapter[logging.Logger]):
-    """A logger of the standard library that never raises, whatever its handlers do."""
+    """A logger of the standard library that suppresses the errors of its handlers."""
 
     def log(self, level: int, msg: object, *args: object, **how: Any) -> None:
-        """Log, or lose the message."""
+        """Log a message; lose it if a handler fails."""
         how["stacklevel"] = how.get("stacklevel", 1) + 1  # the caller, not this method
         try:
             super().log(level, msg, *args, **how)
-        except Exception:  # noqa: BLE001 - a closed stderr or a broken handler must not end what was only to be reported
+        except Exception:  # noqa: BLE001 - a closed stderr or a broken handler must not fail the work
             return
 
 
 def get_logger(name: str) -> logging.LoggerAdapter[logging.Logger]:
-    """The logger of a name, as `logging.getLogger` has it, but for that it never raises."""
+    """Return the logger of a name, like `logging.getLogger`, that never raises."""
     return _Logger(logging.getLogger(name), {})

@@ -1,4 +1,4 @@
-"""How it is logged that something is away: after a few seconds, then ever more seldom, and once when it is back."""
+"""Logs an outage: after a few seconds, then less and less often, and once when it is over."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _LONGEST_SECONDS: Final = 600.0
 
 
 class Outage:
-    """Logs the times in which something fails and is tried again.
+    """Logs the outages of one service that is retried.
 
     Args:
-        logger: Where to.
-        what: What is away, as a message begins with it: `the gateway at http://…`.
+        logger: The logger.
+        what: The service, as a message begins with it: `the gateway at http://…`.
     """
 
     def __init__(self, logger: logging.Logger | logging.LoggerAdapter[logging.Logger], what: str) -> None:
@@ -28,11 +28,11 @@ class Outage:
         self._is_told = False
 
     def failed(self, error: object, began: float | None = None) -> None:
-        """Note a failure that is tried again.
+        """Note a failure that will be retried; log it if it is time.
 
         Args:
-            error: What went wrong.
-            began: When what failed began, by `time.monotonic`, if that was some time ago.
+            error: The error.
+            began: The start of the failed call, by `time.monotonic`; None for now.
         """
         now = time.monotonic()
         if self._since is None:
@@ -48,7 +48,7 @@ class Outage:
             )
 
     def over(self) -> None:
-        """Note that it works."""
+        """Note a success; log it if the outage was logged."""
         if self._since is None:
             return
         if self._is_told:

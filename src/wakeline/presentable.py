@@ -1,7 +1,7 @@
-"""Any value as JSON can say it: what JSON cannot say has a stand-in, and nothing raises.
+"""Converts any value to JSON's types; values that JSON cannot hold are replaced, and nothing raises.
 
-What a model or a tool gives is anything: a list that holds itself, a thousand lists in each other, an object whose `__str__`
-fails, half an emoji. To show it must not fail the run that it comes from.
+A model or a tool may return anything: a list that contains itself, a thousand nested lists, an object whose `__str__` fails,
+half an emoji. Publishing it must not fail the run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from wakeline.text import whole
 T = TypeVar("T")
 
 DEEPEST: Final = 64
-"""Lists and objects in each other that are shown; it leaves room for what a value is put into."""
+"""The most nested lists and objects; it leaves room for the levels around the value."""
 
 _MOST_VALUES: Final = 100_000
 _LARGEST: Final = 2**63
@@ -34,26 +34,26 @@ def presentable(value: Any, read: Callable[[Any], Any] | None = None) -> Any:
 
     Args:
         value: Anything.
-        read: Reads what is none of these, such as a model of pydantic; by default its own `model_dump`, or `str`. It may raise.
+        read: Converts other objects, such as pydantic models; `model_dump` or `str` by default. It may raise.
     """
     return _Presenting(read or _read).of(value, 0)
 
 
 def said(value: Any) -> str:
-    """Return `str(value)`; the name of its type where that fails."""
+    """Return `str(value)`, or the name of its type if that fails."""
     try:
         return whole(str(value))
-    except Exception:  # noqa: BLE001  an object may do anything when it is asked
+    except Exception:  # noqa: BLE001  an object's `__str__` may raise anything
         return f"<{type(value).__name__}>"
 
 
 def has_half(error: Exception) -> bool:
-    """Whether a value could not be written for half of a surrogate pair in it."""
+    """Whether the error comes from half a surrogate pair in a value."""
     return isinstance(error, UnicodeEncodeError) or "surrogates not allowed" in said(error)
 
 
 def converted(convert: Callable[[Any], T], value: Any) -> T:
-    """Return what a converter makes of a value; of one with half a surrogate pair in it, with U+FFFD in its place."""
+    """Convert a value; if half a surrogate pair fails that, convert it with U+FFFD instead."""
     try:
         return convert(value)
     except Exception as error:
@@ -92,7 +92,7 @@ class _Presenting:
         return self._within(value, depth)
 
     def _within(self, value: Any, depth: int) -> Any:
-        """A value that may hold others."""
+        """Convert a value that may contain others."""
         if depth >= DEEPEST:
             return _TOO_DEEP
         if id(value) in self._inside:
@@ -136,7 +136,7 @@ class _Presenting:
 
 
 def _read(value: Any) -> Any:
-    """Models of pydantic and msgspec know what they hold."""
+    """Return the members of a pydantic or msgspec model, or the object's text."""
     if (dump := getattr(value, "model_dump", None)) is not None:
         return dump()
     if (names := getattr(value, "__struct_fields__", None)) is not None:

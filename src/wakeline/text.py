@@ -1,7 +1,7 @@
-"""Text that UTF-8 can hold: half a surrogate pair is joined with its other half, or stands as U+FFFD.
+"""Makes text valid UTF-8: halves of surrogate pairs are joined, or replaced by U+FFFD.
 
-Where text is cut into pieces by UTF-16 units, as JavaScript and some tokenizers do, an emoji is cut in two. Python holds
-such a half in a `str`, and JSON as an escape, but no UTF-8 can say it, and most readers refuse it.
+JavaScript and some tokenizers cut text by UTF-16 units and so split an emoji in two. Python can hold such a half in a `str`,
+and JSON as an escape, but UTF-8 cannot encode it, and most readers refuse it.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ _HALF = re.compile("[\ud800-\udfff]")
 _ESCAPED_BACKSLASH: Final = rb"\\"
 _SENTINEL: Final = b"\0\0"  # of the same length; no JSON has a NUL
 _LONE_HIGH = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})")
-# What must not stand before it is looked at from behind: a pattern that begins with its own bytes is found ten times as fast.
+# The lookbehind is at the end: a pattern that begins with literal bytes is found ten times as fast.
 _LONE_LOW = re.compile(rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}(?<!\\u[dD][89abAB][0-9a-fA-F]{2}.{6})", re.DOTALL)
-_MOST: Final = 50_000  # of each kind are replaced; the event loop waits meanwhile
+_MOST: Final = 50_000  # replacements of each kind, because the event loop waits meanwhile
 
 
 def whole(text: str) -> str:
-    """Return a text with halves of surrogate pairs joined, and U+FFFD in place of those that have no other half."""
+    """Return a text with halves of surrogate pairs joined, and U+FFFD in place of lone halves."""
     if text.isascii() or _HALF.search(text) is None:
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def split_half(text: str) -> tuple[str, str]:
-    """Cut the first half of a pair off a text's end, as the other half may be the next piece's beginning."""
+    """Return a text without a first half at its end, and that half: the next piece may complete it."""
     if text and "\ud800" <= text[-1] <= "\udbff":
         return text[:-1], text[-1]
     return text, ""
 
 
 def whole_json(data: bytes) -> bytes:
-    """Return JSON with U+FFFD in place of escapes of half a pair; the same object where there is none."""
+    """Return JSON with U+FFFD in place of escapes of lone halves; the same object without any."""
     if (b"\\ud" not in data and b"\\uD" not in data) or b"\0" in data:
         return data
     # Escaped backslashes are set aside, so that a backslash always begins an escape: `\\ud83d` is no escape of a half.
@@ -49,7 +49,7 @@ def whole_json(data: bytes) -> bytes:
 
 
 def read_whole(decode: Callable[[bytes], T], data: bytes) -> T:
-    """Decode JSON, with U+FFFD in place of escapes of half a pair.
+    """Decode JSON, with U+FFFD in place of escapes of lone halves.
 
     Args:
         decode: Raises a `ValueError` for JSON that it cannot read.

@@ -1,4 +1,4 @@
-"""Log lines on stderr: for people at a terminal, JSON otherwise. A line that cannot be written is lost, never raised."""
+"""Log lines on stderr: text at a terminal, JSON otherwise; unwritable lines are lost."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from typing import Final, TextIO
 import structlog
 
 _FAILED: Final = (OSError, ValueError)
-"""What writing raises on a full disk, on a pipe whose reader has gone, and on a closed file."""
+"""Errors of writing to a full disk, to a pipe without a reader, and to a closed file."""
 
 
 class _Careful:
-    """A text stream that loses what cannot be written: a server must not end, or stop serving, for its log."""
+    """A text stream that suppresses errors: a server must keep serving without its log."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write, or lose the text."""
+        """Write the text; lose it if that fails."""
         with suppress(*_FAILED):
             if self._stream is not None:
                 self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Hand on what was written; what the stream has kept of a failed write goes with the next one, or is lost."""
+        """Flush the stream; a part that cannot be written stays for the next flush, or is lost."""
         with suppress(*_FAILED):
             if self._stream is not None:
                 self._stream.flush()
 
     def isatty(self) -> bool:
-        """Whether people read it."""
+        """Whether the stream is a terminal."""
         with suppress(*_FAILED):
             return self._stream is not None and self._stream.isatty()
         return False

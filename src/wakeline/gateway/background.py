@@ -1,4 +1,4 @@
-"""Background tasks that go on whatever happens: one that fails is logged, reported by `/readyz`, and restarted."""
+"""Background tasks that are restarted when they fail; `/readyz` reports those that failed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import structlog
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
 _WELL_SECONDS: Final = 10.0
-"""A task that has run for so long since its last failure counts as well again."""
+"""`/readyz` reports a failed task until it has run for this long again."""
 
 _log = structlog.get_logger(__name__)
 
 
 class _Supervised:
-    """One task: its name, and how it is."""
+    """One task with its name and its last failure."""
 
     def __init__(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._name = name
@@ -29,18 +29,18 @@ class _Supervised:
 
     @property
     def trouble(self) -> str:
-        """What it failed of; empty where it is well."""
+        """The error of its last failure; empty once the task has recovered."""
         return self._trouble if self.loop.time() < self._unwell_until else ""
 
     async def run(self) -> None:
-        """Do the work, again and again if it fails. Only cancellation, or its own return, ends it."""
+        """Run the work and restart it after each failure, until it returns or is cancelled."""
         failures = 0
         while True:
             began = self.loop.time()
             try:
                 await self._work()
                 return
-            except Exception as error:  # noqa: BLE001 - an unexpected error must not end what nobody else would start again
+            except Exception as error:  # noqa: BLE001 - no other code would restart the task
                 failures = 1 if self.loop.time() - began > _WELL_SECONDS else failures + 1
                 pause = min(_FIRST_PAUSE * 2 ** (failures - 1), _LONGEST_PAUSE)
                 self._trouble = f"{self._name}: {error!r}"
@@ -53,20 +53,25 @@ _known: WeakSet[_Supervised] = WeakSet()
 
 
 def supervised(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-    """Start a task that is restarted when it fails, after a pause that grows from half a second to half a minute.
+    """Start a task that is restarted when it fails.
+
+    The pause before a restart grows from half a second to half a minute.
 
     Args:
-        name: What `/readyz` and the log call it.
-        work: Begins the work; called again for each restart.
+        name: Its name in `/readyz` and in the log.
+        work: Returns the coroutine that does the work; called again for each restart.
+
+    Returns:
+        The task; cancel it to end the work.
     """
     supervised = _Supervised(name, work)
     _known.add(supervised)
     task = asyncio.create_task(supervised.run(), name=name)
-    task.add_done_callback(lambda _: _known.discard(supervised))  # one that was ended is nobody's trouble
+    task.add_done_callback(lambda _: _known.discard(supervised))  # a task that has ended is not failing
     return task
 
 
 def failing() -> list[str]:
-    """The background tasks of this event loop that have failed lately, each with its error."""
+    """Return the background tasks of this event loop that failed recently, each with its error."""
     loop = asyncio.get_running_loop()
     return sorted(task.trouble for task in _known if task.loop is loop and task.trouble)

@@ -1,4 +1,7 @@
-"""How many elements a JSON array has, before an object is made of each: a small body may hold millions."""
+"""Limits on the elements of a JSON array, checked before it is decoded.
+
+A small body may hold millions of elements, and decoding makes an object of each.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ _batch = msgspec.json.Decoder(_Batch)
 
 
 def check_batch(body: bytes | str, most: int) -> None:
-    """Raise if the `events` of a JSON object are more than `most`; anything else is left to the caller's decoder.
+    """Raise if the `events` of a JSON object are more than `most`.
+
+    The caller's decoder reports every other defect of the body.
 
     Raises:
         BatchTooLargeError: There are more.
@@ -33,7 +38,9 @@ def check_batch(body: bytes | str, most: int) -> None:
 
 
 def check_array(array: bytes, most: int) -> None:
-    """Raise if a JSON array has more than `most` elements; anything else is left to the caller's decoder.
+    """Raise if a JSON array has more than `most` elements.
+
+    The caller's decoder reports every other defect of the array.
 
     Raises:
         BatchTooLargeError: It has more.
@@ -49,7 +56,7 @@ def check_array(array: bytes, most: int) -> None:
 
 
 def too_many(most: int) -> BatchTooLargeError:
-    """The error of a batch with too many events."""
+    """Return the error for a batch with too many events."""
     return BatchTooLargeError(f"expected at most {most} events in one batch, got more")
 
 

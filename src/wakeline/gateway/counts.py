@@ -1,4 +1,4 @@
-"""What callers have made an engine keep, for those who count it."""
+"""Callbacks that count the stored state that callers cause."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 def _ignore(_: int) -> None:
-    """Nobody counts."""
+    """Count nothing."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,7 @@
-"""Origins of web pages, as browsers write them: the settings take no other spelling, which would never match."""
+"""Checks the origins and headers of the settings.
+
+Browsers send an origin in one spelling; another one in the settings would never match.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,10 @@ _EXAMPLE: Final = (
 
 
 def check_origins(origins: Iterable[str]) -> frozenset[str]:
-    """Return the origins, if a browser may send each of them.
+    """Return the origins if a browser can send each of them.
 
     Raises:
-        SettingsInvalidError: A browser never sends one of them; the hint says what to write instead.
+        SettingsInvalidError: No browser sends one of them; the hint has the right spelling.
     """
     checked = frozenset(origins)
     for text in checked:
@@ -36,10 +39,10 @@ def check_origins(origins: Iterable[str]) -> frozenset[str]:
 
 
 def check_headers(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the names of headers, if each may be one.
+    """Return the names of headers if each is valid.
 
     Raises:
-        SettingsInvalidError: One is none; there is no star, which browsers do not take beside credentials.
+        SettingsInvalidError: One is not the name of a header. `*` is none: browsers refuse it with credentials.
     """
     checked = tuple(names)
     for name in checked:
@@ -52,7 +55,7 @@ def check_headers(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _as_browsers_write(text: str) -> str | None:
-    """Return the origin that is meant: scheme, host and a port that is not the scheme's own; None if none is."""
+    """Return the browser's spelling (scheme, host, port unless default); None if there is none."""
     scheme, separator, rest = text.strip().partition("://")
     if not separator:
         scheme, rest = "", text.strip()

@@ -1,4 +1,4 @@
-"""To whom a publisher belongs: no other token may supersede its events, or fence it."""
+"""Owners of publishers: no other token may fence a publisher or supersede its events."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import msgspec
 from wakeline.errors import PublisherTakenError
 
 CLAIM = "claim"
-"""The owner of publishers that tokens name in `wakeline.publishers`: all of those tokens are one owner."""
+"""The one owner of all publishers that tokens name in `wakeline.publishers`."""
 
 
 class Owner(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -15,7 +15,7 @@ class Owner(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     Attributes:
         name: `user:` and the token's `sub`, or `CLAIM`.
-        topics: The names and beginnings that the token is held to; None for all topics.
+        topics: The names and prefixes that the token is limited to; None for all topics.
     """
 
     name: str
@@ -23,33 +23,33 @@ class Owner(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     @classmethod
     def parse(cls, text: str | None) -> Owner | None:
-        """Read an owner back from what an engine keeps."""
+        """Read an owner from the text that an engine stores; None for a publisher without one."""
         return None if text is None else _decode(text)
 
     def text(self) -> str:
-        """What an engine keeps."""
+        """Return the text that an engine stores."""
         return msgspec.json.encode(self).decode()
 
     def covers(self, topics: tuple[str, ...] | None) -> bool:
-        """Whether everything that a token with these topics may publish may be published by this owner's tokens, too."""
+        """Whether this owner's tokens may publish to all of these topics; None is all topics."""
         if self.topics is None:
             return True
         return topics is not None and all(matches(self.topics, topic) for topic in topics)
 
 
 def takes_over(publisher: str, held: Owner | None, by: Owner | None) -> bool:
-    """Whether a publisher changes hands when it is used by `by`.
+    """Return whether `by` becomes the owner of a publisher by using it.
 
-    A publisher without an owner belongs to nobody until it is used. One that a user has opened gives way to the tokens
-    that name it in `wakeline.publishers`: so nobody can keep a worker out by opening the names of its activities before it.
+    A publisher without an owner belongs to its first user. Tokens that name it in `wakeline.publishers` take it over from a
+    user that has opened it, so that no user can keep a worker out by opening the names of its activities first.
 
     Args:
         publisher: Its name.
-        held: Whose it is; None for nobody's.
-        by: Who uses it; None for the gateway itself, and where nobody is asked for a token.
+        held: Its owner; None if it has none.
+        by: Its user; None for the gateway itself, and where no token is required.
 
     Raises:
-        PublisherTakenError: It is somebody else's.
+        PublisherTakenError: It has another owner.
     """
     if held is None or by is None or held == by:
         return False
@@ -63,7 +63,7 @@ def takes_over(publisher: str, held: Owner | None, by: Owner | None) -> bool:
 
 
 def matches(patterns: tuple[str, ...], name: str) -> bool:
-    """Whether a name, or a beginning that ends in `*`, is covered by names and beginnings."""
+    """Whether names and prefixes (`*` at the end) cover a name or a prefix."""
     return any(name.startswith(known[:-1]) if known.endswith("*") else name == known for known in patterns)
 
 

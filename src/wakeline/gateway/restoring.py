@@ -1,8 +1,8 @@
-"""What follows when the store was restored from a backup: no cursor from before may be served.
+"""Gives every session a new epoch after a restore from a backup, so that older cursors are refused.
 
-The cursors of devices may lie beyond what was restored, and what is appended next will have the offsets of events that are
-gone. So every session goes on in another epoch, and its readers begin again. What the gateway keeps by epoch is as old as the
-log beside it, and goes on to be true of it: devices' positions, compact forms, the order of writers.
+A device's cursor may lie beyond the restored events, and the next appends reuse the offsets of lost events. So every session
+continues in a new epoch, and its readers start again. Records that the gateway keeps by epoch (devices' positions, compact
+forms, the order of writers) are as old as the restored log and stay valid, so they move to the new epoch.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _log = structlog.get_logger(__name__)
 
 
 async def renew_if_restored(engine: Engine) -> None:
-    """Give every session another epoch if what is here was restored; before anything is served.
+    """Give every session a new epoch if the store was restored; call before anything is served.
 
     Raises:
-        UnavailableError: It cannot be done now.
+        UnavailableError: The store cannot be written now.
     """
     if engine.restored:
         await engine.renew(carried)
@@ -32,7 +32,7 @@ async def renew_if_restored(engine: Engine) -> None:
 
 
 def carried(key: str, value: bytes, epochs: Mapping[str, str]) -> tuple[str, bytes]:
-    """A record's key and value in its session's new epoch, whether the one or the other names it."""
+    """Return a record's key and value with its session's new epoch, whichever of them names it."""
     if (found := _OF_LIFE.match(key)) is not None:
         new = epochs.get(found[1], found[1])
         return f"{key[: found.start(1)]}{new}{key[found.end(1) :]}", value

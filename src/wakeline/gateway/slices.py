@@ -1,4 +1,4 @@
-"""Work in slices: whoever has much to do gives the loop its turn now and then."""
+"""Slices of long work: it yields to the event loop every few milliseconds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SLICE_SECONDS: Final = 0.005
 
 
 class Slice:
-    """The stretch of work since the loop last had its turn."""
+    """The time of work since the last yield to the event loop."""
 
     __slots__ = ("_until",)
 
@@ -18,11 +18,11 @@ class Slice:
         self._until = perf_counter() + SLICE_SECONDS
 
     def over(self) -> bool:
-        """Whether the loop is due a turn."""
+        """Whether the work should yield now."""
         return perf_counter() >= self._until
 
     async def rest(self) -> bool:
-        """Give the loop its turn if it is due one; tells whether it was."""
+        """Yield to the event loop if the slice is over; return whether it was."""
         if not self.over():
             return False
         await asyncio.sleep(0)

@@ -1,7 +1,7 @@
-"""Bodies of requests: read here alone, once the caller is known and may do what it asks for.
+"""Reads the bodies of requests, after the caller has been authorised.
 
-aiohttp inflates nothing for us. What a body inflates to is bounded by its size and by the ratio of both, and is made in
-pieces between which the loop has its turn.
+aiohttp's own decompression is off. The inflated size is bounded, absolutely and by its ratio to the compressed size, and the
+body is inflated in pieces, between which the event loop runs other tasks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CODINGS: Final = ("gzip", "deflate")
 
 _MOST_RATIO: Final = 100
 _UNRATED_BYTES: Final = 256 * 1024
-"""Up to this size a body may inflate by any ratio: it costs no more than one that came so."""
+"""Up to this inflated size any ratio is allowed: it costs no more than an uncompressed body."""
 
 _PIECE_BYTES: Final = 64 * 1024
 _GZIP: Final = 16 + zlib.MAX_WBITS
@@ -29,10 +29,10 @@ async def read_body(request: web.Request) -> bytes:
     """Return a request's whole body, inflated.
 
     Raises:
-        BodyTooLargeError: It is over `max_body_bytes`, or inflates to too much.
-        EncodingInvalidError: It is not what `Content-Encoding` says.
-        EncodingUnknownError: No such coding is known here.
-        RequestInvalidError: It is no body as HTTP has it.
+        BodyTooLargeError: It is over `max_body_bytes`, or inflates too much.
+        EncodingInvalidError: It is not in the coding of `Content-Encoding`.
+        EncodingUnknownError: The coding is not supported.
+        RequestInvalidError: Its HTTP framing is broken.
     """
     most = request.client_max_size
     if (request.content_length or 0) > most:
@@ -49,10 +49,10 @@ async def stream_body(request: web.Request) -> AsyncIterator[bytes]:
     """Yield a request's body in pieces, inflated.
 
     Raises:
-        BodyTooLargeError: It inflates to too much for its size.
-        EncodingInvalidError: It is not what `Content-Encoding` says.
-        EncodingUnknownError: No such coding is known here.
-        RequestInvalidError: It is no body as HTTP has it.
+        BodyTooLargeError: It inflates too much for its size.
+        EncodingInvalidError: It is not in the coding of `Content-Encoding`.
+        EncodingUnknownError: The coding is not supported.
+        RequestInvalidError: Its HTTP framing is broken.
     """
     named = ",".join(request.headers.getall(hdrs.CONTENT_ENCODING, [])).strip().lower()
     pieces = _received(request)
@@ -91,7 +91,7 @@ async def _inflated(pieces: AsyncIterator[bytes], coding: str) -> AsyncIterator[
             if inflate.eof:
                 if rest and coding == "deflate":
                     raise EncodingInvalidError("expected nothing after the end of a body in the coding deflate")
-                inflate = None  # of gzip there may be several, one after the other
+                inflate = None  # a gzip body may have several members, one after the other
             made += len(out)
             if made > max(_UNRATED_BYTES, received * _MOST_RATIO):
                 raise BodyTooLargeError(f"expected a body that inflates to at most {_MOST_RATIO} times its size")
@@ -102,7 +102,7 @@ async def _inflated(pieces: AsyncIterator[bytes], coding: str) -> AsyncIterator[
 
 
 def _window(coding: str, start: bytes) -> int:
-    """How zlib is told a coding; `deflate` is sent with and without zlib's own header."""
+    """Return zlib's `wbits` for a coding; clients send `deflate` with and without zlib's header."""
     if coding != "deflate":
         return _GZIP
     return zlib.MAX_WBITS if start[0] & 0xF == 8 else -zlib.MAX_WBITS

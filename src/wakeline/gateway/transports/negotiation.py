@@ -1,4 +1,4 @@
-"""What a client accepts: the lists of `Accept` and `Accept-Encoding`, without case, and with how much each is wanted."""
+"""Reads `Accept` and `Accept-Encoding`: without case, and with the weight of each item."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 def quality(accepted: str, name: str) -> float | None:
-    """Return how much `name` is wanted, 0 to 1; None where the list does not name it."""
+    """Return the weight of `name`, 0 to 1; None if the list does not name it."""
     for item in accepted.lower().split(","):
         value, *parameters = (part.strip() for part in item.split(";"))
         if value == name:

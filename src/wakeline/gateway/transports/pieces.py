@@ -1,4 +1,4 @@
-"""A long answer, made and written in pieces as fast as its client takes them: no more than one of them is held."""
+"""Writes a long answer in pieces, at its client's pace and with one piece in memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _log = structlog.get_logger(__name__)
 async def write_pieces(
     request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes], *, timeout: float
 ) -> web.StreamResponse:
-    """Answer with pieces; a client that takes nothing in time, or cannot have all of them, is cut.
+    """Answer with pieces; cut the connection if the client is too slow or a piece fails.
 
     Args:
         request: The request.
@@ -34,7 +34,7 @@ async def write_pieces(
         try:
             async with expiring(request):
                 async for piece in pieces:
-                    # In parts, because what a transport cannot send at once it copies.
+                    # In parts, because the transport copies everything that it cannot send at once.
                     for start in range(0, len(piece), _PART_BYTES):
                         async with asyncio.timeout(timeout):
                             await response.write(piece[start : start + _PART_BYTES])

@@ -1,4 +1,7 @@
-"""Readers of sessions of which no run is followed: Temporal is asked for such a session once, not by each of them."""
+"""Sessions without a followed run that were read lately.
+
+Temporal is asked once for the workflow of such a session, not for each reader.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,16 @@ from time import monotonic
 from typing import Final
 
 _KEPT: Final = 50_000
-# Sweeps look back ten minutes: a run that has begun since Temporal was asked is found by one of them.
+# Sweeps cover the last ten minutes, so one of them finds a run that has begun since Temporal was asked.
 _ASK_AGAIN_SECONDS: Final = 300.0
 
 
 class Readers:
-    """The sessions that were read lately, and those for whose workflow Temporal was asked.
+    """The sessions that were read lately, and those whose workflow Temporal was asked for.
 
     Args:
-        lately: For so many seconds after it was read, sweeps look for new runs of a session.
-        clock: Tells the time in seconds.
+        lately: Seconds after a read in which sweeps check for new runs of its session.
+        clock: Returns the time in seconds.
     """
 
     def __init__(self, lately: float, clock: Callable[[], float] = monotonic) -> None:
@@ -26,11 +29,11 @@ class Readers:
         self._asked: dict[str, float] = {}
 
     def came(self, session: str) -> None:
-        """Note that a session is read now."""
+        """Note that a session is being read."""
         _note(self._read, session, self._clock())
 
     def asked(self, session: str) -> None:
-        """Note that Temporal has just told which run the session's workflow has come to, or that there is none."""
+        """Note that Temporal has just answered for the session's workflow, with a run or without."""
         _note(self._asked, session, self._clock())
 
     def need_not_ask(self, session: str) -> bool:
@@ -39,7 +42,7 @@ class Readers:
         return asked is not None and self._clock() < asked + _ASK_AGAIN_SECONDS
 
     def forget(self, session: str) -> None:
-        """Forget a session that was deleted: under its name another may begin."""
+        """Forget a deleted session: another one may have its name later."""
         self._read.pop(session, None)
         self._asked.pop(session, None)
 
