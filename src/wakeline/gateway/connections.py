@@ -26,7 +26,9 @@ from wakeline.gateway.settings import Settings
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _BODY_BYTES: Final = 1024
 _MAX_FIELD_BYTES: Final = 16 * 1024
-_LINGER_SECONDS: Final = 2.0
+# How long the rest of a refused body is read and discarded: a client that still sends it would be reset before it could read
+# the answer.
+_LINGER_SECONDS: Final = 10.0
 _OTHER_FILES: Final = 256
 """Files kept free for everything that is no connection: the log, Temporal, the issuer's keys."""
 _log = structlog.get_logger(__name__)
