@@ -36,7 +36,8 @@
     │   ├── AttemptFencedError         409 attempt_fenced
     │   ├── PublisherTakenError        403 publisher_taken
     │   ├── TooManyPublishersError     409 too_many_publishers
-    │   └── SessionClosedError         409 session_closed
+    │   ├── SessionClosedError         409 session_closed
+    │   └── SessionDeletedError        410 session_deleted
     ├── UnavailableError             503 unavailable: not now
     │   ├── TemporalUnavailableError   503 temporal_unavailable
     │   ├── StorageFailedError         503 storage_failed
@@ -362,6 +363,16 @@ class SessionClosedError(AppendError):
 
     code, status = "session_closed", 409
     hint = "Publish to another session."
+
+
+class SessionDeletedError(AppendError):
+    """The session that this publisher had opened was deleted."""
+
+    code, status = "session_deleted", 410
+    hint = (
+        "Stop, or start as a new publisher: open without `epoch`, at sequence 0. That creates the session again."
+        " A session or publisher that a restored backup does not have is answered alike."
+    )
 
 
 class UnavailableError(WakelineError):

@@ -5,7 +5,13 @@ import asyncio
 import pytest
 
 from tests.support import batch, data_of, everything, publish
-from wakeline.errors import AttemptFencedError, SequenceGapError, SessionClosedError, SessionNotFoundError
+from wakeline.errors import (
+    AttemptFencedError,
+    SequenceGapError,
+    SessionClosedError,
+    SessionDeletedError,
+    SessionNotFoundError,
+)
 from wakeline.gateway.log import Appended, Engine
 
 
@@ -65,8 +71,10 @@ async def test_a_gap_in_the_sequence_is_refused_with_the_expected_one(engine: En
     assert len(await everything(engine, "a")) == 1
 
 
-async def test_a_refused_first_append_creates_no_session(engine: Engine) -> None:
-    with pytest.raises(SequenceGapError):
+async def test_a_publisher_that_goes_on_where_there_is_no_session_creates_none(engine: Engine) -> None:
+    await publish(engine, "a", 0, publisher="p")
+    await engine.delete_session("a")
+    with pytest.raises(SessionDeletedError):
         await publish(engine, "a", 1, publisher="p", sequence=1)
     assert await engine.state("a") is None
 

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from tests.support import batch, data_of, everything, new_event, publish
-from wakeline.errors import AttemptFencedError, PublisherTakenError, RequestInvalidError, SessionClosedError
+from wakeline.errors import (
+    AttemptFencedError,
+    PublisherTakenError,
+    RequestInvalidError,
+    SessionClosedError,
+    SessionDeletedError,
+)
 from wakeline.gateway.engines.sqlite import SqliteEngine
 from wakeline.gateway.log import Append, Engine, Opened, Publication
 from wakeline.gateway.owners import CLAIM, Owner
@@ -247,3 +253,26 @@ async def test_attempts_do_not_jump(engine: Engine) -> None:
     assert await engine.state("a") is None
     await engine.open_attempt("a", attempt(1_000_000))
     await said(engine, 2_000_000, "x")
+
+
+async def test_an_attempt_opened_in_a_deleted_session_does_not_bring_it_back(engine: Engine) -> None:
+    opened = await engine.open_attempt("a", attempt(1))
+    assert await engine.open_attempt("a", attempt(1), epoch=opened.epoch) == opened
+    await engine.delete_session("a")
+    with pytest.raises(SessionDeletedError):
+        await engine.open_attempt("a", attempt(1), epoch=opened.epoch)
+    assert await engine.state("a") is None
+    await publish(engine, "a", "another life", publisher="another")
+    for number in (1, 2):
+        with pytest.raises(SessionDeletedError):
+            await engine.open_attempt("a", attempt(number), epoch=opened.epoch)
+    assert await engine.position("a", "p") is None
+    assert await whole(engine) == ["another life"]
+
+
+async def test_an_attempt_goes_on_in_another_epoch_that_knows_its_publisher(engine: Engine) -> None:
+    await said(engine, 1, "one")
+    assert (await engine.open_attempt("a", attempt(1), epoch="another")).next_sequence == 1
+    assert (await engine.open_attempt("a", attempt(2, supersedes=False), epoch="another")).earlier_events == 1
+    with pytest.raises(AttemptFencedError):
+        await engine.open_attempt("a", attempt(1), epoch="another")

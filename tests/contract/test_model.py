@@ -17,7 +17,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from tests.contract.conftest import ENGINES
 from tests.soak import times
 from tests.support import batch, data_of, everything
-from wakeline.errors import AttemptFencedError, EpochChangedError, SequenceGapError, SessionClosedError
+from wakeline.errors import (
+    AttemptFencedError,
+    EpochChangedError,
+    SequenceGapError,
+    SessionClosedError,
+    SessionDeletedError,
+)
 from wakeline.gateway.engines.memory import MemoryEngine
 from wakeline.gateway.log import Append, Engine, Publication
 
@@ -149,6 +155,9 @@ class LogMachine(RuleBasedStateMachine):
         elif attempt < attempt_now:
             with pytest.raises(AttemptFencedError):
                 self.run(append)
+        elif sequence > 0 and now is None:
+            with pytest.raises(SessionDeletedError):
+                self.run(append)
         elif sequence > len(mine):
             with pytest.raises(SequenceGapError) as refused:
                 self.run(append)
@@ -166,14 +175,26 @@ class LogMachine(RuleBasedStateMachine):
             if close:
                 self.closes(session)
 
-    @rule(session=SESSIONS, publisher=PUBLISHERS, attempt_step=st.integers(-1, 1), supersedes=st.booleans())
-    def open_attempt(self, session: str, publisher: str, attempt_step: int, supersedes: bool) -> None:
+    @rule(
+        session=SESSIONS,
+        publisher=PUBLISHERS,
+        attempt_step=st.integers(-1, 1),
+        supersedes=st.booleans(),
+        again=st.sampled_from([None, "now", "before"]),
+    )
+    def open_attempt(
+        self, session: str, publisher: str, attempt_step: int, supersedes: bool, again: str | None
+    ) -> None:
         now = self.model.get(session)
         known = now is not None and publisher in now.positions
         attempt_now = now.positions[publisher][0] if now and known else 1
         attempt = max(1, attempt_now + attempt_step)
-        opening = self.engine.open_attempt(session, Publication(publisher, attempt, supersedes=supersedes))
-        if known and attempt < attempt_now:
+        epoch = now.epoch if now and again == "now" else again
+        opening = self.engine.open_attempt(session, Publication(publisher, attempt, supersedes=supersedes), epoch=epoch)
+        if epoch is not None and not known and (now is None or epoch != now.epoch):
+            with pytest.raises(SessionDeletedError):
+                self.run(opening)
+        elif known and attempt < attempt_now:
             with pytest.raises(AttemptFencedError):
                 self.run(opening)
         elif now and now.closed and not (known and attempt == attempt_now):

@@ -61,6 +61,26 @@ async def test_the_headers_make_an_append_idempotent_and_fenced(served: Served) 
     assert (status, answer["error"]["code"], answer["error"]["attempt"]) == (409, "attempt_fenced", 2)
 
 
+async def test_a_publisher_of_a_deleted_session_is_told_and_does_not_bring_it_back(served: Served) -> None:
+    async def goes_on() -> tuple[int, str]:
+        headers = {"Wakeline-Publisher": "p", "Wakeline-Sequence": "1"}
+        status, answer = await served.call("POST", PATH, json={"events": [EVENT]}, headers=headers)
+        return status, answer["error"]["code"]
+
+    async def opens(epoch: str) -> tuple[int, str]:
+        status, answer = await served.call("PUT", "/v1/sessions/s/publishers/p", json={"epoch": epoch})
+        return status, answer["error"]["code"]
+
+    epoch = (await served.publish("s", EVENT, publisher="p", sequence="0"))["epoch"]
+    assert (await served.call("DELETE", "/v1/sessions/s"))[0] == 204
+    assert await goes_on() == await opens(epoch) == (410, "session_deleted")
+    assert (await served.call("GET", PATH))[0] == 404
+    await served.publish("s", EVENT)
+    assert await goes_on() == (409, "sequence_gap")  # the append does not tell of which life it is
+    assert await opens(epoch) == (410, "session_deleted")
+    assert (await served.call("PUT", "/v1/sessions/s/publishers/p", json={}))[0] == 200
+
+
 async def test_an_activity_is_told_with_its_attempt(served: Served) -> None:
     await served.publish("s", {"topic": "t", "run": "r", "activity": "7"}, publisher="p", sequence="0", attempt="3")
     _, page = await served.call("GET", PATH)

@@ -321,3 +321,30 @@ async def test_who_publishes_too_fast_is_told_when_to_go_on(serve: Serve) -> Non
         await client.append(1, sequence=100)
         refused = await client.next("error")
         assert (refused["error"]["code"], refused["error"]["retry_after"]) == ("limit_reached", 5)
+
+
+async def deleted(served: Served) -> None:
+    assert (await served.call("DELETE", "/v1/sessions/s"))[0] == 204
+
+
+async def test_a_channel_whose_session_was_deleted_does_not_bring_it_back(served: Served) -> None:
+    async with line(served) as client:
+        opened = await client.open()
+        await client.open(2, publisher="q")
+        await deleted(served)
+        await client.append("a")
+        refused = await client.next("error")
+        assert (refused["channel"], refused["error"]["code"]) == (1, "session_deleted")
+        assert (await served.call("GET", "/v1/sessions/s"))[0] == 404
+        await served.publish("s", {"topic": "t", "data": "somebody else's"}, publisher="q", sequence="0")
+        await client.append("b", channel=2)
+        assert await client.error() == "session_deleted"
+        # The append on the heels of an `open` that is refused is not taken either.
+        again = {"type": "open", "channel": 1, "session": "s", "publisher": "p", "epoch": opened["epoch"]}
+        events = [{"topic": "t", "data": "c"}]
+        await client.send(again, {"type": "append", "channel": 1, "sequence": 0, "events": events})
+        assert await client.error() == "session_deleted"
+        await client.open()
+        await client.append("d")
+        await client.next("appended")
+    assert await data(served) == ["somebody else's", "d"]

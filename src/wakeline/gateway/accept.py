@@ -130,14 +130,14 @@ class Accept:
         events = await self.compose(incoming, publication)
         return await self.append(session, events, publication)
 
-    async def open_attempt(self, session: str, publication: Publication) -> Opened:
-        """Begin a publisher's attempt.
+    async def open_attempt(self, session: str, publication: Publication, *, epoch: str | None = None) -> Opened:
+        """Begin a publisher's attempt, see `Engine.open_attempt`.
 
         Raises:
             SessionNameInvalidError: No session can have this name.
             WakelineError: What `Engine.open_attempt` raises.
         """
-        return await self._engine.open_attempt(check_session_name(session), publication)
+        return await self._engine.open_attempt(check_session_name(session), publication, epoch=epoch)
 
     async def compose(self, incoming: Sequence[Incoming], publication: Publication | None) -> tuple[NewEvent, ...]:
         """The events as the log keeps them, accepted now; made in slices.

@@ -40,7 +40,8 @@ from wakeline.events import (
 from wakeline.gateway import config
 from wakeline.gateway.config import Retention, SessionConfig
 from wakeline.gateway.deletion import Deletions
-from wakeline.gateway.log import DRAFT, Append, Engine, SessionState, new_epoch
+from wakeline.gateway.log import DRAFT, Append, Engine, SessionState
+from wakeline.gateway.names import new_epoch
 from wakeline.gateway.runs import Run, Runs
 from wakeline.gateway.topics import Topics
 

@@ -18,6 +18,7 @@ from wakeline.errors import (
     RequestInvalidError,
     SequenceGapError,
     SessionClosedError,
+    SessionDeletedError,
     TooManyPublishersError,
 )
 from wakeline.events import ATTEMPT_SUPERSEDED, NewEvent, compose, timestamp
@@ -51,6 +52,40 @@ def begins(position: Position | None, publication: Publication) -> bool:
         )
     _check_step(position.attempt, publication)
     return publication.attempt > position.attempt
+
+
+def check_life(session: str, now: str | None, epoch: str | None, position: Position | None) -> None:
+    """Raise if the session that a publisher opened before was deleted.
+
+    A restored session has another epoch, too, but still knows its publishers. Hence the epoch counts only where the publisher is
+    unknown.
+
+    Args:
+        session: The session's name.
+        now: The epoch in which it lives; None if there is no such session.
+        epoch: The epoch in which the publisher opened it before; None if it did not.
+        position: Where the publisher stands in the session now.
+
+    Raises:
+        SessionDeletedError: It was.
+    """
+    if epoch is not None and epoch != now and position is None:
+        lives = "there is none" if now is None else f"it lives in epoch {now} and does not know this publisher"
+        raise SessionDeletedError(f"expected session {session[:64]!r} of epoch {epoch[:64]!r}, {lives}")
+
+
+def check_there(append: Append) -> None:
+    """Raise if the session of a batch, which does not exist, must have existed: its publisher has appended to it.
+
+    Raises:
+        SessionDeletedError: It has.
+    """
+    publication = append.publication
+    if publication is not None and publication.sequence > 0 and publication.covers is None:
+        raise SessionDeletedError(
+            f"expected session {append.session[:64]!r} with {publication.sequence} events of"
+            f" {publication.publisher!r}, there is no such session"
+        )
 
 
 def check_room(session: str, publishers: int, publication: Publication) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Sequence
-from secrets import choice
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -25,8 +24,6 @@ PAGE_BYTES: Final = 256 * 1024
 
 DRAFT: Final = "\x01"
 """A name that begins so is a draft's: no session can be asked for by it, and none of them is listed."""
-
-_EPOCH_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
 
 
 class Publication(msgspec.Struct, frozen=True, gc=False):
@@ -261,17 +258,25 @@ class Engine(Store, ABC):
             PublisherTakenError: The publisher is another owner's.
             SessionClosedError: The session is closed.
             EpochChangedError: The session does not live in the append's epoch.
+            SessionDeletedError: There is no session, and a publisher's sequence above 0.
             StorageFullError: No space; nothing was written.
             StorageFailedError: The store failed; the outcome is unknown.
         """
 
     @abstractmethod
-    async def open_attempt(self, session: str, publication: Publication) -> Opened:
+    async def open_attempt(self, session: str, publication: Publication, *, epoch: str | None = None) -> Opened:
         """Begin an attempt that has appended nothing yet, and so end the earlier ones; return when that would survive a crash.
 
         A session that does not exist is created. An attempt that has begun is left as it is. Its sequence is ignored.
 
+        Args:
+            session: The session's name.
+            publication: The attempt.
+            epoch: The life in which the publisher opened the session before: create none, and begin in no other life unless it
+                knows the publisher, as a restored one does.
+
         Raises:
+            SessionDeletedError: The session was deleted since that epoch.
             AttemptFencedError: A later attempt has begun.
             PublisherTakenError: The publisher is another owner's.
             SessionClosedError: The session is closed.
@@ -491,8 +496,3 @@ class Engine(Store, ABC):
     def erasure_pending(self) -> float:
         """Seconds since the oldest deletion that may not have left the store's files yet; 0 if there is none."""
         return 0.0
-
-
-def new_epoch() -> str:
-    """A fresh epoch: 50 random bits, so that two lives of one session never share it."""
-    return "".join(choice(_EPOCH_ALPHABET) for _ in range(10))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from secrets import choice
+from typing import Final
 
 from wakeline.errors import EpochChangedError
+
+_EPOCH_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
 
 
 def name_ranges(within: Sequence[str]) -> list[tuple[str, str | None]]:
@@ -33,6 +37,11 @@ def _successor(beginning: str) -> str | None:
         return None
     last = ord(kept[-1]) + 1
     return kept[:-1] + chr(0xE000 if last == 0xD800 else last)
+
+
+def new_epoch() -> str:
+    """A fresh epoch: 50 random bits, so that two lives of one session never share it."""
+    return "".join(choice(_EPOCH_ALPHABET) for _ in range(10))
 
 
 def check_epoch(session: str, now: str, asked: str | None) -> None:

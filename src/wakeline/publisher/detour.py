@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from wakeline.errors import AttemptFencedError, SessionClosedError, UnavailableError, WakelineError
+from wakeline.errors import UnavailableError, WakelineError
 from wakeline.logs import get_logger
-from wakeline.publisher.errors import PublishDroppedError
+from wakeline.publisher.errors import ENDS, PublishDroppedError
+from wakeline.publisher.frames import Identity
 from wakeline.publisher.outbox import Batch, Outbox
 from wakeline.publisher.pace import pause_after
 from wakeline.publisher.reports import Reports
@@ -21,6 +22,8 @@ _LAST_SECONDS: Final = 5.0
 class Detour(Protocol):
     """A place that takes events in the gateway's stead: the spool, or the workflow's own stream."""
 
+    identity: Identity
+    """Who publishes; with the session's epoch once the gateway has said it."""
     needs_sequence: bool
     """Events must be numbered when they are taken; without, the gateway's answer may come later."""
     max_batch: int
@@ -185,7 +188,7 @@ class OnDetour:
             settled = await self._detour.settle(reached, None if self._failed else outbox.sequence)
         except PublishDroppedError as error:
             self._reports.add(error.bodies, "were refused", error.reason)
-            if isinstance(error, (AttemptFencedError, SessionClosedError)):
+            if isinstance(error, ENDS):
                 self._end(error.reason or error)
                 return False
             outbox.sequence = None

@@ -6,18 +6,18 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from wakeline.errors import (
-    AttemptFencedError,
     InternalError,
     LimitReachedError,
     RequestError,
     SequenceGapError,
-    SessionClosedError,
     UnavailableError,
     WakelineError,
 )
 from wakeline.publisher.connection import Connection
-from wakeline.publisher.errors import PublishDroppedError
+from wakeline.publisher.errors import ENDS, PublishDroppedError
 from wakeline.publisher.frames import AppendedFrame, Identity, Opened, append_frame, open_frame
 from wakeline.publisher.pace import pause_after
 from wakeline.publisher.spool import Spool
@@ -35,6 +35,8 @@ class _Line:
         self._is_open = False
         self._error: WakelineError | None = None
         self.awaiting_since: float | None = None
+        self.epoch: str | None = None
+        """The session's, as the last `opened` said it."""
         self.number = connection.attach(self)
         if connection.is_open:
             self._connected.set()
@@ -75,6 +77,7 @@ class _Line:
 
     def opened(self, frame: Opened) -> None:
         self._is_open = True
+        self.epoch = frame.epoch
         self._tell(frame.next_sequence)
 
     def appended(self, frame: AppendedFrame) -> None:
@@ -145,6 +148,8 @@ async def _send(
             if not is_open:
                 reached = await line.ask(open_frame(line.number, identity), opens=True)
                 is_open = is_new = True
+                identity = msgspec.structs.replace(identity, epoch=line.epoch)
+                await spool.do(spool.set_identity, identity)
             assert reached is not None
             if page.base is None:
                 # Somebody else may send the source, too: whoever is first says so, and what is left now counts.
@@ -171,7 +176,7 @@ async def _send(
             is_open = False
             failures += 1
             await asyncio.sleep(float(error.details.get("retry_after", 0)) + pause_after(failures))
-        except (AttemptFencedError, SessionClosedError, SequenceGapError) as error:
+        except (*ENDS, SequenceGapError) as error:
             raise await _refuse(spool, identity, None, error) from error
         except RequestError as error:
             if not is_open or error.status in _NOT_FOR_ONE_EVENT:

@@ -19,11 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import msgspec
 
-from wakeline.errors import WakelineError
+from wakeline.errors import AttemptFencedError, SessionClosedError, SessionDeletedError, WakelineError
+
+ENDS: Final = (AttemptFencedError, SessionClosedError, SessionDeletedError)
+"""The refusals after which the gateway takes nothing more of an attempt."""
 
 
 class PublisherError(WakelineError):

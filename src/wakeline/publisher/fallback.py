@@ -57,7 +57,7 @@ class Fallback:
     def __init__(
         self, client: Client, workflow_id: str, identity: Identity, max_retry: timedelta, *, coded: bool = False
     ) -> None:
-        self._identity = identity
+        self.identity = identity
         self._coded = coded
         self._stream = WorkflowStreamClient.create(
             client, workflow_id, batch_interval=timedelta(seconds=_INTERVAL), max_retry_duration=max_retry
@@ -120,7 +120,7 @@ class Fallback:
             payload = Payload(metadata=metadata, data=b64decode(event.payload.get("data", "")))
         encoded = self._coded and event.payload is not None
         payload.metadata[IDENTITY_KEY] = identity_json(
-            self._identity, sequence, event.key, event.message, encoded=encoded
+            self.identity, sequence, event.key, event.message, encoded=encoded
         )
         return payload
 

@@ -22,6 +22,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         workflow: The workflow that it comes from.
         namespace: That workflow's; None for the gateway's own.
         supersede: Whether what earlier attempts published stops to count; None is as the gateway decides.
+        epoch: The session's, as the gateway said it last, so that a session deleted since is not created again; None until then.
     """
 
     session: str
@@ -32,6 +33,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     workflow: str | None = None
     namespace: str | None = None
     supersede: bool | None = None
+    epoch: str | None = None
 
     def is_same(self, other: Identity) -> bool:
         """Whether it is the same attempt of the same publisher in the same session."""
@@ -49,6 +51,7 @@ class Opened(msgspec.Struct, tag="opened"):
     channel: int
     next_sequence: int
     earlier_events: int = 0
+    epoch: str | None = None
 
 
 class AppendedFrame(msgspec.Struct, tag="appended"):

@@ -111,7 +111,8 @@ class Outbox:
         if arrived < 0:
             self.sequence = reached
             return self.take_all(), SequenceGapError(
-                f"expected {first} events of this attempt in the session, it has {reached}: it was deleted and made anew",
+                f"expected {first} events of this attempt in the session, it has {reached}:"
+                " the gateway's data were restored from a backup, or the session was created again",
                 expected=reached,
             )
         if arrived > (0 if batch is None else len(batch.bodies)):

@@ -14,13 +14,13 @@ import enum
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import msgspec
+
 from wakeline.errors import (
-    AttemptFencedError,
     InternalError,
     LimitReachedError,
     RequestError,
     SequenceGapError,
-    SessionClosedError,
     UnavailableError,
     WakelineError,
 )
@@ -28,6 +28,7 @@ from wakeline.logs import get_logger
 from wakeline.publisher.buffer import Buffer
 from wakeline.publisher.connection import Connection
 from wakeline.publisher.detour import Detour, OnDetour
+from wakeline.publisher.errors import ENDS
 from wakeline.publisher.frames import AppendedFrame, Identity, Opened, append_frame, open_frame
 from wakeline.publisher.outbox import Batch, Outbox
 from wakeline.publisher.pace import pause_after
@@ -35,7 +36,6 @@ from wakeline.publisher.reports import Reports
 
 logger = get_logger(__name__)
 
-_ENDS = (AttemptFencedError, SessionClosedError)
 _NOT_FOR_ONE_EVENT = frozenset({401, 404})
 
 
@@ -208,6 +208,9 @@ class Sender:
         self.awaiting_since = None
         self.away = None
         self.acknowledged = frame.next_sequence
+        self._identity = msgspec.structs.replace(self._identity, epoch=frame.epoch)
+        if self._detour is not None:
+            self._detour.identity = self._identity
         if self.earlier_events is None:
             self.earlier_events = frame.earlier_events
         if not self.first.done():
@@ -240,7 +243,7 @@ class Sender:
         if self._state is _State.ENDED:
             return
         appending = self._state is _State.OPEN and self._outbox.batch is not None
-        if isinstance(error, _ENDS):
+        if isinstance(error, ENDS):
             self.end(error)
         elif self._trip is not None or isinstance(error, (LimitReachedError, UnavailableError, InternalError)):
             self._later(error)

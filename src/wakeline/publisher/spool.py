@@ -178,6 +178,14 @@ class Spool:
                 (base, identity.session, identity.publisher, identity.attempt),
             )
 
+    def set_identity(self, identity: Identity) -> None:
+        """Note what the gateway has said of a source: the epoch, without which it would create a deleted session again."""
+        with self._writing() as connection:
+            connection.execute(
+                "UPDATE sources SET identity = ? WHERE session = ? AND publisher = ? AND attempt = ?",
+                (msgspec.json.encode(identity), identity.session, identity.publisher, identity.attempt),
+            )
+
     def remove(self, identity: Identity, before: int) -> None:
         """Forget the events before a position: the gateway has them. A source without events goes with them."""
         with self._writing() as connection:

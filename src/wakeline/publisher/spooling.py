@@ -35,7 +35,7 @@ class Spooling:
 
     def __init__(self, spool: Spool, identity: Identity, connection: Connection, reports: Reports) -> None:
         self._spool = spool
-        self._identity = identity
+        self.identity = identity
         self._connection = connection
         self._reports = reports
         self._others: asyncio.Task[None] | None = None
@@ -46,14 +46,14 @@ class Spooling:
 
     async def take(self, sequence: int | None, bodies: Sequence[bytes]) -> None:
         """Write a batch to the file, see `Detour.take`."""
-        await self._spool.do(self._spool.add, self._identity, sequence, list(bodies))
+        await self._spool.do(self._spool.add, self.identity, sequence, list(bodies))
 
     async def settle(self, opened: int, expected: int | None) -> bool:
         """Send what waits in the file, see `Detour.settle`."""
         if self._others is None:
             self._others = asyncio.create_task(self._drain_others())
         try:
-            await drain_source(self._spool, self._connection, self._identity, self._refused)
+            await drain_source(self._spool, self._connection, self.identity, self._refused)
         except PublishDroppedError as error:
             self._refused.append(error)
         if self._refused:
@@ -64,7 +64,7 @@ class Spooling:
 
     async def refused(self, error: WakelineError) -> Sequence[bytes]:
         """Put aside what waits in the file, see `Detour.refused`."""
-        return await self._spool.do(self._spool.refuse, self._identity, None, error)
+        return await self._spool.do(self._spool.refuse, self.identity, None, error)
 
     async def close(self) -> None:
         """Stop seeing to what others left behind."""
@@ -82,7 +82,7 @@ class Spooling:
             while True:
                 refused: list[PublishDroppedError] = []
                 try:
-                    await drain(self._spool, self._connection, refused, but=self._identity)
+                    await drain(self._spool, self._connection, refused, but=self.identity)
                     return
                 except WakelineError as error:
                     failures += 1

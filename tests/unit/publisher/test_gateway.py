@@ -11,7 +11,13 @@ import pytest
 from tests.support import Served
 from tests.tokens import SECRET, token
 from tests.unit.conftest import Serve
-from wakeline.errors import EventTooLargeError, NotAllowedError, SessionClosedError, SessionNotFoundError
+from wakeline.errors import (
+    EventTooLargeError,
+    NotAllowedError,
+    SessionClosedError,
+    SessionDeletedError,
+    SessionNotFoundError,
+)
 from wakeline.publisher import PublishDroppedError, SessionPublisher
 
 
@@ -60,6 +66,27 @@ async def test_a_closed_session_is_told(served: Served) -> None:
             await session.topic("t").publish(3)
         with pytest.raises(SessionClosedError):
             await session.aclose()
+
+
+async def test_a_deleted_session_is_told_and_not_brought_back(served: Served) -> None:
+    async with SessionPublisher(served.url, session="s") as session:
+        await session.topic("t").publish(1)
+        await session.flush()
+        assert (await served.call("DELETE", "/v1/sessions/s"))[0] == 204
+        for n in (2, 3):
+            await session.topic("t").publish(n)
+        with pytest.raises(SessionDeletedError) as caught:
+            await session.flush()
+        assert isinstance(caught.value, PublishDroppedError)
+        assert [event.data for event in caught.value.events] == [2, 3]
+        with pytest.raises(SessionDeletedError):
+            await session.topic("t").publish(4)
+        with pytest.raises(SessionDeletedError):
+            await session.aclose()
+    assert (await served.call("GET", "/v1/sessions/s"))[0] == 404
+    async with SessionPublisher(served.url, session="s") as another:
+        await another.topic("t").publish(5)
+    assert await data(served) == [5]
 
 
 def granted(seconds: float = 600, **claims: Any) -> str:

@@ -15,7 +15,7 @@ from wakeline.errors import (
     SessionNotFoundError,
 )
 from wakeline.events import Event, NewEvent, timestamp
-from wakeline.gateway.attempts import advances, begins, check_room, decide, superseded
+from wakeline.gateway.attempts import advances, begins, check_life, check_room, check_there, decide, superseded
 from wakeline.gateway.log import (
     DRAFT,
     PAGE_BYTES,
@@ -29,9 +29,8 @@ from wakeline.gateway.log import (
     Publication,
     Record,
     SessionState,
-    new_epoch,
 )
-from wakeline.gateway.names import check_epoch, name_ranges
+from wakeline.gateway.names import check_epoch, name_ranges, new_epoch
 from wakeline.gateway.owners import Owner
 
 
@@ -121,6 +120,8 @@ class MemoryEngine(Engine):
         held = self._sessions.get(append.session)
         if held is None and append.epoch is not None:
             raise EpochChangedError(f"expected {append.session!r} in epoch {append.epoch}, there is none")
+        if held is None:
+            check_there(append)
         session = held or _Session()
         check_epoch(append.session, session.epoch, append.epoch)
         publication, publisher = append.publication, None
@@ -150,13 +151,13 @@ class MemoryEngine(Engine):
         after = publisher.offset_of(publication.sequence + (publication.covers or len(append.events)) - 1) + 1
         return Appended(first, after, session.epoch, duplicate=not events)
 
-    async def open_attempt(self, session: str, publication: Publication) -> Opened:
+    async def open_attempt(self, session: str, publication: Publication, *, epoch: str | None = None) -> Opened:
         held, created = self._sessions.get(session), False
-        position = None
+        known = held.publishers.get(publication.publisher) if held is not None else None
+        position = known.position if known is not None else None
+        check_life(session, held.epoch if held is not None else None, epoch, position)
         if held is None:
             held, created = _Session(), True
-        elif publication.publisher in held.publishers:
-            position = held.publishers[publication.publisher].position
         if begins(position, publication) and held.closed:
             raise SessionClosedError(f"expected an open session, {session!r} is closed")
         if position is None:

@@ -34,6 +34,7 @@ class _Opening(msgspec.Struct, forbid_unknown_fields=True):
     supersede: bool | None = None
     workflow: str | None = None
     namespace: str | None = None
+    epoch: str | None = None
 
 
 class PublishRoutes:
@@ -103,7 +104,7 @@ class PublishRoutes:
             supersede=asked.supersede,
             owner=grant.owner_of(publisher),
         )
-        opened = await self._parts.accept.open_attempt(name, who)
+        opened = await self._parts.accept.open_attempt(name, who, epoch=asked.epoch)
         self._registrations.tell(name, workflow, asked.run, grant)
         return json_answer(opened)
 

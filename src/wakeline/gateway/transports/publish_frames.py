@@ -33,6 +33,7 @@ class Open(feed_frames.ClientFrame, frozen=True):
     supersede: bool | None = None
     workflow: str | None = None
     namespace: str | None = None
+    epoch: str | None = None
 
 
 class Append(feed_frames.ClientFrame, frozen=True):

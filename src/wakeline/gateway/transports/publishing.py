@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -19,10 +19,12 @@ from aiohttp import web
 
 from wakeline.errors import (
     BatchTooLargeError,
+    EpochChangedError,
     InternalError,
     LimitReachedError,
     NotAllowedError,
     RequestInvalidError,
+    SessionDeletedError,
     WakelineError,
 )
 from wakeline.events import NewEvent, check_session_name
@@ -87,6 +89,10 @@ class _Channel:
     session: str
     publication: Publication
     workflow: NamedWorkflow | None
+    epoch: str | None = None
+    """As `opened` names it: the only life of the session to which it appends. None until it is open."""
+    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held until the channel is open. It lets waiting appends go on in their order, before later ones."""
     broken: bool = False
 
 
@@ -184,10 +190,12 @@ class PublishConnection(Conversation):
             supersede=frame.supersede,
         )
         channel = self._channels[frame.channel] = _Channel(frame.session, publication, workflow)
-        self._begin(frame.channel, channel, partial(self._opened, frame.channel, channel), 0)
+        self._begin(frame.channel, channel, partial(self._opened, frame.channel, channel, frame.epoch), 0)
 
-    async def _opened(self, number: int, channel: _Channel) -> bytes:
-        opened = await self._ingest.accept.open_attempt(channel.session, channel.publication)
+    async def _opened(self, number: int, channel: _Channel, epoch: str | None) -> bytes:
+        async with channel.opening:
+            opened = await self._ingest.accept.open_attempt(channel.session, channel.publication, epoch=epoch)
+            channel.epoch = opened.epoch
         self._register(channel)
         return frames.opened(number, opened)
 
@@ -222,8 +230,15 @@ class PublishConnection(Conversation):
     async def _appended(
         self, number: int, channel: _Channel, publication: Publication, events: tuple[NewEvent, ...]
     ) -> bytes:
-        with self._ingest.metrics.append_seconds.time():
-            appended = await self._ingest.accept.append(channel.session, events, publication)
+        async with channel.opening:
+            pass
+        if channel.epoch is None:
+            return b""  # it did not open, and takes nothing
+        try:
+            with self._ingest.metrics.append_seconds.time():
+                appended = await self._ingest.accept.append(channel.session, events, publication, epoch=channel.epoch)
+        except EpochChangedError as error:
+            raise SessionDeletedError(error.message) from None
         self._register(channel)
         return frames.appended(number, publication.sequence + len(events), appended.next_offset)
 

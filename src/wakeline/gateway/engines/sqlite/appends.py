@@ -13,11 +13,11 @@ from typing import Final, TypeAlias
 
 from wakeline.errors import EpochChangedError, SessionClosedError
 from wakeline.events import Event, NewEvent, timestamp
-from wakeline.gateway.attempts import advances, begins, check_room, decide, superseded
+from wakeline.gateway.attempts import advances, begins, check_life, check_room, check_there, decide, superseded
 from wakeline.gateway.counts import Counts
 from wakeline.gateway.engines.sqlite.stretches import Stretches
-from wakeline.gateway.log import Append, Appended, Change, Opened, Position, Publication, new_epoch
-from wakeline.gateway.names import check_epoch
+from wakeline.gateway.log import Append, Appended, Change, Opened, Position, Publication
+from wakeline.gateway.names import check_epoch, new_epoch
 from wakeline.gateway.owners import Owner
 
 _MAX_CACHED: Final = 100_000
@@ -92,6 +92,8 @@ class Appends:
             check_epoch(append.session, session.epoch, append.epoch)
         elif append.epoch is not None:
             raise EpochChangedError(f"expected {append.session!r} in epoch {append.epoch}, there is none")
+        else:
+            check_there(append)
         publication, publisher = append.publication, None
         if session is not None and publication is not None:
             publisher = self._publisher(session, publication.publisher)
@@ -118,11 +120,13 @@ class Appends:
         first, after = self._offset_of(publisher, publication.sequence), self._offset_of(publisher, last) + 1
         return Appended(first, after, session.epoch, duplicate=not events)
 
-    def open(self, name: str, publication: Publication) -> Opened:
-        """Begin an attempt that has appended nothing yet."""
+    def open(self, name: str, publication: Publication, epoch: str | None = None) -> Opened:
+        """Begin an attempt that has appended nothing yet, see `Engine.open_attempt`."""
         session = self._session(name)
         publisher = self._publisher(session, publication.publisher) if session is not None else None
-        beginning = begins(publisher.position if publisher else None, publication)
+        position = publisher.position if publisher else None
+        check_life(name, session.epoch if session is not None else None, epoch, position)
+        beginning = begins(position, publication)
         if session is None:
             session = self.create(name)
             self.changed(name, session.epoch, "configured")

@@ -118,8 +118,8 @@ class SqliteEngine(Engine):
         answer: Appended = await self._writer.submit(lambda _, appends: appends.append(append), grows=True)
         return answer
 
-    async def open_attempt(self, session: str, publication: Publication) -> Opened:
-        opened: Opened = await self._writer.submit(lambda _, appends: appends.open(session, publication))
+    async def open_attempt(self, session: str, publication: Publication, *, epoch: str | None = None) -> Opened:
+        opened: Opened = await self._writer.submit(lambda _, appends: appends.open(session, publication, epoch))
         return opened
 
     async def read(

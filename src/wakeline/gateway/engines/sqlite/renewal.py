@@ -12,7 +12,7 @@ from wakeline.gateway.engines.sqlite.appends import Appends
 from wakeline.gateway.engines.sqlite.life import Life
 from wakeline.gateway.engines.sqlite.schema import DirectoryLock, connect_writer
 from wakeline.gateway.engines.sqlite.upkeep import DATABASE, LOCK
-from wakeline.gateway.log import new_epoch
+from wakeline.gateway.names import new_epoch
 from wakeline.gateway.store import Carry
 
 _RECORDS: Final = 100
