@@ -1,4 +1,4 @@
-"""What the operations of a message that grows do to its value, as PROTOCOL.md §2 says it, in as many words."""
+"""What the operations of a message that grows do to its value, as PROTOCOL.md §2 and §4 say it, in as many words."""
 
 from __future__ import annotations
 
@@ -25,4 +25,8 @@ def after(value: Any, op: str, data: Any) -> Any:
         return [*value, data] if isinstance(value, list) else [data]
     if op == "json-merge":
         return patched(value, data)
+    if op == "ops":
+        for inner, its in data:
+            value = after(value, inner, its)
+        return value
     return data if op == "set" else value

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from tests.soak import times
 from wakeline.compact import Fold
 from wakeline.compact.plain import PlainRanges
 from wakeline.events import ATTEMPT_SUPERSEDED, Event, MessagePiece, compose
+from wakeline.gateway.compact import blocks
 
 
 class Step(NamedTuple):
@@ -168,6 +170,126 @@ def test_the_fold_is_what_the_log_says_at_every_offset(steps: list[Step], draws:
             stretches = _folded(events[:cut])
             stretches.extend(_folded(events[cut:at], Fold(cut)).copy())
             assert _bytes(stretches) == _bytes(whole)
+
+
+def _read(events: list[Event]) -> list[dict[str, Any]]:
+    """What a reader of a compact form holds who knows nothing of `compact`: of values that come in several events, too."""
+    messages: dict[tuple[str, str], dict[str, Any]] = {}
+    keyed: dict[tuple[str, str], dict[str, Any]] = {}
+    plain: list[dict[str, Any]] = []
+    for event in (json.loads(event.json()) for event in events):
+        event.pop("compact", None)
+        if "message" in event:
+            name = (event["topic"], event["message"]["id"])
+            assert name in messages or event["message"]["op"] == "set"
+            before = messages.get(name, {"data": None, "message": {}})
+            value = after(before["data"], event["message"]["op"], event["data"])
+            complete = before["message"].get("complete") or event["message"].get("complete")
+            piece = {"id": name[1], "op": "set", **({"complete": True} if complete else {})}
+            messages[name] = {**event, "data": value, "message": piece}
+        elif "key" in event:
+            keyed[event["topic"], event["key"]] = event
+        else:
+            plain.append(event)
+    return sorted([*messages.values(), *keyed.values(), *plain], key=lambda event: int(event["offset"]))
+
+
+@settings(max_examples=times(60, 400), deadline=None)
+@given(_steps(), st.sampled_from((1, 3, 8, 20, 60, 300, 700, 1500)), st.data())
+def test_a_value_over_the_bound_comes_in_several_events(steps: list[Step], bound: int, draws: st.DataObject) -> None:
+    log, objects, states = _log(steps)
+    whole = Fold(bound=bound)
+    followed: list[Fold] = []
+    cut, *joining = (draws.draw(st.integers(0, len(log))) for _ in range(4))
+    for at in range(len(log) + 1):
+        for fold in (whole, *followed) if at else ():
+            fold.add(log[at - 1])
+        told, expected = whole.events(), _model(objects[:at], states[at])
+        assert _read(told) == expected
+        assert len({event.offset for event in told}) == len(told)
+        _check_stretches(told, log, bound)
+        assert _read(blocks.decode(blocks.encode(whole)).events()) == expected
+        if at in joining:
+            followed.append(_folded(told, Fold(bound=bound)))
+        if cut <= at:
+            stretches = _folded(log[:cut], Fold(bound=bound))
+            stretches.extend(_folded(log[cut:at], Fold(cut, bound=bound)).copy())
+            assert _read(stretches.events()) == expected
+    for reader in followed:
+        assert _read(reader.events()) == expected
+        reader.supersede([(0, len(log))])
+        assert reader.events() == []
+
+
+def _check_stretches(told: list[Event], log: list[Event], bound: int) -> None:
+    """Every event is within the bound, or is no larger than one of those it stands for; their stretches follow each other."""
+    ends: dict[tuple[str, str], int] = {}
+    for event in told:
+        fields = msgspec.json.decode(event.json(), type=dict[str, msgspec.Raw])
+        stands_for = json.loads(bytes(fields.get("compact", b"null")))
+        if stands_for is None:
+            continue
+        first, last = stands_for["first"], stands_for["last"]
+        assert last == event.offset
+        largest = max(len(one.body) for one in log[first : last + 1])
+        if "parts" in stands_for:
+            assert len(event.body) <= max(bound, largest) + 400
+        else:
+            assert len(bytes(fields["data"])) <= max(bound, largest)
+        if "message" in fields:
+            name = (event.topic, json.loads(bytes(fields["message"]))["id"])
+            assert first > ends.get(name, -1)
+            ends[name] = last
+
+
+def test_a_text_that_outgrows_the_bound_goes_on_as_text() -> None:
+    fold = _folded([_piece(n, "text", b'"%d_"' % n) for n in range(10)], Fold(bound=20))
+    found = [json.loads(event.json()) for event in fold.events()]
+    assert [(event["message"]["op"], event["data"]) for event in found] == [
+        ("set", "0_1_2_3_4_5_6_7_"),
+        ("text", "8_9_"),
+    ]
+    assert [event["compact"] for event in found] == [
+        {"first": 0, "last": 7, "events": 8},
+        {"first": 8, "last": 9, "events": 2},
+    ]
+    fold.add(_piece(10, "set", b'"new"'))
+    (event,) = fold.events()
+    assert b'"data":"new"' in event.body
+    assert b'"compact":{"first":0,"last":10,"events":11}' in event.body
+
+
+def test_items_that_outgrow_the_bound_go_on_as_several_operations() -> None:
+    fold = _folded([_piece(n, "list", b'"item-%02d"' % n) for n in range(10)], Fold(bound=150))
+    first, second = (json.loads(event.json()) for event in fold.events())
+    assert first["message"]["op"] == "set"
+    assert second["message"]["op"] == "ops"
+    assert second["data"] == [["list", f"item-{n:02}"] for n in range(len(first["data"]), 10)]
+
+
+def test_an_object_that_is_changed_again_and_again_does_not_grow() -> None:
+    patches = [b'{"name-%02d":"%s"}' % (n % 20, b"value-%05d" % n) for n in range(5000)]
+    fold = _folded([_piece(n, "json-merge", patch) for n, patch in enumerate(patches)], Fold(bound=200))
+    value: Any = None
+    for event in fold.events():
+        found = json.loads(event.json())
+        value = after(value, found["message"]["op"], found["data"])
+    assert value == {f"name-{n % 20:02}": f"value-{n:05}" for n in range(4980, 5000)}
+    assert sum(len(event.body) for event in fold.events()) < 4000
+
+
+def test_states_that_are_too_large_together_come_one_after_the_other() -> None:
+    def state(offset: int, attempt: int) -> Event:
+        body = b'"topic":"t","data":"%b","time":"x","activity":"a","attempt":%d,"key":"k"}'
+        return Event(offset, "t", body % (b"x" * 300, attempt))
+
+    log = [state(n, n) for n in range(1, 4)]
+    assert _folded(log, Fold(bound=500)).events() == log
+    (one,) = _folded(log).events()
+    assert one.offset == 3
+    reader = _folded(_folded(log, Fold(bound=500)).events())
+    reader.supersede([(3, 3)])
+    assert [event.offset for event in reader.events()] == [2]
 
 
 def _check_compaction(told: list[dict[str, Any]]) -> None:

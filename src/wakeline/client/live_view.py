@@ -84,7 +84,8 @@ class MessageChanged(msgspec.Struct, frozen=True):
 
     Attributes:
         message: The message.
-        op: How it was changed; `set` for one that was there when the view began.
+        op: How it was changed; `set` for one that was there when the view began, and if that is large, more changes after
+            it, among them `ops`: several one after the other, each as `[op, data]`.
         data: What was appended, merged or set, as JSON says it.
         event: The event that did it.
     """
@@ -273,7 +274,7 @@ class LiveView(AsyncIterator[Change[T]], Generic[T]):
         return Superseded(ranges, removed, messages, states)
 
     def _restore(self, name: Name, cursor: str) -> None:
-        raw = self._fold.keyed[name].event(name[0]).json()
+        raw = self._fold.keyed[name].events(name[0])[-1].json()
         wire = decode_event(raw)
         data: Any = None
         if wire.payload is None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
 from wakeline.compact.operations import Change, WireOp, from_wire
 from wakeline.events import Event
+
+STRETCH_BYTES: Final = 512 * 1024
+"""An event of the compact form has about this much at most, or what one event of the log has. PROTOCOL.md §4."""
+
+_PART: Final = 200  # bytes of a part beside what it says
+T = TypeVar("T")
 
 
 class Writer(NamedTuple):
@@ -76,6 +82,11 @@ class Segment:
         self.events += later.events
         self.complete |= later.complete
 
+    def has_room(self, later: Segment, bound: int) -> bool:
+        """Whether it takes in what the same writer did next, and is within a bound then."""
+        change = later.change
+        return change.whole or change.form == "none" or self.change.has_room(change.size, bound)
+
     def copy(self) -> Segment:
         """One that may change by itself."""
         return Segment(self.writer, self.first, self.last, self.events, self.time, self.complete, self.change.copy())
@@ -94,20 +105,71 @@ class Segment:
 
 
 class Message:
-    """A message that grows: what remains of it, in order."""
+    """A message that grows: what remains of it, in order.
 
-    __slots__ = ("segments",)
+    Args:
+        segments: What there is of it.
+        bound: About how many bytes a segment, and an event of the compact form, may have.
+    """
 
-    def __init__(self, segments: list[Segment]) -> None:
+    __slots__ = ("bound", "segments")
+
+    def __init__(self, segments: list[Segment], bound: int = STRETCH_BYTES) -> None:
         self.segments = segments
+        self.bound = bound
 
-    def extend(self, segments: list[Segment]) -> None:
-        """Put later ones at its end; neighbours of one writer are one."""
+    def extend(self, segments: Iterable[Segment]) -> None:
+        """Put later ones at its end; neighbours of one writer are one, as long as it is within the bound."""
         for segment in segments:
-            if self.segments and self.segments[-1].writer == segment.writer:
-                self.segments[-1].join(segment)
-            else:
+            if not self._joins(segment):
                 self.segments.append(segment)
+
+    def add(self, writer: Writer, op: str, data: bytes) -> Segment | None:
+        """Have one more event's operation done by its writer's last segment; None if it is another's, or full."""
+        last = self.segments[-1] if self.segments else None
+        if last is None or last.writer != writer or not last.change.has_room(len(data), self.bound):
+            return None
+        last.change.apply(op, data)
+        if last.change.whole and len(self.segments) > 1:
+            self._collapse()
+        return self.segments[-1]
+
+    def _joins(self, segment: Segment) -> bool:
+        if not self.segments or self.segments[-1].writer != segment.writer:
+            return False
+        if not self.segments[-1].has_room(segment, self.bound):
+            self._forget_replaced()
+            if not self.segments[-1].has_room(segment, self.bound):
+                return False
+        self.segments[-1].join(segment)
+        self._collapse()
+        return True
+
+    def _collapse(self) -> None:
+        """Take out what a writer has said before a whole value of its own."""
+        held = self.segments
+        while len(held) > 1 and held[-1].change.whole and held[-2].writer == held[-1].writer:
+            later = held.pop()
+            held[-1].join(later)
+
+    def _forget_replaced(self) -> None:
+        """Take out what the last segment replaces in earlier ones of its writer, so that they are not more and more."""
+        last = self.segments[-1]
+        start = len(self.segments) - 1
+        while start and self.segments[start - 1].writer == last.writer:
+            start -= 1
+        run = self.segments[start:]
+        if len(run) == 1 or last.change.form != "object":
+            return
+        for segment in run[:-1]:
+            segment.change.forget(last.change)
+        joined = run[:1]
+        for segment in run[1:]:
+            if joined[-1].has_room(segment, self.bound):
+                joined[-1].join(segment)
+            else:
+                joined.append(segment)
+        self.segments[start:] = joined
 
     def remove(self, gone: Callable[[int], bool]) -> None:
         """Take out what counts no more. A segment goes with its last event: what supersedes one event of it does all."""
@@ -123,26 +185,25 @@ class Message:
 
     def value(self) -> bytes:
         """The whole value as JSON, of a message of which something remains."""
-        change = self.segments[0].change.settled()
-        if len(self.segments) > 1:
-            change = change.copy()
-            for segment in self.segments[1:]:
-                change.then(segment.change)
-        return change.value()
+        return _composed(self.segments, begins=True).value()
 
-    def event(self, topic: str, name: str) -> Event:
-        """The event with its whole value."""
-        segments = self.segments
+    def events(self, topic: str, name: str) -> list[Event]:
+        """The event with its whole value; if that is too large, events that make it together."""
+        groups = _grouped(self.segments, lambda segment: 2 * segment.change.size + _PART, self.bound)
+        return [self._event(topic, name, group, begins=group is groups[0]) for group in groups]
+
+    def _event(self, topic: str, name: str, segments: list[Segment], *, begins: bool) -> Event:
         last = segments[-1]
         events = sum(segment.events for segment in segments)
         compaction = None
         if events > 1:
-            parts = [segment.part(begins=segment is segments[0]) for segment in segments] if len(segments) > 1 else None
-            compaction = Compaction(segments[0].first, last.last, events, parts)
-        piece: dict[str, object] = {"id": name, "op": "set"}
+            parts = [segment.part(begins=begins and segment is segments[0]) for segment in segments]
+            compaction = Compaction(segments[0].first, last.last, events, parts if len(parts) > 1 else None)
+        op, data = _composed(segments, begins=begins).event()
+        piece: dict[str, object] = {"id": name, "op": op}
         if any(segment.complete for segment in segments):
             piece["complete"] = True
-        body = b'"topic":%b,"data":%b,"time":%b' % (_encode(topic), self.value(), _encode(last.time))
+        body = b'"topic":%b,"data":%b,"time":%b' % (_encode(topic), bytes(data), _encode(last.time))
         for field, value in zip(("run", "activity", "attempt"), last.writer, strict=True):
             if value is not None:
                 body += b',"%b":%b' % (field.encode(), _encode(value))
@@ -202,17 +263,46 @@ class Keyed:
         """Take out what counts no more."""
         self.states = {writer: state for writer, state in self.states.items() if not gone(state.last)}
 
-    def event(self, topic: str) -> Event:
-        """The latest, with what would take its place if it were superseded."""
-        *older, (writer, latest) = self.states.items()
+    def events(self, topic: str, bound: int = STRETCH_BYTES) -> list[Event]:
+        """The latest, with what would take its place if it were superseded; if that is too large, before it."""
+        groups = _grouped(list(self.states.items()), lambda item: len(item[1].body) + _PART, bound)
+        return [self._event(topic, group) for group in groups]
+
+    def _event(self, topic: str, states: list[tuple[Writer, State]]) -> Event:
+        *older, (writer, latest) = states
         parts = [state.part(writer) for writer, state in older]
-        events = sum(state.events for state in self.states.values())
+        events = sum(state.events for _, state in states)
         if events == 1:
             return Event(latest.last, topic, latest.body)
         if parts:
             parts.append(Part(latest.first, latest.last, latest.events, "", *writer))
-        first = min(state.first for state in self.states.values())
+        first = min(state.first for _, state in states)
         return Event(latest.last, topic, _with(latest.body, Compaction(first, latest.last, events, parts or None)))
+
+
+def _grouped(items: list[T], size: Callable[[T], int], bound: int) -> list[list[T]]:
+    """Neighbours together, as long as they are within a bound."""
+    groups: list[list[T]] = []
+    total = 0
+    for item in items:
+        its = size(item)
+        if groups and total + its <= bound:
+            groups[-1].append(item)
+            total += its
+        else:
+            groups.append([item])
+            total = its
+    return groups
+
+
+def _composed(segments: list[Segment], *, begins: bool) -> Change:
+    """What segments do one after the other; a message's first ones make a whole value."""
+    change = segments[0].change.settled() if begins else segments[0].change
+    if len(segments) > 1:
+        change = change.copy()
+        for segment in segments[1:]:
+            change.then(segment.change)
+    return change
 
 
 def _with(body: bytes, compaction: Compaction | None) -> bytes:

@@ -8,7 +8,7 @@ from operator import attrgetter, itemgetter
 
 import msgspec
 
-from wakeline.compact.entries import Compaction, Keyed, Message, Segment, State, Writer
+from wakeline.compact.entries import STRETCH_BYTES, Compaction, Keyed, Message, Segment, State, Writer
 from wakeline.compact.operations import UNDECODABLE, Change
 from wakeline.compact.plain import Plain, PlainEvents
 from wakeline.events import ATTEMPT_SUPERSEDED, COMPACT, Event
@@ -57,6 +57,7 @@ class Fold:
     Args:
         offset: Where the stretch begins.
         plain: What is kept of events that stand for themselves; all of each, by default.
+        bound: About how many bytes an event of the compact form may have: a value that is larger comes in several.
 
     Attributes:
         first_offset: Where the stretch begins.
@@ -67,7 +68,8 @@ class Fold:
         size: About how many bytes it takes.
     """
 
-    def __init__(self, offset: int = 0, plain: Plain | None = None) -> None:
+    def __init__(self, offset: int = 0, plain: Plain | None = None, *, bound: int = STRETCH_BYTES) -> None:
+        self._bound = bound
         self.first_offset = offset
         self.next_offset = offset
         self.messages: dict[tuple[str, str], Message] = {}
@@ -115,9 +117,12 @@ class Fold:
 
     def copy(self) -> Fold:
         """One that may change by itself."""
-        copied = Fold(self.first_offset, self.plain.copy())
+        copied = Fold(self.first_offset, self.plain.copy(), bound=self._bound)
         copied.next_offset = self.next_offset
-        copied.messages = {n: Message([s.copy() for s in m.segments]) for n, m in self.messages.items()}
+        copied.messages = {
+            name: Message([segment.copy() for segment in message.segments], message.bound)
+            for name, message in self.messages.items()
+        }
         copied.keyed = {name: keyed.copy() for name, keyed in self.keyed.items()}
         copied.superseded = self.superseded.copy()
         copied.size = self.size
@@ -152,8 +157,13 @@ class Fold:
         Args:
             topics: Only these; None for all.
         """
-        found = [message.event(*name) for name, message in self.messages.items() if topics is None or name[0] in topics]
-        found += [keyed.event(name[0]) for name, keyed in self.keyed.items() if topics is None or name[0] in topics]
+        found: list[Event] = []
+        for name, message in self.messages.items():
+            if topics is None or name[0] in topics:
+                found += message.events(*name)
+        for name, keyed in self.keyed.items():
+            if topics is None or name[0] in topics:
+                found += keyed.events(name[0], self._bound)
         found += [event for event in self.plain.events() if topics is None or event.topic in topics]
         return sorted(found, key=_offset)
 
@@ -161,16 +171,15 @@ class Fold:
         message = self.messages.get((event.topic, piece.id))
         writer = Writer(body.run, body.activity, body.attempt)
         if message is None:
-            message = self.messages[event.topic, piece.id] = Message([])
+            message = self.messages[event.topic, piece.id] = Message([], self._bound)
         if body.compact is not None and body.compact.parts is not None:
             message.extend([Segment.of(part) for part in body.compact.parts])
             self.size += len(event.body)
             return
         data = bytes(body.data)
-        segments, stands_for = message.segments, body.compact
-        if stands_for is None and segments and segments[-1].writer == writer:  # nearly always
-            last = segments[-1]
-            last.change.apply(piece.op, data)
+        stands_for = body.compact
+        last = message.add(writer, piece.op, data) if stands_for is None else None
+        if last is not None:  # nearly always
             last.last, last.time = event.offset, body.time
             last.events += 1
             last.complete |= piece.complete

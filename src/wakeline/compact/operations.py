@@ -24,11 +24,13 @@ UNDECODABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
 """What decoding raises for JSON that is none to us."""
 
 _TOGETHER: Final = 1024
+_ITEM: Final = len(b'["json-merge",],')  # what an operation takes beside its data
 _DEEPEST: Final = (
     MAX_DEPTH  # no event is deeper; of what an older gateway stored, deeper objects are values like any other
 )
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_ops = msgspec.json.Decoder(list[WireOp]).decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -82,15 +84,17 @@ class Change:
     Attributes:
         whole: Whatever the value was before, afterwards it is this one.
         form: How the change is held; `raw` is JSON that has not been looked into, and always whole.
+        size: No fewer bytes than it takes as JSON.
     """
 
-    __slots__ = ("_held", "form", "whole")
+    __slots__ = ("_held", "form", "size", "whole")
 
     _held: Any
 
-    def __init__(self, form: Form = "none", held: Any = None, *, whole: bool = False) -> None:
+    def __init__(self, form: Form = "none", held: Any = None, *, whole: bool = False, size: int = 0) -> None:
         self.form: Form = form
         self.whole = whole
+        self.size = size
         self._held = held
 
     def apply(self, op: str, data: bytes) -> None:
@@ -98,23 +102,31 @@ class Change:
         try:
             if op == "text":
                 piece = _decode_text(data)
+                self.size += len(data)
                 if self.form == "text":
                     self._held.append(piece)
                 else:
                     self._append_text(Text(piece))
             elif op == "list":
+                self.size += len(data) + _ITEM
                 self._append_items([data])
             elif op == "json-merge":
-                self._merge(_patch(data))
+                patch = _patch(data)
+                self.size += len(data) + _ITEM
+                self._merge(patch)
+            elif op == "ops":
+                for inner, its in _decode_ops(data):
+                    self.apply(inner, bytes(its))
             elif op == "set":
-                self._set("raw", data)
+                self._set("raw", data, len(data))
         except UNDECODABLE:
-            self._set("raw", data)
+            self._set("raw", data, len(data))
 
     def then(self, later: Change) -> None:
         """One more stretch of events, which is left as it is."""
+        self.size += later.size
         if later.whole:
-            self._set(later.form, later.copy()._held)
+            self._set(later.form, later.copy()._held, later.size)
         elif later.form == "text":
             self._append_text(later._held)
         elif later.form == "list":
@@ -125,18 +137,32 @@ class Change:
     def copy(self) -> Change:
         """One that may change by itself."""
         if self.form == "object":
-            return Change("object", _copied(self._held), whole=self.whole)
+            return Change("object", _copied(self._held), whole=self.whole, size=self.size)
         held = self._held.copy() if self.form in ("text", "list") else self._held
-        return Change(self.form, held, whole=self.whole)
+        return Change(self.form, held, whole=self.whole, size=self.size)
+
+    def has_room(self, size: int, bound: int) -> bool:
+        """Whether so many bytes more leave it within a bound."""
+        if self.size + size <= bound:
+            return True
+        self._measure()
+        # Full a little earlier: members that are merged again and again would have it measured each time.
+        return self.size + size <= bound - bound // 8
+
+    def forget(self, later: Change) -> None:
+        """Drop the members that a later change gives other values."""
+        if self.form == later.form == "object":
+            _forget(self._held, later._held)
+            self._measure()
 
     def settled(self) -> Change:
         """The value of a message that had none before, as a whole one."""
         if self.whole:
             return self
         if self.form == "none":
-            return Change("raw", b"null", whole=True)
+            return Change("raw", b"null", whole=True, size=4)
         held = _merged({}, self._held) if self.form == "object" else self._held
-        return Change(self.form, held, whole=True)
+        return Change(self.form, held, whole=True, size=self.size)
 
     def value(self) -> bytes:
         """The value as JSON, of a change that is whole."""
@@ -165,8 +191,20 @@ class Change:
                 return [("json-merge", msgspec.Raw(_encode(patch))) for patch in patches]
         return []
 
-    def _set(self, form: Form, held: Any) -> None:
-        self.form, self._held, self.whole = form, held, True
+    def event(self) -> WireOp:
+        """The change as the operation of one event: `ops`, where it takes several."""
+        ops = self.wire()
+        if len(ops) == 1:
+            return ops[0]
+        return ("ops", msgspec.Raw(_encode(ops))) if ops else ("none", msgspec.Raw(b"null"))
+
+    def _measure(self) -> None:
+        ops = self.wire()
+        each = _ITEM if len(ops) > 1 or self.form == "list" else 0
+        self.size = sum(len(bytes(data)) + each for _, data in ops)
+
+    def _set(self, form: Form, held: Any, size: int) -> None:
+        self.form, self._held, self.whole, self.size = form, held, True, size
 
     def _begin(self, form: Form, held: Any) -> None:
         """What was there is not what is extended: begin anew. Where nothing is known of it, that is decided later."""
@@ -191,7 +229,8 @@ class Change:
 
     def _merge(self, patch: Any) -> None:
         if not isinstance(patch, dict):
-            self._set("raw", bytes(patch) if patch is not None else b"null")
+            data = bytes(patch) if patch is not None else b"null"
+            self._set("raw", data, len(data))
             return
         if self.form == "raw":
             self._open()
@@ -263,6 +302,16 @@ def _composed(patch: dict[str, Any], later: dict[str, Any]) -> None:
             _composed(there, change)
         else:
             patch[name] = Whole(_merged(there.members if isinstance(there, Whole) else {}, change))
+
+
+def _forget(earlier: dict[str, Any], later: dict[str, Any]) -> None:
+    """Drop from a value or patch what a later patch replaces: both do the same one after the other as before."""
+    for name, change in later.items():
+        there = earlier.get(name)
+        if not isinstance(change, dict):
+            earlier.pop(name, None)
+        elif isinstance(there, dict | Whole):
+            _forget(there.members if isinstance(there, Whole) else there, change)
 
 
 def _copied(tree: dict[str, Any]) -> dict[str, Any]:

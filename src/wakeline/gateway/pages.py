@@ -94,7 +94,7 @@ class Pages:
         form: Hashable,
     ) -> Encoded:
         """A page of a compact form in wire form; `form` names that, so that who wants the same shares it."""
-        key = (form, topics, snapshot.offset, at)
+        key = (form, topics, snapshot.number, at)
         kept = self._kept.get(key)
         if kept is not None:
             self._kept.move_to_end(key)

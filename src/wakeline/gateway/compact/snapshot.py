@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable
-from itertools import accumulate
+from itertools import accumulate, count
 from operator import attrgetter, itemgetter
 from typing import Final, TypeAlias
 
@@ -30,10 +30,15 @@ class Snapshot:
         events: What was folded, in order.
         ranges: Where the plain events stand that are in the log alone.
         time: When the session was created: the `time` of what is in no log, which must be the same for everybody.
+
+    Attributes:
+        number: No other one's. Another form at the same offset may say the same in other events, so no reader may get
+            pages of both.
     """
 
     def __init__(self, offset: int, events: list[Event], ranges: Ranges, time: str) -> None:
         self.offset = offset
+        self.number = next(_numbers)
         self._events = events
         self._ranges = ranges
         self._time = time
@@ -98,12 +103,13 @@ class Snapshot:
 
     def _cut(self, events: list[Event], next_offset: int) -> tuple[list[Event], int]:
         """No more than a page of them, and where the next one begins."""
-        for count, size in enumerate(accumulate(len(event.body) for event in events), 1):
+        for number, size in enumerate(accumulate(len(event.body) for event in events), 1):
             if size > PAGE_BYTES:
                 # There may be more below `next_offset`, cut off here or before.
-                count = max(count - 1, 1)
-                return events[:count], min(next_offset, events[count - 1].offset + 1)
+                most = max(number - 1, 1)
+                return events[:most], min(next_offset, events[most - 1].offset + 1)
         return events, next_offset
 
 
+_numbers = count()
 _offset = attrgetter("offset")
