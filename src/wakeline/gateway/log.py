@@ -38,7 +38,7 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
         supersedes: When the attempt begins, what earlier ones appended no longer counts, and `$attempt.superseded` says so.
         run: Whose attempt it is: the run.
         activity: The activity.
-        owner: Who appends, as a publisher's owner; None for the gateway itself, and where nobody is asked for a token.
+        owner: The appending owner; None for the gateway itself, and where no token is required.
     """
 
     publisher: str
@@ -62,7 +62,7 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
         supersede: bool | None,
         owner: Owner | None = None,
     ) -> Publication:
-        """As a publisher asks for it: an activity's attempts supersede each other unless it says otherwise.
+        """Return a caller's publication; an activity's attempts supersede each other by default.
 
         Raises:
             RequestInvalidError: No run or activity can be named so.
@@ -177,7 +177,7 @@ class Position(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         attempt: The latest attempt.
         next_sequence: The next sequence in it.
-        owner: Whose it is, where an engine decides on an append; None for nobody's.
+        owner: Its owner, where an engine decides on an append; None if it has none.
     """
 
     attempt: int
@@ -351,7 +351,7 @@ class Engine(Store, ABC):
     ) -> list[SessionState]:
         """Up to `limit` sessions whose names sort after `after` (by code point), without drafts.
 
-        Only those of the names, or beginnings that end in `*`, in `within`; no others are looked at.
+        Only sessions of the names, or prefixes that end in `*`, in `within` are read.
         """
 
     @abstractmethod
@@ -494,5 +494,5 @@ class Engine(Store, ABC):
         """All records whose keys begin with `prefix`, by key."""
 
     def erasure_pending(self) -> float:
-        """Seconds since the oldest deletion that may not have left the store's files yet; 0 if there is none."""
+        """Return seconds since the oldest deletion whose data may still be in the files, or 0."""
         return 0.0

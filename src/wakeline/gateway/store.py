@@ -1,4 +1,4 @@
-"""How what sessions are kept in is doing, whatever it is: whether it can be written, is still there, and was restored."""
+"""The state of an engine's store: whether it is writable, exists, and was restored."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from wakeline.errors import WakelineError
 from wakeline.gateway.counts import Counts
 
 Carry: TypeAlias = Callable[[str, bytes, Mapping[str, str]], tuple[str, bytes]]
-"""Gives a record's key and value in the sessions' new epochs, which it is given by the old ones."""
+"""Returns a record's key and value in the new epochs, a mapping from the old ones."""
 
 
 class Store:
-    """What every engine says of itself; an engine that has no files, such as `memory`, says nothing else than this.
+    """The state of an engine's store; these defaults are right for one without files.
 
     Attributes:
-        counts: Told what callers make it keep.
+        counts: Counters of stored state that callers cause.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Store:
         self._lost_listeners: list[Callable[[WakelineError], None]] = []
 
     def listen_lost(self, listener: Callable[[WakelineError], None]) -> None:
-        """Have `listener` called if what the sessions are kept in is taken away: the engine writes nothing any more."""
+        """Call `listener` when the store's files are gone; the engine then writes no more."""
         self._lost_listeners.append(listener)
 
     def _announce_lost(self, error: WakelineError) -> None:
@@ -32,22 +32,22 @@ class Store:
             listener(error)
 
     def health(self) -> str:
-        """`ok`, or what is wrong with writing: `full: …`, `failed: …` or `lost: …`."""
+        """Return `ok`, or the reason why it cannot write: `full: …`, `failed: …` or `lost: …`."""
         return "ok"
 
     def log_bytes(self) -> int:
-        """How large the write-ahead log is; 0 where there is none."""
+        """Return the size of the write-ahead log in bytes; 0 if there is none."""
         return 0
 
     @property
     def restored(self) -> bool:
-        """What is here is an older state, which was restored: `renew` is to be called before anybody is served."""
+        """Whether the store was restored: call `renew` before anything is served."""
         return False
 
     async def renew(self, carry: Carry) -> None:
-        """Give every session another epoch, so that no cursor from before is served, and `carry` the records over.
+        """Give every session a new epoch, so that older cursors are refused, and `carry` the records.
 
         Raises:
-            UnavailableError: It cannot be done now.
+            UnavailableError: The store cannot be written now.
         """
         raise NotImplementedError("expected an engine whose `restored` may be true")

@@ -264,7 +264,7 @@ class Appends:
         return publisher
 
     def _publishers_of(self, session: _Session) -> int:
-        """How many publishers the session has ever had."""
+        """Return the number of publishers that the session has ever had."""
         if session.all_publishers is None:
             query = "SELECT count(*) FROM publishers WHERE session = ?"
             (session.all_publishers,) = self._connection.execute(query, (session.id,)).fetchone()
@@ -288,7 +288,7 @@ class Appends:
         return publisher
 
     def _used_by(self, publisher: _Publisher, owner: Owner | None) -> None:
-        """Write down whose a publisher is now: it was nobody's, or its owner's topics are more by now."""
+        """Store a publisher's owner: it had none, or its owner's topics have grown."""
         if owner is not None and owner != publisher.owner:
             self._connection.execute("UPDATE publishers SET owner = ? WHERE id = ?", (owner.text(), publisher.id))
             publisher.owner = owner

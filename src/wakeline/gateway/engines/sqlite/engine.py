@@ -48,7 +48,7 @@ class SqliteEngine(Engine):
     Args:
         directory: The data directory; created if missing, and this process's alone while the engine is open.
         durability: `full` (default): an acknowledged append survives a power cut. `process`: a crash of the process only.
-        erase_within: Seconds after a deletion by which nothing of it is in the files any more.
+        erase_within: Seconds after a deletion by which the files contain no deleted data.
     """
 
     def __init__(
@@ -96,7 +96,9 @@ class SqliteEngine(Engine):
         for connection in self._connections:
             connection.close()
         self._connections.clear()
-        await self._writer.stop()  # last: who reads only cannot take the write-ahead log into the file and away
+        await (
+            self._writer.stop()
+        )  # last: a connection that only reads cannot checkpoint the write-ahead log and remove it
         self._upkeep.close()
         self._lock.release()
 

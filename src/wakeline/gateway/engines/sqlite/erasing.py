@@ -1,15 +1,15 @@
-"""Erasure: the rows of deleted sessions go in slices, and what SQLite leaves of them goes with a rebuild of the file.
+"""Erases deleted sessions: their rows in slices, and SQLite's copies of them by a rebuild.
 
-A deleted session is gone for every reader at once: its row is, and its id stands in `erasing`. Its events and publishers follow
-in slices, each a short transaction, so that an append waits for one slice at most. `secure_delete` overwrites rows where they
-are removed. When SQLite moves rows between pages it leaves copies of them in free space, though, and only `VACUUM` is certain to
-remove those: it writes every page anew from the rows that there are. It stops all appends while it runs, so it runs once
-for everything that was deleted within some time (`erase_within`). Then the write-ahead log, which holds the pages of
-before, is emptied into the file and cut to nothing.
+A deletion removes the session's row at once, so that it is gone for every reader, and puts its id into `erasing`. Its events
+and publishers follow in slices, each a short transaction, so that an append waits for one slice at most. `secure_delete`
+overwrites removed rows. SQLite also leaves copies of rows in free space when it moves rows between pages, and only `VACUUM`
+certainly removes those: it writes every page again from the existing rows. It stops all appends while it runs, so it runs once
+for all deletions within some time (`erase_within`). Then the write-ahead log, which has the old pages, is checkpointed and
+truncated.
 
-The table `erasing` holds what is pending, so that erasure continues when the process is started again: a row for each session
-whose rows are there still, `REMOVED` for deletions whose rows are gone, and `REBUILT` from the rebuild until the write-ahead
-log is empty. `since` is when the oldest of it was deleted, in unix time.
+The table `erasing` records the pending steps, so that erasure continues after a restart: a row for each session whose rows
+still exist, `REMOVED` for deletions whose rows are gone, and `REBUILT` from the rebuild until the write-ahead log is empty.
+`since` is the time of the oldest deletion, in unix time.
 """
 
 from __future__ import annotations
@@ -38,27 +38,25 @@ SLICE_SECONDS: Final = 0.005
 REMOVED: Final = 0
 REBUILT: Final = -1
 REBUILD_AT: Final = 0.75
-"""Part of `erase_within` after which the file is rebuilt: the rest is for rebuilds that fail and are tried again."""
+"""Part of `erase_within` after which the file is rebuilt; the rest is for retries."""
 
 _NEXT: Final = "SELECT session, since FROM erasing WHERE session > 0 ORDER BY since LIMIT 1"
-_SLICE_PAUSE: Final = 9  # times as long as a slice took: appends wait for each slice, and nobody waits for the erasure
+_SLICE_PAUSE: Final = 9  # times the duration of a slice: appends wait for each slice, and no caller waits for erasure
 _RETRY_SECONDS: Final = 0.5
 _FAILED_SECONDS: Final = 30.0
 _LONGEST_SLEEP: Final = 60.0  # the wall clock may be set meanwhile
-_PROGRESS_STEPS: Final = (
-    100_000  # of SQLite's machine, some milliseconds: how soon a rebuild notices that it is to stop
-)
+_PROGRESS_STEPS: Final = 100_000  # instructions of SQLite's machine, some milliseconds: the delay of stopping a rebuild
 _log = structlog.get_logger(__name__)
 
 
 class Pending(NamedTuple):
-    """What is to be erased.
+    """The pending erasure, with times of deletions in unix time.
 
     Attributes:
-        rows: When the oldest deletion was whose rows are still there.
-        removed: When the oldest deletion was whose rows are gone, and whose copies may be in free space.
-        rebuilt: The file was rebuilt, and the write-ahead log still has the pages of before.
-        oldest: When the oldest deletion was of all that are pending.
+        rows: The oldest deletion whose rows still exist.
+        removed: The oldest deletion whose rows are gone, but whose copies may be in free space.
+        rebuilt: The file was rebuilt, and the write-ahead log still has the old pages.
+        oldest: The oldest of all pending deletions.
     """
 
     rows: float | None
@@ -86,7 +84,7 @@ def remove_oldest(connection: sqlite3.Connection, session: int, before: int, lim
 
 
 def mark_removed(connection: sqlite3.Connection, since: float) -> None:
-    """Note that something was removed that is not to be left in the file; `since` is when that was asked for."""
+    """Request a rebuild for removed rows; `since` is the time of their deletion."""
     connection.execute(
         "INSERT INTO erasing VALUES (?, ?) ON CONFLICT (session) DO UPDATE SET since = min(since, excluded.since)",
         (REMOVED, since),
@@ -94,7 +92,7 @@ def mark_removed(connection: sqlite3.Connection, since: float) -> None:
 
 
 def erase_slice(connection: sqlite3.Connection, appends: Appends) -> Pending:
-    """Remove rows of deleted sessions for a few milliseconds; gives what is pending then."""
+    """Remove rows of deleted sessions for a few milliseconds; return what is still pending."""
     appends.flush()
     began = time.monotonic()
     while _erase_step(connection) and time.monotonic() - began < SLICE_SECONDS:
@@ -120,11 +118,11 @@ def _erase_step(connection: sqlite3.Connection) -> bool:
 
 
 def rebuild(connection: sqlite3.Connection, _: Appends, *, path: Path, stop: threading.Event) -> None:
-    """Write the file anew from the rows that there are. To be run outside of a transaction.
+    """Rebuild the file from the existing rows; call it outside of a transaction.
 
     Raises:
         StorageFullError: There is not enough space.
-        UnavailableError: It was stopped, or cannot be done now; the file is as it was.
+        UnavailableError: The rebuild was stopped or cannot run now; the file is unchanged.
     """
     (size,) = connection.execute(
         "SELECT (page_count - freelist_count) * page_size"
@@ -133,7 +131,7 @@ def rebuild(connection: sqlite3.Connection, _: Appends, *, path: Path, stop: thr
     free = shutil.disk_usage(path.parent).free
     if free < 2 * size:  # once in a temporary file, once in the write-ahead log
         raise StorageFullError(f"expected {2 * size} free bytes beside {path} to rebuild it, there are {free}")
-    # The temporary file, which SQLite unlinks as soon as it is open, lies on the same disk as the database.
+    # The temporary file, which SQLite unlinks as soon as it is open, must be on the database's disk, whose space was checked.
     directory = str(path.parent.absolute()).replace("'", "''")
     connection.set_progress_handler(stop.is_set, _PROGRESS_STEPS)
     try:
@@ -148,8 +146,8 @@ def rebuild(connection: sqlite3.Connection, _: Appends, *, path: Path, stop: thr
 
 
 def empty_wal(path: Path) -> bool:
-    """Move everything from the write-ahead log into the file and cut the log to nothing; False if somebody is reading it."""
-    # On a connection of its own: the bulk is moved while others write, and only the rest of it while they wait.
+    """Checkpoint and truncate the write-ahead log; return False if a reader prevents that."""
+    # On its own connection: most of the log is moved while others write, and only the rest while they wait.
     with closing(sqlite3.connect(path, isolation_level=None, timeout=0.05)) as connection:
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         try:
@@ -179,12 +177,12 @@ def _remove_publishers(connection: sqlite3.Connection, session: int) -> bool:
 
 
 class Eraser:
-    """The task that erases what was deleted.
+    """The background task that erases deleted sessions.
 
     Args:
         writer: Runs the slices and the rebuild.
         path: The database file.
-        within: Seconds after a deletion by which nothing of it is in the files any more.
+        within: Seconds after a deletion by which the files contain no deleted data.
     """
 
     def __init__(self, writer: Writer, path: Path, within: float) -> None:
@@ -199,20 +197,20 @@ class Eraser:
 
     @property
     def pending(self) -> float:
-        """Seconds since the oldest deletion that may not have left the files yet; 0 if there is none."""
+        """Seconds since the oldest deletion whose data may still be in the files; 0 if none."""
         return 0.0 if self._oldest is None else max(0.0, time.time() - self._oldest)
 
     def start(self) -> None:
-        """Begin, with what an earlier process has left."""
+        """Start the task, with the pending erasure of earlier processes."""
         self._stop.clear()
         self._task = supervised("erasing", self._run)
 
     def wake(self) -> None:
-        """Something was deleted."""
+        """Note a deletion."""
         self._wanted.set()
 
     async def stop(self) -> None:
-        """Stop, a rebuild under way included; what is left is done after the next start."""
+        """Stop the task and a running rebuild; the rest follows after the next start."""
         self._stop.set()
         if self._task is not None:
             self._task.cancel()
@@ -227,7 +225,7 @@ class Eraser:
                 wait = await self._erase()
                 self._failed = False
             except (UnavailableError, OSError, sqlite3.Error) as error:
-                if not self._failed:  # once, however often it is tried again; `pending` goes on to grow
+                if not self._failed:  # logged once for all retries; `pending` keeps growing
                     _log.warning("erasure has to wait", error=str(error), oldest_seconds=round(self.pending))
                 self._failed, wait = True, min(_FAILED_SECONDS, self._within / 10)
             with suppress(TimeoutError):
@@ -235,7 +233,7 @@ class Eraser:
                     await self._wanted.wait()
 
     async def _erase(self) -> float | None:
-        """Do what can be done now; gives the seconds until there is more to do, None if nothing is pending."""
+        """Erase what is due; return the seconds until the next step, None if nothing is pending."""
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
@@ -253,7 +251,7 @@ class Eraser:
                 return None if pending.removed is None else min(self._due_in(pending.removed), _LONGEST_SLEEP)
 
     def _due_in(self, since: float | None) -> float:
-        """Seconds until the file is to be rebuilt for a deletion at `since`; for none, infinite."""
+        """Return the seconds until the rebuild for a deletion at `since`; infinite for none."""
         if since is None:
             return math.inf
         wait = since + REBUILD_AT * self._within - time.time()

@@ -1,4 +1,4 @@
-"""Whether the files that are open are still those of the data directory: somebody may delete or replace them underneath."""
+"""Detects that open files were deleted or replaced in the data directory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Files:
     """The files of one store, by device and inode.
 
     Args:
-        paths: Those that must stay. One that is not there yet is noted when it comes.
+        paths: The files that must stay. One that does not exist yet is added when it appears.
     """
 
     def __init__(self, *paths: Path) -> None:
@@ -21,14 +21,14 @@ class Files:
         self._known: dict[Path, _Identity] = {}
 
     def remember(self) -> None:
-        """Note which files there are: they have just been opened."""
+        """Record the identities of the files, which have just been opened."""
         found = ((path, identity(path)) for path in self._paths)
         self._known = {path: now for path, now in found if now is not None}
 
     def changed(self) -> str | None:
-        """What has become of the files since; None if nothing has.
+        """Return how a file was deleted or replaced since; None if none was.
 
-        A path that cannot be asked about now is passed over: that is no proof.
+        A path that cannot be checked now is skipped, because that proves nothing.
         """
         for path in self._paths:
             try:
@@ -46,10 +46,10 @@ class Files:
 
 
 def identity(path: Path) -> _Identity | None:
-    """Device and inode of a file; None if there is none.
+    """Return device and inode of a file; None if it does not exist.
 
     Raises:
-        OSError: It cannot be asked about.
+        OSError: The file cannot be checked.
     """
     try:
         status = os.stat(path)

@@ -1,18 +1,18 @@
-"""The life of a store: whether it is what the last process left, or an older state of it that somebody has restored.
+"""The life of a store: detects that an older state of it was restored.
 
 A device may hold events that a restored store does not have, and a cursor after them. The store would give the same offsets to
-other events, and the device would take those for what follows. So a store that was restored begins a new generation, in which
-every session has another epoch, and every cursor from before is refused.
+other events, and the device would mistake those for the successors of its own. So a restored store begins a new generation, in
+which every session has another epoch, and every older cursor is refused.
 
-A restored store is found out by what it says of itself against what can be seen:
+Two records in the store reveal a restore:
 
-- the inode of its file, which it has written down: a copy has another one;
-- a mark beside it, with its generation and its ticks. A tick is counted in the store with the first commit and with later ones
-  that are `TICK_SECONDS` apart; the mark is written after the commit. So the store is never behind the mark, whatever crashes,
-  as long as commits survive the crash. (With `durability = "process"` a power cut takes commits back: that is found out, too.)
+- the inode of its file: a copy has another one;
+- its generation and its ticks, which a mark beside it repeats. A tick is counted in the store with the first commit and with
+  later ones that are `TICK_SECONDS` apart; the mark is written after the commit. So the store is never behind the mark after a
+  crash, as long as commits survive it. (With `durability = "process"` a power cut loses commits, which is detected, too.)
 
-A whole directory that was put back on the same inodes, as a snapshot of the volume does, cannot be told from one that was left
-so: `wakeline restored` says it.
+A whole directory that was put back on the same inodes, as by a snapshot of the volume, cannot be detected: `wakeline restored`
+declares it.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Life:
     """The life of the store in a directory.
 
     Args:
-        database: Its file.
-        mark: The file beside it.
+        database: The database file.
+        mark: The file of the mark.
     """
 
     def __init__(self, database: Path, mark: Path) -> None:
@@ -46,13 +46,13 @@ class Life:
         self._generation = ""
         self._ticks = 0
         self._ticked = float("-inf")
-        self._behind = False  # the mark, of what this transaction has counted
+        self._behind = False  # the mark does not have this transaction's tick yet
         self._uncounted = False  # something was committed since the last tick
         self.restored = False
-        """The store was restored, and its sessions have not got new epochs yet."""
+        """The store was restored, and its sessions do not have new epochs yet."""
 
     def open(self, connection: sqlite3.Connection) -> None:
-        """Compare what the store says with what can be seen.
+        """Compare the store with its file and its mark, and set `restored`.
 
         Raises:
             OSError: The mark cannot be opened.
@@ -63,7 +63,7 @@ class Life:
         self._generation, self._ticks, inode = connection.execute(
             "SELECT generation, ticks, inode FROM store"
         ).fetchone()
-        if not self._generation:  # a new store, or one of a version that did not know this
+        if not self._generation:  # a new store, or one of a version without generations
             self._begin(connection)
             return
         generation, _, ticks = os.pread(self._file, _MARK_BYTES, 0).decode(errors="replace").strip().partition(" ")
@@ -77,11 +77,11 @@ class Life:
         self._begin(connection)
 
     def renewed(self) -> None:
-        """That transaction is durable."""
+        """Note that the transaction of `renew` is durable."""
         self.restored = False
 
     def tick(self, connection: sqlite3.Connection, *, last: bool = False) -> None:
-        """Count this transaction, if the last tick is long enough ago, or if nothing comes after it."""
+        """Count this transaction if the last tick is old enough, or if it is the last one."""
         now = time.monotonic()
         if self.restored or (last and not self._uncounted):
             return
@@ -91,21 +91,21 @@ class Life:
             self._ticked, self._behind = now, True
 
     def committed(self) -> None:
-        """The transaction is durable: the mark may say so."""
+        """Write the mark: the transaction is durable."""
         self._uncounted = not self._behind
         if self._behind and self._file is not None and not self.restored:
             self._behind = False
-            with suppress(OSError):  # a mark that stays behind does no harm
+            with suppress(OSError):  # a mark that is behind the store does no harm
                 os.pwrite(self._file, f"{self._generation} {self._ticks}".ljust(_MARK_BYTES - 1).encode() + b"\n", 0)
 
     def forget(self, connection: sqlite3.Connection) -> None:
-        """The transaction was taken back, or may have been: only the store knows."""
+        """Read the store again after a transaction that was, or may have been, rolled back."""
         row = connection.execute("SELECT generation, ticks FROM store").fetchone()
         self._generation, self._ticks = row
         self._ticked, self._behind = float("-inf"), False
 
     def close(self) -> None:
-        """Let go of the mark."""
+        """Close the mark."""
         if self._file is not None:
             os.close(self._file)
             self._file = None

@@ -43,7 +43,7 @@ def state(row: tuple[Any, ...]) -> SessionState:
 def sessions(
     connection: sqlite3.Connection, after: str, limit: int, ranges: Sequence[tuple[str, str | None]]
 ) -> list[tuple[Any, ...]]:
-    """Rows of `STATE` after a name, in ranges of names that are in order: each is a stretch of the index."""
+    """Return rows of `STATE` after a name, within ordered ranges of names: index scans."""
     rows: list[tuple[Any, ...]] = []
     for first, end in ranges:
         if len(rows) == limit or (end is not None and end <= after):
@@ -145,12 +145,12 @@ def offset_within(connection: sqlite3.Connection, session: str, size: int, epoch
 
 
 def records(connection: sqlite3.Connection, prefix: str) -> list[Record]:
-    """`Engine.records`: a range of the index, so that what others keep costs nothing."""
+    """`Engine.records`, as one index range, so that other records cost nothing."""
     return [Record(*row) for row in connection.execute(RECORDS, (prefix, after_prefix(prefix)))]
 
 
 def after_prefix(prefix: str) -> str | bytes:
-    """What sorts after every text that begins with `prefix`, and before every other that sorts after those."""
+    """Return the least key that sorts after every text with this prefix."""
     # Texts sort by their bytes in UTF-8, and any text sorts before any blob.
     kept = prefix.rstrip("\U0010ffff")
     if not kept:

@@ -1,4 +1,4 @@
-"""A new generation of a store that was restored: every session gets another epoch, and what is kept by epoch goes with it."""
+"""Begins a new generation of a restored store: new epochs for sessions and their records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RECORDS: Final = 100
 
 
 def renew(connection: sqlite3.Connection, appends: Appends, *, life: Life, carry: Carry) -> None:
-    """Begin a new generation, in the transaction under way: all of it, or nothing."""
+    """Begin a new generation, in the transaction under way."""
     appends.flush()
     appends.forget()
     epochs: dict[str, str] = {}
@@ -38,10 +38,10 @@ def renew(connection: sqlite3.Connection, appends: Appends, *, life: Life, carry
 
 
 def mark_restored(directory: Path) -> None:
-    """Have the store in a directory taken for a restored one when it is next opened.
+    """Mark the store in a directory as restored, for its next start.
 
     Raises:
-        DataInUseError: A process has the directory.
+        DataInUseError: A process uses the directory.
         StorageFailedError: There is no store, or it cannot be written.
     """
     if not (directory / DATABASE).is_file():
@@ -50,7 +50,7 @@ def mark_restored(directory: Path) -> None:
     lock.acquire()
     try:
         with closing(connect_writer(directory / DATABASE)) as connection:
-            # A store that has no generation yet gets one here: it would else take itself for new.
+            # A store without a generation gets one here: `Life.open` would otherwise treat it as new.
             connection.execute(
                 "UPDATE store SET generation = coalesce(nullif(generation, ''), 'none'), inode = 'restored'"
             )

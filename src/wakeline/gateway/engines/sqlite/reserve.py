@@ -1,8 +1,8 @@
-"""Space kept free for the day when the disk is full: deleting needs some, too.
+"""Disk space that is reserved for deletions on a full disk.
 
-SQLite writes what it deletes to its write-ahead log first, so on a full disk nothing could be deleted. The reserve is a file
-beside the database that holds as much as the log does and some more. When the disk is full it is given up for the time of each
-transaction, and taken again after it.
+SQLite writes a deletion to its write-ahead log first, so on a full disk it could not delete anything. The reserve is a file
+beside the database, as large as the log and some more. When the disk is full, it is released for each transaction and refilled
+after it.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ class Reserve:
     """The reserve of one data directory.
 
     Args:
-        path: Its file.
+        path: The file of the reserve.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: int | None = None
         self.base = _LEAST_BYTES
-        """How much it is while the write-ahead log is empty."""
+        """Bytes of the reserve while the write-ahead log is empty."""
 
     def open(self) -> None:
-        """Get ready; nothing is taken yet.
+        """Open the file; no space is reserved yet.
 
         Raises:
-            OSError: The file cannot be made.
+            OSError: The file cannot be created.
         """
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         disk = os.fstatvfs(self._file)
         self.base = min(max(disk.f_blocks * disk.f_frsize // _PART_OF_DISK, _LEAST_BYTES), _MOST_BYTES)
 
     def close(self) -> None:
-        """Let go of the file; the space stays taken."""
+        """Close the file; its space stays reserved."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
     def hold(self, log_bytes: int = 0) -> bool:
-        """Have as much as a write-ahead log of this size needs; False if there is not even the least.
+        """Reserve the space for a write-ahead log of this size; False if not even `base` is free.
 
-        A log that has become smaller gives back what it needed, and more is taken a MiB at a time.
+        The reserve grows a MiB at a time, and shrinks after the log has shrunk.
         """
         if self._file is None:
             return False
@@ -59,7 +59,7 @@ class Reserve:
         if wanted > before and not self._grow(before, wanted):
             if before >= self.base or self._grow(before, self.base):
                 return True
-            for part in (2, 4, 8):  # as much as there is
+            for part in (2, 4, 8):  # as much as is free
                 if before >= self.base // part or self._grow(before, self.base // part):
                     break
             return False
@@ -69,14 +69,14 @@ class Reserve:
         return True
 
     def free_beside(self) -> int:
-        """How many bytes are free on the disk."""
+        """Return the free bytes on the disk."""
         if self._file is None:
             return 0
         disk = os.fstatvfs(self._file)
         return disk.f_bavail * disk.f_frsize
 
     def release(self) -> None:
-        """Give the space up."""
+        """Release the space."""
         if self._file is not None:
             with suppress(OSError):
                 os.ftruncate(self._file, 0)

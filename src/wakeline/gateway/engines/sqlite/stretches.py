@@ -1,9 +1,9 @@
-"""How many stretches are remembered of events that retention has removed.
+"""Merges the stretches of events that retention has removed.
 
-Publishers that take turns make a row for nearly every append, so without a bound rows would outnumber the events that are kept.
-When events are trimmed, some of the session's publishers are visited in turn: of each, the newest `REMEMBERED` stretches stay
-as they are, and older ones whose events are gone become one rough row. It knows that those sequences were appended, and how
-many events they were, but not where each stood; so a retry is still no second copy, and `$attempt.superseded` leaves them out.
+Publishers that alternate make a row for nearly every append, so without a bound the rows would outnumber the kept events. Each
+step of trimming visits some of the session's publishers in turn: the newest `REMEMBERED` stretches of each stay as they are,
+and older ones whose events are gone become one rough row. It has their sequences and the number of their events, but not their
+offsets; so a retry is still no second copy, and `$attempt.superseded` omits them.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import sqlite3
 from typing import Final
 
 REMEMBERED: Final = 1_000
-"""Stretches of a publisher's attempt whose offsets are known exactly, whatever retention removes."""
+"""Stretches of a publisher's attempt that stay exact, whatever retention removes."""
 
 _VISITED: Final = 5  # publishers a step of trimming
 _MERGED: Final = 2_000  # rows a visit
 
 
 class Stretches:
-    """Puts together what is remembered of a store's publishers.
+    """Merges the stretches of a store's publishers.
 
     Attributes:
-        merged: How many rows there are fewer since this was set to 0.
+        merged: The number of rows that merging has saved since this was set to 0.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:

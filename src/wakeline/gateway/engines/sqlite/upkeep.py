@@ -1,6 +1,6 @@
-"""What a store needs beside its transactions: files that stay, space, and knowing whether it was restored.
+"""Checks a store's files, its disk space, and whether it was restored.
 
-Everything here happens in the writer's thread, `health` aside.
+Everything here runs in the writer's thread.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ MARK: Final = "wakeline.mark"
 _UNLIMITED: Final = 0xFFFFFFFE
 _FULL_CODES: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 _STEP_BYTES: Final = 512 * 1024
-_PATIENCE: Final = 100  # ms that a reader is waited for when the write-ahead log is to be emptied
+_PATIENCE: Final = 100  # ms to wait for readers before the write-ahead log is truncated
 _log = structlog.get_logger(__name__)
 
 
 class Upkeep:
-    """Looks after the store in a directory.
+    """The upkeep of the store in a directory.
 
     Args:
         directory: The data directory.
@@ -45,15 +45,15 @@ class Upkeep:
         self._reserve = Reserve(directory / RESERVE)
         self._most_pages = _UNLIMITED
         self._reserved_for = 0  # bytes of the write-ahead log
-        self._room = 0  # pages by which what makes room may make the file grow
+        self._room = 0  # pages by which a deletion may let the file grow
         self.life = Life(database, directory / MARK)
         self.full = False
-        """The disk is full: the file does not grow, and each transaction has the reserve to write its log in."""
+        """The disk is full: the file may not grow, and each transaction logs into the reserve."""
         self.lost: str | None = None
-        """What has become of the files; nothing is written any more."""
+        """How the files were deleted or replaced; nothing is written any more. None while they exist."""
 
     def open(self) -> None:
-        """Begin, before the database is opened.
+        """Open the reserve, before the database is opened.
 
         Raises:
             OSError: The directory cannot be written.
@@ -61,20 +61,20 @@ class Upkeep:
         self._reserve.open()
 
     def make_room(self) -> bool:
-        """Give up the reserve because the database cannot be opened; False if that is not for want of space."""
+        """Release the reserve so that the database can be opened; False if the disk is not full."""
         if self._reserve.free_beside() >= self._reserve.base:
             return False
         self._reserve.release()
         return True
 
     def connected(self, connection: sqlite3.Connection) -> None:
-        """The database was opened."""
+        """Note that the database was opened."""
         self._files.remember()
         if not self._reserve.hold(self.log_bytes()):
             self.filled(connection)
 
     def look(self, connection: sqlite3.Connection) -> None:
-        """Look after the store; to be called now and then, between two transactions."""
+        """Check the files and the space; call it regularly, between two transactions."""
         self.check_files()
         if self.lost is None and not self.full:
             self._reserved_for = self.log_bytes()
@@ -87,19 +87,19 @@ class Upkeep:
                 _log.info("there is space on the disk again", data=str(self._directory))
 
     def committed(self) -> None:
-        """The write-ahead log may have grown: to empty it takes as much space again."""
+        """Extend the reserve if the log has grown: a checkpoint needs as much space again."""
         if not self.full and (size := self.log_bytes()) > self._reserved_for + _STEP_BYTES:
             self._reserved_for = size
             self._reserve.hold(size)
 
     def check_files(self) -> None:
-        """See whether the files are still there; `lost` says if not."""
+        """Set `lost` if the files were deleted or replaced."""
         if self.lost is None and (changed := self._files.changed()) is not None:
             self.lost = changed
             _log.critical("the store's files were taken away: nothing more is written", what=changed)
 
     def filled(self, connection: sqlite3.Connection) -> None:
-        """The disk is full: from now on the file keeps its size, and what is deleted makes room within it."""
+        """Note that the disk is full: the file keeps its size, and deletions make room in it."""
         if self.full:
             return
         self.full = True
@@ -111,27 +111,27 @@ class Upkeep:
         self._room = self._reserve.base // 4 // page_size
 
     def limit(self, connection: sqlite3.Connection, *, grows: bool) -> None:
-        """Give the next transaction the reserve, and bound the file: what only adds is to find its room within it."""
+        """Release the reserve for the next transaction; if it only adds, the file may not grow."""
         self._reserve.release()
         most = self._most_pages if grows else self._most_pages + self._room
         connection.execute(f"PRAGMA max_page_count = {most}")
 
     def settle(self, connection: sqlite3.Connection) -> None:
-        """Cut the write-ahead log to nothing, if nobody is reading it, and take the reserve again at once."""
+        """Truncate the write-ahead log unless a reader prevents it, and refill the reserve."""
         self._reserve.release()
         with _patience(connection), suppress(sqlite3.Error):
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         self._reserve.hold()
 
     def close(self) -> None:
-        """Let go of everything, when the database is closed. What space there is is kept for the next start."""
+        """Close the files, after the database; the reserve stays on disk for the next start."""
         if self.lost is None:
             self._reserve.hold()
         self._reserve.close()
         self.life.close()
 
     def log_bytes(self) -> int:
-        """How large the write-ahead log is."""
+        """Return the size of the write-ahead log in bytes."""
         try:
             return os.stat(self._log_path).st_size
         except OSError:
@@ -139,7 +139,7 @@ class Upkeep:
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether it is for want of space that something failed."""
+    """Whether an operation failed because the disk is full."""
     code = getattr(error, "sqlite_errorcode", 0)
     return isinstance(error, sqlite3.Error) and (code in _FULL_CODES or code & 0xFF == sqlite3.SQLITE_FULL)
 

@@ -1,7 +1,8 @@
-"""The one thread that writes: everything that arrived during the last commit goes into the next (group commit, no timer).
+"""The one writing thread: operations that arrive during a commit form the next one.
 
-Once a second, between two commits or while there is none, it looks after the store (`upkeep.py`). Whatever fails unexpectedly
-fails those who wait, and the thread goes on after a pause: nothing may leave the queue without somebody who takes from it.
+This is group commit without a timer. Once a second, between two commits or while idle, the thread checks the store
+(`upkeep.py`). An unexpected error fails the waiting callers, and the thread continues after a pause: without it the queue would
+fill and every caller would wait for ever.
 """
 
 from __future__ import annotations
@@ -48,10 +49,10 @@ class Writer:
 
     Args:
         connect: Opens the file.
-        upkeep: Looks after it.
-        tell: Is told what was made durable, in the event loop.
-        lost: Is called in the event loop when the files are gone.
-        counts: Is told how much there is to keep.
+        upkeep: Checks the file and its disk.
+        tell: Called in the event loop with events and changes that have become durable.
+        lost: Called in the event loop when the files are gone.
+        counts: Called with the publishers and merged rows of each commit.
     """
 
     def __init__(
@@ -100,12 +101,12 @@ class Writer:
             await asyncio.to_thread(self._thread.join)
 
     async def submit(self, operation: Operation, *, grows: bool = False, alone: bool = False) -> Any:
-        """Run `operation` in the next transaction, or `alone` after it; return its result when that is durable.
+        """Run `operation` in the next transaction and return its result once it is durable.
 
         Args:
-            operation: What to do.
-            grows: It only adds. On a full disk it has what was deleted to find its room in, and no more.
-            alone: It is in no transaction, and has undone what it did when it raises a `WakelineError`.
+            operation: The operation.
+            grows: It only adds. On a full disk it may use the room of deleted rows, and no more.
+            alone: It runs after the transaction, outside of one; if it raises a `WakelineError`, it has undone its changes.
         """
         if self._loop is None or self._stopping:
             raise StorageFailedError("expected an open store, it is closing")
@@ -114,7 +115,7 @@ class Writer:
         return await future
 
     def health(self) -> str:
-        """`ok`, or what is wrong: `full: …`, `failed: …` or `lost: …`."""
+        """Return `ok`, or the problem: `full: …`, `failed: …` or `lost: …`."""
         if self._lost is not None:
             return f"lost: {self._lost.message}"
         if self._failed is not None:
@@ -139,7 +140,7 @@ class Writer:
         self._close()
 
     def _turn(self) -> bool:
-        """Commit what is there, and look after the store if it is time; False when nothing more will come."""
+        """Commit the waiting operations, and check the store if it is time; False to stop."""
         self._group, going_on = self._next_group()
         now = time.monotonic()
         if now - self._looked >= _LOOK_SECONDS or (self._upkeep.full and self._group):
@@ -166,7 +167,9 @@ class Writer:
         return group, True
 
     def _look(self) -> None:
-        if self._failed is not None:  # was it only for a moment? It may be long until somebody writes
+        if (
+            self._failed is not None
+        ):  # an empty transaction: the failure may be over, and the next append may be far away
             self._transact([])
         if self._failed is None:
             self._upkeep.look(self._connection)
@@ -176,12 +179,12 @@ class Writer:
         if self._lost is not None:
             self._fail(group, self._lost)
         elif self._upkeep.full or isinstance(failure := self._transact(group), StorageFullError):
-            self._commit_singly(group)  # what makes room must not fail with what needs some
+            self._commit_singly(group)  # a deletion, which makes room, must not fail together with an append
         elif failure is not None:
             self._fail(group, failure)
 
     def _commit_singly(self, group: list[_Pending]) -> None:
-        """On a full disk, do each operation in a transaction of its own."""
+        """On a full disk, run each operation in a transaction of its own."""
         for pending in group:
             self._upkeep.limit(self._connection, grows=pending.grows)
             failure = self._lost or self._transact([pending])
@@ -190,7 +193,7 @@ class Writer:
                 self._fail([pending], failure)
 
     def _transact(self, group: Sequence[_Pending]) -> WakelineError | None:
-        """Run operations in one transaction and tell who waits; gives what failed it, and then nobody was told."""
+        """Run operations in one transaction and answer their callers; return its failure, unanswered."""
         outcomes: list[tuple[asyncio.Future[Any], Any]] = []
         try:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -205,7 +208,7 @@ class Writer:
             self._upkeep.life.committed()
             self._upkeep.committed()
             news = self._appends.take_news()
-        except Exception as error:  # noqa: BLE001 - whatever it was, every waiter must hear of it and the thread must live
+        except Exception as error:  # noqa: BLE001 - every waiting caller must receive the error, and the thread must live
             return self._recover(error)
         self._failed = None
         self._post(outcomes, news)
@@ -225,7 +228,7 @@ class Writer:
         self._post([(pending.future, outcome)], {})
 
     def _recover(self, error: Exception) -> WakelineError:
-        """Undo the transaction and say what happened; a file that failed otherwise than by being full is opened anew."""
+        """Roll back, and reopen the file unless the disk is full; return the error for callers."""
         self._appends.forget()
         if is_full(error) and self._rolled_back():
             self._upkeep.filled(self._connection)
@@ -235,12 +238,12 @@ class Writer:
         if (lost := self._check_lost()) is not None:
             return lost
         self._note_failed(error)
-        # After a failed fsync the kernel may have dropped the pages: only what the file says now is true.
+        # After a failed fsync the kernel may have dropped the pages: only the file's present content counts.
         try:
             self._connection.close()
             self._open()
             self._upkeep.life.forget(self._connection)
-        except Exception as again:  # noqa: BLE001 - the next commit fails too, comes here, and tries again
+        except Exception as again:  # noqa: BLE001 - the next commit fails too, and retries this
             _log.error("the store cannot be opened again", error=str(again))
         return StorageFailedError(f"the store failed: {error}")
 
@@ -285,14 +288,14 @@ class Writer:
 
     def _post(self, outcomes: list[tuple[asyncio.Future[Any], Any]], news: dict[Life, News]) -> None:
         assert self._loop is not None
-        with suppress(RuntimeError):  # the loop is gone: nobody is left to tell
+        with suppress(RuntimeError):  # the loop is gone, and its callers with it
             self._loop.call_soon_threadsafe(self._deliver, outcomes, news)
 
     def _deliver(self, outcomes: list[tuple[asyncio.Future[Any], Any]], news: dict[Life, News]) -> None:
         # Acknowledge first: a publisher must not wait for the fan-out of what it published.
         for future, outcome in outcomes:
             if future.done():
-                continue  # whoever waited was cancelled; what was appended stays appended
+                continue  # the caller was cancelled; its append stays
             if isinstance(outcome, WakelineError):
                 future.set_exception(outcome)
             else:
