@@ -231,7 +231,7 @@ class CursorAheadError(RequestError):
 
 
 class EpochChangedError(RequestError):
-    """The session was deleted and created again since the cursor was made, or the data were restored from a backup."""
+    """The cursor is of an earlier life of the session, or from before a restore."""
 
     code, status = "epoch_changed", 410
     hint = "Discard what you hold of this session and read from=beginning."
@@ -345,7 +345,7 @@ class AttemptFencedError(AppendError):
 
 
 class PublisherTakenError(AppendError):
-    """The publisher belongs to whoever has opened it, and this token is another's."""
+    """The publisher belongs to the `sub` of another token."""
 
     code, status = "publisher_taken", 403
     hint = "Take another publisher's name, or a token of the same sub and topics, or one whose wakeline.publishers names it."
@@ -397,7 +397,7 @@ class StorageFailedError(UnavailableError):
 
 
 class StorageLostError(StorageFailedError):
-    """The store's files were deleted or replaced while the gateway ran; nothing was written, and it ends."""
+    """The store's files were deleted or replaced; nothing was written, and the gateway ends."""
 
     code, status = "storage_lost", 503
     hint = "Put the right files back while no gateway runs, without the -wal and -shm of others, then start the gateway again."
@@ -447,7 +447,7 @@ class ListenRefusedError(StartupError):
         Args:
             host: The address.
             port: The port.
-            error: What the system said.
+            error: The system's error.
             option: The option of the command that names the port.
         """
         number = error.errno if isinstance(error, OSError) else None

@@ -26,7 +26,7 @@ MAX_KEY_BYTES: Final = 256
 MAX_LABEL_BYTES: Final = 1000
 """Of a run's or an activity's id: as long as Temporal lets an id be."""
 MAX_DEPTH: Final = 128
-"""How deep the arrays and objects of an event's data nest: far below what any JSON reader gives up at."""
+"""The most nested arrays and objects in an event's data; every JSON parser can read that."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CURSOR = re.compile(r"([a-z2-7]{10})-(0|[1-9][0-9]{0,17})")
@@ -284,10 +284,10 @@ def check_topic(topic: str, *, own: bool = False) -> str:
 
 
 def check_beginning(text: str, option: str) -> str:
-    """Return a name, or a beginning that ends in `*`, if the star is where it stands for something.
+    """Return a name or prefix (`*` at the end) if it has no other star.
 
     Raises:
-        RequestInvalidError: A star stands elsewhere, where it is a character as any other.
+        RequestInvalidError: A star elsewhere would be a character like any other.
     """
     if "*" in text[:-1]:
         raise RequestInvalidError(
@@ -310,7 +310,7 @@ def check_key(what: str, key: str) -> str:
 
 
 def check_label(what: str, label: str | None) -> None:
-    """Raise unless a run or an activity may be named so; `what` tells which in the error.
+    """Raise unless a run or an activity may have this name; `what` names the field in the error.
 
     Raises:
         RequestInvalidError: It is over 1,000 bytes, or not UTF-8.

@@ -11,7 +11,7 @@ from wakeline.errors import WakelineError
 
 
 def tell(error: WakelineError) -> None:
-    """Print an error on stderr, with its code and what to do; where stderr cannot be written, the exit code is what is left."""
+    """Print an error with its code and hint on stderr, if that can be written."""
     console = Console(stderr=True)
     with suppress(OSError, ValueError):
         console.print(Text.assemble((error.code, "bold red"), f": {error.message}"), soft_wrap=True)

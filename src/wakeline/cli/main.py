@@ -45,9 +45,10 @@ def main() -> None:
 
 
 def _keep_standard_files() -> None:
-    """Open /dev/null where stdin, stdout or stderr is closed: the next file, the database, would get its number."""
+    """Open /dev/null for each of stdin, stdout and stderr that is closed."""
+    # The next file that is opened, the database, would otherwise get its number and receive the output.
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one

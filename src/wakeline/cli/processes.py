@@ -93,7 +93,7 @@ def _die_with_parent() -> None:
 
 
 def free_port() -> int:
-    """A port on loopback on which nobody listens, for a server that starts in a moment, or again and again."""
+    """Return a free port on loopback for a server that starts soon, possibly more than once."""
     for port in [*random.sample(_LASTING_PORTS, 100), 0]:
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
@@ -107,7 +107,7 @@ def _check_free(port: int, option: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(
             socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # as servers do: connections that linger keep nobody out
+        )  # as servers do: lingering connections do not block the port
         try:
             probe.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as error:
@@ -162,10 +162,10 @@ class TemporalServer(Process):
         )
 
     async def start(self) -> None:
-        """Start it, on ports that nobody else listens on: another server there would be taken for this one.
+        """Start it, on free ports: another server on one of them would be mistaken for this one.
 
         Raises:
-            ListenRefusedError: One of the ports is taken, or is none.
+            ListenRefusedError: One of the ports is in use or invalid.
         """
         _check_free(self.port, "--temporal-port")
         if self.ui_port is not None:
@@ -173,7 +173,7 @@ class TemporalServer(Process):
         await super().start()
 
     async def ended(self) -> NoReturn:
-        """Wait for the server's end, which nobody asked for.
+        """Wait for the server's unexpected end.
 
         Raises:
             TemporalUnavailableError: It has ended.
@@ -204,6 +204,6 @@ class TemporalServer(Process):
                     ) from error
                 await asyncio.sleep(0.05)
             else:
-                if not self.running:  # then somebody else has answered
+                if not self.running:  # then another server has answered
                     await self.ended()
                 return client

@@ -1,4 +1,4 @@
-"""`wakeline restored`: declare that a data directory was put back to an older state."""
+"""`wakeline restored`: declares that a data directory was put back to an older state."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from wakeline.gateway.app import declare_restored
 
 
 def restored(data: Path = Path("wakeline-data")) -> None:
-    """Declare that a data directory was put back to an older state: no cursor from before is served any more.
+    """Declare that a data directory was put back to an older state.
 
-    The gateway finds out by itself where the database is a copy, or behind the mark beside it. It cannot where a whole volume
-    was rolled back, as by a snapshot: run this after it, before the gateway is started. At its next start every session goes on
-    in a new epoch, and devices read it again from the beginning. Doing it without need costs that and nothing else.
+    The gateway detects a database that is a copy, or that is behind the mark beside it. It cannot detect the rollback of a
+    whole volume, as to a snapshot: run this command after it, before the gateway starts. At its next start every session
+    continues in a new epoch, and devices read it again from the beginning. An unnecessary declaration has no other effect.
 
     For example:
 

@@ -52,13 +52,13 @@ _END: Final = b'{"wakeline_export_end":'
 _LAST_YEAR: Final = 9998  # a moment of the year after it may be none in another time zone
 
 MAX_OFFSET: Final = 2**52
-"""Where an imported session may end, at most: from there on it can grow for good below what JSON readers can hold."""
+"""The greatest end of an imported session; JSON readers can hold all offsets that follow."""
 
 Offset = Annotated[int, Meta(ge=0, le=MAX_OFFSET)]
 
 
 class Importer(msgspec.Struct, frozen=True):
-    """What may be imported.
+    """The limits of an import.
 
     Attributes:
         topics: Only these topics; None for all.

@@ -26,10 +26,10 @@ from wakeline.gateway.log import Append, Position, Publication
 from wakeline.gateway.owners import takes_over
 
 MAX_STEP: Final = 1_000_000
-"""How far an attempt may be above the one before: an activity that is retried every 0.1 s for a day comes that far."""
+"""The greatest step between attempts: an activity that is retried every 0.1 s for a day."""
 
 MAX_PUBLISHERS: Final = 100_000
-"""How many publishers a session has in its life, before more of callers with a token are refused."""
+"""The most publishers in a session's life; callers with a token are refused another one."""
 
 _MAX_RANGES: Final = 10_000  # in one event, of some 20 bytes each
 
@@ -89,10 +89,12 @@ def check_there(append: Append) -> None:
 
 
 def check_room(session: str, publishers: int, publication: Publication) -> None:
-    """Raise unless a session that has had so many publishers may have one more: a token may make up any number of names.
+    """Raise unless a session with so many publishers may have another one.
+
+    A token can invent any number of names, and publishers are never forgotten.
 
     Raises:
-        TooManyPublishersError: It may not. The gateway's own are not refused: they are as many as the runs.
+        TooManyPublishersError: It may not. The gateway's own are exempt: their number grows with the runs.
     """
     if publication.owner is not None and publishers >= MAX_PUBLISHERS:
         raise TooManyPublishersError(

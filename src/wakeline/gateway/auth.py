@@ -198,7 +198,7 @@ class Auth:
 
 
 async def _payload(token: str, keys: Keys) -> tuple[bytes, Signer | None]:
-    """What was signed, and who signed it.
+    """Return a token's payload and its signer.
 
     Raises:
         TokenInvalidError: It was not, or not with a key of ours.

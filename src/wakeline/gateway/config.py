@@ -58,7 +58,7 @@ _NOTHING = SessionConfig()
 
 
 def check_content_type(text: str) -> str:
-    """Return `text` if a stream may have this content type: it is sent in the header of every answer.
+    """Return `text` if it is a content type that an answer's header can hold.
 
     Raises:
         RequestInvalidError: It is not a media type.

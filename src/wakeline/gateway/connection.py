@@ -108,10 +108,10 @@ class Connection(web.RequestHandler):
         return super().data_received(data)
 
     def take_at_most(self, count: int) -> asyncio.Future[None]:
-        """Read so many bytes more, and no further until `take_all`: for a caller who has yet to say who it is.
+        """Read only this many more bytes until `take_all`: the caller is not authenticated yet.
 
         Returns:
-            What is done when more has come.
+            A future that is done once more bytes have arrived.
         """
         self._room = count
         self._overflow = asyncio.get_running_loop().create_future()

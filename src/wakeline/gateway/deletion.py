@@ -106,7 +106,7 @@ class Deletions:
 
     @asynccontextmanager
     async def noted(self, session: str, epoch: str, *, erase: bool = False) -> AsyncIterator[None]:
-        """A block that ends a life of a session, or makes it. If it is cut short, what belongs to no life is removed later.
+        """Guard a block that begins or ends a life of a session; clean up later if it is cut short.
 
         Args:
             session: The session's name.

@@ -22,10 +22,10 @@ _FAREWELL: Final = 0.5
 
 
 class Signer:
-    """A key that tokens are signed with; those who hold on to a grant of its tokens are told when it is withdrawn.
+    """A key that signs tokens; it notifies the holders of their grants when it is withdrawn.
 
     Attributes:
-        withdrawn: Its tokens are good no longer.
+        withdrawn: Its tokens are no longer valid.
     """
 
     __slots__ = ("_told", "withdrawn")
@@ -35,21 +35,21 @@ class Signer:
         self._told: set[Callable[[], None]] = set()
 
     def withdraw(self) -> None:
-        """Take the key back, and tell those who wait for it."""
+        """Withdraw the key, and call the registered callbacks."""
         self.withdrawn = True
         told, self._told = self._told, set()
         for tell in told:
             tell()
 
     def tell(self, tell: Callable[[], None]) -> None:
-        """Have `tell` called when the key is withdrawn; at once, if it is already."""
+        """Call `tell` when the key is withdrawn; at once if it already is."""
         if self.withdrawn:
             tell()
         else:
             self._told.add(tell)
 
     def forget(self, tell: Callable[[], None]) -> None:
-        """Call it no more."""
+        """Remove a callback."""
         self._told.discard(tell)
 
 
@@ -63,7 +63,7 @@ class Grant(msgspec.Struct, frozen=True):
         topics: Only these topics may be read and published; None for all.
         expires: Unix time at which it ends; None for never.
         cache: Full pages may be kept by caches.
-        publishers: Names, or beginnings that end in `*`, of publishers that the caller may use whoever has opened them.
+        publishers: Names, or prefixes that end in `*`, of publishers that the caller may use even if others opened them.
         signer: The key that the token was signed with, where it may be withdrawn; a grant ends with it.
     """
 
@@ -106,17 +106,17 @@ class Grant(msgspec.Struct, frozen=True):
         return matches(self.sessions, session)
 
     def owner_of(self, publisher: str) -> Owner | None:
-        """The caller as the owner of a publisher; None where nobody is asked who they are."""
+        """Return the caller as the owner of a publisher; None where no token is required."""
         if not self.user:
             return None
         name = CLAIM if matches(self.publishers, publisher) else f"user:{self.user}"
         return Owner(name, None if self.topics is None else self.topics.patterns)
 
     def registers(self, workflow_id: str) -> bool:
-        """Whether the caller may have a workflow followed into a session that it manages, whatever the workflow says itself.
+        """Whether the caller may register any session that it manages for this workflow.
 
         A workflow's output belongs to the session of its own name. A token that does not reach that session must not read it
-        by having the workflow followed into another one, unless it may `follow` every workflow.
+        by registering the workflow into another one, unless it may `follow` every workflow.
         """
         return "follow" in self.allow or self.reaches(workflow_id)
 

@@ -1,8 +1,8 @@
-"""From where a request may come: web pages that were named, and, where nobody is asked who they are, this machine.
+"""Checks the source of a request: configured web pages, and only this machine if no token is required.
 
-A server is in reach of every web page its user visits: by a form or fetch (told by `Origin`), by an image or a link (told by
-`Sec-Fetch-Site`), by a cookie that rides along (told by `Origin`, `Sec-Fetch-Site` or `Referer`), and, on loopback, by a name
-that the page's owner points at 127.0.0.1 (told by `Host`).
+Every web page that a user visits can send requests to a server: by a form or fetch (detected by `Origin`), by an image or a
+link (by `Sec-Fetch-Site`), with the user's cookie (by `Origin`, `Sec-Fetch-Site` or `Referer`), and, on loopback, by a name that
+the page's owner points at 127.0.0.1 (by `Host`).
 """
 
 from __future__ import annotations
@@ -92,10 +92,10 @@ class Guard:
         return origin
 
     def _check_site(self, request: web.Request) -> None:
-        """See that a request without `Origin` was not made by another site's page, by an `<img>` or a link.
+        """Refuse a request without `Origin` that another site's page made, by an `<img>` or a link.
 
-        Such a page reads no answer, but a read makes what it names known: a device, a session that is waited for, a workflow.
-        Programs other than browsers do not send `Sec-Fetch-Site`.
+        Such a page cannot read the answer, but even a read can create a device or a session, or register a workflow. Programs
+        other than browsers do not send `Sec-Fetch-Site`.
         """
         site = request.headers.get("Sec-Fetch-Site", "none")
         if site in ("same-origin", "none") or not request.path.startswith("/v1/"):
@@ -160,7 +160,7 @@ class Guard:
             response.headers.add(hdrs.VARY, hdrs.ORIGIN)
 
     def _refused(self, request: web.Request, message: str) -> OriginRefusedError:
-        """Return the refusal of a page's origin; behind a proxy, the gateway may only take its own origin for another one."""
+        """Return the refusal of a page's origin; its hint covers a proxy that hides the own origin."""
         own = self._own(request)
         return OriginRefusedError(
             f"{message}; the gateway's own origin is {own[:100]!r}",

@@ -177,7 +177,7 @@ class Channel:
         self._end()
 
     def _write_pending(self) -> Iterator[None]:
-        """Write everything pending; yields after each slice of devices, and when it has worked for long."""
+        """Write everything pending; yield after each slice of devices, and after some milliseconds."""
         events, self._pending = [e for e in self._pending if e.offset >= self.tail], []
         work = Slice()
         for chunk in within(CHUNK_BYTES, events):

@@ -53,7 +53,7 @@ class PublicKey(msgspec.Struct, frozen=True):
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """What it is the same key by when the JWKS is read anew."""
+        """Return the identity of the key across readings of the JWKS."""
         return self.kid, self.kind, self.alg, self.key.thumbprint()
 
 
@@ -104,7 +104,7 @@ class Keys:
                     await task
 
     async def find(self, alg: object, kid: object) -> tuple[Key, Signer | None]:
-        """The key for a token with this header, and who tells when it is withdrawn; the shared secret is not.
+        """Return the key for a token with this header, and its signer; None for the shared secret.
 
         Raises:
             TokenInvalidError: There is none.

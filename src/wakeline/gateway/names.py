@@ -12,10 +12,10 @@ _EPOCH_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
 
 
 def name_ranges(within: Sequence[str]) -> list[tuple[str, str | None]]:
-    """The stretches of names that are given by names, or beginnings that end in `*`: in order, none touching another.
+    """Return the ordered, disjoint ranges of names that names and prefixes (`*`) cover.
 
     Returns:
-        For each its first name, and the first one after it; None if there is none.
+        For each range its first name, and the first name after it; None if there is none.
     """
     ranges: list[tuple[str, str | None]] = []
     for name in sorted(within, key=lambda name: name.removesuffix("*")):

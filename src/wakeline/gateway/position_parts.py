@@ -24,7 +24,7 @@ class DeviceLimit(NamedTuple):
 
     Attributes:
         user_devices: The most; 0 for no limit.
-        counted: Is told how many devices a write has added, and how many it has forgotten because there were too many.
+        counted: Called with the numbers of devices that a write has added, and has forgotten for the limits.
     """
 
     user_devices: int

@@ -108,9 +108,9 @@ def record_key(session: str, number: int) -> str:
 
 
 def forget_over(entries: dict[Key, Entry], most: int) -> None:
-    """Forget those of a user's devices that were away longest, where one part holds more than its share of `most`.
+    """Forget the longest absent of a user's devices if one part has more than its share of `most`.
 
-    Where nobody is asked who they are, all devices are one user's, and only the record's size counts.
+    Without tokens all devices belong to one user, and only the record's size is limited.
     """
     share = math.ceil(most / PARTS)
     if not most or len(entries) <= share:

@@ -57,7 +57,7 @@ class Positions:
         engine: Where they are stored.
         presence: Told of every device that connects.
         user_devices: The most devices that are remembered of one user in a session, a share of them in each part; 0 for no limit.
-        counted: Is told how many devices a write has added, and how many it has forgotten because there were too many.
+        counted: Called with the numbers of devices that a write has added, and has forgotten for the limits.
     """
 
     def __init__(

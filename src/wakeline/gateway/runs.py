@@ -154,7 +154,7 @@ class Runs:
         return list(_decoder.decode(record.value).runs.values()) if record else []
 
     async def of_each(self, sessions: Sequence[str], most_bytes: int) -> list[list[Run]]:
-        """The runs of several sessions, in their order, up to the one whose record takes them past `most_bytes`."""
+        """Return the runs of several sessions in order, up to the one that exceeds `most_bytes`."""
         records = await self._engine.get_records([_PREFIX + session for session in sessions])
         found: list[list[Run]] = []
         size = 0

@@ -10,13 +10,13 @@ from wakeline.errors import RequestInvalidError
 from wakeline.events import ATTEMPT_SUPERSEDED, COMPACT, check_topic
 
 MOST_PAGES: Final = 64
-"""So many pages without a matching event are looked at for one request; it is then answered with where it has come to."""
+"""The most pages that one request scans for a matching event; its cursor then leads on."""
 
 FILTERED_EVENTS: Final = 1000
-"""Events looked at in one step by who reads only some topics, however few it asked for."""
+"""Events that a read of some topics scans in one step, however small its limit."""
 
 MAX_TOPICS: Final = 100
-"""The most topics that one reader may name: each event is looked up among them, for each set of them anew."""
+"""The most topics of one reader: each event is matched against each set of topics."""
 
 
 class Topics:

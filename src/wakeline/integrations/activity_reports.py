@@ -179,10 +179,10 @@ def state_after(info: activity.Info, error: BaseException) -> State:
 
 
 def time_out_of(info: activity.Info, seconds: float) -> TimeoutError | None:
-    """Return the time-out that has ended the running attempt, as far as its worker knows; None for none.
+    """Return the time-out that has ended the attempt, as far as its worker knows; None for none.
 
-    Temporal answers a heartbeat after a time-out as it does one after the workflow's end: there is no such attempt any more.
-    How long the attempt took tells the two apart.
+    Temporal answers a heartbeat after a time-out as it does after the workflow's end: the attempt does not exist. The duration
+    of the attempt distinguishes the two.
 
     Args:
         info: The attempt.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _LONGEST_PIECE: Final = 150_000  # characters; as JSON each is six bytes at the most, and an event 1 MiB
 _FREE: Final = frozenset({"arguments", "result", "error"})
-"""What of an event anybody may have made, of any size."""
+"""The members of an event that may have any value and size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +143,7 @@ class ModelOutput:
 
 
 async def _publish(topic: Topic[Any], told: dict[str, Any]) -> None:
-    """Publish what is told under its id; what is too large, or what a converter does not take, has a stand-in."""
+    """Publish an event under its id; a value that cannot be published is replaced by a note."""
     try:
         await topic.publish(told, key=_named(told["id"]))
     except (EventTooLargeError, ValueRefusedError) as error:

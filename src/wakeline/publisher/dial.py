@@ -68,10 +68,10 @@ class Dial:
             again = True
 
     def token_wanted(self, *, again: bool) -> WakelineError | None:
-        """The gateway closed a connection for want of a token; returns why another one would not help.
+        """Return why a retry would fail after the gateway asked for a token; None if it may succeed.
 
         Args:
-            again: It did so with the connection before, too, as soon as that was there.
+            again: The gateway closed the previous connection in the same way, right after it was open.
         """
         if self._token is None:
             said = f"expected a token, got none: the gateway at {self.url} asks who publishes"

@@ -153,7 +153,7 @@ class Nudger:
         """Another one is tried at once."""
 
     def unreachable(self, error: UnavailableError) -> None:
-        """It is tried again and again, and the connection logs that; meanwhile the gateway looks by itself."""
+        """Note an outage: the connection retries and logs it; the gateway polls without nudges."""
         self._is_away = True
 
     def refused(self, error: WakelineError) -> None:

@@ -101,7 +101,7 @@ def check_options(
 
 
 def check_names(*, publisher: str | None, **names: str | None) -> None:
-    """See that names can be sent: a frame with one that cannot would be refused, or break the connection of all.
+    """Raise unless all names can be sent: an invalid one could break the shared connection.
 
     Raises:
         RequestInvalidError: One cannot.

@@ -167,13 +167,13 @@ class Message(Generic[T]):
         self.is_complete = True
 
     async def release(self) -> None:
-        """Publish what was held back of a character whose other half has not come: U+FFFD stands for it."""
+        """Publish U+FFFD for a held half of a character whose other half did not follow."""
         if self._half:
             await self._put(self._append, REPLACEMENT)
             self._hold("")
 
     def encode(self, piece: Any) -> bytes | None:
-        """The event of a piece, where no codec has its say; None where all of it is held back."""
+        """Return the event of a piece without a codec; None if all of it is held back."""
         if self.is_complete:
             self._complete()
         self.check(piece)
@@ -181,7 +181,7 @@ class Message(Generic[T]):
         return None if text is None else self._body(self._append, self._values.write(text))
 
     def _joined(self, piece: str) -> str | None:
-        """What of a text can be published now; None where that is nothing, and half a character waits for the rest."""
+        """Return the text that can be published now; None if only half a character is held."""
         if not self._half and not (piece and "\ud800" <= piece[-1] <= "\udbff"):
             return piece
         text, half = split_half(self._half + piece)

@@ -284,7 +284,7 @@ class SessionFold:
 
 
 def _whole(base: Fold, fresh: Fold) -> tuple[list[Event], Ranges, int]:
-    """What two neighbouring folds say together, and where that begins; both are left as they are."""
+    """Return the events of two neighbouring folds as one, and their first offset; no changes."""
     whole = base.copy()
     whole.extend(fresh.copy())
     return whole.events(), _ranges(whole), whole.first_offset

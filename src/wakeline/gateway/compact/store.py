@@ -177,7 +177,7 @@ def _joined(earlier: Fold, later: Fold) -> tuple[Fold, bytes]:
 
 
 async def _off_loop(size: int, work: Callable[..., T], *given: Any) -> T:
-    """Do work on so many bytes; in a thread where they are many, so that the loop has its turns meanwhile."""
+    """Do work on so many bytes; in a thread if they are many, so that the loop is not blocked."""
     return await asyncio.to_thread(work, *given) if size > _AT_ONCE_BYTES else work(*given)
 
 

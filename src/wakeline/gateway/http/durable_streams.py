@@ -1,4 +1,7 @@
-"""`/v1/stream`: the Durable Streams protocol over sessions. It has other query parameters passed over, and so they are here."""
+"""`/v1/stream`: the Durable Streams protocol over sessions.
+
+As that protocol requires, unknown query parameters are ignored here.
+"""
 
 from __future__ import annotations
 

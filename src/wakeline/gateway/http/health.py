@@ -32,7 +32,7 @@ class HealthRoutes:
         return json_answer({"status": "ok"})
 
     async def readyz(self, _: web.Request) -> web.Response:
-        """Whether the log can be read and written, how Temporal is, what has failed lately, and whether erasure is in time."""
+        """Report the state of the log, of Temporal, of background tasks and of erasure."""
         connections = self._parts.temporal
         temporal = connections.health() if connections else "off"
         in_time = self._parts.engine.erasure_pending() <= self._parts.settings.erase_within

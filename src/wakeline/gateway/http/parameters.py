@@ -71,7 +71,7 @@ def refuse_others(request: web.Request, parameters: dict[str, bool]) -> None:
 
 
 def last_event_id(request: web.Request) -> str | None:
-    """Return where an `EventSource` has come to: its header, or the parameter that polyfills send in its place."""
+    """Return the last cursor of an `EventSource`: its header, or the parameter of polyfills."""
     return request.headers.get("Last-Event-ID") or request.query.get("lastEventId") or None
 
 

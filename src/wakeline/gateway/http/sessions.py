@@ -22,11 +22,11 @@ from wakeline.gateway.runs import Followed, Run
 from wakeline.text import read_whole
 
 _ALIKE_SECONDS: Final = 1.0
-"""How long it takes to refuse a workflow that the token does not reach, whether or not there is one."""
+"""Seconds until a workflow out of the token's reach is refused, whether or not it exists."""
 
 
 _LISTED_BYTES: Final = 1024 * 1024
-"""A page of sessions ends with the one whose runs take it past this."""
+"""A page of sessions ends with the session whose runs exceed this."""
 
 
 class _Registration(msgspec.Struct, forbid_unknown_fields=True):
@@ -101,13 +101,13 @@ class SessionRoutes:
 
 
 async def _registered(upstream: Upstream, asked: _Registration, grant: Grant) -> tuple[str, Run]:
-    """Have the workflow followed; a token that does not reach it must not learn from the answer whether it exists."""
+    """Register a workflow; hide from a token that does not reach it whether it exists."""
     workflow_id = asked.workflow_id
     how: dict[str, Any] = {"namespace": asked.namespace, "result": asked.result, "reaches": grant.reaches}
     if grant.registers(workflow_id):
         return await upstream.register(workflow_id, asked.session, **how)
-    # The workflow may name a session that the token reaches; only Temporal knows. To answer "there is none" and "it is none
-    # of yours" takes Temporal a different time, so both are answered after the same one.
+    # The workflow may name a session that the token reaches; only Temporal knows. A missing workflow and a foreign one take
+    # Temporal different times, so both are answered after the same delay.
     loop = asyncio.get_running_loop()
     answer_at = loop.time() + _ALIKE_SECONDS
     try:

@@ -113,8 +113,8 @@ class Followers:
     async def watch(self, session: str) -> None:
         """A device is on this session: see that the workflow of its name, if there is one, is followed.
 
-        Any number of devices that come at once cause one look, and those that come during it at most another one. Later readers
-        of a session that there is cause none for some minutes: sweeps look for new runs of what is read.
+        Any number of devices that arrive at once cause one check, and those that arrive during it at most another. Later readers
+        of an existing session cause none for some minutes: sweeps check for new runs of sessions that are read.
 
         Raises:
             TemporalUnavailableError: Temporal cannot be asked, and there is no session of this name to serve.
@@ -269,7 +269,7 @@ class Followers:
                 await asyncio.gather(*(sweep.caught_up() for sweep in self._sweeps.values()))
 
     async def _rules_first(self, session: str, found: Found) -> None:
-        """A run that is new to a session may not be the first that began since the last that is known, or the last sweep."""
+        """Register the runs that began before a new one, so that the session has them in order."""
         run_id, workflow_id = found.info.execution.run_id, found.info.execution.workflow_id
         runs = await self._runs.of(session)
         if any(run_id in (run.run, run.run_id) for run in runs):
@@ -311,9 +311,7 @@ class Followers:
             await self._rules_first(session, found)
             with suppress(SessionClosedError):  # nothing can be added to it
                 await self._enter(session, found)
-        if (
-            await self._engine.state(session) is not None
-        ):  # whoever asks for one that is not there waits for it to begin
+        if await self._engine.state(session) is not None:  # a reader of a missing session waits for its start
             self._readers.asked(session)
 
     async def _enter(self, session: str, found: Found, *, result: bool = False) -> Run:
@@ -367,12 +365,12 @@ class Followers:
         return [rule for rule in self._settings.follow if (rule.namespace or main) == connection.namespace]
 
     async def _wanted(self, connection: Connection) -> Sequence[str]:
-        """Workflows that readers wait for: of sessions that are watched or read, and of which no run is followed."""
+        """Return the workflows of sessions that are watched or read, and have no followed run."""
         followed = self._pool.sessions()
         wanted: dict[str, None] = {}
         waited_for = [session for session in self._waited_for() if session not in followed]
         if len(waited_for) > _WANTED:
-            waited_for = random.sample(waited_for, _WANTED)  # the others have their turn later
+            waited_for = random.sample(waited_for, _WANTED)  # the others follow in later sweeps
         for session in waited_for:
             if len(wanted) < _WANTED:
                 runs = [run for run in await self._runs.of(session) if run.namespace == self._finder.named(connection)]
@@ -412,7 +410,7 @@ class Followers:
 
 
 def _is_older(info: WorkflowExecutionInfo, runs: Sequence[Run]) -> bool:
-    """Whether a run began before all of its workflow that a session knows: in the session it would come after them."""
+    """Whether a run began before all runs of its workflow that a session already has."""
     known = [run.started_at for run in runs if run.workflow_id == info.execution.workflow_id]
     return bool(known) and timestamp(info.start_time.ToDatetime(tzinfo=UTC)) < min(known)
 

@@ -66,10 +66,10 @@ class Host(Protocol):
 
 @runtime_checkable
 class Gate(Protocol):
-    """A connection that reads no more than it is told to."""
+    """A connection that can limit its reading."""
 
     def take_at_most(self, count: int) -> asyncio.Future[None]:
-        """Read so many bytes more, and no further until `take_all`; gives what is done when more has come."""
+        """Read only this many more bytes until `take_all`; return a future, done once more arrive."""
         ...
 
     def take_all(self) -> None:
@@ -186,7 +186,7 @@ class Conversation(ABC):
         return None
 
     async def _receive(self) -> WSMessage:
-        """The client's next message; of one who has yet to say who it is, a small one.
+        """Return the client's next message; before authentication, only a small one.
 
         Raises:
             Closing: It is too large.
@@ -196,9 +196,9 @@ class Conversation(ABC):
         receiving = asyncio.ensure_future(self._socket.receive())
         try:
             await asyncio.wait((receiving, self._overflow), return_when=asyncio.FIRST_COMPLETED)
-            for _ in range(2):  # a message that came with what is too much has its turn
+            for _ in range(2):  # a message that arrived together with the overflow is delivered first
                 await asyncio.sleep(0)
-            if not receiving.done():  # everything that may be read was read, and it is no message yet
+            if not receiving.done():  # all permitted bytes were read, and they are no message yet
                 raise _too_large()
         except BaseException:
             receiving.cancel()
@@ -210,7 +210,7 @@ class Conversation(ABC):
         return message
 
     def _watch_signer(self, grant: Grant) -> None:
-        """End the connection when the key of this grant is withdrawn, and no longer with the one before."""
+        """End the connection when this grant's key is withdrawn, instead of the previous one's."""
         if self._signer is not None:
             self._signer.forget(self._withdrawn)
         self._signer = grant.signer
@@ -258,7 +258,7 @@ class Conversation(ABC):
             except LimitReachedError as error:
                 raise Closing(TOO_MUCH, error.message) from None
             except WakelineError as error:
-                # One is enough: to look at a token costs more than to send it.
+                # Only one attempt: checking a token costs more than sending it.
                 self._refusal = Closing(FAILED if isinstance(error, UnavailableError) else TOKEN, error.message)
                 raise
             if self._gate is not None:

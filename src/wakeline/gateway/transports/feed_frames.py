@@ -21,10 +21,10 @@ MAX_FRAME_BYTES: Final = 64 * 1024
 """The largest frame that is taken from a client."""
 
 EVENTS_BYTES: Final = 512 * 1024
-"""The most bytes of events that are sent in one frame, unless it is a single one that is larger."""
+"""The most bytes of events in one frame, unless a single event is larger."""
 
 MAX_FIRST_BYTES: Final = 16 * 1024
-"""The largest message that is taken from a client who has yet to say who it is."""
+"""The largest message that is accepted from a client before its token."""
 
 _TEXT, _CLOSE, _PONG = 0x81, 0x88, 0x8A
 
@@ -169,7 +169,7 @@ def text(message: bytes) -> bytes:
 
 
 def events(session: str, epoch: str, stretch: Sequence[Event]) -> bytes:
-    """Events of a session as WebSocket frames; made once for all connections that have the session."""
+    """Return a session's events as WebSocket frames, made once for all of its connections."""
     return b"".join(
         [_events(session, Cursor(epoch, part[-1].offset + 1), part) for part in within(EVENTS_BYTES, stretch)]
     )

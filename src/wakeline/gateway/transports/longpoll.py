@@ -73,7 +73,7 @@ async def forwards(request: web.Request, channel: Channel, offset: int, asked: A
 
 
 async def _page(channel: Channel, offset: int, before: int, asked: Asked) -> Page:
-    """A page of at most as many events as are wanted; of some topics, it is looked for among more than these."""
+    """Return a page of at most `limit` events; with topics, more events are scanned for it."""
     if asked.topics is None:
         return await channel.pages.read(offset, before=before, limit=asked.limit)
     looked_at = max(asked.limit, FILTERED_EVENTS)
@@ -115,7 +115,7 @@ async def compact(
 
 
 async def backwards(request: web.Request, engine: Engine, channel: Channel, end: int, asked: Asked) -> web.Response:
-    """The last events before `end`; there may be none among those that were looked at, and more before them."""
+    """Answer with the last events before `end`, which may be none of those that were scanned."""
     events, began, over = await starts.backwards(engine, channel, end, limit=asked.limit, topics=asked.topics)
     previous = began if began > 0 and (events or not over) else None
     return _answer(request, frames.page_before(channel, events, previous, end))

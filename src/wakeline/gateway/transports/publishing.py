@@ -45,7 +45,7 @@ from wakeline.text import whole_json
 MAX_CHANNELS: Final = 1000
 
 _MOST_BYTES: Final = 16 * 1024 * 1024  # of appends that are under way on one connection
-_EVENT_BYTES: Final = 512  # what an event costs beside what it says
+_EVENT_BYTES: Final = 512  # the cost of an event beside its data
 _MESSAGE_BYTES: Final = 64 * 1024
 _MOST_APPENDS: Final = 2_000
 _CHANNEL_RETRY: Final = 5
@@ -159,7 +159,7 @@ class PublishConnection(Conversation):
                 await self._ping(frame)
 
     def _refuse_unread(self, line: str, error: Exception) -> None:
-        """Answer a frame that is none: by its channel, if it names one, for others share the connection."""
+        """Answer an unreadable frame: on its channel, if it names one, because others go on."""
         if self._grant is NOBODY:
             raise Closing(TOKEN, "expected a token first")
         self._allowance.take()
@@ -339,7 +339,7 @@ class _Addressed(msgspec.Struct):
 
 _addressed = msgspec.json.Decoder(_Addressed)
 _BEGINS = re.compile(r'\s*\{\s*"type"\s*:\s*"[a-z]*"\s*,\s*"channel"\s*:\s*([0-9]{1,16})\s*[,}]')
-"""How a frame begins that is no JSON, and that its channel alone is to be told of."""
+"""The beginning of an unreadable frame that fails its channel alone."""
 
 
 def _decoded(line: str) -> frames.ClientFrame:

@@ -59,11 +59,11 @@ def is_event_source(request: web.Request) -> bool:
 
 
 def try_again(error: WakelineError, seconds: float) -> web.Response:
-    """Answer an `EventSource` with an error that will pass: a stream that says so and ends, so that it comes back.
+    """Answer an `EventSource` with a temporary error: a stream that ends, so that it reconnects.
 
     Args:
         error: The error.
-        seconds: How long it is to wait; not all are to come back at once.
+        seconds: The delay before its reconnect, which is extended at random to spread them.
     """
     wait = int(1000 * seconds * random.uniform(1, 1.5))
     data = msgspec.json.encode(error.wire())

@@ -264,9 +264,9 @@ class Sweep:
                     await self._find(f"({query}) AND {its}", rule)
 
     async def runs_before(self, workflow_id: str, run_id: str) -> list[str]:
-        """Return the workflow's recent runs that began before one of its runs, in the order in which they began.
+        """Return the workflow's recent runs before one of its runs, in the order of their starts.
 
-        Visibility trails: where it does not list the run itself, it may not list the others yet, and is asked again for a while.
+        Visibility lags: if it does not list the run itself, it may not list the others yet, and is polled for a while.
         """
         if not can_be_quoted(workflow_id):
             return []

@@ -127,14 +127,14 @@ class Connection:
         self._checking = supervised(f"connection to {self.namespace}", self._keep_checking)
 
     async def stop(self) -> None:
-        """Stop asking, and end the calls that nobody waits for."""
+        """Stop polling, and end the calls whose callers are gone."""
         for call in self._calls:
             call.cancel()
         if self._checking is not None:
             self._checking.cancel()
 
     async def to_its_end(self, call: Coroutine[Any, Any, T]) -> T:
-        """Await a call that goes on to its end, or to its own time-out, also where the caller is cancelled."""
+        """Await a call that runs to its end or time-out even if the caller is cancelled."""
         task = asyncio.ensure_future(call)
         self._calls.add(task)
         task.add_done_callback(self._call_is_over)
@@ -142,7 +142,7 @@ class Connection:
 
     def _call_is_over(self, task: asyncio.Task[Any]) -> None:
         self._calls.discard(task)
-        _ = task.cancelled() or task.exception()  # whoever asked may have gone
+        _ = task.cancelled() or task.exception()  # the caller may be gone
 
     async def until_up(self) -> None:
         """Return when Temporal answers, and has the namespace."""

@@ -138,7 +138,7 @@ def _profile(said: _Said) -> ClientConfigProfile:
 
 
 def _readable(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables as the SDK takes them: a plain dict, and of UTF-8 alone, since its core refuses anything else."""
+    """Return the variables that are valid UTF-8, as a dict: the SDK's core refuses others."""
     return {
         name: value
         for name, value in environment.items()

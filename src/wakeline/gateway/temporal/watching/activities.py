@@ -1,4 +1,4 @@
-"""What Temporal's description of a run says of its pending activities: which are retried, paused or have stalled."""
+"""The pending activities of a run, from Temporal's description: retried, paused or stalled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PAUSED = PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED
 async def described(
     pending: Iterable[PendingActivityInfo], explain: Callable[[Any], Awaitable[dict[str, Any]]]
 ) -> dict[str, dict[str, Any]]:
-    """Return the activities that have something to report, by id, each as `GET /v1/sessions/{session}` lists it.
+    """Return the activities to report, by id, as `GET /v1/sessions/{session}` lists them.
 
     Args:
         pending: The pending activities, as Temporal describes them.
@@ -30,20 +30,20 @@ async def described(
 
 
 def since(pending: Iterable[PendingActivityInfo]) -> dict[str, int]:
-    """Return since when each of these activities is in its state, by id, in nanoseconds of Temporal's clock.
+    """Return the time at which each activity entered its state, by id, in Temporal's nanoseconds.
 
-    No two retries of one activity have the same, and no two pauses: attempt numbers begin again where an id is used again.
+    It is unique for each retry and each pause, unlike the attempt, which restarts when an id is used again.
     """
     return {a.activity_id: _since(a) for a in pending if _is_reported(a)}
 
 
 def last_failed(pending: PendingActivityInfo) -> int:
-    """Return when its last attempt failed: no two attempts have the same, however often their numbers begin again."""
+    """Return the time at which its last attempt failed; unique, unlike the number of the attempt."""
     return pending.last_attempt_complete_time.ToNanoseconds()
 
 
 def event_data(activity: dict[str, Any]) -> dict[str, Any]:
-    """Return the data of `$activity.retrying` or `$activity.paused` for an activity of `described`."""
+    """Return the data of `$activity.retrying` or `$activity.paused` for a described activity."""
     if activity["state"] == "paused":
         left_out = ("state", "stalled", "next_at") + (("failure",) if activity["failure"] is None else ())
     else:
@@ -87,7 +87,7 @@ async def _described(
 
 
 def _pause(pending: PendingActivityInfo) -> dict[str, str]:
-    """Return since when an activity is paused and, where somebody paused it, who did and why."""
+    """Return the time of an activity's pause and, if it was paused by hand, by whom and why."""
     manual = pending.pause_info.manual
     said = {"by": cut(manual.identity), "reason": cut(manual.reason)}
     paused_at = timestamp(pending.pause_info.pause_time.ToDatetime(tzinfo=UTC))

@@ -122,7 +122,7 @@ class StateWatch:
                 changed = False
             changed |= self._watch.happened > after
             interval = _SOONEST if changed else min(interval * 1.6, _RARELY)
-            # Nothing in the history says that the next attempt of an activity has begun.
+            # The history does not show that the next attempt of an activity has begun.
             interval = min(interval, max(self._next_attempt - time.monotonic(), _SOONEST))
             if self._watched():
                 # Between two looks so much time passes, whatever happens.
@@ -248,7 +248,7 @@ class StateWatch:
         return waiting, False
 
     async def _tell(self, new: RunState, stamps: dict[str, int], failed: dict[str, int]) -> bool:
-        """Tell what has changed, every event under a name that only it has; True if something has.
+        """Append an event for each change, under a publisher of its own; return whether there was one.
 
         Args:
             new: What was seen.
@@ -278,7 +278,7 @@ class StateWatch:
         return stalled
 
     async def _tell_lasting(self, state: str, topic: str, new: RunState, stamps: dict[str, int]) -> bool:
-        """Tell which activities have come into a state, and which have left it: the next attempt has begun, say."""
+        """Append events for the activities that have entered a state, and for those that have left it."""
         before = self._lasting[state]
         now = {name: (a["attempt"], stamps[name]) for name, a in new.activities.items() if a["state"] == state}
         if before == now:
@@ -295,7 +295,7 @@ class StateWatch:
         return True
 
     async def _tell_stalled(self, new: RunState, failed: dict[str, int]) -> bool:
-        """Tell which attempts were given up for want of a heartbeat. Nothing ends that, and so it is told once."""
+        """Append an event, once, for each attempt that has timed out for want of a heartbeat."""
         stalled, self._watch.history.stalled = self._watch.history.stalled, []
         for name, activity in new.activities.items():
             if "stalled" in activity and self._stalled.get(name) != failed[name]:
