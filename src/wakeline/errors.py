@@ -75,7 +75,7 @@ class WakelineError(Exception):
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
-    hint: str = "Look into the server's log for the time of this answer."
+    hint: str = "Check the server's log at the time of this answer."
 
     def __init__(self, message: str, *, hint: str | None = None, **details: int | str) -> None:
         super().__init__(message)
@@ -386,7 +386,7 @@ class TemporalUnavailableError(UnavailableError):
     """Temporal is needed for this and cannot be reached, or is not configured."""
 
     code, status = "temporal_unavailable", 503
-    hint = "Try again later: the gateway reconnects by itself, and /readyz tells how Temporal is."
+    hint = "Try again later: the gateway reconnects by itself, and /readyz reports the state of Temporal."
 
 
 class StorageFailedError(UnavailableError):

@@ -76,5 +76,5 @@ def _network(text: str) -> IPv4Network | IPv6Network:
     except ValueError:
         raise SettingsInvalidError(
             f"expected addresses or networks in trusted_proxies, got {text!r}",
-            hint="Write addresses or networks, such as 10.0.0.7 or 10.0.0.0/8; names are not looked up.",
+            hint="Write addresses or networks, such as 10.0.0.7 or 10.0.0.0/8; names are not resolved.",
         ) from None

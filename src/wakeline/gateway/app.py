@@ -59,7 +59,7 @@ def _engine(settings: Settings) -> Engine:
 
 
 def _lost(_: WakelineError) -> None:
-    """The log says so itself, and refuses everything."""
+    """Do nothing: the engine logs the loss itself, and refuses every append."""
 
 
 def declare_restored(directory: Path) -> None:

@@ -201,7 +201,7 @@ async def _payload(token: str, keys: Keys) -> tuple[bytes, Signer | None]:
     """Return a token's payload and its signer.
 
     Raises:
-        TokenInvalidError: It was not, or not with a key of ours.
+        TokenInvalidError: It is not signed, or not with one of the gateway's keys.
     """
     try:
         signed: CompactSignature = extract_compact(token.encode(), registry=_registry)

@@ -124,7 +124,7 @@ class Keys:
         if self._public is None:
             raise UnavailableError(
                 "the keys that tokens are verified with cannot be fetched",
-                hint="Try again in some seconds; the gateway's log tells how token_jwks answered.",
+                hint="Try again in some seconds; the gateway's log has the answer of token_jwks.",
             )
         if not found:
             raise TokenInvalidError("expected a token signed with one of the issuer's keys, its kid and alg name none")

@@ -63,7 +63,7 @@ class Metrics:
         )
         self.wal = Gauge(
             "wakeline_wal_bytes",
-            "Bytes of the store's write-ahead log, which grows while somebody reads the file for long.",
+            "Bytes of the store's write-ahead log, which grows while a program keeps reading the file.",
             registry=self.registry,
         )
         self.following = Gauge("wakeline_runs_followed", "Workflow runs followed now.", registry=self.registry)

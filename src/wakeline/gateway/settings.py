@@ -258,8 +258,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             )
         if not self.no_auth:
             raise ListenRefusedError(
-                "expected keys for tokens, or no_auth to say that nobody is asked for one",
-                hint="Set token_secret or token_jwks; or, on 127.0.0.1 only, say with --no-auth that nobody is asked.",
+                "expected keys for tokens or no_auth, got neither",
+                hint="Set token_secret or token_jwks; or, on 127.0.0.1 only, run without tokens by --no-auth.",
             )
 
 

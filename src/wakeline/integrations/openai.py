@@ -137,7 +137,7 @@ class _ChatPublisher:
 
     async def finish(self) -> ChatAnswer:
         answer = self.answer
-        answer.text = whole(answer.text)  # whoever returns it from an activity has it converted
+        answer.text = whole(answer.text)  # an activity that returns it could not encode half a surrogate pair
         for index in sorted(self._choices):
             await self._output.complete(self._name(index))
         for (choice, number), parts in sorted(self._calls.items()):

@@ -99,7 +99,7 @@ class ModelOutput:
             await self.say(message, final)
         before, growing = "".join(self._said.pop(message)), self._open.pop(message)
         if final is not None and whole(final) != whole(before):
-            # A whole that no event can hold leaves what was said as it is.
+            # If the whole text is too large for an event, the pieces so far stay as they are.
             with suppress(EventTooLargeError):
                 await growing.complete(final)
                 return
@@ -162,7 +162,7 @@ def _read(value: Any) -> Any:
     from pydantic_core import to_jsonable_python
 
     if isinstance(value, Iterator):
-        return said(value)  # whoever it is for is to have what is in it
+        return said(value)  # an iterator is not read: its items belong to its consumer
     return to_jsonable_python(value, fallback=said, bytes_mode="base64", inf_nan_mode="null")
 
 

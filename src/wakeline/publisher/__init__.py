@@ -20,8 +20,8 @@ errors.py      what goes wrong on this side
 
 from temporalio import workflow
 
-# A file may hold a workflow beside activities that publish. The workflow sandbox imports all that the file imports anew,
-# which the libraries in here do not stand.
+# A file may have a workflow beside activities that publish. The workflow sandbox imports every module of such a file again,
+# and the libraries of this package do not support that.
 with workflow.unsafe.imports_passed_through():
     from wakeline.errors import AttemptFencedError, UnavailableError
     from wakeline.publisher.errors import (

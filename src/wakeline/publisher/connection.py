@@ -77,8 +77,8 @@ class Connection:
         self._complaints: set[str] = set()
         self._outage = Outage(logger, f"Reaching the gateway at {dial.url}")
         self._refusal: WakelineError | None = None  # with which the last connection was closed
-        self._is_served = False  # the gateway took something on this connection, or nothing was asked of it
-        self._unwelcome = False  # the last connection was closed for want of a token as soon as it was there
+        self._is_served = False  # the gateway accepted a frame on this connection, or none was sent
+        self._unwelcome = False  # the gateway closed the last connection at once, because it had no token
         self._something = asyncio.Event()
         self._hinted = asyncio.Event()
         self._hinted.set()
@@ -206,7 +206,7 @@ class Connection:
             channel.refused(error)
 
     async def _until_wanted(self, pause: float) -> float:
-        """After a refusal, wait until somebody has something to send; returns the next pause."""
+        """After a refusal, wait until there is something to send; return the next pause."""
         await self._wanted.wait()
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))
         return min(pause * 2, _LAST_PAUSE)

@@ -284,7 +284,7 @@ class SessionFold:
 
 
 def _whole(base: Fold, fresh: Fold) -> tuple[list[Event], Ranges, int]:
-    """Return the events of two neighbouring folds as one, and their first offset; no changes."""
+    """Return the events, plain ranges and first offset of two neighbouring folds together."""
     whole = base.copy()
     whole.extend(fresh.copy())
     return whole.events(), _ranges(whole), whole.first_offset

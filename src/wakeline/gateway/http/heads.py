@@ -17,10 +17,10 @@ async def checked_heads(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 def check_head(request: web.BaseRequest) -> None:
-    """Raise unless a request's head is one that every route can read.
+    """Raise unless a request's head has a valid size and encoding.
 
-    The connection counts what comes of a head on its own. Of one that came together with the request before it, or whose
-    length is that of many small headers, only the parsed head tells the size.
+    The connection counts the bytes of a head that arrives on its own. The size of a head that arrives together with the previous
+    request, or that has many small headers, is known only after parsing.
 
     Raises:
         RequestInvalidError: It is over 32 KiB, or not UTF-8.

@@ -40,7 +40,7 @@ class Drainer:
         self._unheard = False  # what the run before said could not be read in time
 
     async def drain(self, reader: StreamReader, ending: Ending, *, read_whole: bool = False) -> bool:
-        """Read what a closed run still has to say; False if that could not be had.
+        """Read a closed run's remaining events; return False if they could not be read.
 
         Args:
             reader: Reads its stream.

@@ -236,7 +236,7 @@ class Follower:
             "run_id": ending.next_run_id,
             "previous_run_id": self.run.run_id,
             "reason": ending.follows_by,
-            # What the next run was given, that one tells, also where this one cannot be asked any more.
+            # The next run has the stream that it was given, even if this one can no longer be queried.
             "drained": drained or ending.carries is True,
         }
         changed: dict[str, Any] = {

@@ -269,7 +269,7 @@ class Followers:
                 await asyncio.gather(*(sweep.caught_up() for sweep in self._sweeps.values()))
 
     async def _rules_first(self, session: str, found: Found) -> None:
-        """Register the runs that began before a new one, so that the session has them in order."""
+        """Apply the rules, and register the runs before a new one, so that all are in order."""
         run_id, workflow_id = found.info.execution.run_id, found.info.execution.workflow_id
         runs = await self._runs.of(session)
         if any(run_id in (run.run, run.run_id) for run in runs):

@@ -57,7 +57,7 @@ def page(channel: Channel, events: Sequence[Event], began: int, next_offset: int
 
 
 def page_around(channel: Channel, began: int, next_offset: int) -> tuple[bytes, bytes]:
-    """What stands before the events of a JSON page, and after them."""
+    """Return the bytes before and after the events of a JSON page."""
     return b'{"events":[', b'],"from":"%b","cursor":"%b",%b}' % (
         str(Cursor(channel.epoch, began)).encode(),
         str(Cursor(channel.epoch, next_offset)).encode(),

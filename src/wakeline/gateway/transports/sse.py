@@ -47,9 +47,9 @@ def wanted(request: web.Request) -> bool:
 
 
 def is_event_source(request: web.Request) -> bool:
-    """Whether the client is an `EventSource`, which never comes back after any status but 200.
+    """Whether the client is an `EventSource`, which never reconnects after any status but 200.
 
-    Browsers send these two headers with it, whatever the page asks for; other clients can look at a status.
+    Browsers send these two headers with every `EventSource`; other clients can read a status.
     """
     return (
         request.headers.get(ACCEPT) == EVENT_STREAM

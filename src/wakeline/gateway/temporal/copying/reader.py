@@ -41,7 +41,7 @@ _FIRST_TIMEOUT: Final = 2.0
 _LAST_TIMEOUT: Final = 10.0
 _UPDATE_WAIT: Final = 20.0
 _UPDATE_PAUSE: Final = 0.05
-# Of a host that answers at once, and says nothing: it cleans up.
+# The pause for a host that answers at once without events, because it is cleaning up.
 _MOST_UPDATE_PAUSE: Final = 0.5
 # What the SDKs say of a query they have no handler for: Python and TypeScript, Go, Java. Where failures are encoded, all of
 # them say the last; a stream that is read by query fails none.
@@ -222,7 +222,7 @@ class StreamReader:
 
         async def query() -> RawValue:
             timeout = timedelta(seconds=self._timeout)
-            # A worker logs a warning when it answers a query that nobody waits for any more.
+            # Let the query finish: a worker logs a warning when it answers a query whose caller is gone.
             answer: RawValue = await self._connection.to_its_end(
                 handle.query(POLL, asked, result_type=RawValue, rpc_timeout=timeout)
             )

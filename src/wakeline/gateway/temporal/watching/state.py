@@ -251,9 +251,9 @@ class StateWatch:
         """Append an event for each change, under a publisher of its own; return whether there was one.
 
         Args:
-            new: What was seen.
-            stamps: Since when each activity is in its state.
-            failed: When the last attempt of each failed.
+            new: The new state.
+            stamps: The time at which each activity entered its state.
+            failed: The time at which the last attempt of each failed.
         """
         changed = False
         for state, topic in _LASTING.items():

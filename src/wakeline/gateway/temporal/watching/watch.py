@@ -142,9 +142,9 @@ class RunWatch:
 
     @property
     def read_whole(self) -> bool:
-        """Whether its stream was asked for after its last workflow task had begun, and has answered.
+        """Whether its stream was queried after its last workflow task had begun, and has answered.
 
-        The server answers a query after the task that is due, so the answer has all that the run has ever said.
+        The server answers a query after the pending task, so the answer has all events of the run.
         """
         return self._whole and self.read == self.history.scheduled > 0
 
