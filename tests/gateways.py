@@ -28,7 +28,9 @@ class GatewayProcess:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = data.parent.with_name(f"{data.parent.name}-{data.name}.log")
-        serve = [sys.executable, "-m", "wakeline", "serve", "--no-auth", "--data", str(data), "--port", str(self.port)]
+        serve = [sys.executable, "-m", "wakeline", "serve", "--data", str(data), "--port", str(self.port)]
+        asks = any(name.startswith("WAKELINE_TOKEN_") for name in environment)
+        serve += [] if asks else ["--no-auth"]
         self._environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment}
         self._command = [*prefix, *serve, *arguments]
         self.process: asyncio.subprocess.Process | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import accumulate
 from typing import Final, Literal
@@ -35,6 +35,8 @@ _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: one level down, one level up
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[{]}"))
 _encode = msgspec.json.encode
+_UNIX: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 # Topics that Wakeline itself writes; PROTOCOL.md §2 tells what each carries.
@@ -84,10 +86,12 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
         topic: The label it is published under.
         body: Its JSON object after `{"offset":N,`, UTF-8, on one line. Composed once, when the event is accepted, and
             from then on only copied: that is why every device sees the same bytes.
+        time: When it was accepted, as `body` has it.
     """
 
     topic: str
     body: bytes
+    time: str
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -192,7 +196,7 @@ def compose(
         body += b',"key":%b' % _encode(key)
     if message is not None:
         body += b',"message":%b' % _encode(message)
-    return NewEvent(topic, body + b"}")
+    return NewEvent(topic, body + b"}", time)
 
 
 def nests_too_deep(data: bytes) -> bool:
@@ -237,6 +241,11 @@ def timestamp(moment: datetime | None = None) -> str:
     """`moment`, or now, as RFC 3339 in UTC with milliseconds."""
     moment = moment or datetime.now(UTC)
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def milliseconds(moment: datetime) -> int:
+    """Return a time as unix time in milliseconds, rounded up."""
+    return -((_UNIX - moment) // _MILLISECOND)
 
 
 def publisher_of_activity(run_id: str, activity: str) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import pytest
 
 from tests.support import batch, data_of, everything, publish
 from wakeline.errors import EpochChangedError, SessionClosedError, SessionExistsError, SessionNotFoundError
-from wakeline.events import Event
+from wakeline.events import Event, compose, timestamp
 from wakeline.gateway.log import DRAFT, Append, Appended, Engine, Publication, SessionState
 
 
@@ -62,6 +64,7 @@ async def test_what_is_set_is_of_one_life(engine: Engine) -> None:
         lambda name, epoch: engine.set_deadline(name, 1, epoch=epoch),
         lambda name, epoch: engine.trim(name, 1, epoch=epoch),
         lambda name, epoch: engine.offset_within(name, 1, epoch=epoch),
+        lambda name, epoch: engine.offset_at(name, 1, epoch=epoch),
         lambda name, epoch: engine.rename_session(name, "b", epoch=epoch),
         lambda name, epoch: engine.read(name, 0, before=1, epoch=epoch),
         lambda name, epoch: engine.read_back(name, 1, epoch=epoch),
@@ -225,6 +228,31 @@ async def test_what_is_kept_within_a_size_is_told_by_its_oldest_offset(engine: E
         await expect(size, 15)
     await engine.trim("a", 20, epoch=epoch)
     assert await engine.offset_within("a", 0, epoch=epoch) == 20
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_the_first_event_at_or_after_a_moment_is_found_although_times_go_back(engine: Engine, seed: int) -> None:
+    chance = random.Random(seed)
+    now, first, name, times = 1_800_000_000_000, 0, "a", list[int]()
+    state, _ = await engine.create_session(name)
+    for _ in range(12):
+        now += chance.choice((1, 5, 5, 60_000, -3, -90_000))  # the clock goes on, or is set
+        for _ in range(chance.randrange(1, 6)):
+            times.append(now)
+            now += chance.choice((0, 0, 1, -1))
+        new = times[(await state_of(engine, name)).next_offset :]
+        texts = [timestamp(datetime.fromtimestamp(time / 1000, UTC)) for time in new]
+        await engine.append(Append(name, tuple(compose("t", b"1", time=text) for text in texts)))
+        if chance.random() < 0.2:
+            first = await engine.trim(name, chance.randrange(first, len(times)), epoch=state.epoch)
+        if chance.random() < 0.2:  # what an engine remembers of a session is read anew
+            await engine.rename_session(name, name + "a", epoch=state.epoch)
+            name += "a"
+        for moment in {*times, *(time + 1 for time in times), min(times) - 1}:
+            found = next((at for at, time in enumerate(times) if time >= moment), len(times))
+            assert await engine.offset_at(name, moment, epoch=state.epoch) == max(found, first)
+    state, _ = await engine.create_session("empty", first_offset=7)
+    assert await engine.offset_at("empty", 0, epoch=state.epoch) == 7
 
 
 async def test_only_the_life_that_was_meant_is_deleted(engine: Engine) -> None:

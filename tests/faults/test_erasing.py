@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from structlog.testing import capture_logs
 from tests.gateways import GatewayProcess
 from tests.soak import times
 from tests.support import TIME, Served, batch, data_of, everything, publish
+from wakeline.events import milliseconds
 from wakeline.gateway.engines.sqlite import SqliteEngine, erasing
 from wakeline.gateway.engines.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from wakeline.gateway.engines.sqlite.writer import Operation
@@ -401,6 +403,9 @@ async def test_a_file_of_the_first_version_is_brought_along_whole(tmp_path: Path
             assert state.size == sum(len(e.body) for e in events)
             half = sum(len(e.body) for e in events[200:])
             assert await engine.offset_within(name, half, epoch=state.epoch) == 200
+            accepted = milliseconds(datetime.fromisoformat(TIME))
+            assert await engine.offset_at(name, accepted, epoch=state.epoch) == 0
+            assert await engine.offset_at(name, accepted + 1, epoch=state.epoch) == 400
         retried = await publish(engine, "a", f"{SECRET}a", publisher="p", attempt=2)
         assert retried == Appended(0, 1, "a" * 10, duplicate=True)
         assert (await publish(engine, "a", "on", publisher="p", attempt=2, sequence=400)).first_offset == 400

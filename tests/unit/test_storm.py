@@ -13,6 +13,7 @@ from tests.support import publish
 from wakeline.errors import SessionNotFoundError, StorageFailedError
 from wakeline.events import Event
 from wakeline.gateway.engines.memory import MemoryEngine
+from wakeline.gateway.grants import ANYONE, GRANT
 from wakeline.gateway.hub import Hub
 from wakeline.gateway.log import Page
 from wakeline.gateway.pages import Pages
@@ -164,7 +165,9 @@ async def test_a_long_poll_ends_with_its_session_whenever_that_is_deleted() -> N
     hub = Hub(engine, Runs(engine))
     await publish(engine, "s", 0)
     asked = longpoll.Asked(topics=None, limit=10, wait=600.0, cache=False)
+    request = make_mocked_request("GET", "/")
+    request[GRANT] = ANYONE
     async with hub.attach("s") as channel:
-        polling = longpoll.forwards(make_mocked_request("GET", "/"), channel, channel.tail, asked)
+        polling = longpoll.forwards(request, channel, channel.tail, asked)
         with pytest.raises(SessionNotFoundError):
             await asyncio.wait_for(polling, 60)

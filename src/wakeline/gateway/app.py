@@ -21,6 +21,7 @@ from wakeline.gateway.archive import Archive
 from wakeline.gateway.arrivals import Arrivals
 from wakeline.gateway.auth import Auth
 from wakeline.gateway.background import supervised
+from wakeline.gateway.clock import watch_clock
 from wakeline.gateway.compact import Compacts
 from wakeline.gateway.config import Retention, outlives
 from wakeline.gateway.connections import Connections
@@ -190,6 +191,8 @@ async def _keys(settings: Settings, stack: AsyncExitStack) -> Keys | None:
     keys = Keys(settings.token_secret, settings.token_jwks)
     await keys.start()
     stack.push_async_callback(keys.stop)
+    watching = supervised("clock", watch_clock)
+    stack.callback(watching.cancel)
     return keys
 
 

@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 from wakeline.errors import NotAllowedError, SessionNotFoundError, TokenInvalidError
+from wakeline.gateway.clock import forget_steps, tell_steps
 from wakeline.gateway.owners import CLAIM, Owner, matches
 from wakeline.gateway.topics import Topics
 
@@ -146,52 +147,75 @@ GRANT: Final = web.RequestKey("grant", Grant)
 """Where a request carries its caller's grant; every request has one before its route is called."""
 
 
-class Expiring:
-    """Ends a block when a grant ends.
+class WhileGranted:
+    """A block that ends, without an error, when a grant ends by the wall clock.
 
     It is no generator, because every stream holds one, and a frame would take a kilobyte.
+
+    Args:
+        grant: The grant.
+    """
+
+    __slots__ = ("_grant", "_scope")
+
+    def __init__(self, grant: Grant) -> None:
+        self._grant = grant
+        self._scope: asyncio.Timeout | None = None
+
+    async def __aenter__(self) -> None:
+        """Begin, with what is left of the grant."""
+        left = self._grant.seconds_left()
+        if left is not None:
+            self._scope = asyncio.timeout(left)
+            await self._scope.__aenter__()
+            tell_steps(self._set_timer)
+            if self._grant.signer is not None:
+                self._grant.signer.tell(self._set_timer)
+
+    def _set_timer(self) -> None:
+        """Reschedule the end: the key was withdrawn, or the wall clock was set."""
+        left = self._grant.seconds_left()
+        if self._scope is not None and left is not None and not self._scope.expired():
+            self._scope.reschedule(asyncio.get_running_loop().time() + left)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        """Leave quietly if it is the grant that has ended."""
+        if self._scope is None:
+            return False
+        forget_steps(self._set_timer)
+        if self._grant.signer is not None:
+            self._grant.signer.forget(self._set_timer)
+        try:
+            await self._scope.__aexit__(kind, error, traceback)
+        except TimeoutError:
+            self._end()
+            return True
+        return False
+
+    def _end(self) -> None:
+        """React to the end of the grant."""
+
+
+class Expiring(WhileGranted):
+    """A block that ends when the grant of a request ends, and its connection soon after.
 
     Args:
         request: The request that the block answers.
     """
 
-    __slots__ = ("_request", "_scope", "_signer")
+    __slots__ = ("_request",)
 
     def __init__(self, request: web.Request) -> None:
+        super().__init__(request[GRANT])
         self._request = request
-        self._signer = request[GRANT].signer
-        self._scope: asyncio.Timeout | None = None
 
-    async def __aenter__(self) -> None:
-        """Begin, with what is left of the grant."""
-        left = self._request[GRANT].seconds_left()
-        if left is not None:
-            self._scope = asyncio.timeout(left)
-            await self._scope.__aenter__()
-            if self._signer is not None:
-                self._signer.tell(self._withdrawn)
-
-    def _withdrawn(self) -> None:
-        if self._scope is not None and not self._scope.expired():
-            self._scope.reschedule(0)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        """Leave quietly if it is the grant that has ended, and see that the connection ends soon, too."""
-        if self._scope is None:
-            return False
-        if self._signer is not None:
-            self._signer.forget(self._withdrawn)
-        try:
-            await self._scope.__aexit__(kind, error, traceback)
-        except TimeoutError:
-            request = self._request
-            request.protocol.close()
-            if request.transport is not None:
-                asyncio.get_running_loop().call_later(_FAREWELL, request.transport.abort)
-            return True
-        return False
+    def _end(self) -> None:
+        request = self._request
+        request.protocol.close()
+        if request.transport is not None:
+            asyncio.get_running_loop().call_later(_FAREWELL, request.transport.abort)
 
 
 def expiring(request: web.Request) -> Expiring:

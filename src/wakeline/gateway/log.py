@@ -461,6 +461,10 @@ class Engine(Store, ABC):
         """
 
     @abstractmethod
+    async def offset_at(self, session: str, moment: int, *, epoch: str) -> int:
+        """Return the first kept offset from the first event at or after `moment` (unix ms) on, or the end."""
+
+    @abstractmethod
     async def get_record(self, key: str) -> Record | None:
         """The record under `key`, or None."""
 
@@ -492,7 +496,3 @@ class Engine(Store, ABC):
     @abstractmethod
     async def records(self, prefix: str) -> list[Record]:
         """All records whose keys begin with `prefix`, by key."""
-
-    def erasure_pending(self) -> float:
-        """Return seconds since the oldest deletion whose data may still be in the files, or 0."""
-        return 0.0

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from wakeline.errors import RequestInvalidError
-from wakeline.events import Cursor, Event
+from wakeline.events import Cursor, Event, milliseconds
 from wakeline.gateway.hub import Channel
 from wakeline.gateway.log import PAGE_BYTES, Engine
 from wakeline.gateway.topics import MOST_PAGES, Topics
@@ -19,12 +19,6 @@ MAX_TAIL: Final = 10_000
 _TAIL = re.compile(r"tail:(0|[1-9][0-9]{0,4})")
 _FORMS: Final = "beginning, now, a cursor, tail:N, time:T or device"
 
-
-class _Timed(msgspec.Struct):
-    time: datetime
-
-
-_timed = msgspec.json.Decoder(_Timed)
 _moment = msgspec.json.Decoder(datetime)
 
 
@@ -55,7 +49,8 @@ async def resolve(
     if text.startswith("tail:"):
         return await _tail(engine, channel, text, topics)
     if text.startswith("time:"):
-        return await _first_at(engine, channel, _parse_moment(text.removeprefix("time:")))
+        moment = milliseconds(_parse_moment(text.removeprefix("time:")))
+        return min(await engine.offset_at(channel.session, moment, epoch=channel.epoch), channel.tail)
     return Cursor.parse(text).offset_in(channel.epoch, channel.tail)
 
 
@@ -104,21 +99,6 @@ async def _tail(engine: Engine, channel: Channel, text: str, topics: Topics | No
             break
         end = page.began
     return end
-
-
-async def _first_at(engine: Engine, channel: Channel, moment: datetime) -> int:
-    """The first event at or after a moment, by halving: events are accepted in the order of time."""
-    low, high = 0, channel.tail
-    while low < high:
-        middle = (low + high) // 2
-        page = await engine.read(channel.session, middle, before=middle + 1, limit=1, epoch=channel.epoch)
-        if page.began > middle:
-            low = page.began  # retention has taken it; what is gone is older than what is kept
-        elif _timed.decode(page.events[0].json()).time < moment:
-            low = middle + 1
-        else:
-            high = middle
-    return min(low, channel.tail)
 
 
 def _parse_moment(text: str) -> datetime:

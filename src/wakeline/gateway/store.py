@@ -39,6 +39,10 @@ class Store:
         """Return the size of the write-ahead log in bytes; 0 if there is none."""
         return 0
 
+    def erasure_pending(self) -> float:
+        """Return seconds since the oldest deletion whose data may still be in the files, or 0."""
+        return 0.0
+
     @property
     def restored(self) -> bool:
         """Whether the store was restored: call `renew` before anything is served."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Container, Sequence
+from datetime import datetime
 
 import msgspec
 
@@ -14,7 +15,7 @@ from wakeline.errors import (
     SessionExistsError,
     SessionNotFoundError,
 )
-from wakeline.events import Event, NewEvent, timestamp
+from wakeline.events import Event, NewEvent, milliseconds, timestamp
 from wakeline.gateway.attempts import advances, begins, check_life, check_room, check_there, decide, superseded
 from wakeline.gateway.log import (
     DRAFT,
@@ -70,6 +71,7 @@ class _Session:
         self.first_offset = first_offset
         self.size = 0
         self.events: list[Event] = []
+        self.latest: list[int] = []  # of each event: the latest time up to it, which never goes back
         self.publishers: dict[str, _Publisher] = {}
 
     def begin(self, publication: Publication) -> list[Event]:
@@ -92,12 +94,16 @@ class _Session:
     def add(self, new_events: Sequence[NewEvent]) -> list[Event]:
         events = [Event(self.next_offset + i, e.topic, e.body) for i, e in enumerate(new_events)]
         self.events += events
+        for new in new_events:
+            time = milliseconds(datetime.fromisoformat(new.time))
+            self.latest.append(max(time, self.latest[-1]) if self.latest else time)
         self.size += sum(len(event.body) for event in events)
         return events
 
     def remove_oldest(self, count: int) -> None:
         self.size -= sum(len(event.body) for event in self.events[:count])
         del self.events[:count]
+        del self.latest[:count]
         self.first_offset += count
 
 
@@ -312,6 +318,10 @@ class MemoryEngine(Engine):
             over -= len(event.body)
             offset += 1
         return offset
+
+    async def offset_at(self, session: str, moment: int, *, epoch: str) -> int:
+        held = self._session(session, epoch)
+        return held.first_offset + bisect_left(held.latest, moment)
 
     async def get_record(self, key: str) -> Record | None:
         return self._records.get(key)

@@ -152,7 +152,7 @@ class StreamRoutes:
                 return await reading.catch_up(request, channel, stream.content, offset, asked)
             with self._parts.limits.connection(request, request[GRANT]):
                 if mode == "long-poll":
-                    answer = await reading.long_poll(channel, stream.content, offset, asked)
+                    answer = await reading.long_poll(request[GRANT], channel, stream.content, offset, asked)
                     request[GRANT].check_signer()
                     return answer
                 if asked.resumed and channel.closed and offset == channel.tail:
@@ -247,7 +247,7 @@ def _asked(request: web.Request, grant: Grant, longest: float) -> tuple[str | No
         resumed=bool(last),
         topics=grant.topics,
         echoed=offsets.parse_cursor(_parameter(request, "cursor")),
-        wait=grant.within(longest),
+        wait=longest,
         cache=grant.cache,
     )
 

@@ -154,7 +154,7 @@ class _Reading:
         self.page = longpoll.Asked(
             topics=CompactTopics(topics) if self.compact and topics is not None else topics,
             limit=integer(request, "limit", 1000, 1, 10_000),
-            wait=grant.within(seconds(request, "wait")),
+            wait=seconds(request, "wait"),
             # A name such as `tail:5` means another page tomorrow; a cursor does not.
             cache=grant.cache and Cursor.is_one(self.start),
         )

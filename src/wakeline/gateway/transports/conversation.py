@@ -14,6 +14,7 @@ from aiohttp import WSMessage, WSMsgType, web
 
 from wakeline.errors import LimitReachedError, RequestInvalidError, TokenInvalidError, UnavailableError, WakelineError
 from wakeline.events import timestamp
+from wakeline.gateway.clock import forget_steps, tell_steps
 from wakeline.gateway.grants import NOBODY, Grant, Signer
 from wakeline.gateway.limits import Limits
 from wakeline.gateway.transports import feed_frames as frames
@@ -138,12 +139,14 @@ class Conversation(ABC):
             return self._socket  # the client has left already
         give_up_on_silence(self._request, self._host.timeout)
         self._watch_signer(self._grant)
+        tell_steps(self._clock_set)
         try:
             closing = await self._until_closed()
             if closing is not None and not self._socket.closed:
                 await self._socket.close(code=closing.code, message=closing.reason.encode()[:120])
         finally:
             self._watch_signer(NOBODY)
+            forget_steps(self._clock_set)
             for held in self._held:
                 held.__exit__(None, None, None)
             self._connection.end()
@@ -219,6 +222,12 @@ class Conversation(ABC):
 
     def _withdrawn(self) -> None:
         self.stop(TOKEN, "the key that the token was signed with was withdrawn")
+
+    def _clock_set(self) -> None:
+        """Reschedule the token's end: the wall clock was set."""
+        lifetime = self._lifetime
+        if self._verdict is None and self._grant is not NOBODY and lifetime is not None and not lifetime.expired():
+            lifetime.reschedule(self._ends_at())
 
     def _ends_at(self) -> float | None:
         """When the connection ends by itself, by the loop's clock."""

@@ -13,6 +13,7 @@ from wakeline.events import Cursor
 from wakeline.gateway import starts
 from wakeline.gateway.compact import Compacts
 from wakeline.gateway.device import reached
+from wakeline.gateway.grants import GRANT, WhileGranted
 from wakeline.gateway.hub import Channel
 from wakeline.gateway.log import PAGE_BYTES, Engine, Page
 from wakeline.gateway.topics import FILTERED_EVENTS, MOST_PAGES, Topics
@@ -29,7 +30,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         topics: Only these; None for all.
         limit: The most events.
-        wait: Seconds to wait for the first.
+        wait: Seconds to wait for the first, and no longer than the caller's grant lasts.
         cache: A page that will never change may be kept by caches: the caller's token says so, and it was asked for by
             a cursor.
     """
@@ -47,7 +48,7 @@ async def forwards(request: web.Request, channel: Channel, offset: int, asked: A
         return _cached(
             web.Response(status=304), tag
         ), offset  # it was full when it got its tag, and so it is the same now
-    loop = asyncio.get_running_loop()
+    loop, grant = asyncio.get_running_loop(), request[GRANT]
     deadline = loop.time() + asked.wait
     began, looked = offset, 0
     while True:
@@ -62,10 +63,11 @@ async def forwards(request: web.Request, channel: Channel, offset: int, asked: A
                 continue  # a stretch without a matching topic
             break
         looked = 0
-        remaining = deadline - loop.time()
+        remaining = grant.within(deadline - loop.time())
         if remaining <= 0 or channel.closed:
             break
-        await channel.wait_beyond(offset, remaining)
+        async with WhileGranted(grant):
+            await channel.wait_beyond(offset, remaining)
     answer = _answer(request, frames.page(channel, page.events, began, offset))
     if asked.cache and offset < tail and page.began == asked_at:
         return _cached(answer, tag), offset

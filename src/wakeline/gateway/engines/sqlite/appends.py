@@ -9,10 +9,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final, TypeAlias
 
 from wakeline.errors import EpochChangedError, SessionClosedError
-from wakeline.events import Event, NewEvent, timestamp
+from wakeline.events import Event, NewEvent, milliseconds, timestamp
 from wakeline.gateway.attempts import advances, begins, check_life, check_room, check_there, decide, superseded
 from wakeline.gateway.counts import Counts
 from wakeline.gateway.engines.sqlite.stretches import Stretches
@@ -58,6 +59,7 @@ class _Session:
     epoch: str
     next_offset: int
     bytes_before: int
+    latest: int
     closed: bool
     all_publishers: int | None = None  # None: not counted yet
     publishers: dict[str, _Publisher] = field(default_factory=dict)
@@ -80,7 +82,8 @@ class Appends:
         self._added = 0
         self._sessions: dict[str, _Session] = {}
         self._publishers = 0
-        self._rows: list[tuple[int, int, str, bytes, int]] = []
+        self._rows: list[tuple[int, int, str, bytes, int, int]] = []
+        self._time = ("", 0)
         self._stretches: dict[tuple[int, int], _Stretch] = {}
         self._news: dict[Life, News] = {}
         self.stretches = Stretches(connection)
@@ -167,14 +170,15 @@ class Appends:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (newest + 1, name, epoch, timestamp(), closed, first_offset, config, deadline),
         )
-        session = self._sessions[name] = _Session(newest + 1, epoch, first_offset, 0, closed)
+        session = self._sessions[name] = _Session(newest + 1, epoch, first_offset, 0, 0, closed)
         return session
 
     def flush(self) -> None:
         """Write what was gathered; the caller commits."""
         if self._rows:
             self._connection.executemany(
-                "INSERT INTO events (session, offset, topic, body, bytes_before) VALUES (?, ?, ?, ?, ?)", self._rows
+                "INSERT INTO events (session, offset, topic, body, bytes_before, latest) VALUES (?, ?, ?, ?, ?, ?)",
+                self._rows,
             )
             self._rows.clear()
         if self._stretches:
@@ -228,12 +232,12 @@ class Appends:
             ).fetchone()
             if row is not None:
                 last = self._connection.execute(
-                    "SELECT offset + 1, bytes_before + length(body) FROM events WHERE session = ?"
+                    "SELECT offset + 1, bytes_before + length(body), latest FROM events WHERE session = ?"
                     " ORDER BY offset DESC LIMIT 1",
                     (row[0],),
                 ).fetchone()
-                next_offset, size = last or (row[2], 0)
-                session = self._sessions[name] = _Session(row[0], row[1], next_offset, size, bool(row[3]))
+                next_offset, size, latest = last or (row[2], 0, 0)
+                session = self._sessions[name] = _Session(row[0], row[1], next_offset, size, latest, bool(row[3]))
         return session
 
     def _add(self, name: str, session: _Session, new_events: Sequence[NewEvent]) -> list[Event]:
@@ -241,12 +245,19 @@ class Appends:
         for new in new_events:
             event = Event(session.next_offset, new.topic, new.body)
             events.append(event)
-            self._rows.append((session.id, event.offset, new.topic, new.body, session.bytes_before))
+            session.latest = max(session.latest, self._unix(new.time))
+            self._rows.append((session.id, event.offset, new.topic, new.body, session.bytes_before, session.latest))
             session.next_offset += 1
             session.bytes_before += len(new.body)
         if events:
             self._news.setdefault((name, session.epoch), News()).events += events
         return events
+
+    def _unix(self, time: str) -> int:
+        """Return an event's time as unix time in milliseconds; consecutive events often share it."""
+        if time != self._time[0]:
+            self._time = (time, milliseconds(datetime.fromisoformat(time)))
+        return self._time[1]
 
     def _publisher(self, session: _Session, name: str) -> _Publisher | None:
         publisher = session.publishers.get(name)

@@ -269,6 +269,9 @@ class SqliteEngine(Engine):
     async def offset_within(self, session: str, size: int, *, epoch: str) -> int:
         return await self._reading(lambda c: queries.offset_within(c, session, size, epoch))
 
+    async def offset_at(self, session: str, moment: int, *, epoch: str) -> int:
+        return await self._reading(lambda c: queries.offset_at(c, session, moment, epoch))
+
     async def get_record(self, key: str) -> Record | None:
         query = "SELECT key, value, revision FROM records WHERE key = ?"
         row = await self._reading(lambda c: c.execute(query, (key,)).fetchone())

@@ -27,6 +27,9 @@ POSITION: Final = (
 _READ: Final = (
     "SELECT offset, topic, body FROM events WHERE session = ? AND offset >= ? AND offset < ? ORDER BY offset LIMIT ?"
 )
+_LAST: Final = (
+    "SELECT offset + 1, bytes_before + length(body) FROM events WHERE session = ? ORDER BY offset DESC LIMIT 1"
+)
 RECORDS: Final = "SELECT key, value, revision FROM records WHERE key >= ? AND key < ? ORDER BY key"
 _READ_BACK: Final = "SELECT offset, topic, body FROM events WHERE session = ? AND offset < ? ORDER BY offset DESC"
 
@@ -119,25 +122,37 @@ def read_back(
 
 
 def offset_within(connection: sqlite3.Connection, session: str, size: int, epoch: str) -> int:
-    """`Engine.offset_within`, by halving: what a stretch holds is the difference of two rows."""
-    session_id, low = find(connection, session, epoch)
-    last = connection.execute(
-        "SELECT offset + 1, bytes_before + length(body) FROM events WHERE session = ? ORDER BY offset DESC LIMIT 1",
-        (session_id,),
-    ).fetchone()
+    """`Engine.offset_within`: what a stretch holds is the difference of two rows."""
+    session_id, first = find(connection, session, epoch)
+    last = connection.execute(_LAST, (session_id,)).fetchone()
     if last is None:
-        return low
-    high, end = last
+        return first
+    after, end = last
+    query = "SELECT bytes_before FROM events WHERE session = ? AND offset = ?"
+    return _halve(connection, session, query, (session_id, first, after), end - size)
+
+
+def offset_at(connection: sqlite3.Connection, session: str, moment: int, epoch: str) -> int:
+    """`Engine.offset_at`, by `latest`, which never goes back."""
+    session_id, first = find(connection, session, epoch)
+    last = connection.execute(_LAST, (session_id,)).fetchone()
+    if last is None:
+        return first
+    query = "SELECT latest FROM events WHERE session = ? AND offset = ?"
+    return _halve(connection, session, query, (session_id, first, last[0]), moment)
+
+
+def _halve(connection: sqlite3.Connection, session: str, query: str, stretch: tuple[int, int, int], least: int) -> int:
+    """Return the first offset in a stretch whose number, which grows, is at least `least`."""
+    session_id, low, high = stretch
     while low < high:
         middle = (low + high) // 2
-        row = connection.execute(
-            "SELECT bytes_before FROM events WHERE session = ? AND offset = ?", (session_id, middle)
-        ).fetchone()
+        row = connection.execute(query, (session_id, middle)).fetchone()
         if row is None:
             raise StorageFailedError(
                 f"expected offset {middle} of {session!r}, the file has none: it is damaged", hint=DAMAGED
             )
-        if end - row[0] > size:
+        if row[0] < least:
             low = middle + 1
         else:
             high = middle

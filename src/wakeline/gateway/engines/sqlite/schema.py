@@ -5,13 +5,17 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from wakeline.errors import DataInUseError, SchemaTooNewError, StorageFailedError
+from wakeline.events import milliseconds
 from wakeline.gateway.engines.sqlite.files import identity
 
 APPLICATION_ID: Final = 0x57414B45  # "WAKE", so that `file` and we know our own databases
+
+_TIME: Final = b',"time":"'  # the last one of a body is the event's own: in a text its quotes would be escaped
 
 _NOT_OURS: Final = "Give --data another directory, or move the file away; nothing in it was changed."
 
@@ -109,6 +113,13 @@ MIGRATIONS: Final = (
     CREATE TABLE store (generation TEXT NOT NULL, ticks INTEGER NOT NULL, inode TEXT NOT NULL) STRICT;
     INSERT INTO store VALUES ('', 0, '');
     """,
+    """
+    -- The latest time of the session's events up to this one, unix time in milliseconds: it never goes back, though times may.
+    ALTER TABLE events ADD COLUMN latest INTEGER NOT NULL DEFAULT 0;
+    UPDATE events SET latest = earlier.latest FROM (
+        SELECT id, max(accepted_at(body)) OVER (PARTITION BY session ORDER BY offset) AS latest FROM events
+    ) AS earlier WHERE earlier.id = events.id;
+    """,
 )
 
 
@@ -165,11 +176,18 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
 
 
 def _migrate(connection: sqlite3.Connection, version: int) -> None:
+    connection.create_function("accepted_at", 1, _accepted_at, deterministic=True)
     for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
         # One transaction each: a crash in the middle leaves the older schema whole.
         connection.executescript(
             f"BEGIN IMMEDIATE; {script}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number}; COMMIT;"
         )
+
+
+def _accepted_at(body: bytes) -> int:
+    """Return the time in an event's body, as unix time in milliseconds."""
+    time = body[body.rindex(_TIME) + len(_TIME) :].partition(b'"')[0]
+    return milliseconds(datetime.fromisoformat(time.decode()))
 
 
 class DirectoryLock:

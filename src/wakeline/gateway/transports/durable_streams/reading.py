@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 from aiohttp import hdrs, web
 
+from wakeline.gateway.grants import Grant, WhileGranted
 from wakeline.gateway.hub import Channel
 from wakeline.gateway.pages import Encoded
 from wakeline.gateway.topics import MOST_PAGES, Topics
@@ -25,7 +26,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         resumed: It came in `Last-Event-ID`.
         topics: Only these; None for all.
         echoed: The cursor that the reader echoed.
-        wait: Seconds to wait for the first message; None for a catch-up read.
+        wait: Seconds to wait for the first message, and no longer than the reader's grant lasts; None for a catch-up read.
         cache: Caches may keep a full answer: the caller's token says so.
     """
 
@@ -54,7 +55,7 @@ async def catch_up(request: web.Request, channel: Channel, content: Content, off
     return answer
 
 
-async def long_poll(channel: Channel, content: Content, offset: int, asked: Asked) -> web.Response:
+async def long_poll(grant: Grant, channel: Channel, content: Content, offset: int, asked: Asked) -> web.Response:
     """Answer with what there is from `offset` on; if there is nothing, with what comes first, or that nothing has come."""
     assert asked.wait is not None
     loop = asyncio.get_running_loop()
@@ -71,11 +72,12 @@ async def long_poll(channel: Channel, content: Content, offset: int, asked: Aske
         if more:
             continue  # a stretch without a message
         looked = 0
-        remaining = deadline - loop.time()
+        remaining = grant.within(deadline - loop.time())
         if remaining <= 0 or channel.closed or channel.deleted:
             answer = web.Response(status=204, headers=_position(channel, offset))
             break
-        await channel.wait_beyond(offset, remaining)
+        async with WhileGranted(grant):
+            await channel.wait_beyond(offset, remaining)
     if "Stream-Closed" not in answer.headers:
         answer.headers["Stream-Cursor"] = str(offsets.cursor_after(asked.echoed))
     return answer

@@ -1,0 +1,49 @@
+"""Steps of the wall clock: `exp` is a wall-clock time, but timers run by the monotonic clock."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+from weakref import WeakKeyDictionary
+
+import structlog
+
+from wakeline.gateway.slices import Slice
+
+_LOOK_SECONDS: Final = 0.25
+_STEP_SECONDS: Final = 0.2
+"""Difference between the two clocks, since timers were last set, from which they are set again."""
+
+_log = structlog.get_logger(__name__)
+
+_told: WeakKeyDictionary[asyncio.AbstractEventLoop, set[Callable[[], None]]] = WeakKeyDictionary()
+
+
+def tell_steps(tell: Callable[[], None]) -> None:
+    """Call `tell` in this event loop after each step of the wall clock."""
+    _told.setdefault(asyncio.get_running_loop(), set()).add(tell)
+
+
+def forget_steps(tell: Callable[[], None]) -> None:
+    """Stop calling `tell`."""
+    _told.get(asyncio.get_running_loop(), set()).discard(tell)
+
+
+async def watch_clock() -> None:
+    """Detect that the wall clock was set, or the machine slept; runs for ever."""
+    loop = asyncio.get_running_loop()
+    apart = time.time() - loop.time()
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        step = time.time() - loop.time() - apart
+        if abs(step) < _STEP_SECONDS:
+            continue
+        apart += step
+        told, work = _told.get(loop, set()), Slice()
+        _log.warning("the wall clock was set, or the machine slept", seconds=round(step, 1), timers=len(told))
+        for tell in tuple(told):
+            if tell in told:  # else it ended meanwhile
+                tell()
+            await work.rest()
