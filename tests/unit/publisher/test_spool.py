@@ -12,7 +12,7 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from tests.unit.publisher.scripted import RIGHTLY, Answer, Frame, ScriptedGateway, error, spooling
-from wakeline.errors import AttemptFencedError, EventTooLargeError
+from wakeline.errors import AttemptFencedError, EventTooLargeError, TokenExpiredError
 from wakeline.publisher import PublishDroppedError, SessionPublisher, SpoolError
 from wakeline.publisher.drain import drain
 from wakeline.publisher.frames import Identity
@@ -108,6 +108,23 @@ async def test_an_answer_that_was_lost_doubles_nothing(away: ScriptedGateway, fi
     async with spooling(away, file, "other"):
         await until_empty(file)
     assert away.events() == list(range(700))
+
+
+async def test_a_drain_that_was_interrupted_does_not_bring_a_deleted_session_back(
+    away: ScriptedGateway, file: Path
+) -> None:
+    async with spooling(away, file, "s", publisher="p") as session:
+        await session.topic("t").publish(1)
+    spool, refused = Spool.at(file), list[PublishDroppedError]()
+    await away.start()
+    away.script = lambda frame: RIGHTLY if frame["type"] != "append" else [error(frame["channel"], "token_expired")]
+    with pytest.raises(TokenExpiredError):
+        await drain(spool, shared_connection(away.url, None), refused)
+    away.script = lambda frame: [error(frame["channel"], "session_deleted")] if frame["type"] == "open" else RIGHTLY
+    await drain(spool, shared_connection(away.url, None), refused)
+    assert [frame.get("epoch") for frame in away.frames if frame["type"] == "open"] == [None, "e"]
+    assert [type(one).__name__ for one in refused] == ["SessionDeletedError"]
+    assert (rows(file), rows(file, "refused")) == (0, 1)
 
 
 async def test_what_is_refused_is_put_aside_and_told(away: ScriptedGateway, file: Path) -> None:
