@@ -197,7 +197,7 @@ class SessionNotFoundError(RequestError):
 
     code, status = "session_not_found", 404
     hint = (
-        "A session begins with its first event, or with the workflow of its name. "
+        "A session begins with its first event, or, on a gateway with Temporal, with the workflow of its name. "
         "A token that does not reach it (its claim wakeline.sessions) is answered alike."
     )
 

@@ -244,6 +244,8 @@ async def test_a_workflow_can_be_registered_into_a_session_of_another_name(
 async def test_what_is_neither_a_session_nor_a_workflow_is_told(served: Served) -> None:
     status, body = await served.call("GET", "/v1/sessions/nobody/events")
     assert (status, body["error"]["code"]) == (404, "session_not_found")
+    assert "Temporal has no workflow of this id either" in body["error"]["hint"]
+    assert "token" not in body["error"]["hint"]
     status, body = await served.call("POST", "/v1/runs", json={"workflow_id": "nobody"})
     assert (status, body["error"]["code"]) == (404, "workflow_not_found")
 

@@ -408,3 +408,25 @@ async def test_without_keys_nobody_is_asked_and_tokens_are_passed_over(served: S
     assert status == 200
     assert (await served.call("GET", f"/v1/sessions?ticket={body['ticket']}"))[0] == 200
     assert await told(served, "GET", "/v1/sessions", headers={"Host": "evil.example"}) == (403, "origin_refused")
+
+
+async def test_a_session_out_of_reach_and_one_that_is_not_there_are_answered_alike(serve: Serve) -> None:
+    served = await serve(token_secret=SECRET)
+    everything = {"Authorization": f"Bearer {token(sessions=['*'], allow=['read', 'publish'])}"}
+    path = "/v1/sessions/{}/events"
+    body = {"events": [{"topic": "t"}]}
+    assert (await served.call("POST", path.format("theirs"), json=body, headers=everything))[0] == 200
+    mine = {"Authorization": f"Bearer {token(sessions=['mine'], allow=['read', 'publish'])}"}
+    told = [(await served.call("GET", path.format(name), headers=mine))[1]["error"] for name in ("theirs", "none")]
+    assert told[0]["message"].replace("theirs", "none") == told[1]["message"]
+    assert told[0]["hint"] == told[1]["hint"]
+    assert "runs without Temporal" in told[0]["hint"]
+    assert "wakeline.sessions" in told[0]["hint"]
+    # To publish needs no session: the token alone is why not.
+    refused = [
+        (await served.call("POST", path.format(name), json=body, headers=mine))[1]["error"]
+        for name in ("theirs", "none")
+    ]
+    assert refused[0]["message"] == "the token does not reach session 'theirs'"
+    assert refused[1]["message"] == "the token does not reach session 'none'"
+    assert "wakeline.sessions" in refused[0]["hint"]

@@ -69,6 +69,34 @@ async def test_serve_says_where_it_listens_and_sigterm_stops_it_cleanly(running:
         assert (await served.call("GET", "/v1/sessions/s"))[1]["next_offset"] == 1
 
 
+async def test_serve_logs_what_was_meant_otherwise(tmp_path: Path) -> None:
+    gateway = GatewayProcess(
+        tmp_path / "data",
+        environment={"WAKELINE_TEMPORL": "localhost:7233", "WAKELINE_URL": "u", "WAKELINE_TOKEN": "t"},
+    )
+    await gateway.start()
+    try:
+        async with Served(gateway.url) as served:
+            for origin in ("http://localhost:3000", "http://localhost:3000", "http://localhost:5173"):
+                assert (await served.call("GET", "/v1/sessions", headers={"Origin": origin}))[0] == 403
+            error = (await served.call("GET", "/v1/sessions/order-1"))[1]["error"]
+        _, _, err = await wakeline("tail", "order-1", "--url", gateway.url)
+    finally:
+        await gateway.stop()
+    log = gateway.log.read_text()
+    assert "WAKELINE_TEMPORL is none of Wakeline's and has no effect; did you mean WAKELINE_TEMPORAL?" in log
+    assert not re.search(r"WAKELINE_(URL|TOKEN) is none", log)
+    assert "Temporal is off: no workflow is followed; --temporal HOST:PORT turns it on" in log
+    assert [log.count(f'"origin": "{origin}"') for origin in ("http://localhost:3000", "http://localhost:5173")] == [
+        1,
+        1,
+    ]
+    for told in (error["hint"], err):
+        assert "runs without Temporal" in told
+        assert "--temporal HOST:PORT" in told
+        assert "token" not in told
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -162,6 +190,7 @@ async def test_dev_lets_a_page_watch_and_ends_with_its_temporal(tmp_path: Path) 
         os.kill(int(temporal), signal.SIGKILL)
         _, err = await process.communicate()
     assert process.returncode == 2
+    assert "--no-auth" not in said
     assert "temporal_unavailable: the Temporal dev server on 127.0.0.1:" in err.decode()
 
 

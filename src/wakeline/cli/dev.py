@@ -40,18 +40,19 @@ def dev(
     # How another Temporal is reached has nothing to do with this one.
     elsewhere = [name for name in Settings.__struct_fields__ if name.startswith("temporal_")]
     settings = msgspec.structs.replace(settings, **dict.fromkeys(elsewhere), temporal=server.address, namespaces={})
+    said = settings.no_auth
     if not settings.asks:
         settings = msgspec.structs.replace(settings, no_auth=True)
     configure(settings.log_level)
-    asyncio.run(_serve(settings, server))
+    asyncio.run(_serve(settings, server, warn_no_auth=said))
 
 
-async def _serve(settings: Settings, server: TemporalServer) -> None:
+async def _serve(settings: Settings, server: TemporalServer, *, warn_no_auth: bool) -> None:
     await server.start()
     try:
         await server.ready()
         print(f"Temporal on {server.address}, its web interface on http://127.0.0.1:{server.ui_port}", flush=True)
-        await _first_of(run(settings), server.ended())
+        await _first_of(run(settings, warn_no_auth=warn_no_auth), server.ended())
     finally:
         await server.stop()
 

@@ -41,7 +41,7 @@ from wakeline.gateway.presence import Presence
 from wakeline.gateway.restoring import renew_if_restored
 from wakeline.gateway.retention import Keeper
 from wakeline.gateway.runs import Runs
-from wakeline.gateway.settings import Settings
+from wakeline.gateway.settings import Settings, unknown_variables
 from wakeline.gateway.temporal.followers import Followers
 from wakeline.gateway.temporal.reaching.namespaces import Namespaces
 from wakeline.gateway.temporal.reaching.options import options_of
@@ -146,7 +146,7 @@ async def gateway(settings: Settings, lost: Callable[[WakelineError], None] = _l
             settings=settings,
             engine=engine,
             accept=accept,
-            arrivals=Arrivals(engine, upstream.watch if upstream is not None else None),
+            arrivals=Arrivals(engine, upstream.watch if upstream is not None else None, asks=settings.asks),
             hub=hub,
             runs=runs,
             positions=positions,
@@ -223,8 +223,12 @@ async def _keep_alive(hub: Hub, seconds: float) -> None:
         hub.keep_alive()
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, *, warn_no_auth: bool = True) -> None:
     """Run a gateway until SIGTERM or SIGINT.
+
+    Args:
+        settings: How.
+        warn_no_auth: Log that nobody is asked, where that was said with `--no-auth`.
 
     Raises:
         StartupError: It cannot start as asked.
@@ -241,9 +245,13 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with gateway(settings, lost) as url:
-        if settings.no_auth:
+        for said in unknown_variables(os.environ):
+            _log.warning(said)
+        if settings.no_auth and warn_no_auth:
             _log.warning("--no-auth: whoever reaches this port may read and write every session")
         temporal = ", ".join(options.address for options in options_of(settings, os.environ)) or "off"
+        if temporal == "off":
+            _log.info("Temporal is off: no workflow is followed; --temporal HOST:PORT turns it on")
         _log.info(f"listening on {url}", engine=settings.engine, data=settings.data, temporal=temporal)
         await stopping.wait()
         _log.info("stopping")

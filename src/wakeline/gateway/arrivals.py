@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
-from wakeline.errors import TemporalUnavailableError
+from wakeline.errors import SessionNotFoundError, TemporalUnavailableError, WakelineError
 from wakeline.gateway.grants import Grant
 from wakeline.gateway.log import Engine
+
+_BEGINS: Final = "A session begins with its first event, or with the workflow of its name"
 
 
 class Arrivals:
@@ -15,11 +18,39 @@ class Arrivals:
     Args:
         engine: The log.
         watch: Sees that the workflow of a session's name is followed; None where there is no Temporal.
+        asks: Callers are asked for a token.
     """
 
-    def __init__(self, engine: Engine, watch: Callable[[str], Awaitable[None]] | None) -> None:
+    def __init__(self, engine: Engine, watch: Callable[[str], Awaitable[None]] | None, *, asks: bool) -> None:
+        self._asks = asks
         self._engine = engine
         self._watch = watch
+
+    def explained(self, error: WakelineError, *, read: bool = True) -> WakelineError:
+        """Return the error; of a session that is not there, with a hint that is true of this gateway.
+
+        Args:
+            error: Why a request was refused.
+            read: The session was to be read, so that Temporal was asked for its workflow.
+        """
+        if isinstance(error, SessionNotFoundError) and "hint" not in vars(error):
+            error.hint = self._hint(read=read)
+        return error
+
+    def _hint(self, *, read: bool) -> str:
+        """Return one hint for a session that does not exist and for one that the token does not reach: names are not told."""
+        token = " A token that does not reach it (its claim wakeline.sessions) is answered alike." if self._asks else ""
+        if self._watch is None:
+            return (
+                "This gateway runs without Temporal and sees no workflow: a session begins with its first event. "
+                f"Start the gateway with --temporal HOST:PORT if it is to follow workflows.{token}"
+            )
+        if not read:
+            return f"{_BEGINS} once that is read.{token}"
+        return (
+            f"{_BEGINS}. Temporal has no workflow of this id either, or its events go to another session. "
+            f"wait_for_start=true (--wait-for-start) waits for one that is not started yet.{token}"
+        )
 
     async def at(self, session: str, grant: Grant, *, wait_for_start: bool = False) -> None:
         """See to a session that is about to be read.

@@ -21,6 +21,10 @@ ACTIONS: Final = frozenset[str](get_args(Action))
 _FAREWELL: Final = 0.5
 """Seconds after its token's end that a stream has to write its last bytes."""
 
+_REACH: Final = (
+    "Use a token whose claim wakeline.sessions names the session, or a beginning of its name that ends in *."
+)
+
 
 class Signer:
     """A key that signs tokens; it notifies the holders of their grants when it is withdrawn.
@@ -87,6 +91,8 @@ class Grant(msgspec.Struct, frozen=True):
         if action not in self.allow:
             raise NotAllowedError(f"expected a token that allows {action!r}, it allows {sorted(self.allow)}")
         if session is not None and not self.reaches(session):
+            if action == "publish":  # this names nothing: a session that is not there begins with what is published
+                raise SessionNotFoundError(f"the token does not reach session {session!r}", hint=_REACH)
             raise SessionNotFoundError(f"there is no session {session!r}")
 
     def check_signer(self) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Final, TypeAlias
 
+import structlog
 from aiohttp import hdrs, web
 from yarl import URL
 
@@ -37,6 +38,9 @@ _ANSWER_HEADERS: Final = (
     "Producer-Epoch, Producer-Seq, Producer-Expected-Seq, Producer-Received-Seq"
 )
 
+_TOLD: Final = 100
+"""Most origins that are logged: whoever calls can make up as many as he likes."""
+_log = structlog.get_logger(__name__)
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z._-]{1,255})(:[0-9]{1,5})?")
 
 
@@ -59,6 +63,7 @@ class Guard:
         self, origins: tuple[str, ...], headers: tuple[str, ...] = (), *, loopback_only: bool, addresses: Addresses
     ) -> None:
         self._origins = check_origins(origins)
+        self._told: set[str] = set()
         self._headers = ", ".join((*_REQUEST_HEADERS, *check_headers(headers)))
         self._loopback_only = loopback_only
         self._addresses = addresses
@@ -88,7 +93,7 @@ class Guard:
         if origin == self._own(request):
             return None
         if origin not in self._origins:
-            raise self._refused(request, f"expected one of the configured origins, got {origin[:100]!r}")
+            raise self._refused(request, origin, f"expected one of the configured origins, got {origin[:100]!r}")
         return origin
 
     def _check_site(self, request: web.Request) -> None:
@@ -130,6 +135,7 @@ class Guard:
         if origin != self._own(request) and origin not in self._origins:
             raise self._refused(
                 request,
+                origin,
                 f"expected Origin, Sec-Fetch-Site or Referer of a page that may call beside the cookie, got {origin[:100]!r}",
             )
 
@@ -159,13 +165,25 @@ class Guard:
             response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = _ANSWER_HEADERS
             response.headers.add(hdrs.VARY, hdrs.ORIGIN)
 
-    def _refused(self, request: web.Request, message: str) -> OriginRefusedError:
+    def _refused(self, request: web.Request, origin: str, message: str) -> OriginRefusedError:
         """Return the refusal of a page's origin; its hint covers a proxy that hides the own origin."""
         own = self._own(request)
+        self._tell(origin, own)
         return OriginRefusedError(
             f"{message}; the gateway's own origin is {own[:100]!r}",
             hint="Add the page's origin to cors_origins. If a proxy serves both the page and the gateway, have it pass Host "
             "and X-Forwarded-Proto on, and name its address in trusted_proxies.",
+        )
+
+    def _tell(self, origin: str, own: str) -> None:
+        """Log that an origin is refused, once: a browser hides the refusal from the page, so that its author looks here."""
+        if origin in self._told or len(self._told) >= _TOLD:
+            return
+        self._told.add(origin)
+        _log.warning(
+            "a page is refused: cors_origins does not name its origin (logged once for each origin)",
+            origin=origin[:100],
+            own=own[:100],
         )
 
     @staticmethod

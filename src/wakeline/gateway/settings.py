@@ -6,10 +6,11 @@ here. `docs/reference/settings.md` lists them; a test keeps the two equal.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -20,6 +21,8 @@ from msgspec import Meta
 from wakeline.errors import ListenRefusedError, SettingsInvalidError
 
 _ENVIRONMENT: Final = "WAKELINE_"
+_OTHERS: Final = ("WAKELINE_CONFIG", "WAKELINE_URL", "WAKELINE_TOKEN")
+"""Variables that are no settings: those of the commands and of clients, which may share the gateway's environment."""
 _LISTS: Final = ("cors_origins", "cors_headers", "trusted_proxies")
 _SECRETS: Final = ("token_secret", "temporal_api_key", "namespaces")
 _TABLES: Final = ("follow", "namespaces")
@@ -296,6 +299,20 @@ def load(
     settings |= _convert(_from_environment(environment), "the environment", strict=False)
     settings |= _convert({k: v for k, v in (arguments or {}).items() if v is not None}, "the command line", strict=True)
     return msgspec.convert(settings, Settings)
+
+
+def unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
+    """Give a sentence about each `WAKELINE_…` variable that nothing of Wakeline reads, without its value."""
+    known = [*(_ENVIRONMENT + name.upper() for name in Settings.__struct_fields__), *_OTHERS]
+    for name in sorted(environment):
+        if name.upper().startswith(_ENVIRONMENT) and name not in known:
+            yield f"the variable {name} is none of Wakeline's and has no effect{_meant(name.upper(), known)}"
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """Return the question whether the closest known name was meant; empty where none is close."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -24,6 +24,9 @@ from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.transports import sse
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_READ: Final = frozenset(
+    {"/v1/sessions/{session}", "/v1/sessions/{session}/events", "/v1/feed", "/v1/stream/{session}"}
+)
 _UNAVAILABLE_SECONDS: Final = 2.0
 _TOKEN_SECONDS: Final = 3.0
 _log = structlog.get_logger(__name__)
@@ -48,7 +51,7 @@ def errors_middleware(parts: Parts) -> Any:
         try:
             return await handler(request)
         except WakelineError as error:
-            failure = error
+            failure = parts.arrivals.explained(error, read=_reads(request))
         except web.HTTPMethodNotAllowed as error:
             allowed = ", ".join(sorted(error.allowed_methods))
             failure = MethodNotAllowedError(f"expected one of {allowed}, got {request.method}")
@@ -64,6 +67,12 @@ def errors_middleware(parts: Parts) -> Any:
         return json_answer(failure.wire(), status=failure.status, headers=headers | failure.headers())
 
     return errors
+
+
+def _reads(request: web.Request) -> bool:
+    """Whether a session was to be read in a way that brings its workflow."""
+    resource = request.match_info.route.resource
+    return request.method in (hdrs.METH_GET, hdrs.METH_HEAD) and resource is not None and resource.canonical in _READ
 
 
 def _passes_in(error: WakelineError, request: web.Request) -> float | None:

@@ -170,7 +170,7 @@ class SseFeed:
             part.refused = error
             offset = 0
         except WakelineError as error:
-            part.refused, part.channel = error, None
+            part.refused, part.channel = self._source.arrivals.explained(error), None
             return
         part.stand(offset)
 
@@ -220,7 +220,7 @@ class SseFeed:
             part.stand(device.offset)
         else:
             part.cursor = b""
-            self._write(feed_frames.sse_reset(part.session, gone))
+            self._write(feed_frames.sse_reset(part.session, self._source.arrivals.explained(gone, read=False)))
 
     def with_ids(self, part: _Part, chunk: bytes) -> bytes:
         """A stretch of a session's events with the composite cursor after each of them."""

@@ -78,6 +78,7 @@ class Subscription:
 
     def last(self, error: WakelineError) -> list[frames.ServerFrame]:
         """What to say when it ends by an error."""
+        error = self._source.arrivals.explained(error)
         told, cursor = frames.error_frame(error, self._asked.session), self.cursor
         return [told] if cursor is None else [told, frames.End(self._asked.session, cursor, "error")]
 

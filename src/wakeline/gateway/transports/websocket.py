@@ -72,7 +72,7 @@ class FeedConnection(Conversation):
         except (msgspec.DecodeError, RecursionError) as error:
             self._answer(frames.error_frame(RequestInvalidError(f"expected a {kind} frame, got: {error}")))
         except WakelineError as error:
-            self._answer(frames.error_frame(error, session))
+            self._answer(frames.error_frame(self._source.arrivals.explained(error, read=False), session))
 
     async def _regrant(self, grant: Grant) -> None:
         for session, subscription in list(self._subscriptions.items()):
@@ -139,7 +139,7 @@ class FeedConnection(Conversation):
                 )
                 answer(frames.Acked(session, position.seen or frame.seen))
             except WakelineError as error:
-                answer(frames.error_frame(error, session))
+                answer(frames.error_frame(self._source.arrivals.explained(error, read=False), session))
             except ConnectionError:
                 raise
             except Exception:  # noqa: BLE001 - a defect is answered in the one shape too
