@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,11 +20,17 @@ class RecordingUpstream:
 
     Attributes:
         nudged: The workflows that were nudged, in order, with their namespaces.
+        waited_for: The workflows whose end was waited for, in order, with their namespaces.
+        are_over: Those of which this was told.
+        ends_in: Seconds until they have ended.
         told: What publishers were told to publish: session, workflow, namespace, manages.
     """
 
     def __init__(self) -> None:
         self.nudged: list[tuple[str, str | None]] = []
+        self.waited_for: list[tuple[str, str | None]] = []
+        self.are_over: list[tuple[str, str | None]] = []
+        self.ends_in = 0.0
         self.told: list[tuple[str, str, str | None, bool]] = []
 
     async def watch(self, session: str) -> None:
@@ -34,6 +41,11 @@ class RecordingUpstream:
 
     def nudge(self, workflow_id: str, namespace: str | None) -> None:
         self.nudged.append((workflow_id, namespace))
+
+    async def ended(self, workflows: Sequence[tuple[str, str | None]]) -> None:
+        self.waited_for += workflows
+        await asyncio.sleep(self.ends_in)
+        self.are_over += workflows
 
     def published(
         self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool

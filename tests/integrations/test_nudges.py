@@ -237,6 +237,36 @@ async def test_a_worker_that_stops_with_nudges_under_way_sends_them_first(
         await upstream.until_nudged(handle.id)
 
 
+async def test_a_worker_that_stops_waits_until_what_its_workflows_said_last_is_read(
+    client: Client, upstream: RecordingUpstream, served: Served
+) -> None:
+    upstream.ends_in = 0.2
+    async with worker(client, WakelinePlugin(served.url)) as queue:
+        ended, goes_on = await start(client, queue), await start(client, queue)
+        await upstream.until_nudged(goes_on.id)
+        await end(ended)
+    assert upstream.are_over == [(ended.id, client.namespace)]
+    await goes_on.terminate()
+
+
+async def test_who_gives_up_waiting_has_asked_for_the_end_all_the_same(
+    client: Client, upstream: RecordingUpstream, served: Served
+) -> None:
+    upstream.ends_in = 60
+    queue = f"nudges-{uuid.uuid4().hex[:8]}"
+    running = Worker(client, task_queue=queue, workflows=[Steps], plugins=[WakelinePlugin(served.url)])
+    async with asyncio.TaskGroup() as group:
+        run = group.create_task(running.run())
+        await end(await start(client, queue))
+        stopping = asyncio.create_task(running.shutdown())
+        async with asyncio.timeout(PATIENCE):
+            while not upstream.waited_for:
+                await asyncio.sleep(0.002)
+            stopping.cancel()
+            await run
+    assert upstream.are_over == []
+
+
 async def test_workflows_of_a_worker_that_starts_again_go_on(
     client: Client, upstream: RecordingUpstream, served: Served
 ) -> None:

@@ -47,8 +47,19 @@ async def test_a_nudge_is_a_frame_that_is_not_answered(upstream: RecordingUpstre
     assert upstream.nudged == [("order-1", None), ("order-2", "shop")]
 
 
+async def test_the_answer_waits_until_what_was_named_has_ended(upstream: RecordingUpstream, served: Served) -> None:
+    upstream.ends_in = 0.05
+    many = {"workflows": [{"workflow_id": "a"}, {"workflow_id": "b", "namespace": "shop"}], "wait": 5}
+    assert await nudge(served, many) == (202, None)
+    assert upstream.waited_for == upstream.are_over == [("a", None), ("b", "shop")]
+    upstream.ends_in = 60
+    assert await nudge(served, {**many, "wait": 0.05}) == (202, None)
+    assert (len(upstream.waited_for), len(upstream.are_over)) == (4, 2)
+
+
 async def test_without_temporal_it_is_taken_and_passed_over(served: Served) -> None:
     assert await nudge(served, {"workflow_id": "order-1"}) == (202, None)
+    assert await nudge(served, {"workflows": [{"workflow_id": "order-1"}], "wait": 5}) == (202, None)
     async with line(served) as client:
         await client.send({"type": "nudge", "workflow_id": "order-1"})
         await answered(client)
@@ -71,6 +82,10 @@ BAD: list[Any] = [
     {"workflows": ["w"]},
     {"workflows": [{"workflow_id": "w"}] * 1001},
     {"workflows": [{"workflow_id": "w"}], "workflow_id": "w"},
+    {"workflows": [{"workflow_id": "w"}], "wait": 6},
+    {"workflows": [{"workflow_id": "w"}], "wait": -1},
+    {"workflows": [{"workflow_id": "w"}], "wait": "1"},
+    {"workflow_id": "w", "wait": 1},
     [],
     "w",
 ]

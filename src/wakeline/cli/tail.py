@@ -21,7 +21,7 @@ _EXIT_CODES: Final = {"completed": 0, "failed": 3, "canceled": 4, "terminated": 
 _REFUSED: Final = 1
 _INCOMPLETE: Final = (
     "the last events of the run could not be read, because no worker answered: start a worker, and they are added; "
-    "a worker that stops as soon as it has a result takes them with it, so leave it running"
+    "a worker that stops as soon as it has a result takes them with it, so leave it running, or give it WakelinePlugin"
 )
 
 

@@ -34,6 +34,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from wakeline.integrations.activity_reports import ActivityReports, Report, failure_of, state_after, time_out_of
 from wakeline.integrations.activity_session import ActivitySession, current_session, current_sync_session, has_session
 from wakeline.integrations.children import JoiningInterceptor
+from wakeline.integrations.leaving import Leaving
 from wakeline.integrations.workflow_tasks import telling
 from wakeline.logs import get_logger
 from wakeline.publisher import Nudger, SessionPublisher
@@ -85,6 +86,7 @@ class SessionInterceptor(Interceptor):
         **options: Unpack[PublisherOptions],
     ) -> None:
         self.nudger = nudger
+        self.leaving = None if nudger is None else Leaving(nudger)
         self._join_children = join_children
         self._url = url
         self._token = token
@@ -258,12 +260,12 @@ class WakelinePlugin(SimplePlugin):
         assert client is not None, "a worker has a client"
         interceptor = self._make_interceptor(client)
         config["interceptors"] = [*config.get("interceptors", ()), interceptor]
-        if interceptor.nudger is not None:
-            nudge = interceptor.nudger.nudge
+        if interceptor.nudger is not None and interceptor.leaving is not None:
+            nudge, note_end = interceptor.nudger.nudge, interceptor.leaving.note
             if (runner := config.get("workflow_runner")) is not None:
-                config["workflow_runner"] = telling(runner, nudge)
+                config["workflow_runner"] = telling(runner, nudge, note_end)
             if (unsandboxed := config.get("unsandboxed_workflow_runner")) is not None:
-                config["unsandboxed_workflow_runner"] = telling(unsandboxed, nudge)
+                config["unsandboxed_workflow_runner"] = telling(unsandboxed, nudge, note_end)
         return config
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
@@ -274,6 +276,8 @@ class WakelinePlugin(SimplePlugin):
             for interceptor in interceptors:
                 if interceptor.nudger is not None:
                     await stack.enter_async_context(interceptor.nudger)
+                if interceptor.leaving is not None:
+                    interceptor.leaving.delay(worker)
                 stack.push_async_callback(interceptor.drain)
             await super().run_worker(worker, next)
 

@@ -1,4 +1,4 @@
-"""What a worker can tell of its workflows without them: that one has just taken a step, and may have something new.
+"""What a worker can tell of its workflows without them: that one has just taken a step, or its last one.
 
 The step itself, replay and the sandbox are as they were: the call is made outside of all of them, when it is over.
 """
@@ -20,10 +20,11 @@ Tell: TypeAlias = Callable[[str], None]
 Runner = TypeVar("Runner", bound=WorkflowRunner)
 
 _logger = get_logger("wakeline.integrations.temporal")
+_ENDS: Final = frozenset({"complete_workflow_execution", "fail_workflow_execution", "cancel_workflow_execution"})
 _NOTHING_NEW: Final = frozenset({"query_workflow", "remove_from_cache"})
 
 
-def telling(runner: Runner, tell: Tell) -> Runner:
+def telling(runner: Runner, tell: Tell, tell_end: Tell) -> Runner:
     """A runner like this one that calls `tell` with the Workflow Id after each step of each workflow.
 
     It is a subclass of the runner's own class, so that it goes through `isinstance` and `dataclasses.replace` of other plugins.
@@ -31,12 +32,14 @@ def telling(runner: Runner, tell: Tell) -> Runner:
     Args:
         runner: The runner; it stays as it is.
         tell: Called in the threads of the workflows.
+        tell_end: Called before it where the step was the last one of the workflow's chain, as far as the workflow knows.
     """
     kind: Any = type(runner)
 
     class Telling(kind):  # type: ignore[misc] # whatever the class is: it is known only now
         def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
-            return cast("WorkflowInstance", _TellingInstance(super().create_instance(det), det.info.workflow_id, tell))
+            instance = super().create_instance(det)
+            return cast("WorkflowInstance", _TellingInstance(instance, det.info.workflow_id, tell, tell_end))
 
     try:
         copied = copy.copy(runner)
@@ -50,12 +53,13 @@ def telling(runner: Runner, tell: Tell) -> Runner:
 class _TellingInstance:
     """One workflow in a worker's cache; all but `activate` is as the instance has it, also what later versions add."""
 
-    __slots__ = ("_instance", "_tell", "_workflow_id")
+    __slots__ = ("_instance", "_tell", "_tell_end", "_workflow_id")
 
-    def __init__(self, instance: WorkflowInstance, workflow_id: str, tell: Tell) -> None:
+    def __init__(self, instance: WorkflowInstance, workflow_id: str, tell: Tell, tell_end: Tell) -> None:
         self._instance = instance
         self._workflow_id = workflow_id
         self._tell = tell
+        self._tell_end = tell_end
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._instance, name)
@@ -64,6 +68,8 @@ class _TellingInstance:
         completion = self._instance.activate(act)
         try:
             if not act.is_replaying and _is_a_step(act) and not completion.HasField("failed"):
+                if any(command.WhichOneof("variant") in _ENDS for command in completion.successful.commands):
+                    self._tell_end(self._workflow_id)
                 self._tell(self._workflow_id)
         except Exception:
             _logger.exception("a step of workflow %s could not be told", self._workflow_id)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Collection
 from contextlib import suppress
+from datetime import timedelta
 from typing import Final, Self
 
-from wakeline.client.http import Token
+import msgspec
+
+from wakeline.client.http import Http, Token
 from wakeline.errors import RequestInvalidError, UnavailableError, WakelineError
 from wakeline.logs import get_logger
 from wakeline.publisher.connection import Connection
@@ -79,6 +83,43 @@ class Nudger:
             except BaseException:
                 self._coming = False  # or no later one would ever be sent
                 raise
+
+    async def until_ended(self, workflow_ids: Collection[str], seconds: float) -> None:
+        """Nudge about workflows that have ended, and return when what the gateway follows of them is in its sessions.
+
+        Never raises, and asks only a gateway that takes nudges: one that says nothing is given a second.
+
+        Args:
+            workflow_ids: 1 to 1,000.
+            seconds: So long at most, 5 at most.
+        """
+        if not await self._is_reached():
+            return
+        named = {"namespace": self._namespace} if self._namespace else {}
+        body = msgspec.json.encode(
+            {"workflows": [{"workflow_id": id, **named} for id in workflow_ids], "wait": seconds}
+        )
+        http = Http(self.url, self._token, timedelta(seconds=seconds))
+        try:
+            async with asyncio.timeout(seconds):
+                await http.do(
+                    "POST", "/v1/nudge", headers={"Content-Type": "application/json"}, body=lambda: body, wait=seconds
+                )
+        except Exception as error:  # noqa: BLE001 - whatever it is, a worker must end
+            logger.debug("the gateway at %s was not waited for: %r", self.url, error)
+        finally:
+            await http.aclose()
+
+    async def _is_reached(self) -> bool:
+        """Whether nudges get through, those that wait included."""
+        self._send()
+        connection = self._connection
+        if self._loop is None or connection is None or self._is_away or self._complained:
+            return False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_SECONDS):
+                await connection.hinted()
+        return connection.is_open
 
     async def aclose(self) -> None:
         """Send what waits, unless that takes more than a moment, and stop. Doing it twice is harmless."""

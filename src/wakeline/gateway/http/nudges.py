@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Annotated, Final
 
 import msgspec
@@ -16,10 +18,12 @@ from wakeline.gateway.registrations import NamedWorkflow
 from wakeline.text import read_whole
 
 _MOST: Final = 1000
+_LONGEST_WAIT: Final = 5
 
 
 class _Many(msgspec.Struct, forbid_unknown_fields=True):
     workflows: Annotated[list[NamedWorkflow], Meta(min_length=1, max_length=_MOST)]
+    wait: Annotated[float, Meta(ge=0, le=_LONGEST_WAIT)] = 0.0
 
 
 class _Either(msgspec.Struct):
@@ -37,25 +41,34 @@ class NudgeRoutes:
         return [web.post("/v1/nudge", self.nudge)]
 
     async def nudge(self, request: web.Request) -> web.Response:
-        """Pass on which workflows may have something new; who is followed is not told."""
+        """Pass on which workflows may have something new; the answer says nothing, but may wait until they have ended."""
         grant = request[GRANT]
         grant.check("publish")
-        workflows = _named(await read_body(request))
+        workflows, seconds = _named(await read_body(request))
         self._parts.limits.publish(request, grant, len(workflows))
-        if self._parts.upstream is not None:
+        upstream = self._parts.upstream
+        if upstream is not None and seconds:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await upstream.ended([(workflow.workflow_id, workflow.namespace) for workflow in workflows])
+        elif upstream is not None:
             for workflow in workflows:
-                self._parts.upstream.nudge(workflow.workflow_id, workflow.namespace)
+                upstream.nudge(workflow.workflow_id, workflow.namespace)
         return web.Response(status=202, headers={hdrs.CACHE_CONTROL: "no-store"})
 
 
-def _named(body: bytes) -> list[NamedWorkflow]:
+def _named(body: bytes) -> tuple[list[NamedWorkflow], float]:
+    """Which workflows, and how many seconds the answer may wait."""
+    seconds = 0.0
     try:
         if read_whole(msgspec.json.Decoder(_Either).decode, body).workflows:
-            named = read_whole(msgspec.json.Decoder(_Many).decode, body).workflows
+            many = read_whole(msgspec.json.Decoder(_Many).decode, body)
+            named, seconds = many.workflows, many.wait
         else:
             named = [read_whole(msgspec.json.Decoder(NamedWorkflow).decode, body)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BodyInvalidError(
-            f'expected {{"workflow_id": "…"}}, or {{"workflows": […]}} with 1 to {_MOST} of them, got: {error}'
+            f'expected {{"workflow_id": "…"}}, or {{"workflows": […], "wait"?}} with 1 to {_MOST} of them and a wait of 0 to '
+            f"{_LONGEST_WAIT} seconds, got: {error}"
         ) from None
-    return [workflow.checked() for workflow in named]
+    return [workflow.checked() for workflow in named], seconds

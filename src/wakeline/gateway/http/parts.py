@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -64,6 +64,14 @@ class Upstream(Protocol):
         Args:
             workflow_id: The workflow.
             namespace: Its namespace; None for the gateway's own.
+        """
+        ...
+
+    async def ended(self, workflows: Sequence[tuple[str, str | None]]) -> None:
+        """Look at these workflows at once, and return when none is followed any more: each has ended, and its end is told.
+
+        Args:
+            workflows: Workflow Ids and namespaces; None for the gateway's own.
         """
         ...
 

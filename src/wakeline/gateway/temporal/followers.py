@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from contextlib import suppress
 from datetime import UTC
 from functools import partial
@@ -43,6 +43,8 @@ _NAMINGS: Final = 16
 _WANTED: Final = 2_000
 # So long a reader of a session that there is waits for what Temporal says of a new run; not at all while Temporal is slower.
 _PATIENCE: Final = 0.5
+# So long a worker is kept for another gateway of the same log.
+_ELSEWHERE_SECONDS: Final = 1.0
 _CATCH_UP_SECONDS: Final = 5.0
 _LONGEST_PAUSE: Final = 15.0
 _log = structlog.get_logger(__name__)
@@ -202,6 +204,34 @@ class Followers:
                 self._pool.nudge(named, workflow_id)
             elif self._hub.watched(workflow_id):
                 self._look_anew(workflow_id)
+
+    async def ended(self, workflows: Sequence[tuple[str, str | None]]) -> None:
+        """Look at these workflows at once, and return when none is followed any more: each has ended, and its end is told.
+
+        What is to be followed and has not been found yet is looked for first.
+        """
+        ours: list[tuple[str, str]] = []
+        unfound: dict[str, Sweep] = {}
+        for workflow_id, namespace in workflows:
+            with suppress(WorkflowNotFoundError):
+                connection = self._finder.connection(namespace)
+                ours.append((self._finder.named(connection), workflow_id))
+                self.nudge(workflow_id, namespace)
+                if self._rules(connection) and not self._pool.follows(*ours[-1]):
+                    unfound[connection.namespace] = self._sweeps[connection.namespace]
+        await asyncio.gather(*(sweep.once_more() for sweep in unfound.values()))
+        ids = {workflow_id for _, workflow_id in ours}
+        while under_way := [*self._looks_for(ids), *(task for of in ours for task in self._pool.tasks(*of))]:
+            await asyncio.wait(under_way)
+        if not all(self._pool.is_ours(workflow_id) for workflow_id in ids):
+            await asyncio.sleep(
+                _ELSEWHERE_SECONDS
+            )  # another gateway may follow it, and does not tell us when it is done
+
+    def _looks_for(self, workflow_ids: Container[str]) -> list[asyncio.Task[Any]]:
+        """What looks for one of these workflows now."""
+        named = [(key[1] if isinstance(key, tuple) else key, task) for key, task in self._looking.items()]
+        return [task for name, task in named if isinstance(name, str) and name in workflow_ids]
 
     def published(
         self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool

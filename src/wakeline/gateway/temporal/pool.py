@@ -139,6 +139,14 @@ class FollowerPool:
         for key in self._of_workflow.get((namespace, workflow_id), ()):
             self._followers[key].nudge()
 
+    def tasks(self, namespace: str, workflow_id: str) -> list[asyncio.Task[None]]:
+        """What follows a workflow's runs; each is done when the run's end is told."""
+        return [self._tasks[key] for key in self._of_workflow.get((namespace, workflow_id), ())]
+
+    def is_ours(self, workflow_id: str) -> bool:
+        """Whether the runs of a workflow are followed here, and not by another gateway of the same log."""
+        return self._leases is None or self._leases.mine(workflow_id)
+
     def ended(self, run_ids: Container[str]) -> None:
         """Look at once at those of these Temporal runs that are followed: they have ended."""
         for follower in self._followers.values():
@@ -158,7 +166,7 @@ class FollowerPool:
         return self._parts[run.namespace or self._namespaces.main.namespace]
 
     def _is_mine(self, run: Run) -> bool:
-        return self._leases is None or self._leases.mine(run.workflow_id)
+        return self.is_ours(run.workflow_id)
 
     async def _resume(self) -> None:
         """Go on with every run that is open or owes something, and is ours."""

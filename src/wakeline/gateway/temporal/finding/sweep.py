@@ -91,6 +91,7 @@ class Sweep:
         self._troubles: dict[str, str] = {}
         self._at_once = asyncio.Event()
         self._at_a_time = asyncio.Semaphore(_AT_A_TIME)
+        self._next_over = asyncio.Event()
         self._caught_up = asyncio.Event()
         if not rules:
             self._caught_up.set()
@@ -104,13 +105,22 @@ class Sweep:
         """Sweep now rather than when it is time."""
         self._at_once.set()
 
+    async def once_more(self) -> None:
+        """Return when a sweep that begins from now on is over; at once while Temporal cannot be asked."""
+        if self._connection.up():
+            over = self._next_over
+            self.hurry()
+            await over.wait()
+
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
             await self._connection.until_up()
             await self._connection.until_calm()
             self._at_once.clear()
+            over, self._next_over = self._next_over, asyncio.Event()
             await self._once()
+            over.set()
             self._caught_up.set()  # even if something went wrong: who waits for it need not wait for what cannot be asked for
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._seconds * random.uniform(0.9, 1.1)):
