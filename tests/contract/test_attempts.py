@@ -180,7 +180,7 @@ async def say(engine: Engine, what: str, publication: Publication) -> None:
     await engine.append(Append("a", (new_event(what),), publication))
 
 
-async def test_a_publisher_belongs_to_who_opened_it(engine: Engine) -> None:
+async def test_a_publisher_belongs_to_the_user_that_opened_it(engine: Engine) -> None:
     await engine.open_attempt("a", owned(ALICE, 1))
     await say(engine, "one", owned(ALICE, 1))
     for number in (1, 2):
@@ -195,7 +195,7 @@ async def test_a_publisher_belongs_to_who_opened_it(engine: Engine) -> None:
     assert await whole(engine) == ["one", "two", {"superseded": [[0, 1]]}]
 
 
-async def test_whose_a_publisher_is_survives_a_restart(tmp_path: Path) -> None:
+async def test_the_owner_of_a_publisher_survives_a_restart(tmp_path: Path) -> None:
     for by, taken in ((ALICE, False), (MALLORY, True), (ALICE, False)):
         engine = SqliteEngine(tmp_path, durability="process")
         await engine.open()
@@ -207,7 +207,7 @@ async def test_whose_a_publisher_is_survives_a_restart(tmp_path: Path) -> None:
             await engine.close()
 
 
-async def test_one_that_nobody_owns_belongs_to_whoever_uses_it_first(engine: Engine) -> None:
+async def test_a_publisher_without_an_owner_belongs_to_its_first_user(engine: Engine) -> None:
     await say(engine, "one", owned(None, 1))
     await say(engine, "two", owned(ALICE, 1, 1))
     with pytest.raises(PublisherTakenError):
@@ -218,7 +218,7 @@ async def test_one_that_nobody_owns_belongs_to_whoever_uses_it_first(engine: Eng
         await engine.open_attempt("a", Publication("q", 1, 0, owner=ALICE))
 
 
-async def test_tokens_that_name_the_publisher_take_it_from_who_opened_it_before_them(engine: Engine) -> None:
+async def test_tokens_that_name_a_publisher_take_it_over_from_its_opener(engine: Engine) -> None:
     await say(engine, "squatted", owned(MALLORY, 7))
     await engine.open_attempt("a", owned(Owner(CLAIM), 1))
     await say(engine, "one", owned(Owner(CLAIM), 1))
@@ -231,7 +231,7 @@ async def test_tokens_that_name_the_publisher_take_it_from_who_opened_it_before_
     assert await whole(engine) == ["squatted", {"superseded": [[0, 0]]}, "one", {"superseded": [[2, 2]]}, "two"]
 
 
-async def test_fewer_topics_do_not_fence_what_was_published_under_more(engine: Engine) -> None:
+async def test_a_token_with_fewer_topics_does_not_fence_one_with_more(engine: Engine) -> None:
     chat, more = Owner("user:alice", ("chat",)), Owner("user:alice", ("chat", "st*"))
     await say(engine, "one", owned(chat, 1))
     await say(engine, "two", owned(more, 1, 1))

@@ -53,7 +53,7 @@ async def test_every_block_of_a_page_runs(page: str, programs: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_block_of_a_page_says_what_it_is(page: str) -> None:
+def test_every_block_of_a_page_names_its_kind(page: str) -> None:
     unknown = [f"{block.place} {block.kind!r}" for block in blocks(page) if block.kind not in RUN | SHOWN]
     assert not unknown, f"expected one of {sorted(RUN | SHOWN)} after ```"
     assert not [f"{page}:{line}" for line in indented(page)], "expected code between ```, not indented"

@@ -415,7 +415,7 @@ async def test_a_file_of_the_first_version_is_brought_along_whole(tmp_path: Path
     assert rows_left(tmp_path) == 0
 
 
-async def test_what_an_earlier_version_left_in_free_space_is_erased_in_time(tmp_path: Path) -> None:
+async def test_free_space_of_an_earlier_version_is_erased_in_time(tmp_path: Path) -> None:
     version_1(tmp_path)
     with closing(sqlite3.connect(tmp_path / "wakeline.db", isolation_level=None)) as connection:
         for script in MIGRATIONS[1:4]:

@@ -39,7 +39,7 @@ async def test_nothing_more_is_acknowledged_and_the_gateway_ends(tmp_path: Path,
         await gateway.kill()
 
 
-async def test_an_append_meanwhile_is_refused_with_what_to_do(tmp_path: Path) -> None:
+async def test_an_append_after_the_loss_is_refused_with_a_hint(tmp_path: Path) -> None:
     engine, told = SqliteEngine(tmp_path), asyncio.Event()
     engine.listen_lost(lambda _: told.set())
     await engine.open()

@@ -83,7 +83,7 @@ async def test_a_newer_cursor_is_answered_410_and_no_other_events(
         await gateway.kill()
 
 
-async def test_what_is_kept_by_epoch_goes_with_the_restored_session(tmp_path: Path) -> None:
+async def test_records_by_epoch_move_with_the_restored_session(tmp_path: Path) -> None:
     data, backup = tmp_path / "data", tmp_path / "backup"
     gateway = GatewayProcess(data)
     await gateway.start()

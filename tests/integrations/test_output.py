@@ -50,7 +50,7 @@ def numbers() -> Iterator[int]:
     ],
     ids=["cycle", "no words", "model", "large", "brackets", "half", "half in JSON"],
 )
-async def test_a_tool_may_take_and_return_anything(served: Served, result: Any, shown: Any) -> None:
+async def test_a_tool_may_have_any_arguments_and_results(served: Served, result: Any, shown: Any) -> None:
     async with SessionPublisher(served.url, session="s") as session:
         output = ModelOutput(session, Topics())
         await output.call(ToolCall("call_1", "tool", result))

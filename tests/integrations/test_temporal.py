@@ -141,7 +141,7 @@ async def test_a_canceled_activity_is_told_as_canceled(client: Client, served: S
         assert states(await events_of(served, "canceled")) == [(1, "started"), (1, "canceled")]
 
 
-async def test_an_attempt_that_timed_out_is_told_as_a_retry(client: Client, served: Served) -> None:
+async def test_an_attempt_that_timed_out_is_reported_as_a_retry(client: Client, served: Served) -> None:
     async with worker(client, WakelinePlugin(served.url)) as queue, asyncio.timeout(PATIENCE):
         starts = [
             client.start_workflow(
@@ -284,7 +284,7 @@ async def test_a_publisher_of_one_s_own_goes_beside_it(client: Client, served: S
         assert under(await events_of(served, id), "word") == ["by hand"]
 
 
-async def test_a_worker_without_a_token_is_told_so(
+async def test_an_activity_that_publishes_without_a_token_fails(
     client: Client, serve: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv("WAKELINE_TOKEN", raising=False)
@@ -300,7 +300,7 @@ async def test_a_worker_without_a_token_is_told_so(
     assert len([message for message in caplog.messages if "could not be reported" in message]) == 1
 
 
-async def test_an_activity_in_a_pool_of_processes_is_told_what_to_do(client: Client, served: Served) -> None:
+async def test_an_activity_in_a_process_pool_raises_with_a_hint(client: Client, served: Served) -> None:
     queue = f"integrations-{uuid.uuid4().hex[:8]}"
     forked = multiprocessing.get_context("fork")
     with forked.Manager() as manager, ProcessPoolExecutor(1, mp_context=forked) as processes:

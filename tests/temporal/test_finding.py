@@ -184,7 +184,7 @@ async def test_a_publisher_s_first_append_has_its_workflow_followed(
         assert (await runs(name), await runs("chat")) == ([name], [guest.id])
 
 
-async def test_managing_a_prefix_gives_no_other_workflow_s_stream_and_does_not_tell_which_there_are(
+async def test_managing_a_prefix_gives_no_other_workflow_s_stream_and_reveals_none(
     client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
 ) -> None:
     victim = await short(client, f"{name}-victim")

@@ -198,7 +198,7 @@ async def test_reads_of_a_session_without_an_open_run_cost_no_call_of_temporal(
     assert own(log) == RUN * 2
 
 
-async def test_runs_that_begin_close_to_each_other_are_told_in_the_order_in_which_they_ran(
+async def test_runs_that_begin_close_to_each_other_are_reported_in_their_order(
     client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
 ) -> None:
     async with worker(client, name), running_gateway(temporal, tmp_path, sweep_interval=1000, drain_grace=60) as served:

@@ -105,7 +105,7 @@ async def of_activity(client: Client, command: str, name: str, *arguments: str) 
     assert await process.wait() == 0
 
 
-async def test_a_paused_activity_is_told_and_that_it_goes_on(client: Client, served: Served, name: str) -> None:
+async def test_a_pause_of_an_activity_and_its_end_are_reported(client: Client, served: Served, name: str) -> None:
     workflows.failures_left[name] = 2
     handle = await start(client, name, workflows.Again.run, "fails_at_first", None)
     stream = await served.stream(name)

@@ -16,7 +16,7 @@ from wakeline.gateway.compact import Compacts
 Serve = Callable[..., Awaitable[Served]]
 
 
-async def test_a_background_task_that_fails_is_told_in_readyz_and_restarted(
+async def test_a_background_task_that_fails_is_reported_and_restarted(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background, "_FIRST_PAUSE", 0.01)

@@ -73,7 +73,7 @@ async def test_the_exit_code_tells_how_the_run_ended(status: str, code: int) -> 
     assert len(lines) == 4
 
 
-async def test_last_events_that_are_missing_are_told_with_what_to_do() -> None:
+async def test_missing_last_events_are_reported_with_advice() -> None:
     async with scripted(*a_run("completed", drained=False)) as server:
         exit_code, lines, err = await tail("order-1", "--url", server.url)
     assert exit_code == 0

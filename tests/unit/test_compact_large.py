@@ -124,7 +124,7 @@ async def test_a_message_is_made_of_its_events_whoever_made_the_page_before() ->
         assert page.chunk == joined(form._events)
 
 
-def test_what_an_earlier_version_stored_is_read_as_it_is_and_goes_on() -> None:
+def test_blocks_of_an_earlier_version_are_read_and_extended() -> None:
     """It put a message of one writer in one piece, however large."""
     fold = Fold(bound=1 << 40)
     for offset in range(20):

@@ -105,7 +105,7 @@ async def test_a_first_message_that_does_not_end_is_not_read_for_long(guarded: S
     assert socket.close_code == 1009
 
 
-async def test_what_follows_a_good_first_message_may_be_large(guarded: Served) -> None:
+async def test_messages_after_a_good_first_one_may_be_large(guarded: Served) -> None:
     async with guarded.http.ws_connect("/v1/publish") as socket:
         event = {"topic": "t", "data": "x" * 200_000}
         for frame in (
@@ -135,7 +135,7 @@ async def test_what_follows_a_good_first_message_may_be_large(guarded: Served) -
     ],
 )
 @pytest.mark.parametrize("claims", [None, {"allow": []}])
-async def test_no_body_is_waited_for_from_one_who_may_not(
+async def test_the_body_of_a_refused_caller_is_not_awaited(
     guarded: Served, method: str, path: str, claims: dict[str, Any] | None
 ) -> None:
     headers = {} if claims is None else bearer(**claims)
@@ -175,7 +175,7 @@ async def test_a_body_may_be_compressed(served: Served, coding: str, compress: A
     [b"not compressed", gzip.compress(b"x" * 1000, mtime=0)[:-12], zlib.compress(b"{}")[:-2], b""],
     ids=["plain", "gzip-cut", "deflate-cut", "empty"],
 )
-async def test_a_body_in_another_coding_than_it_says_is_refused(
+async def test_a_body_in_another_coding_than_its_header_names_is_refused(
     served: Served, path: str, coding: str, body: bytes
 ) -> None:
     await served.call("PUT", STREAM, headers=JSON)
@@ -239,7 +239,7 @@ async def test_the_most_events_of_a_batch_are_a_setting(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("count", [10_001, 4_000_000])
-async def test_a_stream_takes_at_most_10_000_messages_at_once(served: Served, count: int) -> None:
+async def test_a_stream_accepts_at_most_10_000_messages_at_once(served: Served, count: int) -> None:
     body = "[" + "1," * (count - 1) + "1]"
     assert await refusal(served, "PUT", STREAM, data=sent(body), headers=JSON) == (413, "batch_too_large")
     assert (await served.call("PUT", STREAM, headers=JSON))[0] == 201
@@ -248,7 +248,7 @@ async def test_a_stream_takes_at_most_10_000_messages_at_once(served: Served, co
     assert (await served.call("POST", STREAM, data=sent(f"[[{'1,' * 500_000}1]]"), headers=JSON))[0] == 204
 
 
-async def test_a_channel_takes_at_most_10_000_events_at_once(served: Served) -> None:
+async def test_a_channel_accepts_at_most_10_000_events_at_once(served: Served) -> None:
     async with served.http.ws_connect("/v1/publish") as socket:
         await socket.receive(10)
         opening = '{"type":"open","channel":1,"session":"s","publisher":"p"}\n'
@@ -268,7 +268,7 @@ async def test_a_message_of_small_frames_ends_a_connection(served: Served, line:
     assert message.data in (4429, 4400)
 
 
-async def test_a_message_of_empty_lines_holds_nobody(served: Served) -> None:
+async def test_a_message_of_empty_lines_delays_no_other(served: Served) -> None:
     async with served.http.ws_connect("/v1/publish") as socket:
         await socket.send_str("\n" * 8_000_000)
         await socket.send_str('{"type":"ping"}')
@@ -312,7 +312,7 @@ async def test_an_import_has_at_most_10_000_runs(served: Served) -> None:
 # Lists and filters
 
 
-async def test_a_list_costs_what_it_tells(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_list_costs_in_proportion_to_its_answer(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     served = await serve(engine="sqlite", token_secret=SECRET)
     for user in ("alice", "bob"):
         for number in range(30):
@@ -334,9 +334,7 @@ async def test_a_list_costs_what_it_tells(serve: Serve, monkeypatch: pytest.Monk
     assert not [key for key in read if key.startswith("runs/")]  # all of them were read at once
 
 
-async def test_a_list_ends_early_where_there_is_very_much_to_tell(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_list_ends_early_if_its_sessions_are_large(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "_LISTED_BYTES", 0)
     for name in ("a", "b", "c"):
         file = [
@@ -360,7 +358,7 @@ def lines_of(count: int, topic: str = "t", size: int = 1) -> str:
     return f'{{"topic":"{topic}","data":"{"x" * size}"}}\n' * count
 
 
-async def test_a_filter_that_matches_nothing_is_answered_with_where_it_has_come_to(
+async def test_a_filter_that_matches_nothing_is_answered_with_its_place(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (longpoll, starts, reading):
@@ -398,7 +396,7 @@ async def test_a_filter_that_matches_nothing_is_answered_with_where_it_has_come_
     assert found == [6_001]
 
 
-async def test_a_long_poll_of_a_stream_is_answered_with_where_it_has_come_to(
+async def test_a_long_poll_of_a_stream_is_answered_with_its_place(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "MOST_PAGES", 2)
@@ -430,7 +428,7 @@ async def test_a_reader_names_at_most_100_topics(served: Served, count: int) -> 
         assert (await socket.receive_json())["type"] == ("error" if many else "subscribed")
 
 
-async def test_readers_of_many_sets_of_topics_hold_nobody(served: Served) -> None:
+async def test_readers_of_many_sets_of_topics_delay_no_other(served: Served) -> None:
     await served.publish("s", {"topic": "t0"})
     sockets = [await served.http.ws_connect("/v1/feed") for _ in range(60)]
     for number, socket in enumerate(sockets):

@@ -66,7 +66,7 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_what_was_deleted_is_erased_though_who_asked_has_left(tmp_path: Path, engine: SqliteEngine) -> None:
+async def test_a_deleted_session_is_erased_although_its_caller_has_left(tmp_path: Path, engine: SqliteEngine) -> None:
     await publish(engine, "s", "secret")
     async with busy(engine):
         deleting = asyncio.create_task(engine.delete_session("s"))

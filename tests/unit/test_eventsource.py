@@ -49,9 +49,7 @@ async def test_a_token_that_has_expired_may_be_renewed(serve: Serve, path: str) 
 
 
 @EACH
-async def test_a_cookie_that_the_browser_has_dropped_may_be_renewed_for_a_reader_who_was_here(
-    serve: Serve, path: str
-) -> None:
+async def test_a_reader_with_a_cursor_may_renew_a_cookie_that_the_browser_dropped(serve: Serve, path: str) -> None:
     served = await serve(token_secret=SECRET, engine="memory")
     assert await told(served, path) == (401, "token_missing", 0)
     status, code, _ = await told(served, path, **{"Last-Event-ID": "k3v9x2abqm-18"})
@@ -59,7 +57,7 @@ async def test_a_cookie_that_the_browser_has_dropped_may_be_renewed_for_a_reader
 
 
 @EACH
-async def test_keys_that_cannot_be_fetched_yet_may_come(serve: Serve, path: str) -> None:
+async def test_keys_that_cannot_be_fetched_yet_are_a_temporary_error(serve: Serve, path: str) -> None:
     served = await serve(token_jwks=f"http://127.0.0.1:{free_port()}/keys", engine="memory")
     authorization = {"Authorization": f"Bearer {by_hand({'alg': 'RS256', 'kid': 'k'}, b'{}')}"}
     status, code, retry = await told(served, path, **authorization)

@@ -134,7 +134,7 @@ async def test_hosts_of_this_machine_are_taken(served: Served) -> None:
 
 
 @pytest.mark.parametrize(("count", "size"), [(320, 100), (100, 330), (10, 4000)])
-async def test_a_head_over_the_limit_is_refused_however_it_comes(served: Served, count: int, size: int) -> None:
+async def test_a_head_over_the_limit_is_refused_however_it_arrives(served: Served, count: int, size: int) -> None:
     many = [b"X-%d: %s" % (number, b"y" * size) for number in range(count)]
     assert await ask(served, b"GET /v1/sessions", *many[: count // 4]) == 200
     assert await ask(served, b"GET /v1/sessions", *many) == 400

@@ -325,7 +325,7 @@ async def test_every_field_of_an_event_is_exported_and_imported(served: Served) 
         assert any(json.loads(line).get(field) == value for line in file.split(b"\n")[1:-2]), field
 
 
-async def test_who_does_not_restore_imports_what_a_publisher_could_have_written(serve: Serve) -> None:
+async def test_without_restore_an_import_holds_only_lines_that_publishers_can_write(serve: Serve) -> None:
     served = await serve(token_secret=SECRET, max_event_bytes=1024)
     may = ["read", "publish", "manage"]
     run = {"workflow_id": "victim", "run": "1", "run_id": "1", "stream": "1", "workflow_type": "W", "started_at": TIME}

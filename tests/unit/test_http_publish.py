@@ -61,7 +61,7 @@ async def test_the_headers_make_an_append_idempotent_and_fenced(served: Served) 
     assert (status, answer["error"]["code"], answer["error"]["attempt"]) == (409, "attempt_fenced", 2)
 
 
-async def test_a_publisher_of_a_deleted_session_is_told_and_does_not_bring_it_back(served: Served) -> None:
+async def test_a_publisher_of_a_deleted_session_is_refused_and_does_not_create_it(served: Served) -> None:
     async def goes_on() -> tuple[int, str]:
         headers = {"Wakeline-Publisher": "p", "Wakeline-Sequence": "1"}
         status, answer = await served.call("POST", PATH, json={"events": [EVENT]}, headers=headers)

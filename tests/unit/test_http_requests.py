@@ -63,7 +63,7 @@ def test_there_are_routes() -> None:
 
 
 @EACH
-def test_a_route_takes_the_parameters_of_its_document(method: str, path: str) -> None:
+def test_a_route_accepts_the_parameters_of_its_document(method: str, path: str) -> None:
     if path.startswith("/v1/stream/"):
         return  # another protocol's document
     assert set(taken(ROUTES[method, path].handler)) == parameters(method, path, "query")
@@ -84,13 +84,13 @@ async def test_a_repeated_parameter_is_refused(served: Served) -> None:
 
 
 @pytest.mark.parametrize("query", ["before=now", "limit=3", "wait=1"])
-async def test_what_is_for_pages_is_refused_of_a_stream(served: Served, query: str) -> None:
+async def test_parameters_of_pages_are_refused_on_a_stream(served: Served, query: str) -> None:
     stream = {"Accept": "text/event-stream"}
     status, body = await served.call("GET", f"/v1/sessions/s/events?{query}", headers=stream)
     assert (status, query.split("=")[0] in body["error"]["message"]) == (400, True)
 
 
-async def test_a_socket_takes_no_parameter_of_the_stream(served: Served) -> None:
+async def test_a_socket_accepts_no_parameter_of_the_stream(served: Served) -> None:
     async with served.http.get(
         "/v1/feed?session=s", headers={"Connection": "Upgrade", "Upgrade": "websocket"}
     ) as answer:
@@ -181,7 +181,7 @@ def test_accept_is_read_without_case_and_with_its_weights(accept: str, stream: b
     ("accepted", "compressed"),
     [("gzip, br", True), ("GZIP", True), ("*", True), ("gzip;q=0", False), ("*;q=0, gzip;q=0.1", True), ("br", False)],
 )
-def test_a_page_is_compressed_for_who_accepts_it(accepted: str, compressed: bool) -> None:
+def test_a_page_is_compressed_for_clients_that_accept_it(accepted: str, compressed: bool) -> None:
     assert accepts_gzip({"Accept-Encoding": accepted}) is compressed
 
 

@@ -39,7 +39,7 @@ async def in_turn(engine: SqliteEngine) -> str:
     return done.epoch
 
 
-async def test_stretches_of_what_retention_removed_are_bounded_and_retries_are_no_second_copies(
+async def test_stretches_of_removed_events_are_bounded_and_retries_write_no_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stretches, "REMEMBERED", 30)

@@ -25,7 +25,7 @@ def handler() -> Iterator[_Broken]:
 
 
 @pytest.mark.usefixtures("handler")
-def test_a_handler_that_raises_ends_nobody() -> None:
+def test_a_handler_that_raises_ends_no_other() -> None:
     get_logger("wakeline.publisher.sender").warning("lost")
     try:
         raise ValueError("a defect")

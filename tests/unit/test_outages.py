@@ -43,7 +43,7 @@ def test_an_outage_is_logged_ever_more_seldom_and_its_end_once(clock: Clock, cap
     assert caplog.messages == ["the gateway works again after 3600 s"]
 
 
-def test_what_is_back_within_a_few_seconds_is_not_logged(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_outage_of_a_few_seconds_is_not_logged(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     outage = Outage(logging.getLogger("test"), "the gateway")
     for _ in range(10):

@@ -66,12 +66,12 @@ def nested(depth: int) -> list[Any]:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_is_shown(value: Any, shown: Any) -> None:
+def test_values_are_shown_as_json(value: Any, shown: Any) -> None:
     assert presentable(value) == shown
 
 
 @pytest.mark.parametrize("value", [nested(50_000), bush(), {"a": nested(900)}])
-def test_what_is_too_deep_or_too_much_is_cut(value: Any) -> None:
+def test_values_that_are_too_deep_or_too_large_are_cut(value: Any) -> None:
     written = json.dumps(presentable(value), ensure_ascii=False)
     assert "… (too" in written
     assert len(written) < 10_000_000

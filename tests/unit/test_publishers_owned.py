@@ -52,7 +52,7 @@ async def test_another_s_publisher_is_neither_superseded_nor_fenced(asking: Serv
     assert [event["topic"] for event in page["events"]] == ["delta", "delta", "$attempt.superseded", "delta"]
 
 
-async def test_workers_of_their_own_sub_share_what_their_tokens_name(asking: Served) -> None:
+async def test_workers_with_their_own_sub_share_publishers_that_their_tokens_name(asking: Served) -> None:
     assert await opened(asking, 1_000, sub="mallory") == (200, "")  # before the worker comes to it
     assert await appended(asking, 1, 0, **WORKER) == (200, "")
     assert await appended(asking, 2, 0, **{**WORKER, "sub": "worker-2"}) == (200, "")

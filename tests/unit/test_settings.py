@@ -117,7 +117,7 @@ def test_an_origin_as_browsers_send_it_is_taken(origin: str) -> None:
         ("http://", "Name each origin"),
     ],
 )
-def test_an_origin_that_no_browser_sends_is_refused_with_what_to_write(text: str, instead: str) -> None:
+def test_an_origin_that_no_browser_sends_is_refused_with_a_correction(text: str, instead: str) -> None:
     with pytest.raises(SettingsInvalidError, match="cors_origins") as refusal:
         check_origins(("https://good.example", text))
     assert refusal.value.hint.startswith(instead)

@@ -25,7 +25,7 @@ def test_json_and_text_are_mended_alike(pieces: list[str]) -> None:
     ("text", "mended"),
     [("a\ud83d\ude00b", "a😀b"), ("a\ud83d b", "a\ufffd b"), ("\ude00\ud83d", "\ufffd\ufffd"), ("plain", "plain")],
 )
-def test_what_has_no_other_half_is_replaced(text: str, mended: str) -> None:
+def test_a_lone_half_is_replaced(text: str, mended: str) -> None:
     assert whole(text) == mended
 
 

@@ -68,7 +68,7 @@ async def test_a_closed_session_is_told(served: Served) -> None:
             await session.aclose()
 
 
-async def test_a_deleted_session_is_told_and_not_brought_back(served: Served) -> None:
+async def test_a_deleted_session_is_reported_and_not_created_again(served: Served) -> None:
     async with SessionPublisher(served.url, session="s") as session:
         await session.topic("t").publish(1)
         await session.flush()

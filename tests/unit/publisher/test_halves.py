@@ -31,7 +31,7 @@ async def data(served: Served, session: str = "s") -> list[Any]:
     return [event["data"] for event in page["events"] if not event["topic"].startswith("$")]
 
 
-async def test_a_text_message_holds_the_half_until_the_other_one_comes(served: Served) -> None:
+async def test_a_text_message_holds_a_half_until_the_other_one_follows(served: Served) -> None:
     async with SessionPublisher(served.url, session="s") as session:
         message = session.topic("answer", append="text").message("m")
         for piece in ("a" + HIGH, LOW + "b", HIGH, LOW, "c" + HIGH, "d", HIGH):
@@ -40,7 +40,7 @@ async def test_a_text_message_holds_the_half_until_the_other_one_comes(served: S
     assert await data(served) == ["a", EMOJI + "b", EMOJI, "c", LOST + "d", LOST, None]
 
 
-async def test_what_is_still_held_at_the_end_is_replaced(served: Served) -> None:
+async def test_a_half_that_is_held_at_the_end_is_replaced(served: Served) -> None:
     async with SessionPublisher(served.url, session="s") as session:
         text = session.topic("answer", append="text")
         await text.message("left").append("a" + HIGH)

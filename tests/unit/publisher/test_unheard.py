@@ -36,7 +36,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outages, "_FIRST_SECONDS", 0.1)
 
 
-async def test_a_publisher_without_a_token_is_told_at_once(guarded: Served) -> None:
+async def test_a_publisher_without_a_token_fails_at_once(guarded: Served) -> None:
     async with asyncio.timeout(4):
         with pytest.raises(TokenMissingError, match="expected a token, got none") as caught:
             async with SessionPublisher(guarded.url, session="s"):
@@ -51,7 +51,7 @@ async def test_a_publisher_without_a_token_is_told_at_once(guarded: Served) -> N
                 await anext(client.session("s").events())
 
 
-async def test_a_nudger_without_a_token_says_so_once(guarded: Served, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_nudger_without_a_token_logs_that_once(guarded: Served, caplog: pytest.LogCaptureFixture) -> None:
     async with Nudger(guarded.url) as nudger, asyncio.timeout(ENOUGH):
         while not caplog.records:
             nudger.nudge("order-1")
@@ -64,7 +64,7 @@ async def test_a_nudger_without_a_token_says_so_once(guarded: Served, caplog: py
 
 
 @pytest.mark.parametrize("command", ["publish", "tail", "drain"])
-async def test_commands_without_a_token_are_told_at_once(guarded: Served, command: str, tmp_path: Path) -> None:
+async def test_commands_without_a_token_fail_at_once(guarded: Served, command: str, tmp_path: Path) -> None:
     spool = tmp_path / "spool.db"
     await asyncio.to_thread(Spool.at(spool).add, Identity(session="s", publisher="p"), 0, [b'{"topic":"t","data":1}'])
     arguments = {"publish": ["s", "1"], "tail": ["s"], "drain": [str(spool), "--wait"]}[command]
@@ -125,7 +125,7 @@ async def test_a_gateway_that_is_there_and_cannot_append_is_logged(
     assert script.events() == [1]
 
 
-async def test_reading_is_logged_while_the_gateway_is_away_unless_the_reader_is_told(
+async def test_reading_logs_an_outage_unless_the_reader_has_on_lost(
     away: ScriptedGateway, soon: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with SessionClient(away.url) as client:

@@ -69,7 +69,7 @@ async def test_a_run_that_cannot_be_followed_is_tried_for_ever(monkeypatch: pyte
     await pool.stop()
 
 
-async def test_gateways_that_fence_each_other_out_take_turns_at_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_gateways_that_fence_each_other_pause_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
     world, follows = World(monkeypatch), 0
     await world.runs.put("a", run("a"))
 

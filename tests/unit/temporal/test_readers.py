@@ -6,7 +6,7 @@ from wakeline.gateway.temporal.finding import readers as reading
 from wakeline.gateway.temporal.finding.readers import Readers
 
 
-def test_temporal_is_asked_again_before_sweeps_look_back_no_further() -> None:
+def test_temporal_is_asked_again_within_the_time_that_sweeps_cover() -> None:
     now = 0.0
     readers = Readers(10.0, lambda: now)
     assert not readers.need_not_ask("a")

@@ -48,7 +48,7 @@ def test_which_workflows_a_rule_is_for(rule: Follow, is_for: bool) -> None:
     assert fits(rule, WorkflowExecutionInfo(execution=execution, type=kind, task_queue="q")) is is_for
 
 
-def test_a_rule_with_a_star_in_its_task_queue_is_refused_with_what_to_write() -> None:
+def test_a_rule_with_a_star_in_its_task_queue_is_refused_with_a_correction() -> None:
     with pytest.raises(SettingsInvalidError, match="task queue") as refusal:
         check_rule(Follow(task_queue="agents-*"))
     assert "TaskQueue STARTS_WITH" in refusal.value.hint
