@@ -1,4 +1,4 @@
-"""Converts any value to JSON's types; values that JSON cannot hold are replaced, and nothing raises.
+"""Converts any value to JSON's types; it replaces what JSON cannot hold, and never raises.
 
 A model or a tool may return anything: a list that contains itself, a thousand nested lists, an object whose `__str__` fails,
 half an emoji. Publishing it must not fail the run.

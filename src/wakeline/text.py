@@ -31,7 +31,7 @@ def whole(text: str) -> str:
 
 
 def split_half(text: str) -> tuple[str, str]:
-    """Return a text without a first half at its end, and that half: the next piece may complete it."""
+    """Return a text without a first half at its end, and that half for the next piece."""
     if text and "\ud800" <= text[-1] <= "\udbff":
         return text[:-1], text[-1]
     return text, ""

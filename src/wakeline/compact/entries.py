@@ -11,9 +11,9 @@ from wakeline.compact.operations import Change, WireOp, from_wire
 from wakeline.events import Event
 
 STRETCH_BYTES: Final = 512 * 1024
-"""An event of the compact form has about this much at most, or what one event of the log has. PROTOCOL.md §4."""
+"""About the most bytes of an event of the compact form, unless one published event has more."""
 
-_PART: Final = 200  # bytes of a part beside what it says
+_PART: Final = 200  # bytes of a part beside its operations
 T = TypeVar("T")
 
 
@@ -76,14 +76,14 @@ class Segment:
         self.change = change
 
     def join(self, later: Segment) -> None:
-        """Take in what the same writer did next."""
+        """Append the next segment of the same writer."""
         self.change.then(later.change)
         self.last, self.time = later.last, later.time
         self.events += later.events
         self.complete |= later.complete
 
     def has_room(self, later: Segment, bound: int) -> bool:
-        """Whether it takes in what the same writer did next, and is within a bound then."""
+        """Whether it can append the writer's next segment within a bound."""
         change = later.change
         return change.whole or change.form == "none" or self.change.has_room(change.size, bound)
 
@@ -105,11 +105,11 @@ class Segment:
 
 
 class Message:
-    """A message that grows: what remains of it, in order.
+    """A message that grows: its remaining segments, in order.
 
     Args:
-        segments: What there is of it.
-        bound: About how many bytes a segment, and an event of the compact form, may have.
+        segments: Its segments so far.
+        bound: About the most bytes of a segment, and of an event of the compact form.
     """
 
     __slots__ = ("bound", "segments")
@@ -119,13 +119,13 @@ class Message:
         self.bound = bound
 
     def extend(self, segments: Iterable[Segment]) -> None:
-        """Put later ones at its end; neighbours of one writer are one, as long as it is within the bound."""
+        """Append later segments; join neighbours of one writer within the bound."""
         for segment in segments:
             if not self._joins(segment):
                 self.segments.append(segment)
 
     def add(self, writer: Writer, op: str, data: bytes) -> Segment | None:
-        """Have one more event's operation done by its writer's last segment; None if it is another's, or full."""
+        """Add an operation to its writer's last segment; None if that is another writer's, or full."""
         last = self.segments[-1] if self.segments else None
         if last is None or last.writer != writer or not last.change.has_room(len(data), self.bound):
             return None
@@ -146,14 +146,14 @@ class Message:
         return True
 
     def _collapse(self) -> None:
-        """Take out what a writer has said before a whole value of its own."""
+        """Drop a writer's segments before a whole value of its own."""
         held = self.segments
         while len(held) > 1 and held[-1].change.whole and held[-2].writer == held[-1].writer:
             later = held.pop()
             held[-1].join(later)
 
     def _forget_replaced(self) -> None:
-        """Take out what the last segment replaces in earlier ones of its writer, so that they are not more and more."""
+        """Drop members that the last segment replaces from its writer's earlier ones, to bound them."""
         last = self.segments[-1]
         start = len(self.segments) - 1
         while start and self.segments[start - 1].writer == last.writer:
@@ -264,7 +264,7 @@ class Keyed:
         self.states = {writer: state for writer, state in self.states.items() if not gone(state.last)}
 
     def events(self, topic: str, bound: int = STRETCH_BYTES) -> list[Event]:
-        """The latest, with what would take its place if it were superseded; if that is too large, before it."""
+        """Return the latest event with older ones as `parts`; those that are too large precede it."""
         groups = _grouped(list(self.states.items()), lambda item: len(item[1].body) + _PART, bound)
         return [self._event(topic, group) for group in groups]
 
@@ -281,7 +281,7 @@ class Keyed:
 
 
 def _grouped(items: list[T], size: Callable[[T], int], bound: int) -> list[list[T]]:
-    """Neighbours together, as long as they are within a bound."""
+    """Group neighbours within a bound."""
     groups: list[list[T]] = []
     total = 0
     for item in items:

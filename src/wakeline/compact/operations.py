@@ -142,7 +142,7 @@ class Change:
         return Change(self.form, held, whole=self.whole, size=self.size)
 
     def has_room(self, size: int, bound: int) -> bool:
-        """Whether so many bytes more leave it within a bound."""
+        """Whether it stays within a bound with this many more bytes."""
         if self.size + size <= bound:
             return True
         self._measure()
@@ -192,7 +192,7 @@ class Change:
         return []
 
     def event(self) -> WireOp:
-        """The change as the operation of one event: `ops`, where it takes several."""
+        """Return the change as one event's operation; `ops` if it needs several."""
         ops = self.wire()
         if len(ops) == 1:
             return ops[0]
@@ -305,7 +305,7 @@ def _composed(patch: dict[str, Any], later: dict[str, Any]) -> None:
 
 
 def _forget(earlier: dict[str, Any], later: dict[str, Any]) -> None:
-    """Drop from a value or patch what a later patch replaces: both do the same one after the other as before."""
+    """Drop the members that a later patch replaces; applied in order, the result is the same."""
     for name, change in later.items():
         there = earlier.get(name)
         if not isinstance(change, dict):

@@ -62,12 +62,12 @@ def check_life(session: str, now: str | None, epoch: str | None, position: Posit
 
     Args:
         session: The session's name.
-        now: The epoch in which it lives; None if there is no such session.
-        epoch: The epoch in which the publisher opened it before; None if it did not.
-        position: Where the publisher stands in the session now.
+        now: The session's epoch; None if there is no such session.
+        epoch: The epoch in which the publisher opened it before; None if it has not.
+        position: The publisher's position in the session; None if the session does not know it.
 
     Raises:
-        SessionDeletedError: It was.
+        SessionDeletedError: The session was deleted.
     """
     if epoch is not None and epoch != now and position is None:
         lives = "there is none" if now is None else f"it lives in epoch {now} and does not know this publisher"
@@ -75,10 +75,10 @@ def check_life(session: str, now: str | None, epoch: str | None, position: Posit
 
 
 def check_there(append: Append) -> None:
-    """Raise if the session of a batch, which does not exist, must have existed: its publisher has appended to it.
+    """Raise if the missing session of a batch was deleted: its publisher has appended before.
 
     Raises:
-        SessionDeletedError: It has.
+        SessionDeletedError: The session was deleted.
     """
     publication = append.publication
     if publication is not None and publication.sequence > 0 and publication.covers is None:

@@ -1,4 +1,4 @@
-"""Checks the source of a request: configured web pages, and only this machine if no token is required.
+"""Checks a request's source: configured web pages, or this machine if no token is required.
 
 Every web page that a user visits can send requests to a server: by a form or fetch (detected by `Origin`), by an image or a
 link (by `Sec-Fetch-Site`), with the user's cookie (by `Origin`, `Sec-Fetch-Site` or `Referer`), and, on loopback, by a name that

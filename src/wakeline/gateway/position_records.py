@@ -108,7 +108,7 @@ def record_key(session: str, number: int) -> str:
 
 
 def forget_over(entries: dict[Key, Entry], most: int) -> None:
-    """Forget the longest absent of a user's devices if one part has more than its share of `most`.
+    """Forget a user's longest absent devices if one part has more than its share of `most`.
 
     Without tokens all devices belong to one user, and only the record's size is limited.
     """

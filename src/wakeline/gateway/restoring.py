@@ -1,4 +1,4 @@
-"""Gives every session a new epoch after a restore from a backup, so that older cursors are refused.
+"""Gives every session a new epoch after a restore, so that older cursors are refused.
 
 A device's cursor may lie beyond the restored events, and the next appends reuse the offsets of lost events. So every session
 continues in a new epoch, and its readers start again. Records that the gateway keeps by epoch (devices' positions, compact

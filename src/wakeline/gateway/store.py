@@ -49,7 +49,7 @@ class Store:
         return False
 
     async def renew(self, carry: Carry) -> None:
-        """Give every session a new epoch, so that older cursors are refused, and `carry` the records.
+        """Give every session a new epoch, which refuses older cursors, and `carry` the records.
 
         Raises:
             UnavailableError: The store cannot be written now.

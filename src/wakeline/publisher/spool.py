@@ -179,7 +179,10 @@ class Spool:
             )
 
     def set_identity(self, identity: Identity) -> None:
-        """Note what the gateway has said of a source: the epoch, without which it would create a deleted session again."""
+        """Store a source's identity with the epoch that the gateway has returned.
+
+        Without the epoch a later open would create a deleted session again.
+        """
         with self._writing() as connection:
             connection.execute(
                 "UPDATE sources SET identity = ? WHERE session = ? AND publisher = ? AND attempt = ?",

@@ -90,9 +90,9 @@ class _Channel:
     publication: Publication
     workflow: NamedWorkflow | None
     epoch: str | None = None
-    """As `opened` names it: the only life of the session to which it appends. None until it is open."""
+    """The epoch of `opened`, the only one to which the channel appends; None until it is open."""
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held until the channel is open. It lets waiting appends go on in their order, before later ones."""
+    """Held until the channel is open; waiting appends then continue in their order."""
     broken: bool = False
 
 

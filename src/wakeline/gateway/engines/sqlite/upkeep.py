@@ -50,7 +50,7 @@ class Upkeep:
         self.full = False
         """The disk is full: the file may not grow, and each transaction logs into the reserve."""
         self.lost: str | None = None
-        """How the files were deleted or replaced; nothing is written any more. None while they exist."""
+        """How the files were deleted or replaced, after which nothing is written; None if not."""
 
     def open(self) -> None:
         """Open the reserve, before the database is opened.

@@ -193,7 +193,7 @@ class Writer:
                 self._fail([pending], failure)
 
     def _transact(self, group: Sequence[_Pending]) -> WakelineError | None:
-        """Run operations in one transaction and answer their callers; return its failure, unanswered."""
+        """Run operations in one transaction and answer their callers, or return its failure."""
         outcomes: list[tuple[asyncio.Future[Any], Any]] = []
         try:
             self._connection.execute("BEGIN IMMEDIATE")

@@ -90,7 +90,7 @@ async def decoded_item(converter: DataConverter, payload: bytes) -> bytes:
 
 
 def json_of(payload: Payload) -> bytes | None:
-    """A payload's value as JSON; None if that is not what it is, or if it nests deeper than an event's data may."""
+    """Return a payload's value as JSON; None if it is not JSON or too deep for an event's data."""
     encoding = payload.metadata.get("encoding", b"")
     if encoding == b"binary/null":
         return b"null"

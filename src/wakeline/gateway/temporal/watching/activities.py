@@ -30,7 +30,7 @@ async def described(
 
 
 def since(pending: Iterable[PendingActivityInfo]) -> dict[str, int]:
-    """Return the time at which each activity entered its state, by id, in Temporal's nanoseconds.
+    """Return the time at which each activity entered its state, by id, in nanoseconds.
 
     It is unique for each retry and each pause, unlike the attempt, which restarts when an id is used again.
     """
@@ -38,7 +38,7 @@ def since(pending: Iterable[PendingActivityInfo]) -> dict[str, int]:
 
 
 def last_failed(pending: PendingActivityInfo) -> int:
-    """Return the time at which its last attempt failed; unique, unlike the number of the attempt."""
+    """Return the time at which its last attempt failed; unique, unlike the attempt's number."""
     return pending.last_attempt_complete_time.ToNanoseconds()
 
 

@@ -248,7 +248,7 @@ class StateWatch:
         return waiting, False
 
     async def _tell(self, new: RunState, stamps: dict[str, int], failed: dict[str, int]) -> bool:
-        """Append an event for each change, under a publisher of its own; return whether there was one.
+        """Append an event for each change, each under its own publisher; return whether any.
 
         Args:
             new: The new state.
@@ -278,7 +278,7 @@ class StateWatch:
         return stalled
 
     async def _tell_lasting(self, state: str, topic: str, new: RunState, stamps: dict[str, int]) -> bool:
-        """Append events for the activities that have entered a state, and for those that have left it."""
+        """Append events for the activities that have entered a state, and that have left it."""
         before = self._lasting[state]
         now = {name: (a["attempt"], stamps[name]) for name, a in new.activities.items() if a["state"] == state}
         if before == now:
