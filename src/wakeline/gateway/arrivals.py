@@ -27,18 +27,18 @@ class Arrivals:
         self._watch = watch
 
     def explained(self, error: WakelineError, *, read: bool = True) -> WakelineError:
-        """Return the error; of a session that is not there, with a hint that is true of this gateway.
+        """Return the error; for a missing session, with a hint that is true of this gateway.
 
         Args:
-            error: Why a request was refused.
-            read: The session was to be read, so that Temporal was asked for its workflow.
+            error: The refusal of a request.
+            read: The request was to read the session, so that Temporal was asked for its workflow.
         """
         if isinstance(error, SessionNotFoundError) and "hint" not in vars(error):
             error.hint = self._hint(read=read)
         return error
 
     def _hint(self, *, read: bool) -> str:
-        """Return one hint for a session that does not exist and for one that the token does not reach: names are not told."""
+        """Return one hint for missing and unreachable sessions, so that it reveals no names."""
         token = " A token that does not reach it (its claim wakeline.sessions) is answered alike." if self._asks else ""
         if self._watch is None:
             return (

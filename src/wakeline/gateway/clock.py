@@ -1,4 +1,4 @@
-"""Steps of the wall clock: `exp` is a wall-clock time, but timers run by the monotonic clock."""
+"""Detects steps of the wall clock, because timers for `exp` run by the monotonic clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wakeline.gateway.slices import Slice
 
 _LOOK_SECONDS: Final = 0.25
 _STEP_SECONDS: Final = 0.2
-"""Difference between the two clocks, since timers were last set, from which they are set again."""
+"""The change in the difference of the two clocks from which timers are set again."""
 
 _log = structlog.get_logger(__name__)
 
@@ -44,6 +44,6 @@ async def watch_clock() -> None:
         told, work = _told.get(loop, set()), Slice()
         _log.warning("the wall clock was set, or the machine slept", seconds=round(step, 1), timers=len(told))
         for tell in tuple(told):
-            if tell in told:  # else it ended meanwhile
+            if tell in told:  # otherwise its owner has ended meanwhile
                 tell()
             await work.rest()

@@ -176,7 +176,7 @@ class Guard:
         )
 
     def _tell(self, origin: str, own: str) -> None:
-        """Log that an origin is refused, once: a browser hides the refusal from the page, so that its author looks here."""
+        """Log the refusal of an origin, once: a browser hides it from the page and its author."""
         if origin in self._told or len(self._told) >= _TOLD:
             return
         self._told.add(origin)

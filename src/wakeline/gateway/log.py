@@ -462,7 +462,7 @@ class Engine(Store, ABC):
 
     @abstractmethod
     async def offset_at(self, session: str, moment: int, *, epoch: str) -> int:
-        """Return the first kept offset from the first event at or after `moment` (unix ms) on, or the end."""
+        """Return the first kept offset from the first event since `moment` (unix ms), or the end."""
 
     @abstractmethod
     async def get_record(self, key: str) -> Record | None:

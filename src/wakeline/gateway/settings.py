@@ -22,7 +22,7 @@ from wakeline.errors import ListenRefusedError, SettingsInvalidError
 
 _ENVIRONMENT: Final = "WAKELINE_"
 _OTHERS: Final = ("WAKELINE_CONFIG", "WAKELINE_URL", "WAKELINE_TOKEN")
-"""Variables that are no settings: those of the commands and of clients, which may share the gateway's environment."""
+"""Variables of the commands and of clients, which may share the gateway's environment."""
 _LISTS: Final = ("cors_origins", "cors_headers", "trusted_proxies")
 _SECRETS: Final = ("token_secret", "temporal_api_key", "namespaces")
 _TABLES: Final = ("follow", "namespaces")
@@ -302,7 +302,7 @@ def load(
 
 
 def unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
-    """Give a sentence about each `WAKELINE_…` variable that nothing of Wakeline reads, without its value."""
+    """Yield a sentence about each unknown `WAKELINE_…` variable, without its value."""
     known = [*(_ENVIRONMENT + name.upper() for name in Settings.__struct_fields__), *_OTHERS]
     for name in sorted(environment):
         if name.upper().startswith(_ENVIRONMENT) and name not in known:

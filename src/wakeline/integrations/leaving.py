@@ -1,7 +1,7 @@
-"""A worker that stops lets the gateway read first what workflows that have just ended said last.
+"""Delays the end of a worker until the gateway has read its workflows' last events.
 
-Only a worker can be asked for that, and Temporal gives a workflow's result to who waits for it before anybody can ask. So a
-program that stops its worker when it has the result would take the last events with it.
+Only a worker can answer queries for them, and Temporal returns a workflow's result before the gateway can query. So a program
+that stops its worker when it has the result would often stop it before the last events are read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from wakeline.streams.exit import end_in_order
 
 _MOST: Final = 1_000
 _LATELY_SECONDS: Final = 10.0
-# Some hundredths where there is something to read; more where the run must be found first, or the machine is busy.
+# Usually some hundredths; more if the run must be found first, or the machine is busy.
 _PATIENCE_SECONDS: Final = 3.0
 
 
@@ -26,7 +26,7 @@ class Leaving:
     """Delays the end of one worker.
 
     Args:
-        nudger: Asks the gateway.
+        nudger: The connection to the gateway.
     """
 
     def __init__(self, nudger: Nudger) -> None:
@@ -35,11 +35,11 @@ class Leaving:
         self._stopping: set[asyncio.Task[None]] = set()
 
     def note(self, workflow_id: str) -> None:
-        """A workflow of the worker takes its last step; may be called from any thread."""
+        """Note that a workflow of the worker takes its last step; callable from any thread."""
         self._ended.append((time.monotonic(), workflow_id))
 
     def delay(self, worker: Worker) -> None:
-        """Have `shutdown` of a worker, by which `async with` ends it too, wait first, for some seconds at most."""
+        """Let a worker's `shutdown`, which `async with` calls too, wait for some seconds first."""
         stop = worker.shutdown
         end_in_order()
 
@@ -47,14 +47,14 @@ class Leaving:
             try:
                 await self._last_words()
             except asyncio.CancelledError:
-                # As without us: who gives up waiting has asked for the end all the same.
+                # A caller that abandons the wait has still asked for the end.
                 stopping = asyncio.create_task(stop())
                 self._stopping.add(stopping)
                 stopping.add_done_callback(self._stopping.discard)
                 raise
             await stop()
 
-        worker.shutdown = shutdown  # type: ignore[method-assign] # plugins are not told when a worker is to stop
+        worker.shutdown = shutdown  # type: ignore[method-assign] # plugins have no hook for a worker's stop
 
     async def _last_words(self) -> None:
         since = time.monotonic() - _LATELY_SECONDS

@@ -1,4 +1,4 @@
-"""What a worker can tell of its workflows without them: that one has just taken a step, or its last one.
+"""Reports each step of a worker's workflows, and the last one, without code in them.
 
 The step itself, replay and the sandbox are as they were: the call is made outside of all of them, when it is over.
 """

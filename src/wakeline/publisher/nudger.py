@@ -85,13 +85,13 @@ class Nudger:
                 raise
 
     async def until_ended(self, workflow_ids: Collection[str], seconds: float) -> None:
-        """Nudge about workflows that have ended, and return when what the gateway follows of them is in its sessions.
+        """Nudge about ended workflows; return when their events and ends are in their sessions.
 
-        Never raises, and asks only a gateway that takes nudges: one that says nothing is given a second.
+        Never raises. A gateway that does not answer nudges is abandoned after a second.
 
         Args:
-            workflow_ids: 1 to 1,000.
-            seconds: So long at most, 5 at most.
+            workflow_ids: 1 to 1,000 Workflow Ids.
+            seconds: The longest wait, at most 5.
         """
         if not await self._is_reached():
             return

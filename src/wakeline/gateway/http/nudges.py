@@ -41,7 +41,7 @@ class NudgeRoutes:
         return [web.post("/v1/nudge", self.nudge)]
 
     async def nudge(self, request: web.Request) -> web.Response:
-        """Pass on which workflows may have something new; the answer says nothing, but may wait until they have ended."""
+        """Pass on nudges, with an empty answer; with `wait`, answer once the workflows have ended."""
         grant = request[GRANT]
         grant.check("publish")
         workflows, seconds = _named(await read_body(request))

@@ -68,7 +68,7 @@ class Upstream(Protocol):
         ...
 
     async def ended(self, workflows: Sequence[tuple[str, str | None]]) -> None:
-        """Look at these workflows at once, and return when none is followed any more: each has ended, and its end is told.
+        """Check these workflows at once; return when each has ended and its end is in its session.
 
         Args:
             workflows: Workflow Ids and namespaces; None for the gateway's own.

@@ -206,9 +206,9 @@ class Followers:
                 self._look_anew(workflow_id)
 
     async def ended(self, workflows: Sequence[tuple[str, str | None]]) -> None:
-        """Look at these workflows at once, and return when none is followed any more: each has ended, and its end is told.
+        """Check these workflows at once; return when each has ended and its end is in its session.
 
-        What is to be followed and has not been found yet is looked for first.
+        Workflows that rules match but that have not been found yet are found first.
         """
         ours: list[tuple[str, str]] = []
         unfound: dict[str, Sweep] = {}

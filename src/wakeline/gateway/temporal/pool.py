@@ -144,7 +144,7 @@ class FollowerPool:
         return [self._tasks[key] for key in self._of_workflow.get((namespace, workflow_id), ())]
 
     def is_ours(self, workflow_id: str) -> bool:
-        """Whether the runs of a workflow are followed here, and not by another gateway of the same log."""
+        """Whether this gateway, and no other of the same log, follows the runs of a workflow."""
         return self._leases is None or self._leases.mine(workflow_id)
 
     def ended(self, run_ids: Container[str]) -> None:

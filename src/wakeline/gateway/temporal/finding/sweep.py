@@ -106,7 +106,7 @@ class Sweep:
         self._at_once.set()
 
     async def once_more(self) -> None:
-        """Return when a sweep that begins from now on is over; at once while Temporal cannot be asked."""
+        """Wait for the end of a sweep that begins from now on; not while Temporal is unavailable."""
         if self._connection.up():
             over = self._next_over
             self.hurry()
