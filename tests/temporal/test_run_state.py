@@ -15,6 +15,7 @@ from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
+from tests.servers import temporal_server
 from tests.support import Served
 from tests.temporal import run_workflows as workflows
 from tests.temporal.test_follower import running_gateway, told
@@ -103,6 +104,29 @@ async def of_activity(client: Client, command: str, name: str, *arguments: str) 
         temporal_program(), "activity", command, *which, *arguments, stdout=DEVNULL
     )
     assert await process.wait() == 0
+
+
+async def test_a_paused_workflow_is_one_that_runs(name: str, tmp_path: Path) -> None:
+    async with (
+        temporal_server(frontend_WorkflowPauseEnabled=True) as server,
+        running_gateway(server, tmp_path) as served,
+        Worker(server.client, task_queue=QUEUE, workflows=workflows.WORKFLOWS, activities=workflows.ACTIVITIES),
+    ):
+        address = server.client.service_client.config.target_host
+        handle = await start(server.client, name, workflows.Steps.run)
+        for command in ("pause", "unpause"):
+            process = await asyncio.create_subprocess_exec(
+                temporal_program(), "workflow", command, "-w", name, "--address", address, stdout=DEVNULL
+            )
+            assert await process.wait() == 0
+            if command == "pause":
+                stream = await served.stream(name)
+                await until(stream, "$run.started")
+                assert (await run_of(served, name))["status"] == "running"
+        await handle.signal("step", "a")
+        await until(stream, "step")
+        await handle.terminate()
+        assert told(await until(stream, "$run.closed"), "$run.closed")[0]["status"] == "terminated"
 
 
 async def test_a_pause_of_an_activity_and_its_end_are_reported(client: Client, served: Served, name: str) -> None:

@@ -8,12 +8,15 @@ from datetime import timedelta
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
-from temporalio.api.enums.v1 import ResourceExhaustedCause
+from temporalio.api.enums.v1 import ResourceExhaustedCause, WorkflowExecutionStatus
 from temporalio.api.errordetails.v1 import (
     NamespaceNotFoundFailure,
     ResourceExhaustedFailure,
     WorkflowNotReadyFailure,
 )
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
+from temporalio.client import WorkflowExecutionStatus as KnownStatus
 from temporalio.service import RPCError, RPCStatusCode, ServiceClient
 
 # One workflow that has enough to do says nothing of the server.
@@ -21,6 +24,7 @@ _OF_ONE_WORKFLOW: Final = (
     ResourceExhaustedCause.RESOURCE_EXHAUSTED_CAUSE_BUSY_WORKFLOW,
     ResourceExhaustedCause.RESOURCE_EXHAUSTED_CAUSE_CONCURRENT_LIMIT,
 )
+_KNOWN_STATUSES: Final = frozenset(map(int, KnownStatus))
 _REFUSED_TEXT: Final = re.compile(r'code: (?:"[^"]*"|PermissionDenied|Unauthenticated).*?message: "([^"]*)"', re.S)
 
 
@@ -77,7 +81,15 @@ class CountedService(ServiceClient):
             self._called(name, status.name, failed)
             raise failed from error
         self._called(name, RPCStatusCode.OK.name, None)
+        if isinstance(answer, DescribeWorkflowExecutionResponse):
+            _make_known(answer.workflow_execution_info)
         return answer
+
+
+def _make_known(info: WorkflowExecutionInfo) -> None:
+    """Let a status that the SDK does not know, and would fail at, be that of a workflow that runs: so is one that is paused."""
+    if info.status and info.status not in _KNOWN_STATUSES:
+        info.status = WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING
 
 
 def is_no_namespace(error: RPCError) -> bool:
