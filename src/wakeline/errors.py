@@ -348,7 +348,9 @@ class PublisherTakenError(AppendError):
     """The publisher belongs to the `sub` of another token."""
 
     code, status = "publisher_taken", 403
-    hint = "Take another publisher's name, or a token of the same sub and topics, or one whose wakeline.publishers names it."
+    hint = (
+        "Use another publisher's name, a token of the same sub and topics, or one whose wakeline.publishers names it."
+    )
 
 
 class TooManyPublishersError(AppendError):
@@ -407,7 +409,7 @@ class StorageFullError(UnavailableError):
     """The disk is full; nothing was written."""
 
     code, status = "storage_full", 507
-    hint = "Make space, or delete sessions; the gateway goes on by itself. Retry then."
+    hint = "Make space or delete sessions, then retry; the gateway recovers by itself."
 
 
 class RecordConflictError(WakelineError):

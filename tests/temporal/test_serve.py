@@ -62,12 +62,12 @@ async def test_serve_logs_at_once_that_temporal_is_away_and_when_it_is_back(tmp_
     temporal = TemporalServer(port=free_port())
     async with serving(tmp_path / "data", "--temporal", temporal.address) as gateway:
         away = gateway.log.read_text()  # it listens
-        assert away.count("Temporal cannot be used now") == 1
+        assert away.count("Temporal is unavailable") == 1
         assert temporal.address in away.splitlines()[0]
         await temporal.start()
         try:
             await until(lambda: "Temporal answers" in gateway.log.read_text())
         finally:
             await temporal.stop()
-        await until(lambda: gateway.log.read_text().count("Temporal cannot be used now") == 2)
+        await until(lambda: gateway.log.read_text().count("Temporal is unavailable") == 2)
         assert gateway.log.read_text().count("Temporal answers") == 1

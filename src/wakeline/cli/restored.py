@@ -22,4 +22,4 @@ def restored(data: Path = Path("wakeline-data")) -> None:
         data: The data directory. No gateway may run on it.
     """
     declare_restored(data)
-    print(f"{data}: at the next start every session goes on in a new epoch")
+    print(f"{data}: at the next start every session continues in a new epoch")

@@ -118,7 +118,7 @@ class RemoteCodec(PayloadCodec):
     def _away(self, why: str) -> UnavailableError:
         return UnavailableError(
             f"the codec server at {self._url} cannot be reached: {why}",
-            hint="See that the codec server runs and that the URL is right, then try again.",
+            hint="Check that the codec server runs and that the URL is right, then try again.",
         )
 
     def _of_this_loop(self) -> aiohttp.ClientSession:

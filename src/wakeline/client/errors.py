@@ -32,7 +32,7 @@ class RefusedError(WakelineError):
         WakelineError.__init__(self, str(error.get("message", f"the gateway answered {status}")), **details)
         vars(self).update(details)  # such as `expected`, as the class of the code has them
         self.code = error.get("code", "unknown")  # type: ignore[misc] # what is fixed per class here comes by wire
-        self.hint = error.get("hint", "See what stands between here and the gateway.")
+        self.hint = error.get("hint", "Check the proxies between this client and the gateway.")
         self.status = status  # type: ignore[misc] # as above
 
 

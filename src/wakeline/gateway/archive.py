@@ -310,7 +310,7 @@ class Archive:
             if len(rest) > self._most_line_bytes:
                 raise BodyTooLargeError(
                     f"expected lines of at most {self._most_line_bytes} bytes",
-                    hint="Raise max_body_bytes, to what it was where the session was exported.",
+                    hint="Raise max_body_bytes, to its value where the session was exported.",
                 )
         if rest.strip():
             yield bytes(rest)
@@ -395,5 +395,5 @@ def _parse_event(line: bytes, number: int, offset: int, importer: Importer) -> N
 def _not_allowed(expected: str) -> NotAllowedError:
     return NotAllowedError(
         f"expected {expected}: the token does not allow 'restore'",
-        hint="Import with a token whose wakeline.allow has restore, or leave out what no publisher could have written.",
+        hint="Import with a token whose wakeline.allow has restore, or leave out the lines that no publisher can write.",
     )

@@ -84,7 +84,7 @@ class Guard:
         if self._loopback_only and not _is_loopback(host):
             raise OriginRefusedError(
                 f"expected a loopback name in Host, got {host[:100]!r}",
-                hint="Reach the gateway as localhost or 127.0.0.1; with token_secret or token_jwks it takes every name.",
+                hint="Reach the gateway as localhost or 127.0.0.1; with token_secret or token_jwks it accepts every name.",
             )
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is None:

@@ -28,7 +28,7 @@ async def renew_if_restored(engine: Engine) -> None:
     """
     if engine.restored:
         await engine.renew(carried)
-        _log.warning("the data were restored from a backup or copied: every session goes on in a new epoch")
+        _log.warning("the data were restored from a backup or copied: every session continues in a new epoch")
 
 
 def carried(key: str, value: bytes, epochs: Mapping[str, str]) -> tuple[str, bytes]:

@@ -77,7 +77,7 @@ class SqliteEngine(Engine):
         except OSError as error:
             raise StorageFailedError(
                 f"expected a writable directory at {self._directory}, got: {error}",
-                hint="Give --data a directory that this user may write to; it is made where it is missing.",
+                hint="Give --data a directory that this user may write to; it is created if it is missing.",
             ) from error
         try:
             self._writer.start()

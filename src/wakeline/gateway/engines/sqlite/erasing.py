@@ -260,4 +260,4 @@ class Eraser:
     async def _rebuild(self) -> None:
         began = time.monotonic()
         await self._writer.submit(partial(rebuild, path=self._path, stop=self._stop), alone=True)
-        _log.info("the file was rebuilt: what was deleted is erased", seconds=round(time.monotonic() - began, 1))
+        _log.info("the file was rebuilt: deleted data is erased", seconds=round(time.monotonic() - began, 1))

@@ -96,7 +96,7 @@ class Upkeep:
         """Set `lost` if the files were deleted or replaced."""
         if self.lost is None and (changed := self._files.changed()) is not None:
             self.lost = changed
-            _log.critical("the store's files were taken away: nothing more is written", what=changed)
+            _log.critical("the store's files were deleted or replaced: nothing more is written", what=changed)
 
     def filled(self, connection: sqlite3.Connection) -> None:
         """Note that the disk is full: the file keeps its size, and deletions make room in it."""

@@ -134,7 +134,7 @@ class Writer:
                 failures += 1
                 pause = min(0.1 * 2**failures, _LONGEST_PAUSE)
                 self._note_failed(error)
-                _log.exception("the writer failed and goes on", seconds=pause)
+                _log.exception("the writer failed and continues", seconds=pause)
                 self._fail(self._group, StorageFailedError(f"the store failed: {error}"))
                 time.sleep(pause)
         self._close()

@@ -238,9 +238,7 @@ class Connection:
         if health == "ok":
             _log.info("Temporal answers", **where)
         else:
-            _log.warning(
-                "Temporal cannot be used now; the gateway serves what it has and tries on", **where, health=health
-            )
+            _log.warning("Temporal is unavailable; the gateway serves its log and retries", **where, health=health)
 
 
 def badness(health: str) -> int:
