@@ -84,6 +84,10 @@ class WakelineError(Exception):
         self.message = message
         self.details: dict[str, Any] = details
 
+    def __str__(self) -> str:
+        """The message and the hint: often nothing else of an error is shown, as in a workflow's history."""
+        return f"{self.message}. {self.hint}"
+
     def headers(self) -> dict[str, str]:
         """Headers that its answer carries, beside the usual ones."""
         if self.status == 401:

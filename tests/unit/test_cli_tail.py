@@ -110,6 +110,24 @@ async def test_a_refusal_is_told_with_exit_code_1(served: Served) -> None:
         assert "Traceback" not in err
 
 
+async def test_what_is_no_gateway_is_told_at_once() -> None:
+    async def not_http(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00\x00@\x00")  # as a gRPC server begins
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(not_http, "127.0.0.1", 0)
+    grpc = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    page = web.Response(text="<!doctype html>", content_type="text/html")
+    async with server, scripted(page) as ui:
+        for url in (grpc, ui.url):
+            code, _, err = await tail("order-1", "--url", url)
+            assert code == 1
+            assert "a Wakeline gateway's, by default http://127.0.0.1:7777" in err
+            assert "topics='*'" not in err
+        assert len(ui.requests) == 1
+
+
 async def test_where_to_begin_and_who_is_reading(served: Served) -> None:
     await served.publish("s", *({"topic": "t", "data": n} for n in range(5)))
     process = await start("s", "--url", served.url, "--until", "never", "--device", "phone", "--from", "tail:2")
@@ -149,7 +167,8 @@ async def test_stderr_tells_when_the_connection_is_lost_and_back(tmp_path: Path)
     assert json.loads(await asyncio.wait_for(process.stdout.readline(), 60))["data"] == 0
     await gateway.kill()
     lost = (await asyncio.wait_for(process.stderr.readline(), 60)).decode()
-    assert lost.startswith(f"the gateway at {gateway.url} cannot be reached: ")
+    assert lost.startswith("the gateway cannot be reached: ")
+    assert f"(the gateway: {gateway.url})" in lost
     assert lost.endswith("; trying again\n")
     await gateway.start()
     assert (await asyncio.wait_for(process.stderr.readline(), 60)).startswith(b"connected again")

@@ -65,7 +65,7 @@ async def test_data_that_does_not_fit_is_told_and_reading_goes_on(served: Served
         events = session.events(type=Status)
         with pytest.raises(EventDataError) as raised:
             await anext(events)
-        assert str(raised.value) == (
+        assert raised.value.message == (
             "expected data of topic 'status' at offset 0 to be Status: Expected `str`, got `int` - at `$.state`"
         )
         assert raised.value.details == {"offset": 0, "topic": "status"}

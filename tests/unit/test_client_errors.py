@@ -27,7 +27,7 @@ def test_every_code_is_raised_as_its_class(kind: type[WakelineError]) -> None:
     assert type(error).__name__ == kind.__name__
     assert (error.code, error.status, error.message, error.hint) == (kind.code, 499, "m", "h")
     assert error.wire() == {"error": {"code": kind.code, "message": "m", "hint": "h", "expected": 4}}
-    assert str(error) == "m"
+    assert str(error) == "m. h"
 
 
 def test_a_code_of_a_later_version_is_a_refusal_like_any_other() -> None:

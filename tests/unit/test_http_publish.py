@@ -303,3 +303,16 @@ async def test_a_session_may_have_any_printable_name(serve: Serve, session: str)
     path = f"/v1/sessions/{quote(session, safe='')}"
     assert (await served.call("GET", path))[1]["session"] == session
     assert (await served.call("GET", f"{path}/events"))[1]["events"][0]["data"] == 1
+
+
+@pytest.mark.parametrize("header", ["Wakeline-Publishr", "wakeline-seq"])
+async def test_a_header_that_publishing_does_not_have_is_refused_by_name(served: Served, header: str) -> None:
+    body = {"events": [{"topic": "t"}]}
+    status, answer = await served.call("POST", "/v1/sessions/s/events", json=body, headers={header: "1"})
+    assert (status, answer["error"]["code"]) == (400, "request_invalid")
+    assert header in answer["error"]["message"]
+    assert "Wakeline-Publisher, Wakeline-Attempt, Wakeline-Sequence" in answer["error"]["hint"]
+    status, answer = await served.call("PUT", "/v1/sessions/s/publishers/p", json={}, headers={header: "1"})
+    assert (status, answer["error"]["code"]) == (400, "request_invalid")
+    assert "in the body" in answer["error"]["hint"]
+    assert (await served.call("GET", "/v1/sessions/s"))[0] == 404

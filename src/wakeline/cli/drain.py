@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from wakeline.cli.failures import tell
+from wakeline.cli.failures import message_of, tell
 from wakeline.errors import UnavailableError
 from wakeline.publisher.drain import drain as drain_all
 from wakeline.publisher.errors import PublishDroppedError, SpoolError
@@ -76,5 +76,5 @@ async def _drain(spool: Spool, url: str, token: str | None, *, wait: bool) -> tu
                 raise
             failures += 1
             if failures == 1:
-                notices.print(f"{error.message}; trying again")
+                notices.print(f"{message_of(error)}; trying again")
             await asyncio.sleep(pause_after(failures))

@@ -10,9 +10,15 @@ from rich.text import Text
 from wakeline.errors import WakelineError
 
 
+def message_of(error: WakelineError) -> str:
+    """Return its message and its notes, such as the gateway's URL."""
+    notes = getattr(error, "__notes__", ())
+    return f"{error.message} ({'; '.join(notes)})" if notes else error.message
+
+
 def tell(error: WakelineError) -> None:
     """Print an error with its code and hint on stderr, if that can be written."""
     console = Console(stderr=True)
     with suppress(OSError, ValueError):
-        console.print(Text.assemble((error.code, "bold red"), f": {error.message}"), soft_wrap=True)
+        console.print(Text.assemble((error.code, "bold red"), f": {message_of(error)}"), soft_wrap=True)
         console.print(Text(f"  {error.hint}"), soft_wrap=True)

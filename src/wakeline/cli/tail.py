@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from wakeline.cli.failures import tell
+from wakeline.cli.failures import message_of, tell
 from wakeline.cli.lines import Lines
 from wakeline.client import Session, SessionClient, SessionEvent
 from wakeline.client.options import Reading
@@ -134,7 +134,7 @@ class _Watch:
         )
 
     def _lost(self, error: WakelineError) -> None:
-        self._notices.print(f"{error.message}; trying again")
+        self._notices.print(f"{message_of(error)}; trying again")
 
     def _resumed(self) -> None:
         self._notices.print("connected again; going on where it was")

@@ -10,6 +10,7 @@
     codec.py     RemoteCodec: payloads decoded by a codec server
     transfer.py  export and import
     http.py      requests: the token, and refusals as errors
+    reach.py     what an answer or a silence tells the caller
     structs.py   what is handed out
     errors.py    what goes wrong on this side
     sync.py      the same without asyncio, over background.py

@@ -19,6 +19,11 @@ from wakeline import errors
 from wakeline.client.structs import SessionEvent
 from wakeline.errors import WakelineError
 
+NOT_A_GATEWAY: Final = (
+    "See that the URL is a Wakeline gateway's, by default http://127.0.0.1:7777 and neither Temporal's port (7233) nor "
+    "its web interface's (8233), and that nothing between here and the gateway answers in its place."
+)
+
 
 class RefusedError(WakelineError):
     """The gateway refused a request; `code`, `status`, `message`, `hint` and `details` are its own.
@@ -32,7 +37,7 @@ class RefusedError(WakelineError):
         WakelineError.__init__(self, str(error.get("message", f"the gateway answered {status}")), **details)
         vars(self).update(details)  # such as `expected`, as the class of the code has them
         self.code = error.get("code", "unknown")  # type: ignore[misc] # what is fixed per class here comes by wire
-        self.hint = error.get("hint", "Check the proxies between this client and the gateway.")
+        self.hint = error.get("hint", NOT_A_GATEWAY)
         self.status = status  # type: ignore[misc] # as above
 
 
@@ -57,9 +62,7 @@ class StreamBrokenError(WakelineError):
     """What comes cannot be the session: an event is missing, again and again, or it is no event stream at all."""
 
     code = "stream_broken"
-    hint = (
-        "Look at what stands between here and the gateway. If it adds a token for some topics only, ask for topics='*'."
-    )
+    hint = "Look at what stands between here and the gateway: it changes or leaves out what passes."
 
 
 class CodecError(WakelineError):

@@ -16,6 +16,7 @@ import msgspec
 from yarl import URL
 
 from wakeline.client.errors import refusal
+from wakeline.client.reach import advised, not_a_gateway, unavailable
 from wakeline.errors import RequestInvalidError, TokenExpiredError, UnavailableError, WakelineError
 from wakeline.events import check_session_name
 from wakeline.logs import get_logger
@@ -103,9 +104,10 @@ class Http:
                 if answer.status < 400:
                     self._answers.add(answer)
                     return answer
-                refused = await read_refusal(answer)
+                action = "read" if method in ("GET", "HEAD") else "publish"
+                refused = advised(await read_refusal(answer), token, action)
             except LOST as error:
-                raise self.lost(error) from error
+                raise not_a_gateway(self.url, error) or self.lost(error) from error
             if not isinstance(refused, TokenExpiredError) or not self._tokens.expired(token) or again:
                 raise refused
             again = True
@@ -139,7 +141,7 @@ class Http:
 
     def lost(self, error: BaseException) -> UnavailableError:
         """The error of a connection that cannot be made, or broke."""
-        return UnavailableError(f"the gateway at {self.url} cannot be reached: {str(error) or type(error).__name__}")
+        return unavailable(self.url, error)
 
     async def aclose(self) -> None:
         """Close all connections, for good; who reads from one is told so."""

@@ -14,7 +14,7 @@ from typing import Final, Generic, Self, TypeVar
 
 import aiohttp
 
-from wakeline.client.errors import EventDataError, StreamBrokenError
+from wakeline.client.errors import NOT_A_GATEWAY, EventDataError, StreamBrokenError
 from wakeline.client.http import LOST, Http
 from wakeline.client.sse import FrameParser
 from wakeline.client.structs import SessionEvent
@@ -199,7 +199,9 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
         if answer.status == 204:
             self.drop()
         elif answer.content_type != "text/event-stream":
-            raise StreamBrokenError(f"expected text/event-stream, got {answer.status} with {answer.content_type}")
+            self._broken = _BROKEN_MOST  # asking again would bring the same
+            message = f"expected text/event-stream, got {answer.status} with {answer.content_type}"
+            raise StreamBrokenError(message, hint=NOT_A_GATEWAY)
 
     async def _receive(self, answer: aiohttp.ClientResponse) -> None:
         try:

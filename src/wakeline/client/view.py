@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -70,10 +70,15 @@ class View:
                 return None
             first = cursor.offset if event is None else event.offset
             if not self.filtered and first > at.offset and (event is None or event.topic != GAP):
-                raise StreamBrokenError(f"expected offset {at.offset}, got {first}")
+                raise StreamBrokenError(f"expected offset {at.offset}, got {first}", hint=_FILTERED)
         self._at = cursor
         self.position = frame.cursor
         return event
+
+
+_FILTERED: Final = (
+    "Look at what stands between here and the gateway. If it adds a token for some topics only, ask for topics='*'."
+)
 
 
 def decode_frame(frame: Frame) -> tuple[Cursor, WireEvent | None]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final
 
@@ -164,7 +165,8 @@ class Auth:
         else:
             self._verified.move_to_end(key)
         if grant.seconds_left() == 0:
-            raise TokenExpiredError("the token has ended: exp is in the past")
+            ended = datetime.fromtimestamp(grant.expires or 0, UTC)
+            raise TokenExpiredError(f"the token of {grant.user!r} ended at {ended:%Y-%m-%d %H:%M:%S} UTC")
         return grant
 
     def _grant(self, payload: bytes, signer: Signer | None) -> Grant:

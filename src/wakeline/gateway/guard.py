@@ -23,10 +23,13 @@ from wakeline.gateway.settings import is_loopback
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _METHODS: Final = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
-_REQUEST_HEADERS: Final = (
-    *("Authorization", "Content-Type", "Content-Encoding", "If-None-Match", "Last-Event-ID"),
+PUBLISHING_HEADERS: Final = (
     *("Wakeline-Publisher", "Wakeline-Attempt", "Wakeline-Sequence", "Wakeline-Run", "Wakeline-Activity"),
     *("Wakeline-Supersede", "Wakeline-Workflow", "Wakeline-Namespace"),
+)
+_REQUEST_HEADERS: Final = (
+    *("Authorization", "Content-Type", "Content-Encoding", "If-None-Match", "Last-Event-ID"),
+    *PUBLISHING_HEADERS,
     *("Stream-Closed", "Stream-Seq", "Stream-TTL", "Stream-Expires-At"),
     *("Stream-Forked-From", "Stream-Fork-Offset", "Stream-Fork-Sub-Offset"),  # refused, which the page is to learn
     *("Producer-Id", "Producer-Epoch", "Producer-Seq"),

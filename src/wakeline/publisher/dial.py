@@ -8,13 +8,13 @@ import aiohttp
 
 from wakeline.client.errors import refusal
 from wakeline.client.http import LOST, Token, Tokens, read_refusal
+from wakeline.client.reach import GIVE_TOKEN, advised, not_a_gateway, noted, unavailable
 from wakeline.errors import RequestInvalidError, TokenMissingError, UnavailableError, WakelineError
 
 _CONNECT_SECONDS: Final = 10.0
 _HEARTBEAT_SECONDS: Final = 15.0
 _PATH: Final = "/v1/publish"
 _TEMPORARY: Final = frozenset({408, 425, 429})
-_GIVE_TOKEN: Final = "Pass token=…, or set WAKELINE_TOKEN, with a token that may publish to the session."
 _LET_TOKEN_THROUGH: Final = "See that what stands between here and the gateway passes the header Authorization on."
 
 
@@ -54,13 +54,13 @@ class Dial:
             except aiohttp.WSServerHandshakeError as error:
                 if error.status >= 500:
                     raise self.lost(error) from error
-                refused = await self._why(error.status, headers)
+                refused = advised(await self._why(error.status, headers), token, "publish")
             except LOST as error:
-                raise self.lost(error) from error
+                raise not_a_gateway(self.url, error) or self.lost(error) from error
             except ValueError as error:
                 # Such as a token that ends with a new line: no later attempt would be another.
-                said = f"expected a URL and a token that a request can have, {self.url} cannot be asked: {error}"
-                raise RequestInvalidError(said) from error
+                said = f"expected a URL and a token that a request can have, got others: {error}"
+                raise noted(RequestInvalidError(said), self.url) from error
             if refused.status in _TEMPORARY:
                 raise UnavailableError(refused.message, **refused.details) from refused
             if refused.status != 401 or not self._tokens.expired(token) or again:
@@ -74,18 +74,22 @@ class Dial:
             again: The gateway closed the previous connection in the same way, right after it was open.
         """
         if self._token is None:
-            said = f"expected a token, got none: the gateway at {self.url} asks who publishes"
-            return refusal(401, {"code": TokenMissingError.code, "message": said, "hint": _GIVE_TOKEN})
+            told = {
+                "code": TokenMissingError.code,
+                "message": "expected a token, got none: the gateway asks who publishes",
+                "hint": GIVE_TOKEN.format("publish"),
+            }
+            return noted(refusal(401, told), self.url)
         self._tokens.expired(self._token)  # the next connection is made with a fresh one, if there is one to be had
         if again:
-            said = f"expected the gateway at {self.url} to get the token that is sent, it got none"
-            return refusal(401, {"code": TokenMissingError.code, "message": said, "hint": _LET_TOKEN_THROUGH})
+            said = "expected the gateway to get the token that is sent, it got none"
+            told = {"code": TokenMissingError.code, "message": said, "hint": _LET_TOKEN_THROUGH}
+            return noted(refusal(401, told), self.url)
         return None
 
     def lost(self, error: BaseException | str) -> UnavailableError:
         """The error of a connection that cannot be made, or broke."""
-        said = error if isinstance(error, str) else str(error) or type(error).__name__
-        return UnavailableError(f"the gateway at {self.url} cannot be reached: {said}")
+        return unavailable(self.url, error)
 
     async def close(self) -> None:
         """Close what is left of connections."""
@@ -115,4 +119,4 @@ class Dial:
             answer.release()
         except LOST as error:
             raise self.lost(error) from error
-        return refusal(status, {"message": f"the gateway at {self.url} refused the connection with {status}"})
+        return noted(refusal(status, {"message": f"the gateway refused the connection with {status}"}), self.url)

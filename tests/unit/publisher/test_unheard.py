@@ -12,12 +12,19 @@ from pathlib import Path
 import pytest
 
 from tests.support import Served
-from tests.tokens import SECRET
+from tests.tokens import SECRET, token
 from tests.unit.conftest import Serve
 from tests.unit.publisher.scripted import RIGHTLY, ScriptedGateway
 from wakeline import outages
 from wakeline.client import SessionClient
-from wakeline.errors import TokenMissingError
+from wakeline.errors import (
+    NotAllowedError,
+    SessionNotFoundError,
+    TokenExpiredError,
+    TokenMissingError,
+    UnavailableError,
+    WakelineError,
+)
 from wakeline.publisher import Nudger, SessionPublisher, SyncSessionPublisher
 from wakeline.publisher.frames import Identity
 from wakeline.publisher.spool import Spool
@@ -140,3 +147,45 @@ async def test_reading_logs_an_outage_unless_the_reader_has_on_lost(
         await asyncio.wait([listening, reading])
     assert told == ["unavailable"]
     assert caplog.messages[0].startswith(f"Reading from the gateway at {away.url} has failed for ")
+
+
+async def publish_one(url: str, given: str | None) -> None:
+    async with SessionPublisher(url, given, session="mine", on_unavailable="error") as session:
+        await session.topic("t").publish(1)
+        await session.flush()
+
+
+async def test_what_an_activity_s_failure_shows_has_a_hint_and_no_address(
+    guarded: Served, away: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = token(sub="worker", exp=1_000_000_000)
+    monkeypatch.setenv("WAKELINE_TOKEN", ended)
+    cases: list[tuple[str, str | None, type[WakelineError], list[str]]] = [
+        (
+            guarded.url,
+            ended,
+            TokenExpiredError,
+            ["the token of 'worker' ended at 2001-09-09", "came from WAKELINE_TOKEN"],
+        ),
+        (
+            guarded.url,
+            None,
+            TokenMissingError,
+            ["Pass token=…, or set WAKELINE_TOKEN; `wakeline token --allow publish`"],
+        ),
+        (
+            guarded.url,
+            token(sessions=["other"], allow=["publish"]),
+            SessionNotFoundError,
+            ["the token does not reach session 'mine'", "wakeline.sessions"],
+        ),
+        (guarded.url, token(sessions=["mine"], allow=["read"]), NotAllowedError, ["'publish'", "wakeline.allow"]),
+        (away.url, None, UnavailableError, ["the gateway cannot be reached: connection refused", "/healthz"]),
+    ]
+    for url, given, kind, said in cases:
+        if given is None:
+            monkeypatch.delenv("WAKELINE_TOKEN", raising=False)
+        with pytest.raises(kind) as raised:
+            await publish_one(url, given)
+        assert [words for words in said if words not in str(raised.value)] == [], str(raised.value)
+        assert "127.0.0.1" not in str(raised.value)

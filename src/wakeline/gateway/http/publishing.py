@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final
 from urllib.parse import unquote
 
@@ -13,6 +13,7 @@ from msgspec import Meta
 from wakeline.errors import BodyInvalidError, RequestInvalidError
 from wakeline.gateway.accept import check_publisher, decode_json, decode_ndjson
 from wakeline.gateway.grants import ANYONE, GRANT, NOBODY, Grant
+from wakeline.gateway.guard import PUBLISHING_HEADERS
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.bodies import read_body
 from wakeline.gateway.http.parts import Parts
@@ -70,6 +71,7 @@ class PublishRoutes:
         """Append a batch."""
         name, grant = request.match_info["session"], request[GRANT]
         grant.check("publish", name)
+        _check_headers(request.headers, PUBLISHING_HEADERS)
         decode = _DECODERS.get(request.content_type)
         if decode is None:
             raise BodyInvalidError(
@@ -90,6 +92,7 @@ class PublishRoutes:
         """Begin a publisher's attempt."""
         name, grant = request.match_info["session"], request[GRANT]
         grant.check("publish", name)
+        _check_headers(request.headers, ())
         try:
             asked = read_whole(msgspec.json.Decoder(_Opening).decode, await read_body(request))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -123,6 +126,21 @@ class PublishRoutes:
         """End every connection: its publishers go on elsewhere, or here when we are back."""
         for connection in self._connections:
             connection.stop(GOING_AWAY, "the server stops")
+
+
+def _check_headers(headers: Mapping[str, str], known: Sequence[str]) -> None:
+    """Raise if a header of Wakeline's is none that the route reads: a batch whose publisher is misspelt would be doubled.
+
+    Raises:
+        RequestInvalidError: One is.
+    """
+    names = {name.lower() for name in known}
+    unknown = [name for name in headers if name.lower().startswith("wakeline-") and name.lower() not in names]
+    if unknown:
+        hint = f"Write one of {', '.join(known)}." if known else "Send what concerns the publisher in the body."
+        raise RequestInvalidError(
+            f"expected no header {', '.join(unknown)[:200]}, which this route does not have", hint=hint
+        )
 
 
 def publication(headers: Mapping[str, str], run: str | None, grant: Grant = ANYONE) -> Publication | None:
