@@ -18,6 +18,7 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import RawValue
 from temporalio.converter import DataConverter
 from temporalio.exceptions import CancelledError
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
@@ -240,7 +241,7 @@ async def test_what_the_workflow_did_not_take_lets_nothing_overtake_what_it_did(
             signal = WorkflowHandle.signal
 
             async def refused(*_: object, **__: object) -> None:
-                raise RuntimeError("no signal now")
+                raise RPCError("no signal now", RPCStatusCode.INVALID_ARGUMENT, b"")
 
             monkeypatch.setattr(WorkflowHandle, "signal", refused)
             await topic.publish("refused")

@@ -87,3 +87,22 @@ async def test_a_limit_is_reached_until_others_leave(serve: Serve) -> None:
 async def test_an_error_that_will_not_pass_ends_it(served: Served, path: str, status: int) -> None:
     await served.publish("s", {"topic": "t"})
     assert (await served.call("GET", path, headers=EVENT_SOURCE))[0] == status
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/sessions/s/events"),
+        ("PUT", "/v1/sessions/s/devices/d"),
+        ("DELETE", "/v1/sessions/s"),
+        ("POST", "/v1/tickets"),
+        ("POST", "/v1/stream/s"),
+        ("GET", "/v1/sessions"),
+        ("GET", "/metrics"),
+    ],
+)
+async def test_a_request_for_no_stream_is_answered_with_its_status(serve: Serve, method: str, path: str) -> None:
+    served = await serve(token_secret=SECRET, engine="memory")
+    for token_headers in (bearer(exp=time.time() - 1), {"Last-Event-ID": "k3v9x2abqm-18"}):
+        status, body = await served.call(method, path, headers={**EVENT_SOURCE, **token_headers})
+        assert (status, body["error"]["code"]) in ((401, "token_expired"), (401, "token_missing"))

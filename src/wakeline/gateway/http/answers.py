@@ -62,11 +62,16 @@ def errors_middleware(parts: Parts) -> Any:
             _log.exception("request failed", path=request.path)
             failure = InternalError("the server failed; this is a defect")
         parts.metrics.refused.labels(failure.code).inc()
-        if sse.is_event_source(request) and (seconds := _passes_in(failure, request)) is not None:
+        if _streams(request) and (seconds := _passes_in(failure, request)) is not None:
             return sse.try_again(failure, seconds)
         return json_answer(failure.wire(), status=failure.status, headers=headers | failure.headers())
 
     return errors
+
+
+def _streams(request: web.Request) -> bool:
+    """Whether an `EventSource` asks for a stream: a write, or a route that has no stream, is answered with its status."""
+    return _reads(request) and request.method == hdrs.METH_GET and sse.is_event_source(request)
 
 
 def _reads(request: web.Request) -> bool:
