@@ -242,6 +242,38 @@ def _check_stretches(told: list[Event], log: list[Event], bound: int) -> None:
             ends[name] = last
 
 
+_merges = st.tuples(st.just("json-merge"), st.dictionaries(_names, _patches, min_size=1, max_size=3))
+_pieces = (
+    _merges
+    | st.tuples(st.sampled_from(("list", "set", "json-merge")), _values)
+    | st.tuples(st.just("text"), st.text("ab\u20ac", max_size=3))
+)
+
+
+@settings(max_examples=times(50, 500), deadline=None)
+@given(
+    st.lists(_merges, min_size=8, max_size=30) | st.lists(_pieces, min_size=1, max_size=30),
+    st.integers(10, 120),
+    st.integers(0, 40),
+    st.integers(0, 40),
+)
+def test_one_message_is_what_its_pieces_say_however_it_is_cut(
+    pieces: list[tuple[str, Any]], bound: int, cut: int, join: int
+) -> None:
+    log = [_piece(n, op, json.dumps(data, ensure_ascii=False).encode()) for n, (op, data) in enumerate(pieces)]
+    value: Any = None
+    for op, data in pieces:
+        value = after(value, op, data)
+    whole, reader = _folded(log, Fold(bound=bound)), _folded(log[:join], Fold(bound=bound))
+    apart = _folded(log[:cut], Fold(bound=bound))
+    apart.extend(_folded(log[cut:], Fold(min(cut, len(log)), bound=bound)))
+    joined = _folded([*reader.events(), *log[join:]], Fold(bound=bound))
+    for fold in (whole, apart, joined, _folded(whole.events())):
+        (found,) = _read(fold.events())
+        assert found["data"] == value
+        assert json.loads(fold.messages["t", "m"].value()) == value
+
+
 def test_a_text_that_outgrows_the_bound_goes_on_as_text() -> None:
     fold = _folded([_piece(n, "text", b'"%d_"' % n) for n in range(10)], Fold(bound=20))
     found = [json.loads(event.json()) for event in fold.events()]
