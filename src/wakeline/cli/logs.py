@@ -1,52 +1,131 @@
-"""Log lines on stderr: text at a terminal, JSON otherwise; unwritable lines are lost."""
+"""Log lines on stderr: text at a terminal, JSON otherwise. A log line never waits, and unwritable lines are lost."""
 
 from __future__ import annotations
 
+import atexit
+import io
 import logging
+import os
+import select
 import sys
+import threading
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, TextIO
+from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
+from typing import Final, TextIO, cast
 
+import msgspec
 import structlog
 
 _FAILED: Final = (OSError, ValueError)
 """Errors of writing to a full disk, to a pipe without a reader, and to a closed file."""
+_MOST_WAITING: Final = 4096
+_EXIT_SECONDS: Final = 1.0
+_DROPPED: Final = "log lines were dropped: stderr was not read in time"
 
 
-class _Careful:
-    """A text stream that suppresses errors: a server must keep serving without its log."""
+class _Patient(io.TextIOBase):
+    """A text stream that never blocks: one thread writes to the real one, which may be a pipe that nobody reads.
+
+    Args:
+        stream: The real stream; None if there is none.
+    """
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
+        self._terminal = False
+        with suppress(*_FAILED):
+            self._terminal = stream is not None and stream.isatty()
+        self._queue: SimpleQueue[str | None] = SimpleQueue()
+        self._lock = threading.RLock()  # a finalizer may write a warning while its own thread holds it
+        self._dropped = 0
+        self._thread = threading.Thread(target=_write_all, args=(self._queue, _sink(stream)), daemon=True)
+        self._thread.start()
 
     def write(self, text: str) -> int:
-        """Write the text; lose it if that fails."""
-        with suppress(*_FAILED):
-            if self._stream is not None:
-                self._stream.write(text)
+        """Have the text written in its turn; drop it if too much is waiting."""
+        with self._lock:
+            if self._queue.qsize() >= _MOST_WAITING:
+                self._dropped += max(1, text.count("\n"))
+            else:
+                self._tell_dropped()
+                self._queue.put(text)
         return len(text)
 
-    def flush(self) -> None:
-        """Flush the stream; a part that cannot be written stays for the next flush, or is lost."""
-        with suppress(*_FAILED):
-            if self._stream is not None:
-                self._stream.flush()
-
     def isatty(self) -> bool:
-        """Whether the stream is a terminal."""
+        """Whether the real stream is a terminal."""
+        return self._terminal
+
+    def fileno(self) -> int:
+        """Return the real stream's descriptor."""
+        if self._stream is None:
+            raise io.UnsupportedOperation("fileno")
+        return self._stream.fileno()
+
+    def finish(self) -> None:
+        """Write what is waiting; abandon the rest after a second."""
+        with self._lock:
+            self._tell_dropped()
+            self._queue.put(None)
+        self._thread.join(_EXIT_SECONDS)
+
+    def _tell_dropped(self) -> None:
+        if self._dropped:
+            self._queue.put(self._dropped_line())
+            self._dropped = 0
+
+    def _dropped_line(self) -> str:
+        if self._terminal:
+            return f"WARNING {_DROPPED}: {self._dropped}\n"
+        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        line = {"dropped": self._dropped, "event": _DROPPED, "level": "warning", "timestamp": now}
+        return msgspec.json.encode(line).decode() + "\n"
+
+
+def _write_all(queue: SimpleQueue[str | None], sink: Callable[[str], None]) -> None:
+    going_on = True
+    while going_on:
+        texts: list[str] = []
+        item = queue.get()
+        with suppress(Empty):
+            while item is not None:
+                texts.append(item)
+                item = queue.get_nowait()
+            going_on = False
         with suppress(*_FAILED):
-            return self._stream is not None and self._stream.isatty()
-        return False
+            sink("".join(texts))
+
+
+def _sink(stream: TextIO | None) -> Callable[[str], None]:
+    """Return how to write a text to a stream, without its locks: the interpreter cannot end while one of them is held."""
+    if stream is None:
+        return lambda _: None
+    try:
+        number = stream.fileno()
+    except _FAILED:
+        return lambda text: (stream.write(text), stream.flush(), None)[-1]
+    return lambda text: _write(number, text.encode(errors="backslashreplace"))
+
+
+def _write(number: int, data: bytes) -> None:
+    while data:
+        try:
+            data = data[os.write(number, data) :]
+        except BlockingIOError:
+            select.select([], [number], [])
 
 
 def configure(level: str) -> None:
-    """Set up logging for a process that serves.
+    """Set up logging for a process that serves; from then on nothing that it writes to stderr blocks it.
 
     Args:
         level: `debug`, `info`, `warning` or `error`.
     """
     numeric = getattr(logging, level.upper())
-    stream = _Careful(sys.stderr)
+    stream = _Patient(sys.stderr)
+    sys.stderr = cast("TextIO", stream)  # tracebacks, warnings, and the error that ends the process
+    atexit.register(stream.finish)
     logging.raiseExceptions = False  # it would write to a stderr that cannot be written
     logging.basicConfig(level=max(numeric, logging.WARNING), stream=stream, format="%(levelname)s %(name)s %(message)s")
     structlog.configure(
@@ -58,5 +137,5 @@ def configure(level: str) -> None:
             structlog.dev.ConsoleRenderer() if stream.isatty() else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(numeric),
-        logger_factory=structlog.PrintLoggerFactory(stream),  # type: ignore[arg-type] # it writes and flushes, no more
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
