@@ -190,6 +190,19 @@ async def test_a_coding_that_is_not_known_is_refused(served: Served, coding: str
     assert await refusal(served, "POST", EVENTS, data=b"{}", headers=headers) == (415, "encoding_unknown")
 
 
+@pytest.mark.parametrize("path", [EVENTS, STREAM, "/v1/sessions/t/import", "/v1/nudge"])
+async def test_a_body_has_at_most_1000_gzip_members(served: Served, path: str) -> None:
+    await served.call("PUT", STREAM, headers=JSON)
+    kind = {**(NDJSON if path.endswith("import") else JSON), "Content-Encoding": "gzip"}
+    body = gzip.compress(b"") * 5_000
+    assert await refusal(served, "POST", path, data=body, headers=kind) == (400, "encoding_invalid")
+
+
+async def test_a_body_of_1000_gzip_members_is_read(served: Served) -> None:
+    body = gzip.compress(json.dumps({"events": [{"topic": "t"}]}).encode()) + gzip.compress(b"") * 999
+    assert (await served.call("POST", EVENTS, data=body, headers=GZIP))[0] == 200
+
+
 @pytest.mark.parametrize("path", [EVENTS, STREAM, "/v1/sessions/t/import"])
 async def test_a_body_that_inflates_beyond_measure_is_refused(served: Served, path: str) -> None:
     await served.call("PUT", STREAM, headers=JSON)

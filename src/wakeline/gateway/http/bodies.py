@@ -23,6 +23,8 @@ _UNRATED_BYTES: Final = 256 * 1024
 
 _PIECE_BYTES: Final = 64 * 1024
 _GZIP: Final = 16 + zlib.MAX_WBITS
+_MOST_MEMBERS: Final = 1000
+"""The most gzip members of a body: an empty member has 20 bytes and costs as much as a piece."""
 
 
 async def read_body(request: web.Request) -> bytes:
@@ -76,12 +78,18 @@ async def _received(request: web.Request) -> AsyncIterator[bytes]:
 
 async def _inflated(pieces: AsyncIterator[bytes], coding: str) -> AsyncIterator[bytes]:
     inflate: zlib._Decompress | None = None
-    received = made = 0
+    received = made = members = 0
     async for piece in pieces:
         received += len(piece)
         rest = piece
         while rest:
             if inflate is None:
+                members += 1
+                if members > _MOST_MEMBERS:
+                    raise EncodingInvalidError(
+                        f"expected at most {_MOST_MEMBERS} members in a body in the coding gzip, got more",
+                        hint="Compress the body as a whole, not in many pieces.",
+                    )
                 inflate = zlib.decompressobj(_window(coding, rest))
             try:
                 out = inflate.decompress(rest, _PIECE_BYTES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote_to_bytes
+
 from aiohttp import web
 
 from wakeline.errors import RequestInvalidError
@@ -23,7 +25,7 @@ def check_head(request: web.BaseRequest) -> None:
     request, or that has many small headers, is known only after parsing.
 
     Raises:
-        RequestInvalidError: It is over 32 KiB, or not UTF-8.
+        RequestInvalidError: It is over 32 KiB, or a header, the path or the query is not UTF-8.
     """
     size = len(request.raw_path)
     for name, value in request.raw_headers:
@@ -39,6 +41,20 @@ def check_head(request: web.BaseRequest) -> None:
         raise RequestInvalidError(
             "expected a path in ASCII, got other characters", hint="Percent-encode the UTF-8 of names and parameters."
         )
+    if "%" in request.raw_path:
+        _check_escapes(request.raw_path)
+
+
+def _check_escapes(path: str) -> None:
+    # aiohttp leaves an escape that is not UTF-8 as it stands: `%FF` would name the same session as `%25FF`.
+    text = unquote_to_bytes(path)
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        raise RequestInvalidError(
+            f"expected a path and a query in percent-encoded UTF-8, got %{text[error.start]:02X} in {path[:128]!r}",
+            hint="Percent-encode the UTF-8 of names and parameters.",
+        ) from None
 
 
 def _check_utf8(name: bytes, value: bytes) -> None:
