@@ -193,7 +193,7 @@ class NotFoundError(RequestError):
     """There is no such route."""
 
     code, status = "not_found", 404
-    hint = "Check the path; a / in a session's name is written %2F."
+    hint = "Check the path; the gateway's routes begin with /v1/."
 
 
 class SessionNotFoundError(RequestError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -122,6 +123,8 @@ async def test_serve_refuses_a_port_and_a_directory_that_are_taken(running: Gate
     )
     assert (code, err.split(":")[0]) == (2, "listen_refused")
     assert (code_of_data, err_of_data.split(":")[0]) == (2, "data_in_use")
+    assert running.process is not None
+    assert f"expected to be alone on {tmp_path / 'data'}, process {running.process.pid} has it" in err_of_data
 
 
 async def test_the_hint_of_a_refusal_at_start_is_that_refusal_s(running: GatewayProcess, tmp_path: Path) -> None:
@@ -219,9 +222,36 @@ async def test_publish_and_tail(running: GatewayProcess) -> None:
     await tail.wait()
 
 
+async def test_publish_at_a_terminal_says_that_it_reads_it(running: GatewayProcess) -> None:
+    ours, theirs = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "wakeline", "publish", "s", "--url", running.url),
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    os.close(theirs)
+    assert process.stderr is not None
+    said = await asyncio.wait_for(process.stderr.readline(), 60)
+    assert said == b"publishing each line of standard input; Ctrl-D ends it\n"
+    os.write(ours, b"1\n\x04")
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    os.close(ours)
+    assert json.loads(out)["next_offset"] == 1
+    assert process.returncode == 0
+
+
 async def test_tail_and_publish_say_what_is_wrong(running: GatewayProcess) -> None:
     code, _, err = await wakeline("tail", "nowhere", "--url", running.url)
     assert (code, err.split(":")[0]) == (1, "session_not_found")
+    assert "add --wait-for-start" in err
+    code, out, err = await wakeline("publish", "s", "--url", running.url)
+    assert (code, out) == (0, "")
+    assert "nothing was published" in err
+    code, _, err = await wakeline("tail")
+    assert code == 2
+    assert "SESSION" in err
+    assert "--session" not in err
     code, _, err = await wakeline("tail", "s", "--topics", "a*b", "--url", running.url)
     assert (code, err.split(":")[0]) == (1, "request_invalid")
     assert "Write 'a*' for all" in err

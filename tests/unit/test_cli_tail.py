@@ -224,3 +224,16 @@ async def test_help_teaches() -> None:
     text = " ".join(" ".join(lines).split())
     for part in ("3 failed", "6 timed out", "wakeline tail order-1 --from tail:20", "WAKELINE_TOKEN"):
         assert part in text
+
+
+async def test_why_nothing_comes_and_why_there_is_no_end_is_told(served: Served) -> None:
+    await served.publish("s", {"topic": "t"})
+    for arguments, said in (
+        (["later", "--wait-for-start"], "waiting for session later to start"),
+        (["s"], "session s has no run, so it does not end by itself: Ctrl-C stops"),
+    ):
+        process = await start(*arguments, "--url", served.url)
+        assert process.stderr is not None
+        assert (await asyncio.wait_for(process.stderr.readline(), 60)).decode().strip() == said
+        process.kill()
+        await process.wait()

@@ -98,3 +98,26 @@ async def test_stopping_ends_streams_and_a_device_resumes_with_the_next_gateway(
         stream = await served.stream("s", **{"Last-Event-ID": cursor})
         assert (await stream.next())["data"] == 1
         stream.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "hint", "other"),
+    [
+        ("/", "GET /v1/sessions lists", "%2F"),
+        ("/v1/sessions/a/b/c", "a / in a session's name is written %2F", "/healthz"),
+        ("/v2", "routes begin with /v1/", "%2F"),
+    ],
+)
+async def test_the_hint_of_a_route_that_is_not_there_fits_the_path(
+    served: Served, path: str, hint: str, other: str
+) -> None:
+    status, answer = await served.call("GET", path)
+    assert (status, answer["error"]["code"]) == (404, "not_found")
+    assert hint in answer["error"]["hint"]
+    assert other not in answer["error"]["hint"]
+
+
+async def test_an_empty_body_is_called_empty(served: Served) -> None:
+    how = {"data": b"", "headers": {"Content-Type": "application/json"}}
+    status, answer = await served.call("POST", "/v1/sessions/s/events", **how)
+    assert (status, answer["error"]["message"]) == (400, 'expected {"events": [...]}, got an empty body')

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from wakeline.errors import ListenRefusedError, SettingsInvalidError
+from wakeline.gateway.keys import shared_key
 from wakeline.gateway.origins import check_origins
 from wakeline.gateway.settings import Settings, is_loopback, load
 
@@ -128,3 +129,40 @@ def test_an_origin_that_no_browser_sends_is_refused_with_a_correction(text: str,
 def test_a_claim_that_no_token_could_have_is_refused(name: str) -> None:
     with pytest.raises(SettingsInvalidError, match=name):
         load(environment={f"WAKELINE_{name.upper()}": ""})
+
+
+@pytest.mark.parametrize(
+    ("environment", "hint"),
+    [
+        ({"WAKELINE_PORT": "many"}, "Write a whole number in WAKELINE_PORT, such as WAKELINE_PORT=8080."),
+        ({"WAKELINE_NO_AUTH": "yes"}, "Write true or false in WAKELINE_NO_AUTH, such as WAKELINE_NO_AUTH=true."),
+        ({"WAKELINE_KEEP_ALIVE": "soon"}, "Write a number in WAKELINE_KEEP_ALIVE, such as WAKELINE_KEEP_ALIVE=1.5."),
+        ({"WAKELINE_PORT": "70000"}, "Correct WAKELINE_PORT."),
+    ],
+)
+def test_a_bad_variable_s_hint_says_what_to_write(environment: dict[str, str], hint: str) -> None:
+    with pytest.raises(SettingsInvalidError) as raised:
+        load(environment=environment)
+    assert raised.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [("prot = 1", "at the top level; did you mean port?"), ("[wakeline]\nport = 1", "leave the line [wakeline] out")],
+)
+def test_an_unknown_name_s_hint_says_what_was_meant(tmp_path: Path, content: str, hint: str) -> None:
+    file = tmp_path / "wakeline.toml"
+    file.write_text(content)
+    with pytest.raises(SettingsInvalidError) as raised:
+        load(file=file, environment={})
+    assert hint in raised.value.hint
+
+
+def test_hints_of_keys_have_a_command_that_makes_one() -> None:
+    with pytest.raises(ListenRefusedError) as raised:
+        Settings().check_listen()
+    assert "--no-auth" in raised.value.hint
+    assert "WAKELINE_TOKEN_SECRET=$(openssl rand -hex 32)" in raised.value.hint
+    with pytest.raises(SettingsInvalidError) as short:
+        shared_key("short")
+    assert "openssl rand -hex 32" in short.value.hint

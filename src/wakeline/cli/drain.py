@@ -23,6 +23,7 @@ _REFUSED = 1
 
 def drain(
     file: Path,
+    /,
     *,
     url: Annotated[str, Parameter(env_var="WAKELINE_URL")] = "http://127.0.0.1:7777",
     token: Annotated[str | None, Parameter(env_var="WAKELINE_TOKEN")] = None,

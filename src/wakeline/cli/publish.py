@@ -20,6 +20,7 @@ _TURNS: Final = 5  # of the event loop; a close is seen in the second one, and s
 def publish(
     session: str,
     data: str | None = None,
+    /,
     *,
     topic: str = "message",
     url: Annotated[str, Parameter(env_var="WAKELINE_URL")] = "http://127.0.0.1:7777",
@@ -41,17 +42,25 @@ def publish(
         url: The gateway.
         token: Who is publishing.
     """
+    if data is None and sys.stdin.isatty():
+        print("publishing each line of standard input; Ctrl-D ends it", file=sys.stderr, flush=True)
     lines: Iterable[str] = sys.stdin if data is None else [data]
-    asyncio.run(_publish(session, lines, topic, url, token))
+    count = asyncio.run(_publish(session, lines, topic, url, token))
+    if count == 0:
+        print("nothing was published: no DATA was given, and standard input was empty", file=sys.stderr)
 
 
-async def _publish(name: str, lines: Iterable[str], topic: str, url: str, token: str | None) -> None:
+async def _publish(name: str, lines: Iterable[str], topic: str, url: str, token: str | None) -> int:
+    """Publish each line; returns how many there were."""
+    count = 0
     async with SessionClient(url, token) as client:
         session = client.session(name)
         for line in lines:
             await _catch_up()
             published = await session.publish(topic, _value(line.rstrip("\n")))
             print(msgspec.json.encode(published).decode(), flush=True)
+            count += 1
+    return count
 
 
 async def _catch_up() -> None:

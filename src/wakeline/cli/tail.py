@@ -14,11 +14,13 @@ from wakeline.cli.failures import message_of, tell
 from wakeline.cli.lines import Lines
 from wakeline.client import Session, SessionClient, SessionEvent
 from wakeline.client.options import Reading
-from wakeline.errors import WakelineError
+from wakeline.errors import SessionNotFoundError, WakelineError
 from wakeline.events import GAP, RUN_CLOSED, RUN_DRAINED, check_beginning, check_topic
 
 _EXIT_CODES: Final = {"completed": 0, "failed": 3, "canceled": 4, "terminated": 5, "timed_out": 6, "unknown": 7}
 _REFUSED: Final = 1
+_MOMENT: Final = 1.0
+"""Seconds after which it is told why nothing comes."""
 _INCOMPLETE: Final = (
     "the last events of the run could not be read, because no worker answered: start a worker, and they are added; "
     "a worker that stops as soon as it has a result takes them with it, so leave it running, or give it WakelinePlugin"
@@ -27,6 +29,7 @@ _INCOMPLETE: Final = (
 
 def tail(
     session: str,
+    /,
     *,
     url: Annotated[str, Parameter(env_var="WAKELINE_URL")] = "http://127.0.0.1:7777",
     token: Annotated[str | None, Parameter(env_var="WAKELINE_TOKEN")] = None,
@@ -69,6 +72,8 @@ def tail(
         reading = Reading(from_=from_, until=until, wait_for_start=wait_for_start, device=device)
         status = asyncio.run(_tail(watch, session, url, token, reading))
     except WakelineError as error:
+        if isinstance(error, SessionNotFoundError) and not wait_for_start:
+            error.hint += " To wait until it starts, add --wait-for-start."
         tell(error)
         sys.exit(_REFUSED)
     sys.exit(_EXIT_CODES.get(status or "completed", _EXIT_CODES["unknown"]))
@@ -96,11 +101,30 @@ class _Watch:
 
     async def run(self, session: Session, reading: Reading) -> str | None:
         """Watch to the end; returns how the last run ended, if one did."""
-        status: str | None = None
-        incomplete: dict[str | None, bool] = {}
         # How runs begin and end is wanted for the exit code and their duration, whatever topics are shown.
         topics = (*self._topics, "$run.*") if self._topics else None
         how: Reading = {**reading, "topics": topics, "on_lost": self._lost, "on_resumed": self._resumed}
+        telling = asyncio.create_task(self._tell_how_it_stands(session, reading))
+        try:
+            return await self._watch(session, how)
+        finally:
+            telling.cancel()
+
+    async def _tell_how_it_stands(self, session: Session, reading: Reading) -> None:
+        """Tell why nothing comes, or why there will be no end, where that is so after a moment."""
+        await asyncio.sleep(_MOMENT)
+        try:
+            state = await session.state()
+        except WakelineError:
+            return  # the reading itself tells of it
+        if state.next_offset == 0:
+            self._notices.print(f"waiting for session {session.name} to start")
+        elif not state.runs and not state.closed and reading.get("until") == "settled":
+            self._notices.print(f"session {session.name} has no run, so it does not end by itself: Ctrl-C stops")
+
+    async def _watch(self, session: Session, how: Reading) -> str | None:
+        status: str | None = None
+        incomplete: dict[str | None, bool] = {}
         async with session.events(**how) as events:
             async for event in events:
                 if event.topic == RUN_CLOSED:

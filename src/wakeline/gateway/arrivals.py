@@ -49,7 +49,7 @@ class Arrivals:
             return f"{_BEGINS} once that is read.{token}"
         return (
             f"{_BEGINS}. Temporal has no workflow of this id either, or its events go to another session. "
-            f"wait_for_start=true (--wait-for-start) waits for one that is not started yet.{token}"
+            f"wait_for_start=true waits for one that is not started yet.{token}"
         )
 
     async def at(self, session: str, grant: Grant, *, wait_for_start: bool = False) -> None:

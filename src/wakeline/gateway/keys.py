@@ -214,7 +214,10 @@ def shared_key(text: str) -> OctKey:
     """
     value = text.encode()
     if len(value) < _SECRET_BYTES:
-        raise SettingsInvalidError(f"expected token_secret to have at least {_SECRET_BYTES} bytes, got {len(value)}")
+        raise SettingsInvalidError(
+            f"expected token_secret to have at least {_SECRET_BYTES} bytes, got {len(value)}",
+            hint="Make one with: export WAKELINE_TOKEN_SECRET=$(openssl rand -hex 32)",
+        )
     try:
         with _warnings_count():
             return OctKey.import_key(value)

@@ -21,6 +21,8 @@ from msgspec import Meta
 from wakeline.errors import ListenRefusedError, SettingsInvalidError
 
 _ENVIRONMENT: Final = "WAKELINE_"
+_THE_ENVIRONMENT: Final = "the environment"
+_SAMPLES: Final = {"true or false": "true", "a whole number": "8080", "a number": "1.5"}
 _OTHERS: Final = ("WAKELINE_CONFIG", "WAKELINE_URL", "WAKELINE_TOKEN")
 """Variables of the commands and of clients, which may share the gateway's environment."""
 _LISTS: Final = ("cors_origins", "cors_headers", "trusted_proxies")
@@ -262,7 +264,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         if not self.no_auth:
             raise ListenRefusedError(
                 "expected keys for tokens or no_auth, got neither",
-                hint="Set token_secret or token_jwks; or, on 127.0.0.1 only, run without tokens by --no-auth.",
+                hint="For this machine alone, add --no-auth. For others, make a key first: "
+                "export WAKELINE_TOKEN_SECRET=$(openssl rand -hex 32), or set token_jwks.",
             )
 
 
@@ -296,7 +299,7 @@ def load(
     if file is None and environment.get("WAKELINE_CONFIG"):
         file = Path(environment["WAKELINE_CONFIG"])
     settings = _convert(_read(file), f"the file {file}", strict=True) if file else {}
-    settings |= _convert(_from_environment(environment), "the environment", strict=False)
+    settings |= _convert(_from_environment(environment), _THE_ENVIRONMENT, strict=False)
     settings |= _convert({k: v for k, v in (arguments or {}).items() if v is not None}, "the command line", strict=True)
     return msgspec.convert(settings, Settings)
 
@@ -348,8 +351,31 @@ def _convert(given: dict[str, Any], source: str, *, strict: bool) -> dict[str, A
     try:
         checked = msgspec.convert(given, Settings, strict=strict)
     except msgspec.ValidationError as error:
-        raise SettingsInvalidError(f"in {source}: {error}{_value_at_fault(given, str(error))}") from None
+        hint = _hint(source, given, str(error))
+        raise SettingsInvalidError(f"in {source}: {error}{_value_at_fault(given, str(error))}", hint=hint) from None
     return {name: getattr(checked, name) for name in given}
+
+
+def _hint(source: str, given: Mapping[str, Any], said: str) -> str | None:
+    """Return what to write instead of what msgspec refuses; None where the class's hint says it."""
+    if unknown := re.search(r"unknown field `(.+)`$", said):
+        name = unknown[1]
+        if isinstance(given.get(name), dict):
+            return f"Settings stand at the top level of the file, not in a table: leave the line [{name}] out."
+        return (
+            f"Leave {name} out, or write a setting's name, at the top level{_meant(name, Settings.__struct_fields__)}"
+        )
+    found = re.search(r"at `\$\.(\w+)`$", said)
+    if found is None or source != _THE_ENVIRONMENT:
+        return None
+    kinds = {"bool": "true or false", "int": "a whole number", "float": "a number"}
+    wanted = next((words for kind, words in kinds.items() if said.startswith(f"Expected `{kind}`, got")), None)
+    variable = _ENVIRONMENT + found[1].upper()
+    return (
+        f"Correct {variable}."
+        if wanted is None
+        else f"Write {wanted} in {variable}, such as {variable}={_SAMPLES[wanted]}."
+    )
 
 
 def _value_at_fault(given: Mapping[str, Any], said: str) -> str:

@@ -236,3 +236,28 @@ def test_tables_in_the_environment_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(SettingsInvalidError) as refused:
         load(environment={"WAKELINE_NAMESPACES": text})
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "instead"),
+    [
+        ("http://localhost:7233", "localhost:7233"),
+        ("localhost", "localhost:7233"),
+        ("https://t.example/", "t.example:7233"),
+    ],
+)
+def test_an_address_that_is_none_is_told_with_what_to_write(address: str, instead: str) -> None:
+    with pytest.raises(SettingsInvalidError) as raised:
+        options_of(Settings(temporal=address), NOTHING)
+    assert f"Write {instead} in temporal," in raised.value.hint
+
+
+def test_a_profile_that_is_not_there_is_told_with_the_file_and_those_that_are(tmp_path: Path) -> None:
+    file = tmp_path / "temporal.toml"
+    file.write_text('[profile.prod]\naddress = "t:1"\napi_key = "secret"\n[profile.staging]\naddress = "t:2"\n')
+    environment = {**NOTHING, "TEMPORAL_PROFILE": "nope", "TEMPORAL_CONFIG_FILE": str(file)}
+    with pytest.raises(SettingsInvalidError, match="nope") as raised:
+        options_of(Settings(), environment)
+    assert f"The profiles in {file} are: prod, staging." in raised.value.hint
+    assert "TEMPORAL_PROFILE" in raised.value.hint
+    assert "secret" not in str(raised.value)

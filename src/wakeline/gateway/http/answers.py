@@ -57,7 +57,9 @@ def errors_middleware(parts: Parts) -> Any:
             failure = MethodNotAllowedError(f"expected one of {allowed}, got {request.method}")
             headers[hdrs.ALLOW] = allowed
         except web.HTTPException as error:
-            failure = NotFoundError(f"there is no route {request.path!r} ({error.status})")
+            failure = NotFoundError(
+                f"there is no route {request.path!r} ({error.status})", hint=_no_route(request.path)
+            )
         except Exception:  # noqa: BLE001 - a defect is answered in the one shape too
             _log.exception("request failed", path=request.path)
             failure = InternalError("the server failed; this is a defect")
@@ -72,6 +74,15 @@ def errors_middleware(parts: Parts) -> Any:
 def _streams(request: web.Request) -> bool:
     """Whether an `EventSource` asks for a stream: a write, or a route that has no stream, is answered with its status."""
     return _reads(request) and request.method == hdrs.METH_GET and sse.is_event_source(request)
+
+
+def _no_route(path: str) -> str | None:
+    """Return a hint that fits a path without a route; None for the usual one."""
+    if path == "/":
+        return "The gateway has no page here: GET /v1/sessions lists its sessions, and /healthz tells that it runs."
+    if path.startswith(("/v1/sessions/", "/v1/stream/")):
+        return "Check the path; a / in a session's name is written %2F."
+    return None
 
 
 def _reads(request: web.Request) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -208,10 +209,15 @@ class DirectoryLock:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                holder = os.pread(file, 20, 0).decode(errors="replace").strip()
                 os.close(file)
-                raise DataInUseError(f"expected to be alone on {self._path.parent}, another process has it") from None
+                who = f"process {holder}" if holder.isdigit() else "another process"
+                raise DataInUseError(f"expected to be alone on {self._path.parent.absolute()}, {who} has it") from None
             if identity(self._path) == (os.fstat(file).st_dev, os.fstat(file).st_ino):
                 self._file = file
+                with suppress(OSError):  # the disk may be full; it is for the message only
+                    os.ftruncate(file, 0)
+                    os.pwrite(file, str(os.getpid()).encode(), 0)
             else:  # it was deleted between the two: who opens it now would lock another file
                 os.close(file)
 

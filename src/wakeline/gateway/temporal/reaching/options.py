@@ -7,6 +7,9 @@ profile or a file of it, or where they name no address and the environment has o
 
 from __future__ import annotations
 
+import os
+import sys
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -32,8 +35,9 @@ class _Said(msgspec.Struct, frozen=True):
     names: Mapping[str, str]
     environment: Mapping[str, str] | None = None  # None: the TEMPORAL_… variables are about another namespace
 
-    def refuse(self, what: str) -> NoReturn:
-        raise SettingsInvalidError(what if self.namespace is None else f"namespace {self.namespace!r}: {what}")
+    def refuse(self, what: str, hint: str | None = None) -> NoReturn:
+        message = what if self.namespace is None else f"namespace {self.namespace!r}: {what}"
+        raise SettingsInvalidError(message, hint=hint)
 
 
 def options_of(settings: Settings, environment: Mapping[str, str]) -> list[Options]:
@@ -95,7 +99,8 @@ def _options(said: _Said) -> Options:
     if not address:
         said.refuse(f"expected the address of Temporal in {said.names['address']} or in the profile, got none")
     if "://" in address or not address.rpartition(":")[2].isdigit():
-        said.refuse(f"expected HOST:PORT as the address of Temporal, got {address!r}")
+        hint = f"Write {_as_address(address)} in {said.names['address']}, without http:// and without a path."
+        said.refuse(f"expected HOST:PORT as the address of Temporal, got {address!r}", hint)
     if said.environment is None and profile.namespace not in (None, said.namespace):
         said.refuse(f"expected a profile of this namespace, got one of {profile.namespace!r}")
     api_key = profile.api_key if own.api_key is None else own.api_key
@@ -113,6 +118,12 @@ def _options(said: _Said) -> Options:
         rpc_metadata=dict(profile.grpc_meta),
         data_converter=load_converter(own.data_converter) if own.data_converter else None,
     )
+
+
+def _as_address(text: str) -> str:
+    """Return what was probably meant: the host, and its port or Temporal's usual one."""
+    host, _, port = text.rpartition("://")[2].partition("/")[0].rpartition(":")
+    return f"{host}:{port}" if host and port.isdigit() else f"{host or port or 'localhost'}:7233"
 
 
 def _profile(said: _Said) -> ClientConfigProfile:
@@ -134,7 +145,32 @@ def _profile(said: _Said) -> ClientConfigProfile:
         )
     except Exception as error:  # noqa: BLE001 - the SDK's own, which has no public name
         # What follows the first line may repeat the file's text, and with it a key.
-        said.refuse(f"cannot read Temporal's configuration: {str(error).splitlines()[0]}")
+        hint = _profiles_hint(own.profile or (environment or {}).get("TEMPORAL_PROFILE"), file)
+        said.refuse(f"cannot read Temporal's configuration: {str(error).splitlines()[0]}", hint)
+
+
+def _profiles_hint(asked: str | None, file: str | None) -> str | None:
+    """Return where profiles are looked for and which there are; None where no profile is asked for by name."""
+    if not asked:
+        return None
+    where = Path(file) if file is not None else _default_file()
+    try:
+        there = sorted(tomllib.loads(where.read_text()).get("profile", {}))
+    except (OSError, ValueError, AttributeError, TypeError):
+        there = []
+    names = ", ".join(there) if there else "none"
+    return (
+        f"The profiles in {where} are: {names}. Name one of them in temporal_profile or TEMPORAL_PROFILE, "
+        "or another file in temporal_config_file or TEMPORAL_CONFIG_FILE."
+    )
+
+
+def _default_file() -> Path:
+    """Return the file in which the SDKs look for profiles."""
+    home = Path.home()
+    if sys.platform == "darwin":
+        return home / "Library/Application Support/temporalio/temporal.toml"
+    return Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "temporalio/temporal.toml"
 
 
 def _readable(environment: Mapping[str, str]) -> dict[str, str]:
