@@ -85,7 +85,7 @@ class WakelineError(Exception):
         self.details: dict[str, Any] = details
 
     def __str__(self) -> str:
-        """The message and the hint: often nothing else of an error is shown, as in a workflow's history."""
+        """The message and the hint: a workflow's history, for one, shows nothing else of an error."""
         return f"{self.message}. {self.hint}"
 
     def headers(self) -> dict[str, str]:

@@ -62,7 +62,7 @@ class StreamBrokenError(WakelineError):
     """What comes cannot be the session: an event is missing, again and again, or it is no event stream at all."""
 
     code = "stream_broken"
-    hint = "Look at what stands between here and the gateway: it changes or leaves out what passes."
+    hint = "Check the proxies between this client and the gateway: one changes or drops events."
 
 
 class CodecError(WakelineError):

@@ -1,4 +1,4 @@
-"""What a gateway's answer, or its silence, tells whoever has called it.
+"""Errors of calls to a gateway, from its answers and from failed connections.
 
 Messages are without the gateway's URL: an activity's failure shows them to viewers. The URL is in the errors' notes, which
 tracebacks and the commands print.

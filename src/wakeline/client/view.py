@@ -77,7 +77,7 @@ class View:
 
 
 _FILTERED: Final = (
-    "Look at what stands between here and the gateway. If it adds a token for some topics only, ask for topics='*'."
+    "Check the proxies between this client and the gateway. If one adds a token for some topics only, ask for topics='*'."
 )
 
 

@@ -129,7 +129,9 @@ class PublishRoutes:
 
 
 def _check_headers(headers: Mapping[str, str], known: Sequence[str]) -> None:
-    """Raise if a header of Wakeline's is none that the route reads: a batch whose publisher is misspelt would be doubled.
+    """Raise if the route does not read a `Wakeline-…` header.
+
+    A retry of a batch whose `Wakeline-Publisher` is misspelt would otherwise be appended again.
 
     Raises:
         RequestInvalidError: One is.

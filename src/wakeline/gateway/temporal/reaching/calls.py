@@ -87,7 +87,7 @@ class CountedService(ServiceClient):
 
 
 def _make_known(info: WorkflowExecutionInfo) -> None:
-    """Let a status that the SDK does not know, and would fail at, be that of a workflow that runs: so is one that is paused."""
+    """Replace a status that the SDK does not know and would fail at, such as paused, by running."""
     if info.status and info.status not in _KNOWN_STATUSES:
         info.status = WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING
 
