@@ -92,7 +92,7 @@ async def behind(tmp_path: Path) -> AsyncIterator[Behind]:
 async def test_the_loop_of_the_readme_outlives_a_gateway_that_is_killed(
     page: Page, behind: Behind, tmp_path: Path
 ) -> None:
-    _, loop = blocks(text("README.md"), "js")
+    *_, loop = blocks(text("README.md"), "js")
     function = loop[: loop.index("\n}") + 2]
     running = GatewayProcess(tmp_path / "data")
     await running.start()
