@@ -76,7 +76,9 @@ class View:
         return event
 
 
-_FILTERED: Final = "Check the proxies between this client and the gateway. If one adds a token for some topics only, ask for topics='*'."
+_FILTERED: Final = (
+    "Check the proxies on the way to the gateway. If one adds a token for some topics only, read topics='*'."
+)
 
 
 def decode_frame(frame: Frame) -> tuple[Cursor, WireEvent | None]:
