@@ -1,4 +1,4 @@
-"""Log lines on stderr: text at a terminal, JSON otherwise. A log line never waits, and unwritable lines are lost."""
+"""Log lines on stderr, text at a terminal, else JSON; they never block, and may be lost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DROPPED: Final = "log lines were dropped: stderr was not read in time"
 
 
 class _Patient(io.TextIOBase):
-    """A text stream that never blocks: one thread writes to the real one, which may be a pipe that nobody reads.
+    """A text stream that never blocks: a thread writes to the real one, maybe a full pipe.
 
     Args:
         stream: The real stream; None if there is none.
@@ -98,7 +98,7 @@ def _write_all(queue: SimpleQueue[str | None], sink: Callable[[str], None]) -> N
 
 
 def _sink(stream: TextIO | None) -> Callable[[str], None]:
-    """Return how to write a text to a stream, without its locks: the interpreter cannot end while one of them is held."""
+    """Return a function that writes to a stream without its locks, which could block the exit."""
     if stream is None:
         return lambda _: None
     try:
@@ -117,7 +117,7 @@ def _write(number: int, data: bytes) -> None:
 
 
 def configure(level: str) -> None:
-    """Set up logging for a process that serves; from then on nothing that it writes to stderr blocks it.
+    """Set up logging for a server process; its writes to stderr then never block it.
 
     Args:
         level: `debug`, `info`, `warning` or `error`.

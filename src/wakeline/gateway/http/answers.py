@@ -72,7 +72,7 @@ def errors_middleware(parts: Parts) -> Any:
 
 
 def _streams(request: web.Request) -> bool:
-    """Whether an `EventSource` asks for a stream: a write, or a route that has no stream, is answered with its status."""
+    """Whether an `EventSource` requests a stream; other requests are answered with their status."""
     return _reads(request) and request.method == hdrs.METH_GET and sse.is_event_source(request)
 
 

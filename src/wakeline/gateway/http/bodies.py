@@ -24,7 +24,7 @@ _UNRATED_BYTES: Final = 256 * 1024
 _PIECE_BYTES: Final = 64 * 1024
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _MOST_MEMBERS: Final = 1000
-"""The most gzip members of a body: an empty member has 20 bytes and costs as much as a piece."""
+"""The most gzip members of a body: an empty one has 20 bytes and costs as much as a piece."""
 
 
 async def read_body(request: web.Request) -> bytes:

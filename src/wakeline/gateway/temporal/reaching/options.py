@@ -150,7 +150,7 @@ def _profile(said: _Said) -> ClientConfigProfile:
 
 
 def _profiles_hint(asked: str | None, file: str | None) -> str | None:
-    """Return where profiles are looked for and which there are; None where no profile is asked for by name."""
+    """Return a hint with the file of profiles and their names; None without a named profile."""
     if not asked:
         return None
     where = Path(file) if file is not None else _default_file()
