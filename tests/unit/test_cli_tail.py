@@ -128,6 +128,14 @@ async def test_what_is_no_gateway_is_told_at_once() -> None:
         assert len(ui.requests) == 1
 
 
+@pytest.mark.parametrize("url", ["127.0.0.1:7777", "ftp://127.0.0.1", "http://127.0.0.1:7777x", "http://"])
+async def test_a_url_that_is_none_is_told(url: str) -> None:
+    code, _, err = await tail("order-1", "--url", url)
+    assert code == 1
+    assert err.startswith("request_invalid: expected a URL such as http://127.0.0.1:7777")
+    assert f"the gateway: {url}" in err
+
+
 async def test_where_to_begin_and_who_is_reading(served: Served) -> None:
     await served.publish("s", *({"topic": "t", "data": n} for n in range(5)))
     process = await start("s", "--url", served.url, "--until", "never", "--device", "phone", "--from", "tail:2")

@@ -116,7 +116,7 @@ async def test_a_server_that_is_away_is_tried_again_and_then_told() -> None:
             with pytest.raises(CodecError, match=r"/shop/decode, got 403: b'no'"):
                 await refused.decode([payload])
     async with RemoteCodec(f"http://127.0.0.1:{free_port()}", retry_timeout=AT_ONCE) as away:
-        with pytest.raises(UnavailableError, match=r"codec server at http://127.0.0.1:.* cannot be reached"):
+        with pytest.raises(UnavailableError, match="the codec server cannot be reached: connection refused"):
             await away.decode([payload])
     with pytest.raises(RequestInvalidError, match="URL of a codec server"):
         RemoteCodec("codec.example")

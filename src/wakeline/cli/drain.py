@@ -45,7 +45,10 @@ def drain(
         wait: Where the gateway is away, try again until it is there, rather than end with exit code 2.
     """
     if not file.is_file():
-        raise SpoolError(f"expected a spool, there is no file {file}")
+        raise SpoolError(
+            f"expected a spool, there is no file {file}",
+            hint="Give the path that the publisher's spool=… names; where nothing is spooled, there is nothing to send.",
+        )
     sent, refused = asyncio.run(_drain(Spool.at(file), url, token, wait=wait))
     print(f"sent {sent:,} · refused {sum(len(error.bodies) for error in refused):,}")
     for error in refused:

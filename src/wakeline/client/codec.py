@@ -9,16 +9,20 @@ from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias, TypeVar
 
 import aiohttp
 import msgspec
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import PayloadCodec
+from yarl import URL
 
 from wakeline.client.errors import CodecError
 from wakeline.client.http import LOST
-from wakeline.errors import RequestInvalidError, UnavailableError
+from wakeline.client.reach import reason
+from wakeline.errors import RequestInvalidError, UnavailableError, WakelineError
+
+E = TypeVar("E", bound=WakelineError)
 
 Headers: TypeAlias = Mapping[str, str] | Callable[[], Mapping[str, str]] | Callable[[], Awaitable[Mapping[str, str]]]
 """Headers, or what gives them anew for each request: a token that ends, for one."""
@@ -116,10 +120,17 @@ class RemoteCodec(PayloadCodec):
             pause = min(pause * 2, _LAST_PAUSE)
 
     def _away(self, why: str) -> UnavailableError:
-        return UnavailableError(
-            f"the codec server at {self._url} cannot be reached: {why}",
-            hint="Check that the codec server runs and that the URL is right, then try again.",
+        return self._noted(
+            UnavailableError(
+                f"the codec server cannot be reached: {why}",
+                hint="Check that the codec server runs and that the URL is right, then try again.",
+            )
         )
+
+    def _noted(self, error: E) -> E:
+        """Return the error with the server's URL in a note: viewers may see the message."""
+        error.add_note(f"the codec server: {self._url}")
+        return error
 
     def _of_this_loop(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
@@ -131,7 +142,7 @@ class RemoteCodec(PayloadCodec):
         return connections
 
     async def _ask_once(self, url: str, body: bytes) -> list[Payload]:
-        headers = self._headers
+        headers, path = self._headers, URL(url).path
         if callable(headers):
             given = headers()
             headers = await given if inspect.isawaitable(given) else given
@@ -140,17 +151,18 @@ class RemoteCodec(PayloadCodec):
             async with self._of_this_loop().post(url, data=body, headers={**own, **headers}) as answer:
                 said = await answer.read()
         except LOST as error:
-            raise self._away(str(error) or type(error).__name__) from error
+            raise self._away(reason(error)) from error
         if answer.status in _GONE:
             raise self._away(f"it answered {answer.status}")
         if answer.status != 200:
-            raise CodecError(f"expected payloads from the codec server at {url}, got {answer.status}: {said[:200]!r}")
+            raise self._noted(
+                CodecError(f"expected payloads from the codec server's {path}, got {answer.status}: {said[:200]!r}")
+            )
         try:
             return [_from_wire(payload) for payload in msgspec.json.decode(said, type=_WirePayloads).payloads]
         except (msgspec.DecodeError, NotBase64, UnicodeDecodeError) as error:
-            raise CodecError(
-                f"expected payloads from the codec server at {url}, got something else: {error}"
-            ) from error
+            message = f"expected payloads from the codec server's {path}, got something else: {error}"
+            raise self._noted(CodecError(message)) from error
 
 
 def _to_wire(payload: Payload) -> _WirePayload:

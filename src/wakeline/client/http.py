@@ -16,8 +16,8 @@ import msgspec
 from yarl import URL
 
 from wakeline.client.errors import refusal
-from wakeline.client.reach import advised, not_a_gateway, unavailable
-from wakeline.errors import RequestInvalidError, TokenExpiredError, UnavailableError, WakelineError
+from wakeline.client.reach import advised, checked_url, not_a_gateway, unavailable
+from wakeline.errors import TokenExpiredError, UnavailableError, WakelineError
 from wakeline.events import check_session_name
 from wakeline.logs import get_logger
 from wakeline.outages import Outage
@@ -55,9 +55,7 @@ class Http:
     """
 
     def __init__(self, url: str, token: Token | None, silence: timedelta) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise RequestInvalidError(f"expected a URL such as http://127.0.0.1:7777, got {url!r}")
-        self.url = url.rstrip("/")
+        self.url = checked_url(url)
         # One for all readings of a client: when the gateway is away, it is away for all of them.
         self.outage = Outage(logger, f"Reading from the gateway at {self.url}")
         self._tokens = Tokens(token)

@@ -11,18 +11,49 @@ import re
 from typing import Final, TypeVar
 
 import aiohttp
+from yarl import URL
 
 from wakeline.client.errors import NOT_A_GATEWAY, refusal
-from wakeline.errors import TokenExpiredError, TokenInvalidError, TokenMissingError, UnavailableError, WakelineError
+from wakeline.errors import (
+    RequestInvalidError,
+    TokenExpiredError,
+    TokenInvalidError,
+    TokenMissingError,
+    UnavailableError,
+    WakelineError,
+)
 
 E = TypeVar("E", bound=WakelineError)
 GIVE_TOKEN: Final = "Pass token=…, or set WAKELINE_TOKEN; `wakeline token --allow {}` prints one."
 _ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 
 
+def checked_url(url: str) -> str:
+    """Return a gateway's URL without a slash at its end.
+
+    Raises:
+        RequestInvalidError: It is none.
+    """
+    try:
+        parsed = URL(url)
+        good = parsed.scheme in ("http", "https") and bool(parsed.host) and parsed.port is not None
+    except ValueError:
+        good = False
+    if not good:
+        raise noted(
+            RequestInvalidError(
+                "expected a URL such as http://127.0.0.1:7777, got another text",
+                hint="Write http:// or https://, the host and, unless it is the usual one, the port, in url=… (--url) or "
+                "WAKELINE_URL.",
+            ),
+            url,
+        )
+    return url.rstrip("/")
+
+
 def unavailable(url: str, error: BaseException | str) -> UnavailableError:
     """Return the error of a connection that cannot be made, or broke."""
-    return noted(UnavailableError(f"the gateway cannot be reached: {_reason(error)}"), url)
+    return noted(UnavailableError(f"the gateway cannot be reached: {reason(error)}"), url)
 
 
 def not_a_gateway(url: str, error: BaseException) -> WakelineError | None:
@@ -61,7 +92,7 @@ def advised(refused: WakelineError, token: str | None, action: str) -> WakelineE
     return refused
 
 
-def _reason(error: BaseException | str) -> str:
+def reason(error: BaseException | str) -> str:
     """Return what failed, without the address that aiohttp's messages name."""
     if isinstance(error, str):
         return error

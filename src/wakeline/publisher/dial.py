@@ -8,7 +8,7 @@ import aiohttp
 
 from wakeline.client.errors import refusal
 from wakeline.client.http import LOST, Token, Tokens, read_refusal
-from wakeline.client.reach import GIVE_TOKEN, advised, not_a_gateway, noted, unavailable
+from wakeline.client.reach import GIVE_TOKEN, advised, checked_url, not_a_gateway, noted, unavailable
 from wakeline.errors import RequestInvalidError, TokenMissingError, UnavailableError, WakelineError
 
 _CONNECT_SECONDS: Final = 10.0
@@ -27,9 +27,7 @@ class Dial:
     """
 
     def __init__(self, url: str, token: Token | None) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise RequestInvalidError(f"expected a URL such as http://127.0.0.1:7777, got {url!r}")
-        self.url = url.rstrip("/")
+        self.url = checked_url(url)
         self._tokens = Tokens(token)
         self._token: str | None = None
         self._http: aiohttp.ClientSession | None = None

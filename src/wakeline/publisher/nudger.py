@@ -12,7 +12,8 @@ from typing import Final, Self
 import msgspec
 
 from wakeline.client.http import Http, Token
-from wakeline.errors import RequestInvalidError, UnavailableError, WakelineError
+from wakeline.client.reach import checked_url
+from wakeline.errors import UnavailableError, WakelineError
 from wakeline.logs import get_logger
 from wakeline.publisher.connection import Connection
 from wakeline.publisher.frames import AppendedFrame, Opened, nudge_frame
@@ -49,9 +50,7 @@ class Nudger:
     awaiting_since: float | None = None
 
     def __init__(self, url: str | None = None, token: Token | None = None, *, namespace: str | None = None) -> None:
-        self.url = gateway_url(url)
-        if not self.url.startswith(("http://", "https://")):
-            raise RequestInvalidError(f"expected a URL such as http://127.0.0.1:7777, got {self.url!r}")
+        self.url = checked_url(gateway_url(url))
         self._token = gateway_token(token)
         self._namespace = namespace
         self._waiting: deque[str] = deque(maxlen=_MOST)
