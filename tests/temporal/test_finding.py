@@ -212,6 +212,12 @@ async def test_managing_a_prefix_gives_no_other_workflow_s_stream_and_reveals_no
         for workflow in (victim.id, f"{name}-nobody"):
             status, answer, _ = await register(workflow, None)
             assert (status, answer["error"]["code"]) == (404, "session_not_found")
+        reads = {"Authorization": f"Bearer {token(sessions=[f'{name}-m*'], allow=['read'])}"}
+        names = (victim.id, f"{name}-nobody", f"{name}-m-nobody")
+        told = [(await served.call("GET", f"/v1/sessions/{one}/events", headers=reads))[1]["error"] for one in names]
+        assert len({error["hint"] for error in told}) == 1
+        assert "the token does not reach it" in told[0]["hint"]
+        assert "Temporal has no workflow of this id either" in told[0]["hint"]
         # Nor by a publisher that names it, in any of the ways in which it may.
         bearer = {"Authorization": f"Bearer {token(sessions=[mine], allow=['read', 'publish', 'manage'])}"}
         headers = {**bearer, "Wakeline-Workflow": victim.id}

@@ -275,3 +275,13 @@ async def test_a_reset_in_the_middle_of_a_frame_leaves_nothing_behind(served: Se
     async with asyncio.timeout(60):
         while (await served.call("GET", "/v1/sessions/s"))[1]["devices"]:
             await asyncio.sleep(0.01)
+
+
+async def test_a_feed_tells_that_the_gateway_runs_without_temporal(served: Served) -> None:
+    async with served.http.ws_connect("/v1/feed") as socket:
+        await socket.send_json({"type": "subscribe", "session": "order-1"})
+        while (frame := await socket.receive_json(timeout=20))["type"] != "error":
+            pass
+        told = frame["error"]
+    assert told["code"] == "session_not_found"
+    assert "runs without Temporal" in told["hint"]

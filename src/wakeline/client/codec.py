@@ -151,7 +151,7 @@ class RemoteCodec(PayloadCodec):
             async with self._of_this_loop().post(url, data=body, headers={**own, **headers}) as answer:
                 said = await answer.read()
         except LOST as error:
-            raise self._away(reason(error)) from error
+            raise self._away(reason(error)) from None
         if answer.status in _GONE:
             raise self._away(f"it answered {answer.status}")
         if answer.status != 200:

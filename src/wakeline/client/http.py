@@ -105,7 +105,7 @@ class Http:
                 action = "read" if method in ("GET", "HEAD") else "publish"
                 refused = advised(await read_refusal(answer), token, action)
             except LOST as error:
-                raise not_a_gateway(self.url, error) or self.lost(error) from error
+                raise not_a_gateway(self.url, error) or self.lost(error) from None
             if not isinstance(refused, TokenExpiredError) or not self._tokens.expired(token) or again:
                 raise refused
             again = True
@@ -121,7 +121,7 @@ class Http:
             try:
                 body = await answer.read()
             except LOST as error:
-                raise self.lost(error) from error
+                raise self.lost(error) from None
         try:
             return msgspec.json.decode(body, type=type)
         except msgspec.DecodeError as error:

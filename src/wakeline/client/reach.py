@@ -1,7 +1,7 @@
 """Errors of calls to a gateway, from its answers and from failed connections.
 
-Messages are without the gateway's URL: an activity's failure shows them to viewers. The URL is in the errors' notes, which
-tracebacks and the commands print.
+Messages are without the gateway's URL, because an activity's failure shows them to viewers, and so are causes: hence aiohttp's
+error is none. The URL is in the errors' notes, which tracebacks and the commands print.
 """
 
 from __future__ import annotations

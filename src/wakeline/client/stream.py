@@ -207,7 +207,7 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
         try:
             piece = await answer.content.readany()
         except LOST as error:
-            raise self._http.lost(error) from error
+            raise self._http.lost(error) from None
         if not piece:
             # Settled, closed, deleted, or the gateway stops: asking again tells which. One that ends at once, again
             # and again, is not asked without a pause.

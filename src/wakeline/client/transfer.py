@@ -50,7 +50,7 @@ async def _write(answer: aiohttp.ClientResponse, partial: Path, http: Http) -> i
                 await asyncio.to_thread(file.write, piece)
                 last = (last + piece)[-_LAST_LINE:]
         except LOST as error:
-            raise TransferError(f"the export was cut short: {http.lost(error).message}") from error
+            raise TransferError(f"the export was cut short: {http.lost(error).message}") from None
     try:
         return msgspec.json.decode(last.rstrip(b"\n").rpartition(b"\n")[2], type=_End).wakeline_export_end
     except msgspec.DecodeError:

@@ -47,10 +47,12 @@ class Arrivals:
             )
         if not read:
             return f"{_BEGINS} once that is read.{token}"
-        return (
-            f"{_BEGINS}. Temporal has no workflow of this id either, or its events go to another session. "
-            f"wait_for_start=true waits for one that is not started yet.{token}"
-        )
+        none = "Temporal has no workflow of this id either, or its events go to another session"
+        if self._asks:
+            none = (
+                f"Either the token does not reach it (its claim wakeline.sessions), which is answered alike, or {none}"
+            )
+        return f"{_BEGINS}. {none}. wait_for_start=true waits for one that is not started yet."
 
     async def at(self, session: str, grant: Grant, *, wait_for_start: bool = False) -> None:
         """See to a session that is about to be read.

@@ -51,10 +51,10 @@ class Dial:
                 return await self._connect(headers)
             except aiohttp.WSServerHandshakeError as error:
                 if error.status >= 500:
-                    raise self.lost(error) from error
+                    raise self.lost(error) from None
                 refused = advised(await self._why(error.status, headers), token, "publish")
             except LOST as error:
-                raise not_a_gateway(self.url, error) or self.lost(error) from error
+                raise not_a_gateway(self.url, error) or self.lost(error) from None
             except ValueError as error:
                 # Such as a token that ends with a new line: no later attempt would be another.
                 said = f"expected a URL and a token that a request can have, got others: {error}"
@@ -116,5 +116,5 @@ class Dial:
                 return await read_refusal(answer)
             answer.release()
         except LOST as error:
-            raise self.lost(error) from error
+            raise self.lost(error) from None
         return noted(refusal(status, {"message": f"the gateway refused the connection with {status}"}), self.url)

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from temporalio.api.failure.v1 import Failure
+from temporalio.converter import DefaultFailureConverter, DefaultPayloadConverter
 
 from tests.support import Served
 from tests.tokens import SECRET, token
@@ -188,4 +190,7 @@ async def test_what_an_activity_s_failure_shows_has_a_hint_and_no_address(
         with pytest.raises(kind) as raised:
             await publish_one(url, given)
         assert [words for words in said if words not in str(raised.value)] == [], str(raised.value)
-        assert "127.0.0.1" not in str(raised.value)
+        failure = Failure()
+        DefaultFailureConverter().to_failure(raised.value, DefaultPayloadConverter(), failure)
+        assert "127.0.0.1" not in str(failure)
+        assert failure.message == str(raised.value)
