@@ -358,10 +358,13 @@ class PublisherTakenError(AppendError):
 
 
 class TooManyPublishersError(AppendError):
-    """The session has had as many publishers as it may."""
+    """The token's `sub` has opened as many publishers in the session as it may."""
 
     code, status = "too_many_publishers", 409
-    hint = "Append as a publisher that the session has already, without one, or to another session."
+    hint = (
+        "Append as a publisher that you have opened already, without one, to another session, or with a token whose "
+        "wakeline.publishers names the publisher."
+    )
 
 
 class SessionClosedError(AppendError):

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import data_of, everything, new_event, publish
+from tests.tokens import SECRET, bearer
+from tests.unit.conftest import Serve
 from wakeline.errors import TooManyPublishersError
-from wakeline.gateway import attempts
+from wakeline.gateway import owners
 from wakeline.gateway.engines.memory import MemoryEngine
 from wakeline.gateway.engines.sqlite import SqliteEngine, stretches
 from wakeline.gateway.log import Append, Appended, Publication
 from wakeline.gateway.metrics import Metrics
-from wakeline.gateway.owners import Owner
+from wakeline.gateway.owners import CLAIM, Owner
 from wakeline.gateway.positions import Positions
 from wakeline.gateway.presence import Presence
 
@@ -117,38 +121,103 @@ async def test_many_publishers_are_visited_in_turn(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-async def test_a_session_has_so_many_publishers_of_callers_and_no_more(
+async def test_a_user_has_so_many_publishers_in_a_session_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(attempts, "MAX_PUBLISHERS", 3)
+    monkeypatch.setattr(owners, "MAX_PUBLISHERS", 3)
     engine = MemoryEngine() if kind == "memory" else SqliteEngine(tmp_path, durability="process")
     await engine.open()
-    alice = Owner("user:alice")
+    alice, bob, claim = Owner("user:alice"), Owner("user:bob"), Owner(CLAIM)
     added: list[int] = []
     engine.counts.publishers = added.append
 
     def by(name: str, sequence: int = 0, owner: Owner | None = alice) -> Publication:
         return Publication(name, sequence=sequence, owner=owner)
 
+    async def full() -> None:
+        with pytest.raises(TooManyPublishersError, match="at most 3 publishers of one user"):
+            await engine.append(Append("s", events, by("y")))
+        with pytest.raises(TooManyPublishersError):
+            await engine.open_attempt("s", by("z"))
+
     try:
         events = (new_event("x"),)
         for name in "abc":
-            await engine.append(Append("s", events, by(name)))
-        for _ in range(2):
-            with pytest.raises(TooManyPublishersError, match="at most 3 publishers"):
-                await engine.append(Append("s", events, by("d")))
-            with pytest.raises(TooManyPublishersError):
-                await engine.open_attempt("s", by("e"))
+            await engine.append(Append("s", events, by(name, owner=Owner("user:alice", topics=(name,)))))
+        await full()
+        await full()
         state = await engine.state("s")
         assert state is not None
         assert state.next_offset == 3
-        # Those that are there go on, and so do the gateway's own, and other sessions.
+        # Those that are there go on, and so do other users, tokens of the claim, the gateway's own, and other sessions.
         await engine.append(Append("s", events, by("a", 1)))
-        await engine.append(Append("s", events, by("stream:run", owner=None)))
+        for n in range(5):
+            await engine.append(Append("s", events, by(f"run:{n}", owner=claim)))
+            await engine.append(Append("s", events, by(f"stream:{n}", owner=None)))
+        for n in range(3):
+            await engine.open_attempt("s", by(f"bob-{n}", owner=bob))
         await engine.append(Append("t", events, by("d")))
-        assert sum(added) == 5
+        assert sum(added) == 3 + 5 + 5 + 3 + 1
+        # It counts still after a change of the session's settings, and one that the claim takes over is no longer the user's.
+        await engine.set_config("s", b"{}", epoch=state.epoch)
+        await full()
+        await engine.open_attempt("s", by("a", owner=claim))
+        await engine.open_attempt("s", by("d"))
+        await full()
+        await engine.delete_session("s")
+        await engine.open_attempt("s", by("e"))
     finally:
         await engine.close()
+
+
+async def test_publishers_are_counted_again_after_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owners, "MAX_PUBLISHERS", 3)
+    for _ in range(2):
+        engine = SqliteEngine(tmp_path, durability="process")
+        await engine.open()
+        try:
+            for n in range(3):
+                owner = Owner("user:alice", topics=(f"{n}",))
+                await engine.open_attempt("s", Publication(f"p{n}", owner=owner))
+            with pytest.raises(TooManyPublishersError):
+                await engine.open_attempt("s", Publication("one more", owner=Owner("user:alice")))
+            await engine.open_attempt("s", Publication("q", owner=Owner("user:bob")))
+        finally:
+            await engine.close()
+
+
+async def test_a_token_that_opens_many_publishers_keeps_nobody_else_out(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owners, "MAX_PUBLISHERS", 20)
+    served = await serve(token_secret=SECRET)
+    mallory: dict[str, Any] = {"sub": "mallory", "sessions": ["order-1"], "allow": ["publish"], "topics": ["chat"]}
+
+    async def opened(name: str, **claims: Any) -> tuple[int, str]:
+        path = f"/v1/sessions/order-1/publishers/{name}"
+        status, body = await served.call("PUT", path, json={}, headers=bearer(**claims))
+        return status, body["error"]["code"] if status >= 400 else ""
+
+    async with served.http.ws_connect("/v1/publish", headers=bearer(**mallory)) as socket:
+        for n in range(50):
+            await socket.send_json({"type": "open", "channel": n, "session": "order-1", "publisher": f"x{n}"})
+        frames: list[Any] = []
+        while len(frames) < 51:
+            frames += map(json.loads, (await socket.receive_str(timeout=10)).split("\n"))
+    assert [frame["type"] for frame in frames].count("opened") == 20
+    assert await opened("y", **mallory) == (409, "too_many_publishers")
+    assert await opened("w", sub="worker", allow=["publish"]) == (200, "")
+    assert await opened("x1", sub="worker", allow=["publish"]) == (403, "publisher_taken")
+    assert await opened("x1", sub="worker", allow=["publish"], publishers=["*"]) == (200, "")
+
+
+async def test_to_open_publishers_counts_as_publishing(serve: Serve) -> None:
+    served = await serve(token_secret=SECRET, publish_rate=1)
+    found = []
+    for n in range(7):
+        status, _ = await served.call("PUT", f"/v1/sessions/s/publishers/p{n}", json={}, headers=bearer())
+        found.append(status)
+    assert (found[0], found[-1]) == (200, 429)
 
 
 async def test_a_user_has_so_many_devices_in_a_session_and_the_longest_away_are_forgotten() -> None:

@@ -19,7 +19,6 @@ from wakeline.errors import (
     SequenceGapError,
     SessionClosedError,
     SessionDeletedError,
-    TooManyPublishersError,
 )
 from wakeline.events import ATTEMPT_SUPERSEDED, NewEvent, compose, timestamp
 from wakeline.gateway.log import Append, Position, Publication
@@ -27,9 +26,6 @@ from wakeline.gateway.owners import takes_over
 
 MAX_STEP: Final = 1_000_000
 """The greatest step between attempts: an activity that is retried every 0.1 s for a day."""
-
-MAX_PUBLISHERS: Final = 100_000
-"""The most publishers in a session's life; callers with a token are refused another one."""
 
 _MAX_RANGES: Final = 10_000  # in one event, of some 20 bytes each
 
@@ -85,20 +81,6 @@ def check_there(append: Append) -> None:
         raise SessionDeletedError(
             f"expected session {append.session[:64]!r} with {publication.sequence} events of"
             f" {publication.publisher!r}, there is no such session"
-        )
-
-
-def check_room(session: str, publishers: int, publication: Publication) -> None:
-    """Raise unless a session with so many publishers may have another one.
-
-    A token can invent any number of names, and publishers are never forgotten.
-
-    Raises:
-        TooManyPublishersError: It may not. The gateway's own are exempt: their number grows with the runs.
-    """
-    if publication.owner is not None and publishers >= MAX_PUBLISHERS:
-        raise TooManyPublishersError(
-            f"expected at most {MAX_PUBLISHERS} publishers in session {session[:64]!r}, {publication.publisher!r} is one more"
         )
 
 

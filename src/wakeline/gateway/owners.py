@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Final
+
 import msgspec
 
-from wakeline.errors import PublisherTakenError
+from wakeline.errors import PublisherTakenError, TooManyPublishersError
 
 CLAIM = "claim"
 """The one owner of all publishers that tokens name in `wakeline.publishers`."""
+
+MAX_PUBLISHERS: Final = 10_000
+"""The most publishers of one user in a session's life."""
 
 
 class Owner(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -60,6 +66,36 @@ def takes_over(publisher: str, held: Owner | None, by: Owner | None) -> bool:
             f"expected a token with all topics of the one that has opened {publisher!r}, this one is held to fewer"
         )
     return held.name != by.name
+
+
+def check_room(session: str, publisher: str, owner: Owner | None, owned: Counter[str]) -> None:
+    """Raise unless an owner may have another publisher in a session.
+
+    A token can invent any number of names, and publishers are never forgotten. The number is bounded for each user, so that no
+    user closes the session to the others. The gateway's own publishers are exempt, and those that tokens name in
+    `wakeline.publishers`: their number grows with the runs.
+
+    Args:
+        session: The session's name.
+        publisher: The name of the publisher that would be new in it.
+        owner: Its owner.
+        owned: How many publishers of the session each owner has.
+
+    Raises:
+        TooManyPublishersError: It has as many as it may.
+    """
+    if owner is not None and owner.name != CLAIM and owned[owner.name] >= MAX_PUBLISHERS:
+        raise TooManyPublishersError(
+            f"expected at most {MAX_PUBLISHERS} publishers of one user in session {session[:64]!r}, {publisher!r} is one more"
+        )
+
+
+def move(owned: Counter[str], before: Owner | None, now: Owner | None) -> None:
+    """Count a publisher as its new owner's, and no longer as the earlier owner's."""
+    if before is not None:
+        owned[before.name] -= 1
+    if now is not None:
+        owned[now.name] += 1
 
 
 def matches(patterns: tuple[str, ...], name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Container, Sequence
 from datetime import datetime
 
@@ -16,7 +17,7 @@ from wakeline.errors import (
     SessionNotFoundError,
 )
 from wakeline.events import Event, NewEvent, milliseconds, timestamp
-from wakeline.gateway.attempts import advances, begins, check_life, check_room, check_there, decide, superseded
+from wakeline.gateway.attempts import advances, begins, check_life, check_there, decide, superseded
 from wakeline.gateway.log import (
     DRAFT,
     PAGE_BYTES,
@@ -32,7 +33,7 @@ from wakeline.gateway.log import (
     SessionState,
 )
 from wakeline.gateway.names import check_epoch, name_ranges, new_epoch
-from wakeline.gateway.owners import Owner
+from wakeline.gateway.owners import Owner, check_room, move
 
 
 class _Publisher:
@@ -48,12 +49,7 @@ class _Publisher:
         count = publication.covers or there + next_offset - first_offset
         self.starts.append(publication.sequence + (0 if publication.covers else there))
         self.offsets.append((first_offset, next_offset))
-        owner = publication.owner or self.position.owner
-        self.position = Position(publication.attempt, publication.sequence + count, owner)
-
-    def used_by(self, owner: Owner | None) -> None:
-        if owner is not None:
-            self.position = msgspec.structs.replace(self.position, owner=owner)
+        self.position = Position(publication.attempt, publication.sequence + count, self.position.owner)
 
     def offset_of(self, sequence: int) -> int:
         index = bisect_right(self.starts, sequence) - 1
@@ -73,6 +69,7 @@ class _Session:
         self.events: list[Event] = []
         self.latest: list[int] = []  # of each event: the latest time up to it, which never goes back
         self.publishers: dict[str, _Publisher] = {}
+        self.owned: Counter[str] = Counter()
 
     def begin(self, publication: Publication) -> list[Event]:
         """See to what a publisher's earlier attempts appended, if another one begins; gives what tells that it is superseded."""
@@ -80,12 +77,18 @@ class _Session:
         if not begins(earlier.position if earlier else None, publication):
             return []
         owner = publication.owner or (earlier.position.owner if earlier else None)
+        move(self.owned, earlier.position.owner if earlier else None, owner)
         publisher = self.publishers[publication.publisher] = _Publisher(publication.attempt, owner)
         stretches = [*earlier.kept, *earlier.offsets] if earlier else []
         if not publication.supersedes:
             publisher.kept = stretches
             return []
         return self.add(superseded(publication, stretches))
+
+    def used_by(self, publisher: _Publisher, owner: Owner | None) -> None:
+        if owner is not None and owner != publisher.position.owner:
+            move(self.owned, publisher.position.owner, owner)
+            publisher.position = msgspec.structs.replace(publisher.position, owner=owner)
 
     @property
     def next_offset(self) -> int:
@@ -136,7 +139,7 @@ class MemoryEngine(Engine):
         closed = session.closed
         there = decide(append, publisher.position if publisher else None, closed=closed)
         if publication is not None and publisher is None:
-            check_room(append.session, len(session.publishers), publication)
+            check_room(append.session, publication.publisher, publication.owner, session.owned)
         advancing = advances(append, there)
         told = session.begin(publication) if advancing and publication is not None else []
         if advancing and publisher is None:
@@ -149,6 +152,7 @@ class MemoryEngine(Engine):
         if advancing and publication is not None:
             publisher = session.publishers[publication.publisher]
             publisher.add(publication, there, first_new, session.next_offset)
+            session.used_by(publisher, publication.owner)
         changes: list[Change] = ["closed"] if session.closed and not closed else []
         self._announce(append.session, session.epoch, told + events, changes)
         if not there or not append.events or publication is None or publisher is None:
@@ -167,12 +171,12 @@ class MemoryEngine(Engine):
         if begins(position, publication) and held.closed:
             raise SessionClosedError(f"expected an open session, {session!r} is closed")
         if position is None:
-            check_room(session, len(held.publishers), publication)
+            check_room(session, publication.publisher, publication.owner, held.owned)
         self._sessions[session] = held
         told = held.begin(publication)
         if position is None:
             self.counts.publishers(1)
-        held.publishers[publication.publisher].used_by(publication.owner)
+        held.used_by(held.publishers[publication.publisher], publication.owner)
         self._announce(session, held.epoch, told, ["configured"] if created else [])
         publisher = held.publishers[publication.publisher]
         earlier = sum(after - first for first, after in publisher.kept)

@@ -107,6 +107,7 @@ class PublishRoutes:
             supersede=asked.supersede,
             owner=grant.owner_of(publisher),
         )
+        self._parts.limits.publish(request, grant, 1)
         opened = await self._parts.accept.open_attempt(name, who, epoch=asked.epoch)
         self._registrations.tell(name, workflow, asked.run, grant)
         return json_answer(opened)

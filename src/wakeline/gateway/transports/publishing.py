@@ -189,6 +189,7 @@ class PublishConnection(Conversation):
             activity=frame.activity,
             supersede=frame.supersede,
         )
+        self._ingest.limits.publish(self._request, self._grant, 1)
         channel = self._channels[frame.channel] = _Channel(frame.session, publication, workflow)
         self._begin(frame.channel, channel, partial(self._opened, frame.channel, channel, frame.epoch), 0)
 

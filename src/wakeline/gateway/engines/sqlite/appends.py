@@ -14,12 +14,13 @@ from typing import Final, TypeAlias
 
 from wakeline.errors import EpochChangedError, SessionClosedError
 from wakeline.events import Event, NewEvent, milliseconds, timestamp
-from wakeline.gateway.attempts import advances, begins, check_life, check_room, check_there, decide, superseded
+from wakeline.gateway.attempts import advances, begins, check_life, check_there, decide, superseded
 from wakeline.gateway.counts import Counts
+from wakeline.gateway.engines.sqlite.owned import Owned
 from wakeline.gateway.engines.sqlite.stretches import Stretches
 from wakeline.gateway.log import Append, Appended, Change, Opened, Position, Publication
 from wakeline.gateway.names import check_epoch, new_epoch
-from wakeline.gateway.owners import Owner
+from wakeline.gateway.owners import Owner, check_room, move
 
 _MAX_CACHED: Final = 100_000
 
@@ -61,7 +62,6 @@ class _Session:
     bytes_before: int
     latest: int
     closed: bool
-    all_publishers: int | None = None  # None: not counted yet
     publishers: dict[str, _Publisher] = field(default_factory=dict)
 
 
@@ -86,6 +86,7 @@ class Appends:
         self._time = ("", 0)
         self._stretches: dict[tuple[int, int], _Stretch] = {}
         self._news: dict[Life, News] = {}
+        self._owned = Owned(connection)
         self.stretches = Stretches(connection)
 
     def append(self, append: Append) -> Appended:
@@ -103,7 +104,7 @@ class Appends:
         closed = session is not None and session.closed
         there = decide(append, publisher.position if publisher else None, closed=closed)
         if session is not None and publisher is None and publication is not None:
-            check_room(append.session, self._publishers_of(session), publication)
+            self._check_room(append.session, session, publication)
         if session is None:
             session = self.create(append.session)
         advancing = advances(append, there)
@@ -137,14 +138,14 @@ class Appends:
             if session.closed:
                 raise SessionClosedError(f"expected an open session, {name!r} is closed")
             if publisher is None:
-                check_room(name, self._publishers_of(session), publication)
+                self._check_room(name, session, publication)
             else:
                 self._end_earlier(name, session, publisher, publication)
             at = session.next_offset
             publisher = self._begin_attempt(session, publisher, publication, _Stretch(0, 0, at, at))
             self._stretches[publisher.id, 0] = publisher.last
         assert publisher is not None
-        self._used_by(publisher, publication.owner)
+        self._used_by(session, publisher, publication.owner)
         (earlier,) = self._connection.execute(
             "SELECT coalesce(sum(next_offset - first_offset), 0) FROM kept WHERE publisher = ?", (publisher.id,)
         ).fetchone()
@@ -212,6 +213,7 @@ class Appends:
     def forget(self) -> None:
         """Drop everything gathered and cached: after a rollback, only the file knows what is true."""
         self._sessions.clear()
+        self._owned.forget()
         self._publishers = 0
         self._rows.clear()
         self._stretches.clear()
@@ -274,13 +276,10 @@ class Appends:
                 self._publishers += 1
         return publisher
 
-    def _publishers_of(self, session: _Session) -> int:
-        """Return the number of publishers that the session has ever had."""
-        if session.all_publishers is None:
-            query = "SELECT count(*) FROM publishers WHERE session = ?"
-            (session.all_publishers,) = self._connection.execute(query, (session.id,)).fetchone()
-        assert session.all_publishers is not None
-        return session.all_publishers
+    def _check_room(self, name: str, session: _Session, publication: Publication) -> None:
+        if publication.owner is not None:
+            owned = self._owned.of(session.id, session.epoch)
+            check_room(name, publication.publisher, publication.owner, owned)
 
     def _advance(
         self, session: _Session, publisher: _Publisher | None, publication: Publication, there: int, first_new: int
@@ -295,12 +294,13 @@ class Appends:
         else:
             publisher.last = _Stretch(first, after, first_new, session.next_offset)
         self._stretches[publisher.id, publisher.last.first_sequence] = publisher.last
-        self._used_by(publisher, publication.owner)
+        self._used_by(session, publisher, publication.owner)
         return publisher
 
-    def _used_by(self, publisher: _Publisher, owner: Owner | None) -> None:
+    def _used_by(self, session: _Session, publisher: _Publisher, owner: Owner | None) -> None:
         """Store a publisher's owner: it had none, or its owner's topics have grown."""
         if owner is not None and owner != publisher.owner:
+            move(self._owned.of(session.id, session.epoch), publisher.owner, owner)
             self._connection.execute("UPDATE publishers SET owner = ? WHERE id = ?", (owner.text(), publisher.id))
             publisher.owner = owner
 
@@ -329,7 +329,9 @@ class Appends:
         self, session: _Session, earlier: _Publisher | None, publication: Publication, stretch: _Stretch
     ) -> _Publisher:
         if earlier is None:
-            owner, session.all_publishers = publication.owner, self._publishers_of(session) + 1
+            owner = publication.owner
+            if owner is not None:
+                move(self._owned.of(session.id, session.epoch), None, owner)
             row = self._connection.execute(
                 "INSERT INTO publishers (session, name, attempt, owner) VALUES (?, ?, ?, ?)",
                 (session.id, publication.publisher, publication.attempt, owner and owner.text()),
