@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,64 @@ async def test_an_append_after_the_loss_is_refused_with_a_hint(tmp_path: Path) -
         assert engine.health().startswith("lost: ")
     finally:
         await engine.close()
+
+
+def _moved(data: Path) -> None:
+    data.rename(data.with_name("other"))
+    data.touch()
+
+
+def _looped(data: Path) -> None:
+    data.rename(data.with_name("other"))
+    data.symlink_to(data)
+
+
+def _shortened(data: Path) -> None:
+    os.truncate(data / "wakeline.db", 8192)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_moved, "cannot be reached any more: Not a directory"),
+        (_looped, "cannot be reached any more: Too many levels of symbolic links"),
+        (_shortened, "was overwritten: it has 8192 bytes"),
+    ],
+)
+async def test_another_path_and_a_shorter_database_are_a_loss(
+    tmp_path: Path, change: Callable[[Path], None], message: str
+) -> None:
+    engine = SqliteEngine(tmp_path / "data")
+    await engine.open()
+    await publish(engine, "s", 0)
+    await engine.close()  # the database is one file now
+    engine, told = SqliteEngine(tmp_path / "data"), asyncio.Event()
+    engine.listen_lost(lambda _: told.set())
+    await engine.open()
+    try:
+        change(tmp_path / "data")
+        await asyncio.wait_for(told.wait(), 10)
+        with pytest.raises(StorageLostError, match=message):
+            await publish(engine, "s", 1)
+    finally:
+        await engine.close()
+
+
+async def test_a_rebuild_that_shortens_the_database_is_no_loss(tmp_path: Path) -> None:
+    engine = SqliteEngine(tmp_path)
+    await engine.open()
+    await publish(engine, "s", *["x" * 100_000] * 20)
+    await engine.close()  # the database is one file now
+    before = (tmp_path / "wakeline.db").stat().st_size
+    engine, told = SqliteEngine(tmp_path, erase_within=1.0), asyncio.Event()
+    engine.listen_lost(lambda _: told.set())
+    await engine.open()
+    await engine.delete_session("s")
+    async with asyncio.timeout(20):
+        while (tmp_path / "wakeline.db").stat().st_size >= before / 2:
+            await publish(engine, "kept", "y" * 5_000)
+            await asyncio.sleep(0.02)
+    with pytest.raises(TimeoutError):  # it checks once a second
+        await asyncio.wait_for(told.wait(), 2.5)
+    await publish(engine, "kept", 1)
+    await engine.close()

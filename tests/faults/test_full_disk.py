@@ -37,10 +37,10 @@ class Disk:
         self._keeper.kill()
         await self._keeper.wait()
 
-    def gateway(self) -> GatewayProcess:
+    def gateway(self, *, log_too: bool = True) -> GatewayProcess:
         """A gateway with its data, and its log, on the disk."""
         enter = ("nsenter", "--user", "--mount", "--preserve-credentials", "-t", str(self._keeper.pid), "--")
-        log = f'exec "$@" 2>>{self.path}/log'
+        log = f'exec "$@" 2>>{self.path}/log' if log_too else 'exec "$@"'
         return GatewayProcess(self.path / "data", prefix=[*enter, "sh", "-c", log, "sh"])
 
     def fill(self) -> None:
@@ -137,5 +137,26 @@ async def test_a_start_on_a_full_disk_serves_reads_and_refuses_appends_at_once(d
             await append_until_full(served)
             assert time.monotonic() - began < 10
             assert (await served.call("GET", "/readyz"))[1]["status"] == "degraded"
+    finally:
+        await gateway.kill()
+
+
+async def test_a_start_without_any_space_tells_how_much_to_make(disk: Disk) -> None:
+    gateway = disk.gateway(log_too=False)
+    await gateway.start()
+    try:
+        async with Served(gateway.url) as served:
+            await publish(served, "old")
+        await gateway.stop()
+        (disk.seen / "data" / "wakeline.reserve").unlink()
+        disk.fill()
+        await gateway.start(wait=False)
+        assert gateway.process is not None
+        assert await asyncio.wait_for(gateway.process.wait(), 30) == 2
+        log = gateway.log.read_text()
+        assert f"storage_full: expected 4 MiB of free space in {disk.path / 'data'} for the start" in log
+        assert "Make space on the disk" in log
+        (disk.seen / "ballast").unlink()
+        await gateway.start()
     finally:
         await gateway.kill()

@@ -20,7 +20,7 @@ from wakeline.gateway.engines.sqlite.appends import Appends
 from wakeline.gateway.engines.sqlite.erasing import Eraser, mark_removed, remove_oldest
 from wakeline.gateway.engines.sqlite.renewal import renew
 from wakeline.gateway.engines.sqlite.schema import DirectoryLock, connect_reader, connect_writer
-from wakeline.gateway.engines.sqlite.upkeep import DATABASE, LOCK, Upkeep
+from wakeline.gateway.engines.sqlite.upkeep import DATABASE, LOCK, Upkeep, is_full
 from wakeline.gateway.engines.sqlite.writer import Writer
 from wakeline.gateway.log import (
     DRAFT,
@@ -75,6 +75,8 @@ class SqliteEngine(Engine):
             self._directory.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         except OSError as error:
+            if is_full(error):
+                raise self._upkeep.no_room(error) from error
             raise StorageFailedError(
                 f"expected a writable directory at {self._directory}, got: {error}",
                 hint="Give --data a directory that this user may write to; it is created if it is missing.",

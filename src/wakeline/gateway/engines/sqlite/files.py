@@ -19,6 +19,7 @@ class Files:
     def __init__(self, *paths: Path) -> None:
         self._paths = paths
         self._known: dict[Path, _Identity] = {}
+        self._unseen: set[Path] = set()
 
     def remember(self) -> None:
         """Record the identities of the files, which have just been opened."""
@@ -28,13 +29,17 @@ class Files:
     def changed(self) -> str | None:
         """Return how a file was deleted or replaced since; None if none was.
 
-        A path that cannot be checked now is skipped, because that proves nothing.
+        A path that cannot be checked twice in a row leads to the file no more; once proves nothing.
         """
         for path in self._paths:
             try:
                 now = identity(path)
-            except OSError:
+            except OSError as error:
+                if path in self._unseen:
+                    return f"{path} cannot be reached any more: {error.strerror}"
+                self._unseen.add(path)
                 continue
+            self._unseen.discard(path)
             known = self._known.get(path)
             if known is None and now is not None:
                 self._known[path] = now

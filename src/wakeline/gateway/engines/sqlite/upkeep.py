@@ -5,6 +5,7 @@ Everything here runs in the writer's thread.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Final
 
 import structlog
 
+from wakeline.errors import StorageFullError
 from wakeline.gateway.engines.sqlite.files import Files
 from wakeline.gateway.engines.sqlite.life import Life
 from wakeline.gateway.engines.sqlite.reserve import Reserve
@@ -25,6 +27,7 @@ MARK: Final = "wakeline.mark"
 
 _UNLIMITED: Final = 0xFFFFFFFE
 _FULL_CODES: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+_MIB: Final = 1024 * 1024
 _STEP_BYTES: Final = 512 * 1024
 _PATIENCE: Final = 100  # ms to wait for readers before the write-ahead log is truncated
 _log = structlog.get_logger(__name__)
@@ -40,6 +43,8 @@ class Upkeep:
     def __init__(self, directory: Path) -> None:
         database = directory / DATABASE
         self._directory = directory
+        self._database = database
+        self._least_bytes = 0  # of the database file: only a rebuild shortens it
         self._log_path = directory / f"{DATABASE}-wal"
         self._files = Files(database, self._log_path, directory / f"{DATABASE}-shm", directory / LOCK)
         self._reserve = Reserve(directory / RESERVE)
@@ -67,15 +72,27 @@ class Upkeep:
         self._reserve.release()
         return True
 
+    def no_room(self, cause: BaseException) -> StorageFullError:
+        """Return the error of a start that failed because the disk is full."""
+        needed = -(-(self._reserve.base + self.log_bytes()) // _MIB) + 1
+        return StorageFullError(
+            f"expected {needed} MiB of free space in {self._directory} for the start, got: {cause}",
+            hint=f"Make space on the disk of {self._directory}, at least {needed} MiB, then start the gateway again.",
+        )
+
     def connected(self, connection: sqlite3.Connection) -> None:
         """Note that the database was opened."""
         self._files.remember()
+        self.rebuilt()
+        self._measure(connection)
         if not self._reserve.hold(self.log_bytes()):
             self.filled(connection)
 
     def look(self, connection: sqlite3.Connection) -> None:
         """Check the files and the space; call it regularly, between two transactions."""
         self.check_files()
+        if self.lost is None:
+            self._measure(connection)
         if self.lost is None and not self.full:
             self._reserved_for = self.log_bytes()
             self._reserve.hold(self._reserved_for)
@@ -93,10 +110,14 @@ class Upkeep:
             self._reserve.hold(size)
 
     def check_files(self) -> None:
-        """Set `lost` if the files were deleted or replaced."""
-        if self.lost is None and (changed := self._files.changed()) is not None:
+        """Set `lost` if the files were deleted or replaced, or if the database was shortened."""
+        if self.lost is None and (changed := self._files.changed() or self._shortened()) is not None:
             self.lost = changed
             _log.critical("the store's files were deleted or replaced: nothing more is written", what=changed)
+
+    def rebuilt(self) -> None:
+        """Note that the database may become shorter."""
+        self._least_bytes = 0
 
     def filled(self, connection: sqlite3.Connection) -> None:
         """Note that the disk is full: the file keeps its size, and deletions make room in it."""
@@ -137,9 +158,25 @@ class Upkeep:
         except OSError:
             return 0
 
+    def _shortened(self) -> str | None:
+        with suppress(OSError):
+            if (size := os.stat(self._database).st_size) < self._least_bytes:
+                return f"{self._database} was overwritten: it has {size} bytes, and had {self._least_bytes}"
+        return None
+
+    def _measure(self, connection: sqlite3.Connection) -> None:
+        """Note how long the database must stay: the file may exceed its pages only until the log of a rebuild is applied."""
+        with suppress(OSError, sqlite3.Error):
+            size = os.stat(self._database).st_size
+            (pages,) = connection.execute("PRAGMA page_count").fetchone()
+            (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+            self._least_bytes = max(self._least_bytes, min(size, pages * page_size))
+
 
 def is_full(error: BaseException | None) -> bool:
     """Whether an operation failed because the disk is full."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
     code = getattr(error, "sqlite_errorcode", 0)
     return isinstance(error, sqlite3.Error) and (code in _FULL_CODES or code & 0xFF == sqlite3.SQLITE_FULL)
 

@@ -89,7 +89,11 @@ class Writer:
                     raise
                 self._open()
             self._upkeep.life.open(self._connection)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, StorageFailedError) as error:
+            if is_full(cause := error.__cause__ or error):
+                raise self._upkeep.no_room(cause) from cause
+            if isinstance(error, StorageFailedError):
+                raise
             raise StorageFailedError(f"expected a data directory that can be written, got: {error}") from error
         self._thread.start()
 
@@ -225,6 +229,7 @@ class Writer:
                 outcome = refusal
             except Exception as error:  # noqa: BLE001 - as in `_transact`
                 outcome = self._recover(error)
+            self._upkeep.rebuilt()
         self._post([(pending.future, outcome)], {})
 
     def _recover(self, error: Exception) -> WakelineError:
