@@ -10,9 +10,10 @@ from wakeline.gateway.app import declare_restored
 def restored(data: Path = Path("wakeline-data")) -> None:
     """Declare that a data directory was put back to an older state.
 
-    The gateway detects a database that is a copy, or that is behind the mark beside it. It cannot detect the rollback of a
-    whole volume, as to a snapshot: run this command after it, before the gateway starts. At its next start every session
-    continues in a new epoch, and devices read it again from the beginning. An unnecessary declaration has no other effect.
+    Run this command after every restore, before the gateway starts. The gateway detects a database that is a copy in a new
+    file, or that is behind the mark beside it, but no volume that was rolled back, and no directory that was written into
+    the existing files. At its next start every session continues in a new epoch, and devices read it again from the
+    beginning. An unnecessary declaration has no other effect.
 
     For example:
 

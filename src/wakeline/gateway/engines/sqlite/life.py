@@ -11,8 +11,8 @@ Two records in the store reveal a restore:
   later ones that are `TICK_SECONDS` apart; the mark is written after the commit. So the store is never behind the mark after a
   crash, as long as commits survive it. (With `durability = "process"` a power cut loses commits, which is detected, too.)
 
-A whole directory that was put back on the same inodes, as by a snapshot of the volume, cannot be detected: `wakeline restored`
-declares it.
+A whole directory that was put back on the same inodes, as by a snapshot of the volume or by `cp` over it, cannot be detected:
+`wakeline restored` declares it, and belongs to every restore.
 """
 
 from __future__ import annotations
