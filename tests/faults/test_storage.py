@@ -129,10 +129,18 @@ async def test_a_file_of_somebody_else_is_refused_and_left_alone(tmp_path: Path,
     else:
         file.write_bytes(content)
     before = file.read_bytes()
-    with pytest.raises(StorageFailedError, match=r"expected a Wakeline database"):
+    with pytest.raises(StorageFailedError, match=r"expected a Wakeline database") as refused:
         await SqliteEngine(tmp_path).open()
+    assert "move the file away" in refused.value.hint
     if content is not None:
         assert file.read_bytes() == before
+
+
+async def test_a_database_that_cannot_be_opened_is_not_called_somebody_else_s(tmp_path: Path) -> None:
+    (tmp_path / "wakeline.db").mkdir()
+    with pytest.raises(StorageFailedError, match=r"unable to open database file") as refused:
+        await SqliteEngine(tmp_path).open()
+    assert refused.value.hint.startswith("Check the space on the disk")
 
 
 async def test_a_directory_belongs_to_one_process(tmp_path: Path) -> None:

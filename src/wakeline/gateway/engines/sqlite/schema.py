@@ -19,6 +19,9 @@ APPLICATION_ID: Final = 0x57414B45  # "WAKE", so that `file` and we know our own
 _TIME: Final = b',"time":"'  # the last one of a body is the event's own: in a text its quotes would be escaped
 
 _NOT_OURS: Final = "Give --data another directory, or move the file away; nothing in it was changed."
+_NOT_OPENED: Final = (
+    "Check the space on the disk and that this user may write there; restore a backup if the file is damaged."
+)
 
 # Each entry takes the file from the version of its index to the next one. Entries are never edited, only added.
 # The layout is measured: docs/decisions/0002-sqlite-layout.md.
@@ -150,7 +153,8 @@ def connect_writer(path: Path, *, durability: str = "full") -> sqlite3.Connectio
         if connection is not None:
             connection.close()
         if isinstance(error, sqlite3.DatabaseError):
-            raise StorageFailedError(f"expected a Wakeline database at {path}, got: {error}", hint=_NOT_OURS) from error
+            hint = _NOT_OURS if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB else _NOT_OPENED
+            raise StorageFailedError(f"expected a Wakeline database at {path}, got: {error}", hint=hint) from error
         raise
     return connection
 
