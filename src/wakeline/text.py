@@ -57,7 +57,9 @@ def read_whole(decode: Callable[[bytes], T], data: bytes) -> T:
     """
     try:
         return decode(data)
-    except ValueError:
+    except ValueError as error:
+        if not data.strip():
+            raise type(error)("nothing, it is empty") from None
         mended = whole_json(data)
         if mended is data:
             raise

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -118,6 +119,13 @@ async def test_the_hint_of_a_route_that_is_not_there_fits_the_path(
 
 
 async def test_an_empty_body_is_called_empty(served: Served) -> None:
-    how = {"data": b"", "headers": {"Content-Type": "application/json"}}
-    status, answer = await served.call("POST", "/v1/sessions/s/events", **how)
-    assert (status, answer["error"]["message"]) == (400, 'expected {"events": [...]}, got an empty body')
+    how: dict[str, Any] = {"data": b"", "headers": {"Content-Type": "application/json"}}
+    for method, path in (
+        ("POST", "/v1/sessions/s/events"),
+        ("POST", "/v1/runs"),
+        ("PUT", "/v1/sessions/s/publishers/p"),
+        ("POST", "/v1/nudge"),
+    ):
+        status, answer = await served.call(method, path, **how)
+        assert status == 400, path
+        assert answer["error"]["message"].endswith("got: nothing, it is empty"), path

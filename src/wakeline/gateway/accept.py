@@ -61,8 +61,6 @@ def decode_json(body: bytes, most: int) -> list[Incoming]:
         BatchTooLargeError: There are more events.
     """
     check_batch(body, most)
-    if not body.strip():
-        raise BodyInvalidError('expected {"events": [...]}, got an empty body', hint=_HINT)
     try:
         return read_whole(_batch.decode, body).events
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
