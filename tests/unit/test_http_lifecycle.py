@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
@@ -292,6 +293,8 @@ END = '{"wakeline_export_end":2}'
         ([HEADER, event(0), event(1, message={"id": "m", "op": "text"}), END], "line 3"),
         ([HEADER, event(0), event(1, message={"id": "", "op": "set"}), END], "line 3"),
         ([HEADER, event(0), event(1, attempt=2**53), END], "line 3"),
+        ([HEADER.replace(TIME, "yesterday"), event(0), event(1), END], "line 1, got 'yesterday'"),
+        ([HEADER.replace(TIME, TIME[:-1] + "+00:00"), event(0), event(1), END], "line 1"),
         ([HEADER, event(0), event(1).replace('"data": 1', '"payload": {"metadata": 5}'), END], "line 3"),
     ],
 )
@@ -332,7 +335,11 @@ async def test_without_restore_an_import_holds_only_lines_that_publishers_can_wr
     own = [HEADER, event(0, topic="$run.closed", data={"status": "completed"}), event(1), END]
     named = [HEADER.replace('"runs": []', f'"runs": [{json.dumps(run)}]'), event(0), event(1), END]
     large = [HEADER, event(0, data="x" * 2000), event(1), END]
-    plain = [HEADER, event(0, topic="chat", key="k"), event(1, topic="chat"), END]
+    past = {"topic": "chat", "time": "2020-01-01T00:00:00.000Z"}
+    plain = [HEADER, event(0, **past, key="k"), event(1, **past, activity="a", attempt=1_000_000), END]
+    leap = [HEADER, event(0, **past), event(1, **past, activity="a", attempt=1_000_001), END]
+    ahead = f"{datetime.now(UTC) + timedelta(minutes=20):%Y-%m-%dT%H:%M:%S}.000Z"
+    future = [HEADER, event(0, **past), event(1, time=ahead), END]
 
     async def status(lines: list[str], **scope: Any) -> tuple[int, str]:
         await served.call("DELETE", "/v1/sessions/a", headers=bearer())
@@ -342,7 +349,7 @@ async def test_without_restore_an_import_holds_only_lines_that_publishers_can_wr
         )
         return status, answer.get("error", {}).get("code", "")
 
-    for lines in (own, named, large):
+    for lines in (own, named, large, leap, future):
         assert await status(lines) == (403, "not_allowed")
         assert (await served.call("GET", "/v1/sessions/a", headers=bearer()))[0] == 404
         assert await status(lines, allow=[*may, "restore"]) == (201, "")

@@ -7,7 +7,8 @@ agrees with the first. So there is all of it at once, or nothing; and neither re
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -38,6 +39,7 @@ from wakeline.events import (
     timestamp,
 )
 from wakeline.gateway import config
+from wakeline.gateway.attempts import MAX_STEP
 from wakeline.gateway.config import Retention, SessionConfig
 from wakeline.gateway.deletion import Deletions
 from wakeline.gateway.log import DRAFT, Append, Engine, SessionState
@@ -49,6 +51,7 @@ _MOST_RUNS: Final = 10_000  # a session keeps a thousand that have ended, and th
 _BATCH_EVENTS: Final = 1000
 _BATCH_BYTES: Final = 256 * 1024
 _END: Final = b'{"wakeline_export_end":'
+_MOST_AHEAD: Final = timedelta(minutes=5)  # of the clock of the gateway that exported
 _LAST_YEAR: Final = 9998  # a moment of the year after it may be none in another time zone
 
 MAX_OFFSET: Final = 2**52
@@ -79,7 +82,7 @@ class Importer(msgspec.Struct, frozen=True):
         if runs and not self.restores:
             raise _not_allowed("line 1 to name no runs")
 
-    def check(self, event: _Line, size: int, number: int) -> None:
+    def check(self, event: _Line, moment: datetime, size: int, number: int) -> None:
         """Raise unless an event may be imported.
 
         Raises:
@@ -94,6 +97,10 @@ class Importer(msgspec.Struct, frozen=True):
             return
         if event.topic.startswith("$"):
             raise _not_allowed(f"no event of Wakeline's own, got {event.topic[:64]!r} in line {number}")
+        if event.attempt is not None and event.attempt > MAX_STEP:
+            raise _not_allowed(f"an attempt of at most {MAX_STEP} in line {number}, got {event.attempt}")
+        if moment > datetime.now(UTC) + _MOST_AHEAD:
+            raise _not_allowed(f"no time in the future in line {number}, got {event.time}")
         if size > self.most_event_bytes:
             raise _not_allowed(f"data of at most {self.most_event_bytes} bytes in line {number}, got {size}")
 
@@ -321,6 +328,7 @@ def _parse_header(line: bytes) -> _Header:
         header = _header.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ImportInvalidError(f'expected {{"wakeline_export": 1, …}} in line 1, got: {error}') from None
+    _parse_time(header.created, 1)
     if header.first_offset > header.next_offset:
         raise ImportInvalidError(f"expected first_offset up to {header.next_offset}, got {header.first_offset}")
     try:
@@ -365,12 +373,8 @@ def _parse_event(line: bytes, number: int, offset: int, importer: Importer) -> N
             raise ImportInvalidError(f"expected either data, or payload with an object, in line {number}")
         if payload:
             _payload.decode(payload)
-        moment = _moment.decode(_encode(event.time))
-        if not 1970 <= moment.year <= _LAST_YEAR or timestamp(moment) != event.time:
-            raise ImportInvalidError(
-                f"expected a time in UTC with milliseconds, such as 2026-11-21T05:14:43.123Z, in line {number}"
-            )
-        importer.check(event, len(data or payload), number)
+        moment = _parse_time(event.time, number)
+        importer.check(event, moment, len(data or payload), number)
         more: dict[str, Any] = {
             "run": event.run,
             "activity": event.activity,
@@ -390,6 +394,17 @@ def _parse_event(line: bytes, number: int, offset: int, importer: Importer) -> N
         raise ImportInvalidError(f"expected an event in line {number}, got: {error}") from None
     except (RequestInvalidError, TopicInvalidError, BodyInvalidError) as error:
         raise ImportInvalidError(f"in line {number}: {error.message}") from None
+
+
+def _parse_time(text: str, number: int) -> datetime:
+    moment: datetime | None = None
+    with suppress(msgspec.DecodeError):
+        moment = _moment.decode(_encode(text))
+    if moment is None or not 1970 <= moment.year <= _LAST_YEAR or timestamp(moment) != text:
+        raise ImportInvalidError(
+            f"expected a time in UTC with milliseconds, such as 2026-11-21T05:14:43.123Z, in line {number}, got {text[:40]!r}"
+        )
+    return moment
 
 
 def _not_allowed(expected: str) -> NotAllowedError:
