@@ -7,7 +7,7 @@ and JSON as an escape, but UTF-8 cannot encode it, and most readers refuse it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
 T = TypeVar("T")
@@ -20,7 +20,9 @@ _SENTINEL: Final = b"\0\0"  # of the same length; no JSON has a NUL
 _LONE_HIGH = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})")
 # The lookbehind is at the end: a pattern that begins with literal bytes is found ten times as fast.
 _LONE_LOW = re.compile(rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}(?<!\\u[dD][89abAB][0-9a-fA-F]{2}.{6})", re.DOTALL)
-_MOST: Final = 50_000  # replacements of each kind, because the event loop waits meanwhile
+_LOW = re.compile(rb"\\u[dD][c-fC-F]")
+_SENTINELS = re.compile(rb"\0*")
+_PIECE_BYTES: Final = 64 * 1024
 
 
 def whole(text: str) -> str:
@@ -39,13 +41,39 @@ def split_half(text: str) -> tuple[str, str]:
 
 def whole_json(data: bytes) -> bytes:
     """Return JSON with U+FFFD in place of escapes of lone halves; the same object without any."""
-    if (b"\\ud" not in data and b"\\uD" not in data) or b"\0" in data:
+    if not may_have_halves(data):
         return data
+    mended = b"".join(mended_pieces(data))
+    return data if mended == data else mended
+
+
+def may_have_halves(data: bytes) -> bool:
+    """Whether JSON has escapes of halves, lone ones or pairs."""
+    return (b"\\ud" in data or b"\\uD" in data) and b"\0" not in data
+
+
+def mended_pieces(data: bytes) -> Iterator[bytes]:
+    """Yield the pieces of JSON with U+FFFD in place of escapes of lone halves; each takes some milliseconds."""
     # Escaped backslashes are set aside, so that a backslash always begins an escape: `\\ud83d` is no escape of a half.
     aside = data.replace(_ESCAPED_BACKSLASH, _SENTINEL)
-    aside, low = _LONE_LOW.subn(rb"\\ufffd", aside, _MOST)
-    aside, high = _LONE_HIGH.subn(rb"\\ufffd", aside, _MOST)
-    return aside.replace(_SENTINEL, _ESCAPED_BACKSLASH) if low or high else data
+    start = 0
+    while start < len(aside):
+        end = _cut(aside, start + _PIECE_BYTES)
+        piece = _LONE_LOW.sub(rb"\\ufffd", aside[start:end])
+        piece = _LONE_HIGH.sub(rb"\\ufffd", piece)
+        yield piece.replace(_SENTINEL, _ESCAPED_BACKSLASH)
+        start = end
+
+
+def _cut(aside: bytes, near: int) -> int:
+    """Return a place near another one that is neither within an escape or a sentinel nor between two halves."""
+    if near >= len(aside):
+        return len(aside)
+    escape = aside.rfind(b"\\", near - 6, near)
+    if escape < 0:
+        sentinels = _SENTINELS.match(aside, near)
+        return near if sentinels is None else sentinels.end()
+    return escape + 6 if _LOW.match(aside, escape) else escape
 
 
 def read_whole(decode: Callable[[bytes], T], data: bytes) -> T:

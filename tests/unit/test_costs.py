@@ -295,6 +295,51 @@ async def test_line_breaks_in_a_body_cost_nothing(served: Served) -> None:
     assert (await served.call("POST", EVENTS, data=sent(body), headers=JSON))[0] == 200
 
 
+HALF, OTHER = "\\ud83d", "\\ude00"
+
+
+@pytest.mark.parametrize("halves", [HALF, OTHER, HALF + OTHER, "\\\\", "\\\\\\\\ud83d", "\\u0041"])
+async def test_half_an_emoji_in_a_large_body_delays_no_other(served: Served, halves: str) -> None:
+    count = 900_000 // len(halves)
+    event = '{"topic":"t","data":"' + halves * count + HALF + '"}'
+    small = '{"topic":"t","data":"' + halves * (600 // len(halves)) + HALF + '"}'
+    for path, body, kind in (
+        (EVENTS, '{"events":[' + ",".join([event] * 8) + "]}", JSON),
+        (EVENTS, "\n".join([event] * 8), NDJSON),
+        (EVENTS, "\n".join([small] * 10_000), NDJSON),
+    ):
+        status, answer = await served.call("POST", path, data=sent(body), headers=kind)
+        assert status == 200, answer
+    await served.call("PUT", STREAM + "tream", headers=JSON)
+    body = "[" + ",".join([event[20:-1]] * 8) + "]"
+    status, _ = await served.call("POST", STREAM + "tream", data=sent(body), headers=JSON)
+    assert status == 204
+    async with served.http.ws_connect("/v1/publish") as socket:
+        await socket.receive(10)
+        await socket.send_str('{"type":"open","channel":1,"session":"w","publisher":"p"}')
+        batch_ = '{"type":"append","channel":1,"sequence":0,"events":[' + ",".join([event] * 7) + "]}"
+        await socket.send_str(batch_)
+        frames: list[Any] = []
+        while len(frames) < 2:
+            frames += map(json.loads, (await socket.receive_str(timeout=20)).split("\n"))
+    assert [frame["type"] for frame in frames] == ["opened", "appended"], frames
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "field"),
+    [
+        ("POST", "/v1/runs", "workflow_id"),
+        ("POST", "/v1/nudge", "workflow_id"),
+        ("PUT", "/v1/sessions/s/devices/d", "seen"),
+        ("PUT", "/v1/sessions/s/publishers/p", "run"),
+        ("PUT", "/v1/sessions/s", "retention"),
+    ],
+)
+async def test_a_body_without_events_is_small(served: Served, method: str, path: str, field: str) -> None:
+    body = json.dumps({field: "x" * 7_000_000})
+    assert await refusal(served, method, path, data=sent(body), headers=JSON) == (413, "body_too_large")
+
+
 # Sessions that were imported
 
 

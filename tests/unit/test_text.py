@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wakeline import text as text_module
 from wakeline.text import read_whole, split_half, whole, whole_json
 
 PIECES = st.lists(st.sampled_from(["\ud83d", "\ude00", "a", "\\", "\n", '"', "😀", "ud83d", "\ufeff"]), max_size=12)
@@ -19,6 +20,15 @@ def test_json_and_text_are_mended_alike(pieces: list[str]) -> None:
     text = "".join(pieces)
     mended = whole_json(json.dumps(text).encode())
     assert msgspec.json.decode(mended, type=str) == whole(text)
+
+
+@given(PIECES, st.integers(8, 20))
+def test_json_is_mended_alike_in_pieces_of_any_size(pieces: list[str], size: int) -> None:
+    body = json.dumps("".join(pieces)).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_module, "_PIECE_BYTES", size)
+        mended = whole_json(body)
+    assert mended == whole_json(body)
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,7 @@ from wakeline.events import (
 )
 from wakeline.gateway.counting import check_batch, too_many
 from wakeline.gateway.log import Append, Appended, Engine, Opened, Position, Publication
-from wakeline.gateway.slices import Slice
-from wakeline.text import read_whole
+from wakeline.gateway.slices import Slice, read_whole_in_slices
 
 _HINT: Final = (
     'Send {"events": [{"topic": "…", "data": …}]} as application/json, or one event a line as application/x-ndjson.'
@@ -53,7 +52,7 @@ _batch = msgspec.json.Decoder(_Batch)
 _line = msgspec.json.Decoder(Incoming)
 
 
-def decode_json(body: bytes, most: int) -> list[Incoming]:
+async def decode_json(body: bytes, most: int) -> list[Incoming]:
     """Read `{"events": [...]}`, of at most `most` events.
 
     Raises:
@@ -62,12 +61,12 @@ def decode_json(body: bytes, most: int) -> list[Incoming]:
     """
     check_batch(body, most)
     try:
-        return read_whole(_batch.decode, body).events
+        return (await read_whole_in_slices(_batch.decode, body)).events
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BodyInvalidError(f'expected {{"events": [...]}}, got: {error}', hint=_HINT) from None
 
 
-def decode_ndjson(body: bytes, most: int) -> list[Incoming]:
+async def decode_ndjson(body: bytes, most: int) -> list[Incoming]:
     """Read one event a line, at most `most` of them; empty lines are passed over.
 
     Raises:
@@ -75,6 +74,7 @@ def decode_ndjson(body: bytes, most: int) -> list[Incoming]:
         BatchTooLargeError: There are more events, or more than twice as many line breaks.
     """
     events: list[Incoming] = []
+    work = Slice()
     lines = body.split(b"\n", 2 * most + 1)
     if len(lines) > 2 * most + 1:
         raise too_many(most)
@@ -84,9 +84,11 @@ def decode_ndjson(body: bytes, most: int) -> list[Incoming]:
         if len(events) == most:
             raise too_many(most)
         try:
-            events.append(read_whole(_line.decode, line))
+            events.append(await read_whole_in_slices(_line.decode, line))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BodyInvalidError(f"expected an event in line {number}, got: {error}", hint=_HINT) from None
+        if work.over():
+            await work.rest()
     return events
 
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from time import perf_counter
-from typing import Final
+from typing import Final, TypeVar
+
+from wakeline.text import may_have_halves, mended_pieces
+
+T = TypeVar("T")
 
 SLICE_SECONDS: Final = 0.005
 
@@ -28,3 +33,23 @@ class Slice:
         await asyncio.sleep(0)
         self._until = perf_counter() + SLICE_SECONDS
         return True
+
+
+async def read_whole_in_slices(decode: Callable[[bytes], T], data: bytes) -> T:
+    """Decode JSON, with U+FFFD in place of escapes of lone halves; of a large body these are searched in slices.
+
+    Args:
+        decode: Raises a `ValueError` for JSON that it cannot read.
+        data: The JSON.
+    """
+    try:
+        return decode(data)
+    except ValueError:
+        if not may_have_halves(data):
+            raise
+    work = Slice()
+    pieces: list[bytes] = []
+    for piece in mended_pieces(data):
+        pieces.append(piece)
+        await work.rest()
+    return decode(b"".join(pieces))

@@ -17,6 +17,9 @@ from wakeline.errors import BodyTooLargeError, EncodingInvalidError, EncodingUnk
 
 CODINGS: Final = ("gzip", "deflate")
 
+MAX_FIELDS_BYTES: Final = 256 * 1024
+"""The largest body of a request that has some fields and no events: it is read in one step."""
+
 _MOST_RATIO: Final = 100
 _UNRATED_BYTES: Final = 256 * 1024
 """Up to this inflated size any ratio is allowed: it costs no more than an uncompressed body."""
@@ -27,23 +30,28 @@ _MOST_MEMBERS: Final = 1000
 """The most gzip members of a body: an empty one has 20 bytes and costs as much as a piece."""
 
 
-async def read_body(request: web.Request) -> bytes:
+async def read_body(request: web.Request, most: int | None = None) -> bytes:
     """Return a request's whole body, inflated.
 
+    Args:
+        request: The request.
+        most: The most bytes, where that is less than `max_body_bytes`.
+
     Raises:
-        BodyTooLargeError: It is over `max_body_bytes`, or inflates too much.
+        BodyTooLargeError: It is over `max_body_bytes` or `most`, or inflates too much.
         EncodingInvalidError: It is not in the coding of `Content-Encoding`.
         EncodingUnknownError: The coding is not supported.
         RequestInvalidError: Its HTTP framing is broken.
     """
-    most = request.client_max_size
+    hint = None if most is None else "Send less in one request."
+    most = request.client_max_size if most is None else min(most, request.client_max_size)
     if (request.content_length or 0) > most:
-        raise _too_large(most)
+        raise BodyTooLargeError(f"expected at most {most} bytes of body", hint=hint)
     body = bytearray()
     async for piece in stream_body(request):
         body += piece
         if len(body) > most:
-            raise _too_large(most)
+            raise BodyTooLargeError(f"expected at most {most} bytes of body", hint=hint)
     return bytes(body)
 
 
@@ -114,7 +122,3 @@ def _window(coding: str, start: bytes) -> int:
     if coding != "deflate":
         return _GZIP
     return zlib.MAX_WBITS if start[0] & 0xF == 8 else -zlib.MAX_WBITS
-
-
-def _too_large(most: int) -> BodyTooLargeError:
-    return BodyTooLargeError(f"expected at most {most} bytes of body")

@@ -11,7 +11,7 @@ from wakeline.errors import BodyInvalidError, RequestInvalidError
 from wakeline.events import check_session_name
 from wakeline.gateway.grants import GRANT
 from wakeline.gateway.http.answers import json_answer
-from wakeline.gateway.http.bodies import read_body
+from wakeline.gateway.http.bodies import MAX_FIELDS_BYTES, read_body
 from wakeline.gateway.http.parameters import check_device, takes
 from wakeline.gateway.http.parts import Parts
 from wakeline.text import read_whole
@@ -54,7 +54,9 @@ class DeviceRoutes:
         """A device has seen everything up to a cursor."""
         session, user, device = _named(request)
         try:
-            asked = read_whole(msgspec.json.Decoder(_Acknowledgement).decode, await read_body(request))
+            asked = read_whole(
+                msgspec.json.Decoder(_Acknowledgement).decode, await read_body(request, MAX_FIELDS_BYTES)
+            )
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BodyInvalidError(f'expected {{"seen": "…", "everywhere": true}}, got: {error}') from None
         return json_answer(

@@ -16,7 +16,7 @@ from wakeline.gateway.archive import Importer
 from wakeline.gateway.config import Retention, SessionConfig
 from wakeline.gateway.grants import GRANT
 from wakeline.gateway.http.answers import json_answer
-from wakeline.gateway.http.bodies import read_body, stream_body
+from wakeline.gateway.http.bodies import MAX_FIELDS_BYTES, read_body, stream_body
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.http.sessions import described
 from wakeline.gateway.log import Append
@@ -49,7 +49,7 @@ class LifecycleRoutes:
     async def create(self, request: web.Request) -> web.Response:
         """Create a session, or change what is kept of it."""
         name, engine = _name(request), self._parts.engine
-        retention = _wanted(await read_body(request)).retention
+        retention = _wanted(await read_body(request, MAX_FIELDS_BYTES)).retention
         given = SessionConfig(None if retention is UNSET else retention)
         state, created = await engine.create_session(name, config=config.encode(given))
         if not created and retention is not UNSET:

@@ -15,9 +15,10 @@ from wakeline.gateway.grants import GRANT
 from wakeline.gateway.http.bodies import read_body
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.registrations import NamedWorkflow
-from wakeline.text import read_whole
+from wakeline.gateway.slices import read_whole_in_slices
 
 _MOST: Final = 1000
+_MOST_BYTES: Final = 2 * 1024 * 1024  # the most workflows, with the longest ids
 _LONGEST_WAIT: Final = 5
 
 
@@ -44,7 +45,7 @@ class NudgeRoutes:
         """Pass on nudges, with an empty answer; with `wait`, answer once the workflows have ended."""
         grant = request[GRANT]
         grant.check("publish")
-        workflows, seconds = _named(await read_body(request))
+        workflows, seconds = await _named(await read_body(request, _MOST_BYTES))
         self._parts.limits.publish(request, grant, len(workflows))
         upstream = self._parts.upstream
         if upstream is not None and seconds:
@@ -57,15 +58,15 @@ class NudgeRoutes:
         return web.Response(status=202, headers={hdrs.CACHE_CONTROL: "no-store"})
 
 
-def _named(body: bytes) -> tuple[list[NamedWorkflow], float]:
+async def _named(body: bytes) -> tuple[list[NamedWorkflow], float]:
     """Which workflows, and how many seconds the answer may wait."""
     seconds = 0.0
     try:
-        if read_whole(msgspec.json.Decoder(_Either).decode, body).workflows:
-            many = read_whole(msgspec.json.Decoder(_Many).decode, body)
+        if (await read_whole_in_slices(msgspec.json.Decoder(_Either).decode, body)).workflows:
+            many = await read_whole_in_slices(msgspec.json.Decoder(_Many).decode, body)
             named, seconds = many.workflows, many.wait
         else:
-            named = [read_whole(msgspec.json.Decoder(NamedWorkflow).decode, body)]
+            named = [await read_whole_in_slices(msgspec.json.Decoder(NamedWorkflow).decode, body)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BodyInvalidError(
             f'expected {{"workflow_id": "…"}}, or {{"workflows": […], "wait"?}} with 1 to {_MOST} of them and a wait of 0 to '

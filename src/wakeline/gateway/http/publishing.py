@@ -15,7 +15,7 @@ from wakeline.gateway.accept import check_publisher, decode_json, decode_ndjson
 from wakeline.gateway.grants import ANYONE, GRANT, NOBODY, Grant
 from wakeline.gateway.guard import PUBLISHING_HEADERS
 from wakeline.gateway.http.answers import json_answer
-from wakeline.gateway.http.bodies import read_body
+from wakeline.gateway.http.bodies import MAX_FIELDS_BYTES, read_body
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.log import Publication
 from wakeline.gateway.registrations import NamedWorkflow, Registrations, named_workflow
@@ -78,7 +78,7 @@ class PublishRoutes:
                 f"expected Content-Type application/json or application/x-ndjson, got {request.content_type!r}",
                 hint="Send one JSON object as application/json, or one event a line as application/x-ndjson.",
             )
-        incoming = decode(await read_body(request), self._parts.settings.max_batch_events)
+        incoming = await decode(await read_body(request), self._parts.settings.max_batch_events)
         check_topics(grant, incoming)
         self._parts.limits.publish(request, grant, len(incoming))
         run = self._registrations.run_of(name, _text(request.headers, "Wakeline-Run"))
@@ -94,7 +94,7 @@ class PublishRoutes:
         grant.check("publish", name)
         _check_headers(request.headers, ())
         try:
-            asked = read_whole(msgspec.json.Decoder(_Opening).decode, await read_body(request))
+            asked = read_whole(msgspec.json.Decoder(_Opening).decode, await read_body(request, MAX_FIELDS_BYTES))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BodyInvalidError(f'expected {{"attempt": 1, "activity": "…"}}, got: {error}') from None
         workflow = named_workflow(asked.workflow, asked.namespace)

@@ -13,7 +13,7 @@ from wakeline.events import Cursor, check_session_name
 from wakeline.gateway import config
 from wakeline.gateway.grants import GRANT, Grant
 from wakeline.gateway.http.answers import json_answer
-from wakeline.gateway.http.bodies import read_body
+from wakeline.gateway.http.bodies import MAX_FIELDS_BYTES, read_body
 from wakeline.gateway.http.parameters import integer, takes
 from wakeline.gateway.http.parts import Parts, Upstream
 from wakeline.gateway.log import SessionState
@@ -85,7 +85,7 @@ class SessionRoutes:
         """Follow a workflow from now on."""
         request[GRANT].check("manage")
         try:
-            asked = read_whole(msgspec.json.Decoder(_Registration).decode, await read_body(request))
+            asked = read_whole(msgspec.json.Decoder(_Registration).decode, await read_body(request, MAX_FIELDS_BYTES))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BodyInvalidError(f'expected {{"workflow_id": "…"}}, got: {error}') from None
         NamedWorkflow(asked.workflow_id, asked.namespace).checked()

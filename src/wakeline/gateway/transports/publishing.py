@@ -35,12 +35,11 @@ from wakeline.gateway.limits import Limits
 from wakeline.gateway.log import Publication
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.registrations import NamedWorkflow, Registrations, named_workflow
-from wakeline.gateway.slices import Slice
+from wakeline.gateway.slices import Slice, read_whole_in_slices
 from wakeline.gateway.transports import feed_frames
 from wakeline.gateway.transports import publish_frames as frames
 from wakeline.gateway.transports.conversation import Conversation
 from wakeline.gateway.transports.feed_socket import NOT_OURS, TOKEN, Allowance, Closing
-from wakeline.text import whole_json
 
 MAX_CHANNELS: Final = 1000
 
@@ -129,7 +128,7 @@ class PublishConnection(Conversation):
     async def _serve_line(self, line: str) -> None:
         try:
             check_batch(line, self._ingest.max_batch_events)
-            frame = _decoded(line)
+            frame = await read_whole_in_slices(frames.decode, line.encode())
         except (msgspec.DecodeError, RecursionError, BatchTooLargeError) as error:
             self._refuse_unread(line, error)
             return
@@ -341,15 +340,6 @@ class _Addressed(msgspec.Struct):
 _addressed = msgspec.json.Decoder(_Addressed)
 _BEGINS = re.compile(r'\s*\{\s*"type"\s*:\s*"[a-z]*"\s*,\s*"channel"\s*:\s*([0-9]{1,16})\s*[,}]')
 """The beginning of an unreadable frame that fails its channel alone."""
-
-
-def _decoded(line: str) -> frames.ClientFrame:
-    frame: frames.ClientFrame
-    try:
-        frame = frames.decode(line)
-    except msgspec.DecodeError:
-        frame = frames.decode(whole_json(line.encode()))
-    return frame
 
 
 def check_topics(grant: Grant, incoming: Sequence[Incoming]) -> None:

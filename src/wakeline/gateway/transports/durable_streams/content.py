@@ -18,10 +18,10 @@ from wakeline.errors import EventTooLargeError, OffsetGoneError
 from wakeline.events import SESSION_CLOSED, Event, NewEvent, compose
 from wakeline.gateway.counting import check_array
 from wakeline.gateway.gaps import RetentionGap
+from wakeline.gateway.slices import read_whole_in_slices
 from wakeline.gateway.transports.durable_streams import offsets
 from wakeline.gateway.transports.durable_streams.headers import media_type
 from wakeline.gateway.transports.durable_streams.refusals import StreamBodyInvalidError
-from wakeline.text import read_whole
 
 TOPIC: Final = "message"
 """What is posted to a stream is published under."""
@@ -81,7 +81,7 @@ class Content(msgspec.Struct, frozen=True):
         """Whether what has this content type may be in the stream."""
         return media_type(content_type) == media_type(self.type)
 
-    def events(self, body: bytes, *, time: str, most: int, most_events: int) -> tuple[NewEvent, ...]:
+    async def events(self, body: bytes, *, time: str, most: int, most_events: int) -> tuple[NewEvent, ...]:
         """A posted body as events.
 
         Args:
@@ -97,7 +97,9 @@ class Content(msgspec.Struct, frozen=True):
         """
         form = self.form
         if form == "json":
-            return tuple([compose(TOPIC, _within(message, most), time=time) for message in _split(body, most_events)])
+            return tuple(
+                [compose(TOPIC, _within(message, most), time=time) for message in await _split(body, most_events)]
+            )
         pieces = _pieces(body, most * 3 // 4, whole_characters=form == "text")
         return tuple([_bytes_event(piece, time, most, as_text=form == "text") for piece in pieces])
 
@@ -154,13 +156,13 @@ def closed_event(time: str) -> NewEvent:
     return compose(SESSION_CLOSED, b"{}", time=time)
 
 
-def _split(body: bytes, most: int) -> list[bytes]:
+async def _split(body: bytes, most: int) -> list[bytes]:
     """A JSON body as messages: an array holds many of them, anything else is one."""
     check_array(body, most)
     try:
         if body.lstrip(b" \t\r\n")[:1] == b"[":
-            return [bytes(message) for message in read_whole(_messages.decode, body)]
-        return [bytes(read_whole(_message.decode, body))]
+            return [bytes(message) for message in await read_whole_in_slices(_messages.decode, body)]
+        return [bytes(await read_whole_in_slices(_message.decode, body))]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StreamBodyInvalidError(f"expected JSON, got: {error}") from None
 

@@ -141,7 +141,7 @@ class Streams:
             EventTooLargeError: One message is over the limit.
             BatchTooLargeError: There are more messages than one batch may have.
         """
-        events = self._events(Content.of(asked.content_type), asked.body, asked.closed)
+        events = await self._events(Content.of(asked.content_type), asked.body, asked.closed)
         if asked.body:
             admit(len(events))
         while True:
@@ -202,7 +202,7 @@ class Streams:
             return await self._engine.append(Append(stream.name, again, publication, epoch=stream.epoch))
         if closed:
             raise SessionClosedError(f"expected an open stream, {stream.name!r} is closed")
-        events = self._checked(stream, post)
+        events = await self._checked(stream, post)
         admit(len(events))
         append = Append(stream.name, events, publication, close=post.close, epoch=stream.epoch)
         if post.seq is None:
@@ -239,7 +239,7 @@ class Streams:
         await self._lifetimes.use(stream)
         return stream
 
-    def _checked(self, stream: Stream, post: Post) -> tuple[NewEvent, ...]:
+    async def _checked(self, stream: Stream, post: Post) -> tuple[NewEvent, ...]:
         if post.body:
             if post.content_type is None:
                 raise StreamInvalidError("expected Content-Type with a body, got none")
@@ -247,7 +247,7 @@ class Streams:
                 raise StreamConflictError(
                     f"expected Content-Type {stream.content.type}, as the stream has, got {post.content_type}"
                 )
-        events = self._events(stream.content, post.body, post.close)
+        events = await self._events(stream.content, post.body, post.close)
         if post.body and len(events) == post.close:
             raise StreamBodyInvalidError("expected at least one message, got an empty array")
         return events
@@ -263,11 +263,11 @@ class Streams:
             and position.next_sequence > publication.sequence
         )
 
-    def _events(self, content: Content, body: bytes, close: bool) -> tuple[NewEvent, ...]:
+    async def _events(self, content: Content, body: bytes, close: bool) -> tuple[NewEvent, ...]:
         time = timestamp()
         events: tuple[NewEvent, ...] = ()
         if body:
-            events = content.events(body, time=time, most=self._most, most_events=self._most_events)
+            events = await content.events(body, time=time, most=self._most, most_events=self._most_events)
         return (*events, closed_event(time)) if close else events
 
     async def _begins_an_epoch(self, stream: Stream, producer: Producer | None) -> bool:
