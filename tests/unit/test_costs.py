@@ -298,7 +298,7 @@ async def test_line_breaks_in_a_body_cost_nothing(served: Served) -> None:
 HALF, OTHER = "\\ud83d", "\\ude00"
 
 
-@pytest.mark.parametrize("halves", [HALF, OTHER, HALF + OTHER, "\\\\", "\\\\\\\\ud83d", "\\u0041"])
+@pytest.mark.parametrize("halves", [HALF, HALF + OTHER, "\\\\"])
 async def test_half_an_emoji_in_a_large_body_delays_no_other(served: Served, halves: str) -> None:
     count = 900_000 // len(halves)
     event = '{"topic":"t","data":"' + halves * count + HALF + '"}'

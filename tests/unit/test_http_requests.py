@@ -126,19 +126,22 @@ async def test_a_polyfill_resumes_a_durable_stream(served: Served) -> None:
 
 
 @EACH
-@pytest.mark.parametrize("bytes_", ["%FF", "%ED%A0%BD", "%C0%AF"])
-async def test_an_escape_that_is_not_utf_8_is_refused_on_every_route(
-    served: Served, method: str, path: str, bytes_: str
-) -> None:
+async def test_an_escape_that_is_not_utf_8_is_refused_on_every_route(served: Served, method: str, path: str) -> None:
     filled = str(at(path)).rstrip("?")
-    for target in (f"{filled}?ticket={bytes_}", filled[:-1] + bytes_, filled.replace("/s/", f"/{bytes_}/")):
+    targets = [
+        f"{filled}?ticket=%FF",
+        filled[:-1] + "%FF",
+        filled[:-1] + "%ED%A0%BD",
+        filled.replace("/s/", "/%C0%AF/"),
+    ]
+    for target in targets:
         if target == filled:
             continue
         status, body = await served.call(method, target)
         assert status == 400, target
         if method != "HEAD":
             assert body["error"]["code"] == "request_invalid"
-            assert bytes_[:3] in body["error"]["message"]
+            assert "percent-encoded UTF-8" in body["error"]["message"]
 
 
 async def test_an_escaped_percent_sign_is_part_of_a_name(served: Served) -> None:
