@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import http.client
 import io
 import json
 import zlib
@@ -11,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from tests.support import Served
 from tests.tokens import SECRET, bearer, token
@@ -545,3 +547,19 @@ async def test_a_frame_has_at_most_512_kib_of_events_or_one(served: Served, view
             if frame["type"] == "events":
                 frames.append((len(text), len(frame["events"])))
     assert all(size <= 516 * 1024 or count == 1 for size, count in frames)
+
+
+@pytest.mark.parametrize("path", [EVENTS, "/v1/nudge"])
+async def test_a_client_that_sends_all_before_it_reads_receives_the_refusal(served: Served, path: str) -> None:
+    def post() -> tuple[int, int]:
+        connection = http.client.HTTPConnection(URL(served.url).authority, timeout=60)
+        try:
+            connection.request("POST", path, body=bytes(12_000_000), headers=JSON)
+            refused = connection.getresponse()
+            refused.read()
+            connection.request("GET", "/healthz")
+            return refused.status, connection.getresponse().status
+        finally:
+            connection.close()
+
+    assert await asyncio.to_thread(post) == (413, 200)

@@ -7,7 +7,7 @@ from enum import Enum, auto
 from typing import Any, Final, Protocol, cast
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import StreamReader, hdrs, web
 
 from wakeline.errors import (
     ExpectationFailedError,
@@ -55,7 +55,7 @@ class Connection(web.RequestHandler):
         how: What aiohttp's own takes.
     """
 
-    __slots__ = ("_counted", "_held", "_overflow", "_received", "_room", "_tail", "_waits", "_watch")
+    __slots__ = ("_counted", "_held", "_overflow", "_received", "_refused", "_room", "_tail", "_waits", "_watch")
 
     def __init__(self, server: web.Server, watch: Watch, **how: Any) -> None:
         super().__init__(server, **how)
@@ -64,6 +64,7 @@ class Connection(web.RequestHandler):
         self._received = 0
         self._tail = b""
         self._counted: str | None = None
+        self._refused: StreamReader | None = None
         self._room: int | None = None
         self._held = b""
         self._overflow: asyncio.Future[None] | None = None
@@ -91,9 +92,11 @@ class Connection(web.RequestHandler):
             data, self._held = data[: self._room], self._held + data[self._room :]
             self._room -= len(data)
             self._hold()
+        if self._refused is not None and self._refused.is_eof():
+            self._refused = None
         if self._waits is _Waits.REQUEST:
             self._watch.heard(self, len(data))
-        else:
+        elif self._refused is None:
             if self._waits is _Waits.NOTHING_YET:
                 self._waits, self._received, self._tail = _Waits.HEAD, 0, b""
                 self._watch.expect_head(self)
@@ -151,9 +154,13 @@ class Connection(web.RequestHandler):
         """Its head is through the parser."""
         self._waits = _Waits.REQUEST
 
-    def request_over(self) -> None:
-        """The request was answered: what comes now is the next one's head."""
+    def request_over(self, body: StreamReader) -> None:
+        """Note that the request was answered: the next head follows, or first the rest of a body that was refused.
+
+        A client that sends its whole body before it reads would lose the answer if that rest were taken for a head.
+        """
         self._waits = _Waits.NOTHING_YET
+        self._refused = None if body.is_eof() else body
 
     def head_overdue(self) -> None:
         """Its head did not come in time. Who has sent nothing at all is not waiting for an answer either."""

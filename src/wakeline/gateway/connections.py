@@ -151,7 +151,7 @@ class Connections:
             finally:
                 self._bodies.pop(connection, None)
         finally:
-            connection.request_over()
+            connection.request_over(request.content)
 
     async def watch(self) -> None:
         """Cut those that take too long, for ever."""
