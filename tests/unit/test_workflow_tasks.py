@@ -57,6 +57,10 @@ class Runner(WorkflowRunner):
         return SimpleNamespace(activate=activate, get_info=lambda: det.info, get_thread_id=lambda: 7, later="kept")
 
 
+def nothing(_: str) -> None:
+    """Hear of it and do nothing."""
+
+
 DETAILS: Any = SimpleNamespace(info=SimpleNamespace(workflow_id="order-1"))
 
 
@@ -80,7 +84,7 @@ DETAILS: Any = SimpleNamespace(info=SimpleNamespace(workflow_id="order-1"))
 def test_it_tells_of_steps_and_not_of_questions_or_repetitions(act: WorkflowActivation, told: bool) -> None:
     heard: list[str] = []
     runner = Runner()
-    assert telling(runner, heard.append).create_instance(DETAILS).activate(act) is runner.answer
+    assert telling(runner, heard.append, nothing).create_instance(DETAILS).activate(act) is runner.answer
     assert heard == (["order-1"] if told else [])
 
 
@@ -88,9 +92,27 @@ def test_a_step_that_failed_is_not_told() -> None:
     heard: list[str] = []
     runner = Runner()
     runner.answer = completion(failed="no")
-    instance = telling(runner, heard.append).create_instance(DETAILS)
+    instance = telling(runner, heard.append, nothing).create_instance(DETAILS)
     assert instance.activate(activation("fire_timer")).failed.failure.message == "no"
     assert heard == []
+
+
+@pytest.mark.parametrize(
+    ("command", "ends"),
+    [
+        ("complete_workflow_execution", True),
+        ("fail_workflow_execution", True),
+        ("continue_as_new_workflow_execution", False),
+        ("start_timer", False),
+    ],
+)
+def test_a_step_that_ends_the_chain_is_reported_as_its_end_first(command: str, ends: bool) -> None:
+    heard: list[str] = []
+    runner = Runner()
+    getattr(runner.answer.successful.commands.add(), command).SetInParent()
+    instance = telling(runner, lambda name: heard.append(f"step {name}"), lambda name: heard.append(f"end {name}"))
+    instance.create_instance(DETAILS).activate(activation("fire_timer"))
+    assert heard == (["end order-1"] if ends else []) + ["step order-1"]
 
 
 def test_what_an_instance_raises_is_raised_and_what_telling_raises_is_not(caplog: pytest.LogCaptureFixture) -> None:
@@ -98,25 +120,25 @@ def test_what_an_instance_raises_is_raised_and_what_telling_raises_is_not(caplog
         raise RuntimeError("a defect")
 
     runner = Runner()
-    instance = telling(runner, fail).create_instance(DETAILS)
+    instance = telling(runner, fail, nothing).create_instance(DETAILS)
     with caplog.at_level(logging.ERROR):
         assert instance.activate(activation("fire_timer")) is runner.answer
     assert "could not be told" in caplog.text
     runner = Runner()
     runner.answer = KeyError("its own")
     with pytest.raises(KeyError, match="its own"):
-        telling(runner, fail).create_instance(DETAILS).activate(activation("fire_timer"))
+        telling(runner, fail, nothing).create_instance(DETAILS).activate(activation("fire_timer"))
 
 
 def test_an_instance_is_otherwise_as_it_was() -> None:
-    instance: Any = telling(Runner(), lambda _: None).create_instance(DETAILS)
+    instance: Any = telling(Runner(), nothing, nothing).create_instance(DETAILS)
     assert (instance.get_info().workflow_id, instance.get_thread_id(), instance.later) == ("order-1", 7, "kept")
 
 
 @pytest.mark.parametrize("runner", [SandboxedWorkflowRunner(), UnsandboxedWorkflowRunner(), Runner()])
 def test_a_runner_stays_as_it_is_and_the_new_one_is_of_its_class(runner: WorkflowRunner) -> None:
     kind = type(runner)
-    told = telling(runner, lambda _: None)
+    told = telling(runner, nothing, nothing)
     assert type(runner) is kind
     assert isinstance(told, kind)
     assert told is not runner
@@ -129,7 +151,7 @@ def test_what_other_plugins_change_of_a_sandbox_leaves_it_telling() -> None:
         def create_instance(self, det: Any) -> Any:
             return Runner().create_instance(det)
 
-    told = telling(Quick(), heard.append)
+    told = telling(Quick(), heard.append, nothing)
     changed = dataclasses.replace(told, restrictions=SandboxRestrictions.default.with_passthrough_modules("mine"))
     assert "mine" in changed.restrictions.passthrough_modules
     changed.set_worker_level_failure_exception_types([ValueError])
@@ -143,5 +165,5 @@ def test_a_runner_that_cannot_be_copied_works_as_before(caplog: pytest.LogCaptur
             raise TypeError("there is one of me")
 
     runner = Stubborn()
-    assert telling(runner, lambda _: None) is runner
+    assert telling(runner, nothing, nothing) is runner
     assert "there is one of me" in caplog.text
