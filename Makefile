@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 # The tests start Python hundreds of times, and some machines are told to write no bytecode when they import.
 COMPILE := $(BIN)/python -m compileall -q src
 
-# Most tests wait: they run in as many processes as there are cores, a file in one. `make test AT_ONCE=` runs one after the other.
-AT_ONCE := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Most tests wait: they run in three processes on two cores, a file in one. `make test AT_ONCE=` runs one after the other.
+AT_ONCE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test faults check examples bench layout web lock clean

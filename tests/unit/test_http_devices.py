@@ -118,7 +118,7 @@ async def test_what_is_no_acknowledgement(served: Served, epoch: str, body: byte
 
 
 async def test_a_user_has_at_most_256_bytes(served: Served, epoch: str) -> None:
-    for user, expected in (("x" * 256, 200), ("😀" * 64, 200), ("%ED%A0%80", 200), ("x" * 257, 400), ("😀" * 65, 400)):
+    for user, expected in (("x" * 256, 200), ("😀" * 64, 200), ("%ED%A0%80", 400), ("x" * 257, 400), ("😀" * 65, 400)):
         query = user if "%" in user else quote(user)
         status, _ = await served.call("PUT", f"{DEVICES}/phone?user={query}", json={"seen": f"{epoch}-1"})
         assert status == expected

@@ -44,7 +44,9 @@ async def read_whole_in_slices(decode: Callable[[bytes], T], data: bytes) -> T:
     """
     try:
         return decode(data)
-    except ValueError:
+    except ValueError as error:
+        if not data.strip():
+            raise type(error)("nothing, it is empty") from None
         if not may_have_halves(data):
             raise
     work = Slice()
