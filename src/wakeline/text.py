@@ -52,6 +52,14 @@ def may_have_halves(data: bytes) -> bool:
     return (b"\\ud" in data or b"\\uD" in data) and b"\0" not in data
 
 
+def check_mendable(error: ValueError, data: bytes) -> None:
+    """Raise the error with which JSON was refused, unless escapes of halves may be its cause."""
+    if not data.strip():
+        raise type(error)("nothing, it is empty") from None
+    if not may_have_halves(data):
+        raise error
+
+
 def mended_pieces(data: bytes) -> Iterator[bytes]:
     """Yield the pieces of JSON with U+FFFD in place of escapes of lone halves; each takes some milliseconds."""
     # Escaped backslashes are set aside, so that a backslash always begins an escape: `\\ud83d` is no escape of a half.
@@ -86,9 +94,5 @@ def read_whole(decode: Callable[[bytes], T], data: bytes) -> T:
     try:
         return decode(data)
     except ValueError as error:
-        if not data.strip():
-            raise type(error)("nothing, it is empty") from None
-        mended = whole_json(data)
-        if mended is data:
-            raise
-        return decode(mended)
+        check_mendable(error, data)
+    return decode(whole_json(data))

@@ -20,7 +20,7 @@ from wakeline.events import GAP, RUN_CLOSED, RUN_DRAINED, check_beginning, check
 _EXIT_CODES: Final = {"completed": 0, "failed": 3, "canceled": 4, "terminated": 5, "timed_out": 6, "unknown": 7}
 _REFUSED: Final = 1
 _MOMENT: Final = 1.0
-"""Seconds after which it is told why nothing comes."""
+"""Seconds without an event after which `tail` explains the silence."""
 _INCOMPLETE: Final = (
     "the last events of the run could not be read, because no worker answered: start a worker, and they are added; "
     "a worker that stops as soon as it has a result takes them with it, so leave it running, or give it WakelinePlugin"
@@ -111,12 +111,12 @@ class _Watch:
             telling.cancel()
 
     async def _tell_how_it_stands(self, session: Session, reading: Reading) -> None:
-        """Tell why nothing comes, or why there will be no end, where that is so after a moment."""
+        """Explain on stderr that the session has not started, or that it will not end by itself."""
         await asyncio.sleep(_MOMENT)
         try:
             state = await session.state()
         except WakelineError:
-            return  # the reading itself tells of it
+            return  # the reading reports it
         if state.next_offset == 0:
             self._notices.print(f"waiting for session {session.name} to start")
         elif not state.runs and not state.closed and reading.get("until") == "settled":

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Final, TypeVar
 
-from wakeline.text import may_have_halves, mended_pieces
+from wakeline.text import check_mendable, mended_pieces
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class Slice:
 
 
 async def read_whole_in_slices(decode: Callable[[bytes], T], data: bytes) -> T:
-    """Decode JSON, with U+FFFD in place of escapes of lone halves; of a large body these are searched in slices.
+    """Decode JSON as `read_whole` does, and yield to the event loop while escapes of halves are replaced.
 
     Args:
         decode: Raises a `ValueError` for JSON that it cannot read.
@@ -45,10 +45,7 @@ async def read_whole_in_slices(decode: Callable[[bytes], T], data: bytes) -> T:
     try:
         return decode(data)
     except ValueError as error:
-        if not data.strip():
-            raise type(error)("nothing, it is empty") from None
-        if not may_have_halves(data):
-            raise
+        check_mendable(error, data)
     work = Slice()
     pieces: list[bytes] = []
     for piece in mended_pieces(data):

@@ -54,4 +54,4 @@ class Store:
         Raises:
             UnavailableError: The store cannot be written now.
         """
-        raise NotImplementedError("expected an engine whose `restored` may be true")
+        raise NotImplementedError("an engine that can be restored implements `renew`")
