@@ -44,7 +44,7 @@ def serve(
         namespace: Temporal namespace (default: that of the profile, or default).
         engine: Where sessions are kept; memory forgets at exit (default: sqlite).
         config: A TOML file with settings (default: WAKELINE_CONFIG, if set).
-        no_auth: Ask nobody who they are; loopback only. Without it, token_secret or token_jwks must be set.
+        no_auth: Ask nobody who they are; loopback only. Without it, set WAKELINE_TOKEN_SECRET or token_jwks.
         cors_origins: Origins of web pages that may call, such as http://localhost:3000.
     """
     given = {
