@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -79,3 +80,7 @@ if __name__ == "__main__":
     # Outside of any loop: the page's program may run one.
     page = importlib.import_module(sys.argv[1])
     asyncio.run(asyncio.wait_for(main(list(vars(page).values())), 60))
+    # Threads of the SDK may still run, and abort a process in which Python finalizes (temporalio/sdk-python, issue 300).
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
