@@ -64,10 +64,10 @@ def supervised(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyn
     Returns:
         The task; cancel it to end the work.
     """
-    supervised = _Supervised(name, work)
-    _known.add(supervised)
-    task = asyncio.create_task(supervised.run(), name=name)
-    task.add_done_callback(lambda _: _known.discard(supervised))  # a task that has ended is not failing
+    known = _Supervised(name, work)
+    _known.add(known)
+    task = asyncio.create_task(known.run(), name=name)
+    task.add_done_callback(lambda _: _known.discard(known))  # a task that has ended is not failing
     return task
 
 

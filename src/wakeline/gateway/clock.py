@@ -18,17 +18,17 @@ _STEP_SECONDS: Final = 0.2
 
 _log = structlog.get_logger(__name__)
 
-_told: WeakKeyDictionary[asyncio.AbstractEventLoop, set[Callable[[], None]]] = WeakKeyDictionary()
+_listeners: WeakKeyDictionary[asyncio.AbstractEventLoop, set[Callable[[], None]]] = WeakKeyDictionary()
 
 
-def tell_steps(tell: Callable[[], None]) -> None:
-    """Call `tell` in this event loop after each step of the wall clock."""
-    _told.setdefault(asyncio.get_running_loop(), set()).add(tell)
+def listen_steps(listener: Callable[[], None]) -> None:
+    """Call `listener` in this event loop after each step of the wall clock."""
+    _listeners.setdefault(asyncio.get_running_loop(), set()).add(listener)
 
 
-def forget_steps(tell: Callable[[], None]) -> None:
-    """Stop calling `tell`."""
-    _told.get(asyncio.get_running_loop(), set()).discard(tell)
+def forget_steps(listener: Callable[[], None]) -> None:
+    """Stop calling `listener`."""
+    _listeners.get(asyncio.get_running_loop(), set()).discard(listener)
 
 
 async def watch_clock() -> None:
@@ -41,9 +41,9 @@ async def watch_clock() -> None:
         if abs(step) < _STEP_SECONDS:
             continue
         apart += step
-        told, work = _told.get(loop, set()), Slice()
-        _log.warning("the wall clock was set, or the machine slept", seconds=round(step, 1), timers=len(told))
-        for tell in tuple(told):
-            if tell in told:  # otherwise its owner has ended meanwhile
-                tell()
+        listeners, work = _listeners.get(loop, set()), Slice()
+        _log.warning("the wall clock was set, or the machine slept", seconds=round(step, 1), timers=len(listeners))
+        for listener in tuple(listeners):
+            if listener in listeners:  # otherwise its owner has ended meanwhile
+                listener()
             await work.rest()

@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 
 from wakeline.errors import NotAllowedError, SessionNotFoundError, TokenInvalidError
-from wakeline.gateway.clock import forget_steps, tell_steps
+from wakeline.gateway.clock import forget_steps, listen_steps
 from wakeline.gateway.owners import CLAIM, Owner, matches
 from wakeline.gateway.topics import Topics
 
@@ -33,29 +33,29 @@ class Signer:
         withdrawn: Its tokens are no longer valid.
     """
 
-    __slots__ = ("_told", "withdrawn")
+    __slots__ = ("_listeners", "withdrawn")
 
     def __init__(self) -> None:
         self.withdrawn = False
-        self._told: set[Callable[[], None]] = set()
+        self._listeners: set[Callable[[], None]] = set()
 
     def withdraw(self) -> None:
         """Withdraw the key, and call the registered callbacks."""
         self.withdrawn = True
-        told, self._told = self._told, set()
-        for tell in told:
-            tell()
+        listeners, self._listeners = self._listeners, set()
+        for listener in listeners:
+            listener()
 
-    def tell(self, tell: Callable[[], None]) -> None:
-        """Call `tell` when the key is withdrawn; at once if it already is."""
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when the key is withdrawn; at once if it already is."""
         if self.withdrawn:
-            tell()
+            listener()
         else:
-            self._told.add(tell)
+            self._listeners.add(listener)
 
-    def forget(self, tell: Callable[[], None]) -> None:
+    def forget(self, listener: Callable[[], None]) -> None:
         """Remove a callback."""
-        self._told.discard(tell)
+        self._listeners.discard(listener)
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -174,9 +174,9 @@ class WhileGranted:
         if left is not None:
             self._scope = asyncio.timeout(left)
             await self._scope.__aenter__()
-            tell_steps(self._set_timer)
+            listen_steps(self._set_timer)
             if self._grant.signer is not None:
-                self._grant.signer.tell(self._set_timer)
+                self._grant.signer.listen(self._set_timer)
 
     def _set_timer(self) -> None:
         """Reschedule the end: the key was withdrawn, or the wall clock was set."""

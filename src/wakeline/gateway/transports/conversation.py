@@ -14,7 +14,7 @@ from aiohttp import WSMessage, WSMsgType, web
 
 from wakeline.errors import LimitReachedError, RequestInvalidError, TokenInvalidError, UnavailableError, WakelineError
 from wakeline.events import timestamp
-from wakeline.gateway.clock import forget_steps, tell_steps
+from wakeline.gateway.clock import forget_steps, listen_steps
 from wakeline.gateway.grants import NOBODY, Grant, Signer
 from wakeline.gateway.limits import Limits
 from wakeline.gateway.transports import feed_frames as frames
@@ -139,7 +139,7 @@ class Conversation(ABC):
             return self._socket  # the client has left already
         give_up_on_silence(self._request, self._host.timeout)
         self._watch_signer(self._grant)
-        tell_steps(self._clock_set)
+        listen_steps(self._clock_set)
         try:
             closing = await self._until_closed()
             if closing is not None and not self._socket.closed:
@@ -218,7 +218,7 @@ class Conversation(ABC):
             self._signer.forget(self._withdrawn)
         self._signer = grant.signer
         if self._signer is not None:
-            self._signer.tell(self._withdrawn)
+            self._signer.listen(self._withdrawn)
 
     def _withdrawn(self) -> None:
         self.stop(TOKEN, "the key that the token was signed with was withdrawn")

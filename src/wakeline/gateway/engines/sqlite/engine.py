@@ -112,11 +112,11 @@ class SqliteEngine(Engine):
 
     @property
     def restored(self) -> bool:
-        return self._upkeep.life.restored
+        return self._upkeep.generation.restored
 
     async def renew(self, carry: Carry) -> None:
-        await self._writer.submit(partial(renew, life=self._upkeep.life, carry=carry))
-        self._upkeep.life.renewed()
+        await self._writer.submit(partial(renew, generation=self._upkeep.generation, carry=carry))
+        self._upkeep.generation.renewed()
 
     async def append(self, append: Append) -> Appended:
         answer: Appended = await self._writer.submit(lambda _, appends: appends.append(append), grows=True)

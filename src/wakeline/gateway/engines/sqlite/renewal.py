@@ -9,7 +9,7 @@ from typing import Final
 
 from wakeline.errors import StorageFailedError
 from wakeline.gateway.engines.sqlite.appends import Appends
-from wakeline.gateway.engines.sqlite.life import Life
+from wakeline.gateway.engines.sqlite.generations import Generation
 from wakeline.gateway.engines.sqlite.schema import DirectoryLock, connect_writer
 from wakeline.gateway.engines.sqlite.upkeep import DATABASE, LOCK
 from wakeline.gateway.names import new_epoch
@@ -18,7 +18,7 @@ from wakeline.gateway.store import Carry
 _RECORDS: Final = 100
 
 
-def renew(connection: sqlite3.Connection, appends: Appends, *, life: Life, carry: Carry) -> None:
+def renew(connection: sqlite3.Connection, appends: Appends, *, generation: Generation, carry: Carry) -> None:
     """Begin a new generation, in the transaction under way."""
     appends.flush()
     appends.forget()
@@ -34,7 +34,7 @@ def renew(connection: sqlite3.Connection, appends: Appends, *, life: Life, carry
             carried = carry(key, value, epochs)
             if carried != (key, value):
                 connection.execute("UPDATE records SET key = ?, value = ? WHERE revision = ?", (*carried, last))
-    life.renew(connection)
+    generation.renew(connection)
 
 
 def mark_restored(directory: Path) -> None:
@@ -50,7 +50,7 @@ def mark_restored(directory: Path) -> None:
     lock.acquire()
     try:
         with closing(connect_writer(directory / DATABASE)) as connection:
-            # A store without a generation gets one here: `Life.open` would otherwise treat it as new.
+            # A store without a generation gets one here: `Generation.open` would otherwise treat it as new.
             connection.execute(
                 "UPDATE store SET generation = coalesce(nullif(generation, ''), 'none'), inode = 'restored'"
             )

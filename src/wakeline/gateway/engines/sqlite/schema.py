@@ -113,7 +113,7 @@ MIGRATIONS: Final = (
     ALTER TABLE kept ADD COLUMN rough INTEGER NOT NULL DEFAULT 0;
     """,
     """
-    -- One row: which life of the store this is, how far it has come, and in which file. See life.py.
+    -- One row: the generation of the store, how far it has come, and its file. See generations.py.
     CREATE TABLE store (generation TEXT NOT NULL, ticks INTEGER NOT NULL, inode TEXT NOT NULL) STRICT;
     INSERT INTO store VALUES ('', 0, '');
     """,

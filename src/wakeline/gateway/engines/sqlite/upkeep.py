@@ -17,7 +17,7 @@ import structlog
 
 from wakeline.errors import StorageFullError
 from wakeline.gateway.engines.sqlite.files import Files
-from wakeline.gateway.engines.sqlite.life import Life
+from wakeline.gateway.engines.sqlite.generations import Generation
 from wakeline.gateway.engines.sqlite.reserve import Reserve
 
 DATABASE: Final = "wakeline.db"
@@ -51,7 +51,7 @@ class Upkeep:
         self._most_pages = _UNLIMITED
         self._reserved_for = 0  # bytes of the write-ahead log
         self._room = 0  # pages by which a deletion may let the file grow
-        self.life = Life(database, directory / MARK)
+        self.generation = Generation(database, directory / MARK)
         self.full = False
         """The disk is full: the file may not grow, and each transaction logs into the reserve."""
         self.lost: str | None = None
@@ -149,7 +149,7 @@ class Upkeep:
         if self.lost is None:
             self._reserve.hold()
         self._reserve.close()
-        self.life.close()
+        self.generation.close()
 
     def log_bytes(self) -> int:
         """Return the size of the write-ahead log in bytes."""

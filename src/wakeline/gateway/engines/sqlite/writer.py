@@ -88,7 +88,7 @@ class Writer:
                 if not is_full(error.__cause__) or not self._upkeep.make_room():
                     raise
                 self._open()
-            self._upkeep.life.open(self._connection)
+            self._upkeep.generation.open(self._connection)
         except (OSError, sqlite3.Error, StorageFailedError) as error:
             if is_full(cause := error.__cause__ or error):
                 raise self._upkeep.no_room(cause) from cause
@@ -207,9 +207,9 @@ class Writer:
                 except WakelineError as refusal:
                     outcomes.append((pending.future, refusal))
             self._appends.flush()
-            self._upkeep.life.tick(self._connection)
+            self._upkeep.generation.tick(self._connection)
             self._connection.execute("COMMIT")
-            self._upkeep.life.committed()
+            self._upkeep.generation.committed()
             self._upkeep.committed()
             news = self._appends.take_news()
         except Exception as error:  # noqa: BLE001 - every waiting caller must receive the error, and the thread must live
@@ -237,7 +237,7 @@ class Writer:
         self._appends.forget()
         if is_full(error) and self._rolled_back():
             self._upkeep.filled(self._connection)
-            self._upkeep.life.forget(self._connection)
+            self._upkeep.generation.forget(self._connection)
             return StorageFullError(f"the disk is full: {error}")
         self._upkeep.check_files()
         if (lost := self._check_lost()) is not None:
@@ -247,7 +247,7 @@ class Writer:
         try:
             self._connection.close()
             self._open()
-            self._upkeep.life.forget(self._connection)
+            self._upkeep.generation.forget(self._connection)
         except Exception as again:  # noqa: BLE001 - the next commit fails too, and retries this
             _log.error("the store cannot be opened again", error=str(again))
         return StorageFailedError(f"the store failed: {error}")
@@ -283,9 +283,9 @@ class Writer:
         with suppress(sqlite3.Error):
             if self._lost is None:
                 self._connection.execute("BEGIN IMMEDIATE")
-                self._upkeep.life.tick(self._connection, last=True)
+                self._upkeep.generation.tick(self._connection, last=True)
                 self._connection.execute("COMMIT")
-                self._upkeep.life.committed()
+                self._upkeep.generation.committed()
         self._connection.close()
 
     def _fail(self, group: Sequence[_Pending], failure: WakelineError) -> None:

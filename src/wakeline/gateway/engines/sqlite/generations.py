@@ -1,4 +1,4 @@
-"""The life of a store: detects that an older state of it was restored.
+"""The generation of a store: detects that an older state of it was restored.
 
 A device may hold events that a restored store does not have, and a cursor after them. The store would give the same offsets to
 other events, and the device would mistake those for the successors of its own. So a restored store begins a new generation, in
@@ -31,8 +31,8 @@ TICK_SECONDS: Final = 0.05
 _MARK_BYTES: Final = 64
 
 
-class Life:
-    """The life of the store in a directory.
+class Generation:
+    """The generation of the store in a directory, and how far it has come.
 
     Args:
         database: The database file.
@@ -43,7 +43,7 @@ class Life:
         self._database = database
         self._path = mark
         self._file: int | None = None
-        self._generation = ""
+        self._name = ""
         self._ticks = 0
         self._ticked = float("-inf")
         self._behind = False  # the mark does not have this transaction's tick yet
@@ -60,17 +60,13 @@ class Life:
         """
         if self._file is None:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._generation, self._ticks, inode = connection.execute(
-            "SELECT generation, ticks, inode FROM store"
-        ).fetchone()
-        if not self._generation:  # a new store, or one of a version without generations
+        self._name, self._ticks, inode = connection.execute("SELECT generation, ticks, inode FROM store").fetchone()
+        if not self._name:  # a new store, or one of a version without generations
             self._begin(connection)
             return
         generation, _, ticks = os.pread(self._file, _MARK_BYTES, 0).decode(errors="replace").strip().partition(" ")
         marked = ticks.isascii() and ticks.isdigit()
-        self.restored = inode != self._inode() or (
-            marked and (generation != self._generation or int(ticks) > self._ticks)
-        )
+        self.restored = inode != self._inode() or (marked and (generation != self._name or int(ticks) > self._ticks))
 
     def renew(self, connection: sqlite3.Connection) -> None:
         """Begin a new generation, in the transaction that gives the sessions new epochs."""
@@ -96,12 +92,12 @@ class Life:
         if self._behind and self._file is not None and not self.restored:
             self._behind = False
             with suppress(OSError):  # a mark that is behind the store does no harm
-                os.pwrite(self._file, f"{self._generation} {self._ticks}".ljust(_MARK_BYTES - 1).encode() + b"\n", 0)
+                os.pwrite(self._file, f"{self._name} {self._ticks}".ljust(_MARK_BYTES - 1).encode() + b"\n", 0)
 
     def forget(self, connection: sqlite3.Connection) -> None:
         """Read the store again after a transaction that was, or may have been, rolled back."""
         row = connection.execute("SELECT generation, ticks FROM store").fetchone()
-        self._generation, self._ticks = row
+        self._name, self._ticks = row
         self._ticked, self._behind = float("-inf"), False
 
     def close(self) -> None:
@@ -111,9 +107,9 @@ class Life:
             self._file = None
 
     def _begin(self, connection: sqlite3.Connection) -> None:
-        self._generation, self._ticks = token_hex(8), self._ticks + 1
+        self._name, self._ticks = token_hex(8), self._ticks + 1
         connection.execute(
-            "UPDATE store SET generation = ?, ticks = ?, inode = ?", (self._generation, self._ticks, self._inode())
+            "UPDATE store SET generation = ?, ticks = ?, inode = ?", (self._name, self._ticks, self._inode())
         )
         self._ticked, self._behind = time.monotonic(), True
 
