@@ -26,7 +26,7 @@ test: $(VENV)/.dev ## Every test: unit, contract, Temporal, browser, faults (som
 faults: $(VENV)/.dev ## The long soaks: hundreds of kills under load
 	$(COMPILE)
 	WAKELINE_SOAK=15 $(BIN)/python -m pytest tests/faults tests/contract/test_transports.py tests/contract/test_model.py \
-		tests/unit/test_compact_fold.py tests/unit/test_compact_operations.py --timeout 1800
+		tests/unit/compact/test_compact_fold.py tests/unit/compact/test_compact_operations.py --timeout 1800
 
 check: $(VENV)/.dev ## Lint, types, layers, file sizes
 	$(BIN)/ruff format --check .

@@ -18,9 +18,9 @@ import aiohttp
 
 from wakeline.events import MessagePiece, NewEvent, compose
 from wakeline.gateway.app import gateway
-from wakeline.gateway.compact import Compacts
-from wakeline.gateway.engines.sqlite import SqliteEngine
+from wakeline.gateway.delivery import Compacts
 from wakeline.gateway.log import Append
+from wakeline.gateway.log.engines.sqlite import SqliteEngine
 from wakeline.gateway.settings import Settings
 
 BATCH = 100

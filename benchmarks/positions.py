@@ -1,7 +1,7 @@
 """What positions cost. `python -m benchmarks.positions` measures acknowledgements and what is delivered, on the SQLite engine.
 
 Devices are asyncio tasks that each wait for the answer to their last acknowledgement before they send the next. Nothing goes
-over HTTP: what is measured is the work of `gateway/positions.py` and the engine below it.
+over HTTP: what is measured is the work of `gateway/devices/positions.py` and the engine below it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from wakeline.events import compose, timestamp
-from wakeline.gateway.engines.sqlite import SqliteEngine
+from wakeline.gateway.devices import Positions, Presence
+from wakeline.gateway.devices.records import part_of
 from wakeline.gateway.log import Append, Record
-from wakeline.gateway.position_records import part_of
-from wakeline.gateway.positions import Positions
-from wakeline.gateway.presence import Presence
+from wakeline.gateway.log.engines.sqlite import SqliteEngine
 
 EVENTS = 1_000
 

@@ -15,15 +15,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from wakeline.events import NewEvent, compose
-from wakeline.gateway.config import Retention
-from wakeline.gateway.deletion import Deletions
-from wakeline.gateway.engines.sqlite import SqliteEngine
+from wakeline.gateway.devices import Positions, Presence
 from wakeline.gateway.log import Append, Publication
+from wakeline.gateway.log.engines.sqlite import SqliteEngine
 from wakeline.gateway.metrics import Metrics
-from wakeline.gateway.positions import Positions
-from wakeline.gateway.presence import Presence
-from wakeline.gateway.retention import Keeper
-from wakeline.gateway.runs import Runs
+from wakeline.gateway.sessions import Deletions, Keeper, Retention, Runs
 
 PUBLISHERS = 50
 SESSIONS = 100

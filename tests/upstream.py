@@ -12,7 +12,7 @@ import pytest
 from wakeline.errors import WorkflowNotFoundError
 from wakeline.gateway.http import routes
 from wakeline.gateway.http.parts import Parts
-from wakeline.gateway.runs import Followed, Run
+from wakeline.gateway.sessions import Followed, Run
 
 
 class RecordingUpstream:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from wakeline.gateway.engines.memory import MemoryEngine
-from wakeline.gateway.engines.sqlite import SqliteEngine
 from wakeline.gateway.log import Engine
+from wakeline.gateway.log.engines.memory import MemoryEngine
+from wakeline.gateway.log.engines.sqlite import SqliteEngine
 
 ENGINES: dict[str, Callable[[Path], Engine]] = {
     "memory": lambda _: MemoryEngine(),

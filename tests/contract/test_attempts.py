@@ -17,9 +17,8 @@ from wakeline.errors import (
     SessionClosedError,
     SessionDeletedError,
 )
-from wakeline.gateway.engines.sqlite import SqliteEngine
-from wakeline.gateway.log import Append, Engine, Opened, Publication
-from wakeline.gateway.owners import CLAIM, Owner
+from wakeline.gateway.log import CLAIM, Append, Engine, Opened, Owner, Publication
+from wakeline.gateway.log.engines.sqlite import SqliteEngine
 
 
 def attempt(number: int, *, supersedes: bool = True) -> Publication:

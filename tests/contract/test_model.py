@@ -24,8 +24,8 @@ from wakeline.errors import (
     SessionClosedError,
     SessionDeletedError,
 )
-from wakeline.gateway.engines.memory import MemoryEngine
 from wakeline.gateway.log import Append, Engine, Publication
+from wakeline.gateway.log.engines.memory import MemoryEngine
 
 T = TypeVar("T")
 SESSIONS = st.sampled_from(["s", "other"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.markdown import ROOT, blocks, spans, tables, text, tree, without_code
-from wakeline.gateway.accept import OWN_PUBLISHERS
+from wakeline.gateway.delivery.accept import OWN_PUBLISHERS
 
 DOCUMENTS = [path for path in tree() if path.suffix == ".md"]
 _LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")

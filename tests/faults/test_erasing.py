@@ -21,10 +21,10 @@ from tests.gateways import GatewayProcess
 from tests.soak import times
 from tests.support import TIME, Served, batch, data_of, everything, publish
 from wakeline.events import milliseconds
-from wakeline.gateway.engines.sqlite import SqliteEngine, erasing
-from wakeline.gateway.engines.sqlite.schema import APPLICATION_ID, MIGRATIONS
-from wakeline.gateway.engines.sqlite.writer import Operation
 from wakeline.gateway.log import Appended, Record
+from wakeline.gateway.log.engines.sqlite import SqliteEngine, erasing
+from wakeline.gateway.log.engines.sqlite.schema import APPLICATION_ID, MIGRATIONS
+from wakeline.gateway.log.engines.sqlite.writer import Operation
 
 SECRET = "x7Qr-marker-"
 WITHIN = 0.2  # seconds: the file is rebuilt soon after each deletion

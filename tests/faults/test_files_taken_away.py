@@ -13,7 +13,7 @@ import pytest
 from tests.gateways import GatewayProcess
 from tests.support import Served, publish
 from wakeline.errors import StorageLostError
-from wakeline.gateway.engines.sqlite import SqliteEngine
+from wakeline.gateway.log.engines.sqlite import SqliteEngine
 
 
 @pytest.mark.parametrize(

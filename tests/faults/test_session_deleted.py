@@ -15,7 +15,7 @@ import pytest
 from tests.faults.test_restored import copied, online
 from tests.gateways import GatewayProcess
 from tests.support import Served
-from tests.unit.test_cli import wakeline
+from tests.unit.cli.test_cli import wakeline
 from wakeline.errors import SequenceGapError, SessionDeletedError
 from wakeline.publisher import PublishDroppedError, SessionPublisher, SyncSessionPublisher
 

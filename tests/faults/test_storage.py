@@ -13,8 +13,8 @@ import pytest
 from tests.gateways import GatewayProcess
 from tests.support import Served, data_of, everything, publish
 from wakeline.errors import DataInUseError, SchemaTooNewError, StorageFailedError, StorageFullError
-from wakeline.gateway.engines.sqlite import SqliteEngine, queries
-from wakeline.gateway.engines.sqlite.schema import MIGRATIONS
+from wakeline.gateway.log.engines.sqlite import SqliteEngine, queries
+from wakeline.gateway.log.engines.sqlite.schema import MIGRATIONS
 
 BIG = {"topic": "t", "data": "x" * 100_000}
 
@@ -171,10 +171,10 @@ async def test_a_failed_migration_leaves_the_older_schema_whole(
     async with opened(tmp_path) as engine:
         await publish(engine, "s", 0)
     broken = (*MIGRATIONS, "ALTER TABLE events ADD COLUMN extra TEXT; SELECT no_such_function();")
-    monkeypatch.setattr("wakeline.gateway.engines.sqlite.schema.MIGRATIONS", broken)
+    monkeypatch.setattr("wakeline.gateway.log.engines.sqlite.schema.MIGRATIONS", broken)
     with pytest.raises(StorageFailedError):
         await SqliteEngine(tmp_path).open()
-    monkeypatch.setattr("wakeline.gateway.engines.sqlite.schema.MIGRATIONS", MIGRATIONS)
+    monkeypatch.setattr("wakeline.gateway.log.engines.sqlite.schema.MIGRATIONS", MIGRATIONS)
     async with opened(tmp_path) as engine:
         assert [data_of(e) for e in await everything(engine, "s")] == [0]
     connection = sqlite3.connect(tmp_path / "wakeline.db")
@@ -182,7 +182,8 @@ async def test_a_failed_migration_leaves_the_older_schema_whole(
     connection.close()
     assert "extra" not in columns
     monkeypatch.setattr(
-        "wakeline.gateway.engines.sqlite.schema.MIGRATIONS", (*MIGRATIONS, "ALTER TABLE events ADD COLUMN extra TEXT;")
+        "wakeline.gateway.log.engines.sqlite.schema.MIGRATIONS",
+        (*MIGRATIONS, "ALTER TABLE events ADD COLUMN extra TEXT;"),
     )
     async with opened(tmp_path) as engine:
         assert [data_of(e) for e in await everything(engine, "s")] == [0]

@@ -25,9 +25,9 @@ from tests.temporal.test_run_endings import data, has, has_said
 from tests.temporal.test_run_endings import until as log_until
 from tests.temporal.test_runs import QUEUE, reset, start, steps, until
 from wakeline.errors import WorkflowNotFoundError
+from wakeline.gateway.following.finding.finder import Finder, Found
+from wakeline.gateway.following.watching import state
 from wakeline.gateway.settings import Follow
-from wakeline.gateway.temporal.finding.finder import Finder, Found
-from wakeline.gateway.temporal.watching import state
 
 ABSENT: Final[list[Any]] = [5, "workflow not found", 1]
 

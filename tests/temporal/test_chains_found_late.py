@@ -23,10 +23,10 @@ from tests.temporal.follower_workflows import Retried, Round, Rounds
 from tests.temporal.run_workflows import Chapters, Forgets
 from tests.temporal.test_follower import running_gateway
 from tests.temporal.test_run_endings import data, has, until
-from wakeline.gateway.temporal.draining import Drainer
-from wakeline.gateway.temporal.finding import chain
-from wakeline.gateway.temporal.watching import state
-from wakeline.gateway.temporal.watching.endings import first_event
+from wakeline.gateway.following.draining import Drainer
+from wakeline.gateway.following.finding import chain
+from wakeline.gateway.following.watching import state
+from wakeline.gateway.following.watching.endings import first_event
 
 RETRIES = RetryPolicy(initial_interval=timedelta(milliseconds=100), backoff_coefficient=1, maximum_attempts=3)
 

@@ -21,8 +21,8 @@ from tests.temporal import run_workflows as workflows
 from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_runs import QUEUE, start
 from wakeline.errors import TemporalUnavailableError
-from wakeline.gateway.temporal.finding.finder import Finder, Found
-from wakeline.gateway.temporal.watching import children, watch
+from wakeline.gateway.following.finding.finder import Finder, Found
+from wakeline.gateway.following.watching import children, watch
 
 Events = list[dict[str, Any]]
 

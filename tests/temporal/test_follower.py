@@ -23,8 +23,8 @@ from temporalio.worker import Worker
 from tests.support import Served
 from tests.temporal import follower_workflows as workflows
 from wakeline.gateway.app import gateway
-from wakeline.gateway.engines.sqlite import SqliteEngine
-from wakeline.gateway.runs import Run, Runs
+from wakeline.gateway.log.engines.sqlite import SqliteEngine
+from wakeline.gateway.sessions import Run, Runs
 from wakeline.gateway.settings import Settings
 from wakeline.streams import WorkflowStreamClient
 

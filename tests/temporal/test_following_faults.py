@@ -31,8 +31,8 @@ from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_runs import QUEUE, reset, start, steps, until
 from wakeline.cli.processes import free_port
 from wakeline.gateway.app import gateway
-from wakeline.gateway.engines.sqlite import SqliteEngine
-from wakeline.gateway.runs import Run, Runs
+from wakeline.gateway.log.engines.sqlite import SqliteEngine
+from wakeline.gateway.sessions import Run, Runs
 from wakeline.gateway.settings import Follow, Settings
 
 SOAK = int(os.environ.get("WAKELINE_SOAK", "1"))
@@ -461,7 +461,7 @@ async def test_a_workflow_id_that_is_started_anew_all_the_time(
 async def test_a_reset_of_a_run_that_the_record_no_longer_has(
     client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wakeline.gateway.runs._MOST_ENDED", 1)
+    monkeypatch.setattr("wakeline.gateway.sessions.runs._MOST_ENDED", 1)
     async with running_gateway(temporal, tmp_path, sweep_interval=0.2) as served:
         stream = await served.stream(name, "wait_for_start=true")
         handles = []

@@ -22,16 +22,14 @@ from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_runs import QUEUE, start, steps, until
 from wakeline.errors import UnavailableError
 from wakeline.events import Event
-from wakeline.gateway.accept import Accept
-from wakeline.gateway.engines.memory import MemoryEngine
-from wakeline.gateway.hub import Hub
+from wakeline.gateway.delivery import Accept, Hub
+from wakeline.gateway.following import Followers, Namespaces
+from wakeline.gateway.following.copying.copy import StreamCopy
+from wakeline.gateway.following.reaching.connection import Options
 from wakeline.gateway.log import Record
-from wakeline.gateway.runs import Runs
+from wakeline.gateway.log.engines.memory import MemoryEngine
+from wakeline.gateway.sessions import Runs
 from wakeline.gateway.settings import Settings
-from wakeline.gateway.temporal.copying.copy import StreamCopy
-from wakeline.gateway.temporal.followers import Followers
-from wakeline.gateway.temporal.reaching.connection import Options
-from wakeline.gateway.temporal.reaching.namespaces import Namespaces
 from wakeline.streams import WorkflowStreamClient, budget
 
 pytestmark = pytest.mark.filterwarnings("ignore::temporalio.workflow.UnfinishedUpdateHandlersWarning")
@@ -195,7 +193,7 @@ async def followers(temporal: WorkflowEnvironment, engine: MemoryEngine, lease: 
     settings = Settings(temporal=address, drain_grace=40.0, lease=lease)
     namespaces, runs = Namespaces([Options(address=address)]), Runs(engine)
     await namespaces.start()
-    all_of_them = Followers(namespaces, engine, Accept(engine), runs, settings, Hub(engine, runs))
+    all_of_them = Followers(namespaces, engine, Accept(engine), runs, settings, Hub(engine, runs.settled))
     await all_of_them.start()
     yield all_of_them
     await all_of_them.stop()

@@ -44,9 +44,9 @@ from tests.support import Served
 from tests.temporal.ending_workflows import FIRST, LAST, WORKFLOWS, Ends
 from tests.temporal.test_follower import running_gateway
 from tests.workers import WorkerProcess
-from wakeline.gateway.engines.sqlite import SqliteEngine
-from wakeline.gateway.runs import Runs
-from wakeline.gateway.temporal.copying.copy import StreamCopy
+from wakeline.gateway.following.copying.copy import StreamCopy
+from wakeline.gateway.log.engines.sqlite import SqliteEngine
+from wakeline.gateway.sessions import Runs
 
 STATUSES: Final = ["completed", "failed", "canceled", "terminated", "timed_out"]
 UpOrDown = Literal["up", "down"]

@@ -22,9 +22,9 @@ from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_runs import QUEUE, start, until
 from wakeline.cli.processes import temporal_program
 from wakeline.events import NewEvent
-from wakeline.gateway.runs import Run, Runs
-from wakeline.gateway.temporal.telling import Teller
-from wakeline.gateway.temporal.watching import state
+from wakeline.gateway.following.telling import Teller
+from wakeline.gateway.following.watching import state
+from wakeline.gateway.sessions import Run, Runs
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from tests.support import Served, Stream
 from tests.temporal import run_workflows as workflows
 from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_run_endings import forget_the_end
-from wakeline.gateway.runs import Run, Runs
+from wakeline.gateway.following.watching import state
+from wakeline.gateway.sessions import Run, Runs
 from wakeline.gateway.settings import Follow
-from wakeline.gateway.temporal.watching import state
 
 QUEUE = "runs"
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from wakeline.errors import ListenRefusedError, SettingsInvalidError
-from wakeline.gateway.keys import shared_key
-from wakeline.gateway.origins import check_origins
+from wakeline.gateway.access import shared_key
+from wakeline.gateway.access.origins import check_origins
 from wakeline.gateway.settings import Settings, is_loopback, load
 
 

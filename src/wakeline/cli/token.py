@@ -12,8 +12,7 @@ from joserfc import jwt
 
 from wakeline.errors import RequestInvalidError, SettingsInvalidError
 from wakeline.events import check_beginning, check_session_name, check_topic
-from wakeline.gateway.grants import Action
-from wakeline.gateway.keys import shared_key
+from wakeline.gateway.access import Action, shared_key
 from wakeline.gateway.settings import load
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}

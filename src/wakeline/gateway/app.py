@@ -15,37 +15,19 @@ import structlog
 from aiohttp import web
 
 from wakeline.errors import ListenRefusedError, SettingsInvalidError, WakelineError
-from wakeline.gateway.accept import Accept
-from wakeline.gateway.addresses import Addresses
-from wakeline.gateway.archive import Archive
-from wakeline.gateway.arrivals import Arrivals
-from wakeline.gateway.auth import Auth
-from wakeline.gateway.background import supervised
-from wakeline.gateway.clock import watch_clock
-from wakeline.gateway.compact import Compacts
-from wakeline.gateway.config import Retention, outlives
-from wakeline.gateway.connections import Connections
-from wakeline.gateway.deletion import Deletions
-from wakeline.gateway.engines.memory import MemoryEngine
-from wakeline.gateway.engines.sqlite import SqliteEngine, mark_restored
-from wakeline.gateway.guard import Guard
+from wakeline.gateway.access import Addresses, Auth, Connections, Guard, Keys, Limits, Tickets
+from wakeline.gateway.delivery import Accept, Compacts, Hub
+from wakeline.gateway.devices import Positions, Presence
+from wakeline.gateway.following import Followers, Namespaces, options_of
 from wakeline.gateway.http.parts import Parts, Upstream
 from wakeline.gateway.http.routes import application
-from wakeline.gateway.hub import Hub
-from wakeline.gateway.keys import Keys
-from wakeline.gateway.limits import Limits
 from wakeline.gateway.log import Engine
+from wakeline.gateway.log.engines.memory import MemoryEngine
+from wakeline.gateway.log.engines.sqlite import SqliteEngine, mark_restored
 from wakeline.gateway.metrics import Metrics
-from wakeline.gateway.positions import Positions
-from wakeline.gateway.presence import Presence
-from wakeline.gateway.restoring import renew_if_restored
-from wakeline.gateway.retention import Keeper
-from wakeline.gateway.runs import Runs
+from wakeline.gateway.runtime import supervised, watch_clock
+from wakeline.gateway.sessions import Archive, Arrivals, Deletions, Keeper, Retention, Runs, outlives, renew_if_restored
 from wakeline.gateway.settings import Settings, unknown_variables
-from wakeline.gateway.temporal.followers import Followers
-from wakeline.gateway.temporal.reaching.namespaces import Namespaces
-from wakeline.gateway.temporal.reaching.options import options_of
-from wakeline.gateway.tickets import Tickets
 
 _ENVELOPE_BYTES = 64 * 1024  # what an event is beside its data, at most
 _log = structlog.get_logger(__name__)
@@ -113,7 +95,7 @@ async def gateway(settings: Settings, lost: Callable[[WakelineError], None] = _l
         )
         default = Retention(settings.retention_age, settings.retention_events, settings.retention_bytes)
         compacts = await stack.enter_async_context(Compacts(engine, lambda state: outlives(state.config, default)))
-        hub, accept = Hub(engine, runs), Accept(engine, max_event_bytes=settings.max_event_bytes)
+        hub, accept = Hub(engine, runs.settled), Accept(engine, max_event_bytes=settings.max_event_bytes)
         deletions = Deletions(engine, runs, positions, metrics, compacts)
         await deletions.start()  # before anything is followed: what is left of it would be followed, too
         await renew_if_restored(engine)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.support import Served
+from tests.unit.cli.test_cli import wakeline
 from tests.unit.publisher.scripted import ScriptedGateway, spooling
-from tests.unit.test_cli import wakeline
 from wakeline.publisher import SessionPublisher
 from wakeline.publisher.spool import Spool
 

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from wakeline.errors import BodyInvalidError, RequestInvalidError
 from wakeline.events import check_session_name
-from wakeline.gateway.grants import GRANT
+from wakeline.gateway.access import GRANT
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.bodies import MAX_FIELDS_BYTES, read_body
 from wakeline.gateway.http.parameters import check_device, takes

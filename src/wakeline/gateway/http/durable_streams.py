@@ -24,12 +24,12 @@ from wakeline.errors import (
     WakelineError,
 )
 from wakeline.events import check_session_name
-from wakeline.gateway.grants import GRANT, Grant
+from wakeline.gateway.access import GRANT, Grant
+from wakeline.gateway.delivery import Channel
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.bodies import read_body
 from wakeline.gateway.http.parameters import last_event_id, takes
 from wakeline.gateway.http.parts import Parts
-from wakeline.gateway.hub import Channel
 from wakeline.gateway.transports.durable_streams import headers, live, offsets, reading
 from wakeline.gateway.transports.durable_streams.content import TOPIC
 from wakeline.gateway.transports.durable_streams.lifetimes import Lifetimes

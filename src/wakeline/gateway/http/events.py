@@ -11,8 +11,8 @@ from aiohttp import web
 
 from wakeline.errors import RequestInvalidError
 from wakeline.events import Cursor, check_session_name
-from wakeline.gateway import starts
-from wakeline.gateway.grants import GRANT, Grant
+from wakeline.gateway.access import GRANT, Grant
+from wakeline.gateway.delivery import Channel, CompactTopics, Topics, at_beginning, resolve_start
 from wakeline.gateway.http.parameters import (
     compact_view,
     device_id,
@@ -24,8 +24,6 @@ from wakeline.gateway.http.parameters import (
     until_settled,
 )
 from wakeline.gateway.http.parts import Parts
-from wakeline.gateway.hub import Channel
-from wakeline.gateway.topics import CompactTopics, Topics
 from wakeline.gateway.transports import longpoll, sse
 
 
@@ -72,10 +70,10 @@ class EventRoutes:
             if query.device is None:
                 raise RequestInvalidError("expected device= with from=device")
             seen = await self._parts.positions.seen(channel.session, channel.epoch, query.user, query.device)
-        return await starts.resolve(self._parts.engine, channel, text, topics=query.page.topics, seen=seen)
+        return await resolve_start(self._parts.engine, channel, text, topics=query.page.topics, seen=seen)
 
     async def _page(self, request: web.Request, channel: Channel, offset: int, query: _Reading) -> web.StreamResponse:
-        if query.compact and starts.at_beginning(query.start, offset) and channel.tail > 0:
+        if query.compact and at_beginning(query.start, offset) and channel.tail > 0:
             topics, timeout = query.compact_topics(), self._parts.settings.write_timeout
             answer: web.StreamResponse
             answer, offset = await longpoll.compact(request, channel, self._parts.compacts, topics, timeout=timeout)
@@ -121,7 +119,7 @@ class EventRoutes:
                 connected=lambda device: self._connected(channel, query, lambda: device.given),
                 presence=self._parts.presence if query.presence else None,
                 timeout=self._parts.settings.write_timeout,
-                compacts=self._parts.compacts if query.compact and starts.at_beginning(query.start, offset) else None,
+                compacts=self._parts.compacts if query.compact and at_beginning(query.start, offset) else None,
             )
         finally:
             self._streams.discard(task)

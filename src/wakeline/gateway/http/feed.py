@@ -9,10 +9,10 @@ from aiohttp import hdrs, web
 
 from wakeline.errors import RequestInvalidError
 from wakeline.events import check_session_name
-from wakeline.gateway.grants import GRANT, Grant
+from wakeline.gateway.access import GRANT, Grant
+from wakeline.gateway.delivery import Topics
 from wakeline.gateway.http.parameters import device_id, flag, last_event_id, refuse_others, takes, until_settled
 from wakeline.gateway.http.parts import Parts
-from wakeline.gateway.topics import Topics
 from wakeline.gateway.transports import feed_sse, websocket
 from wakeline.gateway.transports.feed import Source
 from wakeline.gateway.transports.feed_socket import GOING_AWAY

@@ -7,7 +7,7 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import web
 
 from wakeline.errors import RequestInvalidError
-from wakeline.gateway.connection import MAX_HEAD_BYTES
+from wakeline.gateway.access import MAX_HEAD_BYTES
 from wakeline.gateway.http.answers import Handler
 
 

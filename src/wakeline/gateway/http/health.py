@@ -7,10 +7,10 @@ from typing import Any
 from aiohttp import web
 
 from wakeline.errors import StorageFailedError
-from wakeline.gateway.background import failing
-from wakeline.gateway.grants import GRANT
+from wakeline.gateway.access import GRANT
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.parts import Parts
+from wakeline.gateway.runtime import failing
 
 
 class HealthRoutes:

@@ -11,15 +11,13 @@ from msgspec import UNSET, UnsetType
 
 from wakeline.errors import BodyInvalidError, NotAllowedError, SessionClosedError, SessionNotFoundError
 from wakeline.events import SESSION_CLOSED, check_session_name, compose, timestamp
-from wakeline.gateway import config
-from wakeline.gateway.archive import Importer
-from wakeline.gateway.config import Retention, SessionConfig
-from wakeline.gateway.grants import GRANT
+from wakeline.gateway.access import GRANT
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.bodies import MAX_FIELDS_BYTES, read_body, stream_body
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.http.sessions import described
 from wakeline.gateway.log import Append
+from wakeline.gateway.sessions import Importer, Retention, SessionConfig, decode_config, encode_config
 from wakeline.gateway.transports.pieces import write_pieces
 from wakeline.text import read_whole
 
@@ -51,10 +49,10 @@ class LifecycleRoutes:
         name, engine = _name(request), self._parts.engine
         retention = _wanted(await read_body(request, MAX_FIELDS_BYTES)).retention
         given = SessionConfig(None if retention is UNSET else retention)
-        state, created = await engine.create_session(name, config=config.encode(given))
+        state, created = await engine.create_session(name, config=encode_config(given))
         if not created and retention is not UNSET:
-            changed = msgspec.structs.replace(config.decode(state.config), retention=retention)
-            await engine.set_config(name, config.encode(changed), epoch=state.epoch)
+            changed = msgspec.structs.replace(decode_config(state.config), retention=retention)
+            await engine.set_config(name, encode_config(changed), epoch=state.epoch)
         return await self._answer(name, 201 if created else 200)
 
     async def close(self, request: web.Request) -> web.Response:

@@ -11,11 +11,11 @@ from aiohttp import hdrs, web
 from msgspec import Meta
 
 from wakeline.errors import BodyInvalidError
-from wakeline.gateway.grants import GRANT
+from wakeline.gateway.access import GRANT
 from wakeline.gateway.http.bodies import read_body
 from wakeline.gateway.http.parts import Parts
-from wakeline.gateway.registrations import NamedWorkflow
-from wakeline.gateway.slices import read_whole_in_slices
+from wakeline.gateway.runtime import read_whole_in_slices
+from wakeline.gateway.sessions import NamedWorkflow
 
 _MOST: Final = 1000
 _MOST_BYTES: Final = 2 * 1024 * 1024  # the most workflows, with the longest ids

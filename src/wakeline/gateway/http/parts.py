@@ -6,24 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from wakeline.gateway.accept import Accept
-from wakeline.gateway.archive import Archive
-from wakeline.gateway.arrivals import Arrivals
-from wakeline.gateway.auth import Auth
-from wakeline.gateway.compact import Compacts
-from wakeline.gateway.connections import Connections
-from wakeline.gateway.deletion import Deletions
-from wakeline.gateway.guard import Guard
-from wakeline.gateway.hub import Hub
-from wakeline.gateway.limits import Limits
+from wakeline.gateway.access import Auth, Connections, Guard, Limits, Tickets
+from wakeline.gateway.delivery import Accept, Compacts, Hub
+from wakeline.gateway.devices import Positions, Presence
 from wakeline.gateway.log import Engine
 from wakeline.gateway.metrics import Metrics
-from wakeline.gateway.positions import Positions
-from wakeline.gateway.presence import Presence
-from wakeline.gateway.retention import Keeper
-from wakeline.gateway.runs import Followed, Run, Runs
+from wakeline.gateway.sessions import Archive, Arrivals, Deletions, Followed, Keeper, Run, Runs
 from wakeline.gateway.settings import Settings
-from wakeline.gateway.tickets import Tickets
 
 
 class Upstream(Protocol):

@@ -11,14 +11,13 @@ from aiohttp import web
 from msgspec import Meta
 
 from wakeline.errors import BodyInvalidError, RequestInvalidError
-from wakeline.gateway.accept import check_publisher, decode_json, decode_ndjson
-from wakeline.gateway.grants import ANYONE, GRANT, NOBODY, Grant
-from wakeline.gateway.guard import PUBLISHING_HEADERS
+from wakeline.gateway.access import ANYONE, GRANT, NOBODY, PUBLISHING_HEADERS, Grant
+from wakeline.gateway.delivery import check_publisher, decode_json, decode_ndjson
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.bodies import MAX_FIELDS_BYTES, read_body
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.log import Publication
-from wakeline.gateway.registrations import NamedWorkflow, Registrations, named_workflow
+from wakeline.gateway.sessions import NamedWorkflow, Registrations, named_workflow
 from wakeline.gateway.transports.feed_socket import GOING_AWAY
 from wakeline.gateway.transports.publishing import Ingest, PublishConnection, check_topics
 from wakeline.text import read_whole

@@ -8,7 +8,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from wakeline.errors import TokenMissingError
-from wakeline.gateway.grants import ANYONE, GRANT, NOBODY
+from wakeline.gateway.access import ANYONE, GRANT, NOBODY
 from wakeline.gateway.http.answers import Handler, errors_middleware
 from wakeline.gateway.http.devices import DeviceRoutes
 from wakeline.gateway.http.durable_streams import StreamRoutes

@@ -10,15 +10,13 @@ from aiohttp import web
 
 from wakeline.errors import BodyInvalidError, SessionNotFoundError, TemporalUnavailableError, WorkflowNotFoundError
 from wakeline.events import Cursor, check_session_name
-from wakeline.gateway import config
-from wakeline.gateway.grants import GRANT, Grant
+from wakeline.gateway.access import GRANT, Grant
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.bodies import MAX_FIELDS_BYTES, read_body
 from wakeline.gateway.http.parameters import integer, takes
 from wakeline.gateway.http.parts import Parts, Upstream
 from wakeline.gateway.log import SessionState
-from wakeline.gateway.registrations import NamedWorkflow
-from wakeline.gateway.runs import Followed, Run
+from wakeline.gateway.sessions import Followed, NamedWorkflow, Run, decode_config
 from wakeline.text import read_whole
 
 _ALIKE_SECONDS: Final = 1.0
@@ -133,7 +131,7 @@ async def _described(
     parts: Parts, state: SessionState, runs: list[Run], followed: dict[str, Followed]
 ) -> dict[str, Any]:
     told = [await _as_told(parts, state.session, run, followed.get(run.run)) for run in runs]
-    retention = parts.keeper.retention(config.decode(state.config))
+    retention = parts.keeper.retention(decode_config(state.config))
     return {
         "session": state.session,
         "epoch": state.epoch,

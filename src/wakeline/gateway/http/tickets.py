@@ -5,10 +5,9 @@ from __future__ import annotations
 from aiohttp import web
 
 from wakeline.errors import TokenMissingError
-from wakeline.gateway.grants import GRANT
+from wakeline.gateway.access import GRANT, TICKET_SECONDS
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.parts import Parts
-from wakeline.gateway.tickets import SECONDS
 
 
 class TicketRoutes:
@@ -30,4 +29,4 @@ class TicketRoutes:
             )
         grant = request[GRANT]
         self._parts.limits.ticket(request, grant)
-        return json_answer({"ticket": self._parts.tickets.give(grant), "expires_in": SECONDS})
+        return json_answer({"ticket": self._parts.tickets.give(grant), "expires_in": TICKET_SECONDS})

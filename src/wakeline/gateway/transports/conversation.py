@@ -14,9 +14,8 @@ from aiohttp import WSMessage, WSMsgType, web
 
 from wakeline.errors import LimitReachedError, RequestInvalidError, TokenInvalidError, UnavailableError, WakelineError
 from wakeline.events import timestamp
-from wakeline.gateway.clock import forget_steps, listen_steps
-from wakeline.gateway.grants import NOBODY, Grant, Signer
-from wakeline.gateway.limits import Limits
+from wakeline.gateway.access import NOBODY, Grant, Limits, Signer
+from wakeline.gateway.runtime import forget_steps, listen_steps
 from wakeline.gateway.transports import feed_frames as frames
 from wakeline.gateway.transports.feed import SharedConnection
 from wakeline.gateway.transports.feed_socket import (

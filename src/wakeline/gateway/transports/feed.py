@@ -14,18 +14,12 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from wakeline.errors import RequestInvalidError
-from wakeline.gateway import starts
-from wakeline.gateway.arrivals import Arrivals
-from wakeline.gateway.compact import Compacts
-from wakeline.gateway.device import Device
-from wakeline.gateway.grants import Grant
-from wakeline.gateway.hub import Channel, Hub
-from wakeline.gateway.limits import Limits
+from wakeline.gateway.access import Grant, Limits
+from wakeline.gateway.delivery import Channel, Compacts, Device, Hub, Topics, resolve_start
+from wakeline.gateway.devices import Positions, Presence
 from wakeline.gateway.log import Engine
 from wakeline.gateway.metrics import Metrics
-from wakeline.gateway.positions import Positions
-from wakeline.gateway.presence import Presence
-from wakeline.gateway.topics import Topics
+from wakeline.gateway.sessions import Arrivals
 from wakeline.gateway.transports.sse import BUFFER_BYTES, socket_send
 
 
@@ -81,7 +75,7 @@ class Source:
             if device is None:
                 raise RequestInvalidError("expected ?device= beside from=device")
             seen = await self.positions.seen(channel.session, channel.epoch, user, device)
-        return await starts.resolve(self.engine, channel, text, topics=topics, seen=seen)
+        return await resolve_start(self.engine, channel, text, topics=topics, seen=seen)
 
     def connected(self, channel: Channel, user: str, name: str | None, device: Device) -> AbstractContextManager[None]:
         """Have a device's position kept, and others told that it is there, for as long as the block lasts."""

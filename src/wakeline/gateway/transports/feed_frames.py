@@ -14,8 +14,7 @@ from msgspec import Meta, Struct, field
 
 from wakeline.errors import WakelineError
 from wakeline.events import Cursor, Event
-from wakeline.gateway.hub import within
-from wakeline.gateway.topics import MAX_TOPICS
+from wakeline.gateway.delivery import MAX_TOPICS, within
 
 MAX_FRAME_BYTES: Final = 64 * 1024
 """The largest frame that is taken from a client."""

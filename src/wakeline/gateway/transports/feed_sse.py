@@ -19,10 +19,8 @@ from aiohttp import web
 
 from wakeline.errors import CursorAheadError, EpochChangedError, SessionNotFoundError, WakelineError
 from wakeline.events import Cursor
-from wakeline.gateway.device import Device
-from wakeline.gateway.grants import Grant, expiring
-from wakeline.gateway.hub import Channel, Lane
-from wakeline.gateway.topics import Topics
+from wakeline.gateway.access import Grant, expiring
+from wakeline.gateway.delivery import Channel, Device, Lane, Topics
 from wakeline.gateway.transports import feed_frames, frames, sse
 from wakeline.gateway.transports.feed import SharedConnection, Source
 

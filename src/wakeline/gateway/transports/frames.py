@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 
 from wakeline.events import Cursor, Event
-from wakeline.gateway.hub import Channel
-from wakeline.gateway.presence import Change
+from wakeline.gateway.delivery import Channel
+from wakeline.gateway.devices import Change
 
 SSE_IDLE: Final = b":\n\n"
 

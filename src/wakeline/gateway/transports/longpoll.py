@@ -10,13 +10,9 @@ import msgspec
 from aiohttp import hdrs, web
 
 from wakeline.events import Cursor
-from wakeline.gateway import starts
-from wakeline.gateway.compact import Compacts
-from wakeline.gateway.device import reached
-from wakeline.gateway.grants import GRANT, WhileGranted
-from wakeline.gateway.hub import Channel
+from wakeline.gateway.access import GRANT, WhileGranted
+from wakeline.gateway.delivery import FILTERED_EVENTS, MOST_PAGES, Channel, Compacts, Topics, reached, read_backwards
 from wakeline.gateway.log import PAGE_BYTES, Engine, Page
-from wakeline.gateway.topics import FILTERED_EVENTS, MOST_PAGES, Topics
 from wakeline.gateway.transports import frames
 from wakeline.gateway.transports.negotiation import accepts_gzip
 from wakeline.gateway.transports.pieces import write_pieces
@@ -118,7 +114,7 @@ async def compact(
 
 async def backwards(request: web.Request, engine: Engine, channel: Channel, end: int, asked: Asked) -> web.Response:
     """Answer with the last events before `end`, which may be none of those that were scanned."""
-    events, began, over = await starts.backwards(engine, channel, end, limit=asked.limit, topics=asked.topics)
+    events, began, over = await read_backwards(engine, channel, end, limit=asked.limit, topics=asked.topics)
     previous = began if began > 0 and (events or not over) else None
     return _answer(request, frames.page_before(channel, events, previous, end))
 

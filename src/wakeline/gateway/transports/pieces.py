@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 
 from wakeline.errors import WakelineError
-from wakeline.gateway.grants import expiring
+from wakeline.gateway.access import expiring
 
 _PART_BYTES: Final = 64 * 1024
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from wakeline.errors import WakelineError
-from wakeline.gateway.accept import Incoming
+from wakeline.gateway.delivery import Incoming
 from wakeline.gateway.log import Opened as LogOpened
 from wakeline.gateway.transports import feed_frames
 

@@ -28,14 +28,12 @@ from wakeline.errors import (
     WakelineError,
 )
 from wakeline.events import NewEvent, check_session_name
-from wakeline.gateway.accept import Accept, Incoming, check_publisher
-from wakeline.gateway.counting import check_batch
-from wakeline.gateway.grants import NOBODY, Grant
-from wakeline.gateway.limits import Limits
+from wakeline.gateway.access import NOBODY, Grant, Limits
+from wakeline.gateway.delivery import Accept, Incoming, check_batch, check_publisher
 from wakeline.gateway.log import Publication
 from wakeline.gateway.metrics import Metrics
-from wakeline.gateway.registrations import NamedWorkflow, Registrations, named_workflow
-from wakeline.gateway.slices import Slice, read_whole_in_slices
+from wakeline.gateway.runtime import Slice, read_whole_in_slices
+from wakeline.gateway.sessions import NamedWorkflow, Registrations, named_workflow
 from wakeline.gateway.transports import feed_frames
 from wakeline.gateway.transports import publish_frames as frames
 from wakeline.gateway.transports.conversation import Conversation

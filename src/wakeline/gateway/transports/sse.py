@@ -15,12 +15,9 @@ from aiohttp.hdrs import ACCEPT, CACHE_CONTROL, UPGRADE
 
 from wakeline.errors import WakelineError
 from wakeline.events import Cursor
-from wakeline.gateway.compact import Compacts
-from wakeline.gateway.device import Device, Opening
-from wakeline.gateway.grants import expiring
-from wakeline.gateway.hub import Channel, Lane
-from wakeline.gateway.presence import Presence
-from wakeline.gateway.topics import Topics
+from wakeline.gateway.access import expiring
+from wakeline.gateway.delivery import Channel, Compacts, Device, Lane, Opening, Topics
+from wakeline.gateway.devices import Presence
 from wakeline.gateway.transports import frames
 from wakeline.gateway.transports.negotiation import quality
 

@@ -10,11 +10,8 @@ import structlog
 
 from wakeline.errors import EpochChangedError, InternalError, NotAllowedError, SessionNotFoundError, WakelineError
 from wakeline.events import Cursor, check_topic
-from wakeline.gateway import starts
-from wakeline.gateway.device import Device, Opening
-from wakeline.gateway.grants import Grant
-from wakeline.gateway.hub import Channel, Lane
-from wakeline.gateway.topics import CompactTopics, Topics
+from wakeline.gateway.access import Grant
+from wakeline.gateway.delivery import Channel, CompactTopics, Device, Lane, Opening, Topics, at_beginning
 from wakeline.gateway.transports import feed_frames as frames
 from wakeline.gateway.transports.feed import SharedConnection, Source
 
@@ -106,7 +103,7 @@ class Subscription:
         offset = await self._source.start(channel, asked.from_, self._topics, user, self._name)
         lane = _EVERYTHING if self._topics is None else Lane(frames.events, b"", self._topics)
         opening = None
-        if asked.view == "compact" and starts.at_beginning(asked.from_, offset):
+        if asked.view == "compact" and at_beginning(asked.from_, offset):
             opening = Opening(self._source.compacts, frames.compact_events)
         until_settled = asked.until == "settled"
         device = Device(channel, self._connection, lane, offset, until_settled=until_settled, opening=opening)

@@ -12,7 +12,7 @@ from aiohttp import WSMessage, web
 
 from wakeline.errors import InternalError, RequestInvalidError, WakelineError
 from wakeline.events import check_session_name
-from wakeline.gateway.grants import NOBODY, Grant
+from wakeline.gateway.access import NOBODY, Grant
 from wakeline.gateway.transports import feed_frames as frames
 from wakeline.gateway.transports.conversation import Conversation
 from wakeline.gateway.transports.feed import Source

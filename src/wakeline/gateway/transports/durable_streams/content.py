@@ -16,9 +16,8 @@ import msgspec
 
 from wakeline.errors import EventTooLargeError, OffsetGoneError
 from wakeline.events import SESSION_CLOSED, Event, NewEvent, compose
-from wakeline.gateway.counting import check_array
-from wakeline.gateway.gaps import RetentionGap
-from wakeline.gateway.slices import read_whole_in_slices
+from wakeline.gateway.delivery import RetentionGap, check_array
+from wakeline.gateway.runtime import read_whole_in_slices
 from wakeline.gateway.transports.durable_streams import offsets
 from wakeline.gateway.transports.durable_streams.headers import media_type
 from wakeline.gateway.transports.durable_streams.refusals import StreamBodyInvalidError

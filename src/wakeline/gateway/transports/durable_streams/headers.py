@@ -11,9 +11,8 @@ import msgspec
 from multidict import CIMultiDictProxy
 
 from wakeline.errors import NotImplementedHereError, RequestInvalidError
-from wakeline.gateway.config import check_content_type
-from wakeline.gateway.log import Publication
-from wakeline.gateway.owners import Owner
+from wakeline.gateway.log import Owner, Publication
+from wakeline.gateway.sessions import check_content_type
 from wakeline.gateway.transports.durable_streams.refusals import StreamInvalidError
 
 DEFAULT_CONTENT_TYPE: Final = "application/octet-stream"

@@ -16,8 +16,8 @@ from typing import Final
 
 from wakeline.errors import EpochChangedError, SessionNotFoundError, UnavailableError
 from wakeline.events import Event
-from wakeline.gateway.background import supervised
 from wakeline.gateway.log import DRAFT, Change, Engine
+from wakeline.gateway.runtime import supervised
 from wakeline.gateway.transports.durable_streams.headers import Lifetime
 from wakeline.gateway.transports.durable_streams.stream import Stream
 

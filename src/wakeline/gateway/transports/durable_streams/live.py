@@ -14,10 +14,8 @@ from aiohttp import web
 
 from wakeline.errors import OffsetGoneError
 from wakeline.events import Event
-from wakeline.gateway.device import Connection, Device
-from wakeline.gateway.grants import expiring
-from wakeline.gateway.hub import Channel, Lane
-from wakeline.gateway.topics import Topics
+from wakeline.gateway.access import expiring
+from wakeline.gateway.delivery import Channel, Connection, Device, Lane, Topics
 from wakeline.gateway.transports import frames
 from wakeline.gateway.transports.durable_streams import offsets
 from wakeline.gateway.transports.durable_streams.content import Content

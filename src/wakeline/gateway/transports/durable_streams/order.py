@@ -2,7 +2,7 @@
 
 The last one of each stream is a record, written before the append is acknowledged. So what was acknowledged is never gone back
 behind; an append that nobody was told of, because the gateway was killed in between, may be sent again.
-The record goes with the session: `gateway/deletion.py`.
+The record goes with the session: `gateway/sessions/deletion.py`.
 """
 
 from __future__ import annotations

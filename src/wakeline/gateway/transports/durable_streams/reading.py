@@ -7,10 +7,8 @@ import asyncio
 import msgspec
 from aiohttp import hdrs, web
 
-from wakeline.gateway.grants import Grant, WhileGranted
-from wakeline.gateway.hub import Channel
-from wakeline.gateway.pages import Encoded
-from wakeline.gateway.topics import MOST_PAGES, Topics
+from wakeline.gateway.access import Grant, WhileGranted
+from wakeline.gateway.delivery import MOST_PAGES, Channel, Encoded, Topics
 from wakeline.gateway.transports.durable_streams import offsets
 from wakeline.gateway.transports.durable_streams.content import Content
 from wakeline.gateway.transports.durable_streams.headers import SECURITY

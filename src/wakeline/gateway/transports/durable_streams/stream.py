@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from wakeline.gateway import config
 from wakeline.gateway.log import SessionState
+from wakeline.gateway.sessions import decode_config
 from wakeline.gateway.transports.durable_streams import offsets
 from wakeline.gateway.transports.durable_streams.content import Content
 from wakeline.gateway.transports.durable_streams.headers import Lifetime
@@ -21,7 +21,7 @@ class Stream(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, state: SessionState) -> Stream:
         """The stream that a session is."""
-        kept = config.decode(state.config)
+        kept = decode_config(state.config)
         return cls(state, Content.of(kept.content_type), Lifetime(kept.ttl, kept.expires_at))
 
     @property

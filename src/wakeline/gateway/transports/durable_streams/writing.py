@@ -17,10 +17,8 @@ from wakeline.errors import (
     StreamConflictError,
 )
 from wakeline.events import NewEvent, timestamp
-from wakeline.gateway import config
-from wakeline.gateway.config import SessionConfig
-from wakeline.gateway.deletion import Deletions
 from wakeline.gateway.log import DRAFT, Append, Appended, Engine, Position, Publication
+from wakeline.gateway.sessions import Deletions, SessionConfig, encode_config
 from wakeline.gateway.transports.durable_streams.content import Content, closed_event
 from wakeline.gateway.transports.durable_streams.headers import Lifetime, Producer
 from wakeline.gateway.transports.durable_streams.lifetimes import Lifetimes
@@ -219,7 +217,7 @@ class Streams:
         draft = f"{DRAFT}{name[:100]} {token_hex(8)}" if events else name
         try:
             state, created = await self._engine.create_session(
-                draft, config=config.encode(its), deadline=self._lifetimes.first_deadline(asked.lifetime)
+                draft, config=encode_config(its), deadline=self._lifetimes.first_deadline(asked.lifetime)
             )
             if not created:
                 return None

@@ -1,0 +1,39 @@
+"""Access: who calls, what the caller may do, and how much of the gateway it may use.
+
+A token, cookie or ticket becomes a `Grant`; the guard checks origins and hosts; connections and requests are limited. Every
+room above `delivery` may import it. Open `grants.py` first, then `auth.py`: how a request gets its grant.
+"""
+
+from __future__ import annotations
+
+from wakeline.gateway.access.addresses import Addresses
+from wakeline.gateway.access.auth import Auth
+from wakeline.gateway.access.connection import MAX_HEAD_BYTES
+from wakeline.gateway.access.connections import Connections
+from wakeline.gateway.access.grants import ANYONE, GRANT, NOBODY, Action, Grant, Signer, WhileGranted, expiring
+from wakeline.gateway.access.guard import PUBLISHING_HEADERS, Guard
+from wakeline.gateway.access.keys import Keys, shared_key
+from wakeline.gateway.access.limits import Limits
+from wakeline.gateway.access.tickets import TICKET_SECONDS, Tickets
+
+__all__ = [
+    "ANYONE",
+    "GRANT",
+    "MAX_HEAD_BYTES",
+    "NOBODY",
+    "PUBLISHING_HEADERS",
+    "TICKET_SECONDS",
+    "Action",
+    "Addresses",
+    "Auth",
+    "Connections",
+    "Grant",
+    "Guard",
+    "Keys",
+    "Limits",
+    "Signer",
+    "Tickets",
+    "WhileGranted",
+    "expiring",
+    "shared_key",
+]

@@ -1,0 +1,257 @@
+"""Who calls: a token, a cookie or a ticket is made into a grant, or refused.
+
+No token, and nothing of one before its signature was verified, is ever written to a log or an answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+from aiohttp import hdrs, web
+from joserfc.errors import JoseError
+from joserfc.jws import CompactSignature, JWSRegistry, extract_compact, validate_compact
+
+from wakeline.errors import (
+    SessionNameInvalidError,
+    TokenExpiredError,
+    TokenInvalidError,
+    TokenMissingError,
+    TopicInvalidError,
+)
+from wakeline.events import check_session_name, check_topic
+from wakeline.gateway.access.grants import ANYONE, Action, Grant, Signer
+from wakeline.gateway.access.guard import Guard
+from wakeline.gateway.access.keys import Keys
+from wakeline.gateway.access.tickets import Tickets
+from wakeline.gateway.delivery import Topics
+
+COOKIE: Final = "wakeline_token"
+MAX_TOKEN_BYTES: Final = 8 * 1024
+_NOT_BEFORE_LEEWAY: Final = 30.0
+"""Seconds that an issuer's clock may be ahead of ours. `exp` has none, so that streams end when it says."""
+_LAST_EXP: Final = 253_402_300_800.0
+"""The year 10000. An `exp` beyond it is a mistake, most often milliseconds."""
+_CACHED: Final = 10_000
+
+
+class _Scope(msgspec.Struct, forbid_unknown_fields=True):
+    """The claim `wakeline`. A member that is not known could be a limit that is misspelt: it is refused."""
+
+    sessions: list[str] = []
+    allow: frozenset[Action] = frozenset()
+    topics: list[str] | None = None
+    cache: bool = False
+    publishers: list[str] = []
+
+
+class _Claims(msgspec.Struct):
+    sub: str
+    exp: float
+    nbf: float | None = None
+    iss: str | None = None
+    aud: str | list[str] | None = None
+    wakeline: _Scope = msgspec.field(default_factory=_Scope)
+
+
+class _Registry(JWSRegistry):
+    """Headers of any length a token may have, members that are not known passed over, as RFC 7515 wants it."""
+
+    max_header_length = MAX_TOKEN_BYTES
+
+    def get_alg(self, name: str) -> Any:
+        """The algorithm, without a warning: `Keys` has chosen it, `EdDSA` (which RFC 9864 renames) included."""
+        return self.algorithms[name]
+
+
+_registry = _Registry(strict_check_header=False)
+_claims = msgspec.json.Decoder(_Claims)
+
+
+class Auth:
+    """Makes grants.
+
+    Args:
+        keys: What tokens are verified with; None where nobody is asked who they are.
+        tickets: Those that were given.
+        guard: Tells whether a cookie was sent from a page that may.
+        issuer: What `iss` must be; None takes any.
+        audience: What `aud` must be or hold; None takes any.
+    """
+
+    def __init__(
+        self,
+        keys: Keys | None,
+        tickets: Tickets,
+        guard: Guard,
+        *,
+        issuer: str | None = None,
+        audience: str | None = None,
+    ) -> None:
+        self._keys = keys
+        self._tickets = tickets
+        self._guard = guard
+        self._issuer = issuer
+        self._audience = audience
+        self._verified: OrderedDict[bytes, Grant] = OrderedDict()
+        self._version = 0
+
+    async def authenticate(self, request: web.Request) -> Grant:
+        """What a request's caller may do.
+
+        Raises:
+            TokenMissingError: It does not say who calls.
+            TokenInvalidError: It does so in a way that is not taken, or in two ways that disagree.
+            TokenExpiredError: The token has ended.
+            OriginRefusedError: It comes with a cookie, and it is not certain that a page of ours has sent it.
+        """
+        if self._keys is None:
+            return ANYONE
+        for name in ("token", "access_token"):
+            if name in request.query:
+                raise TokenInvalidError(
+                    f"expected no ?{name}=: logs keep URLs",
+                    hint="Send the token as Authorization: Bearer …, or a ticket from POST /v1/tickets as ?ticket=.",
+                )
+        bearer, cookie = _bearer(request), _cookie(request)
+        if cookie is not None and bearer is None:
+            self._guard.check_cookie(request)
+        if bearer is not None and cookie not in (None, bearer):
+            raise TokenInvalidError(
+                "expected one token, the cookie has another one than Authorization",
+                hint="Send the token in one way only, or the same one in both.",
+            )
+        token = bearer if bearer is not None else cookie
+        grant = await self.verify(token) if token is not None else None
+        tickets = request.query.getall("ticket", [])
+        if tickets:
+            ticketed = self._tickets.use(tickets[0])
+            if len(tickets) > 1 or grant not in (None, ticketed):
+                raise TokenInvalidError(
+                    "expected a ticket alone, or with the token that it was given for", hint="Send one ticket alone."
+                )
+            grant = ticketed
+        if grant is None:
+            raise TokenMissingError("expected a token, got none")
+        return grant
+
+    async def verify(self, token: str) -> Grant:
+        """What a token allows, once its signature and claims are found good.
+
+        Raises:
+            TokenInvalidError: It is not a token for this gateway; the message names the claim.
+            TokenExpiredError: It has ended.
+            UnavailableError: The issuer's keys could not be fetched yet.
+        """
+        if self._keys is None:
+            return ANYONE
+        if len(token) > MAX_TOKEN_BYTES:
+            raise TokenInvalidError(f"expected a token of at most {MAX_TOKEN_BYTES} bytes, got {len(token)}")
+        if self._version != self._keys.version:  # a key may have been withdrawn
+            self._verified.clear()
+            self._version = self._keys.version
+        key = sha256(token.encode(errors="replace")).digest()
+        grant = self._verified.get(key)
+        if grant is None:
+            payload, signer = await _payload(token, self._keys)
+            grant = self._grant(payload, signer)
+            self._verified[key] = grant
+            if len(self._verified) > _CACHED:
+                self._verified.popitem(last=False)
+        else:
+            self._verified.move_to_end(key)
+        if grant.seconds_left() == 0:
+            ended = datetime.fromtimestamp(grant.expires or 0, UTC)
+            raise TokenExpiredError(f"the token of {grant.user!r} ended at {ended:%Y-%m-%d %H:%M:%S} UTC")
+        return grant
+
+    def _grant(self, payload: bytes, signer: Signer | None) -> Grant:
+        claims = _decoded(payload)
+        if not claims.sub or len(claims.sub.encode()) > 256:
+            raise TokenInvalidError("expected the claim sub to name the user in 1 to 256 bytes")
+        if not 0 < claims.exp < _LAST_EXP:
+            raise TokenInvalidError("expected the claim exp in seconds since 1970")
+        if claims.nbf is not None and claims.nbf > time.time() + _NOT_BEFORE_LEEWAY:
+            raise TokenInvalidError(
+                "the token is not valid yet: the claim nbf is in the future",
+                hint="Try again once it is; compare the clocks of the issuer and the gateway.",
+            )
+        if self._issuer is not None and claims.iss != self._issuer:
+            raise TokenInvalidError("expected the claim iss to be the gateway's token_issuer")
+        named = [claims.aud] if isinstance(claims.aud, str) else claims.aud or []
+        if self._audience is not None and self._audience not in named:
+            raise TokenInvalidError("expected the claim aud to name the gateway's token_audience")
+        scope = claims.wakeline
+        try:
+            sessions = tuple(check_session_name(name) for name in scope.sessions)
+            topics = None if scope.topics is None else Topics(check_topic(name, own=True) for name in scope.topics)
+        except SessionNameInvalidError:
+            raise TokenInvalidError("expected names, or beginnings with *, in the claim wakeline.sessions") from None
+        except TopicInvalidError:
+            raise TokenInvalidError("expected names, or beginnings with *, in the claim wakeline.topics") from None
+        if not all(1 <= len(name) <= 256 and name.isascii() and name.isprintable() for name in scope.publishers):
+            raise TokenInvalidError("expected names, or beginnings with *, in the claim wakeline.publishers")
+        publishers = tuple(scope.publishers)
+        return Grant(claims.sub, sessions, scope.allow, topics, claims.exp, scope.cache, publishers, signer)
+
+
+async def _payload(token: str, keys: Keys) -> tuple[bytes, Signer | None]:
+    """Return a token's payload and its signer.
+
+    Raises:
+        TokenInvalidError: It is not signed, or not with one of the gateway's keys.
+    """
+    try:
+        signed: CompactSignature = extract_compact(token.encode(), registry=_registry)
+        header: dict[str, Any] = signed.headers()
+        alg, kid, critical = header.get("alg"), header.get("kid"), "crit" in header
+    except (JoseError, ValueError, TypeError, AttributeError, RecursionError):
+        raise TokenInvalidError("expected a JWT: three parts of base64url, the first a JSON object with alg") from None
+    if critical:
+        raise TokenInvalidError("expected a token without crit in its header: no extension is known here")
+    key, signer = await keys.find(alg, kid)
+    try:
+        good = validate_compact(signed, key, registry=_registry)
+    except (JoseError, ValueError, TypeError):
+        good = False
+    if not good:
+        raise TokenInvalidError("expected a token signed with the gateway's key, the signature is another")
+    return signed.payload or b"", signer
+
+
+def _decoded(payload: bytes) -> _Claims:
+    try:
+        return _claims.decode(payload)
+    except msgspec.ValidationError as error:
+        # It was signed by whom we trust: to name the claim, and what is wrong with it, helps who made it.
+        raise TokenInvalidError(f"expected the claims of a Wakeline token, got: {str(error)[:200]}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise TokenInvalidError("expected the claims to be a JSON object") from None
+
+
+def _bearer(request: web.Request) -> str | None:
+    given = request.headers.getall(hdrs.AUTHORIZATION, [])
+    if not given:
+        return None
+    scheme, _, token = given[0].partition(" ")
+    if len(given) > 1 or scheme.lower() != "bearer" or not token.strip():
+        raise TokenInvalidError(
+            "expected one header Authorization: Bearer and a token", hint="Send one header Authorization: Bearer TOKEN."
+        )
+    return token.strip()
+
+
+def _cookie(request: web.Request) -> str | None:
+    """The cookie's token. A sibling domain can set a second one of the name: then nobody knows which is ours."""
+    pairs = [part.strip().partition("=") for part in "; ".join(request.headers.getall(hdrs.COOKIE, [])).split(";")]
+    values = {value.strip('"') for name, _, value in pairs if name == COOKIE}
+    if len(values) > 1:
+        raise TokenInvalidError(
+            f"expected one cookie {COOKIE}, got {len(values)}",
+            hint="Remove the cookies of this name that another domain or path has set.",
+        )
+    return values.pop() if values else None

@@ -1,0 +1,232 @@
+"""What a caller may do: made from its token by `auth`, asked by every route."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Literal, TypeAlias, get_args
+
+import msgspec
+from aiohttp import web
+
+from wakeline.errors import NotAllowedError, SessionNotFoundError, TokenInvalidError
+from wakeline.gateway.delivery import Topics
+from wakeline.gateway.log import CLAIM, Owner, matches
+from wakeline.gateway.runtime import forget_steps, listen_steps
+
+Action: TypeAlias = Literal["read", "ack", "publish", "input", "manage", "follow", "restore"]
+ACTIONS: Final = frozenset[str](get_args(Action))
+_FAREWELL: Final = 0.5
+"""Seconds after its token's end that a stream has to write its last bytes."""
+
+_REACH: Final = (
+    "Use a token whose claim wakeline.sessions names the session, or a beginning of its name that ends in *."
+)
+
+
+class Signer:
+    """A key that signs tokens; it notifies the holders of their grants when it is withdrawn.
+
+    Attributes:
+        withdrawn: Its tokens are no longer valid.
+    """
+
+    __slots__ = ("_listeners", "withdrawn")
+
+    def __init__(self) -> None:
+        self.withdrawn = False
+        self._listeners: set[Callable[[], None]] = set()
+
+    def withdraw(self) -> None:
+        """Withdraw the key, and call the registered callbacks."""
+        self.withdrawn = True
+        listeners, self._listeners = self._listeners, set()
+        for listener in listeners:
+            listener()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when the key is withdrawn; at once if it already is."""
+        if self.withdrawn:
+            listener()
+        else:
+            self._listeners.add(listener)
+
+    def forget(self, listener: Callable[[], None]) -> None:
+        """Remove a callback."""
+        self._listeners.discard(listener)
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """What one token allows, or what anybody may where nobody is asked.
+
+    Attributes:
+        user: The token's `sub`; empty where nobody is asked.
+        sessions: Names, or beginnings that end in `*`.
+        allow: The actions.
+        topics: Only these topics may be read and published; None for all.
+        expires: Unix time at which it ends; None for never.
+        cache: Full pages may be kept by caches.
+        publishers: Names, or prefixes that end in `*`, of publishers that the caller may use even if others opened them.
+        signer: The key that the token was signed with, where it may be withdrawn; a grant ends with it.
+    """
+
+    user: str
+    sessions: tuple[str, ...]
+    allow: frozenset[str]
+    topics: Topics | None = None
+    expires: float | None = None
+    cache: bool = False
+    publishers: tuple[str, ...] = ()
+    signer: Signer | None = None
+
+    def check(self, action: Action, session: str | None = None) -> None:
+        """Raise unless the caller may do this, to this session where one is given.
+
+        Raises:
+            NotAllowedError: Not to any session.
+            SessionNotFoundError: Not to this one: the same answer as if there were none, so that names are not told.
+        """
+        if action not in self.allow:
+            raise NotAllowedError(f"expected a token that allows {action!r}, it allows {sorted(self.allow)}")
+        if session is not None and not self.reaches(session):
+            if action == "publish":  # this names nothing: a session that is not there begins with what is published
+                raise SessionNotFoundError(f"the token does not reach session {session!r}", hint=_REACH)
+            raise SessionNotFoundError(f"there is no session {session!r}")
+
+    def check_signer(self) -> None:
+        """Raise if the key that the token was signed with has been withdrawn, after a wait.
+
+        Raises:
+            TokenInvalidError: It has.
+        """
+        if self.signer is not None and self.signer.withdrawn:
+            raise TokenInvalidError("expected a token signed with one of the issuer's keys, its key was withdrawn")
+
+    def may(self, action: Action, session: str) -> bool:
+        """Whether the caller may do this to this session."""
+        return action in self.allow and self.reaches(session)
+
+    def reaches(self, session: str) -> bool:
+        """Whether the session is among those granted."""
+        return matches(self.sessions, session)
+
+    def owner_of(self, publisher: str) -> Owner | None:
+        """Return the caller as the owner of a publisher; None where no token is required."""
+        if not self.user:
+            return None
+        name = CLAIM if matches(self.publishers, publisher) else f"user:{self.user}"
+        return Owner(name, None if self.topics is None else self.topics.patterns)
+
+    def registers(self, workflow_id: str) -> bool:
+        """Whether the caller may register any session that it manages for this workflow.
+
+        A workflow's output belongs to the session of its own name. A token that does not reach that session must not read it
+        by registering the workflow into another one, unless it may `follow` every workflow.
+        """
+        return "follow" in self.allow or self.reaches(workflow_id)
+
+    def may_wait(self, session: str) -> bool:
+        """Whether the caller may wait for a session that is not there: it is granted by its very name, or may be managed."""
+        return session in self.sessions or self.may("manage", session)
+
+    def within(self, seconds: float) -> float:
+        """`seconds`, or what is left if that is less."""
+        left = self.seconds_left()
+        return seconds if left is None else min(seconds, left)
+
+    def seconds_left(self) -> float | None:
+        """Until it ends; None for never."""
+        if self.signer is not None and self.signer.withdrawn:
+            return 0.0
+        return None if self.expires is None else max(0.0, self.expires - time.time())
+
+
+ANYONE: Final = Grant("", ("*",), ACTIONS)
+"""Everybody, where the gateway listens on loopback and nobody is asked."""
+
+NOBODY: Final = Grant("", (), frozenset())
+"""A WebSocket that has yet to say who it is: it may do nothing."""
+
+GRANT: Final = web.RequestKey("grant", Grant)
+"""Where a request carries its caller's grant; every request has one before its route is called."""
+
+
+class WhileGranted:
+    """A block that ends, without an error, when a grant ends by the wall clock.
+
+    It is no generator, because every stream holds one, and a frame would take a kilobyte.
+
+    Args:
+        grant: The grant.
+    """
+
+    __slots__ = ("_grant", "_scope")
+
+    def __init__(self, grant: Grant) -> None:
+        self._grant = grant
+        self._scope: asyncio.Timeout | None = None
+
+    async def __aenter__(self) -> None:
+        """Begin, with what is left of the grant."""
+        left = self._grant.seconds_left()
+        if left is not None:
+            self._scope = asyncio.timeout(left)
+            await self._scope.__aenter__()
+            listen_steps(self._set_timer)
+            if self._grant.signer is not None:
+                self._grant.signer.listen(self._set_timer)
+
+    def _set_timer(self) -> None:
+        """Reschedule the end: the key was withdrawn, or the wall clock was set."""
+        left = self._grant.seconds_left()
+        if self._scope is not None and left is not None and not self._scope.expired():
+            self._scope.reschedule(asyncio.get_running_loop().time() + left)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        """Leave quietly if it is the grant that has ended."""
+        if self._scope is None:
+            return False
+        forget_steps(self._set_timer)
+        if self._grant.signer is not None:
+            self._grant.signer.forget(self._set_timer)
+        try:
+            await self._scope.__aexit__(kind, error, traceback)
+        except TimeoutError:
+            self._end()
+            return True
+        return False
+
+    def _end(self) -> None:
+        """React to the end of the grant."""
+
+
+class Expiring(WhileGranted):
+    """A block that ends when the grant of a request ends, and its connection soon after.
+
+    Args:
+        request: The request that the block answers.
+    """
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: web.Request) -> None:
+        super().__init__(request[GRANT])
+        self._request = request
+
+    def _end(self) -> None:
+        request = self._request
+        request.protocol.close()
+        if request.transport is not None:
+            asyncio.get_running_loop().call_later(_FAREWELL, request.transport.abort)
+
+
+def expiring(request: web.Request) -> Expiring:
+    """A block that ends when the request's grant does; what follows it may still say goodbye, for half a second.
+
+    The connection then ends, whatever is unsent, and takes no further request: who goes on comes with a new token.
+    """
+    return Expiring(request)

@@ -1,0 +1,201 @@
+"""Checks a request's source: configured web pages, or this machine if no token is required.
+
+Every web page that a user visits can send requests to a server: by a form or fetch (detected by `Origin`), by an image or a
+link (by `Sec-Fetch-Site`), with the user's cookie (by `Origin`, `Sec-Fetch-Site` or `Referer`), and, on loopback, by a name that
+the page's owner points at 127.0.0.1 (by `Host`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from typing import Final, TypeAlias
+
+import structlog
+from aiohttp import hdrs, web
+from yarl import URL
+
+from wakeline.errors import OriginRefusedError
+from wakeline.gateway.access.addresses import Addresses
+from wakeline.gateway.access.origins import check_headers, check_origins
+from wakeline.gateway.settings import is_loopback
+
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_METHODS: Final = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
+PUBLISHING_HEADERS: Final = (
+    *("Wakeline-Publisher", "Wakeline-Attempt", "Wakeline-Sequence", "Wakeline-Run", "Wakeline-Activity"),
+    *("Wakeline-Supersede", "Wakeline-Workflow", "Wakeline-Namespace"),
+)
+_REQUEST_HEADERS: Final = (
+    *("Authorization", "Content-Type", "Content-Encoding", "If-None-Match", "Last-Event-ID"),
+    *PUBLISHING_HEADERS,
+    *("Stream-Closed", "Stream-Seq", "Stream-TTL", "Stream-Expires-At"),
+    *("Stream-Forked-From", "Stream-Fork-Offset", "Stream-Fork-Sub-Offset"),  # refused, which the page is to learn
+    *("Producer-Id", "Producer-Epoch", "Producer-Seq"),
+    *("traceparent", "tracestate", "baggage"),  # as tracing in browsers adds to every request
+)
+_ANSWER_HEADERS: Final = (
+    "ETag, Location, Retry-After, Stream-Next-Offset, Stream-Cursor, Stream-Up-To-Date, Stream-Closed, Stream-TTL, "
+    "Stream-Expires-At, Stream-SSE-Data-Encoding, "
+    "Producer-Epoch, Producer-Seq, Producer-Expected-Seq, Producer-Received-Seq"
+)
+
+_TOLD: Final = 100
+"""Most origins that are logged: whoever calls can make up as many as he likes."""
+_log = structlog.get_logger(__name__)
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z._-]{1,255})(:[0-9]{1,5})?")
+
+
+@lru_cache(maxsize=256)  # asked for every request, of a handful of names
+def _is_loopback(host: str) -> bool:
+    return is_loopback(host if host.endswith("]") else host.rsplit(":", 1)[0])
+
+
+class Guard:
+    """Checks `Host` and `Origin`, and answers what browsers ask before they call across origins.
+
+    Args:
+        origins: Origins that may call, beside the server's own.
+        headers: Headers that their requests may have, beside those that the gateway knows.
+        loopback_only: Refuse a `Host` that is not a loopback name.
+        addresses: Tells the scheme that the caller used.
+    """
+
+    def __init__(
+        self, origins: tuple[str, ...], headers: tuple[str, ...] = (), *, loopback_only: bool, addresses: Addresses
+    ) -> None:
+        self._origins = check_origins(origins)
+        self._told: set[str] = set()
+        self._headers = ", ".join((*_REQUEST_HEADERS, *check_headers(headers)))
+        self._loopback_only = loopback_only
+        self._addresses = addresses
+
+    def check(self, request: web.Request) -> str | None:
+        """The allowed origin of a request from another origin; None for one that comes from none or from here.
+
+        Raises:
+            OriginRefusedError: The request may not be answered.
+        """
+        hosts = request.headers.getall(hdrs.HOST, [])
+        host = hosts[0] if hosts else ""
+        if len(hosts) > 1 or (host and _HOST.fullmatch(host) is None):
+            raise OriginRefusedError(
+                f"expected Host to be one name or address, with or without a port, got {', '.join(hosts)[:100]!r}",
+                hint="Send the gateway's own name in Host, as HTTP clients do by themselves.",
+            )
+        if self._loopback_only and not _is_loopback(host):
+            raise OriginRefusedError(
+                f"expected a loopback name in Host, got {host[:100]!r}",
+                hint="Reach the gateway as localhost or 127.0.0.1; with token_secret or token_jwks it accepts every name.",
+            )
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin is None:
+            self._check_site(request)
+            return None
+        if origin == self._own(request):
+            return None
+        if origin not in self._origins:
+            raise self._refused(request, origin, f"expected one of the configured origins, got {origin[:100]!r}")
+        return origin
+
+    def _check_site(self, request: web.Request) -> None:
+        """Refuse a request without `Origin` that another site's page made, by an `<img>` or a link.
+
+        Such a page cannot read the answer, but even a read can create a device or a session, or register a workflow. Programs
+        other than browsers do not send `Sec-Fetch-Site`.
+        """
+        site = request.headers.get("Sec-Fetch-Site", "none")
+        if site in ("same-origin", "none") or not request.path.startswith("/v1/"):
+            return
+        if self._referer(request) not in self._origins:
+            raise OriginRefusedError(
+                f"expected a page of this origin or a configured one, got Sec-Fetch-Site {site[:40]!r} without Origin",
+                hint="Call from a page with fetch or EventSource, and add the page's origin to cors_origins.",
+            )
+
+    def check_cookie(self, request: web.Request) -> None:
+        """See that a request with a cookie was made by a page that may: browsers send cookies whoever makes it.
+
+        `Origin` was checked if there is one. Browsers leave it out of a page's own GET, so an EventSource is told by
+        `Sec-Fetch-Site`, or, where that is not sent (plain HTTP, old browsers), by `Referer`.
+
+        Raises:
+            OriginRefusedError: It is not certain.
+        """
+        if hdrs.ORIGIN in request.headers:
+            self.check(request)
+            return
+        site = request.headers.get("Sec-Fetch-Site")
+        if site is not None:
+            if site in ("same-origin", "none"):  # `none`: typed in by the user
+                return
+            raise OriginRefusedError(
+                f"expected a cookie from a page of this origin, got Sec-Fetch-Site {site[:40]!r}",
+                hint="Load the page from the gateway's own origin, or send the token in Authorization or as a ticket.",
+            )
+        origin = self._referer(request)
+        if origin != self._own(request) and origin not in self._origins:
+            raise self._refused(
+                request,
+                origin,
+                f"expected Origin, Sec-Fetch-Site or Referer of a page that may call beside the cookie, got {origin[:100]!r}",
+            )
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse, or answer a preflight, or let through."""
+        origin = self.check(request)
+        if origin is not None and request.method == hdrs.METH_OPTIONS:
+            return web.Response(
+                status=204,
+                headers={
+                    hdrs.ACCESS_CONTROL_ALLOW_METHODS: _METHODS,
+                    hdrs.ACCESS_CONTROL_ALLOW_HEADERS: self._headers,
+                    hdrs.ACCESS_CONTROL_MAX_AGE: "600",
+                },
+            )
+        return await handler(request)
+
+    async def on_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Name the allowed origin in every answer to it, streams and errors included."""
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers[hdrs.SERVER] = "wakeline"  # and not which libraries, of which versions
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin in self._origins:
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
+            response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = _ANSWER_HEADERS
+            response.headers.add(hdrs.VARY, hdrs.ORIGIN)
+
+    def _refused(self, request: web.Request, origin: str, message: str) -> OriginRefusedError:
+        """Return the refusal of a page's origin; its hint covers a proxy that hides the own origin."""
+        own = self._own(request)
+        self._tell(origin, own)
+        return OriginRefusedError(
+            f"{message}; the gateway's own origin is {own[:100]!r}",
+            hint="Add the page's origin to cors_origins. If a proxy serves both the page and the gateway, have it pass Host "
+            "and X-Forwarded-Proto on, and name its address in trusted_proxies.",
+        )
+
+    def _tell(self, origin: str, own: str) -> None:
+        """Log the refusal of an origin, once: a browser hides it from the page and its author."""
+        if origin in self._told or len(self._told) >= _TOLD:
+            return
+        self._told.add(origin)
+        _log.warning(
+            "a page is refused: cors_origins does not name its origin (logged once for each origin)",
+            origin=origin[:100],
+            own=own[:100],
+        )
+
+    @staticmethod
+    def _referer(request: web.Request) -> str:
+        """The origin of the page that `Referer` names."""
+        try:
+            return str(URL(request.headers.get(hdrs.REFERER, "")).origin())
+        except ValueError:
+            return "none"
+
+    def _own(self, request: web.Request) -> str:
+        return f"{self._addresses.scheme(request)}://{request.headers.get(hdrs.HOST, '')}"

@@ -1,0 +1,46 @@
+"""Delivery: events go from publishers into the log, and from the log to devices.
+
+It accepts what is published, wakes live devices after each commit, and lets devices that are behind read pages. It imports
+`log` and `runtime`. Open `hub.py` first, then `device.py`: how a device goes from history to live without a gap.
+"""
+
+from __future__ import annotations
+
+from wakeline.gateway.delivery.accept import Accept, Incoming, check_publisher, decode_json, decode_ndjson
+from wakeline.gateway.delivery.compact import Compacts
+from wakeline.gateway.delivery.counting import check_array, check_batch
+from wakeline.gateway.delivery.device import Connection, Device, Opening, reached
+from wakeline.gateway.delivery.gaps import RetentionGap
+from wakeline.gateway.delivery.hub import Channel, Hub, Lane, within
+from wakeline.gateway.delivery.pages import Encoded
+from wakeline.gateway.delivery.starts import at_beginning, read_backwards, resolve_start
+from wakeline.gateway.delivery.topics import FILTERED_EVENTS, MAX_TOPICS, MOST_PAGES, CompactTopics, Topics
+
+__all__ = [
+    "FILTERED_EVENTS",
+    "MAX_TOPICS",
+    "MOST_PAGES",
+    "Accept",
+    "Channel",
+    "CompactTopics",
+    "Compacts",
+    "Connection",
+    "Device",
+    "Encoded",
+    "Hub",
+    "Incoming",
+    "Lane",
+    "Opening",
+    "RetentionGap",
+    "Topics",
+    "at_beginning",
+    "check_array",
+    "check_batch",
+    "check_publisher",
+    "decode_json",
+    "decode_ndjson",
+    "reached",
+    "read_backwards",
+    "resolve_start",
+    "within",
+]

@@ -1,0 +1,197 @@
+"""The first station of an event: take a publisher's batch, or refuse it with a reason, and hand it to the log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from wakeline.errors import BodyInvalidError, EventTooLargeError, RequestInvalidError
+from wakeline.events import (
+    MessagePiece,
+    NewEvent,
+    WirePayload,
+    check_fields,
+    check_session_name,
+    check_topic,
+    compose,
+    timestamp,
+)
+from wakeline.gateway.delivery.counting import check_batch, too_many
+from wakeline.gateway.log import Append, Appended, Engine, Opened, Position, Publication
+from wakeline.gateway.runtime import Slice, read_whole_in_slices
+
+_HINT: Final = (
+    'Send {"events": [{"topic": "…", "data": …}]} as application/json, or one event a line as application/x-ndjson.'
+)
+OWN_PUBLISHERS: Final = (
+    *("stream:", "started:", "continued:", "closed:", "drained:", "producer:"),
+    *("run.waiting:", "activity.retrying:", "activity.paused:", "activity.stalled:"),
+)
+"""What the names begin with that Wakeline itself appends under. Who took one could keep a run's end from being told."""
+
+
+class Incoming(msgspec.Struct, forbid_unknown_fields=True):
+    """An event as a publisher sends it. PROTOCOL.md §3."""
+
+    topic: str
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    payload: WirePayload | msgspec.UnsetType = msgspec.UNSET
+    key: str | None = None
+    message: MessagePiece | None = None
+    run: str | None = None
+    activity: str | None = None
+
+
+class _Batch(msgspec.Struct, forbid_unknown_fields=True):
+    events: list[Incoming]
+
+
+_batch = msgspec.json.Decoder(_Batch)
+_line = msgspec.json.Decoder(Incoming)
+
+
+async def decode_json(body: bytes, most: int) -> list[Incoming]:
+    """Read `{"events": [...]}`, of at most `most` events.
+
+    Raises:
+        BodyInvalidError: The body is not that.
+        BatchTooLargeError: There are more events.
+    """
+    check_batch(body, most)
+    try:
+        return (await read_whole_in_slices(_batch.decode, body)).events
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BodyInvalidError(f'expected {{"events": [...]}}, got: {error}', hint=_HINT) from None
+
+
+async def decode_ndjson(body: bytes, most: int) -> list[Incoming]:
+    """Read one event a line, at most `most` of them; empty lines are passed over.
+
+    Raises:
+        BodyInvalidError: A line is not an event; the message names it.
+        BatchTooLargeError: There are more events, or more than twice as many line breaks.
+    """
+    events: list[Incoming] = []
+    work = Slice()
+    lines = body.split(b"\n", 2 * most + 1)
+    if len(lines) > 2 * most + 1:
+        raise too_many(most)
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        if len(events) == most:
+            raise too_many(most)
+        try:
+            events.append(await read_whole_in_slices(_line.decode, line))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BodyInvalidError(f"expected an event in line {number}, got: {error}", hint=_HINT) from None
+        if work.over():
+            await work.rest()
+    return events
+
+
+def check_publisher(publisher: str) -> str:
+    """Return `publisher` if a publisher may be named so.
+
+    Raises:
+        RequestInvalidError: It may not.
+    """
+    if not (1 <= len(publisher) <= 256 and publisher.isascii() and publisher.isprintable()):
+        raise RequestInvalidError("expected a publisher's name of 1 to 256 visible ASCII characters")
+    if publisher.startswith(OWN_PUBLISHERS):
+        raise RequestInvalidError(f"expected a publisher's name that is not Wakeline's own, got {publisher[:64]!r}")
+    return publisher
+
+
+class Accept:
+    """Validates events, gives them their time, and appends them.
+
+    Args:
+        engine: The log.
+        max_event_bytes: The largest `data` of one event.
+    """
+
+    def __init__(self, engine: Engine, *, max_event_bytes: int = 1024 * 1024) -> None:
+        self._engine = engine
+        self._max_event_bytes = max_event_bytes
+
+    async def publish(
+        self, session: str, incoming: Sequence[Incoming], publication: Publication | None = None
+    ) -> Appended:
+        """Append what a publisher sent.
+
+        Raises:
+            RequestError: The session's name, a topic or an event cannot be taken; nothing was appended.
+            WakelineError: What `Engine.append` raises.
+        """
+        check_session_name(session)
+        if not incoming:
+            raise BodyInvalidError("expected at least one event, got none", hint=_HINT)
+        events = await self.compose(incoming, publication)
+        return await self.append(session, events, publication)
+
+    async def open_attempt(self, session: str, publication: Publication, *, epoch: str | None = None) -> Opened:
+        """Begin a publisher's attempt, see `Engine.open_attempt`.
+
+        Raises:
+            SessionNameInvalidError: No session can have this name.
+            WakelineError: What `Engine.open_attempt` raises.
+        """
+        return await self._engine.open_attempt(check_session_name(session), publication, epoch=epoch)
+
+    async def compose(self, incoming: Sequence[Incoming], publication: Publication | None) -> tuple[NewEvent, ...]:
+        """The events as the log keeps them, accepted now; made in slices.
+
+        Raises:
+            RequestError: One cannot be taken.
+        """
+        time, work = timestamp(), Slice()
+        events: list[NewEvent] = []
+        for event in incoming:
+            events.append(self._event(event, time, publication))
+            if work.over():
+                await work.rest()
+        return tuple(events)
+
+    async def append(
+        self,
+        session: str,
+        events: tuple[NewEvent, ...],
+        publication: Publication | None = None,
+        *,
+        epoch: str | None = None,
+    ) -> Appended:
+        """Append events that are composed already: the follower's, with Wakeline's own among them."""
+        return await self._engine.append(Append(session, events, publication, epoch=epoch))
+
+    async def position(self, session: str, publisher: str) -> Position | None:
+        """How far a publisher has come in a session."""
+        return await self._engine.position(session, publisher)
+
+    def _event(self, event: Incoming, time: str, publication: Publication | None) -> NewEvent:
+        if event.payload is not msgspec.UNSET:
+            if event.data is not msgspec.UNSET:
+                raise BodyInvalidError("expected data or payload, got both")
+            data = msgspec.json.encode(event.payload)
+        else:
+            data = b"null" if event.data is msgspec.UNSET else bytes(event.data)
+        if len(data) > self._max_event_bytes:
+            raise EventTooLargeError(f"expected at most {self._max_event_bytes} bytes of data, got {len(data)}")
+        run, activity = event.run, event.activity
+        if publication is not None:
+            run, activity = run or publication.run, activity or publication.activity
+        payload, key, message = event.payload is not msgspec.UNSET, event.key, event.message
+        check_fields(data, payload=payload, run=run, activity=activity, key=key, message=message)
+        return compose(
+            check_topic(event.topic),
+            data,
+            time=time,
+            payload=payload,
+            run=run,
+            activity=activity,
+            attempt=publication.attempt if publication is not None and activity is not None else None,
+            key=key,
+            message=message,
+        )

@@ -1,0 +1,115 @@
+"""A session's compact form at one offset, read page by page: what was folded, and from the log what stands for itself."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable
+from itertools import accumulate, count
+from operator import attrgetter, itemgetter
+from typing import Final, TypeAlias
+
+from wakeline.compact.plain import Ranges
+from wakeline.events import COMPACT, GAP, Event, compose
+from wakeline.gateway.delivery.topics import Topics
+from wakeline.gateway.log import Page
+
+PAGE_BYTES: Final = 64 * 1024
+"""A page has no more than this, or one event."""
+
+_NEAR: Final = 256  # events: fewer than these are read over rather than read around
+
+Read: TypeAlias = Callable[[int, int, Topics | None], Awaitable[Page]]
+"""Reads the log from an offset on, before another."""
+
+
+class Snapshot:
+    """What a session is at an offset.
+
+    Args:
+        offset: Where the raw log goes on.
+        events: What was folded, in order.
+        ranges: Where the plain events stand that are in the log alone.
+        time: When the session was created: the `time` of what is in no log, which must be the same for everybody.
+
+    Attributes:
+        number: No other one's. Another form at the same offset may say the same in other events, so no reader may get
+            pages of both.
+    """
+
+    def __init__(self, offset: int, events: list[Event], ranges: Ranges, time: str) -> None:
+        self.offset = offset
+        self.number = next(_numbers)
+        self._events = events
+        self._ranges = ranges
+        self._time = time
+
+    def end(self) -> Event:
+        """The event that tells that the compact form ends here."""
+        count = len(self._events) + sum(last - first + 1 for first, last in self._ranges)
+        data = b'{"events":%d,"next_offset":%d}' % (count, self.offset)
+        return Event(self.offset - 1, COMPACT, compose(COMPACT, data, time=self._time).body)
+
+    async def page(self, at: int, read: Read, topics: Topics | None) -> tuple[list[Event], int]:
+        """The events from an offset on, and where the next page begins: at `offset`, when there is none.
+
+        Args:
+            at: The offset.
+            read: Reads the log.
+            topics: Only these; None for all.
+        """
+        start = bisect_left(self._events, at, key=_offset)
+        number = bisect_left(self._ranges, at, key=itemgetter(1))
+        if number == len(self._ranges):
+            return self._cut(self._folded(start, self.offset, topics), self.offset)
+        first = max(at, self._ranges[number][0])
+        before = self._folded(start, first, topics)
+        if sum(len(event.body) for event in before) > PAGE_BYTES:
+            return self._cut(before, first)
+        page = await read(first, self._end_near(number), topics)
+        found = [event for event in page.events if self._has(event)]
+        merged = sorted(
+            before + self._folded(start + self._count(start, first), page.next_offset, topics) + found, key=_offset
+        )
+        return self._cut(merged, page.next_offset)
+
+    def _folded(self, start: int, before: int, topics: Topics | None) -> list[Event]:
+        """What was folded from an index on, below an offset; no more than a page, and one that tells that there is more."""
+        found: list[Event] = []
+        size = 0
+        for index in range(start, len(self._events)):
+            event = self._events[index]
+            if event.offset >= before or size > PAGE_BYTES:
+                break
+            if topics is None or event.topic in topics or event.topic == GAP:
+                found.append(event)
+                size += len(event.body)
+        return found
+
+    def _count(self, start: int, before: int) -> int:
+        return bisect_left(self._events, before, start, key=_offset) - start
+
+    def _end_near(self, number: int) -> int:
+        """Where the stretch ends that is read at once with the range of this number."""
+        last = self._ranges[number][1]
+        for first, end in self._ranges[number + 1 : number + 1 + _NEAR]:
+            if first - last > _NEAR:
+                break
+            last = end
+        return last + 1
+
+    def _has(self, event: Event) -> bool:
+        at = bisect_left(self._ranges, event.offset, key=itemgetter(1))
+        return event.topic == GAP or (at < len(self._ranges) and self._ranges[at][0] <= event.offset)
+
+    def _cut(self, events: list[Event], next_offset: int) -> tuple[list[Event], int]:
+        """No more than a page of them, and where the next one begins."""
+        for number, size in enumerate(accumulate(len(event.body) for event in events), 1):
+            if size > PAGE_BYTES:
+                # There may be more below `next_offset`, cut off here or before.
+                most = max(number - 1, 1)
+                return events[:most], min(next_offset, events[most - 1].offset + 1)
+        return events, next_offset
+
+
+_numbers = count()
+_offset = attrgetter("offset")

@@ -1,0 +1,193 @@
+"""The blocks of one life of a session: what was folded, so that it need not be folded again.
+
+A block is the fold of a stretch of the log and never changes. The head names those that there are; it is written after the
+blocks that it names, and what it no longer names is removed after it. So a crash at any point leaves what the head says, and
+at most some records that nobody names, which go with the next change or with the session. Neighbours of like size are put
+together as they come, so that there are few blocks, and each is rewritten few times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from secrets import token_hex
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from wakeline.compact.fold import Fold
+from wakeline.errors import RecordConflictError
+from wakeline.gateway.delivery.compact import blocks
+from wakeline.gateway.log import Engine
+
+RECORD_BYTES: Final = 512 * 1024
+"""The largest record."""
+
+_LARGEST_BLOCK: Final = 4 * 1024 * 1024  # is rewritten no more
+_AT_ONCE_BYTES: Final = 128 * 1024
+_PREFIX: Final = "compact/"
+T = TypeVar("T")
+
+
+class _Named(msgspec.Struct, frozen=True):
+    id: str
+    first: int
+    next: int
+    size: int
+    records: int
+
+
+class _Head(msgspec.Struct, frozen=True):
+    version: int
+    bodies: bool
+    blocks: list[_Named]
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+
+
+class Store:
+    """What is stored of one life of a session.
+
+    Args:
+        engine: Where.
+        epoch: The life; no other one ever has the same.
+
+    Attributes:
+        bodies: Whether the blocks hold plain events as a whole.
+    """
+
+    def __init__(self, engine: Engine, epoch: str) -> None:
+        self._engine = engine
+        self._prefix = prefix(epoch)
+        self._head_key = self._prefix + "head"
+        self._revision = 0
+        self._blocks: list[_Named] = []
+        self.bodies = False
+
+    @property
+    def first_offset(self) -> int | None:
+        """Where what is stored begins; None if nothing is."""
+        return self._blocks[0].first if self._blocks else None
+
+    @property
+    def next_offset(self) -> int:
+        """Where it ends."""
+        return self._blocks[-1].next if self._blocks else 0
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return sum(block.size for block in self._blocks)
+
+    async def open(self) -> None:
+        """Learn what there is."""
+        record = await self._engine.get_record(self._head_key)
+        if record is None:
+            return
+        self._revision = record.revision
+        with suppress(msgspec.DecodeError):
+            head = _decode_head(record.value)
+            if head.version == blocks.VERSION:
+                self._blocks, self.bodies = head.blocks, head.bodies
+
+    async def read(self) -> Fold | None:
+        """All of it; None if there is nothing, or not what the head says."""
+        whole: Fold | None = None
+        for named in self._blocks:
+            fold = await self._block(named)
+            if fold is None:
+                return None
+            if whole is None:
+                whole = fold
+            else:
+                whole.extend(fold)
+        return whole
+
+    async def append(self, fold: Fold) -> None:
+        """Store the fold of the stretch that follows, which is left as it is.
+
+        Raises:
+            RecordConflictError: Another gateway has stored something: what is here is to be opened again.
+            UnavailableError: It may not be stored.
+        """
+        bodies = self.bodies if self._blocks else not hasattr(fold.plain, "ranges")
+        kept, data = list(self._blocks), await _off_loop(fold.size, blocks.encode, fold)
+        joined: Fold | None = None
+        replaced: list[_Named] = []
+        while kept and kept[-1].size <= 2 * len(data) and kept[-1].size + len(data) <= _LARGEST_BLOCK:
+            earlier = await self._block(kept[-1])
+            if earlier is None:
+                break
+            later = fold.copy() if joined is None else joined
+            joined, data = await _off_loop(len(data) + kept[-1].size, _joined, earlier, later)
+            replaced.append(kept.pop())
+        first = (joined or fold).first_offset
+        named = await self._write(data, first, fold.next_offset)
+        try:
+            head = msgspec.json.encode(_Head(blocks.VERSION, bodies, [*kept, named]))
+            record = await self._engine.put_record(self._head_key, head, revision=self._revision)
+        except RecordConflictError:
+            await self._remove(named)
+            raise
+        self._revision, self._blocks, self.bodies = record.revision, [*kept, named], bodies
+        for block in replaced:
+            await self._remove(block)
+
+    async def erase(self) -> None:
+        """Remove all of it."""
+        self._blocks, self._revision = [], 0
+        await erase(self._engine, self._prefix)
+
+    async def _block(self, named: _Named) -> Fold | None:
+        pieces: list[bytes] = []
+        for number in range(named.records):
+            record = await self._engine.get_record(self._key(named.id, number))
+            if record is None:
+                return None
+            pieces.append(record.value)
+        try:
+            return await _off_loop(named.size, blocks.decode, b"".join(pieces))
+        except msgspec.DecodeError:
+            return None
+
+    async def _write(self, data: bytes, first: int, next_offset: int) -> _Named:
+        name = token_hex(8)  # two gateways never write the same
+        records = range(0, len(data), RECORD_BYTES)
+        for number, at in enumerate(records):
+            await self._engine.put_record(self._key(name, number), data[at : at + RECORD_BYTES], revision=0)
+        return _Named(name, first, next_offset, len(data), len(records))
+
+    async def _remove(self, named: _Named) -> None:
+        for number in range(named.records):
+            record = await self._engine.get_record(self._key(named.id, number))
+            if record is not None:
+                with suppress(RecordConflictError):
+                    await self._engine.delete_record(record.key, revision=record.revision)
+
+    def _key(self, name: str, number: int) -> str:
+        return f"{self._prefix}{name}.{number}"
+
+
+def _joined(earlier: Fold, later: Fold) -> tuple[Fold, bytes]:
+    """Put the fold of the stretch that follows at an earlier one's end, and encode both as one."""
+    earlier.extend(later)
+    return earlier, blocks.encode(earlier)
+
+
+async def _off_loop(size: int, work: Callable[..., T], *given: Any) -> T:
+    """Do work on so many bytes; in a thread if they are many, so that the loop is not blocked."""
+    return await asyncio.to_thread(work, *given) if size > _AT_ONCE_BYTES else work(*given)
+
+
+def prefix(epoch: str) -> str:
+    """What the keys of a life's records begin with."""
+    return f"{_PREFIX}{epoch}/"
+
+
+async def erase(engine: Engine, keys: str) -> None:
+    """Remove all records whose keys begin so; the head first, so that no head names what is gone."""
+    for record in sorted(await engine.records(keys), key=lambda record: not record.key.endswith("/head")):
+        with suppress(RecordConflictError):
+            await engine.delete_record(record.key, revision=record.revision)

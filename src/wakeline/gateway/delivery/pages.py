@@ -1,0 +1,159 @@
+"""Reading for those who catch up: a page is read once, and encoded once, for all who want the same one.
+
+After an outage all devices of a session come back at once, most of them to the same offset. The first of them has the log
+read; the others get the same bytes. What was read last is kept for a moment, for those who come a little later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Hashable, Sequence
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from wakeline.events import Event
+from wakeline.gateway.delivery.compact.snapshot import Snapshot
+from wakeline.gateway.delivery.gaps import gap
+from wakeline.gateway.delivery.topics import Topics
+from wakeline.gateway.log import Engine, Page
+
+PAGE_EVENTS: Final = 512
+_KEPT_BYTES: Final = 2 * 1024 * 1024  # of one session; a page is some 256 KB at most
+
+T = TypeVar("T")
+
+
+class Encoded(msgspec.Struct, frozen=True, gc=False):
+    """A stretch of a session in wire form.
+
+    Attributes:
+        chunk: The bytes; empty if no topic matched.
+        next_offset: Where the next stretch begins.
+    """
+
+    chunk: bytes
+    next_offset: int
+
+
+class Pages:
+    """One session's pages, in one epoch.
+
+    Args:
+        engine: The log.
+        session: The session's name.
+        epoch: Its life; another one is never read.
+        created: When it was created: the `time` of a `$gap`, which must be the same for everybody.
+    """
+
+    def __init__(self, engine: Engine, session: str, epoch: str, created: str) -> None:
+        self._engine = engine
+        self._session = session
+        self._epoch = epoch
+        self._created = created
+        self._reading: dict[Hashable, asyncio.Task[Any]] = {}
+        self._kept: OrderedDict[Hashable, Encoded] = OrderedDict()
+        self._kept_bytes = 0
+
+    async def read(self, offset: int, *, before: int, limit: int = PAGE_EVENTS, topics: Topics | None = None) -> Page:
+        """Events from `offset` on; the first is a `$gap` where retention has taken what was asked for.
+
+        Raises:
+            SessionNotFoundError: The session was deleted.
+            EpochChangedError: It was deleted and created again.
+        """
+        key = (offset, before, limit, topics)
+        return await self._once(key, lambda: self._read(offset, before, limit, topics))
+
+    async def encoded(
+        self, offset: int, *, before: int, topics: Topics | None, encode: Callable[[list[Event]], bytes], lane: Hashable
+    ) -> Encoded:
+        """The same in wire form; `lane` names the form, so that who wants the same shares it."""
+        key = (lane, offset)
+        kept = self._kept.get(key)
+        if kept is not None:
+            self._kept.move_to_end(key)
+            return kept
+
+        async def make() -> Encoded:
+            page = await self._read(offset, before, PAGE_EVENTS, topics)
+            made = Encoded(encode(page.events) if page.events else b"", page.next_offset)
+            self._keep(key, made)
+            return made
+
+        return await self._once(key, make)
+
+    async def compact(
+        self,
+        snapshot: Snapshot,
+        at: int,
+        *,
+        topics: Topics | None,
+        encode: Callable[[Sequence[Event]], bytes],
+        form: Hashable,
+    ) -> Encoded:
+        """A page of a compact form in wire form; `form` names that, so that who wants the same shares it."""
+        key = (form, topics, snapshot.number, at)
+        kept = self._kept.get(key)
+        if kept is not None:
+            self._kept.move_to_end(key)
+            return kept
+
+        async def make() -> Encoded:
+            events, next_offset = await snapshot.page(at, self._read_between, topics)
+            made = Encoded(encode(events) if events else b"", next_offset)
+            self._keep(key, made)
+            return made
+
+        return await self._once(key, make)
+
+    async def _read_between(self, offset: int, before: int, topics: Topics | None) -> Page:
+        return await self.read(offset, before=before, topics=topics)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of pages that are kept for those who come later."""
+        return self._kept_bytes
+
+    def forget(self) -> None:
+        """Keep nothing: retention has taken events, and who asks for them must be told."""
+        self._reading.clear()  # what is being read now may have been there before that
+        self._keep_nothing()
+
+    def _keep_nothing(self) -> None:
+        self._kept.clear()
+        self._kept_bytes = 0
+
+    async def _read(self, offset: int, before: int, limit: int, topics: Topics | None) -> Page:
+        page = await self._engine.read(
+            self._session, offset, before=before, limit=limit, topics=topics, epoch=self._epoch
+        )
+        if page.began > offset:
+            self._keep_nothing()
+            return Page([gap(offset, page.began, self._created), *page.events], page.next_offset, page.began)
+        return page
+
+    async def _once(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        task = self._reading.get(key)
+        if task is None:
+            task = self._reading[key] = asyncio.ensure_future(work())
+            task.add_done_callback(lambda done: self._done(key, done))
+        # One who leaves must not take the page from the others.
+        result: T = await asyncio.shield(task)
+        return result
+
+    def _done(self, key: Hashable, task: asyncio.Task[Any]) -> None:
+        if self._reading.get(key) is task:
+            del self._reading[key]
+        if not task.cancelled():
+            task.exception()  # everybody may have left before it failed
+
+    def _keep(self, key: Hashable, made: Encoded) -> None:
+        if self._reading.get(key) is not asyncio.current_task():
+            return  # there is less now than when it was read
+        self._kept[key] = made
+        self._kept_bytes += len(made.chunk)
+        while self._kept_bytes > _KEPT_BYTES:
+            _, oldest = self._kept.popitem(last=False)
+            self._kept_bytes -= len(oldest.chunk)

@@ -1,0 +1,113 @@
+"""Where reading begins: `from=` in all its forms, and reading backwards."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from wakeline.errors import RequestInvalidError
+from wakeline.events import Cursor, Event, milliseconds
+from wakeline.gateway.delivery.hub import Channel
+from wakeline.gateway.delivery.topics import MOST_PAGES, Topics
+from wakeline.gateway.log import PAGE_BYTES, Engine
+
+MAX_TAIL: Final = 10_000
+
+_TAIL = re.compile(r"tail:(0|[1-9][0-9]{0,4})")
+_FORMS: Final = "beginning, now, a cursor, tail:N, time:T or device"
+
+_moment = msgspec.json.Decoder(datetime)
+
+
+async def resolve_start(
+    engine: Engine, channel: Channel, text: str, *, topics: Topics | None = None, seen: int | None = None
+) -> int:
+    """The offset that `from=` means, in the session as it is now.
+
+    Args:
+        engine: The log.
+        channel: The session's channel.
+        text: As it came: `beginning`, `now`, a cursor, `tail:N`, `time:T` or `device`.
+        topics: What `tail:N` counts; None for all.
+        seen: What the device has acknowledged, for `device`: the offset after it, or None.
+
+    Raises:
+        RequestInvalidError: `tail:` or `time:` is followed by something else.
+        CursorInvalidError: It is none of these.
+        EpochChangedError: The cursor is of another life of the session.
+        CursorAheadError: The cursor is past the session's end.
+    """
+    if text == "beginning":
+        return 0
+    if text == "now":
+        return channel.tail
+    if text == "device":
+        return seen or 0
+    if text.startswith("tail:"):
+        return await _tail(engine, channel, text, topics)
+    if text.startswith("time:"):
+        moment = milliseconds(_parse_moment(text.removeprefix("time:")))
+        return min(await engine.offset_at(channel.session, moment, epoch=channel.epoch), channel.tail)
+    return Cursor.parse(text).offset_in(channel.epoch, channel.tail)
+
+
+def at_beginning(text: str, offset: int) -> bool:
+    """Whether reading begins at the session's beginning because that was asked for, by whatever name."""
+    return offset == 0 and (text in ("beginning", "device") or Cursor.is_one(text))
+
+
+async def read_backwards(
+    engine: Engine, channel: Channel, end: int, *, limit: int, topics: Topics | None
+) -> tuple[list[Event], int, bool]:
+    """The last events below `end` that match, at most `limit` and about `PAGE_BYTES` of them, in the log's order.
+
+    Returns:
+        The events; where they begin, which is the `end` of the page before; and whether nothing is kept before that.
+    """
+    found: list[Event] = []
+    size = 0
+    for _ in range(MOST_PAGES):
+        if len(found) >= limit or size >= PAGE_BYTES:
+            break
+        page = await engine.read_back(
+            channel.session, end, limit=limit - len(found), topics=topics, epoch=channel.epoch
+        )
+        found[:0] = page.events
+        size += sum(len(event.body) for event in page.events)
+        if page.began == end:
+            return found, end, True
+        end = page.began
+    return found, end, False
+
+
+async def _tail(engine: Engine, channel: Channel, text: str, topics: Topics | None) -> int:
+    match = _TAIL.fullmatch(text)
+    if match is None or int(match[1]) > MAX_TAIL:
+        raise RequestInvalidError(f"expected tail:N with N from 0 to {MAX_TAIL}, got {text[:40]!r}")
+    count, end = int(match[1]), channel.tail
+    if topics is None:
+        return max(0, end - count)
+    for _ in range(MOST_PAGES):
+        if count <= 0:
+            break
+        page = await engine.read_back(channel.session, end, limit=count, topics=topics, epoch=channel.epoch)
+        count -= len(page.events)
+        if page.began == end:
+            break
+        end = page.began
+    return end
+
+
+def _parse_moment(text: str) -> datetime:
+    try:
+        moment = _moment.decode(msgspec.json.encode(text))
+    except msgspec.DecodeError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise RequestInvalidError(
+            f"expected time: and RFC 3339 with an offset, such as 2026-11-21T05:14:43Z, got {text[:40]!r}"
+        )
+    return moment

@@ -1,0 +1,218 @@
+"""Copies a workflow's stream into its session, each item once: the upstream offset is the publisher's sequence."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import structlog
+
+from wakeline.errors import AttemptFencedError, SequenceGapError, SessionClosedError
+from wakeline.events import GAP, NewEvent, check_topic
+from wakeline.gateway.delivery import Accept
+from wakeline.gateway.following.copying.detours import Group, Identity, groups
+from wakeline.gateway.following.copying.reader import Item, StreamReader, Stretch, TooLargeError, to_event
+from wakeline.gateway.following.telling import Teller
+from wakeline.gateway.log import Publication
+from wakeline.gateway.sessions import Run, Runs
+
+_log = structlog.get_logger(__name__)
+
+
+class StreamCopy:
+    """The copy of one run's stream, as far as it has come.
+
+    Args:
+        run: The run, as its record has it.
+        teller: Whose session it goes to.
+        accept: The way into the log.
+        runs: The record of the session's runs.
+        recorded: What is learned of the run is written down; not of one that its chain has left behind.
+
+    Attributes:
+        run: The run, as it stands now.
+        copied: How many items this object has appended.
+    """
+
+    def __init__(self, run: Run, teller: Teller, accept: Accept, runs: Runs, *, recorded: bool = True) -> None:
+        self.run = run
+        self.copied = 0
+        self._teller = teller
+        self._accept = accept
+        self._runs = runs
+        self._recorded = recorded
+        self._offset = 0
+        self._changing = asyncio.Lock()
+
+    @property
+    def publisher(self) -> str:
+        """The name under which the stream is appended."""
+        return f"stream:{self.run.stream}"
+
+    @property
+    def offset(self) -> int:
+        """How far the stream has been read."""
+        return self._offset
+
+    async def begin(self) -> None:
+        """Go on where the log ends."""
+        position = await self._accept.position(self._teller.session, self.publisher)
+        goes_on = position is not None and position.attempt == self.run.stream_attempt
+        self._offset = position.next_sequence if position is not None and goes_on else 0
+
+    async def change(self, **changed: Any) -> None:
+        """Write down how the run stands now; another stream, or attempt at it, begins at its beginning."""
+        async with self._changing:  # two that are under way must not be written in the other order
+            self.run = msgspec.structs.replace(self.run, **changed)
+            if self._recorded:
+                await self._runs.put(self._teller.session, self.run)
+        if "stream" in changed or "stream_attempt" in changed:
+            await self.begin()
+
+    async def begin_further(self, stream: str, given: int) -> None:
+        """Let another stream begin after what it was given of this one, so that it is not copied twice.
+
+        Raises:
+            EpochChangedError: The session was deleted.
+            UnavailableError: The log cannot be written to now.
+        """
+        count = min(given, self._offset)
+        if not count:
+            return
+        passed_over = Publication(f"stream:{stream}", 1, 0, covers=count, run=self.run.run)
+        with suppress(SessionClosedError):  # then nothing is copied any more
+            await self._accept.append(self._teller.session, (), passed_over, epoch=self._teller.epoch)
+
+    async def read(self, reader: StreamReader, *, closed: bool = False) -> bool:
+        """Append everything the stream has now; True if there was something.
+
+        Raises:
+            NoStreamError: The workflow hosts no stream.
+            NotNowError: Nobody could answer.
+            WakelineError: What `Accept.append` raises.
+        """
+        news = more = False
+        while more or not news:
+            try:
+                stretch = await reader.read(self._offset, closed=closed)
+            except TooLargeError as error:
+                _log.warning(
+                    "an item of a stream is too large to be read, and is told as a gap",
+                    workflow_id=self.run.workflow_id,
+                    offset=self._offset,
+                    error=str(error),
+                )
+                await self._pass_over(self._offset + 1)
+                more = news = True
+                continue
+            if stretch.next_offset < self._offset:
+                await self._begin_anew()
+                continue
+            if stretch.next_offset == self._offset:
+                return news
+            more = await self._append(stretch) or stretch.more
+            news = True
+        return news
+
+    async def _begin_anew(self) -> None:
+        """The stream ends before what we have of it: this run did not carry the earlier one's over."""
+        if self.run.stream != self.run.run_id:
+            await self.change(stream=self.run.run_id)
+        else:
+            await self.change(stream_attempt=self.run.stream_attempt + 1)
+
+    async def _append(self, stretch: Stretch) -> bool:
+        """Append items under their upstream offset as sequence; True if the log wants to be told from another offset."""
+        items = stretch.items
+        first = items[0].offset if items else stretch.next_offset
+        try:
+            if first > self._offset:  # the workflow has truncated what we have not read
+                await self._tell_gap(first)
+            for group in groups(items):
+                await self._append_group(group)
+                self._offset = group.items[-1].offset + 1
+                self.copied += len(group.items)
+        except SequenceGapError as error:
+            self._offset = error.expected
+            return True
+        return False
+
+    async def _pass_over(self, offset: int) -> None:
+        try:
+            await self._tell_gap(offset)
+        except SequenceGapError as error:
+            self._offset = error.expected
+
+    async def _tell_gap(self, first: int) -> None:
+        """Tell that what comes before this offset cannot be had."""
+        data = {"missed": first - self._offset, "first_available": first, "source": "workflow"}
+        missed = msgspec.structs.replace(self._publication(self._offset), covers=first - self._offset)
+        gap = self._teller.event(GAP, data)
+        await self._accept.append(self._teller.session, (gap,), missed, epoch=self._teller.epoch)
+        self._offset = first
+
+    def _publication(self, offset: int) -> Publication:
+        # What a reset run says takes the place of what was said before it, as that of a later attempt of an activity does.
+        return Publication(
+            self.publisher,
+            self.run.stream_attempt,
+            offset,
+            supersedes=self.run.stream_attempt > 1,
+            run=self.run.run,
+        )
+
+    async def _append_group(self, group: Group) -> None:
+        own = self._publication(group.items[0].offset)
+        session, epoch = self._teller.session, self._teller.epoch
+        if group.identities and await self._append_for(group):
+            passed_over = msgspec.structs.replace(own, covers=len(group.items))
+            await self._accept.append(session, (), passed_over, epoch=epoch)
+            return
+        events = tuple([_event(item, self.run.run) for item in group.items])
+        await self._accept.append(session, events, own, epoch=epoch)
+
+    async def _append_for(self, group: Group) -> bool:
+        """Append what a publisher sent through the workflow, as that publisher; False if the log cannot have it so."""
+        its = msgspec.structs.replace(group.identities[0].publication, run=self._run_of(group.identities[0]))
+        events = tuple(
+            [
+                _event(
+                    item,
+                    self._run_of(identity),
+                    activity=identity.activity,
+                    attempt=None if identity.activity is None else identity.attempt,
+                    key=identity.key,
+                    message=identity.message,
+                )
+                for item, identity in zip(group.items, group.identities, strict=True)
+            ]
+        )
+        session = self._teller.session
+        try:
+            await self._accept.append(session, events, its, epoch=self._teller.epoch)
+        except AttemptFencedError:
+            _log.info("an ended attempt's events are passed over", session=session, publisher=its.publisher)
+        except SequenceGapError as error:
+            # Some of it is lost upstream. What is left is better kept without its identity than not at all.
+            _log.warning("a publisher's events are missing", session=session, error=error.message)
+            return False
+        return True
+
+    def _run_of(self, identity: Identity) -> str:
+        return self.run.run if identity.run is None else self._runs.name_of(self._teller.session, identity.run)
+
+
+def _event(item: Item, run: str, **more: Any) -> NewEvent:
+    """An item as an event. A topic that a session cannot have is kept, made printable: nothing upstream is dropped."""
+    try:
+        check_topic(item.topic)
+    except Exception:  # noqa: BLE001
+        item = msgspec.structs.replace(item, topic=_printable(item.topic))
+    return to_event(item, run, **more)
+
+
+def _printable(topic: str) -> str:
+    kept = "".join(c if c.isprintable() and c != "," else "_" for c in topic).lstrip("$")
+    return kept.encode()[:200].decode(errors="ignore") or "_"

@@ -1,0 +1,314 @@
+"""Reading a workflow's own stream (Workflow Streams), without wearing the workflow out.
+
+The poll *query* answers at once and leaves no trace in the history, so it is what we read by. Hosts that do not have it are
+read by the poll *update*, which waits in the workflow and counts against the run's 2,000 updates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import re
+from datetime import timedelta
+from typing import Final, TypeVar
+
+import msgspec
+import structlog
+from google.protobuf.message import DecodeError
+from temporalio.api.common.v1 import Payload
+from temporalio.client import (
+    WorkflowQueryFailedError,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.common import RawValue
+from temporalio.converter import DataConverter
+from temporalio.exceptions import ApplicationError, CancelledError
+from temporalio.service import RPCError, RPCStatusCode
+
+from wakeline.events import MessagePiece, NewEvent, compose, timestamp
+from wakeline.gateway.following.copying.told import as_json, decoded_item, json_of
+from wakeline.gateway.following.reaching.calls import has_never_begun
+from wakeline.gateway.following.reaching.connection import Connection
+from wakeline.streams.budget import UPDATES_PER_RUN, update_pause
+from wakeline.streams.queries import querying, when_not_busy
+from wakeline.streams.rpc import is_too_large, is_update_limit
+from wakeline.streams.wire import OFFSET_QUERY, POLL, STREAM_DRAINING, TRUNCATED_OFFSET, PollInput, PollResult
+
+# A worker that evicts a run may lose a query to it without a word: asking again soon beats waiting.
+_FIRST_TIMEOUT: Final = 2.0
+_LAST_TIMEOUT: Final = 10.0
+_UPDATE_WAIT: Final = 20.0
+_UPDATE_PAUSE: Final = 0.05
+# The pause for a host that answers at once without events, because it is cleaning up.
+_MOST_UPDATE_PAUSE: Final = 0.5
+# What the SDKs say of a query they have no handler for: Python and TypeScript, Go, Java. Where failures are encoded, all of
+# them say the last; a stream that is read by query fails none.
+_UNKNOWN_QUERY: Final = re.compile(
+    r"did not register a handler|Query handler .* expected but not found|unknown queryType|Unknown query type|^Encoded failure$",
+    re.I,
+)
+# What the server says of a query then: there is no history to make the workflow's state of.
+_NEVER_BEGUN: Final = "closed before WorkflowTaskStarted"
+_log = structlog.get_logger(__name__)
+
+
+T = TypeVar("T")
+
+
+class NoStreamError(Exception):
+    """The workflow hosts no stream (yet)."""
+
+
+class NeverBegunError(NoStreamError):
+    """The workflow was over before its code ran once: it has said nothing itself."""
+
+
+class TooLargeError(Exception):
+    """The one item that was asked for is larger than any answer may be."""
+
+
+class NotNowError(Exception):
+    """Nobody could answer: no worker, or Temporal is away. Ask again."""
+
+
+class EncodedError(NotNowError):
+    """The answer is encoded, and cannot be read here."""
+
+
+class Item(msgspec.Struct, frozen=True):
+    """One item of the stream, at its upstream offset."""
+
+    offset: int
+    topic: str
+    payload: bytes
+
+
+class Stretch(msgspec.Struct, frozen=True):
+    """What one read gave.
+
+    Attributes:
+        items: In order; the first may be past what was asked for, if the workflow has truncated its log.
+        next_offset: Where to read on.
+        more: There is more at once.
+    """
+
+    items: list[Item]
+    next_offset: int
+    more: bool
+
+
+class StreamReader:
+    """Reads one Temporal run's stream from any offset."""
+
+    def __init__(self, connection: Connection, workflow_id: str, run_id: str) -> None:
+        self._connection = connection
+        self._workflow_id = workflow_id
+        self._run_id = run_id
+        self._by_update = False
+        self._timeout = _FIRST_TIMEOUT
+        self._updates = 0
+        self._canceled = 0  # so often in a row the host has answered that it is canceled
+        self._waiting: asyncio.Task[RawValue] | None = None
+        self._converter = connection.converter_of(workflow_id)
+        self._told = False
+
+    @property
+    def by_update(self) -> bool:
+        """Whether this host is read by updates, so that nothing can be read once the run is closed."""
+        return self._by_update
+
+    def pause(self, updates: int) -> float:
+        """Seconds to leave before the next update of a run that is known to have taken so many."""
+        own = min(_UPDATE_PAUSE * 2.0 ** min(self._canceled, 10), _MOST_UPDATE_PAUSE)
+        return max(update_pause(max(updates, self._updates)), own)
+
+    async def ask(self, query: str, kind: type[T]) -> T:
+        """Ask the workflow something else by query.
+
+        Raises:
+            NotNowError: Nobody could answer.
+        """
+        handle = querying(self._connection.client).get_workflow_handle(self._workflow_id, run_id=self._run_id)
+        await self._connection.until_calm()
+        asked = handle.query(query, result_type=kind, rpc_timeout=timedelta(seconds=_FIRST_TIMEOUT))
+        try:
+            answer: T = await self._connection.to_its_end(asked)
+        except Exception as error:
+            raise NotNowError(f"cannot be asked for {query}: {error!r}") from error
+        return answer
+
+    async def read(self, offset: int, *, closed: bool = False) -> Stretch:
+        """Items from `offset` on: at once, or, on a host without the query, when there are some.
+
+        Args:
+            offset: Upstream offset.
+            closed: The run has ended, so only a query can reach it.
+
+        Raises:
+            NoStreamError: The workflow hosts no stream.
+            TooLargeError: The item at `offset` is larger than any answer may be.
+            NotNowError: Nobody could answer.
+        """
+        asked = PollInput(topics=[], from_offset=offset)
+        await self._connection.until_calm()
+        try:
+            answer: RawValue | PollResult | None = None if self._by_update else await self._query(asked)
+            if answer is None:
+                if closed:
+                    raise NoStreamError
+                answer = await self._update(asked)
+            result = answer if isinstance(answer, PollResult) else self._read(answer.payload)
+            items = [Item(item.offset, item.topic, _decoded(item.data)) for item in result.items]
+            if self._converter is not None:
+                items = [
+                    msgspec.structs.replace(item, payload=await decoded_item(self._converter, item.payload))
+                    for item in items
+                ]
+        except RPCError as error:
+            if error.status == RPCStatusCode.UNAVAILABLE:
+                self._connection.failed(error)
+            if is_update_limit(error):
+                self._updates = UPDATES_PER_RUN
+            if (closed and has_never_begun(error)) or _NEVER_BEGUN in error.message:
+                raise NeverBegunError from error
+            self._timeout = min(self._timeout * 2, _LAST_TIMEOUT)
+            raise NotNowError(error.message) from error
+        except EncodedError as error:
+            self._tell_encoded(error)
+            raise
+        except (NoStreamError, NotNowError, TooLargeError):
+            raise
+        except Exception as error:
+            if not self._connection.up():  # the first connection of a client fails with an error of no class
+                raise NotNowError(str(error)) from error
+            told = EncodedError(f"the stream of workflow {self._workflow_id!r} cannot be decoded: {error!r}")
+            self._tell_encoded(told)
+            raise told from error
+        self._timeout = _FIRST_TIMEOUT
+        return Stretch(items, result.next_offset, result.more_ready)
+
+    def stop(self) -> None:
+        """Stop waiting for an update."""
+        if self._waiting is not None:
+            # The SDK makes an error of it, which is nobody's.
+            self._waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._waiting.cancel()
+
+    def _read(self, payload: Payload) -> PollResult:
+        if self._converter is None and payload.metadata.get("encoding") != b"json/plain":
+            raise EncodedError(
+                f"the stream of workflow {self._workflow_id!r} is encoded, and the gateway holds no key: set data_converter, or "
+                "put the workers' codec into wakeline.streams.EnvelopeCodec"
+            )
+        converter = self._converter or DataConverter.default
+        result: PollResult = converter.payload_converter.from_payload(payload, PollResult)
+        return result
+
+    def _tell_encoded(self, error: EncodedError) -> None:
+        self._connection.remember(f"encoded: {error}")
+        self._tell_once(str(error))
+
+    def _tell_once(self, what: str) -> None:
+        if not self._told:
+            self._told = True
+            _log.warning(what, run_id=self._run_id)
+
+    async def _query(self, asked: PollInput) -> RawValue | None:
+        """Ask by query; None if the host does not know it."""
+        client = querying(self._connection.client)
+        handle = client.get_workflow_handle(self._workflow_id, run_id=self._run_id)
+
+        async def query() -> RawValue:
+            timeout = timedelta(seconds=self._timeout)
+            # Let the query finish: a worker logs a warning when it answers a query whose caller is gone.
+            answer: RawValue = await self._connection.to_its_end(
+                handle.query(POLL, asked, result_type=RawValue, rpc_timeout=timeout)
+            )
+            return answer
+
+        try:
+            return await when_not_busy(query, self._timeout)
+        except WorkflowQueryFailedError as error:
+            if _UNKNOWN_QUERY.search(str(error)):
+                # A host of a stream that is not read by query has the other query, and the SDKs tell which there are.
+                self._by_update = OFFSET_QUERY in str(error)
+                if not self._by_update and "Encoded failure" not in str(error):
+                    raise NoStreamError from error  # and an update would only wake the workflow to be refused
+                return None
+            if is_too_large(str(error)):
+                # Hosts answer with at most 1 MB, or with one item alone, whatever its size.
+                raise TooLargeError(str(error)) from error
+            self._tell_once(f"the workers of workflow {self._workflow_id!r} cannot tell its stream: {error}")
+            raise NotNowError(str(error)) from error
+
+    async def _update(self, asked: PollInput) -> RawValue | PollResult:
+        """Ask by update, one at a time: an update that nobody waits for any more keeps its place in the workflow."""
+        if self._waiting is None:
+            handle = self._connection.client.get_workflow_handle(self._workflow_id, run_id=self._run_id)
+            self._waiting = asyncio.create_task(handle.execute_update(POLL, asked, result_type=RawValue))
+        done, _ = await asyncio.wait([self._waiting], timeout=_UPDATE_WAIT)
+        if not done:
+            return PollResult(items=[], next_offset=asked.from_offset)
+        answered, self._waiting = self._waiting, None
+        try:
+            result = answered.result()
+        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+            raise NotNowError(str(error)) from error
+        except WorkflowUpdateFailedError as error:
+            kind = error.cause.type if isinstance(error.cause, ApplicationError) else None
+            if kind == TRUNCATED_OFFSET:
+                return await self._update(PollInput(topics=[], from_offset=0))
+            if kind == STREAM_DRAINING:
+                raise NotNowError(str(error)) from error
+            if isinstance(error.cause, CancelledError):
+                # The workflow was asked to cancel and cleans up: what it publishes meanwhile is there for the next update.
+                self._by_update = True
+                self._updates += 1
+                self._canceled += 1
+                return PollResult(items=[], next_offset=asked.from_offset)
+            raise NoStreamError from error
+        self._by_update = True
+        self._updates += 1
+        self._canceled = 0
+        return result
+
+
+def to_event(
+    item: Item,
+    run: str | None,
+    *,
+    activity: str | None = None,
+    attempt: int | None = None,
+    key: str | None = None,
+    message: MessagePiece | None = None,
+) -> NewEvent:
+    """An item as an event: JSON payloads become `data`, all others stay the payload they are."""
+    payload = Payload()
+    try:
+        payload.ParseFromString(item.payload)
+    except DecodeError:
+        payload = Payload(metadata={"encoding": b"binary/plain"}, data=item.payload)
+    data, is_payload = json_of(payload), False
+    if data is None:
+        data, is_payload = msgspec.json.encode(as_json(payload)), True
+        message = None  # nobody here could put its pieces together
+    return compose(
+        item.topic,
+        data,
+        time=timestamp(),
+        payload=is_payload,
+        run=run,
+        activity=activity,
+        attempt=attempt,
+        key=key,
+        message=message,
+    )
+
+
+def _decoded(wire: str) -> bytes:
+    try:
+        return base64.b64decode(wire)
+    except binascii.Error:
+        return wire.encode(errors="replace")

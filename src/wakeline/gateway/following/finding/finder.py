@@ -1,0 +1,200 @@
+"""Which run a workflow has come to, and into which session it goes."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, timedelta
+from typing import Final, NamedTuple
+
+import msgspec
+from temporalio.api.enums.v1 import WorkflowExecutionStatus
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo
+from temporalio.service import RPCError, RPCStatusCode
+
+from wakeline.errors import SessionClosedError, TemporalUnavailableError, WorkflowNotFoundError
+from wakeline.events import timestamp
+from wakeline.gateway.following.finding.chain import Beginning, beginning
+from wakeline.gateway.following.reaching.calls import is_no_namespace
+from wakeline.gateway.following.reaching.connection import Connection
+from wakeline.gateway.following.reaching.namespaces import Namespaces
+from wakeline.gateway.following.sessions import session_of
+from wakeline.gateway.following.watching.endings import is_forgotten
+from wakeline.gateway.log import Engine
+from wakeline.gateway.sessions import Run, Runs
+
+# While Temporal is busy somebody who asks is told so, rather than kept waiting.
+_CALM_SECONDS: Final = 2.0
+# For so long Temporal is asked for somebody who waits; and for so long if it does not answer anyway, as far as is known.
+_ASK_TIMEOUT: Final = timedelta(seconds=5)
+_TRY_TIMEOUT: Final = timedelta(seconds=1)
+# And for so long for the beginning of a chain, run by run: the runs of a session are locked meanwhile.
+_BEGINNING_SECONDS: Final = 10.0
+
+
+class Found(NamedTuple):
+    """A workflow's execution, as Temporal describes it.
+
+    Attributes:
+        connection: Where it is.
+        info: What is known of it.
+        session: The session that it names itself; None if it names none.
+    """
+
+    connection: Connection
+    info: WorkflowExecutionInfo
+    session: str | None
+
+
+class Finder:
+    """Asks Temporal for workflows, and writes down which runs a session has.
+
+    Args:
+        namespaces: Temporal.
+        engine: The log.
+        runs: The record of each session's runs.
+    """
+
+    def __init__(self, namespaces: Namespaces, engine: Engine, runs: Runs) -> None:
+        self._namespaces = namespaces
+        self._engine = engine
+        self._runs = runs
+
+    def connection(self, namespace: str | None) -> Connection:
+        """The connection to a namespace; None or empty is the main one.
+
+        Raises:
+            WorkflowNotFoundError: This gateway follows no workflows there.
+        """
+        if not namespace:
+            return self._namespaces.main
+        if namespace not in self._namespaces:
+            raise WorkflowNotFoundError(f"expected a namespace that this gateway follows, got {namespace!r}")
+        return self._namespaces[namespace]
+
+    def named(self, connection: Connection) -> str:
+        """A namespace as records have it."""
+        return "" if connection is self._namespaces.main else connection.namespace
+
+    async def find(self, connection: Connection, workflow_id: str, run_id: str | None = None) -> Found:
+        """A workflow's latest run, or one of its runs.
+
+        Raises:
+            WorkflowNotFoundError: Temporal has no such workflow.
+            TemporalUnavailableError: Temporal cannot be asked now.
+        """
+        try:
+            async with asyncio.timeout(_CALM_SECONDS):
+                await connection.until_calm()
+        except TimeoutError:
+            raise TemporalUnavailableError("Temporal has too many calls now") from None
+        handle = connection.client.get_workflow_handle(workflow_id, run_id=run_id)
+        try:
+            described = await handle.describe(rpc_timeout=_ASK_TIMEOUT if connection.up() else _TRY_TIMEOUT)
+        except RPCError as error:
+            absent = error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT)
+            if absent and not is_no_namespace(error):
+                raise WorkflowNotFoundError(f"Temporal has no workflow {workflow_id!r}") from None
+            raise TemporalUnavailableError(f"Temporal cannot be asked now: {error.message}") from error
+        info = described.raw_description.workflow_execution_info
+        return Found(connection, info, await session_of(info, connection.converter))
+
+    async def enter(self, session: str, found: Found, *, result: bool = False) -> Run:
+        """The run of the session that an execution belongs to, written down if it is new. The caller holds the runs' lock.
+
+        Raises:
+            SessionClosedError: The session is closed, and the run is not one of its own.
+            WorkflowNotFoundError: Temporal no longer has the run.
+            TemporalUnavailableError: Temporal cannot be asked now.
+        """
+        known = await self._runs.of(session)
+        run = await self._known(session, known, found)
+        if run is not None:
+            self._runs.know(session, found.info.execution.run_id, run.run)
+            if result and not run.result and run.open:
+                run = msgspec.structs.replace(run, result=True)
+                await self._runs.put(session, run)
+            return run
+        state = await self._engine.state(session)
+        if state is not None and state.closed:
+            raise SessionClosedError(f"expected an open session, {session!r} is closed")
+        info = found.info
+        run_id, chain = info.execution.run_id, info.first_run_id or info.execution.run_id
+        ended = any(run.first_run_id == chain for run in known) or await self._goes_on(session, chain, run_id)
+        started_at = info.start_time.ToDatetime(tzinfo=UTC)
+        name = run_id if ended else chain
+        if run_id != name:
+            earliest = await self._beginning(found.connection, info.execution.workflow_id, run_id)
+            if earliest.run_id != run_id:
+                run_id, started_at = earliest
+        run = Run(
+            info.execution.workflow_id,
+            name,
+            run_id=run_id,
+            stream=run_id,
+            workflow_type=info.type.name,
+            started_at=timestamp(started_at),
+            namespace=self.named(found.connection),
+            chain=chain if ended else "",
+            result=result,
+        )
+        # The record comes before the event: a crash in between leaves a run that is resumed, and told once.
+        await self._runs.put(session, run)
+        self._runs.know(session, info.execution.run_id, name)  # its activities may speak before its turn has come
+        return run
+
+    async def _beginning(self, connection: Connection, workflow_id: str, run_id: str) -> Beginning:
+        try:
+            async with asyncio.timeout(_BEGINNING_SECONDS):
+                return await beginning(connection, workflow_id, run_id)
+        except TimeoutError:
+            raise TemporalUnavailableError("Temporal cannot be asked now how a workflow's chain began") from None
+        except RPCError as error:
+            if is_forgotten(error):
+                raise WorkflowNotFoundError(f"Temporal no longer has run {run_id!r} of {workflow_id!r}") from None
+            raise TemporalUnavailableError(f"Temporal cannot be asked now: {error.message}") from error
+
+    async def _goes_on(self, session: str, chain: str, run_id: str) -> bool:
+        """Whether a run goes on from a chain that ended so many runs ago that the record no longer has it."""
+        if run_id == chain or await self._engine.position(session, f"closed:{chain}") is None:
+            return False
+        return await self._engine.position(session, f"continued:{run_id}") is None
+
+    async def _known(self, session: str, runs: list[Run], found: Found) -> Run | None:
+        """The run that an execution belongs to, if it is one of these."""
+        run_id, chain = found.info.execution.run_id, found.info.first_run_id or found.info.execution.run_id
+        chained = [run for run in runs if run.first_run_id == chain and run.namespace == self.named(found.connection)]
+        if not chained:
+            return None
+        for run in chained:
+            if run.run_id == run_id:
+                return run
+            # A crash may have kept an end that was told from the record.
+            if run.open and await self._engine.position(session, f"closed:{run.run}") is None:
+                return run
+        # All of the chain that we know has ended. What goes on from there is a reset, if it is what the workflow has come to.
+        if found.info.status != WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW:
+            latest = await self.find(found.connection, found.info.execution.workflow_id)
+            if latest.info.execution.run_id == run_id:
+                return None
+        return chained[-1]
+
+    async def named_after(self, session: str) -> Found | None:
+        """The workflow that a session is named after, in the first namespace that has one; None if none has.
+
+        Raises:
+            TemporalUnavailableError: Temporal cannot be asked now.
+        """
+        unavailable: TemporalUnavailableError | None = None
+        for connection in self._namespaces:
+            try:
+                found = await self.find(connection, session)
+            except WorkflowNotFoundError:
+                continue
+            except TemporalUnavailableError as error:
+                unavailable = error
+            else:
+                if found.session in (None, session):
+                    return found
+        if unavailable is not None:
+            raise unavailable
+        return None

@@ -1,0 +1,450 @@
+"""Who is followed: what devices, registrations, publishers, parents and rules ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Container, Sequence
+from contextlib import suppress
+from datetime import UTC
+from functools import partial
+from time import monotonic
+from typing import Any, Final
+
+import structlog
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo
+
+from wakeline.errors import (
+    SessionClosedError,
+    SettingsInvalidError,
+    UnavailableError,
+    WakelineError,
+    WorkflowNotFoundError,
+)
+from wakeline.events import check_session_name, timestamp
+from wakeline.gateway.delivery import Accept, Hub
+from wakeline.gateway.following.finding.finder import Finder, Found
+from wakeline.gateway.following.finding.readers import Readers
+from wakeline.gateway.following.finding.rules import check_rule, fits, session_by_rule
+from wakeline.gateway.following.finding.sweep import Sweep, Swept
+from wakeline.gateway.following.pool import FollowerPool
+from wakeline.gateway.following.reaching.connection import Connection
+from wakeline.gateway.following.reaching.namespaces import Namespaces
+from wakeline.gateway.following.sessions import session_of
+from wakeline.gateway.following.telling import RETRY_SECONDS
+from wakeline.gateway.following.watching.endings import UNKNOWN_TIMES
+from wakeline.gateway.log import Change, Engine
+from wakeline.gateway.runtime import supervised
+from wakeline.gateway.sessions import Followed, Run, Runs
+from wakeline.gateway.settings import Follow, Settings
+
+_NAMINGS: Final = 16
+_WANTED: Final = 2_000
+# So long a reader of a session that there is waits for what Temporal says of a new run; not at all while Temporal is slower.
+_PATIENCE: Final = 0.5
+# So long a worker is kept for another gateway of the same log.
+_ELSEWHERE_SECONDS: Final = 1.0
+_CATCH_UP_SECONDS: Final = 5.0
+_LONGEST_PAUSE: Final = 15.0
+_log = structlog.get_logger(__name__)
+
+
+class Followers:
+    """Finds what is to be followed, and has it followed.
+
+    Args:
+        namespaces: Temporal.
+        engine: The log.
+        accept: The way into it.
+        runs: The record of each session's runs.
+        settings: What is followed, and how often it is looked at.
+        hub: Knows on which sessions devices are.
+
+    Raises:
+        SettingsInvalidError: A rule cannot be followed.
+    """
+
+    def __init__(
+        self, namespaces: Namespaces, engine: Engine, accept: Accept, runs: Runs, settings: Settings, hub: Hub
+    ) -> None:
+        self._namespaces = namespaces
+        self._engine = engine
+        self._runs = runs
+        self._settings = settings
+        self._hub = hub
+        for rule in settings.follow:
+            if check_rule(rule).namespace is not None and str(rule.namespace) not in namespaces:
+                raise SettingsInvalidError(
+                    f"expected a namespace of the settings in a rule of follow, got {rule.namespace!r}"
+                )
+        self._finder = Finder(namespaces, engine, runs)
+        self._pool = FollowerPool(namespaces, engine, accept, runs, settings, hub, self._child)
+        self._readers = Readers(2 * settings.sweep_interval)
+        engine.listen_changes(self._changed)
+        self._sweeps = {connection.namespace: self._sweep(connection) for connection in namespaces}
+        self._looking: dict[object, asyncio.Task[Any]] = {}
+        self._sweeping: list[asyncio.Task[None]] = []
+        # However many workflows publishers and parents name, so many are looked for at once.
+        self._naming = asyncio.Semaphore(_NAMINGS)
+        self._prompt = True
+
+    async def start(self) -> None:
+        """Go on with every run that was open when the gateway stopped; Temporal is connected to already, or tried."""
+        await self._pool.start()
+        self._sweeping = [supervised(f"sweep of {namespace}", sweep.run) for namespace, sweep in self._sweeps.items()]
+
+    async def stop(self) -> None:
+        """Stop following; the next gateway goes on where the log ends."""
+        await _stopped([*self._sweeping, *self._looking.values()])
+        await self._pool.stop()
+        await _stopped([*self._looking.values()])  # what followers have begun meanwhile
+
+    def count(self) -> int:
+        """How many runs are followed now."""
+        return self._pool.count()
+
+    def closely(self) -> int:
+        """How many of them are watched closely."""
+        return self._pool.closely()
+
+    def followed(self, session: str) -> dict[str, Followed]:
+        """Those of a session's runs that are followed here, by name."""
+        return self._pool.followed(session)
+
+    async def watch(self, session: str) -> None:
+        """A device is on this session: see that the workflow of its name, if there is one, is followed.
+
+        Any number of devices that arrive at once cause one check, and those that arrive during it at most another. Later readers
+        of an existing session cause none for some minutes: sweeps check for new runs of sessions that are read.
+
+        Raises:
+            TemporalUnavailableError: Temporal cannot be asked, and there is no session of this name to serve.
+        """
+        if session in self._pool.sessions():
+            return
+        state = await self._engine.state(session)
+        known = state is not None
+        if state is not None:
+            if state.closed:
+                return  # nothing can be added to it
+            self._readers.came(session)
+            if self._readers.need_not_ask(session):
+                return  # a sweep finds what begins after that
+        if known and not all(connection.up() for connection in self._namespaces):
+            return  # what we have is served now, not after a time-out
+        look = self._look_anew(session)
+        if known and not self._prompt:
+            return
+        try:
+            async with asyncio.timeout(_PATIENCE if known else None):
+                await asyncio.shield(look)
+        except (UnavailableError, TimeoutError):
+            if not known:
+                raise
+
+    async def register(
+        self,
+        workflow_id: str,
+        session: str | None,
+        *,
+        namespace: str | None = None,
+        result: bool = False,
+        reaches: Callable[[str], bool] = lambda session: True,
+        any_workflow: bool = True,
+    ) -> tuple[str, Run]:
+        """Follow the workflow's latest run into a session until it ends.
+
+        Args:
+            workflow_id: The workflow.
+            session: The session; None: the one that the workflow's memo or search attribute names, or the one of its own name.
+            namespace: Its namespace; None is the main one.
+            result: Tell what it completes with.
+            reaches: Whether the caller reaches a session.
+            any_workflow: The caller may register the workflow whichever session it names; otherwise only a workflow that
+                names a session which the caller reaches.
+
+        Raises:
+            WorkflowNotFoundError: Temporal has no such workflow, the gateway has no such namespace, or the caller may not
+                register the workflow.
+            TemporalUnavailableError: Temporal cannot be asked now.
+            SessionClosedError: The session is closed, and the run is not one of its own.
+        """
+        # Done to its end also where the caller leaves: a run that is written down and not followed would be open for ever.
+        work = partial(self._register, workflow_id, session, namespace, result, reaches, any_workflow)
+        registered: tuple[str, Run] = await asyncio.shield(self._begin(object(), work))
+        return registered
+
+    async def _register(
+        self,
+        workflow_id: str,
+        session: str | None,
+        namespace: str | None,
+        result: bool,
+        reaches: Callable[[str], bool],
+        any_workflow: bool,
+    ) -> tuple[str, Run]:
+        connection = self._finder.connection(namespace)
+        await self._caught_up()
+        found = await self._finder.find(connection, workflow_id)
+        session = check_session_name(session or found.session or workflow_id)
+        own = any_workflow or (found.session is not None and reaches(found.session))
+        if not (own and reaches(session)):
+            raise WorkflowNotFoundError(
+                f"Temporal has no workflow {workflow_id!r} for a session that the token reaches"
+            )
+        await self._rules_first(session, found)
+        return session, await self._enter(session, found, result=result)
+
+    def nudge(self, workflow_id: str, namespace: str | None) -> None:
+        """A workflow may have something new: look at once, if it is followed or has a device."""
+        with suppress(WorkflowNotFoundError):
+            named = self._finder.named(self._finder.connection(namespace))
+            if self._pool.follows(named, workflow_id):
+                self._pool.nudge(named, workflow_id)
+            elif self._hub.watched(workflow_id):
+                self._look_anew(workflow_id)
+
+    async def ended(self, workflows: Sequence[tuple[str, str | None]]) -> None:
+        """Check these workflows at once; return when each has ended and its end is in its session.
+
+        Workflows that rules match but that have not been found yet are found first.
+        """
+        ours: list[tuple[str, str]] = []
+        unfound: dict[str, Sweep] = {}
+        for workflow_id, namespace in workflows:
+            with suppress(WorkflowNotFoundError):
+                connection = self._finder.connection(namespace)
+                ours.append((self._finder.named(connection), workflow_id))
+                self.nudge(workflow_id, namespace)
+                if self._rules(connection) and not self._pool.follows(*ours[-1]):
+                    unfound[connection.namespace] = self._sweeps[connection.namespace]
+        await asyncio.gather(*(sweep.once_more() for sweep in unfound.values()))
+        ids = {workflow_id for _, workflow_id in ours}
+        while under_way := [*self._looks_for(ids), *(task for of in ours for task in self._pool.tasks(*of))]:
+            await asyncio.wait(under_way)
+        if not all(self._pool.is_ours(workflow_id) for workflow_id in ids):
+            await asyncio.sleep(
+                _ELSEWHERE_SECONDS
+            )  # another gateway may follow it, and does not tell us when it is done
+
+    def _looks_for(self, workflow_ids: Container[str]) -> list[asyncio.Task[Any]]:
+        """What looks for one of these workflows now."""
+        named = [(key[1] if isinstance(key, tuple) else key, task) for key, task in self._looking.items()]
+        return [task for name, task in named if isinstance(name, str) and name in workflow_ids]
+
+    def published(
+        self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool
+    ) -> None:
+        """A publisher of a session names this workflow: follow it into the session, if that may be."""
+        work = partial(self._published, session, workflow_id, namespace, run=run, manages=manages)
+        self._begin((session, workflow_id, namespace, run, manages), partial(self._until_done, work))
+
+    def _child(self, namespace: str, workflow_id: str, run_id: str) -> asyncio.Task[None]:
+        """A workflow that is followed has a child that says where it speaks: follow it there."""
+        work = partial(self._enter_child, self._namespaces[namespace], workflow_id, run_id)
+        return self._begin((namespace, workflow_id, run_id), partial(self._until_done, work))
+
+    async def _enter_child(self, connection: Connection, workflow_id: str, run_id: str) -> None:
+        async with self._naming:
+            found = await self._finder.find(connection, workflow_id, run_id)
+        if found.session is not None:
+            await self._enter(check_session_name(found.session), found)
+
+    async def _published(
+        self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool
+    ) -> None:
+        connection = self._finder.connection(namespace)
+        await self._caught_up()
+        async with self._naming:
+            found = await self._named(connection, workflow_id, run)
+        if manages or session in (found.session, workflow_id):
+            await self._rules_first(session, found)
+            await self._enter(session, found)
+        else:
+            _log.debug("a publisher's workflow is not of this session", session=session, workflow_id=workflow_id)
+
+    async def _named(self, connection: Connection, workflow_id: str, run: str | None) -> Found:
+        """The run that a publisher names, which need not be the latest by now; it may also name its runs as it likes."""
+        if run:
+            with suppress(WorkflowNotFoundError):
+                return await self._finder.find(connection, workflow_id, run)
+        return await self._finder.find(connection, workflow_id)
+
+    async def _until_done(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Have a workflow followed that somebody has named, whom no error would reach; what may pass is waited out."""
+        pause, absent = RETRY_SECONDS, 0
+        while True:
+            try:
+                return await work()
+            except (UnavailableError, WorkflowNotFoundError) as error:
+                absent = absent + 1 if isinstance(error, WorkflowNotFoundError) else 0
+                if absent == UNKNOWN_TIMES:
+                    _log.info("a workflow that was named is not followed", error=error.message)
+                    return None
+                _log.debug("a workflow that was named is looked for again", error=error.message)
+            except WakelineError as error:
+                _log.info("a workflow that was named is not followed", error=error.message)
+                return None
+            except Exception:  # noqa: BLE001 - a parent that waits for this goes on
+                _log.exception("a workflow that was named is not followed")
+                return None
+            await asyncio.sleep(pause * random.uniform(1, 2))
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _caught_up(self) -> None:
+        """What rules find comes first, in its order; who comes right after a start would else bring in the latest before it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CATCH_UP_SECONDS):
+                await asyncio.gather(*(sweep.caught_up() for sweep in self._sweeps.values()))
+
+    async def _rules_first(self, session: str, found: Found) -> None:
+        """Apply the rules, and register the runs before a new one, so that all are in order."""
+        run_id, workflow_id = found.info.execution.run_id, found.info.execution.workflow_id
+        runs = await self._runs.of(session)
+        if any(run_id in (run.run, run.run_id) for run in runs):
+            return
+        sweep = self._sweeps[found.connection.namespace]
+        await sweep.find_runs_of(workflow_id)
+        if any(run.workflow_id == workflow_id for run in runs):
+            for earlier in await sweep.runs_before(workflow_id, run_id):
+                with suppress(WorkflowNotFoundError):
+                    between = await self._finder.find(found.connection, workflow_id, earlier)
+                    if between.session in (None, session) and not _is_older(between.info, runs):
+                        await self._enter(session, between)
+
+    def _look_anew(self, session: str) -> asyncio.Task[Any]:
+        """A look that begins from now on: one that is under way may have asked before there was something to find."""
+        if session in self._looking:
+            return self._begin(("next", session), partial(self._look_next, session))
+        return self._begin(session, partial(self._look, session))
+
+    async def _look_next(self, session: str) -> None:
+        while (under_way := self._looking.get(session)) is not None:
+            await asyncio.wait([under_way])
+        # Who comes from here on has the look after this one.
+        own = self._looking[session] = self._looking.pop(("next", session))
+        try:
+            if session not in self._pool.sessions():
+                await self._look(session)
+        finally:
+            self._over(session, own)
+
+    async def _look(self, session: str) -> None:
+        await self._caught_up()
+        began = monotonic()
+        try:
+            found = await self._finder.named_after(session)
+        finally:
+            self._prompt = monotonic() - began < _PATIENCE
+        if found is not None:
+            await self._rules_first(session, found)
+            with suppress(SessionClosedError):  # nothing can be added to it
+                await self._enter(session, found)
+        if await self._engine.state(session) is not None:  # a reader of a missing session waits for its start
+            self._readers.asked(session)
+
+    async def _enter(self, session: str, found: Found, *, result: bool = False) -> Run:
+        # A device may be faster than the rule that finds the workflow.
+        result |= any(
+            rule.result and rule.query is None and fits(rule, found.info) for rule in self._rules(found.connection)
+        )
+        async with self._runs.lock(session):
+            run = await self._finder.enter(session, found, result=result)
+            await self._pool.take(session, run)
+        return run
+
+    def _begin(self, key: object, work: Any) -> asyncio.Task[Any]:
+        """Do something in the background, once at a time."""
+
+        def done(task: asyncio.Task[Any]) -> None:
+            self._over(key, task)
+            _ = task.cancelled() or task.exception()  # who asked for it may have gone
+
+        task = self._looking.get(key)
+        if task is None:
+            task = self._looking[key] = asyncio.create_task(work())
+            task.add_done_callback(done)
+        return task
+
+    def _over(self, key: object, task: asyncio.Task[Any]) -> None:
+        if self._looking.get(key) is task:
+            del self._looking[key]
+
+    def _changed(self, session: str, _: str, change: Change) -> None:
+        if change == "deleted":
+            self._readers.forget(session)
+
+    def _waited_for(self) -> set[str]:
+        """The sessions that devices are on, or that were read just now."""
+        return {*self._hub.sessions(), *self._readers.sessions()}
+
+    def _sweep(self, connection: Connection) -> Sweep:
+        swept = Swept(
+            endings=lambda: self.count() > self.closely(),
+            ended=self._pool.ended,
+            wanted=partial(self._wanted, connection),
+            found=partial(self._found, connection),
+        )
+        rules = self._rules(connection)
+        return Sweep(connection, self._engine, rules, swept, self._settings.sweep_interval)
+
+    def _rules(self, connection: Connection) -> list[Follow]:
+        """The rules for a namespace."""
+        main = self._namespaces.main.namespace
+        return [rule for rule in self._settings.follow if (rule.namespace or main) == connection.namespace]
+
+    async def _wanted(self, connection: Connection) -> Sequence[str]:
+        """Return the workflows of sessions that are watched or read, and have no followed run."""
+        followed = self._pool.sessions()
+        wanted: dict[str, None] = {}
+        waited_for = [session for session in self._waited_for() if session not in followed]
+        if len(waited_for) > _WANTED:
+            waited_for = random.sample(waited_for, _WANTED)  # the others follow in later sweeps
+        for session in waited_for:
+            if len(wanted) < _WANTED:
+                runs = [run for run in await self._runs.of(session) if run.namespace == self._finder.named(connection)]
+                wanted |= dict.fromkeys([session, *(run.workflow_id for run in runs[-10:])])
+        return list(wanted)
+
+    async def _found(self, connection: Connection, info: WorkflowExecutionInfo, rule: Follow | None) -> None:
+        """A sweep has found a workflow that is to be followed."""
+        workflow_id, run_id = info.execution.workflow_id, info.execution.run_id
+        try:
+            if rule is not None:
+                named = await session_of(info, connection.converter)
+                session = check_session_name(named or session_by_rule(rule, info))
+                # Each sweep lists again what the one before has listed, and the first one what was found before a restart.
+                if not any(run_id in (run.run, run.run_id) for run in await self._runs.of(session)):
+                    found = await self._listed(connection, workflow_id, run_id)
+                    await self._enter(session, found, result=rule.result)
+                return
+            found = await self._listed(connection, workflow_id, run_id)
+            for session in [session for session in self._waited_for() if found.session in (None, session)]:
+                runs = await self._runs.of(session)
+                speaks = session == workflow_id or any(run.workflow_id == workflow_id for run in runs)
+                if speaks and not _is_older(info, runs):
+                    await self._enter(session, found)
+        except UnavailableError:
+            raise
+        except WakelineError as error:
+            _log.warning("a workflow that was found is not followed", workflow_id=workflow_id, error=error.message)
+
+    async def _listed(self, connection: Connection, workflow_id: str, run_id: str) -> Found:
+        """Find a run that was listed; it is passed over for good only if it is really not there."""
+        for _ in range(UNKNOWN_TIMES - 1):
+            with suppress(WorkflowNotFoundError):
+                return await self._finder.find(connection, workflow_id, run_id)
+            await asyncio.sleep(RETRY_SECONDS * random.uniform(1, 2))
+        return await self._finder.find(connection, workflow_id, run_id)
+
+
+def _is_older(info: WorkflowExecutionInfo, runs: Sequence[Run]) -> bool:
+    """Whether a run began before all runs of its workflow that a session already has."""
+    known = [run.started_at for run in runs if run.workflow_id == info.execution.workflow_id]
+    return bool(known) and timestamp(info.start_time.ToDatetime(tzinfo=UTC)) < min(known)
+
+
+async def _stopped(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

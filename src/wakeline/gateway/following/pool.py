@@ -1,0 +1,311 @@
+"""The followers that there are: at most one for each run, kept going, and watching closely where that is worth most."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Container, Coroutine, Sequence
+from time import monotonic
+from typing import Any, Final, TypeVar
+
+import structlog
+
+from wakeline.errors import AttemptFencedError, EpochChangedError, UnavailableError
+from wakeline.gateway.delivery import Accept, Hub
+from wakeline.gateway.following.follower import Follower
+from wakeline.gateway.following.following import Following
+from wakeline.gateway.following.late import Late
+from wakeline.gateway.following.reaching.namespaces import Namespaces
+from wakeline.gateway.following.telling import RETRY_SECONDS
+from wakeline.gateway.log import Change, Engine
+from wakeline.gateway.ownership import Leases
+from wakeline.gateway.runtime import supervised
+from wakeline.gateway.sessions import Followed, Run, Runs
+from wakeline.gateway.settings import Settings
+
+_LOOKS: Final = 16
+_READS: Final = 32
+_LATE_READS: Final = 8
+_ASSIGN_SECONDS: Final = 0.2
+_LONGEST_PAUSE: Final = 60.0
+_log = structlog.get_logger(__name__)
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class FollowerPool:
+    """A follower for each open run that is ours, and a reader for each ended one that still owes something.
+
+    Args:
+        namespaces: Temporal.
+        engine: The log.
+        accept: The way into it.
+        runs: The record of each session's runs.
+        settings: How often a run is looked at, and how many are watched closely.
+        hub: Knows on which sessions devices are.
+        child: Has a child that says where it speaks followed; given the namespace, the Workflow Id and the run id.
+    """
+
+    def __init__(
+        self,
+        namespaces: Namespaces,
+        engine: Engine,
+        accept: Accept,
+        runs: Runs,
+        settings: Settings,
+        hub: Hub,
+        child: Callable[[str, str, str], Awaitable[None]],
+    ) -> None:
+        self._namespaces = namespaces
+        self._runs = runs
+        self._settings = settings
+        self._hub = hub
+        looks, reads, late_reads = (asyncio.Semaphore(count) for count in (_LOOKS, _READS, _LATE_READS))
+        self._leases = Leases(engine, settings.lease, self._leased) if engine.shared else None
+        self._parts = {
+            connection.namespace: Following(
+                connection=connection,
+                accept=accept,
+                runs=runs,
+                settings=settings,
+                settled=hub.settle,
+                watched=hub.watched,
+                child=child,
+                earlier=self._earlier,
+                looks=looks,
+                reads=reads,
+                late_reads=late_reads,
+            )
+            for connection in namespaces
+        }
+        self._followers: dict[tuple[str, str], Follower] = {}
+        self._of_workflow: defaultdict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
+        self._of_session: defaultdict[str, set[str]] = defaultdict(set)
+        self._late: dict[tuple[str, str], Late] = {}
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._keeping: list[asyncio.Task[None]] = []
+        self._to_assign = asyncio.Event()
+        self._to_resume = asyncio.Event()
+        engine.listen_changes(self._changed)
+        hub.listen(self._to_assign.set)
+
+    async def start(self) -> None:
+        """Go on with every run that was open when the gateway stopped."""
+        if self._leases is not None:
+            await self._leases.start()
+        await self._resume()
+        self._keeping = [
+            supervised("close watching", self._keep_assigning),
+            supervised("resuming runs", self._keep_resuming),
+        ]
+
+    async def stop(self) -> None:
+        """Stop following; the next gateway goes on where the log ends."""
+        tasks = self._keeping
+        while tasks or self._tasks:  # one that ends just now may have another begun
+            tasks = [*tasks, *self._tasks.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            tasks = []
+        if self._leases is not None:
+            await self._leases.stop()
+
+    def count(self) -> int:
+        """How many runs are followed now."""
+        return len(self._followers)
+
+    def closely(self) -> int:
+        """How many of them are watched closely."""
+        return sum(follower.attention.closely for follower in self._followers.values())
+
+    def followed(self, session: str) -> dict[str, Followed]:
+        """Those of a session's runs that are followed now, by name."""
+        followers = {run: self._followers[session, run] for run in self._of_session.get(session, ())}
+        return {run: Followed(follower.run, follower.state, follower.telling) for run, follower in followers.items()}
+
+    def sessions(self) -> Collection[str]:
+        """The sessions of which a run is followed now."""
+        return self._of_session.keys()
+
+    def follows(self, namespace: str, workflow_id: str) -> bool:
+        """Whether a run of this workflow is followed now; the main namespace has no name here."""
+        return (namespace, workflow_id) in self._of_workflow
+
+    def nudge(self, namespace: str, workflow_id: str) -> None:
+        """Look at what is followed of a workflow at once."""
+        for key in self._of_workflow.get((namespace, workflow_id), ()):
+            self._followers[key].nudge()
+
+    def tasks(self, namespace: str, workflow_id: str) -> list[asyncio.Task[None]]:
+        """What follows a workflow's runs; each is done when the run's end is told."""
+        return [self._tasks[key] for key in self._of_workflow.get((namespace, workflow_id), ())]
+
+    def is_ours(self, workflow_id: str) -> bool:
+        """Whether this gateway, and no other of the same log, follows the runs of a workflow."""
+        return self._leases is None or self._leases.mine(workflow_id)
+
+    def ended(self, run_ids: Container[str]) -> None:
+        """Look at once at those of these Temporal runs that are followed: they have ended."""
+        for follower in self._followers.values():
+            if follower.run.run_id in run_ids:
+                follower.nudge()
+
+    async def take(self, session: str, run: Run) -> None:
+        """Follow a run that has been written down, if it is open and ours. The session's runs are locked meanwhile."""
+        if (follower := self._followers.get((session, run.run))) is not None and run.result and not follower.run.result:
+            await follower.tell_result()
+        if run.open and self._is_mine(run):
+            if not _before(run, await self._runs.of(session)):  # else they come first
+                await Follower(session, run, self._parts_of(run)).announce()
+            self._start(session, run)
+
+    def _parts_of(self, run: Run) -> Following:
+        return self._parts[run.namespace or self._namespaces.main.namespace]
+
+    def _is_mine(self, run: Run) -> bool:
+        return self.is_ours(run.workflow_id)
+
+    async def _resume(self) -> None:
+        """Go on with every run that is open or owes something, and is ours."""
+        for session, run in await self._runs.unfinished():
+            if run.namespace and run.namespace not in self._namespaces:
+                _log.warning("a run's namespace is not among the settings", session=session, namespace=run.namespace)
+            elif self._is_mine(run):
+                self._start(session, run)
+
+    def _leased(self) -> None:
+        """Follow what is ours now, and no longer what is not."""
+        for key, follower in list(self._followers.items()):
+            if not self._is_mine(follower.run):
+                self._end(key)
+        self._to_resume.set()
+
+    async def _keep_resuming(self) -> None:
+        """Resume whenever the leases have changed, as soon as the log can be read."""
+        while True:
+            await self._to_resume.wait()
+            self._to_resume.clear()
+            try:
+                await self._resume()
+            except UnavailableError as error:
+                _log.warning("runs cannot be gone on with now", error=error.message)
+                self._to_resume.set()
+                await asyncio.sleep(RETRY_SECONDS)
+
+    def _start(self, session: str, run: Run) -> None:
+        key = (session, run.run)
+        if key in self._tasks:
+            return
+        if run.open:
+            self._followers[key] = self._make(session, run)
+            self._of_workflow[run.namespace, run.workflow_id].add(key)
+            self._of_session[session].add(run.run)
+            self._tasks[key] = self._task(key, self._follow(key))
+            self._to_assign.set()
+        elif run.owed:
+            late = self._late[key] = Late(session, run, self._parts_of(run))
+            self._tasks[key] = self._task(key, late.wait())
+
+    def _make(self, session: str, run: Run) -> Follower:
+        follower = Follower(session, run, self._parts_of(run))
+        follower.attention.set(closely=len(self._followers) < self._settings.close_watches)
+        return follower
+
+    def _task(self, key: tuple[str, str], work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        def done(task: asyncio.Task[None]) -> None:
+            if self._tasks.get(key) is task:
+                follower = self._followers.get(key)
+                self._end(key)
+                if follower is not None and follower.run.owed and not task.cancelled():
+                    self._start(key[0], follower.run)
+
+        task = asyncio.create_task(work)
+        task.add_done_callback(done)
+        return task
+
+    def _end(self, key: tuple[str, str]) -> None:
+        """Follow it no more."""
+        self._tasks.pop(key).cancel()
+        self._late.pop(key, None)
+        follower = self._followers.pop(key, None)
+        if follower is not None:
+            of_workflow = (follower.run.namespace, follower.run.workflow_id)
+            _discard(self._of_workflow, of_workflow, key)
+            _discard(self._of_session, key[0], key[1])
+            self._to_assign.set()
+
+    async def _follow(self, key: tuple[str, str]) -> None:
+        """Follow a run, starting anew from its record whatever goes wrong."""
+        session, failures, anew = key[0], -1, False
+        while True:
+            began = monotonic()
+            try:
+                if anew:
+                    run = await self._runs.latest(session, key[1]) or self._followers[key].run
+                    self._followers[key] = self._make(session, run)
+                    self._to_assign.set()
+                anew = True
+                await self._followers[key].follow()
+            except EpochChangedError:
+                return  # that life of the session is over, and its record with it
+            except AttemptFencedError:
+                _log.info("another gateway has come further; it goes on from the record", session=session, run=key[1])
+                # Both hold the run until a lease has moved: without a pause they would take turns as fast as they can.
+                await asyncio.sleep(RETRY_SECONDS)
+            except Exception:  # noqa: BLE001 - one bad run must not stop being followed
+                _log.exception("following failed; it goes on from the record", session=session, run=key[1])
+                # What went well for long enough begins anew with a short pause.
+                failures = failures + 1 if monotonic() - began < _LONGEST_PAUSE else 0
+                await asyncio.sleep(min(RETRY_SECONDS * 2 ** min(failures, 10), _LONGEST_PAUSE))
+            else:
+                return
+
+    async def _earlier(self, session: str, run: Run) -> None:
+        """What ended runs still owe a session comes before the first event of a later one, or not at all.
+
+        An earlier run of the same workflow has ended, too, even if we have not come to its end.
+        """
+        waited_for: set[str] = set()
+        # While one is waited for another may end, and owe something too.
+        while others := [r for r in _before(run, await self._runs.of(session)) if r.run not in waited_for]:
+            waited_for |= {other.run for other in others}
+            for other in others:
+                key = (session, other.run)
+                while key in self._followers:
+                    await asyncio.wait([self._tasks[key]])
+                if key in self._late:
+                    await self._late[key].last_chance()
+
+    def _changed(self, session: str, _: str, change: Change) -> None:
+        """Follow nothing into a session that was deleted: what is still to come would bring it back."""
+        if change == "deleted":
+            for key in [key for key in self._tasks if key[0] == session]:
+                self._end(key)
+
+    async def _keep_assigning(self) -> None:
+        """Watch closely as many runs as may be: first those whose sessions have devices, then those that were."""
+        while True:
+            await self._to_assign.wait()
+            self._to_assign.clear()
+            followers = list(self._followers.values())
+            if len(followers) > self._settings.close_watches:
+                followers.sort(key=lambda f: (not self._hub.watched(f.session), not f.attention.closely))
+            for place, follower in enumerate(followers):
+                follower.attention.set(closely=place < self._settings.close_watches)
+            await asyncio.sleep(_ASSIGN_SECONDS)
+
+
+def _discard(sets: dict[K, set[V]], key: K, value: V) -> None:
+    """Take a value out of one of many sets, and an empty set out of them."""
+    sets[key].discard(value)
+    if not sets[key]:
+        del sets[key]
+
+
+def _before(run: Run, runs: Sequence[Run]) -> list[Run]:
+    """Those of a session's runs that have something to say before this one's first event."""
+    of_workflow = [r for r in runs if (r.namespace, r.workflow_id) == (run.namespace, run.workflow_id) and r.open]
+    earlier = [r.run for r in of_workflow if (r.started_at, r.run) < (run.started_at, run.run)]
+    return [r for r in runs if r.run != run.run and (r.owed or r.run in earlier)]

@@ -1,0 +1,63 @@
+"""How Wakeline's own events of a run get into its session: once, however often and by whomever they are told."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from wakeline.errors import SessionClosedError, UnavailableError
+from wakeline.events import NewEvent, compose, timestamp
+from wakeline.gateway.delivery import Accept
+from wakeline.gateway.log import Publication
+from wakeline.presentable import converted
+
+RETRY_SECONDS: Final = 1.0
+_log = structlog.get_logger(__name__)
+
+
+class Teller:
+    """Appends events about one run.
+
+    Args:
+        session: Where they go.
+        run: The run's name.
+        accept: The way into the log.
+
+    Attributes:
+        epoch: The life of the session that the run belongs to, once something was told.
+    """
+
+    def __init__(self, session: str, run: str, accept: Accept) -> None:
+        self.session = session
+        self.epoch: str | None = None
+        self._run = run
+        self._accept = accept
+
+    async def tell(self, publisher: str, *events: NewEvent) -> None:
+        """Append events under a name that only they have; none to a session that was closed.
+
+        Raises:
+            EpochChangedError: The session was deleted.
+        """
+        while True:
+            try:
+                told = await self._accept.append(self.session, events, Publication(publisher), epoch=self.epoch)
+            except UnavailableError as error:
+                _log.warning("cannot write to the log now", session=self.session, error=error.message)
+                await asyncio.sleep(RETRY_SECONDS)
+            except SessionClosedError:
+                return
+            else:
+                self.epoch = told.epoch  # what follows belongs to this life of the session
+                return
+
+    async def told(self, publisher: str) -> bool:
+        """Whether something was told under this name."""
+        return await self._accept.position(self.session, publisher) is not None
+
+    def event(self, topic: str, data: dict[str, Any], **more: Any) -> NewEvent:
+        """An event of the run."""
+        return compose(topic, converted(msgspec.json.encode, data), time=timestamp(), run=self._run, **more)

@@ -1,0 +1,122 @@
+"""What a reset has undone: what was said after the point from which the new run goes on, and before it where that is said again.
+
+The activities that were scheduled after that point are superseded; and the streams of the run that was reset and of those that
+followed it, since the new run makes its stream anew from the beginning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Final, NamedTuple
+
+from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import Client, WorkflowHandle
+from temporalio.service import RPCError
+
+from wakeline.events import publisher_of_activity
+from wakeline.gateway.delivery import Accept
+from wakeline.gateway.following.watching.endings import RPC_TIMEOUT, first_event, is_forgotten
+from wakeline.gateway.log import Publication
+from wakeline.gateway.sessions import Run
+
+_MOST_EVENTS: Final = 50_000  # as many as Temporal lets a history have, about
+
+
+class _Begun(NamedTuple):
+    """A run, as its first event has it."""
+
+    run_id: str
+    original: str  # the run that this event was written for: a reset copies it
+    previous: str
+
+
+async def supersede_undone(client: Client, accept: Accept, session: str, run: Run, next_run_id: str) -> None:
+    """Say of what is undone that it no longer counts, and refuse what undone activities still send.
+
+    The stream that the run has come to is not among it: it goes on with another attempt. Doing it again says nothing again.
+
+    Raises:
+        RPCError: Temporal cannot be asked now.
+        WakelineError: What `Accept.open_attempt` raises.
+    """
+    base, point = await _point(client, run, next_run_id)
+    way = [begun async for begun in _way_back(client, run, base)]
+    for run_id, activity in await _activities(client, run, base, point, [begun.run_id for begun in way]):
+        await _supersede(accept, session, publisher_of_activity(run_id, activity), run, activity)
+    for begun in way:
+        for name in {begun.run_id, begun.original} - {run.stream}:
+            await _supersede(accept, session, f"stream:{name}", run, None)
+
+
+async def _supersede(accept: Accept, session: str, publisher: str, run: Run, activity: str | None) -> None:
+    position = await accept.position(session, publisher)
+    if position is not None:
+        after = Publication(publisher, position.attempt + 1, supersedes=True, run=run.run, activity=activity)
+        await accept.open_attempt(session, after)
+
+
+async def _point(client: Client, run: Run, next_run_id: str) -> tuple[str, int]:
+    """The run that was reset, and its event after which the new one is another."""
+    base, point = "", 0
+    async for event in _history(client, run.workflow_id, next_run_id):
+        failed = event.workflow_task_failed_event_attributes
+        if failed.cause == WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW:
+            base, point = failed.base_run_id, event.event_id
+    return base, point
+
+
+async def _way_back(client: Client, run: Run, base: str) -> AsyncIterator[_Begun]:
+    """The runs from the last back to the one that was reset; none if that is not among them."""
+    reset = await _begun(client, run, base)
+    way: list[_Begun] = []
+    begun = await _begun(client, run, run.run_id)
+    while reset is not None and begun is not None:
+        way.append(begun)
+        if begun.original == reset.original:
+            for each in way:
+                yield each
+            return
+        begun = await _begun(client, run, begun.previous)
+
+
+async def _begun(client: Client, run: Run, run_id: str) -> _Begun | None:
+    if not run_id:
+        return None
+    try:
+        event = await first_event(client, run.workflow_id, run_id)
+    except RPCError as error:
+        if not is_forgotten(error):
+            raise
+        return None
+    started = event.workflow_execution_started_event_attributes
+    return _Begun(run_id, started.original_execution_run_id, started.continued_execution_run_id)
+
+
+async def _activities(client: Client, run: Run, base: str, point: int, way: list[str]) -> list[tuple[str, str]]:
+    """Run id and activity id of each activity that is undone."""
+    undone: list[tuple[str, str]] = []
+    for run_id in dict.fromkeys([base, *way, run.run_id]):
+        if not run_id:
+            continue
+        after = point if run_id == base else 0
+        undone += [
+            (run_id, event.activity_task_scheduled_event_attributes.activity_id)
+            async for event in _history(client, run.workflow_id, run_id)
+            if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED and event.event_id > after
+        ]
+    return undone
+
+
+async def _history(client: Client, workflow_id: str, run_id: str) -> AsyncIterator[HistoryEvent]:
+    handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id, run_id=run_id)
+    count = 0
+    try:
+        async for event in handle.fetch_history_events(skip_archival=True, rpc_timeout=RPC_TIMEOUT):
+            count += 1
+            if count > _MOST_EVENTS:
+                return
+            yield event
+    except RPCError as error:
+        if not is_forgotten(error):
+            raise

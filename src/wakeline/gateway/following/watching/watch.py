@@ -1,0 +1,261 @@
+"""What Temporal lets us know of one run without asking its worker: that something happened in it, and how it ended.
+
+A run that is watched *closely* costs one waiting call, which the server renews every 20 seconds: it follows the run's history.
+A workflow's stream changes in workflow tasks alone, so the history tells when there may be something to read. Other runs are
+looked at when somebody says that something has happened (a sweep, a nudge), and now and then in any case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, Final, TypeVar
+
+from temporalio.api.enums.v1 import WorkflowExecutionStatus
+from temporalio.client import WorkflowExecutionDescription, WorkflowHandle, WorkflowHistoryEventFilterType
+from temporalio.service import RPCError
+
+from wakeline.gateway.following.reaching.connection import Connection
+from wakeline.gateway.following.telling import RETRY_SECONDS
+from wakeline.gateway.following.watching.children import Children, Enter
+from wakeline.gateway.following.watching.endings import (
+    RPC_TIMEOUT,
+    UNKNOWN_TIMES,
+    Ending,
+    closing_event,
+    complete,
+    forgotten,
+    is_closing,
+    is_forgotten,
+    read_ending,
+)
+from wakeline.gateway.following.watching.history import History
+from wakeline.gateway.sessions import Run
+
+_RUNNING: Final = WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING
+_LONG_POLL: Final = timedelta(seconds=40)  # the server answers after about 20 s when nothing happened
+# A history is followed from its beginning. Temporal suggests to continue as new at 4 MB; longer ones are not followed.
+_MOST_HISTORY_BYTES: Final = 5_000_000
+# Between two answers of a busy history: what happened meanwhile comes in one.
+_PAUSE: Final = 0.01
+_LOOK_SECONDS: Final = 600.0
+_LONGEST_PAUSE: Final = 15.0
+# Who is told of nothing else tries again so soon.
+_OUTAGE_SECONDS: Final = 30.0
+T = TypeVar("T")
+
+
+class Attention:
+    """How closely a run is watched, which may change at any moment."""
+
+    def __init__(self) -> None:
+        self.closely = False
+        self._changed = asyncio.Event()
+
+    def set(self, *, closely: bool) -> None:
+        """Watch it so from now on."""
+        if closely != self.closely:
+            self.closely = closely
+            self._changed.set()
+            self._changed = asyncio.Event()
+
+    async def changed(self) -> None:
+        """Return when it changes."""
+        await self._changed.wait()
+
+    async def while_so(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """What some work gives; None if the attention changes before it is done, which ends it."""
+        # Listened for from this moment on: it may change before a task has taken its first step.
+        working, changing = asyncio.ensure_future(work), asyncio.ensure_future(self._changed.wait())
+        try:
+            await asyncio.wait([working, changing], return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else None
+        finally:
+            working.cancel()
+            changing.cancel()
+            await asyncio.gather(working, changing, return_exceptions=True)
+
+
+class RunWatch:
+    """One Temporal run, watched until it ends.
+
+    Args:
+        connection: Temporal.
+        run: The run; its `run_id` is watched.
+        attention: How closely.
+        looks: Lets so many runs be looked at at once.
+        enter: Has children that say where they speak followed.
+
+    Attributes:
+        tells: Its history is followed, so that `news` come without delay.
+        unanswered: Its reader found nobody to answer: that a worker takes a task is news, too.
+        history: What its history says, while it is followed.
+        over: Set when it has ended.
+        read: The last workflow task before which its stream was asked for, of those after which it has answered.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        run: Run,
+        attention: Attention,
+        looks: asyncio.Semaphore,
+        enter: Enter,
+    ) -> None:
+        self.tells = False
+        self.unanswered = False
+        self.history = History()
+        self.over = asyncio.Event()
+        self.read = 0
+        self._connection = connection
+        self._run = run
+        self._attention = attention
+        self._looks = looks
+        self._children = Children(enter)
+        self._whole = False  # the history was followed from its first event to its last
+        self._happened = 0
+        self._told = asyncio.Event()
+
+    @property
+    def happened(self) -> int:
+        """Grows when something may have happened."""
+        return self._happened
+
+    def nudge(self) -> None:
+        """Somebody says that something has happened."""
+        self._happened += 1
+        self._told.set()
+        self._told = asyncio.Event()
+
+    async def news(self, after: int, within: float) -> None:
+        """Return when something has happened since `happened` was `after`, or in so many seconds."""
+        if self._happened > after:
+            return
+        with suppress(TimeoutError):
+            # `wait_for` would forget, before Python 3.12, that it was cancelled where the news come in the same moment.
+            async with asyncio.timeout(within):
+                await self._told.wait()
+
+    @property
+    def read_whole(self) -> bool:
+        """Whether its stream was queried after its last workflow task had begun, and has answered.
+
+        The server answers a query after the pending task, so the answer has all events of the run.
+        """
+        return self._whole and self.read == self.history.scheduled > 0
+
+    async def pause(self, seconds: float) -> None:
+        """Return in so many seconds, or when the run has ended."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.over.wait()
+
+    async def ended(self) -> Ending:
+        """Return when the run has ended; an outage is waited out."""
+        unknown = failures = 0
+        ending: Ending | None = None
+        while True:
+            began = time.monotonic()
+            try:
+                ended = await self._attention.while_so(self._follow() if self._attention.closely else self._look())
+                self._tells_no_more(ending is None and ended is None)
+                if ended is not None:
+                    ending = ended
+                    self.over.set()
+                    self.nudge()
+                    if not self._whole:
+                        async with self._looks:
+                            await self._children.read(self._handle)
+                    await self._children.entered(self._reachable)
+                    return await complete(self._connection.client, self._run, ending)
+                unknown = failures = 0
+            except RPCError as error:
+                self._tells_no_more(ending is None)
+                unknown = unknown + 1 if is_forgotten(error) else 0
+                if unknown == UNKNOWN_TIMES:
+                    await self._children.entered(self._reachable)
+                    return ending or forgotten()  # it may be known how it ended, and nothing else any more
+                failures = failures + 1 if time.monotonic() - began < _OUTAGE_SECONDS else 1
+                await self._pause(failures)
+
+    def _tells_no_more(self, goes_on: bool) -> None:
+        """From now on news may come late; who counts on being told, and may have minutes to wait, looks now."""
+        if self.tells:
+            self.tells = False
+            if goes_on:
+                self.nudge()
+
+    def _reachable(self) -> bool:
+        return self._connection.up() and self._connection.calm()
+
+    async def _pause(self, failures: int) -> None:
+        """After so many failures in a row: wait until it may be better."""
+        pause = min(RETRY_SECONDS * 2 ** min(failures - 1, 10), _LONGEST_PAUSE)
+        if self._connection.up():
+            await asyncio.sleep(pause * random.uniform(1, 2))
+        else:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_OUTAGE_SECONDS):
+                    await self._connection.until_up()
+            await asyncio.sleep(RETRY_SECONDS * random.random())
+
+    @property
+    def _handle(self) -> WorkflowHandle[Any, Any]:
+        return self._connection.client.get_workflow_handle(self._run.workflow_id, run_id=self._run.run_id)
+
+    async def describe(self) -> WorkflowExecutionDescription:
+        """The run as it is now.
+
+        Raises:
+            RPCError: Temporal cannot be asked now, or does not know the run.
+        """
+        await self._connection.until_calm()
+        return await self._handle.describe(rpc_timeout=RPC_TIMEOUT)
+
+    async def _look(self) -> Ending | None:
+        """Look whether it has ended: now, and whenever somebody says that something has happened."""
+        while True:
+            after = self._happened
+            async with self._looks:
+                described = await self.describe()
+                if described.raw_description.workflow_execution_info.status != _RUNNING:
+                    return await closing_event(self._connection.client, self._run.workflow_id, self._run.run_id)
+            await self.news(after, _LOOK_SECONDS * random.uniform(0.5, 1))
+
+    async def _follow(self) -> Ending | None:
+        """Follow the history to its end."""
+        info = (await self.describe()).raw_description.workflow_execution_info
+        follows = info.status == _RUNNING and info.history_size_bytes <= _MOST_HISTORY_BYTES
+        kinds = WorkflowHistoryEventFilterType
+        events = self._handle.fetch_history_events(
+            wait_new_event=True,
+            event_filter_type=kinds.ALL_EVENT if follows else kinds.CLOSE_EVENT,
+            skip_archival=True,
+            rpc_timeout=_LONG_POLL,
+        )
+        self.history = History()
+        self.tells = follows
+        self.nudge()  # what is in the history by now may be read at once
+        seen = 0
+        while True:
+            await events.fetch_next_page()
+            page = events.current_page or ()
+            news = False
+            for event in page:
+                if is_closing(event):
+                    self._whole = follows
+                    return read_ending(event)
+                self._children.note(event)
+                seen = event.event_id
+                news |= self.history.note(event, old=seen <= info.history_length)
+                news |= self.unanswered and self.history.started == seen
+            if news and seen > info.history_length:
+                self.nudge()
+            if events.next_page_token is None:
+                return None
+            if page and seen >= info.history_length:
+                await asyncio.sleep(_PAUSE)

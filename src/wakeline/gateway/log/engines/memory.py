@@ -1,0 +1,375 @@
+"""Sessions in this process's memory: a real engine that forgets everything when the process ends."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Container, Sequence
+from datetime import datetime
+
+import msgspec
+
+from wakeline.errors import (
+    EpochChangedError,
+    RecordConflictError,
+    SessionClosedError,
+    SessionExistsError,
+    SessionNotFoundError,
+)
+from wakeline.events import Event, NewEvent, milliseconds, timestamp
+from wakeline.gateway.log.names import check_epoch, name_ranges, new_epoch
+from wakeline.gateway.log.owners import Owner, check_room, move
+from wakeline.gateway.log.plan import advances, begins, check_life, check_there, decide, superseded
+from wakeline.gateway.log.ports import (
+    DRAFT,
+    PAGE_BYTES,
+    Append,
+    Appended,
+    Change,
+    Engine,
+    Opened,
+    Page,
+    Position,
+    Publication,
+    Record,
+    SessionState,
+)
+
+
+class _Publisher:
+    """One publisher's position, and where each stretch of its sequences stands in the log."""
+
+    def __init__(self, attempt: int, owner: Owner | None) -> None:
+        self.position = Position(attempt, 0, owner)
+        self.starts: list[int] = []  # first sequence of each append
+        self.offsets: list[tuple[int, int]] = []  # that append's first and next offset
+        self.kept: list[tuple[int, int]] = []  # where events of earlier attempts stand that still count
+
+    def add(self, publication: Publication, there: int, first_offset: int, next_offset: int) -> None:
+        count = publication.covers or there + next_offset - first_offset
+        self.starts.append(publication.sequence + (0 if publication.covers else there))
+        self.offsets.append((first_offset, next_offset))
+        self.position = Position(publication.attempt, publication.sequence + count, self.position.owner)
+
+    def offset_of(self, sequence: int) -> int:
+        index = bisect_right(self.starts, sequence) - 1
+        first, after = self.offsets[index]
+        return min(first + sequence - self.starts[index], after - 1)
+
+
+class _Session:
+    def __init__(self, config: bytes = b"", first_offset: int = 0, deadline: float | None = None) -> None:
+        self.epoch = new_epoch()
+        self.created = timestamp()
+        self.closed = False
+        self.config = config
+        self.deadline = deadline
+        self.first_offset = first_offset
+        self.size = 0
+        self.events: list[Event] = []
+        self.latest: list[int] = []  # of each event: the latest time up to it, which never goes back
+        self.publishers: dict[str, _Publisher] = {}
+        self.owned: Counter[str] = Counter()
+
+    def begin(self, publication: Publication) -> list[Event]:
+        """See to what a publisher's earlier attempts appended, if another one begins; gives what tells that it is superseded."""
+        earlier = self.publishers.get(publication.publisher)
+        if not begins(earlier.position if earlier else None, publication):
+            return []
+        owner = publication.owner or (earlier.position.owner if earlier else None)
+        move(self.owned, earlier.position.owner if earlier else None, owner)
+        publisher = self.publishers[publication.publisher] = _Publisher(publication.attempt, owner)
+        stretches = [*earlier.kept, *earlier.offsets] if earlier else []
+        if not publication.supersedes:
+            publisher.kept = stretches
+            return []
+        return self.add(superseded(publication, stretches))
+
+    def used_by(self, publisher: _Publisher, owner: Owner | None) -> None:
+        if owner is not None and owner != publisher.position.owner:
+            move(self.owned, publisher.position.owner, owner)
+            publisher.position = msgspec.structs.replace(publisher.position, owner=owner)
+
+    @property
+    def next_offset(self) -> int:
+        return self.first_offset + len(self.events)
+
+    def add(self, new_events: Sequence[NewEvent]) -> list[Event]:
+        events = [Event(self.next_offset + i, e.topic, e.body) for i, e in enumerate(new_events)]
+        self.events += events
+        for new in new_events:
+            time = milliseconds(datetime.fromisoformat(new.time))
+            self.latest.append(max(time, self.latest[-1]) if self.latest else time)
+        self.size += sum(len(event.body) for event in events)
+        return events
+
+    def remove_oldest(self, count: int) -> None:
+        self.size -= sum(len(event.body) for event in self.events[:count])
+        del self.events[:count]
+        del self.latest[:count]
+        self.first_offset += count
+
+
+class MemoryEngine(Engine):
+    """Keeps everything in dictionaries; the smallest correct reading of `Engine`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sessions: dict[str, _Session] = {}
+        self._records: dict[str, Record] = {}
+        self._revision = 0
+
+    async def open(self) -> None:
+        """Nothing to open."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    async def append(self, append: Append) -> Appended:
+        held = self._sessions.get(append.session)
+        if held is None and append.epoch is not None:
+            raise EpochChangedError(f"expected {append.session!r} in epoch {append.epoch}, there is none")
+        if held is None:
+            check_there(append)
+        session = held or _Session()
+        check_epoch(append.session, session.epoch, append.epoch)
+        publication, publisher = append.publication, None
+        if publication is not None:
+            publisher = session.publishers.get(publication.publisher)
+        closed = session.closed
+        there = decide(append, publisher.position if publisher else None, closed=closed)
+        if publication is not None and publisher is None:
+            check_room(append.session, publication.publisher, publication.owner, session.owned)
+        advancing = advances(append, there)
+        told = session.begin(publication) if advancing and publication is not None else []
+        if advancing and publisher is None:
+            self.counts.publishers(1)
+        first_new = session.next_offset
+        events = session.add(append.events[there:])
+        session.closed = closed or append.close
+        if events or advancing or append.close:
+            self._sessions[append.session] = session
+        if advancing and publication is not None:
+            publisher = session.publishers[publication.publisher]
+            publisher.add(publication, there, first_new, session.next_offset)
+            session.used_by(publisher, publication.owner)
+        changes: list[Change] = ["closed"] if session.closed and not closed else []
+        self._announce(append.session, session.epoch, told + events, changes)
+        if not there or not append.events or publication is None or publisher is None:
+            return Appended(first_new, session.next_offset, session.epoch, duplicate=closed or there > 0)
+        first = publisher.offset_of(publication.sequence)
+        after = publisher.offset_of(publication.sequence + (publication.covers or len(append.events)) - 1) + 1
+        return Appended(first, after, session.epoch, duplicate=not events)
+
+    async def open_attempt(self, session: str, publication: Publication, *, epoch: str | None = None) -> Opened:
+        held, created = self._sessions.get(session), False
+        known = held.publishers.get(publication.publisher) if held is not None else None
+        position = known.position if known is not None else None
+        check_life(session, held.epoch if held is not None else None, epoch, position)
+        if held is None:
+            held, created = _Session(), True
+        if begins(position, publication) and held.closed:
+            raise SessionClosedError(f"expected an open session, {session!r} is closed")
+        if position is None:
+            check_room(session, publication.publisher, publication.owner, held.owned)
+        self._sessions[session] = held
+        told = held.begin(publication)
+        if position is None:
+            self.counts.publishers(1)
+        held.used_by(held.publishers[publication.publisher], publication.owner)
+        self._announce(session, held.epoch, told, ["configured"] if created else [])
+        publisher = held.publishers[publication.publisher]
+        earlier = sum(after - first for first, after in publisher.kept)
+        return Opened(publisher.position.attempt, publisher.position.next_sequence, earlier, held.epoch)
+
+    async def read(
+        self,
+        session: str,
+        offset: int,
+        *,
+        before: int,
+        limit: int = 1000,
+        topics: Container[str] | None = None,
+        epoch: str | None = None,
+    ) -> Page:
+        held = self._session(session, epoch)
+        began = max(offset, min(held.first_offset, before))
+        taken: list[Event] = []
+        size = 0
+        at = max(began, held.first_offset) - held.first_offset
+        for event in held.events[at : min(max(before - held.first_offset, 0), at + limit)]:
+            if size >= PAGE_BYTES:
+                break
+            size += len(event.body)
+            taken.append(event)
+        after = taken[-1].offset + 1 if taken else began
+        return Page([e for e in taken if topics is None or e.topic in topics], after, began)
+
+    async def read_back(
+        self,
+        session: str,
+        before: int,
+        *,
+        limit: int = 1000,
+        topics: Container[str] | None = None,
+        epoch: str | None = None,
+    ) -> Page:
+        held = self._session(session, epoch)
+        taken: list[Event] = []
+        size, began = 0, before
+        for at in reversed(range(max(0, min(before - held.first_offset, len(held.events))))):
+            event = held.events[at]
+            if len(taken) >= limit or size >= PAGE_BYTES:
+                break
+            size += len(event.body)
+            began = event.offset
+            if topics is None or event.topic in topics:
+                taken.append(event)
+        return Page(taken[::-1], before, began)
+
+    async def state(self, session: str) -> SessionState | None:
+        held = self._sessions.get(session)
+        return self._state(session, held) if held else None
+
+    async def position(self, session: str, publisher: str) -> Position | None:
+        held = self._sessions.get(session)
+        found = held.publishers.get(publisher) if held else None
+        return found.position if found else None
+
+    async def sessions(
+        self, *, after: str = "", limit: int = 100, within: Sequence[str] = ("*",)
+    ) -> list[SessionState]:
+        ranges = name_ranges(within)
+        names = sorted(
+            name
+            for name in self._sessions
+            if name > after
+            and not name.startswith(DRAFT)
+            and any(first <= name and (end is None or name < end) for first, end in ranges)
+        )[:limit]
+        return [self._state(name, self._sessions[name]) for name in names]
+
+    async def drafts(self) -> list[SessionState]:
+        return [self._state(name, held) for name, held in sorted(self._sessions.items()) if name.startswith(DRAFT)]
+
+    async def create_session(
+        self,
+        session: str,
+        *,
+        config: bytes = b"",
+        first_offset: int = 0,
+        closed: bool = False,
+        deadline: float | None = None,
+    ) -> tuple[SessionState, bool]:
+        held = self._sessions.get(session)
+        if held is not None:
+            return self._state(session, held), False
+        held = self._sessions[session] = _Session(config, first_offset, deadline)
+        held.closed = closed
+        self._announce(session, held.epoch, changes=["configured"])
+        return self._state(session, held), True
+
+    async def rename_session(self, session: str, name: str, *, epoch: str) -> None:
+        self._session(session, epoch)
+        if name in self._sessions:
+            raise SessionExistsError(f"there is a session {name!r} already")
+        self._sessions[name] = self._sessions.pop(session)
+        self._announce(name, epoch, changes=["configured"])
+
+    async def set_config(self, session: str, config: bytes, *, epoch: str) -> None:
+        self._session(session, epoch).config = config
+        self._announce(session, epoch, changes=["configured"])
+
+    async def set_deadline(self, session: str, deadline: float | None, *, epoch: str) -> None:
+        self._session(session, epoch).deadline = deadline
+
+    async def due(self, now: float, *, limit: int = 100) -> list[tuple[str, str]]:
+        found = [
+            (held.deadline, name, held.epoch)
+            for name, held in self._sessions.items()
+            if held.deadline is not None and held.deadline <= now
+        ]
+        return [(name, epoch) for _, name, epoch in sorted(found)[:limit]]
+
+    async def close_session(self, session: str) -> None:
+        held = self._session(session)
+        if not held.closed:
+            held.closed = True
+            self._announce(session, held.epoch, changes=["closed"])
+
+    async def delete_session(self, session: str, *, epoch: str | None = None) -> bool:
+        held = self._sessions.get(session)
+        if held is None or epoch not in (None, held.epoch):
+            return False
+        del self._sessions[session]
+        self._announce(session, held.epoch, changes=["deleted"])
+        return True
+
+    async def trim(self, session: str, before: int, *, epoch: str, limit: int = 200) -> int:
+        held = self._session(session, epoch)
+        count = max(0, min(before - held.first_offset, limit, len(held.events)))
+        if count:
+            held.remove_oldest(count)
+            self._announce(session, epoch, changes=["trimmed"])
+        return held.first_offset
+
+    async def offset_within(self, session: str, size: int, *, epoch: str) -> int:
+        held = self._session(session, epoch)
+        over, offset = held.size - size, held.first_offset
+        for event in held.events:
+            if over <= 0:
+                break
+            over -= len(event.body)
+            offset += 1
+        return offset
+
+    async def offset_at(self, session: str, moment: int, *, epoch: str) -> int:
+        held = self._session(session, epoch)
+        return held.first_offset + bisect_left(held.latest, moment)
+
+    async def get_record(self, key: str) -> Record | None:
+        return self._records.get(key)
+
+    async def get_records(self, keys: Sequence[str]) -> dict[str, Record]:
+        return {key: self._records[key] for key in keys if key in self._records}
+
+    async def put_record(self, key: str, value: bytes, *, revision: int) -> Record:
+        self._check_revision(key, revision)
+        self._revision += 1
+        record = self._records[key] = Record(key, value, self._revision)
+        return record
+
+    async def delete_record(self, key: str, *, revision: int, erase: bool = False) -> None:
+        self._check_revision(key, revision)
+        if self._records.pop(key, None) is None:
+            raise RecordConflictError(f"expected a record under {key!r}, there is none")
+
+    async def records(self, prefix: str) -> list[Record]:
+        return [record for key, record in sorted(self._records.items()) if key.startswith(prefix)]
+
+    def _session(self, name: str, epoch: str | None = None) -> _Session:
+        held = self._sessions.get(name)
+        if held is None:
+            raise SessionNotFoundError(f"there is no session {name!r}")
+        check_epoch(name, held.epoch, epoch)
+        return held
+
+    def _check_revision(self, key: str, revision: int) -> None:
+        record = self._records.get(key)
+        now = record.revision if record else 0
+        if now != revision:
+            raise RecordConflictError(f"expected {key!r} at revision {revision}, it is at {now}")
+
+    @staticmethod
+    def _state(name: str, held: _Session) -> SessionState:
+        return SessionState(
+            name,
+            held.epoch,
+            held.next_offset,
+            held.created,
+            held.closed,
+            held.first_offset,
+            held.size,
+            held.config,
+            held.deadline,
+        )

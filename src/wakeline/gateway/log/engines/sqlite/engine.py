@@ -1,0 +1,335 @@
+"""`Engine` on one SQLite file: appends go to the writer thread, reads to a few reader threads."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Container, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+
+from wakeline.errors import RecordConflictError, SessionExistsError, StorageFailedError
+from wakeline.gateway.log.engines.sqlite import queries
+from wakeline.gateway.log.engines.sqlite.appends import Appends
+from wakeline.gateway.log.engines.sqlite.erasing import Eraser, mark_removed, remove_oldest
+from wakeline.gateway.log.engines.sqlite.renewal import renew
+from wakeline.gateway.log.engines.sqlite.schema import DirectoryLock, connect_reader, connect_writer
+from wakeline.gateway.log.engines.sqlite.upkeep import DATABASE, LOCK, Upkeep, is_full
+from wakeline.gateway.log.engines.sqlite.writer import Writer
+from wakeline.gateway.log.names import name_ranges
+from wakeline.gateway.log.ports import (
+    DRAFT,
+    Append,
+    Appended,
+    Engine,
+    Opened,
+    Page,
+    Position,
+    Publication,
+    Record,
+    SessionState,
+)
+from wakeline.gateway.log.store import Carry
+
+_READERS: Final = 3
+_AFTER_DRAFTS: Final = DRAFT + "\U0010ffff"
+T = TypeVar("T")
+
+
+class SqliteEngine(Engine):
+    """Keeps sessions in `directory/wakeline.db`.
+
+    Args:
+        directory: The data directory; created if missing, and this process's alone while the engine is open.
+        durability: `full` (default): an acknowledged append survives a power cut. `process`: a crash of the process only.
+        erase_within: Seconds after a deletion by which the files contain no deleted data.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        durability: Literal["full", "process"] = "full",
+        erase_within: float = 7 * 86_400.0,
+    ) -> None:
+        super().__init__()
+        self._directory = directory
+        self._path = directory / DATABASE
+        self._lock = DirectoryLock(directory / LOCK)
+        self._upkeep = Upkeep(directory)
+        connect = partial(connect_writer, self._path, durability=durability)
+        self._writer = Writer(connect, self._upkeep, self._announce, self._announce_lost, self.counts)
+        self._eraser = Eraser(self._writer, self._path, erase_within)
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._readers: ThreadPoolExecutor | None = None
+
+    async def open(self) -> None:
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except OSError as error:
+            if is_full(error):
+                raise self._upkeep.no_room(error) from error
+            raise StorageFailedError(
+                f"expected a writable directory at {self._directory}, got: {error}",
+                hint="Give --data a directory that this user may write to; it is created if it is missing.",
+            ) from error
+        try:
+            self._writer.start()
+        except BaseException:
+            self._upkeep.close()
+            self._lock.release()
+            raise
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="wakeline-reader")
+        self._eraser.start()
+
+    async def close(self) -> None:
+        await self._eraser.stop()
+        if self._readers is not None:
+            await asyncio.to_thread(self._readers.shutdown)
+            self._readers = None
+        for connection in self._connections:
+            connection.close()
+        self._connections.clear()
+        await (
+            self._writer.stop()
+        )  # last: a connection that only reads cannot checkpoint the write-ahead log and remove it
+        self._upkeep.close()
+        self._lock.release()
+
+    def health(self) -> str:
+        return self._writer.health()
+
+    def log_bytes(self) -> int:
+        return self._upkeep.log_bytes()
+
+    @property
+    def restored(self) -> bool:
+        return self._upkeep.generation.restored
+
+    async def renew(self, carry: Carry) -> None:
+        await self._writer.submit(partial(renew, generation=self._upkeep.generation, carry=carry))
+        self._upkeep.generation.renewed()
+
+    async def append(self, append: Append) -> Appended:
+        answer: Appended = await self._writer.submit(lambda _, appends: appends.append(append), grows=True)
+        return answer
+
+    async def open_attempt(self, session: str, publication: Publication, *, epoch: str | None = None) -> Opened:
+        opened: Opened = await self._writer.submit(lambda _, appends: appends.open(session, publication, epoch))
+        return opened
+
+    async def read(
+        self,
+        session: str,
+        offset: int,
+        *,
+        before: int,
+        limit: int = 1000,
+        topics: Container[str] | None = None,
+        epoch: str | None = None,
+    ) -> Page:
+        return await self._reading(lambda c: queries.read(c, session, offset, before, limit, topics, epoch))
+
+    async def read_back(
+        self,
+        session: str,
+        before: int,
+        *,
+        limit: int = 1000,
+        topics: Container[str] | None = None,
+        epoch: str | None = None,
+    ) -> Page:
+        return await self._reading(lambda c: queries.read_back(c, session, before, limit, topics, epoch))
+
+    async def state(self, session: str) -> SessionState | None:
+        row = await self._reading(lambda c: c.execute(f"{queries.STATE} WHERE name = ?", (session,)).fetchone())
+        return queries.state(row) if row else None
+
+    async def position(self, session: str, publisher: str) -> Position | None:
+        row = await self._reading(lambda c: c.execute(queries.POSITION, (session, publisher)).fetchone())
+        return Position(*row) if row else None
+
+    async def sessions(
+        self, *, after: str = "", limit: int = 100, within: Sequence[str] = ("*",)
+    ) -> list[SessionState]:
+        after, ranges = max(after, _AFTER_DRAFTS), name_ranges(within)
+        rows = await self._reading(lambda c: queries.sessions(c, after, limit, ranges))
+        return [queries.state(row) for row in rows]
+
+    async def drafts(self) -> list[SessionState]:
+        query = f"{queries.STATE} WHERE name >= ? AND name <= ? ORDER BY name"
+        rows = await self._reading(lambda c: c.execute(query, (DRAFT, _AFTER_DRAFTS)).fetchall())
+        return [queries.state(row) for row in rows]
+
+    async def create_session(
+        self,
+        session: str,
+        *,
+        config: bytes = b"",
+        first_offset: int = 0,
+        closed: bool = False,
+        deadline: float | None = None,
+    ) -> tuple[SessionState, bool]:
+        def create(connection: sqlite3.Connection, appends: Appends) -> tuple[SessionState, bool]:
+            appends.flush()
+            there = connection.execute(f"{queries.STATE} WHERE name = ?", (session,)).fetchone()
+            if there is not None:
+                return queries.state(there), False
+            appends.create(session, config=config, first_offset=first_offset, closed=closed, deadline=deadline)
+            state = queries.state(connection.execute(f"{queries.STATE} WHERE name = ?", (session,)).fetchone())
+            appends.changed(session, state.epoch, "configured")
+            return state, True
+
+        answer: tuple[SessionState, bool] = await self._writer.submit(create, grows=True)
+        return answer
+
+    async def rename_session(self, session: str, name: str, *, epoch: str) -> None:
+        def rename(connection: sqlite3.Connection, appends: Appends) -> None:
+            found, _ = queries.find(connection, session, epoch)
+            if connection.execute("SELECT 1 FROM sessions WHERE name = ?", (name,)).fetchone():
+                raise SessionExistsError(f"there is a session {name!r} already")
+            connection.execute("UPDATE sessions SET name = ? WHERE id = ?", (name, found))
+            appends.flush()
+            appends.forget_session(session)
+            appends.changed(name, epoch, "configured")
+
+        await self._writer.submit(rename)
+
+    async def set_config(self, session: str, config: bytes, *, epoch: str) -> None:
+        def change(connection: sqlite3.Connection, appends: Appends) -> None:
+            found, _ = queries.find(connection, session, epoch)
+            connection.execute("UPDATE sessions SET config = ? WHERE id = ?", (config, found))
+            appends.changed(session, epoch, "configured")
+
+        await self._writer.submit(change)
+
+    async def set_deadline(self, session: str, deadline: float | None, *, epoch: str) -> None:
+        def change(connection: sqlite3.Connection, _: Appends) -> None:
+            found, _first = queries.find(connection, session, epoch)
+            connection.execute("UPDATE sessions SET deadline = ? WHERE id = ?", (deadline, found))
+
+        await self._writer.submit(change)
+
+    async def due(self, now: float, *, limit: int = 100) -> list[tuple[str, str]]:
+        query = "SELECT name, epoch FROM sessions WHERE deadline <= ? ORDER BY deadline LIMIT ?"
+        return await self._reading(lambda c: c.execute(query, (now, limit)).fetchall())
+
+    async def close_session(self, session: str) -> None:
+        def close(connection: sqlite3.Connection, appends: Appends) -> None:
+            found, _ = queries.find(connection, session, None)
+            row = connection.execute(
+                "UPDATE sessions SET closed = 1 WHERE id = ? AND NOT closed RETURNING epoch", (found,)
+            ).fetchone()
+            if row is not None:
+                appends.flush()
+                appends.forget_session(session)
+                appends.changed(session, row[0], "closed")
+
+        await self._writer.submit(close)
+
+    async def delete_session(self, session: str, *, epoch: str | None = None) -> bool:
+        def delete(connection: sqlite3.Connection, appends: Appends) -> bool:
+            row = connection.execute("SELECT id, epoch FROM sessions WHERE name = ?", (session,)).fetchone()
+            if row is None or epoch not in (None, row[1]):
+                return False
+            appends.flush()
+            connection.execute("INSERT INTO erasing VALUES (?, ?)", (row[0], time.time()))
+            connection.execute("DELETE FROM sessions WHERE id = ?", (row[0],))
+            appends.forget_session(session)
+            appends.changed(session, row[1], "deleted")
+            return True
+
+        try:
+            deleted: bool = await self._writer.submit(delete)
+        finally:  # whoever asked may have left, and it is deleted all the same
+            self._eraser.wake()
+        return deleted
+
+    async def trim(self, session: str, before: int, *, epoch: str, limit: int = 200) -> int:
+        def trim(connection: sqlite3.Connection, appends: Appends) -> int:
+            found, first_offset = queries.find(connection, session, epoch)
+            appends.flush()
+            kept = remove_oldest(connection, found, before, limit)
+            if kept is None:
+                return first_offset
+            connection.execute("UPDATE sessions SET first_offset = ? WHERE id = ?", (kept, found))
+            appends.stretches.trimmed(found, kept)
+            appends.changed(session, epoch, "trimmed")
+            return kept
+
+        first_offset: int = await self._writer.submit(trim)
+        return first_offset
+
+    async def offset_within(self, session: str, size: int, *, epoch: str) -> int:
+        return await self._reading(lambda c: queries.offset_within(c, session, size, epoch))
+
+    async def offset_at(self, session: str, moment: int, *, epoch: str) -> int:
+        return await self._reading(lambda c: queries.offset_at(c, session, moment, epoch))
+
+    async def get_record(self, key: str) -> Record | None:
+        query = "SELECT key, value, revision FROM records WHERE key = ?"
+        row = await self._reading(lambda c: c.execute(query, (key,)).fetchone())
+        return Record(*row) if row else None
+
+    async def get_records(self, keys: Sequence[str]) -> dict[str, Record]:
+        query = "SELECT key, value, revision FROM records WHERE key IN (SELECT value FROM json_each(?))"
+        asked = msgspec.json.encode(keys).decode()
+        rows = await self._reading(lambda c: c.execute(query, (asked,)).fetchall())
+        return {row[0]: Record(*row) for row in rows}
+
+    async def put_record(self, key: str, value: bytes, *, revision: int) -> Record:
+        def put(connection: sqlite3.Connection, _: Appends) -> Record:
+            queries.check_revision(connection, key, revision)
+            statement = "INSERT OR REPLACE INTO records (key, value) VALUES (?, ?) RETURNING revision"
+            (now,) = connection.execute(statement, (key, value)).fetchone()
+            return Record(key, value, now)
+
+        record: Record = await self._writer.submit(put)
+        return record
+
+    async def delete_record(self, key: str, *, revision: int, erase: bool = False) -> None:
+        def delete(connection: sqlite3.Connection, _: Appends) -> None:
+            queries.check_revision(connection, key, revision)
+            if connection.execute("DELETE FROM records WHERE key = ?", (key,)).rowcount == 0:
+                raise RecordConflictError(f"expected a record under {key!r}, there is none")
+            if erase:
+                mark_removed(connection, time.time())
+
+        try:
+            await self._writer.submit(delete)
+        finally:
+            if erase:
+                self._eraser.wake()
+
+    async def records(self, prefix: str) -> list[Record]:
+        return await self._reading(lambda c: queries.records(c, prefix))
+
+    def erasure_pending(self) -> float:
+        return self._eraser.pending
+
+    async def _reading(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        if self._readers is None:
+            raise StorageFailedError("expected an open store, it is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._run, query)
+
+    def _run(self, query: Callable[[sqlite3.Connection], Any]) -> Any:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        try:
+            if connection is None:
+                connection = self._local.connection = connect_reader(self._path)
+                self._connections.append(connection)
+            connection.execute("BEGIN")  # one snapshot: what one statement found may be gone at the next
+            with connection:
+                return query(connection)
+        except sqlite3.Error as error:
+            raise StorageFailedError(
+                f"the log cannot be read: {error}", hint="Check the disk and the data directory, then read again."
+            ) from error

@@ -1,0 +1,118 @@
+"""The generation of a store: detects that an older state of it was restored.
+
+A device may hold events that a restored store does not have, and a cursor after them. The store would give the same offsets to
+other events, and the device would mistake those for the successors of its own. So a restored store begins a new generation, in
+which every session has another epoch, and every older cursor is refused.
+
+Two records in the store reveal a restore:
+
+- the inode of its file: a copy has another one;
+- its generation and its ticks, which a mark beside it repeats. A tick is counted in the store with the first commit and with
+  later ones that are `TICK_SECONDS` apart; the mark is written after the commit. So the store is never behind the mark after a
+  crash, as long as commits survive it. (With `durability = "process"` a power cut loses commits, which is detected, too.)
+
+A whole directory that was put back on the same inodes, as by a snapshot of the volume or by `cp` over it, cannot be detected:
+`wakeline restored` declares it, and belongs to every restore.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import suppress
+from pathlib import Path
+from secrets import token_hex
+from typing import Final
+
+from wakeline.gateway.log.engines.sqlite.files import identity
+
+TICK_SECONDS: Final = 0.05
+_MARK_BYTES: Final = 64
+
+
+class Generation:
+    """The generation of the store in a directory, and how far it has come.
+
+    Args:
+        database: The database file.
+        mark: The file of the mark.
+    """
+
+    def __init__(self, database: Path, mark: Path) -> None:
+        self._database = database
+        self._path = mark
+        self._file: int | None = None
+        self._name = ""
+        self._ticks = 0
+        self._ticked = float("-inf")
+        self._behind = False  # the mark does not have this transaction's tick yet
+        self._uncounted = False  # something was committed since the last tick
+        self.restored = False
+        """The store was restored, and its sessions do not have new epochs yet."""
+
+    def open(self, connection: sqlite3.Connection) -> None:
+        """Compare the store with its file and its mark, and set `restored`.
+
+        Raises:
+            OSError: The mark cannot be opened.
+            sqlite3.Error: The store cannot be read or written.
+        """
+        if self._file is None:
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._name, self._ticks, inode = connection.execute("SELECT generation, ticks, inode FROM store").fetchone()
+        if not self._name:  # a new store, or one of a version without generations
+            self._begin(connection)
+            return
+        generation, _, ticks = os.pread(self._file, _MARK_BYTES, 0).decode(errors="replace").strip().partition(" ")
+        marked = ticks.isascii() and ticks.isdigit()
+        self.restored = inode != self._inode() or (marked and (generation != self._name or int(ticks) > self._ticks))
+
+    def renew(self, connection: sqlite3.Connection) -> None:
+        """Begin a new generation, in the transaction that gives the sessions new epochs."""
+        self._begin(connection)
+
+    def renewed(self) -> None:
+        """Note that the transaction of `renew` is durable."""
+        self.restored = False
+
+    def tick(self, connection: sqlite3.Connection, *, last: bool = False) -> None:
+        """Count this transaction if the last tick is old enough, or if it is the last one."""
+        now = time.monotonic()
+        if self.restored or (last and not self._uncounted):
+            return
+        if last or now - self._ticked >= TICK_SECONDS:
+            self._ticks += 1
+            connection.execute("UPDATE store SET ticks = ?", (self._ticks,))
+            self._ticked, self._behind = now, True
+
+    def committed(self) -> None:
+        """Write the mark: the transaction is durable."""
+        self._uncounted = not self._behind
+        if self._behind and self._file is not None and not self.restored:
+            self._behind = False
+            with suppress(OSError):  # a mark that is behind the store does no harm
+                os.pwrite(self._file, f"{self._name} {self._ticks}".ljust(_MARK_BYTES - 1).encode() + b"\n", 0)
+
+    def forget(self, connection: sqlite3.Connection) -> None:
+        """Read the store again after a transaction that was, or may have been, rolled back."""
+        row = connection.execute("SELECT generation, ticks FROM store").fetchone()
+        self._name, self._ticks = row
+        self._ticked, self._behind = float("-inf"), False
+
+    def close(self) -> None:
+        """Close the mark."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        self._name, self._ticks = token_hex(8), self._ticks + 1
+        connection.execute(
+            "UPDATE store SET generation = ?, ticks = ?, inode = ?", (self._name, self._ticks, self._inode())
+        )
+        self._ticked, self._behind = time.monotonic(), True
+
+    def _inode(self) -> str:
+        found = identity(self._database)
+        return "" if found is None else str(found[1])

@@ -1,0 +1,189 @@
+"""What is read from the file: each function is one snapshot of it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Container, Sequence
+from typing import Any, Final
+
+from wakeline.errors import RecordConflictError, SessionNotFoundError, StorageFailedError
+from wakeline.events import Event
+from wakeline.gateway.log.names import check_epoch
+from wakeline.gateway.log.ports import PAGE_BYTES, Page, Record, SessionState
+
+DAMAGED: Final = "Stop the gateway, check the disk, and restore the data directory from a backup."
+_OF_SESSION: Final = "FROM events WHERE session = sessions.id ORDER BY offset"
+STATE: Final = (
+    "SELECT name, epoch, created, closed, first_offset, config, deadline,"
+    f" (SELECT offset + 1 {_OF_SESSION} DESC LIMIT 1),"
+    f" (SELECT bytes_before + length(body) {_OF_SESSION} DESC LIMIT 1),"
+    f" (SELECT bytes_before {_OF_SESSION} LIMIT 1)"
+    " FROM sessions"
+)
+POSITION: Final = (
+    "SELECT attempt, max(next_sequence) FROM publishers JOIN publications ON publisher = publishers.id"
+    " WHERE session = (SELECT id FROM sessions WHERE name = ?) AND name = ? GROUP BY publishers.id"
+)
+_READ: Final = (
+    "SELECT offset, topic, body FROM events WHERE session = ? AND offset >= ? AND offset < ? ORDER BY offset LIMIT ?"
+)
+_LAST: Final = (
+    "SELECT offset + 1, bytes_before + length(body) FROM events WHERE session = ? ORDER BY offset DESC LIMIT 1"
+)
+RECORDS: Final = "SELECT key, value, revision FROM records WHERE key >= ? AND key < ? ORDER BY key"
+_READ_BACK: Final = "SELECT offset, topic, body FROM events WHERE session = ? AND offset < ? ORDER BY offset DESC"
+
+
+def state(row: tuple[Any, ...]) -> SessionState:
+    """A row of `STATE`."""
+    name, epoch, created, closed, first_offset, config, deadline, next_offset, end, begin = row
+    size = 0 if end is None else end - begin
+    return SessionState(
+        name, epoch, next_offset or first_offset, created, bool(closed), first_offset, size, config, deadline
+    )
+
+
+def sessions(
+    connection: sqlite3.Connection, after: str, limit: int, ranges: Sequence[tuple[str, str | None]]
+) -> list[tuple[Any, ...]]:
+    """Return rows of `STATE` after a name, within ordered ranges of names: index scans."""
+    rows: list[tuple[Any, ...]] = []
+    for first, end in ranges:
+        if len(rows) == limit or (end is not None and end <= after):
+            continue
+        bound = "" if end is None else "AND name < ?"
+        query = f"{STATE} WHERE name > ? AND name >= ? {bound} ORDER BY name LIMIT ?"
+        given = (after, first, limit - len(rows)) if end is None else (after, first, end, limit - len(rows))
+        rows += connection.execute(query, given).fetchall()
+    return rows
+
+
+def find(connection: sqlite3.Connection, session: str, epoch: str | None) -> tuple[int, int]:
+    """A session's id and first offset.
+
+    Raises:
+        SessionNotFoundError: There is no such session.
+        EpochChangedError: It lives in another epoch.
+    """
+    row = connection.execute("SELECT id, first_offset, epoch FROM sessions WHERE name = ?", (session,)).fetchone()
+    if row is None:
+        raise SessionNotFoundError(f"there is no session {session!r}")
+    check_epoch(session, row[2], epoch)
+    return row[0], row[1]
+
+
+def read(
+    connection: sqlite3.Connection,
+    session: str,
+    offset: int,
+    before: int,
+    limit: int,
+    topics: Container[str] | None,
+    epoch: str | None,
+) -> Page:
+    """`Engine.read`."""
+    session_id, first_offset = find(connection, session, epoch)
+    began = offset = max(offset, min(first_offset, before))
+    events: list[Event] = []
+    size = 0
+    for at, topic, body in connection.execute(_READ, (session_id, offset, before, limit)):
+        _check_dense(session, offset, at)
+        offset = at + 1
+        if topics is None or topic in topics:
+            events.append(Event(at, topic, body))
+        size += len(body)
+        if size >= PAGE_BYTES:
+            break
+    return Page(events, offset, began)
+
+
+def read_back(
+    connection: sqlite3.Connection,
+    session: str,
+    before: int,
+    limit: int,
+    topics: Container[str] | None,
+    epoch: str | None,
+) -> Page:
+    """`Engine.read_back`."""
+    session_id, _ = find(connection, session, epoch)
+    events: list[Event] = []
+    size, began = 0, before
+    for at, topic, body in connection.execute(_READ_BACK, (session_id, before)):
+        if began < before:
+            _check_dense(session, began - 1, at)
+        began = at
+        if topics is None or topic in topics:
+            events.append(Event(at, topic, body))
+        size += len(body)
+        if len(events) >= limit or size >= PAGE_BYTES:
+            break
+    return Page(events[::-1], before, began)
+
+
+def offset_within(connection: sqlite3.Connection, session: str, size: int, epoch: str) -> int:
+    """`Engine.offset_within`: what a stretch holds is the difference of two rows."""
+    session_id, first = find(connection, session, epoch)
+    last = connection.execute(_LAST, (session_id,)).fetchone()
+    if last is None:
+        return first
+    after, end = last
+    query = "SELECT bytes_before FROM events WHERE session = ? AND offset = ?"
+    return _halve(connection, session, query, (session_id, first, after), end - size)
+
+
+def offset_at(connection: sqlite3.Connection, session: str, moment: int, epoch: str) -> int:
+    """`Engine.offset_at`, by `latest`, which never goes back."""
+    session_id, first = find(connection, session, epoch)
+    last = connection.execute(_LAST, (session_id,)).fetchone()
+    if last is None:
+        return first
+    query = "SELECT latest FROM events WHERE session = ? AND offset = ?"
+    return _halve(connection, session, query, (session_id, first, last[0]), moment)
+
+
+def _halve(connection: sqlite3.Connection, session: str, query: str, stretch: tuple[int, int, int], least: int) -> int:
+    """Return the first offset in a stretch whose number, which grows, is at least `least`."""
+    session_id, low, high = stretch
+    while low < high:
+        middle = (low + high) // 2
+        row = connection.execute(query, (session_id, middle)).fetchone()
+        if row is None:
+            raise StorageFailedError(
+                f"expected offset {middle} of {session!r}, the file has none: it is damaged", hint=DAMAGED
+            )
+        if row[0] < least:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def records(connection: sqlite3.Connection, prefix: str) -> list[Record]:
+    """`Engine.records`, as one index range, so that other records cost nothing."""
+    return [Record(*row) for row in connection.execute(RECORDS, (prefix, after_prefix(prefix)))]
+
+
+def after_prefix(prefix: str) -> str | bytes:
+    """Return the least key that sorts after every text with this prefix."""
+    # Texts sort by their bytes in UTF-8, and any text sorts before any blob.
+    kept = prefix.rstrip("\U0010ffff")
+    if not kept:
+        return b""
+    last = ord(kept[-1]) + 1
+    return kept[:-1] + chr(0xE000 if last == 0xD800 else last)  # between them no characters are
+
+
+def check_revision(connection: sqlite3.Connection, key: str, revision: int) -> None:
+    """Raise `RecordConflictError` unless a record is at `revision`."""
+    row = connection.execute("SELECT revision FROM records WHERE key = ?", (key,)).fetchone()
+    now = row[0] if row else 0
+    if now != revision:
+        raise RecordConflictError(f"expected {key!r} at revision {revision}, it is at {now}")
+
+
+def _check_dense(session: str, expected: int, at: int) -> None:
+    if at != expected:
+        raise StorageFailedError(
+            f"expected offset {expected} of {session!r}, the file has {at}: it is damaged", hint=DAMAGED
+        )

@@ -1,0 +1,309 @@
+"""The one writing thread: operations that arrive during a commit form the next one.
+
+This is group commit without a timer. Once a second, between two commits or while idle, the thread checks the store
+(`upkeep.py`). An unexpected error fails the waiting callers, and the thread continues after a pause: without it the queue would
+fill and every caller would wait for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import structlog
+
+from wakeline.errors import StorageFailedError, StorageFullError, StorageLostError, WakelineError
+from wakeline.events import Event
+from wakeline.gateway.log.counts import Counts
+from wakeline.gateway.log.engines.sqlite.appends import Appends, Life, News
+from wakeline.gateway.log.engines.sqlite.upkeep import Upkeep, is_full
+from wakeline.gateway.log.ports import Change
+
+_MAX_GROUP: Final = 5_000
+_LOOK_SECONDS: Final = 1.0
+_LONGEST_PAUSE: Final = 10.0
+
+Operation: TypeAlias = Callable[[sqlite3.Connection, Appends], Any]
+Tell: TypeAlias = Callable[[str, str, Sequence[Event], Sequence[Change]], None]
+_log = structlog.get_logger(__name__)
+
+
+class _Pending(NamedTuple):
+    operation: Operation
+    future: asyncio.Future[Any]
+    grows: bool
+    alone: bool = False
+
+
+class Writer:
+    """Runs operations on the file in the order they were submitted, many to a transaction.
+
+    An operation raises a `WakelineError` only before it has changed anything; any other error takes the whole
+    transaction back and fails everything in it.
+
+    Args:
+        connect: Opens the file.
+        upkeep: Checks the file and its disk.
+        tell: Called in the event loop with events and changes that have become durable.
+        lost: Called in the event loop when the files are gone.
+        counts: Called with the publishers and merged rows of each commit.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        upkeep: Upkeep,
+        tell: Tell,
+        lost: Callable[[WakelineError], None],
+        counts: Counts,
+    ) -> None:
+        self._connect = connect
+        self._upkeep = upkeep
+        self._tell = tell
+        self._tell_lost = lost
+        self._counts = counts
+        self._queue: SimpleQueue[_Pending | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="wakeline-writer", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = False
+        self._looked = float("-inf")
+        self._group: list[_Pending] = []
+        self._failed: str | None = None
+        self._lost: StorageLostError | None = None
+
+    def start(self) -> None:
+        """Open the file (errors are raised here) and start the thread."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._upkeep.open()
+            try:
+                self._open()
+            except StorageFailedError as error:
+                if not is_full(error.__cause__) or not self._upkeep.make_room():
+                    raise
+                self._open()
+            self._upkeep.generation.open(self._connection)
+        except (OSError, sqlite3.Error, StorageFailedError) as error:
+            if is_full(cause := error.__cause__ or error):
+                raise self._upkeep.no_room(cause) from cause
+            if isinstance(error, StorageFailedError):
+                raise
+            raise StorageFailedError(f"expected a data directory that can be written, got: {error}") from error
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Commit what was submitted, then close the file."""
+        self._stopping = True
+        self._queue.put(None)
+        if self._thread.is_alive():
+            await asyncio.to_thread(self._thread.join)
+
+    async def submit(self, operation: Operation, *, grows: bool = False, alone: bool = False) -> Any:
+        """Run `operation` in the next transaction and return its result once it is durable.
+
+        Args:
+            operation: The operation.
+            grows: It only adds. On a full disk it may use the room of deleted rows, and no more.
+            alone: It runs after the transaction, outside of one; if it raises a `WakelineError`, it has undone its changes.
+        """
+        if self._loop is None or self._stopping:
+            raise StorageFailedError("expected an open store, it is closing")
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._queue.put(_Pending(operation, future, grows, alone))
+        return await future
+
+    def health(self) -> str:
+        """Return `ok`, or the problem: `full: …`, `failed: …` or `lost: …`."""
+        if self._lost is not None:
+            return f"lost: {self._lost.message}"
+        if self._failed is not None:
+            return f"failed: {self._failed}"
+        if self._upkeep.full:
+            return "full: the disk is full; appends are refused until there is space: free some, or delete sessions"
+        return "ok" if self._thread.is_alive() else "failed: the writer has stopped"
+
+    def _run(self) -> None:
+        failures, going_on = 0, True
+        while going_on:
+            try:
+                going_on = self._turn()
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - without this thread every append would wait for ever
+                failures += 1
+                pause = min(0.1 * 2**failures, _LONGEST_PAUSE)
+                self._note_failed(error)
+                _log.exception("the writer failed and continues", seconds=pause)
+                self._fail(self._group, StorageFailedError(f"the store failed: {error}"))
+                time.sleep(pause)
+        self._close()
+
+    def _turn(self) -> bool:
+        """Commit the waiting operations, and check the store if it is time; False to stop."""
+        self._group, going_on = self._next_group()
+        now = time.monotonic()
+        if now - self._looked >= _LOOK_SECONDS or (self._upkeep.full and self._group):
+            self._looked = now
+            self._look()
+        if grouped := [pending for pending in self._group if not pending.alone]:
+            self._commit(grouped)
+        for pending in self._group:
+            if pending.alone:
+                self._run_alone(pending)
+        self._group = []
+        return going_on
+
+    def _next_group(self) -> tuple[list[_Pending], bool]:
+        group: list[_Pending] = []
+        with suppress(Empty):
+            item = self._queue.get(timeout=_LOOK_SECONDS)
+            while item is not None:
+                group.append(item)
+                if len(group) > _MAX_GROUP:
+                    return group, True
+                item = self._queue.get_nowait()
+            return group, False
+        return group, True
+
+    def _look(self) -> None:
+        if (
+            self._failed is not None
+        ):  # an empty transaction: the failure may be over, and the next append may be far away
+            self._transact([])
+        if self._failed is None:
+            self._upkeep.look(self._connection)
+        self._check_lost()
+
+    def _commit(self, group: list[_Pending]) -> None:
+        if self._lost is not None:
+            self._fail(group, self._lost)
+        elif self._upkeep.full or isinstance(failure := self._transact(group), StorageFullError):
+            self._commit_singly(group)  # a deletion, which makes room, must not fail together with an append
+        elif failure is not None:
+            self._fail(group, failure)
+
+    def _commit_singly(self, group: list[_Pending]) -> None:
+        """On a full disk, run each operation in a transaction of its own."""
+        for pending in group:
+            self._upkeep.limit(self._connection, grows=pending.grows)
+            failure = self._lost or self._transact([pending])
+            self._upkeep.settle(self._connection)
+            if failure is not None:
+                self._fail([pending], failure)
+
+    def _transact(self, group: Sequence[_Pending]) -> WakelineError | None:
+        """Run operations in one transaction and answer their callers, or return its failure."""
+        outcomes: list[tuple[asyncio.Future[Any], Any]] = []
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for pending in group:
+                try:
+                    outcomes.append((pending.future, pending.operation(self._connection, self._appends)))
+                except WakelineError as refusal:
+                    outcomes.append((pending.future, refusal))
+            self._appends.flush()
+            self._upkeep.generation.tick(self._connection)
+            self._connection.execute("COMMIT")
+            self._upkeep.generation.committed()
+            self._upkeep.committed()
+            news = self._appends.take_news()
+        except Exception as error:  # noqa: BLE001 - every waiting caller must receive the error, and the thread must live
+            return self._recover(error)
+        self._failed = None
+        self._post(outcomes, news)
+        return None
+
+    def _run_alone(self, pending: _Pending) -> None:
+        outcome: Any
+        if self._lost is not None:
+            outcome = self._lost
+        else:
+            try:
+                outcome = pending.operation(self._connection, self._appends)
+            except WakelineError as refusal:
+                outcome = refusal
+            except Exception as error:  # noqa: BLE001 - as in `_transact`
+                outcome = self._recover(error)
+            self._upkeep.rebuilt()
+        self._post([(pending.future, outcome)], {})
+
+    def _recover(self, error: Exception) -> WakelineError:
+        """Roll back, and reopen the file unless the disk is full; return the error for callers."""
+        self._appends.forget()
+        if is_full(error) and self._rolled_back():
+            self._upkeep.filled(self._connection)
+            self._upkeep.generation.forget(self._connection)
+            return StorageFullError(f"the disk is full: {error}")
+        self._upkeep.check_files()
+        if (lost := self._check_lost()) is not None:
+            return lost
+        self._note_failed(error)
+        # After a failed fsync the kernel may have dropped the pages: only the file's present content counts.
+        try:
+            self._connection.close()
+            self._open()
+            self._upkeep.generation.forget(self._connection)
+        except Exception as again:  # noqa: BLE001 - the next commit fails too, and retries this
+            _log.error("the store cannot be opened again", error=str(again))
+        return StorageFailedError(f"the store failed: {error}")
+
+    def _open(self) -> None:
+        self._connection = self._connect()
+        self._appends = Appends(self._connection, self._counts)
+        self._upkeep.connected(self._connection)
+
+    def _rolled_back(self) -> bool:
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            return False
+        return True
+
+    def _note_failed(self, error: Exception) -> None:
+        if self._failed is None:
+            _log.error("the store failed", error=str(error))
+        self._failed = str(error)
+
+    def _check_lost(self) -> StorageLostError | None:
+        if self._upkeep.lost is not None and self._lost is None:
+            self._lost = StorageLostError(f"expected the data directory as it was opened, {self._upkeep.lost}")
+            assert self._loop is not None
+            with suppress(RuntimeError):  # the loop is gone
+                self._loop.call_soon_threadsafe(self._tell_lost, self._lost)
+        return self._lost
+
+    def _close(self) -> None:
+        """Count what was committed since the last tick, and close the file."""
+        with suppress(sqlite3.Error):
+            if self._lost is None:
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._upkeep.generation.tick(self._connection, last=True)
+                self._connection.execute("COMMIT")
+                self._upkeep.generation.committed()
+        self._connection.close()
+
+    def _fail(self, group: Sequence[_Pending], failure: WakelineError) -> None:
+        self._post([(pending.future, failure) for pending in group], {})
+
+    def _post(self, outcomes: list[tuple[asyncio.Future[Any], Any]], news: dict[Life, News]) -> None:
+        assert self._loop is not None
+        with suppress(RuntimeError):  # the loop is gone, and its callers with it
+            self._loop.call_soon_threadsafe(self._deliver, outcomes, news)
+
+    def _deliver(self, outcomes: list[tuple[asyncio.Future[Any], Any]], news: dict[Life, News]) -> None:
+        # Acknowledge first: a publisher must not wait for the fan-out of what it published.
+        for future, outcome in outcomes:
+            if future.done():
+                continue  # the caller was cancelled; its append stays
+            if isinstance(outcome, WakelineError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+        for (session, epoch), told in news.items():
+            self._tell(session, epoch, told.events, told.changes)

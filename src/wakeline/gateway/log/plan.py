@@ -1,0 +1,180 @@
+"""What follows from who has appended what: every engine decides by this.
+
+A publisher's events are numbered within its attempt. What is there already is left out, what is missing is asked for, and
+an earlier attempt is refused. When an attempt begins, what the earlier ones appended is superseded, unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from wakeline.errors import (
+    AppendError,
+    AttemptFencedError,
+    RequestInvalidError,
+    SequenceGapError,
+    SessionClosedError,
+    SessionDeletedError,
+)
+from wakeline.events import ATTEMPT_SUPERSEDED, NewEvent, compose, timestamp
+from wakeline.gateway.log.owners import takes_over
+from wakeline.gateway.log.ports import Append, Position, Publication
+
+MAX_STEP: Final = 1_000_000
+"""The greatest step between attempts: an activity that is retried every 0.1 s for a day."""
+
+_MAX_RANGES: Final = 10_000  # in one event, of some 20 bytes each
+
+
+def begins(position: Position | None, publication: Publication) -> bool:
+    """Whether a publisher's attempt begins with what it appends now.
+
+    Raises:
+        AttemptFencedError: A later attempt has begun.
+        PublisherTakenError: The publisher is another owner's.
+        RequestInvalidError: The attempt is too far above the one before.
+    """
+    if position is None or takes_over(publication.publisher, position.owner, publication.owner):
+        _check_step(0, publication)
+        return True
+    if publication.attempt < position.attempt:
+        raise AttemptFencedError(
+            f"expected attempt {position.attempt} or later of {publication.publisher!r}, got attempt {publication.attempt}",
+            attempt=position.attempt,
+        )
+    _check_step(position.attempt, publication)
+    return publication.attempt > position.attempt
+
+
+def check_life(session: str, now: str | None, epoch: str | None, position: Position | None) -> None:
+    """Raise if the session that a publisher opened before was deleted.
+
+    A restored session has another epoch, too, but still knows its publishers. Hence the epoch counts only where the publisher is
+    unknown.
+
+    Args:
+        session: The session's name.
+        now: The session's epoch; None if there is no such session.
+        epoch: The epoch in which the publisher opened it before; None if it has not.
+        position: The publisher's position in the session; None if the session does not know it.
+
+    Raises:
+        SessionDeletedError: The session was deleted.
+    """
+    if epoch is not None and epoch != now and position is None:
+        lives = "there is none" if now is None else f"it lives in epoch {now} and does not know this publisher"
+        raise SessionDeletedError(f"expected session {session[:64]!r} of epoch {epoch[:64]!r}, {lives}")
+
+
+def check_there(append: Append) -> None:
+    """Raise if the missing session of a batch was deleted: its publisher has appended before.
+
+    Raises:
+        SessionDeletedError: The session was deleted.
+    """
+    publication = append.publication
+    if publication is not None and publication.sequence > 0 and publication.covers is None:
+        raise SessionDeletedError(
+            f"expected session {append.session[:64]!r} with {publication.sequence} events of"
+            f" {publication.publisher!r}, there is no such session"
+        )
+
+
+def _check_step(before: int, publication: Publication) -> None:
+    # Of publishers alone: a producer's epochs are as its protocol has them, and the gateway's own count by one.
+    if publication.covers is None and publication.attempt > before + MAX_STEP:
+        raise RequestInvalidError(
+            f"expected an attempt of at most {before + MAX_STEP} of {publication.publisher!r}, got {publication.attempt}"
+        )
+
+
+def superseded(publication: Publication, stretches: Iterable[tuple[int, int]]) -> tuple[NewEvent, ...]:
+    """The events that tell what no longer counts now that an attempt begins; none, if there is nothing.
+
+    Args:
+        publication: The attempt that begins.
+        stretches: Where the earlier attempts' events stand: first offset, and the one after the last.
+    """
+    ranges: list[list[int]] = []
+    for first, after in sorted(stretches):
+        if first == after:
+            continue
+        if ranges and ranges[-1][1] == first - 1:
+            ranges[-1][1] = after - 1
+        else:
+            ranges.append([first, after - 1])
+    return tuple(
+        compose(
+            ATTEMPT_SUPERSEDED,
+            msgspec.json.encode(
+                {
+                    "activity": publication.activity,
+                    "attempt": publication.attempt,
+                    "offsets": ranges[at : at + _MAX_RANGES],
+                }
+            ),
+            time=timestamp(),
+            run=publication.run,
+            activity=publication.activity,
+            attempt=publication.attempt,
+        )
+        for at in range(0, len(ranges), _MAX_RANGES)
+    )
+
+
+def decide(append: Append, position: Position | None, *, closed: bool) -> int:
+    """How much of a batch the log has already: events at its front, or the one step of passing over sequences.
+
+    Raises:
+        SequenceGapError: Events before the batch are missing.
+        AttemptFencedError: A later attempt has begun.
+        PublisherTakenError: The publisher is another owner's.
+        RequestInvalidError: The attempt is too far above the one before.
+        SessionClosedError: The session is closed, and does not have all of the batch.
+    """
+    publication, steps = append.publication, _steps(append)
+    if not closed:
+        return 0 if publication is None else _already_there(position, publication, steps)
+    if publication is not None:
+        with suppress(AppendError):
+            if _already_there(position, publication, steps) == steps:
+                return steps
+    raise SessionClosedError(f"expected an open session, {append.session!r} is closed")
+
+
+def advances(append: Append, there: int) -> bool:
+    """Whether a publisher's position moves by a batch of which the log has `there` already."""
+    return append.publication is not None and there < _steps(append)
+
+
+def _steps(append: Append) -> int:
+    passes_over = append.publication is not None and append.publication.covers is not None
+    return len(append.events) or int(passes_over)
+
+
+def _already_there(position: Position | None, publication: Publication, steps: int) -> int:
+    expected = 0
+    if not begins(position, publication) and position is not None:
+        expected = position.next_sequence
+    if publication.sequence > expected:
+        raise SequenceGapError(
+            f"expected sequence {expected} or below from {publication.publisher!r}, got {publication.sequence}",
+            expected=expected,
+        )
+    there = expected - publication.sequence
+    if publication.covers is None:
+        return min(there, steps)
+    if there == 0:
+        return 0
+    if there >= publication.covers:
+        return steps
+    # A batch that stands for a range cannot be trimmed: part of what it says is missing has come after all.
+    last = publication.sequence + publication.covers - 1
+    raise SequenceGapError(
+        f"expected sequence {expected} from {publication.publisher!r}, got one batch for {publication.sequence} to {last}",
+        expected=expected,
+    )

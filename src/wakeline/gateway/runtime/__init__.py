@@ -1,0 +1,22 @@
+"""Runtime: supervised tasks, long work in slices, grouped work, and steps of the wall clock.
+
+Every room may import it, and it imports none. Open `background.py` first.
+"""
+
+from __future__ import annotations
+
+from wakeline.gateway.runtime.background import failing, supervised
+from wakeline.gateway.runtime.clock import forget_steps, listen_steps, watch_clock
+from wakeline.gateway.runtime.grouped import Grouped
+from wakeline.gateway.runtime.slices import Slice, read_whole_in_slices
+
+__all__ = [
+    "Grouped",
+    "Slice",
+    "failing",
+    "forget_steps",
+    "listen_steps",
+    "read_whole_in_slices",
+    "supervised",
+    "watch_clock",
+]

@@ -1,0 +1,48 @@
+"""Sessions: how they begin, how long they are kept, which runs they have, and how they end.
+
+It deletes, trims, exports, imports and restores sessions, and keeps the record of each session's runs. `transports`,
+`following` and `http` may import it. Open `runs.py` first, then `deletion.py`: the order in which a session's parts go.
+"""
+
+from __future__ import annotations
+
+from wakeline.gateway.sessions.archive import Archive, Importer
+from wakeline.gateway.sessions.arrivals import Arrivals
+from wakeline.gateway.sessions.config import (
+    Retention,
+    SessionConfig,
+    check_content_type,
+    decode_config,
+    encode_config,
+    outlives,
+)
+from wakeline.gateway.sessions.deletion import Deletions
+from wakeline.gateway.sessions.registrations import NamedWorkflow, Registrations, named_workflow
+from wakeline.gateway.sessions.restoring import renew_if_restored
+from wakeline.gateway.sessions.retention import Keeper
+from wakeline.gateway.sessions.runs import Followed, Run, Runs, RunState, Status, Telling, Unread
+
+__all__ = [
+    "Archive",
+    "Arrivals",
+    "Deletions",
+    "Followed",
+    "Importer",
+    "Keeper",
+    "NamedWorkflow",
+    "Registrations",
+    "Retention",
+    "Run",
+    "RunState",
+    "Runs",
+    "SessionConfig",
+    "Status",
+    "Telling",
+    "Unread",
+    "check_content_type",
+    "decode_config",
+    "encode_config",
+    "named_workflow",
+    "outlives",
+    "renew_if_restored",
+]

@@ -1,0 +1,286 @@
+"""History to live, and back for those who fall behind, under interleavings that hypothesis chooses.
+
+Every place where the real engine or a real connection would wait, waits here for as many turns of the loop as the schedule
+says. Whatever it says, a device must get each event from its offset on exactly once, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Container, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support import publish
+from wakeline.events import RUN_STARTED, SESSION_SETTLED, Event
+from wakeline.gateway.delivery import Device, Hub, Lane, Topics
+from wakeline.gateway.log import Page, Record, SessionState
+from wakeline.gateway.log.engines.memory import MemoryEngine
+from wakeline.gateway.log.ports import ChangeListener, CommitListener
+from wakeline.gateway.sessions import Runs
+
+
+class Schedule:
+    """Numbers drawn by hypothesis; when they run out, nothing waits."""
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        self._numbers = iter(numbers)
+
+    def next(self) -> int:
+        return next(self._numbers, 0)
+
+    async def wait(self) -> None:
+        for _ in range(self.next()):
+            await asyncio.sleep(0)
+
+
+class SlowEngine(MemoryEngine):
+    """Answers late, and tells of commits late (but in order), as an engine on another thread does."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        super().__init__()
+        self._schedule = schedule
+        self._told: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
+        self._telling = asyncio.ensure_future(self._tell())
+
+    def listen(self, listener: CommitListener) -> None:
+        super().listen(lambda *told: self._told.put_nowait(lambda: listener(*told)))
+
+    def listen_changes(self, listener: ChangeListener) -> None:
+        super().listen_changes(lambda *told: self._told.put_nowait(lambda: listener(*told)))
+
+    async def _tell(self) -> None:
+        while True:
+            tell = await self._told.get()
+            await self._schedule.wait()
+            tell()
+
+    async def close(self) -> None:
+        self._telling.cancel()
+
+    async def read(
+        self,
+        session: str,
+        offset: int,
+        *,
+        before: int,
+        limit: int = 1000,
+        topics: Container[str] | None = None,
+        epoch: str | None = None,
+    ) -> Page:
+        await self._schedule.wait()
+        page = await super().read(session, offset, before=before, limit=min(limit, 3), topics=topics, epoch=epoch)
+        await self._schedule.wait()
+        return page
+
+    async def state(self, session: str) -> SessionState | None:
+        await self._schedule.wait()
+        state = await super().state(session)
+        await self._schedule.wait()
+        return state
+
+
+class RecordingSink:
+    """A connection that now and then has too much unsent, and takes its time."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+        self.chunks: list[bytes] = []
+
+    def put(self, chunk: bytes) -> int:
+        taken = self._schedule.next()
+        if taken == 3:
+            raise BlockingIOError
+        if taken == 0:
+            self.chunks.append(chunk)
+            return len(chunk)
+        return 0
+
+    def keep(self, chunk: bytes, taken: int) -> bool:
+        if self._schedule.next() == 3:
+            return False
+        self.chunks.append(chunk[taken:])
+        return True
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        await self._schedule.wait()
+        yield
+
+    async def send(self, chunk: bytes) -> None:
+        self.chunks.append(chunk)
+        await self._schedule.wait()
+
+    def offsets(self) -> list[int]:
+        return [int(part) for chunk in self.chunks for part in chunk.decode().split()]
+
+
+def encode(_: str, __: str, events: Sequence[Event]) -> bytes:
+    return b"".join(b"%d " % e.offset for e in events)
+
+
+async def scene(schedule: Schedule, publishers: list[list[int]], devices: list[tuple[int, bool]]) -> None:
+    engine = SlowEngine(schedule)
+    hub = Hub(engine, Runs(engine).settled)
+    await publish(engine, "s", 0, topic=RUN_STARTED)
+    expected = {False: [0], True: []}
+
+    async def publisher(sizes: list[int]) -> None:
+        for size in sizes:
+            await schedule.wait()
+            topic = "x" if size % 2 else "y"
+            answer = await publish(engine, "s", *range(size), topic=topic)
+            offsets = range(answer.first_offset, answer.next_offset)
+            expected[False].extend(offsets)
+            if topic == "x":
+                expected[True].extend(offsets)
+
+    async def watch(start: int, filtered: bool) -> tuple[RecordingSink, int, bool]:
+        for _ in range(start):
+            await schedule.wait()
+        sink = RecordingSink(schedule)
+        lane = Lane(encode, b"", Topics({"x"}) if filtered else None)
+        async with hub.attach("s") as channel:
+            offset = min(start, channel.tail)
+            await Device(channel, sink, lane, offset, until_settled=True).run()
+        return sink, offset, filtered
+
+    watching = [asyncio.ensure_future(watch(*device)) for device in devices]
+    await asyncio.gather(*map(publisher, publishers))
+    end = await publish(engine, "s", 0, topic=SESSION_SETTLED)
+    expected[False].append(end.first_offset)
+    for sink, offset, filtered in await asyncio.wait_for(asyncio.gather(*watching), 60):
+        assert sink.offsets() == [o for o in expected[filtered] if o >= offset]
+    assert hub.devices() == 0
+    await engine.close()
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    numbers=st.lists(st.integers(0, 3), max_size=300),
+    publishers=st.lists(st.lists(st.integers(1, 6), max_size=8), min_size=1, max_size=3),
+    devices=st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=1, max_size=5),
+)
+def test_each_device_gets_every_event_once_in_order(
+    numbers: list[int], publishers: list[list[int]], devices: list[tuple[int, bool]]
+) -> None:
+    asyncio.run(scene(Schedule(numbers), publishers, devices))
+
+
+class Watcher:
+    """A live device that only counts what it is told."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.sink = self
+        self.until_settled = False
+        self.left: int | None = None
+        self.written: list[bytes] = []
+
+    def put(self, chunk: bytes) -> int:
+        self.written.append(chunk)
+        return len(chunk)
+
+    def keep(self, chunk: bytes, taken: int) -> bool:
+        raise AssertionError("expected everything to be taken")
+
+    def leave_live(self, offset: int) -> None:
+        self.left = offset
+
+
+async def _channel(calls: list[int]) -> tuple[Any, Any, MemoryEngine]:
+    engine = MemoryEngine()
+    hub = Hub(engine, Runs(engine).settled)
+    await publish(engine, "s", 0)
+    return hub, hub.attach("s"), engine
+
+
+async def test_events_are_encoded_once_whatever_the_number_of_devices() -> None:
+    calls: list[int] = []
+
+    def counting(session: str, epoch: str, events: Sequence[Event]) -> bytes:
+        calls.append(len(events))
+        return encode(session, epoch, events)
+
+    _, attached, engine = await _channel(calls)
+    async with attached as channel:
+        devices = [Watcher(Lane(counting, b"")) for _ in range(700)]
+        for device in devices:
+            channel.join(device, channel.tail)
+        await publish(engine, "s", 1, 2)
+        await asyncio.sleep(0.05)
+    assert calls == [2]
+    assert all(device.written == [b"1 2 "] for device in devices)
+    assert len({id(device.written[0]) for device in devices}) == 1
+
+
+async def test_a_commit_that_was_not_told_sends_devices_back_to_the_log() -> None:
+    _, attached, engine = await _channel([])
+    async with attached as channel:
+        device = Watcher(Lane(encode, b""))
+        channel.join(device, channel.tail)
+        channel.publish([Event(5, "t", b"}")])
+        await asyncio.sleep(0.01)
+        assert (device.left, device.written, channel.tail) == (1, [], 6)
+    await engine.close()
+
+
+async def test_a_device_that_leaves_while_others_are_written_to_gets_nothing_more() -> None:
+    _, attached, engine = await _channel([])
+    async with attached as channel:
+        others = [Watcher(Lane(encode, b"")) for _ in range(300)]
+        leaving = Watcher(Lane(encode, b"", Topics({"t"})))
+        for device in (*others, leaving):
+            channel.join(device, channel.tail)
+        await publish(engine, "s", 1)
+        while not others[0].written:
+            await asyncio.sleep(0)
+        assert (others[-1].written, leaving.written) == ([], []), "expected a turn between two slices"
+        given = channel.given(leaving)
+        channel.leave(leaving)
+        while not others[-1].written:
+            await asyncio.sleep(0)
+    assert (given, leaving.written, leaving.left) == (1, [], None)
+
+
+class LateRecords(MemoryEngine):
+    """Answers what a record was after it has become another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.answer = asyncio.Event(), asyncio.Event()
+
+    async def get_record(self, key: str) -> Record | None:
+        record = await super().get_record(key)
+        self.asked.set()
+        await self.answer.wait()
+        return record
+
+
+async def test_a_session_that_is_settled_while_its_record_is_read_is_known_to_be() -> None:
+    engine = LateRecords()
+    hub = Hub(engine, Runs(engine).settled)
+    await publish(engine, "s", 0)
+    entering = asyncio.create_task(hub.enter("s"))
+    await engine.asked.wait()
+    hub.settle("s")
+    engine.answer.set()
+    channel = await entering
+    assert channel.settled
+    hub.leave(channel)
+
+
+async def test_a_session_that_is_settled_while_old_events_are_told_lets_devices_go() -> None:
+    hub, attached, _ = await _channel([])
+    async with attached as channel:
+        device = Watcher(Lane(encode, b""))
+        device.until_settled = True
+        channel.join(device, channel.tail)
+        channel.publish([Event(0, "t", b"}")])  # told late: it was below the end that the log has told
+        hub.settle("s")
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert device.left == channel.tail

@@ -1,0 +1,136 @@
+"""Sessions that are closed, deleted, made anew and trimmed under their devices, under interleavings that hypothesis chooses.
+
+Whatever the schedule says, a device gets a contiguous run of one life of the session, with what retention took told as gaps;
+all of it if the session was closed; and it is let go when nothing more can come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support import data_of, publish
+from tests.unit.delivery.test_handover import RecordingSink, Schedule, SlowEngine
+from wakeline.errors import EpochChangedError, SessionClosedError, SessionNotFoundError
+from wakeline.events import GAP, Event
+from wakeline.gateway.delivery import Device, Hub, Lane
+from wakeline.gateway.log import Append, SessionState
+from wakeline.gateway.log.engines.memory import MemoryEngine
+from wakeline.gateway.sessions import Runs
+
+ACTS = st.sampled_from(["publish", "publish", "publish", "trim", "close", "delete", "delete and publish"])
+
+
+def encode(_: str, epoch: str, events: Sequence[Event]) -> bytes:
+    told = [(e.offset, "gap" if e.topic == GAP else data_of(e)) for e in events]
+    return b"".join(f"{epoch},{offset},{life} ".encode() for offset, life in told)
+
+
+class LateEngine(SlowEngine):
+    """Tells of what it did long after it can be read."""
+
+    async def _tell(self) -> None:
+        while True:
+            tell = await self._told.get()
+            for _ in range(3):
+                await self._schedule.wait()
+            tell()
+
+
+@dataclass
+class Life:
+    number: int
+    next_offset: int = 0
+
+
+@dataclass
+class Scene:
+    schedule: Schedule
+    lives: dict[str, Life] = field(default_factory=dict)
+    made: int = 0
+
+    async def play(self, acts: list[str], devices: list[int]) -> None:
+        self.engine = LateEngine(self.schedule)
+        self.hub = Hub(self.engine, Runs(self.engine).settled)
+        watching = [asyncio.ensure_future(self.watch(start)) for start in devices]
+        for act in acts:
+            await self.schedule.wait()
+            await self.act(act)
+        await self.act("close")  # so that everybody is let go
+        await asyncio.wait_for(asyncio.gather(*watching), 60)
+        assert self.hub.devices() == 0
+        assert self.hub._channels == {}
+        await self.engine.close()
+
+    async def act(self, act: str) -> None:
+        state = await self.now()
+        if act == "trim" and state is not None:
+            await self.engine.trim("s", (state.first_offset + state.next_offset) // 2, epoch=state.epoch)
+        elif act == "close":
+            if state is None:
+                appended = await self.engine.append(Append("s", (), close=True))
+                self.lives[appended.epoch] = Life(-1)
+            else:
+                await self.engine.close_session("s")
+        elif act.startswith("delete"):
+            await self.engine.delete_session("s")
+        if act.endswith("publish"):
+            self.made += state is None or act != "publish"
+            try:
+                appended = await publish(self.engine, "s", *[self.made] * 3)
+            except SessionClosedError:
+                return
+            life = self.lives.setdefault(appended.epoch, Life(self.made))
+            life.next_offset = appended.next_offset
+
+    async def watch(self, start: int) -> None:
+        for _ in range(start):
+            await self.schedule.wait()
+        for _ in range(50):
+            sink = RecordingSink(self.schedule)
+            try:
+                async with self.hub.attach("s") as channel:
+                    device = Device(channel, sink, Lane(encode, b""), 0)
+                    await device.run()
+            except (SessionNotFoundError, EpochChangedError):
+                await asyncio.sleep(0)
+                continue
+            state = await self.now()
+            gone = state is None or state.epoch != channel.epoch
+            assert gone or (channel.closed and not channel.deleted)
+            self.check(channel.epoch, sink, whole=channel.closed and not channel.deleted)
+            if channel.closed and not channel.deleted:
+                return
+
+    async def now(self) -> SessionState | None:
+        """The session as it is at this moment, without the engine's wait."""
+        return await MemoryEngine.state(self.engine, "s")
+
+    def check(self, epoch: str, sink: RecordingSink, *, whole: bool) -> None:
+        expected = 0
+        for part in b"".join(sink.chunks).decode().split():
+            of, offset, life = part.split(",")
+            assert of == epoch
+            if life == "gap":
+                assert int(offset) >= expected
+                expected = int(offset) + 1
+            else:
+                assert (int(life), int(offset)) == (self.lives[epoch].number, expected)
+                expected += 1
+        assert expected <= self.lives[epoch].next_offset
+        if whole:
+            assert expected == self.lives[epoch].next_offset
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    numbers=st.lists(st.integers(0, 3), max_size=300),
+    acts=st.lists(ACTS, max_size=12),
+    devices=st.lists(st.integers(0, 12), min_size=1, max_size=4),
+)
+def test_each_device_gets_one_life_and_is_let_go(numbers: list[int], acts: list[str], devices: list[int]) -> None:
+    asyncio.run(Scene(Schedule(numbers)).play(acts, devices))

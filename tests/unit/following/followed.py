@@ -1,0 +1,147 @@
+"""A pool of followers, and all around it, without Temporal: what each follower does is said by the test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import WorkflowExecutionStatus
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo
+
+from wakeline.gateway.delivery import Accept, Hub
+from wakeline.gateway.following import Followers
+from wakeline.gateway.following import pool as pooling
+from wakeline.gateway.following.pool import FollowerPool
+from wakeline.gateway.following.watching.watch import Attention
+from wakeline.gateway.log import Append, Appended, Record
+from wakeline.gateway.log.engines.memory import MemoryEngine
+from wakeline.gateway.sessions import Followed, Run, Runs, RunState
+from wakeline.gateway.settings import Settings
+
+
+def run(workflow_id: str, **how: Any) -> Run:
+    run_id = f"run-of-{workflow_id}"
+    return Run(workflow_id, run_id, run_id, run_id, "Chat", "2026-11-21T05:14:43.123Z", **how)
+
+
+async def steps(count: int = 50) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+class SlowEngine(MemoryEngine):
+    """Has done what it was asked for some turns of the loop before it says so; cannot be asked for records when told so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fails: list[Exception] = []
+
+    async def get_record(self, key: str) -> Record | None:
+        await steps(2)
+        if self.fails:
+            raise self.fails.pop()
+        return await super().get_record(key)
+
+    async def append(self, append: Append) -> Appended:
+        appended = await super().append(append)
+        await steps(2)
+        return appended
+
+    async def put_record(self, key: str, value: bytes, *, revision: int) -> Record:
+        await steps(2)
+        record = await super().put_record(key, value, revision=revision)
+        await steps(2)
+        return record
+
+
+class Temporal:
+    """The one namespace: every workflow is there, and runs."""
+
+    namespace = "default"
+    converter = None
+
+    def __init__(self) -> None:
+        self.main = self.client = self
+
+    def __iter__(self) -> Iterator[Temporal]:
+        return iter([self])
+
+    def __contains__(self, name: str) -> bool:
+        return name == self.namespace
+
+    def __getitem__(self, name: str) -> Temporal:
+        return self
+
+    def up(self) -> bool:
+        return True
+
+    def converter_of(self, workflow_id: str) -> None:
+        return None
+
+    def calm(self) -> bool:
+        return True
+
+    async def until_calm(self) -> None:
+        pass
+
+    async def until_up(self) -> None:
+        await asyncio.Event().wait()
+
+    def get_workflow_handle(self, workflow_id: str, run_id: str | None = None) -> Any:
+        async def describe(**_: Any) -> Any:
+            await steps(2)
+            info = WorkflowExecutionInfo(
+                execution=WorkflowExecution(workflow_id=workflow_id, run_id=f"run-of-{workflow_id}"),
+                status=WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING,
+            )
+            return SimpleNamespace(raw_description=SimpleNamespace(workflow_execution_info=info))
+
+        return SimpleNamespace(describe=describe)
+
+
+class World:
+    """What a gateway has around its followers."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
+        self.engine = SlowEngine()
+        self.runs, self.temporal = Runs(self.engine), Temporal()
+        self.hub = Hub(self.engine, self.runs.settled)
+        self.settings = Settings(**settings)
+        self.accept = Accept(self.engine)
+        self.follow: Callable[[Any], Awaitable[None]] = _for_ever
+        world = self
+
+        class FakeFollower:
+            def __init__(self, session: str, run: Run, parts: Any) -> None:
+                self.session, self.run, self.attention = session, run, Attention()
+                self.telling, self.state = None, RunState()
+
+            async def follow(self) -> None:
+                await world.follow(self)
+
+            async def announce(self) -> None:
+                await steps(2)
+
+        monkeypatch.setattr(pooling, "Follower", FakeFollower)
+
+    def pool(self) -> FollowerPool:
+        async def child(namespace: str, workflow_id: str, run_id: str) -> None:
+            raise AssertionError("expected no children")
+
+        namespaces = cast(Any, self.temporal)
+        return FollowerPool(namespaces, self.engine, self.accept, self.runs, self.settings, self.hub, child)
+
+    def followers(self) -> Followers:
+        return Followers(cast(Any, self.temporal), self.engine, self.accept, self.runs, self.settings, self.hub)
+
+
+async def _for_ever(follower: Any) -> None:
+    await asyncio.Event().wait()
+
+
+def followed(pool: FollowerPool | Followers, workflow_id: str) -> Followed | None:
+    return pool.followed(workflow_id).get(f"run-of-{workflow_id}")

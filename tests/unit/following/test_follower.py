@@ -1,0 +1,45 @@
+"""One run's follower: what is told of it in its turn, and before."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from tests.unit.following.followed import World, run, steps
+from tests.unit.following.test_late import parts_of
+from wakeline.gateway.following.follower import Follower
+from wakeline.gateway.following.watching.endings import Ending
+from wakeline.gateway.following.watching.state import StateWatch
+from wakeline.gateway.sessions import RunState
+
+
+async def test_what_a_run_waits_for_is_told_again_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def follow(state: StateWatch) -> None:
+        activities = {"1": {"activity": "1", "attempt": 2, "state": "retrying"}}
+        await state._tell(RunState(activities, {"for": "input"}, "next/7/0/0"), {"1": 5}, {})
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(StateWatch, "follow", follow)
+    world = World(monkeypatch)
+    follower = Follower("a", run("a"), parts_of(world, places=1))
+    follower.attention.set(closely=True)
+    looking = asyncio.create_task(follower._look_at("next"))
+    await steps()
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+    await follower._continue(Ending(None, datetime.now(UTC), "next", "continue_as_new", carries=True), True)
+    for _ in range(2):  # that it is told twice by those whose turn it is makes no difference
+        state = follower._state_of(follower.run, follower._watch_of(follower.run), cast(Any, None))
+        looking = asyncio.create_task(follower._look_on(state))
+        await steps()
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+    page = await world.engine.read("a", 0, before=100)
+    told = [msgspec.json.decode(event.json()) for event in page.events]
+    assert [event["data"]["for"] for event in told if event["topic"] == "$run.waiting"] == ["input", None, "input"]
+    retrying = [event["data"] for event in told if event["topic"] == "$activity.retrying"]
+    assert ["over" in data for data in retrying] == [False, True, False]

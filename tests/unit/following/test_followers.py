@@ -1,0 +1,112 @@
+"""Who is followed: what callers who leave, come together or come late make of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.unit.following.followed import World, followed, steps
+from wakeline.errors import WorkflowNotFoundError
+
+
+@pytest.mark.parametrize("after", range(30))
+async def test_a_run_that_is_written_down_is_followed_although_the_caller_has_left(
+    after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(monkeypatch)
+    followers = world.followers()
+    await followers.start()
+    registering = asyncio.create_task(followers.register("a", None))
+    await steps(after)
+    registering.cancel()
+    await asyncio.gather(registering, return_exceptions=True)
+    await steps()
+    assert bool(await world.runs.of("a")) == (followed(followers, "a") is not None)
+    await followers.stop()
+
+
+async def test_nothing_is_left_running_where_a_child_is_found_while_everything_stops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(monkeypatch)
+    before = asyncio.all_tasks()
+    followers = world.followers()
+    await followers.start()
+    stop = followers._pool.stop
+
+    async def stop_late(*_: Any) -> None:
+        followers._child("default", "child", "run-of-child")
+        await steps(2)
+        await stop()
+
+    monkeypatch.setattr(followers._pool, "stop", stop_late)
+    await followers.stop()
+    await steps(3)
+    assert not asyncio.all_tasks() - before
+
+
+class Answers:
+    """Gives what Temporal says of a workflow when it is told to; what it says is what was so when it was asked."""
+
+    def __init__(self, followers: Any) -> None:
+        self.asked = 0
+        self.started = False
+        self.answers = asyncio.Event()
+        self._find = followers._finder.find
+        followers._finder.find = self.find
+
+    async def find(self, connection: Any, workflow_id: str, run_id: str | None = None) -> Any:
+        self.asked += 1
+        there = self.started
+        await self.answers.wait()
+        if not there:
+            raise WorkflowNotFoundError("Temporal has no such workflow")
+        return await self._find(connection, workflow_id, run_id)
+
+
+@pytest.mark.parametrize("after", range(4))
+async def test_who_comes_when_a_workflow_has_started_finds_it_although_it_is_looked_for_already(
+    after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(monkeypatch)
+    followers = world.followers()
+    temporal = Answers(followers)
+    await followers.start()
+    early = [asyncio.create_task(followers.watch("a")) for _ in range(3)]
+    await steps()
+    assert temporal.asked == 1
+    temporal.started = True
+    late = [asyncio.create_task(followers.watch("a")) for _ in range(3)]
+    await steps(after)
+    temporal.answers.set()
+    async with asyncio.timeout(60):
+        await asyncio.gather(*early, *late)
+    assert followed(followers, "a") is not None
+    await steps()
+    assert not followers._looking
+    await followers.stop()
+
+
+async def test_a_nudge_is_not_lost_to_a_look_that_began_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch)
+    await world.engine.create_session("a")
+    followers = world.followers()
+    temporal = Answers(followers)
+    await followers.start()
+    async with world.hub.attach("a"):
+        watching = asyncio.create_task(followers.watch("a"))
+        await steps()
+        assert temporal.asked == 1
+        temporal.started = True
+        followers.nudge("a", None)
+        followers.nudge("a", None)
+        await steps()
+        temporal.answers.set()
+        async with asyncio.timeout(60):
+            await watching
+        await steps(100)
+        assert followed(followers, "a") is not None
+    assert not followers._looking
+    await followers.stop()

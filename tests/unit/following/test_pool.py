@@ -1,0 +1,159 @@
+"""The followers that there are: one for each open run, whatever goes wrong, and watching closely where a device is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from structlog.testing import CapturingLogger
+
+from tests.unit.following.followed import World, followed, run, steps
+from wakeline.errors import AttemptFencedError, StorageFailedError
+from wakeline.gateway.following import pool as pooling
+from wakeline.gateway.following.late import Late
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pooling, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(pooling, "_ASSIGN_SECONDS", 0.0)
+
+
+def closely(pool: pooling.FollowerPool) -> set[str]:
+    return {follower.session for follower in pool._followers.values() if follower.attention.closely}
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_run_is_followed_on_when_the_log_cannot_be_read_for_a_while(
+    times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, follows = World(monkeypatch), 0
+    await world.runs.put("a", run("a"))
+
+    async def follow(follower: Any) -> None:
+        nonlocal follows
+        follows += 1
+        if follows == 1:
+            world.engine.fails += [StorageFailedError("the disk is away") for _ in range(times)]
+            raise StorageFailedError("the disk is away")
+        await asyncio.Event().wait()
+
+    world.follow = follow
+    pool = world.pool()
+    await pool.start()
+    await steps(100)
+    assert follows == 2
+    assert followed(pool, "a") is not None
+    await pool.stop()
+
+
+async def test_a_run_that_cannot_be_followed_is_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, follows = World(monkeypatch), 0
+    await world.runs.put("a", run("a"))
+
+    async def follow(follower: Any) -> None:
+        nonlocal follows
+        follows += 1
+        if follows < 1100:
+            raise ValueError("nobody thought of this")
+        await asyncio.Event().wait()
+
+    world.follow = follow
+    monkeypatch.setattr(pooling, "_log", CapturingLogger())
+    pool = world.pool()
+    await pool.start()
+    await steps(20_000)
+    assert follows == 1100
+    assert followed(pool, "a") is not None
+    await pool.stop()
+
+
+async def test_gateways_that_fence_each_other_pause_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, follows = World(monkeypatch), 0
+    await world.runs.put("a", run("a"))
+
+    async def follow(follower: Any) -> None:
+        nonlocal follows
+        follows += 1
+        raise AttemptFencedError("another gateway has come further", attempt=2)
+
+    world.follow = follow
+    monkeypatch.setattr(pooling, "RETRY_SECONDS", 0.05)
+    pool = world.pool()
+    await pool.start()
+    await asyncio.sleep(0.3)
+    assert 1 < follows < 10
+    assert followed(pool, "a") is not None
+    await pool.stop()
+
+
+async def test_a_run_that_is_followed_anew_is_watched_as_closely_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, fails = World(monkeypatch, close_watches=1), asyncio.Event()
+    await world.runs.put("a", run("a"))
+
+    async def follow(follower: Any) -> None:
+        if not fails.is_set():
+            await fails.wait()
+            raise ValueError("nobody thought of this")
+        await asyncio.Event().wait()
+
+    world.follow = follow
+    pool = world.pool()
+    await pool.start()
+    await steps()
+    assert closely(pool) == {"a"}
+    fails.set()
+    await steps()
+    assert closely(pool) == {"a"}
+    await pool.stop()
+
+
+@pytest.mark.parametrize("after", range(6))
+async def test_where_a_device_comes_a_run_is_watched_closely(after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, close_watches=1)
+    for session in "ab":
+        await world.engine.create_session(session)
+        await world.runs.put(session, run(session))
+    followers = world.followers()
+    pool = followers._pool
+    await followers.start()
+    await steps()
+    (first,) = closely(pool)
+    (other,) = {"a", "b"} - {first}
+    await followers.watch(other)
+    await steps(after)
+    async with world.hub.attach(other):
+        await steps()
+        assert closely(pool) == {other}
+    async with world.hub.attach(first):
+        await steps()
+        assert closely(pool) == {first}
+    await followers.stop()
+
+
+@pytest.mark.parametrize("after", range(4))
+async def test_nothing_is_left_running_where_a_run_ends_while_everything_stops(
+    after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def wait(late: Late) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Late, "wait", wait)
+    world, ends = World(monkeypatch), asyncio.Event()
+    await world.runs.put("a", run("a"))
+
+    async def follow(follower: Any) -> None:
+        await ends.wait()
+        follower.run = run("a", status="completed", owed=True)
+
+    world.follow = follow
+    before = asyncio.all_tasks()
+    pool = world.pool()
+    await pool.start()
+    await steps()
+    ends.set()
+    await steps(after)
+    await pool.stop()
+    await steps()
+    assert not asyncio.all_tasks() - before

@@ -1,0 +1,105 @@
+"""What a run is doing: when it is looked at."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from tests.unit.following.followed import World, steps
+from tests.unit.following.test_watch import RUN, watch_of
+from wakeline.gateway.following.copying.copy import StreamCopy
+from wakeline.gateway.following.telling import Teller
+from wakeline.gateway.following.watching import state as watching
+from wakeline.gateway.following.watching.state import StateWatch
+from wakeline.gateway.sessions import RunState
+
+
+async def unasked(*_: Any) -> Any:
+    raise AssertionError("expected nothing to be asked or told")
+
+
+@pytest.mark.parametrize("when", ["during the look", "between two looks", "after that"])
+async def test_what_happens_is_looked_at_whenever_it_happens(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = watch_of()
+    state = StateWatch(
+        RUN,
+        watch,
+        cast(Any, None),
+        explain=unasked,
+        metadata=unasked,
+        watched=lambda: True,
+        note=unasked,
+        turn=RUN.run_id,
+    )
+    looks = 0
+    pausing, pause = asyncio.Event(), asyncio.Event()
+
+    async def look() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 1 and when == "during the look":
+            watch.nudge()
+        return False
+
+    async def sleep(seconds: float) -> None:
+        pausing.set()
+        await pause.wait()
+
+    monkeypatch.setattr(state, "look", look)
+    monkeypatch.setattr(watching, "asyncio", SimpleNamespace(sleep=sleep))
+    following = asyncio.create_task(state.follow())
+    try:
+        async with asyncio.timeout(60):
+            await pausing.wait()
+        assert looks == 1
+        if when == "between two looks":
+            watch.nudge()
+        pause.set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        if when == "after that":
+            watch.nudge()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert looks == 2
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+@pytest.mark.parametrize("after", range(1, 20))
+async def test_what_was_told_is_told_to_be_over_although_looking_was_stopped_before_it_was_written_down(
+    after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(monkeypatch)
+    copy = StreamCopy(RUN, teller := Teller("a", RUN.run, world.accept), world.accept, world.runs)
+
+    state = StateWatch(
+        RUN,
+        watch_of(),
+        teller,
+        explain=unasked,
+        metadata=unasked,
+        watched=lambda: True,
+        note=copy.change,
+        turn=RUN.run_id,
+    )
+    activities = {"1": {"activity": "1", "attempt": 2, "state": "retrying"}}
+    telling = asyncio.create_task(state._tell(RunState(activities, {"for": "input"}, "run/7/0/0"), {"1": 5}, {}))
+    await steps(after)
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
+    await steps()
+    await state._tell(RunState({}, None, "run/9/0/0"), {}, {})
+    there = await world.engine.state("a")
+    page = await world.engine.read("a", 0, before=100) if there is not None else None
+    told = [msgspec.json.decode(event.json()) for event in page.events] if page is not None else []
+    for topic in ("$run.waiting", "$activity.retrying"):
+        last = [event["data"] for event in told if event["topic"] == topic][-1:]
+        assert all(data.get("over") or ("for" in data and data["for"] is None) for data in last)
+    (noted,) = await world.runs.of("a")
+    assert (noted.waiting, noted.retrying) == (None, {})

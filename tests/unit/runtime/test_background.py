@@ -1,0 +1,62 @@
+"""Background tasks: one that fails goes on, and says so meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.support import Served
+from wakeline.gateway.delivery import Compacts
+from wakeline.gateway.runtime import background, supervised
+
+Serve = Callable[..., Awaitable[Served]]
+
+
+async def test_a_background_task_that_fails_is_reported_and_restarted(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "_FIRST_PAUSE", 0.01)
+    began = 0
+
+    async def work(_: Compacts) -> None:
+        nonlocal began
+        began += 1
+        if began == 1:
+            raise KeyError("unexpected")
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Compacts, "_work_for_ever", work)
+    with capture_logs() as logged:
+        served = await serve()
+        async with asyncio.timeout(10):
+            while began < 2:
+                await asyncio.sleep(0.01)
+    assert [line["task"] for line in logged if line["log_level"] == "error"] == ["compact forms"]
+    status, health = await served.call("GET", "/readyz")
+    assert (status, health["status"]) == (200, "degraded")
+    assert health["tasks"] == ["compact forms: KeyError('unexpected')"]
+
+
+async def test_a_task_is_well_again_when_it_has_run_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(background, "_WELL_SECONDS", 0.5)
+    failures = iter([OSError("one"), OSError("two")])
+
+    async def work() -> None:
+        if (failure := next(failures, None)) is not None:
+            raise failure
+        await asyncio.Event().wait()
+
+    with capture_logs():
+        task = supervised("work", work)
+        async with asyncio.timeout(10):
+            while background.failing() != ["work: OSError('two')"]:
+                await asyncio.sleep(0.001)
+            while background.failing():
+                await asyncio.sleep(0.01)
+    assert not task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,402 @@
+"""What is kept of sessions, and for how long: by age, by events, by bytes; over both engines, with a clock of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract.conftest import ENGINES
+from tests.support import everything
+from wakeline.errors import StorageFailedError
+from wakeline.events import RUN_CLOSED, RUN_STARTED, SESSION_CLOSED, SESSION_SETTLED, compose, timestamp
+from wakeline.gateway.devices import Positions, Presence
+from wakeline.gateway.log import DRAFT, Append, Appended, Engine
+from wakeline.gateway.metrics import Metrics
+from wakeline.gateway.sessions import (
+    Deletions,
+    Keeper,
+    Retention,
+    Run,
+    Runs,
+    SessionConfig,
+    Status,
+    decode_config,
+    encode_config,
+    retention,
+)
+
+NOW = 1_800_000_000.0
+
+
+class Gateway:
+    """The parts that retention works on, and a clock."""
+
+    def __init__(self, engine: Engine, **default: Any) -> None:
+        self.engine = engine
+        self.now = NOW
+        self.metrics = Metrics()
+        self.runs = Runs(engine)
+        self.positions = Positions(engine, Presence())
+        self.deletions = Deletions(engine, self.runs, self.positions, self.metrics)
+        self.keeper = self.new_keeper(**default)
+
+    def new_keeper(self, **default: Any) -> Keeper:
+        return Keeper(
+            self.engine, self.runs, self.deletions, Retention(**default), self.metrics, clock=lambda: self.now
+        )
+
+    async def publish(self, session: str, *topics: str, size: int = 10, close: bool = False) -> Appended:
+        time = timestamp(datetime.fromtimestamp(self.now, UTC))
+        events = tuple(compose(topic, b'"' + b"x" * size + b'"', time=time) for topic in topics)
+        return await self.engine.append(Append(session, events, close=close))
+
+    async def run(self, session: str, status: Status, name: str = "1") -> None:
+        """A run's record, and what the log says of it, in the order in which a follower writes them."""
+        run = Run("w", name, name, name, "W", timestamp(), status)
+        if status == "running":
+            await self.runs.put(session, run)
+            await self.publish(session, RUN_STARTED)
+        else:
+            others = [r for r in await self.runs.of(session) if r.run != name]
+            settles = all(r.status != "running" for r in others)
+            await self.publish(session, RUN_CLOSED, *([SESSION_SETTLED] if settles else []))
+            await self.runs.put(session, run)
+
+    async def retain(self, session: str, **kept: Any) -> None:
+        state = await self.engine.state(session)
+        assert state is not None
+        changed = SessionConfig(Retention(**kept))
+        await self.engine.set_config(session, encode_config(changed), epoch=state.epoch)
+
+    async def after(self, seconds: float) -> None:
+        self.now += seconds
+        await self.keeper.sweep()
+
+    async def exists(self, session: str) -> bool:
+        return await self.engine.state(session) is not None
+
+    async def deadline(self, session: str) -> float | None:
+        state = await self.engine.state(session)
+        assert state is not None
+        return state.deadline
+
+    async def kept(self, session: str) -> list[int]:
+        return [event.offset for event in await everything(self.engine, session)]
+
+    def counted(self, name: str) -> float:
+        return self.metrics.registry.get_sample_value(f"wakeline_{name}_total") or 0
+
+
+@pytest.fixture(params=sorted(ENGINES))
+async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
+    opened = ENGINES[request.param](tmp_path)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+async def test_a_settled_session_is_deleted_after_its_age(engine: Engine) -> None:
+    gateway = Gateway(engine, age=100)
+    await gateway.run("a", "running")
+    await gateway.after(1000)
+    assert await gateway.deadline("a") is None, "it has an open run"
+    await gateway.run("a", "completed")
+    settled = gateway.now
+    await gateway.after(1)
+    assert await gateway.deadline("a") == settled + 100
+    await gateway.after(98)
+    await gateway.publish("a", "t")  # what is published later changes nothing: it was settled then
+    await gateway.after(0)
+    assert await gateway.exists("a")
+    await gateway.after(1)
+    assert not await gateway.exists("a")
+    assert await engine.records("") == []
+    assert (gateway.counted("sessions_deleted"), gateway.counted("sessions_expired")) == (1, 1)
+
+
+async def test_a_session_that_only_publishers_write_has_no_age_until_it_is_closed(engine: Engine) -> None:
+    gateway = Gateway(engine, age=100)
+    await gateway.publish("a", "t")
+    await gateway.after(1000)
+    assert await gateway.exists("a")
+    await gateway.publish("a", SESSION_CLOSED, close=True)
+    await gateway.after(99)
+    assert await gateway.exists("a")
+    await gateway.after(1)
+    assert not await gateway.exists("a")
+
+
+async def test_a_session_closed_without_a_word_counts_from_its_last_event(engine: Engine) -> None:
+    gateway = Gateway(engine, age=100)
+    await gateway.publish("a", "t")
+    await engine.close_session("a")
+    await engine.create_session("empty", closed=True)
+    await gateway.after(0)
+    assert await gateway.deadline("a") == NOW + 100
+    assert not await gateway.exists("empty"), "it counts from its creation, which was long before the test's clock"
+
+
+async def test_a_run_that_starts_keeps_the_session(engine: Engine) -> None:
+    gateway = Gateway(engine, age=100)
+    await gateway.run("a", "running")
+    await gateway.run("a", "completed")
+    await gateway.after(50)
+    assert await gateway.deadline("a") == NOW + 100
+    await gateway.run("a", "running", "2")
+    await gateway.after(1)
+    assert await gateway.deadline("a") is None
+    await gateway.after(1000)
+    await gateway.run("a", "failed", "2")
+    await gateway.after(99)
+    assert await gateway.exists("a")
+    await gateway.after(1)
+    assert not await gateway.exists("a")
+
+
+async def test_a_session_with_an_open_run_is_never_deleted_by_age(engine: Engine) -> None:
+    gateway = Gateway(engine, age=100)
+    await gateway.run("a", "running", "1")
+    await gateway.run("a", "running", "2")
+    await gateway.run("a", "completed", "1")
+    await gateway.after(1000)
+    assert await gateway.exists("a")
+    # Whatever says that it is due: the record of its runs is asked last.
+    state = await engine.state("a")
+    assert state is not None
+    await engine.set_deadline("a", gateway.now, epoch=state.epoch)
+    await gateway.after(1)
+    assert await gateway.deadline("a") is None
+    await gateway.run("a", "completed", "2")
+    await gateway.after(1)
+    await gateway.after(100)
+    assert not await gateway.exists("a")
+
+
+async def test_the_oldest_events_go_when_there_are_too_many(engine: Engine) -> None:
+    gateway = Gateway(engine, events=5)
+    await gateway.publish("a", *["t"] * 4)
+    await gateway.after(1)
+    assert await gateway.kept("a") == [0, 1, 2, 3]
+    await gateway.publish("a", *["t"] * 4)
+    await gateway.publish("b", *["t"] * 2)
+    await gateway.after(1)
+    assert (await gateway.kept("a"), await gateway.kept("b")) == ([3, 4, 5, 6, 7], [0, 1])
+    assert gateway.counted("events_trimmed") == 3
+
+
+async def test_the_oldest_events_go_when_they_are_too_large(engine: Engine) -> None:
+    gateway = Gateway(engine)
+    await gateway.publish("a", "t", "t", "t", size=1000)
+    (event, *_) = await everything(engine, "a")
+    await gateway.retain("a", bytes=2 * len(event.body))
+    await gateway.after(1)
+    assert await gateway.kept("a") == [1, 2]
+    await gateway.publish("a", "t", size=10)
+    await gateway.after(1)
+    assert await gateway.kept("a") == [2, 3]
+    await gateway.publish("a", "t", size=5000)
+    await gateway.after(1)
+    assert await gateway.kept("a") == []
+    assert (await gateway.publish("a", "t")).first_offset == 5
+
+
+async def test_a_session_s_own_retention_counts_in_place_of_the_settings(engine: Engine) -> None:
+    gateway = Gateway(engine, events=2, age=10)
+    for session in ("default", "all", "three"):
+        await gateway.publish(session, *["t"] * 5)
+    await gateway.retain("all")
+    await gateway.retain("three", events=3)
+    await gateway.after(1)
+    assert await gateway.kept("default") == [3, 4]
+    assert await gateway.kept("all") == [0, 1, 2, 3, 4]
+    assert await gateway.kept("three") == [2, 3, 4]
+    for session in ("default", "all", "three"):
+        await gateway.publish(session, SESSION_CLOSED, close=True)
+    await gateway.after(100)
+    assert [await gateway.exists(s) for s in ("default", "all", "three")] == [False, True, True]
+
+
+async def test_a_retention_that_changes_is_looked_at_at_once(engine: Engine) -> None:
+    gateway = Gateway(engine)
+    await gateway.publish("a", *["t"] * 5)
+    await gateway.publish("a", SESSION_CLOSED, close=True)
+    await gateway.after(1)
+    await gateway.retain("a", age=50, events=2)
+    await gateway.after(1)
+    assert await gateway.kept("a") == [4, 5]
+    assert await gateway.deadline("a") == NOW + 50
+    await gateway.retain("a", age=80)
+    await gateway.after(1)
+    assert await gateway.deadline("a") == NOW + 80
+    await gateway.retain("a")
+    await gateway.after(1)
+    assert await gateway.deadline("a") is None
+
+
+async def test_a_stream_s_own_lifetime_is_left_to_it(engine: Engine) -> None:
+    gateway = Gateway(engine, age=10)
+    await engine.create_session("a", config=encode_config(SessionConfig(ttl=500)), closed=True, deadline=NOW + 500)
+    await gateway.after(100)
+    assert await gateway.deadline("a") == NOW + 500
+    await gateway.runs.put("a", Run("w", "1", "1", "1", "W", timestamp()))
+    await gateway.after(400)
+    assert await gateway.exists("a"), "it has an open run"
+    assert (await gateway.deadline("a") or 0) > gateway.now
+    await gateway.runs.put("a", Run("w", "1", "1", "1", "W", timestamp(), "completed"))
+    await gateway.after(100)
+    assert not await gateway.exists("a")
+
+
+async def test_nothing_is_missed_for_ever_after_a_restart(engine: Engine) -> None:
+    gateway = Gateway(engine)  # which keeps everything
+    for number in range(250):
+        await gateway.publish(f"{number}", *["t"] * 5)
+    await gateway.run("settled", "running")
+    await gateway.run("settled", "completed")
+    await gateway.publish("settled", *["t"] * 5)
+    await engine.create_session(DRAFT + "draft", closed=True)
+    again = gateway.keeper = gateway.new_keeper(age=100, events=3)
+    again.start()
+    async with asyncio.timeout(60):
+        while await gateway.kept("99") != [2, 3, 4] or await gateway.kept("settled") != [5, 6, 7]:
+            await asyncio.sleep(0.05)
+    await again.stop()
+    for number in range(250):
+        assert await gateway.kept(f"{number}") == [2, 3, 4]
+    assert await gateway.deadline("settled") == NOW + 100
+
+
+async def test_a_session_far_behind_is_trimmed_in_turns(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "STEP_EVENTS", 10)
+    monkeypatch.setattr(retention, "_MOST_STEPS", 3)
+    gateway = Gateway(engine, events=5)
+    await gateway.publish("large", *["t"] * 100)
+    await gateway.publish("small", *["t"] * 7)
+    await gateway.keeper.sweep()
+    assert (await gateway.kept("large"))[0] == 30
+    assert (await gateway.kept("small"))[0] == 2
+    gateway.keeper.start()
+    async with asyncio.timeout(60):
+        while (await gateway.kept("large"))[0] != 95:
+            await asyncio.sleep(0.01)
+    await gateway.keeper.stop()
+    assert gateway.counted("events_trimmed") == 97
+
+
+async def test_a_look_that_fails_is_done_again(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = Gateway(engine, events=1)
+    await gateway.publish("a", "t", "t")
+    await gateway.publish("b", "t", "t")
+
+    async def failing(*_: Any, **__: Any) -> int:
+        raise StorageFailedError("for the test")
+
+    async def broken(*_: Any, **__: Any) -> int:
+        raise RuntimeError("for the test")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "trim", failing)
+        with pytest.raises(StorageFailedError):
+            await gateway.keeper.sweep()
+    await gateway.keeper.sweep()
+    assert (await gateway.kept("a"), await gateway.kept("b")) == ([1], [1])
+    await gateway.publish("a", "t", "t")
+    await gateway.publish("b", "t")
+    inner = engine.trim
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "trim", lambda s, *a, **k: broken() if s == "a" else inner(s, *a, **k))
+        await gateway.keeper.sweep()
+    assert await gateway.kept("b") == [2], "one session's failure is not another's"
+
+
+async def test_positions_and_runs_go_with_the_session(engine: Engine) -> None:
+    gateway = Gateway(engine, age=10)
+    await gateway.run("a", "running")
+    await gateway.run("a", "completed")
+    state = await engine.state("a")
+    assert state is not None
+    await gateway.positions.acknowledge("a", "alice", "phone", f"{state.epoch}-1")
+    assert len(await engine.records("")) == 2
+    await gateway.after(1)
+    await gateway.after(10)
+    assert await engine.records("") == []
+
+
+async def test_a_deletion_that_is_cut_short_is_finished(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = Gateway(engine)
+    await gateway.run("a", "running")
+    state = await engine.state("a")
+    assert state is not None
+    await gateway.positions.acknowledge("a", "alice", "phone", f"{state.epoch}-1")
+
+    async def failing(*_: Any, **__: Any) -> None:
+        raise StorageFailedError("for the test")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(gateway.runs, "forget", failing)
+        with pytest.raises(StorageFailedError):
+            await gateway.deletions.delete("a")
+        assert not await gateway.exists("a")
+        assert len(await engine.records("")) == 3
+    # Another process, or this one's next sweep.
+    await Deletions(engine, gateway.runs, gateway.positions, gateway.metrics).start()
+    assert await engine.records("") == []
+
+
+async def test_what_was_cut_short_before_it_deleted_changes_nothing(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = Gateway(engine)
+    await gateway.run("a", "running")
+
+    async def failing(*_: Any, **__: Any) -> bool:
+        raise StorageFailedError("for the test")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "delete_session", failing)
+        with pytest.raises(StorageFailedError):
+            await gateway.deletions.delete("a")
+    await gateway.keeper.sweep()
+    assert await gateway.exists("a")
+    assert [run.run for run in await gateway.runs.of("a")] == ["1"]
+    assert len(await engine.records("")) == 1
+
+
+async def test_the_next_life_keeps_its_own_runs_when_an_earlier_deletion_is_finished(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = Gateway(engine)
+    await gateway.run("a", "running")
+
+    async def failing(*_: Any, **__: Any) -> None:
+        raise StorageFailedError("for the test")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(gateway.positions, "forget_session", failing)
+        with pytest.raises(StorageFailedError):
+            await gateway.deletions.delete("a")
+    await gateway.run("a", "running", "2")
+    await gateway.keeper.sweep()
+    assert [run.run for run in await gateway.runs.of("a")] == ["2"]
+    assert len(await engine.records("")) == 1
+
+
+async def test_drafts_of_an_earlier_process_are_removed(engine: Engine) -> None:
+    gateway = Gateway(engine)
+    await engine.create_session(DRAFT + "x")
+    await gateway.publish(DRAFT + "y", "t")
+    await gateway.deletions.start()
+    assert await engine.drafts() == []
+
+
+def test_a_config_is_read_back_and_an_empty_one_takes_no_room() -> None:
+    full = SessionConfig(Retention(1.5, 2, 3), "text/plain", 60, datetime.fromtimestamp(NOW, UTC))
+    assert decode_config(encode_config(full)) == full
+    assert encode_config(SessionConfig()) == b""
+    assert decode_config(b"") == SessionConfig()
+    assert decode_config(b'{"content_type": "a/b", "new": 1}') == SessionConfig(content_type="a/b")
