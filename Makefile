@@ -28,13 +28,13 @@ faults: $(VENV)/.dev ## The long soaks: hundreds of kills under load
 	WAKELINE_SOAK=15 $(BIN)/python -m pytest tests/faults tests/contract/test_transports.py tests/contract/test_model.py \
 		tests/unit/compact/test_compact_fold.py tests/unit/compact/test_compact_operations.py --timeout 1800
 
-check: $(VENV)/.dev ## Lint, types, layers, file sizes
+check: $(VENV)/.dev ## Lint, types, layers, sizes, and the prose of code and documents
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python scripts/file_sizes.py
+	$(BIN)/python scripts/style.py
 
 examples: $(VENV)/.dev ## Run every example against a Temporal dev server, and check what it prints
 	$(BIN)/python -m examples
