@@ -45,24 +45,18 @@ def test_every_decision_is_in_the_list_and_short() -> None:
 
 
 def test_the_readme_s_workflow_is_one() -> None:
-    code, _ = blocks(text("README.md"), "python")
+    (code,) = blocks(text("README.md"), "python")
     module: dict[str, object] = {"__name__": "readme"}
     exec(compile(code, "README.md", "exec"), module)
     workflows = [name for name, value in module.items() if hasattr(value, "__temporal_workflow_definition")]
     assert workflows == ["OrderWorkflow"]
-    assert len([line for line in code.splitlines() if line.strip()]) <= 12
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
 
 
-def test_the_readme_s_activity_is_one() -> None:
-    _, code = blocks(text("README.md"), "python")
-    module: dict[str, object] = {"__name__": "readme"}
-    exec(compile(code, "README.md", "exec"), module)
-    assert hasattr(module["answer"], "__temporal_activity_definition")
-
-
-def test_the_readme_s_browser_code_is_short() -> None:
-    programs = blocks(text("README.md"), "js")
-    assert len(programs) == 3
+@pytest.mark.parametrize(("page", "count"), [("README.md", 1), ("docs/how-to/watch-in-a-browser.md", 3)])
+def test_a_program_for_the_browser_is_short(page: str, count: int) -> None:
+    programs = blocks(text(page), "js")
+    assert len(programs) == count
     assert all(len(program.splitlines()) <= 6 for program in programs)
 
 

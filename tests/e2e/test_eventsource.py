@@ -1,4 +1,4 @@
-"""A page behind nginx: its EventSource outlives a token that expires, and the README's loop outlives the gateway."""
+"""A page behind nginx: its EventSource outlives a token that expires, and the guide's loop outlives the gateway."""
 
 from __future__ import annotations
 
@@ -89,10 +89,10 @@ async def behind(tmp_path: Path) -> AsyncIterator[Behind]:
         yield start
 
 
-async def test_the_loop_of_the_readme_outlives_a_gateway_that_is_killed(
+async def test_the_loop_of_the_guide_outlives_a_gateway_that_is_killed(
     page: Page, behind: Behind, tmp_path: Path
 ) -> None:
-    *_, loop = blocks(text("README.md"), "js")
+    *_, loop = blocks(text("docs/how-to/watch-in-a-browser.md"), "js")
     function = loop[: loop.index("\n}") + 2]
     running = GatewayProcess(tmp_path / "data")
     await running.start()
