@@ -73,7 +73,6 @@ UNEDITED = (
     "src/wakeline/gateway/access/",
     "src/wakeline/gateway/app.py",
     "src/wakeline/gateway/delivery/",
-    "src/wakeline/gateway/devices/",
     "src/wakeline/gateway/following/",
     "src/wakeline/gateway/http/",
     "src/wakeline/gateway/log/",

@@ -83,7 +83,7 @@ def test_who_is_slow_is_told_what_is_true_then_and_holds_an_entry_a_device() -> 
                 flapping.enter_context(there(presence, "s", "bob", "flaps"))
                 flapping.close()
                 flapping.enter_context(there(presence, "s", "bob", "flaps"))
-            assert len(slow._untold) == 1
+            assert len(slow._pending) == 1
             assert told(slow) == [("join", "bob", "flaps")]
         assert told(slow) == [("leave", "bob", "flaps")]
 
@@ -139,7 +139,7 @@ def test_whenever_it_is_taken_it_leads_to_what_is_there(acts: list[Act]) -> None
                     assert (about in believed) == (change.event == "leave"), "join and leave alternate"
                     (believed.add if change.event == "join" else believed.remove)(about)
                 assert believed == {who for who, there in connections.items() if there}
-            assert len(watch._untold) <= len(connections)
+            assert len(watch._pending) <= len(connections)
     for held in connections.values():
         for connection in held:
             connection.close()

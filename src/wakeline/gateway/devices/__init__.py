@@ -1,6 +1,6 @@
-"""Devices: how far each has come in each session, and which are present.
+"""Devices: how far each device has read in each session, and which devices are connected.
 
-`transports`, `sessions` and `http` may import it. Open `positions.py` first; `records.py` describes what is stored.
+`transports`, `sessions` and `http` may import it. Open `positions.py` first; `records.py` describes the stored form.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The parts of sessions' positions that are in use: what is stored of them, and who is connected."""
+"""Parts: the records of positions that are in use, with the connected devices of each."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from wakeline.gateway.log import Engine
 from wakeline.gateway.runtime import Grouped
 
 OffsetOf: TypeAlias = Callable[[], int]
-"""Tells the first offset that has not been written to a connection."""
+"""Returns the first offset that has not been written to a connection."""
 
 Change: TypeAlias = Callable[[dict[Key, Entry]], object]
-"""Changes a part's entries. It may be called again, on newer ones."""
+"""Changes a part's entries in place. It may run again, on newer entries, if another gateway wrote first."""
 
 
 class DeviceLimit(NamedTuple):
-    """How many devices are remembered of one user in a session.
+    """The greatest number of devices that are remembered for one user in a session.
 
     Attributes:
-        user_devices: The most; 0 for no limit.
-        counted: Called with the numbers of devices that a write has added, and has forgotten for the limits.
+        user_devices: The greatest number; 0 for no limit.
+        counted: Called after each write with the number of devices added and the number forgotten.
     """
 
     user_devices: int
@@ -32,13 +32,16 @@ class DeviceLimit(NamedTuple):
 
 
 class Part:
-    """One of the records of a session's life, and those of its devices that are connected here.
+    """One record of a session's positions, and the connected devices that belong in it.
+
+    The event loop owns this state. Writes go through `_writes`, one at a time; changes that arrive during a write are
+    applied together by the next one.
 
     Attributes:
-        entries: What the record held when it was last read or written here.
-        connections: Of each device, what tells how far its connections are.
-        left: What is still to be stored of connections that have ended.
-        users: How many use this object now.
+        entries: The record's entries as of the last read or write by this process.
+        connections: For each connected device, the functions that return its connections' offsets.
+        left: Entries of ended connections that are not stored yet.
+        users: How many callers use this object now.
     """
 
     def __init__(self, engine: Engine, session: str, epoch: str, number: int, limit: DeviceLimit) -> None:
@@ -59,11 +62,11 @@ class Part:
         self._writes = Grouped[None]()
 
     def connect(self, key: Key, offset_of: OffsetOf) -> None:
-        """One of a device's connections is there."""
+        """Register a connection of a device."""
         self.connections.setdefault(key, []).append(offset_of)
 
     def disconnect(self, key: Key, offset_of: OffsetOf) -> None:
-        """It is there no more; what was written to it is to be stored."""
+        """Remove a connection, and keep the offset it had reached for the next `save`."""
         offsets = self.connections[key]
         offsets.remove(offset_of)
         if not offsets:
@@ -71,11 +74,11 @@ class Part:
         self.note(Entry(*key, delivered=offset_of(), seen=None, active=now()))
 
     def note(self, entry: Entry) -> None:
-        """Keep what is to be stored with the next `save`."""
+        """Keep an entry for the next `save`."""
         self.left[entry.key] = entry.merged(self.left.get(entry.key))
 
     def latest(self, key: Key) -> Entry | None:
-        """A device as it is now: stored or still to be stored."""
+        """Return a device's current entry, stored or not; None if the device is unknown."""
         entry = self.left.get(key)
         offsets = self.connections.get(key)
         if offsets:
@@ -84,7 +87,7 @@ class Part:
         return entry.merged(known) if entry else known
 
     def unsaved(self, *, every: bool = False) -> list[Entry]:
-        """What was delivered and is not stored; with `every`, what was delivered to all that are connected."""
+        """Return delivered offsets that are not stored; with `every`, of all connected devices."""
         current = now()
         found = list(self.left.values())
         for key, offsets in self.connections.items():
@@ -94,10 +97,10 @@ class Part:
         return found
 
     async def save(self, unsaved: list[Entry]) -> None:
-        """Store what `unsaved` has told; returns when it is durable.
+        """Store the entries that `unsaved` returned; return when they are durable.
 
         Raises:
-            UnavailableError: It could not be stored; it is kept for the next time.
+            UnavailableError: They could not be stored; they are kept for the next `save`.
         """
         if not unsaved:
             return
@@ -109,34 +112,36 @@ class Part:
         try:
             await self.change(add)
         except (SessionNotFoundError, EpochChangedError):
-            self.left.clear()  # that life of the session is over
+            self.left.clear()  # the session was deleted, so its positions have no reader
             return
         for entry in unsaved:
-            if self.left.get(entry.key) is entry:  # else more has come meanwhile
+            if self.left.get(entry.key) is entry:  # a newer entry that arrived during the write stays
                 del self.left[entry.key]
 
     async def change(self, change: Change, *, fresh: bool = False) -> None:
-        """Apply a change; returns when it is durable. All that come during one write go into the next.
+        """Apply a change; return when it is durable.
+
+        The next write applies all changes that arrive during one.
 
         Args:
-            change: What to do with the entries.
-            fresh: It depends on which there are: read what others may have written first.
+            change: Changes the entries.
+            fresh: Read the record first: a change to all entries must see those that other gateways wrote.
 
         Raises:
             SessionNotFoundError: The session was deleted.
-            EpochChangedError: It was deleted and created again.
-            UnavailableError: It could not be stored, or may not have been.
+            EpochChangedError: The session was deleted and created again.
+            UnavailableError: The change could not be stored, or its outcome is unknown.
         """
         self._stale = self._stale or fresh
         self._waiting.append(change)
         try:
             await self._writes.do(self._write_waiting)
         except asyncio.CancelledError:
-            await self._writes.idle()  # it is used until then: who ends it must find it
+            await self._writes.idle()  # `Positions.forget_session` finds this part only while the caller uses it
             raise
 
     async def end(self) -> None:
-        """Store nothing more: that life of the session is over. Waits for what is being stored."""
+        """Refuse further writes, because the session was deleted; wait for the write under way."""
         self._over = True
         self.left.clear()
         await self._writes.idle()
@@ -153,7 +158,7 @@ class Part:
                 return
 
     async def _read(self) -> None:
-        self._stale = False  # who asks for a fresh one from here on gets another
+        self._stale = False  # before the read: a caller that asks for a fresh one during it gets another read
         try:
             record = await self._engine.get_record(self._record)
             entries = decode(record, self.epoch)
@@ -165,7 +170,7 @@ class Part:
         self.entries, self._revision = entries or {}, record.revision if record else 0
 
     async def _put(self, entries: dict[Key, Entry]) -> bool:
-        """Write the record; False if somebody else has."""
+        """Write the record; return False if another gateway wrote it first."""
         if self._over:
             raise SessionNotFoundError(f"there is no session {self.session!r}")
         wanted = set(entries)
@@ -174,7 +179,7 @@ class Part:
             value = encode(self.epoch, entries)
             record = await self._engine.put_record(self._record, value, revision=self._revision)
         except BaseException as error:
-            self._stale = True  # only the engine knows what is stored now
+            self._stale = True  # the write may have happened or not; only the engine knows
             if isinstance(error, RecordConflictError):
                 return False
             raise
@@ -183,7 +188,7 @@ class Part:
         return True
 
     async def _check_epoch(self) -> None:
-        """Before a record is begun: one of a life that is over would be read by nobody, and never be erased."""
+        """Raise if the session's epoch is over: nothing would erase a record created after that."""
         state = await self._engine.state(self.session)
         if state is None:
             raise SessionNotFoundError(f"there is no session {self.session!r}")
@@ -192,7 +197,7 @@ class Part:
 
 
 class Parts:
-    """The parts that are in use: one object each, however many use it."""
+    """The parts in use, one object per record, shared by all callers."""
 
     def __init__(self, engine: Engine, limit: DeviceLimit) -> None:
         self._engine = engine
@@ -200,19 +205,19 @@ class Parts:
         self._parts: dict[tuple[str, str, int], Part] = {}
 
     def __iter__(self) -> Iterator[Part]:
-        """All of them, as they are now."""
+        """Iterate over a copy of the parts."""
         return iter(list(self._parts.values()))
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return how many parts are in use."""
         return len(self._parts)
 
     def get(self, session: str, epoch: str, number: int) -> Part | None:
-        """A part, if it is in use."""
+        """Return a part if it is in use, otherwise None."""
         return self._parts.get((session, epoch, number))
 
     def take(self, session: str, epoch: str, number: int) -> Part:
-        """Begin to use a part."""
+        """Return a part and count the caller as its user."""
         part = self.get(session, epoch, number)
         if part is None:
             part = self._parts[session, epoch, number] = Part(self._engine, session, epoch, number, self._limit)
@@ -220,14 +225,17 @@ class Parts:
         return part
 
     def give_back(self, part: Part) -> None:
-        """End to use it. It is kept for as long as somebody else does, or it has something to save."""
+        """End the caller's use of a part.
+
+        The part is dropped once it has no users and nothing to save.
+        """
         part.users -= 1
         if part.users == 0 and not part.left:
             del self._parts[part.session, part.epoch, part.number]
 
     @contextmanager
     def using(self, session: str, epoch: str, number: int) -> Iterator[Part]:
-        """Use a part for as long as the block lasts."""
+        """Use a part inside the block."""
         part = self.take(session, epoch, number)
         try:
             yield part

@@ -1,11 +1,12 @@
-"""Positions: how far each device of a session has come, kept on the server.
+"""Positions: how far each device of a session has read, kept on the server.
 
-`seen` is what a device acknowledged. It is answered when it is durable, and all that come during one write go into the
-next. `delivered` is what was written to its connections. Nobody counts that while events go out: every few seconds, whoever
-is connected is asked. So neither costs a commit for each event, nor one for each device.
+`seen` is the offset that a device acknowledged. The gateway answers an acknowledgement when it is durable; one write
+stores all acknowledgements that arrived during the write before. `delivered` is the offset up to which events were
+written to the device's connections. Writing events does not update it: every few seconds the gateway asks each
+connection for its offset. Neither position costs a commit for each event or each device.
 
-`position_records` tells how they are stored, `position_parts` how they are written. Two gateways on one engine write the same
-records, each the larger position.
+`records.py` defines the stored form, `parts.py` writes it. Two gateways on one engine write the same records; the
+larger position counts.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ from wakeline.gateway.log import Engine, SessionState
 from wakeline.gateway.runtime import Grouped, supervised
 
 SAVE_SECONDS: Final = 2.0
-"""Between two looks at what was delivered."""
+"""Seconds between two saves of delivered offsets."""
 
 _GROUP: Final = 64
 _PAUSE: Final = 0.1  # with `_GROUP`: at most some 600 records a second, whatever the number of sessions
-_LOOKED: Final = 1_000  # devices asked before the loop gets a turn
+_ASKED: Final = 1_000  # devices whose offsets are read before other tasks of the event loop run
 _LAST_SECONDS: Final = 10.0
 _log = structlog.get_logger(__name__)
 
 
 class DevicePosition(msgspec.Struct, frozen=True):
-    """A device's positions in a session, as they are answered (PROTOCOL.md §7)."""
+    """A device's positions in a session, as the API returns them (PROTOCOL.md §7)."""
 
     device: str
     user: str
@@ -50,13 +51,14 @@ class DevicePosition(msgspec.Struct, frozen=True):
 
 
 class Positions:
-    """The positions of all sessions' devices. Runs, with what was delivered being saved, while the block lasts.
+    """The positions of all devices; inside the block, delivered offsets are saved regularly.
 
     Args:
-        engine: Where they are stored.
-        presence: Told of every device that connects.
-        user_devices: The most devices that are remembered of one user in a session, a share of them in each part; 0 for no limit.
-        counted: Called with the numbers of devices that a write has added, and has forgotten for the limits.
+        engine: Stores the positions.
+        presence: Notified of every connection.
+        user_devices: The greatest number of devices remembered for one user in a session, shared out among the
+            parts; 0 for no limit.
+        counted: Called after each write with the number of devices added and the number forgotten.
     """
 
     def __init__(
@@ -82,47 +84,51 @@ class Positions:
         self._saving.cancel()
         with suppress(asyncio.CancelledError):
             await self._saving
-        with suppress(TimeoutError):  # it may trail: a crash takes as much
+        with suppress(TimeoutError):  # delivered offsets may lag: after a crash they lag as much
             async with asyncio.timeout(_LAST_SECONDS):
                 await self._try_to_save()
 
     def connected(
         self, session: str, epoch: str, user: str, device: str, offset_of: OffsetOf
     ) -> AbstractContextManager[None]:
-        """One of the device's connections is there for as long as the block lasts. Nothing is awaited.
+        """Register a connection of a device inside the block. Entering and leaving do not await.
 
         Args:
             session: The session's name.
-            epoch: Its life.
-            user: Whose device it is.
+            epoch: The session's epoch.
+            user: The user whose device it is.
             device: The device's id.
-            offset_of: Tells the first offset that has not been written to the connection. Asked now and then, and at the end.
+            offset_of: Returns the first offset that has not been written to the connection. It is called every few
+                seconds and when the block ends.
         """
         return _Connected(self._parts, self._presence, session, epoch, (user, device), offset_of)
 
     def delivered(self, session: str, epoch: str, user: str, device: str, offset: int) -> None:
-        """Events below `offset` were written to a connection that `connected` does not tell of: a page was answered."""
+        """Record that a device without a registered connection received the events below `offset`."""
         with self._parts.using(session, epoch, part_of((user, device))) as part:
             part.note(Entry(user, device, delivered=offset, seen=None, active=now()))
 
     async def acknowledge(
         self, session: str, user: str, device: str, cursor: str, *, everywhere: bool = False
     ) -> DevicePosition:
-        """A device has seen everything before a cursor; returns when that is durable.
+        """Record that a device has seen everything before a cursor; return when that is durable.
 
         Args:
             session: The session's name.
-            user: Whose device it is.
-            device: The device's id. One that was not known becomes so.
-            cursor: As it came. An older one than before changes nothing.
-            everywhere: The user's other devices have seen it too.
+            user: The user whose device it is.
+            device: The device's id. An unknown device becomes known.
+            cursor: The cursor as received. A cursor older than the stored position changes nothing.
+            everywhere: Record it for the user's other known devices, too.
+
+        Returns:
+            The device's positions after the change.
 
         Raises:
-            CursorInvalidError: It is not a cursor.
+            CursorInvalidError: The cursor is malformed.
             SessionNotFoundError: There is no such session.
-            EpochChangedError: The cursor is of another life of the session.
+            EpochChangedError: The cursor belongs to an earlier epoch of the session.
             CursorAheadError: The cursor is past the session's end.
-            UnavailableError: It could not be stored, or may not have been: acknowledge again.
+            UnavailableError: It could not be stored, or the outcome is unknown: acknowledge again.
         """
         parsed = Cursor.parse(cursor)
         state = await self._state(session)
@@ -136,12 +142,12 @@ class Positions:
             return self._described(state, part.latest(key) or mine)
 
     async def seen(self, session: str, epoch: str, user: str, device: str) -> int | None:
-        """What a device has acknowledged in this life of the session: the offset after it, or None."""
+        """Return the offset after the last event that a device acknowledged in this epoch, or None."""
         entry = (await stored(self._engine, session, epoch, part_of((user, device)))).get((user, device))
         return entry.seen if entry else None
 
     async def devices(self, session: str, user: str | None = None) -> list[DevicePosition]:
-        """The devices of a user, or of everybody, by user and id.
+        """Return the devices of a user, or of all users, ordered by user and id.
 
         Raises:
             SessionNotFoundError: There is no such session.
@@ -157,11 +163,13 @@ class Positions:
         return [self._described(state, entries[key]) for key in sorted(entries) if user in (None, key[0])]
 
     async def forget(self, session: str, user: str, device: str) -> None:
-        """Forget a device. One that is connected becomes known again with what it is given, but has seen nothing.
+        """Forget a device.
+
+        A connected device becomes known again at the next save, without a seen position.
 
         Raises:
             SessionNotFoundError: There is no such session.
-            UnavailableError: It could not be stored, or may not have been.
+            UnavailableError: The removal could not be stored, or its outcome is unknown.
         """
         state = await self._state(session)
         key = (user, device)
@@ -170,10 +178,12 @@ class Positions:
             await part.change(lambda entries: entries.pop(key, None), fresh=True)
 
     async def forget_session(self, session: str) -> None:
-        """Erase the positions of the session's lives that are over. To be called when it has been deleted.
+        """Erase the positions of the session's earlier epochs.
+
+        Call it after the session was deleted.
 
         Raises:
-            UnavailableError: Not all of them may be erased; call it again.
+            UnavailableError: Some positions may remain; call it again.
         """
         state = await self._engine.state(session)
         epoch = state.epoch if state else None
@@ -184,18 +194,18 @@ class Positions:
         await asyncio.gather(*(erase(self._engine, session, number, but=epoch) for number in range(PARTS)))
 
     async def save(self, *, pause: float = 0.0) -> None:
-        """Store what was delivered since the last time, with a pause after each few records."""
+        """Store the delivered offsets that are not stored, with a pause after each group of records."""
         group: list[tuple[Part, list[Entry]]] = []
-        looked = 0
+        asked = 0
         for part in self._parts:
             unsaved = part.unsaved()
             if unsaved:
                 group.append((part, unsaved))
-            looked += 1 + len(part.connections)
-            if len(group) == _GROUP or looked > _LOOKED:
+            asked += 1 + len(part.connections)
+            if len(group) == _GROUP or asked > _ASKED:
                 await self._save(group)
                 await asyncio.sleep(pause if group else 0)
-                group, looked = [], 0
+                group, asked = [], 0
         await self._save(group)
 
     async def _save_for_ever(self) -> None:
@@ -207,9 +217,9 @@ class Positions:
         try:
             await self.save(pause=pause)
         except UnavailableError as error:
-            _log.warning("what was delivered could not be saved", error=str(error))
-        except Exception:  # noqa: BLE001 - whatever one record raises, the others are saved the next time
-            _log.exception("what was delivered could not be saved")
+            _log.warning("delivered positions could not be saved", error=str(error))
+        except Exception:  # noqa: BLE001 - one record's error must not end the task; the next save retries all
+            _log.exception("delivered positions could not be saved")
 
     async def _save(self, group: list[tuple[Part, list[Entry]]]) -> None:
         async def save(part: Part, unsaved: list[Entry]) -> None:
@@ -219,7 +229,7 @@ class Positions:
         await asyncio.gather(*(save(part, unsaved) for part, unsaved in group))
 
     async def _see_everywhere(self, state: SessionState, user: str, offset: int) -> None:
-        """Raise `seen` of the user's known devices, wherever they are known from."""
+        """Raise `seen` of all the user's known devices, in every part."""
 
         def raise_all(entries: dict[Key, Entry]) -> None:
             for key, entry in entries.items():
@@ -254,7 +264,7 @@ class Positions:
 
 
 class _Connected:
-    """One connection of a device. A generator would say the same, in three times the memory for each connection."""
+    """A registered connection. A generator would take three times the memory per connection."""
 
     __slots__ = ("_epoch", "_key", "_offset_of", "_part", "_parts", "_presence", "_session")
 

@@ -1,7 +1,9 @@
-"""How positions are stored: a session's devices in `PARTS` records, each under compare-and-set.
+"""Records: the stored form of positions.
 
-One record for all would be 100 KB at a thousand devices and is written anew whenever one of them acknowledges; a record for
-each would be as many writes whenever an event has gone out to all (docs/decisions/0009-positions-in-parts.md).
+A session's devices are spread over `PARTS` records.
+
+A single record would hold 100 KB at a thousand devices and be rewritten at each acknowledgement. A record per device
+would need as many writes as devices after each event (docs/decisions/0009-positions-in-parts.md).
 """
 
 from __future__ import annotations
@@ -20,21 +22,21 @@ from wakeline.gateway.log import Engine, Record
 
 PARTS: Final = 16
 MAX_RECORD_BYTES: Final = 512 * 1024
-"""A record over this loses the devices that were away longest; some 5,000 fit."""
+"""Greatest size of a record, some 5,000 devices; beyond it, the longest absent devices are forgotten."""
 
 Key: TypeAlias = tuple[str, str]
-"""A user and the id of one of its devices."""
+"""A user and the id of one of the user's devices."""
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A device as it is stored; also what is to be added to that: the larger position counts.
+    """A device's stored positions, or a change to them: merging keeps the larger position.
 
     Attributes:
-        user: Whose device it is.
-        device: Its id.
-        delivered: The offset after what was written to it; None if nothing ever was.
-        seen: The offset after what it acknowledged; None if it never did.
-        active: When it was last connected or heard of, in milliseconds of unix time.
+        user: The user whose device it is.
+        device: The device's id.
+        delivered: The offset after the last event written to the device; None if none was.
+        seen: The offset after the last event that the device acknowledged; None if it never acknowledged.
+        active: When the device was last connected or acknowledged, in milliseconds of Unix time.
     """
 
     user: str
@@ -45,11 +47,11 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def key(self) -> Key:
-        """Names it in its session."""
+        """The key of the device within its session."""
         return self.user, self.device
 
     def merged(self, other: Entry | None) -> Entry:
-        """The larger of each position."""
+        """Return an entry with the larger of each position."""
         if other is None:
             return self
         return Entry(
@@ -70,17 +72,17 @@ _decoder = msgspec.json.Decoder(_Record)
 
 
 def part_of(key: Key) -> int:
-    """Which part a device is in, the same in every process."""
+    """Return the number of a device's part, the same in every process."""
     return crc32("\n".join(key).encode()) % PARTS
 
 
 async def stored(engine: Engine, session: str, epoch: str, number: int) -> dict[Key, Entry]:
-    """What one part holds now, whichever gateway has written it."""
+    """Return the stored entries of a part, whichever gateway wrote them."""
     return decode(await engine.get_record(record_key(session, number)), epoch) or {}
 
 
 async def erase(engine: Engine, session: str, number: int, *, but: str | None) -> None:
-    """Remove one part's record, unless it is of the life `but`."""
+    """Delete a part's record, unless it belongs to the epoch `but`."""
     while True:
         record = await engine.get_record(record_key(session, number))
         if record is None or _decoder.decode(record.value).epoch == but:
@@ -93,17 +95,17 @@ async def erase(engine: Engine, session: str, number: int, *, but: str | None) -
 
 
 def now() -> int:
-    """This moment in milliseconds of unix time."""
+    """Return the current Unix time in milliseconds."""
     return time.time_ns() // 1_000_000
 
 
 def moment(milliseconds: int) -> str:
-    """A moment as it is answered."""
+    """Return a time in milliseconds in the format of the API."""
     return timestamp(datetime.fromtimestamp(milliseconds / 1000, UTC))
 
 
 def record_key(session: str, number: int) -> str:
-    """Where a part is kept."""
+    """Return the key of a part's record."""
     return f"positions/{number:x}/{session}"
 
 
@@ -125,7 +127,7 @@ def forget_over(entries: dict[Key, Entry], most: int) -> None:
 
 
 def encode(epoch: str, entries: dict[Key, Entry]) -> bytes:
-    """The record; where it would be too large, the devices that were away longest are forgotten."""
+    """Return the record's bytes; forget the longest absent devices if they are too many."""
     value = msgspec.json.encode(_Record(epoch, list(entries.values())))
     while len(value) > MAX_RECORD_BYTES:
         for key in sorted(entries, key=lambda key: entries[key].active)[: len(entries) // 8 + 1]:
@@ -135,7 +137,7 @@ def encode(epoch: str, entries: dict[Key, Entry]) -> bytes:
 
 
 def decode(record: Record | None, epoch: str) -> dict[Key, Entry] | None:
-    """What a record holds; None if there is none, or of another life."""
+    """Return a record's entries; None if there is no record or it belongs to another epoch."""
     found = _decoder.decode(record.value) if record else None
     return {entry.key: entry for entry in found.devices} if found and found.epoch == epoch else None
 
