@@ -36,10 +36,6 @@ LONGER = {
 
 # Files and folders whose prose has not been edited yet. A folder's name ends with a slash.
 UNEDITED = (
-    "ARCHITECTURE.md",
-    "CONTRIBUTING.md",
-    "PROTOCOL.md",
-    "README.md",
     "benchmarks/README.md",
     "docs/concepts/attempts.md",
     "docs/concepts/compact.md",

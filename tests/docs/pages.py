@@ -12,7 +12,8 @@ RUN = frozenset({"python", "sh", "js", "toml"})
 SHOWN = frozenset({"json", "text", "mermaid"})
 # Of the concepts, those with commands and programs; others show fragments of code.
 _CONCEPTS = [f"docs/concepts/{name}.md" for name in ("compact", "positions", "retention", "tokens")]
-PAGES = ["README.md", *sorted(f"docs/how-to/{path.name}" for path in (ROOT / "docs/how-to").glob("*.md")), *_CONCEPTS]
+_GUIDES = sorted(f"docs/how-to/{path.name}" for path in (ROOT / "docs/how-to").glob("*.md"))
+PAGES = ["README.md", "PROTOCOL.md", *_GUIDES, *_CONCEPTS]
 # A fence with the comment above it; or a comment with commands that are run and not shown.
 _BLOCK = re.compile(r"(?:^<!-- not run: (?P<why>[^\n]+) -->\n+)?^```(?P<kind>[^\n]*)\n(?P<code>.*?)^```$", re.M | re.S)
 _HIDDEN = re.compile(r"^<!-- sh\n(?P<code>.*?)^-->$", re.M | re.S)
