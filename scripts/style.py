@@ -62,7 +62,6 @@ UNEDITED = (
     "examples/worker_plugin/README.md",
     "src/wakeline/cli/",
     "src/wakeline/client/",
-    "src/wakeline/compact/",
     "src/wakeline/errors.py",
     "src/wakeline/events.py",
     "src/wakeline/gateway/__init__.py",

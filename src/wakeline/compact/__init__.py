@@ -1,11 +1,12 @@
-"""The compact form of a session: what it is now, in as few events as say it. Pure: no engine, no connection, no clock.
+"""The compact form of a session: its current content, in as few events as possible.
 
-    operations.py  what the events of a message do to its value
-    plain.py       the events that stand for themselves
-    entries.py     messages and keyed state, by who wrote them
+    operations.py  how the events of a message change its value
+    plain.py       events that are neither pieces of a message nor keyed
+    entries.py     messages and keyed state, by writer
     fold.py        Fold: the state of a session, event by event
 
-PROTOCOL.md §4 tells what it looks like. The gateway stores it, and clients keep it up to date.
+It is pure: it uses no engine, no connection and no clock. The gateway stores the compact form, and clients keep it up
+to date; PROTOCOL.md §4 defines it. Open `fold.py` first.
 """
 
 from wakeline.compact.fold import Fold

@@ -1,4 +1,4 @@
-"""Messages that grow and keyed state, as a fold holds them: by who wrote what, so that it can be taken back."""
+"""Messages that grow and keyed state, by writer, so that a writer's output can be removed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from wakeline.compact.operations import Change, WireOp, from_wire
 from wakeline.events import Event
 
 STRETCH_BYTES: Final = 512 * 1024
-"""About the most bytes of an event of the compact form, unless one published event has more."""
+"""Approximate limit on the bytes of an event of the compact form; one published event may have more."""
 
 _PART: Final = 200  # bytes of a part beside its operations
 T = TypeVar("T")
 
 
 class Writer(NamedTuple):
-    """Who wrote an event: what is superseded is superseded as a whole."""
+    """The source of an event; everything that it wrote is superseded together."""
 
     run: str | None = None
     activity: str | None = None
@@ -26,7 +26,7 @@ class Writer(NamedTuple):
 
 
 class Part(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one writer's consecutive events say; the `parts` of PROTOCOL.md §4."""
+    """Consecutive events of one writer; the `parts` of PROTOCOL.md §4."""
 
     first: int
     last: int
@@ -41,7 +41,7 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Compaction(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an event of the compact form stands for; its `compact` field."""
+    """The events that an event of the compact form represents; its `compact` field."""
 
     first: int
     last: int
@@ -50,16 +50,16 @@ class Compaction(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Segment:
-    """What consecutive events of one writer do to a message.
+    """The combined effect of consecutive events of one writer on a message.
 
     Attributes:
-        writer: Who wrote them.
-        first: Offset of the first of them.
-        last: Offset of the last.
-        events: How many there are.
-        time: The last one's time, as JSON.
-        complete: Whether one of them says that the message is complete.
-        change: What they do.
+        writer: Their writer.
+        first: Offset of the first event.
+        last: Offset of the last event.
+        events: Number of events.
+        time: The last event's time, RFC 3339.
+        complete: Whether one of them marks the message as complete.
+        change: Their combined change of the value.
     """
 
     __slots__ = ("change", "complete", "events", "first", "last", "time", "writer")
@@ -83,22 +83,26 @@ class Segment:
         self.complete |= later.complete
 
     def has_room(self, later: Segment, bound: int) -> bool:
-        """Whether it can append the writer's next segment within a bound."""
+        """Return whether the writer's next segment can be appended within a bound."""
         change = later.change
         return change.whole or change.form == "none" or self.change.has_room(change.size, bound)
 
     def copy(self) -> Segment:
-        """One that may change by itself."""
+        """Return a copy that can change independently."""
         return Segment(self.writer, self.first, self.last, self.events, self.time, self.complete, self.change.copy())
 
     def part(self, *, begins: bool = False) -> Part:
-        """How it is written; the one that a message begins with had nothing before it."""
+        """Return the segment as a part.
+
+        Args:
+            begins: It is the first of its message, so the value before it is empty.
+        """
         ops = (self.change.settled() if begins else self.change).wire()
         return Part(self.first, self.last, self.events, self.time, *self.writer, complete=self.complete, ops=ops)
 
     @classmethod
     def of(cls, part: Part) -> Segment:
-        """Read one back."""
+        """Return the segment that a part describes."""
         writer = Writer(part.run, part.activity, part.attempt)
         change = from_wire(part.ops or [])
         return cls(writer, part.first, part.last, part.events, part.time, part.complete, change)
@@ -109,7 +113,7 @@ class Message:
 
     Args:
         segments: Its segments so far.
-        bound: About the most bytes of a segment, and of an event of the compact form.
+        bound: Approximate limit on the bytes of a segment, and of an event of the compact form.
     """
 
     __slots__ = ("bound", "segments")
@@ -125,7 +129,11 @@ class Message:
                 self.segments.append(segment)
 
     def add(self, writer: Writer, op: str, data: bytes) -> Segment | None:
-        """Add an operation to its writer's last segment; None if that is another writer's, or full."""
+        """Add an operation to its writer's last segment, and return that segment.
+
+        Returns:
+            None if the last segment belongs to another writer or is full; the operation has then not been added.
+        """
         last = self.segments[-1] if self.segments else None
         if last is None or last.writer != writer or not last.change.has_room(len(data), self.bound):
             return None
@@ -146,14 +154,14 @@ class Message:
         return True
 
     def _collapse(self) -> None:
-        """Drop a writer's segments before a whole value of its own."""
+        """Drop a writer's segments that its own later whole value replaces."""
         held = self.segments
         while len(held) > 1 and held[-1].change.whole and held[-2].writer == held[-1].writer:
             later = held.pop()
             held[-1].join(later)
 
     def _forget_replaced(self) -> None:
-        """Drop members that the last segment replaces from its writer's earlier ones, to bound them."""
+        """Shrink a writer's earlier segments by the members that its last one replaces."""
         last = self.segments[-1]
         start = len(self.segments) - 1
         while start and self.segments[start - 1].writer == last.writer:
@@ -172,7 +180,10 @@ class Message:
         self.segments[start:] = joined
 
     def remove(self, gone: Callable[[int], bool]) -> None:
-        """Take out what counts no more. A segment goes with its last event: what supersedes one event of it does all."""
+        """Remove superseded segments.
+
+        Superseding covers all events of an attempt, so a segment is removed exactly if its last event is superseded.
+        """
         if any(gone(segment.last) for segment in self.segments):
             kept = [segment for segment in self.segments if not gone(segment.last)]
             self.segments = []
@@ -180,15 +191,15 @@ class Message:
 
     @property
     def stamp(self) -> tuple[int, int]:
-        """Another one when something of it has changed."""
+        """A value that differs whenever the message has changed."""
         return (self.segments[-1].last, sum(segment.events for segment in self.segments)) if self.segments else (-1, 0)
 
     def value(self) -> bytes:
-        """The whole value as JSON, of a message of which something remains."""
+        """Return the whole value as JSON; the message must have a segment."""
         return _composed(self.segments, begins=True).value()
 
     def events(self, topic: str, name: str) -> list[Event]:
-        """The event with its whole value; if that is too large, events that make it together."""
+        """Return the event with the whole value; if it is too large, several events."""
         groups = _grouped(self.segments, lambda segment: 2 * segment.change.size + _PART, self.bound)
         return [self._event(topic, name, group, begins=group is groups[0]) for group in groups]
 
@@ -212,7 +223,7 @@ class Message:
 
 
 class State:
-    """The latest of one writer's events with a key."""
+    """The latest event of one writer with a key."""
 
     __slots__ = ("body", "events", "first", "last")
 
@@ -223,13 +234,13 @@ class State:
         self.body = body
 
     def part(self, writer: Writer) -> Part:
-        """How it is written."""
+        """Return the event as a part."""
         event = msgspec.Raw(b'{"offset":%d,%b' % (self.last, self.body))
         return Part(self.first, self.last, self.events, "", *writer, event=event)
 
 
 class Keyed:
-    """What the events with one key say: the latest of each writer, and which of them is the latest of all."""
+    """The state under one key: the latest event of each writer, the latest of all last."""
 
     __slots__ = ("states",)
 
@@ -238,29 +249,29 @@ class Keyed:
 
     @property
     def latest(self) -> int:
-        """Where the latest stands."""
+        """Offset of the latest event."""
         return next(reversed(self.states.values())).last
 
     def put(self, writer: Writer, state: State) -> None:
-        """A later one takes the place of the writer's earlier one."""
+        """Add a later event, which replaces the writer's earlier one."""
         earlier = self.states.pop(writer, None)
         if earlier is not None:
             state = State(min(earlier.first, state.first), state.last, earlier.events + state.events, state.body)
         self.states[writer] = state  # the latest stands last
 
     def extend(self, later: Keyed) -> None:
-        """Take in later ones."""
+        """Add later events."""
         for writer, state in later.states.items():
             self.put(writer, state)
 
     def copy(self) -> Keyed:
-        """One that may change by itself."""
+        """Return a copy that can change independently."""
         copied = Keyed()
         copied.states = self.states.copy()
         return copied
 
     def remove(self, gone: Callable[[int], bool]) -> None:
-        """Take out what counts no more."""
+        """Remove superseded events."""
         self.states = {writer: state for writer, state in self.states.items() if not gone(state.last)}
 
     def events(self, topic: str, bound: int = STRETCH_BYTES) -> list[Event]:
@@ -296,7 +307,7 @@ def _grouped(items: list[T], size: Callable[[T], int], bound: int) -> list[list[
 
 
 def _composed(segments: list[Segment], *, begins: bool) -> Change:
-    """What segments do one after the other; a message's first ones make a whole value."""
+    """Combine consecutive segments; if they begin a message, the result is a whole value."""
     change = segments[0].change.settled() if begins else segments[0].change
     if len(segments) > 1:
         change = change.copy()

@@ -1,4 +1,4 @@
-"""The state of a session, event by event: what a reader of the whole log would hold, in as few events as say it."""
+"""The fold: a session's state as a reader of the whole log would hold it, event by event."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Piece(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Body(msgspec.Struct, frozen=True, gc=False):
-    """What an event says to a fold."""
+    """The fields of an event that a fold reads."""
 
     data: msgspec.Raw = msgspec.Raw(b"")
     time: str = ""
@@ -45,27 +45,30 @@ _decode_superseding = msgspec.json.Decoder(_Superseding).decode
 
 
 def is_special(event: Event) -> bool:
-    """Whether an event may be more to a fold than itself; few that are not are taken for it."""
+    """Return whether an event may be keyed, a piece of a message, or superseding.
+
+    The check reads no JSON, so a few plain events pass it, too.
+    """
     return _PIECE in event.body or _KEY in event.body or event.topic == ATTEMPT_SUPERSEDED
 
 
 class Fold:
-    """What counts of a stretch of a session's events.
+    """The state after a stretch of a session's events.
 
-    Two folds of neighbouring stretches are put together by `extend`, and are then what one fold of both would be.
+    `extend` joins the folds of two neighbouring stretches; the result equals one fold of both.
 
     Args:
-        offset: Where the stretch begins.
-        plain: What is kept of events that stand for themselves; all of each, by default.
-        bound: About how many bytes an event of the compact form may have: a value that is larger comes in several.
+        offset: Offset where the stretch begins.
+        plain: How plain events are held; by default as a whole.
+        bound: Approximate limit on the bytes of an event of the compact form; a larger value becomes several events.
 
     Attributes:
-        first_offset: Where the stretch begins.
-        next_offset: Where it ends.
+        first_offset: Offset where the stretch begins.
+        next_offset: Offset after its last event.
         messages: The messages that grow, by topic and id.
         keyed: Keyed state, by topic and key.
-        superseded: What it says of offsets before the stretch: they count no more.
-        size: About how many bytes it takes.
+        superseded: Ranges of offsets before the stretch that its events supersede.
+        size: Approximate number of bytes in memory.
     """
 
     def __init__(self, offset: int = 0, plain: Plain | None = None, *, bound: int = STRETCH_BYTES) -> None:
@@ -79,7 +82,7 @@ class Fold:
         self.size = 0
 
     def add(self, event: Event) -> None:
-        """The next event: of the log, or of a session's compact form, which is followed by the log from its end on."""
+        """Add the next event of the log, or of a compact form that the log follows."""
         self.next_offset = event.offset + 1
         if event.topic == COMPACT:
             return
@@ -101,7 +104,7 @@ class Fold:
             self.size += self.plain.add(event)
 
     def extend(self, later: Fold) -> None:
-        """Take in the fold of the stretch that follows, which is used up by it."""
+        """Append the fold of the stretch that follows, which must not be used afterwards."""
         self.supersede(later.superseded)
         for name, message in later.messages.items():
             there = self.messages.setdefault(name, message)
@@ -116,7 +119,7 @@ class Fold:
         self.size += later.size
 
     def copy(self) -> Fold:
-        """One that may change by itself."""
+        """Return a copy that can change independently."""
         copied = Fold(self.first_offset, self.plain.copy(), bound=self._bound)
         copied.next_offset = self.next_offset
         copied.messages = {
@@ -129,7 +132,7 @@ class Fold:
         return copied
 
     def supersede(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """What stands at these offsets counts no more."""
+        """Remove the events at these offsets."""
         joined = _joined(ranges)
         if not joined:
             return
@@ -152,10 +155,10 @@ class Fold:
                 del self.keyed[name]
 
     def events(self, topics: Container[str] | None = None) -> list[Event]:
-        """The compact form, in the log's order.
+        """Return the compact form, in the order of offsets.
 
         Args:
-            topics: Only these; None for all.
+            topics: Only events of these topics; None for all.
         """
         found: list[Event] = []
         for name, message in self.messages.items():
@@ -179,7 +182,7 @@ class Fold:
         data = bytes(body.data)
         stands_for = body.compact
         last = message.add(writer, piece.op, data) if stands_for is None else None
-        if last is not None:  # nearly always
+        if last is not None:  # the common case: a token of a message that its writer continues
             last.last, last.time = event.offset, body.time
             last.events += 1
             last.complete |= piece.complete
@@ -213,17 +216,17 @@ class Fold:
         try:
             self.supersede(_decode_superseding(body.data).offsets)
         except UNDECODABLE:
-            return  # it is none of ours
+            return  # an imported event may have data of another shape
 
 
 def _without_compact(body: bytes) -> bytes:
-    """An event's body as the log has it: what the compact form adds to it comes last."""
+    """Return an event's body as the log has it; `compact` is its last field."""
     fields = msgspec.json.decode(b"{" + body, type=dict[str, msgspec.Raw])
     return body[: -len(bytes(fields["compact"])) - len(b',"compact":}')] + b"}"
 
 
 def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """In order, none touching another."""
+    """Return the ranges in order, with overlapping and adjacent ones merged."""
     joined: list[tuple[int, int]] = []
     for first, last in sorted(ranges):
         if joined and joined[-1][1] >= first - 1:

@@ -1,11 +1,11 @@
-"""What the events of a message do to its value, as one change however many they were.
+"""How the events of a message change its value: any number of them are one change.
 
-Every change is one of: nothing, a string that is appended, items that are appended, members that are merged, or a whole
-value. Two of them one after the other are one of them again, in whatever order they are put together. That is what lets a
-message be folded while it grows, and from pieces that were stored at different times.
+A change is one of: nothing, a string that is appended, items that are appended, members that are merged, or a whole
+value. Two consecutive changes combine to one of these, and the combination is associative. So a message can be folded
+while it grows, and from stretches that were stored at different times.
 
-Only what has to be looked into is decoded: the leaves of objects and the items of lists stay the JSON that they came as, so
-that a number which no program here can hold goes through unharmed.
+Only the structure that an operation needs is decoded. The leaves of objects and the items of lists stay the JSON bytes
+that were published, so that numbers which Python cannot represent are preserved.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ Form: TypeAlias = Literal["none", "raw", "text", "list", "object"]
 WireOp: TypeAlias = tuple[str, msgspec.Raw]
 
 UNDECODABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
-"""What decoding raises for JSON that is none to us."""
+"""The errors that decoding raises for JSON that cannot be read."""
 
 _TOGETHER: Final = 1024
-_ITEM: Final = len(b'["json-merge",],')  # what an operation takes beside its data
-_DEEPEST: Final = (
-    MAX_DEPTH  # no event is deeper; of what an older gateway stored, deeper objects are values like any other
-)
+_ITEM: Final = len(b'["json-merge",],')  # bytes of an operation beside its data
+# No event is deeper. Deeper objects that an older gateway stored are replaced as a whole, not merged.
+_DEEPEST: Final = MAX_DEPTH
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_ops = msgspec.json.Decoder(list[WireOp]).decode
@@ -36,7 +35,7 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Whole:
-    """In members that are merged: an object that takes the place of what is there, rather than being merged with it."""
+    """An object among merged members that replaces the earlier value."""
 
     __slots__ = ("members",)
 
@@ -45,7 +44,7 @@ class Whole:
 
 
 class Text:
-    """A string that grows by small pieces, without being copied for each of them."""
+    """A string that grows by small pieces without being copied for each of them."""
 
     __slots__ = ("_long", "_short")
 
@@ -54,24 +53,24 @@ class Text:
         self._short = list(pieces)
 
     def append(self, piece: str) -> None:
-        """Put a piece at its end."""
+        """Append a piece."""
         self._short.append(piece)
         if len(self._short) >= _TOGETHER:
             self._long.append("".join(self._short))
             self._short = []
 
     def extend(self, other: Text) -> None:
-        """Put another text at its end."""
+        """Append another text."""
         self.append(str(other))
 
     def copy(self) -> Text:
-        """One that may grow by itself."""
+        """Return a copy that can change independently."""
         copied = Text(*self._short)
         copied._long = self._long.copy()
         return copied
 
     def __str__(self) -> str:
-        """All of it."""
+        """Return the whole string."""
         if self._long or len(self._short) > 1:
             whole = "".join((*self._long, *self._short))
             self._long, self._short = [], [whole]
@@ -79,12 +78,12 @@ class Text:
 
 
 class Change:
-    """What a stretch of a message's events does to its value.
+    """The effect of a stretch of a message's events on its value.
 
     Attributes:
-        whole: Whatever the value was before, afterwards it is this one.
-        form: How the change is held; `raw` is JSON that has not been looked into, and always whole.
-        size: No fewer bytes than it takes as JSON.
+        whole: The change replaces the value, whatever it was before.
+        form: How the change is held; `raw` is JSON that has not been decoded, and always whole.
+        size: Upper bound of its bytes as JSON.
     """
 
     __slots__ = ("_held", "form", "size", "whole")
@@ -98,7 +97,7 @@ class Change:
         self._held = held
 
     def apply(self, op: str, data: bytes) -> None:
-        """One more event. Data that is not what `op` takes is the whole value from then on."""
+        """Add one event; data of another type than `op` expects replaces the value."""
         try:
             if op == "text":
                 piece = _decode_text(data)
@@ -123,7 +122,7 @@ class Change:
             self._set("raw", data, len(data))
 
     def then(self, later: Change) -> None:
-        """One more stretch of events, which is left as it is."""
+        """Add the change of the stretch that follows; `later` is not modified."""
         self.size += later.size
         if later.whole:
             self._set(later.form, later.copy()._held, later.size)
@@ -135,28 +134,29 @@ class Change:
             self._merge(_copied(later._held))
 
     def copy(self) -> Change:
-        """One that may change by itself."""
+        """Return a copy that can change independently."""
         if self.form == "object":
             return Change("object", _copied(self._held), whole=self.whole, size=self.size)
         held = self._held.copy() if self.form in ("text", "list") else self._held
         return Change(self.form, held, whole=self.whole, size=self.size)
 
     def has_room(self, size: int, bound: int) -> bool:
-        """Whether it stays within a bound with this many more bytes."""
+        """Return whether the change stays within a bound with this many more bytes."""
         if self.size + size <= bound:
             return True
         self._measure()
-        # Full a little earlier: members that are merged again and again would have it measured each time.
+        # Full an eighth before the bound: otherwise members that are merged again and again near the bound would be
+        # measured for every event.
         return self.size + size <= bound - bound // 8
 
     def forget(self, later: Change) -> None:
-        """Drop the members that a later change gives other values."""
+        """Drop the members whose values a later change replaces."""
         if self.form == later.form == "object":
             _forget(self._held, later._held)
             self._measure()
 
     def settled(self) -> Change:
-        """The value of a message that had none before, as a whole one."""
+        """Return the whole value that the change makes of an empty one."""
         if self.whole:
             return self
         if self.form == "none":
@@ -165,7 +165,7 @@ class Change:
         return Change(self.form, held, whole=True, size=self.size)
 
     def value(self) -> bytes:
-        """The value as JSON, of a change that is whole."""
+        """Return the value as JSON; the change must be whole."""
         match self.form:
             case "raw":
                 return bytes(self._held)
@@ -176,7 +176,7 @@ class Change:
         return _encode(self._held)
 
     def wire(self) -> list[WireOp]:
-        """The change as operations of events."""
+        """Return the change as operations of events."""
         if self.whole:
             return [("set", msgspec.Raw(self.value()))]
         match self.form:
@@ -185,7 +185,7 @@ class Change:
             case "list":
                 return [("list", msgspec.Raw(item)) for item in self._held]
             case "object":
-                # Where an object is to take another's place, that one is removed first.
+                # RFC 7396 merges objects, so a member that is to be replaced by an object is removed first.
                 removing = _removing(self._held)
                 patches = [removing, _plain(self._held)] if removing else [_plain(self._held)]
                 return [("json-merge", msgspec.Raw(_encode(patch))) for patch in patches]
@@ -207,7 +207,10 @@ class Change:
         self.form, self._held, self.whole, self.size = form, held, True, size
 
     def _begin(self, form: Form, held: Any) -> None:
-        """What was there is not what is extended: begin anew. Where nothing is known of it, that is decided later."""
+        """Start another form, because the value so far cannot be extended.
+
+        If the change has no value so far, it is unknown what it extends: it stays a change that is not whole.
+        """
         self.whole = self.form != "none"
         self.form, self._held = form, held
 
@@ -243,7 +246,10 @@ class Change:
             _composed(self._held, patch)
 
     def _open(self) -> None:
-        """Look into a value; one that cannot be looked into is extended by nothing."""
+        """Decode a raw value one level.
+
+        A value that cannot be decoded stays raw, and the next operation replaces it.
+        """
         held: bytes = self._held
         try:
             match held[:1]:
@@ -258,7 +264,7 @@ class Change:
 
 
 def from_wire(ops: list[WireOp]) -> Change:
-    """The change that operations of events make together."""
+    """Return the combined change of operations of events."""
     change = Change()
     for op, data in ops:
         change.apply(op, bytes(data))
@@ -266,21 +272,24 @@ def from_wire(ops: list[WireOp]) -> Change:
 
 
 def _patch(data: bytes, depth: int = 0) -> Any:
-    """A merge patch: its objects as dictionaries, `None` for what is removed, everything else as it came."""
+    """Decode a merge patch.
+
+    Objects become dictionaries and removed members `None`; everything else stays JSON.
+    """
     if data[:1] == b"{" and depth < _DEEPEST:
         return {name: _patch(bytes(value), depth + 1) for name, value in _decode_members(data).items()}
     return None if data == b"null" else msgspec.Raw(data)
 
 
 def _tree(data: bytes, depth: int = 0) -> Any:
-    """A value: its objects as dictionaries, everything else as it came."""
+    """Decode a value: objects as dictionaries, everything else as JSON."""
     if data[:1] == b"{" and depth < _DEEPEST:
         return {name: _tree(bytes(value), depth + 1) for name, value in _decode_members(data).items()}
     return msgspec.Raw(data)
 
 
 def _merged(value: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
-    """RFC 7396: `value`, changed by a patch."""
+    """Merge a patch into `value` by RFC 7396, and return it."""
     for name, change in patch.items():
         if change is None:
             value.pop(name, None)
@@ -293,7 +302,7 @@ def _merged(value: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
 
 
 def _composed(patch: dict[str, Any], later: dict[str, Any]) -> None:
-    """Make `patch` do what both do one after the other."""
+    """Change `patch` so that it does what `patch` and then `later` do."""
     for name, change in later.items():
         there = patch.get(name) if name in patch else patch
         if not isinstance(change, dict) or there is patch:
@@ -305,7 +314,7 @@ def _composed(patch: dict[str, Any], later: dict[str, Any]) -> None:
 
 
 def _forget(earlier: dict[str, Any], later: dict[str, Any]) -> None:
-    """Drop the members that a later patch replaces; applied in order, the result is the same."""
+    """Drop the members that a later patch replaces; applied in order, both have the same result."""
     for name, change in later.items():
         there = earlier.get(name)
         if not isinstance(change, dict):
@@ -326,7 +335,7 @@ def _copied(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(patch: dict[str, Any]) -> dict[str, Any]:
-    """A patch as it is written: where an object takes another's place, that is gone already."""
+    """Return a patch without `Whole`, for use after `_removing`."""
     return {
         name: _plain(value) if isinstance(value, dict) else value.members if isinstance(value, Whole) else value
         for name, value in patch.items()
@@ -334,7 +343,7 @@ def _plain(patch: dict[str, Any]) -> dict[str, Any]:
 
 
 def _removing(patch: dict[str, Any]) -> dict[str, Any]:
-    """What has to be removed before a patch can be written as one that merges."""
+    """Return the patch that removes the members which `Whole` objects replace."""
     removing: dict[str, Any] = {}
     for name, value in patch.items():
         if isinstance(value, Whole):

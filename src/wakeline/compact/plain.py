@@ -1,4 +1,4 @@
-"""The events that stand for themselves in the compact form: kept, or only counted where the log has them."""
+"""Plain events of the compact form: held, or only located in the log."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from typing import Protocol, Self, TypeAlias
 from wakeline.events import Event
 
 Ranges: TypeAlias = Sequence[tuple[int, int]]
-"""First and last offset of each, in order, none touching another."""
+"""First and last offset of each range, in order, neither overlapping nor adjacent."""
 
 _offset = attrgetter("offset")
 
 
 class Plain(Protocol):
-    """What a fold has of plain events."""
+    """The plain events of a fold."""
 
     def add(self, event: Event) -> int:
-        """One more, after all others; about how many bytes it takes."""
+        """Add an event after all others; return the approximate number of bytes that it takes."""
         ...
 
     def remove(self, ranges: Ranges) -> None:
-        """Those at these offsets count no more."""
+        """Remove the events at these offsets."""
         ...
 
     def extend(self, later: Self) -> None:
-        """Take another's, which all come after these."""
+        """Add another's events, which all follow these."""
         ...
 
     def copy(self) -> Self:
-        """One that may change by itself."""
+        """Return a copy that can change independently."""
         ...
 
     def events(self) -> Iterable[Event]:
-        """Those that are here, in order."""
+        """Return the events that are held, in order."""
         ...
 
 
 class PlainEvents:
-    """Keeps the events."""
+    """Plain events, held as a whole."""
 
     __slots__ = ("_events",)
 
@@ -48,12 +48,12 @@ class PlainEvents:
         self._events = list(events)
 
     def add(self, event: Event) -> int:
-        """One more."""
+        """Add an event."""
         self._events.append(event)
         return len(event.body)
 
     def remove(self, ranges: Ranges) -> None:
-        """Forget those at these offsets."""
+        """Remove the events at these offsets."""
         held = self._events
         kept: list[Event] = []
         at = 0
@@ -64,20 +64,20 @@ class PlainEvents:
         self._events = kept + held[at:]
 
     def extend(self, later: PlainEvents) -> None:
-        """Take another's."""
+        """Add another's events."""
         self._events += later._events
 
     def copy(self) -> PlainEvents:
-        """One that may change by itself."""
+        """Return a copy that can change independently."""
         return PlainEvents(self._events)
 
     def events(self) -> list[Event]:
-        """All of them."""
+        """Return all events."""
         return self._events
 
 
 class PlainRanges:
-    """Only knows where they stand: the log has them.
+    """The offsets of plain events, which are read from the log.
 
     Attributes:
         ranges: First and last offset of each stretch.
@@ -89,7 +89,7 @@ class PlainRanges:
         self.ranges = list(ranges)
 
     def add(self, event: Event) -> int:
-        """One more."""
+        """Add an event's offset."""
         if self.ranges and self.ranges[-1][1] == event.offset - 1:
             self.ranges[-1] = (self.ranges[-1][0], event.offset)
             return 0
@@ -97,7 +97,7 @@ class PlainRanges:
         return 64
 
     def remove(self, ranges: Ranges) -> None:
-        """Forget those at these offsets."""
+        """Remove these offsets."""
         kept: list[tuple[int, int]] = []
         for first, last in self.ranges:
             at = max(0, bisect_right(ranges, (first, first)) - 1)
@@ -113,7 +113,7 @@ class PlainRanges:
         self.ranges = kept
 
     def extend(self, later: PlainRanges) -> None:
-        """Take another's."""
+        """Add another's offsets."""
         more = later.ranges
         if self.ranges and more and self.ranges[-1][1] == more[0][0] - 1:
             self.ranges[-1] = (self.ranges[-1][0], more[0][1])
@@ -121,9 +121,9 @@ class PlainRanges:
         self.ranges += more
 
     def copy(self) -> PlainRanges:
-        """One that may change by itself."""
+        """Return a copy that can change independently."""
         return PlainRanges(self.ranges)
 
     def events(self) -> tuple[Event, ...]:
-        """None of them: the log has them."""
+        """Return no events: they are in the log."""
         return ()
