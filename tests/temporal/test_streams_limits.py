@@ -17,8 +17,8 @@ from tests.servers import temporal_server
 from tests.temporal import streams_limits_workflows as hosts
 from tests.temporal import streams_workflows
 from tests.temporal.streams_support import read, start
+from wakeline.buffer import WhenFull
 from wakeline.streams import BufferFullError, SignalLimitError, WorkflowStreamClient, budget, flusher, stream
-from wakeline.streams.buffer import WhenFull
 
 FAST = timedelta(milliseconds=20)
 HOUR = timedelta(hours=1)

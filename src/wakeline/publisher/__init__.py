@@ -3,8 +3,7 @@
 publisher.py   SessionPublisher: options, opening, flushing, closing
 topics.py      typed topics, and messages that grow
 values.py      from a value to JSON
-intake.py      room for an event, or what to do without
-buffer.py      events that wait
+intake.py      accepts events into the buffer, by the publisher's policies
 sender.py      one append at a time, under one's own sequence
 connection.py  the WebSocket that all publishers of an event loop share; pool.py chooses it, dial.py opens it
 frames.py      what goes over it

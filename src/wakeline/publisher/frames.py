@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from wakeline.publisher.buffer import joined
+MAX_BATCH_BYTES: Final = 4 * 1024 * 1024 - 64 * 1024
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -88,7 +88,7 @@ def open_frame(channel: int, identity: Identity) -> bytes:
 
 def append_frame(channel: int, sequence: int, bodies: Iterable[bytes]) -> bytes:
     """Append a batch."""
-    return b'{"type":"append","channel":%d,"sequence":%d,"events":[%b]}' % (channel, sequence, joined(bodies))
+    return b'{"type":"append","channel":%d,"sequence":%d,"events":[%b]}' % (channel, sequence, b",".join(bodies))
 
 
 def nudge_frame(workflow_id: str, namespace: str | None) -> bytes:

@@ -1,11 +1,11 @@
-"""Where events come in: room for one more, or what was chosen for when there is none."""
+"""Accepts events into the buffer, by the publisher's policies."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from wakeline.publisher.buffer import Buffer, WhenFull
+from wakeline.buffer import Buffer, WhenFull
 from wakeline.publisher.errors import BufferFullError, PublishDroppedError, PublisherError, PublisherMisusedError
 from wakeline.publisher.reports import Reports
 from wakeline.publisher.sender import Sender
@@ -14,104 +14,96 @@ if TYPE_CHECKING:
     from wakeline.publisher.topics import Message
 
 _TURN: Final = 64
+_MAX_BYTES: Final = 64 * 1024 * 1024
 
 
 class Intake:
-    """Takes events for one sender.
+    """Accepts events for one sender.
 
     Args:
-        buffer: Where they wait.
-        reports: What is raised instead of taking one.
-        when_full: What to do without room.
-        most: How many events the buffer holds.
-        patient: Whether events are taken while the gateway is away.
-        values_wait: A codec has its say about each value.
+        reports: Its reports are raised before an event is accepted.
+        when_full: The policy for an event that finds no room.
+        most: The most events that the buffer holds.
+        patient: Whether events are accepted while the gateway is away.
+        values_wait: Whether a codec encodes each value.
     """
 
-    def __init__(
-        self, buffer: Buffer, reports: Reports, when_full: WhenFull, *, most: int, patient: bool, values_wait: bool
-    ) -> None:
-        self._buffer = buffer
+    def __init__(self, reports: Reports, when_full: WhenFull, *, most: int, patient: bool, values_wait: bool) -> None:
+        self.buffer: Buffer[bytes] = Buffer(
+            len, max_items=most, max_bytes=_MAX_BYTES, when_full=when_full, always_coalesces=True
+        )
         self._reports = reports
-        self._when_full = when_full
         self._most = most
         self._values_wait = values_wait
         self._patient = patient
         self._taken = 0
         self.sender: Sender | None = None
         self.held: set[Message[Any]] = set()
-        """Messages that hold half a character back until the next piece comes."""
+        """Messages that hold back half a character until the next piece."""
 
     def try_take(self, body: bytes) -> bool:
-        """Take an event if nothing stands against it; else `take` knows what to do."""
-        sender, buffer = self.sender, self._buffer
-        if sender is None or self._reports.any or not buffer.has_room() or not (self._patient or sender.away is None):
+        """Accept an event if that needs neither a wait nor a policy nor an error, which are `take`'s."""
+        sender = self.sender
+        if sender is None or self._reports.any or not (self._patient or sender.away is None):
             return False
-        buffer.add(body)
+        if not self.buffer.offer(body):
+            return False
         sender.kick()
         return True
 
     async def take(self, body: bytes, key: tuple[str, str] | None = None) -> None:
-        """Take an event; waits for room, if that was chosen.
+        """Accept an event by the policy; wait for room if the policy is to wait.
 
         Args:
             body: The event.
-            key: Its topic and key, where a later event may take its place.
+            key: Its topic and key, under which `coalesce` replaces it.
 
         Raises:
-            PublishDroppedError: Earlier events were not delivered; this one was not taken.
-            BufferFullError: There is no room; this one was not taken.
+            PublishDroppedError: Earlier events were not delivered; this one was not accepted.
+            BufferFullError: There is no room; this event was not accepted.
         """
+        buffer = self.buffer
         while True:
             try:
                 sender = self._ready(body)
             except PublisherError:
-                self._buffer.wake()  # its turn goes to the others, for it may have been the last one
+                buffer.wake()  # or the place that woke this task would stay free while others wait
                 raise
-            if self._when_full != "coalesce":
-                key = None
-            if key is not None and self._buffer.replace(body, key):
-                return
-            if self._buffer.has_room():
+            dropped = buffer.put(body, key)
+            if dropped is not None:
                 break
-            if self._when_full == "error":
-                raise BufferFullError(f"expected room for one more event, {len(self._buffer)} wait to be sent")
-            if self._when_full == "drop_oldest":
-                dropped = self._buffer.drop_oldest()
-                self._reports.add(dropped, "made room for later ones")
-                sender.note_dropped(len(dropped))
-                break
-            await self._buffer.room()
-        if key is None:
-            self._buffer.add(body)
-        else:
-            self._buffer.add_keyed(body, key)
+            if buffer.when_full == "error":
+                raise BufferFullError(f"expected room for one more event, {len(buffer)} wait to be sent")
+            await buffer.room(body)
+        if dropped:
+            self._reports.add(dropped, "made room for later ones")
+            sender.note_dropped(len(dropped))
         sender.kick()
 
     def is_quick(self, coming: int) -> bool:
-        """Whether another thread may leave an event without asking, with so many others on their way.
+        """Return whether another thread may hand over an event without waiting for this one.
 
         Args:
-            coming: Events that were left and not taken in yet.
+            coming: The number of events that were handed over and not accepted yet.
         """
         return (
             self.sender is not None
             and not self._reports.any
             and not self._values_wait
-            and len(self._buffer) + coming < self._most
+            and len(self.buffer) + coming < self._most
             and (self._patient or self.sender.away is None)
         )
 
     def take_anyway(self, body: bytes) -> None:
-        """Take an event that was left by another thread while there was room."""
+        """Accept an event that another thread handed over while there was room."""
         if self.sender is None or self._reports.is_ended:
             self._reports.add([body], "came when nothing was taken any more")
             return
-        self._buffer.add(body)
+        self.buffer.add(body)
         self.sender.kick()
 
     def is_turn_over(self) -> bool:
-        """Whether a publisher that never waits has had its turn: what it publishes must get a chance to be sent."""
+        """Return whether a publisher that never waits must yield, so that its events are sent."""
         self._taken += 1
         if self._taken < _TURN:
             return False
@@ -130,5 +122,5 @@ class Intake:
 
 
 async def give_way() -> None:
-    """Let everything else run once."""
+    """Yield to the event loop once."""
     await asyncio.sleep(0)

@@ -8,9 +8,9 @@ from datetime import timedelta
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict
 
+from wakeline.buffer import WhenFull
 from wakeline.client.http import Token
 from wakeline.errors import RequestInvalidError
-from wakeline.publisher.buffer import WhenFull
 from wakeline.publisher.errors import PublishDroppedError
 from wakeline.publisher.values import Converter
 from wakeline.text import whole

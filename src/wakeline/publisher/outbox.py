@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from wakeline.buffer import Buffer
 from wakeline.errors import SequenceGapError, WakelineError
-from wakeline.publisher.buffer import Buffer
 from wakeline.publisher.errors import PublisherClashError
+from wakeline.publisher.frames import MAX_BATCH_BYTES
 
 
 class Batch:
@@ -26,7 +27,7 @@ class Outbox:
         buffer: What waits.
     """
 
-    def __init__(self, buffer: Buffer) -> None:
+    def __init__(self, buffer: Buffer[bytes]) -> None:
         self.buffer = buffer
         self.sequence: int | None = None
         """Of the next event that is cut into a batch; None until the gateway has said where the attempt stands."""
@@ -50,7 +51,9 @@ class Outbox:
 
     def cut(self, most: int) -> Batch:
         """Take the next events under way."""
-        bodies = self._pieces.pop() if self._pieces else self.buffer.cut(most)
+        bodies = (
+            self._pieces.pop() if self._pieces else self.buffer.take(most, MAX_BATCH_BYTES - most)
+        )  # there is a comma after each
         self.batch = Batch(self.sequence, bodies)
         if self.sequence is not None:
             self.sequence += len(bodies)
@@ -87,9 +90,9 @@ class Outbox:
             self.batch = None
         while self._pieces:
             bodies += self._pieces.pop()
-        self.buffer.done += len(bodies) + self._dropped
+        bodies += self.buffer.take()
+        self.buffer.finish(len(bodies) + self._dropped)
         self._dropped = 0
-        bodies += self.buffer.drain()
         self.note_done()
         return bodies
 
@@ -131,7 +134,7 @@ class Outbox:
 
     def flushed(self) -> asyncio.Future[None] | None:
         """A future that is done when everything that is here now is; None if it is."""
-        target = self.buffer.issued
+        target = self.buffer.taken
         if self.buffer.done >= target:
             return None
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -145,9 +148,9 @@ class Outbox:
 
     def done(self, count: int) -> None:
         """So many events at the front are."""
-        self.buffer.done += count
+        self.buffer.finish(count)
         if self._dropped and self.batch is None and not self._pieces:
-            self.buffer.done += self._dropped
+            self.buffer.finish(self._dropped)
             self._dropped = 0
         if self._flushes:
             self.note_done()

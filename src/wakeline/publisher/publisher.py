@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, overload
 from uuid import uuid4
 
+from wakeline.buffer import WhenFull
 from wakeline.client.http import Token
 from wakeline.errors import UnavailableError
 from wakeline.events import check_session_name
 from wakeline.logs import get_logger
 from wakeline.publisher import activity
-from wakeline.publisher.buffer import Buffer, WhenFull
 from wakeline.publisher.connection import Connection
 from wakeline.publisher.detour import Detour
 from wakeline.publisher.errors import PublishDroppedError, PublisherMisusedError
@@ -159,15 +159,9 @@ class SessionPublisher:
         self._values = Values(data_converter, self._max_retry if patient else 0.0)
         self._types = TopicTypes()
         self._topics: dict[tuple[str, Append | None, bool], Topic[Any]] = {}
-        self._buffer = Buffer(max_buffer, when_full)
         self._reports = Reports(f"session {session!r}", on_dropped)
         self.intake = Intake(
-            self._buffer,
-            self._reports,
-            when_full,
-            most=max_buffer,
-            patient=patient,
-            values_wait=self._values.write_later is not None,
+            self._reports, when_full, most=max_buffer, patient=patient, values_wait=self._values.write_later is not None
         )
         self._sender: Sender | None = None
         self._last: Sender | None = None  # also when it is closed
@@ -320,7 +314,7 @@ class SessionPublisher:
             sender = self._sender = self._last = self.intake.sender = Sender(
                 self.identity,
                 connection,
-                self._buffer,
+                self.intake.buffer,
                 self._reports,
                 max_batch=self._max_batch,
                 linger=self._linger,

@@ -16,6 +16,7 @@ from typing import Literal
 
 import msgspec
 
+from wakeline.buffer import Buffer
 from wakeline.errors import (
     InternalError,
     LimitReachedError,
@@ -25,7 +26,6 @@ from wakeline.errors import (
     WakelineError,
 )
 from wakeline.logs import get_logger
-from wakeline.publisher.buffer import Buffer
 from wakeline.publisher.connection import Connection
 from wakeline.publisher.detour import Detour, OnDetour
 from wakeline.publisher.errors import ENDS
@@ -67,7 +67,7 @@ class Sender:
         self,
         identity: Identity,
         connection: Connection,
-        buffer: Buffer,
+        buffer: Buffer[bytes],
         reports: Reports,
         *,
         max_batch: int,

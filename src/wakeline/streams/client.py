@@ -10,7 +10,7 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowHandle
 from temporalio.converter import DataConverter
 
-from wakeline.streams.buffer import WhenFull
+from wakeline.buffer import WhenFull
 from wakeline.streams.errors import PublishDroppedError, StreamMisplacedError
 from wakeline.streams.exit import end_in_order
 from wakeline.streams.flushed import OnFlushed, surrounding_on_flushed

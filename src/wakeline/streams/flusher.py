@@ -22,12 +22,13 @@ from temporalio.client import WorkflowHandle
 from temporalio.converter import PayloadConverter
 from temporalio.service import RPCError
 
+from wakeline.buffer import Buffer, WhenFull
 from wakeline.logs import get_logger
 from wakeline.outages import Outage
 from wakeline.presentable import converted, said
 from wakeline.streams.budget import SignalBudget
-from wakeline.streams.buffer import Buffer, WhenFull
 from wakeline.streams.errors import (
+    BufferFullError,
     DroppedEvent,
     PublishDroppedError,
     SignalLimitError,
@@ -53,6 +54,7 @@ MAX_BATCH_BYTES = 1_000_000
 MAX_VALUE_BYTES = 1_900_000
 # A call without an answer is made again after this, because a dead connection may never give one.
 CALL_TIMEOUT = timedelta(seconds=30)
+_HIGH_WATER_BYTES = 64_000_000
 # How long a host whose run takes no more signals has to continue as new.
 _SIGNAL_LIMIT_GRACE = 30.0
 
@@ -82,12 +84,16 @@ class Flusher:
         max_buffered_bytes: int | None = None,
         when_full: WhenFull = "block",
     ) -> None:
+        for name, limit in (("max_buffered_items", max_buffered_items), ("max_buffered_bytes", max_buffered_bytes)):
+            if limit is not None and limit < 1:
+                raise ValueError(f"expected {name} of at least 1, got {limit}")
         self._handle = handle
         self._budget = SignalBudget(handle)
         self._outage = Outage(logger, f"Publishing to workflow {handle.id}")
-        self.buffer = Buffer(
-            f"workflow {handle.id}", max_items=max_buffered_items, max_bytes=max_buffered_bytes, when_full=when_full
+        self.buffer: Buffer[PublishEntry] = Buffer(
+            _size, max_items=max_buffered_items, max_bytes=max_buffered_bytes, when_full=when_full
         )
+        self._is_high = False
         self._converter = converter
         self._batch_interval = batch_interval.total_seconds()
         self._max_batch_size = max_batch_size
@@ -111,24 +117,37 @@ class Flusher:
         """Convert and buffer one value. See `TopicHandle.publish` for the errors."""
         self._report()
         entry = self._convert(topic, value)
-        if not self.buffer.offer(entry):
+        if not self.buffer.offer(entry, topic):
             self._announce(urgent=True)
-            # A thread may wait for room where another sends.
-            self.buffer.add(entry, may_block=self._task is not None and threading.get_ident() != self._thread)
+            # This thread may wait for room only if another one sends.
+            may_block = self._task is not None and threading.get_ident() != self._thread
+            dropped = self.buffer.put(entry, topic, may_block=may_block)
+            if dropped is None:
+                raise BufferFullError(
+                    f"expected room for an event of topic {topic!r}, got {len(self.buffer)} events of "
+                    f"{self.buffer.bytes} bytes that wait to be sent to workflow {self._handle.id}",
+                    events=len(self.buffer),
+                    bytes=self.buffer.bytes,
+                )
+            self.buffer.finish(len(dropped))
         self._announce(force_flush)
 
     async def accept_waiting(self, topic: str, value: Any, *, force_flush: bool) -> None:
-        """The same, waiting for room."""
+        """Do as `accept`, and wait for room instead of applying the policy."""
         self._report()
         entry = self._convert(topic, value)
-        while not self.buffer.offer(entry):
+        while not self.buffer.offer(entry, topic):
             if self._task is None:
                 # Nobody else sends.
                 await self._send_up_to(self.buffer.taken)
             else:
                 self._announce(urgent=True)
                 await self.buffer.room(entry)
-            self._report()
+            try:
+                self._report()
+            except PublishDroppedError:
+                self.buffer.wake()  # or the place that woke this task would stay free while others wait
+                raise
         self._announce(force_flush)
 
     async def flush(self) -> None:
@@ -141,6 +160,10 @@ class Flusher:
         self._report()
 
     def _announce(self, urgent: bool) -> None:
+        if self.buffer.bytes > _HIGH_WATER_BYTES and not self._is_high:
+            logger.warning("Over %d MB wait to be sent to workflow %s", _HIGH_WATER_BYTES // 10**6, self._handle.id)
+        # Logged once each time the mark is passed, not for each event above it.
+        self._is_high = self.buffer.bytes > (_HIGH_WATER_BYTES // 2 if self._is_high else _HIGH_WATER_BYTES)
         task = self._task
         if task is None:
             return
@@ -156,7 +179,7 @@ class Flusher:
         self._users += 1
         if self._task is None:
             self._thread = threading.get_ident()
-            self.buffer.attended(True)
+            self.buffer.set_attended(True)
             self._task = asyncio.create_task(self._run())
             self._ring(urgent=False)
 
@@ -173,7 +196,7 @@ class Flusher:
             if self._users == 0 and self._task is not None:
                 self._task.cancel()
                 self._task = None
-                self.buffer.attended(False)  # who waits for room sends by itself now, if it can
+                self.buffer.set_attended(False)  # threads that wait for room are refused now
         try:
             self._report()
         except PublishDroppedError as error:
@@ -314,3 +337,7 @@ class Flusher:
         )
         report.__cause__ = cause
         return report
+
+
+def _size(entry: PublishEntry) -> int:
+    return wire_size(entry.topic, entry.data)

@@ -8,7 +8,6 @@ import pytest
 
 from tests.unit.publisher.scripted import RIGHTLY, Answer, Frame, ScriptedGateway
 from wakeline.publisher import BufferFullError, PublishDroppedError, SessionPublisher
-from wakeline.publisher.buffer import MAX_BATCH_BYTES, Buffer
 
 
 class Gate:
@@ -117,31 +116,18 @@ async def test_coalesce_keeps_the_latest_of_each_key_in_the_first_one_s_place(sc
     assert script.events() == ["first", 4, "o", "plain", "plain", 3, 5]
 
 
-async def test_a_replaced_event_does_not_make_flush_return_too_early(script: ScriptedGateway) -> None:
-    buffer = Buffer(10, "coalesce")
-    buffer.add_keyed(b"1", ("t", "a"))
-    buffer.add(b"2")
-    target = buffer.issued
-    assert buffer.replace(b"3", ("t", "a"))
-    assert buffer.cut(1) == [b"3"]
-    buffer.done += 1
-    assert buffer.done < target
-    assert buffer.cut(1) == [b"2"]
-
-
-def test_a_batch_has_an_end_in_bytes_but_one_event_goes_always() -> None:
-    buffer = Buffer(100, "block")
-    for _ in range(9):
-        buffer.add(b"x" * (MAX_BATCH_BYTES // 4))
-    buffer.add(b"y" * (MAX_BATCH_BYTES + 1))
-    assert [len(buffer.cut(500)) for _ in range(5)] == [3, 3, 3, 1, 0]
-
-
-def test_a_buffer_is_full_by_bytes_too() -> None:
-    buffer = Buffer(1_000_000, "block")
-    while buffer.has_room():
-        buffer.add(b"x" * 1_000_000)
-    assert len(buffer) == 68
+async def test_the_buffer_is_full_by_bytes_too(script: ScriptedGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wakeline.publisher.intake._MAX_BYTES", 300)
+    gate = Gate(script)
+    async with SessionPublisher(script.url, session="s", when_full="error") as session:
+        topic = session.topic("t")
+        await topic.publish(0)
+        await under_way(gate)
+        await topic.publish("x" * 100)
+        await topic.publish("x" * 100)
+        with pytest.raises(BufferFullError, match="2 wait to be sent"):
+            await topic.publish("x" * 100)
+        await script.cut()
 
 
 async def test_a_publisher_that_never_waits_does_not_keep_others_from_theirs(script: ScriptedGateway) -> None:

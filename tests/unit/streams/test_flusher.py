@@ -12,7 +12,7 @@ from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.streams import flusher as flushing
-from wakeline.streams.errors import PublishDroppedError
+from wakeline.streams.errors import BufferFullError, PublishDroppedError
 from wakeline.streams.flusher import Flusher
 from wakeline.streams.wire import PublishInput, decode_payload
 
@@ -104,6 +104,44 @@ async def test_force_flush_does_not_wait(host: FakeHost) -> None:
     await turns()
     assert host.log == [b"1", b"2", b"3"]
     await sender.stop(failing=False)
+
+
+def test_an_event_without_room_is_refused_with_what_waits(host: FakeHost) -> None:
+    sender = flusher(host, max_buffered_items=2)
+    publish(sender, 1, 2)
+    with pytest.raises(
+        BufferFullError, match=r"topic 't', got 2 events of .* bytes that wait to be sent to workflow w"
+    ):
+        publish(sender, 3)
+
+
+@pytest.mark.parametrize("limit", ["max_buffered_items", "max_buffered_bytes"])
+def test_a_limit_of_nothing_is_refused(host: FakeHost, limit: str) -> None:
+    with pytest.raises(ValueError, match=f"{limit} of at least 1, got 0"):
+        flusher(host, **{limit: 0})
+
+
+def test_the_high_water_mark_is_logged_once(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(flushing, "_HIGH_WATER_BYTES", 400)
+    sender = flusher(host)
+    publish(sender, "x" * 50)
+    assert caplog.messages == []
+    publish(sender, *["x" * 200] * 3)
+    assert caplog.messages == ["Over 0 MB wait to be sent to workflow w"]
+
+
+async def test_tasks_that_wait_for_room_go_on_when_one_of_them_is_told_of_a_failure(host: FakeHost) -> None:
+    host.before = [failure(RPCStatusCode.PERMISSION_DENIED, "not you")]
+    sender = flusher(host, max_buffered_items=1)
+    await sender.start()
+    publish(sender, 1)
+    waiting = [asyncio.create_task(sender.accept_waiting("t", n, force_flush=True)) for n in (2, 3, 4)]
+    outcomes = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 60)
+    assert [type(outcome) for outcome in outcomes].count(PublishDroppedError) == 1
+    await sender.stop(failing=False)
+    assert len(host.log) == 2
 
 
 async def test_batches_are_cut_by_bytes(host: FakeHost) -> None:
