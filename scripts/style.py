@@ -77,7 +77,6 @@ UNEDITED = (
     "src/wakeline/gateway/sessions/",
     "src/wakeline/gateway/settings.py",
     "src/wakeline/gateway/transports/",
-    "src/wakeline/integrations/",
     "src/wakeline/publisher/",
     "src/wakeline/streams/",
     "src/wakeline/text.py",

@@ -260,7 +260,7 @@ async def test_a_gateway_that_is_away_does_not_hold_activities_up(
             for _ in range(5):
                 _, result = await run(client, queue, "quiet")
                 assert result == "done"
-            assert len([record for record in caplog.records if "took no report" in record.message]) == 1
+            assert len([record for record in caplog.records if "accepted no report" in record.message]) == 1
     assert any("were not delivered before the worker stopped" in record.message for record in caplog.records)
 
 

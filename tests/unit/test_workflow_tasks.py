@@ -123,7 +123,7 @@ def test_what_an_instance_raises_is_raised_and_what_telling_raises_is_not(caplog
     instance = telling(runner, fail, nothing).create_instance(DETAILS)
     with caplog.at_level(logging.ERROR):
         assert instance.activate(activation("fire_timer")) is runner.answer
-    assert "could not be told" in caplog.text
+    assert "could not be reported" in caplog.text
     runner = Runner()
     runner.answer = KeyError("its own")
     with pytest.raises(KeyError, match="its own"):

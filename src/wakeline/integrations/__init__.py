@@ -1,14 +1,17 @@
-"""What other libraries do, told to a session as it happens. Each module needs its library; the extra of that name brings it.
+"""Integrations: the activity of other libraries, published to a session as it happens.
 
-    temporal.py         WakelinePlugin: every activity has a session at hand and tells how it goes
-      activity_session.py   the session that the running activity has
-      activity_reports.py   how an activity goes
-    openai.py           the streams of OpenAI's API, and of all that speak it      wakeline[openai]
+    temporal.py         WakelinePlugin: gives each activity a session and reports its state
+      activity_session.py   the session of the running activity
+      activity_reports.py   the states of activities
+      workflow_tasks.py     nudges after workflow tasks
+      children.py           children that join their parent's session
+      leaving.py            delays a worker's end until its last events are read
+    openai.py           streams of OpenAI's API and compatible endpoints           wakeline[openai]
     pydantic_ai.py      the events of a Pydantic AI agent                          wakeline[pydantic-ai]
     langchain.py        the callbacks of LangChain and LangGraph                   wakeline[langchain]
     openai_agents.py    the OpenAI Agents SDK in Temporal workflows                wakeline[openai-agents]
-      output.py           what they all tell, and how: text, tools, steps, usage
-      extras.py           what they say where their library is not installed
+      output.py           the events that they all publish: text, tools, steps, usage
+      extras.py           the error if a library is not installed
 
-Nothing is imported here: whoever uses one of them need not have the libraries of the others.
+Nothing is imported here, so that each module needs only its own library. Open `temporal.py` first.
 """

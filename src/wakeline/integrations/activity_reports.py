@@ -1,4 +1,4 @@
-"""How activities go, told to their sessions. What happens to a report never happens to its activity."""
+"""Reports of activities' states to their sessions; a failed report never fails an activity."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ State: TypeAlias = Literal["started", "retrying", "completed", "failed", "cancel
 _logger = get_logger("wakeline.integrations.temporal")
 _MOST_UNDER_WAY: Final = 1_000
 _LONGEST_TEXT: Final = 2_000
-# The worker counts from when it has the task, Temporal from when it gave it away.
+# The worker's clock starts when it receives the task, Temporal's when it sends it.
 _EARLY_SECONDS: Final = 0.5
 
 
@@ -34,7 +34,7 @@ class ActivityReports:
     Args:
         make: Makes the publisher of one attempt's reports.
         topic: The topic of the reports.
-        patience: How long an activity waits, at most, for its report to be durable.
+        patience: The longest time that an activity waits for its report to be durable.
     """
 
     def __init__(self, make: Callable[[activity.Info], SessionPublisher], topic: str, patience: timedelta) -> None:
@@ -46,7 +46,11 @@ class ActivityReports:
         self._refused = False
 
     def begin(self, info: activity.Info) -> Report | None:
-        """Tell that an attempt has started, without waiting; None where reports are not delivered and too many wait already."""
+        """Report that an attempt has started, without waiting.
+
+        Returns:
+            None if too many reports are already under way, because the gateway accepts none.
+        """
         if len(self._under_way) >= _MOST_UNDER_WAY:
             _logger.debug("no report of activity %s: %d are under way", info.activity_id, _MOST_UNDER_WAY)
             return None
@@ -59,19 +63,22 @@ class ActivityReports:
         return report
 
     async def wait_for(self, done: asyncio.Future[Any]) -> None:
-        """Wait until something is durable, but no longer than is allowed, and not at all while the gateway is away."""
+        """Wait until a report is durable.
+
+        The wait lasts at most `patience`, and no time while the gateway is known to be away.
+        """
         if self._away or done.done():
             return
         await asyncio.wait({done}, timeout=self._patience)
         if not done.done() and not self._away:
             self._away = True
             _logger.warning(
-                "the gateway took no report within %.1f s; activities go on, and no longer wait for theirs",
+                "the gateway accepted no report within %.1f s; activities continue without waiting for their reports",
                 self._patience,
             )
 
     async def drain(self) -> None:
-        """Wait for what is under way, as long as is allowed, and give up the rest."""
+        """Wait for the reports under way, at most for `patience`, and abandon the rest."""
         if self._under_way:
             await asyncio.wait(set(self._under_way), timeout=self._patience)
         given_up = set(self._under_way)
@@ -91,12 +98,11 @@ class ActivityReports:
                     report.has_started()
             self._away = self._refused = False
         except AttemptFencedError:
-            # A later attempt has the word.
             _logger.debug("attempt %d of activity %s was superseded", info.attempt, info.activity_id)
-        except Exception as error:  # noqa: BLE001 - whatever it was, it is no business of the activity
-            # One warning until a report is delivered again: with a bad token, each activity would have its own.
+        except Exception as error:  # noqa: BLE001 - no failure of a report may reach the activity
+            # Warn once until a report is delivered again: with a bad token every activity would log a warning.
             level, self._refused = (logging.DEBUG if self._refused else logging.WARNING), True
-            _logger.log(level, "how activity %s goes could not be reported: %s", info.activity_id, error)
+            _logger.log(level, "the state of activity %s could not be reported: %s", info.activity_id, error)
         finally:
             report.has_started()
 
@@ -105,8 +111,8 @@ class Report:
     """The report of one attempt.
 
     Attributes:
-        started: Done when the start is durable, or will not be.
-        delivery: Done when the whole report is durable, or will not be.
+        started: Done when the start is durable, or has failed.
+        delivery: Done when the whole report is durable, or has failed.
     """
 
     delivery: asyncio.Task[None]
@@ -120,11 +126,11 @@ class Report:
 
     @property
     def seconds(self) -> float:
-        """How long the attempt has run so far."""
+        """Seconds since the attempt began."""
         return monotonic() - self._began
 
     def tell(self, state: State, failure: dict[str, str] | None = None) -> None:
-        """Tell a state, without waiting."""
+        """Report a state, without waiting."""
         info = self._info
         told = {
             "activity_type": info.activity_type,
@@ -135,32 +141,32 @@ class Report:
         self._states.put_nowait(told if failure is None else {**told, "failure": failure})
 
     async def next(self) -> dict[str, Any] | None:
-        """The next state; None after the last."""
+        """Return the next state; None after the last."""
         return await self._states.get()
 
     def has_started(self) -> None:
-        """The start is durable, or will not be."""
+        """Record that the start is durable, or has failed."""
         if not self.started.done():
             self.started.set_result(None)
 
     async def begun(self) -> None:
-        """Wait until the start is told, so that what the activity says comes after it."""
+        """Wait until the start is durable, so that the activity's own events come after it."""
         await self._reports.wait_for(self.started)
 
     def close(self) -> None:
-        """Nothing more is told."""
+        """End the report."""
         self._states.put_nowait(None)
 
     async def end(self) -> None:
-        """Nothing more is told; wait until it is durable."""
+        """End the report and wait until it is durable."""
         self.close()
-        # The activity is over, so there is nothing left that could be canceled: what came of it is not to be lost by waiting.
+        # The activity has its result. A cancellation that arrives during this wait must not replace it.
         with suppress(asyncio.CancelledError):
             await self._reports.wait_for(self.delivery)
 
 
 def failure_of(error: BaseException) -> dict[str, str]:
-    """An error as a device is told it: the same three fields as of a run's failure."""
+    """Return an error as devices receive it, with the fields of a run's failure."""
     message = error.message if isinstance(error, ApplicationError) else said(error)
     kind = error.type if isinstance(error, ApplicationError) else None
     told = {"message": message[:_LONGEST_TEXT], "type": kind or type(error).__name__}
@@ -170,7 +176,7 @@ def failure_of(error: BaseException) -> dict[str, str]:
 
 
 def state_after(info: activity.Info, error: BaseException) -> State:
-    """Return what has become of an activity whose attempt ended in an error."""
+    """Return the state of an activity whose attempt ended in an error."""
     if isinstance(error, asyncio.CancelledError | CancelledError):
         details = activity.cancellation_details()
         if details is not None and (details.cancel_requested or details.not_found):
@@ -201,7 +207,7 @@ def time_out_of(info: activity.Info, seconds: float) -> TimeoutError | None:
 
 
 def _will_retry(info: activity.Info, error: BaseException) -> bool:
-    """What Temporal will decide, as far as an activity can know."""
+    """Return whether Temporal will retry, as far as the activity can know."""
     if isinstance(error, ApplicationError) and error.non_retryable:
         return False
     policy = info.retry_policy
@@ -217,7 +223,7 @@ def _will_retry(info: activity.Info, error: BaseException) -> bool:
     pause = error.next_retry_delay if isinstance(error, ApplicationError) else None
     if pause is None:
         longest = policy.maximum_interval or policy.initial_interval * 100
-        # The longest is reached long before the power is too large for a float.
+        # The limit of 100 keeps the power within a float; the longest interval is reached long before.
         factor = policy.backoff_coefficient ** min(info.attempt - 1, 100)
         pause = min(policy.initial_interval * min(factor, longest / policy.initial_interval), longest)
     return datetime.now(UTC) + pause < info.scheduled_time + info.schedule_to_close_timeout

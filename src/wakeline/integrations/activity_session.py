@@ -1,4 +1,7 @@
-"""The session that the running activity has: opened when it is first asked for, durable before the activity completes."""
+"""The session of the running activity.
+
+Its publisher is opened on first use, and its events are durable before the activity completes.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,10 @@ _running: ContextVar[ActivitySession] = ContextVar("wakeline_activity_session")
 
 
 async def current_session() -> SessionPublisher:
-    """The publisher of the running `async def` activity: the same one however often it is asked for.
+    """Return the publisher of the running `async def` activity, which each call shares.
 
-    It is opened now, if it is not open yet. When the activity returns, what was published is made durable first; if that
-    fails, so does the activity.
+    The first call opens it. When the activity returns, its events are made durable first; if that fails, the activity
+    fails.
 
     Raises:
         LookupError: No activity is running here, its worker has no `WakelinePlugin`, or it runs in a pool of processes.
@@ -41,11 +44,11 @@ async def current_session() -> SessionPublisher:
 
 
 def current_sync_session() -> SyncSessionPublisher:
-    """The publisher of the running `def` activity; further as `current_session`.
+    """Return the publisher of the running `def` activity; otherwise like `current_session`.
 
     Raises:
-        LookupError: No activity is running here, its worker has no `WakelinePlugin`, it is `async def`, or it runs in a pool
-            of processes.
+        LookupError: No activity is running here, its worker has no `WakelinePlugin`, it is `async def`, or it runs in a
+            pool of processes.
         AttemptFencedError: A later attempt of the activity has begun.
     """
     held = _running_session()
@@ -55,7 +58,7 @@ def current_sync_session() -> SyncSessionPublisher:
 
 
 def has_session() -> bool:
-    """Whether there is a session to be had here."""
+    """Return whether `current_session` or `current_sync_session` would return a publisher here."""
     held = _running.get(None)
     return held is not None and not held.closed and not held.is_elsewhere
 
@@ -76,7 +79,9 @@ def _running_session() -> ActivitySession:
 
 
 class ActivitySession:
-    """What one attempt of an activity publishes with. A context manager around the activity, on the worker's event loop.
+    """The publishers of one attempt; a context manager around the activity.
+
+    It belongs to the worker's event loop.
 
     Args:
         make: Makes the publisher; called within the activity.
@@ -109,40 +114,40 @@ class ActivitySession:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether this process was forked from the worker's, whose event loop does not run here."""
+        """Whether this is a fork of the worker's process, in which its event loop does not run."""
         return self._process != os.getpid()
 
     def require_running(self) -> None:
-        """Raise where the activity has ended.
+        """Raise if the activity has ended.
 
         Raises:
-            LookupError: It has.
+            LookupError: The activity has ended.
         """
         if self.closed:
-            said = "expected a running activity, this one has ended: wait for what publishes before it returns"
+            said = "expected a running activity, this one has ended: await all publishing before it returns"
             raise LookupError(said)
 
     async def publisher(self) -> SessionPublisher:
-        """The publisher, open."""
+        """Return the publisher, open."""
         async with self._opening:
             if self._publisher is None:
                 self.require_running()
                 await self._before()
                 publisher = await self._make().__aenter__()
-                if self.closed:  # meanwhile: nobody else would close it
+                if self.closed:  # the activity ended during the await, so `__aexit__` did not close it
                     await publisher.aclose()
                     self.require_running()
                 self._publisher = publisher
             return self._publisher
 
     def sync_publisher(self) -> SyncSessionPublisher:
-        """The publisher of a `def` activity, open."""
+        """Return the publisher of a `def` activity, open."""
         with self._opening_sync:
             if self._sync_publisher is None:
                 self.require_running()
                 call(_awaiting(self._before), self.loop.call_soon_threadsafe)
                 self._sync_publisher = self._make_sync().__enter__()
-                if self.closed:  # as above; it may be closed there, too, which is harmless
+                if self.closed:  # as above; `__aexit__` may close it too, which is harmless
                     self._sync_publisher.close()
                     self.require_running()
             return self._sync_publisher
@@ -154,7 +159,7 @@ class ActivitySession:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Make everything durable, as leaving the publisher's own block would."""
+        """Make all events durable, as leaving the publisher's own block does."""
         self.closed = True
         _running.reset(self._token)
         try:
@@ -162,7 +167,7 @@ class ActivitySession:
                 await self._publisher.__aexit__(kind, error, traceback)
         finally:
             if self._sync_publisher is not None:
-                # It waits for the thread that sends, which must not keep the worker's other activities waiting.
+                # It blocks until its thread has sent everything, and the worker's other activities must go on.
                 await asyncio.to_thread(self._sync_publisher.__exit__, kind, error, traceback)
 
 

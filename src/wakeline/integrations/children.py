@@ -1,4 +1,4 @@
-"""Children that speak in their parent's session: each is started with a memo that says so."""
+"""Children that publish into their parent's session: their memo names it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ SESSION_MEMO: Final = "wakeline.session"
 
 
 class JoiningInterceptor(WorkflowInboundInterceptor):
-    """Around a workflow whose children join its session, unless their memo names another. Replay compares no memos."""
+    """Has a workflow's children join its session, unless their memo names another.
+
+    Replay does not compare memos, so workflows that are already running may get it.
+    """
 
     def init(self, outbound: WorkflowOutboundInterceptor) -> None:
         """See base class."""

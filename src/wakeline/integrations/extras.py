@@ -1,4 +1,4 @@
-"""What an integration says where its library is not installed."""
+"""The error if an integration's library is not installed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from contextlib import contextmanager
 
 @contextmanager
 def needs(extra: str) -> Iterator[None]:
-    """Around the imports of an extra's libraries.
+    """Wrap the imports of an extra's libraries.
 
     Args:
-        extra: The extra of the `wakeline` package that brings them.
+        extra: The extra of the `wakeline` package that installs them.
 
     Raises:
-        ModuleNotFoundError: One is not installed; it says how to install it.
+        ModuleNotFoundError: One is not installed; the message says how to install it.
     """
     try:
         yield

@@ -25,23 +25,24 @@ if TYPE_CHECKING:
 
 __all__ = ["SessionCallbackHandler", "Topics"]
 
-# What LangGraph tags the runs with that are its own and nobody's nodes.
+# LangGraph's tag of its internal runs, which are no nodes of the graph.
 _HIDDEN = "langsmith:hidden"
 
 
 class SessionCallbackHandler(AsyncCallbackHandler):
-    """Publishes tokens, tools, nodes and chains, and usage. For `ainvoke`, `astream` and the like, not for `invoke`.
+    """Publishes tokens, tools, nodes, chains and usage of a run.
 
-    Tokens come where the model streams: `ChatOpenAI(streaming=True)`, or a graph that is read with `stream_mode="messages"`. The
-    text of a model that does not stream is published whole.
+    It is for `ainvoke`, `astream` and the like, not for `invoke`. Tokens require a model that streams:
+    `ChatOpenAI(streaming=True)`, or a graph that is read with `stream_mode="messages"`. The text of a model that does not
+    stream is published as a whole.
 
     Args:
-        session: The publisher of the session; that of the running activity unless given, which takes a `WakelinePlugin`.
-        message: The id of the message that grows, for a chain that asks a model once. The id of the model's run unless given.
+        session: The publisher of the session; default that of the running activity, which requires a `WakelinePlugin`.
+        message: The id of the message that grows, for a chain that calls a model once; default the id of the model's run.
         topics: What is published, and where.
     """
 
-    # In order with the run, and what cannot be published fails it: an attempt that was superseded must not go on.
+    # Callbacks run in order with the run and fail it if they cannot publish: a superseded attempt must not continue.
     run_inline = True
     raise_error = True
 
@@ -55,7 +56,7 @@ class SessionCallbackHandler(AsyncCallbackHandler):
         try:
             self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
-            self._loop = None  # made beforehand
+            self._loop = None  # made before the loop runs: bound by the first callback
         self._steps: dict[UUID, str] = {}
         self._tools: dict[UUID, tuple[str, str]] = {}
 
@@ -70,7 +71,7 @@ class SessionCallbackHandler(AsyncCallbackHandler):
         return self._output
 
     def _begun(self, session: SessionPublisher) -> ModelOutput:
-        # Runs beside each other share what was said so far: another one may have begun it while the session was opened.
+        # Concurrent runs share one output: another run may have created it while this one opened the session.
         if self._output is None:
             self._output = ModelOutput(session, self._topics)
         return self._output
@@ -78,15 +79,15 @@ class SessionCallbackHandler(AsyncCallbackHandler):
     async def on_chat_model_start(
         self, serialized: dict[str, Any], messages: list[list[BaseMessage]], *, run_id: UUID, **more: Any
     ) -> None:
-        """A model is asked; there is nothing to tell yet."""
+        """Ignore the start of a model, for which the base class would raise an error."""
 
     async def on_llm_new_token(self, token: str | list[str | dict[str, Any]], *, run_id: UUID, **more: Any) -> None:
-        """Add to the message."""
+        """Append to the message."""
         output = await self._publishing()
         await output.say(self._message or str(run_id), _text(token))
 
     async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **more: Any) -> None:
-        """Complete the message, and tell the usage."""
+        """Complete the message, and publish the usage."""
         output = await self._publishing()
         name = self._message or str(run_id)
         if not response.generations or not response.generations[0]:
@@ -112,14 +113,14 @@ class SessionCallbackHandler(AsyncCallbackHandler):
         inputs: dict[str, Any] | None = None,
         **more: Any,
     ) -> None:
-        """A tool is called."""
+        """Publish that a tool is called."""
         name = more.get("name") or (serialized or {}).get("name") or "tool"
         id = more.get("tool_call_id") or str(run_id)
         self._tools[run_id] = (id, name)
         await (await self._publishing()).call(ToolCall(id, name, input_str if inputs is None else inputs))
 
     async def on_tool_end(self, output: Any, *, run_id: UUID, **more: Any) -> None:
-        """A tool has returned, or has said that it failed."""
+        """Publish that a tool has returned, or that its message reports an error."""
         id, name = self._tools.pop(run_id, (str(run_id), "tool"))
         publishing = await self._publishing()
         if isinstance(output, ToolMessage) and output.status == "error":
@@ -128,7 +129,7 @@ class SessionCallbackHandler(AsyncCallbackHandler):
             await publishing.settle(id, name, result=output.content if isinstance(output, ToolMessage) else output)
 
     async def on_tool_error(self, error: BaseException, *, run_id: UUID, **more: Any) -> None:
-        """A tool has failed."""
+        """Publish that a tool has failed."""
         id, name = self._tools.pop(run_id, (str(run_id), "tool"))
         await (await self._publishing()).settle(id, name, error=_reason(error))
 
@@ -142,7 +143,7 @@ class SessionCallbackHandler(AsyncCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **more: Any,
     ) -> None:
-        """A node or chain starts. Of what runs inside a node, the node alone is told."""
+        """Publish that a node or chain has started; runs inside a node are not published."""
         name = more.get("name") or (serialized or {}).get("name") or "chain"
         node = (metadata or {}).get("langgraph_node")
         if _HIDDEN in (tags or ()) or (node is not None and node != name):
@@ -151,18 +152,18 @@ class SessionCallbackHandler(AsyncCallbackHandler):
         await (await self._publishing()).step(str(run_id), name, "started")
 
     async def on_chain_end(self, outputs: dict[str, Any], *, run_id: UUID, **more: Any) -> None:
-        """A node or chain is through."""
+        """Publish that a node or chain has completed."""
         if (name := self._steps.pop(run_id, None)) is not None:
             await (await self._publishing()).step(str(run_id), name, "completed")
 
     async def on_chain_error(self, error: BaseException, *, run_id: UUID, **more: Any) -> None:
-        """A node or chain has failed."""
+        """Publish that a node or chain has failed."""
         if (name := self._steps.pop(run_id, None)) is not None:
             await (await self._publishing()).step(str(run_id), name, "failed", error=_reason(error))
 
 
 def _text(token: str | list[str | dict[str, Any]]) -> str:
-    """The text in a token; with some models it is a list of content blocks."""
+    """Return the text of a token; some models send a list of content blocks."""
     if isinstance(token, str):
         return token
     return "".join(block if isinstance(block, str) else said(block.get("text", "")) for block in token)

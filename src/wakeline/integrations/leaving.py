@@ -1,7 +1,7 @@
 """Delays the end of a worker until the gateway has read its workflows' last events.
 
-Only a worker can answer queries for them, and Temporal returns a workflow's result before the gateway can query. So a program
-that stops its worker when it has the result would often stop it before the last events are read.
+Only a worker can answer queries for them, and Temporal returns a workflow's result before the gateway can query. A
+program that stops its worker when it has the result would therefore often stop it before the last events are read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from wakeline.streams.exit import end_in_order
 
 _MOST: Final = 1_000
 _LATELY_SECONDS: Final = 10.0
-# Usually some hundredths; more if the run must be found first, or the machine is busy.
+# The wait usually takes some hundredths; more if the gateway must find the run first, or the machine is busy.
 _PATIENCE_SECONDS: Final = 3.0
 
 
@@ -35,11 +35,11 @@ class Leaving:
         self._stopping: set[asyncio.Task[None]] = set()
 
     def note(self, workflow_id: str) -> None:
-        """Note that a workflow of the worker takes its last step; callable from any thread."""
+        """Record that a workflow of the worker takes its last step; callable from any thread."""
         self._ended.append((time.monotonic(), workflow_id))
 
     def delay(self, worker: Worker) -> None:
-        """Let a worker's `shutdown`, which `async with` calls too, wait for some seconds first."""
+        """Make a worker's `shutdown`, which `async with` also calls, wait for some seconds first."""
         stop = worker.shutdown
         end_in_order()
 
@@ -47,7 +47,7 @@ class Leaving:
             try:
                 await self._last_words()
             except asyncio.CancelledError:
-                # A caller that abandons the wait has still asked for the end.
+                # A caller that abandons the wait has still requested the worker's end.
                 stopping = asyncio.create_task(stop())
                 self._stopping.add(stopping)
                 stopping.add_done_callback(self._stopping.discard)

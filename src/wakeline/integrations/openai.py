@@ -1,10 +1,12 @@
-"""The streams of OpenAI's API, published as they come. Any endpoint that speaks chat completions or responses will do.
+"""Streams of OpenAI's API, published as they arrive.
 
-stream = await client.chat.completions.create(..., stream=True, stream_options={"include_usage": True})
-answer = await publish_chat(stream, session)
+Any endpoint that implements chat completions or responses will do.
 
-stream = await client.responses.create(..., stream=True)
-response = await publish_response(stream, session)
+    stream = await client.chat.completions.create(..., stream=True, stream_options={"include_usage": True})
+    answer = await publish_chat(stream, session)
+
+    stream = await client.responses.create(..., stream=True)
+    response = await publish_response(stream, session)
 """
 
 from __future__ import annotations
@@ -40,11 +42,11 @@ __all__ = [
 
 
 class ModelFailedError(RuntimeError):
-    """The model did not come to an end: it reported a failure, or its stream stopped short.
+    """The model reported a failure, or its stream ended early.
 
     Attributes:
-        code: What the failure is called, if it has a name.
-        response: The response as far as it came, if there is one.
+        code: The code of the failure, if it has one.
+        response: The response so far, if there is one.
     """
 
     def __init__(self, message: str, *, code: str | None = None, response: Response | None = None) -> None:
@@ -55,15 +57,15 @@ class ModelFailedError(RuntimeError):
 
 @dataclass
 class ChatAnswer:
-    """What a chat completion came to.
+    """The result of a chat completion.
 
     Attributes:
         id: The completion's id.
         model: The model that answered.
         text: The text of the first choice, a refusal included.
-        tool_calls: The tools that the first choice calls, their arguments as the model wrote them.
-        finish_reason: Why the first choice ended; None where the endpoint did not say.
-        usage: The tokens it took, if the request asked for them (`stream_options={"include_usage": True}`).
+        tool_calls: The tools that the first choice calls, with their arguments as the model wrote them.
+        finish_reason: Why the first choice ended; None if the endpoint did not report it.
+        usage: The used tokens, if the request asked for them (`stream_options={"include_usage": True}`).
     """
 
     id: str = ""
@@ -81,13 +83,13 @@ async def publish_chat(
     message: str | None = None,
     topics: Topics | None = None,
 ) -> ChatAnswer:
-    """Publish a stream of chat completions; give back what it came to.
+    """Publish a stream of chat completions and return its result.
 
     Args:
-        stream: What `chat.completions.create(stream=True)` gives. It is closed at the end, whatever that is.
+        stream: The stream of `chat.completions.create(stream=True)`; always closed afterwards.
         session: The publisher of the session.
-        message: The id of the message that grows; the completion's id unless given. Choices after the first have their
-            number at the end of theirs, after a dot.
+        message: The id of the message that grows; default the completion's id. Further choices append a dot and their
+            number to it.
         topics: What is published, and where.
     """
     publishing = _ChatPublisher(ModelOutput(session, topics or Topics()), message)
@@ -98,7 +100,7 @@ async def publish_chat(
 
 
 class _ChatPublisher:
-    """Takes the chunks of one chat completion."""
+    """Publishes the chunks of one chat completion."""
 
     def __init__(self, output: ModelOutput, message: str | None) -> None:
         self._output = output
@@ -137,7 +139,7 @@ class _ChatPublisher:
 
     async def finish(self) -> ChatAnswer:
         answer = self.answer
-        answer.text = whole(answer.text)  # an activity that returns it could not encode half a surrogate pair
+        answer.text = whole(answer.text)  # an activity's result cannot encode half a surrogate pair
         for index in sorted(self._choices):
             await self._output.complete(self._name(index))
         for (choice, number), parts in sorted(self._calls.items()):
@@ -165,17 +167,18 @@ async def publish_response(
     message: str | None = None,
     topics: Topics | None = None,
 ) -> Response:
-    """Publish a stream of the Responses API; give back the whole response.
+    """Publish a stream of the Responses API and return the whole response.
 
     Args:
-        stream: What `responses.create(stream=True)` gives. It is closed at the end, whatever that is.
+        stream: The stream of `responses.create(stream=True)`; always closed afterwards.
         session: The publisher of the session.
-        message: The id of the message that grows; that of the output item unless given. Output messages after the first have
-            their number at the end of theirs, after a dot.
+        message: The id of the message that grows; default that of the output item. Further output messages append a dot
+            and their number to it.
         topics: What is published, and where.
 
     Raises:
-        ModelFailedError: The model failed, or the stream ended before the response was complete. What was said stays incomplete.
+        ModelFailedError: The model failed, or the stream ended before the response was complete. The message stays
+            incomplete.
     """
     publishing = ResponsePublisher(session, message=message, topics=topics)
     async with _closing(stream):
@@ -185,12 +188,12 @@ async def publish_response(
 
 
 class ResponsePublisher:
-    """Publishes the events of one response; for who has the events from elsewhere than a stream of OpenAI's client.
+    """Publishes the events of one response that do not come from a stream of OpenAI's client.
 
     Args:
         session: The publisher of the session.
-        message: As of `publish_response`.
-        topics: As of `publish_response`.
+        message: See `publish_response`.
+        topics: See `publish_response`.
     """
 
     def __init__(self, session: SessionPublisher, *, message: str | None = None, topics: Topics | None = None) -> None:
@@ -200,10 +203,10 @@ class ResponsePublisher:
         self._response: Response | None = None
 
     async def take(self, event: ResponseStreamEvent) -> None:
-        """Publish what an event says.
+        """Publish an event.
 
         Raises:
-            ModelFailedError: It says that the model failed.
+            ModelFailedError: The event reports that the model failed.
         """
         if event.type == "response.output_text.delta" or event.type == "response.refusal.delta":
             await self._output.say(self._name(event.item_id), event.delta)
@@ -214,7 +217,7 @@ class ResponsePublisher:
         elif event.type == "response.failed":
             error = event.response.error
             raise ModelFailedError(
-                error.message if error else "the model failed and did not say why",
+                error.message if error else "the model failed without a reason",
                 code=error.code if error else None,
                 response=event.response,
             )
@@ -222,17 +225,17 @@ class ResponsePublisher:
             raise ModelFailedError(event.message, code=event.code)
 
     def response(self) -> Response:
-        """The whole response, after its last event.
+        """Return the whole response, after its last event.
 
         Raises:
-            ModelFailedError: The last event has not come.
+            ModelFailedError: The last event has not arrived.
         """
         if self._response is None:
             raise ModelFailedError("expected the stream to end with a complete response, got its end before that")
         return self._response
 
     def _name(self, item: str) -> str:
-        """What a message is called: output items by their ids, or by the name that was asked for."""
+        """Return the id of an output item's message."""
         if item not in self._names:
             number = len(self._names)
             given = self._message
@@ -247,7 +250,7 @@ class ResponsePublisher:
         elif item.type == "custom_tool_call":
             await self._output.call(ToolCall(item.call_id, item.name, item.input))
         elif item.type.endswith("_call") and (id := getattr(item, "id", None)) is not None:
-            # A tool that the endpoint itself ran, such as a search: it is over when it is told.
+            # A tool that the endpoint itself ran, such as a search, is reported once, when it has returned.
             await self._output.settle(id, item.type.removesuffix("_call"))
 
     async def _end(self, response: Response) -> None:
@@ -266,7 +269,10 @@ class ResponsePublisher:
 
 @asynccontextmanager
 async def _closing(stream: AsyncIterable[Any]) -> AsyncIterator[None]:
-    """Close a stream at the end: a model that nobody reads any more goes on, and costs, until its connection is closed."""
+    """Close a stream at the end.
+
+    A model whose stream is not read any more continues, and costs, until its connection is closed.
+    """
     try:
         yield
     finally:

@@ -1,8 +1,8 @@
-"""The OpenAI Agents SDK in Temporal workflows: what the model says streams to the session while its activity runs.
+"""The OpenAI Agents SDK in Temporal workflows, streaming to the session.
 
     OpenAIAgentsPlugin(model_params=…, model_provider=SessionModelProvider())
 
-Workflows stay as they are: they await whole responses, and replay them.
+Models publish while their activity runs. Workflows are unchanged: they await whole responses, and replay them.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ __all__ = ["SessionModel", "SessionModelProvider", "Topics"]
 
 
 class SessionModelProvider(ModelProvider):
-    """Gives models that stream to the session of the activity that calls them.
+    """Provides models that stream to the session of the activity that calls them.
 
     Args:
-        provider: Where the models come from; OpenAI's, without retries of its own, unless given: the activity is retried.
+        provider: The provider of the models; default OpenAI's without retries, because the activity is retried.
         topics: What is published, and where.
     """
 
@@ -45,22 +45,22 @@ class SessionModelProvider(ModelProvider):
         self._topics = topics or Topics()
 
     def get_model(self, model_name: str | None) -> Model:
-        """The model of a name, streaming."""
+        """Return the model with a name, streaming to the session."""
         if self._provider is None:
             self._provider = OpenAIProvider(openai_client=AsyncOpenAI(max_retries=0))
         return SessionModel(self._provider.get_model(model_name), topics=self._topics)
 
     async def aclose(self) -> None:
-        """Release what the provider of the models holds."""
+        """Release the resources of the models' provider."""
         if self._provider is not None:
             await self._provider.aclose()
 
 
 class SessionModel(Model):
-    """A model that publishes what it says, as it says it, and gives back the whole response.
+    """A model that publishes its output as it arrives, and returns the whole response.
 
     Args:
-        model: The model that is asked. It must be able to stream.
+        model: The model that is called. It must be able to stream.
         topics: What is published, and where.
     """
 
@@ -69,7 +69,7 @@ class SessionModel(Model):
         self._topics = topics or Topics()
 
     async def get_response(self, *args: Any, **more: Any) -> ModelResponse:
-        """Ask the model for a stream, publish it, and give back what it came to."""
+        """Call the model, publish its stream and return the whole response."""
         async with _publisher() as session:
             publishing = ResponsePublisher(session, message=_message(), topics=self._topics)
             async for event in self._model.stream_response(*args, **more):
@@ -77,7 +77,7 @@ class SessionModel(Model):
         return _whole(publishing.response())
 
     async def stream_response(self, *args: Any, **more: Any) -> AsyncIterator[TResponseStreamEvent]:
-        """Publish the stream, and pass it on."""
+        """Publish the stream and yield its events."""
         async with _publisher() as session:
             publishing = ResponsePublisher(session, message=_message(), topics=self._topics)
             async for event in self._model.stream_response(*args, **more):
@@ -85,23 +85,26 @@ class SessionModel(Model):
                 yield event
 
     def get_retry_advice(self, request: ModelRetryAdviceRequest) -> ModelRetryAdvice | None:
-        """What the model says of a request that failed."""
+        """Return the model's advice about a request that failed."""
         return self._model.get_retry_advice(request)
 
     async def close(self) -> None:
-        """Release what the model holds."""
+        """Release the model's resources."""
         await self._model.close()
 
 
 def _message() -> str:
-    """An activity asks once; the name is the same in each attempt, and no other activity's."""
+    """Return the message's id, which is equal in each attempt of the activity.
+
+    It is unique, because an activity calls the model once.
+    """
     info = activity.info()
     return f"{info.workflow_run_id}:{info.activity_id}"
 
 
 @asynccontextmanager
 async def _publisher() -> AsyncIterator[SessionPublisher]:
-    """The activity's session, or one for this call where no `WakelinePlugin` gives it one."""
+    """Yield the activity's session, or one for this call if the worker has no `WakelinePlugin`."""
     if has_session():
         yield await current_session()
     else:
@@ -110,7 +113,7 @@ async def _publisher() -> AsyncIterator[SessionPublisher]:
 
 
 def _whole(response: Response) -> ModelResponse:
-    """The response as a model that does not stream would give it."""
+    """Return the response in the form of a model that does not stream."""
     used = response.usage
     usage = Usage()
     if used is not None:
@@ -122,7 +125,7 @@ def _whole(response: Response) -> ModelResponse:
             input_tokens_details=used.input_tokens_details,
             output_tokens_details=used.output_tokens_details,
         )
-    # Models that speak chat completions have no id to give.
+    # Models that use chat completions have no response id.
     id = None if response.id == FAKE_RESPONSES_ID else response.id
     return ModelResponse(
         output=response.output, usage=usage, response_id=id, request_id=getattr(response, "_request_id", None)

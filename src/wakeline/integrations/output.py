@@ -1,4 +1,4 @@
-"""What a model and its tools do, as events: the same events, whichever library drives the model."""
+"""The output of models and their tools as events, equal for all libraries."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ if TYPE_CHECKING:
 
 _LONGEST_PIECE: Final = 150_000  # characters; as JSON each is six bytes at the most, and an event 1 MiB
 _FREE: Final = frozenset({"arguments", "result", "error"})
-"""The members of an event that may have any value and size."""
+"""The members of an event whose values and sizes are not bounded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Topics:
-    """The topics that an integration publishes under; None for what is not to be told.
+    """The topics under which an integration publishes; None for output that is not published.
 
     Attributes:
-        text: What the model says, as messages that grow; each says `complete` when it is.
-        tools: What it calls, keyed by the call's id: `{"id", "name", "state", "arguments"?, "result"?, "error"?}`, `state`
-            being `called`, `returned` or `failed`.
-        steps: The nodes and chains of a graph, keyed by their run's id: `{"id", "name", "state", "error"?}`, `state` being
-            `started`, `completed` or `failed`.
-        usage: The tokens it took, keyed by what took them: `{"id", "model"?, "input_tokens", "output_tokens", "total_tokens"}`.
+        text: The model's text, as messages that grow and are marked as complete.
+        tools: The tools that it calls, keyed by the call's id: `{"id", "name", "state", "arguments"?, "result"?,
+            "error"?}` with the `state` `called`, `returned` or `failed`.
+        steps: The nodes and chains of a graph, keyed by their run's id: `{"id", "name", "state", "error"?}` with the
+            `state` `started`, `completed` or `failed`.
+        usage: The used tokens, keyed by the id of their user: `{"id", "model"?, "input_tokens", "output_tokens",
+            "total_tokens"}`.
     """
 
     text: str = "answer"
@@ -44,12 +45,12 @@ class Topics:
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A tool that the model calls.
+    """A call of a tool by the model.
 
     Attributes:
         id: The call's id.
         name: The tool's name.
-        arguments: Its arguments: JSON as the model wrote it, or a value that stands for it.
+        arguments: Its arguments: JSON as the model wrote it, or a value.
     """
 
     id: str
@@ -58,7 +59,7 @@ class ToolCall:
 
 
 class ModelOutput:
-    """Publishes to one session what models and tools do.
+    """Publishes the output of models and tools to one session.
 
     Args:
         session: The session's publisher.
@@ -75,7 +76,7 @@ class ModelOutput:
         self._called: dict[str, dict[str, Any]] = {}
 
     async def say(self, message: str, text: str) -> None:
-        """Add text to a message; an empty one adds nothing."""
+        """Append text to a message; an empty text appends nothing."""
         if not text:
             return
         if message not in self._open:
@@ -86,12 +87,12 @@ class ModelOutput:
         self._said[message].append(text)
 
     async def complete(self, message: str, final: str | None = None) -> None:
-        """Say that a message is complete.
+        """Mark a message as complete; a message without text is not published.
 
         Args:
-            message: The message. One without text was none.
-            final: What it must be, where that is known: what is missing is added, and another text is put right, such as that of
-                a model which began anew.
+            message: The message's id.
+            final: Its final text, if known. Missing text is appended; if the published text differs otherwise, for example
+                because the model restarted, it is replaced.
         """
         if message not in self._open:
             if not final:
@@ -106,15 +107,15 @@ class ModelOutput:
         await growing.complete()
 
     async def call(self, call: ToolCall) -> None:
-        """A tool is called."""
+        """Publish that a tool is called."""
         told = {"id": call.id, "name": call.name, "state": "called", "arguments": shown(call.arguments)}
         self._called[call.id] = told
         await self._tell_tool(told)
 
     async def settle(self, id: str, name: str, *, result: Any = None, error: Any = None) -> None:
-        """A tool has returned, or has failed if there is an `error`.
+        """Publish that a tool has returned, or has failed if there is an `error`.
 
-        What was called is told again: the latest event of the call's key stands for all of them.
+        The event repeats the call, because the latest event with the call's key replaces the earlier ones.
         """
         told = self._called.pop(id, {"id": id, "name": name})
         if error is None:
@@ -123,7 +124,7 @@ class ModelOutput:
             await self._tell_tool({**told, "state": "failed", "error": shown(error)})
 
     async def step(self, id: str, name: str, state: str, *, error: str | None = None) -> None:
-        """A node or chain has started, completed or failed."""
+        """Publish that a node or chain has started, completed or failed."""
         if self._steps is not None:
             told = {"id": id, "name": name, "state": state}
             await _publish(self._steps, told if error is None else {**told, "error": error})
@@ -131,7 +132,7 @@ class ModelOutput:
     async def used(
         self, id: str, *, model: str | None = None, input: int, output: int, total: int | None = None
     ) -> None:
-        """What was used is known."""
+        """Publish the number of used tokens."""
         if self._usage is not None:
             total = input + output if total is None else total
             told: dict[str, Any] = {"id": id, "input_tokens": input, "output_tokens": output, "total_tokens": total}
@@ -153,12 +154,12 @@ async def _publish(topic: Topic[Any], told: dict[str, Any]) -> None:
 
 
 def shown(value: Any) -> Any:
-    """A value as JSON can say it. A tool may take and return anything, and what cannot be shown must not fail its run."""
+    """Return a JSON value for anything that a tool accepts or returns."""
     return presentable(_parsed(value) if isinstance(value, str) else value, _read)
 
 
 def _read(value: Any) -> Any:
-    # All libraries that are joined here bring pydantic; the base install does not have it.
+    # Every integrated library depends on pydantic; the base install does not.
     from pydantic_core import to_jsonable_python
 
     if isinstance(value, Iterator):
@@ -167,7 +168,7 @@ def _read(value: Any) -> Any:
 
 
 def _parsed(text: str) -> Any:
-    """JSON in a string, as arguments and results of tools are passed; other text as it is."""
+    """Decode JSON in a string, such as a tool's arguments; return other text unchanged."""
     if not text.startswith(("{", "[")):
         return text
     try:
@@ -177,7 +178,7 @@ def _parsed(text: str) -> Any:
 
 
 def _named(name: str) -> str:
-    """A name that a message or a key can have, the same for the same name."""
+    """Return a valid message id or key for a name; the same for the same name."""
     text = whole(name) or "unnamed"
     if len(text.encode()) <= MAX_KEY_BYTES:
         return text

@@ -36,20 +36,20 @@ __all__ = ["Topics", "publish_events"]
 def publish_events(
     session: SessionPublisher | None = None, *, message: str | None = None, topics: Topics | None = None
 ) -> EventStreamHandler[Any]:
-    """A handler for `event_stream_handler=` of an agent or of one run: text as it streams, tools, usage.
+    """Return an `event_stream_handler=` that publishes text as it streams, tools and usage.
 
     Args:
-        session: The publisher of the session; that of the running activity unless given, which takes a `WakelinePlugin`.
-        message: What the ids of the messages begin with; the run's id unless given. The number of the model's request and that
-            of the part of its response follow, so that each text has a message of its own. Where an activity that is retried
-            runs the agent, its own id keeps the names the same.
+        session: The publisher of the session; default that of the running activity, which requires a `WakelinePlugin`.
+        message: The beginning of the messages' ids; default the run's id. The number of the model's request and that of
+            the part of its response follow, so that each text has a message of its own. In an activity that is retried,
+            give the activity's id, so that the ids are the same in each attempt.
         topics: What is published, and where.
     """
     runs: dict[str | None, _Run] = {}
 
     async def handle(context: RunContext[Any], events: AsyncIterable[AgentStreamEvent]) -> None:
-        # It is called for each step of a run, and may serve several runs at once; tools are called in one step and settled
-        # in another.
+        # The agent calls it for each step of a run, and may have several runs at once. A tool is called in one step and
+        # returns in another, so the state is kept per run.
         run = runs.get(context.run_id)
         if run is None:
             publisher = session or await current_session()
@@ -63,7 +63,7 @@ def publish_events(
 
 
 class _Run:
-    """What one run of an agent has said so far."""
+    """The output of one run of an agent so far."""
 
     def __init__(self, output: ModelOutput) -> None:
         self._output = output
@@ -76,7 +76,7 @@ class _Run:
         elif isinstance(event, PartDeltaEvent) and isinstance(event.delta, TextPartDelta):
             await output.say(f"{name}:{event.index}", event.delta.content_delta)
         elif isinstance(event, PartEndEvent) and isinstance(event.part, TextPart):
-            # A part that began anew takes the place of what it said first.
+            # A part that restarted replaces its first text.
             await output.complete(f"{name}:{event.index}", event.part.content)
         elif isinstance(event, FunctionToolCallEvent):
             await output.call(ToolCall(event.part.tool_call_id, event.part.tool_name, event.part.args))
@@ -87,7 +87,7 @@ class _Run:
             await output.settle(part.tool_call_id, part.tool_name or "", **told)
 
     async def count(self, id: str, context: RunContext[Any]) -> None:
-        """Tell the usage, where it has grown: it is known from the step after the model's answer on."""
+        """Publish the usage if it has grown; it is known from the step after the model's answer on."""
         usage = context.usage
         if usage.total_tokens != self._counted:
             self._counted = usage.total_tokens

@@ -1,4 +1,4 @@
-"""`WakelinePlugin`: every activity of a worker has a session at hand, and tells by itself how it goes.
+"""`WakelinePlugin`: gives every activity of a worker a session, and reports its state.
 
 client = await Client.connect("localhost:7233", plugins=[WakelinePlugin("http://localhost:7777")])
 
@@ -55,22 +55,23 @@ _REPORT_RETRY: Final = timedelta(minutes=1)
 
 
 class SessionInterceptor(Interceptor):
-    """What `WakelinePlugin` puts into a worker; for who composes interceptors by hand.
+    """The interceptor that `WakelinePlugin` installs.
+
+    Programs that compose interceptors themselves use it directly.
 
     Args:
-        url: Where the gateway is; `WAKELINE_URL` unless given.
-        token: Who publishes; `WAKELINE_TOKEN` unless given.
-        session: Names the session of an activity; the Workflow Id unless given, or where it gives None. Activities that no
-            workflow scheduled have one only if this names it.
-        report: The topic under which activities tell how they go; None for not at all.
-        report_patience: How long an activity waits, at most, until the gateway has its report.
-        nudger: Is told of every flush of a `WorkflowStreamClient` in an activity; whoever gives it opens and closes it.
-        join_children: Start children with the memo that has them speak in their parent's session.
-        options: Options of the activities' publishers, see `SessionPublisher`; the reports are converted by the same
-            `data_converter`.
+        url: The gateway's URL; default `WAKELINE_URL`.
+        token: The publisher's token; default `WAKELINE_TOKEN`.
+        session: Names the session of an activity; None, also as its result, stands for the Workflow Id. Activities that
+            no workflow scheduled have a session only if this names it.
+        report: The topic of the reports of activities' states; None for no reports.
+        report_patience: The longest time that an activity waits for its report to be durable.
+        nudger: Receives every flush of a `WorkflowStreamClient` in an activity; the caller opens and closes it.
+        join_children: Start children with the memo that makes them publish into their parent's session.
+        options: Options of the activities' publishers, see `SessionPublisher`; reports use the same `data_converter`.
 
     Attributes:
-        nudger: That one.
+        nudger: The argument `nudger`.
     """
 
     def __init__(
@@ -105,24 +106,24 @@ class SessionInterceptor(Interceptor):
         return _ActivityInterceptor(next, self)
 
     async def drain(self) -> None:
-        """Wait for reports that are under way, for a moment; when the worker has stopped."""
+        """Wait a moment for the reports under way; to be called when the worker has stopped."""
         if self._reports is not None:
             await self._reports.drain()
 
     def begin_report(self, info: activity.Info) -> Report | None:
-        """Tell that an attempt has started; None where nothing is to be told."""
+        """Report that an attempt has started; None if it is not reported."""
         if self._reports is None or self._name(info) is None:
             return None
         return self._reports.begin(info)
 
     def make_publisher(self) -> SessionPublisher:
-        """A publisher for the running activity."""
+        """Return a publisher for the running activity."""
         return SessionPublisher.from_within_activity(
             self._url, self._token, session=self._name(activity.info()), **self._options
         )
 
     def make_sync_publisher(self) -> SyncSessionPublisher:
-        """A publisher for the running activity, where it is a `def`."""
+        """Return a publisher for the running `def` activity."""
         return SyncSessionPublisher.from_within_activity(
             self._url, self._token, session=self._name(activity.info()), **self._options
         )
@@ -132,8 +133,8 @@ class SessionInterceptor(Interceptor):
         return named or info.workflow_id
 
     def _make_reporter(self, info: activity.Info) -> SessionPublisher:
-        # A name of its own, so that a later attempt's output does not take back what was told of the earlier one; the
-        # attempt, so that one that is over cannot tell anything any more.
+        # The publisher has a name of its own, so that a later attempt's output does not supersede the earlier reports.
+        # It has the attempt, so that reports of an earlier attempt are refused.
         name = self._name(info)
         assert name is not None
         return SessionPublisher(
@@ -153,7 +154,7 @@ class SessionInterceptor(Interceptor):
 
 
 class _ActivityInterceptor(ActivityInboundInterceptor):
-    """Around each attempt of each activity."""
+    """Wraps each attempt of each activity."""
 
     def __init__(self, next: ActivityInboundInterceptor, around: SessionInterceptor) -> None:
         super().__init__(next)
@@ -177,7 +178,7 @@ class _ActivityInterceptor(ActivityInboundInterceptor):
                 await report.end()
             raise
         finally:
-            # Whatever else ends it, such as that it completes later, from elsewhere: that is not told.
+            # Any other end is not reported, such as an activity that is completed asynchronously.
             if report is not None:
                 report.close()
             if flushed is not None:
@@ -185,7 +186,7 @@ class _ActivityInterceptor(ActivityInboundInterceptor):
 
 
 def _tell_end(report: Report, info: activity.Info, error: BaseException | None = None) -> None:
-    # After a time-out Temporal takes neither a result nor an error of this attempt.
+    # After a time-out Temporal accepts neither a result nor an error of this attempt.
     ended_by = _harmless(lambda: time_out_of(info, report.seconds)) or error
     if ended_by is None:
         report.tell("completed")
@@ -197,28 +198,30 @@ def _tell_end(report: Report, info: activity.Info, error: BaseException | None =
 
 
 class WakelinePlugin(SimplePlugin):
-    """Gives every activity of a worker `current_session()`, and tells of each in its session how it goes, with no code at all.
+    """Gives every activity of a worker `current_session()`, and reports its state.
 
-    Of each attempt there are events under the topic `activity`:
-    `{"activity_type", "activity_id", "attempt", "state", "failure"?}` with a `state` of `started`, and then of `retrying`,
-    `completed`, `failed` or `canceled`. They have the activity as their key, so that a compact view has the latest of each, and a
-    publisher of their own, so that a retry takes back what an attempt said, but not that there was one. A gateway that is away
-    costs activities no more than `report_patience`, and nothing once it is known to be away.
+    Activities need no code for the reports. Each attempt publishes events under the topic `activity`:
+    `{"activity_type", "activity_id", "attempt", "state", "failure"?}`, first with the `state` `started` and then with
+    `retrying`, `completed`, `failed` or `canceled`. Their key is the activity, so that a compact view has the latest of
+    each. They have a publisher of their own, so that a retry supersedes an attempt's output but not its reports. If the
+    gateway is away, an activity waits for at most `report_patience`, and not at all once the absence is known.
 
-    It also nudges the gateway after each workflow task, and after each flush of a `WorkflowStreamClient` in an activity, so that
-    what workflows publish is shown at once. That costs a workflow task some microseconds, and cannot fail it.
+    The plugin also nudges the gateway after each workflow task, and after each flush of a `WorkflowStreamClient` in an
+    activity, so that devices receive the events of workflows at once. That costs a workflow task some microseconds, and
+    cannot fail it.
 
-    It may be given to the client, whose workers all have it then, or to one worker.
+    Pass it to the client, so that all its workers have it, or to one worker.
 
     Args:
-        url: Where the gateway is; `WAKELINE_URL` unless given.
-        token: Who publishes; `WAKELINE_TOKEN` unless given.
-        session: Names the session of an activity; the Workflow Id unless given, or where it gives None. Activities that no
-            workflow scheduled have one only if this names it.
-        report: The topic under which activities tell how they go; None for not at all.
-        report_patience: How long an activity waits, at most, until the gateway has its report.
+        url: The gateway's URL; default `WAKELINE_URL`.
+        token: The publisher's token; default `WAKELINE_TOKEN`.
+        session: Names the session of an activity; None, also as its result, stands for the Workflow Id. Activities that
+            no workflow scheduled have a session only if this names it.
+        report: The topic of the reports of activities' states; None for no reports.
+        report_patience: The longest time that an activity waits for its report to be durable.
         nudge: Whether to nudge.
-        join_children: Have child workflows speak in their parent's session: they are started with the memo `wakeline.session`.
+        join_children: Start child workflows with the memo `wakeline.session`, so that they publish into their parent's
+            session.
         options: Options of the activities' publishers, see `SessionPublisher`.
     """
 
@@ -236,7 +239,7 @@ class WakelinePlugin(SimplePlugin):
     ) -> None:
         def interceptor(client: Client) -> SessionInterceptor:
             nudger = Nudger(url, token, namespace=client.namespace) if nudge else None
-            # As the worker's own client converts, and encrypts: what it hides from Temporal it hides here.
+            # Publish with the converter and codec of the worker's client, so that encrypted values stay encrypted.
             merged: PublisherOptions = {"data_converter": client.data_converter, "temporal_client": client}
             merged.update(options)
             return SessionInterceptor(
@@ -283,7 +286,10 @@ class WakelinePlugin(SimplePlugin):
 
 
 def _let_through(runner: WorkflowRunner | None) -> WorkflowRunner:
-    """Let files that hold workflows and activities import what the activities need: the sandbox would not take it."""
+    """Let the workflow sandbox import the modules that activities need.
+
+    Otherwise a file that defines both workflows and activities could not be loaded.
+    """
     assert runner is not None, "a worker has a workflow runner"
     if not isinstance(runner, SandboxedWorkflowRunner):
         return runner
@@ -296,9 +302,9 @@ async def _nothing() -> None:
 
 
 def _harmless(tell: Callable[[], Any]) -> Any:
-    """What telling gives, or None: a report must not break its activity."""
+    """Return the result of a call, or None if it fails: a report must not fail its activity."""
     try:
         return tell()
     except Exception:
-        _logger.exception("how an activity goes could not be told")
+        _logger.exception("the state of an activity could not be reported")
         return None

@@ -1,6 +1,6 @@
 """Reports each step of a worker's workflows, and the last one, without code in them.
 
-The step itself, replay and the sandbox are as they were: the call is made outside of all of them, when it is over.
+The call is made after the step and outside of it, so that replay and the sandbox are not affected.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ _NOTHING_NEW: Final = frozenset({"query_workflow", "remove_from_cache"})
 
 
 def telling(runner: Runner, tell: Tell, tell_end: Tell) -> Runner:
-    """A runner like this one that calls `tell` with the Workflow Id after each step of each workflow.
+    """Return a copy of a runner that calls `tell` with a Workflow Id after each step.
 
-    It is a subclass of the runner's own class, so that it goes through `isinstance` and `dataclasses.replace` of other plugins.
+    The copy's class is a subclass of the runner's, so that `isinstance` and `dataclasses.replace` of other plugins work.
 
     Args:
-        runner: The runner; it stays as it is.
+        runner: The runner; it is not modified.
         tell: Called in the threads of the workflows.
-        tell_end: Called before it where the step was the last one of the workflow's chain, as far as the workflow knows.
+        tell_end: Called before `tell` if the step was the last one of the workflow's chain, as far as the workflow knows.
     """
     kind: Any = type(runner)
 
-    class Telling(kind):  # type: ignore[misc] # whatever the class is: it is known only now
+    class Telling(kind):  # type: ignore[misc] # the base class is known only at run time
         def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
             instance = super().create_instance(det)
             return cast("WorkflowInstance", _TellingInstance(instance, det.info.workflow_id, tell, tell_end))
 
     try:
         copied = copy.copy(runner)
-        object.__setattr__(copied, "__class__", Telling)  # a dataclass that is frozen refuses it the usual way
-    except Exception as error:  # noqa: BLE001 - a runner that is made otherwise works as before
-        _logger.warning("expected a workflow runner that can be copied, its workflows are not told of: %r", error)
+        object.__setattr__(copied, "__class__", Telling)  # a frozen dataclass refuses a plain assignment
+    except Exception as error:  # noqa: BLE001 - another kind of runner works as before, without nudges
+        _logger.warning("expected a workflow runner that can be copied; its workflows send no nudges: %r", error)
         return runner
     return copied
 
 
 class _TellingInstance:
-    """One workflow in a worker's cache; all but `activate` is as the instance has it, also what later versions add."""
+    """One workflow in a worker's cache; everything but `activate` is passed on to the instance."""
 
     __slots__ = ("_instance", "_tell", "_tell_end", "_workflow_id")
 
@@ -72,14 +72,14 @@ class _TellingInstance:
                     self._tell_end(self._workflow_id)
                 self._tell(self._workflow_id)
         except Exception:
-            _logger.exception("a step of workflow %s could not be told", self._workflow_id)
+            _logger.exception("a step of workflow %s could not be reported", self._workflow_id)
         return completion
 
 
 def _is_a_step(act: WorkflowActivation) -> bool:
-    """Whether the workflow may have something new: not where it was only asked something.
+    """Return whether the workflow may have new events.
 
-    Who reads its stream by Update asks, too; to tell of that would make them ask again.
+    Queries and the poll Updates of readers are excluded: a report of them would make the readers poll again.
     """
     for job in act.jobs:
         kind = job.WhichOneof("variant")
