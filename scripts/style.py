@@ -65,7 +65,6 @@ UNEDITED = (
     "src/wakeline/errors.py",
     "src/wakeline/events.py",
     "src/wakeline/gateway/__init__.py",
-    "src/wakeline/gateway/access/",
     "src/wakeline/gateway/app.py",
     "src/wakeline/gateway/delivery/",
     "src/wakeline/gateway/following/",

@@ -25,7 +25,7 @@ def test_a_ticket_is_good_once_for_what_its_token_allows() -> None:
     given = grant()
     one, two = tickets.give(given), tickets.give(grant("bob"))
     assert tickets.use(one) is given
-    with pytest.raises(TokenInvalidError, match="not used"):
+    with pytest.raises(TokenInvalidError, match="unused ticket"):
         tickets.use(one)
     assert tickets.use(two).user == "bob"
     assert len(tickets) == 0

@@ -167,7 +167,7 @@ async def test_what_an_activity_s_failure_shows_has_a_hint_and_no_address(
             guarded.url,
             ended,
             TokenExpiredError,
-            ["the token of 'worker' ended at 2001-09-09", "came from WAKELINE_TOKEN"],
+            ["the token of 'worker' expired at 2001-09-09", "came from WAKELINE_TOKEN"],
         ),
         (
             guarded.url,

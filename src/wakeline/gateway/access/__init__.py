@@ -1,7 +1,7 @@
-"""Access: who calls, what the caller may do, and how much of the gateway it may use.
+"""Access: who the caller is, what the caller may do, and how much of the gateway it may use.
 
-A token, cookie or ticket becomes a `Grant`; the guard checks origins and hosts; connections and requests are limited. Every
-room above `delivery` may import it. Open `grants.py` first, then `auth.py`: how a request gets its grant.
+A token, cookie or ticket becomes a `Grant`. The guard checks origins and hosts. Connections and requests are limited.
+Every room above `delivery` may import it. Open `grants.py` first, then `auth.py`, which authenticates requests.
 """
 
 from __future__ import annotations

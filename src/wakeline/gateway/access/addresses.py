@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection: its peer, or whom a proxy that is trusted names."""
+"""The caller's address: that of the peer, or the one that a trusted proxy forwards."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from aiohttp import hdrs, web
 from wakeline.errors import SettingsInvalidError
 
 _IPV6_SITE: Final = 64
-"""Who has one IPv6 address has the 2^64 around it, too: they count as one."""
+"""Bits of an IPv6 address that count: a caller usually controls the whole /64 network around its address."""
 
 
 class Addresses:
-    """Tells a caller's address, as limits count it.
+    """Determines a caller's address, as limits count it.
 
     Args:
-        trusted: Addresses and networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+        trusted: Addresses and networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted.
 
     Raises:
-        SettingsInvalidError: One of them is neither.
+        SettingsInvalidError: One of them is neither an address nor a network.
     """
 
     def __init__(self, trusted: Iterable[str] = ()) -> None:
         self._trusted = [_network(text) for text in trusted]
-        self._known = lru_cache(maxsize=4096)(self._key)  # asked at every request, of a bounded number of callers
+        self._known = lru_cache(maxsize=4096)(self._key)  # called for every request, with few distinct addresses
 
     def caller(self, request: web.Request) -> str | None:
-        """Whom a limit counts this request for; None for this machine itself, which no limit counts."""
+        """Return the address that a request counts for; None for this machine, which has no limits."""
         peer = request.remote or ""
         key, trusted = self._known(peer)
         if not trusted:
             return key
-        # From the right: what stands further left than the first address that is not a proxy's is anybody's claim.
+        # Read from the right: anyone can send the entries to the left of the first address that is not a trusted proxy.
         named = [part.strip() for part in ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")]
         for text in reversed(named[-16:]):
             forwarded, by_proxy = self._known(text.strip("[]")[:64])
@@ -44,18 +44,21 @@ class Addresses:
         return key
 
     def peer(self, address: object) -> str | None:
-        """The same for a connection of which nothing has been read; None also for a proxy, which stands for many."""
+        """Return the address that a connection counts for before any bytes are read.
+
+        None for this machine and for a trusted proxy, which serves many callers.
+        """
         key, trusted = self._known(str(address[0]) if isinstance(address, tuple) else "")
         return None if trusted else key or None
 
     def scheme(self, request: web.Request) -> str:
-        """The scheme that the caller used."""
+        """Return the scheme that the caller used."""
         if self._known(request.remote or "")[1]:
             return request.headers.get(hdrs.X_FORWARDED_PROTO, request.scheme)
         return request.scheme
 
     def _key(self, text: str) -> tuple[str | None, bool]:
-        """What it counts as (empty if it is no address), and whether it is a trusted proxy's."""
+        """Return the key of an address (empty if invalid), and whether it is a trusted proxy."""
         try:
             address = ip_address(text)
         except ValueError:

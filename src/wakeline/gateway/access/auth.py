@@ -1,6 +1,6 @@
-"""Who calls: a token, a cookie or a ticket is made into a grant, or refused.
+"""Authentication: determine a request's grant from its token, cookie or ticket.
 
-No token, and nothing of one before its signature was verified, is ever written to a log or an answer.
+Logs and answers never contain a token, nor any of its claims before the signature was verified.
 """
 
 from __future__ import annotations
@@ -33,14 +33,17 @@ from wakeline.gateway.delivery import Topics
 COOKIE: Final = "wakeline_token"
 MAX_TOKEN_BYTES: Final = 8 * 1024
 _NOT_BEFORE_LEEWAY: Final = 30.0
-"""Seconds that an issuer's clock may be ahead of ours. `exp` has none, so that streams end when it says."""
+"""Seconds by which an issuer's clock may be ahead. `exp` has no leeway, so streams end at the time it names."""
 _LAST_EXP: Final = 253_402_300_800.0
-"""The year 10000. An `exp` beyond it is a mistake, most often milliseconds."""
+"""The year 10000. A later `exp` is a mistake, usually a time in milliseconds."""
 _CACHED: Final = 10_000
 
 
 class _Scope(msgspec.Struct, forbid_unknown_fields=True):
-    """The claim `wakeline`. A member that is not known could be a limit that is misspelt: it is refused."""
+    """The claim `wakeline`.
+
+    An unknown member is refused, because it could be a misspelt restriction.
+    """
 
     sessions: list[str] = []
     allow: frozenset[Action] = frozenset()
@@ -59,12 +62,12 @@ class _Claims(msgspec.Struct):
 
 
 class _Registry(JWSRegistry):
-    """Headers of any length a token may have, members that are not known passed over, as RFC 7515 wants it."""
+    """Accepts headers as long as a token, and ignores unknown members as RFC 7515 requires."""
 
     max_header_length = MAX_TOKEN_BYTES
 
     def get_alg(self, name: str) -> Any:
-        """The algorithm, without a warning: `Keys` has chosen it, `EdDSA` (which RFC 9864 renames) included."""
+        """Return the algorithm without a warning for `EdDSA`; `Keys` has already chosen it."""
         return self.algorithms[name]
 
 
@@ -73,14 +76,14 @@ _claims = msgspec.json.Decoder(_Claims)
 
 
 class Auth:
-    """Makes grants.
+    """Authenticates requests and tokens.
 
     Args:
-        keys: What tokens are verified with; None where nobody is asked who they are.
-        tickets: Those that were given.
-        guard: Tells whether a cookie was sent from a page that may.
-        issuer: What `iss` must be; None takes any.
-        audience: What `aud` must be or hold; None takes any.
+        keys: Verify tokens; None if the gateway requires no token.
+        tickets: The tickets that were issued.
+        guard: Checks which page sent a cookie.
+        issuer: The required `iss`; None accepts any.
+        audience: The value that `aud` must be or contain; None accepts any.
     """
 
     def __init__(
@@ -101,20 +104,20 @@ class Auth:
         self._version = 0
 
     async def authenticate(self, request: web.Request) -> Grant:
-        """What a request's caller may do.
+        """Return the grant of a request's caller.
 
         Raises:
-            TokenMissingError: It does not say who calls.
-            TokenInvalidError: It does so in a way that is not taken, or in two ways that disagree.
-            TokenExpiredError: The token has ended.
-            OriginRefusedError: It comes with a cookie, and it is not certain that a page of ours has sent it.
+            TokenMissingError: The request has no token, cookie or ticket.
+            TokenInvalidError: The token or ticket is not valid, or two of them disagree.
+            TokenExpiredError: The token has expired.
+            OriginRefusedError: The request has a cookie, and an allowed page may not have sent it.
         """
         if self._keys is None:
             return ANYONE
         for name in ("token", "access_token"):
             if name in request.query:
                 raise TokenInvalidError(
-                    f"expected no ?{name}=: logs keep URLs",
+                    f"expected no ?{name}= in the URL, because URLs are logged",
                     hint="Send the token as Authorization: Bearer …, or a ticket from POST /v1/tickets as ?ticket=.",
                 )
         bearer, cookie = _bearer(request), _cookie(request)
@@ -122,7 +125,7 @@ class Auth:
             self._guard.check_cookie(request)
         if bearer is not None and cookie not in (None, bearer):
             raise TokenInvalidError(
-                "expected one token, the cookie has another one than Authorization",
+                "expected one token, got different ones in the cookie and in Authorization",
                 hint="Send the token in one way only, or the same one in both.",
             )
         token = bearer if bearer is not None else cookie
@@ -132,7 +135,8 @@ class Auth:
             ticketed = self._tickets.use(tickets[0])
             if len(tickets) > 1 or grant not in (None, ticketed):
                 raise TokenInvalidError(
-                    "expected a ticket alone, or with the token that it was given for", hint="Send one ticket alone."
+                    "expected one ticket, without a token or with the token it was issued for",
+                    hint="Send one ticket alone.",
                 )
             grant = ticketed
         if grant is None:
@@ -140,18 +144,18 @@ class Auth:
         return grant
 
     async def verify(self, token: str) -> Grant:
-        """What a token allows, once its signature and claims are found good.
+        """Return what a token grants, after its signature and claims were verified.
 
         Raises:
-            TokenInvalidError: It is not a token for this gateway; the message names the claim.
-            TokenExpiredError: It has ended.
+            TokenInvalidError: The token is not valid for this gateway; the message names the claim.
+            TokenExpiredError: The token has expired.
             UnavailableError: The issuer's keys could not be fetched yet.
         """
         if self._keys is None:
             return ANYONE
         if len(token) > MAX_TOKEN_BYTES:
             raise TokenInvalidError(f"expected a token of at most {MAX_TOKEN_BYTES} bytes, got {len(token)}")
-        if self._version != self._keys.version:  # a key may have been withdrawn
+        if self._version != self._keys.version:  # a key that verified a cached token may have been withdrawn
             self._verified.clear()
             self._version = self._keys.version
         key = sha256(token.encode(errors="replace")).digest()
@@ -166,7 +170,7 @@ class Auth:
             self._verified.move_to_end(key)
         if grant.seconds_left() == 0:
             ended = datetime.fromtimestamp(grant.expires or 0, UTC)
-            raise TokenExpiredError(f"the token of {grant.user!r} ended at {ended:%Y-%m-%d %H:%M:%S} UTC")
+            raise TokenExpiredError(f"the token of {grant.user!r} expired at {ended:%Y-%m-%d %H:%M:%S} UTC")
         return grant
 
     def _grant(self, payload: bytes, signer: Signer | None) -> Grant:
@@ -177,8 +181,8 @@ class Auth:
             raise TokenInvalidError("expected the claim exp in seconds since 1970")
         if claims.nbf is not None and claims.nbf > time.time() + _NOT_BEFORE_LEEWAY:
             raise TokenInvalidError(
-                "the token is not valid yet: the claim nbf is in the future",
-                hint="Try again once it is; compare the clocks of the issuer and the gateway.",
+                "expected a token that is valid now, got a claim nbf in the future",
+                hint="Try again after that time; compare the clocks of the issuer and the gateway.",
             )
         if self._issuer is not None and claims.iss != self._issuer:
             raise TokenInvalidError("expected the claim iss to be the gateway's token_issuer")
@@ -190,11 +194,11 @@ class Auth:
             sessions = tuple(check_session_name(name) for name in scope.sessions)
             topics = None if scope.topics is None else Topics(check_topic(name, own=True) for name in scope.topics)
         except SessionNameInvalidError:
-            raise TokenInvalidError("expected names, or beginnings with *, in the claim wakeline.sessions") from None
+            raise TokenInvalidError("expected names, or prefixes with *, in the claim wakeline.sessions") from None
         except TopicInvalidError:
-            raise TokenInvalidError("expected names, or beginnings with *, in the claim wakeline.topics") from None
+            raise TokenInvalidError("expected names, or prefixes with *, in the claim wakeline.topics") from None
         if not all(1 <= len(name) <= 256 and name.isascii() and name.isprintable() for name in scope.publishers):
-            raise TokenInvalidError("expected names, or beginnings with *, in the claim wakeline.publishers")
+            raise TokenInvalidError("expected names, or prefixes with *, in the claim wakeline.publishers")
         publishers = tuple(scope.publishers)
         return Grant(claims.sub, sessions, scope.allow, topics, claims.exp, scope.cache, publishers, signer)
 
@@ -203,7 +207,7 @@ async def _payload(token: str, keys: Keys) -> tuple[bytes, Signer | None]:
     """Return a token's payload and its signer.
 
     Raises:
-        TokenInvalidError: It is not signed, or not with one of the gateway's keys.
+        TokenInvalidError: The token is not signed, or not with one of the gateway's keys.
     """
     try:
         signed: CompactSignature = extract_compact(token.encode(), registry=_registry)
@@ -212,14 +216,14 @@ async def _payload(token: str, keys: Keys) -> tuple[bytes, Signer | None]:
     except (JoseError, ValueError, TypeError, AttributeError, RecursionError):
         raise TokenInvalidError("expected a JWT: three parts of base64url, the first a JSON object with alg") from None
     if critical:
-        raise TokenInvalidError("expected a token without crit in its header: no extension is known here")
+        raise TokenInvalidError("expected a token without crit in its header: the gateway supports no extensions")
     key, signer = await keys.find(alg, kid)
     try:
         good = validate_compact(signed, key, registry=_registry)
     except (JoseError, ValueError, TypeError):
         good = False
     if not good:
-        raise TokenInvalidError("expected a token signed with the gateway's key, the signature is another")
+        raise TokenInvalidError("expected a token signed with the gateway's key, got another signature")
     return signed.payload or b"", signer
 
 
@@ -227,7 +231,7 @@ def _decoded(payload: bytes) -> _Claims:
     try:
         return _claims.decode(payload)
     except msgspec.ValidationError as error:
-        # It was signed by whom we trust: to name the claim, and what is wrong with it, helps who made it.
+        # A trusted issuer signed these claims, so the answer may quote them: the issuer needs to know the claim to fix.
         raise TokenInvalidError(f"expected the claims of a Wakeline token, got: {str(error)[:200]}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise TokenInvalidError("expected the claims to be a JSON object") from None
@@ -246,12 +250,15 @@ def _bearer(request: web.Request) -> str | None:
 
 
 def _cookie(request: web.Request) -> str | None:
-    """The cookie's token. A sibling domain can set a second one of the name: then nobody knows which is ours."""
+    """Return the cookie's token.
+
+    Two different ones are refused, because a sibling domain can set the second.
+    """
     pairs = [part.strip().partition("=") for part in "; ".join(request.headers.getall(hdrs.COOKIE, [])).split(";")]
     values = {value.strip('"') for name, _, value in pairs if name == COOKIE}
     if len(values) > 1:
         raise TokenInvalidError(
             f"expected one cookie {COOKIE}, got {len(values)}",
-            hint="Remove the cookies of this name that another domain or path has set.",
+            hint="Remove the cookies with this name that another domain or path has set.",
         )
     return values.pop() if values else None

@@ -1,4 +1,4 @@
-"""One connection: aiohttp's own, which tells what has come of a request, and can be ended before there is one."""
+"""The protocol of one connection: aiohttp's, with limits that precede the request."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _END: Final = b"\r\n\r\n"
 
 
 class Watch(Protocol):
-    """Who keeps the connections."""
+    """Observes connections: counts them and watches for slow requests."""
 
     def admit(self, connection: Connection, peername: object) -> str | None:
-        """Count a new connection; gives by whom it is counted (empty for nobody), None if it is one too many."""
+        """Count a connection; return the address it counts for (or ""), None to refuse it."""
         ...
 
     def release(self, connection: Connection, peer: str) -> None:
-        """It has ended."""
+        """Remove a connection that has ended."""
         ...
 
     def expect_head(self, connection: Connection) -> None:
-        """From now on a head is waited for."""
+        """Start the time limit for a request's head."""
         ...
 
     def heard(self, connection: Connection, count: int) -> None:
-        """Bytes have come after the head."""
+        """Count bytes that arrived after the head."""
         ...
 
 
@@ -47,12 +47,12 @@ class _Waits(Enum):
 
 
 class Connection(web.RequestHandler):
-    """One connection.
+    """One connection, which limits a request's head and can be refused before a request exists.
 
     Args:
-        server: aiohttp's.
-        watch: Told of what comes.
-        how: What aiohttp's own takes.
+        server: aiohttp's server.
+        watch: Notified of the connection's progress.
+        how: Further arguments of `web.RequestHandler`.
     """
 
     __slots__ = ("_counted", "_held", "_overflow", "_received", "_refused", "_room", "_tail", "_waits", "_watch")
@@ -70,23 +70,23 @@ class Connection(web.RequestHandler):
         self._overflow: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take it, or, if there are too many, end it before anything is read."""
+        """Accept the connection, or abort it before anything is read if too many are open."""
         peer = self._watch.admit(self, transport.get_extra_info("peername"))
         if peer is None:
-            cast(asyncio.Transport, transport).abort()  # uvloop's is one, but does not say so
+            cast(asyncio.Transport, transport).abort()  # uvloop's transport has `abort` without deriving from Transport
             return
         self._counted = peer
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """It has ended."""
+        """Remove the connection from its observer."""
         if self._counted is not None:
             self._watch.release(self, self._counted)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Note what has come, then have it parsed."""
-        if not data:  # aiohttp's own way to parse on after a pause
+        """Count the bytes, enforce the limits on the head, and pass the bytes to the parser."""
+        if not data:  # aiohttp calls with no data to continue parsing after a pause
             return super().data_received(data)
         if self._room is not None:
             data, self._held = data[: self._room], self._held + data[self._room :]
@@ -121,7 +121,7 @@ class Connection(web.RequestHandler):
         return self._overflow
 
     def take_all(self) -> None:
-        """Read on."""
+        """Lift the limit of `take_at_most` and parse the bytes that were held back."""
         held, self._room, self._held = self._held, None, b""
         if held:
             super().data_received(held)
@@ -129,7 +129,7 @@ class Connection(web.RequestHandler):
                 self.resume_reading()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """Read on, unless more has come than may be read now."""
+        """Resume reading, unless bytes beyond the limit of `take_at_most` are held."""
         super().resume_reading(resume_parser)
         self._hold()
 
@@ -143,7 +143,7 @@ class Connection(web.RequestHandler):
             transport.pause_reading()
 
     def _head_ends(self, data: bytes) -> int | None:
-        """How long the head is that ends in `data`; None if it does not end there."""
+        """Return the length of the head if it ends in `data`, otherwise None."""
         at = (self._tail + data[:3]).find(_END)
         if at >= 0:
             return self._received - len(self._tail) + at
@@ -151,26 +151,27 @@ class Connection(web.RequestHandler):
         return None if at < 0 else self._received + at
 
     def request_began(self) -> None:
-        """Its head is through the parser."""
+        """Note that the parser has read a request's head."""
         self._waits = _Waits.REQUEST
 
     def request_over(self, body: StreamReader) -> None:
-        """Note that the request was answered: the next head follows, or first the rest of a body that was refused.
+        """Note that the request was answered.
 
-        A client that sends its whole body before it reads would lose the answer if that rest were taken for a head.
+        The next bytes are a head, or the rest of a refused body: a client that sends its whole body before it reads
+        would lose the answer if that rest were parsed as a head.
         """
         self._waits = _Waits.NOTHING_YET
         self._refused = None if body.is_eof() else body
 
     def head_overdue(self) -> None:
-        """Its head did not come in time. Who has sent nothing at all is not waiting for an answer either."""
+        """End the connection, because its head is late; answer only if some of it has arrived."""
         if self._waits is _Waits.NOTHING_YET:
             self.force_close()
         else:
-            self.refuse(RequestTimeoutError("the request's headers did not come in time"))
+            self.refuse(RequestTimeoutError("the request's headers did not arrive in time"))
 
     def refuse(self, error: WakelineError) -> None:
-        """Answer before there is a request, and end."""
+        """Answer with an error although there is no request, and close the connection."""
         if self.transport is not None and not self.transport.is_closing():
             body = msgspec.json.encode(error.wire())
             head = f"HTTP/1.1 {error.status} Refused\r\nContent-Type: application/json\r\nConnection: close\r\n"
@@ -180,10 +181,12 @@ class Connection(web.RequestHandler):
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """Answer what is no HTTP in the one shape. Its bytes, which may hold a token, go neither there nor to the log."""
-        if isinstance(
-            exc, UnicodeEncodeError
-        ):  # aiohttp answers an unknown `Expect` with its text, before any route is asked
+        """Answer invalid HTTP with Wakeline's error format.
+
+        The request's bytes, which may contain a token, appear neither in the answer nor in the log.
+        """
+        # aiohttp quotes an unknown `Expect` in its answer, before any route is called.
+        if isinstance(exc, UnicodeEncodeError):
             answer = _answer(
                 RequestInvalidError("expected headers in UTF-8", hint="Encode the header's value as UTF-8.")
             )
@@ -191,14 +194,14 @@ class Connection(web.RequestHandler):
             return answer
         if status >= 500:
             return super().handle_error(request, status, exc, message)
-        answer = _answer(RequestInvalidError("expected a request as HTTP/1.1 has it", hint="Send HTTP/1.1."))
+        answer = _answer(RequestInvalidError("expected a valid HTTP/1.1 request", hint="Send HTTP/1.1."))
         answer.force_close()
         return answer
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer; one that aiohttp gives before any route is asked has the one shape, too."""
+        """Send an answer; replace aiohttp's own answer to `Expect` by Wakeline's error format."""
         if isinstance(resp, web.HTTPExpectationFailed):
             expected = request.headers.get(hdrs.EXPECT, "")
             resp = _answer(ExpectationFailedError(f"expected Expect: 100-continue, got {expected[:40]!r}"))

@@ -1,4 +1,4 @@
-"""What a caller may do: made from its token by `auth`, asked by every route."""
+"""Grants: what a caller may do. `auth` makes them from tokens, and every route checks them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,16 @@ from wakeline.gateway.runtime import forget_steps, listen_steps
 Action: TypeAlias = Literal["read", "ack", "publish", "input", "manage", "follow", "restore"]
 ACTIONS: Final = frozenset[str](get_args(Action))
 _FAREWELL: Final = 0.5
-"""Seconds after its token's end that a stream has to write its last bytes."""
+"""Seconds that a stream has for its last bytes after its token has ended."""
 
-_REACH: Final = (
-    "Use a token whose claim wakeline.sessions names the session, or a beginning of its name that ends in *."
-)
+_REACH: Final = "Use a token whose claim wakeline.sessions names the session, or a prefix of its name that ends in *."
 
 
 class Signer:
-    """A key that signs tokens; it notifies the holders of their grants when it is withdrawn.
+    """A key that signs tokens; it notifies the holders of its grants when the key is withdrawn.
 
     Attributes:
-        withdrawn: Its tokens are no longer valid.
+        withdrawn: Whether the key was withdrawn; its tokens are then invalid.
     """
 
     __slots__ = ("_listeners", "withdrawn")
@@ -40,7 +38,7 @@ class Signer:
         self._listeners: set[Callable[[], None]] = set()
 
     def withdraw(self) -> None:
-        """Withdraw the key, and call the registered callbacks."""
+        """Mark the key as withdrawn, and call the registered callbacks."""
         self.withdrawn = True
         listeners, self._listeners = self._listeners, set()
         for listener in listeners:
@@ -59,17 +57,17 @@ class Signer:
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """What one token allows, or what anybody may where nobody is asked.
+    """The permissions of one token, or of every caller if the gateway requires no token.
 
     Attributes:
-        user: The token's `sub`; empty where nobody is asked.
-        sessions: Names, or beginnings that end in `*`.
-        allow: The actions.
-        topics: Only these topics may be read and published; None for all.
-        expires: Unix time at which it ends; None for never.
-        cache: Full pages may be kept by caches.
+        user: The token's `sub`; empty if no token is required.
+        sessions: Names, or prefixes that end in `*`.
+        allow: The allowed actions.
+        topics: The only topics that may be read and published; None for all.
+        expires: Unix time at which the grant ends; None for never.
+        cache: Whether caches may store full pages.
         publishers: Names, or prefixes that end in `*`, of publishers that the caller may use even if others opened them.
-        signer: The key that the token was signed with, where it may be withdrawn; a grant ends with it.
+        signer: The key that signed the token, if it may be withdrawn; the grant ends with it.
     """
 
     user: str
@@ -82,81 +80,87 @@ class Grant(msgspec.Struct, frozen=True):
     signer: Signer | None = None
 
     def check(self, action: Action, session: str | None = None) -> None:
-        """Raise unless the caller may do this, to this session where one is given.
+        """Raise unless the caller may do this, and if a session is given, to that session.
 
         Raises:
-            NotAllowedError: Not to any session.
-            SessionNotFoundError: Not to this one: the same answer as if there were none, so that names are not told.
+            NotAllowedError: The grant does not allow the action.
+            SessionNotFoundError: The grant does not reach the session. The answer is that of a missing session, so that
+                it reveals no names.
         """
         if action not in self.allow:
-            raise NotAllowedError(f"expected a token that allows {action!r}, it allows {sorted(self.allow)}")
+            raise NotAllowedError(f"expected a token that allows {action!r}, got one that allows {sorted(self.allow)}")
         if session is not None and not self.reaches(session):
-            if action == "publish":  # this names nothing: a session that is not there begins with what is published
+            if action == "publish":  # reveals nothing: publishing to a missing session creates it
                 raise SessionNotFoundError(f"the token does not reach session {session!r}", hint=_REACH)
             raise SessionNotFoundError(f"there is no session {session!r}")
 
     def check_signer(self) -> None:
-        """Raise if the key that the token was signed with has been withdrawn, after a wait.
+        """Raise if the key that signed the token was withdrawn; call it after a wait.
 
         Raises:
-            TokenInvalidError: It has.
+            TokenInvalidError: The key was withdrawn.
         """
         if self.signer is not None and self.signer.withdrawn:
-            raise TokenInvalidError("expected a token signed with one of the issuer's keys, its key was withdrawn")
+            raise TokenInvalidError(
+                "expected a token signed with one of the issuer's keys, got one whose key was withdrawn"
+            )
 
     def may(self, action: Action, session: str) -> bool:
-        """Whether the caller may do this to this session."""
+        """Return whether the caller may do this to this session."""
         return action in self.allow and self.reaches(session)
 
     def reaches(self, session: str) -> bool:
-        """Whether the session is among those granted."""
+        """Return whether the grant covers the session."""
         return matches(self.sessions, session)
 
     def owner_of(self, publisher: str) -> Owner | None:
-        """Return the caller as the owner of a publisher; None where no token is required."""
+        """Return the caller as the owner of a publisher; None if no token is required."""
         if not self.user:
             return None
         name = CLAIM if matches(self.publishers, publisher) else f"user:{self.user}"
         return Owner(name, None if self.topics is None else self.topics.patterns)
 
     def registers(self, workflow_id: str) -> bool:
-        """Whether the caller may register any session that it manages for this workflow.
+        """Return whether the caller may register this workflow with any session that it manages.
 
-        A workflow's output belongs to the session of its own name. A token that does not reach that session must not read it
-        by registering the workflow into another one, unless it may `follow` every workflow.
+        A workflow's output belongs to the session of its own name. A token that does not reach that session must not read
+        it by registering the workflow with another one, unless it may `follow` every workflow.
         """
         return "follow" in self.allow or self.reaches(workflow_id)
 
     def may_wait(self, session: str) -> bool:
-        """Whether the caller may wait for a session that is not there: it is granted by its very name, or may be managed."""
+        """Return whether the caller may wait for a missing session.
+
+        The grant must name the session exactly, or allow to manage it.
+        """
         return session in self.sessions or self.may("manage", session)
 
     def within(self, seconds: float) -> float:
-        """`seconds`, or what is left if that is less."""
+        """Return `seconds`, or the time left if that is less."""
         left = self.seconds_left()
         return seconds if left is None else min(seconds, left)
 
     def seconds_left(self) -> float | None:
-        """Until it ends; None for never."""
+        """Return the seconds until the grant ends; None for never."""
         if self.signer is not None and self.signer.withdrawn:
             return 0.0
         return None if self.expires is None else max(0.0, self.expires - time.time())
 
 
 ANYONE: Final = Grant("", ("*",), ACTIONS)
-"""Everybody, where the gateway listens on loopback and nobody is asked."""
+"""Any caller, if the gateway listens on loopback and requires no token."""
 
 NOBODY: Final = Grant("", (), frozenset())
-"""A WebSocket that has yet to say who it is: it may do nothing."""
+"""A WebSocket that has not authenticated yet; it may do nothing."""
 
 GRANT: Final = web.RequestKey("grant", Grant)
-"""Where a request carries its caller's grant; every request has one before its route is called."""
+"""The key of a request's grant; the middleware sets it before any route is called."""
 
 
 class WhileGranted:
     """A block that ends, without an error, when a grant ends by the wall clock.
 
-    It is no generator, because every stream holds one, and a frame would take a kilobyte.
+    It is a class and not a generator because every stream holds one, and a generator's frame takes a kilobyte.
 
     Args:
         grant: The grant.
@@ -169,7 +173,7 @@ class WhileGranted:
         self._scope: asyncio.Timeout | None = None
 
     async def __aenter__(self) -> None:
-        """Begin, with what is left of the grant."""
+        """Start the timer; it follows changes of the wall clock and a withdrawal of the key."""
         left = self._grant.seconds_left()
         if left is not None:
             self._scope = asyncio.timeout(left)
@@ -179,7 +183,7 @@ class WhileGranted:
                 self._grant.signer.listen(self._set_timer)
 
     def _set_timer(self) -> None:
-        """Reschedule the end: the key was withdrawn, or the wall clock was set."""
+        """Move the end of the block: the key was withdrawn, or the wall clock was set."""
         left = self._grant.seconds_left()
         if self._scope is not None and left is not None and not self._scope.expired():
             self._scope.reschedule(asyncio.get_running_loop().time() + left)
@@ -187,7 +191,7 @@ class WhileGranted:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        """Leave quietly if it is the grant that has ended."""
+        """Suppress the timeout if the grant has ended."""
         if self._scope is None:
             return False
         forget_steps(self._set_timer)
@@ -225,8 +229,9 @@ class Expiring(WhileGranted):
 
 
 def expiring(request: web.Request) -> Expiring:
-    """A block that ends when the request's grant does; what follows it may still say goodbye, for half a second.
+    """Return a block that ends when the request's grant does.
 
-    The connection then ends, whatever is unsent, and takes no further request: who goes on comes with a new token.
+    The code after the block has half a second for its last bytes. The connection is then aborted, whatever is unsent,
+    and accepts no further request: the client has to connect with a new token.
     """
     return Expiring(request)

@@ -1,8 +1,8 @@
 """Checks a request's source: configured web pages, or this machine if no token is required.
 
-Every web page that a user visits can send requests to a server: by a form or fetch (detected by `Origin`), by an image or a
-link (by `Sec-Fetch-Site`), with the user's cookie (by `Origin`, `Sec-Fetch-Site` or `Referer`), and, on loopback, by a name that
-the page's owner points at 127.0.0.1 (by `Host`).
+Every web page that a user visits can send requests to a server: by a form or fetch (detected by `Origin`), by an image
+or a link (by `Sec-Fetch-Site`), with the user's cookie (by `Origin`, `Sec-Fetch-Site` or `Referer`), and, on loopback,
+by a name that the page's owner points at 127.0.0.1 (by `Host`).
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ _REQUEST_HEADERS: Final = (
     *("Authorization", "Content-Type", "Content-Encoding", "If-None-Match", "Last-Event-ID"),
     *PUBLISHING_HEADERS,
     *("Stream-Closed", "Stream-Seq", "Stream-TTL", "Stream-Expires-At"),
-    *("Stream-Forked-From", "Stream-Fork-Offset", "Stream-Fork-Sub-Offset"),  # refused, which the page is to learn
+    # The gateway refuses forks; allowing their headers lets the page read that refusal.
+    *("Stream-Forked-From", "Stream-Fork-Offset", "Stream-Fork-Sub-Offset"),
     *("Producer-Id", "Producer-Epoch", "Producer-Seq"),
-    *("traceparent", "tracestate", "baggage"),  # as tracing in browsers adds to every request
+    *("traceparent", "tracestate", "baggage"),  # tracing in browsers adds these to every request
 )
 _ANSWER_HEADERS: Final = (
     "ETag, Location, Retry-After, Stream-Next-Offset, Stream-Cursor, Stream-Up-To-Date, Stream-Closed, Stream-TTL, "
@@ -41,41 +42,41 @@ _ANSWER_HEADERS: Final = (
     "Producer-Epoch, Producer-Seq, Producer-Expected-Seq, Producer-Received-Seq"
 )
 
-_TOLD: Final = 100
-"""Most origins that are logged: whoever calls can make up as many as he likes."""
+_MAX_LOGGED: Final = 100
+"""The most origins that are logged, because callers can invent any number of them."""
 _log = structlog.get_logger(__name__)
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z._-]{1,255})(:[0-9]{1,5})?")
 
 
-@lru_cache(maxsize=256)  # asked for every request, of a handful of names
+@lru_cache(maxsize=256)  # called for every request, with few distinct names
 def _is_loopback(host: str) -> bool:
     return is_loopback(host if host.endswith("]") else host.rsplit(":", 1)[0])
 
 
 class Guard:
-    """Checks `Host` and `Origin`, and answers what browsers ask before they call across origins.
+    """Checks `Host` and `Origin`, and answers browsers' preflight requests.
 
     Args:
-        origins: Origins that may call, beside the server's own.
-        headers: Headers that their requests may have, beside those that the gateway knows.
+        origins: Origins that may call, in addition to the server's own.
+        headers: Headers that their requests may have, in addition to those that the gateway knows.
         loopback_only: Refuse a `Host` that is not a loopback name.
-        addresses: Tells the scheme that the caller used.
+        addresses: Determines the scheme that the caller used.
     """
 
     def __init__(
         self, origins: tuple[str, ...], headers: tuple[str, ...] = (), *, loopback_only: bool, addresses: Addresses
     ) -> None:
         self._origins = check_origins(origins)
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
         self._headers = ", ".join((*_REQUEST_HEADERS, *check_headers(headers)))
         self._loopback_only = loopback_only
         self._addresses = addresses
 
     def check(self, request: web.Request) -> str | None:
-        """The allowed origin of a request from another origin; None for one that comes from none or from here.
+        """Return a request's allowed foreign origin; None if it names none or the gateway's own.
 
         Raises:
-            OriginRefusedError: The request may not be answered.
+            OriginRefusedError: The request's `Host` or origin is not allowed.
         """
         hosts = request.headers.getall(hdrs.HOST, [])
         host = hosts[0] if hosts else ""
@@ -115,20 +116,22 @@ class Guard:
             )
 
     def check_cookie(self, request: web.Request) -> None:
-        """See that a request with a cookie was made by a page that may: browsers send cookies whoever makes it.
+        """Refuse a request with a cookie unless an allowed page made it.
 
-        `Origin` was checked if there is one. Browsers leave it out of a page's own GET, so an EventSource is told by
-        `Sec-Fetch-Site`, or, where that is not sent (plain HTTP, old browsers), by `Referer`.
+        Browsers add cookies to the requests of any page.
+
+        Browsers omit `Origin` from a page's own GET, so an EventSource is recognized by `Sec-Fetch-Site`, or, if that is
+        missing (plain HTTP, old browsers), by `Referer`.
 
         Raises:
-            OriginRefusedError: It is not certain.
+            OriginRefusedError: Another page may have made the request.
         """
         if hdrs.ORIGIN in request.headers:
             self.check(request)
             return
         site = request.headers.get("Sec-Fetch-Site")
         if site is not None:
-            if site in ("same-origin", "none"):  # `none`: typed in by the user
+            if site in ("same-origin", "none"):  # `none`: the user typed the URL
                 return
             raise OriginRefusedError(
                 f"expected a cookie from a page of this origin, got Sec-Fetch-Site {site[:40]!r}",
@@ -139,12 +142,12 @@ class Guard:
             raise self._refused(
                 request,
                 origin,
-                f"expected Origin, Sec-Fetch-Site or Referer of a page that may call beside the cookie, got {origin[:100]!r}",
+                f"expected Origin, Sec-Fetch-Site or Referer of an allowed page with the cookie, got {origin[:100]!r}",
             )
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refuse, or answer a preflight, or let through."""
+        """Refuse a request, answer a preflight request, or call the handler."""
         origin = self.check(request)
         if origin is not None and request.method == hdrs.METH_OPTIONS:
             return web.Response(
@@ -158,9 +161,9 @@ class Guard:
         return await handler(request)
 
     async def on_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Name the allowed origin in every answer to it, streams and errors included."""
+        """Add the headers that let an allowed origin read the answer, streams and errors included."""
         response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers[hdrs.SERVER] = "wakeline"  # and not which libraries, of which versions
+        response.headers[hdrs.SERVER] = "wakeline"  # in place of aiohttp's, which lists versions of libraries
         origin = request.headers.get(hdrs.ORIGIN)
         if origin in self._origins:
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
@@ -169,29 +172,29 @@ class Guard:
             response.headers.add(hdrs.VARY, hdrs.ORIGIN)
 
     def _refused(self, request: web.Request, origin: str, message: str) -> OriginRefusedError:
-        """Return the refusal of a page's origin; its hint covers a proxy that hides the own origin."""
+        """Return the error for a page's origin, with a hint about proxies that hide the own origin."""
         own = self._own(request)
-        self._tell(origin, own)
+        self._log_refusal(origin, own)
         return OriginRefusedError(
             f"{message}; the gateway's own origin is {own[:100]!r}",
             hint="Add the page's origin to cors_origins. If a proxy serves both the page and the gateway, have it pass Host "
             "and X-Forwarded-Proto on, and name its address in trusted_proxies.",
         )
 
-    def _tell(self, origin: str, own: str) -> None:
-        """Log the refusal of an origin, once: a browser hides it from the page and its author."""
-        if origin in self._told or len(self._told) >= _TOLD:
+    def _log_refusal(self, origin: str, own: str) -> None:
+        """Log a refused origin once: a browser hides the refusal from the page and its author."""
+        if origin in self._logged or len(self._logged) >= _MAX_LOGGED:
             return
-        self._told.add(origin)
+        self._logged.add(origin)
         _log.warning(
-            "a page is refused: cors_origins does not name its origin (logged once for each origin)",
+            "refused a page whose origin cors_origins does not name (logged once for each origin)",
             origin=origin[:100],
             own=own[:100],
         )
 
     @staticmethod
     def _referer(request: web.Request) -> str:
-        """The origin of the page that `Referer` names."""
+        """Return the origin of the page that `Referer` names, or `none`."""
         try:
             return str(URL(request.headers.get(hdrs.REFERER, "")).origin())
         except ValueError:

@@ -1,6 +1,7 @@
-"""The keys that tokens are verified with: a shared secret, and public keys from a JWKS that its issuer may rotate.
+"""Keys that verify tokens: a shared secret, and public keys from a JWKS.
 
-Each algorithm meets keys of its own kind only, and only keys from here: what a token's header names is never followed.
+The JWKS is read again periodically, because its issuer may rotate the keys. Each algorithm uses keys of its own type
+only, and only keys from the settings: a key or URL in a token's header is never used.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _log = structlog.get_logger(__name__)
 
 
 class _Entry(msgspec.Struct):
-    """What we look at in one key of a JWKS."""
+    """The members of a JWKS key that decide whether it can be used."""
 
     kty: str
     kid: str | None = None
@@ -43,7 +44,7 @@ class _Entry(msgspec.Struct):
 
 
 class PublicKey(msgspec.Struct, frozen=True):
-    """One key of the JWKS that tokens may be signed with."""
+    """A key of the JWKS that may sign tokens."""
 
     kid: str | None
     kind: str
@@ -53,23 +54,23 @@ class PublicKey(msgspec.Struct, frozen=True):
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """Return the identity of the key across readings of the JWKS."""
+        """The identity of the key, the same at each reading of the JWKS."""
         return self.kid, self.kind, self.alg, self.key.thumbprint()
 
 
 class Keys:
-    """Finds the key for a token's header.
+    """Finds the key that verifies a token.
 
     Args:
-        secret: Of HS256; None takes no such tokens.
-        jwks: URL or file of public keys; None takes no tokens signed with them.
-        again: Seconds between two looks at the JWKS because of a key that is not known.
+        secret: The secret for HS256; None refuses such tokens.
+        jwks: URL or file of public keys; None refuses tokens signed with them.
+        again: Least seconds between two readings of the JWKS for unknown keys.
 
     Attributes:
-        version: Grows whenever keys have changed.
+        version: Increases whenever the keys change.
 
     Raises:
-        SettingsInvalidError: The secret is too short, or no secret.
+        SettingsInvalidError: The secret is too short, or is a public key.
     """
 
     def __init__(self, secret: str | None, jwks: str | None, *, again: float = 10.0) -> None:
@@ -78,26 +79,26 @@ class Keys:
         self._jwks = jwks
         self._again = again
         self._public: list[PublicKey] | None = None
-        self._looked = float("-inf")
-        self._looking: asyncio.Task[None] | None = None
+        self._last_read = float("-inf")
+        self._reading: asyncio.Task[None] | None = None
         self._refreshing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Read the JWKS, and go on reading it from time to time, so that a key that was withdrawn is given up.
+        """Read the JWKS, and continue reading it periodically, so that withdrawn keys are dropped.
 
         Raises:
-            SettingsInvalidError: It is a file and cannot be read. (A URL that does not answer is asked again.)
+            SettingsInvalidError: The JWKS is a file that cannot be read. (A URL that does not answer is retried.)
         """
         if self._jwks is None:
             return
-        await self._look()
+        await self._read_if_due()
         if self._public is None and not _is_url(self._jwks):
             raise SettingsInvalidError(f"expected token_jwks to be a URL or a file of keys, got {self._jwks!r}")
         self._refreshing = supervised("token keys", self._refresh)
 
     async def stop(self) -> None:
-        """Stop reading."""
-        for task in (self._refreshing, self._looking):
+        """Stop reading the JWKS."""
+        for task in (self._refreshing, self._reading):
             if task is not None:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
@@ -107,7 +108,7 @@ class Keys:
         """Return the key for a token with this header, and its signer; None for the shared secret.
 
         Raises:
-            TokenInvalidError: There is none.
+            TokenInvalidError: There is no such key.
             UnavailableError: The keys could not be fetched yet.
         """
         kind = _KINDS.get(alg) if isinstance(alg, str) else None
@@ -119,17 +120,19 @@ class Keys:
             raise TokenInvalidError("expected the token's kid to be a string")
         found = self._known(kind, alg, kid)
         if not found:
-            await self._look()
+            await self._read_if_due()
             found = self._known(kind, alg, kid)
         if self._public is None:
             raise UnavailableError(
-                "the keys that tokens are verified with cannot be fetched",
-                hint="Try again in some seconds; the gateway's log has the answer of token_jwks.",
+                "the keys that verify tokens cannot be fetched",
+                hint="Try again in some seconds; the gateway's log shows what token_jwks answered.",
             )
         if not found:
-            raise TokenInvalidError("expected a token signed with one of the issuer's keys, its kid and alg name none")
+            raise TokenInvalidError("expected a token signed with one of the issuer's keys, its kid and alg match none")
         if kid is None and len(found) > 1:
-            raise TokenInvalidError(f"expected a kid in the token's header, {len(found)} keys could be meant")
+            raise TokenInvalidError(
+                f"expected a kid in the token's header, because {len(found)} keys match without one"
+            )
         return found[0].key, found[0].signer
 
     def _algorithms(self) -> str:
@@ -146,17 +149,17 @@ class Keys:
     async def _refresh(self) -> None:
         while True:
             await asyncio.sleep(_REFRESH_SECONDS)
-            await self._look()
+            await self._read_if_due()
 
-    async def _look(self) -> None:
-        """Read the JWKS anew, unless that was done a moment ago; whoever asks meanwhile waits for the same answer."""
+    async def _read_if_due(self) -> None:
+        """Read the JWKS unless it was read recently; concurrent callers share one reading."""
         loop = asyncio.get_running_loop()
-        if self._looking is None or self._looking.done():
-            if loop.time() - self._looked < self._again:
+        if self._reading is None or self._reading.done():
+            if loop.time() - self._last_read < self._again:
                 return
-            self._looked = loop.time()
-            self._looking = asyncio.create_task(self._read())
-        await asyncio.shield(self._looking)
+            self._last_read = loop.time()
+            self._reading = asyncio.create_task(self._read())
+        await asyncio.shield(self._reading)
 
     async def _read(self) -> None:
         assert self._jwks is not None
@@ -164,12 +167,12 @@ class Keys:
             content = await (_fetch(self._jwks) if _is_url(self._jwks) else asyncio.to_thread(_read_file, self._jwks))
             public = parse_jwks(content)
         except (OSError, ValueError, TimeoutError, aiohttp.ClientError) as error:
-            _log.error("the keys of token_jwks cannot be read; those that are known stay", error=str(error)[:200])
+            _log.error("token_jwks cannot be read; the known keys stay valid", error=str(error)[:200])
             return
         known = {key.identity: key for key in self._public or ()}
         kept = {key.identity: known.get(key.identity, key) for key in public}
         if self._public is None or kept.keys() != known.keys():
-            _log.info("read the keys of token_jwks", keys=len(kept))
+            _log.info("read new keys from token_jwks", keys=len(kept))
             self._public = list(kept.values())
             self.version += 1
         for identity in known.keys() - kept.keys():
@@ -177,10 +180,10 @@ class Keys:
 
 
 def parse_jwks(content: bytes) -> list[PublicKey]:
-    """The keys of a JWKS that tokens may be signed with; others, and private parts, are passed over.
+    """Return the keys of a JWKS that may sign tokens, without private parts; skip others.
 
     Raises:
-        ValueError: It is not a JWKS.
+        ValueError: The content is not a JWKS.
     """
     try:
         entries = msgspec.json.decode(content, type=dict[str, Any])["keys"]
@@ -201,16 +204,16 @@ def _public_key(value: dict[str, Any]) -> PublicKey | None:
         with _warnings_count():
             key = kind.import_key({name: value[name] for name in _PUBLIC if name in value})
     except (JoseError, SecurityWarning, ValueError, TypeError, KeyError) as error:
-        _log.warning("passed over a key of token_jwks", error=str(error)[:200])
+        _log.warning("skipped an unusable key of token_jwks", error=str(error)[:200])
         return None
     return PublicKey(entry.kid, entry.kty, entry.alg, key)
 
 
 def shared_key(text: str) -> OctKey:
-    """The key of HS256 that a secret is.
+    """Return the key for HS256 that a secret stands for.
 
     Raises:
-        SettingsInvalidError: It is too short, or no secret.
+        SettingsInvalidError: The secret is too short, or is a public key.
     """
     value = text.encode()
     if len(value) < _SECRET_BYTES:
@@ -227,7 +230,7 @@ def shared_key(text: str) -> OctKey:
 
 @contextmanager
 def _warnings_count() -> Iterator[None]:
-    """What the library only warns of, such as RSA under 2048 bits, is refused."""
+    """Refuse keys that the library only warns about, such as RSA keys under 2048 bits."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", SecurityWarning)
         yield

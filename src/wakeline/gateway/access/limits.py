@@ -1,8 +1,8 @@
-"""How much one caller may take: connections that are held, events and tickets a second.
+"""How much one caller may use: open connections, and events and tickets per second.
 
-Each is counted for the token's user, and connections for the caller's address, too. Calls from this machine itself are not
-counted by address: they are a proxy's, or a test's. So nothing is limited where nobody is asked who they are, for there the
-gateway listens on loopback only.
+Each is counted for the token's user, and if there is none, for the caller's address; connections count for both. Calls
+from this machine have no address limits, because they come from a proxy or a test. A gateway that requires no token
+listens on loopback only, and so limits nothing.
 """
 
 from __future__ import annotations
@@ -26,28 +26,30 @@ _KEPT: Final = 10_000
 
 
 class Rate:
-    """A rate for each of many callers, as a bucket that fills steadily and is drawn from.
+    """A rate limit for each of many callers: a bucket that fills steadily and is drawn from.
 
-    One that is not empty may be overdrawn: a batch larger than the bucket passes, and is paid for by a wait.
+    A bucket that is not empty may be overdrawn: a batch larger than the bucket passes, and the caller waits afterwards.
 
     Args:
-        per_second: How fast a bucket fills; 0 for no limit. It holds what comes in five seconds.
-        clock: Tells the time in seconds.
+        per_second: How fast a bucket fills; 0 for no limit. It holds the amount of five seconds.
+        clock: Returns the time in seconds.
     """
 
     def __init__(self, per_second: float, clock: Callable[[], float] = monotonic) -> None:
         self._per_second = per_second
         self._clock = clock
-        self._full_at: dict[str, float] = {}  # by caller: when its bucket will be full; who is not here has a full one
+        # When each caller's bucket will be full; a caller that is missing here has a full one.
+        self._full_at: dict[str, float] = {}
 
     def __len__(self) -> int:
-        """How many callers are remembered."""
+        """Return how many callers have a bucket that may not be full."""
         return len(self._full_at)
 
     def draw(self, caller: str, amount: float) -> float:
-        """Take `amount`; gives the seconds to wait first, in which case nothing was taken.
+        """Draw `amount` from a caller's bucket if it is not empty.
 
-        That is 0 for a caller whose bucket is not empty.
+        Returns:
+            0 if it was drawn; otherwise the seconds to wait first, and nothing was drawn.
         """
         if not self._per_second:
             return 0
@@ -61,7 +63,7 @@ class Rate:
         return 0
 
     def _forget(self, now: float) -> None:
-        """Forget full buckets, and if all are in use, the fullest half: memory is bounded, whoever calls."""
+        """Drop full buckets, and all but the emptiest `_KEPT // 2`, so that memory stays bounded."""
         kept = sorted((full, caller) for caller, full in self._full_at.items() if full > now)
         self._full_at = {caller: full for full, caller in kept[-_KEPT // 2 :]}
 
@@ -71,7 +73,7 @@ class _Count(Counter[str]):
 
     Args:
         what: `user` or `address`.
-        most: How many each may; 0 for no limit.
+        most: The greatest number for each; 0 for no limit.
     """
 
     def __init__(self, what: str, most: int) -> None:
@@ -80,9 +82,9 @@ class _Count(Counter[str]):
 
 
 class Held:
-    """Counts one connection in each of some counts, for as long as a block lasts.
+    """Counts one connection for its user and its address inside a block.
 
-    It is no generator, because every stream holds one, and a frame would take a kilobyte.
+    It is a class and not a generator because every stream holds one, and a generator's frame takes a kilobyte.
     """
 
     __slots__ = ("_counted",)
@@ -91,10 +93,10 @@ class Held:
         self._counted = [(count, caller) for count, caller in counted if caller and count.most]
 
     def __enter__(self) -> None:
-        """Count it.
+        """Count the connection.
 
         Raises:
-            LimitReachedError: There are as many as may be; nothing was counted.
+            LimitReachedError: A count is at its limit; nothing was counted.
         """
         for count, caller in self._counted:
             if count[caller] >= count.most:
@@ -104,7 +106,7 @@ class Held:
             count[caller] += 1
 
     def __exit__(self, *_: object) -> None:
-        """Count it no longer; who holds none takes no memory."""
+        """Stop counting the connection; a caller without connections takes no memory."""
         for count, caller in self._counted:
             count[caller] -= 1
             if not count[caller]:
@@ -112,11 +114,11 @@ class Held:
 
 
 class Limits:
-    """What is counted of each caller.
+    """The limits on each caller's connections, events and tickets.
 
     Args:
         settings: The limits; each is off at 0.
-        addresses: Tells whom a request is counted for.
+        addresses: Determines the address that a request counts for.
 
     Attributes:
         subscriptions: The most sessions on one feed; 0 for no limit.
@@ -131,42 +133,42 @@ class Limits:
         self._tickets = Rate(settings.ticket_rate)
 
     def connection(self, request: web.Request, grant: Grant) -> Held:
-        """Hold a connection (a stream, a feed, a long-poll) for as long as a block lasts.
+        """Count a connection (a stream, a feed, a long-poll) inside a block.
 
         Raises:
-            LimitReachedError: On entering: the address or the user holds as many as may be.
+            LimitReachedError: On entering: the address or the user holds as many connections as allowed.
         """
         return Held((self._callers, self._addresses.caller(request)), (self._users, grant.user))
 
     def address(self, request: web.Request) -> Held:
-        """The address's half of `connection`, for who has yet to say who it is."""
+        """Count a connection for its address only, because its user has not authenticated yet."""
         return Held((self._callers, self._addresses.caller(request)))
 
     def user(self, grant: Grant) -> Held:
-        """The user's half of `connection`."""
+        """Count a connection for its user only."""
         return Held((self._users, grant.user))
 
     def publish(self, request: web.Request, grant: Grant, events: int) -> None:
         """Count events that are to be published.
 
         Raises:
-            LimitReachedError: Events have come too fast; these may be sent again after `Retry-After`.
+            LimitReachedError: The caller publishes too fast; it may send these events again after `Retry-After`.
         """
         self._draw(self._published, request, grant, events, "events")
 
     def ticket(self, request: web.Request, grant: Grant) -> None:
-        """Count a ticket that is asked for.
+        """Count a request for a ticket.
 
         Raises:
-            LimitReachedError: Tickets were asked for too fast.
+            LimitReachedError: The caller requests tickets too fast.
         """
         self._draw(self._tickets, request, grant, 1, "tickets")
 
     def subscribe(self, held: int) -> None:
-        """See that a feed may take one more session.
+        """Check that a feed may subscribe to one more session.
 
         Raises:
-            LimitReachedError: It has as many as may be.
+            LimitReachedError: The feed has as many subscriptions as allowed.
         """
         if self.subscriptions and held >= self.subscriptions:
             raise LimitReachedError(

@@ -1,6 +1,6 @@
 """Checks the origins and headers of the settings.
 
-Browsers send an origin in one spelling; another one in the settings would never match.
+Browsers send an origin in one spelling; another spelling in the settings would never match.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _HEADER: Final = re.compile(r"[!#$%&'+.^_`|~0-9A-Za-z-]+")
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 _EXAMPLE: Final = (
     "Name each origin whose pages may call, such as https://app.example or http://localhost:3000. "
-    "There is no star: these pages act with their visitors' cookies."
+    "There is no wildcard: these pages act with their visitors' cookies."
 )
 
 
@@ -25,7 +25,7 @@ def check_origins(origins: Iterable[str]) -> frozenset[str]:
     """Return the origins if a browser can send each of them.
 
     Raises:
-        SettingsInvalidError: No browser sends one of them; the hint has the right spelling.
+        SettingsInvalidError: A browser sends one of them in another spelling or never; the hint shows the right one.
     """
     checked = frozenset(origins)
     for text in checked:
@@ -42,13 +42,13 @@ def check_headers(names: Iterable[str]) -> tuple[str, ...]:
     """Return the names of headers if each is valid.
 
     Raises:
-        SettingsInvalidError: One is not the name of a header. `*` is none: browsers refuse it with credentials.
+        SettingsInvalidError: A name is not valid. `*` is not valid either, because browsers refuse it with credentials.
     """
     checked = tuple(names)
     for name in checked:
         if _HEADER.fullmatch(name) is None:
             raise SettingsInvalidError(
-                f"expected names of headers in cors_headers, got {name!r}",
+                f"expected header names in cors_headers, got {name!r}",
                 hint="Name each header, such as X-Request-Id.",
             )
     return checked

@@ -1,7 +1,7 @@
-"""Tickets: a token's power for one request, for those who cannot send a header (an EventSource, a WebSocket).
+"""Tickets: a token's grant for one request, for an EventSource or a WebSocket.
 
-They are kept in memory and only by their hash. A ticket is as good as its token, but worthless once it was used, so it may
-stand in a URL.
+Those clients cannot send a header. A ticket grants as much as its token, but only once, so it may appear in a URL. Only
+its hash is kept, in memory.
 """
 
 from __future__ import annotations
@@ -22,52 +22,54 @@ _AT_ALL: Final = 100_000
 
 
 class Tickets:
-    """The tickets that have been given and not been used.
+    """The tickets that were issued and not used yet.
 
     Args:
-        clock: Tells the time in seconds.
+        clock: Returns the time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._given: dict[bytes, tuple[float, Grant]] = {}  # in the order in which they end
+        self._given: dict[bytes, tuple[float, Grant]] = {}  # in the order in which they expire
         self._of: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        """How many wait to be used."""
+        """Return how many tickets are unused."""
         return len(self._given)
 
     def give(self, grant: Grant) -> str:
-        """A new ticket for what `grant` allows, and for no longer.
+        """Issue a ticket for what `grant` allows, and for no longer.
 
         Raises:
-            LimitReachedError: Too many of this user, or at all, have not been used.
+            LimitReachedError: The user, or all users together, have too many unused tickets.
         """
         self._forget()
         if self._of[grant.user] >= _PER_USER or len(self._given) >= _AT_ALL:
-            raise LimitReachedError("expected the tickets given before to be used first", retry_after=TICKET_SECONDS)
+            raise LimitReachedError(
+                "expected fewer unused tickets: use those issued before", retry_after=TICKET_SECONDS
+            )
         ticket = secrets.token_urlsafe(32)
         self._given[_hash(ticket)] = (self._clock() + TICKET_SECONDS, grant)
         self._of[grant.user] += 1
         return ticket
 
     def use(self, ticket: str) -> Grant:
-        """What the ticket is good for; it is worthless from now on.
+        """Return the grant of a ticket, which cannot be used again.
 
         Raises:
-            TokenInvalidError: It is none of ours, was used, or is too old.
-            TokenExpiredError: The token that it was given for has ended.
+            TokenInvalidError: The ticket is unknown, used, or too old.
+            TokenExpiredError: The token that it was issued for has expired.
         """
         self._forget()
         _, grant = self._given.get(key := _hash(ticket), (0.0, None))
         if grant is None:
             raise TokenInvalidError(
-                f"expected a ticket that is not used and at most {TICKET_SECONDS} s old",
-                hint="Ask for another with POST /v1/tickets: each is good for one request.",
+                f"expected an unused ticket that is at most {TICKET_SECONDS} s old",
+                hint="Request another with POST /v1/tickets: each is valid for one request.",
             )
         self._remove(key)
         if grant.seconds_left() == 0:
-            raise TokenExpiredError("the token of this ticket has ended", hint="Ask for a ticket with a new token.")
+            raise TokenExpiredError("the token of this ticket has expired", hint="Request a ticket with a new token.")
         return grant
 
     def _forget(self) -> None:
