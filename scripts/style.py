@@ -68,7 +68,6 @@ UNEDITED = (
     "src/wakeline/gateway/app.py",
     "src/wakeline/gateway/delivery/",
     "src/wakeline/gateway/following/",
-    "src/wakeline/gateway/http/",
     "src/wakeline/gateway/log/",
     "src/wakeline/gateway/metrics.py",
     "src/wakeline/gateway/ownership/",

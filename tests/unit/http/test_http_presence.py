@@ -129,7 +129,7 @@ async def test_a_device_that_waits_for_a_page_is_present(served: Served) -> None
         ("device=a%20b", "*/*", "expected a device id of 1 to 128 visible ASCII characters, got 'a b'"),
         ("device=%C3%A9", "*/*", "expected a device id of 1 to 128 visible ASCII characters, got 'é'"),
         ("presence=yes", "text/event-stream", "expected presence=true or presence=false, got 'yes'"),
-        ("presence=true", "*/*", "expected presence with Accept: text/event-stream, pages do not tell it"),
+        ("presence=true", "*/*", "expected presence with Accept: text/event-stream, because pages do not report it"),
     ],
 )
 async def test_what_makes_no_sense_is_refused(served: Served, query: str, accept: str, message: str) -> None:

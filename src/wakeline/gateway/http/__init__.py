@@ -1,1 +1,5 @@
-"""The HTTP interface: each file is one group of routes. They parse, call and answer; PROTOCOL.md tells what each means."""
+"""The HTTP interface: parses requests, calls the rooms below, and answers.
+
+Only `app` may import it. Each file is a group of routes; PROTOCOL.md defines their meaning. Open `routes.py` first, then
+`parts.py`, which lists what the routes call.
+"""

@@ -1,4 +1,4 @@
-"""How the routes answer: JSON, and every error in the one shape."""
+"""Answers: JSON, and the error format that all routes share."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _log = structlog.get_logger(__name__)
 
 
 def json_answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """`value` as JSON that no cache keeps."""
+    """Return an answer with `value` as JSON, which no cache may store."""
     return web.Response(
         body=msgspec.json.encode(value),
         status=status,
@@ -43,7 +43,7 @@ def json_answer(value: Any, status: int = 200, headers: Mapping[str, str] | None
 
 
 def errors_middleware(parts: Parts) -> Any:
-    """The middleware that answers every error in the one shape."""
+    """Return the middleware that answers every error in Wakeline's format."""
 
     @web.middleware
     async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -60,7 +60,7 @@ def errors_middleware(parts: Parts) -> Any:
             failure = NotFoundError(
                 f"there is no route {request.path!r} ({error.status})", hint=_no_route(request.path)
             )
-        except Exception:  # noqa: BLE001 - a defect is answered in the one shape too
+        except Exception:  # noqa: BLE001 - answers a defect in the same format as other errors
             _log.exception("request failed", path=request.path)
             failure = InternalError("the server failed; this is a defect")
         parts.metrics.refused.labels(failure.code).inc()
@@ -72,33 +72,33 @@ def errors_middleware(parts: Parts) -> Any:
 
 
 def _streams(request: web.Request) -> bool:
-    """Whether an `EventSource` requests a stream; other requests are answered with their status."""
+    """Return whether an `EventSource` requests a stream; others receive an error's status."""
     return _reads(request) and request.method == hdrs.METH_GET and sse.is_event_source(request)
 
 
 def _no_route(path: str) -> str | None:
-    """Return a hint that fits a path without a route; None for the usual one."""
+    """Return a hint that fits a path without a route; None for the usual hint."""
     if path == "/":
-        return "The gateway has no page here: GET /v1/sessions lists its sessions, and /healthz tells that it runs."
+        return "The gateway has no page here: GET /v1/sessions lists its sessions, and /healthz reports that it runs."
     if path.startswith(("/v1/sessions/", "/v1/stream/")):
         return "Check the path; a / in a session's name is written %2F."
     return None
 
 
 def _reads(request: web.Request) -> bool:
-    """Whether a session was to be read in a way that brings its workflow."""
+    """Return whether a request reads a session, so that its workflow is to be followed."""
     resource = request.match_info.route.resource
     return request.method in (hdrs.METH_GET, hdrs.METH_HEAD) and resource is not None and resource.canonical in _READ
 
 
 def _passes_in(error: WakelineError, request: web.Request) -> float | None:
-    """Return the seconds after which the same request may succeed; None where it will not."""
+    """Return the seconds after which the same request may succeed; None if it never will."""
     if isinstance(error, LimitReachedError):
         return error.retry_after
     if isinstance(error, UnavailableError):
         return _UNAVAILABLE_SECONDS
-    # A cookie is renewed behind the back of an EventSource; browsers leave one out that has expired, so that a client that
-    # was here before may come without.
+    # A page renews its cookie independently of an EventSource. Browsers omit an expired cookie, so a client that was
+    # connected before may send none.
     renewed = isinstance(error, TokenExpiredError) or (
         isinstance(error, TokenMissingError) and last_event_id(request) is not None
     )

@@ -1,7 +1,7 @@
-"""Reads the bodies of requests, after the caller has been authorised.
+"""Reads the bodies of requests, after the caller was authorized.
 
-aiohttp's own decompression is off. The inflated size is bounded, absolutely and by its ratio to the compressed size, and the
-body is inflated in pieces, between which the event loop runs other tasks.
+aiohttp's own decompression is off. The decompressed size is limited, absolutely and in relation to the compressed size.
+Bodies are decompressed in pieces, between which the event loop runs other tasks.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from wakeline.errors import BodyTooLargeError, EncodingInvalidError, EncodingUnk
 CODINGS: Final = ("gzip", "deflate")
 
 MAX_FIELDS_BYTES: Final = 256 * 1024
-"""The largest body of a request that has some fields and no events: it is read in one step."""
+"""The largest body of a request that has some fields and no events; such a body is decoded in one step."""
 
 _MOST_RATIO: Final = 100
 _UNRATED_BYTES: Final = 256 * 1024
-"""Up to this inflated size any ratio is allowed: it costs no more than an uncompressed body."""
+"""Up to this decompressed size any ratio is allowed: it costs no more than an uncompressed body."""
 
 _PIECE_BYTES: Final = 64 * 1024
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _MOST_MEMBERS: Final = 1000
-"""The most gzip members of a body: an empty one has 20 bytes and costs as much as a piece."""
+"""The most gzip members of a body: an empty member has 20 bytes and costs as much as a piece."""
 
 
 async def read_body(request: web.Request, most: int | None = None) -> bytes:
-    """Return a request's whole body, inflated.
+    """Return a request's whole body, decompressed.
 
     Args:
         request: The request.
-        most: The most bytes, where that is less than `max_body_bytes`.
+        most: The most bytes, if that is less than `max_body_bytes`.
 
     Raises:
-        BodyTooLargeError: It is over `max_body_bytes` or `most`, or inflates too much.
-        EncodingInvalidError: It is not in the coding of `Content-Encoding`.
+        BodyTooLargeError: The body exceeds `max_body_bytes` or `most`, or the limit on its compression ratio.
+        EncodingInvalidError: The body does not have the coding of `Content-Encoding`.
         EncodingUnknownError: The coding is not supported.
-        RequestInvalidError: Its HTTP framing is broken.
+        RequestInvalidError: The body's HTTP framing is broken.
     """
     hint = None if most is None else "Send less in one request."
     most = request.client_max_size if most is None else min(most, request.client_max_size)
@@ -56,13 +56,13 @@ async def read_body(request: web.Request, most: int | None = None) -> bytes:
 
 
 async def stream_body(request: web.Request) -> AsyncIterator[bytes]:
-    """Yield a request's body in pieces, inflated.
+    """Yield a request's body in pieces, decompressed.
 
     Raises:
-        BodyTooLargeError: It inflates too much for its size.
-        EncodingInvalidError: It is not in the coding of `Content-Encoding`.
+        BodyTooLargeError: The body exceeds the limit on its compression ratio.
+        EncodingInvalidError: The body does not have the coding of `Content-Encoding`.
         EncodingUnknownError: The coding is not supported.
-        RequestInvalidError: Its HTTP framing is broken.
+        RequestInvalidError: The body's HTTP framing is broken.
     """
     named = ",".join(request.headers.getall(hdrs.CONTENT_ENCODING, [])).strip().lower()
     pieces = _received(request)
@@ -81,7 +81,7 @@ async def _received(request: web.Request) -> AsyncIterator[bytes]:
         async for piece in request.content.iter_any():
             yield piece
     except web.RequestPayloadError:
-        raise RequestInvalidError("expected a body as HTTP/1.1 has it, its framing is broken") from None
+        raise RequestInvalidError("expected a body in valid HTTP/1.1 framing, got broken framing") from None
 
 
 async def _inflated(pieces: AsyncIterator[bytes], coding: str) -> AsyncIterator[bytes]:
@@ -107,14 +107,14 @@ async def _inflated(pieces: AsyncIterator[bytes], coding: str) -> AsyncIterator[
             if inflate.eof:
                 if rest and coding == "deflate":
                     raise EncodingInvalidError("expected nothing after the end of a body in the coding deflate")
-                inflate = None  # a gzip body may have several members, one after the other
+                inflate = None  # a gzip body may consist of several members
             made += len(out)
             if made > max(_UNRATED_BYTES, received * _MOST_RATIO):
                 raise BodyTooLargeError(f"expected a body that inflates to at most {_MOST_RATIO} times its size")
             yield out
             await asyncio.sleep(0)
     if inflate is not None or not received:
-        raise EncodingInvalidError(f"expected a whole body in the coding {coding}, it was cut short")
+        raise EncodingInvalidError(f"expected a whole body in the coding {coding}, got a truncated one")
 
 
 def _window(coding: str, start: bytes) -> int:

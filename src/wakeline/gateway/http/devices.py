@@ -1,4 +1,4 @@
-"""Devices: what each has been given and has seen, and who is connected."""
+"""Routes that list devices with their positions, acknowledge events and forget devices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wakeline.gateway.http.parameters import check_device, takes
 from wakeline.gateway.http.parts import Parts
 from wakeline.text import read_whole
 
-_MAX_USER_BYTES: Final = 256  # as of a token's `sub`
+_MAX_USER_BYTES: Final = 256  # the limit of a token's `sub`
 
 
 class _Acknowledgement(msgspec.Struct, forbid_unknown_fields=True):
@@ -31,7 +31,7 @@ class DeviceRoutes:
         self._positions = parts.positions
 
     def routes(self) -> list[web.RouteDef]:
-        """The group's routes."""
+        """Return the group's routes."""
         return [
             web.get("/v1/sessions/{session}/devices", self.devices),
             web.put("/v1/sessions/{session}/devices/{device}", self.acknowledge),
@@ -40,7 +40,7 @@ class DeviceRoutes:
 
     @takes("user")
     async def devices(self, request: web.Request) -> web.Response:
-        """The user's own devices; everybody's to who may manage."""
+        """List the user's own devices; with `manage`, those of all users."""
         session, grant = check_session_name(request.match_info["session"]), request[GRANT]
         user = _user(request)
         others = user not in (None, grant.user) or (user is None and "manage" in grant.allow)
@@ -51,7 +51,7 @@ class DeviceRoutes:
 
     @takes("user")
     async def acknowledge(self, request: web.Request) -> web.Response:
-        """A device has seen everything up to a cursor."""
+        """Record that a device has seen everything up to a cursor."""
         session, user, device = _named(request)
         try:
             asked = read_whole(
@@ -71,7 +71,7 @@ class DeviceRoutes:
 
 
 def _named(request: web.Request) -> tuple[str, str, str]:
-    """Session, user and device of a request that may change the device's positions."""
+    """Return a request's session, user and device; raise if the caller may not change them."""
     session, grant = check_session_name(request.match_info["session"]), request[GRANT]
     user = _user(request)
     if user is None:
@@ -81,7 +81,7 @@ def _named(request: web.Request) -> tuple[str, str, str]:
 
 
 def _user(request: web.Request) -> str | None:
-    """Whose devices are meant, where the request says so."""
+    """Return the user whose devices the request names; None if it names none."""
     user = request.query.get("user")
     if user is not None and len(user.encode(errors="replace")) > _MAX_USER_BYTES:
         raise RequestInvalidError(f"expected user to have at most {_MAX_USER_BYTES} bytes, got {user[:40]!r}")

@@ -1,6 +1,6 @@
 """`/v1/stream`: the Durable Streams protocol over sessions.
 
-As that protocol requires, unknown query parameters are ignored here.
+As that protocol requires, these routes ignore unknown query parameters.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _HUB_LAG: Final = 10.0
 
 
 class StreamRoutes:
-    """Streams: create, append, read, delete."""
+    """Creates, appends to, reads and deletes streams."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -58,7 +58,7 @@ class StreamRoutes:
         self._live: set[asyncio.Task[Any]] = set()
 
     def routes(self) -> list[web.RouteDef]:
-        """The group's routes."""
+        """Return the group's routes."""
         return [
             web.put(_PATH, self.create),
             web.post(_PATH, self.append),
@@ -68,13 +68,13 @@ class StreamRoutes:
         ]
 
     async def end_streams(self, _: web.Application) -> None:
-        """Cut every live reader: it comes back with its offset."""
+        """Cut every live reader; its client reconnects with its offset."""
         for task in list(self._live):
             task.cancel()
 
     @takes("*")
     async def create(self, request: web.Request) -> web.Response:
-        """Create a stream, or see that there is one like this."""
+        """Create a stream, or confirm that it exists with the same properties."""
         name, grant = _named(request)
         grant.check("manage", name)
         headers.refuse_forks(request.headers)
@@ -129,7 +129,7 @@ class StreamRoutes:
 
     @takes("offset", "live", "cursor", "lastEventId", "*")
     async def read(self, request: web.Request) -> web.StreamResponse:
-        """Read a stream: what there is, or live."""
+        """Read a stream up to its end, or live."""
         name, grant = _named(request)
         grant.check("read", name)
         mode, asked = _asked(request, grant, self._parts.settings.long_poll_timeout)
@@ -140,7 +140,7 @@ class StreamRoutes:
             except OffsetGoneError:
                 if asked.offset != offsets.BEGINNING:
                     raise
-                # Retention has moved the beginning since it was looked for.
+                # Retention has trimmed the first events since `_read` resolved the offset: resolve it again.
 
     async def _read(
         self, request: web.Request, name: str, mode: str | None, asked: reading.Asked
@@ -156,13 +156,13 @@ class StreamRoutes:
                     request[GRANT].check_signer()
                     return answer
                 if asked.resumed and channel.closed and offset == channel.tail:
-                    return _empty(204, stream.headers())  # tells an EventSource to stop for good
+                    return _empty(204, stream.headers())  # 204 makes an EventSource stop reconnecting
                 self._parts.metrics.connections.inc()
                 return await self._serve_live(request, channel, stream, offset, asked)
 
     @takes("*")
     async def describe(self, request: web.Request) -> web.Response:
-        """Tell how a stream is; it is not used by that."""
+        """Describe a stream; this does not count as a use that extends its lifetime."""
         name, grant = _named(request)
         grant.check("read", name)
         return _empty(200, (await self._streams.find(name)).described())
@@ -178,13 +178,13 @@ class StreamRoutes:
 
     @asynccontextmanager
     async def _attached(self, name: str) -> AsyncIterator[tuple[Stream, Channel]]:
-        """The stream and its channel, in one life, and with everything that was acknowledged before this was asked for."""
+        """Yield a stream and its channel, both in the same epoch and with all acknowledged events."""
         while True:
             stream = await self._streams.find(name)
             await self._lifetimes.use(stream)
             async with self._parts.hub.attach(name) as channel:
                 if channel.epoch != stream.epoch:
-                    continue  # deleted and created again in between
+                    continue  # the session was deleted and created again in between
                 await _reach(channel, stream)
                 yield stream, channel
                 return
@@ -221,7 +221,7 @@ def _named(request: web.Request) -> tuple[str, Grant]:
     name = check_session_name(request.match_info["session"])
     if name == _RESERVED or name.startswith(f"{_RESERVED}/"):
         raise NotImplementedHereError(
-            f"streams whose names begin with {_RESERVED} are reserved; subscriptions are not here"
+            f"expected a stream name that does not begin with {_RESERVED}: such names are reserved for subscriptions"
         )
     return name, request[GRANT]
 
@@ -229,18 +229,18 @@ def _named(request: web.Request) -> tuple[str, Grant]:
 def _check_topic(grant: Grant, name: str) -> None:
     grant.check("publish", name)
     if grant.topics is not None and TOPIC not in grant.topics:
-        raise NotAllowedError(f"expected a token that allows the topic {TOPIC!r}, under which messages are kept")
+        raise NotAllowedError(f"expected a token that allows the topic {TOPIC!r}, which holds a stream's messages")
 
 
 def _asked(request: web.Request, grant: Grant, longest: float) -> tuple[str | None, reading.Asked]:
-    """How to read (at once, `long-poll`, `sse`), and what."""
+    """Return how to read (at once if None, `long-poll`, `sse`), and what."""
     mode = _parameter(request, "live")
     if mode not in (None, "long-poll", "sse"):
         raise StreamInvalidError(f"expected live=long-poll or live=sse, got {mode[:40]!r}")
     offset = _parameter(request, "offset")
     if mode is not None and offset is None:
         raise StreamInvalidError(f"expected offset with live={mode}")
-    # What an EventSource says that connects again by itself; its URL is still the first one.
+    # A reconnecting EventSource sends its position in this header; its URL still has the first offset.
     last = last_event_id(request) if mode == "sse" else None
     return mode, reading.Asked(
         offset=last or (offsets.BEGINNING if offset is None else offset),
@@ -260,7 +260,10 @@ def _parameter(request: web.Request, name: str) -> str | None:
 
 
 async def _reach(channel: Channel, stream: Stream) -> None:
-    """The hub hears of an append a moment after who made it: wait for that, so that everybody reads what they wrote."""
+    """Wait until the hub has the stream's state, so that a client reads its own writes.
+
+    The hub receives an append shortly after the writer's answer.
+    """
     state = stream.state
     async with asyncio.timeout(_HUB_LAG):
         while not channel.deleted and (channel.tail < state.next_offset or (state.closed and not channel.closed)):
@@ -277,5 +280,5 @@ def _appended(post: Post, posted: Posted) -> web.Response:
 
 
 def _empty(status: int, answered: Mapping[str, str]) -> web.Response:
-    """An answer without a body, that no cache keeps."""
+    """Return an answer without a body, which no cache may store."""
     return web.Response(status=status, headers={hdrs.CACHE_CONTROL: "no-store", **headers.SECURITY, **answered})

@@ -1,4 +1,4 @@
-"""Events, read."""
+"""Routes that read events, as a stream or as a page."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class EventRoutes:
         self._streams: set[asyncio.Task[Any]] = set()
 
     def routes(self) -> list[web.RouteDef]:
-        """The group's routes."""
+        """Return the group's routes."""
         return [
             web.get("/v1/sessions/{session}/events", self.events, allow_head=False),
         ]
@@ -59,7 +59,7 @@ class EventRoutes:
             if not query.stream:
                 return await self._page(request, channel, offset, query)
             if offset == channel.tail and (channel.closed or (query.until_settled and channel.settled)):
-                return web.Response(status=204)  # tells an EventSource to stop for good
+                return web.Response(status=204)  # 204 makes an EventSource stop reconnecting
             with self._parts.limits.connection(request, grant):
                 self._parts.metrics.connections.inc()
                 return await self._stream(request, channel, offset, query)
@@ -93,7 +93,7 @@ class EventRoutes:
     def _connected(
         self, channel: Channel, query: _Reading, offset_of: Callable[[], int]
     ) -> AbstractContextManager[None]:
-        """The device is present, and its position known, for as long as the block lasts."""
+        """Register the device, if the request names one, as connected inside the block."""
         if query.device is None:
             return nullcontext()
         return self._parts.positions.connected(
@@ -101,7 +101,7 @@ class EventRoutes:
         )
 
     async def end_streams(self, _: web.Application) -> None:
-        """Cut every stream: its device resumes elsewhere, or here when we are back."""
+        """Cut every stream; its device reconnects, perhaps to another gateway."""
         for task in list(self._streams):
             task.cancel()
 
@@ -126,7 +126,7 @@ class EventRoutes:
 
 
 class _Reading:
-    """The parameters of a read."""
+    """The parameters of a request that reads events."""
 
     def __init__(self, request: web.Request, grant: Grant) -> None:
         self.stream = sse.wanted(request)
@@ -134,18 +134,22 @@ class _Reading:
         self.before = request.query.get("before")
         paged = [name for name in ("before", "limit", "wait") if name in request.query]
         if self.stream and paged:
-            raise RequestInvalidError(f"expected {paged[0]} without Accept: text/event-stream, a stream has no pages")
+            raise RequestInvalidError(
+                f"expected {paged[0]} without Accept: text/event-stream, because streams have no pages"
+            )
         if self.before is not None and ("from" in request.query or "wait" in request.query):
-            raise RequestInvalidError("expected before without from and wait: it reads backwards")
+            raise RequestInvalidError("expected before without from and wait, because it reads backwards")
         self.until_settled = until_settled(request)
         self.user, self.device = grant.user, device_id(request)
         self.wait_for_start = flag(request, "wait_for_start")
         self.presence = flag(request, "presence")
         if self.presence and not self.stream:
-            raise RequestInvalidError("expected presence with Accept: text/event-stream, pages do not tell it")
+            raise RequestInvalidError(
+                "expected presence with Accept: text/event-stream, because pages do not report it"
+            )
         self.compact = compact_view(request)
         if self.compact and self.before is not None:
-            raise RequestInvalidError("expected before without view=compact: what is read backwards is the log")
+            raise RequestInvalidError("expected before without view=compact, because only the log is read backwards")
         self._paged = "limit" in request.query or "wait" in request.query
         asked = request.query.get("topics")
         topics = Topics.parse(asked, grant.topics) if asked is not None else grant.topics
@@ -153,12 +157,18 @@ class _Reading:
             topics=CompactTopics(topics) if self.compact and topics is not None else topics,
             limit=integer(request, "limit", 1000, 1, 10_000),
             wait=seconds(request, "wait"),
-            # A name such as `tail:5` means another page tomorrow; a cursor does not.
+            # A name such as `tail:5` refers to another page later; a cursor does not.
             cache=grant.cache and Cursor.is_one(self.start),
         )
 
     def compact_topics(self) -> Topics | None:
-        """The topics of the compact form as a page; raises where what was asked for is no part of one that comes whole."""
+        """Return the topics of a page of the compact form.
+
+        Raises:
+            RequestInvalidError: The request limits the page; the compact form is always returned whole.
+        """
         if self._paged:
-            raise RequestInvalidError("expected view=compact without limit and wait: the compact form comes whole")
+            raise RequestInvalidError(
+                "expected view=compact without limit and wait, because it returns all of the session"
+            )
         return self.page.topics

@@ -1,4 +1,4 @@
-"""The feed: many sessions on one connection."""
+"""The feed's routes: many sessions over one connection."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class FeedRoutes:
         self._streams: set[asyncio.Task[Any]] = set()
 
     def routes(self) -> list[web.RouteDef]:
-        """The group's routes."""
+        """Return the group's routes."""
         return [web.get("/v1/feed", self.feed, allow_head=False)]
 
     @takes("from", "topics", "until", "wait_for_start", "device", "lastEventId", repeated="session")
     async def feed(self, request: web.Request) -> web.StreamResponse:
-        """Talk over a WebSocket where that is asked for, else answer with a stream."""
+        """Serve a WebSocket if the request asks for one, otherwise a stream."""
         if request.headers.get(hdrs.UPGRADE, "").strip().lower() != "websocket":
             return await self._stream(request)
         name = None
@@ -61,7 +61,7 @@ class FeedRoutes:
             self._sockets.discard(connection)
 
     async def end_feeds(self, _: web.Application) -> None:
-        """End every feed: its client resumes elsewhere, or here when we are back."""
+        """End every feed; its client reconnects, perhaps to another gateway."""
         for connection in self._sockets:
             connection.stop(GOING_AWAY, "the server stops")
         for task in list(self._streams):

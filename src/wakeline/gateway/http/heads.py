@@ -1,4 +1,4 @@
-"""Heads of requests: none is longer than it may be, and all of it is text."""
+"""Checks the heads of requests: their size and their encoding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wakeline.gateway.http.answers import Handler
 
 @web.middleware
 async def checked_heads(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse a head before anything of it is used."""
+    """Refuse a request with an invalid head before anything else uses it."""
     check_head(request)
     return await handler(request)
 
@@ -21,11 +21,11 @@ async def checked_heads(request: web.Request, handler: Handler) -> web.StreamRes
 def check_head(request: web.BaseRequest) -> None:
     """Raise unless a request's head has a valid size and encoding.
 
-    The connection counts the bytes of a head that arrives on its own. The size of a head that arrives together with the previous
-    request, or that has many small headers, is known only after parsing.
+    The connection counts the bytes of a head that arrives on its own. The size of a head that arrives together with the
+    previous request, or that has many small headers, is known only after parsing.
 
     Raises:
-        RequestInvalidError: It is over 32 KiB, or a header, the path or the query is not UTF-8.
+        RequestInvalidError: The head exceeds 32 KiB, or a header, the path or the query is not UTF-8.
     """
     size = len(request.raw_path)
     for name, value in request.raw_headers:
@@ -35,7 +35,7 @@ def check_head(request: web.BaseRequest) -> None:
     if size > MAX_HEAD_BYTES:
         raise RequestInvalidError(
             f"expected at most {MAX_HEAD_BYTES} bytes of headers, got {size}",
-            hint="Send fewer or shorter headers; what is large belongs in the body.",
+            hint="Send fewer or shorter headers; large data belongs in the body.",
         )
     if not request.raw_path.isascii():
         raise RequestInvalidError(
@@ -46,7 +46,7 @@ def check_head(request: web.BaseRequest) -> None:
 
 
 def _check_escapes(path: str) -> None:
-    # aiohttp leaves an escape that is not UTF-8 as it stands: `%FF` would name the same session as `%25FF`.
+    # aiohttp keeps an escape that is not UTF-8 undecoded: `%FF` would name the same session as `%25FF`.
     text = unquote_to_bytes(path)
     try:
         text.decode()

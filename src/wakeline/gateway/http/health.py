@@ -1,4 +1,4 @@
-"""How the gateway is."""
+"""Health and metrics of the gateway."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class HealthRoutes:
         self._parts = parts
 
     def routes(self) -> list[web.RouteDef]:
-        """The group's routes."""
+        """Return the group's routes."""
         return [
             web.get("/healthz", self.healthz),
             web.get("/readyz", self.readyz),
@@ -28,7 +28,7 @@ class HealthRoutes:
         ]
 
     async def healthz(self, _: web.Request) -> web.Response:
-        """The process serves."""
+        """Report that the process serves requests."""
         return json_answer({"status": "ok"})
 
     async def readyz(self, _: web.Request) -> web.Response:
@@ -52,6 +52,6 @@ class HealthRoutes:
         return json_answer({"status": "ready" if well else "degraded", "log": log, **answer})
 
     async def metrics(self, request: web.Request) -> web.Response:
-        """Everything counted."""
+        """Return all metrics in Prometheus's text format."""
         request[GRANT].check("manage")
         return web.Response(body=self._parts.metrics.expose(), headers={"Content-Type": "text/plain; version=0.0.4"})

@@ -1,4 +1,4 @@
-"""A session's life: create it, close it, erase it, take it elsewhere."""
+"""Routes that create, close, delete, export and import a session."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class LifecycleRoutes:
-    """What may be done to `/v1/sessions/{session}` as a whole, by tokens that may `manage`."""
+    """Changes to `/v1/sessions/{session}` as a whole, for tokens that may `manage`."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
     def routes(self) -> list[web.RouteDef]:
-        """The group's routes."""
+        """Return the group's routes."""
         return [
             web.put("/v1/sessions/{session}", self.create),
             web.delete("/v1/sessions/{session}", self.delete),
@@ -45,7 +45,7 @@ class LifecycleRoutes:
         ]
 
     async def create(self, request: web.Request) -> web.Response:
-        """Create a session, or change what is kept of it."""
+        """Create a session, or change its retention."""
         name, engine = _name(request), self._parts.engine
         retention = _wanted(await read_body(request, MAX_FIELDS_BYTES)).retention
         given = SessionConfig(None if retention is UNSET else retention)
@@ -56,7 +56,7 @@ class LifecycleRoutes:
         return await self._answer(name, 201 if created else 200)
 
     async def close(self, request: web.Request) -> web.Response:
-        """Close a session for good; one that is closed stays as it is."""
+        """Close a session for good; closing it again changes nothing."""
         name = _name(request)
         state = await self._parts.engine.state(name)
         if state is None:
@@ -74,23 +74,24 @@ class LifecycleRoutes:
         return web.Response(status=204, headers={hdrs.CACHE_CONTROL: "no-store"})
 
     async def export(self, request: web.Request) -> web.StreamResponse:
-        """The session as a file; without its last line it was cut short."""
+        """Return the session as a file. A file without its last line is incomplete."""
         name, grant = _name(request), request[GRANT]
         grant.check("read", name)
         if grant.topics is not None:
             raise NotAllowedError(
-                "expected a token for all topics, this one is held to some: an export is whole",
-                hint="Read GET …/events, which gives the topics that the token allows.",
+                "expected a token for all topics, because an export contains all of them, got one for some topics",
+                hint="Read GET …/events, which returns the topics that the token allows.",
             )
         with self._parts.limits.connection(request, grant):
             async with aclosing(self._parts.archive.export(name)) as pages:
-                first = await anext(pages)  # what is wrong with the request is told before the answer begins
+                # Before the answer begins, so that an error here has its own status; later ones only cut the answer.
+                first = await anext(pages)
                 response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: _NDJSON, hdrs.CACHE_CONTROL: "no-store"})
                 timeout = self._parts.settings.write_timeout
                 return await write_pieces(request, response, _after(first, pages), timeout=timeout)
 
     async def load(self, request: web.Request) -> web.Response:
-        """Make a session from a file, all of it or nothing."""
+        """Create a session from a file, all of it or nothing."""
         name, grant = _name(request), request[GRANT]
         grant.check("publish", name)
         if request.content_type != _NDJSON:

@@ -1,4 +1,4 @@
-"""Nudges: a workflow may have something new. PROTOCOL.md §3."""
+"""Nudges: notices that a workflow may have new events (PROTOCOL.md §3)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wakeline.gateway.runtime import read_whole_in_slices
 from wakeline.gateway.sessions import NamedWorkflow
 
 _MOST: Final = 1000
-_MOST_BYTES: Final = 2 * 1024 * 1024  # the most workflows, with the longest ids
+_MOST_BYTES: Final = 2 * 1024 * 1024  # enough for `_MOST` workflows with the longest ids
 _LONGEST_WAIT: Final = 5
 
 
@@ -38,11 +38,11 @@ class NudgeRoutes:
         self._parts = parts
 
     def routes(self) -> list[web.RouteDef]:
-        """The group's routes."""
+        """Return the group's routes."""
         return [web.post("/v1/nudge", self.nudge)]
 
     async def nudge(self, request: web.Request) -> web.Response:
-        """Pass on nudges, with an empty answer; with `wait`, answer once the workflows have ended."""
+        """Pass nudges on and answer at once; with `wait`, once the workflows have ended."""
         grant = request[GRANT]
         grant.check("publish")
         workflows, seconds = await _named(await read_body(request, _MOST_BYTES))
@@ -59,7 +59,7 @@ class NudgeRoutes:
 
 
 async def _named(body: bytes) -> tuple[list[NamedWorkflow], float]:
-    """Which workflows, and how many seconds the answer may wait."""
+    """Return the named workflows, and how many seconds the answer may wait."""
     seconds = 0.0
     try:
         if (await read_whole_in_slices(msgspec.json.Decoder(_Either).decode, body)).workflows:

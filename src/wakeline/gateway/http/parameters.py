@@ -1,7 +1,7 @@
-"""Parameters of requests: each is read strictly, and refused with what was expected.
+"""Parameters of requests, read strictly: an error states the expected values.
 
-A route names its query parameters once, with `takes`; `check_query` refuses every other one, so that a misspelt one is not
-passed over.
+A route names its query parameters with `takes`. `check_query` refuses all others, so that a misspelt parameter is not
+ignored.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _Handler = TypeVar("_Handler", bound=Callable[..., Any])
 
 
 def takes(*names: str, repeated: str = "") -> Callable[[_Handler], _Handler]:
-    """Name the query parameters of a route; one without takes none.
+    """Declare the query parameters of a route; a route without a declaration has none.
 
     Args:
-        names: Those that may be given once; `*`: others are passed over. (Every route takes `ticket`.)
-        repeated: One that may be given several times.
+        names: Parameters that may be given once; `*` ignores unknown ones. (Every route accepts `ticket`.)
+        repeated: A parameter that may be given several times.
     """
     parameters = {**dict.fromkeys(names, False), **({repeated: True} if repeated else {})}
 
@@ -42,17 +42,17 @@ def taken(handler: object) -> dict[str, bool]:
 
 
 def check_query(request: web.Request) -> None:
-    """Refuse a request with a parameter that its route does not take.
+    """Refuse a request with a parameter that its route does not declare.
 
     Raises:
-        RequestInvalidError: A parameter is unknown, or is repeated.
+        RequestInvalidError: A parameter is unknown, or is repeated and must not be.
     """
     if request.query_string and request.match_info.http_exception is None:
         refuse_others(request, taken(request.match_info.handler))
 
 
 def refuse_others(request: web.Request, parameters: dict[str, bool]) -> None:
-    """Refuse a request with other query parameters than these.
+    """Refuse a request with other query parameters than the declared ones.
 
     Raises:
         RequestInvalidError: A parameter is unknown, or is repeated and must not be.
@@ -76,7 +76,7 @@ def last_event_id(request: web.Request) -> str | None:
 
 
 def integer(request: web.Request, name: str, default: int, least: int, most: int) -> int:
-    """An integer in a range."""
+    """Return a parameter that is an integer from `least` to `most`."""
     text = request.query.get(name)
     if text is None:
         return default
@@ -86,7 +86,7 @@ def integer(request: web.Request, name: str, default: int, least: int, most: int
 
 
 def seconds(request: web.Request, name: str) -> float:
-    """A time to wait, 0 by default."""
+    """Return a parameter that is a time to wait; 0 if it is missing."""
     text = request.query.get(name, "0")
     try:
         value = float(text)
@@ -98,7 +98,7 @@ def seconds(request: web.Request, name: str) -> float:
 
 
 def flag(request: web.Request, name: str) -> bool:
-    """`true` or `false`, the default."""
+    """Return a parameter that is `true` or `false`; False if it is missing."""
     text = request.query.get(name, "false")
     if text not in ("true", "false"):
         raise RequestInvalidError(f"expected {name}=true or {name}=false, got {text[:40]!r}")
@@ -106,7 +106,7 @@ def flag(request: web.Request, name: str) -> bool:
 
 
 def until_settled(request: web.Request) -> bool:
-    """Whether `until=settled`."""
+    """Return whether the request has `until=settled`."""
     until = request.query.get("until", "never")
     if until not in ("settled", "never"):
         raise RequestInvalidError(f"expected until=settled or until=never, got {until[:40]!r}")
@@ -114,7 +114,7 @@ def until_settled(request: web.Request) -> bool:
 
 
 def compact_view(request: web.Request) -> bool:
-    """Whether `view=compact`."""
+    """Return whether the request has `view=compact`."""
     view = request.query.get("view", "raw")
     if view not in ("raw", "compact"):
         raise RequestInvalidError(f"expected view=raw or view=compact, got {view[:40]!r}")
@@ -122,13 +122,13 @@ def compact_view(request: web.Request) -> bool:
 
 
 def device_id(request: web.Request) -> str | None:
-    """The device that reads, if it says so."""
+    """Return the id of the device that reads; None if the request names none."""
     text = request.query.get("device")
     return None if text is None else check_device(text)
 
 
 def check_device(text: str) -> str:
-    """Return `text` if a device may have this id."""
+    """Return `text` if it is a valid device id."""
     if not (1 <= len(text) <= 128 and text.isascii() and text.isprintable() and " " not in text):
         raise RequestInvalidError(f"expected a device id of 1 to 128 visible ASCII characters, got {text[:40]!r}")
     return text

@@ -1,4 +1,4 @@
-"""What the routes call."""
+"""The parts of the gateway that the routes call."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from wakeline.gateway.settings import Settings
 
 
 class Upstream(Protocol):
-    """What the routes ask of the part that follows workflows; there is none without Temporal."""
+    """The part that follows workflows, as the routes use it; absent without Temporal."""
 
     async def watch(self, session: str) -> None:
-        """A device is here: see that the workflow of this name, if there is one, is followed."""
+        """Ensure that the workflow with a session's name, if it exists, is followed for a reader."""
         ...
 
     async def register(
@@ -32,23 +32,26 @@ class Upstream(Protocol):
         reaches: Callable[[str], bool] = ...,
         any_workflow: bool = True,
     ) -> tuple[str, Run]:
-        """Follow a workflow into a session from now on; tells which.
+        """Follow a workflow into a session from now on.
 
         Args:
             workflow_id: The workflow.
-            session: The session; None: the one that the workflow itself names, or the one of its own name.
+            session: The session; None for the one that the workflow's memo names, or else the one of its own name.
             namespace: Its namespace; None for the gateway's own.
-            result: Tell what it completes with.
-            reaches: Whether the caller reaches a session.
+            result: Publish the workflow's result when it completes.
+            reaches: Returns whether the caller reaches a session.
             any_workflow: The caller may register the workflow whichever session it names; otherwise only a workflow that
                 names a session which the caller reaches.
+
+        Returns:
+            The session and the run that is followed.
         """
         ...
 
     def nudge(self, workflow_id: str, namespace: str | None) -> None:
-        """A workflow may have something new: look at once, if it is followed or has a device.
+        """Check a workflow for new events at once, if it is followed or its session has a reader.
 
-        It returns at once, and never fails; many for one workflow are as good as one.
+        The call returns at once and never fails. Several nudges of one workflow have the effect of one.
 
         Args:
             workflow_id: The workflow.
@@ -67,40 +70,40 @@ class Upstream(Protocol):
     def published(
         self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool
     ) -> None:
-        """A publisher of a session names this workflow: follow it into the session, if that may be.
+        """Follow a workflow that a publisher of a session names, if that is allowed.
 
-        It may if the session has the workflow's name, if the workflow's memo `wakeline.session` names the session, or if
-        `manages`. It returns at once, and goes on in the background; errors are only logged.
+        It is allowed if the session has the workflow's name, if the workflow's memo `wakeline.session` names the session,
+        or if `manages`. The call returns at once and continues in the background; errors are only logged.
 
         Args:
             session: The session.
             workflow_id: The workflow.
             namespace: Its namespace; None for the gateway's own.
-            run: The run that it names; if that is no Temporal run of the workflow, it is the latest.
-            manages: The publisher's token may register this workflow in the session.
+            run: The run that the publisher names. If it is no Temporal run of the workflow, the latest run is meant.
+            manages: Whether the publisher's token may register this workflow in the session.
         """
         ...
 
     def followed(self, session: str) -> dict[str, Followed]:
-        """Those of a session's runs that are followed here, by name."""
+        """Return those of a session's runs that this gateway follows, by name."""
         ...
 
 
 class Temporal(Protocol):
-    """What the routes ask of the connections to Temporal."""
+    """The connections to Temporal, as the routes use them."""
 
     def health(self) -> str:
-        """`ok`, or what is wrong; of several namespaces, the worst."""
+        """Return `ok` or the problem; of several namespaces, the worst state."""
         ...
 
     def healths(self) -> dict[str, str]:
-        """The same of each namespace."""
+        """Return the state of each namespace."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """The gateway's parts, as `app` has joined them."""
+    """The gateway's parts, as `app` connects them."""
 
     settings: Settings
     engine: Engine

@@ -1,4 +1,4 @@
-"""Events, published: by request, or by many publishers on one WebSocket."""
+"""Routes that publish events: one request for a batch, or a WebSocket for many publishers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from wakeline.gateway.transports.feed_socket import GOING_AWAY
 from wakeline.gateway.transports.publishing import Ingest, PublishConnection, check_topics
 from wakeline.text import read_whole
 
-MAX_SEQUENCE: Final = 2**53 - 1  # what every JSON reader can hold
+MAX_SEQUENCE: Final = 2**53 - 1  # the largest integer that every JSON parser represents exactly
 
 _DECODERS: Final = {"application/json": decode_json, "application/x-ndjson": decode_ndjson}
 
@@ -38,7 +38,7 @@ class _Opening(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class PublishRoutes:
-    """`/v1/sessions/{session}/events`, `/v1/sessions/{session}/publishers/{publisher}` and `/v1/publish`."""
+    """`/v1/sessions/{session}/events` and `…/publishers/{publisher}`, and `/v1/publish`."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -59,7 +59,7 @@ class PublishRoutes:
         self._connections: set[PublishConnection] = set()
 
     def routes(self) -> list[web.RouteDef]:
-        """The group's routes."""
+        """Return the group's routes."""
         return [
             web.post("/v1/sessions/{session}/events", self.publish),
             web.put("/v1/sessions/{session}/publishers/{publisher}", self.open),
@@ -67,7 +67,7 @@ class PublishRoutes:
         ]
 
     async def publish(self, request: web.Request) -> web.Response:
-        """Append a batch."""
+        """Append a batch of events."""
         name, grant = request.match_info["session"], request[GRANT]
         grant.check("publish", name)
         _check_headers(request.headers, PUBLISHING_HEADERS)
@@ -88,7 +88,7 @@ class PublishRoutes:
         return json_answer(appended)
 
     async def open(self, request: web.Request) -> web.Response:
-        """Begin a publisher's attempt."""
+        """Open a publisher's attempt."""
         name, grant = request.match_info["session"], request[GRANT]
         grant.check("publish", name)
         _check_headers(request.headers, ())
@@ -112,8 +112,8 @@ class PublishRoutes:
         return json_answer(opened)
 
     async def connect(self, request: web.Request) -> web.WebSocketResponse:
-        """Talk with many publishers over a WebSocket."""
-        if request[GRANT] is not NOBODY:  # who has yet to say who it is is asked by each channel
+        """Serve many publishers over a WebSocket."""
+        if request[GRANT] is not NOBODY:  # without a token in the head, each channel authenticates itself
             request[GRANT].check("publish")
         connection = PublishConnection(request, self._ingest, request[GRANT])
         self._connections.add(connection)
@@ -123,38 +123,38 @@ class PublishRoutes:
             self._connections.discard(connection)
 
     async def end_connections(self, _: web.Application) -> None:
-        """End every connection: its publishers go on elsewhere, or here when we are back."""
+        """End every connection; its publishers reconnect, perhaps to another gateway."""
         for connection in self._connections:
             connection.stop(GOING_AWAY, "the server stops")
 
 
 def _check_headers(headers: Mapping[str, str], known: Sequence[str]) -> None:
-    """Raise if the route does not read a `Wakeline-…` header.
+    """Refuse a request with a `Wakeline-…` header that the route does not read.
 
     A retry of a batch whose `Wakeline-Publisher` is misspelt would otherwise be appended again.
 
     Raises:
-        RequestInvalidError: One is.
+        RequestInvalidError: There is such a header.
     """
     names = {name.lower() for name in known}
     unknown = [name for name in headers if name.lower().startswith("wakeline-") and name.lower() not in names]
     if unknown:
-        hint = f"Write one of {', '.join(known)}." if known else "Send what concerns the publisher in the body."
+        hint = f"Write one of {', '.join(known)}." if known else "Send the publisher's data in the body."
         raise RequestInvalidError(
-            f"expected no header {', '.join(unknown)[:200]}, which this route does not have", hint=hint
+            f"expected no header {', '.join(unknown)[:200]}, which this route does not read", hint=hint
         )
 
 
 def publication(headers: Mapping[str, str], run: str | None, grant: Grant = ANYONE) -> Publication | None:
-    """Read the headers that make an append idempotent.
+    """Return the publication that makes a request's append idempotent; None without one.
 
     Args:
-        headers: The request's.
+        headers: The request's headers.
         run: The run that they name.
-        grant: Whose publisher it is.
+        grant: The grant of the caller, who owns the publisher.
 
     Raises:
-        RequestInvalidError: One is missing or not what it must be.
+        RequestInvalidError: A header is missing or invalid.
     """
     publisher, sequence = headers.get("Wakeline-Publisher"), headers.get("Wakeline-Sequence")
     if publisher is None and sequence is None and "Wakeline-Attempt" not in headers:

@@ -1,4 +1,4 @@
-"""All routes, and what every request passes on its way to one."""
+"""All routes, and the middleware that every request passes before its route."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WEB_SOCKETS: Final = frozenset({"/v1/feed", "/v1/publish"})
 
 
 def application(parts: Parts) -> web.Application:
-    """The aiohttp application that serves the gateway's parts."""
+    """Return the aiohttp application that serves the gateway's parts."""
     events = EventRoutes(parts)
     passed = [
         errors_middleware(parts),
@@ -58,13 +58,13 @@ def application(parts: Parts) -> web.Application:
 
 
 def _with_any_name(route: web.RouteDef) -> web.RouteDef:
-    """The route, with names of all characters that a name may have: by itself aiohttp takes none with a brace."""
+    """Return the route for names of any character but `/`; aiohttp's pattern excludes braces."""
     path = re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", route.path)
     return web.RouteDef(route.method, path, route.handler, route.kwargs)
 
 
 def _grants_middleware(parts: Parts) -> Any:
-    """The middleware that asks every request who calls, unless its route is for everybody or there is none."""
+    """Return the middleware that authenticates every request whose route is not open to all."""
     free = {"/healthz", "/readyz", *(["/metrics"] if parts.settings.open_metrics else [])}
 
     @web.middleware
@@ -77,7 +77,7 @@ def _grants_middleware(parts: Parts) -> Any:
         try:
             request[GRANT] = await parts.auth.authenticate(request)
         except TokenMissingError:
-            # A browser's WebSocket can carry no header: it may say who it is in its first frame.
+            # Browsers send no Authorization with a WebSocket: such a client authenticates with its first frame.
             if resource.canonical not in _WEB_SOCKETS or not web.WebSocketResponse().can_prepare(request):
                 raise
             request[GRANT] = NOBODY

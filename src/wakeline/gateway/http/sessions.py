@@ -1,4 +1,4 @@
-"""Sessions and their runs: what there is, and how it stands."""
+"""Routes that list sessions, describe them and their runs, and register workflows."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from wakeline.gateway.sessions import Followed, NamedWorkflow, Run, decode_confi
 from wakeline.text import read_whole
 
 _ALIKE_SECONDS: Final = 1.0
-"""Seconds until a workflow out of the token's reach is refused, whether or not it exists."""
+"""Seconds until a workflow that the token does not reach is refused, whether or not it exists."""
 
 
 _LISTED_BYTES: Final = 1024 * 1024
-"""A page of sessions ends with the session whose runs exceed this."""
+"""A page ends with the session whose record of runs makes the total exceed this size."""
 
 
 class _Registration(msgspec.Struct, forbid_unknown_fields=True):
@@ -41,7 +41,7 @@ class SessionRoutes:
         self._parts = parts
 
     def routes(self) -> list[web.RouteDef]:
-        """The group's routes."""
+        """Return the group's routes."""
         return [
             web.get("/v1/sessions/{session}", self.session),
             web.get("/v1/sessions", self.sessions),
@@ -49,7 +49,7 @@ class SessionRoutes:
         ]
 
     async def session(self, request: web.Request) -> web.Response:
-        """One session's state."""
+        """Return the state of one session."""
         name = check_session_name(request.match_info["session"])
         request[GRANT].check("read", name)
         engine = self._parts.engine
@@ -63,7 +63,7 @@ class SessionRoutes:
 
     @takes("after", "limit")
     async def sessions(self, request: web.Request) -> web.Response:
-        """A page of sessions, by name."""
+        """Return a page of sessions, ordered by name."""
         grant = request[GRANT]
         grant.check("read")
         limit = integer(request, "limit", 100, 1, 1000)
@@ -73,11 +73,11 @@ class SessionRoutes:
         followed = [_followed(self._parts, name) for name in names]
         runs = await self._parts.runs.of_each(names, _LISTED_BYTES)
         whole = len(found) < limit and len(runs) == len(found)
-        told = [
+        shown = [
             await _described(self._parts, state, its, by_name)
             for state, its, by_name in zip(found, runs, followed, strict=False)
         ]
-        return json_answer({"sessions": told, "after": None if whole else told[-1]["session"]})
+        return json_answer({"sessions": shown, "after": None if whole else shown[-1]["session"]})
 
     async def register(self, request: web.Request) -> web.Response:
         """Follow a workflow from now on."""
@@ -91,7 +91,7 @@ class SessionRoutes:
         grant.check("manage", check_session_name(asked.session or asked.workflow_id))
         if upstream is None:
             raise TemporalUnavailableError(
-                "expected a gateway with Temporal, this one runs without",
+                "expected a gateway with Temporal, got one that runs without",
                 hint="Start the gateway with --temporal HOST:PORT.",
             )
         session, run = await _registered(upstream, asked, grant)
@@ -99,13 +99,13 @@ class SessionRoutes:
 
 
 async def _registered(upstream: Upstream, asked: _Registration, grant: Grant) -> tuple[str, Run]:
-    """Register a workflow; hide from a token that does not reach it whether it exists."""
+    """Register a workflow; do not reveal whether it exists to a token that does not reach it."""
     workflow_id = asked.workflow_id
     how: dict[str, Any] = {"namespace": asked.namespace, "result": asked.result, "reaches": grant.reaches}
     if grant.registers(workflow_id):
         return await upstream.register(workflow_id, asked.session, **how)
-    # The workflow may name a session that the token reaches; only Temporal knows. A missing workflow and a foreign one take
-    # Temporal different times, so both are answered after the same delay.
+    # Only Temporal knows whether the workflow names a session that the token reaches. Temporal answers at different speeds
+    # for a missing and for a foreign workflow, so both are refused after the same delay.
     loop = asyncio.get_running_loop()
     answer_at = loop.time() + _ALIKE_SECONDS
     try:
@@ -117,8 +117,8 @@ async def _registered(upstream: Upstream, asked: _Registration, grant: Grant) ->
 
 
 async def described(parts: Parts, state: SessionState) -> dict[str, Any]:
-    """A session as every route answers it."""
-    # In this order: a run that has ended meanwhile has its end in the record.
+    """Return a session's state in the format that all routes share."""
+    # In this order: if a run ends between the two, the record read second contains its end.
     followed = _followed(parts, state.session)
     return await _described(parts, state, await parts.runs.of(state.session), followed)
 
@@ -130,7 +130,7 @@ def _followed(parts: Parts, session: str) -> dict[str, Followed]:
 async def _described(
     parts: Parts, state: SessionState, runs: list[Run], followed: dict[str, Followed]
 ) -> dict[str, Any]:
-    told = [await _as_told(parts, state.session, run, followed.get(run.run)) for run in runs]
+    shown = [await _as_logged(parts, state.session, run, followed.get(run.run)) for run in runs]
     retention = parts.keeper.retention(decode_config(state.config))
     return {
         "session": state.session,
@@ -140,15 +140,19 @@ async def _described(
         "cursor": str(Cursor(state.epoch, state.next_offset)),
         "created": state.created,
         "closed": state.closed,
-        "settled": bool(told) and not any(run.open for run in told),
+        "settled": bool(shown) and not any(run.open for run in shown),
         "retention": retention,
         "devices": parts.hub.devices(state.session),
-        "runs": [_run(run, followed.get(run.run)) for run in told],
+        "runs": [_run(run, followed.get(run.run)) for run in shown],
     }
 
 
-async def _as_told(parts: Parts, session: str, run: Run, followed: Followed | None) -> Run:
-    """A run as the session's events say it stands, whoever has read how many of them: no less, and not before them."""
+async def _as_logged(parts: Parts, session: str, run: Run, followed: Followed | None) -> Run:
+    """Return a run's state as the log of its session shows it.
+
+    The follower updates its own state a moment after the log has the event that reports the change. So while such an
+    event is being appended, the log is checked for it.
+    """
     if followed is None:
         return run
     telling = followed.telling

@@ -1,4 +1,4 @@
-"""Tickets: what an EventSource or a WebSocket shows in place of a token."""
+"""The route that issues tickets, which EventSources and WebSockets send as their token."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class TicketRoutes:
         self._parts = parts
 
     def routes(self) -> list[web.RouteDef]:
-        """The group's routes."""
+        """Return the group's routes."""
         return [web.post("/v1/tickets", self.give)]
 
     async def give(self, request: web.Request) -> web.Response:
-        """A ticket for what the token allows."""
-        if "ticket" in request.query:  # or one that leaked would last as long as its token
+        """Issue a ticket for what the token allows."""
+        if "ticket" in request.query:  # a leaked ticket could otherwise be renewed for as long as its token is valid
             raise TokenMissingError(
-                "expected a token, got a ticket: it is not good for another ticket",
+                "expected a token, got a ticket, which cannot request another ticket",
                 hint="Send the token as Authorization: Bearer …, or in the cookie wakeline_token.",
             )
         grant = request[GRANT]
