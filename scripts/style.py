@@ -78,7 +78,6 @@ UNEDITED = (
     "src/wakeline/publisher/",
     "src/wakeline/streams/",
     "src/wakeline/text.py",
-    "src/wakeline/threads.py",
 )
 
 # A sentence begins with its actor, not with a nominal clause. Questions are free.

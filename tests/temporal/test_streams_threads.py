@@ -125,7 +125,7 @@ async def test_what_cancels_the_thread_stops_the_reading(
         raise KeyboardInterrupt
 
     def follow() -> None:
-        monkeypatch.setattr("wakeline.threads._wait", attend)
+        monkeypatch.setattr("wakeline.blocking._wait", attend)
         with pytest.raises(KeyboardInterrupt):
             next(synchronous(client, handle.id).subscribe())
         monkeypatch.undo()

@@ -13,7 +13,7 @@
     reach.py     what an answer or a silence tells the caller
     structs.py   what is handed out
     errors.py    what goes wrong on this side
-    sync.py      the same without asyncio, over background.py
+    sync.py      the same without asyncio
 
 It speaks the HTTP of PROTOCOL.md, as everybody does. `RemoteCodec` is imported when it is asked for: only who reads payloads
 needs Temporal's classes.

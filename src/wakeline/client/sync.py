@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from os import PathLike
-from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, Unpack, overload
+from typing import Any, Generic, Self, TypeVar, Unpack, cast, overload
 
-from wakeline.client.background import Background
+from wakeline.blocking import LoopThread
 from wakeline.client.client import SessionClient
 from wakeline.client.http import Token
 from wakeline.client.live_view import Change, LiveMessage, LiveView, Name
@@ -18,51 +17,57 @@ from wakeline.client.stream import EventStream
 from wakeline.client.structs import Device, Page, Published, Retention, Run, SessionEvent, SessionState
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 
-class SyncEventStream(Iterator[SessionEvent[T]], Generic[T]):
-    """An open reading of a session, see `EventStream`; `with`, or `close`, gives its connection back."""
+class _SyncReading(Iterator[Item], Generic[Item]):
+    """An open reading, which is its own iterator."""
 
-    def __init__(self, background: Background, stream: EventStream[T]) -> None:
-        """See `SyncSession.events`."""
-        self._background = background
-        self._stream = stream
+    _thread: LoopThread
+    _reading: EventStream[Any] | LiveView[Any]
 
     def __iter__(self) -> Self:
-        """It is its own iterator."""
+        """Return itself."""
         return self
 
+    def close(self) -> None:
+        """End it."""
+        self._thread.call(self._reading.aclose())
+
+    def __enter__(self) -> Self:
+        """Return itself; the connection is made for the first item."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def __del__(self) -> None:
+        """Release the connection, which belongs to the other thread, of a loop that was left early."""
+        self._thread.later(self._reading.drop)
+
+
+class SyncEventStream(_SyncReading[SessionEvent[T]], Generic[T]):
+    """An open reading of a session, see `EventStream`; `with` or `close` releases its connection."""
+
+    def __init__(self, thread: LoopThread, stream: EventStream[T]) -> None:
+        """See `SyncSession.events`."""
+        self._thread = thread
+        self._reading = self._stream = stream
+
     def __next__(self) -> SessionEvent[T]:
-        """The next event; raises as `EventStream.__anext__`."""
-        # What has come already is taken here: a trip to the other thread costs more than the event.
-        if not self._stream.waiting and not self._background.call(self._stream.wait()):
+        """Return the next event; raises as `EventStream.__anext__`."""
+        # An event that has arrived is taken in this thread: a trip to the other one costs more than the event.
+        if not self._stream.waiting and not self._thread.call(self._stream.wait()):
             raise StopIteration
         try:
             return self._stream.take()
         except IndexError:
             raise StopIteration from None  # another thread has closed it meanwhile
 
-    def close(self) -> None:
-        """End it."""
-        self._background.call(self._stream.aclose())
 
-    def __enter__(self) -> Self:
-        """Nothing: the connection is made when the first event is wanted."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Close it."""
-        self.close()
-
-    def __del__(self) -> None:
-        """A stream that was left in the middle must not hold its connection, which belongs to the other thread."""
-        self._background.later(self._stream.drop)
-
-
-class SyncLiveView(Iterator[Change[T]], Generic[T]):
-    """What a session is, kept up to date, see `LiveView`; `with`, or `close`, gives its connection back.
+class SyncLiveView(_SyncReading[Change[T]], Generic[T]):
+    """The state of a session, kept up to date, see `LiveView`; `with` or `close` releases its connection.
 
     Attributes:
         messages: The messages that grow, by topic and id.
@@ -70,61 +75,39 @@ class SyncLiveView(Iterator[Change[T]], Generic[T]):
         events: Every other event that counts, in order.
     """
 
-    def __init__(self, background: Background, view: LiveView[T]) -> None:
+    def __init__(self, thread: LoopThread, view: LiveView[T]) -> None:
         """See `SyncSession.view`."""
         self.messages: dict[Name, LiveMessage] = view.messages
         self.keyed: dict[Name, SessionEvent[T]] = view.keyed
         self.events: list[SessionEvent[T]] = view.events
-        self._background = background
-        self._view = view
-        self._come: deque[Change[T] | None] = deque()
-
-    def __iter__(self) -> Self:
-        """It is its own iterator."""
-        return self
+        self._thread = thread
+        self._reading = self._view = view
+        self._arrived: deque[Change[T] | None] = deque()
 
     def __next__(self) -> Change[T]:
-        """The next change; raises as `LiveView.__anext__`. What the view holds changes with it, and only then."""
-        view, come = self._view, self._come
+        """Return the next change; raises as `LiveView.__anext__`. The view changes only in this call."""
+        view, arrived = self._view, self._arrived
 
         async def following() -> None:
-            # It is put down there: who waits may be interrupted just when it has come, and has it the next time.
-            if not come:
-                come.append(await anext(view, None))
+            # Kept in the other thread: a caller that is interrupted just when a change arrives gets it at the next call.
+            if not arrived:
+                arrived.append(await anext(view, None))
 
-        self._background.call(following())
-        change = come.popleft()
+        self._thread.call(following())
+        change = arrived.popleft()
         if change is None:
             raise StopIteration
         return change
-
-    def close(self) -> None:
-        """End it."""
-        self._background.call(self._view.aclose())
-
-    def __enter__(self) -> Self:
-        """Nothing: the connection is made when the first change is wanted."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Close it."""
-        self.close()
-
-    def __del__(self) -> None:
-        """A view that was left in the middle must not hold its connection, which belongs to the other thread."""
-        self._background.later(self._view.drop)
 
 
 class SyncSession:
     """A handle on one session; every method is as that of `Session`, and returns when it is done."""
 
-    def __init__(self, background: Background, session: Session) -> None:
+    def __init__(self, thread: LoopThread, session: Session) -> None:
         """See `SyncSessionClient.session`."""
         self.name = session.name
-        self._call = background.call
-        self._background = background
+        self._call = thread.call
+        self._thread = thread
         self._session = session
 
     @overload
@@ -136,7 +119,7 @@ class SyncSession:
 
     def events(self, *, type: Any = None, **how: Unpack[Reading]) -> SyncEventStream[Any]:
         """See `Session.events`; `on_lost` and `on_resumed` are called in the client's thread."""
-        return SyncEventStream(self._background, self._session.events(type=type, **how))
+        return SyncEventStream(self._thread, self._session.events(type=type, **how))
 
     @overload
     def view(self, **how: Unpack[Viewing]) -> SyncLiveView[Any]: ...
@@ -147,7 +130,7 @@ class SyncSession:
 
     def view(self, *, type: Any = None, **how: Unpack[Viewing]) -> SyncLiveView[Any]:
         """See `Session.view`; `on_lost` and `on_resumed` are called in the client's thread."""
-        return SyncLiveView(self._background, self._session.view(type=type, **how))
+        return SyncLiveView(self._thread, self._session.view(type=type, **how))
 
     @overload
     def page(self, **how: Unpack[PageReading]) -> Page[Any]: ...
@@ -221,7 +204,7 @@ class SyncSessionClient:
     def __init__(self, url: str | None = None, token: Token | None = None, **options: Unpack[ClientOptions]) -> None:
         """See `SessionClient`; a `token` function is called in the client's thread."""
         self._client = SessionClient(url, token, **options)
-        self._background = Background(self._client.aclose)
+        self._thread = LoopThread("wakeline-client", self._client.aclose)
 
     @property
     def url(self) -> str:
@@ -230,36 +213,28 @@ class SyncSessionClient:
 
     def session(self, name: str) -> SyncSession:
         """See `SessionClient.session`."""
-        return SyncSession(self._background, self._client.session(name))
+        return SyncSession(self._thread, self._client.session(name))
 
     def sessions(self, *, after: str = "") -> Iterator[SessionState]:
         """See `SessionClient.sessions`."""
-        found = self._client.sessions(after=after)
-
-        async def following() -> SessionState | None:
-            return await anext(found, None)
-
-        while (state := self._background.call(following())) is not None:
-            yield state
+        return self._thread.iterate(cast(AsyncGenerator[SessionState, None], self._client.sessions(after=after)))
 
     def register(
         self, workflow_id: str, *, session: str | None = None, namespace: str | None = None, result: bool = False
     ) -> Run:
         """See `SessionClient.register`."""
-        return self._background.call(
+        return self._thread.call(
             self._client.register(workflow_id, session=session, namespace=namespace, result=result)
         )
 
     def close(self) -> None:
         """Close every connection and end the thread."""
-        self._background.close()
+        self._thread.close()
 
     def __enter__(self) -> Self:
         """Nothing: connections are made when they are needed."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()

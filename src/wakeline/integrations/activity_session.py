@@ -16,9 +16,9 @@ from typing import Final, Self
 
 from temporalio import activity
 
+from wakeline.blocking import call
 from wakeline.publisher import SessionPublisher
 from wakeline.publisher.sync import SyncSessionPublisher
-from wakeline.threads import call
 
 _ELSEWHERE: Final = (
     "expected the process of the worker, got one of its pool, which has no session: open a publisher there, with "

@@ -11,12 +11,12 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
+from wakeline.blocking import LoopThread
 from wakeline.client.http import Token
 from wakeline.publisher.errors import PublisherMisusedError
 from wakeline.publisher.options import PublisherOptions
 from wakeline.publisher.publisher import SessionPublisher
 from wakeline.publisher.topics import Append, Message, Topic
-from wakeline.threads import LoopThread
 
 T = TypeVar("T")
 

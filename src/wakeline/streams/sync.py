@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
+from wakeline.blocking import LoopThread
 from wakeline.streams.topics import TopicHandle
 from wakeline.streams.wire import WorkflowStreamItem
-from wakeline.threads import LoopThread
 
 if TYPE_CHECKING:
     from wakeline.streams.client import WorkflowStreamClient
@@ -120,30 +119,8 @@ class SyncWorkflowStreamClient:
             on_end=on_end,
             on_gap=on_gap,
         )
-        return _one_by_one(cast(AsyncGenerator[WorkflowStreamItem[Any], None], items))
+        return sending.iterate(cast(AsyncGenerator[WorkflowStreamItem[Any], None], items))
 
     def get_offset(self) -> int:
         """The stream's next offset; see `WorkflowStreamClient.get_offset`."""
         return sending.call(self._client.get_offset())
-
-
-def _one_by_one(items: AsyncGenerator[T, None]) -> Iterator[T]:
-    """The items, each asked for when it is wanted: nothing is read ahead, and nothing need be bounded."""
-    # A step that was cancelled is over before the end begins.
-    turn = asyncio.Lock()
-    try:
-        while (item := sending.call(_next(items, turn))) is not None:
-            yield item
-    finally:
-        # Nobody waits for it: a loop that was left early is closed by the garbage collector, in whatever thread.
-        asyncio.run_coroutine_threadsafe(_close(items, turn), sending.loop())
-
-
-async def _next(items: AsyncGenerator[T, None], turn: asyncio.Lock) -> T | None:
-    async with turn:
-        return await anext(items, None)
-
-
-async def _close(items: AsyncGenerator[Any, None], turn: asyncio.Lock) -> None:
-    async with turn:
-        await items.aclose()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.unit.publisher.scripted import RIGHTLY, Answer, Frame, ScriptedGateway, error, spooling
-from wakeline import threads
+from wakeline import blocking
 from wakeline.cli.drain import _drain
 from wakeline.errors import AttemptFencedError, NotAllowedError, RequestInvalidError, UnavailableError
 from wakeline.publisher import (
@@ -285,7 +285,7 @@ async def test_an_interrupt_just_when_it_was_opened_leaves_nothing_open(
     script: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An exception for a thread that waits comes up when it waits no more: when what it waited for is done."""
-    wait = threads._wait
+    wait = blocking._wait
 
     def interrupted(ended: Any) -> Any:
         wait(ended)
@@ -297,7 +297,7 @@ async def test_an_interrupt_just_when_it_was_opened_leaves_nothing_open(
     def enter() -> None:
         session = SyncSessionPublisher(script.url, session="s", publisher="p")
         with monkeypatch.context() as patched:
-            patched.setattr(threads, "_wait", interrupted)
+            patched.setattr(blocking, "_wait", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 session.__enter__()
         deadline = time.monotonic() + ENOUGH
