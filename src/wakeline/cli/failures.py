@@ -1,4 +1,4 @@
-"""How a command tells what went wrong: one message, not a traceback."""
+"""How a command reports an error: one message, no traceback."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wakeline.errors import WakelineError
 
 
 def message_of(error: WakelineError) -> str:
-    """Return its message and its notes, such as the gateway's URL."""
+    """Return an error's message and its notes, such as the gateway's URL."""
     notes = getattr(error, "__notes__", ())
     return f"{error.message} ({'; '.join(notes)})" if notes else error.message
 

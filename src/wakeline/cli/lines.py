@@ -1,4 +1,7 @@
-"""An event as a line for people: its topic in its colour, Wakeline's own events in words, nothing wider than the terminal."""
+"""An event as a line for people, no wider than the terminal.
+
+Each topic has a colour of its own, and Wakeline's own events are put into words.
+"""
 
 from __future__ import annotations
 
@@ -18,20 +21,20 @@ _COLOURS: Final = ("cyan", "green", "blue", "yellow", "bright_cyan", "bright_gre
 _STATUS_COLOURS: Final = {"completed": "bold green", "canceled": "bold yellow", "unknown": "bold yellow"}
 _CONTINUED: Final = {
     "continue_as_new": "run continued as new",
-    "retry": "run failed and is tried again",
+    "retry": "run failed and is retried",
     "cron": "run of the schedule ended, the next one began",
-    "reset": "run was reset and goes on from an earlier point",
+    "reset": "run was reset and continues from an earlier point",
 }
-# What a terminal would obey rather than show: control characters, and those that turn the direction of writing.
+# Characters that control a terminal or change the direction of writing.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _json = JSONHighlighter()
 
 
 class Lines:
-    """Makes lines of the events of one session, in their order.
+    """Formats the events of one session, in their order.
 
     Args:
-        width: How wide a line may be; None for any.
+        width: The greatest width of a line; None for any.
     """
 
     def __init__(self, width: int | None = None) -> None:
@@ -39,7 +42,7 @@ class Lines:
         self._began: dict[str | None, datetime] = {}
 
     def line(self, event: SessionEvent[Any]) -> Text:
-        """The event's line."""
+        """Return the event's line."""
         line = Text.assemble(
             (f"{event.offset:>6} ", "dim"),
             (f"{event.time:%H:%M:%S}.{event.time.microsecond // 1000:03} ", "dim"),
@@ -56,7 +59,7 @@ class Lines:
         return line
 
     def _words(self, event: SessionEvent[Any]) -> Text | None:
-        """What one of Wakeline's own events says; None where JSON says it better."""
+        """Return one of Wakeline's own events in words; None if it is better shown as JSON."""
         data: Any = event.data
         try:
             match event.topic:
@@ -68,7 +71,7 @@ class Lines:
                 case "$run.closed":
                     return Text(_shown(self._end(event.run, data)), _STATUS_COLOURS.get(data["status"], "bold red"))
                 case "$run.drained":
-                    return Text("what the run said last has been added", "bold")
+                    return Text("the run's last events have been added", "bold")
                 case "$run.waiting":
                     return Text(_shown(_waiting(data)), "bold")
                 case "$activity.retrying":
@@ -76,22 +79,22 @@ class Lines:
                 case "$activity.paused":
                     return Text(_shown(_paused(data)), "bold yellow")
                 case "$activity.stalled":
-                    said = f"{data['activity_type']} has stalled: nothing was heard of attempt {data['attempt']}"
+                    said = f"{data['activity_type']} has stalled: no heartbeat from attempt {data['attempt']}"
                     return Text(_shown(said), "bold red")
                 case "$session.settled":
                     return Text("settled: no run is open", "bold")
                 case "$session.closed":
                     return Text("closed: nothing more can be appended", "bold")
                 case "$gap":
-                    return Text(f"{data['missed']:,} events can no longer be had", "bold red")
+                    return Text(f"{data['missed']:,} events can no longer be read", "bold red")
         except (KeyError, TypeError, ValueError):
-            pass  # not as this version knows it
+            pass  # another version's data: shown as JSON
         return None
 
     def _end(self, run: str | None, data: dict[str, Any]) -> str:
-        """Such as `run failed after 12.3 s: Activity task failed (CardError: no such card)`."""
+        """Return, for example, `run failed after 12.3 s: Activity task failed (CardError: no card)`."""
         status = str(data["status"])
-        said = "run is over, Temporal cannot say how" if status == "unknown" else f"run {status.replace('_', ' ')}"
+        said = "run ended with an unknown status" if status == "unknown" else f"run {status.replace('_', ' ')}"
         began = self._began.pop(run, None)
         if began is not None:
             said += f" after {_duration((datetime.fromisoformat(data['closed_at']) - began).total_seconds())}"
@@ -108,28 +111,28 @@ def _waiting(data: dict[str, Any]) -> str:
         case "worker":
             return f"waits for a worker of task queue {data['task_queue']}"
         case "input":
-            said = "waits for " + (", ".join([*data.get("signals", ()), *data.get("updates", ())]) or "somebody")
+            said = "waits for " + (", ".join([*data.get("signals", ()), *data.get("updates", ())]) or "input")
         case "timer":
             said = "waits for a timer"
         case "task_retry":
             said = f"its workflow task fails and is retried (attempt {data['attempt']})"
             return f"{said}: {data['failure']['message']}" if data.get("failure") else said
         case _:
-            return "goes on"
+            return "continues"
     said += f", until {datetime.fromisoformat(data['until']):%Y-%m-%d %H:%M:%S} UTC" if "until" in data else ""
     return f"{said}: {data['details']}" if data.get("details") else said
 
 
 def _retrying(data: dict[str, Any]) -> str:
     if data.get("over"):
-        return f"activity {data['activity']} waits for attempt {data['attempt']} no more"
+        return f"activity {data['activity']} no longer waits for attempt {data['attempt']}"
     when = f" at {datetime.fromisoformat(data['next_at']):%H:%M:%S}" if data.get("next_at") else ""
-    return f"{data['activity_type']} is tried again{when} (attempt {data['attempt']}): {data['failure']['message']}"
+    return f"{data['activity_type']} is retried{when} (attempt {data['attempt']}): {data['failure']['message']}"
 
 
 def _paused(data: dict[str, Any]) -> str:
     if data.get("over"):
-        return f"activity {data['activity']} is not paused any more"
+        return f"activity {data['activity']} is no longer paused"
     said = f"{data['activity_type']} is paused before attempt {data['attempt']}"
     said += f" by {data['by']}" if data.get("by") else ""
     return f"{said}: {data['reason']}" if data.get("reason") else said
@@ -148,12 +151,12 @@ def _as_json(event: SessionEvent[Any]) -> str:
 
 
 def _colour(topic: str) -> str:
-    """The same for every event of the topic, in every process."""
+    """Return the topic's colour, the same in every process."""
     return "bold magenta" if topic.startswith("$") else f"bold {_COLOURS[zlib.crc32(topic.encode()) % len(_COLOURS)]}"
 
 
 def _cut(text: str, room: int | None) -> str:
-    return text if room is None else text[: room + 1]  # one more than fits, so that it is seen that it was cut
+    return text if room is None else text[: room + 1]  # one more than fits, so that the line shows an ellipsis
 
 
 def _shown(text: str) -> str:

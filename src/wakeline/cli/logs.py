@@ -1,4 +1,4 @@
-"""Log lines on stderr, text at a terminal, else JSON; they never block, and may be lost."""
+"""Log lines on stderr, text at a terminal, else JSON; they never block, and may be dropped."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class _Patient(io.TextIOBase):
         with suppress(*_FAILED):
             self._terminal = stream is not None and stream.isatty()
         self._queue: SimpleQueue[str | None] = SimpleQueue()
-        self._lock = threading.RLock()  # a finalizer may write a warning while its own thread holds it
+        self._lock = threading.RLock()  # reentrant: a finalizer may write a warning while its thread holds it
         self._dropped = 0
         self._thread = threading.Thread(target=_write_all, args=(self._queue, _sink(stream)), daemon=True)
         self._thread.start()
 
     def write(self, text: str) -> int:
-        """Have the text written in its turn; drop it if too much is waiting."""
+        """Queue the text; drop it if too much is waiting."""
         with self._lock:
             if self._queue.qsize() >= _MOST_WAITING:
                 self._dropped += max(1, text.count("\n"))
@@ -64,7 +64,7 @@ class _Patient(io.TextIOBase):
         return self._stream.fileno()
 
     def finish(self) -> None:
-        """Write what is waiting; abandon the rest after a second."""
+        """Write everything that is waiting; abandon the rest after a second."""
         with self._lock:
             self._tell_dropped()
             self._queue.put(None)
@@ -126,7 +126,7 @@ def configure(level: str) -> None:
     stream = _Patient(sys.stderr)
     sys.stderr = cast("TextIO", stream)  # tracebacks, warnings, and the error that ends the process
     atexit.register(stream.finish)
-    logging.raiseExceptions = False  # it would write to a stderr that cannot be written
+    logging.raiseExceptions = False  # logging would report a failed write to the same stderr
     logging.basicConfig(level=max(numeric, logging.WARNING), stream=stream, format="%(levelname)s %(name)s %(message)s")
     structlog.configure(
         processors=[

@@ -16,24 +16,24 @@ app = App(
     version=__version__,
     help="Durable sessions for Temporal workflows: published once, in order, to every device, through any disconnect.",
 )
-# The commands are imported when they are called, so that `--help` stays quick. Hence the list of commands has its lines
-# here; a command's own help is its docstring.
+# Commands are imported when they are called, so that `--help` stays quick. Their lines in the list of commands are
+# therefore here; a command's own help is its docstring.
 _COMMANDS = {
     "serve": ("wakeline.cli.serve:serve", "Run the gateway: publishers post events, devices read sessions."),
     "dev": ("wakeline.cli.dev:dev", "Run the gateway and a Temporal dev server, for development."),
-    "demo": ("wakeline.cli.demo.command:demo", "Show it: workflows talk, things are killed, nothing is lost."),
-    "tail": ("wakeline.cli.tail:tail", "Print a session's events as they come, to its end."),
+    "demo": ("wakeline.cli.demo.command:demo", "Run the demo: workflows publish, servers are killed, nothing is lost."),
+    "tail": ("wakeline.cli.tail:tail", "Print a session's events as they arrive, to its end."),
     "token": ("wakeline.cli.token:token", "Print a token for development."),
     "publish": ("wakeline.cli.publish:publish", "Append events to a session."),
     "restored": ("wakeline.cli.restored:restored", "Declare that a data directory was put back to an older state."),
-    "drain": ("wakeline.cli.drain:drain", "Send what a publisher left in its spool."),
+    "drain": ("wakeline.cli.drain:drain", "Send the events in a publisher's spool."),
 }
 for _name, (_path, _line) in _COMMANDS.items():
     app.command(_path, name=_name, help=None if _name in sys.argv[1:2] else _line)
 
 
 def main() -> None:
-    """Run a command; an error that we know ends it with one message, not a traceback."""
+    """Run a command; one of Wakeline's errors ends it with a message instead of a traceback."""
     _keep_standard_files()
     try:
         app()
@@ -46,7 +46,7 @@ def main() -> None:
 
 def _keep_standard_files() -> None:
     """Open /dev/null for each of stdin, stdout and stderr that is closed."""
-    # The next file that is opened, the database, would otherwise get its number and receive the output.
+    # Otherwise the next file that is opened, such as the database, would get the number and receive the output.
     for number in (0, 1, 2):
         try:
             os.fstat(number)

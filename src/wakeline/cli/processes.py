@@ -1,4 +1,4 @@
-"""Programs that a command starts, and ends with itself, however it ends."""
+"""Programs that a command starts, and that end with it, however it ends."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from wakeline.errors import ListenRefusedError, ProgramMissingError, TemporalUna
 
 _PR_SET_PDEATHSIG: Final = 1
 _STOP_SECONDS: Final = 5.0
-# Systems give outgoing connections ports from 32768 on: one of those could be taken while its server is down.
+# Systems use ports from 32768 on for outgoing connections: one of those could be taken while its server restarts.
 _LASTING_PORTS: Final = range(20_000, 32_000)
 
 
 class Process:
-    """One program, started and stopped by us.
+    """A program that this process starts and stops.
 
     Args:
         arguments: The program and its arguments.
-        output: Where it writes; None throws it away.
-        environment: What it sees; None for all that we see.
+        output: The file for its output; None discards it.
+        environment: Its environment; None for that of this process.
     """
 
     def __init__(
@@ -47,7 +47,10 @@ class Process:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        """Start it, out of reach of the terminal's Ctrl-C: we decide the order in which things end."""
+        """Start the program, out of reach of the terminal's Ctrl-C.
+
+        The command decides in which order its programs end.
+        """
         self._process = await asyncio.create_subprocess_exec(
             *self._arguments,
             stdin=asyncio.subprocess.DEVNULL,
@@ -60,22 +63,22 @@ class Process:
 
     @property
     def command(self) -> str:
-        """The command, as one would type it."""
+        """The command line, quoted for a shell."""
         return shlex.join(self._arguments)
 
     @property
     def running(self) -> bool:
-        """Whether it runs."""
+        """Whether the program runs."""
         return self._process is not None and self._process.returncode is None
 
     async def kill(self) -> None:
-        """End it with SIGKILL, as a crash would."""
+        """End the program with SIGKILL, as a crash would."""
         if self._process is not None and self.running:
             self._process.kill()
             await self._process.wait()
 
     async def stop(self) -> None:
-        """End it with SIGTERM; with SIGKILL if it takes more than five seconds."""
+        """End the program with SIGTERM, and with SIGKILL if it takes more than five seconds."""
         if self._process is None or not self.running:
             return
         with suppress(ProcessLookupError):
@@ -87,7 +90,7 @@ class Process:
 
 
 def _die_with_parent() -> None:
-    """Have Linux end this process when its parent ends, so that even a killed command leaves nothing running."""
+    """Make Linux end this process when its parent ends, even if the parent is killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -103,11 +106,10 @@ def free_port() -> int:
 
 
 def _check_free(port: int, option: str) -> None:
-    """Raise unless a server may listen on this port of loopback."""
+    """Raise an error unless a server may listen on this port of loopback."""
     with socket.socket() as probe:
-        probe.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # as servers do: lingering connections do not block the port
+        # Servers set this option, so lingering connections do not block the port for them.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as error:
@@ -115,7 +117,7 @@ def _check_free(port: int, option: str) -> None:
 
 
 def temporal_program() -> str:
-    """The `temporal` program: beside this Python, or on the path.
+    """Return the path of the `temporal` program: beside this Python, or on the path.
 
     Raises:
         ProgramMissingError: There is none.
@@ -131,10 +133,10 @@ class TemporalServer(Process):
     """A Temporal dev server on loopback.
 
     Args:
-        port: Port of its gRPC frontend; None or 0 takes a free one.
-        ui_port: Port of its web interface; 0 takes a free one, None runs without.
-        namespace: A namespace to make, beside `default`.
-        database: Where it keeps its state; None keeps it in memory.
+        port: Port of its gRPC frontend; None or 0 selects a free one.
+        ui_port: Port of its web interface; 0 selects a free one, None runs without.
+        namespace: A namespace to create, beside `default`.
+        database: The file for its state; None keeps it in memory.
     """
 
     def __init__(
@@ -162,7 +164,7 @@ class TemporalServer(Process):
         )
 
     async def start(self) -> None:
-        """Start it, on free ports: another server on one of them would be mistaken for this one.
+        """Start the server, on free ports: a server that already uses one would be mistaken for it.
 
         Raises:
             ListenRefusedError: One of the ports is in use or invalid.
@@ -185,10 +187,10 @@ class TemporalServer(Process):
         )
 
     async def ready(self, seconds: float = 30) -> Client:
-        """A client, when the server answers.
+        """Return a client when the server answers.
 
         Raises:
-            TemporalUnavailableError: It does not within `seconds`.
+            TemporalUnavailableError: The server does not answer within `seconds`.
         """
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
@@ -204,6 +206,6 @@ class TemporalServer(Process):
                     ) from error
                 await asyncio.sleep(0.05)
             else:
-                if not self.running:  # then another server has answered
+                if not self.running:  # another server has answered
                     await self.ended()
                 return client

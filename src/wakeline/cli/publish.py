@@ -14,7 +14,8 @@ from wakeline.client import SessionClient
 from wakeline.errors import BodyInvalidError
 from wakeline.text import read_whole
 
-_TURNS: Final = 5  # of the event loop; a close is seen in the second one, and some later with TLS
+# Turns of the event loop after which a closed connection is certainly noticed: the second one, with TLS some more.
+_TURNS: Final = 5
 
 
 def publish(
@@ -26,7 +27,7 @@ def publish(
     url: Annotated[str, Parameter(env_var="WAKELINE_URL")] = "http://127.0.0.1:7777",
     token: Annotated[str | None, Parameter(env_var="WAKELINE_TOKEN")] = None,
 ) -> None:
-    """Append an event to a session; print where it stands when it is durable.
+    """Append an event to a session; print its position when it is durable.
 
     Without DATA, each line of standard input is one event.
 
@@ -37,10 +38,10 @@ def publish(
 
     Args:
         session: The session's name; it begins with its first event.
-        data: JSON; what is not JSON is published as a string.
-        topic: The topic to publish under.
+        data: JSON; other text is published as a string.
+        topic: The event's topic.
         url: The gateway.
-        token: Who is publishing.
+        token: The publisher's token.
     """
     if data is None and sys.stdin.isatty():
         print("publishing each line of standard input; Ctrl-D ends it", file=sys.stderr, flush=True)
@@ -51,7 +52,7 @@ def publish(
 
 
 async def _publish(name: str, lines: Iterable[str], topic: str, url: str, token: str | None) -> int:
-    """Publish each line; returns how many there were."""
+    """Publish each line; return their number."""
     count = 0
     async with SessionClient(url, token) as client:
         session = client.session(name)
@@ -64,7 +65,10 @@ async def _publish(name: str, lines: Iterable[str], topic: str, url: str, token:
 
 
 async def _catch_up() -> None:
-    """Learn what became of the connection while a line was read, for nothing else went on: it may have been closed."""
+    """Let the event loop notice a connection that was closed while a line was read.
+
+    Reading standard input blocks the loop, so a request on such a connection would fail.
+    """
     for _ in range(_TURNS):
         await asyncio.sleep(0)
 

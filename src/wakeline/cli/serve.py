@@ -29,8 +29,9 @@ def serve(
 ) -> None:
     """Run the gateway: publishers post events to it, devices read sessions from it.
 
-    Every setting can also be given as WAKELINE_NAME in the environment or in a TOML file; the command line wins, then
-    the environment, then the file. SIGTERM stops it cleanly: what was accepted is kept, devices resume when it is back.
+    Every setting can also be given as WAKELINE_NAME in the environment or in a TOML file; the command line overrides the
+    environment, which overrides the file. SIGTERM stops it cleanly: accepted events are durable, and devices resume after
+    the restart.
 
     Examples:
         wakeline serve --no-auth
@@ -39,12 +40,12 @@ def serve(
     Args:
         data: Directory of the log (default: wakeline-data).
         host: Address to listen on; without keys for tokens loopback only (default: 127.0.0.1).
-        port: Port to listen on; 0 takes a free one (default: 7777).
+        port: Port to listen on; 0 selects a free one (default: 7777).
         temporal: HOST:PORT of Temporal. Without it only publishers write sessions.
         namespace: Temporal namespace (default: that of the profile, or default).
-        engine: Where sessions are kept; memory forgets at exit (default: sqlite).
+        engine: The store of the sessions; memory is lost at exit (default: sqlite).
         config: A TOML file with settings (default: WAKELINE_CONFIG, if set).
-        no_auth: Ask nobody who they are; loopback only. Without it, set WAKELINE_TOKEN_SECRET or token_jwks.
+        no_auth: Require no tokens; loopback only. Without it, set WAKELINE_TOKEN_SECRET or token_jwks.
         cors_origins: Origins of web pages that may call, such as http://localhost:3000.
     """
     given = {

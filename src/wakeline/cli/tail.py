@@ -23,7 +23,7 @@ _MOMENT: Final = 1.0
 """Seconds without an event after which `tail` explains the silence."""
 _INCOMPLETE: Final = (
     "the last events of the run could not be read, because no worker answered: start a worker, and they are added; "
-    "a worker that stops as soon as it has a result takes them with it, so leave it running, or give it WakelinePlugin"
+    "leave workers running after a result, or give them WakelinePlugin, which delays their stop until that is done"
 )
 
 
@@ -40,11 +40,11 @@ def tail(
     device: str | None = None,
     json: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
 ) -> None:
-    """Print a session's events as they come, through any disconnect, to its end.
+    """Print a session's events as they arrive, through any disconnect, to its end.
 
-    The exit code tells how the last run ended: 0 completed (or there was none), 3 failed, 4 canceled, 5 terminated,
-    6 timed out, 7 nobody knows. 1 is a refusal, told on stderr, and 130 is Ctrl-C. A gateway that cannot be reached is tried
-    again, for ever; stderr tells when the connection is lost and when it is back.
+    The exit code is the status of the last run: 0 completed (or there was none), 3 failed, 4 canceled, 5 terminated,
+    6 timed out, 7 unknown. 1 is a refusal, reported on stderr, and 130 is Ctrl-C. A gateway that cannot be reached is
+    retried for ever; stderr reports when the connection is lost and when it is back.
 
     For example:
 
@@ -58,11 +58,11 @@ def tail(
     Args:
         session: The session's name: a Workflow Id, unless its publisher chose another.
         url: The gateway.
-        token: Who is asking.
+        token: The reader's token.
         from_: beginning, now, a cursor, tail:N (the last N), time:T (RFC 3339), or device (after what --device has
             acknowledged).
-        topics: Only these topics; step.* stands for all that begin so.
-        until: settled: stop when no run of the session is open. never: go on.
+        topics: Only these topics; step.* stands for all that begin with step.
+        until: settled: stop when no run of the session is open. never: continue.
         wait_for_start: Wait for a workflow that has not been started yet.
         device: This device's id; the gateway keeps its positions.
         json: Print each event's JSON object, one a line.
@@ -85,11 +85,11 @@ async def _tail(watch: _Watch, session: str, url: str, token: str | None, readin
 
 
 class _Watch:
-    """Prints what is asked for, and notes how the last run ended.
+    """Prints the requested events, and records how the last run ended.
 
     Args:
-        topics: What to print; empty for all.
-        json: As JSON, else as lines for people.
+        topics: The topics to print; empty for all.
+        json: Print JSON instead of lines for people.
     """
 
     def __init__(self, topics: Sequence[str], *, json: bool) -> None:
@@ -100,8 +100,8 @@ class _Watch:
         self._lines = Lines(self._console.width if self._console.is_terminal else None)
 
     async def run(self, session: Session, reading: Reading) -> str | None:
-        """Watch to the end; returns how the last run ended, if one did."""
-        # How runs begin and end is wanted for the exit code and their duration, whatever topics are shown.
+        """Watch to the end; return the status of the last run, if one has ended."""
+        # The exit code and the runs' durations need the events of runs, whatever topics are shown.
         topics = (*self._topics, "$run.*") if self._topics else None
         how: Reading = {**reading, "topics": topics, "on_lost": self._lost, "on_resumed": self._resumed}
         telling = asyncio.create_task(self._tell_how_it_stands(session, reading))
@@ -158,7 +158,7 @@ class _Watch:
         )
 
     def _lost(self, error: WakelineError) -> None:
-        self._notices.print(f"{message_of(error)}; trying again")
+        self._notices.print(f"{message_of(error)}; retrying")
 
     def _resumed(self) -> None:
-        self._notices.print("connected again; going on where it was")
+        self._notices.print("connected again; continuing after the last event")

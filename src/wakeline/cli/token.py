@@ -45,17 +45,18 @@ def token(
         curl -H "Authorization: Bearer $(wakeline token --user me --session '*')" localhost:7777/v1/sessions
 
     In production your own service signs tokens, with any JWT library: HS256 and this secret, or a private key whose public
-    half is in token_jwks. Its claims: sub (who), exp (until when),
+    half is in token_jwks. Its claims: sub (the user), exp (the expiry),
     wakeline {"sessions": ["order-*"], "allow": ["read", "ack"], "topics": ["status"]}; without topics, all.
 
     Args:
-        user: Who the token is for: its sub.
-        session: A session it reaches, or a beginning that ends in *; once for each.
-        allow: What it allows: read, ack, publish, input, manage, follow or restore; once for each (default: read and ack).
-        topic: A topic it may read and publish, or a beginning that ends in *; once for each (default: all topics).
-        publisher: A publisher it may use whichever token has opened it, or a beginning that ends in *; once for each.
-        cache: Let full pages be kept by caches.
-        expires: How long it is good for: 30s, 15m, 1h, 30d.
+        user: The user: the token's sub.
+        session: A session that it reaches, or a beginning that ends in *; repeatable.
+        allow: An action that it allows: read, ack, publish, input, manage, follow or restore; repeatable (default: read and
+            ack).
+        topic: A topic it may read and publish, or a beginning that ends in *; repeatable (default: all topics).
+        publisher: A publisher it may use whichever token has opened it, or a beginning that ends in *; repeatable.
+        cache: Let caches keep full pages.
+        expires: How long it is valid: 30s, 15m, 1h, 30d.
         config: A TOML file with settings (default: WAKELINE_CONFIG, if set).
     """
     settings = load(file=config)

@@ -53,7 +53,7 @@ def test_a_line_tells_where_when_what_and_the_data() -> None:
         ({"status": "terminated", "reason": "by hand"}, "run terminated after 12.3 s: by hand"),
         ({"status": "timed_out", "drained": False}, "run timed out after 12.3 s (its last events could not be read)"),
         ({"status": "canceled"}, "run canceled after 12.3 s"),
-        ({"status": "unknown"}, "run is over, Temporal cannot say how after 12.3 s"),
+        ({"status": "unknown"}, "run ended with an unknown status after 12.3 s"),
     ],
 )
 def test_ends_are_told_in_words(changed: dict[str, Any], words: str) -> None:
@@ -69,10 +69,10 @@ def test_an_end_whose_beginning_was_not_seen_has_no_duration() -> None:
     [
         ("$run.started", STARTED, "run started: OrderWorkflow order-1"),
         ("$run.continued", {"reason": "continue_as_new"}, "run continued as new"),
-        ("$run.continued", {"reason": "retry"}, "run failed and is tried again"),
+        ("$run.continued", {"reason": "retry"}, "run failed and is retried"),
         ("$run.continued", {"reason": "cron"}, "run of the schedule ended, the next one began"),
-        ("$run.continued", {"reason": "reset"}, "run was reset and goes on from an earlier point"),
-        ("$run.drained", {"run_id": "r"}, "what the run said last has been added"),
+        ("$run.continued", {"reason": "reset"}, "run was reset and continues from an earlier point"),
+        ("$run.drained", {"run_id": "r"}, "the run's last events have been added"),
         ("$run.waiting", {"for": "worker", "task_queue": "q"}, "waits for a worker of task queue q"),
         (
             "$run.waiting",
@@ -85,9 +85,9 @@ def test_an_end_whose_beginning_was_not_seen_has_no_duration() -> None:
             },
             "waits for approve, ask, until 2026-11-21 06:00:00 UTC: 12 EUR",
         ),
-        ("$run.waiting", {"for": "input"}, "waits for somebody"),
+        ("$run.waiting", {"for": "input"}, "waits for input"),
         ("$run.waiting", {"for": "timer"}, "waits for a timer"),
-        ("$run.waiting", {"for": None}, "goes on"),
+        ("$run.waiting", {"for": None}, "continues"),
         (
             "$run.waiting",
             {"for": "task_retry", "attempt": 3, "failure": {"message": "no such field"}},
@@ -96,10 +96,10 @@ def test_an_end_whose_beginning_was_not_seen_has_no_duration() -> None:
         (
             "$activity.stalled",
             {"activity_type": "charge", "attempt": 2},
-            "charge has stalled: nothing was heard of attempt 2",
+            "charge has stalled: no heartbeat from attempt 2",
         ),
-        ("$activity.retrying", {"activity": "7", "attempt": 3, "over": True}, "activity 7 waits for attempt 3 no more"),
-        ("$activity.paused", {"activity": "7", "attempt": 3, "over": True}, "activity 7 is not paused any more"),
+        ("$activity.retrying", {"activity": "7", "attempt": 3, "over": True}, "activity 7 no longer waits for attempt 3"),
+        ("$activity.paused", {"activity": "7", "attempt": 3, "over": True}, "activity 7 is no longer paused"),
         (
             "$activity.paused",
             {"activity_type": "charge", "attempt": 3, "by": "ops", "reason": "closed"},
@@ -114,11 +114,11 @@ def test_an_end_whose_beginning_was_not_seen_has_no_duration() -> None:
                 "next_at": "2026-11-21T05:14:55.300Z",
                 "failure": {"message": "declined"},
             },
-            "charge is tried again at 05:14:55 (attempt 3): declined",
+            "charge is retried at 05:14:55 (attempt 3): declined",
         ),
         ("$session.settled", {}, "settled: no run is open"),
         ("$session.closed", {}, "closed: nothing more can be appended"),
-        ("$gap", {"missed": 1234, "first_available": 9}, "1,234 events can no longer be had"),
+        ("$gap", {"missed": 1234, "first_available": 9}, "1,234 events can no longer be read"),
         ("$run.closed", {"state": 1}, '{"state": 1}'),
         ("$run.closed", None, "null"),
         ("$of.tomorrow", {"a": 1}, '{"a": 1}'),

@@ -177,7 +177,7 @@ async def test_stderr_tells_when_the_connection_is_lost_and_back(tmp_path: Path)
     lost = (await asyncio.wait_for(process.stderr.readline(), 60)).decode()
     assert lost.startswith("the gateway cannot be reached: ")
     assert f"(the gateway: {gateway.url})" in lost
-    assert lost.endswith("; trying again\n")
+    assert lost.endswith("; retrying\n")
     await gateway.start()
     assert (await asyncio.wait_for(process.stderr.readline(), 60)).startswith(b"connected again")
     async with Served(gateway.url) as served:
@@ -193,7 +193,7 @@ async def test_a_refusal_that_passes_is_not_the_end() -> None:
     async with scripted(refused(503, "storage_failed"), *a_run("completed")) as server:
         code, lines, err = await tail("order-1", "--url", server.url)
     assert (code, len(lines)) == (0, 4)
-    assert err.splitlines() == ["says storage_failed; trying again", "connected again; going on where it was"]
+    assert err.splitlines() == ["says storage_failed; retrying", "connected again; continuing after the last event"]
 
 
 async def test_a_reader_that_has_enough_is_no_error() -> None:

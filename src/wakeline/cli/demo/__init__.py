@@ -1,1 +1,1 @@
-"""`wakeline demo`: the promise, shown. Workflows talk, devices watch, things are killed, and everything is counted."""
+"""`wakeline demo`: workflows publish, devices watch, servers are killed, all events counted."""

@@ -1,4 +1,4 @@
-"""The activity that streams: a text of ours at the pace of a model, or a real model's answer."""
+"""The activity that streams a text at the pace of a model, or a model's answer."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _PROMPT: Final = "In about 400 words: why does durable execution still need dura
 
 @activity.defn
 async def stream_answer(seconds: float) -> int:
-    """Publish an answer to the workflow's stream, token by token; returns how many there were."""
+    """Publish an answer to the workflow's stream, token by token; return the number of tokens."""
     count = 0
-    # If the workflow is ended in the middle, nobody waits for the rest.
+    # If the workflow is terminated meanwhile, the rest of the events cannot be sent.
     with suppress(PublishDroppedError):
         async with WorkflowStreamClient.from_within_activity(batch_interval=timedelta(milliseconds=100)) as stream:
             deltas = stream.topic("delta", type=dict[str, Any])
@@ -42,7 +42,7 @@ def _tokens(seconds: float) -> AsyncIterator[str]:
 
 
 async def from_text(seconds: float) -> AsyncIterator[str]:
-    """The words of the text that ships with the demo, over and over, for `seconds`."""
+    """Yield the words of the text that ships with the demo, repeatedly, for `seconds`."""
     words = (files("wakeline.cli.demo") / "answer.txt").read_text().split(" ")
     for number, word in zip(range(int(seconds * TOKENS_PER_SECOND)), cycle(words), strict=False):
         yield word if number == 0 else f" {word}"
@@ -50,7 +50,10 @@ async def from_text(seconds: float) -> AsyncIterator[str]:
 
 
 async def from_model(base: str) -> AsyncIterator[str]:
-    """The tokens of any OpenAI-compatible endpoint: OPENAI_BASE_URL, OPENAI_API_KEY, OPENAI_MODEL."""
+    """Yield the tokens of an OpenAI-compatible endpoint.
+
+    `OPENAI_API_KEY` and `OPENAI_MODEL` apply.
+    """
     asked = {
         "model": os.environ.get("OPENAI_MODEL", "gpt-4o-mini"),
         "messages": [{"role": "user", "content": _PROMPT}],

@@ -25,10 +25,11 @@ def demo(
     port: int = 8377,
     open_page: Annotated[bool, Parameter(name="--open")] = True,
 ) -> None:
-    """Show it: workflows that talk, two devices that watch, and a counter that holds what arrived against what was sent.
+    """Run the demo: workflows publish, two devices watch, and a counter compares.
 
-    Starts a Temporal dev server, a gateway on SQLite and a worker, all on loopback, and removes them at the end. Keys: k kills
-    the gateway with SIGKILL and starts it again, o takes the phone offline for 10 s, t terminates a workflow, q quits.
+    Starts a Temporal dev server, a gateway on SQLite and a worker, all on loopback, and removes them at the end. The
+    counter compares what the devices received with what was sent. Keys: k kills the gateway with SIGKILL and starts it
+    again, o takes the phone offline for 10 s, t terminates a workflow, q quits.
     With OPENAI_BASE_URL (and OPENAI_API_KEY, OPENAI_MODEL) set, the agent's text comes from that endpoint.
 
     Examples:
@@ -36,13 +37,13 @@ def demo(
         wakeline demo --headless --seconds 20
 
     Args:
-        headless: No page and no keys: things are killed by themselves, the last line is the counter, and the exit code
-            is 0 only if every device saw every event, once, in order, and the right end.
-        seconds: How long the headless demo lasts, about.
-        port: Port of the page; 0 takes a free one.
+        headless: No page and no keys: servers are killed automatically, the last line is the counter, and the exit code
+            is 0 only if every device received every event, once, in order, and the right end.
+        seconds: Approximate length of the headless demo.
+        port: Port of the page; 0 selects a free one.
         open_page: Open the page in a browser.
     """
-    # What the demo does to itself on purpose would fill the terminal with warnings.
+    # The demo kills its own servers, which would fill the terminal with warnings.
     logging.basicConfig(level=logging.CRITICAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=None)), error_if_already_set=False)

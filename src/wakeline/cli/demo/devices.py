@@ -1,4 +1,4 @@
-"""The devices that watch, and what each of them saw."""
+"""The devices that watch, and the events that each received."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wakeline.events import RUN_CLOSED
 
 
 class Seen:
-    """What one device saw of one session, held against the one thing it may see: 0, 1, 2 and so on."""
+    """The events that a device received of one session, checked for offsets 0, 1, 2 and so on."""
 
     def __init__(self) -> None:
         self.raw: list[bytes] = []
@@ -23,7 +23,7 @@ class Seen:
         self._next = 0
 
     def take(self, event: SessionEvent[Any]) -> None:
-        """Write an event down and check its offset."""
+        """Record an event and check its offset."""
         if event.offset < self._next:
             self.duplicate += 1
         else:
@@ -38,11 +38,11 @@ class Seen:
 
 
 class DemoDevice:
-    """One device: a connection per session, which can be taken away and comes back.
+    """One device: a connection per session, which can be cut and restored.
 
     Args:
-        name: What the page calls it.
-        client: Speaks to the gateway.
+        name: Its name on the page.
+        client: The client of the gateway.
     """
 
     def __init__(self, name: str, client: SessionClient) -> None:
@@ -53,19 +53,19 @@ class DemoDevice:
         self._watching: dict[str, asyncio.Task[None]] = {}
 
     def watch(self, session: str) -> None:
-        """Follow a session from its beginning, now or when the device is online."""
+        """Follow a session from its beginning, at once or as soon as the device is online."""
         self.sessions.setdefault(session, Seen())
         if self.online:
             self._start(session)
 
     def go_online(self) -> None:
-        """Come (back): every session goes on where this device stands in it."""
+        """Connect; every session continues at the device's cursor."""
         self.online = True
         for session in self.sessions:
             self._start(session)
 
     async def go_offline(self) -> None:
-        """Vanish without a word."""
+        """Disconnect without closing anything."""
         self.online = False
         tasks, self._watching = list(self._watching.values()), {}
         for task in tasks:
@@ -73,7 +73,7 @@ class DemoDevice:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def finish(self, seconds: float) -> bool:
-        """Wait until every session was seen to its end; False if that takes too long."""
+        """Wait until every session was received to its end; return False after `seconds`."""
         tasks = list(self._watching.values())
         _, waiting = await asyncio.wait(tasks, timeout=seconds) if tasks else (None, set())
         return not waiting
@@ -84,7 +84,7 @@ class DemoDevice:
             self._watching[session] = asyncio.create_task(self._watch(session, self.sessions[session]))
 
     async def _watch(self, session: str, seen: Seen) -> None:
-        with suppress(RefusedError):  # a session that cannot be had counts as missing in the end
+        with suppress(RefusedError):  # the verdict counts a session that cannot be read as missing
             async with self._client.session(session).events(from_=seen.cursor, until="settled") as events:
                 async for event in events:
                     seen.take(event)

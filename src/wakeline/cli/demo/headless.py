@@ -1,4 +1,4 @@
-"""The demo with no terminal and no browser: everything happens by itself, and the exit code is the verdict."""
+"""The demo without terminal and browser: it runs by itself and exits with the verdict."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ _GRACE_SECONDS = 60.0
 
 
 async def run_headless(seconds: float) -> bool:
-    """Play for about `seconds`; True if every device saw every event, once, in order, and the right end."""
+    """Play for about `seconds`; return whether every device received every event once, in order.
+
+    The devices must have received the right ends, too.
+    """
     print("starting Temporal, the gateway and a worker", flush=True)
     async with scene("http://127.0.0.1") as stage:
         began = time.monotonic()
@@ -39,7 +42,7 @@ async def _play(stage: Scene, seconds: float, say: object) -> None:
     laptop.go_online()
     for kind in KINDS:
         play = await stage.begin(kind, seconds * 0.85)
-        say(f"{play.session} talks; the laptop watches")
+        say(f"{play.session} publishes; the laptop watches")
 
     async def at(share: float) -> None:
         await asyncio.sleep(max(0.0, began + seconds * share - time.monotonic()))

@@ -1,4 +1,4 @@
-"""The demo for people: a page that shows it, keys that disturb it, a counter that must not change its mind."""
+"""The demo for people: a page that shows it, keys that disturb it, and the counter."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KEYS: Final = "[b]k[/] kill the gateway   [b]o[/] phone offline 10 s   [b]t[/] 
 
 
 class LiveDemo:
-    """Keeps one workflow of each kind running, and does what the keys say."""
+    """Keeps one workflow of each kind running, and executes the keys' actions."""
 
     def __init__(self, stage: Scene, url: str) -> None:
         self._stage = stage
@@ -35,7 +35,7 @@ class LiveDemo:
         self.actions = {"kill": self.kill, "offline": self.offline, "terminate": self.terminate}
 
     async def run(self) -> None:
-        """Go on until somebody quits."""
+        """Run until the user quits."""
         for device in self._stage.devices:
             device.go_online()
         self.do(self._keep_talking())
@@ -45,13 +45,13 @@ class LiveDemo:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def do(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something beside the rest."""
+        """Run a coroutine in the background."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def key(self, key: str) -> None:
-        """Do what a key says."""
+        """Execute a key's action."""
         match key:
             case "k":
                 self.do(self.kill())
@@ -63,12 +63,12 @@ class LiveDemo:
                 self.quit.set()
 
     async def kill(self) -> None:
-        """Kill the gateway with SIGKILL, and start it again."""
+        """Kill the gateway with SIGKILL, and restart it."""
         if self._stage.gateway.up:
             await self._stage.gateway.kill_and_restart()
 
     async def offline(self) -> None:
-        """Take the phone offline for a while; returns when it is gone."""
+        """Take the phone offline for a while; return when it is offline."""
         phone = self._stage.devices[1]
         if phone.online:
             await phone.go_offline()
@@ -82,7 +82,7 @@ class LiveDemo:
         """Terminate the workflow that has run longest."""
         if running := self._stage.running():
             await self._stage.terminate(running[0])
-            await self._stage.look()  # so that the next key ends another one
+            await self._stage.look()  # so that the next key terminates another one
 
     async def _keep_talking(self) -> None:
         while True:
@@ -93,7 +93,7 @@ class LiveDemo:
             await self._stage.look()
 
     def state(self) -> dict[str, Any]:
-        """What the page shows."""
+        """Return the state that the page shows."""
         stage = self._stage
         sent, missing, duplicate = stage.counter()
         return {
@@ -106,7 +106,7 @@ class LiveDemo:
         }
 
     def screen(self) -> Table:
-        """What the terminal shows."""
+        """Return the table that the terminal shows."""
         stage = self._stage
         table = Table.grid(padding=(0, 2))
         table.add_row("[b]page[/]", self._url)
@@ -125,7 +125,7 @@ class LiveDemo:
 
 
 async def run_live(*, port: int, open_page: bool) -> None:
-    """Run the demo until `q` or Ctrl-C, then remove everything it started."""
+    """Run the demo until `q` or Ctrl-C, then remove everything that it started."""
     console = Console()
     page = Page()
     async with AsyncExitStack() as stack:

@@ -20,8 +20,8 @@ class Page:
     """Serves the page on loopback.
 
     Attributes:
-        state: Gives the state that the page shows; None until there is one.
-        actions: What its buttons do, by name.
+        state: Returns the state that the page shows; None until there is one.
+        actions: The actions of its buttons, by name.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Page:
 
     @asynccontextmanager
     async def serve(self, port: int) -> AsyncIterator[str]:
-        """Serve for as long as the block lasts; gives the URL."""
+        """Serve while the block runs; yield the URL."""
         app = web.Application()
         app.add_routes(
             [
@@ -52,7 +52,7 @@ class Page:
         return web.Response(text=self._html, content_type="text/html")
 
     async def _states(self, request: web.Request) -> web.StreamResponse:
-        """Every state that differs from the one before, as a stream of events."""
+        """Send every state that differs from the one before, as a stream of events."""
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
         await response.prepare(request)
         last = b""
@@ -64,7 +64,7 @@ class Page:
             await asyncio.sleep(_TICK_SECONDS)
 
     async def _act(self, request: web.Request) -> web.Response:
-        # Only the page itself may press its buttons, not another one that happens to be open.
+        # Refuse requests of other web pages that are open in the browser.
         origin = request.headers.get("Origin")
         action = self.actions.get(request.match_info["action"])
         if origin not in (None, f"http://{request.host}") or action is None:

@@ -1,4 +1,4 @@
-"""The scene: a Temporal server, a gateway, a worker, three workflows, two devices, and an account of it all."""
+"""The scene: a Temporal server, a gateway, a worker, three workflows and two devices."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KINDS: Final[dict[str, Any]] = {
 
 
 class Play(msgspec.Struct):
-    """One workflow of the scene: its session, and how many events it has published, by Temporal's own account."""
+    """One workflow of the scene: its session, and its number of events according to Temporal."""
 
     session: str
     kind: str
@@ -45,7 +45,7 @@ class Play(msgspec.Struct):
 
 
 class Gateway:
-    """The gateway's process, which can be killed and comes back on the same port with the same data."""
+    """The gateway's process, which can be killed and restarts on the same port and data."""
 
     def __init__(self, directory: Path, temporal: str, page: str) -> None:
         self.port = free_port()
@@ -59,12 +59,12 @@ class Gateway:
                 *("--data", str(directory / "data"), "--temporal", temporal, "--cors-origins", page),
             ],
             output=self._log,
-            # The settings of a gateway of yours, keys for tokens say, are not the demo's.
+            # Settings of the user's own gateway, such as keys for tokens, do not apply to the demo's.
             environment={name: value for name, value in os.environ.items() if not name.startswith("WAKELINE_")},
         )
 
     async def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start the process and wait until it answers."""
         await self._process.start()
         async with aiohttp.ClientSession() as http:
             for _ in range(600):
@@ -76,7 +76,7 @@ class Gateway:
                     break
                 await asyncio.sleep(0.05)
         raise UnavailableError(
-            f"the gateway did not start, its last words: {self._last_words()}",
+            f"the gateway did not start, its last log line: {self._last_words()}",
             hint="Run `wakeline serve --no-auth` by itself to see more.",
         )
 
@@ -85,21 +85,21 @@ class Gateway:
         return next((line for line in reversed(lines) if line.strip()), "none")
 
     async def kill_and_restart(self) -> None:
-        """SIGKILL, then start again."""
+        """Kill the process with SIGKILL, then start it again."""
         self.up = False
         await self._process.kill()
         await self.start()
         self.restarts += 1
 
     async def stop(self) -> None:
-        """End it."""
+        """Stop the process."""
         self.up = False
         await self._process.stop()
         self._log.close()
 
 
 class Scene:
-    """Everything that runs, and what can be done to it."""
+    """Everything that runs, and the actions on it."""
 
     def __init__(self, temporal: Client, gateway: Gateway, devices: list[DemoDevice]) -> None:
         self.temporal = temporal
@@ -121,16 +121,16 @@ class Scene:
         return play
 
     def running(self, kind: str | None = None) -> list[Play]:
-        """The workflows that have not ended."""
+        """Return the workflows that have not ended."""
         return [play for play in self.plays if play.status == "running" and kind in (None, play.kind)]
 
     async def terminate(self, play: Play) -> None:
-        """End a workflow from outside, as an operator would."""
-        with suppress(RPCError):  # it has just ended by itself
+        """Terminate a workflow, as an operator would."""
+        with suppress(RPCError):  # the workflow has just ended by itself
             await play.handle.terminate(reason="terminated in the demo")
 
     async def look(self) -> None:
-        """Ask Temporal how every workflow stands, and how many events it has published."""
+        """Update the status and the number of events of every workflow from Temporal."""
         for play in self.running():
             with suppress(RPCError):
                 status = (await play.handle.describe()).status
@@ -139,19 +139,20 @@ class Scene:
                     play.status = status.name.lower()
 
     def counter(self) -> tuple[int, int, int]:
-        """Sent, missing and duplicate so far.
+        """Return the numbers of sent, missing and duplicate events so far.
 
-        What is only late is not missing. What was received has been sent, also if Temporal was last asked before.
+        An event that has not arrived yet is not missing. A received event counts as sent, even if Temporal was last queried
+        before it.
         """
         seen = [seen for device in self.devices for seen in device.sessions.values()]
         sent = sum(max(p.sent, *(len(d.sessions[p.session].items) for d in self.devices)) for p in self.plays)
         return sent, sum(s.missing for s in seen), sum(s.duplicate for s in seen)
 
     async def verdict(self) -> tuple[int, int, int, list[str]]:
-        """At the end: hold what each device saw against what Temporal itself has.
+        """Compare what each device received with what Temporal has, at the end.
 
         Returns:
-            Events sent, missing and duplicate over all devices, and what else is wrong in words.
+            Events sent, missing and duplicate over all devices, and everything else that is wrong, in words.
         """
         sent = missing = duplicate = 0
         wrong: list[str] = []
@@ -174,7 +175,7 @@ class Scene:
 
 
 async def _published(handle: WorkflowHandle[Any, Any]) -> list[tuple[str, Any]]:
-    """A workflow's events as Temporal has them, past the gateway."""
+    """Return a workflow's events from Temporal, past the gateway."""
     items: list[tuple[str, Any]] = []
     offset, more = 0, True
     while more:
@@ -188,13 +189,13 @@ async def _published(handle: WorkflowHandle[Any, Any]) -> list[tuple[str, Any]]:
 
 
 def counter_line(sent: int, missing: int, duplicate: int) -> str:
-    """`sent 4,812 · missing 0 · duplicate 0`."""
+    """Return, for example, `sent 4,812 · missing 0 · duplicate 0`."""
     return f"sent {sent:,} · missing {missing:,} · duplicate {duplicate:,}"
 
 
 @asynccontextmanager
 async def scene(page_origin: str) -> AsyncIterator[Scene]:
-    """Start everything; whatever happens, remove everything."""
+    """Start everything; always remove everything."""
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wakeline-demo-")))
         server = TemporalServer()
@@ -202,7 +203,7 @@ async def scene(page_origin: str) -> AsyncIterator[Scene]:
         gateway = Gateway(directory, server.address, page_origin)
         stack.push_async_callback(gateway.stop)
         await server.start()
-        temporal, _ = await asyncio.gather(server.ready(), gateway.start())  # the gateway waits for Temporal by itself
+        temporal, _ = await asyncio.gather(server.ready(), gateway.start())  # the gateway starts without Temporal, too
         workflows = [OrderWorkflow, AgentWorkflow, PipelineWorkflow]
         worker = Worker(temporal, task_queue=QUEUE, workflows=workflows, activities=[stream_answer])
         await stack.enter_async_context(worker)

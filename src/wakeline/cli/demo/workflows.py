@@ -1,4 +1,4 @@
-"""The three workflows that talk."""
+"""The three workflows that publish."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STAGES = ("extract", "transform", "load", "verify")
 
 @workflow.defn
 class OrderWorkflow:
-    """Tells the steps of an order, by itself, from the workflow."""
+    """Publishes the steps of an order from the workflow."""
 
     @workflow.init
     def __init__(self, seconds: float) -> None:
@@ -53,7 +53,7 @@ class AgentWorkflow:
 
     @workflow.run
     async def run(self, seconds: float) -> int:
-        """Stream for about `seconds`; returns how many tokens there were."""
+        """Stream for about `seconds`; return the number of tokens."""
         tokens: int = await workflow.execute_activity(
             "stream_answer",
             seconds,
@@ -68,7 +68,7 @@ class AgentWorkflow:
 
 @workflow.defn
 class PipelineWorkflow:
-    """Goes through stages and tells how far each is."""
+    """Runs stages and publishes the progress of each."""
 
     @workflow.init
     def __init__(self, seconds: float) -> None:
