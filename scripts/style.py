@@ -37,18 +37,8 @@ LONGER = {
 # Files and folders whose prose has not been edited yet. A folder's name ends with a slash.
 UNEDITED = (
     "benchmarks/README.md",
-    "docs/concepts/attempts.md",
-    "docs/concepts/compact.md",
-    "docs/concepts/feed.md",
-    "docs/concepts/positions.md",
-    "docs/concepts/retention.md",
-    "docs/concepts/runs.md",
-    "docs/concepts/tokens.md",
-    "docs/concepts/workflow-streams.md",
     "docs/decisions/",
     "docs/how-to/integrations.md",
-    "docs/how-to/publish-from-activities.md",
-    "docs/how-to/worker-plugin.md",
     "docs/operate/backup.md",
     "docs/reference/cli.md",
     "docs/reference/durable-streams.md",

@@ -77,7 +77,7 @@ async def test_the_last_events_before_the_close_are_read(client: Client, queue: 
 async def sound() -> AsyncIterator[Client]:
     """A client of a server that shows a worker no events which it may yet take back.
 
-    With those, a worker of a throng may miss a signal, see "Many readers" in docs/concepts/workflow-streams.md: no reader
+    With those, a worker of a throng may miss a signal, see "Many readers" in docs/concepts/stream-limits.md: no reader
     can do anything about that.
     """
     async with (

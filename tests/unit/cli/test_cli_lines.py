@@ -98,7 +98,11 @@ def test_an_end_whose_beginning_was_not_seen_has_no_duration() -> None:
             {"activity_type": "charge", "attempt": 2},
             "charge has stalled: no heartbeat from attempt 2",
         ),
-        ("$activity.retrying", {"activity": "7", "attempt": 3, "over": True}, "activity 7 no longer waits for attempt 3"),
+        (
+            "$activity.retrying",
+            {"activity": "7", "attempt": 3, "over": True},
+            "activity 7 no longer waits for attempt 3",
+        ),
         ("$activity.paused", {"activity": "7", "attempt": 3, "over": True}, "activity 7 is no longer paused"),
         (
             "$activity.paused",

@@ -79,7 +79,7 @@ async def test_missing_last_events_are_reported_with_advice() -> None:
     assert exit_code == 0
     assert "its last events could not be read" in lines[2]
     assert "no worker answered: start a worker" in err
-    assert "leave it running" in err
+    assert "leave workers running" in err
 
 
 async def test_only_the_topics_asked_for_are_printed_and_the_end_is_known_all_the_same() -> None:
