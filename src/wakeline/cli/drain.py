@@ -14,9 +14,9 @@ from wakeline.cli.failures import message_of, tell
 from wakeline.errors import UnavailableError
 from wakeline.publisher.drain import drain as drain_all
 from wakeline.publisher.errors import PublishDroppedError, SpoolError
-from wakeline.publisher.pace import pause_after
 from wakeline.publisher.pool import shared_connection
 from wakeline.publisher.spool import Spool
+from wakeline.retry import Backoff
 
 _REFUSED = 1
 
@@ -70,7 +70,7 @@ async def _drain(spool: Spool, url: str, token: str | None, *, wait: bool) -> tu
             notices.print(f"sent {sent:,} of {max(waiting, sent):,}", end="\r")
 
     connection = shared_connection(url, token)
-    failures = 0
+    backoff = Backoff()
     while True:
         try:
             await drain_all(spool, connection, refused, progress)
@@ -78,7 +78,6 @@ async def _drain(spool: Spool, url: str, token: str | None, *, wait: bool) -> tu
         except UnavailableError as error:
             if not wait:
                 raise
-            failures += 1
-            if failures == 1:
+            if backoff.failures == 0:
                 notices.print(f"{message_of(error)}; retrying")
-            await asyncio.sleep(pause_after(failures))
+            await backoff.wait()

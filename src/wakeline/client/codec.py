@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import random
 from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,14 +20,13 @@ from wakeline.client.errors import CodecError
 from wakeline.client.http import LOST
 from wakeline.client.reach import reason
 from wakeline.errors import RequestInvalidError, UnavailableError, WakelineError
+from wakeline.retry import Backoff
 
 E = TypeVar("E", bound=WakelineError)
 
 Headers: TypeAlias = Mapping[str, str] | Callable[[], Mapping[str, str]] | Callable[[], Awaitable[Mapping[str, str]]]
 """Headers, or what gives them anew for each request: a token that ends, for one."""
 
-_FIRST_PAUSE: Final = 0.1
-_LAST_PAUSE: Final = 2.0
 _GONE: Final = (429, 502, 503, 504)
 
 
@@ -109,15 +107,15 @@ class RemoteCodec(PayloadCodec):
     async def _ask(self, what: str, payloads: Sequence[Payload]) -> list[Payload]:
         body = msgspec.json.encode(_WirePayloads([_to_wire(payload) for payload in payloads]))
         loop = asyncio.get_running_loop()
-        deadline, pause = loop.time() + self._retry_seconds, _FIRST_PAUSE
+        deadline, backoff = loop.time() + self._retry_seconds, Backoff(0.1)
         while True:
             try:
                 return await self._ask_once(f"{self._url}/{what}", body)
             except UnavailableError:
+                pause = backoff.pause()
                 if loop.time() + pause > deadline:
                     raise
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, _LAST_PAUSE)
+            await asyncio.sleep(pause)
 
     def _away(self, why: str) -> UnavailableError:
         return self._noted(

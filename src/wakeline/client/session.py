@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -25,13 +23,12 @@ from wakeline.client.values import Values, encode, encode_events
 from wakeline.client.view import View, decode_event
 from wakeline.errors import LimitReachedError, RequestInvalidError, UnavailableError, WakelineError
 from wakeline.events import Cursor
+from wakeline.retry import Backoff
 
 if TYPE_CHECKING:
     from temporalio.converter import DataConverter
 
 T = TypeVar("T")
-_FIRST_PAUSE: Final = 0.05
-_LAST_PAUSE: Final = 2.0
 _JSON: Final = {"Content-Type": "application/json"}
 
 
@@ -273,7 +270,7 @@ class Session:
         batch = [{"topic": e[0], "data": e[1]} if isinstance(e, tuple) else dict(e) for e in events]
         body = encode_events(batch)
         deadline = time.monotonic() + (0 if publisher is None else self._retry_seconds)
-        pause = _FIRST_PAUSE
+        backoff = Backoff()
         while True:
             try:
                 # As a stream: aiohttp sends large bytes in pieces only so.
@@ -284,8 +281,7 @@ class Session:
                 least = float(error.details.get("retry_after", 0))
                 if time.monotonic() + least >= deadline:
                     raise
-            await asyncio.sleep(least + pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, _LAST_PAUSE)
+            await backoff.wait(least)
 
     async def state(self) -> SessionState:
         """How the session stands."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -21,6 +20,7 @@ from wakeline.client.structs import SessionEvent
 from wakeline.client.values import Values
 from wakeline.client.view import View, WireEvent
 from wakeline.errors import LimitReachedError, UnavailableError, WakelineError
+from wakeline.retry import Backoff
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
         self._ended = False
         self._dropped = asyncio.Event()
         self._lost = False
-        self._pause = _FIRST_PAUSE
+        self._backoff = Backoff(_FIRST_PAUSE, _LAST_PAUSE)
         self._connected_at: float | None = None
         self._broken = 0
         self._began_at: str | None = None
@@ -219,7 +219,8 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
             event = self._view.accept(frame)
             if event is not None:
                 self._arrived.append((event, frame.cursor, frame.data))
-                self._pause, self._broken = _FIRST_PAUSE, 0
+                self._broken = 0
+                self._backoff.reset()
 
     async def _try_later(self, error: WakelineError, began: float) -> None:
         self._disconnect()
@@ -236,10 +237,9 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
     async def _sleep(self, least: float = 0.0) -> None:
         since, self._connected_at = self._connected_at, None
         if since is not None and asyncio.get_running_loop().time() - since > _LASTING_SECONDS:
-            self._pause = _FIRST_PAUSE
-        pause, self._pause = self._pause, min(self._pause * 2, _LAST_PAUSE)
+            self._backoff.reset()
         with suppress(TimeoutError):
-            async with asyncio.timeout(least + pause * random.uniform(0.5, 1.0)):
+            async with asyncio.timeout(least + self._backoff.pause()):
                 await self._dropped.wait()
 
     def _end(self, error: WakelineError) -> None:

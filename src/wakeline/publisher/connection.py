@@ -18,13 +18,13 @@ from wakeline.logs import get_logger
 from wakeline.outages import Outage
 from wakeline.publisher.dial import Dial
 from wakeline.publisher.frames import AppendedFrame, ErrorFrame, Opened, close_frame, decode
+from wakeline.retry import Backoff
 
 logger = get_logger(__name__)
 
 MOST_CHANNELS: Final = 900  # the gateway takes 1,000
 MAX_MESSAGE_BYTES: Final = 7 * 1024 * 1024
-_FIRST_PAUSE: Final = 0.05
-_LAST_PAUSE: Final = 1.0  # one attempt a second for a whole process is not much, and a restart is soon noticed
+_LONGEST_PAUSE: Final = 1.0  # one attempt a second for a whole process is not much, and a restart is soon noticed
 _ANSWER_SECONDS: Final = 30.0
 _IDLE_SECONDS: Final = 10.0  # kept without channels: a worker's next activity need not connect again
 _MOST_HINTS: Final = 1_000
@@ -79,6 +79,7 @@ class Connection:
         self._refusal: WakelineError | None = None  # with which the last connection was closed
         self._is_served = False  # the gateway accepted a frame on this connection, or none was sent
         self._unwelcome = False  # the gateway closed the last connection at once, because it had no token
+        self._backoff = Backoff(longest=_LONGEST_PAUSE)
         self._something = asyncio.Event()
         self._hinted = asyncio.Event()
         self._hinted.set()
@@ -161,7 +162,6 @@ class Connection:
         self._wanted.set()
 
     async def _run(self) -> None:
-        pause = _FIRST_PAUSE
         try:
             while True:
                 if not self._channels:
@@ -175,23 +175,22 @@ class Connection:
                     self._drop_hints()
                     for channel in list(self._channels.values()):
                         channel.unreachable(error)
-                    least = float(error.details.get("retry_after", 0))
-                    await asyncio.sleep(least + pause * random.uniform(0.5, 1.0))
-                    pause = min(pause * 2, _LAST_PAUSE)
+                    await self._backoff.wait(float(error.details.get("retry_after", 0)))
                     continue
                 except WakelineError as error:
                     self._outage.over()  # it answers
                     self._tell_refused(error)
-                    pause = await self._until_wanted(pause)
+                    await self._until_wanted()
                     continue
                 heard = await self._serve(socket)
-                pause = _FIRST_PAUSE if heard else min(pause * 2, _LAST_PAUSE)
+                if heard:
+                    self._backoff.reset()
                 if self._refusal is not None:
-                    pause = await self._until_wanted(pause)
+                    await self._until_wanted()
                 elif socket.close_code == _TOO_MANY:
                     await asyncio.sleep(_TOO_MANY_PAUSE * random.uniform(1.0, 1.5))
                 elif not heard:
-                    await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                    await self._backoff.wait()
         finally:
             await self._dial.close()
 
@@ -205,11 +204,10 @@ class Connection:
         for channel in list(self._channels.values()):
             channel.refused(error)
 
-    async def _until_wanted(self, pause: float) -> float:
-        """After a refusal, wait until there is something to send; return the next pause."""
+    async def _until_wanted(self) -> None:
+        """After a refusal, wait until there is something to send, and for the next pause."""
         await self._wanted.wait()
-        await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-        return min(pause * 2, _LAST_PAUSE)
+        await self._backoff.wait()
 
     def _why_closed(self, code: int | None, seconds: float) -> WakelineError | None:
         """The refusal that a close code stands for; None if another connection may do better."""

@@ -11,8 +11,8 @@ from wakeline.logs import get_logger
 from wakeline.publisher.errors import ENDS, PublishDroppedError
 from wakeline.publisher.frames import Identity
 from wakeline.publisher.outbox import Batch, Outbox
-from wakeline.publisher.pace import pause_after
 from wakeline.publisher.reports import Reports
+from wakeline.retry import Backoff
 
 logger = get_logger(__name__)
 
@@ -104,7 +104,7 @@ class OnDetour:
         self._wake = asyncio.Event()
         self._reached: int | None = None
         self._ended: WakelineError | None = None
-        self._failures = 0
+        self._backoff = Backoff()
         self._failed = False  # something was not taken: where the attempt will stand is not known
         self._task = asyncio.create_task(self._run())
 
@@ -195,8 +195,7 @@ class OnDetour:
             return self._reached is not None
         except WakelineError as error:
             logger.warning("%s", error.message)
-            self._failures += 1
-            await asyncio.sleep(pause_after(self._failures))
+            await self._backoff.wait()
             settled = False
         if self._reached is None:
             return False  # it is away again

@@ -19,8 +19,8 @@ from wakeline.errors import (
 from wakeline.publisher.connection import Connection
 from wakeline.publisher.errors import ENDS, PublishDroppedError
 from wakeline.publisher.frames import AppendedFrame, Identity, Opened, append_frame, open_frame
-from wakeline.publisher.pace import pause_after
 from wakeline.publisher.spool import Spool
+from wakeline.retry import Backoff
 
 _NOT_FOR_ONE_EVENT: Final = frozenset({401, 404})
 
@@ -138,7 +138,7 @@ async def _send(
     refused: list[PublishDroppedError],
     progress: Callable[[int], None],
 ) -> int | None:
-    failures = 0
+    backoff = Backoff()
     reached: int | None = None
     is_open = is_new = False
     most = 1 << 30
@@ -170,12 +170,11 @@ async def _send(
                 arrived = len(bodies)
             await spool.do(spool.remove, identity, page.position + arrived)
             progress(arrived)
-            failures = 0
+            backoff.reset()
             most = most * 2 if most < (1 << 30) else most
         except (LimitReachedError, InternalError) as error:
             is_open = False
-            failures += 1
-            await asyncio.sleep(float(error.details.get("retry_after", 0)) + pause_after(failures))
+            await backoff.wait(float(error.details.get("retry_after", 0)))
         except (*ENDS, SequenceGapError) as error:
             raise await _refuse(spool, identity, None, error) from error
         except RequestError as error:

@@ -15,7 +15,7 @@ from wakeline.errors import WakelineError
 from wakeline.events import IDENTITY_KEY
 from wakeline.logs import get_logger
 from wakeline.publisher.frames import Identity
-from wakeline.publisher.pace import pause_after
+from wakeline.retry import Backoff
 from wakeline.streams.client import WorkflowStreamClient
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Fallback:
         self._workflow_id = workflow_id
         self._entered = False
         self._last = float("-inf")
-        self._polls = 0
+        self._polls = Backoff(0.2)
         self._taken = 0  # the sequence after the last event that was taken
 
     async def ready(self) -> None:
@@ -77,7 +77,8 @@ class Fallback:
     async def take(self, sequence: int | None, bodies: Sequence[bytes]) -> None:
         """Signal a batch, see `Detour.take`; a signal that was taken is durable in the workflow's history."""
         assert sequence is not None
-        self._polls, self._taken = 0, sequence
+        self._polls.reset()
+        self._taken = sequence
         if not self._entered:
             self._entered = True
             await self._stream.__aenter__()
@@ -92,8 +93,7 @@ class Fallback:
         """Whether the follower has brought everything, see `Detour.settle`."""
         if opened >= (self._taken if expected is None else expected):
             return True
-        self._polls += 1
-        await asyncio.sleep(pause_after(self._polls + 2))
+        await self._polls.wait()
         return False
 
     async def refused(self, error: WakelineError) -> Sequence[bytes]:

@@ -31,8 +31,8 @@ from wakeline.publisher.detour import Detour, OnDetour
 from wakeline.publisher.errors import ENDS
 from wakeline.publisher.frames import AppendedFrame, Identity, Opened, append_frame, open_frame
 from wakeline.publisher.outbox import Batch, Outbox
-from wakeline.publisher.pace import pause_after
 from wakeline.publisher.reports import Reports
+from wakeline.retry import Backoff
 
 logger = get_logger(__name__)
 
@@ -91,7 +91,7 @@ class Sender:
         self._channel = 0
         self._state = _State.DOWN
         self._outbox = Outbox(buffer)
-        self._failures = 0
+        self._backoff = Backoff()
         self._trouble: WakelineError | None = None
         self._dormant = False  # refused; asked again when there is something new to send
         self._timers: dict[Literal["give up", "open", "linger"], asyncio.TimerHandle] = {}
@@ -234,7 +234,8 @@ class Sender:
             self._outbox.finish()
         else:
             self._catch_up(frame.next_sequence)
-        self._failures, self._trouble = 0, None
+        self._backoff.reset()
+        self._trouble = None
         self._go_on()
 
     def refused(self, error: WakelineError) -> None:
@@ -327,9 +328,8 @@ class Sender:
         """The gateway is there, and cannot now."""
         self._state, self._trouble = _State.PAUSED, error
         self._connection.failed(error)
-        self._failures += 1
         least = float(error.details.get("retry_after", 0))
-        self._set("open", least + pause_after(self._failures), self._reopen)
+        self._set("open", least + self._backoff.pause(), self._reopen)
         if isinstance(error, LimitReachedError):
             self._arm()
         else:
@@ -410,7 +410,7 @@ class Sender:
 
     def _trip_is_over(self) -> None:
         self._trip = None
-        self._failures = 0
+        self._backoff.reset()
         if self._state is not _State.OPEN:
             return
         if self._outbox.sequence is None:

@@ -12,9 +12,9 @@ from wakeline.publisher.connection import Connection
 from wakeline.publisher.drain import drain, drain_source
 from wakeline.publisher.errors import PublishDroppedError
 from wakeline.publisher.frames import Identity
-from wakeline.publisher.pace import pause_after
 from wakeline.publisher.reports import Reports
 from wakeline.publisher.spool import Spool
+from wakeline.retry import Backoff
 
 logger = get_logger(__name__)
 _draining: Final[set[Spool]] = set()  # a forked process has spools of its own
@@ -73,10 +73,9 @@ class Spooling:
             await asyncio.wait([self._others])
 
     async def _drain_others(self) -> None:
-        turns = failures = 0
+        turns, backoff = Backoff(), Backoff()
         while self._spool in _draining:  # by another publisher, which may be closed before it is through
-            turns += 1
-            await asyncio.sleep(pause_after(turns))
+            await turns.wait()
         _draining.add(self._spool)
         try:
             while True:
@@ -85,11 +84,10 @@ class Spooling:
                     await drain(self._spool, self._connection, refused, but=self.identity)
                     return
                 except WakelineError as error:
-                    failures += 1
                     logger.warning("the spool %s waits: %s", self._spool.path, error.message)
                 finally:
                     self._tell_of_others(refused)
-                await asyncio.sleep(pause_after(failures))
+                await backoff.wait()
         finally:
             _draining.discard(self._spool)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
@@ -18,7 +17,7 @@ from wakeline.logs import get_logger
 from wakeline.outages import Outage
 from wakeline.presentable import converted, has_half, presentable, said
 from wakeline.publisher.errors import ValueRefusedError
-from wakeline.publisher.pace import pause_after
+from wakeline.retry import Backoff
 from wakeline.text import whole_json
 
 logger = get_logger(__name__)
@@ -82,7 +81,7 @@ class Values:
     async def _coded(self, value: Any) -> Written:
         assert self._codec is not None
         payload = self._payload(value)
-        began, failures = time.monotonic(), 0
+        began, backoff = time.monotonic(), Backoff()
         while True:
             try:
                 (coded,) = await self._codec.encode([payload])
@@ -91,9 +90,8 @@ class Values:
                 if isinstance(error, (TypeError, ValueError)) or time.monotonic() - began >= self._codec_retry:
                     said = f"expected a value that the payload codec takes, it raised {error!r}"
                     raise ValueRefusedError(said) from error
-                failures += 1
                 self._outage.failed(repr(error), began)
-                await asyncio.sleep(pause_after(failures))
+                await backoff.wait()
             else:
                 self._outage.over()
                 return _checked(payload_json(coded))

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -26,6 +26,7 @@ from wakeline.buffer import Buffer, WhenFull
 from wakeline.logs import get_logger
 from wakeline.outages import Outage
 from wakeline.presentable import converted, said
+from wakeline.retry import Backoff
 from wakeline.streams.budget import SignalBudget
 from wakeline.streams.errors import (
     BufferFullError,
@@ -64,7 +65,7 @@ class _Batch:
     entries: list[PublishEntry]
     sequence: int
     since: float
-    failures: int = 0
+    backoff: Backoff = field(default_factory=lambda: backoff())
 
 
 class Flusher:
@@ -287,9 +288,8 @@ class Flusher:
                 return
 
     async def _pause(self, batch: _Batch, error: Exception) -> None:
-        batch.failures += 1
         self._outage.failed(repr(error))
-        await asyncio.sleep(backoff(batch.failures))
+        await batch.backoff.wait()
 
     def _finish(self, batch: _Batch) -> None:
         self.buffer.finish(len(batch.entries))

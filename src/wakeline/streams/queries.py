@@ -7,8 +7,6 @@ which a reader of live events would notice. So the SDK is kept from trying again
 
 from __future__ import annotations
 
-import asyncio
-import random
 import time
 import weakref
 from collections.abc import Awaitable, Callable
@@ -17,6 +15,7 @@ from typing import Any, TypeVar, cast
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode, ServiceClient
 
+from wakeline.retry import Backoff
 from wakeline.streams.exit import end_in_order
 
 T = TypeVar("T")
@@ -64,16 +63,15 @@ def querying(client: Client) -> Client:
 async def when_not_busy(ask: Callable[[], Awaitable[T]], seconds: float) -> T:
     """Ask until the workflow is not too busy to answer, but not after so many seconds."""
     deadline = time.monotonic() + seconds
-    wait = 0.01
+    # A task takes some milliseconds; readers that are refused together must not return together.
+    backoff = Backoff(0.01, _LONGEST_WAIT, jitter=1)
     while True:
         try:
             return await ask()
         except RPCError as error:
             if not _is_busy(error) or time.monotonic() > deadline:
                 raise
-        # A task takes some milliseconds. Those who were refused together do not come again together.
-        await asyncio.sleep(wait * random.random())
-        wait = min(wait * 2, _LONGEST_WAIT)
+        await backoff.wait()
 
 
 def _is_busy(error: RPCError) -> bool:

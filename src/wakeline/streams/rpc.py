@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import re
 
 from temporalio.service import RPCError, RPCStatusCode
+
+from wakeline.retry import Backoff
 
 # FAILED_PRECONDITION and DEADLINE_EXCEEDED are for reading only: no worker there, or its workflow task failed.
 _TRANSIENT = frozenset(
@@ -62,7 +63,6 @@ def is_transient(error: RPCError, *, reading: bool = False) -> bool:
     return error.status in statuses and not is_too_large(error.message)
 
 
-def backoff(failures: int) -> float:
-    """Seconds to wait after so many failures in a row: from 0.1 s, doubled up to 5 s, less up to a half by chance."""
-    longest: float = min(5.0, 0.1 * 2 ** min(failures, 10))
-    return longest * random.uniform(0.5, 1.0)
+def backoff() -> Backoff:
+    """Return the pauses between calls to Temporal that failed."""
+    return Backoff(0.2, 5.0)

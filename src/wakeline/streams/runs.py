@@ -160,7 +160,7 @@ class Run:
         self._is_updated = True
 
         async def update() -> PollResult:
-            tries = throng = 0
+            tries, throng, pauses = 0, 0, backoff()
             await asyncio.sleep(self.places.first_pause())
             while True:
                 if not self.places.are_taken(tries):
@@ -176,7 +176,7 @@ class Run:
                 self.places.missed()
                 tries += 1
                 task = self.task
-                await self._shared.join(("place",), _nothing, delay=backoff(tries))
+                await self._shared.join(("place",), _nothing, delay=pauses.pause())
                 throng = throng + 1 if self.task > task else 0
                 await asyncio.sleep(self.places.pause(throng))
             if not self.tells:
@@ -211,7 +211,7 @@ class Run:
         return await self._shared.join(("close",), self._watch)
 
     async def _watch(self) -> RunClose:
-        failures = 0
+        pauses = backoff()
         while True:
             began = time.monotonic()
             try:
@@ -225,8 +225,9 @@ class Run:
                 self.places.taken = 0
             # Whoever waits to be told waits in vain.
             self._shared.hurry()
-            failures = failures + 1 if time.monotonic() - began < _LASTED else 1
-            await asyncio.sleep(backoff(failures))
+            if time.monotonic() - began >= _LASTED:
+                pauses.reset()
+            await pauses.wait()
 
     async def _follow(self) -> RunClose | None:
         described = (await self._handle.describe()).raw_description.workflow_execution_info

@@ -89,7 +89,7 @@ class Subscription:
         self._by_update = False
         # The last answer knew all up to this workflow task; 0 to ask at once.
         self._task = 0
-        self._failures = 0
+        self._backoff = backoff()
         self._failing_since = 0.0
         self._warned_at = 0.0
 
@@ -116,7 +116,8 @@ class Subscription:
                     break
                 self._begin_anew(close)
             # The next run may be on another version of the host's code.
-            run_id, self._by_update, self._task, self._failures = close.next_run_id, False, 0, 0
+            run_id, self._by_update, self._task = close.next_run_id, False, 0
+            self._backoff.reset()
             self._pace.begin()
         if self._on_end is not None:
             self._on_end(StreamEnd(close.status, close.failure, run.run_id, self._drained))
@@ -162,7 +163,7 @@ class Subscription:
             return None
         finally:
             ask.cancel()
-        self._failures = 0
+        self._backoff.reset()
         return result
 
     async def _ask(self, run: Run) -> PollResult:
@@ -173,7 +174,9 @@ class Subscription:
         # Known again when there is an answer: after a failure, what is new then is not waited for.
         task, self._task = self._task, 0
         within = self._pace.patience(told=run.tells)
-        answer = await run.read(self._asked_topics, self._offset, after=task, within=within, failures=self._failures)
+        answer = await run.read(
+            self._asked_topics, self._offset, after=task, within=within, failures=self._backoff.failures
+        )
         self._task = answer.task
         result = answer.result
         self._pace.looked(found=result.next_offset > self._offset, more=result.more_ready, seconds=answer.seconds)
@@ -238,12 +241,11 @@ class Subscription:
         if isinstance(error, RPCError) and not is_transient(error, reading=True):
             raise error
         now = time.monotonic()
-        if self._failures == 0:
+        if self._backoff.failures == 0:
             self._failing_since = now
             # What will not pass soon is told at once.
             quiet_for = -1.0 if is_update_limit(error) else _QUIET_FOR
             self._warned_at = now + quiet_for - _WARN_EVERY
-        self._failures += 1
         failing_for = now - self._failing_since
         if self._retry_timeout is not None and failing_for >= self._retry_timeout.total_seconds():
             raise StreamUnavailableError(
@@ -256,19 +258,19 @@ class Subscription:
             else:
                 logger.warning("Reading workflow %s fails and is tried again: %s", self._workflow_id, error)
         if watch is None:
-            await asyncio.sleep(backoff(self._failures))
+            await self._backoff.wait()
         else:
-            await asyncio.wait({watch}, timeout=backoff(self._failures))
+            await asyncio.wait({watch}, timeout=self._backoff.pause())
 
     async def _drain(self, run: Run) -> AsyncGenerator[PollResult, None]:
         """What is left in a closed run."""
         self._drained = False
-        self._failures = 0
+        self._backoff.reset()
         more = not self._by_update
         deadline = time.monotonic() + _DRAIN_TIMEOUT
         while more:
             try:
-                answer = await run.read(self._asked_topics, self._offset, failures=self._failures, closed=True)
+                answer = await run.read(self._asked_topics, self._offset, failures=self._backoff.failures, closed=True)
             except WorkflowQueryFailedError as error:
                 if not _has_no_handler(error):
                     raise
@@ -281,10 +283,9 @@ class Subscription:
                 more = not self._drained and time.monotonic() < deadline
                 if not (more or self._drained):
                     logger.warning("Workflow %s closed and cannot be read to its end: %s", self._workflow_id, error)
-                self._failures += 1
-                await asyncio.sleep(backoff(self._failures))
+                await self._backoff.wait()
             else:
-                self._failures = 0
+                self._backoff.reset()
                 more = answer.result.more_ready
                 self._drained = not more
                 yield answer.result

@@ -11,6 +11,7 @@ import pytest
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
+from wakeline.retry import Backoff
 from wakeline.streams import flusher as flushing
 from wakeline.streams.errors import BufferFullError, PublishDroppedError
 from wakeline.streams.flusher import Flusher
@@ -49,7 +50,7 @@ class FakeHost:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flushing, "backoff", lambda failures: 0)
+    monkeypatch.setattr(flushing, "backoff", lambda: Backoff(0.0))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from temporalio.client import WorkflowExecutionStatus
 
+from wakeline.retry import Backoff
 from wakeline.streams import runs as running
 from wakeline.streams.places import Places
 from wakeline.streams.runs import Run, RunClose
@@ -26,15 +27,17 @@ async def test_the_pauses_grow_only_while_it_goes_wrong(
         now += lasts
         return close if len(paused) == 3 else None
 
-    def backoff(failures: int) -> float:
-        paused.append(failures)
-        return 0.0
+    class Noting(Backoff):
+        def pause(self) -> float:
+            super().pause()
+            paused.append(self.failures)
+            return 0.0
 
     run = Run.__new__(Run)
     run.places, run._shared = Places(), SharedWork()
     monkeypatch.setattr(run, "_follow", follow)
     monkeypatch.setattr(running, "time", SimpleNamespace(monotonic=lambda: now))
-    monkeypatch.setattr(running, "backoff", backoff)
+    monkeypatch.setattr(running, "backoff", Noting)
     async with asyncio.timeout(60):
         assert await run._watch() is close
     assert paused == pauses

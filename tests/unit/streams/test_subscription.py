@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 from temporalio.service import RPCError, RPCStatusCode
 
+from wakeline.retry import Backoff
 from wakeline.streams import subscription as subscribing
 from wakeline.streams.runs import Answer
 from wakeline.streams.subscription import Subscription
@@ -31,7 +32,7 @@ async def test_a_reader_that_takes_its_time_is_told_all_of_a_closed_run(monkeypa
             return answer
 
     monkeypatch.setattr(subscribing, "time", SimpleNamespace(monotonic=lambda: now))
-    monkeypatch.setattr(subscribing, "backoff", lambda failures: 0)
+    monkeypatch.setattr(subscribing, "backoff", lambda: Backoff(0.0))
     subscription = Subscription(
         cast(Any, None),
         "w",

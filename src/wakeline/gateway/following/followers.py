@@ -37,6 +37,7 @@ from wakeline.gateway.log import Change, Engine
 from wakeline.gateway.runtime import supervised
 from wakeline.gateway.sessions import Followed, Run, Runs
 from wakeline.gateway.settings import Follow, Settings
+from wakeline.retry import Backoff
 
 _NAMINGS: Final = 16
 _WANTED: Final = 2_000
@@ -45,7 +46,7 @@ _PATIENCE: Final = 0.5
 # So long a worker is kept for another gateway of the same log.
 _ELSEWHERE_SECONDS: Final = 1.0
 _CATCH_UP_SECONDS: Final = 5.0
-_LONGEST_PAUSE: Final = 15.0
+_LONGEST_PAUSE: Final = 30.0
 _log = structlog.get_logger(__name__)
 
 
@@ -272,7 +273,7 @@ class Followers:
 
     async def _until_done(self, work: Callable[[], Awaitable[None]]) -> None:
         """Have a workflow followed that somebody has named, whom no error would reach; what may pass is waited out."""
-        pause, absent = RETRY_SECONDS, 0
+        backoff, absent = Backoff(2 * RETRY_SECONDS, _LONGEST_PAUSE), 0
         while True:
             try:
                 return await work()
@@ -288,8 +289,7 @@ class Followers:
             except Exception:  # noqa: BLE001 - a parent that waits for this goes on
                 _log.exception("a workflow that was named is not followed")
                 return None
-            await asyncio.sleep(pause * random.uniform(1, 2))
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            await backoff.wait()
 
     async def _caught_up(self) -> None:
         """What rules find comes first, in its order; who comes right after a start would else bring in the latest before it."""

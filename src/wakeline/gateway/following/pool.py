@@ -22,6 +22,7 @@ from wakeline.gateway.ownership import Leases
 from wakeline.gateway.runtime import supervised
 from wakeline.gateway.sessions import Followed, Run, Runs
 from wakeline.gateway.settings import Settings
+from wakeline.retry import Backoff
 
 _LOOKS: Final = 16
 _READS: Final = 32
@@ -238,7 +239,7 @@ class FollowerPool:
 
     async def _follow(self, key: tuple[str, str]) -> None:
         """Follow a run, starting anew from its record whatever goes wrong."""
-        session, failures, anew = key[0], -1, False
+        session, backoff, anew = key[0], Backoff(RETRY_SECONDS, _LONGEST_PAUSE), False
         while True:
             began = monotonic()
             try:
@@ -257,8 +258,9 @@ class FollowerPool:
             except Exception:  # noqa: BLE001 - one bad run must not stop being followed
                 _log.exception("following failed; it goes on from the record", session=session, run=key[1])
                 # What went well for long enough begins anew with a short pause.
-                failures = failures + 1 if monotonic() - began < _LONGEST_PAUSE else 0
-                await asyncio.sleep(min(RETRY_SECONDS * 2 ** min(failures, 10), _LONGEST_PAUSE))
+                if monotonic() - began >= _LONGEST_PAUSE:
+                    backoff.reset()
+                await backoff.wait()
             else:
                 return
 

@@ -9,6 +9,8 @@ from weakref import WeakSet
 
 import structlog
 
+from wakeline.retry import Backoff
+
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
 _WELL_SECONDS: Final = 10.0
@@ -34,15 +36,16 @@ class _Supervised:
 
     async def run(self) -> None:
         """Run the work and restart it after each failure, until it returns or is cancelled."""
-        failures = 0
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while True:
             began = self.loop.time()
             try:
                 await self._work()
                 return
             except Exception as error:  # noqa: BLE001 - no other code would restart the task
-                failures = 1 if self.loop.time() - began > _WELL_SECONDS else failures + 1
-                pause = min(_FIRST_PAUSE * 2 ** (failures - 1), _LONGEST_PAUSE)
+                if self.loop.time() - began > _WELL_SECONDS:
+                    backoff.reset()
+                pause = backoff.pause()
                 self._trouble = f"{self._name}: {error!r}"
                 self._unwell_until = self.loop.time() + pause + _WELL_SECONDS
                 _log.exception("a background task failed and is restarted", task=self._name, seconds=pause)

@@ -35,6 +35,7 @@ from wakeline.gateway.following.watching.endings import (
 )
 from wakeline.gateway.following.watching.history import History
 from wakeline.gateway.sessions import Run
+from wakeline.retry import Backoff
 
 _RUNNING: Final = WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING
 _LONG_POLL: Final = timedelta(seconds=40)  # the server answers after about 20 s when nothing happened
@@ -43,7 +44,7 @@ _MOST_HISTORY_BYTES: Final = 5_000_000
 # Between two answers of a busy history: what happened meanwhile comes in one.
 _PAUSE: Final = 0.01
 _LOOK_SECONDS: Final = 600.0
-_LONGEST_PAUSE: Final = 15.0
+_LONGEST_PAUSE: Final = 30.0
 # Who is told of nothing else tries again so soon.
 _OUTAGE_SECONDS: Final = 30.0
 T = TypeVar("T")
@@ -156,7 +157,7 @@ class RunWatch:
 
     async def ended(self) -> Ending:
         """Return when the run has ended; an outage is waited out."""
-        unknown = failures = 0
+        unknown, backoff = 0, Backoff(2 * RETRY_SECONDS, _LONGEST_PAUSE)
         ending: Ending | None = None
         while True:
             began = time.monotonic()
@@ -172,15 +173,17 @@ class RunWatch:
                             await self._children.read(self._handle)
                     await self._children.entered(self._reachable)
                     return await complete(self._connection.client, self._run, ending)
-                unknown = failures = 0
+                unknown = 0
+                backoff.reset()
             except RPCError as error:
                 self._tells_no_more(ending is None)
                 unknown = unknown + 1 if is_forgotten(error) else 0
                 if unknown == UNKNOWN_TIMES:
                     await self._children.entered(self._reachable)
                     return ending or forgotten()  # it may be known how it ended, and nothing else any more
-                failures = failures + 1 if time.monotonic() - began < _OUTAGE_SECONDS else 1
-                await self._pause(failures)
+                if time.monotonic() - began >= _OUTAGE_SECONDS:
+                    backoff.reset()
+                await self._pause(backoff)
 
     def _tells_no_more(self, goes_on: bool) -> None:
         """From now on news may come late; who counts on being told, and may have minutes to wait, looks now."""
@@ -192,11 +195,11 @@ class RunWatch:
     def _reachable(self) -> bool:
         return self._connection.up() and self._connection.calm()
 
-    async def _pause(self, failures: int) -> None:
-        """After so many failures in a row: wait until it may be better."""
-        pause = min(RETRY_SECONDS * 2 ** min(failures - 1, 10), _LONGEST_PAUSE)
+    async def _pause(self, backoff: Backoff) -> None:
+        """Wait before the next attempt; during an outage, until the connection works again."""
+        pause = backoff.pause()
         if self._connection.up():
-            await asyncio.sleep(pause * random.uniform(1, 2))
+            await asyncio.sleep(pause)
         else:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_OUTAGE_SECONDS):

@@ -24,6 +24,7 @@ from wakeline.gateway.log.counts import Counts
 from wakeline.gateway.log.engines.sqlite.appends import Appends, Life, News
 from wakeline.gateway.log.engines.sqlite.upkeep import Upkeep, is_full
 from wakeline.gateway.log.ports import Change
+from wakeline.retry import Backoff
 
 _MAX_GROUP: Final = 5_000
 _LOOK_SECONDS: Final = 1.0
@@ -129,14 +130,13 @@ class Writer:
         return "ok" if self._thread.is_alive() else "failed: the writer has stopped"
 
     def _run(self) -> None:
-        failures, going_on = 0, True
+        backoff, going_on = Backoff(0.2, _LONGEST_PAUSE), True
         while going_on:
             try:
                 going_on = self._turn()
-                failures = 0
+                backoff.reset()
             except Exception as error:  # noqa: BLE001 - without this thread every append would wait for ever
-                failures += 1
-                pause = min(0.1 * 2**failures, _LONGEST_PAUSE)
+                pause = backoff.pause()
                 self._note_failed(error)
                 _log.exception("the writer failed and continues", seconds=pause)
                 self._fail(self._group, StorageFailedError(f"the store failed: {error}"))
