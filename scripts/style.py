@@ -40,7 +40,6 @@ UNEDITED = (
     "docs/decisions/",
     "docs/how-to/integrations.md",
     "docs/operate/backup.md",
-    "docs/reference/cli.md",
     "docs/reference/durable-streams.md",
     "docs/reference/errors.md",
     "docs/reference/interop.md",
