@@ -7,7 +7,6 @@ intake.py      accepts events into the buffer, by the publisher's policies
 sender.py      one append at a time, under one's own sequence
 connection.py  the WebSocket that all publishers of an event loop share; pool.py chooses it, dial.py opens it
 frames.py      what goes over it
-reports.py     what was not delivered, until somebody was told
 places.py      who publishes under which name in this process
 detour.py      other ways while the gateway is away: spooling.py over spool.py (a file) and drain.py (emptying it),
                fallback.py (the workflow's own stream)

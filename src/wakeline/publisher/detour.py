@@ -8,10 +8,9 @@ from typing import Final, Protocol
 
 from wakeline.errors import UnavailableError, WakelineError
 from wakeline.logs import get_logger
-from wakeline.publisher.errors import ENDS, PublishDroppedError
+from wakeline.publisher.errors import ENDS, PublishDroppedError, PublishReports
 from wakeline.publisher.frames import Identity
 from wakeline.publisher.outbox import Batch, Outbox
-from wakeline.publisher.reports import Reports
 from wakeline.retry import Backoff
 
 logger = get_logger(__name__)
@@ -85,7 +84,7 @@ class OnDetour:
         self,
         detour: Detour,
         outbox: Outbox,
-        reports: Reports,
+        reports: PublishReports,
         *,
         reopen: Callable[[], None],
         end: Callable[[WakelineError], None],

@@ -17,13 +17,14 @@ are the events.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeAlias
 
 import msgspec
 
 from wakeline.errors import AttemptFencedError, SessionClosedError, SessionDeletedError, WakelineError
+from wakeline.reports import Reports
 
 ENDS: Final = (AttemptFencedError, SessionClosedError, SessionDeletedError)
 """The refusals after which the gateway takes nothing more of an attempt."""
@@ -103,12 +104,6 @@ class PublishDroppedError(PublisherError):
             combined = cls._of[kind] = type(kind.__name__, (cls, kind), names)
         return combined(f"{what}: {reason.message}" if what else reason.message, bodies=bodies, reason=reason)
 
-    def again(self) -> PublishDroppedError:
-        """The same without the events, which were told already."""
-        if self.reason is not None:
-            return self.because_of(self.reason, "", ())
-        return type(self)(self.message)
-
 
 class PublisherClashError(PublisherError):
     """Somebody else publishes under the same session, publisher and attempt."""
@@ -150,3 +145,18 @@ class SpoolError(PublisherError):
 
     code = "spool_failed"
     hint = "See that the file's directory is there and writable, and that the disk has space."
+
+
+PublishReports: TypeAlias = Reports[bytes, PublishDroppedError]
+
+
+def reports(owner: str, on_dropped: Callable[[PublishDroppedError], Any] | None) -> PublishReports:
+    """Return the reports of one publisher."""
+
+    def make(reason: WakelineError | None, what: str, bodies: Sequence[bytes]) -> PublishDroppedError:
+        said = f"{len(bodies)} events of {owner} {what}" if what else ""
+        if reason is None:
+            return PublishDroppedError(said, bodies=bodies)
+        return PublishDroppedError.because_of(reason, said, bodies)
+
+    return Reports(owner, make, on_dropped)

@@ -6,8 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from wakeline.buffer import Buffer, WhenFull
-from wakeline.publisher.errors import BufferFullError, PublishDroppedError, PublisherError, PublisherMisusedError
-from wakeline.publisher.reports import Reports
+from wakeline.publisher.errors import (
+    BufferFullError,
+    PublishDroppedError,
+    PublisherError,
+    PublisherMisusedError,
+    PublishReports,
+)
 from wakeline.publisher.sender import Sender
 
 if TYPE_CHECKING:
@@ -28,7 +33,9 @@ class Intake:
         values_wait: Whether a codec encodes each value.
     """
 
-    def __init__(self, reports: Reports, when_full: WhenFull, *, most: int, patient: bool, values_wait: bool) -> None:
+    def __init__(
+        self, reports: PublishReports, when_full: WhenFull, *, most: int, patient: bool, values_wait: bool
+    ) -> None:
         self.buffer: Buffer[bytes] = Buffer(
             len, max_items=most, max_bytes=_MAX_BYTES, when_full=when_full, always_coalesces=True
         )

@@ -19,7 +19,7 @@ from wakeline.logs import get_logger
 from wakeline.publisher import activity
 from wakeline.publisher.connection import Connection
 from wakeline.publisher.detour import Detour
-from wakeline.publisher.errors import PublishDroppedError, PublisherMisusedError
+from wakeline.publisher.errors import PublishDroppedError, PublisherMisusedError, reports
 from wakeline.publisher.fallback import Fallback
 from wakeline.publisher.frames import Identity
 from wakeline.publisher.heartbeat import Heartbeats
@@ -27,7 +27,6 @@ from wakeline.publisher.intake import Intake
 from wakeline.publisher.options import OnUnavailable, PublisherOptions, check_options, gateway_token, gateway_url
 from wakeline.publisher.places import Places
 from wakeline.publisher.pool import shared_connection
-from wakeline.publisher.reports import Reports
 from wakeline.publisher.sender import Sender
 from wakeline.publisher.spool import Spool
 from wakeline.publisher.spooling import Spooling
@@ -159,7 +158,7 @@ class SessionPublisher:
         self._values = Values(data_converter, self._max_retry if patient else 0.0)
         self._types = TopicTypes()
         self._topics: dict[tuple[str, Append | None, bool], Topic[Any]] = {}
-        self._reports = Reports(f"session {session!r}", on_dropped)
+        self._reports = reports(f"session {session!r}", on_dropped)
         self.intake = Intake(
             self._reports, when_full, most=max_buffer, patient=patient, values_wait=self._values.write_later is not None
         )

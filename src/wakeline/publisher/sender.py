@@ -28,10 +28,9 @@ from wakeline.errors import (
 from wakeline.logs import get_logger
 from wakeline.publisher.connection import Connection
 from wakeline.publisher.detour import Detour, OnDetour
-from wakeline.publisher.errors import ENDS
+from wakeline.publisher.errors import ENDS, PublishReports
 from wakeline.publisher.frames import AppendedFrame, Identity, Opened, append_frame, open_frame
 from wakeline.publisher.outbox import Batch, Outbox
-from wakeline.publisher.reports import Reports
 from wakeline.retry import Backoff
 
 logger = get_logger(__name__)
@@ -68,7 +67,7 @@ class Sender:
         identity: Identity,
         connection: Connection,
         buffer: Buffer[bytes],
-        reports: Reports,
+        reports: PublishReports,
         *,
         max_batch: int,
         linger: float,

@@ -10,9 +10,8 @@ from wakeline.errors import WakelineError
 from wakeline.logs import get_logger
 from wakeline.publisher.connection import Connection
 from wakeline.publisher.drain import drain, drain_source
-from wakeline.publisher.errors import PublishDroppedError
+from wakeline.publisher.errors import PublishDroppedError, PublishReports
 from wakeline.publisher.frames import Identity
-from wakeline.publisher.reports import Reports
 from wakeline.publisher.spool import Spool
 from wakeline.retry import Backoff
 
@@ -33,7 +32,7 @@ class Spooling:
     needs_sequence = False
     max_batch = 2000
 
-    def __init__(self, spool: Spool, identity: Identity, connection: Connection, reports: Reports) -> None:
+    def __init__(self, spool: Spool, identity: Identity, connection: Connection, reports: PublishReports) -> None:
         self._spool = spool
         self.identity = identity
         self._connection = connection

@@ -11,7 +11,7 @@ import asyncio
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -26,6 +26,7 @@ from wakeline.buffer import Buffer, WhenFull
 from wakeline.logs import get_logger
 from wakeline.outages import Outage
 from wakeline.presentable import converted, said
+from wakeline.reports import Reports
 from wakeline.retry import Backoff
 from wakeline.streams.budget import SignalBudget
 from wakeline.streams.errors import (
@@ -58,6 +59,7 @@ CALL_TIMEOUT = timedelta(seconds=30)
 _HIGH_WATER_BYTES = 64_000_000
 # How long a host whose run takes no more signals has to continue as new.
 _SIGNAL_LIMIT_GRACE = 30.0
+_AT_LIMIT = "were given up, for the run takes no more signals"
 
 
 @dataclass
@@ -99,15 +101,14 @@ class Flusher:
         self._batch_interval = batch_interval.total_seconds()
         self._max_batch_size = max_batch_size
         self._max_retry = max_retry_duration.total_seconds()
-        self._on_dropped = on_dropped
         self._on_flushed = on_flushed
         self._publisher_id = uuid.uuid4().hex[:16]
         self._sequence = 0
         self._batch: _Batch | None = None
         self._send_lock = asyncio.Lock()
-        self._dropped: list[PublishEntry] = []
-        self._report_lock = threading.Lock()
-        self._drop_cause: Exception | None = None
+        self._reports: Reports[PublishEntry, PublishDroppedError] = Reports(
+            f"workflow {handle.id}", self._make_report, on_dropped
+        )
         self._wake = asyncio.Event()
         self._urgent = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -116,7 +117,7 @@ class Flusher:
 
     def accept(self, topic: str, value: Any, *, force_flush: bool) -> None:
         """Convert and buffer one value. See `TopicHandle.publish` for the errors."""
-        self._report()
+        self._reports.raise_next()
         entry = self._convert(topic, value)
         if not self.buffer.offer(entry, topic):
             self._announce(urgent=True)
@@ -135,7 +136,7 @@ class Flusher:
 
     async def accept_waiting(self, topic: str, value: Any, *, force_flush: bool) -> None:
         """Do as `accept`, and wait for room instead of applying the policy."""
-        self._report()
+        self._reports.raise_next()
         entry = self._convert(topic, value)
         while not self.buffer.offer(entry, topic):
             if self._task is None:
@@ -145,7 +146,7 @@ class Flusher:
                 self._announce(urgent=True)
                 await self.buffer.room(entry)
             try:
-                self._report()
+                self._reports.raise_next()
             except PublishDroppedError:
                 self.buffer.wake()  # or the place that woke this task would stay free while others wait
                 raise
@@ -158,7 +159,7 @@ class Flusher:
             PublishDroppedError: Events were given up since the last report.
         """
         await self._send_up_to(self.buffer.taken)
-        self._report()
+        self._reports.raise_next()
 
     def _announce(self, urgent: bool) -> None:
         if self.buffer.bytes > _HIGH_WATER_BYTES and not self._is_high:
@@ -199,7 +200,7 @@ class Flusher:
                 self._task = None
                 self.buffer.set_attended(False)  # threads that wait for room are refused now
         try:
-            self._report()
+            self._reports.raise_next()
         except PublishDroppedError as error:
             if not failing:
                 raise
@@ -310,32 +311,14 @@ class Flusher:
 
     def _drop(self, batch: _Batch, error: Exception) -> None:
         self._finish(batch)
-        with self._report_lock:
-            self._dropped += batch.entries
-            self._drop_cause = error
-        logger.warning("Gave up %d events for workflow %s: %s", len(batch.entries), self._handle.id, error)
-        if self._on_dropped is not None and (report := self._take_report()):
-            try:
-                self._on_dropped(report)
-            except Exception:
-                logger.exception("on_dropped failed")
+        at_limit = isinstance(error, RPCError) and is_signal_limit(error)
+        self._reports.add(batch.entries, _AT_LIMIT if at_limit else "were given up", error)
 
-    def _report(self) -> None:
-        if self._dropped and (report := self._take_report()):
-            raise report
-
-    def _take_report(self) -> PublishDroppedError | None:
-        with self._report_lock:
-            events = [DroppedEvent(entry.topic, decode_payload(entry.data)) for entry in self._dropped]
-            cause = self._drop_cause
-            self._dropped, self._drop_cause = [], None
-        if not events:
-            return None
-        at_limit = isinstance(cause, RPCError) and is_signal_limit(cause)
-        report = (SignalLimitError if at_limit else PublishDroppedError)(
-            f"{len(events)} events for workflow {self._handle.id} were given up: {cause}", events=events
-        )
-        report.__cause__ = cause
+    def _make_report(self, reason: Exception, what: str, entries: Sequence[PublishEntry]) -> PublishDroppedError:
+        events = [DroppedEvent(entry.topic, decode_payload(entry.data)) for entry in entries]
+        said = f"{len(events)} events for workflow {self._handle.id} {what}: {reason}"
+        report = (SignalLimitError if what == _AT_LIMIT else PublishDroppedError)(said, events=events)
+        report.__cause__ = reason
         return report
 
 

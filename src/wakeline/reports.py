@@ -1,0 +1,93 @@
+"""Reports of the events that were not delivered, for every publisher."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from wakeline.logs import get_logger
+
+T = TypeVar("T")
+E = TypeVar("E", bound=Exception)
+
+MakeReport: TypeAlias = Callable[[Any, str, Sequence[T]], E]
+"""Makes the error that reports events, from the reason, what was done with them, and the events."""
+
+logger = get_logger(__name__)
+
+
+class Reports(Generic[T, E]):
+    """Collects undelivered events and reports each once, by a callback or by an error.
+
+    Any thread may add and take.
+
+    Args:
+        owner: The destination of the events, for log lines.
+        make: Makes an error of events; without events, of the reason alone.
+        on_dropped: The callback; without it the next publish, flush or close raises the error.
+
+    Attributes:
+        any: Whether `raise_next` would raise.
+    """
+
+    def __init__(self, owner: str, make: MakeReport[T, E], on_dropped: Callable[[E], Any] | None) -> None:
+        self._owner = owner
+        self._make = make
+        self._on_dropped = on_dropped
+        self._lock = threading.RLock()
+        self._pending: list[tuple[Exception | None, str, list[T]]] = []
+        self._end: Exception | None = None
+        self.any = False
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether nothing will be delivered any more."""
+        return self._end is not None
+
+    def add(self, events: Sequence[T], what: str, reason: Exception | None = None) -> None:
+        """Report events that were not delivered.
+
+        Args:
+            events: The events.
+            what: What was done with them, such as `were refused`.
+            reason: The error that prevented their delivery, if there is one.
+        """
+        if not events and reason is None:
+            return
+        if self._on_dropped is not None:
+            try:
+                self._on_dropped(self._make(reason, what, events))
+            except Exception:
+                logger.exception("on_dropped of %s failed", self._owner)
+            return
+        with self._lock:
+            if self._pending:
+                last, said, before = self._pending[-1]
+                if said == what and type(last) is type(reason):
+                    before.extend(events)
+                    return
+            else:
+                logger.warning("%s: %d events %s: %s", self._owner, len(events), what, reason)
+            self._pending.append((reason, what, list(events)))
+            self.any = True
+
+    def end(self, reason: Exception, events: Sequence[T]) -> None:
+        """Report that nothing will be delivered any more: every later call raises the reason."""
+        self._end = reason
+        self.add(events, "were refused", reason)
+        self.any = True
+
+    def take(self) -> E | None:
+        """Take out the oldest report."""
+        with self._lock:
+            if self._pending:
+                pending = self._pending.pop(0)
+                self.any = bool(self._pending) or self._end is not None
+                return self._make(*pending)
+        return None if self._end is None else self._make(self._end, "", ())
+
+    def raise_next(self) -> None:
+        """Raise the oldest report, if there is one."""
+        if self.any and (report := self.take()) is not None:
+            raise report
