@@ -38,6 +38,10 @@ async def publish(engine: Engine, session: str, *data: Any, **how: Any) -> Appen
     return await engine.append(batch(session, *data, **how))
 
 
+async def close(engine: Engine, session: str) -> Appended:
+    return await engine.append(Append(session, (), close=True))
+
+
 def data_of(event: Event) -> Any:
     return json.loads(event.json())["data"]
 

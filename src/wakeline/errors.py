@@ -40,6 +40,7 @@
     │   └── SessionDeletedError        410 session_deleted
     ├── UnavailableError             503 unavailable: not now
     │   ├── TemporalUnavailableError   503 temporal_unavailable
+    │   ├── SessionImportingError      503 session_importing
     │   ├── StorageFailedError         503 storage_failed
     │   │   └── StorageLostError         503 storage_lost
     │   └── StorageFullError           507 storage_full
@@ -396,6 +397,18 @@ class TemporalUnavailableError(UnavailableError):
 
     code, status = "temporal_unavailable", 503
     hint = "Try again later: the gateway reconnects by itself, and /readyz reports the state of Temporal."
+
+
+class SessionImportingError(UnavailableError):
+    """The session is being imported; nothing was written."""
+
+    code, status = "session_importing", 503
+    hint = "Retry when the import has ended, or use another name."
+
+    @classmethod
+    def of(cls, session: str) -> SessionImportingError:
+        """Return the error for a session by its name."""
+        return cls(f"expected a session that is not being imported, {session[:64]!r} is")
 
 
 class StorageFailedError(UnavailableError):

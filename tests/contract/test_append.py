@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.support import batch, data_of, everything, publish
+from tests.support import batch, close, data_of, everything, publish
 from wakeline.errors import (
     AttemptFencedError,
     SequenceGapError,
@@ -142,7 +142,7 @@ async def test_a_publisher_can_begin_by_passing_over(engine: Engine) -> None:
 
 async def test_a_closed_session_takes_nothing_and_is_still_read(engine: Engine) -> None:
     await publish(engine, "a", 1)
-    await engine.close_session("a")
+    await close(engine, "a")
     with pytest.raises(SessionClosedError):
         await publish(engine, "a", 2)
     assert len(await everything(engine, "a")) == 1
@@ -169,12 +169,12 @@ async def test_listeners_hear_every_commit_once_in_order_and_after_it_is_durable
     async def can_be_read(offset: int) -> bool:
         return len((await engine.read("a", offset, before=offset + 1)).events) == 1
 
-    def listener(session: str, epoch: str, events: object) -> None:
+    def listener(session: str, epoch: str, events: object, changes: object) -> None:
         for event in events:  # type: ignore[attr-defined]
             heard.append(event.offset)
             readable.append(asyncio.ensure_future(can_be_read(event.offset)))
 
-    engine.listen(listener)
+    engine.feed.listen(listener)
     await asyncio.gather(*(publish(engine, "a", n, publisher=f"p{n}") for n in range(50)))
     await publish(engine, "a", 0, publisher="p0")
     await asyncio.sleep(0.05)

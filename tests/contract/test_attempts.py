@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import batch, data_of, everything, new_event, publish
+from tests.support import batch, close, data_of, everything, new_event, publish
 from wakeline.errors import (
     AttemptFencedError,
     PublisherTakenError,
@@ -62,7 +62,7 @@ async def test_what_is_told_carries_whose_attempt_it_is(engine: Engine) -> None:
 
 async def test_an_attempt_that_appends_without_opening_supersedes_in_the_same_step(engine: Engine) -> None:
     told: list[list[str]] = []
-    engine.listen(lambda _, __, events: told.append([event.topic for event in events]))
+    engine.feed.listen(lambda _, __, events, ___: told.append([event.topic for event in events]))
     await said(engine, 1, "one")
     answer = await engine.append(batch("a", "anew", "more", publisher="p", attempt=2, supersedes=True))
     assert (answer.first_offset, answer.next_offset) == (2, 4)
@@ -143,7 +143,7 @@ async def test_very_many_stretches_are_told_by_several_events_in_one_step(engine
             )
         )
     told: list[int] = []
-    engine.listen(lambda _, __, events: told.append(len(events)))
+    engine.feed.listen(lambda _, __, events, ___: told.append(len(events)))
     await engine.open_attempt("a", attempt(2))
     ranges = [data_of(event)["offsets"] for event in (await everything(engine, "a"))[21_000:]]
     assert told == [2]
@@ -153,7 +153,7 @@ async def test_very_many_stretches_are_told_by_several_events_in_one_step(engine
 
 async def test_a_closed_session_opens_only_attempts_that_have_begun(engine: Engine) -> None:
     await said(engine, 1, "one")
-    await engine.close_session("a")
+    await close(engine, "a")
     assert (await engine.open_attempt("a", attempt(1))).next_sequence == 1
     for refused in (attempt(2), Publication("another")):
         with pytest.raises(SessionClosedError):

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.support import batch, data_of, everything, publish
-from wakeline.errors import EpochChangedError, SessionClosedError, SessionExistsError, SessionNotFoundError
+from tests.support import batch, close, data_of, everything, publish
+from wakeline.errors import EpochChangedError, SessionClosedError, SessionImportingError, SessionNotFoundError
 from wakeline.events import Event, compose, timestamp
-from wakeline.gateway.log import DRAFT, Append, Appended, Engine, Publication, SessionState
+from wakeline.gateway.log import Append, Appended, Change, Engine, Publication, SessionState
 
 
 async def state_of(engine: Engine, session: str) -> SessionState:
@@ -26,11 +26,11 @@ class Told:
 
     def __init__(self, engine: Engine) -> None:
         self.all: list[tuple[str, str]] = []
-        engine.listen(self.committed)
-        engine.listen_changes(lambda _, epoch, change: self.all.append((epoch, change)))
+        engine.feed.listen(self.committed)
 
-    def committed(self, _: str, epoch: str, events: Sequence[Event]) -> None:
+    def committed(self, _: str, epoch: str, events: Sequence[Event], changes: Sequence[Change]) -> None:
         self.all += [(epoch, str(data_of(event))) for event in events]
+        self.all += [(epoch, change) for change in changes]
 
 
 async def test_a_session_is_created_once(engine: Engine) -> None:
@@ -53,19 +53,18 @@ async def test_a_session_can_be_created_closed(engine: Engine) -> None:
 
 async def test_what_is_set_is_of_one_life(engine: Engine) -> None:
     epoch = (await publish(engine, "a", 1)).epoch
-    await engine.set_config("a", b"\x00new", epoch=epoch)
-    await engine.set_deadline("a", 7.25, epoch=epoch)
+    await engine.configure("a", epoch=epoch, config=b"\x00new")
+    await engine.configure("a", epoch=epoch, deadline=7.25)
     state = await state_of(engine, "a")
     assert (state.config, state.deadline) == (b"\x00new", 7.25)
-    await engine.set_deadline("a", None, epoch=epoch)
+    await engine.configure("a", epoch=epoch, deadline=None)
     assert (await state_of(engine, "a")).deadline is None
     for change in (
-        lambda name, epoch: engine.set_config(name, b"", epoch=epoch),
-        lambda name, epoch: engine.set_deadline(name, 1, epoch=epoch),
+        lambda name, epoch: engine.configure(name, epoch=epoch, config=b""),
+        lambda name, epoch: engine.configure(name, epoch=epoch, deadline=1),
         lambda name, epoch: engine.trim(name, 1, epoch=epoch),
         lambda name, epoch: engine.offset_within(name, 1, epoch=epoch),
         lambda name, epoch: engine.offset_at(name, 1, epoch=epoch),
-        lambda name, epoch: engine.rename_session(name, "b", epoch=epoch),
         lambda name, epoch: engine.read(name, 0, before=1, epoch=epoch),
         lambda name, epoch: engine.read_back(name, 1, epoch=epoch),
     ):
@@ -84,7 +83,7 @@ async def test_sessions_are_due_by_their_deadline_the_earliest_first(engine: Eng
     assert await engine.due(9.9) == []
     assert await engine.due(20) == [("early", epochs["early"]), ("now", epochs["now"])]
     assert await engine.due(20, limit=1) == [("early", epochs["early"])]
-    await engine.set_deadline("early", None, epoch=epochs["early"])
+    await engine.configure("early", epoch=epochs["early"], deadline=None)
     await engine.delete_session("now")
     assert await engine.due(100) == [("late", epochs["late"])]
 
@@ -108,7 +107,6 @@ async def test_an_append_closes_the_session_with_its_events(engine: Engine) -> N
     ):
         with pytest.raises(SessionClosedError):
             await engine.append(refused)
-    await engine.close_session("a")
     assert told.all == [(first.epoch, told) for told in ("1", "2", "3", "closed")]
 
 
@@ -245,9 +243,8 @@ async def test_the_first_event_at_or_after_a_moment_is_found_although_times_go_b
         await engine.append(Append(name, tuple(compose("t", b"1", time=text) for text in texts)))
         if chance.random() < 0.2:
             first = await engine.trim(name, chance.randrange(first, len(times)), epoch=state.epoch)
-        if chance.random() < 0.2:  # what an engine remembers of a session is read anew
-            await engine.rename_session(name, name + "a", epoch=state.epoch)
-            name += "a"
+        if chance.random() < 0.2:  # an engine that caches sessions reads this one again
+            await engine.configure(name, epoch=state.epoch, finish=True)
         for moment in {*times, *(time + 1 for time in times), min(times) - 1}:
             found = next((at for at, time in enumerate(times) if time >= moment), len(times))
             assert await engine.offset_at(name, moment, epoch=state.epoch) == max(found, first)
@@ -285,17 +282,71 @@ async def test_a_deletion_is_told_between_the_lives(engine: Engine) -> None:
     assert [data_of(e) for e in await everything(engine, "a")] == ["at last"]
 
 
-async def test_a_draft_is_not_listed_until_it_has_its_name(engine: Engine) -> None:
-    draft, _ = await engine.create_session(DRAFT + "a", first_offset=3)
-    await publish(engine, "z", 1)
-    await publish(engine, draft.session, 3, 4)
-    assert [s.session for s in await engine.sessions()] == ["z"]
-    assert [s.session for s in await engine.drafts()] == [DRAFT + "a"]
-    with pytest.raises(SessionExistsError):
-        await engine.rename_session(draft.session, "z", epoch=draft.epoch)
-    await engine.rename_session(draft.session, "a", epoch=draft.epoch)
-    assert await engine.drafts() == []
-    assert [s.session for s in await engine.sessions()] == ["a", "z"]
+async def test_a_draft_is_found_by_its_epoch_alone_until_it_is_finished(engine: Engine) -> None:
+    told = Told(engine)
+    draft, created = await engine.create_session("a", first_offset=3, deadline=10.0, draft=True)
+    assert created
+    await engine.append(Append("a", batch("a", 3, 4).events, epoch=draft.epoch))
+    assert await engine.state("a") is None
+    assert await engine.sessions() == []
+    assert not await engine.delete_session("a")
+    assert not await engine.delete_session("a", epoch=draft.epoch)
+    with pytest.raises(SessionNotFoundError):
+        await engine.read("a", 0, before=9)
+    for refused in (
+        lambda: engine.create_session("a"),
+        lambda: publish(engine, "a", 5),
+        lambda: publish(engine, "a", 5, publisher="p"),
+        lambda: engine.open_attempt("a", Publication("p")),
+    ):
+        with pytest.raises(SessionImportingError):
+            await refused()
+    assert await engine.due(10.0) == [("a", draft.epoch)]
+    assert told.all == []
+    await engine.configure("a", epoch=draft.epoch, deadline=None, finish=True)
+    assert told.all == [(draft.epoch, "configured")]
+    assert await engine.due(10.0) == []
+    assert [s.session for s in await engine.sessions()] == ["a"]
     assert [(e.offset, data_of(e)) for e in await everything(engine, "a")] == [(3, 3), (4, 4)]
     assert (await publish(engine, "a", 5)).first_offset == 5
-    assert await engine.state(draft.session) is None
+    assert not await engine.delete_session("a", epoch=draft.epoch, draft=True)
+    assert await engine.delete_session("a")
+
+
+async def test_a_draft_is_deleted_unheard(engine: Engine) -> None:
+    told = Told(engine)
+    draft, _ = await engine.create_session("a", draft=True)
+    assert not await engine.delete_session("a", epoch="another", draft=True)
+    assert await engine.delete_session("a", epoch=draft.epoch, draft=True)
+    assert told.all == []
+    with pytest.raises(EpochChangedError):
+        await engine.append(Append("a", batch("a", 3).events, epoch=draft.epoch))
+    assert (await publish(engine, "a", 1)).epoch != draft.epoch
+
+
+async def test_a_session_is_created_with_its_first_events_at_once(engine: Engine) -> None:
+    told = Told(engine)
+    state, created = await engine.create_session("a", events=batch("a", 1, 2).events, closed=True)
+    assert created
+    assert (state.next_offset, state.closed) == (2, True)
+    assert state == await state_of(engine, "a")
+    assert [data_of(e) for e in await everything(engine, "a")] == [1, 2]
+    assert told.all == [(state.epoch, "1"), (state.epoch, "2"), (state.epoch, "configured")]
+    assert await engine.create_session("a", events=batch("a", 3).events) == (state, False)
+
+
+async def test_a_subscriber_hears_of_one_session_until_it_ends_that(engine: Engine) -> None:
+    heard: list[str] = []
+
+    def listener(session: str, _: str, events: Sequence[Event], changes: Sequence[Change]) -> None:
+        heard.extend([session, *(str(data_of(event)) for event in events), *changes])
+
+    unsubscribe = engine.subscribe("a", listener)
+    await publish(engine, "a", 1)
+    await publish(engine, "b", 2)
+    await close(engine, "a")
+    assert heard == ["a", "1", "a", "closed"]
+    unsubscribe()
+    unsubscribe()  # harmless
+    await engine.delete_session("a")
+    assert heard == ["a", "1", "a", "closed"]

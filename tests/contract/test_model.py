@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from tests.contract.conftest import ENGINES
 from tests.soak import times
-from tests.support import batch, data_of, everything
+from tests.support import batch, close, data_of, everything
 from wakeline.errors import (
     AttemptFencedError,
     EpochChangedError,
@@ -83,7 +83,9 @@ class LogMachine(RuleBasedStateMachine):
 
     def opened(self) -> Engine:
         engine = ENGINES[self.kind](Path(self.directory.name))
-        engine.listen_changes(lambda session, epoch, change: self.told.append((session, epoch, change)))
+        engine.feed.listen(
+            lambda session, epoch, _, changes: self.told.extend((session, epoch, change) for change in changes)
+        )
         self.run(engine.open())
         return engine
 
@@ -224,9 +226,9 @@ class LogMachine(RuleBasedStateMachine):
     def change_what_is_kept_with_it(self, session: str, config: bytes, deadline: float | None) -> None:
         if session in self.model:
             model = self.model[session]
-            self.run(self.engine.set_config(session, config, epoch=model.epoch))
+            self.run(self.engine.configure(session, epoch=model.epoch, config=config))
             self.change(session, "configured")
-            self.run(self.engine.set_deadline(session, deadline, epoch=model.epoch))
+            self.run(self.engine.configure(session, epoch=model.epoch, deadline=deadline))
             model.config, model.deadline = config, deadline
 
     @rule(session=SESSIONS, up_to=st.integers(0, 8), limit=st.integers(1, 5))
@@ -251,16 +253,25 @@ class LogMachine(RuleBasedStateMachine):
     @rule(session=SESSIONS)
     def close(self, session: str) -> None:
         if session in self.model:
-            self.run(self.engine.close_session(session))
+            if not self.model[session].closed:
+                self.run(close(self.engine, session))
             self.closes(session)
 
-    @rule(session=SESSIONS)
-    def rename(self, session: str) -> None:
-        other = {"s": "other", "other": "s"}[session]
-        if session in self.model and other not in self.model:
-            self.run(self.engine.rename_session(session, other, epoch=self.model[session].epoch))
-            self.model[other] = self.model.pop(session)
-            self.change(other, "configured")
+    @rule(session=SESSIONS, first=st.integers(0, 3), size=st.integers(0, 3), finish=st.booleans())
+    def draft(self, session: str, first: int, size: int, finish: bool) -> None:
+        if session in self.model:
+            return
+        data = self.fresh(size)
+        state, _ = self.run(self.engine.create_session(session, first_offset=first, deadline=1.0, draft=True))
+        if data:
+            self.run(self.engine.append(Append(session, batch(session, *data).events, epoch=state.epoch)))
+        self.log_is_the_model(drafts=[(session, state.epoch)])
+        if not finish:
+            assert self.run(self.engine.delete_session(session, epoch=state.epoch, draft=True))
+            return
+        self.run(self.engine.configure(session, epoch=state.epoch, deadline=None, finish=True))
+        self.took(session, state.epoch, first).events += data
+        self.change(session, "configured")
 
     @rule(session=SESSIONS)
     def act_on_another_life(self, session: str) -> None:
@@ -275,7 +286,7 @@ class LogMachine(RuleBasedStateMachine):
             self.engine = self.opened()
 
     @invariant()
-    def log_is_the_model(self) -> None:
+    def log_is_the_model(self, drafts: Sequence[tuple[str, str]] = ()) -> None:
         states = {s.session: s for s in self.run(self.engine.sessions())}
         assert set(states) == set(self.model)
         for name, model in self.model.items():
@@ -292,7 +303,7 @@ class LogMachine(RuleBasedStateMachine):
                 assert position is not None
                 assert (position.attempt, position.next_sequence) == (attempt, len(offsets))
         due = [(n, m.epoch) for n, m in self.model.items() if m.deadline is not None and m.deadline <= 5]
-        assert sorted(self.run(self.engine.due(5.0))) == sorted(due)
+        assert sorted(self.run(self.engine.due(5.0))) == sorted([*due, *drafts])
 
     @invariant()
     def listeners_were_told(self) -> None:

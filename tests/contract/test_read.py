@@ -38,8 +38,6 @@ async def test_a_page_ends_early_when_events_are_large(engine: Engine) -> None:
 async def test_an_unknown_session_is_told(engine: Engine) -> None:
     with pytest.raises(SessionNotFoundError):
         await engine.read("nowhere", 0, before=10)
-    with pytest.raises(SessionNotFoundError):
-        await engine.close_session("nowhere")
     assert await engine.state("nowhere") is None
 
 

@@ -77,7 +77,7 @@ async def fill(engine: SqliteEngine, sessions: list[str], *, seed: int = 1) -> d
 async def test_nothing_of_a_deleted_session_is_left_in_any_file(tmp_path: Path) -> None:
     async with opened(tmp_path) as engine:
         await fill(engine, ["a", "b", "c"])
-        await engine.set_config("a", f"{SECRET}config".encode(), epoch=(await publish(engine, "a", 1)).epoch)
+        await engine.configure("a", epoch=(await publish(engine, "a", 1, config=f"{SECRET}config".encode())).epoch)
         kept = await everything(engine, "b")
         assert files_hold(tmp_path, f"{SECRET}a")
         for session in ("a", "c"):
@@ -215,7 +215,7 @@ class Lives:
             sequences[publisher] += len(data)
         state = await engine.state(name)
         assert state is not None
-        await engine.set_config(name, self.text(mark, 300).encode(), epoch=state.epoch)
+        await engine.configure(name, epoch=state.epoch, config=self.text(mark, 300).encode())
         records = [await self.grow(f"{part}/{name}", mark) for part in chance.sample("abcd", k=chance.randint(1, 3))]
         if not stays:
             await engine.delete_session(name)

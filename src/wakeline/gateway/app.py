@@ -106,7 +106,7 @@ async def gateway(settings: Settings, lost: Callable[[WakelineError], None] = _l
         namespaces = (
             Namespaces(reached, lambda call, outcome: metrics.calls.labels(call, outcome).inc()) if reached else None
         )
-        engine.listen(lambda _, __, events: metrics.events.inc(len(events)))
+        engine.feed.listen(lambda _, __, events, ___: metrics.events.inc(len(events)))
         engine.counts.publishers, engine.counts.merged = metrics.publishers_added.inc, metrics.merged.inc
         metrics.observe(metrics.erasure, engine.erasure_pending)
         metrics.observe(metrics.wal, engine.log_bytes)

@@ -20,7 +20,7 @@ from wakeline.gateway.delivery.compact import compacts as compacts_module
 from wakeline.gateway.delivery.compact import session, store
 from wakeline.gateway.delivery.pages import Pages
 from wakeline.gateway.devices import Positions, Presence
-from wakeline.gateway.log import Append, Engine, Publication, Record
+from wakeline.gateway.log import Append, Engine, Feed, Publication, Record
 from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.sessions import Deletions, Keeper, Retention, Runs
@@ -287,7 +287,7 @@ async def test_what_could_not_be_erased_after_a_trim_is_in_nobody_s_form_and_goe
 async def test_what_a_trim_left_when_the_process_ended_goes_after_the_next_start() -> None:
     engine = MemoryEngine()
     epoch = await stored(engine, Compacts(engine))
-    engine._change_listeners.clear()  # it has ended
+    engine.feed = Feed()  # the process has ended
     await engine.trim("s", 9, epoch=epoch)
     runs, metrics = Runs(engine), Metrics()
     deletions = Deletions(engine, runs, Positions(engine, Presence()), metrics)

@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 from tests.support import publish
 from wakeline.events import RUN_STARTED, SESSION_SETTLED, Event
 from wakeline.gateway.delivery import Device, Hub, Lane, Topics
-from wakeline.gateway.log import Page, Record, SessionState
+from wakeline.gateway.log import Listener, Page, Record, SessionState
 from wakeline.gateway.log.engines.memory import MemoryEngine
-from wakeline.gateway.log.ports import ChangeListener, CommitListener
 from wakeline.gateway.sessions import Runs
 
 
@@ -46,11 +45,19 @@ class SlowEngine(MemoryEngine):
         self._told: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
         self._telling = asyncio.ensure_future(self._tell())
 
-    def listen(self, listener: CommitListener) -> None:
-        super().listen(lambda *told: self._told.put_nowait(lambda: listener(*told)))
+    def subscribe(self, session: str, listener: Listener) -> Callable[[], None]:
+        subscribed = True
 
-    def listen_changes(self, listener: ChangeListener) -> None:
-        super().listen_changes(lambda *told: self._told.put_nowait(lambda: listener(*told)))
+        def late(*told: Any) -> None:
+            self._told.put_nowait(lambda: listener(*told) if subscribed else None)
+
+        def unsubscribe() -> None:
+            nonlocal subscribed
+            subscribed = False
+            end()
+
+        end = super().subscribe(session, late)
+        return unsubscribe
 
     async def _tell(self) -> None:
         while True:
@@ -76,9 +83,9 @@ class SlowEngine(MemoryEngine):
         await self._schedule.wait()
         return page
 
-    async def state(self, session: str) -> SessionState | None:
+    async def state(self, session: str, *, publisher: str | None = None) -> SessionState | None:
         await self._schedule.wait()
-        state = await super().state(session)
+        state = await super().state(session, publisher=publisher)
         await self._schedule.wait()
         return state
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from hypothesis import given, settings
@@ -75,7 +76,8 @@ class Scene:
                 appended = await self.engine.append(Append("s", (), close=True))
                 self.lives[appended.epoch] = Life(-1)
             else:
-                await self.engine.close_session("s")
+                with suppress(SessionClosedError, EpochChangedError):
+                    await self.engine.append(Append("s", (), close=True, epoch=state.epoch))
         elif act.startswith("delete"):
             await self.engine.delete_session("s")
         if act.endswith("publish"):

@@ -142,9 +142,9 @@ class LateState(Counting):
         self.asked = 0
         self.answer = asyncio.Event()
 
-    async def state(self, session: str) -> SessionState | None:
+    async def state(self, session: str, *, publisher: str | None = None) -> SessionState | None:
         self.asked += 1
-        second, state = self.asked == 2, await super().state(session)
+        second, state = self.asked == 2, await super().state(session, publisher=publisher)
         if second:
             await self.answer.wait()
         return state

@@ -32,9 +32,9 @@ class SlowEngine(MemoryEngine):
         for _ in range(next(self._schedule, 0)):
             await asyncio.sleep(0)
 
-    async def state(self, session: str) -> SessionState | None:
+    async def state(self, session: str, *, publisher: str | None = None) -> SessionState | None:
         await self._wait()
-        state = await super().state(session)
+        state = await super().state(session, publisher=publisher)
         await self._wait()
         return state
 

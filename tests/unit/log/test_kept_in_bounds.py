@@ -156,7 +156,7 @@ async def test_a_user_has_so_many_publishers_in_a_session_and_no_more(
         await engine.append(Append("t", events, by("d")))
         assert sum(added) == 3 + 5 + 5 + 3 + 1
         # It counts still after a change of the session's settings, and one that the claim takes over is no longer the user's.
-        await engine.set_config("s", b"{}", epoch=state.epoch)
+        await engine.configure("s", epoch=state.epoch, config=b"{}")
         await full()
         await engine.open_attempt("s", by("a", owner=claim))
         await engine.open_attempt("s", by("d"))

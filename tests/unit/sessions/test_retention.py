@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import Any
 import pytest
 
 from tests.contract.conftest import ENGINES
-from tests.support import everything
+from tests.support import close, everything
 from wakeline.errors import StorageFailedError
 from wakeline.events import RUN_CLOSED, RUN_STARTED, SESSION_CLOSED, SESSION_SETTLED, compose, timestamp
 from wakeline.gateway.devices import Positions, Presence
-from wakeline.gateway.log import DRAFT, Append, Appended, Engine
+from wakeline.gateway.log import Append, Appended, Engine
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.sessions import (
     Deletions,
@@ -71,7 +72,7 @@ class Gateway:
         state = await self.engine.state(session)
         assert state is not None
         changed = SessionConfig(Retention(**kept))
-        await self.engine.set_config(session, encode_config(changed), epoch=state.epoch)
+        await self.engine.configure(session, epoch=state.epoch, config=encode_config(changed))
 
     async def after(self, seconds: float) -> None:
         self.now += seconds
@@ -134,7 +135,7 @@ async def test_a_session_that_only_publishers_write_has_no_age_until_it_is_close
 async def test_a_session_closed_without_a_word_counts_from_its_last_event(engine: Engine) -> None:
     gateway = Gateway(engine, age=100)
     await gateway.publish("a", "t")
-    await engine.close_session("a")
+    await close(engine, "a")
     await engine.create_session("empty", closed=True)
     await gateway.after(0)
     assert await gateway.deadline("a") == NOW + 100
@@ -168,7 +169,7 @@ async def test_a_session_with_an_open_run_is_never_deleted_by_age(engine: Engine
     # Whatever says that it is due: the record of its runs is asked last.
     state = await engine.state("a")
     assert state is not None
-    await engine.set_deadline("a", gateway.now, epoch=state.epoch)
+    await engine.configure("a", epoch=state.epoch, deadline=gateway.now)
     await gateway.after(1)
     assert await gateway.deadline("a") is None
     await gateway.run("a", "completed", "2")
@@ -259,7 +260,7 @@ async def test_nothing_is_missed_for_ever_after_a_restart(engine: Engine) -> Non
     await gateway.run("settled", "running")
     await gateway.run("settled", "completed")
     await gateway.publish("settled", *["t"] * 5)
-    await engine.create_session(DRAFT + "draft", closed=True)
+    await engine.create_session("draft", closed=True, draft=True)
     again = gateway.keeper = gateway.new_keeper(age=100, events=3)
     again.start()
     async with asyncio.timeout(60):
@@ -386,12 +387,14 @@ async def test_the_next_life_keeps_its_own_runs_when_an_earlier_deletion_is_fini
     assert len(await engine.records("")) == 1
 
 
-async def test_drafts_of_an_earlier_process_are_removed(engine: Engine) -> None:
+async def test_an_abandoned_draft_is_deleted_after_its_deadline(engine: Engine) -> None:
     gateway = Gateway(engine)
-    await engine.create_session(DRAFT + "x")
-    await gateway.publish(DRAFT + "y", "t")
-    await gateway.deletions.start()
-    assert await engine.drafts() == []
+    draft, _ = await engine.create_session("x", deadline=NOW + 10, draft=True)
+    await gateway.after(9)
+    assert await engine.due(NOW + 10) == [("x", draft.epoch)]
+    await gateway.after(11)
+    assert await engine.due(math.inf) == []
+    await gateway.publish("x", "t")
 
 
 def test_a_config_is_read_back_and_an_empty_one_takes_no_room() -> None:

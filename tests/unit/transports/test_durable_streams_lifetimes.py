@@ -34,9 +34,9 @@ class Counted(MemoryEngine):
 
     written = 0
 
-    async def set_deadline(self, session: str, deadline: float | None, *, epoch: str) -> None:
+    async def configure(self, session: str, **how: Any) -> None:
         self.written += 1
-        await super().set_deadline(session, deadline, epoch=epoch)
+        await super().configure(session, **how)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from tests.support import Served, Stream, publish
+from tests.support import Served, Stream, close, publish
 from tests.unit.conftest import Serve
 from wakeline.events import RUN_STARTED, SESSION_SETTLED
 from wakeline.gateway import app
@@ -202,10 +202,10 @@ async def test_closed_sessions_end_the_stream_too(engine: MemoryEngine, serve: S
         await publish(engine, name, 0)
     async with stream(served, "session=a&session=b") as opened:
         await opened.take(2)
-        await engine.close_session("a")
+        await close(engine, "a")
         await publish(engine, "b", 1)
         assert told(await opened.next()) == [("b", 1)]
-        await engine.close_session("b")
+        await close(engine, "b")
         assert await asyncio.wait_for(opened.rest(), 60) == []
         identity = opened.last_id
     assert await status(served, "session=a&session=b", **{"Last-Event-ID": identity}) == (204, None)

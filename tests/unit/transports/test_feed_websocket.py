@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from tests.feeds import feed
-from tests.support import Served, publish
+from tests.support import Served, close, publish
 from tests.unit.conftest import Serve
 from wakeline.errors import StorageFailedError
 from wakeline.events import RUN_STARTED, SESSION_SETTLED
@@ -133,7 +133,7 @@ async def test_a_session_that_is_closed_or_deleted_ends(engine: MemoryEngine, se
     async with feed(served) as client:
         await client.subscribe("s")
         await client.events(1)
-        await engine.close_session("s")
+        await close(engine, "s")
         end = await client.next("end")
         assert end == {"type": "end", "session": "s", "cursor": f"{answer.epoch}-1", "reason": "closed"}
         await client.subscribe("s", from_=end["cursor"])

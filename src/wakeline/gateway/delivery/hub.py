@@ -285,28 +285,27 @@ class Hub:
         self._engine = engine
         self._settled = settled
         self._channels: dict[str, Channel] = {}
+        self._unsubscribe: dict[str, Callable[[], None]] = {}
         self._listeners: list[Callable[[], None]] = []
-        engine.listen(self._committed)
-        engine.listen_changes(self._changed)
 
-    def _committed(self, session: str, epoch: str, events: Sequence[Event]) -> None:
-        channel = self._told_of(session, epoch)
-        if channel is not None:
+    def _committed(self, session: str, epoch: str, events: Sequence[Event], changes: Sequence[Change]) -> None:
+        channel = self._channels[session]
+        if (
+            not channel.loaded
+        ):  # the latest life that the log reports is the one that loading finds, or is followed by it
+            channel.epoch = epoch
+        if channel.epoch != epoch:
+            return
+        if events:
             channel.publish(events)
-
-    def _changed(self, session: str, epoch: str, change: Change) -> None:
-        channel = self._told_of(session, epoch)
-        if channel is not None:
+        for change in changes:
             if change == "deleted":
-                del self._channels[session]  # who comes now gets the life that follows, if one does
+                self._forget(channel)  # a device that comes now gets the life that follows, if one does
             channel.change(change)
 
-    def _told_of(self, session: str, epoch: str) -> Channel | None:
-        """The session's channel, if it is of this epoch; before it is loaded, it is of that which is told of."""
-        channel = self._channels.get(session)
-        if channel is not None and not channel.loaded:
-            channel.epoch = epoch
-        return channel if channel is not None and channel.epoch == epoch else None
+    def _forget(self, channel: Channel) -> None:
+        self._unsubscribe.pop(channel.session)()
+        del self._channels[channel.session]
 
     def attach(self, session: str) -> Attached:
         """The session's channel, for as long as the block lasts: `async with hub.attach(name) as channel`.
@@ -320,7 +319,10 @@ class Hub:
         """Begin to use the session's channel; see `attach`."""
         while True:
             # The channel listens before the log is asked for its end: what is committed in between is pending, not missed.
-            channel = self._channels.setdefault(session, Channel(session))
+            channel = self._channels.get(session)
+            if channel is None:
+                channel = self._channels[session] = Channel(session)
+                self._unsubscribe[session] = self._engine.subscribe(session, self._committed)
             channel.users += 1
             if channel.users == 1:
                 self._tell()
@@ -339,7 +341,7 @@ class Hub:
         """Use it no more."""
         channel.users -= 1
         if channel.users == 0 and self._channels.get(channel.session) is channel:
-            del self._channels[channel.session]
+            self._forget(channel)
             self._tell()
 
     def listen(self, listener: Callable[[], None]) -> None:

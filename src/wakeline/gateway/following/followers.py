@@ -21,7 +21,7 @@ from wakeline.errors import (
     WakelineError,
     WorkflowNotFoundError,
 )
-from wakeline.events import check_session_name, timestamp
+from wakeline.events import Event, check_session_name, timestamp
 from wakeline.gateway.delivery import Accept, Hub
 from wakeline.gateway.following.finding.finder import Finder, Found
 from wakeline.gateway.following.finding.readers import Readers
@@ -81,7 +81,7 @@ class Followers:
         self._finder = Finder(namespaces, engine, runs)
         self._pool = FollowerPool(namespaces, engine, accept, runs, settings, hub, self._child)
         self._readers = Readers(2 * settings.sweep_interval)
-        engine.listen_changes(self._changed)
+        engine.feed.listen(self._committed)
         self._sweeps = {connection.namespace: self._sweep(connection) for connection in namespaces}
         self._looking: dict[object, asyncio.Task[Any]] = {}
         self._sweeping: list[asyncio.Task[None]] = []
@@ -370,8 +370,8 @@ class Followers:
         if self._looking.get(key) is task:
             del self._looking[key]
 
-    def _changed(self, session: str, _: str, change: Change) -> None:
-        if change == "deleted":
+    def _committed(self, session: str, _: str, __: Sequence[Event], changes: Sequence[Change]) -> None:
+        if "deleted" in changes:
             self._readers.forget(session)
 
     def _waited_for(self) -> set[str]:

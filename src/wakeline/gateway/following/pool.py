@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from wakeline.errors import AttemptFencedError, EpochChangedError, UnavailableError
+from wakeline.events import Event
 from wakeline.gateway.delivery import Accept, Hub
 from wakeline.gateway.following.follower import Follower
 from wakeline.gateway.following.following import Following
@@ -88,7 +89,7 @@ class FollowerPool:
         self._keeping: list[asyncio.Task[None]] = []
         self._to_assign = asyncio.Event()
         self._to_resume = asyncio.Event()
-        engine.listen_changes(self._changed)
+        engine.feed.listen(self._committed)
         hub.listen(self._to_assign.set)
 
     async def start(self) -> None:
@@ -280,9 +281,9 @@ class FollowerPool:
                 if key in self._late:
                     await self._late[key].last_chance()
 
-    def _changed(self, session: str, _: str, change: Change) -> None:
+    def _committed(self, session: str, _: str, __: Sequence[Event], changes: Sequence[Change]) -> None:
         """Follow nothing into a session that was deleted: what is still to come would bring it back."""
-        if change == "deleted":
+        if "deleted" in changes:
             for key in [key for key in self._tasks if key[0] == session]:
                 self._end(key)
 

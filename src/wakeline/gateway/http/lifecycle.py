@@ -52,7 +52,7 @@ class LifecycleRoutes:
         state, created = await engine.create_session(name, config=encode_config(given))
         if not created and retention is not UNSET:
             changed = msgspec.structs.replace(decode_config(state.config), retention=retention)
-            await engine.set_config(name, encode_config(changed), epoch=state.epoch)
+            await engine.configure(name, epoch=state.epoch, config=encode_config(changed))
         return await self._answer(name, 201 if created else 200)
 
     async def close(self, request: web.Request) -> web.Response:

@@ -7,16 +7,16 @@ append becomes.
 
 from __future__ import annotations
 
+from wakeline.gateway.log.feed import Feed, Listener
 from wakeline.gateway.log.names import new_epoch
 from wakeline.gateway.log.owners import CLAIM, Owner, matches
 from wakeline.gateway.log.plan import MAX_STEP
-from wakeline.gateway.log.ports import (
-    DRAFT,
+from wakeline.gateway.log.ports import Catalog, Engine, Index, Log, Records
+from wakeline.gateway.log.values import (
     PAGE_BYTES,
     Append,
     Appended,
     Change,
-    Engine,
     Opened,
     Page,
     Position,
@@ -27,19 +27,24 @@ from wakeline.gateway.log.ports import (
 
 __all__ = [
     "CLAIM",
-    "DRAFT",
     "MAX_STEP",
     "PAGE_BYTES",
     "Append",
     "Appended",
+    "Catalog",
     "Change",
     "Engine",
+    "Feed",
+    "Index",
+    "Listener",
+    "Log",
     "Opened",
     "Owner",
     "Page",
     "Position",
     "Publication",
     "Record",
+    "Records",
     "SessionState",
     "matches",
     "new_epoch",

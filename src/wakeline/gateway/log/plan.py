@@ -22,7 +22,7 @@ from wakeline.errors import (
 )
 from wakeline.events import ATTEMPT_SUPERSEDED, NewEvent, compose, timestamp
 from wakeline.gateway.log.owners import takes_over
-from wakeline.gateway.log.ports import Append, Position, Publication
+from wakeline.gateway.log.values import Append, Position, Publication
 
 MAX_STEP: Final = 1_000_000
 """The greatest step between attempts: an activity that is retried every 0.1 s for a day."""

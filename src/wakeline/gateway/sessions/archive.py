@@ -1,11 +1,14 @@
 """A session as a file: one line that says what it is, a line for each event, and one that says that this was all.
 
-A file is read into a draft, a session that nobody can ask for, and the draft gets its name when the last line has come and
-agrees with the first. So there is all of it at once, or nothing; and neither reading nor writing holds more than a page.
+A file is read into a draft, a session that only the import can find, and the draft becomes visible when the last line has come
+and agrees with the first. So a session is imported as a whole or not at all, and neither reading nor writing holds more than a
+page. A draft has a deadline, which the import moves on while it runs: an abandoned draft is deleted like an expired session.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -17,14 +20,17 @@ from msgspec import UNSET, Meta, UnsetType
 from wakeline.errors import (
     BodyInvalidError,
     BodyTooLargeError,
+    EpochChangedError,
     ImportInvalidError,
     NotAllowedError,
     RecordConflictError,
     RequestInvalidError,
     SessionExistsError,
+    SessionImportingError,
     SessionNotFoundError,
     StorageFailedError,
     TopicInvalidError,
+    UnavailableError,
 )
 from wakeline.events import (
     COMPACT,
@@ -39,10 +45,14 @@ from wakeline.events import (
     timestamp,
 )
 from wakeline.gateway.delivery import Topics
-from wakeline.gateway.log import DRAFT, MAX_STEP, Append, Engine, SessionState, new_epoch
+from wakeline.gateway.log import MAX_STEP, Append, Engine, SessionState
+from wakeline.gateway.runtime import supervised
 from wakeline.gateway.sessions.config import Retention, SessionConfig, check_content_type, decode_config, encode_config
 from wakeline.gateway.sessions.deletion import Deletions
 from wakeline.gateway.sessions.runs import Run, Runs
+
+DRAFT_SECONDS: Final = 20.0
+"""After so long without a sign of life an import counts as abandoned."""
 
 _MOST_RUNS: Final = 10_000  # a session keeps a thousand that have ended, and those that are open
 _BATCH_EVENTS: Final = 1000
@@ -200,19 +210,40 @@ class Archive:
         header = _parse_header(await anext(lines, b""))
         importer = importer or Importer()
         importer.check_runs(header.runs)
-        await self._check_free(session)
+        await self._check_unfollowed(session)
         made = SessionConfig(header.retention, header.content_type or None)
-        name, named = f"{DRAFT}import {new_epoch()}", False
+        draft = await self._draft(session, encode_config(made), header.first_offset)
+        keeping = supervised(f"import of {session}", lambda: self._keep(draft))
+        finished = False
         try:
-            draft, _ = await self._engine.create_session(
-                name, config=encode_config(made), first_offset=header.first_offset
-            )
             await self._fill(draft, header, lines, importer)
-            await self._name(draft, session, header)
-            named = True
+            await self._finish(draft, header)
+            finished = True
         finally:
-            if not named:
-                await self._engine.delete_session(name)
+            keeping.cancel()
+            if not finished:
+                await self._engine.delete_session(session, epoch=draft.epoch, draft=True)
+
+    async def _draft(self, session: str, config: bytes, first_offset: int) -> SessionState:
+        try:
+            draft, created = await self._engine.create_session(
+                session, config=config, first_offset=first_offset, deadline=time.time() + DRAFT_SECONDS, draft=True
+            )
+        except SessionImportingError:
+            raise SessionExistsError(
+                f"expected a free name, {session!r} is being imported",
+                hint=f"If that import was cut short, its name is free again after {DRAFT_SECONDS:.0f} seconds.",
+            ) from None
+        if not created:
+            raise SessionExistsError(f"there is a session {session!r} already")
+        return draft
+
+    async def _keep(self, draft: SessionState) -> None:
+        """Move the draft's deadline on, until cancelled."""
+        while True:
+            await asyncio.sleep(DRAFT_SECONDS / 4)
+            with suppress(SessionNotFoundError, EpochChangedError):
+                await self._engine.configure(draft.session, epoch=draft.epoch, deadline=time.time() + DRAFT_SECONDS)
 
     async def _first_line(self, state: SessionState) -> bytes:
         its = decode_config(state.config)
@@ -257,8 +288,9 @@ class Archive:
         if batch or header.closed:
             await self._engine.append(Append(draft.session, tuple(batch), close=header.closed, epoch=draft.epoch))
 
-    async def _name(self, draft: SessionState, session: str, header: _Header) -> None:
-        """Make the draft the session. Its runs are shown as they stood, and none of them is followed."""
+    async def _finish(self, draft: SessionState, header: _Header) -> None:
+        """Make the draft visible. Its runs are shown as they stood, and none of them is followed."""
+        session = draft.session
         runs = [
             msgspec.structs.replace(
                 run,
@@ -272,7 +304,7 @@ class Archive:
             for run in header.runs
         ]
         async with self._runs.lock(session):
-            await self._check_free(session)
+            await self._check_unfollowed(session)
             async with self._deletions.noted(session, draft.epoch):
                 try:
                     await self._runs.restore(session, runs)
@@ -281,14 +313,14 @@ class Archive:
                         f"a workflow is followed into {session!r} already", hint="Import under another name."
                     ) from None
                 try:
-                    await self._engine.rename_session(draft.session, session, epoch=draft.epoch)
-                except SessionExistsError:  # a publisher was faster
+                    await self._engine.configure(session, epoch=draft.epoch, deadline=None, finish=True)
+                except (SessionNotFoundError, EpochChangedError):
                     await self._runs.forget(session)
-                    raise
+                    raise UnavailableError(
+                        f"the import of {session!r} was taken for abandoned and was deleted", hint="Import it again."
+                    ) from None
 
-    async def _check_free(self, session: str) -> None:
-        if await self._engine.state(session) is not None:
-            raise SessionExistsError(f"there is a session {session!r} already")
+    async def _check_unfollowed(self, session: str) -> None:
         if await self._runs.of(session):
             raise SessionExistsError(
                 f"a workflow is followed into {session!r} already", hint="Import under another name."

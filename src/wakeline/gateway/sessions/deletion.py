@@ -61,14 +61,12 @@ class Deletions:
         self._deleting: set[asyncio.Task[bool]] = set()
 
     async def start(self) -> None:
-        """Finish what an earlier process has begun to delete, and remove what it has not finished making.
+        """Finish the deletions that an earlier process has begun.
 
         Raises:
             UnavailableError: It cannot be done now.
         """
         await self._finish()
-        for draft in await self._engine.drafts():
-            await self._engine.delete_session(draft.session, epoch=draft.epoch)
 
     async def delete(self, session: str, *, epoch: str | None = None, unless_open: bool = False) -> bool:
         """Delete a session; its runs are followed no more.
@@ -93,6 +91,8 @@ class Deletions:
     async def _delete(self, session: str, *, epoch: str | None, unless_open: bool) -> bool:
         async with self._runs.lock(session):  # nobody registers a run meanwhile
             state = await self._engine.state(session)
+            if state is None and epoch is not None:  # an abandoned draft has nothing but its log
+                await self._engine.delete_session(session, epoch=epoch, draft=True)
             if state is None or epoch not in (None, state.epoch):
                 return False
             if unless_open and any(run.open for run in await self._runs.of(session)):

@@ -20,7 +20,7 @@ import structlog
 from wakeline.errors import EpochChangedError, SessionNotFoundError, UnavailableError
 from wakeline.events import RUN_STARTED, SESSION_CLOSED, SESSION_SETTLED, Event
 from wakeline.gateway.delivery import Compacts
-from wakeline.gateway.log import DRAFT, Change, Engine, SessionState
+from wakeline.gateway.log import Change, Engine, SessionState
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.runtime import supervised
 from wakeline.gateway.sessions.config import Retention, SessionConfig, decode_config
@@ -81,8 +81,7 @@ class Keeper:
         self._unlimited: set[tuple[str, str]] = set()  # lives that may have any number of events and bytes
         self._behind = False
         self._task: asyncio.Task[None] | None = None
-        engine.listen(self._committed)
-        engine.listen_changes(self._changed)
+        engine.feed.listen(self._committed)
 
     def retention(self, of: SessionConfig) -> Retention:
         """What is kept of a session with this config."""
@@ -139,7 +138,7 @@ class Keeper:
             if ends and not its.has_lifetime:  # else its transport says when
                 deadline = await self._deadline(state, retention.age)
                 if deadline != state.deadline:
-                    await self._engine.set_deadline(session, deadline, epoch=state.epoch)
+                    await self._engine.configure(session, epoch=state.epoch, deadline=deadline)
             await self._trim(state, retention)
 
     async def _delete(self, session: str, epoch: str) -> None:
@@ -153,7 +152,7 @@ class Keeper:
         lifetime = decode_config(state.config).has_lifetime
         later = self._clock() + _POSTPONED_SECONDS if lifetime else None
         with suppress(SessionNotFoundError, EpochChangedError):
-            await self._engine.set_deadline(session, later, epoch=epoch)
+            await self._engine.configure(session, epoch=epoch, deadline=later)
 
     async def _deadline(self, state: SessionState, age: float | None) -> float | None:
         if age is None:
@@ -215,20 +214,18 @@ class Keeper:
                 self._compacts.look(state.session, state.epoch)
         return states[-1].session if len(states) == _WALK_SESSIONS else None
 
-    def _committed(self, session: str, epoch: str, events: Sequence[Event]) -> None:
+    def _committed(self, session: str, epoch: str, events: Sequence[Event], changes: Sequence[Change]) -> None:
         ends = any(event.topic in _OWN for event in events)
-        if ends or (session, epoch) not in self._unlimited:
+        if events and (ends or (session, epoch) not in self._unlimited):
             self._touch(session, ends=ends)
-
-    def _changed(self, session: str, epoch: str, change: Change) -> None:
-        if change in ("configured", "deleted"):
-            self._unlimited.discard((session, epoch))
-        if change in ("configured", "closed"):
-            self._touch(session, ends=True)
+        for change in changes:
+            if change in ("configured", "deleted"):
+                self._unlimited.discard((session, epoch))
+            if change in ("configured", "closed"):
+                self._touch(session, ends=True)
 
     def _touch(self, session: str, *, ends: bool) -> None:
-        if not session.startswith(DRAFT):
-            self._touched[session] = ends or self._touched.get(session, False)
+        self._touched[session] = ends or self._touched.get(session, False)
 
     def _remember(self, session: str, epoch: str, *, unlimited: bool) -> None:
         if len(self._unlimited) >= _MAX_REMEMBERED:

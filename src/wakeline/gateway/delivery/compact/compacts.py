@@ -21,7 +21,7 @@ from wakeline.events import Event
 from wakeline.gateway.delivery.compact.session import SessionFold
 from wakeline.gateway.delivery.compact.snapshot import Snapshot
 from wakeline.gateway.delivery.compact.store import erase, prefix
-from wakeline.gateway.log import DRAFT, Change, Engine, SessionState
+from wakeline.gateway.log import Change, Engine, SessionState
 from wakeline.gateway.runtime import supervised
 
 MEMORY_BYTES: Final = 64 * 1024 * 1024
@@ -62,8 +62,7 @@ class Compacts:
         self._wake = asyncio.Event()
         self._looked_at = 0.0
         self._task: asyncio.Task[None] | None = None
-        engine.listen(self._committed)
-        engine.listen_changes(self._changed)
+        engine.feed.listen(self._committed)
 
     async def __aenter__(self) -> Self:
         self._task = supervised("compact forms", self._work_for_ever)
@@ -135,14 +134,15 @@ class Compacts:
         self._folds.move_to_end(session)
         return fold
 
-    def _committed(self, session: str, epoch: str, events: Sequence[Event]) -> None:
+    def _committed(self, session: str, epoch: str, events: Sequence[Event], changes: Sequence[Change]) -> None:
         fold = self._folds.get(session)
-        if fold is None or fold.epoch != epoch:
-            if session.startswith(DRAFT) or not any(map(is_special, events)):
-                return
+        known = fold is not None and fold.epoch == epoch
+        if events and (known or any(map(is_special, events))):
             fold = self._fold(session, epoch)
-        fold.tell(events)
-        self._touch(fold)
+            fold.tell(events)
+            self._touch(fold)
+        for change in changes:
+            self._changed(session, epoch, change)
 
     def _changed(self, session: str, epoch: str, change: Change) -> None:
         fold = self._folds.get(session)
@@ -150,7 +150,7 @@ class Compacts:
             if fold is not None and fold.epoch == epoch:
                 fold.over = True
                 self._drop(fold)
-        elif change in ("configured", "trimmed") and not session.startswith(DRAFT):
+        elif change in ("configured", "trimmed"):
             # What is stored may be what is not to be kept any more: it goes soon, whoever joins or does not.
             if fold is None or fold.epoch != epoch:
                 fold = self._fold(session, epoch)

@@ -8,25 +8,25 @@ from collections.abc import Container, Sequence
 from datetime import datetime
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from wakeline.errors import (
     EpochChangedError,
     RecordConflictError,
     SessionClosedError,
-    SessionExistsError,
+    SessionImportingError,
     SessionNotFoundError,
 )
 from wakeline.events import Event, NewEvent, milliseconds, timestamp
 from wakeline.gateway.log.names import check_epoch, name_ranges, new_epoch
 from wakeline.gateway.log.owners import Owner, check_room, move
 from wakeline.gateway.log.plan import advances, begins, check_life, check_there, decide, superseded
-from wakeline.gateway.log.ports import (
-    DRAFT,
+from wakeline.gateway.log.ports import Engine
+from wakeline.gateway.log.values import (
     PAGE_BYTES,
     Append,
     Appended,
     Change,
-    Engine,
     Opened,
     Page,
     Position,
@@ -58,10 +58,13 @@ class _Publisher:
 
 
 class _Session:
-    def __init__(self, config: bytes = b"", first_offset: int = 0, deadline: float | None = None) -> None:
+    def __init__(
+        self, config: bytes = b"", first_offset: int = 0, deadline: float | None = None, *, draft: bool = False
+    ) -> None:
         self.epoch = new_epoch()
         self.created = timestamp()
         self.closed = False
+        self.draft = draft
         self.config = config
         self.deadline = deadline
         self.first_offset = first_offset
@@ -126,7 +129,7 @@ class MemoryEngine(Engine):
         """Nothing to close."""
 
     async def append(self, append: Append) -> Appended:
-        held = self._sessions.get(append.session)
+        held = self._visible(append.session, append.epoch)
         if held is None and append.epoch is not None:
             raise EpochChangedError(f"expected {append.session!r} in epoch {append.epoch}, there is none")
         if held is None:
@@ -154,7 +157,8 @@ class MemoryEngine(Engine):
             publisher.add(publication, there, first_new, session.next_offset)
             session.used_by(publisher, publication.owner)
         changes: list[Change] = ["closed"] if session.closed and not closed else []
-        self._announce(append.session, session.epoch, told + events, changes)
+        if not session.draft:
+            self.feed.announce(append.session, session.epoch, told + events, changes)
         if not there or not append.events or publication is None or publisher is None:
             return Appended(first_new, session.next_offset, session.epoch, duplicate=closed or there > 0)
         first = publisher.offset_of(publication.sequence)
@@ -162,7 +166,7 @@ class MemoryEngine(Engine):
         return Appended(first, after, session.epoch, duplicate=not events)
 
     async def open_attempt(self, session: str, publication: Publication, *, epoch: str | None = None) -> Opened:
-        held, created = self._sessions.get(session), False
+        held, created = self._visible(session), False
         known = held.publishers.get(publication.publisher) if held is not None else None
         position = known.position if known is not None else None
         check_life(session, held.epoch if held is not None else None, epoch, position)
@@ -177,7 +181,7 @@ class MemoryEngine(Engine):
         if position is None:
             self.counts.publishers(1)
         held.used_by(held.publishers[publication.publisher], publication.owner)
-        self._announce(session, held.epoch, told, ["configured"] if created else [])
+        self.feed.announce(session, held.epoch, told, ["configured"] if created else [])
         publisher = held.publishers[publication.publisher]
         earlier = sum(after - first for first, after in publisher.kept)
         return Opened(publisher.position.attempt, publisher.position.next_sequence, earlier, held.epoch)
@@ -227,14 +231,12 @@ class MemoryEngine(Engine):
                 taken.append(event)
         return Page(taken[::-1], before, began)
 
-    async def state(self, session: str) -> SessionState | None:
+    async def state(self, session: str, *, publisher: str | None = None) -> SessionState | None:
         held = self._sessions.get(session)
-        return self._state(session, held) if held else None
-
-    async def position(self, session: str, publisher: str) -> Position | None:
-        held = self._sessions.get(session)
-        found = held.publishers.get(publisher) if held else None
-        return found.position if found else None
+        if held is None or held.draft:
+            return None
+        found = None if publisher is None else held.publishers.get(publisher)
+        return self._state(session, held, found.position if found else None)
 
     async def sessions(
         self, *, after: str = "", limit: int = 100, within: Sequence[str] = ("*",)
@@ -244,13 +246,10 @@ class MemoryEngine(Engine):
             name
             for name in self._sessions
             if name > after
-            and not name.startswith(DRAFT)
+            and not self._sessions[name].draft
             and any(first <= name and (end is None or name < end) for first, end in ranges)
         )[:limit]
         return [self._state(name, self._sessions[name]) for name in names]
-
-    async def drafts(self) -> list[SessionState]:
-        return [self._state(name, held) for name, held in sorted(self._sessions.items()) if name.startswith(DRAFT)]
 
     async def create_session(
         self,
@@ -258,30 +257,38 @@ class MemoryEngine(Engine):
         *,
         config: bytes = b"",
         first_offset: int = 0,
+        events: Sequence[NewEvent] = (),
         closed: bool = False,
         deadline: float | None = None,
+        draft: bool = False,
     ) -> tuple[SessionState, bool]:
-        held = self._sessions.get(session)
+        held = self._visible(session)
         if held is not None:
             return self._state(session, held), False
-        held = self._sessions[session] = _Session(config, first_offset, deadline)
-        held.closed = closed
-        self._announce(session, held.epoch, changes=["configured"])
+        held = self._sessions[session] = _Session(config, first_offset, deadline, draft=draft)
+        added, held.closed = held.add(events), closed
+        if not draft:
+            self.feed.announce(session, held.epoch, added, ["configured"])
         return self._state(session, held), True
 
-    async def rename_session(self, session: str, name: str, *, epoch: str) -> None:
-        self._session(session, epoch)
-        if name in self._sessions:
-            raise SessionExistsError(f"there is a session {name!r} already")
-        self._sessions[name] = self._sessions.pop(session)
-        self._announce(name, epoch, changes=["configured"])
-
-    async def set_config(self, session: str, config: bytes, *, epoch: str) -> None:
-        self._session(session, epoch).config = config
-        self._announce(session, epoch, changes=["configured"])
-
-    async def set_deadline(self, session: str, deadline: float | None, *, epoch: str) -> None:
-        self._session(session, epoch).deadline = deadline
+    async def configure(
+        self,
+        session: str,
+        *,
+        epoch: str,
+        config: bytes | UnsetType = UNSET,
+        deadline: float | UnsetType | None = UNSET,
+        finish: bool = False,
+    ) -> None:
+        held = self._session(session, epoch)
+        if config is not UNSET:
+            held.config = config
+        if deadline is not UNSET:
+            held.deadline = deadline
+        if finish:
+            held.draft = False
+        if (finish or config is not UNSET) and not held.draft:
+            self.feed.announce(session, epoch, changes=["configured"])
 
     async def due(self, now: float, *, limit: int = 100) -> list[tuple[str, str]]:
         found = [
@@ -291,18 +298,13 @@ class MemoryEngine(Engine):
         ]
         return [(name, epoch) for _, name, epoch in sorted(found)[:limit]]
 
-    async def close_session(self, session: str) -> None:
-        held = self._session(session)
-        if not held.closed:
-            held.closed = True
-            self._announce(session, held.epoch, changes=["closed"])
-
-    async def delete_session(self, session: str, *, epoch: str | None = None) -> bool:
+    async def delete_session(self, session: str, *, epoch: str | None = None, draft: bool = False) -> bool:
         held = self._sessions.get(session)
-        if held is None or epoch not in (None, held.epoch):
+        if held is None or epoch not in (None, held.epoch) or held.draft != draft:
             return False
         del self._sessions[session]
-        self._announce(session, held.epoch, changes=["deleted"])
+        if not held.draft:
+            self.feed.announce(session, held.epoch, changes=["deleted"])
         return True
 
     async def trim(self, session: str, before: int, *, epoch: str, limit: int = 200) -> int:
@@ -310,7 +312,7 @@ class MemoryEngine(Engine):
         count = max(0, min(before - held.first_offset, limit, len(held.events)))
         if count:
             held.remove_oldest(count)
-            self._announce(session, epoch, changes=["trimmed"])
+            self.feed.announce(session, epoch, changes=["trimmed"])
         return held.first_offset
 
     async def offset_within(self, session: str, size: int, *, epoch: str) -> int:
@@ -327,41 +329,44 @@ class MemoryEngine(Engine):
         held = self._session(session, epoch)
         return held.first_offset + bisect_left(held.latest, moment)
 
-    async def get_record(self, key: str) -> Record | None:
-        return self._records.get(key)
-
     async def get_records(self, keys: Sequence[str]) -> dict[str, Record]:
         return {key: self._records[key] for key in keys if key in self._records}
 
-    async def put_record(self, key: str, value: bytes, *, revision: int) -> Record:
-        self._check_revision(key, revision)
+    async def change_record(self, key: str, value: bytes | None, *, revision: int, erase: bool = False) -> int:
+        record = self._records.get(key)
+        now = record.revision if record else 0
+        if now != revision or (record is None and value is None):
+            raise RecordConflictError(f"expected {key!r} at revision {revision}, it is at {now}")
+        if value is None:
+            del self._records[key]
+            return 0
         self._revision += 1
-        record = self._records[key] = Record(key, value, self._revision)
-        return record
-
-    async def delete_record(self, key: str, *, revision: int, erase: bool = False) -> None:
-        self._check_revision(key, revision)
-        if self._records.pop(key, None) is None:
-            raise RecordConflictError(f"expected a record under {key!r}, there is none")
+        self._records[key] = Record(key, value, self._revision)
+        return self._revision
 
     async def records(self, prefix: str) -> list[Record]:
         return [record for key, record in sorted(self._records.items()) if key.startswith(prefix)]
 
     def _session(self, name: str, epoch: str | None = None) -> _Session:
         held = self._sessions.get(name)
-        if held is None:
+        if held is None or (held.draft and epoch != held.epoch):
             raise SessionNotFoundError(f"there is no session {name!r}")
         check_epoch(name, held.epoch, epoch)
         return held
 
-    def _check_revision(self, key: str, revision: int) -> None:
-        record = self._records.get(key)
-        now = record.revision if record else 0
-        if now != revision:
-            raise RecordConflictError(f"expected {key!r} at revision {revision}, it is at {now}")
+    def _visible(self, name: str, epoch: str | None = None) -> _Session | None:
+        """Return the session, if there is one.
+
+        Raises:
+            SessionImportingError: It is a draft of another epoch than the caller's.
+        """
+        held = self._sessions.get(name)
+        if held is not None and held.draft and epoch != held.epoch:
+            raise SessionImportingError.of(name)
+        return held
 
     @staticmethod
-    def _state(name: str, held: _Session) -> SessionState:
+    def _state(name: str, held: _Session, position: Position | None = None) -> SessionState:
         return SessionState(
             name,
             held.epoch,
@@ -372,4 +377,5 @@ class MemoryEngine(Engine):
             held.size,
             held.config,
             held.deadline,
+            position,
         )

@@ -16,7 +16,7 @@ from typing import Final
 
 from wakeline.errors import EpochChangedError, SessionNotFoundError, UnavailableError
 from wakeline.events import Event
-from wakeline.gateway.log import DRAFT, Change, Engine
+from wakeline.gateway.log import Change, Engine
 from wakeline.gateway.runtime import supervised
 from wakeline.gateway.transports.durable_streams.headers import Lifetime
 from wakeline.gateway.transports.durable_streams.stream import Stream
@@ -48,8 +48,7 @@ class Lifetimes:
         self._lives: dict[str, _Life] = {}
         self._without: set[tuple[str, str]] = set()  # lives of sessions without a time to live
         self._tasks: set[asyncio.Task[None]] = set()
-        engine.listen(self._appended)
-        engine.listen_changes(self._changed)
+        engine.feed.listen(self._committed)
 
     def __len__(self) -> int:
         """How many streams are remembered."""
@@ -87,7 +86,7 @@ class Lifetimes:
             try:
                 # It may have been deleted meanwhile: then there is nothing to keep.
                 with suppress(SessionNotFoundError, EpochChangedError):
-                    await self._engine.set_deadline(stream.name, life.kept_until, epoch=stream.epoch)
+                    await self._engine.configure(stream.name, epoch=stream.epoch, deadline=life.kept_until)
             except BaseException:
                 life.kept_until = before
                 raise
@@ -111,14 +110,20 @@ class Lifetimes:
             with suppress(UnavailableError):
                 await self.use(stream)
 
-    def _appended(self, session: str, epoch: str, _: Sequence[Event]) -> None:
+    def _committed(self, session: str, epoch: str, events: Sequence[Event], changes: Sequence[Change]) -> None:
+        if events:
+            self._appended(session, epoch)
+        for change in changes:
+            self._changed(session, epoch, change)
+
+    def _appended(self, session: str, epoch: str) -> None:
         """A write renews, whoever wrote: publishers and followers too."""
         life = self._lives.get(session)
         if life is not None and life.epoch == epoch:
             life.ends = self._clock() + life.ttl
             known = life.ends <= life.kept_until
         else:
-            known = (session, epoch) in self._without or session.startswith(DRAFT)
+            known = (session, epoch) in self._without
         if not known:
             task = asyncio.create_task(self._learn(session))
             self._tasks.add(task)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from secrets import token_hex
 from typing import TypeAlias
 
 import msgspec
@@ -12,12 +11,11 @@ from wakeline.errors import (
     EpochChangedError,
     SequenceGapError,
     SessionClosedError,
-    SessionExistsError,
     SessionNotFoundError,
     StreamConflictError,
 )
 from wakeline.events import NewEvent, timestamp
-from wakeline.gateway.log import DRAFT, Append, Appended, Engine, Position, Publication
+from wakeline.gateway.log import Append, Appended, Engine, Position, Publication
 from wakeline.gateway.sessions import Deletions, SessionConfig, encode_config
 from wakeline.gateway.transports.durable_streams.content import Content, closed_event
 from wakeline.gateway.transports.durable_streams.headers import Lifetime, Producer
@@ -213,27 +211,16 @@ class Streams:
         its = SessionConfig(
             content_type=asked.content_type, ttl=asked.lifetime.ttl, expires_at=asked.lifetime.expires_at
         )
-        # One with content is made under a name that nobody can ask for, and gets its own when it is whole.
-        draft = f"{DRAFT}{name[:100]} {token_hex(8)}" if events else name
-        try:
-            state, created = await self._engine.create_session(
-                draft, config=encode_config(its), deadline=self._lifetimes.first_deadline(asked.lifetime)
-            )
-            if not created:
-                return None
-            if events:
-                await self._engine.append(Append(draft, events, close=asked.closed, epoch=state.epoch))
-                await self._engine.rename_session(draft, name, epoch=state.epoch)
-        except BaseException as error:  # who asked may have left, too
-            if events:
-                await self._engine.delete_session(draft)
-            if isinstance(error, SessionExistsError):
-                return None
-            raise
-        made = await self._engine.state(name)
-        if made is None:
+        state, created = await self._engine.create_session(
+            name,
+            config=encode_config(its),
+            events=events,
+            closed=asked.closed,
+            deadline=self._lifetimes.first_deadline(asked.lifetime),
+        )
+        if not created:
             return None
-        stream = Stream.of(made)
+        stream = Stream.of(state)
         await self._lifetimes.use(stream)
         return stream
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, TypeAlias
 
-from wakeline.errors import EpochChangedError, SessionClosedError
+from wakeline.errors import EpochChangedError, SessionClosedError, SessionImportingError
 from wakeline.events import Event, NewEvent, milliseconds, timestamp
 from wakeline.gateway.log.counts import Counts
 from wakeline.gateway.log.engines.sqlite.owned import Owned
@@ -20,7 +20,7 @@ from wakeline.gateway.log.engines.sqlite.stretches import Stretches
 from wakeline.gateway.log.names import check_epoch, new_epoch
 from wakeline.gateway.log.owners import Owner, check_room, move
 from wakeline.gateway.log.plan import advances, begins, check_life, check_there, decide, superseded
-from wakeline.gateway.log.ports import Append, Appended, Change, Opened, Position, Publication
+from wakeline.gateway.log.values import Append, Appended, Change, Opened, Position, Publication
 
 _MAX_CACHED: Final = 100_000
 
@@ -62,6 +62,7 @@ class _Session:
     bytes_before: int
     latest: int
     closed: bool
+    draft: bool
     publishers: dict[str, _Publisher] = field(default_factory=dict)
 
 
@@ -91,7 +92,7 @@ class Appends:
 
     def append(self, append: Append) -> Appended:
         """Decide on a batch and gather its rows."""
-        session = self._session(append.session)
+        session = self._session(append.session, append.epoch)
         if session is not None:
             check_epoch(append.session, session.epoch, append.epoch)
         elif append.epoch is not None:
@@ -117,7 +118,8 @@ class Appends:
         if append.close and not closed:
             self._connection.execute("UPDATE sessions SET closed = 1 WHERE id = ?", (session.id,))
             session.closed = True
-            self.changed(append.session, session.epoch, "closed")
+            if not session.draft:
+                self.changed(append.session, session.epoch, "closed")
         if not there or not append.events or publication is None or publisher is None:
             return Appended(first_new, session.next_offset, session.epoch, duplicate=closed or there > 0)
         last = publication.sequence + (publication.covers or len(append.events)) - 1
@@ -125,7 +127,7 @@ class Appends:
         return Appended(first, after, session.epoch, duplicate=not events)
 
     def open(self, name: str, publication: Publication, epoch: str | None = None) -> Opened:
-        """Begin an attempt that has appended nothing yet, see `Engine.open_attempt`."""
+        """`Log.open_attempt`."""
         session = self._session(name)
         publisher = self._publisher(session, publication.publisher) if session is not None else None
         position = publisher.position if publisher else None
@@ -157,8 +159,10 @@ class Appends:
         *,
         config: bytes = b"",
         first_offset: int = 0,
+        events: Sequence[NewEvent] = (),
         closed: bool = False,
         deadline: float | None = None,
+        draft: bool = False,
     ) -> _Session:
         """Create a session that is not there."""
         epoch = new_epoch()
@@ -167,11 +171,12 @@ class Appends:
             "SELECT max(coalesce((SELECT max(id) FROM sessions), 0), coalesce((SELECT max(session) FROM erasing), 0))"
         ).fetchone()
         self._connection.execute(
-            "INSERT INTO sessions (id, name, epoch, created, closed, first_offset, config, deadline)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (newest + 1, name, epoch, timestamp(), closed, first_offset, config, deadline),
+            "INSERT INTO sessions (id, name, epoch, created, closed, first_offset, config, deadline, draft)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (newest + 1, name, epoch, timestamp(), closed, first_offset, config, deadline, draft),
         )
-        session = self._sessions[name] = _Session(newest + 1, epoch, first_offset, 0, 0, closed)
+        session = self._sessions[name] = _Session(newest + 1, epoch, first_offset, 0, 0, closed, draft)
+        self._add(name, session, events)
         return session
 
     def flush(self) -> None:
@@ -226,11 +231,11 @@ class Appends:
         if session is not None:
             self._publishers -= len(session.publishers)
 
-    def _session(self, name: str) -> _Session | None:
+    def _session(self, name: str, epoch: str | None = None) -> _Session | None:
         session = self._sessions.get(name)
         if session is None:
             row = self._connection.execute(
-                "SELECT id, epoch, first_offset, closed FROM sessions WHERE name = ?", (name,)
+                "SELECT id, epoch, first_offset, closed, draft FROM sessions WHERE name = ?", (name,)
             ).fetchone()
             if row is not None:
                 last = self._connection.execute(
@@ -239,7 +244,11 @@ class Appends:
                     (row[0],),
                 ).fetchone()
                 next_offset, size, latest = last or (row[2], 0, 0)
-                session = self._sessions[name] = _Session(row[0], row[1], next_offset, size, latest, bool(row[3]))
+                session = self._sessions[name] = _Session(
+                    row[0], row[1], next_offset, size, latest, bool(row[3]), bool(row[4])
+                )
+        if session is not None and session.draft and session.epoch != epoch:
+            raise SessionImportingError.of(name)
         return session
 
     def _add(self, name: str, session: _Session, new_events: Sequence[NewEvent]) -> list[Event]:
@@ -251,7 +260,7 @@ class Appends:
             self._rows.append((session.id, event.offset, new.topic, new.body, session.bytes_before, session.latest))
             session.next_offset += 1
             session.bytes_before += len(new.body)
-        if events:
+        if events and not session.draft:
             self._news.setdefault((name, session.epoch), News()).events += events
         return events
 

@@ -1,4 +1,4 @@
-"""`Engine` on one SQLite file: appends go to the writer thread, reads to a few reader threads."""
+"""The ports on one SQLite file: appends go to the writer thread, reads to a few reader threads."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from wakeline.errors import RecordConflictError, SessionExistsError, StorageFailedError
+from wakeline.errors import RecordConflictError, SessionImportingError, StorageFailedError
+from wakeline.events import NewEvent
 from wakeline.gateway.log.engines.sqlite import queries
 from wakeline.gateway.log.engines.sqlite.appends import Appends
 from wakeline.gateway.log.engines.sqlite.erasing import Eraser, mark_removed, remove_oldest
@@ -23,22 +25,11 @@ from wakeline.gateway.log.engines.sqlite.schema import DirectoryLock, connect_re
 from wakeline.gateway.log.engines.sqlite.upkeep import DATABASE, LOCK, Upkeep, is_full
 from wakeline.gateway.log.engines.sqlite.writer import Writer
 from wakeline.gateway.log.names import name_ranges
-from wakeline.gateway.log.ports import (
-    DRAFT,
-    Append,
-    Appended,
-    Engine,
-    Opened,
-    Page,
-    Position,
-    Publication,
-    Record,
-    SessionState,
-)
+from wakeline.gateway.log.ports import Engine
 from wakeline.gateway.log.store import Carry
+from wakeline.gateway.log.values import Append, Appended, Opened, Page, Publication, Record, SessionState
 
 _READERS: Final = 3
-_AFTER_DRAFTS: Final = DRAFT + "\U0010ffff"
 T = TypeVar("T")
 
 
@@ -64,7 +55,7 @@ class SqliteEngine(Engine):
         self._lock = DirectoryLock(directory / LOCK)
         self._upkeep = Upkeep(directory)
         connect = partial(connect_writer, self._path, durability=durability)
-        self._writer = Writer(connect, self._upkeep, self._announce, self._announce_lost, self.counts)
+        self._writer = Writer(connect, self._upkeep, self.feed.announce, self._announce_lost, self.counts)
         self._eraser = Eraser(self._writer, self._path, erase_within)
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
@@ -149,25 +140,15 @@ class SqliteEngine(Engine):
     ) -> Page:
         return await self._reading(lambda c: queries.read_back(c, session, before, limit, topics, epoch))
 
-    async def state(self, session: str) -> SessionState | None:
-        row = await self._reading(lambda c: c.execute(f"{queries.STATE} WHERE name = ?", (session,)).fetchone())
-        return queries.state(row) if row else None
-
-    async def position(self, session: str, publisher: str) -> Position | None:
-        row = await self._reading(lambda c: c.execute(queries.POSITION, (session, publisher)).fetchone())
-        return Position(*row) if row else None
+    async def state(self, session: str, *, publisher: str | None = None) -> SessionState | None:
+        return await self._reading(lambda c: queries.state(c, session, publisher))
 
     async def sessions(
         self, *, after: str = "", limit: int = 100, within: Sequence[str] = ("*",)
     ) -> list[SessionState]:
-        after, ranges = max(after, _AFTER_DRAFTS), name_ranges(within)
+        ranges = name_ranges(within)
         rows = await self._reading(lambda c: queries.sessions(c, after, limit, ranges))
-        return [queries.state(row) for row in rows]
-
-    async def drafts(self) -> list[SessionState]:
-        query = f"{queries.STATE} WHERE name >= ? AND name <= ? ORDER BY name"
-        rows = await self._reading(lambda c: c.execute(query, (DRAFT, _AFTER_DRAFTS)).fetchall())
-        return [queries.state(row) for row in rows]
+        return [queries.parse_state(row) for row in rows]
 
     async def create_session(
         self,
@@ -175,46 +156,64 @@ class SqliteEngine(Engine):
         *,
         config: bytes = b"",
         first_offset: int = 0,
+        events: Sequence[NewEvent] = (),
         closed: bool = False,
         deadline: float | None = None,
+        draft: bool = False,
     ) -> tuple[SessionState, bool]:
         def create(connection: sqlite3.Connection, appends: Appends) -> tuple[SessionState, bool]:
             appends.flush()
-            there = connection.execute(f"{queries.STATE} WHERE name = ?", (session,)).fetchone()
+            there = connection.execute(f"{queries.STATE} WHERE name = ? AND NOT draft", (session,)).fetchone()
             if there is not None:
-                return queries.state(there), False
-            appends.create(session, config=config, first_offset=first_offset, closed=closed, deadline=deadline)
-            state = queries.state(connection.execute(f"{queries.STATE} WHERE name = ?", (session,)).fetchone())
-            appends.changed(session, state.epoch, "configured")
+                return queries.parse_state(there), False
+            if connection.execute("SELECT 1 FROM sessions WHERE name = ?", (session,)).fetchone():
+                raise SessionImportingError.of(session)
+            appends.create(
+                session,
+                config=config,
+                first_offset=first_offset,
+                events=events,
+                closed=closed,
+                deadline=deadline,
+                draft=draft,
+            )
+            appends.flush()
+            row = connection.execute(f"{queries.STATE} WHERE name = ?", (session,)).fetchone()
+            state = queries.parse_state(row)
+            if not draft:
+                appends.changed(session, state.epoch, "configured")
             return state, True
 
         answer: tuple[SessionState, bool] = await self._writer.submit(create, grows=True)
         return answer
 
-    async def rename_session(self, session: str, name: str, *, epoch: str) -> None:
-        def rename(connection: sqlite3.Connection, appends: Appends) -> None:
-            found, _ = queries.find(connection, session, epoch)
-            if connection.execute("SELECT 1 FROM sessions WHERE name = ?", (name,)).fetchone():
-                raise SessionExistsError(f"there is a session {name!r} already")
-            connection.execute("UPDATE sessions SET name = ? WHERE id = ?", (name, found))
-            appends.flush()
-            appends.forget_session(session)
-            appends.changed(name, epoch, "configured")
-
-        await self._writer.submit(rename)
-
-    async def set_config(self, session: str, config: bytes, *, epoch: str) -> None:
+    async def configure(
+        self,
+        session: str,
+        *,
+        epoch: str,
+        config: bytes | UnsetType = UNSET,
+        deadline: float | UnsetType | None = UNSET,
+        finish: bool = False,
+    ) -> None:
         def change(connection: sqlite3.Connection, appends: Appends) -> None:
             found, _ = queries.find(connection, session, epoch)
-            connection.execute("UPDATE sessions SET config = ? WHERE id = ?", (config, found))
-            appends.changed(session, epoch, "configured")
-
-        await self._writer.submit(change)
-
-    async def set_deadline(self, session: str, deadline: float | None, *, epoch: str) -> None:
-        def change(connection: sqlite3.Connection, _: Appends) -> None:
-            found, _first = queries.find(connection, session, epoch)
-            connection.execute("UPDATE sessions SET deadline = ? WHERE id = ?", (deadline, found))
+            (draft,) = connection.execute(
+                "UPDATE sessions SET config = coalesce(?, config), deadline = iif(?, ?, deadline), draft = draft AND NOT ?"
+                " WHERE id = ? RETURNING draft",
+                (
+                    None if config is UNSET else config,
+                    deadline is not UNSET,
+                    None if deadline is UNSET else deadline,
+                    finish,
+                    found,
+                ),
+            ).fetchone()
+            if finish:
+                appends.flush()
+                appends.forget_session(session)
+            if not draft and (finish or config is not UNSET):
+                appends.changed(session, epoch, "configured")
 
         await self._writer.submit(change)
 
@@ -222,29 +221,17 @@ class SqliteEngine(Engine):
         query = "SELECT name, epoch FROM sessions WHERE deadline <= ? ORDER BY deadline LIMIT ?"
         return await self._reading(lambda c: c.execute(query, (now, limit)).fetchall())
 
-    async def close_session(self, session: str) -> None:
-        def close(connection: sqlite3.Connection, appends: Appends) -> None:
-            found, _ = queries.find(connection, session, None)
-            row = connection.execute(
-                "UPDATE sessions SET closed = 1 WHERE id = ? AND NOT closed RETURNING epoch", (found,)
-            ).fetchone()
-            if row is not None:
-                appends.flush()
-                appends.forget_session(session)
-                appends.changed(session, row[0], "closed")
-
-        await self._writer.submit(close)
-
-    async def delete_session(self, session: str, *, epoch: str | None = None) -> bool:
+    async def delete_session(self, session: str, *, epoch: str | None = None, draft: bool = False) -> bool:
         def delete(connection: sqlite3.Connection, appends: Appends) -> bool:
-            row = connection.execute("SELECT id, epoch FROM sessions WHERE name = ?", (session,)).fetchone()
-            if row is None or epoch not in (None, row[1]):
+            row = connection.execute("SELECT id, epoch, draft FROM sessions WHERE name = ?", (session,)).fetchone()
+            if row is None or epoch not in (None, row[1]) or row[2] != draft:
                 return False
             appends.flush()
             connection.execute("INSERT INTO erasing VALUES (?, ?)", (row[0], time.time()))
             connection.execute("DELETE FROM sessions WHERE id = ?", (row[0],))
             appends.forget_session(session)
-            appends.changed(session, row[1], "deleted")
+            if not draft:
+                appends.changed(session, row[1], "deleted")
             return True
 
         try:
@@ -274,37 +261,28 @@ class SqliteEngine(Engine):
     async def offset_at(self, session: str, moment: int, *, epoch: str) -> int:
         return await self._reading(lambda c: queries.offset_at(c, session, moment, epoch))
 
-    async def get_record(self, key: str) -> Record | None:
-        query = "SELECT key, value, revision FROM records WHERE key = ?"
-        row = await self._reading(lambda c: c.execute(query, (key,)).fetchone())
-        return Record(*row) if row else None
-
     async def get_records(self, keys: Sequence[str]) -> dict[str, Record]:
         query = "SELECT key, value, revision FROM records WHERE key IN (SELECT value FROM json_each(?))"
         asked = msgspec.json.encode(keys).decode()
         rows = await self._reading(lambda c: c.execute(query, (asked,)).fetchall())
         return {row[0]: Record(*row) for row in rows}
 
-    async def put_record(self, key: str, value: bytes, *, revision: int) -> Record:
-        def put(connection: sqlite3.Connection, _: Appends) -> Record:
+    async def change_record(self, key: str, value: bytes | None, *, revision: int, erase: bool = False) -> int:
+        def change(connection: sqlite3.Connection, _: Appends) -> int:
             queries.check_revision(connection, key, revision)
-            statement = "INSERT OR REPLACE INTO records (key, value) VALUES (?, ?) RETURNING revision"
-            (now,) = connection.execute(statement, (key, value)).fetchone()
-            return Record(key, value, now)
-
-        record: Record = await self._writer.submit(put)
-        return record
-
-    async def delete_record(self, key: str, *, revision: int, erase: bool = False) -> None:
-        def delete(connection: sqlite3.Connection, _: Appends) -> None:
-            queries.check_revision(connection, key, revision)
+            if value is not None:
+                statement = "INSERT OR REPLACE INTO records (key, value) VALUES (?, ?) RETURNING revision"
+                (now,) = connection.execute(statement, (key, value)).fetchone()
+                return int(now)
             if connection.execute("DELETE FROM records WHERE key = ?", (key,)).rowcount == 0:
                 raise RecordConflictError(f"expected a record under {key!r}, there is none")
             if erase:
                 mark_removed(connection, time.time())
+            return 0
 
         try:
-            await self._writer.submit(delete)
+            now: int = await self._writer.submit(change)
+            return now
         finally:
             if erase:
                 self._eraser.wake()

@@ -9,7 +9,7 @@ from typing import Any, Final
 from wakeline.errors import RecordConflictError, SessionNotFoundError, StorageFailedError
 from wakeline.events import Event
 from wakeline.gateway.log.names import check_epoch
-from wakeline.gateway.log.ports import PAGE_BYTES, Page, Record, SessionState
+from wakeline.gateway.log.values import PAGE_BYTES, Page, Position, Record, SessionState
 
 DAMAGED: Final = "Stop the gateway, check the disk, and restore the data directory from a backup."
 _OF_SESSION: Final = "FROM events WHERE session = sessions.id ORDER BY offset"
@@ -34,13 +34,21 @@ RECORDS: Final = "SELECT key, value, revision FROM records WHERE key >= ? AND ke
 _READ_BACK: Final = "SELECT offset, topic, body FROM events WHERE session = ? AND offset < ? ORDER BY offset DESC"
 
 
-def state(row: tuple[Any, ...]) -> SessionState:
-    """A row of `STATE`."""
+def parse_state(row: tuple[Any, ...], position: Position | None = None) -> SessionState:
+    """Return the state in a row of `STATE`."""
     name, epoch, created, closed, first_offset, config, deadline, next_offset, end, begin = row
     size = 0 if end is None else end - begin
-    return SessionState(
-        name, epoch, next_offset or first_offset, created, bool(closed), first_offset, size, config, deadline
-    )
+    next_offset = next_offset or first_offset
+    return SessionState(name, epoch, next_offset, created, bool(closed), first_offset, size, config, deadline, position)
+
+
+def state(connection: sqlite3.Connection, session: str, publisher: str | None = None) -> SessionState | None:
+    """`Log.state`."""
+    row = connection.execute(f"{STATE} WHERE name = ? AND NOT draft", (session,)).fetchone()
+    if row is None:
+        return None
+    found = None if publisher is None else connection.execute(POSITION, (session, publisher)).fetchone()
+    return parse_state(row, Position(*found) if found else None)
 
 
 def sessions(
@@ -52,7 +60,7 @@ def sessions(
         if len(rows) == limit or (end is not None and end <= after):
             continue
         bound = "" if end is None else "AND name < ?"
-        query = f"{STATE} WHERE name > ? AND name >= ? {bound} ORDER BY name LIMIT ?"
+        query = f"{STATE} WHERE NOT draft AND name > ? AND name >= ? {bound} ORDER BY name LIMIT ?"
         given = (after, first, limit - len(rows)) if end is None else (after, first, end, limit - len(rows))
         rows += connection.execute(query, given).fetchall()
     return rows
@@ -65,7 +73,8 @@ def find(connection: sqlite3.Connection, session: str, epoch: str | None) -> tup
         SessionNotFoundError: There is no such session.
         EpochChangedError: It lives in another epoch.
     """
-    row = connection.execute("SELECT id, first_offset, epoch FROM sessions WHERE name = ?", (session,)).fetchone()
+    query = "SELECT id, first_offset, epoch FROM sessions WHERE name = ? AND (epoch = ? OR NOT draft)"
+    row = connection.execute(query, (session, epoch)).fetchone()
     if row is None:
         raise SessionNotFoundError(f"there is no session {session!r}")
     check_epoch(session, row[2], epoch)
@@ -81,7 +90,7 @@ def read(
     topics: Container[str] | None,
     epoch: str | None,
 ) -> Page:
-    """`Engine.read`."""
+    """`Log.read`."""
     session_id, first_offset = find(connection, session, epoch)
     began = offset = max(offset, min(first_offset, before))
     events: list[Event] = []
@@ -105,7 +114,7 @@ def read_back(
     topics: Container[str] | None,
     epoch: str | None,
 ) -> Page:
-    """`Engine.read_back`."""
+    """`Log.read_back`."""
     session_id, _ = find(connection, session, epoch)
     events: list[Event] = []
     size, began = 0, before
@@ -122,7 +131,7 @@ def read_back(
 
 
 def offset_within(connection: sqlite3.Connection, session: str, size: int, epoch: str) -> int:
-    """`Engine.offset_within`: what a stretch holds is the difference of two rows."""
+    """`Index.offset_within`: what a stretch holds is the difference of two rows."""
     session_id, first = find(connection, session, epoch)
     last = connection.execute(_LAST, (session_id,)).fetchone()
     if last is None:
@@ -133,7 +142,7 @@ def offset_within(connection: sqlite3.Connection, session: str, size: int, epoch
 
 
 def offset_at(connection: sqlite3.Connection, session: str, moment: int, epoch: str) -> int:
-    """`Engine.offset_at`, by `latest`, which never goes back."""
+    """`Index.offset_at`, by `latest`, which never goes back."""
     session_id, first = find(connection, session, epoch)
     last = connection.execute(_LAST, (session_id,)).fetchone()
     if last is None:
@@ -160,7 +169,7 @@ def _halve(connection: sqlite3.Connection, session: str, query: str, stretch: tu
 
 
 def records(connection: sqlite3.Connection, prefix: str) -> list[Record]:
-    """`Engine.records`, as one index range, so that other records cost nothing."""
+    """`Records.records`, as one index range, so that other records cost nothing."""
     return [Record(*row) for row in connection.execute(RECORDS, (prefix, after_prefix(prefix)))]
 
 

@@ -124,6 +124,13 @@ MIGRATIONS: Final = (
         SELECT id, max(accepted_at(body)) OVER (PARTITION BY session ORDER BY offset) AS latest FROM events
     ) AS earlier WHERE earlier.id = events.id;
     """,
+    """
+    -- 1: the session is being made, and only calls that give its epoch find it.
+    ALTER TABLE sessions ADD COLUMN draft INTEGER NOT NULL DEFAULT 0;
+    -- Earlier versions made them under names that begin so; what is left of them is erased.
+    INSERT OR REPLACE INTO erasing SELECT id, strftime('%s') FROM sessions WHERE name < char(2);
+    DELETE FROM sessions WHERE name < char(2);
+    """,
 )
 
 

@@ -23,7 +23,7 @@ from wakeline.events import Event
 from wakeline.gateway.log.counts import Counts
 from wakeline.gateway.log.engines.sqlite.appends import Appends, Life, News
 from wakeline.gateway.log.engines.sqlite.upkeep import Upkeep, is_full
-from wakeline.gateway.log.ports import Change
+from wakeline.gateway.log.values import Change
 from wakeline.retry import Backoff
 
 _MAX_GROUP: Final = 5_000

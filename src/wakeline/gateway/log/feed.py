@@ -1,0 +1,51 @@
+"""News of commits in this process: to those who watch one session, and to those who must know of every session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from wakeline.events import Event
+from wakeline.gateway.log.values import Change
+
+Listener: TypeAlias = Callable[[str, str, Sequence[Event], Sequence[Change]], None]
+"""Called in the event loop with a session, its epoch, its events that became durable, and then its changes."""
+
+
+class Feed:
+    """Passes the news of each commit on, in the order of the commits of a session.
+
+    `closed` comes after the session's last event, and `deleted` before the first event of the life that follows. Each of the
+    two comes at most once in a life.
+    """
+
+    def __init__(self) -> None:
+        self._all: list[Listener] = []
+        self._sessions: dict[str, list[Listener]] = {}
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` after every commit, once per session and commit.
+
+        Retention, compaction, lifetimes and metrics need this: they work on sessions that nobody watches.
+        """
+        self._all.append(listener)
+
+    def subscribe(self, session: str, listener: Listener) -> Callable[[], None]:
+        """Call `listener` after every commit to one session; return the function that ends this."""
+        self._sessions.setdefault(session, []).append(listener)
+
+        def unsubscribe() -> None:
+            listeners = self._sessions.get(session, [])
+            if listener in listeners:
+                listeners.remove(listener)
+                if not listeners:
+                    del self._sessions[session]
+
+        return unsubscribe
+
+    def announce(self, session: str, epoch: str, events: Sequence[Event] = (), changes: Sequence[Change] = ()) -> None:
+        """Pass on what was made durable."""
+        for listener in tuple(self._sessions.get(session, ())):
+            listener(session, epoch, events, changes)
+        for listener in self._all:
+            listener(session, epoch, events, changes)
