@@ -104,7 +104,7 @@ def test_every_hint_says_something() -> None:
 
 
 def test_no_hint_needs_a_file_that_pip_does_not_install() -> None:
-    sources = sorted(Path(wakeline.errors.__file__).parent.rglob("*.py"))
+    sources = sorted(Path(wakeline.__file__).parent.rglob("*.py"))
     hints = [
         str(part.value)
         for source in sources

@@ -16,8 +16,8 @@ import msgspec
 
 from wakeline.errors import EpochChangedError, SessionNotFoundError
 from wakeline.events import Event
+from wakeline.gateway.delivery.channel import Channel, Encode, Lane, Sink
 from wakeline.gateway.delivery.compact import Compacts, Snapshot
-from wakeline.gateway.delivery.hub import Channel, Encode, Lane, Sink
 
 
 class Connection(Sink, Protocol):

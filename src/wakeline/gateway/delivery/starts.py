@@ -10,7 +10,7 @@ import msgspec
 
 from wakeline.errors import RequestInvalidError
 from wakeline.events import Cursor, Event, milliseconds
-from wakeline.gateway.delivery.hub import Channel
+from wakeline.gateway.delivery.channel import Channel
 from wakeline.gateway.delivery.topics import MOST_PAGES, Topics
 from wakeline.gateway.log import PAGE_BYTES, Engine
 

@@ -6,7 +6,7 @@ It deletes, trims, exports, imports and restores sessions, and keeps the record 
 
 from __future__ import annotations
 
-from wakeline.gateway.sessions.archive import Archive, Importer
+from wakeline.gateway.sessions.archive import Archive
 from wakeline.gateway.sessions.arrivals import Arrivals
 from wakeline.gateway.sessions.config import (
     Retention,
@@ -17,6 +17,7 @@ from wakeline.gateway.sessions.config import (
     outlives,
 )
 from wakeline.gateway.sessions.deletion import Deletions
+from wakeline.gateway.sessions.exported import Importer
 from wakeline.gateway.sessions.registrations import NamedWorkflow, Registrations, named_workflow
 from wakeline.gateway.sessions.restoring import renew_if_restored
 from wakeline.gateway.sessions.retention import Keeper

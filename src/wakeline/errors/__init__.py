@@ -1,0 +1,178 @@
+"""The errors of Wakeline: one tree, one code each, one thing to do about each.
+
+    WakelineError
+    ├── RequestError                 what came in cannot be taken
+    │   ├── RequestInvalidError        400 request_invalid
+    │   ├── BodyInvalidError           400 body_invalid
+    │   ├── EncodingInvalidError       400 encoding_invalid
+    │   ├── SessionNameInvalidError    400 session_name_invalid
+    │   ├── TopicInvalidError          400 topic_invalid
+    │   ├── CursorInvalidError         400 cursor_invalid
+    │   ├── ImportInvalidError         400 import_invalid
+    │   ├── TokenMissingError          401 token_missing
+    │   ├── TokenInvalidError          401 token_invalid
+    │   ├── TokenExpiredError          401 token_expired
+    │   ├── OriginRefusedError         403 origin_refused
+    │   ├── NotAllowedError            403 not_allowed
+    │   ├── NotFoundError              404 not_found
+    │   ├── SessionNotFoundError       404 session_not_found
+    │   ├── WorkflowNotFoundError      404 workflow_not_found
+    │   ├── MethodNotAllowedError      405 method_not_allowed
+    │   ├── RequestTimeoutError        408 request_timeout
+    │   ├── CursorAheadError           409 cursor_ahead
+    │   ├── SessionExistsError         409 session_exists
+    │   ├── StreamConflictError        409 stream_conflict
+    │   ├── EpochChangedError          410 epoch_changed
+    │   ├── OffsetGoneError            410 offset_gone
+    │   ├── BodyTooLargeError          413 body_too_large
+    │   ├── EventTooLargeError         413 event_too_large
+    │   ├── BatchTooLargeError         413 batch_too_large
+    │   ├── EncodingUnknownError       415 encoding_unknown
+    │   ├── ExpectationFailedError     417 expectation_failed
+    │   ├── LimitReachedError          429 limit_reached
+    │   └── NotImplementedHereError    501 not_implemented
+    ├── AppendError                  the log refuses an append
+    │   ├── SequenceGapError           409 sequence_gap
+    │   ├── AttemptFencedError         409 attempt_fenced
+    │   ├── PublisherTakenError        403 publisher_taken
+    │   ├── TooManyPublishersError     409 too_many_publishers
+    │   ├── SessionClosedError         409 session_closed
+    │   └── SessionDeletedError        410 session_deleted
+    ├── UnavailableError             503 unavailable: not now
+    │   ├── TemporalUnavailableError   503 temporal_unavailable
+    │   ├── SessionImportingError      503 session_importing
+    │   ├── StorageFailedError         503 storage_failed
+    │   │   └── StorageLostError         503 storage_lost
+    │   └── StorageFullError           507 storage_full
+    ├── RecordConflictError            409 record_conflict (a compare-and-set lost)
+    ├── InternalError                  500 internal
+    └── StartupError                 the server cannot start as asked
+        ├── SettingsInvalidError       settings_invalid
+        ├── ListenRefusedError         listen_refused
+        ├── DataInUseError             data_in_use
+        ├── SchemaTooNewError          schema_too_new
+        └── ProgramMissingError        program_missing
+
+Every error crosses the wire in one shape, `{"error": {"code", "message", "hint"}}`, see PROTOCOL.md §11.
+"""
+
+from __future__ import annotations
+
+from wakeline.errors.appends import (
+    AppendError,
+    AttemptFencedError,
+    PublisherTakenError,
+    SequenceGapError,
+    SessionClosedError,
+    SessionDeletedError,
+    TooManyPublishersError,
+)
+from wakeline.errors.availability import (
+    InternalError,
+    RecordConflictError,
+    SessionImportingError,
+    StorageFailedError,
+    StorageFullError,
+    StorageLostError,
+    TemporalUnavailableError,
+    UnavailableError,
+)
+from wakeline.errors.base import WakelineError
+from wakeline.errors.requests import (
+    BatchTooLargeError,
+    BodyInvalidError,
+    BodyTooLargeError,
+    CursorAheadError,
+    CursorInvalidError,
+    EncodingInvalidError,
+    EncodingUnknownError,
+    EpochChangedError,
+    EventTooLargeError,
+    ExpectationFailedError,
+    ImportInvalidError,
+    LimitReachedError,
+    MethodNotAllowedError,
+    NotAllowedError,
+    NotFoundError,
+    NotImplementedHereError,
+    OffsetGoneError,
+    OriginRefusedError,
+    RequestError,
+    RequestInvalidError,
+    RequestTimeoutError,
+    SessionExistsError,
+    SessionNameInvalidError,
+    SessionNotFoundError,
+    StreamConflictError,
+    TokenExpiredError,
+    TokenInvalidError,
+    TokenMissingError,
+    TopicInvalidError,
+    WorkflowNotFoundError,
+)
+from wakeline.errors.startup import (
+    DataInUseError,
+    ListenRefusedError,
+    ProgramMissingError,
+    SchemaTooNewError,
+    SettingsInvalidError,
+    StartupError,
+)
+
+__all__ = [
+    "AppendError",
+    "AttemptFencedError",
+    "BatchTooLargeError",
+    "BodyInvalidError",
+    "BodyTooLargeError",
+    "CursorAheadError",
+    "CursorInvalidError",
+    "DataInUseError",
+    "EncodingInvalidError",
+    "EncodingUnknownError",
+    "EpochChangedError",
+    "EventTooLargeError",
+    "ExpectationFailedError",
+    "ImportInvalidError",
+    "InternalError",
+    "LimitReachedError",
+    "ListenRefusedError",
+    "MethodNotAllowedError",
+    "NotAllowedError",
+    "NotFoundError",
+    "NotImplementedHereError",
+    "OffsetGoneError",
+    "OriginRefusedError",
+    "ProgramMissingError",
+    "PublisherTakenError",
+    "RecordConflictError",
+    "RequestError",
+    "RequestInvalidError",
+    "RequestTimeoutError",
+    "SchemaTooNewError",
+    "SequenceGapError",
+    "SessionClosedError",
+    "SessionDeletedError",
+    "SessionExistsError",
+    "SessionImportingError",
+    "SessionNameInvalidError",
+    "SessionNotFoundError",
+    "SettingsInvalidError",
+    "StartupError",
+    "StorageFailedError",
+    "StorageFullError",
+    "StorageLostError",
+    "StreamConflictError",
+    "TemporalUnavailableError",
+    "TokenExpiredError",
+    "TokenInvalidError",
+    "TokenMissingError",
+    "TooManyPublishersError",
+    "TopicInvalidError",
+    "UnavailableError",
+    "WakelineError",
+    "WorkflowNotFoundError",
+]
+
+for _name in __all__:
+    globals()[_name].__module__ = __name__  # a traceback names the module to import an error from
