@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support import publish
+from wakeline.errors import SessionExistsError, SessionImportingError
 from wakeline.events import timestamp
 from wakeline.gateway.devices import Positions, Presence
 from wakeline.gateway.log import Append, Appended, Engine, SessionState
@@ -131,6 +132,31 @@ async def test_an_import_that_was_cut_short_while_it_was_committed_has_its_runs(
     assert await engine.state("s") is not None
     assert await engine.due(math.inf) == []
     assert await engine.records("unfinished/") == []
+
+
+async def test_an_append_is_refused_while_its_session_is_imported() -> None:
+    exporting, engine = MemoryEngine(), MemoryEngine()
+    await publish(exporting, "s", 1)
+    header, *rest = [chunk async for chunk in archive_of(exporting).export("s")]
+    filling, finish = asyncio.Event(), asyncio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield header
+        filling.set()
+        await finish.wait()
+        for chunk in rest:
+            yield chunk
+
+    importing = asyncio.create_task(archive_of(engine).load("s", chunks()))
+    await filling.wait()
+    with pytest.raises(SessionImportingError):
+        await publish(engine, "s", 2)
+    with pytest.raises(SessionExistsError, match="is being imported"):
+        await archive_of(engine).load("s", chunks_of([header, *rest]))
+    assert await engine.state("s") is None
+    finish.set()
+    await importing
+    assert (await publish(engine, "s", 2)).first_offset == 1
 
 
 def held_before(engine: Engine, name: str, patch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
