@@ -47,7 +47,6 @@ UNEDITED = (
     "src/wakeline/gateway/runtime/",
     "src/wakeline/gateway/sessions/",
     "src/wakeline/gateway/settings.py",
-    "src/wakeline/gateway/transports/",
     "src/wakeline/publisher/",
     "src/wakeline/streams/",
     "src/wakeline/text.py",

@@ -208,7 +208,7 @@ async def test_a_client_that_never_reads_is_cut_with_4408_and_hurts_nobody(serve
             await healthy.events(1)
         await asyncio.sleep(1.3 - (time.monotonic() - began))
         code, reason = await client.closed()  # a moment later it would have been cut for good
-        assert (code, reason) == (4408, "the client took nothing for 1 s")
+        assert (code, reason) == (4408, "the client accepted no data for 1 s")
 
 
 async def test_a_client_that_only_sends_is_cut_too(serve: Serve) -> None:

@@ -1,4 +1,4 @@
-"""A WebSocket from handshake to close, whatever is said on it: who is there, for how long, and how it ends. PROTOCOL.md §5."""
+"""A WebSocket from handshake to close: authentication and time limits (PROTOCOL.md §5)."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from wakeline.gateway.transports.feed_socket import (
 from wakeline.gateway.transports.sse import give_up_on_silence
 
 TOKEN_SECONDS: Final = 10.0
-"""Within which a client that came without a token must send one."""
+"""Seconds in which a client that connected without a token must send one."""
 
-_FRAMING_BYTES: Final = 64  # of a message in one frame, and of a ping or two before it
+_FRAMING_BYTES: Final = 64  # room for the framing of one message, and for a ping or two before it
 
 _OVER: Final = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
 
@@ -41,16 +41,16 @@ _log = structlog.get_logger(__name__)
 
 
 class Host(Protocol):
-    """What every conversation asks of the gateway."""
+    """The parts of the gateway that every conversation uses."""
 
     @property
     def verify(self) -> Callable[[str], Awaitable[Grant]]:
-        """Makes a grant of a token."""
+        """The function that authenticates a token and returns its grant."""
         ...
 
     @property
     def limits(self) -> Limits:
-        """How much one caller may take."""
+        """The limits on each caller's connections and requests."""
         ...
 
     @property
@@ -60,7 +60,7 @@ class Host(Protocol):
 
     @property
     def timeout(self) -> float:
-        """Seconds in which a client must take what is unsent."""
+        """Seconds in which a client must accept the unsent bytes."""
         ...
 
 
@@ -73,18 +73,21 @@ class Gate(Protocol):
         ...
 
     def take_all(self) -> None:
-        """Read on."""
+        """Read without a limit again."""
         ...
 
 
 class Conversation(ABC):
     """One WebSocket, from handshake to close.
 
+    `_until_closed` runs in the request's own task and alone reads from the client. Other tasks end the connection by
+    `stop`, which makes that task's timeout expire.
+
     Args:
         request: The request for the upgrade.
-        host: What it asks of the gateway.
-        grant: What the client may.
-        max_message_bytes: The largest message that is taken.
+        host: The parts of the gateway that the conversation uses.
+        grant: The client's permissions.
+        max_message_bytes: The largest message that is accepted.
     """
 
     __slots__ = (
@@ -109,21 +112,21 @@ class Conversation(ABC):
 
     @abstractmethod
     async def _serve(self, text: str) -> None:
-        """Serve one message."""
+        """Handle one message."""
 
     @abstractmethod
     async def _end(self) -> None:
-        """End what the conversation has begun; nothing can be said any more."""
+        """End the conversation's tasks; the client can receive nothing more."""
 
     @abstractmethod
     async def _regrant(self, grant: Grant) -> None:
-        """A new token was taken: end what it does not allow."""
+        """Apply a new token: end what it does not allow."""
 
     async def serve(self) -> web.WebSocketResponse:
-        """Talk with the client until one of the two closes.
+        """Exchange messages with the client until either side closes.
 
         Raises:
-            RequestInvalidError: The handshake is not one.
+            RequestInvalidError: The request is not a valid handshake.
         """
         if not self._socket.can_prepare(self._request):
             raise RequestInvalidError("expected a WebSocket handshake of version 13 with a Sec-WebSocket-Key")
@@ -133,9 +136,9 @@ class Conversation(ABC):
                 self._gate, self._overflow = gate, gate.take_at_most(frames.MAX_FIRST_BYTES + _FRAMING_BYTES)
             await self._socket.prepare(self._request)
             self._connection = self._socket.connection = SharedConnection(self._request, self._host.timeout)
-            self._socket.headers.clear()  # they were sent
+            self._socket.headers.clear()  # they were sent, and would stay in memory with the connection
         except ConnectionError:
-            return self._socket  # the client has left already
+            return self._socket  # the client has disconnected already
         give_up_on_silence(self._request, self._host.timeout)
         self._watch_signer(self._grant)
         listen_steps(self._clock_set)
@@ -154,14 +157,14 @@ class Conversation(ABC):
         return self._socket
 
     def stop(self, code: int, reason: str) -> None:
-        """Have the connection closed; the first one who says so names the code."""
+        """Close the connection; the first call determines the code."""
         if self._verdict is None:
             self._verdict = Closing(code, reason)
-            if self._lifetime is not None and not self._lifetime.expired():  # else it is ending already
+            if self._lifetime is not None and not self._lifetime.expired():  # if expired, it is ending already
                 self._lifetime.reschedule(0)
 
     async def _until_closed(self) -> Closing | None:
-        """Take frames until the client closes, or there is a reason to close."""
+        """Handle messages until one side closes; return the reason if it is the gateway."""
         try:
             async with asyncio.timeout_at(0 if self._verdict else self._ends_at()) as self._lifetime:
                 self._hold(self._host.limits.address(self._request))
@@ -180,7 +183,7 @@ class Conversation(ABC):
             return Closing(SLOW, str(error))
         except ConnectionError:
             return None
-        except Exception:  # noqa: BLE001 - a defect ends this connection, not its neighbours
+        except Exception:  # noqa: BLE001 - a defect ends this connection and no others
             _log.exception("a WebSocket failed")
             return Closing(FAILED, "the server failed; this is a defect")
         finally:
@@ -191,7 +194,7 @@ class Conversation(ABC):
         """Return the client's next message; before authentication, only a small one.
 
         Raises:
-            Closing: It is too large.
+            Closing: The message is too large.
         """
         if self._grant is not NOBODY or self._overflow is None:
             return await self._socket.receive()
@@ -200,7 +203,7 @@ class Conversation(ABC):
             await asyncio.wait((receiving, self._overflow), return_when=asyncio.FIRST_COMPLETED)
             for _ in range(2):  # a message that arrived together with the overflow is delivered first
                 await asyncio.sleep(0)
-            if not receiving.done():  # all permitted bytes were read, and they are no message yet
+            if not receiving.done():  # all permitted bytes were read without completing a message
                 raise _too_large()
         except BaseException:
             receiving.cancel()
@@ -212,7 +215,7 @@ class Conversation(ABC):
         return message
 
     def _watch_signer(self, grant: Grant) -> None:
-        """End the connection when this grant's key is withdrawn, instead of the previous one's."""
+        """End the connection when this grant's key is withdrawn; ignore the previous grant's key."""
         if self._signer is not None:
             self._signer.forget(self._withdrawn)
         self._signer = grant.signer
@@ -223,33 +226,33 @@ class Conversation(ABC):
         self.stop(TOKEN, "the key that the token was signed with was withdrawn")
 
     def _clock_set(self) -> None:
-        """Reschedule the token's end: the wall clock was set."""
+        """Reschedule the token's end, because the wall clock was set."""
         lifetime = self._lifetime
         if self._verdict is None and self._grant is not NOBODY and lifetime is not None and not lifetime.expired():
             lifetime.reschedule(self._ends_at())
 
     def _ends_at(self) -> float | None:
-        """When the connection ends by itself, by the loop's clock."""
+        """Return the loop time at which the connection ends without a new token; None for never."""
         left = TOKEN_SECONDS if self._grant is NOBODY else self._grant.seconds_left()
         return None if left is None else asyncio.get_running_loop().time() + left
 
     def _hold(self, counted: AbstractContextManager[None]) -> None:
-        """Be counted for as long as the connection lasts.
+        """Count the connection against a limit for as long as it lasts.
 
         Raises:
-            LimitReachedError: There are as many as may be.
+            LimitReachedError: The limit is reached.
         """
         counted.__enter__()
         self._held.append(counted)
 
     async def _take(self, message: WSMessage) -> None:
-        """Serve one message, and wait until the client has taken its answer."""
+        """Handle one message, then wait until the client has accepted enough of the answers."""
         if message.type is WSMsgType.PING:
             self._connection.write(frames.pong(message.data))
         elif message.type is WSMsgType.TEXT:
             await self._serve(message.data)
             if self._refusal is not None:
-                await asyncio.sleep(0)  # what was answered is written
+                await asyncio.sleep(0)  # lets the outbox flush, so that the client sees the answer before the close
                 raise self._refusal
         elif message.type is WSMsgType.BINARY:
             raise Closing(NOT_OURS, "expected a text frame, got a binary one")
@@ -273,7 +276,7 @@ class Conversation(ABC):
                 self._gate.take_all()
         elif (grant := await self._host.verify(frame.token)).user != self._grant.user:
             raise TokenInvalidError(
-                "expected a token of the same user: the claim sub is another",
+                "expected a token of the same user, got one with another claim sub",
                 hint="Open another connection for another user.",
             )
         self._grant = grant

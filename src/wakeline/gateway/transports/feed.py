@@ -1,7 +1,7 @@
-"""A feed: many sessions on one connection, each read by a device of its own.
+"""A feed: many sessions on one connection, each read by its own device.
 
-The devices of a feed share its connection. To those that are live the hub writes at once, as to any other; those that catch
-up take turns, a page each, so that no session waits for more than a page of each other one.
+The devices of a feed share its connection. The hub writes to live devices at once, as to any other. Devices that catch up
+take turns, a page each, so that a session waits for at most one page of each other session.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from wakeline.gateway.transports.sse import BUFFER_BYTES, socket_send
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What a feed asks of the gateway.
+    """The parts of the gateway that a feed uses.
 
     Attributes:
         engine: The log.
-        hub: Who is live.
-        arrivals: Where every reader of a session passes.
-        verify: Makes a grant of a token.
-        limits: How much one caller may take.
-        positions: How far devices have come.
-        presence: Who is there.
-        metrics: What is counted.
+        hub: Writes to live devices.
+        arrivals: Admits readers to sessions.
+        verify: Authenticates a token and returns its grant.
+        limits: The limits on each caller.
+        positions: Stores devices' positions.
+        presence: Knows which devices are connected.
+        metrics: The gateway's metrics.
         keep_alive: Seconds between signs of life.
-        timeout: Seconds in which a client must take what is unsent.
+        timeout: Seconds in which a client must accept the unsent bytes.
         compacts: The sessions' compact forms.
     """
 
@@ -54,10 +54,10 @@ class Source:
     compacts: Compacts
 
     async def admit(self, session: str, grant: Grant, *, wait_for_start: bool = False) -> None:
-        """See that a session may be read, before it is attached.
+        """Check that a session may be read, and prepare it for the reader; call it before attaching.
 
         Raises:
-            NotAllowedError: The grant lets nothing be read.
+            NotAllowedError: The grant does not allow reading.
             SessionNotFoundError: The grant does not reach the session.
         """
         grant.check("read", session)
@@ -65,10 +65,10 @@ class Source:
         self.metrics.connections.inc()
 
     async def start(self, channel: Channel, text: str, topics: Topics | None, user: str, device: str | None) -> int:
-        """The offset that `from` means.
+        """Return the offset that `from` refers to.
 
         Raises:
-            RequestError: It means none in this session.
+            RequestError: It refers to no offset in this session.
         """
         seen: int | None = None
         if text == "device":
@@ -78,18 +78,18 @@ class Source:
         return await resolve_start(self.engine, channel, text, topics=topics, seen=seen)
 
     def connected(self, channel: Channel, user: str, name: str | None, device: Device) -> AbstractContextManager[None]:
-        """Have a device's position kept, and others told that it is there, for as long as the block lasts."""
+        """Store a device's position and announce its presence inside the block, if it has a name."""
         if name is None:
             return nullcontext()
         return self.positions.connected(channel.session, channel.epoch, user, name, lambda: device.given)
 
 
 class SharedConnection:
-    """The one connection of a feed, as its devices and the feed itself write to it: whole frames, in order.
+    """The one connection of a feed; the feed and its devices write whole frames, in order.
 
     Args:
         request: The request being answered; its answer is prepared.
-        timeout: Seconds in which the client must take what is unsent.
+        timeout: Seconds in which the client must accept the unsent bytes.
     """
 
     __slots__ = ("_direct", "_draining", "_ended", "_protocol", "_timeout", "_transport", "_turns", "_writer")
@@ -108,33 +108,33 @@ class SharedConnection:
         self._direct = socket_send(transport)
 
     def put(self, chunk: bytes) -> int:
-        """Hand a chunk to the kernel; how much it took."""
-        # The HTTP library writes to the same transport (its pings): with anything unsent the order would be lost.
+        """Send a chunk to the kernel; return how many bytes the kernel accepted."""
+        # The HTTP library writes to the same transport (its pings): a direct send would overtake its unsent bytes.
         if self._direct is None or self._ended or self._transport.get_write_buffer_size():
             return 0
         return self._direct(chunk)
 
     def takes(self) -> bool:
-        """Whether a live device may write: the connection is there, and not too much is unsent."""
+        """Return whether a live device may write: the connection is open and few bytes are unsent."""
         return not self._gone() and self._transport.get_write_buffer_size() <= BUFFER_BYTES
 
     def keep(self, chunk: bytes, taken: int) -> bool:
-        """Leave to the transport what the kernel did not take; False if the device must go back to the log."""
+        """Queue the rest of a chunk; return False to send the device back to the log."""
         if not self.takes():
             return False
         self._transport.write(chunk[taken:])
         return True
 
     async def send(self, chunk: bytes) -> None:
-        """Write a page; whoever has the turn has waited for what was unsent before it."""
+        """Write a page; the holder of the turn has already waited for the bytes before it."""
         if chunk:
             self.write(chunk)
 
     def write(self, data: bytes) -> None:
-        """Write one frame or more.
+        """Write one or more frames.
 
         Raises:
-            ConnectionResetError: The connection is gone.
+            ConnectionResetError: The connection is closed.
         """
         if self._gone():
             raise ConnectionResetError("the client has left")
@@ -142,35 +142,35 @@ class SharedConnection:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Have the connection for one page: the others that catch up wait, so that one page is held at a time."""
+        """Reserve the connection for one page, so that one page at a time is in memory."""
         async with self._turns:
             await self.drained()
             yield
 
     async def drained(self) -> None:
-        """Return when the connection can take more.
+        """Wait until the connection can accept more.
 
         Raises:
-            ConnectionResetError: The connection is gone.
-            ConnectionAbortedError: It took nothing for too long.
+            ConnectionResetError: The connection is closed.
+            ConnectionAbortedError: The client accepted no data for too long.
         """
         if not self._gone() and self._protocol.writing_paused:
-            # One wait for all: the library's own does not survive it when one of several who wait is cancelled.
+            # Concurrent callers share one wait: the library's own breaks for all of them when one is cancelled.
             if self._draining is None or self._draining.done():
                 self._draining = asyncio.ensure_future(self._writer.drain())
                 self._draining.add_done_callback(lambda done: done.cancelled() or done.exception())
             done, _ = await asyncio.wait((self._draining,), timeout=self._timeout)
             if not done:
-                raise ConnectionAbortedError(f"the client took nothing for {self._timeout} s")
+                raise ConnectionAbortedError(f"the client accepted no data for {self._timeout} s")
         if self._gone():
             raise ConnectionResetError("the client has left")
 
     def end(self) -> None:
-        """Write nothing more: devices that are told an event from here on have not been given it."""
+        """Refuse further writes, so that no device counts later events as delivered."""
         self._ended = True
 
     def abort(self) -> None:
-        """Cut the connection, if it is still there."""
+        """Abort the connection if it is still open."""
         self.end()
         self._transport.abort()
         if self._draining is not None:

@@ -1,6 +1,6 @@
-"""The feed's frames: what a client may send, what the gateway sends, and their bytes. PROTOCOL.md §5 tells when.
+"""The feed's frames, their fields and their bytes; PROTOCOL.md §5 defines when each is sent.
 
-`docs/reference/asyncapi.yaml` is made from these classes.
+`docs/reference/asyncapi.yaml` describes these classes.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from wakeline.events import Cursor, Event
 from wakeline.gateway.delivery import MAX_TOPICS, within
 
 MAX_FRAME_BYTES: Final = 64 * 1024
-"""The largest frame that is taken from a client."""
+"""The largest frame that is accepted from a client."""
 
 EVENTS_BYTES: Final = 512 * 1024
-"""The most bytes of events in one frame, unless a single event is larger."""
+"""The most bytes of events in one frame; a single larger event has a frame of its own."""
 
 MAX_FIRST_BYTES: Final = 16 * 1024
 """The largest message that is accepted from a client before its token."""
@@ -33,11 +33,11 @@ _encode = msgspec.json.encode
 
 
 class ClientFrame(Struct, tag_field="type", tag=str.lower, frozen=True, forbid_unknown_fields=True):
-    """Anything a client sends."""
+    """Base of the frames that a client sends."""
 
 
 class Subscribe(ClientFrame, frozen=True):
-    """Read a session from here on; answered by `subscribed`, then `events`."""
+    """Reads a session; answered by `subscribed`, then `events`."""
 
     session: str
     from_: Annotated[str, Meta(description="Where to begin; see PROTOCOL.md §4.")] = field(
@@ -51,13 +51,13 @@ class Subscribe(ClientFrame, frozen=True):
 
 
 class Unsubscribe(ClientFrame, frozen=True):
-    """Read a session no more; answered by `unsubscribed`, and nothing of the session comes after it."""
+    """Stops reading a session; answered by `unsubscribed`, the last frame for the session."""
 
     session: str
 
 
 class Ack(ClientFrame, frozen=True):
-    """The device has seen everything before `seen`; answered by `acked` when that is durable."""
+    """Reports that the device has seen everything before `seen`; answered by a durable `acked`."""
 
     session: str
     seen: str
@@ -65,29 +65,29 @@ class Ack(ClientFrame, frozen=True):
 
 
 class Token(ClientFrame, frozen=True):
-    """The connection lives as long as this token, from now on; answered by `token`."""
+    """Replaces the token, with which the connection ends; answered by `token`."""
 
     token: str
 
 
 class Ping(ClientFrame, frozen=True):
-    """Answered by `pong` with the same `data`."""
+    """Requests a `pong` with the same `data`."""
 
     data: msgspec.Raw = field(default_factory=lambda: msgspec.Raw(b"null"))
 
 
 class ServerFrame(Struct, tag_field="type", tag=str.lower, frozen=True, omit_defaults=True):
-    """Anything the gateway sends."""
+    """Base of the frames that the gateway sends."""
 
 
 class Ready(ServerFrame, frozen=True):
-    """The first frame."""
+    """The first frame, sent when the connection is ready."""
 
     expires: Annotated[str, Meta(description="When the token ends, RFC 3339.")] | None = None
 
 
 class Subscribed(ServerFrame, frozen=True):
-    """The session is read from `cursor` on."""
+    """Confirms that the session is read from `cursor` on."""
 
     session: str
     cursor: str
@@ -95,7 +95,7 @@ class Subscribed(ServerFrame, frozen=True):
 
 
 class Events(ServerFrame, frozen=True):
-    """Events of a session, as PROTOCOL.md §2 has them; `cursor` is after the last of them."""
+    """Events of a session (PROTOCOL.md §2); `cursor` is after the last of them."""
 
     session: str
     events: list[dict[str, Any]]
@@ -103,14 +103,14 @@ class Events(ServerFrame, frozen=True):
 
 
 class Unsubscribed(ServerFrame, frozen=True):
-    """Nothing more comes of the session; `cursor` is after all that came, and missing where nothing was to come yet."""
+    """Confirms the end of a subscription, with the `cursor` after its events if it began."""
 
     session: str
     cursor: str | None = None
 
 
 class End(ServerFrame, frozen=True):
-    """Nothing more will come of the session; for an `error`, the frame before tells which."""
+    """Ends a session's events; for an `error`, the frame before describes it."""
 
     session: str
     cursor: str
@@ -118,14 +118,14 @@ class End(ServerFrame, frozen=True):
 
 
 class Acked(ServerFrame, frozen=True):
-    """What the device has seen is durable; `seen` is the position now."""
+    """Confirms that the seen position is durable; `seen` is the position now."""
 
     session: str
     seen: str
 
 
 class Presence(ServerFrame, frozen=True):
-    """A device of somebody who watches the session has come or gone."""
+    """Reports that a device joined or left a session."""
 
     session: str
     event: Literal["join", "leave"]
@@ -134,41 +134,41 @@ class Presence(ServerFrame, frozen=True):
 
 
 class TokenTaken(ServerFrame, frozen=True, tag="token"):
-    """The new token was taken."""
+    """Confirms that the new token was accepted."""
 
     expires: Annotated[str, Meta(description="When it ends, RFC 3339.")] | None = None
 
 
 class Pong(ServerFrame, frozen=True):
-    """The answer to `ping`."""
+    """Answers `ping`."""
 
     data: msgspec.Raw
 
 
 class Error(ServerFrame, frozen=True):
-    """A frame could not be served, or a session cannot be read any more. The connection goes on."""
+    """Reports a refused frame, or a session that cannot be read further; the feed continues."""
 
     error: Annotated[dict[str, Any], Meta(description="As in PROTOCOL.md §11.")]
     session: str | None = None
 
 
 def error_frame(error: WakelineError, session: str | None = None) -> Error:
-    """An error in the one shape of all endpoints."""
+    """Return an error as a frame, in the format of all endpoints."""
     return Error(error.wire()["error"], session)
 
 
 def encode(frame: ServerFrame) -> bytes:
-    """A frame of the gateway's as a WebSocket frame."""
+    """Return the bytes of a server's frame."""
     return text(_encode(frame))
 
 
 def text(message: bytes) -> bytes:
-    """A message as a WebSocket frame."""
+    """Return a message as a WebSocket text frame."""
     return _framed(_TEXT, message)
 
 
 def events(session: str, epoch: str, stretch: Sequence[Event]) -> bytes:
-    """Return a session's events as WebSocket frames, made once for all of its connections."""
+    """Return a session's events as WebSocket frames, encoded once for all of its connections."""
     return b"".join(
         [_events(session, Cursor(epoch, part[-1].offset + 1), part) for part in within(EVENTS_BYTES, stretch)]
     )
@@ -184,17 +184,17 @@ def _events(session: str, cursor: Cursor, stretch: Sequence[Event]) -> bytes:
 
 
 def compact_events(session: str, epoch: str, stretch: Sequence[Event]) -> bytes:
-    """Events of a session's compact form as WebSocket frames: the cursor stays at the beginning."""
+    """Return compact events as WebSocket frames, whose cursor stays at the beginning."""
     return b"".join([_events(session, Cursor(epoch, 0), part) for part in within(EVENTS_BYTES, stretch)])
 
 
 def pong(data: bytes) -> bytes:
-    """The answer to a ping of the WebSocket protocol."""
+    """Return the answer to a ping of the WebSocket protocol."""
     return _framed(_PONG, data)
 
 
 def _framed(kind: int, payload: bytes) -> bytes:
-    """One whole frame; what a server sends is not masked."""
+    """Return one whole frame, unmasked as all frames of a server."""
     size = len(payload)
     if size < 126:
         return bytes((kind, size)) + payload
@@ -204,16 +204,16 @@ def _framed(kind: int, payload: bytes) -> bytes:
 
 
 def sse(session: str, _: str, stretch: Sequence[Event]) -> bytes:
-    """Events of a session as events of an SSE feed, but for their ids, which are each connection's own."""
+    """Return a session's events for an SSE feed, without their ids, which each connection adds."""
     prefix = sse_prefix(session)
     return b"".join([b"%b%d,%b}\n\n" % (prefix, event.offset, event.body) for event in stretch])
 
 
 def sse_prefix(session: str) -> bytes:
-    """What stands before the offset of each of the session's events."""
+    """Return the bytes before the offset of each of the session's events."""
     return b'data: {"session":%b,"event":{"offset":' % _encode(session)
 
 
 def sse_reset(session: str, error: WakelineError) -> bytes:
-    """Tells a reader of an SSE feed that its position in a session is worth nothing."""
+    """Return an SSE event that makes the reader discard its position in a session."""
     return b"event: reset\ndata: %b\n\n" % _encode({"session": session, **error.wire()})

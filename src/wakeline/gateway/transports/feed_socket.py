@@ -1,4 +1,4 @@
-"""A WebSocket: how it closes, and how much it takes. Frames are parsed by aiohttp."""
+"""The WebSocket of a conversation: its limits and how it closes. aiohttp parses the frames."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from aiohttp import web
 from wakeline.gateway.transports.feed import SharedConnection
 
 GOING_AWAY, TOO_LARGE, FAILED, NOT_OURS, TOKEN, SLOW, TOO_MUCH = 1001, 1009, 1011, 4400, 4401, 4408, 4429
-"""Close codes; PROTOCOL.md §5 tells which of them ask the client to come back."""
+"""Close codes; PROTOCOL.md §5 defines after which of them a client reconnects."""
 
-_GOODBYE_SECONDS: Final = 1.0  # for the client to answer our close, before the connection is cut
+_GOODBYE_SECONDS: Final = 1.0  # for the client to answer a close frame, before the connection is aborted
 _FRAMES_AT_ONCE: Final = 2_000
 _FRAMES_A_SECOND: Final = 100
 
 
-class Closing(Exception):  # noqa: N818 - it is no error
-    """The connection is to be closed with a code."""
+class Closing(Exception):  # noqa: N818 - a way to end the connection, not an error
+    """Raised to close the connection with a code and a reason."""
 
     def __init__(self, code: int, reason: str) -> None:
         self.code, self.reason = code, reason
 
 
 class FeedSocket(web.WebSocketResponse):
-    """aiohttp's WebSocket, after whose close frame nothing is written.
+    """aiohttp's WebSocket, which writes nothing after its close frame.
 
     Args:
-        keep_alive: Seconds between pings; one that is not answered within half of them ends the connection.
-        max_message_bytes: The largest message that is taken.
+        keep_alive: Seconds between pings; a ping without an answer within half of them ends the connection.
+        max_message_bytes: The largest message that is accepted.
     """
 
     connection: SharedConnection | None = None
@@ -37,21 +37,22 @@ class FeedSocket(web.WebSocketResponse):
     def __init__(self, keep_alive: float, max_message_bytes: int) -> None:
         super().__init__(
             timeout=_GOODBYE_SECONDS,
-            autoping=False,  # pings count as frames, too
+            autoping=False,  # `Conversation` answers pings, so that they count as frames
             heartbeat=keep_alive,
             compress=False,
-            max_msg_size=max_message_bytes + 1,  # aiohttp refuses what reaches it
+            max_msg_size=max_message_bytes + 1,  # aiohttp refuses messages of this size
         )
 
     async def close(self, *, code: int = 1000, message: bytes = b"", drain: bool = True) -> bool:
-        """Say goodbye; returns when the client has answered, or does not."""
+        """Send a close frame; return once the client has answered or the time for that is over."""
         if self.connection is not None:
             self.connection.end()
-        return await super().close(code=code, message=message, drain=False)  # who reads nothing is not waited for
+        # Without draining: a client that reads nothing must not delay the close.
+        return await super().close(code=code, message=message, drain=False)
 
 
 class Allowance:
-    """How many frames a client may send: so many at once, and so many a second."""
+    """A rate limit on a client's frames: a number at once, and a number per second."""
 
     __slots__ = ("_at", "_left")
 
@@ -60,10 +61,10 @@ class Allowance:
         self._at = 0.0
 
     def take(self) -> None:
-        """One frame has come.
+        """Count one frame.
 
         Raises:
-            Closing: It is one too many.
+            Closing: The client sends too fast.
         """
         now = asyncio.get_running_loop().time()
         self._left = min(_FRAMES_AT_ONCE, self._left + (now - self._at) * _FRAMES_A_SECOND) - 1

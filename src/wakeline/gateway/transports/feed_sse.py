@@ -1,7 +1,7 @@
-"""The feed as server-sent events: a plain `EventSource` resumes every session of it. PROTOCOL.md §5.
+"""The feed as server-sent events, which a plain `EventSource` can resume (PROTOCOL.md §5).
 
-The `id:` of each event is the composite cursor: where the reader stands in every session. It is each connection's own; the
-rest of an event is made once for all.
+The `id:` of each event is the composite cursor: the reader's position in every session of the feed. It differs for each
+connection; the rest of an event is encoded once for all.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _PARTS: Final = re.compile(_PART, re.ASCII)
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What a client asks of the feed.
+    """A client's parameters of the feed.
 
     Attributes:
-        sessions: Their names.
+        sessions: The names of the sessions.
         start: `from`, or the composite cursor.
-        topics: Only these; None for all.
+        topics: The only topics to read; None for all.
         until_settled: End when all sessions are settled and read.
-        wait_for_start: Wait for those that are not there, where the grant allows that.
+        wait_for_start: Wait for sessions that do not exist yet, if the grant allows that.
         device: The device's id, if it has one.
     """
 
@@ -52,12 +52,12 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 class _Part:
-    """One session of a feed: its part of the composite cursor, and its devices' connection.
+    """One session of a feed: its part of the composite cursor, and the connection of its device.
 
     Args:
         feed: The feed.
         session: The session's name.
-        text: Where reading begins, as `from` has it.
+        text: Where reading begins, in the form of `from`.
     """
 
     def __init__(self, feed: SseFeed, session: str, text: str) -> None:
@@ -71,10 +71,10 @@ class _Part:
         self.channel: Channel | None = None
         self.offset = 0
 
-    put = staticmethod(sse.take_nothing)  # every connection's bytes are its own: none can be written as they come
+    put = staticmethod(sse.take_nothing)  # the hub's bytes lack this connection's ids, so none can be sent as they are
 
     def keep(self, chunk: bytes, taken: int) -> bool:
-        """Write a chunk, of which nothing was taken, with this connection's ids; False if the device must go back to the log."""
+        """Write a chunk with this connection's ids; False sends the device back to the log."""
         connection = self._feed.connection
         if not connection.takes():
             return False
@@ -83,7 +83,7 @@ class _Part:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Have the connection for a page."""
+        """Reserve the connection for a page."""
         async with self._feed.connection.turn():
             yield
 
@@ -92,13 +92,13 @@ class _Part:
         self._feed.connection.write(self._feed.with_ids(self, chunk))
 
     def stand(self, offset: int) -> None:
-        """The reader has everything below `offset`."""
+        """Record that the reader has everything below `offset`."""
         assert self.channel is not None
         self.offset = offset
         self.cursor = self.key + str(Cursor(self.channel.epoch, offset)).encode()
 
     def at_end(self, until_settled: bool) -> bool:
-        """Whether nothing more will come."""
+        """Return whether the session is over for this reader."""
         channel = self.channel
         if channel is None:
             return True
@@ -111,9 +111,9 @@ class SseFeed:
 
     Args:
         request: The request.
-        source: Where sessions come from.
-        grant: What the client may.
-        asked: What it asks.
+        source: The parts of the gateway that the feed uses.
+        grant: The client's permissions.
+        asked: The client's parameters.
     """
 
     connection: SharedConnection
@@ -144,12 +144,12 @@ class SseFeed:
             if not any(part.refused for part in self._parts) and all(
                 part.at_end(self._asked.until_settled) for part in self._parts
             ):
-                return web.Response(status=204)  # tells an EventSource to stop for good
+                return web.Response(status=204)  # 204 makes an EventSource stop reconnecting
             response = web.StreamResponse(headers=sse.HEADERS)
             if not self._chunked:
                 response.force_close()
             with self._source.limits.connection(self._request, self._grant), suppress(ConnectionError):
-                # The client may leave or be cut at whatever moment; it resumes from its composite cursor.
+                # The client may disconnect or be cut at any point; it resumes from its composite cursor.
                 await response.prepare(self._request)
                 await response.write(b": wakeline\nretry: 1000\n%b" % self._id())
                 sse.give_up_on_silence(self._request, self._source.timeout)
@@ -180,7 +180,8 @@ class SseFeed:
         try:
             async with expiring(self._request):
                 await self._until_all_are_read(set(tasks))
-                # Positions without an event: who filters by topic comes back at the end, too, and is told to stop.
+                # The final positions, without an event: a reader that filters by topic then resumes from the end, too,
+                # and is answered 204.
                 self._write(self._id())
                 await self.connection.drained()
         except ConnectionAbortedError:
@@ -221,13 +222,13 @@ class SseFeed:
             self._write(feed_frames.sse_reset(part.session, self._source.arrivals.explained(gone, read=False)))
 
     def with_ids(self, part: _Part, chunk: bytes) -> bytes:
-        """A stretch of a session's events with the composite cursor after each of them."""
+        """Return a session's encoded events with the composite cursor before each of them."""
         start = len(part.prefix)
-        told: list[bytes] = []
+        pieces: list[bytes] = []
         for event in chunk.split(b"\n\n")[:-1]:
             part.stand(int(event[start : event.index(b",", start)]) + 1)
-            told += [self._id()[:-1], event, b"\n\n"]
-        return self._framed(b"".join(told))
+            pieces += [self._id()[:-1], event, b"\n\n"]
+        return self._framed(b"".join(pieces))
 
     def _write(self, data: bytes) -> None:
         self.connection.write(self._framed(data))
@@ -236,17 +237,17 @@ class SseFeed:
         return frames.chunk(data) if self._chunked else data
 
     def _id(self) -> bytes:
-        """Where the reader stands, as an event without data."""
+        """Return the composite cursor as an event without data."""
         return b"id: %b\n\n" % b".".join([part.cursor for part in self._parts if part.cursor])
 
 
 def key_of(session: str) -> bytes:
-    """What stands for a session's name in composite cursors."""
+    """Return the key that represents a session in composite cursors."""
     return urlsafe_b64encode(blake2b(session.encode(), digest_size=6).digest())
 
 
 def parse(text: str) -> dict[bytes, str] | None:
-    """The cursors in a composite cursor, by `key_of` their sessions; None if it is something else."""
+    """Return a composite cursor's parts by their sessions' keys; None for other text."""
     if _COMPOSITE.fullmatch(text) is None:
         return None
     return {key.encode(): cursor for key, cursor in _PARTS.findall(text)}

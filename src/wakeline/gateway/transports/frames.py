@@ -1,4 +1,4 @@
-"""Wire forms of events. Each is made once per stretch of events, whatever the number of devices."""
+"""Wire forms of events, each encoded once per stretch of events for all devices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SSE_IDLE: Final = b":\n\n"
 
 
 def sse(_: str, epoch: str, events: Sequence[Event]) -> bytes:
-    """Events as `text/event-stream`: `id:` is the cursor after the event, `data:` its JSON object."""
+    """Return events as `text/event-stream`, with the cursor after each event as its `id:`."""
     prefix = epoch.encode()
     return b"".join(
         [b'id: %b-%d\ndata: {"offset":%d,%b\n\n' % (prefix, e.offset + 1, e.offset, e.body) for e in events]
@@ -23,22 +23,22 @@ def sse(_: str, epoch: str, events: Sequence[Event]) -> bytes:
 
 
 def sse_chunked(session: str, epoch: str, events: Sequence[Event]) -> bytes:
-    """The same as one chunk of an HTTP/1.1 chunked body."""
+    """Return events as `text/event-stream` in one chunk of an HTTP/1.1 chunked body."""
     return chunk(sse(session, epoch, events))
 
 
 def sse_compact(_: str, __: str, events: Sequence[Event]) -> bytes:
-    """Events of the compact form: without `id:`, so that who is cut among them begins again."""
+    """Return compact events, without `id:`: a device that is cut among them must restart."""
     return b"".join([b'data: {"offset":%d,%b\n\n' % (e.offset, e.body) for e in events])
 
 
 def sse_compact_chunked(session: str, epoch: str, events: Sequence[Event]) -> bytes:
-    """The same as one chunk of an HTTP/1.1 chunked body."""
+    """Return events of the compact form in one chunk of an HTTP/1.1 chunked body."""
     return chunk(sse_compact(session, epoch, events))
 
 
 def sse_presence(session: str, changes: Sequence[Change]) -> bytes:
-    """Who has come and gone, as events that have no id: they are not in the log, and move no cursor."""
+    """Return joins and leaves as events without `id:`: they are not in the log."""
     return b"".join(
         b"event: presence\ndata: %b\n\n" % msgspec.json.encode({"session": session, **msgspec.to_builtins(change)})
         for change in changes
@@ -46,12 +46,12 @@ def sse_presence(session: str, changes: Sequence[Change]) -> bytes:
 
 
 def chunk(data: bytes) -> bytes:
-    """`data` as one chunk of a chunked body."""
+    """Return `data` as one chunk of a chunked body."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def page(channel: Channel, events: Sequence[Event], began: int, next_offset: int) -> bytes:
-    """Events as one JSON page, read from `began` on."""
+    """Return events as one JSON page, which was read from `began` on."""
     head, foot = page_around(channel, began, next_offset)
     return head + joined(events) + foot
 
@@ -66,12 +66,12 @@ def page_around(channel: Channel, began: int, next_offset: int) -> tuple[bytes, 
 
 
 def joined(events: Sequence[Event]) -> bytes:
-    """Events as elements of a JSON array."""
+    """Return events as elements of a JSON array."""
     return b",".join([e.json() for e in events])
 
 
 def page_before(channel: Channel, events: Sequence[Event], previous: int | None, end: int) -> bytes:
-    """Events before `end` as one JSON page; `previous` is where the page before it ends."""
+    """Return the events before `end` as a JSON page; `previous` is where the page before ends."""
     return b'{"events":[%b],"previous":%b,"cursor":"%b",%b}' % (
         joined(events),
         b"null" if previous is None else b'"%b"' % str(Cursor(channel.epoch, previous)).encode(),

@@ -1,4 +1,4 @@
-"""One page of JSON: at once, or as soon as there is an event; forwards, or backwards for history views."""
+"""Pages of JSON: forwards, at once or as soon as there is an event, or backwards."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _COMPRESSED_FROM: Final = 1024
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What page is wanted.
+    """The parameters of a page.
 
     Attributes:
-        topics: Only these; None for all.
+        topics: The only topics to read; None for all.
         limit: The most events.
-        wait: Seconds to wait for the first, and no longer than the caller's grant lasts.
-        cache: A page that will never change may be kept by caches: the caller's token says so, and it was asked for by
-            a cursor.
+        wait: Seconds to wait for the first event; the end of the caller's grant ends the wait earlier.
+        cache: Whether caches may store a full page: the caller's token allows it, and the request names its start by a
+            cursor.
     """
 
     topics: Topics | None
@@ -38,27 +38,26 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def forwards(request: web.Request, channel: Channel, offset: int, asked: Asked) -> tuple[web.Response, int]:
-    """The events from `offset` on, and where they end; if there are none, wait for the first."""
+    """Return a page from `offset` on and the offset after it; wait if there are no events."""
     tag = f'W/"{Cursor(channel.epoch, offset)}-{asked.limit}-{asked.topics.tag if asked.topics else "all"}"'
     if asked.cache and request.headers.get(hdrs.IF_NONE_MATCH) == tag:
-        return _cached(
-            web.Response(status=304), tag
-        ), offset  # it was full when it got its tag, and so it is the same now
+        # Only full pages have a tag, and the events of a full page never change.
+        return _cached(web.Response(status=304), tag), offset
     loop, grant = asyncio.get_running_loop(), request[GRANT]
     deadline = loop.time() + asked.wait
-    began, looked = offset, 0
+    began, scanned_pages = offset, 0
     while True:
         tail, asked_at = channel.tail, offset
         page = await _page(channel, offset, tail, asked)
         offset = page.next_offset
-        looked += 1
+        scanned_pages += 1
         if page.events:
             break
         if offset < channel.tail:
-            if looked < MOST_PAGES:
-                continue  # a stretch without a matching topic
+            if scanned_pages < MOST_PAGES:
+                continue  # a stretch without an event of these topics
             break
-        looked = 0
+        scanned_pages = 0
         remaining = grant.within(deadline - loop.time())
         if remaining <= 0 or channel.closed:
             break
@@ -74,8 +73,8 @@ async def _page(channel: Channel, offset: int, before: int, asked: Asked) -> Pag
     """Return a page of at most `limit` events; with topics, more events are scanned for it."""
     if asked.topics is None:
         return await channel.pages.read(offset, before=before, limit=asked.limit)
-    looked_at = max(asked.limit, FILTERED_EVENTS)
-    page = await channel.pages.read(offset, before=before, limit=looked_at, topics=asked.topics)
+    scanned = max(asked.limit, FILTERED_EVENTS)
+    page = await channel.pages.read(offset, before=before, limit=scanned, topics=asked.topics)
     if len(page.events) <= asked.limit:
         return page
     kept = page.events[: asked.limit]
@@ -85,9 +84,9 @@ async def _page(channel: Channel, offset: int, before: int, asked: Asked) -> Pag
 async def compact(
     request: web.Request, channel: Channel, compacts: Compacts, topics: Topics | None, *, timeout: float
 ) -> tuple[web.StreamResponse, int]:
-    """The session's compact form, and where it ends."""
+    """Return the session's compact form and the offset after it."""
     snapshot = await compacts.snapshot(channel.session, channel.epoch, channel.tail)
-    await reached(channel, snapshot)  # who comes back with the cursor must find it in the session
+    await reached(channel, snapshot)  # so that the cursor in the answer is not ahead of the session
     first = await channel.pages.compact(snapshot, 0, topics=topics, encode=frames.joined, form=frames.joined)
     head, foot = frames.page_around(channel, 0, snapshot.offset)
     if first.next_offset >= snapshot.offset and len(first.chunk) <= PAGE_BYTES:
@@ -113,7 +112,7 @@ async def compact(
 
 
 async def backwards(request: web.Request, engine: Engine, channel: Channel, end: int, asked: Asked) -> web.Response:
-    """Answer with the last events before `end`, which may be none of those that were scanned."""
+    """Answer with the last events before `end`; with topics, perhaps none of those scanned."""
     events, began, over = await read_backwards(engine, channel, end, limit=asked.limit, topics=asked.topics)
     previous = began if began > 0 and (events or not over) else None
     return _answer(request, frames.page_before(channel, events, previous, end))

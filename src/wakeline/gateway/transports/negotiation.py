@@ -1,4 +1,4 @@
-"""Reads `Accept` and `Accept-Encoding`: without case, and with the weight of each item."""
+"""Reads `Accept` and `Accept-Encoding`, ignoring case and heeding the weight of each item."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _q(parameters: list[str]) -> float:
 
 
 def accepts_gzip(headers: Mapping[str, str]) -> bool:
-    """Whether an answer may be compressed with gzip."""
+    """Return whether an answer may be compressed with gzip."""
     accepted = headers.get("Accept-Encoding", "")
     wanted = quality(accepted, "gzip")
     return bool(quality(accepted, "*") if wanted is None else wanted)

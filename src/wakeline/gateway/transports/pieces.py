@@ -21,15 +21,15 @@ _log = structlog.get_logger(__name__)
 async def write_pieces(
     request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes], *, timeout: float
 ) -> web.StreamResponse:
-    """Answer with pieces; cut the connection if the client is too slow or a piece fails.
+    """Answer with pieces; abort the connection if the client is too slow or a piece fails.
 
     Args:
         request: The request.
         response: Its answer, not begun yet.
         pieces: The body.
-        timeout: Seconds in which the client must take a piece.
+        timeout: Seconds in which the client must accept a piece.
     """
-    with suppress(ConnectionError):  # the client left
+    with suppress(ConnectionError):  # the client disconnected
         await response.prepare(request)
         try:
             async with expiring(request):

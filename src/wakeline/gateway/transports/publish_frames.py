@@ -1,6 +1,6 @@
-"""The frames of publishers' connections: what a client may send, what the gateway sends. PROTOCOL.md §3 tells when.
+"""The frames of publishers' connections; PROTOCOL.md §3 defines when each is sent.
 
-`docs/reference/asyncapi-publishing.yaml` is made from these classes.
+`docs/reference/asyncapi-publishing.yaml` describes these classes.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from wakeline.gateway.delivery import Incoming
 from wakeline.gateway.log import Opened as LogOpened
 from wakeline.gateway.transports import feed_frames
 
-_MOST: Final = 2**53 - 1  # what every JSON reader can hold
+_MOST: Final = 2**53 - 1  # the largest integer that every JSON parser represents exactly
 
 Channel: TypeAlias = Annotated[int, Meta(ge=0, le=_MOST, description="A number that the client chooses.")]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=_MOST)]
 
 
 class Open(feed_frames.ClientFrame, frozen=True):
-    """Publish as this publisher on this channel; answered by `opened`."""
+    """Opens a publisher's attempt on a channel; answered by `opened`."""
 
     channel: Channel
     session: str
@@ -37,7 +37,7 @@ class Open(feed_frames.ClientFrame, frozen=True):
 
 
 class Append(feed_frames.ClientFrame, frozen=True):
-    """Append a batch; answered by `appended` when it is durable."""
+    """Appends a batch; answered by `appended` when it is durable."""
 
     channel: Channel
     sequence: Count
@@ -45,20 +45,20 @@ class Append(feed_frames.ClientFrame, frozen=True):
 
 
 class Close(feed_frames.ClientFrame, frozen=True):
-    """The channel is not needed any more."""
+    """Releases a channel."""
 
     channel: Channel
 
 
 class Nudge(feed_frames.ClientFrame, frozen=True):
-    """A workflow may have something new; unanswered unless it is refused."""
+    """Reports that a workflow may have new events; answered only if it is refused."""
 
     workflow_id: str
     namespace: str | None = None
 
 
 class Opened(feed_frames.ServerFrame, frozen=True, omit_defaults=False):
-    """The channel is open; appends go on at `next_sequence`."""
+    """Confirms that the channel is open; the next append has the sequence `next_sequence`."""
 
     channel: int
     attempt: int
@@ -68,7 +68,7 @@ class Opened(feed_frames.ServerFrame, frozen=True, omit_defaults=False):
 
 
 class Appended(feed_frames.ServerFrame, frozen=True):
-    """Everything below `next_sequence` is durable."""
+    """Confirms that everything below `next_sequence` is durable."""
 
     channel: int
     next_sequence: int
@@ -76,7 +76,7 @@ class Appended(feed_frames.ServerFrame, frozen=True):
 
 
 class Error(feed_frames.ServerFrame, frozen=True):
-    """A frame was refused. Its channel takes no more appends, and answers none, until it is opened again."""
+    """Reports a refused frame; its channel then ignores appends until it is opened again."""
 
     error: Annotated[dict[str, Any], Meta(description="As in PROTOCOL.md §11.")]
     channel: int | None = None
@@ -89,15 +89,15 @@ _encode = msgspec.json.encode
 
 
 def opened(channel: int, its: LogOpened) -> bytes:
-    """The answer to `open`."""
+    """Return the answer to `open`."""
     return _encode(Opened(channel, its.attempt, its.next_sequence, its.earlier_events, its.epoch))
 
 
 def appended(channel: int, next_sequence: int, next_offset: int) -> bytes:
-    """The answer to `append`."""
+    """Return the answer to `append`."""
     return _encode(Appended(channel, next_sequence, next_offset))
 
 
 def error(channel: int | None, its: WakelineError) -> bytes:
-    """An error in the one shape of all endpoints."""
+    """Return an error as a frame, in the format of all endpoints."""
     return _encode(Error(its.wire()["error"], channel))

@@ -1,7 +1,7 @@
-"""Many publishers on one WebSocket: each on a channel of its own, its appends in order. PROTOCOL.md §3.
+"""Many publishers on one WebSocket, each on its own channel (PROTOCOL.md §3).
 
-What came together is appended together, and what became durable together is told together: the frames of one turn of the
-event loop share a message, in both directions.
+A channel's appends are committed in their order. Appends that arrive together are committed together, and their
+answers are sent together: the frames of one turn of the event loop share a message, in both directions.
 """
 
 from __future__ import annotations
@@ -41,31 +41,31 @@ from wakeline.gateway.transports.feed_socket import NOT_OURS, TOKEN, Allowance, 
 
 MAX_CHANNELS: Final = 1000
 
-_MOST_BYTES: Final = 16 * 1024 * 1024  # of appends that are under way on one connection
-_EVENT_BYTES: Final = 512  # the cost of an event beside its data
+_MOST_BYTES: Final = 16 * 1024 * 1024  # of unfinished appends on one connection
+_EVENT_BYTES: Final = 512  # the memory that an event takes in addition to its data
 _MESSAGE_BYTES: Final = 64 * 1024
 _MOST_APPENDS: Final = 2_000
 _CHANNEL_RETRY: Final = 5
 
-_LINES: Final = re.compile(r"\n*+([^\n]*)")  # millions of empty lines are one step
+_LINES: Final = re.compile(r"\n*+([^\n]*)")  # skips millions of empty lines in one step
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ingest:
-    """What publishers' connections ask of the gateway.
+    """The parts of the gateway that publishers' connections use.
 
     Attributes:
-        accept: Takes their events.
-        verify: Makes a grant of a token.
-        limits: How much one caller may take.
-        metrics: What is counted.
-        registrations: Is told which workflows publishers name.
-        nudge: Is told which workflow may have something new; None where none is followed.
+        accept: Accepts events into the log.
+        verify: Authenticates a token and returns its grant.
+        limits: The limits on each caller.
+        metrics: The gateway's metrics.
+        registrations: Registers the workflows that publishers name.
+        nudge: Called with a workflow that may have new events; None if the gateway follows none.
         keep_alive: Seconds between pings.
-        timeout: Seconds in which a client must take what is unsent.
-        max_message_bytes: The largest message that is taken.
+        timeout: Seconds in which a client must accept the unsent bytes.
+        max_message_bytes: The largest message that is accepted.
         max_batch_events: The most events of one append.
     """
 
@@ -96,10 +96,13 @@ class _Channel:
 class PublishConnection(Conversation):
     """One connection of publishers.
 
+    The connection's task reads frames. Each `open` and `append` continues in a task of its own, so that many share a
+    commit; a channel's tasks start in the order of its frames and wait for its `open`.
+
     Args:
         request: The request for the upgrade.
-        ingest: What it asks of the gateway.
-        grant: What the client may.
+        ingest: The parts of the gateway that the connection uses.
+        grant: The client's permissions.
     """
 
     __slots__ = ("_allowance", "_bytes", "_channels", "_ingest", "_outbox", "_under_way")
@@ -156,7 +159,7 @@ class PublishConnection(Conversation):
                 await self._ping(frame)
 
     def _refuse_unread(self, line: str, error: Exception) -> None:
-        """Answer an unreadable frame: on its channel, if it names one, because others go on."""
+        """Refuse an unreadable frame, on its own channel if possible, so that others continue."""
         if self._grant is NOBODY:
             raise Closing(TOKEN, "expected a token first")
         self._allowance.take()
@@ -200,7 +203,7 @@ class PublishConnection(Conversation):
     async def _append(self, frame: frames.Append, size: int) -> None:
         channel = self._channels.get(frame.channel)
         if channel is None:
-            raise RequestInvalidError(f"expected a channel that is open, got {frame.channel}")
+            raise RequestInvalidError(f"expected an open channel, got {frame.channel}")
         if channel.broken:
             return
         if not frame.events:
@@ -217,11 +220,11 @@ class PublishConnection(Conversation):
         self._begin(frame.channel, channel, work, size)
 
     def _takes(self, number: int, channel: _Channel) -> bool:
-        """Whether a channel still takes appends: an earlier one may have failed meanwhile."""
+        """Return whether a channel still accepts appends: one may have failed during a wait."""
         return self._channels.get(number) is channel and not channel.broken
 
     async def _room(self, size: int) -> None:
-        """Wait until not too much is under way for this, too."""
+        """Wait until the unfinished appends leave room for one of this size."""
         while self._under_way and (self._bytes + size > _MOST_BYTES or len(self._under_way) > _MOST_APPENDS):
             await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
 
@@ -231,7 +234,7 @@ class PublishConnection(Conversation):
         async with channel.opening:
             pass
         if channel.epoch is None:
-            return b""  # it did not open, and takes nothing
+            return b""  # `open` failed and was answered with an error
         try:
             with self._ingest.metrics.append_seconds.time():
                 appended = await self._ingest.accept.append(channel.session, events, publication, epoch=channel.epoch)
@@ -251,7 +254,7 @@ class PublishConnection(Conversation):
             self._ingest.nudge(workflow.workflow_id, workflow.namespace)
 
     def _begin(self, number: int, channel: _Channel, work: Callable[[], Awaitable[bytes]], size: int) -> None:
-        """Have it done beside the others; tasks begin in the order in which they are made, and so do appends."""
+        """Do the work in its own task; tasks, and so appends, start in the order of creation."""
         self._bytes += size
         task = asyncio.create_task(self._run(number, channel, work, size))
         self._under_way.add(task)
@@ -262,11 +265,11 @@ class PublishConnection(Conversation):
         try:
             answer = await work()
             if not channel.broken:
-                self._say(answer)
+                self._send(answer)
             return
         except WakelineError as error:
             failure = error
-        except Exception:  # noqa: BLE001 - a defect is answered in the one shape too
+        except Exception:  # noqa: BLE001 - answers a defect in the same format as other errors
             _log.exception("an append failed", session=channel.session)
             failure = InternalError("the server failed; this is a defect")
         finally:
@@ -275,14 +278,14 @@ class PublishConnection(Conversation):
             self._fail(number, failure)
 
     def _fail(self, number: int | None, error: WakelineError) -> None:
-        """Tell what is wrong; the channel takes nothing until it is opened again."""
+        """Report an error; its channel ignores appends until it is opened again."""
         channel = self._channels.get(number) if number is not None else None
         if channel is not None:
             if channel.broken:
                 return
             channel.broken = True
         self._ingest.metrics.refused.labels(error.code).inc()
-        self._say(frames.error(number, error))
+        self._send(frames.error(number, error))
 
     async def _regrant(self, grant: Grant) -> None:
         for number, channel in self._channels.items():
@@ -294,23 +297,23 @@ class PublishConnection(Conversation):
             channel.publication = msgspec.structs.replace(channel.publication, owner=owner)
 
     def _answer(self, frame: feed_frames.ServerFrame) -> None:
-        self._say(msgspec.json.encode(frame))
+        self._send(msgspec.json.encode(frame))
 
-    def _say(self, frame: bytes) -> None:
+    def _send(self, frame: bytes) -> None:
         if not self._outbox:
             asyncio.get_running_loop().call_soon(self._flush)
         self._outbox.append(frame)
 
     def _flush(self) -> None:
-        told, self._outbox = self._outbox, []
+        answers, self._outbox = self._outbox, []
         try:
-            for part in _parts(told):
+            for part in _parts(answers):
                 self._connection.write(feed_frames.text(b"\n".join(part)))
         except ConnectionError:
-            return  # the connection's own task learns of it
+            return  # the connection's own task notices it
 
     async def _end(self) -> None:
-        """Let go of what is under way: it is appended or not, and `opened` tells which on the next connection."""
+        """Cancel unfinished appends; the next `opened` reports which of them are in the log."""
         tasks = list(self._under_way)
         for task in tasks:
             task.cancel()
@@ -318,11 +321,11 @@ class PublishConnection(Conversation):
             await asyncio.wait(tasks)
 
 
-def _parts(told: list[bytes]) -> Iterator[list[bytes]]:
-    """Cut answers into messages of about `_MESSAGE_BYTES`."""
+def _parts(answers: list[bytes]) -> Iterator[list[bytes]]:
+    """Split answers into messages of about `_MESSAGE_BYTES`."""
     part: list[bytes] = []
     size = 0
-    for answer in told:
+    for answer in answers:
         if part and size + len(answer) > _MESSAGE_BYTES:
             yield part
             part, size = [], 0
@@ -337,14 +340,14 @@ class _Addressed(msgspec.Struct):
 
 _addressed = msgspec.json.Decoder(_Addressed)
 _BEGINS = re.compile(r'\s*\{\s*"type"\s*:\s*"[a-z]*"\s*,\s*"channel"\s*:\s*([0-9]{1,16})\s*[,}]')
-"""The beginning of an unreadable frame that fails its channel alone."""
+"""Start of a frame that names its channel, so that an unreadable rest fails only that channel."""
 
 
 def check_topics(grant: Grant, incoming: Sequence[Incoming]) -> None:
-    """Raise unless every event's topic is one that the grant allows.
+    """Check that the grant allows the topic of every event.
 
     Raises:
-        NotAllowedError: One is not.
+        NotAllowedError: It does not allow one of them.
     """
     if grant.topics is None:
         return

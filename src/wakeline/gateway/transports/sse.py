@@ -1,4 +1,4 @@
-"""Server-sent events: a plain `EventSource` is a complete client."""
+"""Server-sent events, for which a plain `EventSource` is a complete client."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from wakeline.gateway.transports import frames
 from wakeline.gateway.transports.negotiation import quality
 
 BUFFER_BYTES: Final = 64 * 1024
-"""Unsent bytes over which a live device goes back to catching up."""
+"""Most unsent bytes of a live device; beyond it, the device goes back to catching up."""
 
 EVENT_STREAM: Final = "text/event-stream"
 HEADERS: Final = {
@@ -30,14 +30,14 @@ HEADERS: Final = {
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",
 }
-# With a cursor at once: a device that is cut before its first event resumes from here, not from a later `now`.
+# The first bytes have a cursor: a device that is cut before its first event resumes from here, not from a later `now`.
 _OPENING: Final = b": wakeline\nretry: 1000\nid: %b\n\n"
 
 
 def wanted(request: web.Request) -> bool:
-    """Whether the client asks for a stream of events, by name, and not less than for a page."""
+    """Return whether the client names an event stream, with at least the weight of a page."""
     accepted = ",".join(request.headers.getall(ACCEPT, []))
-    if accepted == EVENT_STREAM:  # as browsers ask
+    if accepted == EVENT_STREAM:  # the value that browsers send
         return True
     stream = quality(accepted, EVENT_STREAM) or 0.0
     return stream > 0 and stream >= (quality(accepted, "application/json") or 0.0)
@@ -68,11 +68,11 @@ def try_again(error: WakelineError, seconds: float) -> web.Response:
 
 
 class SseSink:
-    """The connection of one answer, written to directly: no task, no copy and no queue of our own in between.
+    """The connection of one answer; writes to it need no task, no copy and no further queue.
 
     Args:
         request: The request being answered; its answer is prepared.
-        timeout: Seconds in which a connection must take what is unsent.
+        timeout: Seconds in which the client must accept the unsent bytes.
     """
 
     def __init__(self, request: web.Request, timeout: float) -> None:
@@ -83,18 +83,17 @@ class SseSink:
         self._protocol = request.protocol
         self._writer = request.writer
         self._timeout = timeout
-        # With nothing unsent before it, a chunk goes straight to the kernel: the transport's own bookkeeping would be a
-        # fifth of the price of a device (docs/decisions/0001-aiohttp-transport-writes.md).
+        # If nothing is unsent, a chunk goes straight to the kernel: the transport's bookkeeping would take a fifth of the
+        # time per device (docs/decisions/0001-aiohttp-transport-writes.md).
         self._direct = socket_send(transport) or take_nothing
         self.put: Callable[[bytes], int] = take_nothing
 
     def keep(self, chunk: bytes, taken: int) -> bool:
-        """Leave to the transport what the kernel did not take; False if over `BUFFER_BYTES` are unsent."""
+        """Pass the rest of a chunk to the transport; return False if over `BUFFER_BYTES` are unsent."""
         transport = self._transport
         if transport.is_closing():
-            return (
-                True  # gone: its own task learns of it and leaves. (uvloop refuses to be asked for anything else now.)
-            )
+            # The device's own task notices that the connection is closed. uvloop refuses all other calls now.
+            return True
         if transport.get_write_buffer_size() > BUFFER_BYTES:
             return False
         transport.write(chunk[taken:])
@@ -103,15 +102,15 @@ class SseSink:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """For one page: begins when what is unsent is sent."""
+        """Begin a page once all earlier bytes are sent."""
         await self.send(b"")
         yield
 
     async def send(self, chunk: bytes) -> None:
-        """Write, and return when the connection can take more; one that takes nothing in time is cut."""
+        """Write a chunk; return when the connection can accept more, or abort it after the timeout."""
         if self._transport.is_closing():
             raise ConnectionResetError("the client has left")
-        self.put = take_nothing  # what is written here may stay with the transport; the order must hold
+        self.put = take_nothing  # this chunk may stay in the transport's buffer, and a direct send would overtake it
         if chunk:
             self._transport.write(chunk)
         try:
@@ -119,20 +118,20 @@ class SseSink:
                 await self._writer.drain()
         except TimeoutError:
             if not self._protocol.writing_paused:
-                return  # it was we who were stopped for so long, and the client has taken it by now
+                return  # the event loop was blocked for so long; the client has received the bytes by now
             self._transport.abort()
-            raise ConnectionAbortedError(f"the client took nothing for {self._timeout} s") from None
+            raise ConnectionAbortedError(f"the client accepted no data for {self._timeout} s") from None
 
 
 def take_nothing(_: bytes) -> int:
-    """The `put` of a connection whose bytes all go through its transport."""
+    """Accept no bytes: the `put` of a connection whose bytes all go through its transport."""
     return 0
 
 
 def socket_send(transport: asyncio.WriteTransport) -> Callable[[bytes], int] | None:
-    """The `send` of the transport's own socket object, which refuses once the transport has closed it.
+    """Return the `send` of the transport's own socket, which fails once that is closed.
 
-    None over TLS, and where the event loop keeps its socket to itself (uvloop).
+    None over TLS, and with event loops that do not expose their socket (uvloop).
     """
     if transport.get_extra_info("sslcontext") is not None:
         return None
@@ -154,18 +153,18 @@ async def serve(
     timeout: float,
     compacts: Compacts | None = None,
 ) -> web.StreamResponse:
-    """Answer with the session's events from `offset` on, for as long as the connection or the session lasts.
+    """Answer with events from `offset` on until the connection or the session ends.
 
     Args:
         request: The request to answer.
         channel: The session's channel.
         offset: The first offset wanted.
-        topics: Only these; None for all.
+        topics: The only topics to send; None for all.
         until_settled: End when the session is settled and everything was written.
-        connected: Entered for as long as the device runs.
-        presence: Who comes and goes is told from it; None to tell nothing.
-        timeout: Seconds in which the connection must take what is unsent.
-        compacts: Begin with the session's compact form, from here.
+        connected: Returns a block that is entered while the device runs.
+        presence: Source of joins and leaves to send; None to send none.
+        timeout: Seconds in which the connection must accept the unsent bytes.
+        compacts: Source of the session's compact form to begin with; None to begin with the log.
     """
     response = web.StreamResponse(headers=HEADERS)
     chunked = request.version >= (1, 1)
@@ -179,7 +178,7 @@ async def serve(
     opening = None
     if compacts is not None:
         opening = Opening(compacts, frames.sse_compact_chunked if chunked else frames.sse_compact)
-    with suppress(ConnectionError):  # the client left or was cut, at whatever moment; it resumes from its cursor
+    with suppress(ConnectionError):  # the client may disconnect or be cut at any point; it resumes from its cursor
         await response.prepare(request)
         await response.write(_OPENING % str(Cursor(channel.epoch, offset)).encode())
         give_up_on_silence(request, timeout)
@@ -191,35 +190,39 @@ async def serve(
                     await device.run()
                 else:
                     wrap = frames.chunk if chunked else bytes
-                    async with _telling(presence, channel.session, lambda told: sink.send(wrap(told))):
+                    async with _announced(presence, channel.session, lambda data: sink.send(wrap(data))):
                         await device.run()
-            # A cursor without an event: who filters by topic comes back at the session's end, too, and is told to stop.
+            # A final cursor without an event: a reader that filters by topic then resumes from the session's end, too, and
+            # is answered 204.
             await response.write(b"id: %b\n\n" % str(Cursor(channel.epoch, channel.tail)).encode())
         await response.write_eof()
     return response
 
 
 @asynccontextmanager
-async def _telling(presence: Presence, session: str, send: Callable[[bytes], Awaitable[None]]) -> AsyncIterator[None]:
-    """Tell who comes and goes, beside the events, for as long as the block lasts."""
+async def _announced(presence: Presence, session: str, send: Callable[[bytes], Awaitable[None]]) -> AsyncIterator[None]:
+    """Inside the block, send joins and leaves in between the events."""
 
-    async def tell() -> None:
+    async def announce() -> None:
         with suppress(ConnectionError), presence.watch(session) as watch:
             while True:
                 await send(frames.sse_presence(session, await watch.next()))
 
-    telling = asyncio.ensure_future(tell())
+    announcing = asyncio.ensure_future(announce())
     try:
         yield
     finally:
-        telling.cancel()
+        announcing.cancel()
 
 
 def give_up_on_silence(request: web.Request, timeout: float) -> None:
-    """Have the kernel end a connection whose peer acknowledges nothing: a device that vanished says no goodbye."""
+    """Let the kernel end the connection once its peer acknowledges no bytes.
+
+    A device that vanished sends no close.
+    """
     transport = request.transport
     connection = transport.get_extra_info("socket") if transport else None
     if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-        # A second handle on the same connection: not every event loop lets options be set through its own.
+        # A second handle on the same connection, because some event loops do not allow setting options through theirs.
         with suppress(OSError), socket.fromfd(connection.fileno(), connection.family, connection.type) as handle:
             handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout * 1000))

@@ -1,4 +1,4 @@
-"""A subscription: one session of a WebSocket feed, read by a device of its own."""
+"""A subscription: one session of a WebSocket feed, read by its own device."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class Subscription:
     """One session of a connection.
 
     Args:
-        source: Where sessions come from.
-        connection: Where events go.
-        grant: What the client may.
+        source: The parts of the gateway that the feed uses.
+        connection: The connection to which events are written.
+        grant: The client's permissions.
         name: The device's id, if it has one.
-        asked: What it asks for.
+        asked: The client's frame.
 
     Raises:
-        TopicInvalidError: A topic is not a topic's name.
+        TopicInvalidError: A topic is not a valid name.
 
     Attributes:
-        task: What runs it.
+        task: The task that runs `run`.
     """
 
     __slots__ = ("_asked", "_connection", "_device", "_epoch", "_grant", "_name", "_source", "_topics", "task")
@@ -59,14 +59,14 @@ class Subscription:
 
     @property
     def cursor(self) -> str | None:
-        """After everything that was written; None if the client was not told that it is subscribed."""
+        """The cursor after everything that was written; None if `subscribed` was not sent."""
         return str(Cursor(self._epoch, self._device.given)) if self._device is not None else None
 
     def check(self, grant: Grant) -> None:
-        """Raise unless another grant of the user lets this be read, too.
+        """Check that another grant of the user allows this subscription, too.
 
         Raises:
-            NotAllowedError: It lets nothing be read, or not these topics.
+            NotAllowedError: It does not allow reading, or not these topics.
             SessionNotFoundError: It does not reach the session.
         """
         grant.check("read", self._asked.session)
@@ -74,16 +74,16 @@ class Subscription:
             raise NotAllowedError("the new token allows other topics; subscribe again from the cursor")
 
     def last(self, error: WakelineError) -> list[frames.ServerFrame]:
-        """What to say when it ends by an error."""
+        """Return the frames to send when the subscription ends with an error."""
         error = self._source.arrivals.explained(error)
-        told, cursor = frames.error_frame(error, self._asked.session), self.cursor
-        return [told] if cursor is None else [told, frames.End(self._asked.session, cursor, "error")]
+        frame, cursor = frames.error_frame(error, self._asked.session), self.cursor
+        return [frame] if cursor is None else [frame, frames.End(self._asked.session, cursor, "error")]
 
     async def run(self) -> list[frames.ServerFrame]:
-        """Read the session; returns what is left to say when nothing more will come.
+        """Read the session until it ends; return the last frames to send.
 
         Raises:
-            ConnectionError: The client has left, or takes nothing.
+            ConnectionError: The client has disconnected, or accepts no data.
         """
         name = self._asked.session
         try:
@@ -94,7 +94,7 @@ class Subscription:
             return self.last(error)
         except ConnectionError:
             raise
-        except Exception:  # noqa: BLE001 - a defect ends this subscription, not its neighbours
+        except Exception:  # noqa: BLE001 - a defect ends this subscription and no others
             _log.exception("a subscription failed", session=name)
             return self.last(InternalError("the server failed; this is a defect"))
 
@@ -111,7 +111,7 @@ class Subscription:
         self._connection.write(
             frames.encode(frames.Subscribed(asked.session, str(Cursor(channel.epoch, offset)), channel.epoch))
         )
-        telling = asyncio.create_task(self._tell()) if asked.presence else None
+        announcing = asyncio.create_task(self._announce()) if asked.presence else None
         reason: frames.WhatEnded
         try:
             with self._source.connected(channel, user, self._name, device):
@@ -120,16 +120,16 @@ class Subscription:
         except (SessionNotFoundError, EpochChangedError):
             reason = "deleted"
         finally:
-            if telling is not None:
-                telling.cancel()
+            if announcing is not None:
+                announcing.cancel()
         return frames.End(asked.session, str(Cursor(channel.epoch, device.offset)), reason)
 
-    async def _tell(self) -> None:
-        """Tell who comes and goes."""
+    async def _announce(self) -> None:
+        """Send joins and leaves of the session's devices."""
         session = self._asked.session
         with self._source.presence.watch(session) as watch, suppress(ConnectionError):
             while True:
                 for change in await watch.next():
                     await self._connection.drained()
-                    told = frames.Presence(session, change.event, change.user, change.device)
-                    self._connection.write(frames.encode(told))
+                    frame = frames.Presence(session, change.event, change.user, change.device)
+                    self._connection.write(frames.encode(frame))

@@ -1,4 +1,4 @@
-"""The feed as a WebSocket: the client subscribes to sessions and leaves them while it runs. PROTOCOL.md §5."""
+"""The feed as a WebSocket, on which the client subscribes to sessions (PROTOCOL.md §5)."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class FeedConnection(Conversation):
 
     Args:
         request: The request for the upgrade.
-        source: What it asks of the gateway.
-        grant: What the client may.
+        source: The parts of the gateway that the feed uses.
+        grant: The client's permissions.
         name: The id of its device, if it has one.
     """
 
@@ -50,7 +50,7 @@ class FeedConnection(Conversation):
         await super()._take(message)
 
     async def _serve(self, text: str) -> None:
-        """Serve one frame."""
+        """Handle one frame."""
         try:
             kind, data = _kind.decode(text).type, text
         except (msgspec.DecodeError, RecursionError):
@@ -77,18 +77,18 @@ class FeedConnection(Conversation):
     async def _regrant(self, grant: Grant) -> None:
         for session, subscription in list(self._subscriptions.items()):
             if self._subscriptions.get(session) is not subscription:
-                continue  # it has ended by itself while another one was left
+                continue  # it ended by itself while another one was ended here
             try:
                 subscription.check(grant)
             except WakelineError as error:
                 await self._leave(session, subscription)
-                for told in subscription.last(error):
-                    self._answer(told)
+                for frame in subscription.last(error):
+                    self._answer(frame)
 
     async def _subscribe(self, frame: frames.Subscribe) -> None:
         name = check_session_name(frame.session)
         if name in self._subscriptions:
-            raise RequestInvalidError("expected a session that is not subscribed yet; unsubscribe it first")
+            raise RequestInvalidError("expected a session that is not subscribed yet; unsubscribe from it first")
         self._source.limits.subscribe(len(self._subscriptions))
         subscription = Subscription(self._source, self._connection, self._grant, self._name, frame)
         self._subscriptions[name] = subscription
@@ -104,7 +104,7 @@ class FeedConnection(Conversation):
         except ConnectionAbortedError as error:
             self.stop(SLOW, str(error))
         except ConnectionError:
-            return  # the client has left; the connection's own task learns of it
+            return  # the client has disconnected; the connection's own task notices it
 
     async def _unsubscribe(self, frame: frames.Unsubscribe) -> None:
         subscription = self._subscriptions.get(frame.session)
@@ -114,7 +114,7 @@ class FeedConnection(Conversation):
         self._answer(frames.Unsubscribed(frame.session, subscription.cursor))
 
     async def _leave(self, session: str, subscription: Subscription) -> None:
-        """End a subscription; nothing of it is written after this."""
+        """End a subscription; nothing of it is written after this returns."""
         del self._subscriptions[session]
         subscription.task.cancel()
         await asyncio.wait((subscription.task,))
@@ -122,10 +122,10 @@ class FeedConnection(Conversation):
     async def _ack(self, frame: frames.Ack) -> None:
         self._grant.check("ack", frame.session)
         if self._name is None:
-            raise RequestInvalidError("expected ?device= in the URL of a feed that acknowledges")
+            raise RequestInvalidError("expected ?device= in the URL of a feed that acknowledges, got none")
         if len(self._acks) >= _ACKS_AT_ONCE:
             await asyncio.wait(self._acks, return_when=asyncio.FIRST_COMPLETED)
-        # Many at a time, so that they become durable together.
+        # Several at a time, so that one write makes them durable.
         task = asyncio.create_task(self._acknowledge(frame, self._grant.user, self._name))
         self._acks.append(task)
         task.add_done_callback(self._acks.remove)
@@ -142,7 +142,7 @@ class FeedConnection(Conversation):
                 answer(frames.error_frame(self._source.arrivals.explained(error, read=False), session))
             except ConnectionError:
                 raise
-            except Exception:  # noqa: BLE001 - a defect is answered in the one shape too
+            except Exception:  # noqa: BLE001 - answers a defect in the same format as other errors
                 _log.exception("an acknowledgement failed", session=session)
                 answer(frames.error_frame(InternalError("the server failed; this is a defect"), session))
         except ConnectionError:

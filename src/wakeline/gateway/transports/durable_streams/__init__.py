@@ -1,14 +1,15 @@
-"""The Durable Streams protocol over sessions; docs/reference/durable-streams.md tells how the two map.
+"""The Durable Streams protocol over sessions, as docs/reference/durable-streams.md maps it.
 
-There is no second log and no second fan-out here: a stream is a session, a message is an event, a live reader is a device.
+A stream is a session, a message is an event, a live reader is a device: there is no second log and no second fan-out.
+`http` may import this room. Open `stream.py` first, then `writing.py` and `reading.py`.
 
-    headers.py    what a request says: content type, lifetime, producer, closure
-    offsets.py    positions and cursors as they are on the wire
-    content.py    bodies into events, events into bodies
-    stream.py     a session as the protocol sees it
+    headers.py    a request's headers: content type, lifetime, producer, closure
+    offsets.py    positions and cursors on the wire
+    content.py    converts bodies to events and back
+    stream.py     a session in the terms of the protocol
     writing.py    create, append, close
     reading.py    catch-up and long-poll
     live.py       server-sent events
-    order.py      what `Stream-Seq` asks for
-    lifetimes.py  streams that end when nobody uses them
+    order.py      the order that `Stream-Seq` requires
+    lifetimes.py  ends streams that are unused for their `Stream-TTL`
 """

@@ -1,8 +1,8 @@
-"""What a stream holds: bodies into events, events into bodies.
+"""The content of a stream: converts bodies to events and events to bodies.
 
-A message is the `data` of one event. In `application/json` it is what was posted; of a `text/*` stream it is a string; of
-any other it is a `payload` of the encoding `binary/plain`, as Temporal writes bytes. So every reader of the session gets
-something it knows, whichever way it reads.
+A message is the `data` of one event. In an `application/json` stream it is the posted JSON; in a `text/*` stream it is a
+string; in any other stream it is a `payload` with the encoding `binary/plain`, as Temporal encodes bytes. So every other
+reader of the session receives a form that it knows.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from wakeline.gateway.transports.durable_streams.headers import media_type
 from wakeline.gateway.transports.durable_streams.refusals import StreamBodyInvalidError
 
 TOPIC: Final = "message"
-"""What is posted to a stream is published under."""
+"""The topic of posted messages."""
 
 JSON: Final = "application/json"
 
 Form: TypeAlias = Literal["json", "text", "bytes"]
 
 _BINARY: Final = b64encode(b"binary/plain")
-_LINE_BREAK: Final = re.compile(rb"\r\n|\n|\r")  # what ends a line of an event stream
+_LINE_BREAK: Final = re.compile(rb"\r\n|\n|\r")  # each ends a line of an event stream
 
 
 class _Payload(msgspec.Struct):
@@ -38,7 +38,7 @@ class _Payload(msgspec.Struct):
 
 
 class _Held(msgspec.Struct):
-    """Those fields of an event that a message is made of, `data` and `payload` as they stand."""
+    """The fields of an event that a message consists of; `data` and `payload` stay encoded."""
 
     data: msgspec.Raw = msgspec.Raw(b"")
     payload: msgspec.Raw = msgspec.Raw(b"")
@@ -52,12 +52,12 @@ _text = msgspec.json.Decoder(str)
 
 
 class Content(msgspec.Struct, frozen=True):
-    """A stream's content type, and what follows from it.
+    """A stream's content type, which determines the form of its messages.
 
     Attributes:
-        type: The content type as it was given.
-        whole: A message is a whole event, as PROTOCOL.md §2 has it: the session was not made by this protocol, and its
-            topics, times and runs would be lost otherwise.
+        type: The content type as given.
+        whole: Whether a message is a whole event (PROTOCOL.md §2). This holds for sessions that were not created by this
+            protocol, whose topics, times and runs would otherwise be lost.
     """
 
     type: str
@@ -65,34 +65,35 @@ class Content(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, configured: str | None) -> Content:
-        """The content of a session with this content type; None for one that publishers or a follower made."""
+        """Return the content of a session with this configured type; None for other sessions."""
         return cls(JSON, whole=True) if configured is None else cls(configured)
 
     @property
     def form(self) -> Form:
-        """How messages and bodies are written."""
+        """The form of messages and bodies."""
         media = media_type(self.type)
         if media == JSON:
             return "json"
         return "text" if media.startswith("text/") else "bytes"
 
     def agrees(self, content_type: str) -> bool:
-        """Whether what has this content type may be in the stream."""
+        """Return whether content of this type belongs in the stream."""
         return media_type(content_type) == media_type(self.type)
 
     async def events(self, body: bytes, *, time: str, most: int, most_events: int) -> tuple[NewEvent, ...]:
-        """A posted body as events.
+        """Return a posted body as events.
 
         Args:
             body: The body.
-            time: When it came.
-            most: The most bytes of one event's data. A longer message is refused, longer bytes are cut in several events.
+            time: The time of the post.
+            most: The most bytes of one event's data. A longer JSON message is refused; longer text or bytes become
+                several events.
             most_events: The most messages.
 
         Raises:
-            StreamBodyInvalidError: It is not JSON where that is expected.
-            EventTooLargeError: One message is over the limit.
-            BatchTooLargeError: There are more messages than may be.
+            StreamBodyInvalidError: The body of a JSON stream is not JSON.
+            EventTooLargeError: A message is over the limit.
+            BatchTooLargeError: There are too many messages.
         """
         form = self.form
         if form == "json":
@@ -103,20 +104,20 @@ class Content(msgspec.Struct, frozen=True):
         return tuple([_bytes_event(piece, time, most, as_text=form == "text") for piece in pieces])
 
     def body(self, events: Sequence[Event]) -> bytes:
-        """Events as the body of an answer.
+        """Return events as the body of an answer.
 
         Raises:
-            OffsetGoneError: Retention has taken some of them.
+            OffsetGoneError: Retention has deleted some of them.
         """
         if self.form == "json":
             return b"[%b]" % b",".join(self._messages(events))
         return b"".join(self._bytes(events))
 
     def sse(self, epoch: str, events: Sequence[Event]) -> bytes:
-        """Events as one `data` event of an event stream; empty if none of them is a message.
+        """Return events as one `data` event of an event stream; empty if none of them is a message.
 
         Raises:
-            OffsetGoneError: Retention has taken some of them.
+            OffsetGoneError: Retention has deleted some of them.
         """
         shown = list(self._shown(events))
         if not shown:
@@ -128,15 +129,15 @@ class Content(msgspec.Struct, frozen=True):
                 lines = _LINE_BREAK.split(self.body(shown))
             case "bytes":
                 lines = [b64encode(self.body(shown))]
-        # Who reads takes one space away after the colon.
+        # Parsers of event streams drop one space after the colon.
         data = b"".join([b"data: %b\n" % line if line[:1] == b" " else b"data:%b\n" % line for line in lines])
-        # `id:` after `data:`: some readers take the line after `event:` for the data.
+        # `id:` after `data:`, because some parsers read the line after `event:` as the data.
         return b"event: data\n%bid:%b\n\n" % (data, offsets.written(epoch, events[-1].offset + 1).encode())
 
     def _shown(self, events: Sequence[Event]) -> Iterator[Event]:
         for event in events:
             if isinstance(event, RetentionGap):
-                raise OffsetGoneError(f"what was to be read up to offset {event.offset} is not kept any more")
+                raise OffsetGoneError(f"the events up to offset {event.offset} are no longer kept")
             if self.whole or not event.topic.startswith("$"):
                 yield event
 
@@ -151,12 +152,12 @@ class Content(msgspec.Struct, frozen=True):
 
 
 def closed_event(time: str) -> NewEvent:
-    """The last event of a session that is closed."""
+    """Return the last event of a session that is closed."""
     return compose(SESSION_CLOSED, b"{}", time=time)
 
 
 async def _split(body: bytes, most: int) -> list[bytes]:
-    """A JSON body as messages: an array holds many of them, anything else is one."""
+    """Return a JSON body as messages: the elements of an array, or a single value."""
     check_array(body, most)
     try:
         if body.lstrip(b" \t\r\n")[:1] == b"[":
@@ -173,7 +174,7 @@ def _within(message: bytes, most: int) -> bytes:
 
 
 def _pieces(body: bytes, size: int, *, whole_characters: bool) -> Iterator[bytes]:
-    """Cut a body in pieces of about a size, of text not within a character."""
+    """Split a body into pieces of about a size; text is not split within a character."""
     start = 0
     while start < len(body):
         end = start + size
@@ -190,7 +191,7 @@ def _bytes_event(piece: bytes, time: str, most: int, *, as_text: bool) -> NewEve
             data = msgspec.json.encode(piece.decode())
         except UnicodeDecodeError:
             data = b""
-        # Bytes that are no text, or that take more room as JSON than they may, are kept as bytes.
+        # Bytes that are no text, or that exceed the limit as JSON text, become a payload.
         if data and len(data) <= most:
             return compose(TOPIC, data, time=time)
     payload = b'{"metadata":{"encoding":"%b"},"data":"%b"}' % (_BINARY, b64encode(piece))
@@ -198,7 +199,7 @@ def _bytes_event(piece: bytes, time: str, most: int, *, as_text: bool) -> NewEve
 
 
 def _bytes_of(held: _Held) -> bytes:
-    """The bytes that an event stands for; of one that a publisher wrote, its text, or its JSON."""
+    """Return the bytes of an event; for an event of a publisher, its text or its JSON."""
     if held.payload:
         return _payload.decode(held.payload).data
     data = bytes(held.data)

@@ -1,4 +1,4 @@
-"""What a request's headers say. Each is read strictly, and refused with what was expected."""
+"""The headers of a request, read strictly: an error states the expected value."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from wakeline.gateway.transports.durable_streams.refusals import StreamInvalidEr
 
 DEFAULT_CONTENT_TYPE: Final = "application/octet-stream"
 MAX_INTEGER: Final = 2**53 - 1
-MAX_TTL: Final = 100 * 366 * 24 * 3600  # a hundred years: longer than that is what leaving it out says
+MAX_TTL: Final = 100 * 366 * 24 * 3600  # a hundred years; a longer lifetime is the same as none
 
 SECURITY: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'none'; sandbox",
 }
-"""In every answer. No page elsewhere may embed a stream, and one whose content type is HTML runs nothing where it is opened:
-who writes streams must not act as who reads them. Pages that may call are named by CORS, which neither touches."""
+"""Headers of every answer. No page elsewhere may embed a stream, and one whose content type is HTML runs no scripts when
+opened, so that writers of streams cannot act as their readers. Both leave the pages that CORS allows unaffected."""
 
 _INTEGER: Final = re.compile(r"0|[1-9][0-9]{0,15}")
 _FORKS: Final = ("Stream-Forked-From", "Stream-Fork-Offset", "Stream-Fork-Sub-Offset")
@@ -34,7 +34,7 @@ Headers = CIMultiDictProxy[str]
 
 
 class Producer(msgspec.Struct, frozen=True):
-    """Who appends, and which of that producer's requests this is."""
+    """The producer of an append, and the number of its request."""
 
     name: str
     epoch: int
@@ -43,24 +43,27 @@ class Producer(msgspec.Struct, frozen=True):
 
     @property
     def publisher(self) -> str:
-        """Its name in the log, apart from those who publish events: they count events, a producer counts requests."""
+        """The producer's name in the log.
+
+        Its prefix separates it from publishers, which count events, not requests.
+        """
         return f"producer:{self.name}"
 
     @property
     def publication(self) -> Publication:
-        """The same as the log knows it: attempts begin with 1, epochs with 0."""
+        """The producer's publication in the log: attempts begin with 1, epochs with 0."""
         return Publication(self.publisher, self.epoch + 1, self.sequence, covers=1, owner=self.owner)
 
 
 class Lifetime(msgspec.Struct, frozen=True):
-    """When a stream ends by itself: so many seconds after its last use, at a moment, or never."""
+    """When a stream ends by itself: some seconds after its last use, at a fixed time, or never."""
 
     ttl: int | None = None
     expires_at: datetime | None = None
 
 
 def content_type(headers: Headers) -> str | None:
-    """`Content-Type` as it came; None if there is none.
+    """Return `Content-Type` as given; None if it is missing.
 
     Raises:
         StreamInvalidError: It is not a media type.
@@ -75,15 +78,15 @@ def content_type(headers: Headers) -> str | None:
 
 
 def media_type(text: str) -> str:
-    """A content type without parameters, in lower case: what two of them are compared by."""
+    """Return a content type without parameters, in lower case, for comparison."""
     return text.partition(";")[0].strip().lower()
 
 
 def lifetime(headers: Headers) -> Lifetime:
-    """`Stream-TTL` and `Stream-Expires-At`.
+    """Return the lifetime in `Stream-TTL` or `Stream-Expires-At`.
 
     Raises:
-        StreamInvalidError: One is malformed or past, or both are there.
+        StreamInvalidError: One is malformed or in the past, or both are given.
     """
     ttl, expires_at = _one(headers, "Stream-TTL"), _one(headers, "Stream-Expires-At")
     if ttl is not None and expires_at is not None:
@@ -94,15 +97,15 @@ def lifetime(headers: Headers) -> Lifetime:
 
 
 def closes(headers: Mapping[str, str]) -> bool:
-    """`Stream-Closed: true`; every other value is as none."""
+    """Return whether the headers have `Stream-Closed: true`; other values have no meaning."""
     return headers.get("Stream-Closed", "").strip().lower() == "true"
 
 
 def producer(headers: Headers) -> Producer | None:
-    """The three headers that make an append idempotent.
+    """Return the producer whose three headers make an append idempotent; None without them.
 
     Raises:
-        StreamInvalidError: Some of them are missing, or not what they must be.
+        StreamInvalidError: Some of them are missing or invalid.
     """
     given = {name: _one(headers, f"Producer-{name}") for name in ("Id", "Epoch", "Seq")}
     missing = [f"Producer-{name}" for name, text in given.items() if text is None]
@@ -110,9 +113,7 @@ def producer(headers: Headers) -> Producer | None:
         return None
     name, epoch, sequence = given["Id"], given["Epoch"], given["Seq"]
     if name is None or epoch is None or sequence is None:
-        raise StreamInvalidError(
-            f"expected Producer-Id, Producer-Epoch and Producer-Seq together, {missing[0]} is missing"
-        )
+        raise StreamInvalidError(f"expected Producer-Id, Producer-Epoch and Producer-Seq together, got no {missing[0]}")
     if not (1 <= len(name) <= 200 and name.isascii() and name.isprintable()):
         raise StreamInvalidError(f"expected Producer-Id to be 1 to 200 visible ASCII characters, got {name[:64]!r}")
     return Producer(
@@ -121,7 +122,7 @@ def producer(headers: Headers) -> Producer | None:
 
 
 def stream_seq(headers: Headers) -> str | None:
-    """`Stream-Seq`: the writer's own order, compared byte by byte.
+    """Return `Stream-Seq`, which is compared byte by byte; None if it is missing.
 
     Raises:
         StreamInvalidError: It is empty, too long, or not ASCII.
@@ -133,14 +134,14 @@ def stream_seq(headers: Headers) -> str | None:
 
 
 def refuse_forks(headers: Mapping[str, str]) -> None:
-    """Refuse what would otherwise look like a new, empty stream.
+    """Refuse to fork a stream: ignoring these headers would create a new, empty stream instead.
 
     Raises:
         NotImplementedHereError: The request asks for a fork.
     """
     for name in _FORKS:
         if name in headers:
-            raise NotImplementedHereError(f"streams cannot be forked here, got {name}")
+            raise NotImplementedHereError(f"expected no {name}: this server cannot fork streams")
 
 
 def _one(headers: Headers, name: str) -> str | None:
@@ -163,6 +164,6 @@ def _parse_moment(text: str) -> datetime:
         moment = None
     if moment is None or moment.tzinfo is None or moment <= datetime.now(UTC):
         raise StreamInvalidError(
-            f"expected Stream-Expires-At to be a moment to come, such as 2036-11-21T05:14:43Z, got {text[:40]!r}"
+            f"expected Stream-Expires-At to be a future time, such as 2036-11-21T05:14:43Z, got {text[:40]!r}"
         )
     return moment

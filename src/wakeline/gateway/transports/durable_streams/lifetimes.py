@@ -1,8 +1,8 @@
-"""Streams that end when nobody uses them: `Stream-TTL` begins anew with each read and write.
+"""Streams that end when they are unused: reads and writes restart a stream's `Stream-TTL`.
 
-When a stream ends is kept in memory, to the moment. The log has a later moment, past which the session is removed whatever
-happens: it is moved on only when the one in memory has passed it, so that a stream that is read all the time costs
-one commit in a tenth of its time to live. A gateway that starts anew knows the later one only: a stream may live so much longer.
+The exact end of a stream is kept in memory. The log has a later deadline, after which the session is deleted whatever
+happens. The deadline is moved only when the exact end passes it, so that a stream in constant use costs one commit in
+a tenth of its time to live. A gateway that starts knows the deadline only, so a stream may live longer by that much.
 """
 
 from __future__ import annotations
@@ -35,33 +35,33 @@ class _Life:
 
 
 class Lifetimes:
-    """When each stream that is in use here ends.
+    """The end of each stream that is used through this gateway.
 
     Args:
         engine: The log.
-        clock: Tells the unix time.
+        clock: Returns the Unix time.
     """
 
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
         self._engine = engine
         self._clock = clock
         self._lives: dict[str, _Life] = {}
-        self._without: set[tuple[str, str]] = set()  # lives of sessions without a time to live
+        self._without: set[tuple[str, str]] = set()  # names and epochs of sessions without a time to live
         self._tasks: set[asyncio.Task[None]] = set()
         engine.feed.listen(self._committed)
 
     def __len__(self) -> int:
-        """How many streams are remembered."""
+        """Return how many streams have an end in memory."""
         return len(self._lives)
 
     def first_deadline(self, lifetime: Lifetime) -> float | None:
-        """Until when the log keeps a stream that is created now."""
+        """Return the deadline of a stream that is created now; None if it never ends."""
         if lifetime.expires_at is not None:
             return lifetime.expires_at.timestamp()
         return None if lifetime.ttl is None else self._clock() + lifetime.ttl + _slack(lifetime.ttl)
 
     def over(self, stream: Stream) -> bool:
-        """Whether the stream has ended."""
+        """Return whether the stream has ended."""
         now = self._clock()
         if stream.lifetime.expires_at is not None:
             return now >= stream.lifetime.expires_at.timestamp()
@@ -73,7 +73,7 @@ class Lifetimes:
         return stream.state.deadline is not None and now >= stream.state.deadline
 
     async def use(self, stream: Stream) -> None:
-        """The stream is read or written: its time begins anew."""
+        """Restart the stream's time to live, because it is read or written."""
         ttl = stream.lifetime.ttl
         if ttl is None:
             return
@@ -84,7 +84,7 @@ class Lifetimes:
         if life.ends > life.kept_until:
             before, life.kept_until = life.kept_until, life.ends + _slack(ttl)
             try:
-                # It may have been deleted meanwhile: then there is nothing to keep.
+                # The stream may have been deleted since it was read; then it needs no deadline.
                 with suppress(SessionNotFoundError, EpochChangedError):
                     await self._engine.configure(stream.name, epoch=stream.epoch, deadline=life.kept_until)
             except BaseException:
@@ -93,7 +93,7 @@ class Lifetimes:
 
     @asynccontextmanager
     async def used(self, stream: Stream) -> AsyncIterator[None]:
-        """A block during which the stream is read live: its time does not run."""
+        """Keep the stream alive inside the block, because it is read live."""
         ttl = stream.lifetime.ttl
         if ttl is None:
             yield
@@ -117,7 +117,7 @@ class Lifetimes:
             self._changed(session, epoch, change)
 
     def _appended(self, session: str, epoch: str) -> None:
-        """A write renews, whoever wrote: publishers and followers too."""
+        """Restart a stream's time to live after any write, including publishers' and followers'."""
         life = self._lives.get(session)
         if life is not None and life.epoch == epoch:
             life.ends = self._clock() + life.ttl

@@ -1,7 +1,7 @@
-"""Live as server-sent events: a device as every other, that says after each stretch where it stands.
+"""Live reading as server-sent events, by a device that also sends positions.
 
-What devices share is made once: the data of a page while they catch up, data and position together while they are live. While
-one catches up the position is its own, for it tells whether that was the stream's end.
+Bytes that devices share are encoded once: the data of a page while they catch up, data and position together while they
+are live. The position of a device that catches up is its own, because it depends on where the stream ended at that time.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from wakeline.gateway.transports.sse import SseSink, give_up_on_silence
 
 
 class LiveFrames(msgspec.Struct, frozen=True):
-    """Makes what live devices are written: the data, and that this is the stream's end for now.
+    """Encodes events for live devices: the data, and the position with the stream's end reached.
 
     Attributes:
-        content: What the stream holds.
-        chunked: As a chunk of an HTTP/1.1 chunked body.
+        content: The stream's content.
+        chunked: Whether to wrap the bytes as a chunk of an HTTP/1.1 chunked body.
     """
 
     content: Content
     chunked: bool
 
     def __call__(self, _: str, epoch: str, events: Sequence[Event]) -> bytes:
-        """The wire form of events."""
+        """Return the wire form of events."""
         after = events[-1].offset + 1
         return self.framed(self.content.sse(epoch, events) + control(epoch, after, offsets.cursor_after(None)))
 
     def framed(self, data: bytes) -> bytes:
-        """Bytes as they go to the connection."""
+        """Return bytes as they are written to the connection."""
         return frames.chunk(data) if self.chunked else data
 
 
 def control(epoch: str, offset: int, cursor: int | None, *, up_to_date: bool = True, closed: bool = False) -> bytes:
-    """The event that tells a reader where it stands."""
+    """Return the event that carries a reader's position."""
     fields: dict[str, object] = {"streamNextOffset": offsets.written(epoch, offset)}
     if not closed:
         fields["streamCursor"] = str(cursor)
@@ -65,9 +65,9 @@ class StreamDevice(Device):
     Args:
         channel: The session's channel.
         sink: The connection.
-        shape: What is written.
+        shape: Encodes the events.
         offset: The first offset wanted.
-        topics: Only these topics; None for all.
+        topics: The only topics to read; None for all.
         echoed: The cursor that the reader echoed.
     """
 
@@ -84,13 +84,13 @@ class StreamDevice(Device):
         super().__init__(channel, sink, Lane(shape, shape.framed(frames.SSE_IDLE), topics), offset)
         self._shape = shape
         self._echoed = echoed
-        self._told: tuple[bool, bool] | None = None
+        self._reported: tuple[bool, bool] | None = None
 
     async def _catch_up(self) -> None:
-        """Read and write up to the tail, until the reader knows that it is there, and whether that is for good."""
+        """Read and write up to the tail, until the reader knows the end and whether it is closed."""
         channel = self._channel
-        self._told = None
-        while not channel.deleted and (self.offset < channel.tail or self._told != (True, channel.closed)):
+        self._reported = None
+        while not channel.deleted and (self.offset < channel.tail or self._reported != (True, channel.closed)):
             async with self.sink.turn():
                 data = b""
                 if self.offset < channel.tail:
@@ -98,14 +98,14 @@ class StreamDevice(Device):
                         self.offset, before=channel.tail, topics=self.lane.topics, encode=self._encode, lane=self.lane
                     )
                     data, self.offset = page.chunk, page.next_offset
-                # In one piece: some readers do not wait for a position that comes by itself.
+                # In one write, because some readers do not wait for a position that arrives separately.
                 await self.sink.send(self._shape.framed(data + self._position()))
 
     def _position(self) -> bytes:
         channel = self._channel
         at_end = self.offset >= channel.tail
         closed = at_end and channel.closed
-        self._told = (at_end, closed)
+        self._reported = (at_end, closed)
         cursor = offsets.cursor_after(self._echoed)
         return control(channel.epoch, self.offset, cursor, up_to_date=at_end, closed=closed)
 
@@ -137,7 +137,7 @@ async def serve(
     chunked = request.version >= (1, 1)
     if not chunked:
         response.force_close()
-    # The client left or was cut, or retention was faster than it: it comes back with its offset, and is told.
+    # The client may disconnect or be cut, or retention may pass it. It reconnects with its offset, and is answered then.
     with suppress(ConnectionError, OffsetGoneError):
         await response.prepare(request)
         await response.write(b"retry: 1000\n\n")

@@ -1,8 +1,8 @@
-"""`Stream-Seq`: what a writer appends must come after what it appended before, by its own names for them.
+"""`Stream-Seq`: a writer's own order of its appends, which must increase.
 
-The last one of each stream is a record, written before the append is acknowledged. So what was acknowledged is never gone back
-behind; an append that nobody was told of, because the gateway was killed in between, may be sent again.
-The record goes with the session: `gateway/sessions/deletion.py`.
+The last value of each stream is a record, written after the append and before its acknowledgement. So no append goes back
+behind an acknowledged one; an append that was not acknowledged, because the gateway was killed before that, may be sent
+again. `gateway/sessions/deletion.py` deletes the record with the session.
 """
 
 from __future__ import annotations
@@ -43,10 +43,12 @@ class WriterOrder:
 
     @asynccontextmanager
     async def next(self, stream: Stream, seq: str) -> AsyncIterator[None]:
-        """A block that appends: one at a time for each stream, and none that goes back. If it succeeds, `seq` is the last.
+        """Check a `Stream-Seq` and append inside the block, one caller at a time for each stream.
+
+        After the block, `seq` is the stream's last value, unless it raised.
 
         Raises:
-            StreamConflictError: `seq` does not come after the last one.
+            StreamConflictError: `seq` does not come after the last value.
         """
         lock = self._locks.setdefault(stream.name, asyncio.Lock())
         async with lock:
@@ -62,12 +64,12 @@ class WriterOrder:
         while True:
             try:
                 written = await self._engine.put_record(_PREFIX + stream.name, value, revision=revision)
-            except RecordConflictError:  # what was left of an earlier life has just been removed
+            except RecordConflictError:  # a deletion has just removed the record of an earlier epoch
                 record = await self._engine.get_record(_PREFIX + stream.name)
                 revision = record.revision if record else 0
             else:
                 break
         state = await self._engine.state(stream.name)
-        if state is None or state.epoch != stream.epoch:  # it was deleted meanwhile, and what it had with it
+        if state is None or state.epoch != stream.epoch:  # a deletion that overtook this write missed the record
             with suppress(RecordConflictError):
                 await self._engine.delete_record(written.key, revision=written.revision, erase=True)

@@ -17,15 +17,16 @@ _KEPT_BY_CACHES = "private, max-age=31536000, immutable"
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be read.
+    """The parameters of a read.
 
     Attributes:
-        offset: Where from, as it came.
-        resumed: It came in `Last-Event-ID`.
-        topics: Only these; None for all.
+        offset: The offset parameter as received.
+        resumed: Whether the offset came in `Last-Event-ID`.
+        topics: The only topics to read; None for all.
         echoed: The cursor that the reader echoed.
-        wait: Seconds to wait for the first message, and no longer than the reader's grant lasts; None for a catch-up read.
-        cache: Caches may keep a full answer: the caller's token says so.
+        wait: Seconds to wait for the first message; the end of the reader's grant ends the wait earlier. None for a
+            catch-up read.
+        cache: Whether caches may store a full answer, as the caller's token allows.
     """
 
     offset: str
@@ -37,10 +38,10 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def catch_up(request: web.Request, channel: Channel, content: Content, offset: int, asked: Asked) -> web.Response:
-    """Answer with what there is from `offset` on, up to a page of it."""
+    """Answer with the messages from `offset` on, at most a page of them."""
     page = await _page(channel, content, offset, asked.topics)
     if asked.offset == offsets.NOW:
-        return _answer(channel, content, page)  # where the end is now: nothing to be told from another time by a tag
+        return _answer(channel, content, page)  # `now` refers to another offset each time, so a tag would be of no use
     tag = _tag(channel, offset, page)
     if _matches(request, tag):
         answer = web.Response(status=304, headers=_position(channel, page.next_offset))
@@ -54,22 +55,25 @@ async def catch_up(request: web.Request, channel: Channel, content: Content, off
 
 
 async def long_poll(grant: Grant, channel: Channel, content: Content, offset: int, asked: Asked) -> web.Response:
-    """Answer with what there is from `offset` on; if there is nothing, with what comes first, or that nothing has come."""
+    """Answer with the messages from `offset` on; if there are none, wait for the first.
+
+    The answer is 204 if none arrives in time.
+    """
     assert asked.wait is not None
     loop = asyncio.get_running_loop()
     deadline = loop.time() + asked.wait
-    nothing, looked = content.body([]), 0
+    nothing, scanned_pages = content.body([]), 0
     while True:
         page = await _page(channel, content, offset, asked.topics)
         offset = page.next_offset
-        looked += 1
+        scanned_pages += 1
         more = offset < channel.tail
-        if page.chunk != nothing or (more and looked == MOST_PAGES):
+        if page.chunk != nothing or (more and scanned_pages == MOST_PAGES):
             answer = _answer(channel, content, page)
             break
         if more:
             continue  # a stretch without a message
-        looked = 0
+        scanned_pages = 0
         remaining = grant.within(deadline - loop.time())
         if remaining <= 0 or channel.closed or channel.deleted:
             answer = web.Response(status=204, headers=_position(channel, offset))
@@ -82,7 +86,7 @@ async def long_poll(grant: Grant, channel: Channel, content: Content, offset: in
 
 
 async def _page(channel: Channel, content: Content, offset: int, topics: Topics | None) -> Encoded:
-    # A page that ends at the tail is another one when the tail has moved: who reads must have what was written before.
+    # Keyed by the tail: a page that ends there changes when the tail moves, and a client must read its own writes.
     tail = channel.tail
     if offset >= tail:
         return Encoded(content.body([]), offset)
@@ -110,7 +114,7 @@ def _position(channel: Channel, offset: int) -> dict[str, str]:
 
 
 def _tag(channel: Channel, offset: int, page: Encoded) -> str:
-    """Names the bytes of a stretch, and whether they are the last."""
+    """Return a tag that identifies a stretch's bytes, and whether they are the last."""
     at_end = page.next_offset >= channel.tail
     end = ("c" if channel.closed else "t") if at_end else "p"
     return f'"{offsets.written(channel.epoch, offset)}:{page.next_offset}:{end}"'

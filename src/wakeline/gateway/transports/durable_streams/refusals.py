@@ -1,4 +1,4 @@
-"""Requests that are not what the protocol asks for: the gateway's own errors, with another thing to do about them."""
+"""Errors for requests that violate the protocol: the gateway's own, with other hints."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from wakeline.errors import BodyInvalidError, RequestInvalidError
 
 
 class StreamInvalidError(RequestInvalidError):
-    """A header or parameter is not what the protocol asks for."""
+    """A header or parameter violates the protocol."""
 
     hint = "Correct the header or parameter that the message names."
 
 
 class StreamBodyInvalidError(BodyInvalidError):
-    """A body cannot be what the stream holds."""
+    """A body does not fit the stream's content."""
 
     hint = "Send bytes of the stream's content type; for application/json one value, or an array of messages."

@@ -1,4 +1,4 @@
-"""A session as the protocol sees it."""
+"""A session in the terms of the protocol."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wakeline.gateway.transports.durable_streams.headers import Lifetime
 
 
 class Stream(msgspec.Struct, frozen=True):
-    """A session at one moment, with what the protocol keeps in its configuration."""
+    """A session at one moment, with the protocol's part of its configuration."""
 
     state: SessionState
     content: Content
@@ -20,7 +20,7 @@ class Stream(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, state: SessionState) -> Stream:
-        """The stream that a session is."""
+        """Return the stream that a session represents."""
         kept = decode_config(state.config)
         return cls(state, Content.of(kept.content_type), Lifetime(kept.ttl, kept.expires_at))
 
@@ -31,18 +31,18 @@ class Stream(msgspec.Struct, frozen=True):
 
     @property
     def epoch(self) -> str:
-        """The session's life."""
+        """The session's epoch."""
         return self.state.epoch
 
     def headers(self) -> dict[str, str]:
-        """Where it ends, and whether that is for good."""
+        """Return the headers with the stream's end, and whether it is closed."""
         headers = {"Stream-Next-Offset": offsets.written(self.epoch, self.state.next_offset)}
         if self.state.closed:
             headers["Stream-Closed"] = "true"
         return headers
 
     def described(self) -> dict[str, str]:
-        """All that `HEAD` tells."""
+        """Return the headers of an answer to `HEAD`."""
         headers = {"Content-Type": self.content.type, **self.headers()}
         if self.lifetime.ttl is not None:
             headers["Stream-TTL"] = str(self.lifetime.ttl)

@@ -1,4 +1,7 @@
-"""Create, append, close. What is new of a request the log decides, as for every publisher."""
+"""Creates, appends to and closes streams.
+
+The log detects duplicates, as for every publisher.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +31,12 @@ Admit: TypeAlias = Callable[[int], None]
 
 
 class Creation(msgspec.Struct, frozen=True):
-    """What a stream is to be.
+    """The properties of a stream to create.
 
     Attributes:
         content_type: Its content type.
         lifetime: When it ends by itself.
-        closed: Nothing can be appended after the body.
+        closed: Whether it is closed after the body.
         body: Its first content; may be empty.
     """
 
@@ -44,14 +47,14 @@ class Creation(msgspec.Struct, frozen=True):
 
 
 class Post(msgspec.Struct, frozen=True):
-    """What is to be appended.
+    """A request to append.
 
     Attributes:
-        content_type: What the body is; None if that was not said.
+        content_type: The body's content type; None if the request has none.
         body: The content; empty to close only.
-        close: Nothing can be appended after it.
-        producer: Who appends; without one, a retry may write a second copy.
-        seq: The writer's own order.
+        close: Whether to close the stream after it.
+        producer: The producer that appends; without one, a retry may append a second copy.
+        seq: The `Stream-Seq`.
     """
 
     content_type: str | None
@@ -62,12 +65,12 @@ class Post(msgspec.Struct, frozen=True):
 
 
 class Posted(msgspec.Struct, frozen=True):
-    """What became of it.
+    """The result of an append.
 
     Attributes:
         stream: The stream after it.
         sequence: The producer's latest sequence; None without a producer.
-        duplicate: All of it was there already.
+        duplicate: Whether all of it was appended before.
     """
 
     stream: Stream
@@ -76,12 +79,12 @@ class Posted(msgspec.Struct, frozen=True):
 
 
 class Streams:
-    """The writing half of the protocol.
+    """Creates, finds, writes and deletes streams.
 
     Args:
         engine: The log.
         deletions: Deletes sessions.
-        lifetimes: When streams end.
+        lifetimes: The ends of streams.
         max_event_bytes: The largest data of one event.
         max_batch_events: The most messages of one request.
     """
@@ -103,10 +106,10 @@ class Streams:
         self._order = WriterOrder(engine)
 
     async def find(self, name: str) -> Stream:
-        """The stream as it is now.
+        """Return the stream in its current state.
 
         Raises:
-            SessionNotFoundError: There is none, or its time is over.
+            SessionNotFoundError: There is no such stream, or it has ended.
         """
         state = await self._engine.state(name)
         stream = Stream.of(state) if state is not None else None
@@ -117,25 +120,25 @@ class Streams:
         return stream
 
     async def delete(self, stream: Stream, *, unless_open: bool = False) -> bool:
-        """Erase a stream; with `unless_open` not one that a workflow still writes. False if it was not erased."""
+        """Delete a stream and return whether it was; `unless_open` spares one with an open run."""
         return await self._deletions.delete(stream.name, epoch=stream.epoch, unless_open=unless_open)
 
     async def create(self, name: str, asked: Creation, admit: Admit) -> tuple[Stream, bool]:
-        """Create a stream, with its first content: all of it or nothing. One that is the same is left as it is.
+        """Create a stream with its first content as a whole; leave an equal stream unchanged.
 
         Args:
             name: The session's name.
-            asked: What it is to be.
+            asked: The properties of the stream.
             admit: Called with the number of messages before they are appended; may refuse them.
 
         Returns:
-            The stream, and whether it was created now.
+            The stream, and whether this call created it.
 
         Raises:
-            StreamConflictError: There is another one.
-            StreamBodyInvalidError: The body cannot be what the stream holds.
-            EventTooLargeError: One message is over the limit.
-            BatchTooLargeError: There are more messages than one batch may have.
+            StreamConflictError: A stream with other properties exists.
+            StreamBodyInvalidError: The body does not fit the stream's content.
+            EventTooLargeError: A message is over the limit.
+            BatchTooLargeError: There are too many messages.
         """
         events = await self._events(Content.of(asked.content_type), asked.body, asked.closed)
         if asked.body:
@@ -152,22 +155,22 @@ class Streams:
                 return stream, False
 
     async def append(self, stream: Stream, post: Post, admit: Admit) -> Posted:
-        """Append what was posted, and close if that was asked for.
+        """Append a post, and close the stream if requested.
 
         Args:
             stream: The stream.
-            post: What was posted.
+            post: The request.
             admit: Called with the number of messages before they are appended; may refuse them.
 
         Raises:
             SessionNotFoundError: The stream was deleted meanwhile.
-            SessionClosedError: The stream is closed, and does not have all of this.
-            StreamConflictError: The content type is not the stream's, or the writer's order goes back.
-            StreamInvalidError: The content type was not said, or a producer's new epoch does not begin with 0.
-            StreamBodyInvalidError: The body cannot be what the stream holds.
-            EventTooLargeError: One message is over the limit.
-            BatchTooLargeError: There are more messages than one batch may have.
-            SequenceGapError: Requests of the producer before this one are missing.
+            SessionClosedError: The stream is closed, and does not contain all of the post.
+            StreamConflictError: The content type is not the stream's, or `Stream-Seq` does not increase.
+            StreamInvalidError: The content type is missing, or a producer's new epoch does not begin with 0.
+            StreamBodyInvalidError: The body does not fit the stream's content.
+            EventTooLargeError: A message is over the limit.
+            BatchTooLargeError: There are too many messages.
+            SequenceGapError: Earlier requests of the producer are missing.
             AttemptFencedError: The producer has a later epoch.
         """
         await self._lifetimes.use(stream)
@@ -178,7 +181,7 @@ class Streams:
         except SessionClosedError:
             if post.body:
                 raise
-            return Posted(await self.find(stream.name), None, duplicate=True)  # it is closed, as was asked for
+            return Posted(await self.find(stream.name), None, duplicate=True)  # it is closed already, as requested
         except SequenceGapError:
             if await self._begins_an_epoch(stream, post.producer):
                 raise StreamInvalidError("expected a new Producer-Epoch to begin with Producer-Seq 0") from None
@@ -192,12 +195,12 @@ class Streams:
     async def _append(self, stream: Stream, post: Post, admit: Admit) -> Appended:
         publication = post.producer.publication if post.producer else None
         closed = stream.state.closed
-        # What the log has already is answered whatever it says now, and does nothing more.
+        # A repeated request receives the same answer, whatever its headers and the stream's state are now.
         if (closed or post.close or post.seq is not None) and await self._is_there(stream, publication):
             again = (closed_event(timestamp()),)
             return await self._engine.append(Append(stream.name, again, publication, epoch=stream.epoch))
         if closed:
-            raise SessionClosedError(f"expected an open stream, {stream.name!r} is closed")
+            raise SessionClosedError(f"expected an open stream, got {stream.name!r}, which is closed")
         events = await self._checked(stream, post)
         admit(len(events))
         append = Append(stream.name, events, publication, close=post.close, epoch=stream.epoch)
@@ -207,7 +210,7 @@ class Streams:
             return await self._engine.append(append)
 
     async def _make(self, name: str, asked: Creation, events: tuple[NewEvent, ...]) -> Stream | None:
-        """Make a stream; None if there is one by now."""
+        """Create a stream; return None if another request has created it first."""
         its = SessionConfig(
             content_type=asked.content_type, ttl=asked.lifetime.ttl, expires_at=asked.lifetime.expires_at
         )
@@ -238,7 +241,7 @@ class Streams:
         return events
 
     async def _is_there(self, stream: Stream, publication: Publication | None) -> bool:
-        """Whether the log has this request of a producer."""
+        """Return whether the log contains this request of a producer."""
         if publication is None:
             return False
         position = await self._engine.position(stream.name, publication.publisher)
@@ -265,8 +268,12 @@ class Streams:
 
 def _check_same(stream: Stream, asked: Creation) -> None:
     if not stream.content.agrees(asked.content_type):
-        raise StreamConflictError(f"there is such a stream of {stream.content.type}, got {asked.content_type}")
+        raise StreamConflictError(
+            f"expected the existing stream's content type {stream.content.type}, got {asked.content_type}"
+        )
     if stream.lifetime != asked.lifetime:
-        raise StreamConflictError("there is such a stream with another Stream-TTL or Stream-Expires-At")
+        raise StreamConflictError("expected the existing stream's Stream-TTL and Stream-Expires-At, got others")
     if stream.state.closed != asked.closed:
-        raise StreamConflictError(f"there is such a stream, and it is {'closed' if stream.state.closed else 'open'}")
+        raise StreamConflictError(
+            f"expected a stream that is {'closed' if stream.state.closed else 'open'}, as the existing one is"
+        )
