@@ -34,9 +34,9 @@ async def test_an_attempt_that_is_over_cannot_tell_anything_any_more(served: Ser
     await first.begun()
     second = around.begin_report(info(attempt=2))
     assert second is not None
-    second.tell("completed")
+    second.add("completed")
     await second.end()
-    first.tell("failed")
+    first.add("failed")
     await first.end()
     await around.drain()
     told = under(await events_of(served, info().workflow_id or ""), "activity")
@@ -49,7 +49,7 @@ async def test_activities_with_any_id_are_told(served: Served) -> None:
     for name in names:
         report = around.begin_report(info(activity_id=name))
         assert report is not None
-        report.tell("completed")
+        report.add("completed")
         await report.end()
     events = await events_of(served, info().workflow_id or "")
     assert [told["activity_id"] for told in under(events, "activity")] == [name for name in names for _ in range(2)]
@@ -61,7 +61,7 @@ async def test_an_activity_without_a_workflow_is_told_only_where_it_has_a_sessio
     assert SessionInterceptor(served.url).begin_report(alone) is None
     report = SessionInterceptor(served.url, session=lambda info: "alone").begin_report(alone)
     assert report is not None
-    report.tell("completed")
+    report.add("completed")
     await report.end()
     assert len(under(await events_of(served, "alone"), "activity")) == 2
 

@@ -13,7 +13,7 @@ from temporalio.bridge.proto.workflow_completion import WorkflowActivationComple
 from temporalio.worker import UnsandboxedWorkflowRunner, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
-from wakeline.integrations.workflow_tasks import telling
+from wakeline.integrations.workflow_tasks import reporting
 from wakeline.streams.wire import POLL
 
 
@@ -36,7 +36,7 @@ def completion(**failed: str) -> WorkflowActivationCompletion:
 
 
 class Runner(WorkflowRunner):
-    """Gives instances that answer as they are told."""
+    """Gives instances that answer as they are copied."""
 
     def __init__(self) -> None:
         self.answer: Any = completion()
@@ -65,7 +65,7 @@ DETAILS: Any = SimpleNamespace(info=SimpleNamespace(workflow_id="order-1"))
 
 
 @pytest.mark.parametrize(
-    ("act", "told"),
+    ("act", "copied"),
     [
         (activation("initialize_workflow"), True),
         (activation("signal_workflow", "fire_timer"), True),
@@ -81,18 +81,18 @@ DETAILS: Any = SimpleNamespace(info=SimpleNamespace(workflow_id="order-1"))
     ],
     ids=lambda value: ",".join(job.WhichOneof("variant") for job in value.jobs) if hasattr(value, "jobs") else None,
 )
-def test_it_tells_of_steps_and_not_of_questions_or_repetitions(act: WorkflowActivation, told: bool) -> None:
+def test_it_tells_of_steps_and_not_of_questions_or_repetitions(act: WorkflowActivation, copied: bool) -> None:
     heard: list[str] = []
     runner = Runner()
-    assert telling(runner, heard.append, nothing).create_instance(DETAILS).activate(act) is runner.answer
-    assert heard == (["order-1"] if told else [])
+    assert reporting(runner, heard.append, nothing).create_instance(DETAILS).activate(act) is runner.answer
+    assert heard == (["order-1"] if copied else [])
 
 
 def test_a_step_that_failed_is_not_told() -> None:
     heard: list[str] = []
     runner = Runner()
     runner.answer = completion(failed="no")
-    instance = telling(runner, heard.append, nothing).create_instance(DETAILS)
+    instance = reporting(runner, heard.append, nothing).create_instance(DETAILS)
     assert instance.activate(activation("fire_timer")).failed.failure.message == "no"
     assert heard == []
 
@@ -110,7 +110,7 @@ def test_a_step_that_ends_the_chain_is_reported_as_its_end_first(command: str, e
     heard: list[str] = []
     runner = Runner()
     getattr(runner.answer.successful.commands.add(), command).SetInParent()
-    instance = telling(runner, lambda name: heard.append(f"step {name}"), lambda name: heard.append(f"end {name}"))
+    instance = reporting(runner, lambda name: heard.append(f"step {name}"), lambda name: heard.append(f"end {name}"))
     instance.create_instance(DETAILS).activate(activation("fire_timer"))
     assert heard == (["end order-1"] if ends else []) + ["step order-1"]
 
@@ -120,28 +120,28 @@ def test_what_an_instance_raises_is_raised_and_what_telling_raises_is_not(caplog
         raise RuntimeError("a defect")
 
     runner = Runner()
-    instance = telling(runner, fail, nothing).create_instance(DETAILS)
+    instance = reporting(runner, fail, nothing).create_instance(DETAILS)
     with caplog.at_level(logging.ERROR):
         assert instance.activate(activation("fire_timer")) is runner.answer
     assert "could not be reported" in caplog.text
     runner = Runner()
     runner.answer = KeyError("its own")
     with pytest.raises(KeyError, match="its own"):
-        telling(runner, fail, nothing).create_instance(DETAILS).activate(activation("fire_timer"))
+        reporting(runner, fail, nothing).create_instance(DETAILS).activate(activation("fire_timer"))
 
 
 def test_an_instance_is_otherwise_as_it_was() -> None:
-    instance: Any = telling(Runner(), nothing, nothing).create_instance(DETAILS)
+    instance: Any = reporting(Runner(), nothing, nothing).create_instance(DETAILS)
     assert (instance.get_info().workflow_id, instance.get_thread_id(), instance.later) == ("order-1", 7, "kept")
 
 
 @pytest.mark.parametrize("runner", [SandboxedWorkflowRunner(), UnsandboxedWorkflowRunner(), Runner()])
 def test_a_runner_stays_as_it_is_and_the_new_one_is_of_its_class(runner: WorkflowRunner) -> None:
     kind = type(runner)
-    told = telling(runner, nothing, nothing)
+    copied = reporting(runner, nothing, nothing)
     assert type(runner) is kind
-    assert isinstance(told, kind)
-    assert told is not runner
+    assert isinstance(copied, kind)
+    assert copied is not runner
 
 
 def test_what_other_plugins_change_of_a_sandbox_leaves_it_telling() -> None:
@@ -151,8 +151,8 @@ def test_what_other_plugins_change_of_a_sandbox_leaves_it_telling() -> None:
         def create_instance(self, det: Any) -> Any:
             return Runner().create_instance(det)
 
-    told = telling(Quick(), heard.append, nothing)
-    changed = dataclasses.replace(told, restrictions=SandboxRestrictions.default.with_passthrough_modules("mine"))
+    copied = reporting(Quick(), heard.append, nothing)
+    changed = dataclasses.replace(copied, restrictions=SandboxRestrictions.default.with_passthrough_modules("mine"))
     assert "mine" in changed.restrictions.passthrough_modules
     changed.set_worker_level_failure_exception_types([ValueError])
     changed.create_instance(DETAILS).activate(activation("fire_timer"))
@@ -165,5 +165,5 @@ def test_a_runner_that_cannot_be_copied_works_as_before(caplog: pytest.LogCaptur
             raise TypeError("there is one of me")
 
     runner = Stubborn()
-    assert telling(runner, nothing, nothing) is runner
+    assert reporting(runner, nothing, nothing) is runner
     assert "there is one of me" in caplog.text

@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from wakeline.cli.failures import message_of, tell
+from wakeline.cli.failures import message_of, print_error
 from wakeline.errors import UnavailableError
 from wakeline.publisher.drain import drain as drain_all
 from wakeline.publisher.errors import PublishDroppedError, SpoolError
@@ -52,7 +52,7 @@ def drain(
     sent, refused = asyncio.run(_drain(Spool.at(file), url, token, wait=wait))
     print(f"sent {sent:,} · refused {sum(len(error.bodies) for error in refused):,}")
     for error in refused:
-        tell(error)
+        print_error(error)
     if refused:
         sys.exit(_REFUSED)
 

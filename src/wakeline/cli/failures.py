@@ -16,7 +16,7 @@ def message_of(error: WakelineError) -> str:
     return f"{error.message} ({'; '.join(notes)})" if notes else error.message
 
 
-def tell(error: WakelineError) -> None:
+def print_error(error: WakelineError) -> None:
     """Print an error with its code and hint on stderr, if that can be written."""
     console = Console(stderr=True)
     with suppress(OSError, ValueError):

@@ -49,7 +49,7 @@ class _Patient(io.TextIOBase):
             if self._queue.qsize() >= _MOST_WAITING:
                 self._dropped += max(1, text.count("\n"))
             else:
-                self._tell_dropped()
+                self._report_dropped()
                 self._queue.put(text)
         return len(text)
 
@@ -66,11 +66,11 @@ class _Patient(io.TextIOBase):
     def finish(self) -> None:
         """Write everything that is waiting; abandon the rest after a second."""
         with self._lock:
-            self._tell_dropped()
+            self._report_dropped()
             self._queue.put(None)
         self._thread.join(_EXIT_SECONDS)
 
-    def _tell_dropped(self) -> None:
+    def _report_dropped(self) -> None:
         if self._dropped:
             self._queue.put(self._dropped_line())
             self._dropped = 0

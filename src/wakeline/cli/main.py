@@ -8,7 +8,7 @@ import sys
 from cyclopts import App
 
 from wakeline import __version__
-from wakeline.cli.failures import tell
+from wakeline.cli.failures import print_error
 from wakeline.errors import WakelineError
 
 app = App(
@@ -38,7 +38,7 @@ def main() -> None:
     try:
         app()
     except WakelineError as error:
-        tell(error)
+        print_error(error)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

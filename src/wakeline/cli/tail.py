@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from wakeline.cli.failures import message_of, tell
+from wakeline.cli.failures import message_of, print_error
 from wakeline.cli.lines import Lines
 from wakeline.client import Session, SessionClient, SessionEvent
 from wakeline.client.options import Reading
@@ -74,7 +74,7 @@ def tail(
     except WakelineError as error:
         if isinstance(error, SessionNotFoundError) and not wait_for_start:
             error.hint += " To wait until it starts, add --wait-for-start."
-        tell(error)
+        print_error(error)
         sys.exit(_REFUSED)
     sys.exit(_EXIT_CODES.get(status or "completed", _EXIT_CODES["unknown"]))
 
@@ -104,13 +104,13 @@ class _Watch:
         # The exit code and the runs' durations need the events of runs, whatever topics are shown.
         topics = (*self._topics, "$run.*") if self._topics else None
         how: Reading = {**reading, "topics": topics, "on_lost": self._lost, "on_resumed": self._resumed}
-        telling = asyncio.create_task(self._tell_how_it_stands(session, reading))
+        explaining = asyncio.create_task(self._explain_silence(session, reading))
         try:
             return await self._watch(session, how)
         finally:
-            telling.cancel()
+            explaining.cancel()
 
-    async def _tell_how_it_stands(self, session: Session, reading: Reading) -> None:
+    async def _explain_silence(self, session: Session, reading: Reading) -> None:
         """Explain on stderr that the session has not started, or that it will not end by itself."""
         await asyncio.sleep(_MOMENT)
         try:

@@ -59,7 +59,7 @@ class ActivityReports:
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         report.delivery = task
-        report.tell("started")
+        report.add("started")
         return report
 
     async def wait_for(self, done: asyncio.Future[Any]) -> None:
@@ -92,8 +92,8 @@ class ActivityReports:
         try:
             async with self._make(info) as publisher:
                 topic = publisher.topic(self._topic, keyed=True)
-                while (told := await report.next()) is not None:
-                    await topic.publish(told, key=publisher_name(info))
+                while (state := await report.next()) is not None:
+                    await topic.publish(state, key=publisher_name(info))
                     await publisher.flush()
                     report.has_started()
             self._away = self._refused = False
@@ -129,16 +129,16 @@ class Report:
         """Seconds since the attempt began."""
         return monotonic() - self._began
 
-    def tell(self, state: State, failure: dict[str, str] | None = None) -> None:
-        """Report a state, without waiting."""
+    def add(self, state: State, failure: dict[str, str] | None = None) -> None:
+        """Add a state to the report, without waiting."""
         info = self._info
-        told = {
+        event = {
             "activity_type": info.activity_type,
             "activity_id": info.activity_id,
             "attempt": info.attempt,
             "state": state,
         }
-        self._states.put_nowait(told if failure is None else {**told, "failure": failure})
+        self._states.put_nowait(event if failure is None else {**event, "failure": failure})
 
     async def next(self) -> dict[str, Any] | None:
         """Return the next state; None after the last."""
@@ -169,10 +169,10 @@ def failure_of(error: BaseException) -> dict[str, str]:
     """Return an error as devices receive it, with the fields of a run's failure."""
     message = error.message if isinstance(error, ApplicationError) else said(error)
     kind = error.type if isinstance(error, ApplicationError) else None
-    told = {"message": message[:_LONGEST_TEXT], "type": kind or type(error).__name__}
+    failure = {"message": message[:_LONGEST_TEXT], "type": kind or type(error).__name__}
     if error.__cause__ is not None:
-        told["cause"] = (said(error.__cause__) or type(error.__cause__).__name__)[:_LONGEST_TEXT]
-    return told
+        failure["cause"] = (said(error.__cause__) or type(error.__cause__).__name__)[:_LONGEST_TEXT]
+    return failure
 
 
 def state_after(info: activity.Info, error: BaseException) -> State:

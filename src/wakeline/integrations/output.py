@@ -108,26 +108,26 @@ class ModelOutput:
 
     async def call(self, call: ToolCall) -> None:
         """Publish that a tool is called."""
-        told = {"id": call.id, "name": call.name, "state": "called", "arguments": shown(call.arguments)}
-        self._called[call.id] = told
-        await self._tell_tool(told)
+        event = {"id": call.id, "name": call.name, "state": "called", "arguments": shown(call.arguments)}
+        self._called[call.id] = event
+        await self._publish_tool(event)
 
     async def settle(self, id: str, name: str, *, result: Any = None, error: Any = None) -> None:
         """Publish that a tool has returned, or has failed if there is an `error`.
 
         The event repeats the call, because the latest event with the call's key replaces the earlier ones.
         """
-        told = self._called.pop(id, {"id": id, "name": name})
+        event = self._called.pop(id, {"id": id, "name": name})
         if error is None:
-            await self._tell_tool({**told, "state": "returned", "result": shown(result)})
+            await self._publish_tool({**event, "state": "returned", "result": shown(result)})
         else:
-            await self._tell_tool({**told, "state": "failed", "error": shown(error)})
+            await self._publish_tool({**event, "state": "failed", "error": shown(error)})
 
     async def step(self, id: str, name: str, state: str, *, error: str | None = None) -> None:
         """Publish that a node or chain has started, completed or failed."""
         if self._steps is not None:
-            told = {"id": id, "name": name, "state": state}
-            await _publish(self._steps, told if error is None else {**told, "error": error})
+            event = {"id": id, "name": name, "state": state}
+            await _publish(self._steps, event if error is None else {**event, "error": error})
 
     async def used(
         self, id: str, *, model: str | None = None, input: int, output: int, total: int | None = None
@@ -135,22 +135,22 @@ class ModelOutput:
         """Publish the number of used tokens."""
         if self._usage is not None:
             total = input + output if total is None else total
-            told: dict[str, Any] = {"id": id, "input_tokens": input, "output_tokens": output, "total_tokens": total}
-            await _publish(self._usage, {**told, "model": model} if model else told)
+            event: dict[str, Any] = {"id": id, "input_tokens": input, "output_tokens": output, "total_tokens": total}
+            await _publish(self._usage, {**event, "model": model} if model else event)
 
-    async def _tell_tool(self, told: dict[str, Any]) -> None:
+    async def _publish_tool(self, event: dict[str, Any]) -> None:
         if self._tools is not None:
-            await _publish(self._tools, told)
+            await _publish(self._tools, event)
 
 
-async def _publish(topic: Topic[Any], told: dict[str, Any]) -> None:
+async def _publish(topic: Topic[Any], event: dict[str, Any]) -> None:
     """Publish an event under its id; a value that cannot be published is replaced by a note."""
     try:
-        await topic.publish(told, key=_named(told["id"]))
+        await topic.publish(event, key=_named(event["id"]))
     except (EventTooLargeError, ValueRefusedError) as error:
         stand_in = "… (too large)" if isinstance(error, EventTooLargeError) else "… (cannot be shown)"
-        shortened = {name: stand_in if name in _FREE else value for name, value in told.items()}
-        await topic.publish(shortened, key=_named(told["id"]))
+        shortened = {name: stand_in if name in _FREE else value for name, value in event.items()}
+        await topic.publish(shortened, key=_named(event["id"]))
 
 
 def shown(value: Any) -> Any:

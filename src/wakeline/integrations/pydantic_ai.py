@@ -83,8 +83,8 @@ class _Run:
         elif isinstance(event, FunctionToolResultEvent):
             part = event.part
             failed = getattr(part, "outcome", "failed") != "success"
-            told = {"error": part.content} if failed else {"result": part.content}
-            await output.settle(part.tool_call_id, part.tool_name or "", **told)
+            outcome = {"error": part.content} if failed else {"result": part.content}
+            await output.settle(part.tool_call_id, part.tool_name or "", **outcome)
 
     async def count(self, id: str, context: RunContext[Any]) -> None:
         """Publish the usage if it has grown; it is known from the step after the model's answer on."""

@@ -35,7 +35,7 @@ from wakeline.integrations.activity_reports import ActivityReports, Report, fail
 from wakeline.integrations.activity_session import ActivitySession, current_session, current_sync_session, has_session
 from wakeline.integrations.children import JoiningInterceptor
 from wakeline.integrations.leaving import Leaving
-from wakeline.integrations.workflow_tasks import telling
+from wakeline.integrations.workflow_tasks import reporting
 from wakeline.logs import get_logger
 from wakeline.publisher import Nudger, SessionPublisher
 from wakeline.publisher.activity import namespace_of, publisher_name
@@ -169,12 +169,12 @@ class _ActivityInterceptor(ActivityInboundInterceptor):
             async with ActivitySession(self._around.make_publisher, self._around.make_sync_publisher, before):
                 result = await super().execute_activity(input)
             if report is not None:
-                _tell_end(report, info)
+                _report_end(report, info)
                 await report.end()
             return result
         except (Exception, asyncio.CancelledError) as error:
             if report is not None:
-                _tell_end(report, info, error)
+                _report_end(report, info, error)
                 await report.end()
             raise
         finally:
@@ -185,16 +185,16 @@ class _ActivityInterceptor(ActivityInboundInterceptor):
                 surrounding_on_flushed.reset(flushed)
 
 
-def _tell_end(report: Report, info: activity.Info, error: BaseException | None = None) -> None:
+def _report_end(report: Report, info: activity.Info, error: BaseException | None = None) -> None:
     # After a time-out Temporal accepts neither a result nor an error of this attempt.
     ended_by = _harmless(lambda: time_out_of(info, report.seconds)) or error
     if ended_by is None:
-        report.tell("completed")
+        report.add("completed")
         return
     state = _harmless(lambda: state_after(info, ended_by))
     failure = None if state == "canceled" else _harmless(lambda: failure_of(ended_by))
     if state is not None:
-        report.tell(state, failure)
+        report.add(state, failure)
 
 
 class WakelinePlugin(SimplePlugin):
@@ -266,9 +266,9 @@ class WakelinePlugin(SimplePlugin):
         if interceptor.nudger is not None and interceptor.leaving is not None:
             nudge, note_end = interceptor.nudger.nudge, interceptor.leaving.note
             if (runner := config.get("workflow_runner")) is not None:
-                config["workflow_runner"] = telling(runner, nudge, note_end)
+                config["workflow_runner"] = reporting(runner, nudge, note_end)
             if (unsandboxed := config.get("unsandboxed_workflow_runner")) is not None:
-                config["unsandboxed_workflow_runner"] = telling(unsandboxed, nudge, note_end)
+                config["unsandboxed_workflow_runner"] = reporting(unsandboxed, nudge, note_end)
         return config
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
@@ -301,10 +301,10 @@ async def _nothing() -> None:
     pass
 
 
-def _harmless(tell: Callable[[], Any]) -> Any:
+def _harmless(call: Callable[[], Any]) -> Any:
     """Return the result of a call, or None if it fails: a report must not fail its activity."""
     try:
-        return tell()
+        return call()
     except Exception:
         _logger.exception("the state of an activity could not be reported")
         return None

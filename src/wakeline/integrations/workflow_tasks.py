@@ -16,7 +16,7 @@ from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, Workflo
 from wakeline.logs import get_logger
 from wakeline.streams.wire import POLL
 
-Tell: TypeAlias = Callable[[str], None]
+OnStep: TypeAlias = Callable[[str], None]
 Runner = TypeVar("Runner", bound=WorkflowRunner)
 
 _logger = get_logger("wakeline.integrations.temporal")
@@ -24,42 +24,42 @@ _ENDS: Final = frozenset({"complete_workflow_execution", "fail_workflow_executio
 _NOTHING_NEW: Final = frozenset({"query_workflow", "remove_from_cache"})
 
 
-def telling(runner: Runner, tell: Tell, tell_end: Tell) -> Runner:
-    """Return a copy of a runner that calls `tell` with a Workflow Id after each step.
+def reporting(runner: Runner, on_step: OnStep, on_end: OnStep) -> Runner:
+    """Return a copy of a runner that calls `on_step` with a Workflow Id after each step.
 
     The copy's class is a subclass of the runner's, so that `isinstance` and `dataclasses.replace` of other plugins work.
 
     Args:
         runner: The runner; it is not modified.
-        tell: Called in the threads of the workflows.
-        tell_end: Called before `tell` if the step was the last one of the workflow's chain, as far as the workflow knows.
+        on_step: Called in the threads of the workflows.
+        on_end: Called before `on_step` if the step was the last one of the workflow's chain, as far as the workflow knows.
     """
     kind: Any = type(runner)
 
-    class Telling(kind):  # type: ignore[misc] # the base class is known only at run time
+    class Reporting(kind):  # type: ignore[misc] # the base class is known only at run time
         def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
             instance = super().create_instance(det)
-            return cast("WorkflowInstance", _TellingInstance(instance, det.info.workflow_id, tell, tell_end))
+            return cast("WorkflowInstance", _ReportingInstance(instance, det.info.workflow_id, on_step, on_end))
 
     try:
         copied = copy.copy(runner)
-        object.__setattr__(copied, "__class__", Telling)  # a frozen dataclass refuses a plain assignment
+        object.__setattr__(copied, "__class__", Reporting)  # a frozen dataclass refuses a plain assignment
     except Exception as error:  # noqa: BLE001 - another kind of runner works as before, without nudges
         _logger.warning("expected a workflow runner that can be copied; its workflows send no nudges: %r", error)
         return runner
     return copied
 
 
-class _TellingInstance:
+class _ReportingInstance:
     """One workflow in a worker's cache; everything but `activate` is passed on to the instance."""
 
-    __slots__ = ("_instance", "_tell", "_tell_end", "_workflow_id")
+    __slots__ = ("_instance", "_on_end", "_on_step", "_workflow_id")
 
-    def __init__(self, instance: WorkflowInstance, workflow_id: str, tell: Tell, tell_end: Tell) -> None:
+    def __init__(self, instance: WorkflowInstance, workflow_id: str, on_step: OnStep, on_end: OnStep) -> None:
         self._instance = instance
         self._workflow_id = workflow_id
-        self._tell = tell
-        self._tell_end = tell_end
+        self._on_step = on_step
+        self._on_end = on_end
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._instance, name)
@@ -69,8 +69,8 @@ class _TellingInstance:
         try:
             if not act.is_replaying and _is_a_step(act) and not completion.HasField("failed"):
                 if any(command.WhichOneof("variant") in _ENDS for command in completion.successful.commands):
-                    self._tell_end(self._workflow_id)
-                self._tell(self._workflow_id)
+                    self._on_end(self._workflow_id)
+                self._on_step(self._workflow_id)
         except Exception:
             _logger.exception("a step of workflow %s could not be reported", self._workflow_id)
         return completion
