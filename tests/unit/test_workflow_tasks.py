@@ -36,7 +36,7 @@ def completion(**failed: str) -> WorkflowActivationCompletion:
 
 
 class Runner(WorkflowRunner):
-    """Gives instances that answer as they are copied."""
+    """Gives instances that answer as they are scripted."""
 
     def __init__(self) -> None:
         self.answer: Any = completion()
@@ -65,7 +65,7 @@ DETAILS: Any = SimpleNamespace(info=SimpleNamespace(workflow_id="order-1"))
 
 
 @pytest.mark.parametrize(
-    ("act", "copied"),
+    ("act", "reported"),
     [
         (activation("initialize_workflow"), True),
         (activation("signal_workflow", "fire_timer"), True),
@@ -81,11 +81,11 @@ DETAILS: Any = SimpleNamespace(info=SimpleNamespace(workflow_id="order-1"))
     ],
     ids=lambda value: ",".join(job.WhichOneof("variant") for job in value.jobs) if hasattr(value, "jobs") else None,
 )
-def test_it_tells_of_steps_and_not_of_questions_or_repetitions(act: WorkflowActivation, copied: bool) -> None:
+def test_steps_are_reported_but_not_queries_or_replays(act: WorkflowActivation, reported: bool) -> None:
     heard: list[str] = []
     runner = Runner()
     assert reporting(runner, heard.append, nothing).create_instance(DETAILS).activate(act) is runner.answer
-    assert heard == (["order-1"] if copied else [])
+    assert heard == (["order-1"] if reported else [])
 
 
 def test_a_step_that_failed_is_not_told() -> None:
