@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
+from wakeline.background import cancel_all
 from wakeline.cli.logs import configure
 from wakeline.cli.processes import TemporalServer
 from wakeline.gateway.app import serve as run
@@ -63,8 +64,6 @@ async def _first_of(*works: Coroutine[Any, Any, None]) -> None:
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_all(*tasks)
     for task in done:
         task.result()

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 import aiohttp
 import msgspec
 
+from wakeline.background import cancel_all, supervised
 from wakeline.client.errors import refusal
 from wakeline.client.http import LOST
 from wakeline.errors import UnavailableError, WakelineError
@@ -107,7 +108,7 @@ class Connection:
         self._channels[number] = channel
         self._stay()
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name=f"wakeline publisher {self._dial.url}")
+            self._task = supervised(f"connection to {self._dial.url}", self._run)
         self.want()
         return number
 
@@ -244,9 +245,7 @@ class Connection:
         finally:
             self._socket = None
             self._hinted.set()
-            for task in (writer, watcher):
-                task.cancel()
-            await asyncio.gather(writer, watcher, return_exceptions=True)
+            await cancel_all(writer, watcher)
             with suppress(*LOST):
                 await socket.close()
             cause = socket.exception()

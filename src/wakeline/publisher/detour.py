@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+from wakeline.background import cancel_all
 from wakeline.errors import UnavailableError, WakelineError
 from wakeline.logs import get_logger
 from wakeline.publisher.errors import ENDS, PublishDroppedError, PublishReports
@@ -135,8 +136,7 @@ class OnDetour:
         self._over = lambda: None
         if self._ended is not None:
             await asyncio.wait([self._task], timeout=_LAST_SECONDS)  # what it took is to be told of
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        await cancel_all(self._task)
 
     async def _run(self) -> None:
         try:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
+from wakeline.background import cancel_all
 from wakeline.errors import WakelineError
 from wakeline.logs import get_logger
 from wakeline.publisher.connection import Connection
@@ -67,9 +68,7 @@ class Spooling:
 
     async def close(self) -> None:
         """Stop seeing to what others left behind."""
-        if self._others is not None:
-            self._others.cancel()
-            await asyncio.wait([self._others])
+        await cancel_all(self._others)
 
     async def _drain_others(self) -> None:
         turns, backoff = Backoff(), Backoff()

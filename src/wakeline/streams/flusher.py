@@ -22,6 +22,7 @@ from temporalio.client import WorkflowHandle
 from temporalio.converter import PayloadConverter
 from temporalio.service import RPCError
 
+from wakeline.background import supervised
 from wakeline.buffer import Buffer, WhenFull
 from wakeline.logs import get_logger
 from wakeline.outages import Outage
@@ -182,7 +183,7 @@ class Flusher:
         if self._task is None:
             self._thread = threading.get_ident()
             self.buffer.set_attended(True)
-            self._task = asyncio.create_task(self._run())
+            self._task = supervised(f"publishing to workflow {self._handle.id}", self._run)
             self._ring(urgent=False)
 
     async def stop(self, failing: bool) -> None:

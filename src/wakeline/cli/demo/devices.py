@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
+from wakeline.background import cancel_all
 from wakeline.client import RefusedError, SessionClient, SessionEvent
 from wakeline.events import RUN_CLOSED
 
@@ -68,9 +69,7 @@ class DemoDevice:
         """Disconnect without closing anything."""
         self.online = False
         tasks, self._watching = list(self._watching.values()), {}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_all(*tasks)
 
     async def finish(self, seconds: float) -> bool:
         """Wait until every session was received to its end; return False after `seconds`."""

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from wakeline.background import cancel_all
 from wakeline.cli.demo.page import Page
 from wakeline.cli.demo.scene import KINDS, Scene, counter_line, scene
 from wakeline.errors import ListenRefusedError
@@ -40,9 +41,7 @@ class LiveDemo:
             device.go_online()
         self.do(self._keep_talking())
         await self.quit.wait()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_all(*self._tasks)
 
     def do(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine in the background."""

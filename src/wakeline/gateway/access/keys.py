@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ import structlog
 from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, Key, OctKey, OKPKey, RSAKey
 
+from wakeline.background import cancel_all
 from wakeline.errors import SettingsInvalidError, TokenInvalidError, UnavailableError
 from wakeline.gateway.access.grants import Signer
 from wakeline.gateway.runtime import supervised
@@ -98,11 +99,7 @@ class Keys:
 
     async def stop(self) -> None:
         """Stop reading the JWKS."""
-        for task in (self._refreshing, self._reading):
-            if task is not None:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+        await cancel_all(self._refreshing, self._reading)
 
     async def find(self, alg: object, kid: object) -> tuple[Key, Signer | None]:
         """Return the key for a token with this header, and its signer; None for the shared secret.

@@ -20,6 +20,7 @@ from weakref import WeakValueDictionary
 import msgspec
 import structlog
 
+from wakeline.background import cancel_all
 from wakeline.errors import SessionNotFoundError, UnavailableError
 from wakeline.events import Cursor
 from wakeline.gateway.devices.parts import DeviceLimit, OffsetOf, Part, Parts
@@ -80,10 +81,7 @@ class Positions:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._saving is not None
-        self._saving.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._saving
+        await cancel_all(self._saving)
         with suppress(TimeoutError):  # delivered offsets may lag: after a crash they lag as much
             async with asyncio.timeout(_LAST_SECONDS):
                 await self._try_to_save()

@@ -8,6 +8,7 @@ from typing import Any
 
 from temporalio.service import RPCError
 
+from wakeline.background import cancel_all
 from wakeline.errors import SessionClosedError, UnavailableError
 from wakeline.gateway.following.copying.copy import StreamCopy
 from wakeline.gateway.following.copying.reader import (
@@ -109,13 +110,13 @@ class Drainer:
                 if await self._answers(now):
                     return await self._read_rest(reader, patience)
                 if now != latest:
-                    await _cancelled(looking)
+                    await cancel_all(looking)
                     latest, looking = now, asyncio.create_task(self._look(now))
                 drained = await self._read_rest(reader, patience)
                 if drained is not None:
                     return drained
         finally:
-            await _cancelled(looking)
+            await cancel_all(looking)
 
     async def _answers(self, run_id: str) -> bool:
         """Whether a worker is there for a run."""
@@ -136,9 +137,3 @@ class Drainer:
         if ending.carries is False and ending.given <= self._copy.offset:
             unread = Unread(run.run_id, run.stream, run.stream_attempt)
             await self._copy.change(unread=(*[other for other in run.unread if other != unread], unread))
-
-
-async def _cancelled(task: asyncio.Task[None] | None) -> None:
-    if task is not None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)

@@ -15,6 +15,7 @@ import msgspec
 import structlog
 from temporalio.api.sdk.v1 import WorkflowMetadata
 
+from wakeline.background import cancel_all
 from wakeline.errors import SessionClosedError, UnavailableError
 from wakeline.events import RUN_CLOSED, RUN_CONTINUED, RUN_STARTED, SESSION_SETTLED, compose, timestamp
 from wakeline.gateway.following.copying import told
@@ -145,10 +146,8 @@ class Follower:
             # The query that is under way may be the last that a worker answers; cut off, it makes its worker warn.
             await asyncio.wait([reading], timeout=min(parts.settings.drain_grace, _LAST_ANSWER_SECONDS))
         finally:
-            for task in tasks:
-                task.cancel()
             reader.stop()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel_all(*tasks)
             self._state = None
         return ending, await self._drainer.drain(reader, ending, read_whole=watch.read_whole)
 

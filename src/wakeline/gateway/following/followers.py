@@ -14,6 +14,7 @@ from typing import Any, Final
 import structlog
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 
+from wakeline.background import cancel_all
 from wakeline.errors import (
     SessionClosedError,
     SettingsInvalidError,
@@ -96,9 +97,9 @@ class Followers:
 
     async def stop(self) -> None:
         """Stop following; the next gateway goes on where the log ends."""
-        await _stopped([*self._sweeping, *self._looking.values()])
+        await cancel_all(*self._sweeping, *self._looking.values())
         await self._pool.stop()
-        await _stopped([*self._looking.values()])  # what followers have begun meanwhile
+        await cancel_all(*self._looking.values())  # what followers have begun meanwhile
 
     def count(self) -> int:
         """How many runs are followed now."""
@@ -442,9 +443,3 @@ def _is_older(info: WorkflowExecutionInfo, runs: Sequence[Run]) -> bool:
     """Whether a run began before all runs of its workflow that a session already has."""
     known = [run.started_at for run in runs if run.workflow_id == info.execution.workflow_id]
     return bool(known) and timestamp(info.start_time.ToDatetime(tzinfo=UTC)) < min(known)
-
-
-async def _stopped(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
+from wakeline.background import cancel_all
 from wakeline.errors import AttemptFencedError, EpochChangedError, UnavailableError
 from wakeline.events import Event
 from wakeline.gateway.delivery import Accept, Hub
@@ -106,10 +107,7 @@ class FollowerPool:
         """Stop following; the next gateway goes on where the log ends."""
         tasks = self._keeping
         while tasks or self._tasks:  # one that ends just now may have another begun
-            tasks = [*tasks, *self._tasks.values()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel_all(*tasks, *self._tasks.values())
             tasks = []
         if self._leases is not None:
             await self._leases.stop()

@@ -17,6 +17,7 @@ from zlib import crc32
 
 import structlog
 
+from wakeline.background import cancel_all
 from wakeline.errors import RecordConflictError, UnavailableError
 from wakeline.gateway.log import Engine, Record
 from wakeline.gateway.runtime import supervised
@@ -57,9 +58,7 @@ class Leases:
 
     async def stop(self) -> None:
         """Give back what is held, so that others need not wait."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await cancel_all(self._task)
         for key, revision in list(self._held.items()):
             await self._give_back(key, revision)
 

@@ -1,14 +1,15 @@
 """Runtime: supervised tasks, long work in slices, grouped work, and steps of the wall clock.
 
-Every room may import it, and it imports none. Open `background.py` first.
+Every room may import it, and it imports none. Open `tasks.py` first.
 """
 
 from __future__ import annotations
 
-from wakeline.gateway.runtime.background import failing, supervised
+from wakeline.background import failing
 from wakeline.gateway.runtime.clock import forget_steps, listen_steps, watch_clock
 from wakeline.gateway.runtime.grouped import Grouped
 from wakeline.gateway.runtime.slices import Slice, read_whole_in_slices
+from wakeline.gateway.runtime.tasks import supervised
 
 __all__ = [
     "Grouped",

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from wakeline.background import cancel_all
 from wakeline.errors import EpochChangedError, SessionNotFoundError, UnavailableError
 from wakeline.events import RUN_STARTED, SESSION_CLOSED, SESSION_SETTLED, Event
 from wakeline.gateway.delivery import Compacts
@@ -93,9 +94,7 @@ class Keeper:
 
     async def stop(self) -> None:
         """Stop; what is left is done after the next start."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await cancel_all(self._task)
 
     async def sweep(self) -> None:
         """Look at the sessions that something has become of, and delete those that are due.

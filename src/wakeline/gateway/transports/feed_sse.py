@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
+from wakeline.background import cancel_all
 from wakeline.errors import CursorAheadError, EpochChangedError, SessionNotFoundError, WakelineError
 from wakeline.events import Cursor
 from wakeline.gateway.access import Grant, expiring
@@ -189,9 +190,7 @@ class SseFeed:
             raise
         finally:
             self.connection.end()
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await cancel_all(*tasks)
 
     async def _until_all_are_read(self, reading: set[asyncio.Task[None]]) -> None:
         while reading:

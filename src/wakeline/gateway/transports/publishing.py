@@ -17,6 +17,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from wakeline.background import cancel_all
 from wakeline.errors import (
     BatchTooLargeError,
     EpochChangedError,
@@ -314,11 +315,7 @@ class PublishConnection(Conversation):
 
     async def _end(self) -> None:
         """Cancel unfinished appends; the next `opened` reports which of them are in the log."""
-        tasks = list(self._under_way)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await cancel_all(*self._under_way)
 
 
 def _parts(answers: list[bytes]) -> Iterator[list[bytes]]:

@@ -10,6 +10,7 @@ import msgspec
 import structlog
 from aiohttp import WSMessage, web
 
+from wakeline.background import cancel_all
 from wakeline.errors import InternalError, RequestInvalidError, WakelineError
 from wakeline.events import check_session_name
 from wakeline.gateway.access import NOBODY, Grant
@@ -116,8 +117,7 @@ class FeedConnection(Conversation):
     async def _leave(self, session: str, subscription: Subscription) -> None:
         """End a subscription; nothing of it is written after this returns."""
         del self._subscriptions[session]
-        subscription.task.cancel()
-        await asyncio.wait((subscription.task,))
+        await cancel_all(subscription.task)
 
     async def _ack(self, frame: frames.Ack) -> None:
         self._grant.check("ack", frame.session)
@@ -149,12 +149,9 @@ class FeedConnection(Conversation):
             return
 
     async def _end(self) -> None:
-        tasks = [*self._acks, *(subscription.task for subscription in self._subscriptions.values())]
+        tasks = [subscription.task for subscription in self._subscriptions.values()]
         self._subscriptions.clear()
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await cancel_all(*self._acks, *tasks)
 
 
 class _Kind(msgspec.Struct):

@@ -15,6 +15,7 @@ from typing import Final, Self
 
 import structlog
 
+from wakeline.background import cancel_all
 from wakeline.compact.fold import is_special
 from wakeline.errors import EpochChangedError, SessionNotFoundError, UnavailableError
 from wakeline.events import Event
@@ -69,9 +70,7 @@ class Compacts:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await cancel_all(self._task)
         with suppress(TimeoutError):  # what is not stored is folded again
             async with asyncio.timeout(_LAST_SECONDS):
                 for fold in list(self._dirty):

@@ -19,6 +19,7 @@ from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.client import WorkflowExecutionDescription, WorkflowHandle, WorkflowHistoryEventFilterType
 from temporalio.service import RPCError
 
+from wakeline.background import cancel_all
 from wakeline.gateway.following.reaching.connection import Connection
 from wakeline.gateway.following.telling import RETRY_SECONDS
 from wakeline.gateway.following.watching.children import Children, Enter
@@ -76,9 +77,7 @@ class Attention:
             await asyncio.wait([working, changing], return_when=asyncio.FIRST_COMPLETED)
             return working.result() if working.done() else None
         finally:
-            working.cancel()
-            changing.cancel()
-            await asyncio.gather(working, changing, return_exceptions=True)
+            await cancel_all(working, changing)
 
 
 class RunWatch:

@@ -27,6 +27,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from wakeline.background import cancel_all
 from wakeline.errors import StorageFullError, UnavailableError
 from wakeline.gateway.log.engines.sqlite.appends import Appends
 from wakeline.gateway.log.engines.sqlite.writer import Writer
@@ -212,11 +213,8 @@ class Eraser:
     async def stop(self) -> None:
         """Stop the task and a running rebuild; the rest follows after the next start."""
         self._stop.set()
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await cancel_all(self._task)
+        self._task = None
 
     async def _run(self) -> None:
         while True:

@@ -9,8 +9,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support import Served
+from wakeline import background
+from wakeline.background import cancel_all
 from wakeline.gateway.delivery import Compacts
-from wakeline.gateway.runtime import background, supervised
+from wakeline.gateway.runtime import supervised
 
 Serve = Callable[..., Awaitable[Served]]
 
@@ -58,5 +60,18 @@ async def test_a_task_is_well_again_when_it_has_run_for_a_while(monkeypatch: pyt
             while background.failing():
                 await asyncio.sleep(0.01)
     assert not task.done()
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await cancel_all(task)
+
+
+async def test_cancelling_waits_for_the_end_of_tasks_and_hides_their_errors() -> None:
+    async def failing() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.01)
+            raise OSError("at the end")
+
+    task = asyncio.create_task(failing())
+    await asyncio.sleep(0)
+    await cancel_all(task, None)
+    assert task.done()

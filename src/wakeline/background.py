@@ -1,4 +1,4 @@
-"""Background tasks that are restarted when they fail; `/readyz` reports those that failed."""
+"""Background tasks that are restarted when they fail, and how every task is stopped."""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 from weakref import WeakSet
 
-import structlog
-
+from wakeline.logs import get_logger
 from wakeline.retry import Backoff
 
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
 _WELL_SECONDS: Final = 10.0
-"""`/readyz` reports a failed task until it has run for this long again."""
+"""`failing` names a failed task until it has run for this long again."""
 
-_log = structlog.get_logger(__name__)
+logger = get_logger(__name__)
+
+
+def _log(name: str, seconds: float) -> None:
+    logger.exception("The background task %s failed and is restarted in %.1f s", name, seconds)
 
 
 class _Supervised:
     """One task with its name and its last failure."""
 
-    def __init__(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def __init__(
+        self, name: str, work: Callable[[], Coroutine[Any, Any, None]], log: Callable[[str, float], object]
+    ) -> None:
+        self._log = log
         self._name = name
         self._work = work
         self.loop = asyncio.get_running_loop()
@@ -48,26 +54,29 @@ class _Supervised:
                 pause = backoff.pause()
                 self._trouble = f"{self._name}: {error!r}"
                 self._unwell_until = self.loop.time() + pause + _WELL_SECONDS
-                _log.exception("a background task failed and is restarted", task=self._name, seconds=pause)
+                self._log(self._name, pause)
             await asyncio.sleep(pause)
 
 
 _known: WeakSet[_Supervised] = WeakSet()
 
 
-def supervised(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+def supervised(
+    name: str, work: Callable[[], Coroutine[Any, Any, None]], *, log: Callable[[str, float], object] = _log
+) -> asyncio.Task[None]:
     """Start a task that is restarted when it fails.
 
     The pause before a restart grows from half a second to half a minute.
 
     Args:
-        name: Its name in `/readyz` and in the log.
+        name: Its name in the log and in `failing`.
         work: Returns the coroutine that does the work; called again for each restart.
+        log: Logs a failure, while its error is handled; called with the name and the pause.
 
     Returns:
         The task; cancel it to end the work.
     """
-    known = _Supervised(name, work)
+    known = _Supervised(name, work, log)
     _known.add(known)
     task = asyncio.create_task(known.run(), name=name)
     task.add_done_callback(lambda _: _known.discard(known))  # a task that has ended is not failing
@@ -78,3 +87,11 @@ def failing() -> list[str]:
     """Return the background tasks of this event loop that failed recently, each with its error."""
     loop = asyncio.get_running_loop()
     return sorted(task.trouble for task in _known if task.loop is loop and task.trouble)
+
+
+async def cancel_all(*tasks: asyncio.Future[Any] | None) -> None:
+    """Cancel tasks and wait until they have ended, however they end."""
+    given = [task for task in tasks if task is not None]
+    for task in given:
+        task.cancel()
+    await asyncio.gather(*given, return_exceptions=True)
