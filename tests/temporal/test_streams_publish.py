@@ -109,13 +109,14 @@ async def test_a_malformed_entry_is_skipped_and_the_workflow_lives(client: Clien
     handle = await start(client, queue, hosts.Hub)
     bad = [PublishEntry("n", "abc"), PublishEntry("n", "AAAA"), PublishEntry("n", "ä")]
     await handle.signal(PUBLISH_SIGNAL, PublishInput([bad[0], entry(b"1"), *bad[1:], entry(b"2")]))
-    # What is no batch at all is dropped by the SDK.
-    await handle.signal(PUBLISH_SIGNAL, {"items": [{"topic": 1, "data": 2}]})
+    for items in ([{"topic": 1, "data": 2}], [7], [{}], 7):
+        await handle.signal(PUBLISH_SIGNAL, {"items": items})
+    # The SDK drops a signal that is no batch at all.
     await handle.signal(PUBLISH_SIGNAL, "nonsense")
     await handle.signal(PUBLISH_SIGNAL, PublishInput([entry(b"3")]))
     assert data(await read(WorkflowStreamClient.create(client, handle.id).subscribe(), 3)) == [1, 2, 3]
     await handle.signal("close")
-    assert await handle.result() == 3
+    assert await handle.result() == 7
 
 
 async def test_a_repeated_batch_is_taken_once(client: Client, queue: str) -> None:

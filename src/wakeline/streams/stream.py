@@ -25,11 +25,11 @@ from wakeline.streams.wire import (
     PollInput,
     PollResult,
     PublisherState,
-    PublishInput,
+    ReceivedBatch,
     WireItem,
     WorkflowStreamState,
-    decode_payload,
     encode_payload,
+    received_entry,
     wire_size,
 )
 from wakeline.text import whole
@@ -219,24 +219,24 @@ class WorkflowStream:
         self._log.append(WireItem(topic, data))
         self._retained_bytes += wire_size(topic, data)
 
-    def _on_publish(self, batch: PublishInput) -> None:
+    def _on_publish(self, batch: ReceivedBatch) -> None:
         self._signals += 1
         if batch.publisher_id:
             seen = self._publishers.get(batch.publisher_id)
             if seen is not None and batch.sequence <= seen.sequence:
                 return
             self._publishers[batch.publisher_id] = PublisherState(batch.sequence, workflow.now())
-        for entry in batch.items:
+        for entry in batch.items if isinstance(batch.items, list) else [batch.items]:
             try:
-                decode_payload(entry.data)
+                topic, data = received_entry(entry)
             except ValueError as error:
                 # Raising would fail the workflow task again and again: anyone who may signal could stop the workflow.
                 self.malformed_entries += 1
                 workflow.logger.warning(
-                    "Skipped an entry of topic %r from publisher %r: %s", entry.topic, batch.publisher_id, error
+                    "Skipped an entry %.200r from publisher %r: %s", entry, batch.publisher_id, error
                 )
             else:
-                self._append(entry.topic, entry.data)
+                self._append(topic, data)
 
     def _on_poll_validate(self, poll: PollInput) -> None:
         if self._detaching:
