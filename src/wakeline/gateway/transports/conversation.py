@@ -139,7 +139,9 @@ class Conversation(ABC):
             self._socket.headers.clear()  # they were sent, and would stay in memory with the connection
         except ConnectionError:
             return self._socket  # the client has disconnected already
-        give_up_on_silence(self._request, self._host.timeout)
+        # The kernel counts a client that reads nothing as silent, too. It must not reset the connection while the client
+        # may still read our close frame.
+        give_up_on_silence(self._request, self._host.timeout + self._socket.goodbye_seconds)
         self._watch_signer(self._grant)
         listen_steps(self._clock_set)
         try:

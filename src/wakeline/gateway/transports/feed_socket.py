@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import ClassVar, Final
 
 from aiohttp import web
 
@@ -12,7 +12,6 @@ from wakeline.gateway.transports.feed import SharedConnection
 GOING_AWAY, TOO_LARGE, FAILED, NOT_OURS, TOKEN, SLOW, TOO_MUCH = 1001, 1009, 1011, 4400, 4401, 4408, 4429
 """Close codes; PROTOCOL.md §5 defines after which of them a client reconnects."""
 
-_GOODBYE_SECONDS: Final = 1.0  # for the client to answer a close frame, before the connection is aborted
 _FRAMES_AT_ONCE: Final = 2_000
 _FRAMES_A_SECOND: Final = 100
 
@@ -30,13 +29,18 @@ class FeedSocket(web.WebSocketResponse):
     Args:
         keep_alive: Seconds between pings; a ping without an answer within half of them ends the connection.
         max_message_bytes: The largest message that is accepted.
+
+    Attributes:
+        goodbye_seconds: For the client to answer a close frame, before the connection is aborted.
     """
+
+    goodbye_seconds: ClassVar[float] = 1.0
 
     connection: SharedConnection | None = None
 
     def __init__(self, keep_alive: float, max_message_bytes: int) -> None:
         super().__init__(
-            timeout=_GOODBYE_SECONDS,
+            timeout=self.goodbye_seconds,
             autoping=False,  # `Conversation` answers pings, so that they count as frames
             heartbeat=keep_alive,
             compress=False,
