@@ -60,3 +60,12 @@ async def test_a_script_that_leaves_with_its_result_leaves_no_event_behind(
         for tasks in (1, 1, 3):
             scripts.create_task(complete(temporal, served, tasks))
         scripts.create_task(complete(temporal, served, 1, watched=False))
+
+
+async def test_a_program_that_connects_and_does_no_more_ends(temporal: WorkflowEnvironment) -> None:
+    address = temporal.client.service_client.config.target_host
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.integrations.connects", address, "20"), stdout=asyncio.subprocess.PIPE
+    )
+    printed, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
+    assert printed.split() == [b"0"] * 20

@@ -18,6 +18,7 @@ from typing import IO, Final, NoReturn
 from temporalio.client import Client
 
 from wakeline.errors import ListenRefusedError, ProgramMissingError, TemporalUnavailableError
+from wakeline.streams.exit import end_in_order
 
 _PR_SET_PDEATHSIG: Final = 1
 _STOP_SECONDS: Final = 5.0
@@ -192,6 +193,7 @@ class TemporalServer(Process):
         Raises:
             TemporalUnavailableError: The server does not answer within `seconds`.
         """
+        end_in_order()
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
             try:

@@ -14,7 +14,6 @@ from typing import Final
 from temporalio.worker import Worker
 
 from wakeline.publisher import Nudger
-from wakeline.streams.exit import end_in_order
 
 _MOST: Final = 1_000
 _LATELY_SECONDS: Final = 10.0
@@ -41,7 +40,6 @@ class Leaving:
     def delay(self, worker: Worker) -> None:
         """Make a worker's `shutdown`, which `async with` also calls, wait for some seconds first."""
         stop = worker.shutdown
-        end_in_order()
 
         async def shutdown() -> None:
             try:

@@ -41,6 +41,7 @@ from wakeline.publisher import Nudger, SessionPublisher
 from wakeline.publisher.activity import namespace_of, publisher_name
 from wakeline.publisher.options import PublisherOptions
 from wakeline.publisher.sync import SyncSessionPublisher
+from wakeline.streams.exit import end_in_order
 from wakeline.streams.flushed import surrounding_on_flushed
 
 if TYPE_CHECKING:
@@ -255,6 +256,8 @@ class WakelinePlugin(SimplePlugin):
 
         self._make_interceptor = interceptor
         super().__init__("wakeline.WakelinePlugin", workflow_runner=_let_through)
+        # A client that has connected has had an answer from a thread of the SDK, even if the program does no more.
+        end_in_order()
 
     def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
         """See base class."""

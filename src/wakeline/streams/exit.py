@@ -1,9 +1,10 @@
-"""Programs that have read a stream come to their end.
+"""Programs that have called Temporal come to their end.
 
 The SDK's threads hand the answer of each call to Python, and a call that was cancelled is answered as well. A program
-that ends while they do so may never end: Python stops every thread that wants its turn, and then waits, in the SDK, for
-those threads. Readers cancel many calls, most of them last of all. So a program waits here, before Python begins to end,
-until the answers have been handed over. See https://github.com/temporalio/sdk-python/issues/300.
+that ends while they do so may never end, or abort with "PyGILState_Release: thread state must be current": Python stops
+every thread that wants its turn, and the SDK's do not bear that. On a busy machine a program that connects a client and
+does no more aborts one time in four. Readers cancel many calls, most of them last of all. So a program waits here,
+before Python begins to end, until the answers have been handed over. See https://github.com/temporalio/sdk-python/issues/300.
 """
 
 from __future__ import annotations

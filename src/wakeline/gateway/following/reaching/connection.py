@@ -18,6 +18,7 @@ from temporalio.service import ConnectConfig, RPCError, RPCStatusCode, ServiceCl
 
 from wakeline.gateway.following.reaching.calls import CountedService, is_no_namespace, is_throttled
 from wakeline.gateway.runtime import supervised
+from wakeline.streams.exit import end_in_order
 
 _CHECK_SECONDS: Final = 2.0
 _NAMESPACE_SECONDS: Final = 60.0
@@ -109,6 +110,7 @@ class Connection:
         if self._checking is not None:
             return
         options = self._options
+        end_in_order()
         service = await ServiceClient.connect(
             ConnectConfig(
                 target_host=options.address,
