@@ -109,7 +109,8 @@ async def test_a_malformed_entry_is_skipped_and_the_workflow_lives(client: Clien
     handle = await start(client, queue, hosts.Hub)
     bad = [PublishEntry("n", "abc"), PublishEntry("n", "AAAA"), PublishEntry("n", "ä")]
     await handle.signal(PUBLISH_SIGNAL, PublishInput([bad[0], entry(b"1"), *bad[1:], entry(b"2")]))
-    for items in ([{"topic": 1, "data": 2}], [7], [{}], 7):
+    unfit: list[Any] = [[{"topic": 1, "data": 2}], [7], [{}], 7]
+    for items in unfit:
         await handle.signal(PUBLISH_SIGNAL, {"items": items})
     # The SDK drops a signal that is no batch at all.
     await handle.signal(PUBLISH_SIGNAL, "nonsense")
