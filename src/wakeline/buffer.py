@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import math
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 T = TypeVar("T")
+
+_NO_LIMIT: Final = sys.maxsize
 
 WhenFull: TypeAlias = Literal["block", "error", "drop_oldest", "coalesce"]
 
@@ -84,9 +86,16 @@ class Buffer(Generic[T]):
         """Add an entry if there is room; return whether there was."""
         size = self._size(entry)
         with self._lock:
-            if not self._fits(size):
+            # As `_fits` and `_append`, without their calls: this runs for every event.
+            waiting = len(self._waiting)
+            if waiting >= self._max_items or (self.bytes + size > self._max_bytes and waiting):
                 return False
-            self._append(entry, size, key)
+            if self._places is not None:
+                self._append(entry, size, key)
+                return True
+            self._waiting.append(entry)
+            self.bytes += size
+            self.taken += 1
             return True
 
     def put(self, entry: T, key: Hashable = None, *, may_block: bool = False) -> list[T] | None:
@@ -111,7 +120,7 @@ class Buffer(Generic[T]):
             dropped: list[T] = []
             if self.when_full == "drop_oldest":
                 while not self.has_room(entry):
-                    dropped += self._pop(1, math.inf)
+                    dropped += self._pop(1, _NO_LIMIT)
                 self.discarded += len(dropped)
             elif self.when_full == "block" and may_block:
                 self._changed.wait_for(lambda: self.has_room(entry) or not self._attended)
@@ -202,29 +211,28 @@ class Buffer(Generic[T]):
         self.bytes += size
         self.taken += 1
 
-    def _pop(self, max_items: float, max_bytes: float) -> list[T]:
-        waiting, popped, total = self._waiting, list[T](), 0
-        while waiting and len(popped) < max_items:
-            entry = waiting[0] if self._places is None else waiting[0].entry
-            size = self._size(entry)
-            if total + size > max_bytes and popped:
+    def _pop(self, max_items: int, max_bytes: int) -> list[T]:
+        waiting, places, size_of = self._waiting, self._places, self._size
+        count = total = 0
+        for place in waiting:
+            size = size_of(place if places is None else place.entry)
+            if count == max_items or (count and total + size > max_bytes):
                 break
             total += size
-            popped.append(entry)
-            place = waiting.popleft()
-            if self._places is not None:
-                self._forget(place, self._places)
+            count += 1
         self.bytes -= total
-        return popped
+        popped = [waiting.popleft() for _ in range(count)]
+        return popped if places is None else [self._freed(place, places) for place in popped]
 
     @staticmethod
-    def _forget(place: _Place[T], known: dict[Hashable, list[_Place[T]]]) -> None:
-        """Forget that a place which was taken out may be replaced."""
+    def _freed(place: _Place[T], known: dict[Hashable, list[_Place[T]]]) -> T:
+        """Forget a place that was taken out, and return its entry."""
         if place.key is not None:
             places = known[place.key]
             del places[0]
             if not places:
                 del known[place.key]
+        return place.entry
 
     def _hand_over(self, waiter: asyncio.Future[None]) -> bool:
         """Wake one task; return whether it waits still."""
@@ -245,8 +253,8 @@ class Buffer(Generic[T]):
             waiter.set_result(None)
 
 
-def _limit(limit: int | None) -> float:
-    return math.inf if limit is None else limit
+def _limit(limit: int | None) -> int:
+    return _NO_LIMIT if limit is None else limit
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
