@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from tests.commands import wakeline
 from tests.faults.test_restored import copied, online
 from tests.gateways import GatewayProcess
 from tests.support import Served
-from tests.unit.cli.test_cli import wakeline
 from wakeline.errors import SequenceGapError, SessionDeletedError
 from wakeline.publisher import PublishDroppedError, SessionPublisher, SyncSessionPublisher
 

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from temporalio.api.failure.v1 import Failure
@@ -28,8 +24,6 @@ from wakeline.errors import (
     WakelineError,
 )
 from wakeline.publisher import Nudger, SessionPublisher, SyncSessionPublisher
-from wakeline.publisher.frames import Identity
-from wakeline.publisher.spool import Spool
 
 ENOUGH = 30  # seconds; no test is meant to come near it
 
@@ -70,26 +64,6 @@ async def test_a_nudger_without_a_token_logs_that_once(guarded: Served, caplog: 
             await asyncio.sleep(0.01)
     (message,) = caplog.messages
     assert "expected a token, got none" in message
-
-
-@pytest.mark.parametrize("command", ["publish", "tail", "drain"])
-async def test_commands_without_a_token_fail_at_once(guarded: Served, command: str, tmp_path: Path) -> None:
-    spool = tmp_path / "spool.db"
-    await asyncio.to_thread(Spool.at(spool).add, Identity(session="s", publisher="p"), 0, [b'{"topic":"t","data":1}'])
-    arguments = {"publish": ["s", "1"], "tail": ["s"], "drain": [str(spool), "--wait"]}[command]
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "wakeline", command, *arguments, "--url", guarded.url),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "NO_COLOR": "1"},
-    )
-    try:
-        _, err = await asyncio.wait_for(process.communicate(), ENOUGH)
-    finally:
-        if process.returncode is None:
-            process.kill()
-    assert err.decode().startswith("token_missing: expected a token, got none")
-    assert process.returncode in (1, 2)
 
 
 async def test_a_token_that_never_reaches_the_gateway_is_not_sent_for_ever(script: ScriptedGateway) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from tests.commands import wakeline
 from tests.gateways import GatewayProcess
 from tests.support import Served
 from tests.tokens import SECRET, token
@@ -50,11 +51,9 @@ async def start(*arguments: str, **environment: str) -> asyncio.subprocess.Proce
     )
 
 
-async def tail(*arguments: str, **environment: str) -> tuple[int, list[str], str]:
-    process = await start(*arguments, **environment)
-    out, err = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode is not None
-    return process.returncode, out.decode().splitlines(), err.decode()
+async def tail(*arguments: str) -> tuple[int, list[str], str]:
+    code, out, err = await wakeline("tail", *arguments)
+    return code, out.splitlines(), err
 
 
 @pytest.mark.parametrize(
@@ -150,11 +149,7 @@ async def test_where_to_begin_and_who_is_reading(served: Served) -> None:
 async def test_the_token_comes_from_an_option_or_the_environment(serve: Serve) -> None:
     served = await serve(token_secret=SECRET)
     good = token()
-    published = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "wakeline", "publish", "s", "1", "--url", served.url, "--token", good),
-        stdout=subprocess.DEVNULL,
-    )
-    assert await asyncio.wait_for(published.wait(), 60) == 0
+    assert (await wakeline("publish", "s", "1", "--url", served.url, "--token", good))[0] == 0
     assert (await tail("s", "--url", served.url))[2].startswith("token_missing")
     for arguments, environment in ((["--token", good], {}), ([], {"WAKELINE_TOKEN": good})):
         process = await start("s", "--until", "never", *arguments, WAKELINE_URL=served.url, **environment)

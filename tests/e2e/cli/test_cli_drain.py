@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.commands import wakeline
 from tests.support import Served
-from tests.unit.cli.test_cli import wakeline
 from tests.unit.publisher.scripted import ScriptedGateway, spooling
 from wakeline.publisher import SessionPublisher
 from wakeline.publisher.spool import Spool

@@ -12,18 +12,18 @@ from pathlib import Path
 import jwt
 import pytest
 
+from tests.commands import wakeline
 from tests.support import Served
 from tests.tokens import SECRET
-from tests.unit.cli.test_cli import wakeline
+from tests.unit.conftest import Serve
+from wakeline.publisher.frames import Identity
+from wakeline.publisher.spool import Spool
 
 
 async def run(*arguments: str, secret: str | None = SECRET, **environment: str) -> tuple[int, str, str]:
     """The command with a secret in its environment."""
     settings = {"WAKELINE_TOKEN_SECRET": secret} if secret is not None else {}
-    process = await _start(*arguments, environment={**settings, **environment})
-    out, err = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
+    return await wakeline(*arguments, environment={**settings, **environment})
 
 
 async def _start(*arguments: str, environment: dict[str, str]) -> asyncio.subprocess.Process:
@@ -140,3 +140,16 @@ async def test_serve_says_what_is_missing(tmp_path: Path) -> None:
     code, _, err = short
     assert (code, err.split(":")[0]) == (2, "settings_invalid")
     assert "too short" not in err
+
+
+@pytest.mark.parametrize("command", ["publish", "tail", "drain"])
+async def test_commands_without_a_token_fail_at_once(
+    serve: Serve, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WAKELINE_TOKEN", raising=False)
+    guarded, spool = await serve(token_secret=SECRET), tmp_path / "spool.db"
+    await asyncio.to_thread(Spool.at(spool).add, Identity(session="s", publisher="p"), 0, [b'{"topic":"t","data":1}'])
+    arguments = {"publish": ["s", "1"], "tail": ["s"], "drain": [str(spool), "--wait"]}[command]
+    code, _, err = await asyncio.wait_for(wakeline(command, *arguments, "--url", guarded.url), 30)
+    assert err.startswith("token_missing: expected a token, got none")
+    assert code in (1, 2)

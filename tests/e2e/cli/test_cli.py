@@ -16,21 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import wakeline
 from tests.gateways import GatewayProcess
 from tests.support import Served
-
-
-async def wakeline(*arguments: str, stdin: bytes = b"") -> tuple[int, str, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "wakeline", *arguments),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
-    )
-    out, err = await asyncio.wait_for(process.communicate(stdin), 60)
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
 
 
 @pytest.fixture

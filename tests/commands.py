@@ -1,0 +1,142 @@
+"""`wakeline …` as processes that are forked from one that has imported everything: a start of Python costs a second.
+
+    with forking():
+        code, out, err = await wakeline("tail", "order-1")
+
+What is forked is a process of its own, with its own files, environment and exit code. Outside of `forking`, and for tests
+that hold on to the process, Python is started as a person starts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+
+_IMPORTED = [
+    "rich.traceback",
+    *(f"wakeline.cli.{name}" for name in ("serve", "dev", "tail", "token", "publish", "restored", "drain")),
+    "wakeline.cli.demo.command",
+]
+_MOST_BYTES = 100_000
+_forks: socket.socket | None = None
+
+
+@contextmanager
+def forking() -> Iterator[None]:
+    """Fork each command, for as long as the block lasts."""
+    global _forks
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.commands", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        _forks = ours
+        try:
+            yield
+        finally:
+            _forks = None
+            process.kill()
+            process.wait()
+
+
+async def wakeline(
+    *arguments: str, stdin: bytes = b"", environment: Mapping[str, str] = MappingProxyType({})
+) -> tuple[int, str, str]:
+    """Run a command to its end; returns its exit code and what it printed on stdout and stderr."""
+    variables = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", **environment}
+    if _forks is None:
+        return await _started(arguments, stdin, variables)
+    return await asyncio.wait_for(asyncio.to_thread(_forked, _forks, arguments, stdin, variables), 60)
+
+
+async def _started(arguments: tuple[str, ...], stdin: bytes, environment: dict[str, str]) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "wakeline", *arguments),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
+    out, err = await asyncio.wait_for(process.communicate(stdin), 60)
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+def _forked(
+    forks: socket.socket, arguments: tuple[str, ...], stdin: bytes, environment: dict[str, str]
+) -> tuple[int, str, str]:
+    request = json.dumps({"arguments": arguments, "environment": environment, "directory": os.getcwd()}).encode()
+    assert len(request) < _MOST_BYTES
+    pairs = [os.pipe() for _ in range(4)]
+    theirs = [pairs[0][0], *(write for _, write in pairs[1:])]
+    try:
+        socket.send_fds(forks, [request], theirs)
+    finally:
+        for file in theirs:
+            os.close(file)
+    with open(pairs[0][1], "wb") as given, open(pairs[3][0], "rb") as status:
+        given.write(stdin)
+        given.close()
+        # Neither is more than a pipe holds: the commands of tests print little.
+        with open(pairs[1][0], "rb") as out, open(pairs[2][0], "rb") as err:
+            printed, complained = out.read(), err.read()
+        return int(status.read()), printed.decode(), complained.decode()
+
+
+def _serve(requests: socket.socket) -> None:
+    """Fork what is asked for; returns in the fork, with its files and environment."""
+    for name in _IMPORTED:
+        importlib.import_module(name)
+    gc.freeze()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        message, files, _, _ = socket.recv_fds(requests, _MOST_BYTES, 4)
+        if not message:
+            sys.exit()
+        if os.fork() == 0:
+            requests.close()
+            return _watch(json.loads(message), files)
+        for file in files:
+            os.close(file)
+
+
+def _watch(asked: dict[str, object], files: list[int]) -> None:
+    """Fork the command, and write its exit code; returns in the command."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    command = os.fork()
+    if command != 0:
+        for file in files[:3]:
+            os.close(file)
+        os.write(files[3], str(os.waitstatus_to_exitcode(os.waitpid(command, 0)[1])).encode())
+        os._exit(0)
+    for number, file in enumerate(files[:3]):
+        os.dup2(file, number)
+    for file in files:
+        os.close(file)
+    arguments, environment, directory = asked["arguments"], asked["environment"], asked["directory"]
+    assert isinstance(arguments, list)
+    assert isinstance(environment, dict)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(str(directory))
+    sys.argv = ["wakeline", *arguments]
+
+
+if __name__ == "__main__":
+    _serve(socket.socket(fileno=int(sys.argv[1])))
+    from wakeline.cli.main import main
+
+    main()
