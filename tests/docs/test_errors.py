@@ -12,11 +12,13 @@ import pytest
 
 import wakeline.client.errors
 import wakeline.errors
+import wakeline.errors.publishing
 import wakeline.publisher.errors
 import wakeline.streams.errors
 from tests.docs.markdown import span, spans, tables, text
 from wakeline.client import RefusedError
 from wakeline.errors import RequestInvalidError, WakelineError
+from wakeline.errors.publishing import PublisherError, StreamError
 
 _LINE = re.compile(r"^    (?P<indent>[ │├└─]*)(?P<name>[A-Z]\w+)(?P<rest>.*)$")
 
@@ -29,9 +31,8 @@ def descendants(kind: type[WakelineError]) -> Iterator[type[WakelineError]]:
 
 def own() -> list[type[WakelineError]]:
     """Every error of ours that has a code of its own."""
-    return [
-        kind for kind in descendants(WakelineError) if kind.__module__.startswith("wakeline.") and "code" in vars(kind)
-    ]
+    kinds = dict.fromkeys(descendants(WakelineError))  # once each, also one of two families
+    return [kind for kind in kinds if kind.__module__.startswith("wakeline.") and "code" in vars(kind)]
 
 
 def status(kind: type[WakelineError]) -> str:
@@ -80,14 +81,23 @@ def drawn(module: ModuleType) -> dict[str, tuple[str | None, str]]:
 
 @pytest.mark.parametrize(
     "module",
-    [wakeline.errors, wakeline.streams.errors, wakeline.client.errors, wakeline.publisher.errors],
+    [
+        wakeline.errors,
+        wakeline.errors.publishing,
+        wakeline.streams.errors,
+        wakeline.client.errors,
+        wakeline.publisher.errors,
+    ],
     ids=lambda m: m.__name__,
 )
 def test_the_tree_at_the_top_names_every_class_where_it_belongs(module: ModuleType) -> None:
-    classes = {kind for kind in descendants(WakelineError) if kind.__module__ == module.__name__} | {WakelineError}
-    expected: dict[str, str | None] = {kind.__name__: kind.__bases__[0].__name__ for kind in classes}
-    expected["WakelineError"] = None
-    assert {name: parent for name, (parent, _) in drawn(module).items()} == expected
+    shared = {StreamError, PublisherError} & {kind for kind in vars(module).values() if isinstance(kind, type)}
+    classes = {kind for kind in descendants(WakelineError) if kind.__module__ == module.__name__} | shared
+    above = {name: parent for name, (parent, _) in drawn(module).items()}
+    assert above.pop("WakelineError") is None
+    assert set(above) == {kind.__name__ for kind in classes} - {"WakelineError"}
+    for kind in classes - {WakelineError}:
+        assert above[kind.__name__] in {base.__name__ for base in kind.__bases__}
 
 
 def test_the_tree_at_the_top_tells_codes_and_statuses() -> None:

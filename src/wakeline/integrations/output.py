@@ -10,9 +10,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from wakeline.errors import EventTooLargeError
+from wakeline.errors.publishing import ValueRefusedError
 from wakeline.events import MAX_KEY_BYTES
 from wakeline.presentable import presentable, said
-from wakeline.publisher.errors import ValueRefusedError
 from wakeline.text import whole
 
 if TYPE_CHECKING:

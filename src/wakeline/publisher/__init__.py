@@ -22,16 +22,14 @@ from temporalio import workflow
 # and the libraries of this package do not support that.
 with workflow.unsafe.imports_passed_through():
     from wakeline.errors import AttemptFencedError, UnavailableError
+    from wakeline.errors.publishing import BufferFullError, PublisherError, ValueRefusedError
     from wakeline.publisher.errors import (
-        BufferFullError,
         DroppedEvent,
         MessageCompleteError,
         PublishDroppedError,
         PublisherClashError,
-        PublisherError,
         PublisherMisusedError,
         SpoolError,
-        ValueRefusedError,
     )
     from wakeline.publisher.nudger import Nudger
     from wakeline.publisher.publisher import SessionPublisher

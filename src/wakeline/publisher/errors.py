@@ -1,12 +1,10 @@
-"""What goes wrong on the publisher's side.
+"""The errors of publishers; `wakeline.errors.publishing` has those that streams share.
 
     WakelineError
     └── PublisherError               publisher: anything a publisher refuses or cannot do
         ├── PublishDroppedError        events_dropped: events that were not delivered, with the events
         ├── PublisherClashError        publisher_clash: two publish under one name
         ├── PublisherMisusedError      publisher_misused: not open, or asked for what it cannot do (also a RuntimeError)
-        ├── BufferFullError            publish_buffer_full: no room for an event (also a BufferError)
-        ├── ValueRefusedError          publish_value_refused: no event can hold this value (also a TypeError)
         ├── MessageCompleteError       message_complete: nothing can be added to a complete message
         └── SpoolError                 spool_failed: the file of the spool cannot be used
 
@@ -24,17 +22,13 @@ from typing import Any, ClassVar, Final, TypeAlias
 import msgspec
 
 from wakeline.errors import AttemptFencedError, SessionClosedError, SessionDeletedError, WakelineError
+from wakeline.errors.publishing import BufferFullError as BufferFullError
+from wakeline.errors.publishing import PublisherError
+from wakeline.errors.publishing import ValueRefusedError as ValueRefusedError
 from wakeline.reports import Reports
 
 ENDS: Final = (AttemptFencedError, SessionClosedError, SessionDeletedError)
 """The refusals after which the gateway takes nothing more of an attempt."""
-
-
-class PublisherError(WakelineError):
-    """Anything a publisher refuses or cannot do."""
-
-    code = "publisher"
-    hint = "See the message."
 
 
 class DroppedEvent(msgspec.Struct, frozen=True):
@@ -117,20 +111,6 @@ class PublisherMisusedError(PublisherError, RuntimeError):
 
     code = "publisher_misused"
     hint = "Use it as the message says."
-
-
-class BufferFullError(PublisherError, BufferError):
-    """As many events wait to be sent as may; this one was not taken."""
-
-    code, status = "publish_buffer_full", 503
-    hint = "Publish less, flush first, or choose another when_full."
-
-
-class ValueRefusedError(PublisherError, TypeError):
-    """No event can hold this value; nothing was taken."""
-
-    code = "publish_value_refused"
-    hint = "Publish what JSON can say, a dataclass, a msgspec or pydantic model, bytes, or give a data_converter."
 
 
 class MessageCompleteError(PublisherError):

@@ -6,13 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from wakeline.buffer import Buffer, WhenFull
-from wakeline.publisher.errors import (
-    BufferFullError,
-    PublishDroppedError,
-    PublisherError,
-    PublisherMisusedError,
-    PublishReports,
-)
+from wakeline.errors.publishing import BufferFullError, PublisherError
+from wakeline.publisher.errors import PublishDroppedError, PublisherMisusedError, PublishReports
 from wakeline.publisher.sender import Sender
 
 if TYPE_CHECKING:

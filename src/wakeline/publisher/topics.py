@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, TypeV
 import msgspec
 
 from wakeline.errors import RequestInvalidError
+from wakeline.errors.publishing import ValueRefusedError
 from wakeline.events import check_key, check_topic
-from wakeline.publisher.errors import MessageCompleteError, ValueRefusedError
+from wakeline.publisher.errors import MessageCompleteError
 from wakeline.publisher.intake import give_way
 from wakeline.publisher.values import PAYLOAD
 from wakeline.text import REPLACEMENT, split_half

@@ -12,11 +12,11 @@ from temporalio.api.common.v1 import Payload
 from temporalio.converter import DataConverter, DefaultPayloadConverter, PayloadConverter
 
 from wakeline.errors import EventTooLargeError
+from wakeline.errors.publishing import ValueRefusedError
 from wakeline.events import MAX_DEPTH, nests_too_deep
 from wakeline.logs import get_logger
 from wakeline.outages import Outage
 from wakeline.presentable import converted, has_half, presentable, said
-from wakeline.publisher.errors import ValueRefusedError
 from wakeline.retry import Backoff
 from wakeline.text import whole_json
 

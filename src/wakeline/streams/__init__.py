@@ -13,18 +13,15 @@ from temporalio import workflow
 # The workflow sandbox imports a module anew for each workflow. Passing ours through keeps one copy of every class,
 # so that state carried by continue-as-new is an instance of the class the worker knows, and spares that cost.
 with workflow.unsafe.imports_passed_through():
+    from wakeline.errors.publishing import BufferFullError, StreamError, TopicTypeError, ValueRefusedError
     from wakeline.streams.client import WorkflowStreamClient
     from wakeline.streams.codec import EnvelopeCodec
     from wakeline.streams.errors import (
-        BufferFullError,
         DroppedEvent,
         PublishDroppedError,
         SignalLimitError,
-        StreamError,
         StreamMisplacedError,
         StreamUnavailableError,
-        TopicTypeError,
-        ValueRefusedError,
         ValueTooLargeError,
     )
     from wakeline.streams.notices import StreamEnd, StreamGap

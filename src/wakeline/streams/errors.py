@@ -1,12 +1,9 @@
-"""The errors of Workflow Streams.
+"""The errors of Workflow Streams; `wakeline.errors.publishing` has those that publishers share.
 
     WakelineError
     └── StreamError                  anything a stream refuses or cannot do
         ├── StreamMisplacedError       constructed where it cannot work (also a RuntimeError)
-        ├── TopicTypeError             a topic bound to a second type, or to Payload (also a RuntimeError)
-        ├── ValueRefusedError          a value that cannot become a payload (also a TypeError)
         ├── ValueTooLargeError         a value that no message can carry (also a ValueError)
-        ├── BufferFullError            no room for an event until others are sent (also a BufferError)
         ├── PublishDroppedError        events that were given up, with the events (also a TimeoutError)
         │   └── SignalLimitError         the host's run takes no more signals
         └── StreamUnavailableError     reading failed for longer than the caller allowed
@@ -22,13 +19,10 @@ from dataclasses import dataclass
 
 from temporalio.api.common.v1 import Payload
 
-from wakeline.errors import WakelineError
-
-
-class StreamError(WakelineError):
-    """Anything a stream refuses or cannot do."""
-
-    code = "stream"
+from wakeline.errors.publishing import BufferFullError as BufferFullError
+from wakeline.errors.publishing import StreamError
+from wakeline.errors.publishing import TopicTypeError as TopicTypeError
+from wakeline.errors.publishing import ValueRefusedError as ValueRefusedError
 
 
 class StreamMisplacedError(StreamError, RuntimeError):
@@ -38,32 +32,11 @@ class StreamMisplacedError(StreamError, RuntimeError):
     hint = "Construct one WorkflowStream per workflow, directly in its @workflow.init method."
 
 
-class TopicTypeError(StreamError, RuntimeError):
-    """A topic has one type, and the type is not Payload."""
-
-    code = "topic_type"
-    hint = "Use one type per topic, or leave type out for a topic of mixed values."
-
-
-class ValueRefusedError(StreamError, TypeError):
-    """The payload converter cannot convert a value; nothing was buffered."""
-
-    code = "value_refused"
-    hint = "Publish a value that the client's payload converter can convert; the cause says what it met."
-
-
 class ValueTooLargeError(StreamError, ValueError):
     """One value is larger than any message may be; nothing was buffered."""
 
     code, status = "value_too_large", 413
     hint = "Keep large values elsewhere and publish a reference."
-
-
-class BufferFullError(StreamError, BufferError):
-    """As many events wait to be sent as may; this one was not taken."""
-
-    code, status = "buffer_full", 503
-    hint = "Await publish_wait, publish less, or choose another when_full."
 
 
 @dataclass(frozen=True)

@@ -24,20 +24,14 @@ from temporalio.service import RPCError
 
 from wakeline.background import supervised
 from wakeline.buffer import Buffer, WhenFull
+from wakeline.errors.publishing import BufferFullError, ValueRefusedError
 from wakeline.logs import get_logger
 from wakeline.outages import Outage
 from wakeline.presentable import converted, said
 from wakeline.reports import Reports
 from wakeline.retry import Backoff
 from wakeline.streams.budget import SignalBudget
-from wakeline.streams.errors import (
-    BufferFullError,
-    DroppedEvent,
-    PublishDroppedError,
-    SignalLimitError,
-    ValueRefusedError,
-    ValueTooLargeError,
-)
+from wakeline.streams.errors import DroppedEvent, PublishDroppedError, SignalLimitError, ValueTooLargeError
 from wakeline.streams.flushed import OnFlushed
 from wakeline.streams.rpc import backoff, is_signal_limit, is_too_large, is_transient
 from wakeline.streams.wire import (

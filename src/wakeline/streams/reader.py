@@ -10,7 +10,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WorkflowHandle
 from temporalio.converter import PayloadConverter
 
-from wakeline.streams.errors import TopicTypeError
+from wakeline.errors.publishing import TopicTypeError
 from wakeline.streams.notices import StreamEnd, StreamGap
 from wakeline.streams.subscription import Subscription
 from wakeline.streams.wire import OFFSET_QUERY, WorkflowStreamItem, decode_payload

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from temporalio.api.common.v1 import Payload
 
-from wakeline.streams.errors import TopicTypeError
+from wakeline.errors.publishing import TopicTypeError
 from wakeline.streams.wire import WorkflowStreamItem
 
 if TYPE_CHECKING:

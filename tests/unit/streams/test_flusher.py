@@ -11,9 +11,10 @@ import pytest
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
+from wakeline.errors.publishing import BufferFullError
 from wakeline.retry import Backoff
 from wakeline.streams import flusher as flushing
-from wakeline.streams.errors import BufferFullError, PublishDroppedError
+from wakeline.streams.errors import PublishDroppedError
 from wakeline.streams.flusher import Flusher
 from wakeline.streams.wire import PublishInput, decode_payload
 
