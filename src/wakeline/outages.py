@@ -27,17 +27,23 @@ class Outage:
         self._pause = _SECOND_SECONDS
         self._is_told = False
 
-    def failed(self, error: object, began: float | None = None) -> None:
+    @property
+    def seconds(self) -> float:
+        """The duration of the outage; 0 when there is none."""
+        return 0.0 if self._since is None else time.monotonic() - self._since
+
+    def failed(self, error: object, began: float | None = None, *, at_once: bool = False) -> None:
         """Note a failure that will be retried; log it if it is time.
 
         Args:
             error: The error.
             began: The start of the failed call, by `time.monotonic`; None for now.
+            at_once: Log the first failure; it will last.
         """
         now = time.monotonic()
         if self._since is None:
             self._since = now if began is None else began
-            self._next = self._since + _FIRST_SECONDS
+            self._next = self._since + (0.0 if at_once else _FIRST_SECONDS)
             self._pause = _SECOND_SECONDS
         if now >= self._next:
             self._is_told = True

@@ -87,14 +87,14 @@ async def test_a_namespace_that_is_not_there(client: Client) -> None:
 async def test_waiting_is_logged(
     client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(subscription, "_QUIET_FOR", -1.0)
+    monkeypatch.setattr("wakeline.outages._FIRST_SECONDS", 0.0)
     monkeypatch.setattr(runs, "_FIRST_QUERY_TIMEOUT", 0.2)
     handle = await start(client, queue_name(), hosts.Hub)
     stream = WorkflowStreamClient.create(client, handle.id)
     with pytest.raises(StreamUnavailableError):
         await read(stream.subscribe(retry_timeout=timedelta(milliseconds=100)))
     assert [message.split(":")[0] for message in caplog.messages] == [
-        f"Reading workflow {handle.id} fails and is tried again"
+        f"Reading workflow {handle.id} has failed for 0 s and is tried again"
     ]
     await handle.terminate()
 

@@ -57,3 +57,17 @@ def test_a_first_call_that_took_long_counts_from_its_beginning(clock: Clock, cap
     outage = Outage(logging.getLogger("test"), "the gateway")
     outage.failed("no answer", clock.now - 10)
     assert caplog.messages == ["the gateway has failed for 10 s and is tried again: no answer"]
+
+
+def test_an_outage_that_will_last_is_logged_at_once_and_has_a_duration(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    outage = Outage(logging.getLogger("test"), "the workflow")
+    assert outage.seconds == 0
+    outage.failed("no updates left", at_once=True)
+    clock.now += 2
+    outage.failed("no updates left", at_once=True)
+    assert caplog.messages == ["the workflow has failed for 0 s and is tried again: no updates left"]
+    assert outage.seconds == 2
+    outage.over()
+    assert outage.seconds == 0

@@ -24,6 +24,7 @@ from temporalio.exceptions import CancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.logs import get_logger
+from wakeline.outages import Outage
 from wakeline.streams.budget import update_pause
 from wakeline.streams.errors import StreamUnavailableError
 from wakeline.streams.notices import StreamEnd, StreamGap
@@ -42,12 +43,9 @@ _CANCELED_PAUSE = 0.25
 _CLOSE_GRACE = 5.0
 _DRAIN_TIMEOUT = 30.0
 _NEVER_BEGAN = "closed before WorkflowTaskStarted"
-# Failing is logged after this, and then once a minute.
-_QUIET_FOR = 3.0
-_WARN_EVERY = 60.0
 _NO_UPDATES_LEFT = (
-    "Workflow %s can be read again when it continues as new: its host answers no poll query, so it is read by update, "
-    "and its run has taken as many updates as the server allows: %s"
+    "It can be read again when it continues as new: its host answers no poll query, so it is read by update, "
+    "and its run has accepted as many updates as the server allows"
 )
 
 
@@ -90,8 +88,7 @@ class Subscription:
         # The last answer knew all up to this workflow task; 0 to ask at once.
         self._task = 0
         self._backoff = backoff()
-        self._failing_since = 0.0
-        self._warned_at = 0.0
+        self._outage = Outage(logger, f"Reading workflow {workflow_id}")
 
     async def results(self) -> AsyncGenerator[PollResult, None]:
         """The answers, in order, until the stream ends."""
@@ -117,6 +114,7 @@ class Subscription:
                 self._begin_anew(close)
             # The next run may be on another version of the host's code.
             run_id, self._by_update, self._task = close.next_run_id, False, 0
+            self._outage.over()
             self._backoff.reset()
             self._pace.begin()
         if self._on_end is not None:
@@ -163,6 +161,7 @@ class Subscription:
             return None
         finally:
             ask.cancel()
+        self._outage.over()
         self._backoff.reset()
         return result
 
@@ -240,23 +239,15 @@ class Subscription:
         """Wait before the next try, but not beyond the close of the run, or raise what will not pass."""
         if isinstance(error, RPCError) and not is_transient(error, reading=True):
             raise error
-        now = time.monotonic()
-        if self._backoff.failures == 0:
-            self._failing_since = now
-            # What will not pass soon is told at once.
-            quiet_for = -1.0 if is_update_limit(error) else _QUIET_FOR
-            self._warned_at = now + quiet_for - _WARN_EVERY
-        failing_for = now - self._failing_since
+        if is_update_limit(error):
+            self._outage.failed(f"{error}. {_NO_UPDATES_LEFT}", at_once=True)
+        else:
+            self._outage.failed(error)
+        failing_for = self._outage.seconds
         if self._retry_timeout is not None and failing_for >= self._retry_timeout.total_seconds():
             raise StreamUnavailableError(
                 f"workflow {self._workflow_id} could not be read for {failing_for:.0f} s: {error}"
             ) from error
-        if now - self._warned_at > _WARN_EVERY:
-            self._warned_at = now
-            if is_update_limit(error):
-                logger.warning(_NO_UPDATES_LEFT, self._workflow_id, error)
-            else:
-                logger.warning("Reading workflow %s fails and is tried again: %s", self._workflow_id, error)
         if watch is None:
             await self._backoff.wait()
         else:
