@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.sharing import Faults, SharedStore
 from wakeline.gateway.log import Engine
 from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.log.engines.sqlite import SqliteEngine
 
 ENGINES: dict[str, Callable[[Path], Engine]] = {
     "memory": lambda _: MemoryEngine(),
+    "shared": lambda _: SharedStore().engine(Faults(latency=0)),
     "sqlite": lambda directory: SqliteEngine(directory, durability="process"),
 }
 

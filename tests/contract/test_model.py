@@ -25,7 +25,6 @@ from wakeline.errors import (
     SessionDeletedError,
 )
 from wakeline.gateway.log import Append, Engine, Publication
-from wakeline.gateway.log.engines.memory import MemoryEngine
 
 T = TypeVar("T")
 SESSIONS = st.sampled_from(["s", "other"])
@@ -281,7 +280,7 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        if not isinstance(self.engine, MemoryEngine):
+        if self.kind == "sqlite":
             self.run(self.engine.close())
             self.engine = self.opened()
 
