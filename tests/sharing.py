@@ -74,7 +74,7 @@ class SharedStore:
     def _committed(self, session: str, epoch: str, events: Sequence[Event], changes: Sequence[Change]) -> None:
         for engine in self._engines:
             if engine is self.caller:
-                engine.feed.announce(session, epoch, events, changes)
+                engine.report(session, epoch, events, changes)
             else:
                 engine.wake(session, epoch, events, changes)
 
@@ -136,6 +136,10 @@ class SharedEngine(Engine):
 
     async def _woken(self, session: str, epoch: str, events: Sequence[Event], changes: Sequence[Change]) -> None:
         await self._pause()
+        self.report(session, epoch, events, changes)
+
+    def report(self, session: str, epoch: str, events: Sequence[Event], changes: Sequence[Change]) -> None:
+        """Report a commit; of a session that is subscribed to, also every earlier one that is not reported yet."""
         if session in self._known:
             self._catch_up(session)
         else:

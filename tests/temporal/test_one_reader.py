@@ -28,6 +28,7 @@ from wakeline.gateway.following.copying.copy import StreamCopy
 from wakeline.gateway.following.reaching.connection import Options
 from wakeline.gateway.log import Record
 from wakeline.gateway.log.engines.memory import MemoryEngine
+from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.sessions import Runs
 from wakeline.gateway.settings import Settings
 from wakeline.streams import WorkflowStreamClient, budget
@@ -193,10 +194,13 @@ async def followers(temporal: WorkflowEnvironment, engine: MemoryEngine, lease: 
     settings = Settings(temporal=address, drain_grace=40.0, lease=lease)
     namespaces, runs = Namespaces([Options(address=address)]), Runs(engine)
     await namespaces.start()
-    all_of_them = Followers(namespaces, engine, Accept(engine), runs, settings, Hub(engine, runs.settled))
+    ownership = Ownership(engine, lease, shared=True)
+    await ownership.start()
+    all_of_them = Followers(namespaces, engine, Accept(engine), runs, settings, Hub(engine, runs.settled), ownership)
     await all_of_them.start()
     yield all_of_them
     await all_of_them.stop()
+    await ownership.stop()
     await namespaces.stop()
 
 

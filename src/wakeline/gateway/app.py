@@ -25,6 +25,7 @@ from wakeline.gateway.log import Engine
 from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.log.engines.sqlite import SqliteEngine, mark_restored
 from wakeline.gateway.metrics import Metrics
+from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.runtime import supervised, watch_clock
 from wakeline.gateway.sessions import Archive, Arrivals, Deletions, Keeper, Retention, Runs, outlives, renew_if_restored
 from wakeline.gateway.settings import Settings, unknown_variables
@@ -56,11 +57,14 @@ def declare_restored(directory: Path) -> None:
 
 
 @asynccontextmanager
-async def gateway(settings: Settings, lost: Callable[[WakelineError], None] = _lost) -> AsyncIterator[str]:
+async def gateway(
+    settings: Settings, lost: Callable[[WakelineError], None] = _lost, *, engine: Engine | None = None
+) -> AsyncIterator[str]:
     """Run a gateway for as long as the block lasts; gives its URL.
 
     Args:
         settings: How.
+        engine: The log; None opens the one that the settings name.
         lost: Is called if what the log is kept in is taken away: the block has to end then, because nothing is written any more.
 
     Raises:
@@ -85,7 +89,7 @@ async def gateway(settings: Settings, lost: Callable[[WakelineError], None] = _l
             issuer=settings.token_issuer,
             audience=settings.token_audience,
         )
-        engine = _engine(settings)
+        engine = engine or _engine(settings)
         engine.listen_lost(lost)
         await engine.open()
         stack.push_async_callback(engine.close)
@@ -96,34 +100,29 @@ async def gateway(settings: Settings, lost: Callable[[WakelineError], None] = _l
         default = Retention(settings.retention_age, settings.retention_events, settings.retention_bytes)
         compacts = await stack.enter_async_context(Compacts(engine, lambda state: outlives(state.config, default)))
         hub, accept = Hub(engine, runs.settled), Accept(engine, max_event_bytes=settings.max_event_bytes)
-        deletions = Deletions(engine, runs, positions, metrics, compacts)
-        await deletions.start()  # before anything is followed: what is left of it would be followed, too
+        ownership = await _own(engine, settings.lease, stack)
+        deletions = Deletions(engine, runs, positions, metrics, compacts, owns=ownership.owns)
+        await deletions.start()  # first: a session whose deletion is unfinished must not be followed again
         await renew_if_restored(engine)
-        keeper = Keeper(engine, runs, deletions, default, metrics, compacts=compacts)
-        keeper.start()
-        stack.push_async_callback(keeper.stop)
+        keeper = Keeper(engine, runs, deletions, default, metrics, compacts=compacts, owns=ownership.owns)
+        ownership.listen(keeper.walk)
+        await stack.enter_async_context(keeper)
         upstream: Upstream | None = None
         namespaces = (
             Namespaces(reached, lambda call, outcome: metrics.calls.labels(call, outcome).inc()) if reached else None
         )
-        engine.feed.listen(lambda _, __, events, ___: metrics.events.inc(len(events)))
-        engine.counts.publishers, engine.counts.merged = metrics.publishers_added.inc, metrics.merged.inc
-        metrics.observe(metrics.erasure, engine.erasure_pending)
-        metrics.observe(metrics.wal, engine.log_bytes)
-        metrics.observe(metrics.live, hub.devices)
-        metrics.observe(metrics.open, lambda: len(connections))
-        metrics.observe(metrics.present, presence.devices)
+        _observe(metrics, engine, hub, connections, presence)
         if namespaces is not None:
             await namespaces.start()
             stack.push_async_callback(namespaces.stop)
-            followers = Followers(namespaces, engine, accept, runs, settings, hub)
+            followers = Followers(namespaces, engine, accept, runs, settings, hub, ownership)
             await followers.start()
             stack.push_async_callback(followers.stop)
             upstream = followers
             metrics.observe(metrics.following, followers.count)
             metrics.observe(metrics.closely, followers.closely)
-            for connection in namespaces:
-                metrics.observe(metrics.temporal.labels(connection.namespace), connection.up)
+            for at in namespaces:
+                metrics.observe(metrics.temporal.labels(at.namespace), at.up)
         parts = Parts(
             settings=settings,
             engine=engine,
@@ -164,6 +163,24 @@ async def gateway(settings: Settings, lost: Callable[[WakelineError], None] = _l
         # A look at everything takes tenths of a second when there are thousands of connections: ten times less often.
         gc.set_threshold(700, 10, 100)
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _observe(metrics: Metrics, engine: Engine, hub: Hub, connections: Connections, presence: Presence) -> None:
+    """Connect the metrics with the parts that they show."""
+    metrics.observe(metrics.live, hub.devices)
+    metrics.observe(metrics.open, lambda: len(connections))
+    metrics.observe(metrics.present, presence.devices)
+    engine.feed.listen(lambda _, __, events, ___: metrics.events.inc(len(events)))
+    engine.counts.publishers, engine.counts.merged = metrics.publishers_added.inc, metrics.merged.inc
+    metrics.observe(metrics.erasure, engine.erasure_pending)
+    metrics.observe(metrics.wal, engine.log_bytes)
+
+
+async def _own(engine: Engine, seconds: float, stack: AsyncExitStack) -> Ownership:
+    ownership = Ownership(engine, seconds, shared=engine.shared)
+    await ownership.start()
+    stack.push_async_callback(ownership.stop)
+    return ownership
 
 
 async def _keys(settings: Settings, stack: AsyncExitStack) -> Keys | None:

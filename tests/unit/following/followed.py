@@ -19,6 +19,7 @@ from wakeline.gateway.following.pool import FollowerPool
 from wakeline.gateway.following.watching.watch import Attention
 from wakeline.gateway.log import Append, Appended, Record
 from wakeline.gateway.log.engines.memory import MemoryEngine
+from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.sessions import Followed, Run, Runs, RunState
 from wakeline.gateway.settings import Settings
 
@@ -133,10 +134,17 @@ class World:
             raise AssertionError("expected no children")
 
         namespaces = cast(Any, self.temporal)
-        return FollowerPool(namespaces, self.engine, self.accept, self.runs, self.settings, self.hub, child)
+        return FollowerPool(namespaces, self.engine, self.accept, self.runs, self.settings, self.hub, alone(), child)
 
     def followers(self) -> Followers:
-        return Followers(cast(Any, self.temporal), self.engine, self.accept, self.runs, self.settings, self.hub)
+        return Followers(
+            cast(Any, self.temporal), self.engine, self.accept, self.runs, self.settings, self.hub, alone()
+        )
+
+
+def alone() -> Ownership:
+    """The ownership of a gateway that has its store for itself."""
+    return Ownership(MemoryEngine(), 1, shared=False)
 
 
 async def _for_ever(follower: Any) -> None:

@@ -7,7 +7,7 @@ from temporalio.api.common.v1 import WorkflowExecution, WorkflowType
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 
 from wakeline.errors import SettingsInvalidError
-from wakeline.gateway.following.finding.rules import check_rule, fits, query_of
+from wakeline.gateway.following.finding.rules import check_rules, fits, query_of
 from wakeline.gateway.settings import Follow
 
 
@@ -50,5 +50,5 @@ def test_which_workflows_a_rule_is_for(rule: Follow, is_for: bool) -> None:
 
 def test_a_rule_with_a_star_in_its_task_queue_is_refused_with_a_correction() -> None:
     with pytest.raises(SettingsInvalidError, match="task queue") as refusal:
-        check_rule(Follow(task_queue="agents-*"))
+        check_rules([Follow(task_queue="agents-*")], [])
     assert "TaskQueue STARTS_WITH" in refusal.value.hint

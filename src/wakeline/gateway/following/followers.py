@@ -17,7 +17,6 @@ from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from wakeline.background import cancel_all
 from wakeline.errors import (
     SessionClosedError,
-    SettingsInvalidError,
     UnavailableError,
     WakelineError,
     WorkflowNotFoundError,
@@ -26,7 +25,7 @@ from wakeline.events import Event, check_session_name, timestamp
 from wakeline.gateway.delivery import Accept, Hub
 from wakeline.gateway.following.finding.finder import Finder, Found
 from wakeline.gateway.following.finding.readers import Readers
-from wakeline.gateway.following.finding.rules import check_rule, fits, session_by_rule
+from wakeline.gateway.following.finding.rules import check_rules, fits, session_by_rule
 from wakeline.gateway.following.finding.sweep import Sweep, Swept
 from wakeline.gateway.following.pool import FollowerPool
 from wakeline.gateway.following.reaching.connection import Connection
@@ -35,6 +34,7 @@ from wakeline.gateway.following.sessions import session_of
 from wakeline.gateway.following.telling import RETRY_SECONDS
 from wakeline.gateway.following.watching.endings import UNKNOWN_TIMES
 from wakeline.gateway.log import Change, Engine
+from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.runtime import supervised
 from wakeline.gateway.sessions import Followed, Run, Runs
 from wakeline.gateway.settings import Follow, Settings
@@ -42,7 +42,7 @@ from wakeline.retry import Backoff
 
 _NAMINGS: Final = 16
 _WANTED: Final = 2_000
-# So long a reader of a session that there is waits for what Temporal says of a new run; not at all while Temporal is slower.
+# A reader of an existing session waits so long for a new run that Temporal may have; not at all while Temporal is slower.
 _PATIENCE: Final = 0.5
 # So long a worker is kept for another gateway of the same log.
 _ELSEWHERE_SECONDS: Final = 1.0
@@ -61,26 +61,30 @@ class Followers:
         runs: The record of each session's runs.
         settings: What is followed, and how often it is looked at.
         hub: Knows on which sessions devices are.
+        ownership: Decides which workflows this gateway follows.
 
     Raises:
         SettingsInvalidError: A rule cannot be followed.
     """
 
     def __init__(
-        self, namespaces: Namespaces, engine: Engine, accept: Accept, runs: Runs, settings: Settings, hub: Hub
+        self,
+        namespaces: Namespaces,
+        engine: Engine,
+        accept: Accept,
+        runs: Runs,
+        settings: Settings,
+        hub: Hub,
+        ownership: Ownership,
     ) -> None:
         self._namespaces = namespaces
         self._engine = engine
         self._runs = runs
         self._settings = settings
         self._hub = hub
-        for rule in settings.follow:
-            if check_rule(rule).namespace is not None and str(rule.namespace) not in namespaces:
-                raise SettingsInvalidError(
-                    f"expected a namespace of the settings in a rule of follow, got {rule.namespace!r}"
-                )
+        check_rules(settings.follow, namespaces)
         self._finder = Finder(namespaces, engine, runs)
-        self._pool = FollowerPool(namespaces, engine, accept, runs, settings, hub, self._child)
+        self._pool = FollowerPool(namespaces, engine, accept, runs, settings, hub, ownership, self._child)
         self._readers = Readers(2 * settings.sweep_interval)
         engine.feed.listen(self._committed)
         self._sweeps = {connection.namespace: self._sweep(connection) for connection in namespaces}
@@ -328,7 +332,7 @@ class Followers:
             if session not in self._pool.sessions():
                 await self._look(session)
         finally:
-            self._over(session, own)
+            _forget(self._looking, session, own)
 
     async def _look(self, session: str) -> None:
         await self._caught_up()
@@ -358,7 +362,7 @@ class Followers:
         """Do something in the background, once at a time."""
 
         def done(task: asyncio.Task[Any]) -> None:
-            self._over(key, task)
+            _forget(self._looking, key, task)
             _ = task.cancelled() or task.exception()  # who asked for it may have gone
 
         task = self._looking.get(key)
@@ -366,10 +370,6 @@ class Followers:
             task = self._looking[key] = asyncio.create_task(work())
             task.add_done_callback(done)
         return task
-
-    def _over(self, key: object, task: asyncio.Task[Any]) -> None:
-        if self._looking.get(key) is task:
-            del self._looking[key]
 
     def _committed(self, session: str, _: str, __: Sequence[Event], changes: Sequence[Change]) -> None:
         if "deleted" in changes:
@@ -443,3 +443,8 @@ def _is_older(info: WorkflowExecutionInfo, runs: Sequence[Run]) -> bool:
     """Whether a run began before all runs of its workflow that a session already has."""
     known = [run.started_at for run in runs if run.workflow_id == info.execution.workflow_id]
     return bool(known) and timestamp(info.start_time.ToDatetime(tzinfo=UTC)) < min(known)
+
+
+def _forget(tasks: dict[object, asyncio.Task[Any]], key: object, task: asyncio.Task[Any]) -> None:
+    if tasks.get(key) is task:
+        del tasks[key]

@@ -12,7 +12,7 @@ import structlog
 
 from wakeline.background import cancel_all
 from wakeline.errors import AttemptFencedError, EpochChangedError, UnavailableError
-from wakeline.events import Event
+from wakeline.events import RUN_STARTED, Event
 from wakeline.gateway.delivery import Accept, Hub
 from wakeline.gateway.following.follower import Follower
 from wakeline.gateway.following.following import Following
@@ -20,7 +20,7 @@ from wakeline.gateway.following.late import Late
 from wakeline.gateway.following.reaching.namespaces import Namespaces
 from wakeline.gateway.following.telling import RETRY_SECONDS
 from wakeline.gateway.log import Change, Engine
-from wakeline.gateway.ownership import Leases
+from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.runtime import supervised
 from wakeline.gateway.sessions import Followed, Run, Runs
 from wakeline.gateway.settings import Settings
@@ -47,6 +47,7 @@ class FollowerPool:
         runs: The record of each session's runs.
         settings: How often a run is looked at, and how many are watched closely.
         hub: Knows on which sessions devices are.
+        ownership: Decides which workflows this gateway follows.
         child: Has a child that says where it speaks followed; given the namespace, the Workflow Id and the run id.
     """
 
@@ -58,6 +59,7 @@ class FollowerPool:
         runs: Runs,
         settings: Settings,
         hub: Hub,
+        ownership: Ownership,
         child: Callable[[str, str, str], Awaitable[None]],
     ) -> None:
         self._namespaces = namespaces
@@ -65,7 +67,8 @@ class FollowerPool:
         self._settings = settings
         self._hub = hub
         looks, reads, late_reads = (asyncio.Semaphore(count) for count in (_LOOKS, _READS, _LATE_READS))
-        self._leases = Leases(engine, settings.lease, self._leased) if engine.shared else None
+        self._ownership = ownership
+        ownership.listen(self._leased)
         self._parts = {
             connection.namespace: Following(
                 connection=connection,
@@ -95,8 +98,6 @@ class FollowerPool:
 
     async def start(self) -> None:
         """Go on with every run that was open when the gateway stopped."""
-        if self._leases is not None:
-            await self._leases.start()
         await self._resume()
         self._keeping = [
             supervised("close watching", self._keep_assigning),
@@ -109,8 +110,6 @@ class FollowerPool:
         while tasks or self._tasks:  # one that ends just now may have another begun
             await cancel_all(*tasks, *self._tasks.values())
             tasks = []
-        if self._leases is not None:
-            await self._leases.stop()
 
     def count(self) -> int:
         """How many runs are followed now."""
@@ -144,7 +143,7 @@ class FollowerPool:
 
     def is_ours(self, workflow_id: str) -> bool:
         """Whether this gateway, and no other of the same log, follows the runs of a workflow."""
-        return self._leases is None or self._leases.mine(workflow_id)
+        return self._ownership.owns(workflow_id)
 
     def ended(self, run_ids: Container[str]) -> None:
         """Look at once at those of these Temporal runs that are followed: they have ended."""
@@ -156,10 +155,12 @@ class FollowerPool:
         """Follow a run that has been written down, if it is open and ours. The session's runs are locked meanwhile."""
         if (follower := self._followers.get((session, run.run))) is not None and run.result and not follower.run.result:
             await follower.tell_result()
-        if run.open and self._is_mine(run):
+        if run.open:
+            # A gateway that does not own the run wakes its owner so: by the first event of the run.
             if not _before(run, await self._runs.of(session)):  # else they come first
                 await Follower(session, run, self._parts_of(run)).announce()
-            self._start(session, run)
+            if self._is_mine(run):
+                self._start(session, run)
 
     def _parts_of(self, run: Run) -> Following:
         return self._parts[run.namespace or self._namespaces.main.namespace]
@@ -279,8 +280,10 @@ class FollowerPool:
                 if key in self._late:
                     await self._late[key].last_chance()
 
-    def _committed(self, session: str, _: str, __: Sequence[Event], changes: Sequence[Change]) -> None:
-        """Follow nothing into a session that was deleted: what is still to come would bring it back."""
+    def _committed(self, session: str, _: str, events: Sequence[Event], changes: Sequence[Change]) -> None:
+        if self._ownership.shared and any(event.topic == RUN_STARTED for event in events):
+            self._to_resume.set()  # another gateway may have registered a run that this one owns
+        # Follow nothing into a session that was deleted: further events would create it again.
         if "deleted" in changes:
             for key in [key for key in self._tasks if key[0] == session]:
                 self._end(key)

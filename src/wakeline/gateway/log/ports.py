@@ -153,7 +153,9 @@ class Log(ABC):
     def subscribe(self, session: str, listener: Listener) -> Callable[[], None]:
         """Call `listener` after every commit to a session; return the function that ends this.
 
-        A hub subscribes to the sessions that are watched at its gateway, and is not woken for any other one.
+        A hub subscribes to the sessions that are watched at its gateway, and is not woken for any other one. From the
+        subscription on, the listener gets each event of the session once, in order and without a gap, whichever gateway
+        appended it: an engine that several gateways share reads what it was not notified of before it reports what follows.
         """
 
 

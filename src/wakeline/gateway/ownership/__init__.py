@@ -1,12 +1,12 @@
 """Ownership: which gateway does which background work, decided by leases.
 
-Every room above `log` may import it. Open `leases.py`.
+Every room above `log` may import it. Open `ownership.py`.
 """
 
 from __future__ import annotations
 
-from wakeline.gateway.ownership.leases import Leases
+from wakeline.gateway.ownership.ownership import Ownership
 
 __all__ = [
-    "Leases",
+    "Ownership",
 ]

@@ -8,7 +8,8 @@ serves anything.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
@@ -17,10 +18,14 @@ import msgspec
 from wakeline.errors import RecordConflictError
 from wakeline.gateway.delivery import Compacts
 from wakeline.gateway.devices import Positions
-from wakeline.gateway.log import Engine
+from wakeline.gateway.log import Engine, Record
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.sessions.runs import Runs
 
+ABANDONED_SECONDS: Final = 20.0
+"""A note of another gateway that is unchanged for so long is of one that is gone."""
+
+_CHECK_SECONDS: Final = 5.0
 _PREFIX: Final = "unfinished/"
 _OF_LIFE: Final = ("stream-seq/",)  # records of transports, by the session's name, each with the epoch that it is of
 
@@ -47,26 +52,40 @@ class Deletions:
         positions: The devices' positions.
         metrics: Counts what was deleted.
         compacts: The sessions' compact forms.
+        owns: Return whether it is this gateway's work to finish the deletion of a session.
     """
 
     def __init__(
-        self, engine: Engine, runs: Runs, positions: Positions, metrics: Metrics, compacts: Compacts | None = None
+        self,
+        engine: Engine,
+        runs: Runs,
+        positions: Positions,
+        metrics: Metrics,
+        compacts: Compacts | None = None,
+        *,
+        owns: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._engine = engine
         self._runs = runs
         self._positions = positions
         self._metrics = metrics
         self._compacts = compacts
+        self._owns = owns
         self._unfinished = False
+        self._seen: dict[str, tuple[int, float]] = {}  # by note: its revision, and since when
+        self._checked = 0.0
         self._deleting: set[asyncio.Task[bool]] = set()
 
     async def start(self) -> None:
         """Finish the deletions that an earlier process has begun.
 
+        On a shared store they may be another gateway's, which still works on them: `finish` waits for a sign of that.
+
         Raises:
             UnavailableError: It cannot be done now.
         """
-        await self._finish()
+        if not self._engine.shared:
+            await self._finish_all()
 
     async def delete(self, session: str, *, epoch: str | None = None, unless_open: bool = False) -> bool:
         """Delete a session; its runs are followed no more.
@@ -131,32 +150,50 @@ class Deletions:
         Raises:
             UnavailableError: It cannot be done now.
         """
-        if self._unfinished:
+        if self._engine.shared:
+            await self._finish_abandoned()
+        elif self._unfinished:
             self._unfinished = False
             try:
-                await self._finish()
+                await self._finish_all()
             except BaseException:
                 self._unfinished = True
                 raise
 
-    async def _finish(self) -> None:
+    async def _finish_all(self) -> None:
         for record in await self._engine.records(_PREFIX):
-            session, note = record.key.removeprefix(_PREFIX), _decoder.decode(record.value)
-            async with self._runs.lock(session):
-                try:
-                    # What was cut short may be on its way to the log still: it has arrived when this has.
-                    known = await self._engine.put_record(record.key, record.value, revision=record.revision)
-                except RecordConflictError:
-                    continue  # it was finished, or is being deleted again
-                state = await self._engine.state(session)
-                if state is None:
-                    await self._forget(session, note.epoch)
-                elif state.epoch != note.epoch:
-                    await self._forget(
-                        session, note.epoch, note.runs
-                    )  # the life that there is now may have runs of its own
-                with suppress(RecordConflictError):  # it is being deleted again
-                    await self._engine.delete_record(record.key, revision=known.revision, erase=True)
+            await self._finish(record)
+
+    async def _finish_abandoned(self) -> None:
+        """Finish the blocks of gateways that are gone: their notes have not changed for long."""
+        now = time.monotonic()
+        if now < self._checked + _CHECK_SECONDS:
+            return
+        self._checked, seen = now, self._seen
+        self._seen = {}
+        for record in await self._engine.records(_PREFIX):
+            revision, since = seen.get(record.key, (0, now))
+            since = since if revision == record.revision else now
+            self._seen[record.key] = (record.revision, since)
+            if now - since >= ABANDONED_SECONDS and self._owns(record.key.removeprefix(_PREFIX)):
+                await self._finish(record)
+
+    async def _finish(self, record: Record) -> None:
+        session, note = record.key.removeprefix(_PREFIX), _decoder.decode(record.value)
+        async with self._runs.lock(session):
+            try:
+                # A write of the block that was cut short may still be on its way to the log: it arrives before this one.
+                known = await self._engine.put_record(record.key, record.value, revision=record.revision)
+            except RecordConflictError:
+                return  # it was finished, or is being deleted again
+            state = await self._engine.state(session)
+            if state is None:
+                await self._forget(session, note.epoch)
+            elif state.epoch != note.epoch:
+                # The present life may have runs of its own.
+                await self._forget(session, note.epoch, note.runs)
+            with suppress(RecordConflictError):  # it is being deleted again
+                await self._engine.delete_record(record.key, revision=known.revision, erase=True)
 
     async def _forget(self, session: str, epoch: str, runs_revision: int | None = None) -> None:
         await self._runs.forget(session, revision=runs_revision)

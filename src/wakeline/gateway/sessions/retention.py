@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 import structlog
@@ -29,6 +29,9 @@ from wakeline.gateway.sessions.deletion import Deletions
 from wakeline.gateway.sessions.runs import Runs
 
 SWEEP_SECONDS: Final = 1.0
+WALK_SECONDS: Final = 60.0
+"""Seconds between two walks over all sessions of a shared store: wake-ups by other gateways may be lost."""
+
 STEP_EVENTS: Final = 200
 _PAUSE: Final = 2.0  # times as long as a step took: it must keep up with whoever publishes, and not be in their way
 _MOST_STEPS: Final = 50  # at a time: other sessions have their turn in between
@@ -57,6 +60,7 @@ class Keeper:
         default: What is kept of sessions that say nothing else.
         metrics: Counts what was removed.
         compacts: Keeps the compact form of what goes, where it is to be kept.
+        owns: Return whether retention of a session is this gateway's work.
         clock: Tells the unix time.
     """
 
@@ -69,6 +73,7 @@ class Keeper:
         metrics: Metrics,
         *,
         compacts: Compacts | None = None,
+        owns: Callable[[str], bool] = lambda _: True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine = engine
@@ -77,10 +82,12 @@ class Keeper:
         self._default = default
         self._metrics = metrics
         self._compacts = compacts
+        self._owns = owns
         self._clock = clock
         self._touched: dict[str, bool] = {}  # whether it may have ended, or begun again
         self._unlimited: set[tuple[str, str]] = set()  # lives that may have any number of events and bytes
         self._behind = False
+        self._walked: str | None = ""  # the last session that the walk has checked; None: the walk is complete
         self._task: asyncio.Task[None] | None = None
         engine.feed.listen(self._committed)
 
@@ -91,6 +98,17 @@ class Keeper:
     def start(self) -> None:
         """Begin."""
         self._task = supervised("retention", self._sweep_for_ever)
+
+    def walk(self) -> None:
+        """Check all sessions once more: this gateway has gained sessions, or may have missed a commit."""
+        self._walked = ""
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
 
     async def stop(self) -> None:
         """Stop; what is left is done after the next start."""
@@ -115,7 +133,8 @@ class Keeper:
                 _log.exception("retention failed", session=session)
         await self._deletions.finish()
         for session, epoch in await self._engine.due(self._clock()):
-            await self._delete(session, epoch)
+            if self._owns(session):
+                await self._delete(session, epoch)
 
     async def look(self, session: str, *, ends: bool = True) -> None:
         """See that no more is kept of a session than is to be kept, and that it is deleted in time.
@@ -127,7 +146,7 @@ class Keeper:
         Raises:
             UnavailableError: The log cannot be read or written now.
         """
-        state = await self._engine.state(session)
+        state = await self._engine.state(session) if self._owns(session) else None
         if state is None:
             return
         its = decode_config(state.config)
@@ -190,12 +209,16 @@ class Keeper:
         self._touched.setdefault(state.session, False)
 
     async def _sweep_for_ever(self) -> None:
-        after: str | None = ""
+        walked = time.monotonic()
         while True:
-            await asyncio.sleep(_TURN_SECONDS if self._behind or after is not None else SWEEP_SECONDS)
+            await asyncio.sleep(_TURN_SECONDS if self._behind or self._walked is not None else SWEEP_SECONDS)
             try:
-                if after is not None:
-                    after = await self._walk(after)
+                if (after := self._walked) is not None:
+                    reached = await self._walk(after)
+                    if self._walked == after:  # otherwise another walk has been asked for
+                        self._walked = reached
+                elif self._engine.shared and time.monotonic() > walked + WALK_SECONDS:
+                    walked, self._walked = time.monotonic(), ""
                 await self.sweep()
             except UnavailableError as error:
                 _log.warning("retention has to wait", error=error.message)
@@ -207,8 +230,9 @@ class Keeper:
     async def _walk(self, after: str) -> str | None:
         """Have the next sessions looked at: an earlier process may have ended before it could. None at the end."""
         states = await self._engine.sessions(after=after, limit=_WALK_SESSIONS)
-        self._touched |= {state.session: True for state in states}
-        for state in states:
+        owned = [state for state in states if self._owns(state.session)]
+        self._touched |= {state.session: True for state in owned}
+        for state in owned:
             if state.first_offset > 0 and self._compacts is not None:
                 self._compacts.look(state.session, state.epoch)
         return states[-1].session if len(states) == _WALK_SESSIONS else None

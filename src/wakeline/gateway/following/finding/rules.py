@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container, Iterable
 from typing import Final
 
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
@@ -43,12 +44,21 @@ def quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
-def check_rule(rule: Follow) -> Follow:
-    """Return the rule if it can be followed.
+def check_rules(rules: Iterable[Follow], namespaces: Container[str]) -> None:
+    """Raise unless each rule can be followed in these namespaces.
 
     Raises:
-        SettingsInvalidError: It cannot.
+        SettingsInvalidError: One cannot.
     """
+    for rule in rules:
+        _check_rule(rule)
+        if rule.namespace is not None and rule.namespace not in namespaces:
+            raise SettingsInvalidError(
+                f"expected a namespace of the settings in a rule of follow, got {rule.namespace!r}"
+            )
+
+
+def _check_rule(rule: Follow) -> None:
     if not (rule.workflow_type or rule.workflow_id or rule.task_queue or rule.query):
         raise SettingsInvalidError(
             "expected workflow_type, workflow_id, task_queue or query in a rule of follow, got none of them"
@@ -67,7 +77,6 @@ def check_rule(rule: Follow) -> Follow:
             f"expected the name of one task queue in a rule of follow, got {rule.task_queue!r}",
             hint="For all that begin alike, write query = \"TaskQueue STARTS_WITH 'agents-'\" in place of task_queue.",
         )
-    return rule
 
 
 def query_of(rule: Follow) -> str:

@@ -68,8 +68,9 @@ class Lifetimes:
         if stream.lifetime.ttl is None:
             return False
         life = self._lives.get(stream.name)
-        if life is not None and life.epoch == stream.epoch:
-            return now >= life.ends
+        kept_until = stream.state.deadline or 0
+        if life is not None and life.epoch == stream.epoch and life.kept_until >= kept_until:
+            return now >= life.ends  # otherwise another gateway has used the stream since, and has moved the deadline
         return stream.state.deadline is not None and now >= stream.state.deadline
 
     async def use(self, stream: Stream) -> None:

@@ -1,8 +1,9 @@
-"""Which of several gateways on one engine follows which workflows.
+"""Which of several gateways on one store does the background work of which sessions and workflows.
 
-Workflows are dealt to shards, and each shard is one record that its holder writes again and again. Who sees a record unchanged
-for long enough, by its own clock, may take the shard: no two clocks are compared. A holder that cannot write stops by itself, and
-one that was paused and does not know yet can do no harm: what two followers append, the log keeps once.
+Names are dealt to shards, and each shard is one record that its owner writes again and again. A gateway that sees a record
+unchanged for long enough, by its own clock, may take the shard: no two clocks are compared. An owner that cannot write gives its
+shards up by itself. One that was paused and does not know yet can do no harm: the log keeps once what two gateways append,
+and every other background work may be done twice.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import structlog
 
 from wakeline.background import cancel_all
 from wakeline.errors import RecordConflictError, UnavailableError
-from wakeline.gateway.log import Engine, Record
+from wakeline.gateway.log import Record, Records
 from wakeline.gateway.runtime import supervised
 
 SHARDS: Final = 16
@@ -28,41 +29,48 @@ _GATEWAY: Final = "leases/gateway/"
 _log = structlog.get_logger(__name__)
 
 
-class Leases:
-    """The shards that this gateway holds.
+class Ownership:
+    """The shards that this gateway owns; all of them, if the store is not shared.
 
     Args:
-        engine: Where the records are.
-        seconds: For how long a record that is not written again is respected.
-        changed: Called when this gateway has got or lost shards.
+        records: Keeps the leases.
+        seconds: How long an unchanged lease is respected.
+        shared: Several gateways may use the store.
     """
 
-    def __init__(self, engine: Engine, seconds: float, changed: Callable[[], None]) -> None:
-        self.name = secrets.token_hex(8)
-        self._engine = engine
+    def __init__(self, records: Records, seconds: float, *, shared: bool) -> None:
+        self.shared = shared
+        self._name = secrets.token_hex(8)
+        self._records = records
         self._seconds = seconds
-        self._changed = changed
-        self._held: dict[str, int] = {}  # the revision we wrote, by key
-        self._seen: dict[str, tuple[int, float]] = {}
+        self._listeners: list[Callable[[], None]] = []
+        self._held: dict[str, int] = {}  # by key: the revision that this gateway has written
+        self._seen: dict[str, tuple[int, float]] = {}  # by key: a revision, and since when it is there
         self._written = time.monotonic()
         self._task: asyncio.Task[None] | None = None
 
-    def mine(self, workflow_id: str) -> bool:
-        """Whether this gateway is to follow the workflow."""
-        return f"{_SHARD}{crc32(workflow_id.encode()) % SHARDS}" in self._held
+    def owns(self, name: str) -> bool:
+        """Return whether this gateway does the background work of a session or workflow."""
+        return not self.shared or f"{_SHARD}{crc32(name.encode()) % SHARDS}" in self._held
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever this gateway has gained or lost shards."""
+        self._listeners.append(listener)
 
     async def start(self) -> None:
-        """Take what is free, and go on in the background."""
-        await self._round()
-        self._task = supervised("leases", self._go_on)
+        """Take free shards, and renew the leases in the background."""
+        if self.shared:
+            await self._round()
+            self._task = supervised("leases", self._renew_for_ever)
 
     async def stop(self) -> None:
-        """Give back what is held, so that others need not wait."""
+        """Give the shards back, so that other gateways need not wait."""
         await cancel_all(self._task)
         for key, revision in list(self._held.items()):
             await self._give_back(key, revision)
+        self._held.clear()
 
-    async def _go_on(self) -> None:
+    async def _renew_for_ever(self) -> None:
         while True:
             await asyncio.sleep(self._seconds / 4)
             await self._round()
@@ -73,17 +81,18 @@ class Leases:
             async with asyncio.timeout(self._seconds / 2):
                 await self._renew_and_take()
             self._written = time.monotonic()
-        except Exception as error:  # noqa: BLE001 - who no longer renews must know that nothing is theirs any more
+        except Exception as error:  # noqa: BLE001 - whatever prevents renewal, the shards must be given up in time
             if time.monotonic() - self._written > self._seconds / 2:
-                # By the time that others may take them they must not be ours.
+                # Before another gateway may take them, this one must have stopped.
                 self._held.clear()
             _log.warning("leases cannot be written", error=repr(error))
         if set(self._held) != before:
-            self._changed()
+            for listener in self._listeners:
+                listener()
 
     async def _renew_and_take(self) -> None:
-        own = f"{_GATEWAY}{self.name}"
-        records = {record.key: record for record in await self._engine.records("leases/")}
+        own = f"{_GATEWAY}{self._name}"
+        records = {record.key: record for record in await self._records.records("leases/")}
         await self._write(own, records.get(own))
         fresh = {key for key, record in records.items() if self._is_fresh(record)}
         gateways = {key for key in fresh if key.startswith(_GATEWAY)} | {own}
@@ -110,10 +119,9 @@ class Leases:
         return now - since < self._seconds
 
     async def _write(self, key: str, record: Record | None, *, held: bool = False) -> None:
+        revision = record.revision if record is not None else 0
         try:
-            written = await self._engine.put_record(
-                key, self.name.encode(), revision=record.revision if record is not None else 0
-            )
+            written = await self._records.put_record(key, self._name.encode(), revision=revision)
         except RecordConflictError:
             self._held.pop(key, None)  # another gateway was faster
             return
@@ -123,6 +131,6 @@ class Leases:
 
     async def _give_back(self, key: str, revision: int) -> None:
         try:
-            await self._engine.delete_record(key, revision=revision)
+            await self._records.delete_record(key, revision=revision)
         except (RecordConflictError, UnavailableError):
             return
