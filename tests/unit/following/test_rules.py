@@ -50,5 +50,5 @@ def test_which_workflows_a_rule_is_for(rule: Follow, is_for: bool) -> None:
 
 def test_a_rule_with_a_star_in_its_task_queue_is_refused_with_a_correction() -> None:
     with pytest.raises(SettingsInvalidError, match="task queue") as refusal:
-        check_rules([Follow(task_queue="agents-*")], [])
+        check_rules([Follow(task_queue="agents-*")], lambda _: True)
     assert "TaskQueue STARTS_WITH" in refusal.value.hint

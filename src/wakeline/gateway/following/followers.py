@@ -82,7 +82,7 @@ class Followers:
         self._runs = runs
         self._settings = settings
         self._hub = hub
-        check_rules(settings.follow, namespaces)
+        check_rules(settings.follow, namespaces.__contains__)
         self._finder = Finder(namespaces, engine, runs)
         self._pool = FollowerPool(namespaces, engine, accept, runs, settings, hub, ownership, self._child)
         self._readers = Readers(2 * settings.sweep_interval)

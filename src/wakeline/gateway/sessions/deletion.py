@@ -71,7 +71,7 @@ class Deletions:
         self._metrics = metrics
         self._compacts = compacts
         self._owns = owns
-        self._unfinished = False
+        self._cut_short: set[str] = set()  # keys of notes
         self._seen: dict[str, tuple[int, float]] = {}  # by note: its revision, and since when
         self._checked = 0.0
         self._deleting: set[asyncio.Task[bool]] = set()
@@ -141,24 +141,22 @@ class Deletions:
             yield
             await self._engine.delete_record(key, revision=record.revision, erase=erase)
         except BaseException:
-            self._unfinished = True
+            self._cut_short.add(key)
             raise
 
     async def finish(self) -> None:
-        """Remove what was left by blocks that were cut short.
+        """Finish the blocks that were cut short: those of this gateway, and those of gateways that are gone.
 
         Raises:
             UnavailableError: It cannot be done now.
         """
+        for key in list(self._cut_short):
+            record = await self._engine.get_record(key)
+            if record is not None:
+                await self._finish(record)
+            self._cut_short.discard(key)
         if self._engine.shared:
             await self._finish_abandoned()
-        elif self._unfinished:
-            self._unfinished = False
-            try:
-                await self._finish_all()
-            except BaseException:
-                self._unfinished = True
-                raise
 
     async def _finish_all(self) -> None:
         for record in await self._engine.records(_PREFIX):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
@@ -44,15 +44,19 @@ def quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
-def check_rules(rules: Iterable[Follow], namespaces: Container[str]) -> None:
-    """Raise unless each rule can be followed in these namespaces.
+def check_rules(rules: Iterable[Follow], known: Callable[[str], bool]) -> None:
+    """Raise unless each rule can be followed.
+
+    Args:
+        rules: The rules.
+        known: Return whether a namespace is among the settings.
 
     Raises:
         SettingsInvalidError: One cannot.
     """
     for rule in rules:
         _check_rule(rule)
-        if rule.namespace is not None and rule.namespace not in namespaces:
+        if rule.namespace is not None and not known(rule.namespace):
             raise SettingsInvalidError(
                 f"expected a namespace of the settings in a rule of follow, got {rule.namespace!r}"
             )
