@@ -23,6 +23,7 @@ from wakeline.publisher import (
     SyncSessionPublisher,
 )
 from wakeline.publisher import detour as detours
+from wakeline.publisher.dial import Dial
 from wakeline.publisher.drain import drain_source
 from wakeline.publisher.frames import Identity
 from wakeline.publisher.pool import shared_connection
@@ -319,3 +320,23 @@ async def test_a_publisher_is_not_closed_by_who_cannot_open_it_twice(script: Scr
 
     await asyncio.to_thread(publish)
     assert script.events() == ["open"]
+
+
+async def test_a_connection_goes_on_after_an_unexpected_error(
+    script: ScriptedGateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors, dial = [KeyError("unexpected")], Dial.open
+
+    async def failing_once(self: Dial) -> Any:
+        if errors:
+            raise errors.pop()
+        return await dial(self)
+
+    monkeypatch.setattr("wakeline.background._FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(Dial, "open", failing_once)
+    async with SessionPublisher(script.url, session="s") as session:
+        await session.topic("t").publish(1)
+    assert script.events() == [1]
+    assert [record.getMessage().split(" failed")[0] for record in caplog.records if record.exc_info] == [
+        f"The background task connection to {script.url}"
+    ]

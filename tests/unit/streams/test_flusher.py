@@ -248,6 +248,27 @@ async def test_cancelled_at_any_turn(host: FakeHost, turn: int) -> None:
     assert host.log == [str(number).encode() for number in range(6)]
 
 
+async def test_sending_goes_on_after_an_unexpected_error(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("wakeline.background._FIRST_PAUSE", 0.0)
+    sender, errors = flusher(host, max_batch_size=1), [KeyError("unexpected")]
+
+    async def look() -> None:
+        if errors:
+            raise errors.pop()
+
+    monkeypatch.setattr(sender._budget, "look", look)
+    await sender.start()
+    publish(sender, 1)
+    await turns()
+    publish(sender, 2, force_flush=True)
+    await turns()
+    assert host.log == [b"1", b"2"]
+    assert "publishing to workflow w failed" in caplog.text
+    await sender.stop(failing=False)
+
+
 async def test_leaving_ends_the_background_task(host: FakeHost) -> None:
     before = asyncio.all_tasks()
     sender = flusher(host)
