@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The tests start Python hundreds of times, and some machines are told to write no bytecode when they import.
 COMPILE := $(BIN)/python -m compileall -q src
+# pytest rewrites every test file in each of its processes, unless it may keep what it has rewritten.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
 # Most tests wait: they run in three processes on two cores, a file in one. `make test AT_ONCE=` runs one after the other.
 AT_ONCE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
@@ -21,12 +23,15 @@ demo: $(VENV)/.demo ## Start everything and open the page: workflows that talk, 
 test: $(VENV)/.dev ## Every test: unit, contract, Temporal, browser, faults (some 8 minutes)
 	scripts/need chromium curl faketime nginx openssl
 	$(COMPILE)
-	$(BIN)/python -m pytest $(AT_ONCE)
+	$(PYTEST) $(AT_ONCE)
 
 faults: $(VENV)/.dev ## The long soaks: hundreds of kills under load
 	$(COMPILE)
-	WAKELINE_SOAK=15 $(BIN)/python -m pytest tests/faults tests/contract/test_transports.py tests/contract/test_model.py \
-		tests/unit/compact/test_compact_fold.py tests/unit/compact/test_compact_operations.py --timeout 1800
+	WAKELINE_SOAK=15 $(PYTEST) tests/faults tests/contract/test_transports.py tests/contract/test_model.py \
+		tests/unit/compact/test_compact_fold.py tests/unit/compact/test_compact_operations.py \
+		tests/unit/delivery/test_compact_stored.py tests/unit/delivery/test_handover.py \
+		tests/unit/delivery/test_handover_ends.py tests/unit/devices/test_interleaved.py \
+		tests/unit/transports/test_feed_order.py --timeout 1800
 
 check: $(VENV)/.dev ## Lint, types, layers, sizes, and the prose of code and documents
 	$(BIN)/ruff format --check .

@@ -14,6 +14,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.soak import times
 from tests.support import publish
 from wakeline.events import RUN_STARTED, SESSION_SETTLED, Event
 from wakeline.gateway.delivery import Device, Hub, Lane, Topics
@@ -165,7 +166,7 @@ async def scene(schedule: Schedule, publishers: list[list[int]], devices: list[t
     await engine.close()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=times(150, 100), deadline=None)
 @given(
     numbers=st.lists(st.integers(0, 3), max_size=300),
     publishers=st.lists(st.lists(st.integers(1, 6), max_size=8), min_size=1, max_size=3),

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.soak import times
 from tests.support import data_of, publish
 from tests.unit.delivery.test_handover import RecordingSink, Schedule, SlowEngine
 from wakeline.errors import EpochChangedError, SessionClosedError, SessionNotFoundError
@@ -128,7 +129,7 @@ class Scene:
             assert expected == self.lives[epoch].next_offset
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=times(150, 100), deadline=None)
 @given(
     numbers=st.lists(st.integers(0, 3), max_size=300),
     acts=st.lists(ACTS, max_size=12),

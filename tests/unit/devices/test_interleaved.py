@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.soak import times
 from tests.support import publish
 from wakeline.gateway.devices import Positions, Presence
 from wakeline.gateway.log import Record, SessionState
@@ -117,7 +118,7 @@ async def play(schedule: list[int], acts: list[tuple[int, str, list[int], bool]]
         assert not other._parts
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=times(100, 50), deadline=None)
 @given(
     schedule=st.lists(st.integers(0, 4), max_size=200),
     acts=st.lists(

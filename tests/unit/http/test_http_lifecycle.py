@@ -418,18 +418,18 @@ async def test_of_two_imports_of_one_name_one_is_made(served: Served) -> None:
 
 async def test_a_large_session_passes_through_little_memory(served: Served) -> None:
     async def body() -> AsyncIterator[bytes]:
-        yield (HEADER.replace('next_offset": 2', 'next_offset": 40000') + "\n").encode()
-        for start in range(0, 40_000, 500):
+        yield (HEADER.replace('next_offset": 2', 'next_offset": 20000') + "\n").encode()
+        for start in range(0, 20_000, 500):
             yield "".join(event(n, data="y" * 500) + "\n" for n in range(start, start + 500)).encode()
-        yield b'{"wakeline_export_end":40000}\n'
+        yield b'{"wakeline_export_end":20000}\n'
 
     status, made = await imported(served, "a", body())  # type: ignore[arg-type]
-    assert (status, made["next_offset"]) == (201, 40_000)
+    assert (status, made["next_offset"]) == (201, 20_000)
     seen = 0
     async with served.http.get("/v1/sessions/a/export") as answer:
         async for _ in answer.content:
             seen += 1
-    assert seen == 40_002
+    assert seen == 20_002
 
 
 @pytest.mark.parametrize("how", ["deleted", "trimmed"])

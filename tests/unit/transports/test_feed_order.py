@@ -19,7 +19,7 @@ from tests.soak import times
 from tests.support import Served
 
 SESSIONS = [f"session-{n}" for n in range(12)]
-TURNS = times(150, 400)
+TURNS = times(60, 400)
 
 
 def chance(number: int) -> random.Random:
