@@ -87,5 +87,6 @@ def refusal(status: int, error: Mapping[str, Any]) -> RefusedError:
 _KINDS: Final[dict[str, type[RefusedError]]] = {
     kind.code: type(kind.__name__, (RefusedError, kind), {"__doc__": kind.__doc__, "__module__": "wakeline.client"})
     for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, WakelineError) and "code" in vars(kind)
+    # Not the root: its code is that of `InternalError`, which is the more precise class.
+    if isinstance(kind, type) and issubclass(kind, WakelineError) and kind is not WakelineError and "code" in vars(kind)
 }
