@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 
-from wakeline.errors import BodyInvalidError, EventTooLargeError, RequestInvalidError
+from wakeline.errors import BodyInvalidError, EventTooLargeError, RequestInvalidError, SessionNotFoundError
 from wakeline.events import (
     MessagePiece,
     NewEvent,
@@ -169,6 +170,19 @@ class Accept:
     async def position(self, session: str, publisher: str) -> Position | None:
         """How far a publisher has come in a session."""
         return await self._engine.position(session, publisher)
+
+    async def latest(self, session: str, topics: Container[str]) -> tuple[int, str] | None:
+        """Return the offset and the topic of the latest event of these topics; None if there is none."""
+        before = 1 << 62
+        with suppress(SessionNotFoundError):
+            while True:
+                page = await self._engine.read_back(session, before, limit=1, topics=topics)
+                if page.events:
+                    return page.events[-1].offset, page.events[-1].topic
+                if page.began == before:
+                    return None
+                before = page.began
+        return None
 
     def _event(self, event: Incoming, time: str, publication: Publication | None) -> NewEvent:
         if event.payload is not msgspec.UNSET:

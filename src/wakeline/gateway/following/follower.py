@@ -40,6 +40,8 @@ _LAST_ANSWER_SECONDS: Final = 2.0
 # What went wrong as nobody thought may go wrong again.
 _LOOK_AGAIN: Final = 30.0
 _RESULT_BYTES: Final = 16 * 1024
+# The latest event of these tells whether the session is settled.
+_STANDING: Final = frozenset({RUN_STARTED, RUN_CLOSED, SESSION_SETTLED})
 _log = structlog.get_logger(__name__)
 
 
@@ -300,13 +302,28 @@ class Follower:
                 "paused": {},
             }
             self._telling = Telling(name, msgspec.structs.replace(self.run, **changed))
+            settles = await self._have_ended(others)
             if not told_before:
-                if await self._have_ended(others):
+                if settles:
                     events.append(compose(SESSION_SETTLED, b"{}", time=timestamp()))
                 await self._teller.tell(name, *events)
+            if not settles or told_before:
+                await self._settle_late(others)
             await self._copy.change(**changed)
         if not others:
             self._parts.settled(self.session)
+
+    async def _settle_late(self, others: list[Run]) -> None:
+        """Report that the session is settled, if its runs have ended at once and each end was appended before the others'.
+
+        Two gateways may follow them. Each checks again after its own append, and names the event by the end that came last:
+        however many of them see that all have ended, the log has the event once.
+        """
+        if not await self._have_ended(others):
+            return
+        latest = await self._parts.accept.latest(self.session, _STANDING)
+        if latest is not None and latest[1] == RUN_CLOSED:
+            await self._teller.tell(f"closed:at-{latest[0]}", compose(SESSION_SETTLED, b"{}", time=timestamp()))
 
     async def _have_ended(self, others: list[Run]) -> bool:
         """Whether the end of each is told, even if its record does not have it yet: each sees those that were told before it."""

@@ -93,22 +93,24 @@ class Ownership:
     async def _renew_and_take(self) -> None:
         own = f"{_GATEWAY}{self._name}"
         records = {record.key: record for record in await self._records.records("leases/")}
-        await self._write(own, records.get(own))
         fresh = {key for key, record in records.items() if self._is_fresh(record)}
         gateways = {key for key in fresh if key.startswith(_GATEWAY)} | {own}
         share = math.ceil(SHARDS / len(gateways))
-        for key in [f"{_SHARD}{number}" for number in range(SHARDS)]:
-            record = records.get(key)
-            held = key in self._held and record is not None and record.revision == self._held[key]
-            if not held:
+        shards = [f"{_SHARD}{number}" for number in range(SHARDS)]
+        for key in shards:
+            if key not in records or records[key].revision != self._held.get(key):
                 self._held.pop(key, None)
-            if held and len(self._held) > share:
-                await self._give_back(key, self._held.pop(key))
-            elif (held or record is None or key not in fresh) and len(self._held) - held < share:
-                await self._write(key, record, held=True)
-        for key in set(records) - fresh:
-            if key.startswith(_GATEWAY) and key != own:
-                await self._give_back(key, records[key].revision)
+        too_many = list(self._held)[share:]
+        free = [key for key in shards if key not in self._held and key not in fresh]
+        gone = [key for key in records if key.startswith(_GATEWAY) and key not in gateways]
+        # All at once: on a slow store one after the other would take longer than a lease lasts.
+        await asyncio.gather(
+            self._write(own, records.get(own)),
+            *(self._write(key, records[key], held=True) for key in list(self._held)[:share]),
+            *(self._write(key, records.get(key), held=True) for key in free[: max(0, share - len(self._held))]),
+            *(self._give_back(key, self._held.pop(key)) for key in too_many),
+            *(self._give_back(key, records[key].revision) for key in gone),
+        )
 
     def _is_fresh(self, record: Record) -> bool:
         now = time.monotonic()
