@@ -36,20 +36,14 @@ UNEDITED = (
     "docs/decisions/",
     "src/wakeline/client/",
     "src/wakeline/errors/",
-    "src/wakeline/events.py",
-    "src/wakeline/gateway/__init__.py",
     "src/wakeline/gateway/app.py",
     "src/wakeline/gateway/delivery/",
     "src/wakeline/gateway/following/",
     "src/wakeline/gateway/log/",
-    "src/wakeline/gateway/metrics.py",
     "src/wakeline/gateway/ownership/",
-    "src/wakeline/gateway/runtime/",
     "src/wakeline/gateway/sessions/",
-    "src/wakeline/gateway/settings.py",
     "src/wakeline/publisher/",
     "src/wakeline/streams/",
-    "src/wakeline/text.py",
 )
 
 # A sentence begins with its actor, not with a nominal clause. Questions are free.

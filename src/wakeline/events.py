@@ -1,4 +1,4 @@
-"""What an event is, and how it is written down: the only place that knows an event's fields."""
+"""Events: their fields, limits and encoding. No other file knows the fields of an event."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_SESSION_BYTES: Final = 512
 MAX_TOPIC_BYTES: Final = 256
 MAX_KEY_BYTES: Final = 256
 MAX_LABEL_BYTES: Final = 1000
-"""Of a run's or an activity's id: as long as Temporal lets an id be."""
+"""The limit on a run's or an activity's id, which is Temporal's own."""
 MAX_DEPTH: Final = 128
 """The most nested arrays and objects in an event's data; every JSON parser can read that."""
 
@@ -39,7 +39,7 @@ _UNIX: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
-# Topics that Wakeline itself writes; PROTOCOL.md §2 tells what each carries.
+# Topics that Wakeline itself writes; PROTOCOL.md §2 defines what each carries.
 RUN_STARTED: Final = "$run.started"
 RUN_CONTINUED: Final = "$run.continued"
 RUN_CLOSED: Final = "$run.closed"
@@ -55,16 +55,16 @@ GAP: Final = "$gap"
 COMPACT: Final = "$compact"
 
 IDENTITY_KEY: Final = "wakeline"
-"""In a payload's metadata: whose event it is, if it took the detour through the workflow. PROTOCOL.md §3."""
+"""Key in a payload's metadata of the event's publisher, if it took the detour through the workflow (PROTOCOL.md §3)."""
 
 
 class MessagePiece(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, forbid_unknown_fields=True):
-    """What an event is to the message that grows by it; PROTOCOL.md §2 tells what each `op` does.
+    """An event's part in a message that grows; PROTOCOL.md §2 defines the effect of each `op`.
 
     Attributes:
         id: Names the message within its topic, 1 to 256 bytes.
         op: How the event's data changes the message's value.
-        complete: The message is complete with it.
+        complete: Whether the event completes the message.
     """
 
     id: str
@@ -73,20 +73,20 @@ class MessagePiece(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, fo
 
 
 class WirePayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A Temporal payload in its JSON form: everything in base64."""
+    """A Temporal payload in its JSON form, with all bytes in base64."""
 
     metadata: dict[str, bytes] = {}
     data: bytes = b""
 
 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event on its way into the log: everything but its offset.
+    """An event before it is in the log: everything but its offset.
 
     Attributes:
-        topic: The label it is published under.
-        body: Its JSON object after `{"offset":N,`, UTF-8, on one line. Composed once, when the event is accepted, and
-            from then on only copied: that is why every device sees the same bytes.
-        time: When it was accepted, as `body` has it.
+        topic: The topic that it is published under.
+        body: Its JSON object after `{"offset":N,`, UTF-8, on one line. It is composed once, when the event is accepted, and
+            then only copied, so that every device receives the same bytes.
+        time: The time of its acceptance, which `body` contains, too.
     """
 
     topic: str
@@ -95,19 +95,19 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """An event as the log keeps it."""
+    """An event in the log."""
 
     offset: int
     topic: str
     body: bytes
 
     def json(self) -> bytes:
-        """The event's JSON object as it goes to devices."""
+        """Return the event's JSON object as devices receive it."""
         return b'{"offset":%d,%b' % (self.offset, self.body)
 
 
 class Cursor(msgspec.Struct, frozen=True, gc=False):
-    """Where a device stands in a session: the next offset, in one epoch of the session's life."""
+    """A position in a session: the next offset, in one epoch of the session."""
 
     epoch: str
     offset: int
@@ -117,12 +117,12 @@ class Cursor(msgspec.Struct, frozen=True, gc=False):
 
     @staticmethod
     def is_one(text: str) -> bool:
-        """Whether this has the form of a cursor."""
+        """Return whether a text has the form of a cursor."""
         return _CURSOR.fullmatch(text) is not None
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
-        """Read a cursor back.
+        """Return the cursor that a text represents.
 
         Raises:
             CursorInvalidError: `text` is not a cursor.
@@ -133,16 +133,16 @@ class Cursor(msgspec.Struct, frozen=True, gc=False):
         return cls(match[1], int(match[2]))
 
     def offset_in(self, epoch: str, next_offset: int) -> int:
-        """The offset to read from in a session that is now at `next_offset` in `epoch`.
+        """Return the offset to read from in a session that is now at `next_offset` in `epoch`.
 
         Raises:
-            EpochChangedError: The cursor is of another life of the session.
+            EpochChangedError: The cursor belongs to another epoch of the session.
             CursorAheadError: The cursor is past the session's end.
         """
         if self.epoch != epoch:
-            raise EpochChangedError(f"the cursor is of epoch {self.epoch}, the session now lives in epoch {epoch}")
+            raise EpochChangedError(f"expected a cursor of the session's epoch {epoch}, got one of epoch {self.epoch}")
         if self.offset > next_offset:
-            raise CursorAheadError(f"the cursor is at offset {self.offset}, the session ends at {next_offset}")
+            raise CursorAheadError(f"expected a cursor up to the session's end {next_offset}, got offset {self.offset}")
         return self.offset
 
 
@@ -158,18 +158,18 @@ def compose(
     key: str | None = None,
     message: MessagePiece | None = None,
 ) -> NewEvent:
-    """Write an event's body.
+    """Return an event with its body encoded.
 
     Args:
-        topic: The label it is published under.
+        topic: The topic that it is published under.
         data: Valid JSON in UTF-8; line breaks between tokens are removed, since an SSE field is one line.
         time: RFC 3339, from `timestamp()`.
         payload: `data` is a Temporal payload in its JSON form, not the published value itself.
         run: First execution run id of the workflow's chain.
         activity: Activity id.
         attempt: The activity's attempt.
-        key: What the event is the latest state of.
-        message: What it is to a message that grows.
+        key: Names the state of which the event is the latest value.
+        message: Its part in a message that grows.
 
     Raises:
         BodyInvalidError: `data` is not valid UTF-8, or nests too deep.
@@ -180,7 +180,7 @@ def compose(
             hint="Flatten the value, or publish it as a string of JSON.",
         )
     if b"\n" in data or b"\r" in data:
-        # Between tokens alone: in a string they are escaped, or it is no JSON.
+        # This affects only breaks between tokens, because valid JSON has them escaped within strings.
         data = data.translate(None, b"\r\n")
     if not data.isascii():
         _check_utf8(data)
@@ -200,7 +200,7 @@ def compose(
 
 
 def nests_too_deep(data: bytes) -> bool:
-    """Whether valid JSON nests deeper than `MAX_DEPTH`."""
+    """Return whether valid JSON nests deeper than `MAX_DEPTH`."""
     if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
         return False
     steps = _STRING.sub(b"", data).translate(_STEPS, _NO_BRACKETS)
@@ -216,11 +216,11 @@ def check_fields(
     key: str | None,
     message: MessagePiece | None,
 ) -> None:
-    """Raise unless an event may have these fields, whichever way it comes in.
+    """Check that an event may have these fields, however it was published.
 
     Raises:
         RequestInvalidError: A text is too long, or not UTF-8.
-        BodyInvalidError: Two fields exclude each other, or `data` is not what the message's `op` takes.
+        BodyInvalidError: Two fields exclude each other, or `data` does not fit the message's `op`.
     """
     check_label("run", run)
     check_label("activity", activity)
@@ -238,20 +238,21 @@ def check_fields(
 
 
 def timestamp(moment: datetime | None = None) -> str:
-    """`moment`, or now, as RFC 3339 in UTC with milliseconds."""
+    """Return `moment`, or the current time, as RFC 3339 in UTC with milliseconds."""
     moment = moment or datetime.now(UTC)
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def milliseconds(moment: datetime) -> int:
-    """Return a time as unix time in milliseconds, rounded up."""
+    """Return a time as Unix time in milliseconds, rounded up."""
     return -((_UNIX - moment) // _MILLISECOND)
 
 
 def publisher_of_activity(run_id: str, activity: str) -> str:
-    """The name of an activity's publisher, which no other has: ids of activities count from 1 in every run.
+    """Return the name of an activity's publisher, which is unique.
 
-    An id may be anything; a publisher's name is short, and printable ASCII.
+    The run id is part of it, because the ids of activities count from 1 in every run. Ids may have any characters, but
+    a publisher's name is short and printable ASCII.
     """
     if not (activity.isascii() and activity.isprintable() and len(activity) <= _LONGEST_ID):
         activity = sha256(activity.encode()).hexdigest()
@@ -259,7 +260,7 @@ def publisher_of_activity(run_id: str, activity: str) -> str:
 
 
 def check_session_name(name: str) -> str:
-    """Return `name` if a session may have it.
+    """Return `name` if it is a valid name of a session.
 
     Raises:
         SessionNameInvalidError: It is empty, over 512 bytes, not UTF-8, or has control characters.
@@ -273,10 +274,10 @@ def check_session_name(name: str) -> str:
 
 
 def check_topic(topic: str, *, own: bool = False) -> str:
-    """Return `topic` if an event may be published under it.
+    """Return `topic` if events may be published under it.
 
     Args:
-        topic: The label.
+        topic: The topic.
         own: Wakeline itself publishes, so `$…` is allowed.
 
     Raises:
@@ -293,21 +294,21 @@ def check_topic(topic: str, *, own: bool = False) -> str:
 
 
 def check_beginning(text: str, option: str) -> str:
-    """Return a name or prefix (`*` at the end) if it has no other star.
+    """Return `text` if it is a name, or a prefix that ends in `*`.
 
     Raises:
-        RequestInvalidError: A star elsewhere would be a character like any other.
+        RequestInvalidError: It has a star elsewhere, which would not be a wildcard.
     """
     if "*" in text[:-1]:
         raise RequestInvalidError(
-            f"expected {option} to be a name, or a beginning that ends in *, got {text[:64]!r}",
-            hint=f"Write {text[: text.index('*') + 1]!r} for all names that begin so; a star elsewhere stands for nothing.",
+            f"expected {option} to be a name, or a prefix that ends in *, got {text[:64]!r}",
+            hint=f"Write {text[: text.index('*') + 1]!r} for all names with that prefix; a star elsewhere is no wildcard.",
         )
     return text
 
 
 def check_key(what: str, key: str) -> str:
-    """Return `key` if an event may have it; `what` names it in the error.
+    """Return `key` if it is a valid key of an event; `what` names it in the error.
 
     Raises:
         RequestInvalidError: It is empty, over 256 bytes, or not UTF-8.
@@ -319,7 +320,7 @@ def check_key(what: str, key: str) -> str:
 
 
 def check_label(what: str, label: str | None) -> None:
-    """Raise unless a run or an activity may have this name; `what` names the field in the error.
+    """Check that a run or an activity may have this name; `what` names the field in the error.
 
     Raises:
         RequestInvalidError: It is over 1,000 bytes, or not UTF-8.
@@ -332,7 +333,7 @@ def check_label(what: str, label: str | None) -> None:
 def _utf8_size(text: str) -> int | None:
     try:
         return len(text.encode())
-    except UnicodeEncodeError:  # a lone surrogate: what came was not UTF-8
+    except UnicodeEncodeError:  # a lone surrogate: the received text was not UTF-8
         return None
 
 

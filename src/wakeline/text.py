@@ -1,7 +1,7 @@
 """Makes text valid UTF-8: halves of surrogate pairs are joined, or replaced by U+FFFD.
 
-JavaScript and some tokenizers cut text by UTF-16 units and so split an emoji in two. Python can hold such a half in a `str`,
-and JSON as an escape, but UTF-8 cannot encode it, and most readers refuse it.
+JavaScript and some tokenizers cut text by UTF-16 units and so split an emoji in two. A Python `str` and a JSON escape can
+hold such a half, but UTF-8 cannot encode it, and most readers refuse it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def split_half(text: str) -> tuple[str, str]:
 
 
 def whole_json(data: bytes) -> bytes:
-    """Return JSON with U+FFFD in place of escapes of lone halves; the same object without any."""
+    """Return JSON with U+FFFD for escapes of lone halves; the same object if it has none."""
     if not may_have_halves(data):
         return data
     mended = b"".join(mended_pieces(data))
@@ -48,7 +48,7 @@ def whole_json(data: bytes) -> bytes:
 
 
 def may_have_halves(data: bytes) -> bool:
-    """Whether JSON has escapes of halves, lone ones or pairs."""
+    """Return whether JSON has escapes of halves, lone ones or pairs."""
     return (b"\\ud" in data or b"\\uD" in data) and b"\0" not in data
 
 
@@ -61,7 +61,10 @@ def check_mendable(error: ValueError, data: bytes) -> None:
 
 
 def mended_pieces(data: bytes) -> Iterator[bytes]:
-    """Yield the pieces of JSON with U+FFFD in place of escapes of lone halves; each takes some milliseconds."""
+    """Yield JSON in pieces, with U+FFFD in place of escapes of lone halves.
+
+    Each piece takes some milliseconds.
+    """
     # Escaped backslashes are set aside, so that a backslash always begins an escape: `\\ud83d` is no escape of a half.
     aside = data.replace(_ESCAPED_BACKSLASH, _SENTINEL)
     start = 0
@@ -74,7 +77,10 @@ def mended_pieces(data: bytes) -> Iterator[bytes]:
 
 
 def _cut(aside: bytes, near: int) -> int:
-    """Return a place near another one that is neither within an escape or a sentinel nor between two halves."""
+    """Return a place to cut near another one.
+
+    It is neither within an escape or a sentinel nor between two halves.
+    """
     if near >= len(aside):
         return len(aside)
     escape = aside.rfind(b"\\", near - 6, near)

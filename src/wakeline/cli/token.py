@@ -50,11 +50,11 @@ def token(
 
     Args:
         user: The user: the token's sub.
-        session: A session that it reaches, or a beginning that ends in *; repeatable.
+        session: A session that it reaches, or a prefix that ends in *; repeatable.
         allow: An action that it allows: read, ack, publish, input, manage, follow or restore; repeatable (default: read and
             ack).
-        topic: A topic it may read and publish, or a beginning that ends in *; repeatable (default: all topics).
-        publisher: A publisher it may use whichever token has opened it, or a beginning that ends in *; repeatable.
+        topic: A topic it may read and publish, or a prefix that ends in *; repeatable (default: all topics).
+        publisher: A publisher it may use whichever token has opened it, or a prefix that ends in *; repeatable.
         cache: Let caches keep full pages.
         expires: How long it is valid: 30s, 15m, 1h, 30d.
         config: A TOML file with settings (default: WAKELINE_CONFIG, if set).

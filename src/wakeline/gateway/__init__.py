@@ -1,1 +1,1 @@
-"""The gateway: publish in, devices out. Read it in the order an event travels; ARCHITECTURE.md is the map."""
+"""The gateway: accepts, stores and delivers events. ARCHITECTURE.md describes its rooms."""

@@ -1,4 +1,4 @@
-"""What the gateway counts; `docs/reference/metrics.md` lists the same."""
+"""The gateway's metrics, which `docs/reference/metrics.md` lists."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prometheus_client.exposition import generate_latest
 
 
 class Metrics:
-    """One gateway's metrics, in a registry of its own."""
+    """One gateway's metrics, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -78,14 +78,14 @@ class Metrics:
         )
 
     def count_devices(self, added: int, forgotten: int) -> None:
-        """Devices were stored that were not known, and others forgotten because there were too many."""
+        """Count devices that were stored for the first time, and devices forgotten for a limit."""
         self.devices_added.inc(added)
         self.devices_forgotten.inc(forgotten)
 
     def observe(self, gauge: Gauge, value: Callable[[], float]) -> None:
-        """Have a gauge asked for its value when it is scraped."""
+        """Call `value` for a gauge's value at each scrape."""
         gauge.set_function(value)
 
     def expose(self) -> bytes:
-        """All of it in Prometheus text format."""
+        """Return all metrics in Prometheus's text format."""
         return generate_latest(self.registry)

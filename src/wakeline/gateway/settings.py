@@ -31,17 +31,19 @@ _TABLES: Final = ("follow", "namespaces")
 
 
 class Namespace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How to reach one more namespace of Temporal: what is not said is as for the main one, and empty means none.
+    """The connection to one more namespace of Temporal.
+
+    A member that is missing is as for the main namespace; an empty one means none.
 
     Attributes:
         address: `HOST:PORT`.
-        api_key: As `temporal_api_key`; whoever says this, or a certificate, has none of the main one's credentials.
-        tls: As `temporal_tls`; `false` takes no credentials from the main one.
+        api_key: As `temporal_api_key`. With this or a certificate, none of the main one's credentials apply.
+        tls: As `temporal_tls`; with `false`, none of the main one's credentials apply.
         tls_client_cert: As `temporal_tls_client_cert`.
         tls_client_key: As `temporal_tls_client_key`.
         tls_server_ca: As `temporal_tls_server_ca`.
         tls_server_name: As `temporal_tls_server_name`.
-        profile: As `temporal_profile`; then nothing is as for the main one.
+        profile: As `temporal_profile`; with it, none of the main one's members apply.
         config_file: As `temporal_config_file`.
         data_converter: As `data_converter`.
     """
@@ -58,22 +60,22 @@ class Namespace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     data_converter: str | None = None
 
     def __repr__(self) -> str:
-        """Without its values, one of which is a secret."""
+        """Return the class's name only, because the API key is a secret."""
         return "Namespace(…)"
 
 
 class Follow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A rule: which workflows are followed by themselves. What it says of them must all be so.
+    """A rule for workflows that are followed by themselves; all of its conditions must hold.
 
     Attributes:
-        workflow_type: Their type; with `*` at its end, what it begins with.
-        workflow_id: Their Workflow Id; with `*` at its end, what it begins with.
+        workflow_type: Their type, or a prefix of it that ends in `*`.
+        workflow_id: Their Workflow Id, or a prefix of it that ends in `*`.
         task_queue: Their task queue.
-        query: What else visibility must say of them.
-        namespace: Their namespace; the main one unless it is said.
-        session: The session of each, of text and `{workflow_id}`, `{workflow_type}`, `{parent_workflow_id}`,
+        query: A further condition in the query language of visibility.
+        namespace: Their namespace; the main one by default.
+        session: The name of each one's session, composed of text and `{workflow_id}`, `{workflow_type}`, `{parent_workflow_id}`,
             `{root_workflow_id}` and `{task_queue}`.
-        result: Tell what they complete with.
+        result: Publish the results with which they complete.
     """
 
     workflow_type: str | None = None
@@ -89,16 +91,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """The gateway's settings."""
 
     data: Annotated[str, Meta(description="Directory of the log; one gateway at a time.")] = "wakeline-data"
-    engine: Annotated[
-        Literal["sqlite", "memory"], Meta(description="Where sessions are kept; `memory` forgets at exit.")
-    ] = "sqlite"
+    engine: Annotated[Literal["sqlite", "memory"], Meta(description="Store of sessions; `memory` is lost at exit.")] = (
+        "sqlite"
+    )
     durability: Annotated[
         Literal["full", "process"],
-        Meta(description="What an acknowledged event survives: `full` a power cut, `process` a crash of the process."),
+        Meta(description="Acknowledged events survive a power cut (`full`) or a crash of the process (`process`)."),
     ] = "full"
     host: Annotated[str, Meta(description="Address to listen on; without keys loopback only.")] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes a free one.")] = 7777
-    no_auth: Annotated[bool, Meta(description="Ask nobody who they are; loopback only, for good.")] = False
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 chooses a free one.")] = 7777
+    no_auth: Annotated[bool, Meta(description="Require no token; on loopback only.")] = False
     token_secret: Annotated[str | None, Meta(description="Secret of tokens signed with HS256, at least 32 bytes.")] = (
         None
     )
@@ -106,23 +108,25 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         str | None, Meta(description="URL or file of the keys of tokens signed with RS256, ES256 or EdDSA.")
     ] = None
     token_issuer: Annotated[
-        Annotated[str, Meta(min_length=1)] | None, Meta(description="What `iss` of every token must be.")
+        Annotated[str, Meta(min_length=1)] | None, Meta(description="The required `iss` of every token.")
     ] = None
     token_audience: Annotated[
-        Annotated[str, Meta(min_length=1)] | None, Meta(description="What `aud` of every token must be or hold.")
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="The value that `aud` of every token must be or contain."),
     ] = None
     open_metrics: Annotated[bool, Meta(description="Answer `/metrics` without a token.")] = False
     cors_origins: Annotated[
         tuple[str, ...], Meta(description="Origins of web pages that may call, such as `http://localhost:3000`.")
     ] = ()
     cors_headers: Annotated[
-        tuple[str, ...], Meta(description="Headers that requests of such pages may have, beside those of the protocol.")
+        tuple[str, ...],
+        Meta(description="Headers that requests of such pages may have, in addition to those of the protocol."),
     ] = ()
     trusted_proxies: Annotated[
-        tuple[str, ...], Meta(description="Addresses and networks of proxies that tell who calls through them.")
+        tuple[str, ...], Meta(description="Addresses and networks of proxies whose forwarding headers are trusted.")
     ] = ()
     temporal: Annotated[
-        str | None, Meta(description="`HOST:PORT` of Temporal; without it only publishers write sessions.")
+        str | None, Meta(description="`HOST:PORT` of Temporal; without it, only publishers write sessions.")
     ] = None
     namespace: Annotated[
         Annotated[str, Meta(min_length=1)] | None,
@@ -130,7 +134,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = None
     temporal_api_key: Annotated[str | None, Meta(description="API key of Temporal Cloud; it turns TLS on.")] = None
     temporal_tls: Annotated[
-        bool | None, Meta(description="Whether to use TLS; none: where there is an API key or a certificate.")
+        bool | None, Meta(description="Whether to use TLS; none: if there is an API key or a certificate.")
     ] = None
     temporal_tls_client_cert: Annotated[str | None, Meta(description="File of the client's certificate (mTLS).")] = None
     temporal_tls_client_key: Annotated[str | None, Meta(description="File of the client certificate's key.")] = None
@@ -138,41 +142,45 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         str | None, Meta(description="File of the certificates that the server's is checked against.")
     ] = None
     temporal_tls_server_name: Annotated[
-        str | None, Meta(description="Name in the server's certificate, where it is not that of `temporal`.")
+        str | None, Meta(description="Name in the server's certificate, if it differs from that in `temporal`.")
     ] = None
     temporal_profile: Annotated[
-        str | None, Meta(description="Profile of Temporal's own configuration to take what is not said here from.")
+        str | None, Meta(description="Profile of Temporal's own configuration for everything that is not set here.")
     ] = None
     temporal_config_file: Annotated[
-        str | None, Meta(description="File with Temporal's profiles; none: where the SDKs look for it.")
+        str | None, Meta(description="File with Temporal's profiles; none: the default of Temporal's SDKs.")
     ] = None
     data_converter: Annotated[
-        str | None, Meta(description="`MODULE:ATTRIBUTE` that payloads are decoded with; none: they stay as they come.")
+        str | None, Meta(description="`MODULE:ATTRIBUTE` that decodes payloads; none: they stay encoded.")
     ] = None
     namespaces: Annotated[
-        dict[str, Namespace], Meta(description="More namespaces, each a table of its own: how to reach it.")
+        dict[str, Namespace], Meta(description="Further namespaces, each a table with its connection.")
     ] = {}
     poll_fastest: Annotated[
-        float, Meta(ge=0.005, description="Seconds between reads of a workflow's stream while events come.")
+        float, Meta(ge=0.005, description="Seconds between reads of a workflow's stream while events arrive.")
     ] = 0.05
     poll_slowest: Annotated[
-        float, Meta(ge=0.05, description="Seconds between reads of a workflow's stream when nothing comes.")
+        float, Meta(ge=0.05, description="Seconds between reads of a silent workflow's stream.")
     ] = 20.0
     follow: Annotated[
         tuple[Follow, ...],
-        Meta(description="Rules: which workflows are followed by themselves, and into which session."),
+        Meta(description="Rules for workflows that are followed by themselves, and their sessions."),
     ] = ()
     sweep_interval: Annotated[
-        float, Meta(ge=0.1, description="Seconds between looks at what has started and ended in a namespace.")
+        float,
+        Meta(
+            ge=0.1, description="Seconds between listings of the workflows that have started and ended in a namespace."
+        ),
     ] = 5.0
     close_watches: Annotated[
         int, Meta(ge=0, description="Most runs that are watched closely; the others are swept.")
     ] = 500
     lease: Annotated[
-        float, Meta(ge=0.5, description="Seconds after which another gateway takes over from one that is gone.")
+        float, Meta(ge=0.5, description="Seconds after which another gateway takes over from one that has stopped.")
     ] = 10.0
     drain_grace: Annotated[
-        float, Meta(ge=0, description="Seconds to wait for a worker to tell a closed run's last events.")
+        float,
+        Meta(ge=0, description="Seconds to wait for a worker that answers queries for a closed run's last events."),
     ] = 10.0
     max_event_bytes: Annotated[int, Meta(ge=1024, description="Largest `data` of one event.")] = 1024 * 1024
     max_body_bytes: Annotated[int, Meta(ge=1024, description="Largest body of one request.")] = 8 * 1024 * 1024
@@ -191,19 +199,22 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Annotated[int, Meta(ge=1)] | None, Meta(description="Bytes of events that are kept of a session.")
     ] = None
     erase_within: Annotated[
-        float, Meta(gt=0, description="Seconds after a deletion by which nothing of it is in the store's files.")
+        float, Meta(gt=0, description="Seconds after a deletion by which the store's files contain no deleted data.")
     ] = 604_800.0
     keep_alive: Annotated[float, Meta(gt=0, description="Seconds between comments on an idle stream.")] = 15.0
     long_poll_timeout: Annotated[
         float,
-        Meta(gt=0, description="Seconds after which a long-poll of a Durable Stream answers that nothing came."),
+        Meta(gt=0, description="Seconds after which a long-poll of a Durable Stream is answered without events."),
     ] = 20.0
     write_timeout: Annotated[
-        float, Meta(gt=0, description="Seconds in which a device must take what is unsent, or be cut; it may resume.")
+        float,
+        Meta(gt=0, description="Seconds within which a device must accept unsent data, or is cut; it may resume."),
     ] = 30.0
-    header_timeout: Annotated[float, Meta(gt=0, description="Seconds in which a request's headers must come.")] = 10.0
+    header_timeout: Annotated[
+        float, Meta(gt=0, description="Seconds within which a request's headers must arrive.")
+    ] = 10.0
     body_timeout: Annotated[
-        float, Meta(gt=0, description="Seconds in which each KiB of a request's body must come.")
+        float, Meta(gt=0, description="Seconds within which each KiB of a request's body must arrive.")
     ] = 30.0
     idle_timeout: Annotated[float, Meta(gt=0, description="Seconds that a connection may wait between requests.")] = (
         75.0
@@ -223,31 +234,31 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         float, Meta(ge=0, description="Events a second that one user may publish in the long run; 0 for no limit.")
     ] = 20_000.0
     ticket_rate: Annotated[
-        float, Meta(ge=0, description="Tickets a second that one user may ask for in the long run; 0 for no limit.")
+        float, Meta(ge=0, description="Tickets a second that one user may request in the long run; 0 for no limit.")
     ] = 10.0
     event_loop: Annotated[
         Literal["asyncio", "uvloop"],
-        Meta(description="`uvloop` (extra `fast`) takes in events for less, `asyncio` delivers them for less."),
+        Meta(description="`uvloop` (extra `fast`) accepts events with less CPU, `asyncio` delivers them with less."),
     ] = "asyncio"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="Least severe messages to log.")
     ] = "info"
 
     def __repr__(self) -> str:
-        """Without their values, one of which is a secret."""
+        """Return the class's name only, because some values are secrets."""
         return "Settings(…)"
 
     @property
     def asks(self) -> bool:
-        """Whether there are keys, so that callers are asked for a token."""
+        """Whether there are keys, so that callers need a token."""
         return self.token_secret is not None or self.token_jwks is not None
 
     def check_listen(self) -> None:
-        """Refuse to serve strangers, or anybody by mistake.
+        """Refuse to serve other machines without tokens, or this one without `no_auth`.
 
         Raises:
-            SettingsInvalidError: There are keys, and nobody is to be asked.
-            ListenRefusedError: There are no keys, and that was not said, or `host` is not a loopback address.
+            SettingsInvalidError: There are keys and `no_auth`.
+            ListenRefusedError: There are no keys, and there is no `no_auth` or `host` is not a loopback address.
         """
         if self.asks and self.no_auth:
             raise SettingsInvalidError(
@@ -270,7 +281,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` names this machine to itself only."""
+    """Return whether `host` is a loopback name or address."""
     if host == "localhost":
         return True
     try:
@@ -285,15 +296,15 @@ def load(
     file: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Put the settings together.
+    """Return the settings from all their sources.
 
     Args:
-        arguments: From the command line; None means not given.
-        file: A TOML file; None takes `WAKELINE_CONFIG`, if that is set.
-        environment: None takes the process's own.
+        arguments: Values from the command line; None means not given.
+        file: A TOML file; None for that in `WAKELINE_CONFIG`, if it is set.
+        environment: The environment; None for the process's own.
 
     Raises:
-        SettingsInvalidError: The file cannot be read, or a setting is unknown or has a value it cannot have.
+        SettingsInvalidError: The file cannot be read, or a setting is unknown or has an invalid value.
     """
     environment = os.environ if environment is None else environment
     if file is None and environment.get("WAKELINE_CONFIG"):
@@ -309,11 +320,11 @@ def unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
     known = [*(_ENVIRONMENT + name.upper() for name in Settings.__struct_fields__), *_OTHERS]
     for name in sorted(environment):
         if name.upper().startswith(_ENVIRONMENT) and name not in known:
-            yield f"the variable {name} is none of Wakeline's and has no effect{_meant(name.upper(), known)}"
+            yield f"the variable {name} is not one of Wakeline's and has no effect{_meant(name.upper(), known)}"
 
 
 def _meant(name: str, known: Iterable[str]) -> str:
-    """Return the question whether the closest known name was meant; empty where none is close."""
+    """Return the question whether the closest known name was meant; empty if none is close."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
     return f"; did you mean {close[0]}?" if close else ""
 
@@ -343,7 +354,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 def _table(variable: str, text: str) -> Any:
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:  # which does not repeat the text
+    except msgspec.DecodeError as error:  # its message does not repeat the text, which may be a secret
         raise SettingsInvalidError(f"expected JSON in {variable}, got: {error}") from None
 
 
@@ -357,7 +368,7 @@ def _convert(given: dict[str, Any], source: str, *, strict: bool) -> dict[str, A
 
 
 def _hint(source: str, given: Mapping[str, Any], said: str) -> str | None:
-    """Return what to write instead of what msgspec refuses; None where the class's hint says it."""
+    """Return the hint for a value that msgspec refuses; None for the class's own hint."""
     if unknown := re.search(r"unknown field `(.+)`$", said):
         name = unknown[1]
         if isinstance(given.get(name), dict):
@@ -379,7 +390,7 @@ def _hint(source: str, given: Mapping[str, Any], said: str) -> str | None:
 
 
 def _value_at_fault(given: Mapping[str, Any], said: str) -> str:
-    """Return what came for the setting that msgspec names, unless that is a secret."""
+    """Return the value of the setting that msgspec names, unless it is a secret."""
     found = re.search(r"at `\$\.(\w+)`$", said)
     if found is None or found[1] not in given or found[1] in _SECRETS:
         return ""

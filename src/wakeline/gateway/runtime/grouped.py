@@ -1,4 +1,4 @@
-"""Group commit for whatever takes its time: many ask, few times is it done."""
+"""Groups calls of slow work: all calls that arrive during one execution share the next."""
 
 from __future__ import annotations
 
@@ -10,20 +10,26 @@ T = TypeVar("T")
 
 
 class Grouped(Generic[T]):
-    """Does one piece of work at a time; all who ask during one time share the next. No timer, no waiting for more to come."""
+    """Executes one piece of work at a time; calls that arrive meanwhile share the next.
+
+    There is no timer: the next execution begins when the current one ends.
+    """
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
         self._next: asyncio.Task[T] | None = None
 
     async def do(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Have the work done, beginning after this call; `work` is the same for all who ask."""
+        """Return the result of an execution that begins after this call.
+
+        All callers pass `work` with the same effect, because one of them is executed for all.
+        """
         if self._next is None:
             self._next = asyncio.create_task(self._run(work))
-        return await asyncio.shield(self._next)  # one who leaves must not end it for the others
+        return await asyncio.shield(self._next)  # a caller that is cancelled must not cancel it for the others
 
     async def idle(self) -> None:
-        """Wait until what is under way now is done."""
+        """Wait until the current execution has ended."""
         async with self._lock:
             pass
 

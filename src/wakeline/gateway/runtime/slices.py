@@ -15,7 +15,7 @@ SLICE_SECONDS: Final = 0.005
 
 
 class Slice:
-    """The time of work since the last yield to the event loop."""
+    """The duration of work since the last yield to the event loop."""
 
     __slots__ = ("_until",)
 
@@ -23,7 +23,7 @@ class Slice:
         self._until = perf_counter() + SLICE_SECONDS
 
     def over(self) -> bool:
-        """Whether the work should yield now."""
+        """Return whether the work should yield now."""
         return perf_counter() >= self._until
 
     async def rest(self) -> bool:
@@ -36,7 +36,7 @@ class Slice:
 
 
 async def read_whole_in_slices(decode: Callable[[bytes], T], data: bytes) -> T:
-    """Decode JSON as `read_whole` does, and yield to the event loop while escapes of halves are replaced.
+    """Decode JSON as `read_whole` does, yielding to the event loop while halves are replaced.
 
     Args:
         decode: Raises a `ValueError` for JSON that it cannot read.

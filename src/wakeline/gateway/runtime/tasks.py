@@ -1,4 +1,4 @@
-"""Background tasks of the gateway: failures are logged with their fields, and `/readyz` reports them."""
+"""Background tasks of the gateway: failures are logged, and `/readyz` reports them."""
 
 from __future__ import annotations
 
