@@ -26,6 +26,7 @@ from wakeline.errors import (
     SessionNotFoundError,
     StorageFailedError,
     UnavailableError,
+    WakelineError,
 )
 from wakeline.events import (
     NewEvent,
@@ -106,7 +107,14 @@ class Archive:
         importer.check_runs(header.runs)
         await self._check_unfollowed(session)
         made = SessionConfig(header.retention, header.content_type or None)
-        draft = await self._draft(session, encode_config(made), header.first_offset)
+        creating = asyncio.create_task(self._draft(session, encode_config(made), header.first_offset))
+        try:
+            draft = await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            # The engine creates the draft all the same, and would hold its name until it counts as abandoned.
+            with suppress(WakelineError):
+                await self._delete_draft(await creating)
+            raise
         keeping = supervised(f"import of {session}", lambda: self._keep(draft))
         finished = False
         try:
@@ -116,7 +124,7 @@ class Archive:
         finally:
             keeping.cancel()
             if not finished:
-                await self._engine.delete_session(session, epoch=draft.epoch, draft=True)
+                await self._delete_draft(draft)
 
     async def _draft(self, session: str, config: bytes, first_offset: int) -> SessionState:
         try:
@@ -131,6 +139,9 @@ class Archive:
         if not created:
             raise SessionExistsError(f"there is a session {session!r} already")
         return draft
+
+    async def _delete_draft(self, draft: SessionState) -> None:
+        await self._engine.delete_session(draft.session, epoch=draft.epoch, draft=True)
 
     async def _keep(self, draft: SessionState) -> None:
         """Move the draft's deadline on, until cancelled."""
