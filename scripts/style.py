@@ -25,7 +25,6 @@ LONGER = {
     "src/wakeline/gateway/following/followers.py": 450,
     "src/wakeline/publisher/publisher.py": 420,
     "src/wakeline/publisher/sender.py": 420,
-    "src/wakeline/gateway/app.py gateway": 108,
     "src/wakeline/gateway/metrics.py __init__": 65,
     "src/wakeline/publisher/publisher.py __init__": 81,
 }
@@ -36,7 +35,6 @@ UNEDITED = (
     "docs/decisions/",
     "src/wakeline/client/",
     "src/wakeline/errors/",
-    "src/wakeline/gateway/app.py",
     "src/wakeline/gateway/delivery/",
     "src/wakeline/gateway/following/",
     "src/wakeline/gateway/log/",

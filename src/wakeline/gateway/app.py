@@ -1,4 +1,4 @@
-"""The one place where the gateway's parts are chosen and joined."""
+"""Chooses and joins the gateway's parts, and runs it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import structlog
@@ -18,8 +19,8 @@ from wakeline.errors import ListenRefusedError, SettingsInvalidError, WakelineEr
 from wakeline.gateway.access import Addresses, Auth, Connections, Guard, Keys, Limits, Tickets
 from wakeline.gateway.delivery import Accept, Compacts, Hub
 from wakeline.gateway.devices import Positions, Presence
-from wakeline.gateway.following import Followers, Namespaces, options_of
-from wakeline.gateway.http.parts import Parts, Upstream
+from wakeline.gateway.following import Followers, Namespaces, Options, options_of
+from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.http.routes import application
 from wakeline.gateway.log import Engine
 from wakeline.gateway.log.engines.memory import MemoryEngine
@@ -56,21 +57,82 @@ def declare_restored(directory: Path) -> None:
     mark_restored(directory)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Core:
+    """The parts that keep and deliver sessions, as `Parts` names them."""
+
+    engine: Engine
+    metrics: Metrics
+    runs: Runs
+    presence: Presence
+    positions: Positions
+    compacts: Compacts
+    hub: Hub
+    accept: Accept
+    deletions: Deletions
+    keeper: Keeper
+
+
 @asynccontextmanager
 async def gateway(
     settings: Settings, lost: Callable[[WakelineError], None] = _lost, *, engine: Engine | None = None
 ) -> AsyncIterator[str]:
-    """Run a gateway for as long as the block lasts; gives its URL.
+    """Run a gateway for as long as the block lasts, and yield its URL.
 
     Args:
-        settings: How.
+        settings: The settings.
+        lost: Called when the store's files are gone. The block has to end then, because nothing is written any more.
         engine: The log; None opens the one that the settings name.
-        lost: Is called if what the log is kept in is taken away: the block has to end then, because nothing is written any more.
 
     Raises:
-        StartupError: It cannot start as asked.
+        StartupError: It cannot start with these settings.
     """
     settings.check_listen()
+    temporal = _temporal(settings)
+    addresses, tickets, metrics = Addresses(settings.trusted_proxies), Tickets(), Metrics()
+    guard = Guard(settings.cors_origins, settings.cors_headers, loopback_only=not settings.asks, addresses=addresses)
+    connections = Connections(settings, addresses, metrics)
+    async with AsyncExitStack() as stack:
+        keys = await _keys(settings, stack)
+        log = engine or _engine(settings)
+        log.listen_lost(lost)
+        await log.open()
+        stack.push_async_callback(log.close)
+        ownership = Ownership(log, settings.lease, shared=log.shared)
+        await ownership.start()
+        stack.push_async_callback(ownership.stop)
+        core = await _core(settings, log, metrics, ownership, stack)
+        _observe(core, connections)
+        namespaces, followers = None, None
+        if temporal:
+            namespaces, followers = await _follow(settings, temporal, core, ownership, stack)
+        longest_line = settings.max_body_bytes + _ENVELOPE_BYTES
+        parts = Parts(
+            **{field.name: getattr(core, field.name) for field in fields(core)},
+            settings=settings,
+            arrivals=Arrivals(log, followers.watch if followers is not None else None, asks=settings.asks),
+            auth=Auth(keys, tickets, guard, issuer=settings.token_issuer, audience=settings.token_audience),
+            tickets=tickets,
+            limits=Limits(settings, addresses),
+            guard=guard,
+            connections=connections,
+            archive=Archive(
+                log, core.runs, core.deletions, most_bytes=settings.max_import_bytes, most_line_bytes=longest_line
+            ),
+            upstream=followers,
+            temporal=namespaces,
+        )
+        host, port = await _serve(settings, parts, stack)
+        _calm_collector()
+        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _temporal(settings: Settings) -> list[Options]:
+    """Return how each namespace is reached; none without Temporal.
+
+    Raises:
+        SettingsInvalidError: A setting is of use with Temporal only.
+    """
     reached = options_of(settings, os.environ)
     unused = [name for name in ("follow", "namespace") if getattr(settings, name)]
     if unused and not reached:
@@ -78,113 +140,89 @@ async def gateway(
             f"expected the address of Temporal in temporal, which {unused[0]} is for, got none",
             hint=f"Set temporal (--temporal HOST:PORT), or leave {unused[0]} out.",
         )
-    addresses, tickets, metrics = Addresses(settings.trusted_proxies), Tickets(), Metrics()
-    guard = Guard(settings.cors_origins, settings.cors_headers, loopback_only=not settings.asks, addresses=addresses)
-    connections = Connections(settings, addresses, metrics)
-    async with AsyncExitStack() as stack:
-        auth = Auth(
-            await _keys(settings, stack),
-            tickets,
-            guard,
-            issuer=settings.token_issuer,
-            audience=settings.token_audience,
-        )
-        engine = engine or _engine(settings)
-        engine.listen_lost(lost)
-        await engine.open()
-        stack.push_async_callback(engine.close)
-        runs, presence = Runs(engine), Presence()
-        positions = await stack.enter_async_context(
-            Positions(engine, presence, user_devices=settings.user_devices, counted=metrics.count_devices)
-        )
-        default = Retention(settings.retention_age, settings.retention_events, settings.retention_bytes)
-        compacts = await stack.enter_async_context(Compacts(engine, lambda state: outlives(state.config, default)))
-        hub, accept = Hub(engine, runs.settled), Accept(engine, max_event_bytes=settings.max_event_bytes)
-        ownership = await _own(engine, settings.lease, stack)
-        deletions = Deletions(engine, runs, positions, metrics, compacts, owns=ownership.owns)
-        await deletions.start()  # first: a session whose deletion is unfinished must not be followed again
-        await renew_if_restored(engine)
-        keeper = Keeper(engine, runs, deletions, default, metrics, compacts=compacts, owns=ownership.owns)
-        ownership.listen(keeper.walk)
-        await stack.enter_async_context(keeper)
-        upstream: Upstream | None = None
-        namespaces = (
-            Namespaces(reached, lambda call, outcome: metrics.calls.labels(call, outcome).inc()) if reached else None
-        )
-        _observe(metrics, engine, hub, connections, presence)
-        if namespaces is not None:
-            await namespaces.start()
-            stack.push_async_callback(namespaces.stop)
-            followers = Followers(namespaces, engine, accept, runs, settings, hub, ownership)
-            await followers.start()
-            stack.push_async_callback(followers.stop)
-            upstream = followers
-            metrics.observe(metrics.following, followers.count)
-            metrics.observe(metrics.closely, followers.closely)
-            for at in namespaces:
-                metrics.observe(metrics.temporal.labels(at.namespace), at.up)
-        parts = Parts(
-            settings=settings,
-            engine=engine,
-            accept=accept,
-            arrivals=Arrivals(engine, upstream.watch if upstream is not None else None, asks=settings.asks),
-            hub=hub,
-            runs=runs,
-            positions=positions,
-            presence=presence,
-            metrics=metrics,
-            auth=auth,
-            tickets=tickets,
-            limits=Limits(settings, addresses),
-            guard=guard,
-            connections=connections,
-            deletions=deletions,
-            archive=Archive(
-                engine,
-                runs,
-                deletions,
-                most_bytes=settings.max_import_bytes,
-                most_line_bytes=settings.max_body_bytes + _ENVELOPE_BYTES,
-            ),
-            keeper=keeper,
-            compacts=compacts,
-            upstream=upstream,
-            temporal=namespaces,
-        )
-        runner = web.AppRunner(application(parts), handler_cancellation=True, access_log=None, shutdown_timeout=2)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        keeping_alive = supervised("keep-alive", lambda: _keep_alive(hub, settings.keep_alive))
-        stack.callback(keeping_alive.cancel)
-        host, port = await _listen(settings, runner, connections, stack)
-        # What was made at start stays for good: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
-        # A look at everything takes tenths of a second when there are thousands of connections: ten times less often.
-        gc.set_threshold(700, 10, 100)
-        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return reached
 
 
-def _observe(metrics: Metrics, engine: Engine, hub: Hub, connections: Connections, presence: Presence) -> None:
+async def _core(
+    settings: Settings, engine: Engine, metrics: Metrics, ownership: Ownership, stack: AsyncExitStack
+) -> _Core:
+    runs, presence = Runs(engine), Presence()
+    positions = await stack.enter_async_context(
+        Positions(engine, presence, user_devices=settings.user_devices, counted=metrics.count_devices)
+    )
+    default = Retention(settings.retention_age, settings.retention_events, settings.retention_bytes)
+    compacts = await stack.enter_async_context(Compacts(engine, lambda state: outlives(state.config, default)))
+    hub = Hub(engine, runs.settled)
+    deletions = Deletions(engine, runs, positions, metrics, compacts, owns=ownership.owns)
+    await deletions.start()  # first: a session whose deletion is unfinished must not be followed again
+    await renew_if_restored(engine)
+    keeper = Keeper(engine, runs, deletions, default, metrics, compacts=compacts, owns=ownership.owns)
+    ownership.listen(keeper.walk)
+    await stack.enter_async_context(keeper)
+    return _Core(
+        engine=engine,
+        metrics=metrics,
+        runs=runs,
+        presence=presence,
+        positions=positions,
+        compacts=compacts,
+        hub=hub,
+        accept=Accept(engine, max_event_bytes=settings.max_event_bytes),
+        deletions=deletions,
+        keeper=keeper,
+    )
+
+
+async def _follow(
+    settings: Settings, temporal: list[Options], core: _Core, ownership: Ownership, stack: AsyncExitStack
+) -> tuple[Namespaces, Followers]:
+    """Connect to Temporal, and follow its workflows."""
+    metrics = core.metrics
+    namespaces = Namespaces(temporal, lambda call, outcome: metrics.calls.labels(call, outcome).inc())
+    await namespaces.start()
+    stack.push_async_callback(namespaces.stop)
+    followers = Followers(namespaces, core.engine, core.accept, core.runs, settings, core.hub, ownership)
+    await followers.start()
+    stack.push_async_callback(followers.stop)
+    metrics.observe(metrics.following, followers.count)
+    metrics.observe(metrics.closely, followers.closely)
+    for connection in namespaces:
+        metrics.observe(metrics.temporal.labels(connection.namespace), connection.up)
+    return namespaces, followers
+
+
+async def _serve(settings: Settings, parts: Parts, stack: AsyncExitStack) -> tuple[str, int]:
+    """Answer requests from now on; return host and port."""
+    runner = web.AppRunner(application(parts), handler_cancellation=True, access_log=None, shutdown_timeout=2)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    keeping_alive = supervised("keep-alive", lambda: _keep_alive(parts.hub, settings.keep_alive))
+    stack.callback(keeping_alive.cancel)
+    return await _listen(settings, runner, parts.connections, stack)
+
+
+def _calm_collector() -> None:
+    """Keep the garbage collector from scanning what lives as long as the process."""
+    gc.collect()
+    gc.freeze()
+    # A full scan takes tenths of a second when there are thousands of connections: ten times less often.
+    gc.set_threshold(700, 10, 100)
+
+
+def _observe(core: _Core, connections: Connections) -> None:
     """Connect the metrics with the parts that they show."""
-    metrics.observe(metrics.live, hub.devices)
+    metrics, engine = core.metrics, core.engine
+    metrics.observe(metrics.live, core.hub.devices)
     metrics.observe(metrics.open, lambda: len(connections))
-    metrics.observe(metrics.present, presence.devices)
+    metrics.observe(metrics.present, core.presence.devices)
     engine.feed.listen(lambda _, __, events, ___: metrics.events.inc(len(events)))
     engine.counts.publishers, engine.counts.merged = metrics.publishers_added.inc, metrics.merged.inc
     metrics.observe(metrics.erasure, engine.erasure_pending)
     metrics.observe(metrics.wal, engine.log_bytes)
 
 
-async def _own(engine: Engine, seconds: float, stack: AsyncExitStack) -> Ownership:
-    ownership = Ownership(engine, seconds, shared=engine.shared)
-    await ownership.start()
-    stack.push_async_callback(ownership.stop)
-    return ownership
-
-
 async def _keys(settings: Settings, stack: AsyncExitStack) -> Keys | None:
-    """What tokens are verified with; None where nobody is asked for one."""
+    """Return the keys that verify tokens; None where no token is required."""
     if not settings.asks:
         return None
     keys = Keys(settings.token_secret, settings.token_jwks)
@@ -198,11 +236,11 @@ async def _keys(settings: Settings, stack: AsyncExitStack) -> Keys | None:
 async def _listen(
     settings: Settings, runner: web.AppRunner, connections: Connections, stack: AsyncExitStack
 ) -> tuple[str, int]:
-    """Take connections from now on; gives the address."""
+    """Accept connections from now on; return host and port."""
     assert runner.server is not None
     loop = asyncio.get_running_loop()
     try:
-        # The loop accepts as many at a time, so that a storm of connections leaves the others their turn …
+        # The loop accepts so many at a time, so that a storm of connections leaves the others their turn …
         server = await loop.create_server(connections.protocol(runner.server), settings.host, settings.port, backlog=16)
     except (OSError, OverflowError) as error:
         raise ListenRefusedError.of(settings.host, settings.port, error) from error
