@@ -174,6 +174,41 @@ def compose(
     Raises:
         BodyInvalidError: `data` is not valid UTF-8, or nests too deep.
     """
+    before, after = enclose(topic, payload=payload, run=run, activity=activity, attempt=attempt)
+    body = b'%b%b,"time":"%b"%b' % (before, check_data(data), time.encode(), after)
+    if key is not None:
+        body = b'%b,"key":%b}' % (body[:-1], _encode(key))
+    if message is not None:
+        body = b'%b,"message":%b}' % (body[:-1], _encode(message))
+    return NewEvent(topic, body, time)
+
+
+def enclose(
+    topic: str,
+    *,
+    payload: bool = False,
+    run: str | None = None,
+    activity: str | None = None,
+    attempt: int | None = None,
+) -> tuple[bytes, bytes]:
+    """Return what stands before the data and after the time in an event's body; see `compose`."""
+    before = b'"topic":%b,"%b":' % (_encode(topic), b"payload" if payload else b"data")
+    after = b""
+    if run is not None:
+        after += b',"run":%b' % _encode(run)
+    if activity is not None:
+        after += b',"activity":%b' % _encode(activity)
+    if attempt is not None:
+        after += b',"attempt":%d' % attempt
+    return before, after + b"}"
+
+
+def check_data(data: bytes) -> bytes:
+    """Return valid JSON as an event may have it: in UTF-8, on one line.
+
+    Raises:
+        BodyInvalidError: It is not valid UTF-8, or nests too deep.
+    """
     if nests_too_deep(data):
         raise BodyInvalidError(
             f"expected data of at most {MAX_DEPTH} levels of arrays and objects, got more",
@@ -184,24 +219,12 @@ def compose(
         data = data.translate(None, b"\r\n")
     if not data.isascii():
         _check_utf8(data)
-    field = b"payload" if payload else b"data"
-    body = b'"topic":%b,"%b":%b,"time":"%b"' % (_encode(topic), field, data, time.encode())
-    if run is not None:
-        body += b',"run":%b' % _encode(run)
-    if activity is not None:
-        body += b',"activity":%b' % _encode(activity)
-    if attempt is not None:
-        body += b',"attempt":%d' % attempt
-    if key is not None:
-        body += b',"key":%b' % _encode(key)
-    if message is not None:
-        body += b',"message":%b' % _encode(message)
-    return NewEvent(topic, body + b"}", time)
+    return data
 
 
 def nests_too_deep(data: bytes) -> bool:
     """Return whether valid JSON nests deeper than `MAX_DEPTH`."""
-    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+    if len(data) <= MAX_DEPTH or data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
         return False
     steps = _STRING.sub(b"", data).translate(_STEPS, _NO_BRACKETS)
     return max(accumulate(memoryview(steps).cast("b")), default=0) > MAX_DEPTH

@@ -6,9 +6,10 @@ It accepts what is published, wakes live devices after each commit, and lets dev
 
 from __future__ import annotations
 
-from wakeline.gateway.delivery.accept import Accept, Incoming, check_publisher, decode_json, decode_ndjson
+from wakeline.gateway.delivery.accept import Accept, check_publisher, decode_json, decode_ndjson
 from wakeline.gateway.delivery.channel import Channel, Lane, within
 from wakeline.gateway.delivery.compact import Compacts
+from wakeline.gateway.delivery.composing import Incoming
 from wakeline.gateway.delivery.counting import check_array, check_batch
 from wakeline.gateway.delivery.device import Connection, Device, Opening, reached
 from wakeline.gateway.delivery.gaps import RetentionGap

@@ -8,17 +8,13 @@ from typing import Final
 
 import msgspec
 
-from wakeline.errors import BodyInvalidError, EventTooLargeError, RequestInvalidError, SessionNotFoundError
+from wakeline.errors import BodyInvalidError, RequestInvalidError, SessionNotFoundError
 from wakeline.events import (
-    MessagePiece,
     NewEvent,
-    WirePayload,
-    check_fields,
     check_session_name,
-    check_topic,
-    compose,
     timestamp,
 )
+from wakeline.gateway.delivery.composing import Composer, Incoming
 from wakeline.gateway.delivery.counting import check_batch, too_many
 from wakeline.gateway.log import Append, Appended, Engine, Opened, Position, Publication
 from wakeline.gateway.runtime import Slice, read_whole_in_slices
@@ -32,17 +28,7 @@ OWN_PUBLISHERS: Final = (
 )
 """What the names begin with that Wakeline itself appends under. Who took one could keep a run's end from being told."""
 
-
-class Incoming(msgspec.Struct, forbid_unknown_fields=True):
-    """An event as a publisher sends it. PROTOCOL.md §3."""
-
-    topic: str
-    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    payload: WirePayload | msgspec.UnsetType = msgspec.UNSET
-    key: str | None = None
-    message: MessagePiece | None = None
-    run: str | None = None
-    activity: str | None = None
+_SLICE_BYTES: Final = 16 * 1024  # composed before the clock is asked whether others should get a turn
 
 
 class _Batch(msgspec.Struct, forbid_unknown_fields=True):
@@ -116,7 +102,7 @@ class Accept:
 
     def __init__(self, engine: Engine, *, max_event_bytes: int = 1024 * 1024) -> None:
         self._engine = engine
-        self._max_event_bytes = max_event_bytes
+        self._composer = Composer(max_event_bytes)
 
     async def publish(
         self, session: str, incoming: Sequence[Incoming], publication: Publication | None = None
@@ -143,17 +129,21 @@ class Accept:
         return await self._engine.open_attempt(check_session_name(session), publication, epoch=epoch)
 
     async def compose(self, incoming: Sequence[Incoming], publication: Publication | None) -> tuple[NewEvent, ...]:
-        """The events as the log keeps them, accepted now; made in slices.
+        """Return the events as the log keeps them, accepted now; long batches are composed in slices.
 
         Raises:
-            RequestError: One cannot be taken.
+            RequestError: One cannot be accepted.
         """
         time, work = timestamp(), Slice()
         events: list[NewEvent] = []
-        for event in incoming:
-            events.append(self._event(event, time, publication))
-            if work.over():
+        left = _SLICE_BYTES
+        for one in incoming:
+            event = self._composer.event(one, time, publication)
+            events.append(event)
+            left -= len(event.body)
+            if left < 0:
                 await work.rest()
+                left = _SLICE_BYTES
         return tuple(events)
 
     async def append(
@@ -183,29 +173,3 @@ class Accept:
                     return None
                 before = page.began
         return None
-
-    def _event(self, event: Incoming, time: str, publication: Publication | None) -> NewEvent:
-        if event.payload is not msgspec.UNSET:
-            if event.data is not msgspec.UNSET:
-                raise BodyInvalidError("expected data or payload, got both")
-            data = msgspec.json.encode(event.payload)
-        else:
-            data = b"null" if event.data is msgspec.UNSET else bytes(event.data)
-        if len(data) > self._max_event_bytes:
-            raise EventTooLargeError(f"expected at most {self._max_event_bytes} bytes of data, got {len(data)}")
-        run, activity = event.run, event.activity
-        if publication is not None:
-            run, activity = run or publication.run, activity or publication.activity
-        payload, key, message = event.payload is not msgspec.UNSET, event.key, event.message
-        check_fields(data, payload=payload, run=run, activity=activity, key=key, message=message)
-        return compose(
-            check_topic(event.topic),
-            data,
-            time=time,
-            payload=payload,
-            run=run,
-            activity=activity,
-            attempt=publication.attempt if publication is not None and activity is not None else None,
-            key=key,
-            message=message,
-        )
