@@ -6,7 +6,7 @@ an earlier attempt is refused. When an attempt begins, what the earlier ones app
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -15,12 +15,14 @@ import msgspec
 from wakeline.errors import (
     AppendError,
     AttemptFencedError,
+    EpochChangedError,
     RequestInvalidError,
     SequenceGapError,
     SessionClosedError,
     SessionDeletedError,
 )
 from wakeline.events import ATTEMPT_SUPERSEDED, NewEvent, compose, timestamp
+from wakeline.gateway.log.names import check_epoch
 from wakeline.gateway.log.owners import takes_over
 from wakeline.gateway.log.values import Append, Position, Publication
 
@@ -70,20 +72,6 @@ def check_life(session: str, now: str | None, epoch: str | None, position: Posit
         raise SessionDeletedError(f"expected session {session[:64]!r} of epoch {epoch[:64]!r}, {lives}")
 
 
-def check_there(append: Append) -> None:
-    """Raise if the missing session of a batch was deleted: its publisher has appended before.
-
-    Raises:
-        SessionDeletedError: The session was deleted.
-    """
-    publication = append.publication
-    if publication is not None and publication.sequence > 0 and publication.covers is None:
-        raise SessionDeletedError(
-            f"expected session {append.session[:64]!r} with {publication.sequence} events of"
-            f" {publication.publisher!r}, there is no such session"
-        )
-
-
 def _check_step(before: int, publication: Publication) -> None:
     # Of publishers alone: a producer's epochs are as its protocol has them, and the gateway's own count by one.
     if publication.covers is None and publication.attempt > before + MAX_STEP:
@@ -126,40 +114,88 @@ def superseded(publication: Publication, stretches: Iterable[tuple[int, int]]) -
     )
 
 
-def decide(append: Append, position: Position | None, *, closed: bool) -> int:
-    """How much of a batch the log has already: events at its front, or the one step of passing over sequences.
+class Plan(msgspec.Struct, frozen=True, gc=False):
+    """What becomes of a batch.
+
+    Attributes:
+        there: How many of its events the log has already; they are at its front. A batch of none that passes over sequences
+            counts as one.
+        begins: The publisher's attempt begins with it, so that earlier attempts end.
+        advances: The publisher's position moves.
+        closes: It closes the session.
+        duplicate: It changes nothing, or it is trimmed.
+    """
+
+    there: int = 0
+    begins: bool = False
+    advances: bool = False
+    closes: bool = False
+    duplicate: bool = False
+
+
+def plan_append(append: Append, position: Position | None, *, epoch: str | None, closed: bool) -> Plan:
+    """Decide what becomes of a batch: every engine does what this says.
+
+    Args:
+        append: The batch.
+        position: The position of its publisher in the session; None if it has appended nothing there.
+        epoch: The session's epoch; None if there is no such session.
+        closed: The session is closed.
 
     Raises:
+        EpochChangedError: The session does not live in the append's epoch.
+        SessionDeletedError: There is no session, and the publisher has appended to it before.
         SequenceGapError: Events before the batch are missing.
         AttemptFencedError: A later attempt has begun.
         PublisherTakenError: The publisher is another owner's.
         RequestInvalidError: The attempt is too far above the one before.
         SessionClosedError: The session is closed, and does not have all of the batch.
     """
-    publication, steps = append.publication, _steps(append)
-    if not closed:
-        return 0 if publication is None else _already_there(position, publication, steps)
-    if publication is not None:
+    if epoch is None:
+        _check_new(append)
+    else:
+        check_epoch(append.session, epoch, append.epoch)
+    publication = append.publication
+    if closed:
+        return _plan_closed(append, position)
+    if publication is None:
+        return Plan(closes=append.close)
+    steps = _steps(append.events, publication)
+    beginning = begins(position, publication)
+    there = _already_there(0 if beginning or position is None else position.next_sequence, publication, steps)
+    return Plan(there, beginning, there < steps, append.close, duplicate=there > 0)
+
+
+def _plan_closed(append: Append, position: Position | None) -> Plan:
+    """Accept what the log has as a whole: a publisher that was not answered gets its answer."""
+    publication = append.publication
+    if publication is not None and position is not None:
+        steps = _steps(append.events, publication)
         with suppress(AppendError):
-            if _already_there(position, publication, steps) == steps:
-                return steps
+            expected = 0 if begins(position, publication) else position.next_sequence
+            if _already_there(expected, publication, steps) == steps:
+                return Plan(there=steps, duplicate=True)
     raise SessionClosedError(f"expected an open session, {append.session!r} is closed")
 
 
-def advances(append: Append, there: int) -> bool:
-    """Whether a publisher's position moves by a batch of which the log has `there` already."""
-    return append.publication is not None and there < _steps(append)
+def _check_new(append: Append) -> None:
+    """Raise unless the batch may create its session."""
+    if append.epoch is not None:
+        raise EpochChangedError(f"expected {append.session!r} in epoch {append.epoch}, there is none")
+    publication = append.publication
+    if publication is not None and publication.sequence > 0 and publication.covers is None:
+        raise SessionDeletedError(
+            f"expected session {append.session[:64]!r} with {publication.sequence} events of"
+            f" {publication.publisher!r}, there is no such session"
+        )
 
 
-def _steps(append: Append) -> int:
-    passes_over = append.publication is not None and append.publication.covers is not None
-    return len(append.events) or int(passes_over)
+def _steps(events: Sequence[NewEvent], publication: Publication) -> int:
+    return len(events) or int(publication.covers is not None)
 
 
-def _already_there(position: Position | None, publication: Publication, steps: int) -> int:
-    expected = 0
-    if not begins(position, publication) and position is not None:
-        expected = position.next_sequence
+def _already_there(expected: int, publication: Publication, steps: int) -> int:
+    """Return how many steps of a batch the log has, whose publisher's next sequence is `expected`."""
     if publication.sequence > expected:
         raise SequenceGapError(
             f"expected sequence {expected} or below from {publication.publisher!r}, got {publication.sequence}",

@@ -11,7 +11,6 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from wakeline.errors import (
-    EpochChangedError,
     RecordConflictError,
     SessionClosedError,
     SessionImportingError,
@@ -20,13 +19,12 @@ from wakeline.errors import (
 from wakeline.events import Event, NewEvent, milliseconds, timestamp
 from wakeline.gateway.log.names import check_epoch, name_ranges, new_epoch
 from wakeline.gateway.log.owners import Owner, check_room, move
-from wakeline.gateway.log.plan import advances, begins, check_life, check_there, decide, superseded
+from wakeline.gateway.log.plan import begins, check_life, plan_append, superseded
 from wakeline.gateway.log.ports import Engine
 from wakeline.gateway.log.values import (
     PAGE_BYTES,
     Append,
     Appended,
-    Change,
     Opened,
     Page,
     Position,
@@ -77,8 +75,6 @@ class _Session:
     def begin(self, publication: Publication) -> list[Event]:
         """See to what a publisher's earlier attempts appended, if another one begins; gives what tells that it is superseded."""
         earlier = self.publishers.get(publication.publisher)
-        if not begins(earlier.position if earlier else None, publication):
-            return []
         owner = publication.owner or (earlier.position.owner if earlier else None)
         move(self.owned, earlier.position.owner if earlier else None, owner)
         publisher = self.publishers[publication.publisher] = _Publisher(publication.attempt, owner)
@@ -130,37 +126,35 @@ class MemoryEngine(Engine):
 
     async def append(self, append: Append) -> Appended:
         held = self._visible(append.session, append.epoch)
-        if held is None and append.epoch is not None:
-            raise EpochChangedError(f"expected {append.session!r} in epoch {append.epoch}, there is none")
-        if held is None:
-            check_there(append)
         session = held or _Session()
-        check_epoch(append.session, session.epoch, append.epoch)
         publication, publisher = append.publication, None
         if publication is not None:
             publisher = session.publishers.get(publication.publisher)
-        closed = session.closed
-        there = decide(append, publisher.position if publisher else None, closed=closed)
+        plan = plan_append(
+            append,
+            publisher.position if publisher else None,
+            epoch=held.epoch if held else None,
+            closed=session.closed,
+        )
+        there = plan.there
         if publication is not None and publisher is None:
             check_room(append.session, publication.publisher, publication.owner, session.owned)
-        advancing = advances(append, there)
-        told = session.begin(publication) if advancing and publication is not None else []
-        if advancing and publisher is None:
+        withdrawn = session.begin(publication) if plan.begins and plan.advances and publication is not None else []
+        if plan.advances and publisher is None:
             self.counts.publishers(1)
         first_new = session.next_offset
         events = session.add(append.events[there:])
-        session.closed = closed or append.close
-        if events or advancing or append.close:
+        session.closed |= plan.closes
+        if events or plan.advances or plan.closes:
             self._sessions[append.session] = session
-        if advancing and publication is not None:
+        if plan.advances and publication is not None:
             publisher = session.publishers[publication.publisher]
             publisher.add(publication, there, first_new, session.next_offset)
             session.used_by(publisher, publication.owner)
-        changes: list[Change] = ["closed"] if session.closed and not closed else []
         if not session.draft:
-            self.feed.announce(append.session, session.epoch, told + events, changes)
+            self.feed.announce(append.session, session.epoch, withdrawn + events, ["closed"] if plan.closes else [])
         if not there or not append.events or publication is None or publisher is None:
-            return Appended(first_new, session.next_offset, session.epoch, duplicate=closed or there > 0)
+            return Appended(first_new, session.next_offset, session.epoch, duplicate=plan.duplicate)
         first = publisher.offset_of(publication.sequence)
         after = publisher.offset_of(publication.sequence + (publication.covers or len(append.events)) - 1) + 1
         return Appended(first, after, session.epoch, duplicate=not events)
@@ -172,12 +166,13 @@ class MemoryEngine(Engine):
         check_life(session, held.epoch if held is not None else None, epoch, position)
         if held is None:
             held, created = _Session(), True
-        if begins(position, publication) and held.closed:
+        beginning = begins(position, publication)
+        if beginning and held.closed:
             raise SessionClosedError(f"expected an open session, {session!r} is closed")
         if position is None:
             check_room(session, publication.publisher, publication.owner, held.owned)
         self._sessions[session] = held
-        told = held.begin(publication)
+        told = held.begin(publication) if beginning else []
         if position is None:
             self.counts.publishers(1)
         held.used_by(held.publishers[publication.publisher], publication.owner)

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, TypeAlias
 
-from wakeline.errors import EpochChangedError, SessionClosedError, SessionImportingError
+from wakeline.errors import SessionClosedError, SessionImportingError
 from wakeline.events import Event, NewEvent, milliseconds, timestamp
 from wakeline.gateway.log.counts import Counts
 from wakeline.gateway.log.engines.sqlite.owned import Owned
 from wakeline.gateway.log.engines.sqlite.stretches import Stretches
-from wakeline.gateway.log.names import check_epoch, new_epoch
+from wakeline.gateway.log.names import new_epoch
 from wakeline.gateway.log.owners import Owner, check_room, move
-from wakeline.gateway.log.plan import advances, begins, check_life, check_there, decide, superseded
+from wakeline.gateway.log.plan import Plan, begins, check_life, plan_append, superseded
 from wakeline.gateway.log.values import Append, Appended, Change, Opened, Position, Publication
 
 _MAX_CACHED: Final = 100_000
@@ -93,35 +93,33 @@ class Appends:
     def append(self, append: Append) -> Appended:
         """Decide on a batch and gather its rows."""
         session = self._session(append.session, append.epoch)
-        if session is not None:
-            check_epoch(append.session, session.epoch, append.epoch)
-        elif append.epoch is not None:
-            raise EpochChangedError(f"expected {append.session!r} in epoch {append.epoch}, there is none")
-        else:
-            check_there(append)
         publication, publisher = append.publication, None
         if session is not None and publication is not None:
             publisher = self._publisher(session, publication.publisher)
-        closed = session is not None and session.closed
-        there = decide(append, publisher.position if publisher else None, closed=closed)
-        if session is not None and publisher is None and publication is not None:
-            self._check_room(append.session, session, publication)
+        plan = plan_append(
+            append,
+            publisher.position if publisher else None,
+            epoch=session.epoch if session is not None else None,
+            closed=session is not None and session.closed,
+        )
+        there = plan.there
         if session is None:
             session = self.create(append.session)
-        advancing = advances(append, there)
-        if advancing and publisher is not None and publication is not None:
+        elif publisher is None and publication is not None:
+            self._check_room(append.session, session, publication)
+        if plan.begins and plan.advances and publisher is not None and publication is not None:
             self._end_earlier(append.session, session, publisher, publication)
         first_new = session.next_offset
         events = self._add(append.session, session, append.events[there:])
-        if advancing and publication is not None:
-            publisher = self._advance(session, publisher, publication, there, first_new)
-        if append.close and not closed:
+        if plan.advances and publication is not None:
+            publisher = self._advance(session, publisher, publication, plan, first_new)
+        if plan.closes:
             self._connection.execute("UPDATE sessions SET closed = 1 WHERE id = ?", (session.id,))
             session.closed = True
             if not session.draft:
                 self.changed(append.session, session.epoch, "closed")
         if not there or not append.events or publication is None or publisher is None:
-            return Appended(first_new, session.next_offset, session.epoch, duplicate=closed or there > 0)
+            return Appended(first_new, session.next_offset, session.epoch, duplicate=plan.duplicate)
         last = publication.sequence + (publication.covers or len(append.events)) - 1
         first, after = self._offset_of(publisher, publication.sequence), self._offset_of(publisher, last) + 1
         return Appended(first, after, session.epoch, duplicate=not events)
@@ -291,11 +289,11 @@ class Appends:
             check_room(name, publication.publisher, publication.owner, owned)
 
     def _advance(
-        self, session: _Session, publisher: _Publisher | None, publication: Publication, there: int, first_new: int
+        self, session: _Session, publisher: _Publisher | None, publication: Publication, plan: Plan, first_new: int
     ) -> _Publisher:
-        first = publication.sequence + there
+        first = publication.sequence + plan.there
         after = first + (publication.covers or session.next_offset - first_new)
-        if publisher is None or begins(publisher.position, publication):
+        if publisher is None or plan.begins:
             stretch = _Stretch(first, after, first_new, session.next_offset)
             publisher = self._begin_attempt(session, publisher, publication, stretch)
         elif publication.covers is None and publisher.last.extends_to(first, first_new):
@@ -315,8 +313,6 @@ class Appends:
 
     def _end_earlier(self, name: str, session: _Session, publisher: _Publisher, publication: Publication) -> None:
         """See to what a publisher's earlier attempts appended, if another one begins: it is superseded, or goes on to count."""
-        if not begins(publisher.position, publication):
-            return
         self.flush()
         if not publication.supersedes:
             self._connection.execute(
