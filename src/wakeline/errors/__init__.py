@@ -1,7 +1,7 @@
 """The errors of Wakeline: one tree, one code each, one thing to do about each.
 
     WakelineError
-    ├── RequestError                 what came in cannot be taken
+    ├── RequestError                 the request cannot be accepted
     │   ├── RequestInvalidError        400 request_invalid
     │   ├── BodyInvalidError           400 body_invalid
     │   ├── EncodingInvalidError       400 encoding_invalid
@@ -38,7 +38,7 @@
     │   ├── TooManyPublishersError     409 too_many_publishers
     │   ├── SessionClosedError         409 session_closed
     │   └── SessionDeletedError        410 session_deleted
-    ├── UnavailableError             503 unavailable: not now
+    ├── UnavailableError             503 unavailable: retry later
     │   ├── TemporalUnavailableError   503 temporal_unavailable
     │   ├── SessionImportingError      503 session_importing
     │   ├── StorageFailedError         503 storage_failed
@@ -53,7 +53,7 @@
         ├── SchemaTooNewError          schema_too_new
         └── ProgramMissingError        program_missing
 
-Every error crosses the wire in one shape, `{"error": {"code", "message", "hint"}}`, see PROTOCOL.md §11.
+Every error has one shape on the wire, `{"error": {"code", "message", "hint"}}`: PROTOCOL.md §11.
 """
 
 from __future__ import annotations
@@ -175,4 +175,5 @@ __all__ = [
 ]
 
 for _name in __all__:
-    globals()[_name].__module__ = __name__  # a traceback names the module to import an error from
+    # Tracebacks name an error's module: this is the one to import it from.
+    globals()[_name].__module__ = __name__

@@ -6,16 +6,21 @@ from wakeline.errors.base import WakelineError
 
 
 class AppendError(WakelineError):
-    """The log refuses an append."""
+    """An append that the log refuses."""
 
 
 class SequenceGapError(AppendError):
-    """Events between the last one appended and this batch are missing."""
+    """A batch before which events of its publisher are missing.
+
+    Args:
+        message: The sequence that was expected, and the one that came.
+        expected: The sequence that the log expects next.
+    """
 
     code, status = "sequence_gap", 409
     hint = (
-        "Send the events from `expected` on. If more had been acknowledged, the gateway's data were restored from a backup:"
-        " publish what came after it again where it matters."
+        "Send the events from `expected` on. If later events had been acknowledged, the gateway's data were restored from a"
+        " backup: publish the events after it again where they matter."
     )
 
     def __init__(self, message: str, *, expected: int) -> None:
@@ -24,10 +29,15 @@ class SequenceGapError(AppendError):
 
 
 class AttemptFencedError(AppendError):
-    """A later attempt of this publisher has appended."""
+    """An append of an attempt whose publisher has begun a later attempt.
+
+    Args:
+        message: The attempt that was expected, and the one that came.
+        attempt: The publisher's latest attempt.
+    """
 
     code, status = "attempt_fenced", 409
-    hint = "Stop: another attempt has taken over, and nothing of this one will be taken again."
+    hint = "Stop: another attempt has taken over, and no events of this one will be accepted again."
 
     def __init__(self, message: str, *, attempt: int) -> None:
         super().__init__(message, attempt=attempt)
@@ -35,7 +45,7 @@ class AttemptFencedError(AppendError):
 
 
 class PublisherTakenError(AppendError):
-    """The publisher belongs to the `sub` of another token."""
+    """A use of a publisher that belongs to the `sub` of another token."""
 
     code, status = "publisher_taken", 403
     hint = (
@@ -44,27 +54,27 @@ class PublisherTakenError(AppendError):
 
 
 class TooManyPublishersError(AppendError):
-    """The token's `sub` has opened as many publishers in the session as it may."""
+    """A new publisher of a token whose `sub` has reached its limit of publishers in the session."""
 
     code, status = "too_many_publishers", 409
     hint = (
-        "Append as a publisher that you have opened already, without one, to another session, or with a token whose "
-        "wakeline.publishers names the publisher."
+        "Append as a publisher that you have already opened, without a publisher, or to another session; or use a token "
+        "whose wakeline.publishers names the publisher."
     )
 
 
 class SessionClosedError(AppendError):
-    """Nothing can be appended to this session any more."""
+    """An append to a closed session."""
 
     code, status = "session_closed", 409
     hint = "Publish to another session."
 
 
 class SessionDeletedError(AppendError):
-    """The session that this publisher had opened was deleted."""
+    """An append to a session that was deleted after its publisher had opened it."""
 
     code, status = "session_deleted", 410
     hint = (
         "Stop, or start as a new publisher: open without `epoch`, at sequence 0. That creates the session again."
-        " A session or publisher that a restored backup does not have is answered alike."
+        " A session or publisher that is missing from a restored backup has the same answer."
     )

@@ -1,4 +1,4 @@
-"""The root of the error tree, and the shape that every error has on the wire."""
+"""The root of the error tree, and the shape of every error on the wire."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 
 
 class WakelineError(Exception):
-    """Anything Wakeline refuses or cannot do.
+    """The base class of all errors of Wakeline.
 
     Attributes:
         code: Stable name of the error, `snake_case`.
-        status: HTTP status it is answered with.
-        hint: What the caller can do about it; the class's, unless this error has one of its own.
-        message: What was expected and what came.
+        status: HTTP status of the answer.
+        hint: How the caller can correct it; the class's hint, unless this error has its own.
+        message: The expected value and the one that came.
         details: Further fields of the wire form, such as `expected`.
     """
 
@@ -28,15 +28,15 @@ class WakelineError(Exception):
         self.details: dict[str, Any] = details
 
     def __str__(self) -> str:
-        """The message and the hint: a workflow's history, for one, shows nothing else of an error."""
+        """Return the message and the hint: a workflow's history shows only this text of an error."""
         return f"{self.message}. {self.hint}"
 
     def headers(self) -> dict[str, str]:
-        """Headers that its answer carries, beside the usual ones."""
+        """Return the headers that its answer has in addition to the usual ones."""
         if self.status == 401:
             return {"WWW-Authenticate": "Bearer"}
         return {"Retry-After": str(self.details["retry_after"])} if "retry_after" in self.details else {}
 
     def wire(self) -> dict[str, dict[str, int | str]]:
-        """The one error shape of every endpoint."""
+        """Return the JSON object that every endpoint answers with."""
         return {"error": {"code": self.code, "message": self.message, "hint": self.hint, **self.details}}

@@ -6,104 +6,102 @@ from wakeline.errors.base import WakelineError
 
 
 class RequestError(WakelineError):
-    """What came in cannot be taken."""
+    """A request that cannot be accepted until its caller corrects it."""
 
 
 class RequestInvalidError(RequestError):
-    """A parameter or header is not what it must be."""
+    """A parameter, header or field with a value that it cannot have."""
 
     code, status = "request_invalid", 400
     hint = "Correct the parameter, header or field that the message names."
 
 
 class BodyInvalidError(RequestError):
-    """The body is not the JSON that was expected."""
+    """A body that is not the expected JSON."""
 
     code, status = "body_invalid", 400
-    hint = "Send a body as the message expects it."
+    hint = "Send a body of the form that the message names."
 
 
 class EncodingInvalidError(RequestError):
-    """The body is not in the coding that `Content-Encoding` names."""
+    """A body that is not in the coding that `Content-Encoding` names."""
 
     code, status = "encoding_invalid", 400
     hint = "Send the whole body in the coding that Content-Encoding names, or uncompressed and without that header."
 
 
 class SessionNameInvalidError(RequestError):
-    """A session's name is empty, too long, or has control characters."""
+    """A session's name that is empty or too long, or has control characters."""
 
     code, status = "session_name_invalid", 400
     hint = "A session's name is 1 to 512 bytes of UTF-8 without control characters."
 
 
 class TopicInvalidError(RequestError):
-    """A topic is empty, too long, has control characters, or is one of Wakeline's own."""
+    """A topic that is empty or too long, has control characters, or is one of Wakeline's own."""
 
     code, status = "topic_invalid", 400
     hint = "A topic is 1 to 256 bytes of UTF-8 without control characters or commas; those that begin with $ are Wakeline's own."
 
 
 class CursorInvalidError(RequestError):
-    """A cursor is not one that this server makes."""
+    """A cursor that is not of the form that gateways make."""
 
     code, status = "cursor_invalid", 400
-    hint = "Pass a cursor back as it came, or read from=beginning or from=now."
+    hint = "Pass a cursor back unchanged, or read from=beginning or from=now."
 
 
 class ImportInvalidError(RequestError):
-    """What is to be imported is not a whole export."""
+    """An import of a file that is not a complete export."""
 
     code, status = "import_invalid", 400
-    hint = "Send a file as GET …/export makes it, from its first line to its last. Nothing was made of this one."
+    hint = "Send a file as GET …/export makes it, from its first line to its last. Nothing of this file was imported."
 
 
 class OriginRefusedError(RequestError):
-    """The request comes from a web page that is not allowed here."""
+    """A request from a web page whose origin is not allowed."""
 
     code, status = "origin_refused", 403
     hint = "Call from a page of the gateway's own origin, or add the page's origin to cors_origins."
 
 
 class TokenMissingError(RequestError):
-    """The request carries no token."""
+    """A request without a token."""
 
     code, status = "token_missing", 401
     hint = "Send Authorization: Bearer …, the cookie wakeline_token, or ?ticket= from POST /v1/tickets."
 
 
 class TokenInvalidError(RequestError):
-    """A token or ticket is not one that this gateway takes."""
+    """A token or ticket that this gateway does not accept."""
 
     code, status = "token_invalid", 401
-    hint = (
-        "Have a new one made with the gateway's key, issuer and audience; `wakeline token` makes one for development."
-    )
+    hint = "Request a new one, made with the gateway's key, issuer and audience; `wakeline token` makes one for development."
 
 
 class TokenExpiredError(RequestError):
-    """A token's time is over."""
+    """A token that has expired."""
 
     code, status = "token_expired", 401
-    hint = "Get a new token and go on from the last cursor."
+    hint = "Get a new token and continue from the last cursor."
 
 
 class NotAllowedError(RequestError):
-    """The token does not allow this."""
+    """A request that the token does not allow."""
 
     code, status = "not_allowed", 403
     hint = "Use a token whose wakeline.allow and wakeline.topics name what this request does."
 
 
 class NotFoundError(RequestError):
-    """There is no such route."""
+    """A request to a path without a route."""
 
     code, status = "not_found", 404
     hint = "Check the path; the gateway's routes begin with /v1/."
 
 
 class SessionNotFoundError(RequestError):
-    """Neither a session nor a workflow has this name."""
+    """A name that neither a session nor a workflow has."""
 
     code, status = "session_not_found", 404
     hint = (
@@ -113,105 +111,113 @@ class SessionNotFoundError(RequestError):
 
 
 class WorkflowNotFoundError(RequestError):
-    """Temporal knows no workflow of this id."""
+    """A Workflow Id that Temporal does not know."""
 
     code, status = "workflow_not_found", 404
     hint = "Check the Workflow Id and the namespace the gateway is connected to."
 
 
 class MethodNotAllowedError(RequestError):
-    """The route exists, the method does not."""
+    """A method that the route does not have."""
 
     code, status = "method_not_allowed", 405
     hint = "Use one of the methods that the answer's Allow names."
 
 
 class RequestTimeoutError(RequestError):
-    """The request's headers or body were not sent in time."""
+    """A request whose headers or body were not sent in time."""
 
     code, status = "request_timeout", 408
-    hint = "Send the request without pauses; header_timeout and body_timeout in the gateway's settings tell how long it waits."
+    hint = "Send the request without pauses; header_timeout and body_timeout in the gateway's settings limit the wait."
 
 
 class CursorAheadError(RequestError):
-    """A cursor is past the end of the session."""
+    """A cursor past the end of the session."""
 
     code, status = "cursor_ahead", 409
     hint = "This session did not make that cursor. Read from=beginning."
 
 
 class EpochChangedError(RequestError):
-    """The cursor is of an earlier life of the session, or from before a restore."""
+    """A cursor of an earlier life of the session, or of the time before a restore."""
 
     code, status = "epoch_changed", 410
-    hint = "Discard what you hold of this session and read from=beginning."
+    hint = "Discard the events that you hold of this session and read from=beginning."
 
 
 class SessionExistsError(RequestError):
-    """There is a session of this name already."""
+    """A name that a session already has."""
 
     code, status = "session_exists", 409
     hint = "Delete it first, or take another name."
 
 
 class StreamConflictError(RequestError):
-    """A Durable Stream is not as the request says: its content type, lifetime or closure, or its last `Stream-Seq`."""
+    """A request that does not agree with a Durable Stream.
+
+    It names another content type, lifetime or closure, or a `Stream-Seq` that is not after the last one.
+    """
 
     code, status = "stream_conflict", 409
-    hint = "Ask with HEAD how the stream is, and send what agrees with it."
+    hint = "Read the stream's state with HEAD, and send a request that agrees with it."
 
 
 class OffsetGoneError(RequestError):
-    """Retention has taken what a Durable Stream was to be read from."""
+    """An offset of a Durable Stream whose events retention has removed."""
 
     code, status = "offset_gone", 410
-    hint = "Read from offset=-1, which is the oldest that is kept, or from offset=now."
+    hint = "Read from offset=-1, which is the oldest kept event, or from offset=now."
 
 
 class BodyTooLargeError(RequestError):
-    """The request's body is over the limit."""
+    """A body over the limit."""
 
     code, status = "body_too_large", 413
     hint = "Send smaller batches, or raise max_body_bytes."
 
 
 class EventTooLargeError(RequestError):
-    """One event is over the limit."""
+    """An event over the limit."""
 
     code, status = "event_too_large", 413
     hint = "Keep large values elsewhere and publish a reference, or raise max_event_bytes."
 
 
 class BatchTooLargeError(RequestError):
-    """One request has too many events."""
+    """A request with too many events."""
 
     code, status = "batch_too_large", 413
     hint = "Send the events in several batches, or raise max_batch_events."
 
 
 class EncodingUnknownError(RequestError):
-    """The body is in a coding that this gateway cannot read."""
+    """A body in a coding that this gateway cannot read."""
 
     code, status = "encoding_unknown", 415
     hint = "Compress the body with gzip or deflate, or send it uncompressed and without Content-Encoding."
 
     def headers(self) -> dict[str, str]:
-        """Name the codings that are known."""
+        """Return the header that names the known codings."""
         return {"Accept-Encoding": "gzip, deflate"}
 
 
 class ExpectationFailedError(RequestError):
-    """The request's `Expect` is not `100-continue`."""
+    """A request whose `Expect` is not `100-continue`."""
 
     code, status = "expectation_failed", 417
     hint = "Leave Expect out, or send Expect: 100-continue."
 
 
 class LimitReachedError(RequestError):
-    """A limit of connections, subscriptions or rate is reached."""
+    """A request over a limit of connections, subscriptions or rate.
+
+    Args:
+        message: The limit.
+        retry_after: Seconds to wait before the next request.
+    """
 
     code, status = "limit_reached", 429
-    hint = "Wait for as many seconds as Retry-After says; the limits are in the gateway's settings."
+    hint = "Wait for the seconds in Retry-After; the limits are in the gateway's settings."
 
     def __init__(self, message: str, *, retry_after: int) -> None:
         super().__init__(message, retry_after=retry_after)
@@ -219,7 +225,7 @@ class LimitReachedError(RequestError):
 
 
 class NotImplementedHereError(RequestError):
-    """A part of a public protocol that Wakeline does not have."""
+    """A request of a public protocol's part that Wakeline does not implement."""
 
     code, status = "not_implemented", 501
-    hint = "Leave this part of the protocol out; streams are created, appended to, read, closed and deleted here."
+    hint = "Omit this part of the protocol; streams can be created, appended to, read, closed and deleted."

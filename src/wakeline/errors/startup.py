@@ -1,4 +1,4 @@
-"""Errors of programs that cannot start as asked."""
+"""Errors of programs that cannot start with the given settings."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from wakeline.errors.base import WakelineError
 
 
 class StartupError(WakelineError):
-    """The server cannot start as asked."""
+    """A program that cannot start with the given settings."""
 
 
 class SettingsInvalidError(StartupError):
-    """A setting is unknown or has a value it cannot have."""
+    """A setting that is unknown or has a value that it cannot have."""
 
     code = "settings_invalid"
     hint = "Correct the setting that the message names, in the command line, the environment (WAKELINE_…) or the file."
 
 
 class ListenRefusedError(StartupError):
-    """The address may not be listened on."""
+    """An address that the program cannot listen on."""
 
     code = "listen_refused"
     hint = "Listen on another address or port, with --host and --port."
 
     @classmethod
     def of(cls, host: str, port: int, error: OSError | OverflowError, option: str = "--port") -> ListenRefusedError:
-        """Return the error of an address that cannot be listened on.
+        """Return the error for an address and the system's error.
 
         Args:
             host: The address.
             port: The port.
             error: The system's error.
-            option: The option of the command that names the port.
+            option: The command's option that names the port.
         """
         number = error.errno if isinstance(error, OSError) else None
         match number:
@@ -45,26 +45,26 @@ class ListenRefusedError(StartupError):
                 hint = f"Give {option} a port of 1024 or more, or let this program bind lower ones."
             case _:
                 hint = "Give an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them."
-        said = os.strerror(number) if number and number > 0 else str(error)
-        return cls(f"cannot listen on {host}:{port}: {said}", hint=hint)
+        reason = os.strerror(number) if number and number > 0 else str(error)
+        return cls(f"cannot listen on {host}:{port}: {reason}", hint=hint)
 
 
 class DataInUseError(StartupError):
-    """Another process has this data directory."""
+    """A data directory that another process uses."""
 
     code = "data_in_use"
     hint = "Stop the other gateway, or give this one a --data directory of its own."
 
 
 class SchemaTooNewError(StartupError):
-    """The database was written by a newer Wakeline."""
+    """A database that a newer Wakeline has written."""
 
     code = "schema_too_new"
     hint = "Run the newer Wakeline on this data directory; nothing was changed."
 
 
 class ProgramMissingError(StartupError):
-    """A program that this command starts is not installed."""
+    """A program that the command starts and that is not installed."""
 
     code = "program_missing"
-    hint = "Install it as the message says."
+    hint = "Install it with the command in the message."

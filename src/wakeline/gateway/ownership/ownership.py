@@ -1,9 +1,10 @@
-"""Which of several gateways on one store does the background work of which sessions and workflows.
+"""Divides background work among the gateways that share a store, by leases.
 
-Names are dealt to shards, and each shard is one record that its owner writes again and again. A gateway that sees a record
-unchanged for long enough, by its own clock, may take the shard: no two clocks are compared. An owner that cannot write gives its
-shards up by itself. One that was paused and does not know yet can do no harm: the log keeps once what two gateways append,
-and every other background work may be done twice.
+The name of a session or workflow determines its shard, and each shard is one record, its lease, which its owner writes
+periodically. A gateway that sees a lease unchanged for long enough, by its own clock, may claim the shard; so no two clocks
+are compared. An owner that cannot write its leases drops its shards in time. An owner that was paused may work on for a
+moment after another gateway has claimed its shard. That is harmless: the log recognises an append that two gateways make,
+and all other background work can be done twice.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ _log = structlog.get_logger(__name__)
 
 
 class Ownership:
-    """The shards that this gateway owns; all of them, if the store is not shared.
+    """The shards that this gateway owns: all of them if the store is not shared.
 
     Args:
-        records: Keeps the leases.
-        seconds: How long an unchanged lease is respected.
-        shared: Several gateways may use the store.
+        records: Stores the leases.
+        seconds: The duration of a lease: after so long without a change other gateways may claim the shard.
+        shared: Whether several gateways may use the store.
     """
 
     def __init__(self, records: Records, seconds: float, *, shared: bool) -> None:
@@ -45,29 +46,29 @@ class Ownership:
         self._seconds = seconds
         self._listeners: list[Callable[[], None]] = []
         self._held: dict[str, int] = {}  # by key: the revision that this gateway has written
-        self._seen: dict[str, tuple[int, float]] = {}  # by key: a revision, and since when it is there
+        self._seen: dict[str, tuple[int, float]] = {}  # by key: the last revision, and the time it was first seen
         self._written = time.monotonic()
         self._task: asyncio.Task[None] | None = None
 
     def owns(self, name: str) -> bool:
-        """Return whether this gateway does the background work of a session or workflow."""
+        """Return whether the background work of a session or workflow belongs to this gateway."""
         return not self.shared or f"{_SHARD}{crc32(name.encode()) % SHARDS}" in self._held
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Call `listener` whenever this gateway has gained or lost shards."""
+        """Call `listener` whenever this gateway gains or loses shards."""
         self._listeners.append(listener)
 
     async def start(self) -> None:
-        """Take free shards, and renew the leases in the background."""
+        """Claim free shards, and renew the leases in the background."""
         if self.shared:
             await self._round()
             self._task = supervised("leases", self._renew_for_ever)
 
     async def stop(self) -> None:
-        """Give the shards back, so that other gateways need not wait."""
+        """Release the shards, so that other gateways need not wait for the leases to expire."""
         await cancel_all(self._task)
         for key, revision in list(self._held.items()):
-            await self._give_back(key, revision)
+            await self._release(key, revision)
         self._held.clear()
 
     async def _renew_for_ever(self) -> None:
@@ -79,18 +80,19 @@ class Ownership:
         before = set(self._held)
         try:
             async with asyncio.timeout(self._seconds / 2):
-                await self._renew_and_take()
+                await self._renew_and_claim()
             self._written = time.monotonic()
-        except Exception as error:  # noqa: BLE001 - whatever prevents renewal, the shards must be given up in time
+        except Exception as error:  # noqa: BLE001 - on any error the shards must be dropped in time
             if time.monotonic() - self._written > self._seconds / 2:
-                # Before another gateway may take them, this one must have stopped.
+                # Drop them well before the leases expire: when another gateway claims them, this one has stopped.
                 self._held.clear()
-            _log.warning("leases cannot be written", error=repr(error))
+            _log.warning("leases cannot be renewed", error=repr(error))
         if set(self._held) != before:
             for listener in self._listeners:
                 listener()
 
-    async def _renew_and_take(self) -> None:
+    async def _renew_and_claim(self) -> None:
+        """Renew this gateway's leases, and claim or release shards until it has an equal share."""
         own = f"{_GATEWAY}{self._name}"
         records = {record.key: record for record in await self._records.records("leases/")}
         fresh = {key for key, record in records.items() if self._is_fresh(record)}
@@ -103,16 +105,17 @@ class Ownership:
         too_many = list(self._held)[share:]
         free = [key for key in shards if key not in self._held and key not in fresh]
         gone = [key for key in records if key.startswith(_GATEWAY) and key not in gateways]
-        # All at once: on a slow store one after the other would take longer than a lease lasts.
+        # Concurrently: on a slow store, one write after the other could take longer than a lease lasts.
         await asyncio.gather(
             self._write(own, records.get(own)),
             *(self._write(key, records[key], held=True) for key in list(self._held)[:share]),
             *(self._write(key, records.get(key), held=True) for key in free[: max(0, share - len(self._held))]),
-            *(self._give_back(key, self._held.pop(key)) for key in too_many),
-            *(self._give_back(key, records[key].revision) for key in gone),
+            *(self._release(key, self._held.pop(key)) for key in too_many),
+            *(self._release(key, records[key].revision) for key in gone),
         )
 
     def _is_fresh(self, record: Record) -> bool:
+        """Return whether a lease has changed within its duration, by this gateway's clock."""
         now = time.monotonic()
         revision, since = self._seen.get(record.key, (-1, now))
         if revision != record.revision:
@@ -125,13 +128,13 @@ class Ownership:
         try:
             written = await self._records.put_record(key, self._name.encode(), revision=revision)
         except RecordConflictError:
-            self._held.pop(key, None)  # another gateway was faster
+            self._held.pop(key, None)  # another gateway has written it since
             return
         self._seen[key] = (written.revision, time.monotonic())
         if held:
             self._held[key] = written.revision
 
-    async def _give_back(self, key: str, revision: int) -> None:
+    async def _release(self, key: str, revision: int) -> None:
         try:
             await self._records.delete_record(key, revision=revision)
         except (RecordConflictError, UnavailableError):
