@@ -38,7 +38,6 @@ UNEDITED = (
     "src/wakeline/gateway/following/",
     "src/wakeline/gateway/log/",
     "src/wakeline/gateway/sessions/",
-    "src/wakeline/publisher/",
     "src/wakeline/streams/",
 )
 

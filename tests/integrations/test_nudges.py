@@ -223,7 +223,7 @@ async def test_nor_is_a_token_that_is_refused(
     with caplog.at_level(logging.WARNING, "wakeline"):
         await steps_in(client, WakelinePlugin(served.url, token(**refused), report=None))
     assert upstream.nudged == []
-    assert len([record for record in caplog.records if "is not nudged" in record.message]) == 1
+    assert len([record for record in caplog.records if "refuses nudges" in record.message]) == 1
 
 
 async def test_a_worker_that_stops_with_nudges_under_way_sends_them_first(

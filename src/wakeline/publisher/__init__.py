@@ -1,25 +1,27 @@
-"""Publishing at token speed: from activities and services straight into a session, each event once, in order.
+"""Publishing at token speed: from activities and services straight into a session.
+
+Each event arrives once and in order. Open `publisher.py` first.
 
 publisher.py   SessionPublisher: options, opening, flushing, closing
 topics.py      typed topics, and messages that grow
-values.py      from a value to JSON
+values.py      converts a value to JSON
 intake.py      accepts events into the buffer, by the publisher's policies
-sender.py      one append at a time, under one's own sequence
+sender.py      sends one append at a time, each event under its sequence number; outbox.py holds the numbered events
 connection.py  the WebSocket that all publishers of an event loop share; pool.py chooses it, dial.py opens it
-frames.py      what goes over it
-places.py      who publishes under which name in this process
-detour.py      other ways while the gateway is away: spooling.py over spool.py (a file) and drain.py (emptying it),
-               fallback.py (the workflow's own stream)
-nudger.py      Nudger: tells that a workflow has something new, which goes through Temporal
-activity.py    what the current activity says; heartbeat.py tells the next attempt how far this one has come
-sync.py        the same without asyncio
-errors.py      what goes wrong on this side
+frames.py      the frames of that WebSocket
+places.py      the names under which this process publishes
+detour.py      another way for events while the gateway is away: spooling.py over spool.py (a file) and drain.py (which
+               empties it), or fallback.py (the workflow's own stream)
+nudger.py      Nudger: notifies the gateway of a workflow that publishes through Temporal
+activity.py    the publisher's options from the current activity; heartbeat.py reports its progress to the next attempt
+sync.py        the same publisher without asyncio
+errors.py      the errors of publishers
 """
 
 from temporalio import workflow
 
-# A file may have a workflow beside activities that publish. The workflow sandbox imports every module of such a file again,
-# and the libraries of this package do not support that.
+# A file may have a workflow beside activities that publish. The workflow sandbox imports every module of such a file
+# again, and the libraries of this package do not support that.
 with workflow.unsafe.imports_passed_through():
     from wakeline.errors import AttemptFencedError, UnavailableError
     from wakeline.errors.publishing import BufferFullError, PublisherError, ValueRefusedError

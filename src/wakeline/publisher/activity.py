@@ -1,4 +1,4 @@
-"""What the current activity says about who publishes."""
+"""Options of a publisher that follow from the current activity."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from wakeline.publisher.values import Converter
 
 @dataclass(frozen=True)
 class Described:
-    """An activity, as its publisher needs it.
+    """The current activity, as its publisher needs it.
 
     Attributes:
-        options: For the constructor.
-        context: Where `activity.heartbeat` may be called.
-        heartbeat_details: Those of the attempt before.
-        is_first: Nobody can have published as this attempt before.
+        options: Arguments of `SessionPublisher`.
+        context: The context in which `activity.heartbeat` may be called.
+        heartbeat_details: The last details of the attempt before.
+        is_first: Whether no other process can have published as this attempt before.
     """
 
     options: dict[str, Any]
@@ -33,19 +33,19 @@ class Described:
 
 
 def described(session: str | None) -> Described:
-    """The current activity.
+    """Describe the current activity.
 
     Args:
-        session: The session; the Workflow Id where it is None.
+        session: The session; the Workflow Id by default.
 
     Raises:
-        PublisherMisusedError: There is neither.
-        RuntimeError: This is not an activity.
+        PublisherMisusedError: No workflow scheduled the activity, and no session was given.
+        RuntimeError: The caller is not an activity.
     """
     info = activity.info()
     name = session or info.workflow_id
     if name is None:
-        raise PublisherMisusedError("expected an activity that a workflow scheduled, or session='…'")
+        raise PublisherMisusedError("expected an activity that a workflow scheduled, got one without: pass session='…'")
     options = {
         "session": name,
         "publisher": publisher_name(info),
@@ -56,19 +56,19 @@ def described(session: str | None) -> Described:
         "namespace": namespace_of(info),
         "data_converter": _converter(),
     }
-    with suppress(RuntimeError):  # a `def` activity has none
+    with suppress(RuntimeError):  # a `def` activity has no client
         options["temporal_client"] = activity.client()
-    # A local activity whose worker has died is run again by the next one, under the same attempt.
+    # When the worker of a local activity dies, the next worker runs it again under the same attempt.
     return Described(options, contextvars.copy_context(), info.heartbeat_details, is_first=not info.is_local)
 
 
 def namespace_of(info: activity.Info) -> str | None:
-    """The namespace of the workflow that scheduled an activity; None if none did."""
+    """Return the namespace of the workflow that scheduled an activity; None without a workflow."""
     return None if info.workflow_id is None else info.namespace
 
 
 def publisher_name(info: activity.Info) -> str:
-    """The name under which an activity publishes."""
+    """Return the name under which an activity publishes."""
     return publisher_of_activity(info.workflow_run_id or info.activity_run_id or "", info.activity_id)
 
 

@@ -1,4 +1,7 @@
-"""The one WebSocket that all publishers of an event loop share: kept open, frames joined, each told what concerns it."""
+"""The one WebSocket that all publishers of an event loop share.
+
+It stays open, joins frames into messages, and dispatches each answer to the publisher that it concerns.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,11 @@ from wakeline.retry import Backoff
 
 logger = get_logger(__name__)
 
-MOST_CHANNELS: Final = 900  # the gateway takes 1,000
+MOST_CHANNELS: Final = 900  # the gateway accepts 1,000
 MAX_MESSAGE_BYTES: Final = 7 * 1024 * 1024
-_LONGEST_PAUSE: Final = 1.0  # one attempt a second for a whole process is not much, and a restart is soon noticed
+_LONGEST_PAUSE: Final = 1.0  # one attempt a second for a whole process is a small load, and a restart is soon noticed
 _ANSWER_SECONDS: Final = 30.0
-_IDLE_SECONDS: Final = 10.0  # kept without channels: a worker's next activity need not connect again
+_IDLE_SECONDS: Final = 10.0  # open without channels, so that a worker's next activity need not connect again
 _MOST_HINTS: Final = 1_000
 _UNWELCOME_SECONDS: Final = 5.0
 _TOKEN_OVER: Final = 4401
@@ -37,35 +40,37 @@ _NOT_UNDERSTOOD: Final = frozenset({1002, 1003, 1007, 1009, 4400})
 
 
 class Channel(Protocol):
-    """What a publisher hears of its connection. Nothing here may wait or raise."""
+    """The callbacks of one user of a connection. None of them may wait or raise."""
 
     awaiting_since: float | None
-    """Since when an answer is due, by the loop's clock; None if none is."""
+    """When the frame that awaits an answer was sent, by the loop's clock; None if no answer is due."""
 
     def connected(self) -> None:
-        """There is a connection, and nothing is open on it."""
+        """React to a new connection, on which no channel is open yet."""
 
     def opened(self, frame: Opened) -> None:
-        """The channel is open."""
+        """React to the opened channel."""
 
     def appended(self, frame: AppendedFrame) -> None:
-        """Events are durable."""
+        """React to events that are durable now."""
 
     def refused(self, error: WakelineError) -> None:
-        """A frame of this channel, or the connection as a whole, was refused."""
+        """React to the refusal of a frame of this channel, or of the whole connection."""
 
     def lost(self, error: UnavailableError) -> None:
-        """The connection broke; another one is tried at once."""
+        """React to a broken connection; the next attempt to connect follows at once."""
 
     def unreachable(self, error: UnavailableError) -> None:
-        """No connection can be made; it is tried again and again."""
+        """React to a failed attempt to connect; further attempts follow until one succeeds."""
 
 
 class Connection:
-    """Keeps a WebSocket to the gateway for as long as there are channels, and a little longer.
+    """A WebSocket to the gateway, open for as long as there are channels, and a little longer.
+
+    One background task connects, reads and reconnects; all methods run in its event loop.
 
     Args:
-        dial: How to open one.
+        dial: Opens a WebSocket.
     """
 
     def __init__(self, dial: Dial) -> None:
@@ -98,11 +103,11 @@ class Connection:
 
     @property
     def is_kept(self) -> bool:
-        """Whether it may be used: it is open, or being opened."""
+        """Whether its background task runs: it is open, or being opened."""
         return self._task is not None
 
     def attach(self, channel: Channel) -> int:
-        """Take a channel; returns its number. It is told when there is a connection, unless there is one now."""
+        """Add a channel and return its number; `connected` is called for later connections only."""
         self._numbers += 1
         number = self._numbers
         self._channels[number] = channel
@@ -113,7 +118,7 @@ class Connection:
         return number
 
     async def detach(self, number: int) -> None:
-        """Let a channel go; some time after the last one the connection is closed."""
+        """Remove a channel; ten seconds after the last one, close the connection."""
         if self._channels.pop(number, None) is not None and self._socket is not None:
             self.send(close_frame(number))
         if self._channels or self._task is None:
@@ -136,14 +141,14 @@ class Connection:
         return task
 
     def send(self, frame: bytes) -> None:
-        """Send a frame with the next message; lost with the connection, as everything under way is."""
+        """Send a frame with the next message; it is lost if the connection breaks before that."""
         self._frames.append(frame)
         self._something.set()
 
     def hint(self, frame: bytes) -> None:
-        """Send a frame that nobody answers: once, however often it is asked for before it is sent.
+        """Send a frame that has no answer; equal frames that wait are sent once.
 
-        It waits while a connection is being made, and is dropped when none can be had, or when too many wait.
+        It waits while a connection is being made. It is dropped if the attempt fails, or if 1,000 others wait.
         """
         if len(self._hints) < _MOST_HINTS or frame in self._hints:
             self._hints[frame] = None
@@ -159,7 +164,7 @@ class Connection:
         self._hinted.set()
 
     def want(self) -> None:
-        """Something is to be sent: where the gateway refused before, ask again."""
+        """Connect again if the gateway refused before: there is something to send."""
         self._wanted.set()
 
     async def _run(self) -> None:
@@ -179,8 +184,8 @@ class Connection:
                     await self._backoff.wait(float(error.details.get("retry_after", 0)))
                     continue
                 except WakelineError as error:
-                    self._outage.over()  # it answers
-                    self._tell_refused(error)
+                    self._outage.over()  # a refusal is an answer
+                    self._dispatch_refusal(error)
                     await self._until_wanted()
                     continue
                 heard = await self._serve(socket)
@@ -196,25 +201,25 @@ class Connection:
             await self._dial.close()
 
     def failed(self, error: WakelineError, began: float | None = None) -> None:
-        """Note that the gateway does not take what is sent, and that it is tried again."""
+        """Record that the gateway did not accept a frame, which is retried."""
         self._outage.failed(error.message, began)
 
-    def _tell_refused(self, error: WakelineError) -> None:
+    def _dispatch_refusal(self, error: WakelineError) -> None:
         self._wanted.clear()
         self._drop_hints()
         for channel in list(self._channels.values()):
             channel.refused(error)
 
     async def _until_wanted(self) -> None:
-        """After a refusal, wait until there is something to send, and for the next pause."""
+        """Wait, after a refusal, until there is something to send, and then for the next pause."""
         await self._wanted.wait()
         await self._backoff.wait()
 
     def _why_closed(self, code: int | None, seconds: float) -> WakelineError | None:
-        """The refusal that a close code stands for; None if another connection may do better."""
+        """Return the refusal that a close code stands for; None if another connection may succeed."""
         if code in _NOT_UNDERSTOOD:
-            told = {"message": f"the gateway closed the connection with {code}: it does not understand us"}
-            return refusal(400, told)
+            message = f"the gateway closed the connection with {code}: it does not understand this client's frames"
+            return refusal(400, {"message": message})
         if code != _TOKEN_OVER:
             self._unwelcome = False
             return None
@@ -222,7 +227,7 @@ class Connection:
         return self._dial.token_wanted(again=before and self._unwelcome)
 
     async def _serve(self, socket: aiohttp.ClientWebSocketResponse) -> bool:
-        """One connection, to its end; returns whether anything was heard."""
+        """Serve one connection to its end; return whether the gateway sent anything."""
         began = time.monotonic()
         self._is_served, self._refusal = False, None
         self._socket = socket
@@ -252,7 +257,7 @@ class Connection:
             error = self._dial.lost(cause or f"the connection was closed ({socket.close_code})")
             self._refusal = self._why_closed(socket.close_code, time.monotonic() - began)
             if self._refusal is not None:
-                self._tell_refused(self._refusal)
+                self._dispatch_refusal(self._refusal)
             elif not self._is_served:
                 self.failed(error, began)
             for channel in list(self._channels.values()):
@@ -295,11 +300,11 @@ class Connection:
                     await socket.send_frame(self._message(), aiohttp.WSMsgType.TEXT)
                 self._hinted.set()
         except LOST:
-            await socket.close()  # what reads is told by this
+            await socket.close()  # ends the task that reads
 
     def _message(self) -> bytes:
-        """All frames that wait, or as many as one message holds."""
-        if self._hints:  # first: whoever is hinted at has waited long enough
+        """Take out all frames that wait, or as many as one message holds."""
+        if self._hints:  # before the frames: hints have waited for the connection
             self._frames[:0] = self._hints
             self._hints.clear()
         size = 0
@@ -312,12 +317,17 @@ class Connection:
         return frames[0] if len(frames) == 1 else b"\n".join(frames)
 
     async def _watch(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        """A gateway that takes frames and answers none is given up, as one that is silent altogether is by the heartbeat."""
+        """Close the connection if a frame has no answer for 30 s.
+
+        The heartbeat of the WebSocket finds a gateway that is gone, but not one that reads frames and answers none.
+        """
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_ANSWER_SECONDS / 4)
             before = loop.time() - _ANSWER_SECONDS
             if any(c.awaiting_since is not None and c.awaiting_since < before for c in self._channels.values()):
-                logger.warning("%s has not answered for %g s; connecting anew", self._dial.url, _ANSWER_SECONDS)
+                logger.warning(
+                    "%s has not answered for %g s; the connection is opened again", self._dial.url, _ANSWER_SECONDS
+                )
                 await socket.close()
                 return

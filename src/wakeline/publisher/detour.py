@@ -1,4 +1,7 @@
-"""Another way for events while the gateway is away. What goes by it keeps its identity, so that nothing is doubled."""
+"""Another way for events while the gateway is away.
+
+Events keep their identity and sequence numbers on it, so that the gateway recognises duplicates.
+"""
 
 from __future__ import annotations
 
@@ -20,65 +23,68 @@ _LAST_SECONDS: Final = 5.0
 
 
 class Detour(Protocol):
-    """A place that takes events in the gateway's stead: the spool, or the workflow's own stream."""
+    """A place that accepts events for the gateway: the spool, or the workflow's own stream."""
 
     identity: Identity
-    """Who publishes; with the session's epoch once the gateway has said it."""
+    """The publisher; with the session's epoch once the gateway has returned it."""
     needs_sequence: bool
-    """Events must be numbered when they are taken; without, the gateway's answer may come later."""
+    """Whether events must have sequence numbers when they are accepted, and not only when they are settled."""
     max_batch: int
-    """Events that it takes at once."""
+    """The most events of one batch."""
 
     async def ready(self) -> None:
-        """Wait until it can take a batch, so that what comes meanwhile is in it."""
+        """Wait until it can accept a batch, so that later events are in that batch too."""
 
     async def take(self, sequence: int | None, bodies: Sequence[bytes]) -> None:
-        """Take a batch; return when it is durable there.
+        """Accept a batch; return when it is durable there.
 
         Args:
-            sequence: Of its first event; None if the gateway has not said where this attempt stands.
+            sequence: The sequence number of its first event; None if the gateway has not returned the attempt's next one.
             bodies: The events.
 
         Raises:
-            WakelineError: It cannot be taken.
+            WakelineError: The batch was not accepted.
         """
 
     async def settle(self, opened: int, expected: int | None) -> bool:
-        """The gateway is there again: do what is to be done before events may go to it.
+        """Bring accepted events into the session, now that the gateway is back.
 
         Args:
-            opened: Where the attempt stands, as the gateway says.
-            expected: Where it stands when all that was taken has arrived; None if nobody knows, or something was not taken.
+            opened: The attempt's next sequence number, as the gateway returned it.
+            expected: The next sequence number once all accepted events have arrived; None if it is unknown, or if a batch
+                was not accepted.
 
         Returns:
-            Whether they may.
+            Whether all have arrived, so that later events may go to the gateway.
 
         Raises:
-            UnavailableError: It is away again.
-            PublishDroppedError: It refused what was taken.
+            UnavailableError: The gateway is away again.
+            PublishDroppedError: The gateway refused accepted events.
         """
         ...
 
     async def refused(self, error: WakelineError) -> Sequence[bytes]:
-        """The gateway will take nothing of this attempt any more; returns what was taken here and is now for nothing."""
+        """Return the accepted events that can no longer arrive: the gateway has ended this attempt."""
         ...
 
     async def close(self) -> None:
-        """Be done."""
+        """Release its resources."""
 
 
 class OnDetour:
-    """One trip: from the moment that the gateway is away until it has everything.
+    """One use of a detour: from the gateway's failure until the gateway has every event.
+
+    Its task owns the outbox during that time. The sender forwards the gateway's answers to it.
 
     Args:
-        detour: The way.
-        outbox: What goes by it.
-        reports: Is told of what it does not take.
-        reopen: Asks the gateway where the attempt stands; `opened` is the answer.
-        end: The gateway will take nothing any more; `ended` is the answer.
-        report_end: Tells so, with what had gone by this way.
-        over: The trip is.
-        stuck: What waits can only go on when the gateway is back.
+        detour: The detour.
+        outbox: The events to send.
+        reports: Reports the events that the detour does not accept.
+        reopen: Asks the gateway for the attempt's next sequence number, which `opened` receives.
+        end: Ends the sender, which then calls `ended`.
+        report_end: Reports the end of the attempt, with the events that the detour returns.
+        over: Called at the end of this use.
+        stuck: Called when the events that wait need the gateway.
     """
 
     def __init__(
@@ -105,37 +111,38 @@ class OnDetour:
         self._reached: int | None = None
         self._ended: WakelineError | None = None
         self._backoff = Backoff()
-        self._failed = False  # something was not taken: where the attempt will stand is not known
+        # A batch was not accepted, or only in part: the attempt's next sequence number is unknown.
+        self._failed = False
         self._task = asyncio.create_task(self._run())
 
     @property
     def is_stuck(self) -> bool:
-        """Whether later events wait for the gateway: something was not taken, or may have been, and they need numbers."""
+        """Whether later events need the gateway: their numbers are unknown after a failed batch."""
         return self._failed and self._detour.needs_sequence
 
     def kick(self) -> None:
-        """Something was put into the buffer."""
+        """Continue: the buffer has another event."""
         self._wake.set()
 
     def opened(self, reached: int) -> None:
-        """The gateway is there, and has so many events of the attempt."""
+        """Continue with the gateway, which has this many events of the attempt."""
         self._reached = reached
         self._wake.set()
 
     def lost(self) -> None:
-        """It is away again."""
+        """Continue without the gateway: it is away again."""
         self._reached = None
 
     def ended(self, error: WakelineError) -> None:
-        """It will take nothing any more."""
+        """Finish: the gateway accepts no more events of this attempt."""
         self._ended = error
         self._wake.set()
 
     async def close(self) -> None:
-        """Stop, wherever it is."""
+        """Stop at once; if the attempt has ended, report first, for at most 5 s."""
         self._over = lambda: None
         if self._ended is not None:
-            await asyncio.wait([self._task], timeout=_LAST_SECONDS)  # what it took is to be told of
+            await asyncio.wait([self._task], timeout=_LAST_SECONDS)  # to report its events
         await cancel_all(self._task)
 
     async def _run(self) -> None:
@@ -169,19 +176,19 @@ class OnDetour:
     async def _divert(self, batch: Batch) -> None:
         try:
             await self._detour.take(batch.sequence, batch.bodies)
-        except Exception as error:  # noqa: BLE001  whatever went wrong, the events are told of
+        except Exception as error:  # noqa: BLE001  after any error the events must be reported
             reason = error if isinstance(error, WakelineError) else UnavailableError(repr(error))
             if self._outbox.batch is batch:
                 self._failed = True
                 self._outbox.sequence = None
                 self._reports.add(batch.bodies, "could not be kept elsewhere either", reason)
-        if self._outbox.batch is batch:  # else it was told of meanwhile
+        if self._outbox.batch is batch:  # else the sender has reported it meanwhile
             self._outbox.finish()
         if self.is_stuck:
             self._stuck()
 
     async def _settle(self, reached: int) -> bool:
-        """Whether the gateway has everything, so that the trip is over."""
+        """Return whether the gateway has every event, so that the detour is over."""
         outbox = self._outbox
         try:
             settled = await self._detour.settle(reached, None if self._failed else outbox.sequence)
@@ -200,7 +207,7 @@ class OnDetour:
             return False  # it is away again
         if settled:
             if self._failed:
-                outbox.sequence = None  # the gateway is asked
+                outbox.sequence = None  # the gateway returns it
             elif outbox.sequence is not None:
                 outbox.sequence = max(outbox.sequence, reached)
             return True

@@ -1,4 +1,4 @@
-"""Getting a connection: the token, the handshake, and a refusal as the error of its code."""
+"""Opens the WebSocket to the gateway: token, handshake, refusals as errors of their code."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _CONNECT_SECONDS: Final = 10.0
 _HEARTBEAT_SECONDS: Final = 15.0
 _PATH: Final = "/v1/publish"
 _TEMPORARY: Final = frozenset({408, 425, 429})
-_LET_TOKEN_THROUGH: Final = "See that what stands between here and the gateway passes the header Authorization on."
+_LET_TOKEN_THROUGH: Final = "Check that every proxy on the way to the gateway forwards the header Authorization."
 
 
 class Dial:
     """Opens WebSockets to one gateway.
 
     Args:
-        url: Where it is.
-        token: Who publishes.
+        url: The gateway's URL.
+        token: The publisher's token.
     """
 
     def __init__(self, url: str, token: Token | None) -> None:
@@ -33,21 +33,21 @@ class Dial:
         self._http: aiohttp.ClientSession | None = None
 
     async def open(self) -> aiohttp.ClientWebSocketResponse:
-        """A new WebSocket.
+        """Open a new WebSocket.
 
         Raises:
-            UnavailableError: The gateway cannot be reached, or not now.
-            RefusedError: It refused.
+            UnavailableError: The gateway cannot be reached, or is unavailable for now.
+            RefusedError: The gateway refused the connection.
         """
         again = False
         while True:
             try:
                 token = self._token = await self._tokens.get()
             except Exception as error:
-                raise UnavailableError(f"no token could be had: {error!r}") from error
+                raise UnavailableError(f"expected a token from token=…, it raised {error!r}") from error
             headers = {} if token is None else {"Authorization": f"Bearer {token}"}
             try:
-                # Timeout of the handshake: a gateway that takes a connection and says nothing is not there.
+                # The handshake has a timeout of its own: a gateway may accept the connection and never answer.
                 return await self._connect(headers)
             except aiohttp.WSServerHandshakeError as error:
                 if error.status >= 500:
@@ -56,8 +56,8 @@ class Dial:
             except LOST as error:
                 raise not_a_gateway(self.url, error) or self.lost(error) from None
             except ValueError as error:
-                # Such as a token that ends with a new line: no later attempt would be another.
-                said = f"expected a URL and a token that a request can have, got others: {error}"
+                # For example a token that ends with a newline: a retry would fail as well.
+                said = f"expected a URL and a token that fit into an HTTP request, got others: {error}"
                 raise noted(RequestInvalidError(said), self.url) from error
             if refused.status in _TEMPORARY:
                 raise UnavailableError(refused.message, **refused.details) from refused
@@ -72,25 +72,25 @@ class Dial:
             again: The gateway closed the previous connection in the same way, right after it was open.
         """
         if self._token is None:
-            told = {
+            error = {
                 "code": TokenMissingError.code,
-                "message": "expected a token, got none: the gateway asks who publishes",
+                "message": "expected a token, got none: the gateway requires one to publish",
                 "hint": GIVE_TOKEN.format("publish"),
             }
-            return noted(refusal(401, told), self.url)
-        self._tokens.expired(self._token)  # the next connection is made with a fresh one, if there is one to be had
+            return noted(refusal(401, error), self.url)
+        self._tokens.expired(self._token)  # the next connection uses a fresh one, if there is one
         if again:
-            said = "expected the gateway to get the token that is sent, it got none"
-            told = {"code": TokenMissingError.code, "message": said, "hint": _LET_TOKEN_THROUGH}
-            return noted(refusal(401, told), self.url)
+            said = "expected the gateway to receive the token that was sent, it received none"
+            error = {"code": TokenMissingError.code, "message": said, "hint": _LET_TOKEN_THROUGH}
+            return noted(refusal(401, error), self.url)
         return None
 
     def lost(self, error: BaseException | str) -> UnavailableError:
-        """The error of a connection that cannot be made, or broke."""
+        """Return the error of a connection that cannot be made, or broke."""
         return unavailable(self.url, error)
 
     async def close(self) -> None:
-        """Close what is left of connections."""
+        """Close the HTTP client."""
         if self._http is not None:
             await self._http.close()
             self._http = None
@@ -108,7 +108,7 @@ class Dial:
         )
 
     async def _why(self, status: int, headers: dict[str, str]) -> WakelineError:
-        """A refused handshake has no body here; the same request without one tells."""
+        """Return why the gateway refused; aiohttp drops the handshake's body, so ask without one."""
         assert self._http is not None
         try:
             answer = await self._http.get(self.url + _PATH, headers=headers)

@@ -1,4 +1,4 @@
-"""Emptying a spool: every source's events to the gateway, in order, each exactly once."""
+"""Empties a spool: sends every source's events to the gateway, in order, each exactly once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NOT_FOR_ONE_EVENT: Final = frozenset({401, 404})
 
 
 class _Line:
-    """A channel that is waited for: one frame, one answer."""
+    """A channel for one frame at a time, whose answer is awaited."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -36,20 +36,20 @@ class _Line:
         self._error: WakelineError | None = None
         self.awaiting_since: float | None = None
         self.epoch: str | None = None
-        """The session's, as the last `opened` said it."""
+        """The session's epoch, from the last `opened` frame."""
         self.number = connection.attach(self)
         if connection.is_open:
             self._connected.set()
 
     async def ask(self, frame: bytes, *, opens: bool = False) -> int:
-        """Send a frame; returns the `next_sequence` of its answer.
+        """Send a frame and return the `next_sequence` of its answer.
 
         Args:
             frame: The frame.
-            opens: It is the one that opens the channel; any other is for the connection on which the channel was opened.
+            opens: Whether it opens the channel; other frames need the connection on which the channel was opened.
 
         Raises:
-            UnavailableError: That connection is gone, or none can be had.
+            UnavailableError: That connection broke, or none can be made.
         """
         loop = asyncio.get_running_loop()
         while not self._connected.is_set():
@@ -59,7 +59,7 @@ class _Line:
             self._answer = loop.create_future()
             await self._answer
         if not opens and not self._is_open:
-            # While nobody was asking it broke, and there is another one: it would take the frame for a mistake of ours.
+            # The connection broke between two frames and was made again; the channel is not open on the new one.
             raise UnavailableError("the connection to the gateway broke, and the channel with it")
         self._answer, self.awaiting_since = loop.create_future(), loop.time()
         self._connection.send(frame)
@@ -73,15 +73,15 @@ class _Line:
 
     def connected(self) -> None:
         self._connected.set()
-        self._tell(0)
+        self._answer_with(0)
 
     def opened(self, frame: Opened) -> None:
         self._is_open = True
         self.epoch = frame.epoch
-        self._tell(frame.next_sequence)
+        self._answer_with(frame.next_sequence)
 
     def appended(self, frame: AppendedFrame) -> None:
-        self._tell(frame.next_sequence)
+        self._answer_with(frame.next_sequence)
 
     def refused(self, error: WakelineError) -> None:
         if self._answer is not None and not self._answer.done():
@@ -97,7 +97,7 @@ class _Line:
     def unreachable(self, error: UnavailableError) -> None:
         self.refused(error)
 
-    def _tell(self, sequence: int) -> None:
+    def _answer_with(self, sequence: int) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(sequence)
 
@@ -109,18 +109,21 @@ async def drain_source(
     refused: list[PublishDroppedError],
     progress: Callable[[int], None] | None = None,
 ) -> int | None:
-    """Send what waits of one source; returns the attempt's next sequence, None if nothing waited.
+    """Send the events of one source; return the attempt's next sequence number.
 
     Args:
         spool: The file.
-        connection: The way to the gateway.
+        connection: The connection to the gateway.
         identity: The source.
-        refused: Gets each event that the gateway refuses and that is put aside in the file, whatever comes after it.
-        progress: Told how many events more the gateway has.
+        refused: Receives an error for each event that the gateway refuses and that is put aside in the file.
+        progress: Called with the number of events that the gateway has newly acknowledged.
+
+    Returns:
+        The next sequence number; None if the source has no events.
 
     Raises:
-        UnavailableError: The gateway cannot be reached; what it has not acknowledged stays in the file.
-        PublishDroppedError: It takes nothing more of the source; what waited is put aside in the file.
+        UnavailableError: The gateway cannot be reached; unacknowledged events stay in the file.
+        PublishDroppedError: The gateway accepts no more events of the source; they are put aside in the file.
     """
     if await spool.do(spool.page, identity) is None:
         return None
@@ -152,13 +155,13 @@ async def _send(
                 await spool.do(spool.set_identity, identity)
             assert reached is not None
             if page.base is None:
-                # Somebody else may send the source, too: whoever is first says so, and what is left now counts.
+                # Another process may send this source too. The first one stores the base; read the page again.
                 await spool.do(spool.set_base, identity, reached - page.position)
                 is_new = False
                 continue
             first = page.base + page.position
             if reached < first and not is_new:
-                is_open = False  # somebody else has sent what came before: ask again where the attempt stands
+                is_open = False  # another process has sent the events before: open again for the next sequence number
                 continue
             is_new = False
             if reached < first:
@@ -204,18 +207,19 @@ async def drain(
     *,
     but: Identity | None = None,
 ) -> None:
-    """Send what waits of all sources, by session, publisher and attempt.
+    """Send the events of all sources, by session, publisher and attempt.
 
     Args:
         spool: The file.
-        connection: The way to the gateway.
-        refused: Gets what the gateway refuses, also where an error is raised afterwards: it is in no later attempt.
-        progress: Told how many events more the gateway has.
-        but: A source that somebody else sees to.
+        connection: The connection to the gateway.
+        refused: Receives an error for the events that the gateway refuses, also if this call raises afterwards: a later
+            call does not report them again.
+        progress: Called with the number of events that the gateway has newly acknowledged.
+        but: A source to leave out, which its own publisher sends.
 
     Raises:
-        UnavailableError: The gateway cannot be reached; what it has not acknowledged stays in the file.
-        RefusedError: It refuses to open a source; its events stay in the file.
+        UnavailableError: The gateway cannot be reached; unacknowledged events stay in the file.
+        RefusedError: The gateway refuses to open a source; its events stay in the file.
     """
     for identity in await spool.do(spool.sources):
         if but is None or not identity.is_same(but):

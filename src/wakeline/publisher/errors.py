@@ -3,14 +3,14 @@
     WakelineError
     └── PublisherError               publisher: anything a publisher refuses or cannot do
         ├── PublishDroppedError        events_dropped: events that were not delivered, with the events
-        ├── PublisherClashError        publisher_clash: two publish under one name
-        ├── PublisherMisusedError      publisher_misused: not open, or asked for what it cannot do (also a RuntimeError)
+        ├── PublisherClashError        publisher_clash: two publishers have one name
+        ├── PublisherMisusedError      publisher_misused: not open, or used in an unsupported way (also a RuntimeError)
         ├── MessageCompleteError       message_complete: nothing can be added to a complete message
         └── SpoolError                 spool_failed: the file of the spool cannot be used
 
 A `PublishDroppedError` that has a refusal as its reason is also of that refusal's class and has its code: `except
-AttemptFencedError`, `except SessionClosedError` and `except UnavailableError` of `wakeline.errors` catch it, and `error.events`
-are the events.
+AttemptFencedError`, `except SessionClosedError` and `except UnavailableError` of `wakeline.errors` catch it, and
+`error.events` has the events.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from wakeline.errors.publishing import ValueRefusedError as ValueRefusedError
 from wakeline.reports import Reports
 
 ENDS: Final = (AttemptFencedError, SessionClosedError, SessionDeletedError)
-"""The refusals after which the gateway takes nothing more of an attempt."""
+"""The refusals after which the gateway accepts no more events of an attempt."""
 
 
 class DroppedEvent(msgspec.Struct, frozen=True):
@@ -36,10 +36,10 @@ class DroppedEvent(msgspec.Struct, frozen=True):
 
     Attributes:
         topic: The topic it was published under.
-        data: Its value, as JSON has it; None where it is a payload.
-        payload: The Temporal payload it is, in its JSON form, where it is one.
-        key: Its key.
-        message: What it was to a message that grows.
+        data: Its value as plain JSON types; None if it is a payload.
+        payload: The Temporal payload in its JSON form; None if it is plain data.
+        key: Its key, if it has one.
+        message: The growing message that it belongs to: `{"id", "op", "complete"?}`.
     """
 
     topic: str
@@ -59,12 +59,12 @@ class PublishDroppedError(PublisherError):
 
     Attributes:
         events: The events, in order.
-        bodies: The same as the JSON that was to be sent.
-        reason: Why, where there is an error that tells.
+        bodies: The same events as JSON.
+        reason: The error that prevented their delivery, if there is one.
     """
 
     code, status = "events_dropped", 503
-    hint = "Publish `events` again where they matter; later publishes go on."
+    hint = "Publish `events` again if they matter; later publishes are accepted."
 
     _of: ClassVar[dict[type[WakelineError], type[PublishDroppedError]]] = {}
 
@@ -74,9 +74,9 @@ class PublishDroppedError(PublisherError):
         self.bodies = list(bodies)
         self.reason = reason
         if reason is not None:
-            # Such as `expected`, as the class of the code has them; one that counts its own events is not to hide these.
+            # Attributes of the reason's class, such as `expected`; but its `events`, a count, must not hide ours.
             vars(self).update({name: value for name, value in details.items() if name != "events"})
-            self.code = reason.code  # type: ignore[misc] # what is fixed per class comes from the reason here
+            self.code = reason.code  # type: ignore[misc] # fixed per class elsewhere, the reason's here
             self.hint = reason.hint
             self.status = reason.status  # type: ignore[misc] # as above
             self.__cause__ = reason
@@ -88,7 +88,7 @@ class PublishDroppedError(PublisherError):
 
     @classmethod
     def because_of(cls, reason: WakelineError, what: str, bodies: Sequence[bytes]) -> PublishDroppedError:
-        """Of the reason's class, too, so that `except` finds it by either."""
+        """Return an error that is also of the reason's class, so that `except` matches either."""
         kind = type(reason)
         if issubclass(kind, cls):
             return kind(f"{what}: {reason.message}", bodies=bodies)
@@ -100,31 +100,31 @@ class PublishDroppedError(PublisherError):
 
 
 class PublisherClashError(PublisherError):
-    """Somebody else publishes under the same session, publisher and attempt."""
+    """Another publisher is open under the same session, publisher and attempt."""
 
     code, status = "publisher_clash", 409
     hint = "Give each publisher a name of its own: publisher=… names it."
 
 
 class PublisherMisusedError(PublisherError, RuntimeError):
-    """The publisher is not open, or was asked for what it cannot do."""
+    """The publisher is not open, or was used in a way that it does not support."""
 
     code = "publisher_misused"
-    hint = "Use it as the message says."
+    hint = "Use the publisher as the message says."
 
 
 class MessageCompleteError(PublisherError):
     """The message is complete; nothing can be added to it."""
 
     code, status = "message_complete", 409
-    hint = "Begin another message, under another id."
+    hint = "Start another message, under another id."
 
 
 class SpoolError(PublisherError):
     """The file of the spool cannot be read or written."""
 
     code = "spool_failed"
-    hint = "See that the file's directory is there and writable, and that the disk has space."
+    hint = "Check that the file's directory exists and is writable, and that the disk has space."
 
 
 PublishReports: TypeAlias = Reports[bytes, PublishDroppedError]

@@ -1,4 +1,7 @@
-"""The workflow's own stream as a detour: the follower brings the events into the session, under their own identity."""
+"""The workflow's own stream as a detour while the gateway is away.
+
+The gateway's follower later appends these events to the session under their own publisher and sequence numbers.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-# A signal is an event in the workflow's history: few large ones rather than many small ones.
+# Each signal adds an event to the workflow's history, so a few large ones are better than many small ones.
 _INTERVAL: Final = 0.2
 _MOST: Final = 5000
 _LEAVING_SECONDS: Final = 5.0
@@ -47,8 +50,8 @@ class Fallback:
         client: The Temporal client.
         workflow_id: The workflow, which hosts a stream.
         identity: The publisher.
-        max_retry: How long a signal is tried.
-        coded: Payloads have been through the publisher's codec.
+        max_retry: The longest time for which a signal is retried.
+        coded: Whether the publisher's codec has already encoded the payloads.
     """
 
     needs_sequence = True
@@ -66,7 +69,7 @@ class Fallback:
         self._entered = False
         self._last = float("-inf")
         self._polls = Backoff(0.2)
-        self._taken = 0  # the sequence after the last event that was taken
+        self._taken = 0  # the sequence number after the last accepted event
 
     async def ready(self) -> None:
         """Wait until it is time for one more signal."""
@@ -75,7 +78,7 @@ class Fallback:
             await asyncio.sleep(left)
 
     async def take(self, sequence: int | None, bodies: Sequence[bytes]) -> None:
-        """Signal a batch, see `Detour.take`; a signal that was taken is durable in the workflow's history."""
+        """Signal a batch, see `Detour.take`; Temporal stores it in the workflow's history."""
         assert sequence is not None
         self._polls.reset()
         self._taken = sequence
@@ -90,14 +93,14 @@ class Fallback:
         self._last = asyncio.get_running_loop().time()
 
     async def settle(self, opened: int, expected: int | None) -> bool:
-        """Whether the follower has brought everything, see `Detour.settle`."""
+        """Return whether the follower has appended every event, see `Detour.settle`."""
         if opened >= (self._taken if expected is None else expected):
             return True
         await self._polls.wait()
         return False
 
     async def refused(self, error: WakelineError) -> Sequence[bytes]:
-        """Nothing: what the workflow has is for its follower to bring, see `Detour.refused`."""
+        """Return nothing: the follower appends what the workflow has, see `Detour.refused`."""
         return ()
 
     async def close(self) -> None:
@@ -109,7 +112,7 @@ class Fallback:
             async with asyncio.timeout(_LEAVING_SECONDS):
                 await self._stream.__aexit__(None)
         except (TimeoutError, WakelineError) as error:
-            # Whoever waited for these events was told already; this is what nobody waited for.
+            # Each `take` that awaited its events has raised already; no caller awaits these.
             logger.warning("the stream of workflow %s was left early: %s", self._workflow_id, error)
 
     def _payload(self, event: _Body, sequence: int) -> Payload:
@@ -128,8 +131,19 @@ class Fallback:
 def identity_json(
     identity: Identity, sequence: int, key: str | None, message: dict[str, Any] | None, *, encoded: bool = False
 ) -> bytes:
-    """Whose event it is, and which of theirs; and that a codec need not encode it again, if that is so."""
-    told = {
+    """Return the identity of one event, for the metadata of its payload.
+
+    Args:
+        identity: The publisher.
+        sequence: The event's sequence number.
+        key: Its key, if it has one.
+        message: The growing message that it belongs to.
+        encoded: Whether a codec has encoded it already.
+
+    Returns:
+        A JSON object without the members that are None.
+    """
+    members = {
         "publisher": identity.publisher,
         "attempt": identity.attempt,
         "sequence": sequence,
@@ -140,4 +154,4 @@ def identity_json(
         "message": message,
         "encoded": encoded or None,
     }
-    return msgspec.json.encode({name: value for name, value in told.items() if value is not None})
+    return msgspec.json.encode({name: value for name, value in members.items() if value is not None})

@@ -11,18 +11,18 @@ MAX_BATCH_BYTES: Final = 4 * 1024 * 1024 - 64 * 1024
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Who publishes where: what `open` says.
+    """The identity of a publisher in a session: the members of the frame `open`.
 
     Attributes:
         session: The session.
         publisher: The publisher's name.
         attempt: Its attempt.
-        run: Whose output it is.
-        activity: The activity.
-        workflow: The workflow that it comes from.
-        namespace: That workflow's; None for the gateway's own.
-        supersede: Whether what earlier attempts published stops to count; None is as the gateway decides.
-        epoch: The session's, as the gateway said it last, so that a session deleted since is not created again; None until then.
+        run: The workflow run whose output it publishes.
+        activity: The activity id.
+        workflow: The Workflow Id of the workflow that it belongs to.
+        namespace: That workflow's namespace; None is the gateway's own.
+        supersede: Whether it supersedes the events of earlier attempts; None leaves that to the gateway.
+        epoch: The session's epoch, once the gateway has returned it: a session deleted since then is not created again.
     """
 
     session: str
@@ -36,13 +36,13 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     epoch: str | None = None
 
     def is_same(self, other: Identity) -> bool:
-        """Whether it is the same attempt of the same publisher in the same session."""
+        """Return whether it is the same attempt of the same publisher in the same session."""
         mine = (self.session, self.publisher, self.attempt)
         return mine == (other.session, other.publisher, other.attempt)
 
 
 class Ready(msgspec.Struct, tag="ready"):
-    """The connection is there."""
+    """The connection is ready."""
 
 
 class Opened(msgspec.Struct, tag="opened"):
@@ -55,7 +55,7 @@ class Opened(msgspec.Struct, tag="opened"):
 
 
 class AppendedFrame(msgspec.Struct, tag="appended"):
-    """Everything below `next_sequence` is durable."""
+    """All events below `next_sequence` are durable."""
 
     channel: int
     next_sequence: int
@@ -69,7 +69,7 @@ class ErrorFrame(msgspec.Struct, tag="error"):
 
 
 class TokenFrame(msgspec.Struct, tag="token"):
-    """A token was taken."""
+    """A token was accepted."""
 
 
 class Pong(msgspec.Struct, tag="pong"):
@@ -81,22 +81,22 @@ decode = msgspec.json.Decoder(ServerFrame).decode
 
 
 def open_frame(channel: int, identity: Identity) -> bytes:
-    """Open a channel."""
-    asked = {"type": "open", "channel": channel, **msgspec.to_builtins(identity)}
-    return msgspec.json.encode({name: value for name, value in asked.items() if value is not None})
+    """Return the frame that opens a channel."""
+    members = {"type": "open", "channel": channel, **msgspec.to_builtins(identity)}
+    return msgspec.json.encode({name: value for name, value in members.items() if value is not None})
 
 
 def append_frame(channel: int, sequence: int, bodies: Iterable[bytes]) -> bytes:
-    """Append a batch."""
+    """Return the frame that appends a batch."""
     return b'{"type":"append","channel":%d,"sequence":%d,"events":[%b]}' % (channel, sequence, b",".join(bodies))
 
 
 def nudge_frame(workflow_id: str, namespace: str | None) -> bytes:
-    """A workflow may have something new."""
-    told = {"type": "nudge", "workflow_id": workflow_id}
-    return msgspec.json.encode(told if namespace is None else {**told, "namespace": namespace})
+    """Return the frame that notifies the gateway of a workflow's new output."""
+    members = {"type": "nudge", "workflow_id": workflow_id}
+    return msgspec.json.encode(members if namespace is None else {**members, "namespace": namespace})
 
 
 def close_frame(channel: int) -> bytes:
-    """Free a channel."""
+    """Return the frame that frees a channel."""
     return b'{"type":"close","channel":%d}' % channel

@@ -1,4 +1,4 @@
-"""Heartbeats that tell the next attempt how far this one has come."""
+"""Heartbeats that report an activity attempt's progress to the next attempt."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Heartbeats:
     """The heartbeats of one activity.
 
     Args:
-        context: Where `activity.heartbeat` may be called.
-        before: The details of the attempt before.
-        progress: How far the publisher has come.
+        context: The context in which `activity.heartbeat` may be called.
+        before: The last details of the attempt before.
+        progress: Returns the publisher's progress, the object under `wakeline` in the details.
     """
 
     def __init__(
@@ -36,30 +36,30 @@ class Heartbeats:
         self._task: asyncio.Task[None] | None = None
 
     def acknowledged_before(self, identity: Identity) -> int:
-        """How many events the attempt before had delivered, as its last heartbeat said."""
+        """Return how many events the earlier attempts had delivered, by their last heartbeat."""
         for one in self._before:
-            told = one[_OURS]
-            if told.get("session") == identity.session and told.get("publisher") == identity.publisher:
-                return int(told.get("acknowledged", 0)) + int(told.get("resumed", 0))
+            last = one[_OURS]
+            if last.get("session") == identity.session and last.get("publisher") == identity.publisher:
+                return int(last.get("acknowledged", 0)) + int(last.get("resumed", 0))
         return 0
 
     def start(self, interval: timedelta) -> None:
-        """Heartbeat now and so often; a later call changes how often."""
+        """Heartbeat now and then once per interval; a later call changes the interval."""
         if interval <= timedelta(0):
-            raise RequestInvalidError(f"expected an interval of more than nothing, got {interval}")
+            raise RequestInvalidError(f"expected an interval longer than 0, got {interval}")
         self.stop()
         self._task = asyncio.create_task(self._run(interval.total_seconds()))
 
     def stop(self) -> None:
-        """Tell once more how far it has come, then stop."""
+        """Heartbeat once more, then stop."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
-            with suppress(RuntimeError):  # the activity is over
+            with suppress(RuntimeError):  # the activity has ended
                 self._beat()
 
     def beat(self, *details: Any) -> None:
-        """Heartbeat now, with other details of the user's."""
+        """Heartbeat now, with these details of the user from now on."""
         self._details = details
         self._beat()
 
@@ -69,7 +69,7 @@ class Heartbeats:
             await asyncio.sleep(interval)
 
     def _beat(self) -> None:
-        # A copy, since a context cannot be entered twice at once, and threads may.
+        # A copy: two threads may heartbeat at once, and a context cannot be entered twice.
         self._context.copy().run(activity.heartbeat, *self._details, {_OURS: self._progress()})
 
 

@@ -21,11 +21,11 @@ class Intake:
     """Accepts events for one sender.
 
     Args:
-        reports: Its reports are raised before an event is accepted.
+        reports: The reports of undelivered events, each raised before another event is accepted.
         when_full: The policy for an event that finds no room.
         most: The most events that the buffer holds.
         patient: Whether events are accepted while the gateway is away.
-        values_wait: Whether a codec encodes each value.
+        values_wait: Whether each value needs an `await`, because a codec encodes it.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Intake:
         """Messages that hold back half a character until the next piece."""
 
     def try_take(self, body: bytes) -> bool:
-        """Accept an event if that needs neither a wait nor a policy nor an error, which are `take`'s."""
+        """Accept an event if there is room and no report; return False to have `take` decide."""
         sender = self.sender
         if sender is None or self._reports.any or not (self._patient or sender.away is None):
             return False
@@ -69,16 +69,16 @@ class Intake:
             try:
                 sender = self._ready(body)
             except PublisherError:
-                buffer.wake()  # or the place that woke this task would stay free while others wait
+                buffer.wake()  # otherwise the place that woke this task stays free while other tasks wait
                 raise
             dropped = buffer.put(body, key)
             if dropped is not None:
                 break
             if buffer.when_full == "error":
-                raise BufferFullError(f"expected room for one more event, {len(buffer)} wait to be sent")
+                raise BufferFullError(f"expected room for one more event, got none: {len(buffer)} wait to be sent")
             await buffer.room(body)
         if dropped:
-            self._reports.add(dropped, "made room for later ones")
+            self._reports.add(dropped, "were dropped for later ones")
             sender.note_dropped(len(dropped))
         sender.kick()
 
@@ -86,7 +86,7 @@ class Intake:
         """Return whether another thread may hand over an event without waiting for this one.
 
         Args:
-            coming: The number of events that were handed over and not accepted yet.
+            coming: The number of events that were handed over and are not in the buffer yet.
         """
         return (
             self.sender is not None
@@ -99,7 +99,7 @@ class Intake:
     def take_anyway(self, body: bytes) -> None:
         """Accept an event that another thread handed over while there was room."""
         if self.sender is None or self._reports.is_ended:
-            self._reports.add([body], "came when nothing was taken any more")
+            self._reports.add([body], "were published after the end")
             return
         self.buffer.add(body)
         self.sender.kick()
@@ -115,7 +115,7 @@ class Intake:
     def _ready(self, body: bytes) -> Sender:
         if self.sender is None:
             raise PublisherMisusedError(
-                "expected an open publisher: enter it by `async with` first, and publish inside"
+                "expected an open publisher, got one outside its block: publish inside `async with`"
             )
         self._reports.raise_next()
         if not self._patient and self.sender.away is not None:

@@ -1,4 +1,4 @@
-"""Tells the gateway that a workflow has something new, so that it looks at once. PROTOCOL.md §3."""
+"""Notifies the gateway of a workflow's new output, so that it polls at once. PROTOCOL.md §3."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ class Nudger:
         async with Nudger() as nudger:
             stream = WorkflowStreamClient.create(temporal, "order-1", on_flushed=nudger.nudge)
 
-    A nudge is a hint: it goes over the connection that the publishers of this event loop share, nobody waits for it, and while
-    the gateway is away it is dropped. Where there is no event loop, `with` does the same over the connection of
-    `SyncSessionPublisher`. On a worker `WakelinePlugin` does all of this.
+    A nudge is a hint: it goes over the connection that the publishers of this event loop share, has no answer, and is
+    dropped while the gateway is away. Without an event loop, `with` does the same over the connection of
+    `SyncSessionPublisher`. On a worker, `WakelinePlugin` does all of this.
 
     Args:
-        url: Where the gateway is; `WAKELINE_URL` in the environment by default, else `http://127.0.0.1:7777`.
-        token: Who publishes; `WAKELINE_TOKEN` by default. It must allow to publish, to whatever session.
-        namespace: The namespace of the workflows, where it is not the gateway's own.
+        url: The gateway's URL; `WAKELINE_URL` in the environment by default, else `http://127.0.0.1:7777`.
+        token: A token that allows publishing to any session; `WAKELINE_TOKEN` in the environment by default.
+        namespace: The namespace of the workflows; the gateway's main one by default.
 
     Raises:
-        RequestInvalidError: The URL is none.
+        RequestInvalidError: The URL is invalid.
     """
 
     awaiting_since: float | None = None
@@ -63,12 +63,12 @@ class Nudger:
         self._silent_until = 0.0
 
     def nudge(self, workflow_id: str) -> None:
-        """A workflow has something new. May be called from any thread; never waits, and never raises.
+        """Notify the gateway that a workflow has new output; never waits and never raises.
 
-        Before the block is entered and after it is left, it does nothing.
+        Any thread may call it. It does nothing before the block is entered and after it is left.
         """
-        # No lock: whoever runs workflows may interrupt this thread anywhere. What is put in before `_coming` is looked at
-        # is seen by `_send`, which takes it back before it takes anything out.
+        # No lock: an exception may interrupt this thread between any two steps and would leave the lock held. `_send`
+        # clears `_coming` before it takes ids out, so it sees every id that was added before `_coming` was checked.
         loop = self._loop
         if loop is None:
             return
@@ -78,15 +78,15 @@ class Nudger:
                 self._coming = True
                 loop.call_soon_threadsafe(self._send)
             except RuntimeError:
-                self._coming = False  # the loop has ended, and this one with it
+                self._coming = False  # the loop has ended, and no nudge can be sent any more
             except BaseException:
-                self._coming = False  # or no later one would ever be sent
+                self._coming = False  # otherwise no later nudge would ever be sent
                 raise
 
     async def until_ended(self, workflow_ids: Collection[str], seconds: float) -> None:
         """Nudge about ended workflows; return when their events and ends are in their sessions.
 
-        Never raises. A gateway that does not answer nudges is abandoned after a second.
+        Never raises. If the gateway does not answer nudges, return after a second.
 
         Args:
             workflow_ids: 1 to 1,000 Workflow Ids.
@@ -104,13 +104,13 @@ class Nudger:
                 await http.do(
                     "POST", "/v1/nudge", headers={"Content-Type": "application/json"}, body=lambda: body, wait=seconds
                 )
-        except Exception as error:  # noqa: BLE001 - whatever it is, a worker must end
-            logger.debug("the gateway at %s was not waited for: %r", self.url, error)
+        except Exception as error:  # noqa: BLE001 - no error may keep a worker from ending
+            logger.debug("the wait for the gateway at %s failed: %r", self.url, error)
         finally:
             await http.aclose()
 
     async def _is_reached(self) -> bool:
-        """Whether nudges get through, those that wait included."""
+        """Return whether nudges reach the gateway, after sending those that wait."""
         self._send()
         connection = self._connection
         if self._loop is None or connection is None or self._is_away or self._complained:
@@ -121,7 +121,7 @@ class Nudger:
         return connection.is_open
 
     async def aclose(self) -> None:
-        """Send what waits, unless that takes more than a moment, and stop. Doing it twice is harmless."""
+        """Send the nudges that wait, for at most 1 s, and stop; harmless when repeated."""
         if self._loop is None:
             return
         self._send()
@@ -138,7 +138,7 @@ class Nudger:
                 await connection.detach(self._channel)
 
     async def __aenter__(self) -> Self:
-        """Begin; the gateway is called when there is something to tell."""
+        """Start; the first nudge opens the connection."""
         self._loop = asyncio.get_running_loop()
         return self
 
@@ -147,7 +147,7 @@ class Nudger:
         await self.aclose()
 
     def __enter__(self) -> Self:
-        """Begin, in the thread in which `SyncSessionPublisher` sends."""
+        """Start in the thread in which `SyncSessionPublisher` sends."""
         return sending.call(self.__aenter__())
 
     def __exit__(self, *_: object) -> None:
@@ -158,11 +158,11 @@ class Nudger:
         self._coming = False
         if self._loop is None:
             return
-        told: dict[str, None] = {}
+        waiting: dict[str, None] = {}  # without duplicates, in order
         with suppress(IndexError):
             while True:
-                told[self._waiting.popleft()] = None
-        if not told:
+                waiting[self._waiting.popleft()] = None
+        if not waiting:
             return
         if self._connection is None:
             self._connection = shared_connection(self.url, self._token)
@@ -172,32 +172,32 @@ class Nudger:
                 return
             self._silent_until = 0.0
             self._connection.want()
-        for workflow_id in told:
-            with suppress(UnicodeEncodeError):  # no workflow has such a name
+        for workflow_id in waiting:
+            with suppress(UnicodeEncodeError):  # half a surrogate pair: no workflow has such an id
                 self._connection.hint(nudge_frame(workflow_id, self._namespace))
 
-    # What the connection tells
+    # Callbacks of the connection
 
     def connected(self) -> None:
-        """There is a connection."""
+        """Record that there is a connection."""
         self._is_away = self._complained = False
         self._silent_until = 0.0
 
     def opened(self, frame: Opened) -> None:
-        """Not asked for."""
+        """Ignore it: nudges need no channel."""
 
     def appended(self, frame: AppendedFrame) -> None:
-        """Not asked for."""
+        """Ignore it: nudges append nothing."""
 
     def lost(self, error: UnavailableError) -> None:
-        """Another one is tried at once."""
+        """Ignore it: the connection is made again at once."""
 
     def unreachable(self, error: UnavailableError) -> None:
         """Note an outage: the connection retries and logs it; the gateway polls without nudges."""
         self._is_away = True
 
     def refused(self, error: WakelineError) -> None:
-        """The gateway does not let us in: ask again some time later, for tokens change."""
+        """Pause nudges for a minute after a refusal; the token may be renewed by then."""
         self._complain(error)
         if self._loop is not None:
             self._silent_until = self._loop.time() + _ASK_AGAIN_SECONDS
@@ -205,4 +205,6 @@ class Nudger:
     def _complain(self, error: WakelineError) -> None:
         if not self._complained:
             self._complained = True
-            logger.warning("the gateway at %s is not nudged, so it looks by itself: %s", self.url, error.message)
+            logger.warning(
+                "the gateway at %s refuses nudges and polls at its own intervals: %s", self.url, error.message
+            )

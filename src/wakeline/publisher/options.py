@@ -1,4 +1,4 @@
-"""What a publisher can be told, as types."""
+"""The options of a publisher: their types and their checks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OnUnavailable: TypeAlias = Literal["block", "error", "spool", "workflow"]
 
 
 class PublisherOptions(TypedDict, total=False):
-    """Options of a publisher; `SessionPublisher` tells what each means."""
+    """Options of a publisher; `SessionPublisher` documents each."""
 
     publisher: str | None
     attempt: int
@@ -46,12 +46,12 @@ class PublisherOptions(TypedDict, total=False):
 
 
 def gateway_url(url: str | None) -> str:
-    """Where the gateway is: as given, or as the environment says."""
+    """Return the gateway's URL: the given one, or that of the environment, or the default."""
     return (url or os.environ.get("WAKELINE_URL") or _DEFAULT_URL).rstrip("/")
 
 
 def gateway_token(token: Token | None) -> Token | None:
-    """Who publishes: as given, or as the environment says."""
+    """Return the publisher's token: the given one, or that of the environment."""
     return token or os.environ.get("WAKELINE_TOKEN") or None
 
 
@@ -72,10 +72,10 @@ def check_options(
     spool: object,
     temporal_client: object,
 ) -> None:
-    """See that options make sense.
+    """Check options, each alone and together.
 
     Raises:
-        RequestInvalidError: One does not.
+        RequestInvalidError: An option is invalid, or does not go with another one.
     """
     if not 1 <= attempt <= 2**31 - 1:
         raise RequestInvalidError(f"expected an attempt of 1 or more, got {attempt}")
@@ -87,24 +87,28 @@ def check_options(
     if max_batch < 1 or max_buffer < 1:
         raise RequestInvalidError(f"expected max_batch and max_buffer of 1 or more, got {max_batch} and {max_buffer}")
     if linger < timedelta(0) or max_retry_duration <= timedelta(0):
-        raise RequestInvalidError("expected a linger and a max_retry_duration that are not negative, the latter not 0")
+        raise RequestInvalidError(
+            f"expected linger of 0 or more and max_retry_duration over 0, got {linger} and {max_retry_duration}"
+        )
     if when_full not in ("block", "error", "drop_oldest", "coalesce"):
         raise RequestInvalidError(f"expected when_full of block, error, drop_oldest or coalesce, got {when_full!r}")
     if on_unavailable not in ("block", "error", "spool", "workflow"):
         raise RequestInvalidError(f"expected on_unavailable of block, error, spool or workflow, got {on_unavailable!r}")
     if (on_unavailable == "spool") != (spool is not None):
-        raise RequestInvalidError("expected spool='FILE' and on_unavailable='spool' together")
+        raise RequestInvalidError(
+            f"expected spool='FILE' and on_unavailable='spool' together, got {spool!r} and {on_unavailable!r}"
+        )
     if on_unavailable == "workflow" and temporal_client is None:
         raise RequestInvalidError(
-            "expected temporal_client=… with on_unavailable='workflow': it signals the workflow of the session"
+            "expected temporal_client=… with on_unavailable='workflow', got none: it signals the session's workflow"
         )
 
 
 def check_names(*, publisher: str | None, **names: str | None) -> None:
-    """Raise unless all names can be sent: an invalid one could break the shared connection.
+    """Check that names can be sent; an invalid one could break the shared connection.
 
     Raises:
-        RequestInvalidError: One cannot.
+        RequestInvalidError: A name is not UTF-8, or `publisher` is not 1 to 256 visible ASCII characters.
     """
     if publisher is not None and not (1 <= len(publisher) <= 256 and publisher.isascii() and publisher.isprintable()):
         raise RequestInvalidError(f"expected a publisher of 1 to 256 visible ASCII characters, got {publisher[:64]!r}")

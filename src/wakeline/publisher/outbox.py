@@ -1,4 +1,4 @@
-"""What one publisher has to send, each event under its own sequence number, and who waits for it."""
+"""The unsent events of one publisher, with their sequence numbers and the flushes that wait."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wakeline.publisher.frames import MAX_BATCH_BYTES
 
 
 class Batch:
-    """Events under way: the first one's sequence number, if it is known, and their JSON."""
+    """Events under way: the sequence number of the first, if it is known, and their JSON."""
 
     __slots__ = ("bodies", "sequence")
 
@@ -21,56 +21,55 @@ class Batch:
 
 
 class Outbox:
-    """The buffer, the batch under way, and the numbers.
+    """The buffer, the batch under way, and the sequence numbers.
 
     Args:
-        buffer: What waits.
+        buffer: The events that wait.
     """
 
     def __init__(self, buffer: Buffer[bytes]) -> None:
         self.buffer = buffer
         self.sequence: int | None = None
-        """Of the next event that is cut into a batch; None until the gateway has said where the attempt stands."""
+        """The sequence number of the next batch's first event; None until the gateway has returned it."""
         self.batch: Batch | None = None
-        """What is under way."""
-        self._pieces: list[list[bytes]] = []  # of a batch that was refused as a whole, the first one last
+        """The batch under way."""
+        self._pieces: list[list[bytes]] = []  # of a refused batch, in reverse order
         self._flushes: list[tuple[int, asyncio.Future[None]]] = []
-        self._dropped = 0  # places that are done as soon as what is under way before them is
+        self._dropped = 0  # places that are done as soon as the batch under way is
 
     def has_something(self) -> bool:
-        """Whether anything waits or is under way."""
+        """Return whether events wait or are under way."""
         return self.batch is not None or self.has_more()
 
     def has_more(self) -> bool:
-        """Whether anything waits."""
+        """Return whether events wait."""
         return bool(self._pieces) or len(self.buffer) > 0
 
     def may_wait(self, most: int) -> bool:
-        """Whether what waits could become more: it is no full batch, and nobody wants it flushed."""
+        """Return whether the next batch may linger: it is not full, and no flush waits."""
         return not self._pieces and len(self.buffer) < most and not self._flushes
 
     def cut(self, most: int) -> Batch:
-        """Take the next events under way."""
-        bodies = (
-            self._pieces.pop() if self._pieces else self.buffer.take(most, MAX_BATCH_BYTES - most)
-        )  # there is a comma after each
+        """Take out the next batch of at most `most` events and put it under way."""
+        # `most` bytes less, for the comma after each event.
+        bodies = self._pieces.pop() if self._pieces else self.buffer.take(most, MAX_BATCH_BYTES - most)
         self.batch = Batch(self.sequence, bodies)
         if self.sequence is not None:
             self.sequence += len(bodies)
         return self.batch
 
     def finish(self) -> None:
-        """What is under way is durable, or told of."""
+        """Count the batch under way as done: it is durable, or was reported."""
         if self.batch is not None:
             count = len(self.batch.bodies)
             self.batch = None
             self.done(count)
 
     def divide(self) -> list[bytes]:
-        """Nothing under way was appended, since one event of it was refused: try the halves, or give up the one it is.
+        """Split the batch under way into halves: one of its events was refused, and none appended.
 
         Returns:
-            The one event, where it is alone.
+            The refused event, once it is alone and done; empty if there are halves.
         """
         batch, self.batch = self.batch, None
         assert batch is not None
@@ -83,7 +82,7 @@ class Outbox:
         return []
 
     def take_all(self) -> list[bytes]:
-        """All that waits and is under way, for good: somebody is told of it."""
+        """Take out all events that wait or are under way, as done; the caller reports them."""
         bodies: list[bytes] = []
         if self.batch is not None:
             bodies += self.batch.bodies
@@ -97,13 +96,13 @@ class Outbox:
         return bodies
 
     def catch_up(self, reached: int) -> tuple[list[bytes], WakelineError] | None:
-        """Compare what was sent with what has arrived; what has arrived is done.
+        """Compare the events under way with the gateway's; those that have arrived are done.
 
         Args:
-            reached: Where the attempt stands, as the gateway says.
+            reached: The attempt's next sequence number, as the gateway returned it.
 
         Returns:
-            Events that are to be told of, and why; None if all is well.
+            Events to report, with the reason; None if the gateway's number is consistent with this publisher.
         """
         batch = self.batch
         first = self.sequence if batch is None else batch.sequence
@@ -114,7 +113,7 @@ class Outbox:
         if arrived < 0:
             self.sequence = reached
             return self.take_all(), SequenceGapError(
-                f"expected {first} events of this attempt in the session, it has {reached}:"
+                f"expected {first} events of this attempt in the session, got {reached}:"
                 " the gateway's data were restored from a backup, or the session was created again",
                 expected=reached,
             )
@@ -122,7 +121,7 @@ class Outbox:
             bodies = [] if batch is None else batch.bodies
             self.finish()
             self.sequence = reached
-            said = f"the session has {reached} events of this publisher and attempt, more than were sent here"
+            said = f"expected at most the events of this process, got {reached} of its publisher and attempt in the session"
             return bodies, PublisherClashError(said)
         if batch is not None and arrived:
             del batch.bodies[:arrived]
@@ -133,7 +132,7 @@ class Outbox:
         return None
 
     def flushed(self) -> asyncio.Future[None] | None:
-        """A future that is done when everything that is here now is; None if it is."""
+        """Return a future that is done when all present events are; None if they are done already."""
         target = self.buffer.taken
         if self.buffer.done >= target:
             return None
@@ -142,12 +141,12 @@ class Outbox:
         return waiter
 
     def dropped(self, count: int) -> None:
-        """So many events at the front of the buffer are not to be sent."""
+        """Count events as dropped from the front of the buffer."""
         self._dropped += count
         self.done(0)
 
     def done(self, count: int) -> None:
-        """So many events at the front are."""
+        """Count the oldest events as done."""
         self.buffer.finish(count)
         if self._dropped and self.batch is None and not self._pieces:
             self.buffer.finish(self._dropped)
@@ -156,7 +155,7 @@ class Outbox:
             self.note_done()
 
     def note_done(self) -> None:
-        """Tell those who wait for a flush."""
+        """Wake the flushes whose events are done."""
         while self._flushes and self._flushes[0][0] <= self.buffer.done:
             _, waiter = self._flushes.pop(0)
             if not waiter.done():

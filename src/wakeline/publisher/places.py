@@ -1,4 +1,7 @@
-"""Who publishes under which name in this process: one at a time, and where the last one stopped."""
+"""The names under which this process publishes, each with one open publisher at a time.
+
+The last sequence number under each name is kept, so that the next publisher of the name can continue offline.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ _Place: TypeAlias = tuple[str, str, str, int]
 
 
 class Places:
-    """The publishers that are open, and the last sequences of those that were."""
+    """The open publishers, and the last sequence numbers of closed ones."""
 
     def __init__(self) -> None:
         self._open: set[_Place] = set()
@@ -24,32 +27,33 @@ class Places:
             os.register_at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
-        """In a forked process the lock may be held by a thread that it does not have."""
+        """Replace the lock: in a forked process, a thread that does not exist there may hold it."""
         self._lock = threading.Lock()
 
     def enter(self, url: str, identity: Identity, otherwise: int | None) -> int | None:
-        """Take a place; returns where its attempt stands, as far as can be known here.
+        """Reserve a publisher's name; return its next sequence number, None if it is unknown.
 
         Args:
             url: The gateway.
-            identity: Who.
-            otherwise: Where it stands if nobody was here before.
+            identity: The publisher.
+            otherwise: The next sequence number if no publisher of this process had the name before.
 
         Raises:
-            PublisherClashError: Somebody is there: two under one name would take each other's events for repetitions.
+            PublisherClashError: A publisher of this name is open. With two of them, the gateway would discard events of
+                one as duplicates of the other's.
         """
         place = _place(url, identity)
         with self._lock:
             if place in self._open:
                 raise PublisherClashError(
                     f"expected one open publisher {identity.publisher!r} of session {identity.session!r} at a time, "
-                    "there is one in this process"
+                    "got a second one in this process"
                 )
             self._open.add(place)
             return self._left.get(place, otherwise)
 
     def leave(self, url: str, identity: Identity, sequence: int | None) -> None:
-        """Give a place back."""
+        """Release a publisher's name, and remember its next sequence number."""
         place = _place(url, identity)
         with self._lock:
             self._open.discard(place)

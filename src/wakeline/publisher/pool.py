@@ -1,4 +1,4 @@
-"""Which connection a publisher uses: one for each event loop, URL and token, and another when it is full."""
+"""The shared connections: one per event loop, URL and token, and another when it is full."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _connections: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, Token
 
 
 def shared_connection(url: str, token: Token | None) -> Connection:
-    """The connection of this event loop to a gateway, with room for one more channel."""
+    """Return this event loop's connection to a gateway, with room for one more channel."""
     of_loop = _connections.setdefault(asyncio.get_running_loop(), {})
     known = of_loop.setdefault((url, token), [])
     known[:] = [connection for connection in known if connection.is_kept]

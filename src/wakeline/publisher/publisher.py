@@ -1,4 +1,4 @@
-"""`SessionPublisher`: from an activity or a service straight into a session."""
+"""`SessionPublisher` publishes from an activity or a service straight into a session."""
 
 from __future__ import annotations
 
@@ -46,50 +46,49 @@ _places = Places()
 
 
 class SessionPublisher:
-    """Publishes to one session: durable in about a millisecond, each event once, in order.
+    """A publisher of one session: durable in about a millisecond, each event once, in order.
 
         async with SessionPublisher.from_within_activity() as session:
             answer = session.topic("delta", type=TextDelta)
             async for token in model():
                 await answer.publish(TextDelta(token))
 
-    The first event goes at once; what gathers while it is under way is the next batch. Leaving the block makes everything
-    durable. All publishers of an event loop share one connection.
+    The first event is sent at once; events that arrive while it is under way form the next batch. Leaving the block
+    makes all events durable. All publishers of an event loop share one connection.
 
     Args:
-        url: Where the gateway is; `WAKELINE_URL` in the environment by default, else `http://127.0.0.1:7777`.
-        token: Who publishes; `WAKELINE_TOKEN` by default. A function, plain or async, is asked at first and whenever the
-            last one has expired.
-        session: The session; it begins with its first event.
-        publisher: A name for this source of events, 1 to 256 visible ASCII characters; by default one that nobody else has.
-            One publisher of a name is open at a time.
-        attempt: Which attempt of the publisher this is; a later one shuts earlier ones out.
-        run: Whose output it is: the workflow's run.
-        activity: The activity.
-        workflow: The Workflow Id of the workflow that it comes from: the gateway follows it into the session, devices or not,
-            if the token may `manage` the session, or one of the two names the other (PROTOCOL.md §3).
-        namespace: That workflow's namespace, where it is not the gateway's own.
-        supersede: Whether what earlier attempts published stops to count; by default yes, where there is an `activity`.
-        resume: Go on where the last attempt stopped: supersede nothing, `resumed` tells how many events there are.
-        linger: How long a batch that is not full waits for more. Not at all by default.
-        max_batch: Events in one append, at most.
-        max_buffer: Events that may wait to be sent; also no more than 64 MiB of them.
-        when_full: What `publish` does when no more may wait. `block`: waits. `error`: raises `BufferFullError`.
-            `drop_oldest`: what has waited longest is dropped, and reported. `coalesce`: an event takes the place of one of
-            the same topic and key that waits, full or not; without one it waits for room.
-        max_retry_duration: How long delivery is tried before events are given up, and reported.
-        on_unavailable: What happens while the gateway cannot be reached. `block`: events wait. `error`: `publish` and
-            `flush` raise at once. `spool`: events are kept in the file `spool`, durable when `flush` returns, and sent when it
-            is back. `workflow`: they go through the workflow's own stream, if the workflow hosts one.
+        url: The gateway's URL; `WAKELINE_URL` in the environment by default, else `http://127.0.0.1:7777`.
+        token: The token, `WAKELINE_TOKEN` in the environment by default, or a function, plain or async, that returns one:
+            called before the first connection and whenever the last token has expired.
+        session: The session's name; the first publisher to open creates it.
+        publisher: A name for this source of events, 1 to 256 visible ASCII characters; unique by default. One publisher
+            of a name may be open at a time.
+        attempt: The attempt of the publisher, from 1; the gateway refuses earlier attempts from then on.
+        run: The workflow run whose output it publishes.
+        activity: The activity id.
+        workflow: The Workflow Id of the workflow that it belongs to. The gateway follows it into the session, devices or
+            not, if the token may `manage` the session, or one of the two names the other (PROTOCOL.md §3).
+        namespace: That workflow's namespace; the gateway's main one by default.
+        supersede: Whether the attempt supersedes the events of earlier ones; by default if there is an `activity`.
+        resume: Continue after the events of the last attempt: supersede nothing; `resumed` is their number.
+        linger: How long a batch that is not full waits for more events; 0 by default.
+        max_batch: The most events in one append.
+        max_buffer: The most events that may wait to be sent; they take at most 64 MiB.
+        when_full: The policy of `publish` for a full buffer. `block`: wait for room. `error`: raise `BufferFullError`.
+            `drop_oldest`: drop the oldest events that wait, and report them. `coalesce`: replace a waiting event of the
+            same topic and key, also if there is room; if there is none, wait for room.
+        max_retry_duration: How long delivery is retried before events are abandoned and reported; 10 minutes by default.
+        on_unavailable: The policy for a gateway that cannot be reached. `block`: events wait. `error`: `publish` and
+            `flush` raise at once. `spool`: events are stored in the file `spool`, durable when `flush` returns, and sent
+            when the gateway is back. `workflow`: events go through the workflow's own stream, if it hosts one.
         spool: The file, with `on_unavailable="spool"`.
-        data_converter: Converts values, and encodes them where it has a codec; by default plain JSON. `temporalio`'s own class.
-        on_dropped: Is told of events that were not delivered, in place of the next publish, flush or close raising it.
-        temporal_client: Signals the workflow, with `on_unavailable="workflow"`; without `workflow`, the one that the session is
-            named after.
+        data_converter: Converts values, and encodes them if it has a codec; `temporalio`'s own class. Plain JSON by default.
+        on_dropped: Called with a report of undelivered events; without it, the next publish, flush or close raises it.
+        temporal_client: Signals `workflow` with `on_unavailable="workflow"`, by default the session's namesake.
 
     Raises:
-        RequestInvalidError: An option makes no sense.
-        SessionNameInvalidError: No session can have this name.
+        RequestInvalidError: An option is invalid.
+        SessionNameInvalidError: The session's name is invalid.
     """
 
     def __init__(
@@ -145,7 +144,7 @@ class SessionPublisher:
             namespace=namespace,
             supersede=False if resume else supersede,
         )
-        # Where nobody can have published before, the attempt's beginning is known without asking.
+        # A unique name has no earlier events, so its first sequence number is 0 without asking the gateway.
         self._is_new = publisher is None
         self._resume = resume
         self._linger = linger.total_seconds()
@@ -163,10 +162,10 @@ class SessionPublisher:
             self._reports, when_full, most=max_buffer, patient=patient, values_wait=self._values.write_later is not None
         )
         self._sender: Sender | None = None
-        self._last: Sender | None = None  # also when it is closed
+        self._last: Sender | None = None  # kept when it is closed, for the counts
         self._detour: Detour | None = None
         self._heartbeats: Heartbeats | None = None
-        self._heard_before = 0
+        self._reported_before = 0  # by the heartbeat of the attempt before
 
     @classmethod
     def from_within_activity(
@@ -177,31 +176,32 @@ class SessionPublisher:
         session: str | None = None,
         **options: Unpack[PublisherOptions],
     ) -> Self:
-        """A publisher for the current activity: its attempts supersede each other, and a zombie is shut out.
+        """Return a publisher for the current activity; each attempt fences the ones before.
 
-        The publisher's name is made of the workflow's run and the activity's id, its attempt is the activity's. In an `async
-        def` activity values are converted, and encoded, as the worker's client does; in a `def` activity only converted, so
-        pass `data_converter=client.data_converter` there if yours has a codec.
+        The publisher's name consists of the workflow's run and the activity's id; its attempt is the activity's, and
+        supersedes the events of earlier ones. In an
+        `async def` activity, values are converted and encoded like the worker's client does. In a `def` activity they are
+        only converted; pass `data_converter=client.data_converter` there if yours has a codec.
 
         Args:
             url: As for the constructor.
             token: As for the constructor.
-            session: The session; the Workflow Id by default.
-            options: As for the constructor, and any of them takes the place of what the activity says.
+            session: The session's name; the Workflow Id by default.
+            options: As for the constructor; each overrides the value from the activity.
 
         Raises:
             PublisherMisusedError: No workflow scheduled this activity, and no session was given.
-            RuntimeError: This is not an activity.
+            RuntimeError: The caller is not an activity.
         """
-        told = activity.described(session)
-        chosen = {**told.options, **options}
+        current = activity.described(session)
+        chosen = {**current.options, **options}
         if chosen["workflow"] is None:
             chosen["namespace"] = None
         publisher = cls(url, token, **chosen)
         if "publisher" not in options and "attempt" not in options:
-            publisher._is_new = told.is_first
-        publisher._heartbeats = Heartbeats(told.context, told.heartbeat_details, publisher._progress)
-        publisher._heard_before = publisher._heartbeats.acknowledged_before(publisher.identity)
+            publisher._is_new = current.is_first
+        publisher._heartbeats = Heartbeats(current.context, current.heartbeat_details, publisher._progress)
+        publisher._reported_before = publisher._heartbeats.acknowledged_before(publisher.identity)
         return publisher
 
     @overload
@@ -212,17 +212,17 @@ class SessionPublisher:
     def topic(
         self, name: str, *, type: type[T] | None = None, append: Append | None = None, keyed: bool = False
     ) -> Topic[Any]:
-        """A handle to publish to one topic.
+        """Return a handle to publish to one topic.
 
         Args:
-            name: The topic.
-            type: The type of its values, one for a topic; for type checkers, nothing is checked at run time.
-            append: Its events are pieces of messages that grow, see `Topic.message`: `text`, `list` or `json-merge`.
-            keyed: Every event must have a key.
+            name: The topic's name.
+            type: The type of its values, for type checkers; values are not checked at run time. Each topic has one.
+            append: How its messages grow, see `Topic.message`: `text`, `list` or `json-merge`. Without it, they do not.
+            keyed: Whether every event must have a key.
 
         Raises:
-            TopicInvalidError: No topic can have this name.
-            TopicTypeError: The topic has another type here.
+            TopicInvalidError: The name is invalid.
+            TopicTypeError: The topic has another type in this publisher.
         """
         self._types.bind(name, type)
         known = self._topics.get((name, append, keyed))
@@ -233,27 +233,28 @@ class SessionPublisher:
 
     @property
     def acknowledged(self) -> int:
-        """How many events of this attempt the session has, durably."""
+        """The number of this attempt's events that are durable in the session."""
         return 0 if self._last is None else self._last.acknowledged
 
     @property
     def resumed(self) -> int:
-        """How many events of earlier attempts count; 0 unless `resume` was asked for.
+        """The number of earlier attempts' events in the session; 0 without `resume`.
 
-        As the gateway says; where it cannot be asked, as the last heartbeat of the attempt before said.
+        The gateway returns it. Until it is reached, this is the number from the last heartbeat of the attempt before.
         """
         if not self._resume:
             return 0
         earlier = None if self._last is None else self._last.earlier_events
-        return self._heard_before if earlier is None else earlier
+        return self._reported_before if earlier is None else earlier
 
     async def flush(self) -> None:
-        """Wait until everything that was published until now is durable.
+        """Wait until all events published so far are durable.
 
-        That is: in the session; or, while the gateway is away, in the spool's file or taken by Temporal, if that was chosen.
+        They are durable in the session or, while the gateway is away, in the spool's file or in Temporal, by the option
+        `on_unavailable`.
 
         Raises:
-            PublishDroppedError: Events were not delivered, and are in the error.
+            PublishDroppedError: Events, which are in the error, were not delivered.
         """
         sender = self._require_open()
         self._reports.raise_next()
@@ -261,14 +262,14 @@ class SessionPublisher:
         self._reports.raise_next()
 
     def heartbeat_every(self, interval: timedelta) -> None:
-        """Heartbeat the activity from now on, with how far this publisher has come; made by `from_within_activity` only.
+        """Heartbeat the activity periodically, with this publisher's progress in the details.
 
-        The details are those of the user (what `heartbeat` was given last, else those of the attempt before), and after them
-        `{"wakeline": {"session", "publisher", "attempt", "acknowledged", "resumed"}}`. A plain `activity.heartbeat(…)` beside
-        it takes the place of both until the next one.
+        The details are the user's (those of the last `heartbeat`, else those of the attempt before), followed by
+        `{"wakeline": {"session", "publisher", "attempt", "acknowledged", "resumed"}}`. A plain `activity.heartbeat(…)`
+        overrides both until the next periodic heartbeat.
 
         Args:
-            interval: How often.
+            interval: The time between two heartbeats.
 
         Raises:
             PublisherMisusedError: It was not made by `from_within_activity`, or is not open.
@@ -277,14 +278,14 @@ class SessionPublisher:
         self._require_activity().start(interval)
 
     def heartbeat(self, *details: Any) -> None:
-        """Heartbeat now, with details of yours, which stay until others are given. Further as `heartbeat_every`."""
+        """Heartbeat now with these details, which later heartbeats repeat; see `heartbeat_every`."""
         self._require_activity().beat(*details)
 
     async def aclose(self) -> None:
-        """Make everything durable, then stop. Doing it twice is harmless.
+        """Make all events durable, then stop; harmless when repeated.
 
         Raises:
-            PublishDroppedError: Events were not delivered, and are in the error.
+            PublishDroppedError: Events, which are in the error, were not delivered.
         """
         if self._sender is None:
             return
@@ -297,15 +298,18 @@ class SessionPublisher:
         self._reports.raise_next()
 
     async def __aenter__(self) -> Self:
-        """Begin, and shut earlier attempts out; if the gateway is away, it goes on in the background.
+        """Open the publisher and fence earlier attempts.
+
+        If the gateway does not answer within 5 s, opening continues in the background.
 
         Raises:
-            AttemptFencedError: A later attempt has begun.
+            AttemptFencedError: A later attempt has been opened.
             RefusedError: The gateway refuses this publisher.
-            UnavailableError: It cannot be reached, and `on_unavailable` is `error`.
+            UnavailableError: The gateway cannot be reached, and `on_unavailable` is `error`.
+            PublisherMisusedError: The publisher is open already.
         """
         if self._sender is not None:
-            raise PublisherMisusedError("expected a publisher that is not open yet, this one is")
+            raise PublisherMisusedError("expected a publisher that is not open yet, got an open one: enter it once")
         assumed = _places.enter(self.url, self.identity, 0 if self._is_new else None)
         try:
             connection = shared_connection(self.url, self._token)
@@ -339,10 +343,12 @@ class SessionPublisher:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Make everything durable, then stop; where an error is on its way, not for long, and without hiding it.
+        """Make all events durable, then stop.
+
+        While an error propagates, this takes at most 5 s and raises nothing; undelivered events are logged.
 
         Raises:
-            PublishDroppedError: Events were not delivered, and no other error is on its way.
+            PublishDroppedError: Events were not delivered, and no other error propagates.
         """
         if error is None:
             await self.aclose()
@@ -353,7 +359,7 @@ class SessionPublisher:
             async with asyncio.timeout(min(_FAILING_FLUSH_SECONDS, self._max_retry)):
                 await self._sender.flush()
         except TimeoutError:
-            self._sender.give_up(UnavailableError("there was no time left to deliver them"))
+            self._sender.abandon(UnavailableError("an error ended the block, and they had no time left"))
         finally:
             await self._stop()
         while self._reports.any and (report := self._reports.take()) is not None and report.bodies:
@@ -361,7 +367,7 @@ class SessionPublisher:
 
     async def _flush(self, sender: Sender) -> None:
         if sender.away is not None and self._on_unavailable == "error":
-            sender.give_up(sender.away, "could not be delivered")
+            sender.abandon(sender.away, "could not be delivered")
         await sender.flush()
 
     async def _stop(self) -> None:
@@ -377,7 +383,7 @@ class SessionPublisher:
                 if self._detour is not None:
                     await self._detour.close()
         finally:
-            left = sender.leave()  # nothing, unless somebody would not wait for it
+            left = sender.leave()  # empty, unless the flush before was cancelled
             _places.leave(self.url, self.identity, None if left else sender.sequence)
             self._reports.add(left, "were not sent before it was closed")
 
@@ -404,7 +410,7 @@ class SessionPublisher:
 
     def _require_open(self) -> Sender:
         if self._sender is None:
-            raise PublisherMisusedError("expected an open publisher: enter it by `async with` first")
+            raise PublisherMisusedError("expected an open publisher, got one outside its block: use `async with`")
         return self._sender
 
     def _require_activity(self) -> Heartbeats:

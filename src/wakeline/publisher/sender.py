@@ -1,6 +1,6 @@
-"""One publisher's events on their way to the gateway: one append at a time, each event under its own sequence number.
+"""Sends one publisher's events: one append at a time, each event under its sequence number.
 
-It never waits: it is called when something has happened, and does what follows from that.
+The sender has no task. The publisher, the connection and timers call it in the event loop, and no call waits.
 
     DOWN ──connected──▶ OPENING ──opened──▶ OPEN ──▶ append, appended, append, …
       ▲                    ▲                  │
@@ -50,16 +50,16 @@ class Sender:
     """Sends what a buffer holds; a `Channel` of its connection.
 
     Args:
-        identity: Who publishes where.
-        connection: The way to the gateway.
-        buffer: What is to be sent.
-        reports: Is told of what cannot be.
-        max_batch: Events in one append.
-        linger: Seconds to wait for more before a batch that is not full is sent.
-        max_retry: Seconds until events that cannot be delivered are given up.
-        patient: Whether events wait where the gateway is away; if not they are given up at once.
-        detour: Where events go while the gateway is away.
-        assumed: Where the attempt stands if the gateway cannot be asked; None if that cannot be known.
+        identity: The publisher.
+        connection: The connection to the gateway.
+        buffer: The events to send.
+        reports: Reports the events that cannot be delivered.
+        max_batch: The most events in one append.
+        linger: Seconds to wait for more events before a batch that is not full is sent.
+        max_retry: Seconds after which events that cannot be delivered are abandoned.
+        patient: Whether events wait while the gateway is away; otherwise they are abandoned at once.
+        detour: Another way for events while the gateway is away.
+        assumed: The attempt's next sequence number before the gateway has returned it; None if it is unknown.
     """
 
     def __init__(
@@ -92,27 +92,27 @@ class Sender:
         self._outbox = Outbox(buffer)
         self._backoff = Backoff()
         self._trouble: WakelineError | None = None
-        self._dormant = False  # refused; asked again when there is something new to send
-        self._timers: dict[Literal["give up", "open", "linger"], asyncio.TimerHandle] = {}
+        self._dormant = False  # refused; opens again for the next event
+        self._timers: dict[Literal["abandon", "open", "linger"], asyncio.TimerHandle] = {}
         self._trip: OnDetour | None = None
         self.awaiting_since: float | None = None
         self.away: UnavailableError | None = None
-        """Why the gateway cannot be reached, while it cannot."""
+        """The error of the gateway's outage; None while it is reached."""
         self.first: asyncio.Future[WakelineError | None] = self._loop.create_future()
-        """What came of the first attempt to open: None if it is open, else why not."""
+        """The result of the first attempt to open: None if it succeeded, else its error."""
         self.earlier_events: int | None = None
         self.acknowledged = 0
 
-    # What the publisher asks
+    # Calls of the publisher
 
     def start(self) -> None:
-        """Begin."""
+        """Attach to the connection and open the channel."""
         self._channel = self._connection.attach(self)
         if self._connection.is_open:
             self.connected()
 
     def kick(self) -> None:
-        """Something was put into the buffer."""
+        """Send if possible: the buffer has another event."""
         if self._state is _State.OPEN:
             if self._outbox.batch is None and self._trip is None:
                 self._go()
@@ -126,30 +126,30 @@ class Sender:
             self._arm()
 
     async def flush(self) -> None:
-        """Wait until everything that is in the buffer now is durable, or was reported."""
+        """Wait until every event that is in the buffer now is durable or was reported."""
         waiter = self._outbox.flushed()
         if waiter is not None:
             self.kick()
             await waiter
 
     def note_dropped(self, count: int) -> None:
-        """The first events of the buffer are not to be sent, and were told of."""
+        """Count events that were dropped from the front of the buffer and reported."""
         self._outbox.dropped(count)
 
-    def give_up(self, reason: WakelineError, what: str = "were given up") -> None:
-        """Report everything that waits and is under way."""
+    def abandon(self, reason: WakelineError, what: str = "were abandoned") -> None:
+        """Report all events that wait or are under way, with the reason; they are not sent any more."""
         unknown = self._outbox.batch is not None
         bodies = self._outbox.take_all()
         if bodies:
             self._reports.add(bodies, what, reason)
         if unknown:
-            self._outbox.sequence = None  # the gateway tells what has arrived
+            self._outbox.sequence = None  # the gateway returns how many have arrived
             if self._state is _State.OPEN:
                 self._open()
         self._progressed()
 
     async def close(self) -> None:
-        """Stop; what was not delivered is the caller's to report."""
+        """Stop; the caller reports the events that `leave` returns."""
         self._state = _State.ENDED
         for timer in self._timers.values():
             timer.cancel()
@@ -163,17 +163,17 @@ class Sender:
             await self._connection.detach(self._channel)
 
     def leave(self) -> list[bytes]:
-        """Take out what was not delivered."""
+        """Take out the undelivered events."""
         left = self._outbox.take_all()
         self._buffer.wake()
         return left
 
     @property
     def sequence(self) -> int | None:
-        """Sequence of the next event, as far as is known."""
+        """The next event's sequence number; None if it is unknown."""
         return self._outbox.sequence
 
-    # What the connection tells
+    # Callbacks of the connection
 
     def connected(self) -> None:
         """Open the channel."""
@@ -181,7 +181,7 @@ class Sender:
             self._open()
 
     def lost(self, error: UnavailableError) -> None:
-        """What is under way may have arrived; `opened` will tell."""
+        """Wait for `opened`, which reports whether the batch under way has arrived."""
         self.awaiting_since = None
         if self._state is not _State.ENDED:
             self._state = _State.DOWN
@@ -192,15 +192,15 @@ class Sender:
             self._arm()
 
     def unreachable(self, error: UnavailableError) -> None:
-        """As the author has chosen: wait, give up, or go another way."""
+        """Wait, abandon events or start the detour, by the publisher's policy."""
         if self._state is _State.ENDED:
             return
         self.away = self._trouble = error
-        self._tell_first(error)
+        self._settle_first(error)
         self._without_gateway(error)
 
     def opened(self, frame: Opened) -> None:
-        """Go on where the gateway says that the attempt stands."""
+        """Continue from the sequence number that the gateway returned."""
         if self._state is not _State.OPENING:
             return
         self._state = _State.OPEN
@@ -213,9 +213,9 @@ class Sender:
         if self.earlier_events is None:
             self.earlier_events = frame.earlier_events
         if not self.first.done():
-            self._tell_first(None)
-            self._start_detour()  # where something may be left from before
-        self._assumed = None  # of the beginning only
+            self._settle_first(None)
+            self._start_detour()  # the spool may have events of an earlier process
+        self._assumed = None  # only valid before the first answer
         if self._trip is not None:
             self._trip.opened(frame.next_sequence)
             return
@@ -223,7 +223,7 @@ class Sender:
         self._go_on()
 
     def appended(self, frame: AppendedFrame) -> None:
-        """A batch is durable: the next one."""
+        """Send the next batch: one is durable."""
         self.acknowledged = max(self.acknowledged, frame.next_sequence)
         batch = self._outbox.batch
         if self._state is not _State.OPEN or batch is None or batch.sequence is None or self._trip is not None:
@@ -238,7 +238,7 @@ class Sender:
         self._go_on()
 
     def refused(self, error: WakelineError) -> None:
-        """Find out what it means for what is under way."""
+        """End, pause or split the batch under way, by the kind of the refusal."""
         self.awaiting_since = None
         if self._state is _State.ENDED:
             return
@@ -248,24 +248,24 @@ class Sender:
         elif self._trip is not None or isinstance(error, (LimitReachedError, UnavailableError, InternalError)):
             self._later(error)
         elif isinstance(error, SequenceGapError):
-            self.give_up(error, "were refused, for what came before them is gone")
+            self.abandon(error, "were refused, because events before them are missing")
             self._outbox.sequence = None
             self._open()
         elif appending and isinstance(error, RequestError) and error.status not in _NOT_FOR_ONE_EVENT:
             self._cut_out(error)
         else:
             self._state, self._dormant = _State.PAUSED, True
-            self.away = None  # it is there; the next event asks it again
-            self._tell_first(error)
-            self.give_up(error, "were refused")
+            self.away = None  # a refusal is an answer; the next event opens again
+            self._settle_first(error)
+            self.abandon(error, "were refused")
 
     def end(self, error: WakelineError) -> None:
-        """Nothing of this attempt will be taken any more."""
+        """End: the gateway accepts no more events of this attempt."""
         self._state = _State.ENDED
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        self._tell_first(error)
+        self._settle_first(error)
         if self._trip is not None:
             self._trip.ended(error)
         else:
@@ -275,7 +275,7 @@ class Sender:
         self._reports.end(error, [*before, *self._outbox.take_all()])
         self._buffer.wake()
 
-    # What follows
+    # Steps
 
     def _open(self) -> None:
         self._state, self._dormant = _State.OPENING, False
@@ -284,13 +284,13 @@ class Sender:
         self._connection.send(open_frame(self._channel, self._identity))
 
     def _catch_up(self, reached: int) -> None:
-        """Compare what was sent with what has arrived."""
-        told = self._outbox.catch_up(reached)
-        if told is not None:
-            self._reports.add(told[0], "may not be in the session", told[1])
+        """Compare the events under way with the gateway's, and report those that are in doubt."""
+        doubtful = self._outbox.catch_up(reached)
+        if doubtful is not None:
+            self._reports.add(doubtful[0], "may not be in the session", doubtful[1])
 
     def _go_on(self) -> None:
-        """Send again what has not arrived, or what is next."""
+        """Send the rest of the batch under way again, or the next batch."""
         if self._outbox.batch is not None:
             self._send(self._outbox.batch)
         else:
@@ -298,7 +298,7 @@ class Sender:
             self._go()
 
     def _go(self) -> None:
-        """The next batch, if there is one and it is time."""
+        """Send the next batch, if there is one and it need not linger."""
         if not self._outbox.has_more():
             return
         if self._linger and self._outbox.may_wait(self._max_batch):
@@ -317,14 +317,14 @@ class Sender:
         self._connection.send(append_frame(self._channel, batch.sequence, batch.bodies))
 
     def _cut_out(self, error: WakelineError) -> None:
-        """One event of a batch was refused, and the batch with it: halve it until that one is alone."""
+        """Find the one event for which a batch was refused: send halves until it is alone."""
         alone = self._outbox.divide()
         if alone:
             self._reports.add(alone, "were refused", error)
         self._open()
 
     def _later(self, error: WakelineError) -> None:
-        """The gateway is there, and cannot now."""
+        """Open again after a pause: the gateway is reached but unavailable."""
         self._state, self._trouble = _State.PAUSED, error
         self._connection.failed(error)
         least = float(error.details.get("retry_after", 0))
@@ -332,7 +332,7 @@ class Sender:
         if isinstance(error, LimitReachedError):
             self._arm()
         else:
-            self._tell_first(error)
+            self._settle_first(error)
             self._without_gateway(error)
 
     def _reopen(self) -> None:
@@ -345,26 +345,26 @@ class Sender:
         if self._detour is not None:
             self._start_detour()
         elif not self._patient:
-            self.give_up(error, "could not be delivered")
+            self.abandon(error, "could not be delivered")
         self._arm()
 
     def _progressed(self) -> None:
-        self._cancel("give up")
+        self._cancel("abandon")
 
     def _arm(self) -> None:
-        """From now on, what waits is given up after `max_retry`."""
-        if "give up" not in self._timers and not self._trip_goes_on and self._outbox.has_something():
-            self._set("give up", self._max_retry, self._too_late)
+        """Start the timer that abandons the events that wait, unless it runs."""
+        if "abandon" not in self._timers and not self._trip_goes_on and self._outbox.has_something():
+            self._set("abandon", self._max_retry, self._too_late)
 
     def _too_late(self) -> None:
         if not self._trip_goes_on:
-            self.give_up(self._trouble or UnavailableError(f"nothing could be delivered for {self._max_retry:g} s"))
+            self.abandon(self._trouble or UnavailableError(f"nothing could be delivered for {self._max_retry:g} s"))
 
-    def _tell_first(self, outcome: WakelineError | None) -> None:
+    def _settle_first(self, outcome: WakelineError | None) -> None:
         if not self.first.done():
             self.first.set_result(outcome)
 
-    def _set(self, name: Literal["give up", "open", "linger"], seconds: float, then: Callable[[], None]) -> None:
+    def _set(self, name: Literal["abandon", "open", "linger"], seconds: float, then: Callable[[], None]) -> None:
         if name in self._timers:
             return
 
@@ -374,7 +374,7 @@ class Sender:
 
         self._timers[name] = self._loop.call_later(seconds, fire)
 
-    def _cancel(self, name: Literal["give up", "open", "linger"]) -> None:
+    def _cancel(self, name: Literal["abandon", "open", "linger"]) -> None:
         if timer := self._timers.pop(name, None):
             timer.cancel()
 
@@ -386,8 +386,8 @@ class Sender:
         if self._outbox.sequence is None and self._outbox.batch is None:
             self._outbox.sequence, self._assumed = self._assumed, None
         if self._detour.needs_sequence and self._outbox.sequence is None:
-            return  # once the gateway has said where the attempt stands
-        self._cancel("give up")
+            return  # starts once the gateway has returned the sequence number
+        self._cancel("abandon")
         self._trip = OnDetour(
             self._detour,
             self._outbox,

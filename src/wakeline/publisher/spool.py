@@ -1,8 +1,8 @@
 """The spool: events in a local file while the gateway is away, kept until it has them.
 
-sources   who publishes where; `base` is the sequence of the event at position 0, unknown until the gateway has said it
-events    what waits, in the order of each source
-refused   what the gateway did not take: kept for people to look at, never sent again
+sources   the publishers; `base` is the sequence number of the event at position 0, NULL until the gateway has returned it
+events    the events that wait, in the order of each source
+refused   the events that the gateway refused: kept for inspection, never sent again
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Page(msgspec.Struct, frozen=True):
     """Events of one source, in order.
 
     Attributes:
-        position: Of the first one.
-        base: The sequence of the event at position 0, if it is known.
+        position: The position of the first one.
+        base: The sequence number of the event at position 0, if it is known.
         bodies: The events.
     """
 
@@ -63,10 +63,10 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Spool:
-    """One file. `Spool.at` gives it; all who name it in a process share one.
+    """One spool file; `Spool.at` returns the one object that this process has of it.
 
     Args:
-        path: Where it is; it is made when it is not there.
+        path: The file; the first use creates it if it does not exist.
     """
 
     _known: ClassVar[WeakValueDictionary[Path, Spool]] = WeakValueDictionary()
@@ -80,7 +80,7 @@ class Spool:
 
     @classmethod
     def at(cls, path: Path) -> Spool:
-        """The spool of a file."""
+        """Return the spool of a file."""
         path = path.absolute()
         with cls._knowing:
             spool = cls._known.get(path)
@@ -90,9 +90,10 @@ class Spool:
 
     @classmethod
     def forget(cls) -> None:
-        """Open files anew in a process that was forked: a lock may be held by a thread that it does not have.
+        """Drop all spools in a forked process, which opens its files again when it needs them.
 
-        SQLite's connections must not be used there either, nor closed.
+        Their locks may be held by threads that do not exist in it, and SQLite's connections must be neither used nor
+        closed after a fork, so the old objects are kept.
         """
         cls._inherited += cls._known.values()
         cls._known, cls._knowing = WeakValueDictionary(), threading.Lock()
@@ -103,15 +104,15 @@ class Spool:
             self._connection.close()
 
     async def do(self, work: Callable[..., T], *arguments: object) -> T:
-        """Have one of the methods below done in a thread, whole even if who waits is cancelled."""
+        """Run one of the methods below in a thread, to its end even if the caller is cancelled."""
         return await asyncio.shield(asyncio.to_thread(work, *arguments))
 
     def add(self, identity: Identity, sequence: int | None, bodies: Sequence[bytes]) -> None:
-        """Add events at the end of a source; on disk when it returns.
+        """Add events at the end of a source; they are on disk when it returns.
 
         Args:
             identity: The source.
-            sequence: Of the first one, if it is known.
+            sequence: The sequence number of the first one, if it is known.
             bodies: The events.
 
         Raises:
@@ -136,23 +137,23 @@ class Spool:
             )
 
     def sources(self) -> list[Identity]:
-        """Whose events wait, by session, publisher and attempt."""
+        """Return the sources with events, by session, publisher and attempt."""
         with self._reading() as connection:
             rows = connection.execute("SELECT identity FROM sources ORDER BY session, publisher, attempt").fetchall()
             return [msgspec.json.decode(row[0], type=Identity) for row in rows]
 
     def waiting(self) -> int:
-        """How many events wait."""
+        """Return the number of events that wait."""
         with self._reading() as connection:
             return int(connection.execute("SELECT count(*) FROM events").fetchone()[0])
 
     def refused(self) -> int:
-        """How many events the gateway did not take."""
+        """Return the number of events that the gateway refused."""
         with self._reading() as connection:
             return int(connection.execute("SELECT count(*) FROM refused").fetchone()[0])
 
     def page(self, identity: Identity) -> Page | None:
-        """The next events of a source; None if nothing of it waits."""
+        """Return the next events of a source; None if it has none."""
         with self._reading() as connection:
             found = _source(connection, identity)
             if found is None:
@@ -171,7 +172,7 @@ class Spool:
             return Page(first, base, bodies)
 
     def set_base(self, identity: Identity, base: int) -> None:
-        """Note what sequence position 0 has, unless that is known; before anything of the source is sent."""
+        """Store the sequence number of position 0, unless it is known; needed before the first send."""
         with self._writing() as connection:
             connection.execute(
                 "UPDATE sources SET base = ? WHERE session = ? AND publisher = ? AND attempt = ? AND base IS NULL",
@@ -190,19 +191,19 @@ class Spool:
             )
 
     def remove(self, identity: Identity, before: int) -> None:
-        """Forget the events before a position: the gateway has them. A source without events goes with them."""
+        """Delete the events before a position, which the gateway has, and the source if it is empty."""
         with self._writing() as connection:
             if (found := _source(connection, identity)) is not None:
                 connection.execute("DELETE FROM events WHERE source = ? AND position < ?", (found[0], before))
                 self._forget_empty(connection, found[0])
 
     def refuse(self, identity: Identity, before: int | None, error: WakelineError) -> list[bytes]:
-        """Put events aside that the gateway does not take; returns them.
+        """Put events aside that the gateway refused, and return them.
 
         Args:
             identity: The source.
-            before: The position before which they stand; None is all of the source.
-            error: Why.
+            before: The position after the last of them; None is all of the source.
+            error: The gateway's refusal.
         """
         with self._writing() as connection:
             found = _source(connection, identity)
@@ -220,7 +221,7 @@ class Spool:
             )
             connection.execute("DELETE FROM events WHERE source = ? AND position < ?", (found[0], end))
             if before is not None:
-                # It took no sequence: what comes after it moves up.
+                # A refused event uses no sequence number: those of the events after it decrease.
                 connection.execute("UPDATE sources SET base = base - ? WHERE id = ?", (len(bodies), found[0]))
             self._forget_empty(connection, found[0])
             return bodies
@@ -272,7 +273,7 @@ def _opened(path: Path) -> sqlite3.Connection:
         (kind,) = connection.execute("PRAGMA application_id").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if kind != _APPLICATION_ID and tables:
-            raise sqlite3.DatabaseError("it is a database of something else")
+            raise sqlite3.DatabaseError("expected a spool or a new file, got another SQLite database")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")

@@ -1,4 +1,7 @@
-"""The spool as a detour of one publisher, which also sees to what earlier processes left in the file."""
+"""The spool as a detour of one publisher.
+
+It also sends the events that other publishers, such as those of earlier processes, have left in the file.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from wakeline.publisher.spool import Spool
 from wakeline.retry import Backoff
 
 logger = get_logger(__name__)
-_draining: Final[set[Spool]] = set()  # a forked process has spools of its own
+_draining: Final[set[Spool]] = set()  # spools whose other sources are being sent in this process
 
 
 class Spooling:
@@ -26,8 +29,8 @@ class Spooling:
     Args:
         spool: The file.
         identity: The publisher.
-        connection: The way to the gateway.
-        reports: Is told what it refuses of what others left behind.
+        connection: The connection to the gateway.
+        reports: Reports the refused events of other publishers.
     """
 
     needs_sequence = False
@@ -39,17 +42,17 @@ class Spooling:
         self._connection = connection
         self._reports = reports
         self._others: asyncio.Task[None] | None = None
-        self._refused: list[PublishDroppedError] = []  # and not told yet
+        self._refused: list[PublishDroppedError] = []  # not reported yet
 
     async def ready(self) -> None:
-        """At once: what comes during a write is in the next one."""
+        """Return at once: events that arrive during a write are in the next one."""
 
     async def take(self, sequence: int | None, bodies: Sequence[bytes]) -> None:
         """Write a batch to the file, see `Detour.take`."""
         await self._spool.do(self._spool.add, self.identity, sequence, list(bodies))
 
     async def settle(self, opened: int, expected: int | None) -> bool:
-        """Send what waits in the file, see `Detour.settle`."""
+        """Send this publisher's events in the file, see `Detour.settle`."""
         if self._others is None:
             self._others = asyncio.create_task(self._drain_others())
         try:
@@ -57,22 +60,23 @@ class Spooling:
         except PublishDroppedError as error:
             self._refused.append(error)
         if self._refused:
-            told, self._refused = self._refused, []
-            bodies = [body for one in told for body in one.bodies]
-            raise PublishDroppedError.because_of(told[-1].reason or told[-1], "spooled events were put aside", bodies)
+            refused, self._refused = self._refused, []
+            bodies = [body for one in refused for body in one.bodies]
+            last = refused[-1].reason or refused[-1]
+            raise PublishDroppedError.because_of(last, "spooled events were put aside", bodies)
         return True
 
     async def refused(self, error: WakelineError) -> Sequence[bytes]:
-        """Put aside what waits in the file, see `Detour.refused`."""
+        """Put aside this publisher's events in the file, see `Detour.refused`."""
         return await self._spool.do(self._spool.refuse, self.identity, None, error)
 
     async def close(self) -> None:
-        """Stop seeing to what others left behind."""
+        """Stop sending the events of other publishers."""
         await cancel_all(self._others)
 
     async def _drain_others(self) -> None:
         turns, backoff = Backoff(), Backoff()
-        while self._spool in _draining:  # by another publisher, which may be closed before it is through
+        while self._spool in _draining:  # by another publisher, which may be closed before it has finished
             await turns.wait()
         _draining.add(self._spool)
         try:
@@ -82,15 +86,15 @@ class Spooling:
                     await drain(self._spool, self._connection, refused, but=self.identity)
                     return
                 except WakelineError as error:
-                    logger.warning("the spool %s waits: %s", self._spool.path, error.message)
+                    logger.warning("the spool %s is not empty and is retried: %s", self._spool.path, error.message)
                 finally:
-                    self._tell_of_others(refused)
+                    self._report_others(refused)
                 await backoff.wait()
         finally:
             _draining.discard(self._spool)
 
-    def _tell_of_others(self, refused: Sequence[PublishDroppedError]) -> None:
+    def _report_others(self, refused: Sequence[PublishDroppedError]) -> None:
         for one in refused:
-            # Not as a refusal of this publisher: `except AttemptFencedError` would take it for its own end.
-            told = PublishDroppedError(one.message)
-            self._reports.add(one.bodies, "that others left in the spool were refused", told)
+            # Without the refusal's class: `except AttemptFencedError` would mistake it for this publisher's own end.
+            reason = PublishDroppedError(one.message)
+            self._reports.add(one.bodies, "that others left in the spool were refused", reason)

@@ -1,4 +1,4 @@
-"""Publishing from threads that have no event loop, such as activities that are `def` functions, and scripts."""
+"""Publishing from threads without an event loop, such as `def` activities and scripts."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ sending = LoopThread("wakeline-publisher")
 
 
 class SyncSessionPublisher:
-    """The same as `SessionPublisher`, with the same names, for threads; `with` in place of `async with`.
+    """A `SessionPublisher` for threads: the same methods without `await`, and `with`.
 
         with SyncSessionPublisher.from_within_activity() as session:
             session.topic("status").publish({"state": "packed"})
 
-    Any number of threads may publish. Sending is done in a thread of its own, which all such publishers of the process
-    share, with one connection. A process that is forked opens publishers of its own; those that were open are not its.
+    Any number of threads may publish. One thread sends the events of all such publishers in the process, over one
+    connection. A forked process cannot use publishers that were opened before the fork; it opens its own.
 
     Args:
         url: As for `SessionPublisher`.
         token: As for `SessionPublisher`; a function is called in the sending thread.
-        session: The session.
+        session: The session's name.
         options: As for `SessionPublisher`; `on_dropped` is called in the sending thread.
     """
 
@@ -53,10 +53,10 @@ class SyncSessionPublisher:
         session: str | None = None,
         **options: Unpack[PublisherOptions],
     ) -> Self:
-        """A publisher for the current activity, see `SessionPublisher.from_within_activity`.
+        """Return a publisher for the current activity, see `SessionPublisher.from_within_activity`.
 
-        A `def` activity knows neither the worker's client nor its codec: give `temporal_client` and `data_converter` where
-        they are wanted.
+        A `def` activity has access neither to the worker's client nor to its codec: pass `temporal_client` and
+        `data_converter` if you need them.
         """
         made = cls.__new__(cls)
         made._wrap(SessionPublisher.from_within_activity(url, token, session=session, **options))
@@ -105,7 +105,7 @@ class SyncSessionPublisher:
         self._publisher.heartbeat(*details)
 
     def close(self) -> None:
-        """See `SessionPublisher.aclose`. In a process that was forked since it was opened it does nothing."""
+        """See `SessionPublisher.aclose`; in a process forked after it was opened, do nothing."""
         if not self._handover.is_elsewhere:
             self._handover.call(self._publisher.aclose())
 
@@ -117,13 +117,13 @@ class SyncSessionPublisher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """See `SessionPublisher.__aexit__`; and `close`."""
+        """See `SessionPublisher.__aexit__` and `close`."""
         if not self._handover.is_elsewhere:
             self._handover.call(self._publisher.__aexit__(kind, error, traceback))
 
 
 class SyncTopic(Generic[T]):
-    """One topic of a `SyncSessionPublisher`; every method is as that of `Topic`."""
+    """One topic of a `SyncSessionPublisher`, with the methods of `Topic`."""
 
     def __init__(self, topic: Topic[T], handover: _Handover) -> None:
         """See `SyncSessionPublisher.topic`."""
@@ -132,7 +132,7 @@ class SyncTopic(Generic[T]):
 
     @property
     def name(self) -> str:
-        """The topic."""
+        """The topic's name."""
         return self._topic.name
 
     def publish(self, value: T, *, key: str | None = None) -> None:
@@ -148,7 +148,7 @@ class SyncTopic(Generic[T]):
 
 
 class SyncMessage(Generic[T]):
-    """A message that grows; every method is as that of `Message`."""
+    """A message that grows, with the methods of `Message`."""
 
     def __init__(self, message: Message[T], handover: _Handover) -> None:
         """See `SyncTopic.message`."""
@@ -173,10 +173,10 @@ class SyncMessage(Generic[T]):
 
 
 class _Handover:
-    """Brings events to the sending thread: many at a time, and in the order in which each thread published them.
+    """Passes events to the sending thread, many at a time and in each thread's order.
 
-    Asking that thread to do something and waiting for it costs more than a hundred events, so an event is only left with it,
-    as long as there is room and nothing to be told.
+    A call into that thread that awaits its result costs as much as a hundred events. Hence an event is only appended to
+    a list, as long as the buffer has room and no report is pending.
     """
 
     def __init__(self, publisher: SessionPublisher) -> None:
@@ -185,12 +185,12 @@ class _Handover:
         self._left: deque[bytes] = deque()
         self._lock = threading.Lock()
         self._coming = False
-        self._process: int | None = None  # in which it was opened
+        self._process: int | None = None  # the process in which it was opened
         self._leaving: asyncio.Task[None] | None = None
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether it was opened in another process, from which this one was forked: here nothing of it goes on."""
+        """Whether it was opened before this process was forked; it cannot be used here."""
         return self._intake.sender is not None and self._process is not None and self._process != os.getpid()
 
     def enter(self) -> None:
@@ -209,30 +209,30 @@ class _Handover:
         try:
             self.call(entering())
         except BaseException:
-            # An exception may come up in this thread just when it was opened: nobody else would close it.
+            # An exception may interrupt this thread just after the publisher was opened: no other code would close it.
             sending.loop().call_soon_threadsafe(leave)
             raise
         self._process = os.getpid()
 
     def is_quick(self) -> bool:
-        """Whether an event may be left."""
+        """Return whether `hand_over` may pass an event."""
         return self._intake.is_quick(len(self._left)) and not self.is_elsewhere
 
     def hand_over(self, body: bytes) -> None:
-        """Leave an event."""
+        """Pass an event without waiting."""
         with self._lock:
             self._left.append(body)
             if not self._coming:
-                # In this order: an exception that comes up in this thread must not leave the events waiting for nobody.
+                # In this order: if an exception interrupts this thread in between, a later event still schedules the call.
                 sending.loop().call_soon_threadsafe(self._take_all)
                 self._coming = True
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Have the sending thread do something, after what was left with it, and wait for it."""
+        """Run work in the sending thread after the events passed so far, and return its result."""
         if self.is_elsewhere:
             work.close()
             raise PublisherMisusedError(
-                "expected a publisher that was opened in this process, not before it was forked"
+                "expected a publisher of this process, got one that was opened before the fork: open another one"
             )
         return sending.call(self._after(work))
 

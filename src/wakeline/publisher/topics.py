@@ -26,7 +26,7 @@ _encode = msgspec.json.encode
 
 
 class Topic(Generic[T]):
-    """One topic of a publisher; made by its `topic` method."""
+    """One topic of a publisher; `SessionPublisher.topic` returns one."""
 
     def __init__(self, intake: Intake, values: Values, name: str, *, append: Append | None, keyed: bool) -> None:
         """See `SessionPublisher.topic`."""
@@ -42,18 +42,20 @@ class Topic(Generic[T]):
         self._head = b'{"topic":' + _encode(name)
 
     async def publish(self, value: T, *, key: str | None = None) -> None:
-        """Publish a value; returns when it was taken into the buffer, which `flush` makes durable.
+        """Publish a value; return when it is in the buffer, which `flush` makes durable.
+
+        An event is not accepted if this raises.
 
         Args:
-            value: Anything that JSON can say, a dataclass, a msgspec or pydantic model, bytes, a Temporal payload, or
-                what the publisher's data converter knows.
-            key: What the event is the latest state of: in the compact view a later one of the key takes its place.
+            value: A value that JSON can represent, a dataclass, a msgspec or pydantic model, bytes, a Temporal payload, or
+                a value that the publisher's data converter accepts.
+            key: The name of the state that this event updates. The compact view keeps the latest event of each key.
 
         Raises:
-            ValueRefusedError: No event can hold the value; nothing was taken.
-            EventTooLargeError: It is over 1 MiB; nothing was taken.
-            PublishDroppedError: Earlier events were not delivered, and are in the error. This one was not taken.
-            BufferFullError: There is no room, and `when_full` is `error`. It was not taken.
+            ValueRefusedError: No event can hold the value.
+            EventTooLargeError: The value is over 1 MiB.
+            PublishDroppedError: Earlier events, which are in the error, were not delivered.
+            BufferFullError: The buffer has no room, and `when_full` is `error`.
         """
         later = self._values.write_later
         field, data = self._values.write(value) if later is None else await later(value)
@@ -70,7 +72,7 @@ class Topic(Generic[T]):
             await give_way()
 
     def encode(self, value: T, key: str | None = None) -> bytes:
-        """The event of a value, where no codec has its say; see `publish` for the errors."""
+        """Return the event of a value, if no codec is configured; see `publish` for the errors."""
         if (self.keyed and key is None) or self.append is not None:
             self._misused()
         field, data = self._values.write(value)
@@ -79,7 +81,7 @@ class Topic(Generic[T]):
         return b'%b,"key":%b%b%b}' % (self._head, _encode(check_key("key", key)), field, data)
 
     def message(self, id: str) -> Message[T]:
-        """A message that grows.
+        """Return a message that grows.
 
         Args:
             id: Its name within the topic, 1 to 256 bytes.
@@ -89,7 +91,7 @@ class Topic(Generic[T]):
         """
         if self.append is None:
             raise RequestInvalidError(
-                f"expected a topic made with append=…, {self.name!r} was not: say how its messages grow"
+                f"expected a topic made with append=…, got {self.name!r} without: pass append='text', for example"
             )
         return Message(self, self._intake, self._values, id)
 
@@ -102,9 +104,9 @@ class Topic(Generic[T]):
     def _misused(self) -> None:
         if self.append is not None:
             raise RequestInvalidError(
-                f"topic {self.name!r} was made with append={self.append!r}: use message(id).append(…)"
+                f"expected a topic without append, got {self.name!r} with append={self.append!r}: use message(id).append(…)"
             )
-        raise RequestInvalidError(f"expected a key: topic {self.name!r} was made with keyed=True")
+        raise RequestInvalidError(f"expected a key for topic {self.name!r} with keyed=True, got none: pass key=…")
 
 
 class Message(Generic[T]):
@@ -124,15 +126,15 @@ class Message(Generic[T]):
         self._end = head + b'none","complete":true},"data":null}'
 
     async def append(self, piece: Any) -> None:
-        """Let it grow; returns when the piece was taken into the buffer.
+        """Append a piece; return when it is in the buffer.
 
         Args:
-            piece: What comes next: text of a `text` topic, one more item of a `list`, a merge patch of `json-merge`. A text
-                may end in half a surrogate pair, which is held back until the next one brings the other half.
+            piece: Text for a `text` topic, one item for `list`, a merge patch for `json-merge`. A text may end in half a
+                surrogate pair, which is held back until the next piece brings the other half.
 
         Raises:
-            MessageCompleteError: It is complete.
-            ValueRefusedError: The piece is not of that kind. Further errors are as of `Topic.publish`.
+            MessageCompleteError: The message is complete.
+            ValueRefusedError: The piece is of another kind. Further errors are those of `Topic.publish`.
         """
         if self.is_complete:
             self._complete()
@@ -146,14 +148,18 @@ class Message(Generic[T]):
         try:
             await self._put(self._append, text)
         except BaseException:
-            self._hold(before)  # it was not taken
+            self._hold(before)  # it was not accepted
             raise
 
     async def complete(self, final: Any = None) -> None:
-        """Say that nothing more comes.
+        """Mark the message as complete; return when that is in the buffer.
 
         Args:
-            final: The whole value, which takes the place of what has grown; None leaves that as it is.
+            final: The whole value, which replaces the pieces; None keeps them.
+
+        Raises:
+            MessageCompleteError: The message is complete already.
+            ValueRefusedError: The value is of another kind. Further errors are those of `Topic.publish`.
         """
         if self.is_complete:
             self._complete()
@@ -174,7 +180,7 @@ class Message(Generic[T]):
             self._hold("")
 
     def encode(self, piece: Any) -> bytes | None:
-        """Return the event of a piece without a codec; None if all of it is held back."""
+        """Return the event of a piece, if no codec is configured; None if all of it is held back."""
         if self.is_complete:
             self._complete()
         self.check(piece)
@@ -197,10 +203,10 @@ class Message(Generic[T]):
             self._intake.held.discard(self)
 
     def check(self, value: Any, *, whole: bool = False) -> None:
-        """Raise where a value is not of the message's kind.
+        """Check that a value is of the message's kind.
 
         Raises:
-            ValueRefusedError: It is not.
+            ValueRefusedError: It is of another kind.
         """
         if self.topic.append == "text" and not isinstance(value, str):
             raise ValueRefusedError(
@@ -221,12 +227,12 @@ class Message(Generic[T]):
         field, data = written
         if field == PAYLOAD:
             raise ValueRefusedError(
-                f"expected JSON for a message of topic {self.topic.name!r}, the data converter made a payload of it; what is "
-                "encoded cannot be merged: publish it, or give the publisher data_converter=DataConverter.default"
+                f"expected JSON for a message of topic {self.topic.name!r}, got a payload from the data converter, which "
+                "cannot be merged: use publish(…), or give the publisher data_converter=DataConverter.default"
             )
         return b"%b%b%b}" % (head, field, data)
 
     def _complete(self) -> None:
         raise MessageCompleteError(
-            f"expected a message that is not complete, {self.id!r} of topic {self.topic.name!r} is"
+            f"expected an open message, got the complete {self.id!r} of topic {self.topic.name!r}: use another id"
         )

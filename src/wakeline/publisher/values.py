@@ -1,4 +1,4 @@
-"""From a value to the JSON that stands behind `"data":` or `"payload":` in an event."""
+"""Converts a value to the JSON after `"data":` or `"payload":` in an event."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PAYLOAD: Final = b',"payload":'
 
 Converter: TypeAlias = DataConverter | PayloadConverter
 Written: TypeAlias = tuple[bytes, bytes]
-"""Which field it is, and its JSON."""
+"""The event's field, `DATA` or `PAYLOAD`, and its JSON."""
 
 _UNWRITABLE: Final = (TypeError, ValueError, OverflowError, msgspec.MsgspecError, RecursionError)
 
@@ -38,8 +38,8 @@ class Values:
     """Writes the values of one publisher.
 
     Args:
-        converter: The user's own; None, or Temporal's default, is plain JSON by msgspec, which is a good deal faster.
-        codec_retry: Seconds for which a codec that fails is tried again.
+        converter: The user's converter; None or Temporal's default is plain JSON by msgspec, which is much faster.
+        codec_retry: Seconds for which a codec that fails is retried.
     """
 
     def __init__(self, converter: Converter | None = None, codec_retry: float = 0.0) -> None:
@@ -52,14 +52,14 @@ class Values:
         self._encode = msgspec.json.Encoder(enc_hook=_written_by_itself).encode
         self._codec = converter.payload_codec if codec and isinstance(converter, DataConverter) else None
         self.write_later: Callable[[Any], Awaitable[Written]] | None = self._coded if self._codec is not None else None
-        """Where a codec has its say, which takes an `await`: to be called in place of `write`."""
+        """Call it in place of `write` unless it is None: it awaits the codec."""
 
     def write(self, value: Any) -> Written:
-        """A value as JSON.
+        """Return a value as JSON.
 
         Raises:
-            ValueRefusedError: No event can hold it.
-            EventTooLargeError: It is over 1 MiB.
+            ValueRefusedError: No event can hold the value.
+            EventTooLargeError: The JSON is over 1 MiB.
         """
         if self._payloads is not None or isinstance(value, (bytes, bytearray, memoryview, Payload)):
             written = payload_json(self._payload(value))
@@ -86,9 +86,9 @@ class Values:
             try:
                 (coded,) = await self._codec.encode([payload])
             except Exception as error:
-                # It may have to ask for its keys. A value that it does not take, it will not take later either.
+                # Retry, since a codec may fetch keys over the network; but not for a value that it rejects.
                 if isinstance(error, (TypeError, ValueError)) or time.monotonic() - began >= self._codec_retry:
-                    said = f"expected a value that the payload codec takes, it raised {error!r}"
+                    said = f"expected a value that the payload codec accepts, it raised {error!r}"
                     raise ValueRefusedError(said) from error
                 self._outage.failed(repr(error), began)
                 await backoff.wait()
@@ -114,17 +114,17 @@ class Values:
             raise _refused(value, error) from error
 
     def _by_temporal(self, value: Any, error: Exception) -> Payload:
-        """What msgspec does not know, Temporal's default converter may: protobuf messages, for example."""
+        """Convert a value that msgspec rejects, such as a protobuf message, with Temporal's default."""
         if self._default is None:
             self._default = DefaultPayloadConverter()
         try:
             return self._default.to_payload(value)
-        except Exception:  # noqa: BLE001  what is told is why it is no JSON
+        except Exception:  # noqa: BLE001  msgspec's error describes the problem better
             raise _refused(value, error) from error
 
 
 def payload_json(payload: Payload) -> Written:
-    """A payload as an event holds it: JSON as data, everything else whole."""
+    """Return a payload as an event's field: JSON as data, everything else as a payload."""
     encoding = payload.metadata.get("encoding", b"")
     if encoding == b"binary/null":
         return DATA, b"null"
@@ -144,24 +144,24 @@ def _is_json(data: bytes) -> bool:
 
 
 def _is_default(payloads: PayloadConverter) -> bool:
-    # An activity's converter comes in a wrapper of Temporal's own, which passes on what it is not for.
+    # In an activity, Temporal wraps the converter.
     return type(getattr(payloads, "_inner_payload_converter", payloads)) is DefaultPayloadConverter
 
 
 def _written_by_itself(value: Any) -> Any:
-    """Models of pydantic, and what is like them, know how to be JSON."""
+    """Return the JSON of a pydantic model or of another object with `model_dump_json`."""
     dump = getattr(value, "model_dump_json", None)
     if dump is None:
-        raise TypeError(f"{type(value).__name__} is nothing that JSON can say")
+        raise TypeError(f"{type(value).__name__} cannot be represented in JSON")
     return msgspec.Raw(dump().encode())
 
 
 def _checked(written: Written) -> Written:
-    if b"\n" in written[1] or b"\r" in written[1]:  # between tokens; a frame is one line
+    if b"\n" in written[1] or b"\r" in written[1]:  # line breaks between tokens; a frame is one line
         written = written[0], msgspec.json.format(written[1], indent=-1)
     if nests_too_deep(written[1]):
         raise ValueRefusedError(
-            f"expected at most {MAX_DEPTH} levels of lists and objects in each other, got more",
+            f"expected at most {MAX_DEPTH} levels of nested lists and objects, got more",
             hint="Flatten the value, or publish it as a string of JSON.",
         )
     size = len(written[1])

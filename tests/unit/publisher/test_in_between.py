@@ -250,7 +250,7 @@ async def test_a_token_that_no_request_can_have_is_told_and_nobody_waits_for_a_c
 ) -> None:
 
     async with asyncio.timeout(ENOUGH):
-        with pytest.raises(RequestInvalidError, match="a token that a request can have"):
+        with pytest.raises(RequestInvalidError, match="a token that fit into an HTTP request"):
             await SessionPublisher(script.url, lambda: "from-a-file\n", session="s").__aenter__()
 
 

@@ -173,7 +173,7 @@ async def test_one_that_is_fenced_while_it_spooled_is_told_with_the_events(away:
 def test_a_file_of_something_else_is_left_alone(file: Path) -> None:
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("CREATE TABLE mine (x)")
-    with pytest.raises(SpoolError, match="something else"):
+    with pytest.raises(SpoolError, match="another SQLite database"):
         Spool(file).waiting()
     file.write_bytes(b"no database " * 100)
     with pytest.raises(SpoolError):

@@ -69,7 +69,7 @@ async def test_a_nudger_without_a_token_logs_that_once(guarded: Served, caplog: 
 async def test_a_token_that_never_reaches_the_gateway_is_not_sent_for_ever(script: ScriptedGateway) -> None:
     script.close_with = 4401
     async with asyncio.timeout(ENOUGH):
-        with pytest.raises(TokenMissingError, match="to get the token that is sent"):
+        with pytest.raises(TokenMissingError, match="to receive the token that was sent"):
             async with SessionPublisher(script.url, lambda: "fresh", session="s"):
                 pytest.fail("it opened")
     assert script.connections == 2
