@@ -37,7 +37,6 @@ UNEDITED = (
     "src/wakeline/gateway/delivery/",
     "src/wakeline/gateway/following/",
     "src/wakeline/gateway/log/",
-    "src/wakeline/gateway/sessions/",
     "src/wakeline/streams/",
 )
 

@@ -1,7 +1,8 @@
-"""Sessions: how they begin, how long they are kept, which runs they have, and how they end.
+"""Sessions: their beginning, their retention, the record of their runs, and their deletion.
 
-It deletes, trims, exports, imports and restores sessions, and keeps the record of each session's runs. `transports`,
-`following` and `http` may import it. Open `runs.py` first, then `deletion.py`: the order in which a session's parts go.
+It deletes, trims, exports, imports and restores sessions, and stores the record of each session's runs. `transports`,
+`following` and `http` may import it. Open `runs.py` first, then `deletion.py`: the order in which a session's parts are
+removed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""A session as a file: one line that says what it is, a line for each event, and one that says that this was all.
+"""Exports sessions as files and imports them: a header, a line per event, and a last line.
 
-A file is read into a draft, a session that only the import can find, and the draft becomes visible when the last line has come
-and agrees with the first. So a session is imported as a whole or not at all, and neither reading nor writing holds more than a
-page. A draft has a deadline, which the import moves on while it runs: an abandoned draft is deleted like an expired session.
+A file is imported into a draft, a session that only the import can find. The draft becomes visible when the last line has
+arrived and agrees with the first. So a session is imported as a whole or not at all, and neither direction holds more than a
+page in memory. A draft has a deadline, which the import extends while it runs: an abandoned draft is deleted like an expired
+session.
 """
 
 from __future__ import annotations
@@ -39,21 +40,21 @@ from wakeline.gateway.sessions.exported import END, Header, Importer, check_end,
 from wakeline.gateway.sessions.runs import Runs
 
 DRAFT_SECONDS: Final = 20.0
-"""After so long without a sign of life an import counts as abandoned."""
+"""Seconds after which an import that has not extended its draft's deadline counts as abandoned."""
 
 _BATCH_EVENTS: Final = 1000
 _BATCH_BYTES: Final = 256 * 1024
 
 
 class Archive:
-    """Writes sessions as files, and makes sessions from them.
+    """Exports sessions as files and imports them.
 
     Args:
         engine: The log.
         runs: The record of each session's runs.
-        deletions: Removes what was not finished.
-        most_bytes: The largest file that is read.
-        most_line_bytes: The longest line.
+        deletions: Removes the parts of an import that was cut short.
+        most_bytes: The largest file that is imported, in bytes.
+        most_line_bytes: The longest line, in bytes.
     """
 
     def __init__(
@@ -66,12 +67,12 @@ class Archive:
         self._most_line_bytes = most_line_bytes
 
     async def export(self, session: str) -> AsyncGenerator[bytes, None]:
-        """The session as it is now, a page at a time.
+        """Yield the session's file as the session is now, a page at a time.
 
         Raises:
             SessionNotFoundError: There is no such session, or it was deleted before the end.
             EpochChangedError: It was deleted and created again before the end.
-            StorageFailedError: It cannot be read; or retention has taken events that had not been written.
+            StorageFailedError: It cannot be read, or retention has removed events that had not been written yet.
         """
         state = await self._engine.state(session)
         if state is None:
@@ -81,25 +82,25 @@ class Archive:
         while offset < state.next_offset:
             page = await self._engine.read(session, offset, before=state.next_offset, epoch=state.epoch)
             if page.began > offset:
-                raise StorageFailedError(f"expected offset {offset} of {session!r}, retention has taken it meanwhile")
+                raise StorageFailedError(f"expected offset {offset} of {session!r}, retention has removed it meanwhile")
             offset = page.next_offset
             yield b"".join([event.json() + b"\n" for event in page.events])
         yield b"%b%d}\n" % (END, state.next_offset)
 
     async def load(self, session: str, chunks: AsyncIterator[bytes], importer: Importer | None = None) -> None:
-        """Make a session from a file, all of it or nothing.
+        """Import a session from a file, as a whole or not at all.
 
         Args:
-            session: The name it gets, whichever it had.
-            chunks: The file.
-            importer: What may be imported; None for everything.
+            session: The new session's name, which may differ from the exported one's.
+            chunks: The file, in pieces of any size.
+            importer: The limits of the import; None for no limits.
 
         Raises:
-            NotAllowedError: The importer may not import this; the message names the line.
-            ImportInvalidError: It is not a whole file; the message names the line.
-            BodyTooLargeError: It, or a line of it, is too large.
+            NotAllowedError: The importer may not import an event or the runs; the message names the line.
+            ImportInvalidError: The file is not a complete export; the message names the line.
+            BodyTooLargeError: The file, or a line of it, is too large.
             SessionExistsError: There is a session of this name, or a workflow is followed into it.
-            UnavailableError: It cannot be stored, or it is not known whether it was.
+            UnavailableError: The session cannot be stored, or it is unknown whether it was stored.
         """
         lines = self._lines(chunks)
         header = parse_header(await anext(lines, b""))
@@ -111,7 +112,7 @@ class Archive:
         try:
             draft = await asyncio.shield(creating)
         except asyncio.CancelledError:
-            # The engine creates the draft all the same, and would hold its name until it counts as abandoned.
+            # The engine creates the draft nevertheless, and would hold its name until the draft counts as abandoned.
             with suppress(WakelineError):
                 await self._delete_draft(await creating)
             raise
@@ -144,7 +145,7 @@ class Archive:
         await self._engine.delete_session(draft.session, epoch=draft.epoch, draft=True)
 
     async def _keep(self, draft: SessionState) -> None:
-        """Move the draft's deadline on, until cancelled."""
+        """Extend the draft's deadline periodically, until cancelled."""
         while True:
             await asyncio.sleep(DRAFT_SECONDS / 4)
             with suppress(SessionNotFoundError, EpochChangedError):
@@ -167,7 +168,7 @@ class Archive:
         return msgspec.json.encode(header) + b"\n"
 
     async def _fill(self, draft: SessionState, header: Header, lines: AsyncIterator[bytes], importer: Importer) -> None:
-        """Append the events to the draft; the file has ended well when this returns."""
+        """Append the file's events to the draft, and check that the file is complete."""
         batch: list[NewEvent] = []
         number, offset, size, ended = 1, header.first_offset, 0, False
         async for line in lines:
@@ -190,7 +191,7 @@ class Archive:
             await self._engine.append(Append(draft.session, tuple(batch), close=header.closed, epoch=draft.epoch))
 
     async def _finish(self, draft: SessionState, header: Header) -> None:
-        """Make the draft visible. Its runs are shown as they stood, and none of them is followed."""
+        """Make the draft visible; its runs are shown in their exported states, and none is followed."""
         session = draft.session
         runs = [
             msgspec.structs.replace(
@@ -206,6 +207,7 @@ class Archive:
         ]
         async with self._runs.lock(session):
             await self._check_unfollowed(session)
+            # The runs are written before the draft becomes visible; a crash in between is cleaned up by the note.
             async with self._deletions.noted(session, draft.epoch):
                 try:
                     await self._runs.restore(session, runs)
@@ -218,7 +220,7 @@ class Archive:
                 except (SessionNotFoundError, EpochChangedError):
                     await self._runs.forget(session)
                     raise UnavailableError(
-                        f"the import of {session!r} was taken for abandoned and was deleted", hint="Import it again."
+                        f"the import of {session!r} counted as abandoned and was deleted", hint="Import it again."
                     ) from None
 
     async def _check_unfollowed(self, session: str) -> None:
@@ -228,7 +230,7 @@ class Archive:
             )
 
     async def _lines(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Cut a file into its lines, without those that are empty; holds one line and one chunk."""
+        """Yield the lines of a file that are not empty; holds one line and one chunk in memory."""
         rest = bytearray()
         total = 0
         async for chunk in chunks:
@@ -247,7 +249,7 @@ class Archive:
             if len(rest) > self._most_line_bytes:
                 raise BodyTooLargeError(
                     f"expected lines of at most {self._most_line_bytes} bytes",
-                    hint="Raise max_body_bytes, to its value where the session was exported.",
+                    hint="Raise max_body_bytes to its value at the gateway that exported the session.",
                 )
         if rest.strip():
             yield bytes(rest)

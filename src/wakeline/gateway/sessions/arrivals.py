@@ -1,4 +1,4 @@
-"""A reader comes to a session: its workflow, if it has one, is followed from now on; or it is waited for."""
+"""Prepares a session for a reader: follows its workflow, or creates it for one that waits."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _BEGINS: Final = "A session begins with its first event, or with the workflow of
 
 
 class Arrivals:
-    """Where every reader passes before a session is opened to it.
+    """The step before every read of a session: its workflow is followed, or the session created.
 
     Args:
         engine: The log.
-        watch: Sees that the workflow of a session's name is followed; None where there is no Temporal.
-        asks: Callers are asked for a token.
+        watch: Follows the workflow of a session's name, if there is one; None for a gateway without Temporal.
+        asks: Whether the gateway requires tokens.
     """
 
     def __init__(self, engine: Engine, watch: Callable[[str], Awaitable[None]] | None, *, asks: bool) -> None:
@@ -27,18 +27,18 @@ class Arrivals:
         self._watch = watch
 
     def explained(self, error: WakelineError, *, read: bool = True) -> WakelineError:
-        """Return the error; for a missing session, with a hint that is true of this gateway.
+        """Return the error; a missing session's gets a hint that fits this gateway's settings.
 
         Args:
             error: The refusal of a request.
-            read: The request was to read the session, so that Temporal was asked for its workflow.
+            read: Whether the request was to read the session, so that Temporal was asked for its workflow.
         """
         if isinstance(error, SessionNotFoundError) and "hint" not in vars(error):
             error.hint = self._hint(read=read)
         return error
 
     def _hint(self, *, read: bool) -> str:
-        """Return one hint for missing and unreachable sessions, so that it reveals no names."""
+        """Return one hint for missing and forbidden sessions, so that it reveals no names."""
         token = " A token that does not reach it (its claim wakeline.sessions) is answered alike." if self._asks else ""
         if self._watch is None:
             return (
@@ -55,16 +55,17 @@ class Arrivals:
         return f"{_BEGINS}. {none}. wait_for_start=true waits for one that is not started yet."
 
     async def at(self, session: str, grant: Grant, *, wait_for_start: bool = False) -> None:
-        """See to a session that is about to be read.
+        """Prepare a session that is about to be read.
 
         Args:
-            session: The session.
-            grant: What the reader may.
-            wait_for_start: If there is neither a session nor a workflow of this name, make the session, so that the reader can
-                wait for what comes into it. Only for who may: others are told that there is no session.
+            session: The session's name.
+            grant: The reader's permissions.
+            wait_for_start: If there is neither a session nor a workflow of this name, create the session, so that the reader
+                can wait for its first event. Ignored if the grant does not allow to wait: the read then answers that there is
+                no such session.
 
         Raises:
-            TemporalUnavailableError: Temporal cannot be asked, and there is no session of this name to serve.
+            TemporalUnavailableError: Temporal cannot be reached, and there is no session of this name.
         """
         waits = wait_for_start and grant.may_wait(session)
         if self._watch is not None:

@@ -1,4 +1,4 @@
-"""What is kept with a session beside its events: how long, and what a transport has to remember of it."""
+"""A session's configuration: its retention, and the properties that its transport stores."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from msgspec import Meta
 
 from wakeline.errors import RequestInvalidError
 
-_MOST: Final = 2**53 - 1  # what every JSON reader can hold
+_MOST: Final = 2**53 - 1  # the largest integer that every JSON reader represents exactly
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _CONTENT_TYPE: Final = re.compile(rf"{_TOKEN}/{_TOKEN}[ \t]*(;[\x20-\x7e\t]*)?")
 
 
 class Retention(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What is kept of a session; None keeps all.
+    """The retention of a session; None is no limit.
 
     Attributes:
-        age: Seconds after the session was settled or closed at which it is deleted.
-        events: How many events are kept.
-        bytes: How many bytes of them are kept.
-        compact: Of what `events` and `bytes` take, the compact form is kept.
+        age: Seconds from the moment that the session is settled or closed to its deletion.
+        events: The number of events that are kept.
+        bytes: The number of bytes of events that are kept.
+        compact: Keep the compact form of the events that `events` and `bytes` remove. Default: False.
     """
 
     age: Annotated[float, Meta(gt=0, le=_MOST)] | None = None
@@ -36,10 +36,10 @@ class SessionConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     """The `config` of a session's state.
 
     Attributes:
-        retention: What is kept; None: what the settings say.
-        content_type: What a stream's messages are, for transports that do not only know JSON.
-        ttl: Seconds after its last use at which a stream ends.
-        expires_at: When a stream ends.
+        retention: The session's retention; None for the one of the gateway's settings.
+        content_type: The media type of a Durable Stream's messages; None for other sessions.
+        ttl: Seconds from a Durable Stream's last use to its deletion.
+        expires_at: When a Durable Stream is deleted.
     """
 
     retention: Retention | None = None
@@ -49,7 +49,7 @@ class SessionConfig(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def has_lifetime(self) -> bool:
-        """Whether the transport that made the session says when it is deleted."""
+        """Whether the transport that created the session determines when it is deleted."""
         return self.ttl is not None or self.expires_at is not None
 
 
@@ -58,7 +58,7 @@ _NOTHING = SessionConfig()
 
 
 def check_content_type(text: str) -> str:
-    """Return `text` if it is a content type that an answer's header can hold.
+    """Return `text` if it is a content type that a header can hold.
 
     Raises:
         RequestInvalidError: It is not a media type.
@@ -69,15 +69,20 @@ def check_content_type(text: str) -> str:
 
 
 def encode_config(config: SessionConfig) -> bytes:
-    """A config as the log keeps it."""
+    """Return a config as the bytes that the log stores; the default config is empty."""
     return b"" if config == _NOTHING else msgspec.json.encode(config)
 
 
 def decode_config(config: bytes) -> SessionConfig:
-    """A config from what the log keeps."""
+    """Return the config in the bytes that the log stores."""
     return _decoder.decode(config) if config else _NOTHING
 
 
 def outlives(config: bytes, default: Retention) -> bool:
-    """Whether a session's compact form is kept when its events go; `default` is for those that say nothing."""
+    """Return whether a session's compact form is kept when retention removes its events.
+
+    Args:
+        config: The session's config, as the log stores it.
+        default: The retention of sessions whose config has none.
+    """
     return (decode_config(config).retention or default).compact

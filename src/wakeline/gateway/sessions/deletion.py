@@ -1,8 +1,8 @@
-"""Deleting a session with all that is kept of it: its log, its runs, its devices' positions.
+"""Deletes a session with all of its parts.
 
-They are several records, and a process may end between two of them. So it is noted first, under `unfinished/<session>`, which
-life of the session is being ended, or made; and the next process removes what belongs to no life before it follows or
-serves anything.
+The parts are several records: log, record of runs, devices' positions, compact form. A process may end between two changes.
+So a note under `unfinished/<session>` first records the life of the session that is being deleted or imported. The next
+process removes the parts that belong to no existing life, before it follows or serves anything.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.sessions.runs import Runs
 
 ABANDONED_SECONDS: Final = 20.0
-"""A note of another gateway that is unchanged for so long is of one that is gone."""
+"""Seconds after which an unchanged note counts as the note of a gateway that has ended."""
 
 _CHECK_SECONDS: Final = 5.0
 _PREFIX: Final = "unfinished/"
-_OF_LIFE: Final = ("stream-seq/",)  # records of transports, by the session's name, each with the epoch that it is of
+_OF_LIFE: Final = ("stream-seq/",)  # prefixes of transports' records: each has a session's name and an epoch
 
 
 class _Note(msgspec.Struct, frozen=True):
@@ -44,15 +44,15 @@ _of_life = msgspec.json.Decoder(_OfLife)
 
 
 class Deletions:
-    """Deletes sessions.
+    """Deletes sessions, and finishes deletions and imports that were cut short.
 
     Args:
         engine: The log.
         runs: The record of each session's runs.
         positions: The devices' positions.
-        metrics: Counts what was deleted.
-        compacts: The sessions' compact forms.
-        owns: Return whether it is this gateway's work to finish the deletion of a session.
+        metrics: Counts the deleted sessions.
+        compacts: The sessions' compact forms; None if there are none.
+        owns: Returns whether this gateway finishes the deletion of a session. Default: of all sessions.
     """
 
     def __init__(
@@ -72,45 +72,46 @@ class Deletions:
         self._compacts = compacts
         self._owns = owns
         self._cut_short: set[str] = set()  # keys of notes
-        self._seen: dict[str, tuple[int, float]] = {}  # by note: its revision, and since when
+        self._seen: dict[str, tuple[int, float]] = {}  # by note: its revision, and when that was first seen
         self._checked = 0.0
         self._deleting: set[asyncio.Task[bool]] = set()
 
     async def start(self) -> None:
-        """Finish the deletions that an earlier process has begun.
+        """Finish the deletions and imports that an earlier process has begun.
 
-        On a shared store they may be another gateway's, which still works on them: `finish` waits for a sign of that.
+        On a shared store a note may be of another gateway that is still working: there `finish` waits until the note has not
+        changed for `ABANDONED_SECONDS`.
 
         Raises:
-            UnavailableError: It cannot be done now.
+            UnavailableError: The store cannot be read or written now.
         """
         if not self._engine.shared:
             await self._finish_all()
 
     async def delete(self, session: str, *, epoch: str | None = None, unless_open: bool = False) -> bool:
-        """Delete a session; its runs are followed no more.
+        """Delete a session; its runs are no longer followed.
 
         Args:
             session: The session's name.
-            epoch: Only this life of it.
-            unless_open: Not if one of its runs is open.
+            epoch: Delete only this life of it; None for any.
+            unless_open: Delete it only if none of its runs is open.
 
         Returns:
-            True if it was deleted; False if there was none, or not that one, or a run of it is open.
+            True if it was deleted; False if there is no such session or life, or if `unless_open` prevented it.
 
         Raises:
-            UnavailableError: It may have been deleted, and if so, the rest of it will be.
+            UnavailableError: It may have been deleted; if so, `finish` removes the remaining parts.
         """
-        # Whoever asked may leave: the session is held until all of it is gone.
+        # In a task of its own: if the caller is cancelled, the deletion continues and holds the session's lock to its end.
         deleting = asyncio.create_task(self._delete(session, epoch=epoch, unless_open=unless_open))
         self._deleting.add(deleting)
         deleting.add_done_callback(self._deleting.discard)
         return await asyncio.shield(deleting)
 
     async def _delete(self, session: str, *, epoch: str | None, unless_open: bool) -> bool:
-        async with self._runs.lock(session):  # nobody registers a run meanwhile
+        async with self._runs.lock(session):  # so that no run is registered meanwhile
             state = await self._engine.state(session)
-            if state is None and epoch is not None:  # an abandoned draft has nothing but its log
+            if state is None and epoch is not None:  # it may be an abandoned draft, which has no other parts
                 await self._engine.delete_session(session, epoch=epoch, draft=True)
             if state is None or epoch not in (None, state.epoch):
                 return False
@@ -125,12 +126,12 @@ class Deletions:
 
     @asynccontextmanager
     async def noted(self, session: str, epoch: str, *, erase: bool = False) -> AsyncIterator[None]:
-        """Guard a block that begins or ends a life of a session; clean up later if it is cut short.
+        """Guard a block that begins or ends a life of a session; `finish` cleans up if it fails.
 
         Args:
             session: The session's name.
             epoch: The life.
-            erase: The block removes records that are to leave the store's files, too.
+            erase: The block removes records whose data must also leave the store's files.
         """
         key, note = _PREFIX + session, _Note(epoch, await self._runs.revision(session))
         earlier = await self._engine.get_record(key)
@@ -145,10 +146,10 @@ class Deletions:
             raise
 
     async def finish(self) -> None:
-        """Finish the blocks that were cut short: those of this gateway, and those of gateways that are gone.
+        """Finish interrupted deletions and imports: this gateway's, and those of ended gateways.
 
         Raises:
-            UnavailableError: It cannot be done now.
+            UnavailableError: The store cannot be read or written now.
         """
         for key in list(self._cut_short):
             record = await self._engine.get_record(key)
@@ -163,7 +164,7 @@ class Deletions:
             await self._finish(record)
 
     async def _finish_abandoned(self) -> None:
-        """Finish the blocks of gateways that are gone: their notes have not changed for long."""
+        """Finish the blocks whose notes have not changed for `ABANDONED_SECONDS`."""
         now = time.monotonic()
         if now < self._checked + _CHECK_SECONDS:
             return
@@ -180,17 +181,18 @@ class Deletions:
         session, note = record.key.removeprefix(_PREFIX), _decoder.decode(record.value)
         async with self._runs.lock(session):
             try:
-                # A write of the block that was cut short may still be on its way to the log: it arrives before this one.
+                # A write of the interrupted block may still be queued at the log. The log applies it before this write, so
+                # the state that is read next includes it.
                 known = await self._engine.put_record(record.key, record.value, revision=record.revision)
             except RecordConflictError:
-                return  # it was finished, or is being deleted again
+                return  # another gateway has finished it, or the session is being deleted again
             state = await self._engine.state(session)
             if state is None:
                 await self._forget(session, note.epoch)
             elif state.epoch != note.epoch:
-                # The present life may have runs of its own.
+                # The present life may have runs of its own: remove the record only if it is still the one in the note.
                 await self._forget(session, note.epoch, note.runs)
-            with suppress(RecordConflictError):  # it is being deleted again
+            with suppress(RecordConflictError):  # the session is being deleted again
                 await self._engine.delete_record(record.key, revision=known.revision, erase=True)
 
     async def _forget(self, session: str, epoch: str, runs_revision: int | None = None) -> None:
@@ -201,5 +203,5 @@ class Deletions:
         for prefix in _OF_LIFE:
             record = await self._engine.get_record(prefix + session)
             if record is not None and _of_life.decode(record.value).epoch == epoch:
-                with suppress(RecordConflictError):  # it is of the next life by now
+                with suppress(RecordConflictError):  # it belongs to the next life by now
                     await self._engine.delete_record(record.key, revision=record.revision)

@@ -1,4 +1,4 @@
-"""The lines of an exported session: what each may hold, and what an importer may bring."""
+"""Parses the lines of an exported session, and checks them against an importer's limits."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from wakeline.gateway.log import MAX_STEP
 from wakeline.gateway.sessions.config import Retention, check_content_type
 from wakeline.gateway.sessions.runs import Run
 
-_MOST_RUNS: Final = 10_000  # a session keeps a thousand that have ended, and those that are open
+_MOST_RUNS: Final = 10_000  # a session's record has the open runs and a thousand that have ended
 END: Final = b'{"wakeline_export_end":'
-_MOST_AHEAD: Final = timedelta(minutes=5)  # of the clock of the gateway that exported
-_LAST_YEAR: Final = 9998  # a moment of the year after it may be none in another time zone
+_MOST_AHEAD: Final = timedelta(minutes=5)  # the clock of the exporting gateway may be ahead
+_LAST_YEAR: Final = 9998  # a time in 9999 may not be representable in another time zone
 
 MAX_OFFSET: Final = 2**52
-"""The greatest end of an imported session; JSON readers can hold all offsets that follow."""
+"""The greatest end of an imported session: JSON readers represent all later offsets exactly."""
 
 Offset = Annotated[int, Meta(ge=0, le=MAX_OFFSET)]
 
@@ -49,9 +49,9 @@ class Importer(msgspec.Struct, frozen=True):
     """The limits of an import.
 
     Attributes:
-        topics: Only these topics; None for all.
-        restores: Also what no publisher could have written: Wakeline's own events, and the record of runs.
-        most_event_bytes: The largest data of one event, unless the importer restores.
+        topics: The topics that may be imported; None for all.
+        restores: Whether lines are allowed that no publisher can write: Wakeline's own events, and the record of runs.
+        most_event_bytes: The largest data of one event; not checked if `restores`.
     """
 
     topics: Topics | None = None
@@ -59,10 +59,10 @@ class Importer(msgspec.Struct, frozen=True):
     most_event_bytes: int = 0
 
     def check_runs(self, runs: Sequence[Run]) -> None:
-        """Raise unless a session may be made with a record of these runs.
+        """Raise unless the importer may create a session with a record of these runs.
 
         Raises:
-            NotAllowedError: The importer does not restore. A record would have later runs of its workflows followed.
+            NotAllowedError: The importer does not restore. With a record, later runs of its workflows would be followed.
         """
         if runs and not self.restores:
             raise _not_allowed("line 1 to name no runs")
@@ -70,9 +70,15 @@ class Importer(msgspec.Struct, frozen=True):
     def check(self, event: _Line, moment: datetime, size: int, number: int) -> None:
         """Raise unless an event may be imported.
 
+        Args:
+            event: The event's line.
+            moment: The event's time.
+            size: The bytes of its data or payload.
+            number: The line's number, from 1, for the message.
+
         Raises:
-            NotAllowedError: It may not by this importer.
-            ImportInvalidError: It cannot be in a log.
+            NotAllowedError: This importer may not import it.
+            ImportInvalidError: No log contains such an event.
         """
         if self.topics is not None and event.topic not in self.topics:
             raise NotAllowedError(f"expected topics that the token allows, got {event.topic[:64]!r} in line {number}")
@@ -131,10 +137,10 @@ _encode = msgspec.json.encode
 
 
 def parse_header(line: bytes) -> Header:
-    """Read the first line.
+    """Return the header in the first line.
 
     Raises:
-        ImportInvalidError: It is not one.
+        ImportInvalidError: The line is not a header.
     """
     try:
         header = _header.decode(line)
@@ -164,23 +170,40 @@ def parse_header(line: bytes) -> Header:
 
 
 def check_end(line: bytes, number: int, offset: int, header: Header) -> None:
-    """Check that the last line agrees with the first one, and with the events.
+    """Raise unless the last line agrees with the header and the number of events.
+
+    Args:
+        line: The last line.
+        number: Its number, from 1, for the message.
+        offset: The offset after the last event.
+        header: The first line.
 
     Raises:
-        ImportInvalidError: It does not.
+        ImportInvalidError: They do not agree.
     """
     try:
-        told = _end.decode(line).wakeline_export_end
+        end = _end.decode(line).wakeline_export_end
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ImportInvalidError(f"expected {END.decode()}{offset}}} in line {number}, got: {error}") from None
-    if not told == offset == header.next_offset:
+    if not end == offset == header.next_offset:
         raise ImportInvalidError(
-            f"expected events up to offset {header.next_offset}, as line 1 says; they end at {offset}, line {number} says {told}"
+            f"expected events up to offset {header.next_offset}, as line 1 says; they end at {offset}, line {number} says {end}"
         )
 
 
 def parse_event(line: bytes, number: int, offset: int, importer: Importer) -> NewEvent:
-    """An event as the log keeps it. It is composed anew: what was exported comes out as the same bytes."""
+    """Return an event as the log stores it; an exported event gets the same bytes again.
+
+    Args:
+        line: The event's line.
+        number: Its number, from 1, for the message.
+        offset: The offset that the event must have.
+        importer: The limits of the import.
+
+    Raises:
+        NotAllowedError: The importer may not import it.
+        ImportInvalidError: The line is not such an event.
+    """
     try:
         event = _line.decode(line)
         if event.offset != offset:

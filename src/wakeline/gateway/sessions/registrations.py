@@ -1,4 +1,4 @@
-"""The workflows that publishers name: each is told to the part that follows workflows once, and not with every append."""
+"""Reports the workflows that publishers name to `following`, and not with every append."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wakeline.errors import RequestInvalidError
 from wakeline.gateway.access import Grant
 
 MAX_WORKFLOW_BYTES: Final = 1000
-"""As long as Temporal lets an id be."""
+"""The longest id that Temporal accepts."""
 
 _KEPT: Final = 10_000
 _AGAIN_SECONDS: Final = 60.0
@@ -21,21 +21,21 @@ _log = structlog.get_logger(__name__)
 
 
 class NamedWorkflow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A workflow, as a caller names it.
+    """A workflow that a caller has named.
 
     Attributes:
         workflow_id: The Workflow Id.
-        namespace: Its namespace; None for the gateway's own.
+        namespace: Its namespace; None for the gateway's main one.
     """
 
     workflow_id: str
     namespace: str | None = None
 
     def checked(self) -> NamedWorkflow:
-        """Itself, if there may be such a workflow.
+        """Return this value if its names are possible names.
 
         Raises:
-            RequestInvalidError: There cannot.
+            RequestInvalidError: A name is empty, too long, or not UTF-8.
         """
         _check("a Workflow Id", self.workflow_id)
         if self.namespace is not None:
@@ -44,10 +44,10 @@ class NamedWorkflow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def named_workflow(workflow: str | None, namespace: str | None) -> NamedWorkflow | None:
-    """The workflow that a publisher names as its own; None where it names none.
+    """Return the workflow that a publisher names as its own; None if it names none.
 
     Raises:
-        RequestInvalidError: There can be no such workflow, or there is a namespace alone.
+        RequestInvalidError: A name is impossible, or there is a namespace without a workflow.
     """
     if workflow is None:
         if namespace is not None:
@@ -57,24 +57,24 @@ def named_workflow(workflow: str | None, namespace: str | None) -> NamedWorkflow
 
 
 class Published(Protocol):
-    """Is told that a publisher of a session names a workflow: see `Upstream.published`."""
+    """Receives the workflow that a publisher of a session has named: see `Upstream.published`."""
 
     def __call__(
         self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool
     ) -> None:
-        """See there."""
+        """Follow the workflow into the session; see `Upstream.published`."""
 
 
 class Registrations:
-    """Tells which workflow publishes into which session.
+    """Reports the workflows that publish into sessions.
 
-    The same is told again for another run, for a caller who may more, and after a minute: the workflow may have been started
-    meanwhile, or Temporal may be back.
+    A workflow is reported again for another run, for a caller with more permissions, and after a minute: by then the workflow
+    may have been started, or Temporal may be reachable again.
 
     Args:
-        published: Is told; None where no workflows are followed.
-        run_of: Names the run that a Temporal run belongs to in a session.
-        clock: Tells the time in seconds.
+        published: Receives the reports; None for a gateway that follows no workflows.
+        run_of: Returns the name of the run that a Temporal run belongs to in a session. Default: the Temporal run's id.
+        clock: Returns the time in seconds.
     """
 
     def __init__(
@@ -86,47 +86,47 @@ class Registrations:
         self._published = published
         self._run_of = run_of
         self._clock = clock
-        self._told: dict[tuple[object, ...], float] = {}  # oldest first
+        self._reported: dict[tuple[object, ...], float] = {}  # the times of the last reports, oldest first
 
     def __len__(self) -> int:
-        """How many are remembered."""
-        return len(self._told)
+        """Return the number of remembered reports."""
+        return len(self._reported)
 
     def run_of(self, session: str, run: str | None) -> str | None:
-        """The run whose output a publisher's is, by the one that it names."""
+        """Return the name of the run that a publisher's events belong to, by the run that it names."""
         return None if run is None else self._run_of(session, run)
 
     def tell(self, session: str, workflow: NamedWorkflow | None, run: str | None, grant: Grant) -> None:
-        """A publisher has opened or appended.
+        """Report the workflow of a publisher that opened or appended, unless reported recently.
 
         Args:
-            session: Where.
-            workflow: The workflow that it names, if any.
-            run: The run that it names, if any.
-            grant: What it may.
+            session: The session's name.
+            workflow: The workflow that the publisher names, or None.
+            run: The run that it names, or None.
+            grant: Its permissions.
         """
         if workflow is None or self._published is None:
             return
         manages = grant.may("manage", session) and grant.registers(workflow.workflow_id)
         key = (session, workflow.workflow_id, workflow.namespace, run, manages)
         now = self._clock()
-        last = self._told.get(key)
+        last = self._reported.get(key)
         if last is not None and now < last + _AGAIN_SECONDS:
             return
-        self._told.pop(key, None)
-        self._told[key] = now
-        if len(self._told) > _KEPT:
-            del self._told[next(iter(self._told))]
+        self._reported.pop(key, None)
+        self._reported[key] = now
+        if len(self._reported) > _KEPT:
+            del self._reported[next(iter(self._reported))]
         try:
             self._published(session, workflow.workflow_id, workflow.namespace, run=run, manages=manages)
-        except Exception:  # noqa: BLE001 - what was appended is there, whatever becomes of its workflow
+        except Exception:  # noqa: BLE001 - the append has succeeded, and must not fail with its workflow
             _log.exception("a workflow could not be registered", session=session, workflow_id=workflow.workflow_id)
 
 
 def _check(what: str, name: str) -> None:
     try:
         size = len(name.encode())
-    except UnicodeEncodeError:  # a lone surrogate: what came was not UTF-8
+    except UnicodeEncodeError:  # a lone surrogate: the request was not UTF-8
         raise RequestInvalidError(f"expected {what} in UTF-8, got {name[:64]!r}") from None
     if not 1 <= size <= MAX_WORKFLOW_BYTES:
         raise RequestInvalidError(f"expected {what} of 1 to {MAX_WORKFLOW_BYTES} bytes, got {size}")

@@ -32,7 +32,7 @@ async def renew_if_restored(engine: Engine) -> None:
 
 
 def carried(key: str, value: bytes, epochs: Mapping[str, str]) -> tuple[str, bytes]:
-    """Return a record's key and value with its session's new epoch, whichever of them names it."""
+    """Return a record's key and value with its session's new epoch in place of the old one."""
     if (found := _OF_LIFE.match(key)) is not None:
         new = epochs.get(found[1], found[1])
         return f"{key[: found.start(1)]}{new}{key[found.end(1) :]}", value

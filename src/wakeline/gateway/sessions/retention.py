@@ -1,8 +1,8 @@
-"""The keeper: removes what need not be kept any longer, in small steps, behind everybody's back.
+"""Retention: trims sessions and deletes expired ones, in the background and in small steps.
 
-A session is looked at when something has become of it, and all of them once after a start: whatever a look finds out is
-written down in the session (its deadline, its first offset), so nothing depends on what a process remembers. A look does
-the same thing whenever it is done, and however often.
+A session is checked after each commit that may matter to its retention, and all sessions are checked after a start. The
+result of a check is stored in the session (its deadline, its first offset), so nothing depends on a process's memory. A check
+is idempotent.
 """
 
 from __future__ import annotations
@@ -30,11 +30,14 @@ from wakeline.gateway.sessions.runs import Runs
 
 SWEEP_SECONDS: Final = 1.0
 WALK_SECONDS: Final = 60.0
-"""Seconds between two walks over all sessions of a shared store: wake-ups by other gateways may be lost."""
+"""Seconds between two walks over all sessions of a shared store: its notifications may be lost."""
 
 STEP_EVENTS: Final = 200
-_PAUSE: Final = 2.0  # times as long as a step took: it must keep up with whoever publishes, and not be in their way
-_MOST_STEPS: Final = 50  # at a time: other sessions have their turn in between
+"""The most events that one step of trimming removes."""
+
+# Pause after a step, as a multiple of its duration: trimming must keep up with publishers without delaying them.
+_PAUSE: Final = 2.0
+_MOST_STEPS: Final = 50  # in one check, so that other sessions are checked in between
 _WALK_SESSIONS: Final = 100
 _TURN_SECONDS: Final = 0.02
 _POSTPONED_SECONDS: Final = 60.0
@@ -51,17 +54,17 @@ _timed = msgspec.json.Decoder(_Timed)
 
 
 class Keeper:
-    """Keeps sessions as long as they are to be kept.
+    """The background task that enforces retention.
 
     Args:
         engine: The log.
-        runs: Tells whether a session is settled.
+        runs: The record of each session's runs: whether a session is settled.
         deletions: Deletes sessions.
-        default: What is kept of sessions that say nothing else.
-        metrics: Counts what was removed.
-        compacts: Keeps the compact form of what goes, where it is to be kept.
-        owns: Return whether retention of a session is this gateway's work.
-        clock: Tells the unix time.
+        default: The retention of sessions whose config has none.
+        metrics: Counts the removed events and sessions.
+        compacts: Stores the compact form of trimmed events; None if there are no compact forms.
+        owns: Returns whether this gateway enforces the retention of a session. Default: of all sessions.
+        clock: Returns the unix time.
     """
 
     def __init__(
@@ -84,23 +87,23 @@ class Keeper:
         self._compacts = compacts
         self._owns = owns
         self._clock = clock
-        self._touched: dict[str, bool] = {}  # whether it may have ended, or begun again
-        self._unlimited: set[tuple[str, str]] = set()  # lives that may have any number of events and bytes
+        self._touched: dict[str, bool] = {}  # sessions to check: whether they may have ended, or begun again
+        self._unlimited: set[tuple[str, str]] = set()  # lives (name, epoch) without limits of events and bytes
         self._behind = False
         self._walked: str | None = ""  # the last session that the walk has checked; None: the walk is complete
         self._task: asyncio.Task[None] | None = None
         engine.feed.listen(self._committed)
 
     def retention(self, of: SessionConfig) -> Retention:
-        """What is kept of a session with this config."""
+        """Return the retention of a session with this config."""
         return self._default if of.retention is None else of.retention
 
     def start(self) -> None:
-        """Begin."""
+        """Start the background task."""
         self._task = supervised("retention", self._sweep_for_ever)
 
     def walk(self) -> None:
-        """Check all sessions once more: this gateway has gained sessions, or may have missed a commit."""
+        """Check all sessions again: this gateway has gained sessions, or may have missed a commit."""
         self._walked = ""
 
     async def __aenter__(self) -> Self:
@@ -111,25 +114,25 @@ class Keeper:
         await self.stop()
 
     async def stop(self) -> None:
-        """Stop; what is left is done after the next start."""
+        """Stop the background task; the next start continues its work."""
         await cancel_all(self._task)
 
     async def sweep(self) -> None:
-        """Look at the sessions that something has become of, and delete those that are due.
+        """Check the sessions that have changed, and delete those that are due.
 
         Raises:
-            UnavailableError: The log cannot be read or written now; what is left is done by the next sweep.
+            UnavailableError: The log cannot be read or written now; the next sweep continues.
         """
         self._behind = False
         for _ in range(len(self._touched)):
-            session = next(iter(self._touched))  # the one that waits longest
+            session = next(iter(self._touched))  # the one that has waited longest
             ends = self._touched.pop(session)
             try:
                 await self.look(session, ends=ends)
             except UnavailableError:
                 self._touched[session] = True
                 raise
-            except Exception:  # noqa: BLE001 - whatever one session raises, the others are looked at
+            except Exception:  # noqa: BLE001 - an error of one session must not stop the others
                 _log.exception("retention failed", session=session)
         await self._deletions.finish()
         for session, epoch in await self._engine.due(self._clock()):
@@ -137,11 +140,11 @@ class Keeper:
                 await self._delete(session, epoch)
 
     async def look(self, session: str, *, ends: bool = True) -> None:
-        """See that no more is kept of a session than is to be kept, and that it is deleted in time.
+        """Check a session: set its deadline, and trim it to its retention.
 
         Args:
             session: The session's name.
-            ends: It may have ended, or begun again, since the last look.
+            ends: Whether it may have ended, or begun again, since the last check. Default: True.
 
         Raises:
             UnavailableError: The log cannot be read or written now.
@@ -152,8 +155,8 @@ class Keeper:
         its = decode_config(state.config)
         retention = self.retention(its)
         self._remember(session, state.epoch, unlimited=retention.events is None and retention.bytes is None)
-        with suppress(SessionNotFoundError, EpochChangedError):  # it was deleted meanwhile
-            if ends and not its.has_lifetime:  # else its transport says when
+        with suppress(SessionNotFoundError, EpochChangedError):  # the session was deleted meanwhile
+            if ends and not its.has_lifetime:  # otherwise its transport sets the deadline
                 deadline = await self._deadline(state, retention.age)
                 if deadline != state.deadline:
                     await self._engine.configure(session, epoch=state.epoch, deadline=deadline)
@@ -166,7 +169,8 @@ class Keeper:
         state = await self._engine.state(session)
         if state is None or state.epoch != epoch:
             return
-        # A run of it is open: its end will set the deadline anew, or its transport's time is over by then.
+        # A run of it is open, so it is not deleted. The end of the run sets the deadline again; but not for a session with a
+        # lifetime of its transport's, which is tried again later.
         lifetime = decode_config(state.config).has_lifetime
         later = self._clock() + _POSTPONED_SECONDS if lifetime else None
         with suppress(SessionNotFoundError, EpochChangedError):
@@ -177,7 +181,7 @@ class Keeper:
             return None
         own = await self._engine.read_back(state.session, state.next_offset, limit=1, topics=_OWN)
         last = own.events[0] if own.events else None
-        # The log tells first: the record of the runs is written a moment after the events that say the same.
+        # Read the log first: the record of the runs is written a moment after the events that report the same.
         if last is not None and last.topic != RUN_STARTED:
             return _time(last) + age
         if not state.closed and not await self._runs.settled(state.session):
@@ -215,20 +219,24 @@ class Keeper:
             try:
                 if (after := self._walked) is not None:
                     reached = await self._walk(after)
-                    if self._walked == after:  # otherwise another walk has been asked for
+                    if self._walked == after:  # otherwise another walk was requested meanwhile
                         self._walked = reached
                 elif self._engine.shared and time.monotonic() > walked + WALK_SECONDS:
                     walked, self._walked = time.monotonic(), ""
                 await self.sweep()
             except UnavailableError as error:
-                _log.warning("retention has to wait", error=error.message)
+                _log.warning("retention waits: the store is unavailable", error=error.message)
                 await asyncio.sleep(SWEEP_SECONDS)
-            except Exception:  # noqa: BLE001 - what fails once may work the next time
+            except Exception:  # noqa: BLE001 - the next sweep may succeed
                 _log.exception("retention failed")
                 await asyncio.sleep(SWEEP_SECONDS)
 
     async def _walk(self, after: str) -> str | None:
-        """Have the next sessions looked at: an earlier process may have ended before it could. None at the end."""
+        """Mark the next sessions for a check; an earlier process may have ended before checking.
+
+        Returns:
+            The last session's name, where the walk continues; None at its end.
+        """
         states = await self._engine.sessions(after=after, limit=_WALK_SESSIONS)
         owned = [state for state in states if self._owns(state.session)]
         self._touched |= {state.session: True for state in owned}

@@ -1,4 +1,4 @@
-"""Which runs a session has: one small record per session, read by whoever must know whether it is settled."""
+"""The record of each session's runs and their states, one small record per session."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from wakeline.gateway.log import Engine
 Status: TypeAlias = Literal["running", "completed", "failed", "canceled", "terminated", "timed_out", "unknown"]
 _PREFIX: Final = "runs/"
 _NAMES: Final = 50_000
-# The record is written anew with every change of a run: a session that has had very many keeps the last of those that are over.
+# The whole record is rewritten with every change of a run, so it has only the latest of the runs that have ended.
 _MOST_ENDED: Final = 1_000
 
 
 class Unread(msgspec.Struct, frozen=True):
-    """A Temporal run that its chain has left behind before anybody could tell what it said.
+    """A Temporal run that its chain has left before its stream could be read to the end.
 
     Attributes:
-        run_id: Its id.
+        run_id: The Temporal run's id.
         stream: The run whose stream it has.
-        stream_attempt: As of a run.
+        stream_attempt: The attempt at the stream, as in `Run`.
     """
 
     run_id: str
@@ -39,24 +39,24 @@ class Run(msgspec.Struct, frozen=True):
 
     Attributes:
         workflow_id: The Workflow Id.
-        run: The run's name: its chain's first execution's run id; of a chain that had ended and was reset, the run id that
+        run: The run's name: the run id of the chain's first execution. If the chain had ended and was reset, the run id that
             the reset began with.
-        run_id: The Temporal run that the chain has come to.
+        run_id: The chain's latest Temporal run.
         stream: The run whose stream is being read. Runs that carry the stream over by continue-as-new keep it.
         workflow_type: The workflow's type.
         started_at: When its first known run started, RFC 3339.
-        status: How it stands.
+        status: The run's status.
         namespace: Its namespace; empty for the gateway's main one.
-        chain: The chain's first execution's run id, where that is not `run`.
-        given_whole: Its present Temporal run was given the stream by one that was read to the end.
-        stream_attempt: How often the stream was begun anew under this name: a reset makes it one more.
-        owed: It has ended, and what its stream still had to say could not be read yet.
-        unread: Earlier Temporal runs of it that could not be read yet; what they said was handed to no later one.
-        result: What it completes with is to be told.
-        waiting: What it was last told to wait for; None for nothing.
-        retrying: Its activities that were told to be retried and are not over, with their attempts.
-        failed: Since when each of these is to be retried: an id may be used again.
-        paused: Its activities that were reported as paused and are not over: the attempt, and since when.
+        chain: The run id of the chain's first execution, if that is not `run`.
+        given_whole: Whether its present Temporal run received the stream from one that was read to the end.
+        stream_attempt: The number of attempts at the stream under this name: each reset begins another one.
+        `owed`: Whether the run has ended while the end of its stream could not be read yet.
+        unread: Its earlier Temporal runs whose streams could not be read yet, and which passed them to no later run.
+        result: Whether the run's result is to be reported.
+        waiting: The last reported reason for waiting; None if it does not wait.
+        retrying: Its unfinished activities that were reported as retried: id to attempt.
+        failed: The time at which each activity in `retrying` entered that state, in ns: ids and attempts may occur again.
+        paused: Its unfinished activities that were reported as paused: id to attempt and time of the pause, in ns.
     """
 
     workflow_id: str
@@ -80,22 +80,22 @@ class Run(msgspec.Struct, frozen=True):
 
     @property
     def open(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the run has not ended."""
         return self.status == "running"
 
     @property
     def first_run_id(self) -> str:
-        """The chain's first execution's run id."""
+        """The run id of the chain's first execution."""
         return self.chain or self.run
 
 
 class RunState(msgspec.Struct, frozen=True):
-    """What a run is doing.
+    """The present activity of a run.
 
     Attributes:
-        activities: Those that are retried, paused or have stalled, by id.
-        waiting: What it waits for; None if it does something.
-        current: What identifies this moment of the run: changes when it goes on.
+        activities: The activities that are retried, paused or stalled, by id.
+        waiting: The reason for waiting; None if the run does not wait.
+        current: Identifies this point of the run; changes when the run makes progress.
     """
 
     activities: dict[str, dict[str, Any]] = {}
@@ -104,11 +104,11 @@ class RunState(msgspec.Struct, frozen=True):
 
 
 class Telling(NamedTuple):
-    """A change of a run that is being told.
+    """A change of a run that is being reported.
 
     Attributes:
-        by: The publisher's name under which it is told; once that has appended, it is told.
-        run: The run as it stands then. The record has it a moment later.
+        by: The publisher that reports it; once this publisher has appended, the change is reported.
+        run: The run after the change. The record has it a moment later.
     """
 
     by: str
@@ -116,12 +116,12 @@ class Telling(NamedTuple):
 
 
 class Followed(NamedTuple):
-    """A run that is followed here.
+    """A run that this gateway follows.
 
     Attributes:
-        run: As it stands.
-        state: What it is doing.
-        telling: What is being told of it, if anything.
+        run: The run as its record has it.
+        state: Its present activity.
+        telling: The change that is being reported; None if there is none.
     """
 
     run: Run
@@ -142,14 +142,17 @@ class Runs:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._names: dict[tuple[str, str], str] = {}  # oldest first
+        self._names: dict[tuple[str, str], str] = {}  # by session and Temporal run: the run's name; oldest first
 
     def lock(self, session: str) -> asyncio.Lock:
-        """Held from looking at a session's runs to writing down what follows: two that end at once must see each other."""
+        """Return the lock to hold from reading a session's runs to writing the consequences.
+
+        Without it two runs that end at once would each see the other one open, and neither would settle the session.
+        """
         return self._locks.setdefault(session, asyncio.Lock())
 
     async def of(self, session: str) -> list[Run]:
-        """The session's runs, oldest first; of those that are over the last 1,000."""
+        """Return the session's runs, oldest first; of the ended ones, the last 1,000."""
         record = await self._engine.get_record(_PREFIX + session)
         return list(_decoder.decode(record.value).runs.values()) if record else []
 
@@ -167,14 +170,14 @@ class Runs:
         return found
 
     def name_of(self, session: str, run_id: str) -> str:
-        """The run that a Temporal run belongs to, as far as is known here; else it is its own name.
+        """Return the name of the run that a Temporal run belongs to; its own id if unknown here.
 
-        An activity knows the Temporal run that it is of, and not the first of its chain.
+        An activity knows its Temporal run, and not the first run of the chain.
         """
         return self._names.get((session, run_id), run_id)
 
     def know(self, session: str, run_id: str, name: str) -> None:
-        """A Temporal run is known to be of this run, which need not have come to it yet."""
+        """Remember that a Temporal run belongs to the run `name`, which the record may not have yet."""
         key = (session, run_id)
         self._names.pop(key, None)
         self._names[key] = name
@@ -182,12 +185,15 @@ class Runs:
             del self._names[next(iter(self._names))]
 
     async def settled(self, session: str) -> bool:
-        """Whether the session has had a run and none is open."""
+        """Return whether the session has had a run and none is open."""
         runs = await self.of(session)
         return bool(runs) and not any(run.open for run in runs)
 
     async def unfinished(self) -> list[tuple[str, Run]]:
-        """Every run that is open or still owes something, with its session: what a gateway goes on with after a restart."""
+        """Return the runs to follow after a restart, with their sessions.
+
+        These are the open runs, and the ended ones whose streams could not be read to the end.
+        """
         found: list[tuple[str, Run]] = []
         for record in await self._engine.records(_PREFIX):
             runs = _decoder.decode(record.value).runs.values()
@@ -197,36 +203,36 @@ class Runs:
         return found
 
     async def latest(self, session: str, run: str) -> Run | None:
-        """What is written down of one run."""
+        """Return a run as its record has it now; None if the record does not have it."""
         record = await self._engine.get_record(_PREFIX + session)
         return _decoder.decode(record.value).runs.get(run) if record else None
 
     async def put(self, session: str, run: Run) -> None:
-        """Add a run, or write down how it stands now."""
+        """Add a run to the record, or replace it."""
         self.know(session, run.run_id, run.run)
         await self._change(session, lambda runs: runs.__setitem__(run.run, run))
 
     async def restore(self, session: str, runs: Sequence[Run]) -> None:
-        """Write down the runs of a session that has no record of any.
+        """Write the runs of a session that has no record.
 
         Raises:
-            RecordConflictError: It has one.
+            RecordConflictError: It has a record.
         """
         if runs:
             record = _Runs({run.run: run for run in runs})
             await self._engine.put_record(_PREFIX + session, msgspec.json.encode(record), revision=0)
 
     async def revision(self, session: str) -> int:
-        """Of the record; 0 if there is none. Every change gives it another."""
+        """Return the revision of the record, which every change increases; 0 if there is none."""
         record = await self._engine.get_record(_PREFIX + session)
         return record.revision if record else 0
 
     async def forget(self, session: str, *, revision: int | None = None) -> None:
-        """Remove the record, if it is at `revision` or whatever it is at."""
+        """Remove the record if it is at `revision`; at any revision if that is None."""
         while record := await self._engine.get_record(_PREFIX + session):
             if revision not in (None, record.revision):
                 return
-            with suppress(RecordConflictError):  # what a follower still had to say comes in between
+            with suppress(RecordConflictError):  # a follower has written the record in between: check again
                 await self._engine.delete_record(record.key, revision=record.revision)
 
     async def _change(self, session: str, change: Callable[[dict[str, Run]], None]) -> None:
@@ -242,5 +248,5 @@ class Runs:
                     _PREFIX + session, msgspec.json.encode(runs), revision=record.revision if record else 0
                 )
             except RecordConflictError:
-                continue  # somebody wrote another run of the session meanwhile; theirs and ours both count
+                continue  # another run of the session was written meanwhile: apply the change to the new record
             return
