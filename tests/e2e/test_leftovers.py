@@ -67,7 +67,7 @@ async def start(folder: Path, tests: str, *arguments: str) -> asyncio.subprocess
 
 async def test_a_process_that_a_test_leaves_is_ended_and_fails_it(tmp_path: Path) -> None:
     run = await start(tmp_path, _TESTS)
-    report = (await asyncio.wait_for(run.communicate(), 60))[0].decode()
+    report = (await asyncio.wait_for(run.communicate(), 200))[0].decode()
     assert "1 failed, 3 passed, 3 errors" in report, report
     # Where the variable CI is set, pytest repeats a whole message in its summary.
     assert len(set(re.findall(r"these were left:\n\s+(\d+) .*time.sleep\(600\)", report))) == 3
@@ -77,7 +77,7 @@ async def test_a_process_that_a_test_leaves_is_ended_and_fails_it(tmp_path: Path
 async def test_a_run_that_is_terminated_leaves_no_process(tmp_path: Path) -> None:
     run = await start(tmp_path, _LONG, "--capture=no")
     assert run.stdout is not None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         while not (found := re.search(rb"started (\d+)", await run.stdout.readline())):
             pass
         run.terminate()

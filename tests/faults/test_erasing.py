@@ -77,7 +77,7 @@ async def fill(engine: SqliteEngine, sessions: list[str], *, seed: int = 1) -> d
 async def test_nothing_of_a_deleted_session_is_left_in_any_file(tmp_path: Path) -> None:
     async with opened(tmp_path) as engine:
         await fill(engine, ["a", "b", "c"])
-        await engine.configure("a", epoch=(await publish(engine, "a", 1, config=f"{SECRET}config".encode())).epoch)
+        await engine.configure("a", epoch=(await publish(engine, "a", 1)).epoch, config=f"{SECRET}config".encode())
         kept = await everything(engine, "b")
         assert files_hold(tmp_path, f"{SECRET}a")
         for session in ("a", "c"):

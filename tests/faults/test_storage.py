@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -72,9 +73,14 @@ async def test_a_full_database_fails_the_whole_group_and_the_next_one_goes_on(tm
         connection = engine._writer._connection
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages + 5}")
+        held = asyncio.create_task(
+            engine._writer.submit(lambda *_: time.sleep(0.3))
+        )  # so that the next three are one group
+        await asyncio.sleep(0.1)
         outcomes = await asyncio.gather(
             *(publish(engine, "s", n, "x" * 50_000, publisher=f"p{n}") for n in range(3)), return_exceptions=True
         )
+        await held
         assert [type(outcome) for outcome in outcomes] == [StorageFullError] * 3
         assert [data_of(e) for e in await everything(engine, "s")] == [0]
         connection.execute("PRAGMA max_page_count = 1000000")

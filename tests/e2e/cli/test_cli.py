@@ -73,7 +73,7 @@ async def test_serve_logs_what_was_meant_otherwise(tmp_path: Path) -> None:
     finally:
         await gateway.stop()
     log = gateway.log.read_text()
-    assert "WAKELINE_TEMPORL is none of Wakeline's and has no effect; did you mean WAKELINE_TEMPORAL?" in log
+    assert "WAKELINE_TEMPORL is not one of Wakeline's and has no effect; did you mean WAKELINE_TEMPORAL?" in log
     assert not re.search(r"WAKELINE_(URL|TOKEN) is none", log)
     assert "Temporal is off: no workflow is followed; --temporal HOST:PORT turns it on" in log
     assert [log.count(f'"origin": "{origin}"') for origin in ("http://localhost:3000", "http://localhost:5173")] == [

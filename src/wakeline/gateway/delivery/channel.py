@@ -212,7 +212,14 @@ class Channel:
         matching = chunk if lane.topics is None else [e for e in chunk if e.topic in lane.topics]
         if not matching:
             return
-        encoded = lane.encode(self.session, self.epoch, matching)
+        try:
+            encoded = lane.encode(self.session, self.epoch, matching)
+        except Exception:  # noqa: BLE001 - a lane that cannot be encoded must not silence the others
+            _log.exception("events could not be encoded", session=self.session)
+            for device in devices:
+                self.leave(device)
+                device.leave_live(first)
+            return
         for start in range(0, len(devices), _SLICE):
             if start:
                 yield start

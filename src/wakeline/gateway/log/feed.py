@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+import structlog
+
 from wakeline.events import Event
 from wakeline.gateway.log.values import Change
 
 Listener: TypeAlias = Callable[[str, str, Sequence[Event], Sequence[Change]], None]
 """Called in the event loop with a session, its epoch, its events that became durable, and then its changes."""
+
+_log = structlog.get_logger(__name__)
 
 
 class Feed:
@@ -45,7 +49,8 @@ class Feed:
 
     def announce(self, session: str, epoch: str, events: Sequence[Event] = (), changes: Sequence[Change] = ()) -> None:
         """Pass on what was made durable."""
-        for listener in tuple(self._sessions.get(session, ())):
-            listener(session, epoch, events, changes)
-        for listener in self._all:
-            listener(session, epoch, events, changes)
+        for listener in (*self._sessions.get(session, ()), *self._all):
+            try:
+                listener(session, epoch, events, changes)
+            except Exception:  # noqa: BLE001 - one listener's defect must not keep the commit from the others
+                _log.exception("a listener failed", session=session)

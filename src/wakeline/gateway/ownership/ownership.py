@@ -47,7 +47,8 @@ class Ownership:
         self._listeners: list[Callable[[], None]] = []
         self._held: dict[str, int] = {}  # by key: the revision that this gateway has written
         self._seen: dict[str, tuple[int, float]] = {}  # by key: the last revision, and the time it was first seen
-        self._written = time.monotonic()
+        self._renewed = time.monotonic()
+        self._announced: set[str] = set()  # the shards as the listeners know them
         self._task: asyncio.Task[None] | None = None
 
     def owns(self, name: str) -> bool:
@@ -77,17 +78,20 @@ class Ownership:
             await self._round()
 
     async def _round(self) -> None:
-        before = set(self._held)
+        began = time.monotonic()
+        # Another gateway may count a lease from the begin of the round that wrote it.
+        ends = min(began + self._seconds / 2, self._renewed + 0.9 * self._seconds)
         try:
-            async with asyncio.timeout(self._seconds / 2):
+            async with asyncio.timeout(max(ends - began, self._seconds / 20)):
                 await self._renew_and_claim()
-            self._written = time.monotonic()
+            self._renewed = began
         except Exception as error:  # noqa: BLE001 - on any error the shards must be dropped in time
-            if time.monotonic() - self._written > self._seconds / 2:
-                # Drop them well before the leases expire: when another gateway claims them, this one has stopped.
+            if time.monotonic() - self._renewed > 0.6 * self._seconds:
+                # The next round may end too late: when another gateway claims the shards, this one must have stopped.
                 self._held.clear()
             _log.warning("leases cannot be renewed", error=repr(error))
-        if set(self._held) != before:
+        if set(self._held) != self._announced:
+            self._announced = set(self._held)
             for listener in self._listeners:
                 listener()
 
@@ -106,13 +110,16 @@ class Ownership:
         free = [key for key in shards if key not in self._held and key not in fresh]
         gone = [key for key in records if key.startswith(_GATEWAY) and key not in gateways]
         # Concurrently: on a slow store, one write after the other could take longer than a lease lasts.
-        await asyncio.gather(
-            self._write(own, records.get(own)),
-            *(self._write(key, records[key], held=True) for key in list(self._held)[:share]),
-            *(self._write(key, records.get(key), held=True) for key in free[: max(0, share - len(self._held))]),
-            *(self._release(key, self._held.pop(key)) for key in too_many),
-            *(self._release(key, records[key].revision) for key in gone),
-        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._write(own, records.get(own)))
+            for key in list(self._held)[:share]:
+                group.create_task(self._write(key, records[key], held=True))
+            for key in free[: max(0, share - len(self._held))]:
+                group.create_task(self._write(key, records.get(key), held=True))
+            for key in too_many:
+                group.create_task(self._release(key, self._held.pop(key)))
+            for key in gone:
+                group.create_task(self._release(key, records[key].revision))
 
     def _is_fresh(self, record: Record) -> bool:
         """Return whether a lease has changed within its duration, by this gateway's clock."""

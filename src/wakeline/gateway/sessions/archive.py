@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET
 
+from wakeline.background import cancel_all
 from wakeline.errors import (
     BodyTooLargeError,
     EpochChangedError,
@@ -120,8 +121,13 @@ class Archive:
         finished = False
         try:
             await self._fill(draft, header, lines, importer)
+            await cancel_all(keeping)  # first: a later deadline must not be written to the finished session
             await self._finish(draft, header)
             finished = True
+        except (SessionNotFoundError, EpochChangedError):
+            raise UnavailableError(
+                f"the import of {session!r} counted as abandoned and was deleted", hint="Import it again."
+            ) from None
         finally:
             keeping.cancel()
             if not finished:
@@ -219,9 +225,7 @@ class Archive:
                     await self._engine.configure(session, epoch=draft.epoch, deadline=None, finish=True)
                 except (SessionNotFoundError, EpochChangedError):
                     await self._runs.forget(session)
-                    raise UnavailableError(
-                        f"the import of {session!r} counted as abandoned and was deleted", hint="Import it again."
-                    ) from None
+                    raise
 
     async def _check_unfollowed(self, session: str) -> None:
         if await self._runs.of(session):
