@@ -1,22 +1,25 @@
-"""Sessions from Python: publish, watch, steer. `SessionClient` for asyncio, `SyncSessionClient` for everything else.
+"""Sessions from Python: publish, watch and manage them.
 
-    client.py    SessionClient: one gateway, and which sessions it has
-    session.py   Session: everything that can be done with one of them
-    stream.py    EventStream: every event once, in order, through any disconnect
-    view.py        what may come next, and what must not
-    live_view.py LiveView: what a session is, kept up to date
-    sse.py         the bytes of an event stream
+`SessionClient` is for asyncio, `SyncSessionClient` for programs without it. Both use the HTTP of PROTOCOL.md only, and any
+package may import them. Open `session.py` first.
+
+    client.py    SessionClient: one gateway and its sessions
+    session.py   Session: every operation on one session
+    stream.py    EventStream: every event once, in order, across disconnects
+    view.py        checks that each event is the next one
+    live_view.py LiveView: the state of a session, kept up to date
+    sse.py         parses the bytes of an event stream
     values.py    typed data, in and out
-    codec.py     RemoteCodec: payloads decoded by a codec server
+    codec.py     RemoteCodec: a codec server encodes and decodes payloads
     transfer.py  export and import
     http.py      requests: the token, and refusals as errors
-    reach.py     what an answer or a silence tells the caller
-    structs.py   what is handed out
-    errors.py    what goes wrong on this side
+    reach.py     errors of failed connections and of answers that are no gateway's
+    structs.py   the results of calls
+    errors.py    the client's own errors, and refusals by their code
     sync.py      the same without asyncio
+    options.py   keyword arguments as types
 
-It speaks the HTTP of PROTOCOL.md, as everybody does. `RemoteCodec` is imported when it is asked for: only who reads payloads
-needs Temporal's classes.
+`RemoteCodec` is imported on first use: only programs that read payloads need Temporal's classes.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -72,7 +75,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`RemoteCodec`, when it is first asked for."""
+    """Import `RemoteCodec` on its first use."""
     if name != "RemoteCodec":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from wakeline.client.codec import RemoteCodec

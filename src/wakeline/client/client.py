@@ -1,4 +1,4 @@
-"""`SessionClient`: one gateway, and which sessions it has."""
+"""`SessionClient`: one gateway and its sessions."""
 
 from __future__ import annotations
 
@@ -34,18 +34,23 @@ class SessionClient:
             async for event in client.session("order-1").events(until="settled"):
                 print(event.topic, event.data)
 
-    Connections are made when they are needed. `async with`, or `aclose`, closes them.
+    Connections are made when they are needed. The end of the `async with` block, or `aclose`, closes them.
 
     Args:
-        url: Where the gateway is; `WAKELINE_URL` in the environment by default, else `http://127.0.0.1:7777`.
-        token: Who is asking; `WAKELINE_TOKEN` in the environment by default, else nobody. A function, plain or async, is
-            asked for a token at first and whenever the last one has expired; it is called in the event loop.
-        data_converter: Decodes Temporal payloads that are not JSON, such as encrypted ones; `temporalio`'s own class. Without
-            it an event has them as `payload`, as they came.
-        codec: A payload codec in the place of the data converter's, such as a `RemoteCodec`; with it alone, values are
-            converted as Temporal does by default.
-        silence: How long an answer may say nothing, keep-alives included, before it is taken for dead.
-        retry_timeout: How long a publish under a publisher's name is sent again when its outcome is unknown.
+        url: The gateway's URL; `WAKELINE_URL` in the environment by default, else `http://127.0.0.1:7777`.
+        token: The token, `WAKELINE_TOKEN` in the environment by default, or a function, plain or async, that returns one:
+            called in the event loop before the first request and whenever the last token has expired.
+        data_converter: Decodes Temporal payloads that are not JSON, such as encrypted ones; `temporalio`'s own class.
+            Without it an event has them unchanged, as `payload`.
+        codec: A payload codec that replaces the data converter's, such as a `RemoteCodec`. Without a data converter,
+            Temporal's default one converts values.
+        silence: The longest time without a byte of an answer, keep-alives included, before its connection counts as
+            lost; 45 s by default.
+        retry_timeout: How long a publish with a publisher and a sequence is retried while its outcome is unknown; 30 s
+            by default.
+
+    Raises:
+        RequestInvalidError: The URL is invalid.
     """
 
     def __init__(
@@ -66,25 +71,25 @@ class SessionClient:
 
     @property
     def url(self) -> str:
-        """Where the gateway is."""
+        """The gateway's URL."""
         return self._http.url
 
     def session(self, name: str) -> Session:
-        """A handle on a session, whether or not it is there.
+        """Return a handle on a session, whether or not it exists.
 
         Args:
             name: Its name: a Workflow Id, unless its publisher chose another.
 
         Raises:
-            SessionNameInvalidError: No session can have this name.
+            SessionNameInvalidError: The name is invalid.
         """
         return Session(self._http, name, self._data_converter, self._retry_timeout)
 
     async def sessions(self, *, after: str = "") -> AsyncIterator[SessionState]:
-        """Every session that the token reaches, by name.
+        """Yield the state of every session that the token reaches, by name.
 
         Args:
-            after: Only those whose names come after this one.
+            after: Yield only sessions whose names sort after this one.
         """
         start: str | None = after
         while start is not None:
@@ -96,17 +101,17 @@ class SessionClient:
     async def register(
         self, workflow_id: str, *, session: str | None = None, namespace: str | None = None, result: bool = False
     ) -> Run:
-        """Have a workflow followed from now on, with or without devices, until it ends.
+        """Follow a workflow from now on, with or without devices, until it ends.
 
         Args:
-            workflow_id: The workflow's id.
-            session: Where its output goes; None is the session that its memo `wakeline.session` names, or that of its own name.
-            namespace: Its namespace; None is the gateway's main one.
-            result: Have `$run.closed` tell what it completes with.
+            workflow_id: The Workflow Id.
+            session: The session of its output; by default the one that its memo `wakeline.session` names, else its namesake.
+            namespace: Its namespace; the gateway's main one by default.
+            result: Whether `$run.closed` has the workflow's result.
 
         Raises:
-            WorkflowNotFoundError: Temporal knows no such workflow.
-            TemporalUnavailableError: The gateway cannot reach Temporal, or runs without.
+            WorkflowNotFoundError: Temporal has no such workflow.
+            TemporalUnavailableError: The gateway cannot reach Temporal, or has no connection to it.
         """
         named = {"session": session, "namespace": namespace, "result": result or None}
         asked = {"workflow_id": workflow_id} | {name: value for name, value in named.items() if value is not None}
@@ -121,7 +126,7 @@ class SessionClient:
             await closing()
 
     async def __aenter__(self) -> Self:
-        """Nothing: connections are made when they are needed."""
+        """Return itself; connections are made when they are needed."""
         return self
 
     async def __aexit__(
@@ -132,6 +137,6 @@ class SessionClient:
 
 
 def _with_codec(converter: DataConverter | None, codec: PayloadCodec) -> DataConverter:
-    from temporalio.converter import DataConverter  # importing it takes a while, and few need it
+    from temporalio.converter import DataConverter  # slow to import, and few programs need it
 
     return replace(converter or DataConverter.default, payload_codec=codec)

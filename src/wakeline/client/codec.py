@@ -1,4 +1,4 @@
-"""A payload codec that asks a codec server, as Temporal's own interface does: the key stays there."""
+"""A payload codec that calls a codec server, which alone has the key."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from wakeline.retry import Backoff
 E = TypeVar("E", bound=WakelineError)
 
 Headers: TypeAlias = Mapping[str, str] | Callable[[], Mapping[str, str]] | Callable[[], Awaitable[Mapping[str, str]]]
-"""Headers, or what gives them anew for each request: a token that ends, for one."""
+"""Headers, or a function that returns them for each request, such as one with a token that expires."""
 
 _GONE: Final = (429, 502, 503, 504)
 
@@ -40,22 +40,23 @@ class _WirePayloads(msgspec.Struct):
 
 
 class RemoteCodec(PayloadCodec):
-    """Encodes and decodes at a codec server, by Temporal's protocol: `POST {url}/decode`, `POST {url}/encode`.
+    """A codec that sends payloads to a codec server.
 
         SessionClient(codec=RemoteCodec("https://codec.example", namespace="shop"))
 
-    Connections are made when they are needed; `aclose` closes them, and so does the `SessionClient` it was given to. It may be
-    used again afterwards, and in several event loops at once: each has connections of its own, and closes them.
+    It uses Temporal's protocol, `POST {url}/decode` and `POST {url}/encode`. Connections are made when they are needed;
+    `aclose`, also that of the `SessionClient` that has the codec, closes them. The codec may be used again afterwards, and
+    in several event loops at once: each has its own connections.
 
     Args:
-        url: Where the server is; `{namespace}` in it is put in.
-        namespace: Sent as `X-Namespace`.
-        headers: Sent with each request, such as `Authorization`; or a function, plain or async, that gives them.
-        timeout: How long one request may take.
-        retry_timeout: How long it is tried again when the server cannot be reached.
+        url: The server's URL; `{namespace}` in it is replaced.
+        namespace: The namespace, which is also sent as `X-Namespace`.
+        headers: Headers of each request, such as `Authorization`; or a function, plain or async, that returns them.
+        timeout: The longest time for one request; 10 s by default.
+        retry_timeout: How long a server that cannot be reached is retried; 10 s by default.
 
     Raises:
-        RequestInvalidError: `url` is none.
+        RequestInvalidError: The URL has another scheme than HTTP.
     """
 
     def __init__(
@@ -81,23 +82,23 @@ class RemoteCodec(PayloadCodec):
         """Encode payloads.
 
         Raises:
-            CodecError: The server refuses, or its answer is none.
-            UnavailableError: It cannot be reached.
+            CodecError: The server refuses, or answers without payloads.
+            UnavailableError: The server cannot be reached.
         """
         return await self._ask("encode", payloads)
 
     async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Decode payloads; errors are as of `encode`."""
+        """Decode payloads; the errors are those of `encode`."""
         return await self._ask("decode", payloads)
 
     async def aclose(self) -> None:
-        """Close its connections, those of this event loop."""
+        """Close the connections of this event loop."""
         connections = self._connections.pop(asyncio.get_running_loop(), None)
         if connections is not None:
             await connections.close()
 
     async def __aenter__(self) -> Self:
-        """Nothing: connections are made when they are needed."""
+        """Return itself; connections are made when they are needed."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -147,17 +148,17 @@ class RemoteCodec(PayloadCodec):
         own = {"Content-Type": "application/json", "X-Namespace": self._namespace}
         try:
             async with self._of_this_loop().post(url, data=body, headers={**own, **headers}) as answer:
-                said = await answer.read()
+                content = await answer.read()
         except LOST as error:
             raise self._away(reason(error)) from None
         if answer.status in _GONE:
             raise self._away(f"it answered {answer.status}")
         if answer.status != 200:
             raise self._noted(
-                CodecError(f"expected payloads from the codec server's {path}, got {answer.status}: {said[:200]!r}")
+                CodecError(f"expected payloads from the codec server's {path}, got {answer.status}: {content[:200]!r}")
             )
         try:
-            return [_from_wire(payload) for payload in msgspec.json.decode(said, type=_WirePayloads).payloads]
+            return [_from_wire(payload) for payload in msgspec.json.decode(content, type=_WirePayloads).payloads]
         except (msgspec.DecodeError, NotBase64, UnicodeDecodeError) as error:
             message = f"expected payloads from the codec server's {path}, got something else: {error}"
             raise self._noted(CodecError(message)) from error
@@ -174,5 +175,5 @@ def _from_wire(wire: _WirePayload) -> Payload:
 
 
 def read_payload(wire: dict[str, Any]) -> Payload:
-    """A payload from its JSON form in an event."""
+    """Return a payload from its JSON form in an event."""
     return _from_wire(msgspec.convert(wire, _WirePayload))

@@ -1,13 +1,13 @@
-"""What goes wrong on the client's side, and the gateway's refusals as errors of their class.
+"""The client's own errors, and the gateway's refusals as errors of their class.
 
     WakelineError
     ├── RefusedError         the gateway refused; every refusal of a known code is also of that code's class
-    ├── EventDataError       event_data: an event's data is not what was asked for
-    ├── StreamBrokenError    stream_broken: what comes cannot be the session
-    ├── CodecError           codec_failed: a codec server does not do what it is asked
-    └── TransferError        transfer_failed: an export is not whole
+    ├── EventDataError       event_data: an event's data is not of the requested type
+    ├── StreamBrokenError    stream_broken: the answer is not the session's event stream
+    ├── CodecError           codec_failed: a codec server refuses, or answers without payloads
+    └── TransferError        transfer_failed: an export is incomplete
 
-What the gateway refuses has the codes of `wakeline.errors`.
+The codes of refusals are those of `wakeline.errors`.
 """
 
 from __future__ import annotations
@@ -20,38 +20,36 @@ from wakeline.client.structs import SessionEvent
 from wakeline.errors import WakelineError
 
 NOT_A_GATEWAY: Final = (
-    "See that the URL is a Wakeline gateway's, by default http://127.0.0.1:7777 and neither Temporal's port (7233) nor "
-    "its web interface's (8233), and that nothing between here and the gateway answers in its place."
+    "Check that the URL is a Wakeline gateway's, by default http://127.0.0.1:7777 and neither Temporal's port (7233) nor "
+    "its web interface's (8233), and that no proxy answers in the gateway's place."
 )
 
 
 class RefusedError(WakelineError):
-    """The gateway refused a request; `code`, `status`, `message`, `hint` and `details` are its own.
+    """The gateway refused a request; `code`, `status`, `message`, `hint` and `details` are its.
 
-    What is raised is also of the class that the code has in `wakeline.errors`: `except SessionNotFoundError` and
-    `except RefusedError` both catch a `session_not_found`.
+    A refusal is also of its code's class in `wakeline.errors`: `except SessionNotFoundError` and `except RefusedError` both
+    catch a `session_not_found`.
     """
 
     def __init__(self, status: int, error: Mapping[str, Any]) -> None:
         details = {key: value for key, value in error.items() if key not in ("code", "message", "hint")}
         WakelineError.__init__(self, str(error.get("message", f"the gateway answered {status}")), **details)
-        vars(self).update(details)  # such as `expected`, as the class of the code has them
-        self.code = error.get("code", "unknown")  # type: ignore[misc] # what is fixed per class here comes by wire
+        vars(self).update(details)  # attributes of the code's class, such as `expected`
+        self.code = error.get("code", "unknown")  # type: ignore[misc] # fixed per class elsewhere, the gateway's here
         self.hint = error.get("hint", NOT_A_GATEWAY)
         self.status = status  # type: ignore[misc] # as above
 
 
 class EventDataError(WakelineError):
-    """An event's data is not what was asked for. The stream goes on: the next event can be awaited.
+    """An event's data is not of the requested type. The next event can be awaited all the same.
 
     Attributes:
-        event: The event with its data as plain JSON; None where it is a payload that could not be decoded.
+        event: The event with its data as plain JSON; its data is None for a payload that could not be decoded.
     """
 
     code = "event_data"
-    hint = (
-        "Ask for a type that this topic's events fit, or for fewer topics; the error's `event` has the data as it came."
-    )
+    hint = "Pass a type that fits this topic's events, or read fewer topics; the error's `event` has the data as plain JSON."
 
     def __init__(self, message: str, event: SessionEvent[Any]) -> None:
         super().__init__(message, offset=event.offset, topic=event.topic)
@@ -59,28 +57,28 @@ class EventDataError(WakelineError):
 
 
 class StreamBrokenError(WakelineError):
-    """What comes cannot be the session: an event is missing, again and again, or it is no event stream at all."""
+    """The answer is not the session's event stream, or repeatedly lacks an event."""
 
     code = "stream_broken"
-    hint = "Check the proxies between this client and the gateway: one changes or drops events."
+    hint = "Check the proxies between this client and the gateway: one of them changes or drops events."
 
 
 class CodecError(WakelineError):
-    """A codec server refuses, or answers with something else than payloads."""
+    """A codec server refuses, or answers without payloads."""
 
     code = "codec_failed"
-    hint = "See that the URL is that of a codec server, and that the headers are what it asks for."
+    hint = "Check that the URL is a codec server's, and that the headers are those that it requires."
 
 
 class TransferError(WakelineError):
-    """An export is not whole."""
+    """An export is incomplete."""
 
     code = "transfer_failed"
-    hint = "Export again; nothing was kept of this one."
+    hint = "Export again; this export left no file."
 
 
 def refusal(status: int, error: Mapping[str, Any]) -> RefusedError:
-    """The error of a refusal: of the class of its code, where there is one."""
+    """Return the error of a refusal: also of its code's class, if that is known."""
     return _KINDS.get(str(error.get("code")), RefusedError)(status, error)
 
 

@@ -1,4 +1,4 @@
-"""Requests to one gateway: with the token, and with every refusal as the error of its code."""
+"""Requests to one gateway, with the token; each refusal is raised as the error of its code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from wakeline.logs import get_logger
 from wakeline.outages import Outage
 
 Token: TypeAlias = str | Callable[[], str] | Callable[[], Awaitable[str]]
-"""A token, or what gives a fresh one: called in the event loop, before the first request and when the last one expired."""
+"""A token, or a function that returns one, called in the event loop when the last one has expired."""
 
 T = TypeVar("T")
 logger = get_logger(__name__)
@@ -33,10 +33,10 @@ _GATEWAY_GONE: Final = frozenset({502, 503, 504})
 
 
 def session_path(name: str, *below: str) -> str:
-    """The path of a session, or of something below it.
+    """Return the path of a session, or of a resource below it.
 
     Raises:
-        SessionNameInvalidError: No session can have this name.
+        SessionNameInvalidError: The name is invalid.
     """
     return "/".join(["/v1/sessions", _segment(check_session_name(name)), *map(_segment, below)])
 
@@ -46,17 +46,17 @@ def _segment(text: str) -> str:
 
 
 class Http:
-    """Connections to one gateway, opened as they are needed.
+    """The HTTP client of one gateway; connections are made when they are needed.
 
     Args:
-        url: Where it is.
-        token: Who is asking.
-        silence: How long an answer may say nothing before it is taken for dead.
+        url: The gateway's URL.
+        token: The token.
+        silence: The longest time without a byte of an answer before its connection counts as lost.
     """
 
     def __init__(self, url: str, token: Token | None, silence: timedelta) -> None:
         self.url = checked_url(url)
-        # One for all readings of a client: when the gateway is away, it is away for all of them.
+        # One for all streams of a client, since an outage of the gateway affects all of them.
         self.outage = Outage(logger, f"Reading from the gateway at {self.url}")
         self._tokens = Tokens(token)
         self._silence = silence.total_seconds()
@@ -74,19 +74,19 @@ class Http:
         body: Callable[[], Any] | None = None,
         wait: float = 0.0,
     ) -> aiohttp.ClientResponse:
-        """Ask, and return the answer when its headers are there; its body is the caller's to read.
+        """Send a request and return the answer with its headers; the caller reads its body.
 
         Args:
             method: The HTTP method.
             path: The path, encoded.
-            query: Its parameters.
-            headers: Beside `Authorization`.
-            body: Makes the body; called again when the request is.
-            wait: Seconds that the gateway was asked to wait.
+            query: The query's parameters.
+            headers: Headers besides `Authorization`.
+            body: Returns the body; called again if the request is sent again.
+            wait: The seconds for which the request lets the gateway wait, added to the time without a byte.
 
         Raises:
-            RefusedError: The gateway refused.
-            UnavailableError: It cannot be reached.
+            RefusedError: The gateway refused the request.
+            UnavailableError: The gateway cannot be reached.
         """
         url = URL(f"{self.url}{path}" + (f"?{urlencode(query)}" if query else ""), encoded=True)
         timeout = aiohttp.ClientTimeout(sock_connect=_CONNECT_SECONDS, sock_read=self._silence + wait)
@@ -111,11 +111,11 @@ class Http:
             again = True
 
     async def call(self, method: str, path: str, type: type[T], **how: Any) -> T:
-        """Ask, and read the answer's JSON; `how` is as for `open`.
+        """Send a request and return the answer's JSON as `type`; `how` is as for `open`.
 
         Raises:
-            RefusedError: The gateway refused.
-            UnavailableError: It cannot be reached, or the connection broke before the answer was whole.
+            RefusedError: The gateway refused the request.
+            UnavailableError: The gateway cannot be reached, or the connection broke before the end of the answer.
         """
         async with await self.open(method, path, **how) as answer:
             try:
@@ -129,20 +129,20 @@ class Http:
             raise refusal(answer.status, {"message": message}) from error
 
     async def do(self, method: str, path: str, **how: Any) -> None:
-        """Ask for something whose answer says nothing; `how` and errors are as for `open`."""
+        """Send a request and ignore the answer's body; `how` and errors are as for `open`."""
         async with await self.open(method, path, **how):
             pass
 
     def may_filter(self) -> bool:
-        """Whether the token in use may reach only some topics, so that events are left out unasked."""
+        """Return whether the gateway may leave out events because the token has only some topics."""
         return self._tokens.may_filter()
 
     def lost(self, error: BaseException) -> UnavailableError:
-        """The error of a connection that cannot be made, or broke."""
+        """Return the error of a connection that cannot be made, or broke."""
         return unavailable(self.url, error)
 
     async def aclose(self) -> None:
-        """Close all connections, for good; who reads from one is told so."""
+        """Close all connections, for good; reads in progress raise."""
         self._closed = True
         for answer in list(self._answers):
             answer.close()
@@ -150,10 +150,10 @@ class Http:
             await self._connections.close()
 
     def require_open(self) -> None:
-        """Raise where the client was closed.
+        """Check that the client is open.
 
         Raises:
-            RuntimeError: It was.
+            RuntimeError: The client was closed.
         """
         if self._closed:
             raise RuntimeError("expected an open client, this one is closed")
@@ -161,22 +161,22 @@ class Http:
     def _open_connections(self) -> aiohttp.ClientSession:
         self.require_open()
         if self._connections is None:
-            # A stream holds its connection, so there is no limit to how many there are.
+            # No limit: each stream holds its connection for as long as it is read.
             self._connections = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         return self._connections
 
 
 class Tokens:
-    """The token in use; one request for a fresh one serves all who wait."""
+    """The token in use; concurrent requests share one call for a fresh one."""
 
     def __init__(self, source: Token | None) -> None:
-        """Take the token, or what gives one."""
+        """Start with a token, or with a function that returns one."""
         self._source = source
         self._token: str | None = None
         self._asking = asyncio.Lock()
 
     async def get(self) -> str | None:
-        """The token to ask with; None for nobody."""
+        """Return the token to send; None to send none."""
         if self._source is None or isinstance(self._source, str):
             return self._source
         async with self._asking:
@@ -186,13 +186,13 @@ class Tokens:
             return self._token
 
     def expired(self, token: str | None) -> bool:
-        """Take note; True if there may be a fresh one."""
-        if token == self._token:  # else somebody has been faster
+        """Discard an expired token; return whether there may be a fresh one."""
+        if token == self._token:  # otherwise another task has replaced it already
             self._token = None
         return callable(self._source)
 
     def may_filter(self) -> bool:
-        """Whether the token in use may reach only some topics."""
+        """Return whether the token in use may be limited to some topics."""
         token = self._source if isinstance(self._source, str) else self._token
         if token is None:
             return False
@@ -201,7 +201,7 @@ class Tokens:
             decoded = urlsafe_b64decode(claims + "=" * (-len(claims) % 4))
             return msgspec.json.decode(decoded, type=_Claims).wakeline.topics is not None
         except (IndexError, ValueError, msgspec.DecodeError):
-            return True  # not a token that we can read
+            return True  # not a readable token: it may be limited
 
 
 class _Limits(msgspec.Struct, frozen=True):
@@ -213,7 +213,7 @@ class _Claims(msgspec.Struct, frozen=True):
 
 
 async def read_refusal(answer: aiohttp.ClientResponse) -> WakelineError:
-    """The error of an answer that is a refusal."""
+    """Return the error of an answer whose status is a refusal."""
     async with answer:
         body = await answer.read()
     error: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What a session is, kept up to date: messages that grow, keyed state, and the events that count."""
+"""The state of a session, kept up to date: growing messages, keyed states and other events."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Name: TypeAlias = tuple[str, str]
 
 
 class LiveMessage:
-    """A message that grows, as it is now.
+    """A growing message in its present state.
 
     Attributes:
         topic: Its topic.
@@ -41,7 +41,7 @@ class LiveMessage:
     __slots__ = ("_decode", "_message", "_read", "_stamp", "id", "topic")
 
     def __init__(self, topic: str, name: str, message: Message, decode: msgspec.json.Decoder[Any]) -> None:
-        """Made by a `LiveView`."""
+        """See `LiveView.messages`."""
         self.topic = topic
         self.id = name
         self._message = message
@@ -51,10 +51,12 @@ class LiveMessage:
 
     @property
     def value(self) -> Any:
-        """Its whole value: read when it is asked for, so that a message costs nothing while nobody looks.
+        """The whole value; None if all of it was superseded.
+
+        It is decoded on access, so that a message that is never read costs nothing.
 
         Raises:
-            msgspec.ValidationError: It is not of the type that was asked for.
+            msgspec.ValidationError: The value is not of the requested type.
         """
         stamp = self._message.stamp
         if stamp != self._stamp:
@@ -69,25 +71,25 @@ class LiveMessage:
 
     @property
     def counts(self) -> bool:
-        """Whether anything of it counts: False when all of it was superseded."""
+        """Whether it has a value; False once all of it was superseded."""
         return bool(self._message.segments)
 
 
 class EventAdded(msgspec.Struct, Generic[T], frozen=True):
-    """An event that stands for itself was added to `view.events`."""
+    """An event without message or key was added to `view.events`."""
 
     event: SessionEvent[T]
 
 
 class MessageChanged(msgspec.Struct, frozen=True):
-    """A message has another value.
+    """The value of a message has changed.
 
     Attributes:
         message: The message.
-        op: How it was changed; `set` for one that was there when the view began, and if that is large, more changes after
-            it, among them `ops`: several one after the other, each as `[op, data]`.
-        data: What was appended, merged or set, as JSON says it.
-        event: The event that did it.
+        op: The operation. A message that existed when the view began starts with `set`; if it is large, further changes
+            follow, among them `ops`: a list of operations, each as `[op, data]`.
+        data: The data that was appended, merged or set, as plain JSON types.
+        event: The event with the operation.
     """
 
     message: LiveMessage
@@ -97,7 +99,7 @@ class MessageChanged(msgspec.Struct, frozen=True):
 
 
 class StateChanged(msgspec.Struct, Generic[T], frozen=True):
-    """A topic's state under a key is another one now: `view.keyed[topic, key]`."""
+    """The state of a key has changed: `view.keyed[topic, key]`."""
 
     topic: str
     key: str
@@ -105,13 +107,13 @@ class StateChanged(msgspec.Struct, Generic[T], frozen=True):
 
 
 class Superseded(msgspec.Struct, frozen=True):
-    """An attempt began, and what earlier ones published counts no more.
+    """A new attempt has superseded events of earlier attempts.
 
     Attributes:
-        offsets: First and last offset of what it was.
-        events: The events that were taken out of `view.events`.
-        messages: The messages that have another value now, or none: `message.counts` tells.
-        states: The names in `view.keyed` that have another event now, or none.
+        offsets: The superseded ranges, each as its first and last offset.
+        events: The events that were removed from `view.events`.
+        messages: The messages that have changed, or have no value any more (`message.counts` is False).
+        states: The names in `view.keyed` whose event has changed or was removed.
     """
 
     offsets: list[tuple[int, int]]
@@ -128,15 +130,15 @@ class _Offsets(msgspec.Struct):
 
 
 class CompactView(View):
-    """Lets the compact form through, each time it begins, and then the log as any other view does."""
+    """A view that passes the compact form on, whenever it begins, and then the log's events."""
 
     bare = True
 
     def accept(self, frame: Frame) -> WireEvent | None:
-        """The frame's event; `OPENING` where the compact form may begin, anew or for the first time.
+        """Return the frame's event; `OPENING` if the compact form may begin, or begin again.
 
         Raises:
-            StreamBrokenError: The frame cannot come here; ask again from `position`.
+            StreamBrokenError: The frame is not the next one; read again from `position`.
         """
         if not frame.cursor:
             try:
@@ -148,12 +150,12 @@ class CompactView(View):
             self._at, self.position = cursor, frame.cursor
             return event
         begins = event is None and cursor.offset == 0 and (self._at is None or self._at.offset == 0)
-        told = super().accept(frame)
-        return OPENING if begins else told
+        accepted = super().accept(frame)
+        return OPENING if begins else accepted
 
 
 class LiveView(AsyncIterator[Change[T]], Generic[T]):
-    """What a session is, and each change of it; `Session.view` makes one.
+    """The state of a session and an iterator of its changes; `Session.view` returns one.
 
         async with session.view(until="settled") as view:
             async for change in view:
@@ -161,17 +163,17 @@ class LiveView(AsyncIterator[Change[T]], Generic[T]):
                     case MessageChanged(message=message):
                         show(message.id, message.value)
 
-    It begins with the session's compact form, whose changes come first, and goes on through any disconnect. What an
-    attempt that failed has published is taken out when the next one begins.
+    The first changes are those of the session's compact form. The view continues after a disconnect. Events of a failed
+    attempt are removed when the next attempt begins.
 
     Attributes:
-        messages: The messages that grow, by topic and id.
+        messages: The growing messages, by topic and id.
         keyed: The latest event of each topic and key.
-        events: Every other event that counts, in order.
+        events: All other events that were not superseded, in order.
     """
 
     def __init__(self, stream: EventStream[Any], values: Values, type: Any) -> None:
-        """Nothing is asked before the first change is awaited; see `Session.view`."""
+        """See `Session.view`; the first request is sent when the first change is awaited."""
         self.messages: dict[Name, LiveMessage] = {}
         self.keyed: dict[Name, SessionEvent[T]] = {}
         self.events: list[SessionEvent[T]] = []
@@ -184,23 +186,23 @@ class LiveView(AsyncIterator[Change[T]], Generic[T]):
         self._typed: deque[SessionEvent[Any] | EventDataError] = deque()
 
     def __aiter__(self) -> Self:
-        """It is its own iterator."""
+        """Return itself."""
         return self
 
     async def __anext__(self) -> Change[T]:
-        """The next change.
+        """Return the next change, after applying it to the view.
 
         Raises:
-            StopAsyncIteration: Nothing more will come.
-            EventDataError: An event's data is not what was asked for; it is passed over, and the next call goes on.
-            RefusedError: The gateway refuses, for good.
-            StreamBrokenError: What comes cannot be the session.
+            StopAsyncIteration: The session has ended, or the view was closed.
+            EventDataError: An event's data is not of the requested type; the next call continues after it.
+            RefusedError: The gateway refuses to serve the session.
+            StreamBrokenError: The answer is not the session's event stream.
         """
         while True:
             while self._waiting:
                 if not self._typed:
                     self._typed = await self._typed_of(list(islice(self._waiting, _TYPED_MOST)))
-                # It leaves before it counts: nothing is awaited between that and its change.
+                # No `await` between taking the event out and applying it: a cancellation loses none.
                 event, typed = self._waiting.popleft(), self._typed.popleft()
                 change = self._apply(event, typed)
                 if isinstance(typed, EventDataError):
@@ -210,7 +212,7 @@ class LiveView(AsyncIterator[Change[T]], Generic[T]):
             self._take(await anext(self._stream))
 
     def _take(self, event: SessionEvent[Any]) -> None:
-        """Hold the compact form back until it is whole: one that was cut short is none."""
+        """Hold the events of a compact form back until it is complete; drop one that was cut short."""
         if event.topic == OPENING.topic:
             self._opening = []
         elif event.topic == COMPACT:
@@ -223,7 +225,7 @@ class LiveView(AsyncIterator[Change[T]], Generic[T]):
             self._waiting.append(event)
 
     async def _typed_of(self, events: list[SessionEvent[Any]]) -> deque[SessionEvent[Any] | EventDataError]:
-        """The events with their data as it was asked for, where they stand for themselves."""
+        """Decode the data of events that are not parts of messages as the requested type."""
         own = [event for event in events if event.message is None or event.payload is not None]
         typed = iter(await self._values.events([(decode_event(event.raw), event.cursor, event.raw) for event in own]))
         return deque(event if event.message is not None and event.payload is None else next(typed) for event in events)
@@ -268,7 +270,7 @@ class LiveView(AsyncIterator[Change[T]], Generic[T]):
         for name in states:
             self.keyed.pop(name, None)
             if name in self._fold.keyed:
-                # What was there before is there again; it is typed like any other when it is given out.
+                # The state before the superseded one is valid again; its data is decoded like any other.
                 self._restore(name, event.cursor)
         removed = list(self._remove(ranges))
         return Superseded(ranges, removed, messages, states)
@@ -297,7 +299,7 @@ class LiveView(AsyncIterator[Change[T]], Generic[T]):
         )
 
     def _remove(self, ranges: list[tuple[int, int]]) -> Iterator[SessionEvent[T]]:
-        """Take the events at these offsets out."""
+        """Remove and yield the events in these ranges."""
         for first, last in reversed(ranges):
             start = bisect_left(self.events, first, key=_offset)
             end = bisect_left(self.events, last + 1, key=_offset)
@@ -305,21 +307,21 @@ class LiveView(AsyncIterator[Change[T]], Generic[T]):
             del self.events[start:end]
 
     def drop(self) -> None:
-        """End it, and give the connection back."""
+        """End the view and release its connection."""
         self._stream.drop()
 
     async def aclose(self) -> None:
-        """The same, for `aclosing` and its like."""
+        """End the view, see `drop`; for `contextlib.aclosing`."""
         self.drop()
 
     async def __aenter__(self) -> Self:
-        """Nothing: the connection is made when the first change is awaited."""
+        """Return itself; the connection is made when the first change is awaited."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close it."""
+        """End the view."""
         await self.aclose()
 
 

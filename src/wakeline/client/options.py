@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ClientOptions(TypedDict, total=False):
-    """Options of a client; `SessionClient` tells what each means."""
+    """Options of a client; `SessionClient` documents each."""
 
     data_converter: DataConverter | None
     codec: PayloadCodec | None
@@ -22,7 +22,7 @@ class ClientOptions(TypedDict, total=False):
 
 
 class Reading(TypedDict, total=False):
-    """How to read events; `Session.events` tells what each means."""
+    """Arguments of `Session.events`, which documents each."""
 
     from_: str
     topics: str | Iterable[str] | None
@@ -34,7 +34,7 @@ class Reading(TypedDict, total=False):
 
 
 class Viewing(TypedDict, total=False):
-    """How to view a session; `Session.view` tells what each means."""
+    """Arguments of `Session.view`, which documents each."""
 
     topics: str | Iterable[str] | None
     until: Literal["settled", "never"]
@@ -45,7 +45,7 @@ class Viewing(TypedDict, total=False):
 
 
 class PageReading(TypedDict, total=False):
-    """How to read a page; `Session.page` tells what each means."""
+    """Arguments of `Session.page`, which documents each."""
 
     before: str | None
     from_: str | None
@@ -56,7 +56,7 @@ class PageReading(TypedDict, total=False):
 
 
 class ExactlyOnce(TypedDict, total=False):
-    """What makes an append idempotent; `Session.publish_many` tells what each means."""
+    """Arguments that make an append idempotent; `Session.publish_many` documents each."""
 
     publisher: str | None
     attempt: int

@@ -1,7 +1,7 @@
 """Errors of calls to a gateway, from its answers and from failed connections.
 
-Messages are without the gateway's URL, because an activity's failure shows them to viewers, and so are causes: hence aiohttp's
-error is none. The URL is in the errors' notes, which tracebacks and the commands print.
+Viewers may see the messages of an activity's failure and its causes. Hence neither has the gateway's URL, and aiohttp's error is
+not a cause. The URL is in the errors' notes, which tracebacks and the commands print.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def checked_url(url: str) -> str:
     """Return a gateway's URL without a slash at its end.
 
     Raises:
-        RequestInvalidError: It is none.
+        RequestInvalidError: The URL is invalid.
     """
     try:
         parsed = URL(url)
@@ -43,7 +43,7 @@ def checked_url(url: str) -> str:
         raise noted(
             RequestInvalidError(
                 "expected a URL such as http://127.0.0.1:7777, got another text",
-                hint="Write http:// or https://, the host and, unless it is the usual one, the port, in url=… (--url) or "
+                hint="Pass http:// or https://, the host and, unless it is the default, the port, in url=… (--url) or "
                 "WAKELINE_URL.",
             ),
             url,
@@ -57,7 +57,7 @@ def unavailable(url: str, error: BaseException | str) -> UnavailableError:
 
 
 def not_a_gateway(url: str, error: BaseException) -> WakelineError | None:
-    """Return the refusal of what answers, but not in HTTP; None where the error is another one."""
+    """Return the refusal of a server that does not answer in HTTP; None for another error."""
     if not isinstance(error, aiohttp.ClientResponseError) or isinstance(error, aiohttp.WSServerHandshakeError):
         return None
     message = "expected a Wakeline gateway, got an answer that is not HTTP"
@@ -71,12 +71,12 @@ def noted(error: E, url: str) -> E:
 
 
 def advised(refused: WakelineError, token: str | None, action: str) -> WakelineError:
-    """Return a refusal with what to do about the token on this side.
+    """Return a refusal with a hint about where this side's token came from.
 
     Args:
         refused: The gateway's refusal.
-        token: The token that was sent.
-        action: What it was sent for, as `wakeline token --allow` names it.
+        token: The token that was sent, if any.
+        action: The action that needs it, as `wakeline token --allow` names it.
     """
     if token is None:
         if isinstance(refused, TokenMissingError):
@@ -85,7 +85,7 @@ def advised(refused: WakelineError, token: str | None, action: str) -> WakelineE
     source = "WAKELINE_TOKEN" if token == os.environ.get("WAKELINE_TOKEN") else "token=… (--token)"
     if isinstance(refused, TokenExpiredError):
         refused.hint = (
-            f"The token came from {source}: put a fresh one there, or pass a function as token=… that gets one."
+            f"The token came from {source}: put a fresh one there, or pass a function as token=… that returns one."
         )
     elif isinstance(refused, TokenInvalidError):
         refused.hint = f"The token came from {source}. {refused.hint}"
@@ -93,7 +93,7 @@ def advised(refused: WakelineError, token: str | None, action: str) -> WakelineE
 
 
 def reason(error: BaseException | str) -> str:
-    """Return what failed, without the address that aiohttp's messages name."""
+    """Return the reason of a failure, without the address in aiohttp's messages."""
     if isinstance(error, str):
         return error
     if isinstance(error, aiohttp.WSServerHandshakeError):

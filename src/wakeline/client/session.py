@@ -1,4 +1,4 @@
-"""One session: everything that can be done with it."""
+"""`Session`: every operation on one session."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class _Devices(msgspec.Struct):
 
 
 class Session:
-    """A handle on one session; `SessionClient.session` makes one. Making it asks nothing, so the session need not be there.
+    """A handle on one session, whether or not it exists; `SessionClient.session` returns one.
 
-    Every method raises `RefusedError` when the gateway refuses, as the class of the code in `wakeline.errors` too, and
-    `UnavailableError` when it cannot be reached.
+    Every method raises `RefusedError`, which is also of the code's class in `wakeline.errors`, if the gateway refuses, and
+    `UnavailableError` if it cannot be reached.
 
     Attributes:
         name: The session's name.
@@ -83,27 +83,27 @@ class Session:
         on_lost: Callable[[WakelineError], None] | None = None,
         on_resumed: Callable[[], None] | None = None,
     ) -> EventStream[Any]:
-        """Every event from a position on, once, in order, through any disconnect.
+        """Return a stream of every event from a position on, once, in order, across disconnects.
 
-        A gateway that cannot be reached is tried again, with growing pauses and for ever. The stream ends when the session is
-        closed and read to its end or, with `until="settled"`, settled; it raises when the session is deleted.
+        A gateway that cannot be reached is retried for ever, with pauses of up to 5 s. The stream ends when the session is
+        closed or, with `until="settled"`, settled, and every event was read. It raises when the session is deleted.
 
         Args:
-            from_: `beginning`, `now`, a cursor, `tail:N` (the last N), `time:T` (RFC 3339), or `device` (after the
+            from_: `beginning`, `now`, a cursor, `tail:N` (the last N events), `time:T` (RFC 3339), or `device` (after the
                 last event that `device` acknowledged).
-            topics: Only these, one or several; `order.*` stands for all that begin so. Wakeline's own (`$run.closed`)
-                come only if named, except `$gap`, which comes always.
-            until: `settled`: end when no run of the session is open and everything was delivered.
-            wait_for_start: If there is neither a session nor a workflow of this name, wait until there is; for tokens that name
-                the session, or may manage it.
-            type: What `data` is read as: a dataclass, a msgspec Struct, or whatever else msgspec can read. The data of
+            topics: One topic or several; `order.*` matches all that begin with `order.`. By default all of the publishers'
+                topics and Wakeline's own. With `topics`, Wakeline's own (`$run.closed`) must be named, except `$gap`.
+            until: `settled`: end when no run of the session is open and every event was delivered.
+            wait_for_start: If neither a session nor a workflow has this name, wait until one has. The token must name the
+                session, or may manage it.
+            type: The type of `data`: a dataclass, a msgspec Struct, or another type that msgspec can decode. The data of
                 Wakeline's own topics stays a dict.
-            device: This device's id: the gateway keeps its positions.
-            on_lost: Called with the reason when the connection is lost, or cannot be made.
-            on_resumed: Called when it is there again.
+            device: This device's id, under which the gateway stores its positions.
+            on_lost: Called with the error when the connection is lost, or cannot be made.
+            on_resumed: Called when the connection is made again.
 
         Raises:
-            EventDataError: (while iterating) An event's data is not of `type`. Iteration may go on after it.
+            EventDataError: (while iterating) An event's data is not of `type`. Iteration may continue after it.
             SessionNotFoundError: (while iterating) Neither a session nor a workflow has this name.
             EpochChangedError: (while iterating) The session was deleted and created again.
         """
@@ -136,22 +136,22 @@ class Session:
         on_lost: Callable[[WakelineError], None] | None = None,
         on_resumed: Callable[[], None] | None = None,
     ) -> LiveView[Any]:
-        """What the session is, kept up to date, and each change of it.
+        """Return the session's state, kept up to date, as an iterator of its changes.
 
-        It begins with the compact form: messages with their whole values, the latest of each key, and every other event.
-        What a later attempt supersedes is taken out.
+        It begins with the compact form: messages with their whole values, the latest event of each key, and every other
+        event. Events that a later attempt supersedes are removed.
 
         Args:
             topics: As for `events`.
             until: As for `events`.
             wait_for_start: As for `events`.
-            type: What messages' values and other events' data are read as.
+            type: The type of messages' values and of other events' data.
             device: As for `events`.
             on_lost: As for `events`.
             on_resumed: As for `events`.
 
         Raises:
-            EventDataError: (while iterating) An event's data is not of `type`. Iteration may go on after it.
+            EventDataError: (while iterating) An event's data is not of `type`. Iteration may continue after it.
             SessionNotFoundError: (while iterating) Neither a session nor a workflow has this name.
             EpochChangedError: (while iterating) The session was deleted and created again.
         """
@@ -185,17 +185,17 @@ class Session:
         view: Literal["raw", "compact"] = "raw",
         type: Any = None,
     ) -> Page[Any]:
-        """Some events at once: forwards from a position, or backwards for history views.
+        """Read events at once: forwards from a position, or backwards for history views.
 
         Args:
-            before: Backwards: `now` or a cursor; the last `limit` events before it. `page.previous` leads on, also where
-                the page is empty, until it is None.
-            from_: Forwards: as for `events`, `beginning` by default; `page.cursor` leads on, also where the page is empty,
-                until it is `up_to_date`.
+            before: Read backwards: the last `limit` events before `now` or a cursor. Pass `page.previous` for the next call
+                until it is None, also after an empty page.
+            from_: Read forwards: as for `events`, `beginning` by default. Pass `page.cursor` for the next call until the
+                page is `up_to_date`, also after an empty page.
             topics: As for `events`.
             limit: The most events, 1 to 10000; 1000 by default.
-            wait: Forwards: seconds to wait for the first event, 0 to 60.
-            view: `compact`: what the session is now, all of it, from the beginning; without `before`, `limit` and `wait`.
+            wait: Forwards: seconds to wait for the first event, 0 to 60; 0 by default.
+            view: `compact`: the whole session in its compact form; not with `before`, `limit` or `wait`.
             type: As for `events`.
 
         Raises:
@@ -226,11 +226,11 @@ class Session:
         )
 
     async def publish(self, topic: str, data: Any = None, **exactly_once: Unpack[ExactlyOnce]) -> Published:
-        """Append one event; returns when it is durable. Further arguments are as for `publish_many`.
+        """Append one event; return when it is durable. Further arguments: see `publish_many`.
 
         Args:
             topic: The label to publish under.
-            data: Anything that msgspec writes as JSON.
+            data: A value that msgspec can encode as JSON.
         """
         return await self.publish_many([(topic, data)], **exactly_once)
 
@@ -242,26 +242,27 @@ class Session:
         attempt: int = 1,
         sequence: int | None = None,
     ) -> Published:
-        """Append a batch, all of it or none; returns when it is durable.
+        """Append a batch, all of it or none; return when it is durable.
 
-        With `publisher` and `sequence` the append is idempotent: where the gateway cannot be reached, or the outcome is
-        unknown, it is sent again for as long as the client's `retry_timeout`, and never written twice. Without, it is
-        sent once.
+        With `publisher` and `sequence` the append is idempotent: if the gateway cannot be reached or the outcome is
+        unknown, it is retried for up to the client's `retry_timeout`, and never appended twice. Otherwise it is sent once.
 
         Args:
-            events: `(topic, data)` each, or `{"topic": …, "data": …, "run"?: …, "activity"?: …}`.
-            publisher: A name for one source of events.
-            attempt: Which attempt of the publisher this is; a later one shuts earlier ones out.
-            sequence: How many events this publisher has appended before, in this attempt.
+            events: Each as `(topic, data)`, or as `{"topic": …, "data": …, "run"?: …, "activity"?: …}`.
+            publisher: A name for this source of events.
+            attempt: The attempt of the publisher, from 1; the gateway refuses earlier attempts from then on.
+            sequence: The number of events that this publisher has appended before, in this attempt.
 
         Raises:
-            SequenceGapError: Events before these are missing; its `expected` tells the right sequence.
+            SequenceGapError: Events before these are missing; `expected` is the right sequence.
             AttemptFencedError: A later attempt has appended.
-            SessionClosedError: Nothing can be appended any more.
-            UnavailableError: The gateway cannot be reached; whether the batch was appended is not known.
+            SessionClosedError: The session is closed.
+            UnavailableError: The gateway cannot be reached, and the batch may or may not have been appended.
         """
         if (publisher is None) != (sequence is None):
-            raise RequestInvalidError("expected publisher and sequence together: one means nothing without the other")
+            raise RequestInvalidError(
+                f"expected publisher and sequence together, got {publisher!r} and {sequence!r}: pass both or neither"
+            )
         headers = dict(_JSON)
         if publisher is not None:
             headers["Wakeline-Publisher"] = publisher
@@ -273,7 +274,7 @@ class Session:
         backoff = Backoff()
         while True:
             try:
-                # As a stream: aiohttp sends large bytes in pieces only so.
+                # A stream, because aiohttp would write large bytes at once.
                 return await self._http.call(
                     "POST", f"{self._path}/events", Published, headers=headers, body=lambda: BytesIO(body)
                 )
@@ -284,40 +285,43 @@ class Session:
             await backoff.wait(least)
 
     async def state(self) -> SessionState:
-        """How the session stands."""
+        """Return the state of the session."""
         return await self._http.call("GET", self._path, SessionState)
 
     async def create(self, *, retention: Retention | None = None) -> SessionState:
-        """Create the session, or change its retention if it is there.
+        """Create the session, or change its retention if it exists.
 
         Args:
-            retention: What it keeps; None is as the gateway's settings say.
+            retention: The limits of its log; the gateway's settings by default.
         """
         asked = {} if retention is None else {"retention": retention}
         return await self._http.call("PUT", self._path, SessionState, headers=_JSON, body=lambda: encode(asked))
 
     async def close(self) -> None:
-        """Close the session: nothing can be appended any more, ever. Doing it twice is harmless."""
+        """Close the session for good: it accepts no more events. Harmless when repeated."""
         await self._http.do("POST", f"{self._path}/close")
 
     async def delete(self) -> None:
-        """Erase the session: events, positions, publishers' sequences. The name may live again, under another epoch."""
+        """Erase the session: events, positions and publishers' sequences.
+
+        A session of this name may be created again, under another epoch.
+        """
         await self._http.do("DELETE", self._path)
 
     async def acknowledge(self, position: str | SessionEvent[Any], *, device: str, everywhere: bool = False) -> Device:
-        """Tell that a device has seen everything up to a position; returns when that is durable.
+        """Record that a device has seen all events up to a position; return when that is durable.
 
         Args:
-            position: An event, or a cursor. An older one than before changes nothing.
+            position: An event, or a cursor. A position before the recorded one changes nothing.
             device: The device's id.
-            everywhere: The user's other devices have seen it too.
+            everywhere: Whether the user's other devices have seen them too.
         """
         asked = {"seen": position if isinstance(position, str) else position.cursor, "everywhere": everywhere}
         path = session_path(self.name, "devices", device)
         return await self._http.call("PUT", path, Device, headers=_JSON, body=lambda: encode(asked))
 
     async def devices(self) -> list[Device]:
-        """The user's devices in this session; everybody's, with a token that may `manage`."""
+        """Return the user's devices in this session; all users', with a token that may `manage`."""
         return (await self._http.call("GET", f"{self._path}/devices", _Devices)).devices
 
     async def forget_device(self, device: str) -> None:
@@ -325,24 +329,26 @@ class Session:
         await self._http.do("DELETE", session_path(self.name, "devices", device))
 
     async def export(self, to: str | PathLike[str]) -> int:
-        """Write the session to a file, one JSON object a line; returns the offset after the last event.
+        """Write the session to a file, one JSON object a line; return the next offset.
 
         Args:
-            to: Where. The file is there, or replaced, only when the export is whole.
+            to: The file, which is created or replaced only when the export is complete.
 
         Raises:
-            TransferError: It was cut short.
+            TransferError: The export was cut short.
         """
         return await transfer.export(self._http, f"{self._path}/export", Path(to))
 
     async def import_(self, source: str | PathLike[str]) -> SessionState:
-        """Make this session of an exported file: the same offsets, under a new epoch. All of it or nothing.
+        """Create this session from an exported file, all of it or nothing.
+
+        The offsets stay the same; the epoch is a new one.
 
         Args:
             source: The file.
 
         Raises:
-            SessionExistsError: There is a session of this name already.
+            SessionExistsError: A session of this name exists already.
         """
         return await transfer.import_(self._http, f"{self._path}/import", Path(source))
 

@@ -1,4 +1,4 @@
-"""The bytes of `text/event-stream`, as the gateway writes it."""
+"""Parses `text/event-stream` as the gateway writes it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 
 class Frame(NamedTuple):
-    """What stood between two empty lines.
+    """One event of the stream: the lines between two empty ones.
 
     Attributes:
-        cursor: The `id:`.
-        data: The `data:`; empty where only the cursor moves on.
+        cursor: The field `id`.
+        data: The field `data`; empty if only the cursor advances.
     """
 
     cursor: str
@@ -18,13 +18,13 @@ class Frame(NamedTuple):
 
 
 class FrameParser:
-    """Takes bytes as they come and gives the frames that are whole.
+    """A parser that returns frames as soon as they are complete.
 
-    A frame ends with an empty line; what was cut off has none, and does not count. Comments, and kinds of events that
-    have no cursor, are passed over.
+    A frame ends with an empty line; the rest of a stream that was cut off is ignored. So are comments, and types of events
+    that have no cursor.
 
     Args:
-        bare: Events that are plain messages come without a cursor, too.
+        bare: Whether plain messages may have no cursor.
     """
 
     def __init__(self, *, bare: bool = False) -> None:
@@ -32,7 +32,7 @@ class FrameParser:
         self._bare = bare
 
     def feed(self, piece: bytes) -> list[Frame]:
-        """The frames that `piece` completes."""
+        """Add bytes and return the frames that they complete."""
         held = self._held
         searched = max(0, len(held) - 1)
         held += piece

@@ -1,4 +1,4 @@
-"""Every event of a session, once, in order, through any disconnect."""
+"""`EventStream`: every event of a session, once, in order, across disconnects."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ T = TypeVar("T")
 
 _FIRST_PAUSE: Final = 0.1
 _LAST_PAUSE: Final = 5.0
-_LASTING_SECONDS: Final = 5.0  # a connection that was there so long did not fail, even if the session was silent
+_LASTING_SECONDS: Final = 5.0  # a connection that lasted so long did not fail, even if the session was silent
 _BROKEN_MOST: Final = 3
 _DECODED_MOST: Final = 100
 
 
 class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
-    """An open reading of a session; `Session.events` makes one.
+    """An iterator of a session's events; `Session.events` returns one.
 
         async with session.events(until="settled") as events:
             async for event in events:
                 ...
 
-    It has no task of its own: it reads while it is awaited, and what is not read waits at the gateway. So an await may be
-    cancelled (by a time-out, for one) at any time, and the next one goes on where it was. `async with`, or `aclose`,
-    gives the connection back at once; without, it goes when the stream is dropped.
+    It has no task of its own: it reads while it is awaited, and unread events wait at the gateway. An await may be cancelled
+    at any time, for example by a time-out; the next one continues at the same event. The end of the `async with` block, or
+    `aclose`, releases the connection at once; otherwise the garbage collector does.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
         on_lost: Callable[[WakelineError], None] | None = None,
         on_resumed: Callable[[], None] | None = None,
     ) -> None:
-        """Nothing is asked before the first event is awaited; see `Session.events`."""
+        """See `Session.events`; the first request is sent when the first event is awaited."""
         self._http = http
         self._path = path
         self._query = query
@@ -76,30 +76,32 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
         self._began_at: str | None = None
 
     def __aiter__(self) -> Self:
-        """It is its own iterator."""
+        """Return itself."""
         return self
 
     async def __anext__(self) -> SessionEvent[T]:
-        """The next event.
+        """Return the next event.
 
         Raises:
-            StopAsyncIteration: Nothing more will come.
-            EventDataError: This event's data is not what was asked for; the next call goes on after it.
-            RefusedError: The gateway refuses, for good.
-            StreamBrokenError: What comes cannot be the session.
+            StopAsyncIteration: The session has ended, or the stream was closed.
+            EventDataError: This event's data is not of the requested type; the next call continues after it.
+            RefusedError: The gateway refuses to serve the session.
+            StreamBrokenError: The answer is not the session's event stream.
         """
         if not await self.wait():
             raise StopAsyncIteration
         return self.take()
 
     async def wait(self) -> bool:
-        """Wait until there is something to take; False when nothing more will come.
+        """Wait until `take` can return an event; return False if the stream has ended.
 
         Raises:
-            RuntimeError: Somebody else is waiting already.
+            RuntimeError: Another task is waiting already.
         """
         if self._waited_for:
-            raise RuntimeError("expected one reader of a stream at a time; open another one for another reader")
+            raise RuntimeError(
+                "expected one reader of a stream at a time, got a second one: open another stream for it"
+            )
         self._waited_for = True
         try:
             while not self._ready and not self._ended:
@@ -112,10 +114,10 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
         return bool(self._ready)
 
     def take(self) -> SessionEvent[T]:
-        """The next of what `wait` has brought.
+        """Return the next event that has arrived; call `wait` before.
 
         Raises:
-            EventDataError: Its data is not what was asked for.
+            EventDataError: Its data is not of the requested type.
         """
         event = self._ready.popleft()
         if isinstance(event, EventDataError):
@@ -124,38 +126,38 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
 
     @property
     def waiting(self) -> int:
-        """How many events are here to be taken without waiting."""
+        """The number of events that `take` can return without waiting."""
         return len(self._ready)
 
     def drop(self) -> None:
-        """End it, and give the connection back. Who awaits an event in another task is told that nothing more will come."""
+        """End the stream and release its connection; iteration in another task stops."""
         self._ended = True
         self._dropped.set()
         self._ready.clear()
         self._disconnect()
 
     async def aclose(self) -> None:
-        """The same, for `aclosing` and its like."""
+        """End the stream, see `drop`; for `contextlib.aclosing`."""
         self.drop()
 
     async def __aenter__(self) -> Self:
-        """Nothing: the connection is made when the first event is awaited."""
+        """Return itself; the connection is made when the first event is awaited."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close it."""
+        """End the stream."""
         await self.aclose()
 
     def __del__(self) -> None:
-        """A stream that was left in the middle must not hold its connection."""
+        """Release the connection of a stream that was abandoned in the middle."""
         if getattr(self, "_answer", None) is not None:
             self._disconnect()
 
     async def _decode_arrived(self) -> None:
-        """Make ready what has arrived. Events leave `_arrived` when they are ready: a cancellation loses none."""
-        # A codec may take a while, so it is asked for many at once; but what is ready need not wait for all the rest.
+        """Decode events that have arrived; a cancellation loses none of `_arrived`."""
+        # Many at once, since a codec may be slow; but not all, so that the first ones need not wait for the last.
         some = list(islice(self._arrived, _DECODED_MOST))
         events = await self._values.events(some)
         for event in events if not self._ended else ():
@@ -163,7 +165,7 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
             self._arrived.popleft()
 
     async def _read_on(self) -> None:
-        """Connect, or read what has come. After a failure that may pass, pause; the next call tries again."""
+        """Connect, or read once; after a temporary failure pause, and let the next call retry."""
         self._http.require_open()
         began = time.monotonic()
         try:
@@ -199,7 +201,7 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
         if answer.status == 204:
             self.drop()
         elif answer.content_type != "text/event-stream":
-            self._broken = _BROKEN_MOST  # asking again would bring the same
+            self._broken = _BROKEN_MOST  # a retry would get the same answer
             message = f"expected text/event-stream, got {answer.status} with {answer.content_type}"
             raise StreamBrokenError(message, hint=NOT_A_GATEWAY)
 
@@ -209,8 +211,8 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
         except LOST as error:
             raise self._http.lost(error) from None
         if not piece:
-            # Settled, closed, deleted, or the gateway stops: asking again tells which. One that ends at once, again
-            # and again, is not asked without a pause.
+            # The session is settled, closed or deleted, or the gateway stops: the next request shows which. Pause if the
+            # stream brought nothing, so that one that ends at once is not requested in a loop.
             self._disconnect()
             if self._view.position == self._began_at:
                 await self._sleep()
@@ -243,7 +245,7 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
                 await self._dropped.wait()
 
     def _end(self, error: WakelineError) -> None:
-        """Nothing more will come, for this reason; unless it was closed meanwhile, and nobody wants to know."""
+        """End the stream and raise the error, unless the stream was closed meanwhile."""
         closed = self._ended
         self.drop()
         if not closed:

@@ -1,4 +1,4 @@
-"""What the client hands out; PROTOCOL.md has the meaning of each field."""
+"""The results of the client's calls; PROTOCOL.md defines each field."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ class SessionEvent(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 
     Attributes:
         offset: Its position in the session.
-        topic: The label it was published under; those that begin with `$` are Wakeline's own.
-        data: What was published. None for a `payload` that was not decoded.
-        time: When the gateway accepted it.
-        cursor: Where to resume after it.
-        raw: Its JSON object as it came; every device gets the same bytes.
-        payload: The Temporal payload in place of `data`, as it came: `{"metadata": {…}, "data": "<base64>"}`.
-        run: Whose output it is.
-        activity: The activity id that published it.
+        topic: The label it was published under; labels that begin with `$` are Wakeline's own.
+        data: The published value; None for a `payload` that was not decoded.
+        time: The time at which the gateway accepted it.
+        cursor: The position to resume after it.
+        raw: Its JSON object, unchanged; every device receives the same bytes.
+        payload: The Temporal payload in place of `data`, unchanged: `{"metadata": {…}, "data": "<base64>"}`.
+        run: The workflow run whose output it is.
+        activity: The id of the activity that published it.
         attempt: The attempt of that activity.
-        key: What it is the latest state of.
-        message: What it is to a message that grows: `{"id", "op", "complete"?}`.
-        compact: Of a compact form: what it stands for.
+        key: The name of the state that it updates.
+        message: The growing message that it belongs to: `{"id", "op", "complete"?}`.
+        compact: In a compact form: the events that it replaces.
     """
 
     offset: int
@@ -45,13 +45,13 @@ class SessionEvent(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 
 
 class Published(msgspec.Struct, frozen=True):
-    """Where a batch stands, now that it is durable.
+    """The place of a durable batch in the session.
 
     Attributes:
         first_offset: The offset of its first event.
         next_offset: The offset after its last one.
-        epoch: The session's life.
-        duplicate: Every event of it was there already.
+        epoch: The session's epoch.
+        duplicate: Whether every event of it was in the session already.
     """
 
     first_offset: int
@@ -61,13 +61,13 @@ class Published(msgspec.Struct, frozen=True):
 
 
 class Retention(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a session keeps; None is as the gateway's settings say.
+    """The limits of a session's log; None is the gateway's setting.
 
     Attributes:
-        age: Seconds after the session was settled or closed at which it is deleted.
-        events: How many events are kept.
-        bytes: How many bytes of events are kept.
-        compact: Of what `events` and `bytes` take, the compact form is kept.
+        age: Seconds after which a settled or closed session is deleted.
+        events: The number of events that are kept.
+        bytes: The number of bytes of events that are kept.
+        compact: Whether the compact form of the events over `events` and `bytes` is kept.
     """
 
     age: float | None = None
@@ -85,11 +85,11 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         run_id: The run id of its latest execution.
         status: `running`, or how it ended.
         namespace: Its namespace; None is the gateway's main one.
-        drained: False if its end was told and what it said last could not be read yet.
+        drained: False if its end was reported before its last events could be read.
         followed: Whether this gateway is reading its stream now.
-        waiting: What it waits for, as `$run.waiting` tells it; None if it does something.
-        activities: Its activities that are retried, paused or have stalled: the data of their event, and a `state`.
-        session: Where its output goes; told by `register`.
+        waiting: The data of its `$run.waiting` event; None if it is not waiting.
+        activities: Its retried, paused or stalled activities: the data of the event of each, and a `state`.
+        session: The session of its output; set by `register`.
     """
 
     workflow_id: str
@@ -105,19 +105,19 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionState(msgspec.Struct, frozen=True, kw_only=True):
-    """How a session stands.
+    """The state of a session.
 
     Attributes:
         session: Its name.
-        epoch: Its life.
-        first_offset: The oldest event that is kept.
-        next_offset: Where the next event will be.
+        epoch: Its epoch, another one after it was deleted and created again.
+        first_offset: The offset of the oldest event that is kept.
+        next_offset: The offset of the next event.
         cursor: The end of the session as a cursor.
-        created: When it began.
+        created: The time of its creation.
         closed: Whether nothing can be appended any more.
         settled: Whether it has had a run and none is open.
-        retention: What it keeps.
-        devices: How many devices are live on this gateway.
+        retention: Its limits.
+        devices: The number of devices that are live on this gateway.
         runs: Its runs.
     """
 
@@ -135,16 +135,16 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """Where one device stands in a session.
+    """The positions of one device in a session.
 
     Attributes:
         device: Its id.
-        user: Whose it is: the `sub` of the token.
-        delivered: A cursor: what was written to its connection.
-        seen: A cursor: what it has acknowledged.
-        lag: How many events it has not seen.
-        connected: Whether it is there now.
-        last_active: When it was last heard of.
+        user: Its user: the `sub` of the token.
+        delivered: The cursor up to which events were written to its connection.
+        seen: The cursor up to which it has acknowledged events.
+        lag: The number of events that it has not acknowledged.
+        connected: Whether it is connected now.
+        last_active: The time of its last activity.
     """
 
     device: str
@@ -160,12 +160,12 @@ class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     """Events of a session, read at once.
 
     Attributes:
-        events: In the log's order.
-        cursor: Where the next page begins; of a page read backwards, where it ends.
-        previous: Of a page read backwards: what to pass as `before` for the page before it, None if there is none.
-        up_to_date: There was nothing after this page.
-        settled: No run of the session is open.
-        closed: Nothing can be appended any more.
+        events: The events, in the log's order.
+        cursor: The start of the next page; for a page read backwards, its end.
+        previous: For a page read backwards: the argument `before` of the page before it, None if there is none.
+        up_to_date: Whether there was no event after this page.
+        settled: Whether no run of the session is open.
+        closed: Whether the session is closed.
     """
 
     events: list[SessionEvent[T]]

@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 
 
 class _SyncReading(Iterator[Item], Generic[Item]):
-    """An open reading, which is its own iterator."""
+    """An iterator of a session that another thread reads."""
 
     _thread: LoopThread
     _reading: EventStream[Any] | LiveView[Any]
@@ -31,7 +31,7 @@ class _SyncReading(Iterator[Item], Generic[Item]):
         return self
 
     def close(self) -> None:
-        """End it."""
+        """End it and release its connection."""
         self._thread.call(self._reading.aclose())
 
     def __enter__(self) -> Self:
@@ -39,16 +39,16 @@ class _SyncReading(Iterator[Item], Generic[Item]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close it."""
+        """End it."""
         self.close()
 
     def __del__(self) -> None:
-        """Release the connection, which belongs to the other thread, of a loop that was left early."""
+        """Release the connection of a loop that was left early, in the thread that owns it."""
         self._thread.later(self._reading.drop)
 
 
 class SyncEventStream(_SyncReading[SessionEvent[T]], Generic[T]):
-    """An open reading of a session, see `EventStream`; `with` or `close` releases its connection."""
+    """An iterator of a session's events, see `EventStream`; `with` or `close` ends it."""
 
     def __init__(self, thread: LoopThread, stream: EventStream[T]) -> None:
         """See `SyncSession.events`."""
@@ -57,7 +57,7 @@ class SyncEventStream(_SyncReading[SessionEvent[T]], Generic[T]):
 
     def __next__(self) -> SessionEvent[T]:
         """Return the next event; raises as `EventStream.__anext__`."""
-        # An event that has arrived is taken in this thread: a trip to the other one costs more than the event.
+        # Events that have arrived are taken in this thread: a call into the other one costs more than an event.
         if not self._stream.waiting and not self._thread.call(self._stream.wait()):
             raise StopIteration
         try:
@@ -67,12 +67,12 @@ class SyncEventStream(_SyncReading[SessionEvent[T]], Generic[T]):
 
 
 class SyncLiveView(_SyncReading[Change[T]], Generic[T]):
-    """The state of a session, kept up to date, see `LiveView`; `with` or `close` releases its connection.
+    """The state of a session, kept up to date, see `LiveView`; `with` or `close` ends it.
 
     Attributes:
-        messages: The messages that grow, by topic and id.
+        messages: The growing messages, by topic and id.
         keyed: The latest event of each topic and key.
-        events: Every other event that counts, in order.
+        events: All other events that were not superseded, in order.
     """
 
     def __init__(self, thread: LoopThread, view: LiveView[T]) -> None:
@@ -85,15 +85,15 @@ class SyncLiveView(_SyncReading[Change[T]], Generic[T]):
         self._arrived: deque[Change[T] | None] = deque()
 
     def __next__(self) -> Change[T]:
-        """Return the next change; raises as `LiveView.__anext__`. The view changes only in this call."""
+        """Apply and return the next change; raises as `LiveView.__anext__`."""
         view, arrived = self._view, self._arrived
 
-        async def following() -> None:
-            # Kept in the other thread: a caller that is interrupted just when a change arrives gets it at the next call.
+        async def fetch() -> None:
+            # Stored in the other thread: if this one is interrupted as a change arrives, the next call returns it.
             if not arrived:
                 arrived.append(await anext(view, None))
 
-        self._thread.call(following())
+        self._thread.call(fetch())
         change = arrived.popleft()
         if change is None:
             raise StopIteration
@@ -101,7 +101,7 @@ class SyncLiveView(_SyncReading[Change[T]], Generic[T]):
 
 
 class SyncSession:
-    """A handle on one session; every method is as that of `Session`, and returns when it is done."""
+    """A handle on one session, with the methods of `Session`; each returns when it is done."""
 
     def __init__(self, thread: LoopThread, session: Session) -> None:
         """See `SyncSessionClient.session`."""
@@ -162,7 +162,7 @@ class SyncSession:
         return self._call(self._session.create(retention=retention))
 
     def close(self) -> None:
-        """See `Session.close`: nothing can be appended any more."""
+        """See `Session.close`."""
         self._call(self._session.close())
 
     def delete(self) -> None:
@@ -191,14 +191,14 @@ class SyncSession:
 
 
 class SyncSessionClient:
-    """A client of one gateway for programs without asyncio; its arguments are those of `SessionClient`.
+    """A client of one gateway for programs without asyncio; the arguments are `SessionClient`'s.
 
         with SyncSessionClient() as client:
             for event in client.session("order-1").events(until="settled"):
                 print(event.topic, event.data)
 
-    May be used from any number of threads. It has one thread of its own, which ends with `close`.
-    A process that is forked makes a client of its own: it does not have that thread.
+    Any number of threads may use it. It has one thread of its own, which ends with `close`. A forked process does not have
+    that thread and must make its own client.
     """
 
     def __init__(self, url: str | None = None, token: Token | None = None, **options: Unpack[ClientOptions]) -> None:
@@ -208,7 +208,7 @@ class SyncSessionClient:
 
     @property
     def url(self) -> str:
-        """Where the gateway is."""
+        """The gateway's URL."""
         return self._client.url
 
     def session(self, name: str) -> SyncSession:
@@ -232,7 +232,7 @@ class SyncSessionClient:
         self._thread.close()
 
     def __enter__(self) -> Self:
-        """Nothing: connections are made when they are needed."""
+        """Return itself; connections are made when they are needed."""
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""Export and import: a session as a file, one JSON object a line."""
+"""Exports a session to a file, and imports it: one JSON object a line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _End(msgspec.Struct):
 
 
 async def export(http: Http, path: str, to: Path) -> int:
-    """Write a session to a file, which is there only if it is whole; returns where the session ended.
+    """Write a session to a file, which is replaced only when the export is complete.
 
     Raises:
         TransferError: It was cut short.
@@ -58,8 +58,8 @@ async def _write(answer: aiohttp.ClientResponse, partial: Path, http: Http) -> i
 
 
 async def import_(http: Http, path: str, source: Path) -> SessionState:
-    """Make a session of a file."""
-    await asyncio.to_thread(source.stat)  # one that is not there is told before anything is asked
+    """Create a session from a file, see `Session.import_`."""
+    await asyncio.to_thread(source.stat)  # raises for a missing file before the request
     headers = {"Content-Type": "application/x-ndjson"}
     return await http.call("POST", path, SessionState, headers=headers, body=lambda: _pieces(source))
 

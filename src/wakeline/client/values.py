@@ -1,4 +1,4 @@
-"""Data in and out: JSON as typed values, Temporal payloads by the user's own data converter."""
+"""Encodes and decodes event data: JSON by msgspec, payloads by the user's data converter."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _payload = msgspec.json.Decoder(dict[str, Any])
 
 
 def encode_events(events: list[dict[str, Any]]) -> bytes:
-    """A batch as a request's body.
+    """Return a batch as the body of a request.
 
     Raises:
-        BodyInvalidError: Something in it is not what JSON can say.
+        BodyInvalidError: A value in it cannot be represented in JSON.
     """
     try:
         return converted(encode, {"events": events})
@@ -40,11 +40,11 @@ def encode_events(events: list[dict[str, Any]]) -> bytes:
 
 
 class Values:
-    """Reads the data of one kind of reading.
+    """Decodes the data of events as one type.
 
     Args:
-        type: What publishers' data is read as; None reads plain JSON. Wakeline's own topics (`$…`) are always plain JSON.
-        converter: Decodes Temporal payloads; None leaves them as they came.
+        type: The type of publishers' data; None is plain JSON. Wakeline's own topics (`$…`) are always plain JSON.
+        converter: Decodes Temporal payloads; None leaves them unchanged.
     """
 
     def __init__(self, type: Any = None, converter: DataConverter | None = None) -> None:
@@ -53,10 +53,10 @@ class Values:
         self._converter = converter
 
     async def event(self, wire: WireEvent, cursor: str, raw: bytes) -> SessionEvent[Any]:
-        """The event as it is handed out.
+        """Return an event with its data decoded.
 
         Raises:
-            EventDataError: Its data does not fit the type, or its payload cannot be decoded.
+            EventDataError: The data is not of the type, or the payload cannot be decoded.
         """
         (event,) = await self.events([(wire, cursor, raw)])
         if isinstance(event, EventDataError):
@@ -64,7 +64,7 @@ class Values:
         return event
 
     async def events(self, arrived: Sequence[Arrived]) -> list[SessionEvent[Any] | EventDataError]:
-        """Events as they are handed out, or why they cannot be; a codec is asked once for all of them."""
+        """Return each event decoded, or its error; the codec is called once for all of them."""
         payloads = [event.payload for event, _, _ in arrived if event.payload is not None]
         decoded = iter(await self._decoded(payloads) if payloads else ())
         return [
@@ -104,10 +104,10 @@ class Values:
         return value
 
     async def _decoded(self, wires: list[dict[str, Any]]) -> list[Payload | Exception | None]:
-        """The payloads as the codec decodes them, or why it cannot."""
+        """Return each payload as the codec decodes it, or the codec's error."""
         if self._converter is None:
             return [None] * len(wires)
-        from wakeline.client.codec import read_payload  # Temporal's classes take a while to import, and few need them
+        from wakeline.client.codec import read_payload  # slow to import, and few programs need it
 
         try:
             payloads = [read_payload(wire) for wire in wires]
@@ -120,10 +120,10 @@ class Values:
             error = failed
         if len(wires) == 1 or isinstance(error, UnavailableError):
             return [error] * len(wires)
-        return [(await self._decoded([wire]))[0] for wire in wires]  # which of them is it?
+        return [(await self._decoded([wire]))[0] for wire in wires]  # one by one, to find the bad one
 
     async def _end(self, data: Any) -> Any:
-        """How a run ended, with what was encoded of it decoded where it can be."""
+        """Decode the encoded parts of a run's end, as far as the codec can."""
         if self._converter is None or not isinstance(data, dict):
             return data
         if isinstance(payload := data.get("result_payload"), dict):

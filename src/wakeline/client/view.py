@@ -1,4 +1,4 @@
-"""What a reader has of a session, and what may come next. Pure: no connection, no clock."""
+"""Checks that each event of a stream is the next one. Pure: no connection, no clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wakeline.events import GAP, Cursor
 
 
 class WireEvent(msgspec.Struct, frozen=True):
-    """An event's JSON object, its data not read yet."""
+    """An event's JSON object, its data not decoded yet."""
 
     offset: int
     topic: str
@@ -32,23 +32,23 @@ class WireEvent(msgspec.Struct, frozen=True):
 decode_event = msgspec.json.Decoder(WireEvent).decode
 
 OPENING = WireEvent(offset=-1, topic="$opening", time=datetime.min)
-"""Stands for where the compact form may begin; no event is that."""
+"""A marker for the place where the compact form may begin; not an event of the session."""
 
 
 class View:
-    """Lets each event through once, in order, whatever stands between here and the gateway.
+    """A filter that passes each event once and in order, also behind faulty proxies.
 
     Args:
-        begin: Where reading begins: any form of `from`.
-        filtered: Some events may be left out. Otherwise every offset must come, and a gap must say that it is one.
+        begin: The start of reading: any form of `from`.
+        filtered: Whether events may be left out. Otherwise every offset must arrive, or a `$gap` event in its place.
 
     Attributes:
-        position: Where to ask for more: `begin`, until something has come.
+        position: The `from` of the next request: `begin`, until a frame has arrived.
         filtered: As above.
     """
 
     bare = False
-    """Whether events come that have no cursor."""
+    """Whether events may have no cursor."""
 
     def __init__(self, begin: str, *, filtered: bool) -> None:
         self.position = begin
@@ -56,10 +56,10 @@ class View:
         self._at = Cursor.parse(begin) if Cursor.is_one(begin) else None
 
     def accept(self, frame: Frame) -> WireEvent | None:
-        """The frame's event, if it is the next one; None for a repeat, and for a cursor alone.
+        """Return the frame's event, if it is the next one; None for a repetition or a cursor alone.
 
         Raises:
-            StreamBrokenError: The frame cannot come here; ask again from `position`.
+            StreamBrokenError: The frame is not the next one; read again from `position`.
         """
         cursor, event = decode_frame(frame)
         at = self._at
@@ -82,10 +82,10 @@ _FILTERED: Final = (
 
 
 def decode_frame(frame: Frame) -> tuple[Cursor, WireEvent | None]:
-    """The cursor and the event of a frame.
+    """Return the cursor and the event of a frame.
 
     Raises:
-        StreamBrokenError: It has none, or they do not go together.
+        StreamBrokenError: The frame has no valid cursor or event, or they do not belong together.
     """
     try:
         cursor = Cursor.parse(frame.cursor)
