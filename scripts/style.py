@@ -33,7 +33,6 @@ LONGER = {
 UNEDITED = (
     "benchmarks/README.md",
     "docs/decisions/",
-    "src/wakeline/gateway/delivery/",
     "src/wakeline/gateway/following/",
     "src/wakeline/gateway/log/",
     "src/wakeline/streams/",

@@ -1,7 +1,7 @@
-"""Delivery: events go from publishers into the log, and from the log to devices.
+"""Delivery: carries events from publishers into the log, and from the log to devices.
 
-It accepts what is published, wakes live devices after each commit, and lets devices that are behind read pages. It imports
-`log` and `runtime`. Open `channel.py` first, then `device.py`: how a device goes from history to live without a gap.
+It accepts published events, writes them to live devices after each commit, and reads pages for devices that are behind. It
+imports `log` and `runtime`. Open `channel.py` first, then `device.py`: how a device goes from history to live without a gap.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The first station of an event: take a publisher's batch, or refuse it with a reason, and hand it to the log."""
+"""Accepts a publisher's batch, or refuses it with a reason, and appends it to the log."""
 
 from __future__ import annotations
 
@@ -26,9 +26,12 @@ OWN_PUBLISHERS: Final = (
     *("stream:", "started:", "continued:", "closed:", "drained:", "producer:"),
     *("run.waiting:", "activity.retrying:", "activity.paused:", "activity.stalled:"),
 )
-"""What the names begin with that Wakeline itself appends under. Who took one could keep a run's end from being told."""
+"""Prefixes of the names under which Wakeline itself appends.
 
-_SLICE_BYTES: Final = 16 * 1024  # composed before the clock is asked whether others should get a turn
+They are refused to publishers: an append under such a name would prevent the report of a run's end as a duplicate.
+"""
+
+_SLICE_BYTES: Final = 16 * 1024  # composed between two checks of whether the event loop must run other tasks
 
 
 class _Batch(msgspec.Struct, forbid_unknown_fields=True):
@@ -40,10 +43,10 @@ _line = msgspec.json.Decoder(Incoming)
 
 
 async def decode_json(body: bytes, most: int) -> list[Incoming]:
-    """Read `{"events": [...]}`, of at most `most` events.
+    """Return the events of a body `{"events": [...]}`, at most `most`.
 
     Raises:
-        BodyInvalidError: The body is not that.
+        BodyInvalidError: The body does not have this form.
         BatchTooLargeError: There are more events.
     """
     check_batch(body, most)
@@ -54,7 +57,7 @@ async def decode_json(body: bytes, most: int) -> list[Incoming]:
 
 
 async def decode_ndjson(body: bytes, most: int) -> list[Incoming]:
-    """Read one event a line, at most `most` of them; empty lines are passed over.
+    """Return the events of a body with one per line, at most `most`; empty lines are skipped.
 
     Raises:
         BodyInvalidError: A line is not an event; the message names it.
@@ -80,10 +83,10 @@ async def decode_ndjson(body: bytes, most: int) -> list[Incoming]:
 
 
 def check_publisher(publisher: str) -> str:
-    """Return `publisher` if a publisher may be named so.
+    """Return `publisher` if it is a name that publishers may use.
 
     Raises:
-        RequestInvalidError: It may not.
+        RequestInvalidError: It is empty, too long, not visible ASCII, or one of Wakeline's own.
     """
     if not (1 <= len(publisher) <= 256 and publisher.isascii() and publisher.isprintable()):
         raise RequestInvalidError("expected a publisher's name of 1 to 256 visible ASCII characters")
@@ -93,11 +96,11 @@ def check_publisher(publisher: str) -> str:
 
 
 class Accept:
-    """Validates events, gives them their time, and appends them.
+    """Checks published events, sets their time, and appends them to the log.
 
     Args:
         engine: The log.
-        max_event_bytes: The largest `data` of one event.
+        max_event_bytes: The largest `data` of one event, in bytes. Default: 1 MiB.
     """
 
     def __init__(self, engine: Engine, *, max_event_bytes: int = 1024 * 1024) -> None:
@@ -107,11 +110,16 @@ class Accept:
     async def publish(
         self, session: str, incoming: Sequence[Incoming], publication: Publication | None = None
     ) -> Appended:
-        """Append what a publisher sent.
+        """Append a batch of a publisher; return when it is durable.
+
+        Args:
+            session: The session's name.
+            incoming: The events, at least one.
+            publication: The publisher; None for a batch without one, of which a retry may write a second copy.
 
         Raises:
-            RequestError: The session's name, a topic or an event cannot be taken; nothing was appended.
-            WakelineError: What `Engine.append` raises.
+            RequestError: The session's name, a topic or an event is invalid; nothing was appended.
+            WakelineError: The errors of `Engine.append`.
         """
         check_session_name(session)
         if not incoming:
@@ -120,19 +128,21 @@ class Accept:
         return await self.append(session, events, publication)
 
     async def open_attempt(self, session: str, publication: Publication, *, epoch: str | None = None) -> Opened:
-        """Begin a publisher's attempt, see `Engine.open_attempt`.
+        """Begin a publisher's attempt; see `Engine.open_attempt`.
 
         Raises:
             SessionNameInvalidError: No session can have this name.
-            WakelineError: What `Engine.open_attempt` raises.
+            WakelineError: The errors of `Engine.open_attempt`.
         """
         return await self._engine.open_attempt(check_session_name(session), publication, epoch=epoch)
 
     async def compose(self, incoming: Sequence[Incoming], publication: Publication | None) -> tuple[NewEvent, ...]:
-        """Return the events as the log keeps them, accepted now; long batches are composed in slices.
+        """Return the events in the form that the log stores, with the present time.
+
+        Long batches are composed in slices, so that other tasks of the event loop run in between.
 
         Raises:
-            RequestError: One cannot be accepted.
+            RequestError: An event is invalid.
         """
         time, work = timestamp(), Slice()
         events: list[NewEvent] = []
@@ -154,15 +164,15 @@ class Accept:
         *,
         epoch: str | None = None,
     ) -> Appended:
-        """Append events that are composed already: the follower's, with Wakeline's own among them."""
+        """Append composed events, such as a follower's, among which may be Wakeline's own."""
         return await self._engine.append(Append(session, events, publication, epoch=epoch))
 
     async def position(self, session: str, publisher: str) -> Position | None:
-        """How far a publisher has come in a session."""
+        """Return a publisher's position in a session; None if it has appended nothing there."""
         return await self._engine.position(session, publisher)
 
     async def latest(self, session: str, topics: Container[str]) -> tuple[int, str] | None:
-        """Return the offset and the topic of the latest event of these topics; None if there is none."""
+        """Return the offset and topic of the latest event of these topics; None if there is none."""
         before = 1 << 62
         with suppress(SessionNotFoundError):
             while True:

@@ -1,8 +1,8 @@
-"""A channel: one session's live devices. Events that were just made durable go to every one of them, encoded once.
+"""A channel: one session's live devices, to which durable events are written, encoded once.
 
-A channel knows its session's `tail`: every event below it has been written to all live devices. A device joins only at the
-tail, without an `await` between checking and joining, and that is the whole hand-over from history to live: the device has
-read the events below the tail from the log, and the channel will write the events above it.
+A channel has its session's `tail`: every event below it has been written to all live devices. A device joins only at the
+tail, without an `await` between the check and the join. This is the whole hand-over from history to live: the device has read
+the events below the tail from the log, and the channel will write the events above it. All methods run in the event loop.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from wakeline.gateway.log import Change
 from wakeline.gateway.runtime import Slice
 
 CHUNK_BYTES: Final = 64 * 1024
-"""Events written to a device at once; with its buffer limit, what bounds a device's memory."""
+"""Bytes of events that are written to a device at once; with its buffer limit, this bounds its memory."""
 
 _SLICE: Final = 256
-"""Devices written to before the loop gets a turn, so that a fan-out to thousands delays nobody's acknowledgement."""
+"""Devices that are written to before other tasks run: a fan-out must not delay acknowledgements."""
 
 _log = structlog.get_logger(__name__)
 
 Encode: TypeAlias = Callable[[str, str, Sequence[Event]], bytes]
-"""Makes the wire form of events of a session in an epoch."""
+"""Returns the wire form of events, given the session, its epoch and the events."""
 
 
 class Lane(msgspec.Struct, frozen=True):
-    """What devices must have in common to be written the same bytes.
+    """The properties that devices must have in common to receive the same bytes.
 
     Attributes:
-        encode: Makes the wire form.
-        idle: What keeps an idle connection alive; empty if something else does.
-        topics: Only these topics; None for all.
+        encode: Returns the wire form of events.
+        idle: Bytes that keep an idle connection alive; empty if the transport needs none.
+        topics: Only events of these topics are written; None for all. Default: None.
     """
 
     encode: Encode
@@ -48,36 +48,39 @@ class Lane(msgspec.Struct, frozen=True):
 
 
 class Sink(Protocol):
-    """A live device's connection, as the hub writes to it. Two calls, because the first is the hot path of it all."""
+    """A live device's connection, as the hub writes to it.
+
+    `put` and `keep` are two calls because `put` is the hot path of a fan-out: `keep` follows only if bytes are left.
+    """
 
     @property
     def put(self) -> Callable[[bytes], int]:
-        """Hands bytes to the kernel and tells how many it took; raises `OSError` where that is none."""
+        """Pass bytes to the kernel; return how many it accepted, or raise `OSError` if none."""
         ...
 
     def keep(self, chunk: bytes, taken: int) -> bool:
-        """Take care of what `put` did not take; False, keeping nothing, if too much is unsent already."""
+        """Buffer the bytes after the first `taken`; return False if too many are unsent already."""
         ...
 
 
 class LiveDevice(Protocol):
-    """What the hub asks of a device."""
+    """A device, as a channel sees it."""
 
     lane: Lane
     until_settled: bool
 
     @property
     def sink(self) -> Sink:
-        """Its connection."""
+        """The device's connection."""
         ...
 
     def leave_live(self, offset: int) -> None:
-        """The device is live no more; it has everything below `offset`."""
+        """Return to catching up: everything below `offset` has been written."""
         ...
 
 
 class _Halfway:
-    """A fan-out while the loop has its turn: the first offset of the chunk, and who has not got it yet."""
+    """An interrupted fan-out: the chunk's first offset, and the devices that still need it."""
 
     def __init__(self, first: int, parts: list[list[LiveDevice]]) -> None:
         self.first = first
@@ -85,17 +88,17 @@ class _Halfway:
 
     @cached_property
     def waiting(self) -> frozenset[LiveDevice]:
-        """Made when it is asked for, which is seldom."""
+        """The devices that do not have the chunk yet; computed on demand, which is rare."""
         return frozenset[LiveDevice]().union(*self._parts)
 
 
 class Channel:
-    """One session's live devices, and the events on their way to them.
+    """One session's live devices, and the events that are being written to them.
 
     Attributes:
-        pages: What those who catch up read; made when the session is loaded.
-        closed: The session is closed, and the tail is its end.
-        deleted: The session is gone; there may be another of its name.
+        pages: The pages that devices read to catch up; set when the session is loaded.
+        closed: Whether the session is closed and the tail is its end.
+        deleted: Whether this life of the session is deleted; another one may have its name.
     """
 
     pages: Pages
@@ -119,16 +122,22 @@ class Channel:
 
     @property
     def devices(self) -> int:
-        """How many devices are live."""
+        """The number of live devices."""
         return sum(map(len, self.live.values()))
 
     def join(self, device: LiveDevice, offset: int) -> None:
-        """Make a device live. The caller has read everything below `offset`, which is the tail, and has not awaited since."""
+        """Make a device live.
+
+        Args:
+            device: The device.
+            offset: The tail: the device has everything below it, and has not awaited since it compared its offset with the
+                tail.
+        """
         assert offset == self.tail, f"expected to join at the tail {self.tail}, got {offset}"
         self.live.setdefault(device.lane, {})[device] = None
 
     def leave(self, device: LiveDevice) -> None:
-        """Forget a device; harmless if it is not live."""
+        """Remove a device; no effect if it is not live."""
         devices = self.live.get(device.lane)
         if devices is not None:
             devices.pop(device, None)
@@ -136,14 +145,14 @@ class Channel:
                 del self.live[device.lane]
 
     def given(self, device: LiveDevice) -> int | None:
-        """The offset below which a live device has been written everything; None if it is not live."""
+        """Return the offset below which a live device has every event; None if it is not live."""
         if device not in self.live.get(device.lane, ()):
             return None
         halfway = self._halfway
         return halfway.first if halfway is not None and device in halfway.waiting else self.tail
 
     async def wait_beyond(self, offset: int, seconds: float) -> None:
-        """Return when there is an event at `offset`, or there can be none, or after `seconds`."""
+        """Wait until there is an event at `offset` or there can be none, for at most `seconds`."""
         if self.tail > offset or self.deleted:
             return
         future = asyncio.get_running_loop().create_future()
@@ -154,13 +163,13 @@ class Channel:
             self._waiting.discard(future)
 
     def publish(self, events: Sequence[Event]) -> None:
-        """Take events that are durable now; they are written when the loop comes round."""
+        """Add events that have become durable; they are written in the next turn of the event loop."""
         self._pending += events
         if self.loaded and self._fan_out is None:
             self.start()
 
     def start(self) -> None:
-        """Begin to write what is pending."""
+        """Begin to write the pending events, in steps of the event loop."""
         if self._pending and self._fan_out is None:
             self._fan_out = self._write_pending()
             asyncio.get_running_loop().call_soon(self._step)
@@ -171,7 +180,7 @@ class Channel:
             asyncio.get_running_loop().call_soon(self._step)
             return
         self._fan_out = None
-        self.start()  # what came while we wrote goes out together, next
+        self.start()  # events that arrived during the fan-out are written together, next
         self._end()
 
     def _write_pending(self) -> Iterator[None]:
@@ -180,19 +189,19 @@ class Channel:
         work = Slice()
         for chunk in within(CHUNK_BYTES, events):
             first = chunk[0].offset
-            if first > self.tail:  # something in between was not told to us: only the log has it
+            if first > self.tail:  # the channel was not notified of the events in between: only the log has them
                 self._all_leave(self.tail)
             self.tail = chunk[-1].offset + 1
             for future in self._waiting:
                 if not future.done():
                     future.set_result(None)
-            # Those who join from here on join at the new tail and have this chunk from the log.
+            # Devices that join from here on join at the new tail, and read this chunk from the log.
             lanes = [(lane, list(devices)) for lane, devices in self.live.items()]
             for event in chunk:
                 if event.topic in (RUN_STARTED, SESSION_SETTLED):
                     self.settled = event.topic == SESSION_SETTLED
             for number, (lane, devices) in enumerate(lanes):
-                if work.over():  # lanes are few, or of few devices each
+                if work.over():  # between lanes, too: there may be many with few devices each
                     self._halfway = _Halfway(first, [waiting for _, waiting in lanes[number:]])
                     yield
                     self._halfway, work = None, Slice()
@@ -208,7 +217,7 @@ class Channel:
                 work = Slice()
 
     def _write_lane(self, lane: Lane, devices: list[LiveDevice], chunk: list[Event], first: int) -> Iterator[int]:
-        """Write a chunk to a lane's devices; yields how many have it, after each slice of them."""
+        """Write a chunk to a lane's devices; yield how many have it, after each slice of them."""
         matching = chunk if lane.topics is None else [e for e in chunk if e.topic in lane.topics]
         if not matching:
             return
@@ -223,13 +232,14 @@ class Channel:
         for start in range(0, len(devices), _SLICE):
             if start:
                 yield start
-            live = self.live.get(lane, {})  # since the chunk was begun, others had their turn, in earlier lanes too
+            live = self.live.get(lane, {})  # other tasks have run since the chunk was begun: devices may have left
             part = [device for device in devices[start : start + _SLICE] if device in live]
             for device in _write(part, encoded):
                 self.leave(device)
                 device.leave_live(first)
 
     def _all_leave(self, offset: int, *, only_until_settled: bool = False) -> None:
+        """Return all live devices to catching up, or only those that end at a settled session."""
         for devices in list(self.live.values()):
             for device in list(devices):
                 if device.until_settled or not only_until_settled:
@@ -237,14 +247,21 @@ class Channel:
                     device.leave_live(offset)
 
     def settle(self) -> None:
-        """The session is settled, by its record: those who wait for that and have everything may go."""
+        """Note that the record of runs is settled, and release the devices that wait for this."""
         self.settled = True
         if self.loaded:
             self._end()
 
     def begin(self, epoch: str, *, tail: int, closed: bool, settled: bool) -> None:
-        """The log has told where the session ends; what was told meanwhile goes out from there on."""
-        if epoch != self.epoch:  # what was told was of the life before, or there was nothing
+        """Start the channel at the session's end, as read from the log, and write the events since.
+
+        Args:
+            epoch: The session's life.
+            tail: The session's end.
+            closed: Whether the session is closed.
+            settled: Whether it is settled.
+        """
+        if epoch != self.epoch:  # the pending events are of an earlier life, or there are none
             self._pending.clear()
             self._closing = False
         self.epoch, self.tail, self.settled, self.loaded = epoch, tail, settled, True
@@ -253,7 +270,7 @@ class Channel:
         self._end()
 
     def change(self, change: Change) -> None:
-        """Take what became of the session."""
+        """Apply a change of the session that has become durable."""
         self._closing |= change == "closed"
         self.deleted |= change == "deleted"
         if self.loaded:
@@ -261,7 +278,7 @@ class Channel:
             self._end()
 
     def _end(self) -> None:
-        """Let everybody go who waits for more, if there will be none."""
+        """Release the devices and waiting tasks if no more events will come."""
         at_rest = self._fan_out is None and not self._pending
         if at_rest and self.settled:
             self._all_leave(self.tail, only_until_settled=True)
@@ -276,11 +293,11 @@ class Channel:
         """Write each lane's idle bytes to its devices."""
         for lane, devices in self.live.items():
             if lane.idle:
-                _write(list(devices), lane.idle)  # one that is behind is busy enough without it
+                _write(list(devices), lane.idle)  # a device that is behind receives other bytes and needs none of these
 
 
 def _write(devices: Sequence[LiveDevice], chunk: bytes) -> list[LiveDevice]:
-    """Write a chunk to each device; those that have too much unsent are given back."""
+    """Write a chunk to each device; return those that have too many bytes unsent."""
     size = len(chunk)
     behind: list[LiveDevice] = []
     for device in devices:
@@ -296,13 +313,13 @@ def _write(devices: Sequence[LiveDevice], chunk: bytes) -> list[LiveDevice]:
 def _keep(device: LiveDevice, chunk: bytes, taken: int) -> bool:
     try:
         return device.sink.keep(chunk, taken)
-    except Exception:  # noqa: BLE001 - whatever one connection raises, the others get their bytes
-        _log.exception("a connection failed; its device reads from the log, or has gone")
+    except Exception:  # noqa: BLE001 - an error of one connection must not keep the bytes from the others
+        _log.exception("a connection failed; its device returns to reading the log, or has left")
         return False
 
 
 def within(most_bytes: int, events: Sequence[Event]) -> Iterator[list[Event]]:
-    """Cut events into stretches of at most so many bytes, or of one event that is larger."""
+    """Yield the events in chunks of at most `most_bytes`; a larger event is a chunk of its own."""
     chunk: list[Event] = []
     size = 0
     for event in events:

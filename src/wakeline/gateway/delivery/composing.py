@@ -1,4 +1,4 @@
-"""Composes the events of a batch as the log keeps them."""
+"""Composes the events of a batch in the form that the log stores."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Incoming(msgspec.Struct, forbid_unknown_fields=True):
 class Composer:
     """Composes events of batches.
 
-    Most events have the topic and run of earlier ones. What stands around the data of an event is checked and encoded once
-    for all of them, which halves the cost of an event.
+    Most events have the topic and run of earlier ones. The part of the body around the data is checked and encoded once for
+    all of them, which halves the cost of an event.
 
     Args:
         max_event_bytes: The largest data of one event.
@@ -52,12 +52,12 @@ class Composer:
         self._around: dict[_Alike, tuple[bytes, bytes]] = {}
 
     def event(self, event: Incoming, time: str, publication: Publication | None) -> NewEvent:
-        """Return an event as the log keeps it.
+        """Return an event in the form that the log stores.
 
         Args:
             event: The event.
             time: When it was accepted, from `timestamp()`.
-            publication: Its publisher.
+            publication: Its publisher; None if it has none.
 
         Raises:
             RequestError: It cannot be accepted.
@@ -114,7 +114,7 @@ def _data(event: Incoming) -> bytes:
 
 
 def _writer(event: Incoming, publication: Publication | None) -> tuple[str | None, str | None, int | None]:
-    """Return the run, the activity and the attempt that an event is of."""
+    """Return the run, the activity and the attempt that an event belongs to."""
     if publication is None:
         return event.run, event.activity, None
     activity = event.activity or publication.activity

@@ -1,6 +1,6 @@
 """Limits on the elements of a JSON array, checked before it is decoded.
 
-A small body may hold millions of elements, and decoding makes an object of each.
+A small body may have millions of elements, and decoding would allocate an object for each.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _batch = msgspec.json.Decoder(_Batch)
 
 
 def check_batch(body: bytes | str, most: int) -> None:
-    """Raise if the `events` of a JSON object are more than `most`.
+    """Raise if a JSON object has more than `most` `events`.
 
     The caller's decoder reports every other defect of the body.
 
@@ -62,8 +62,8 @@ def too_many(most: int) -> BatchTooLargeError:
 
 @lru_cache(maxsize=4)
 def _at_most(count: int) -> msgspec.json.Decoder[Any]:
-    # An array with a place for each element: msgspec stops at the first one too many, 300 times sooner than it would be
-    # through a list of millions.
+    # A struct with a field for each element: msgspec stops at the first surplus element, 300 times sooner than it would
+    # have decoded a list of millions.
     places = [(f"at{number}", msgspec.Raw, msgspec.Raw(b"")) for number in range(count)]
     return msgspec.json.Decoder(
         msgspec.defstruct("AtMost", places, array_like=True, forbid_unknown_fields=True, gc=False)

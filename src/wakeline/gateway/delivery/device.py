@@ -1,8 +1,8 @@
 """A device: one connection that watches one session. It has no queue; the log is the queue.
 
-It is either *catching up* (its own task reads pages from the log and awaits each write, so that TCP paces it) or *live* (its
-task sleeps, and the hub writes the shared, already encoded bytes to its transport). A device that has too much unsent when
-the hub writes goes back to catching up. Replay at connect and recovery of the slow are the same lines.
+It is either *catching up* (its own task reads pages from the log and awaits each write, so that TCP sets the pace) or *live*
+(its task sleeps, and the hub writes the shared, encoded bytes to its transport). A device with too many bytes unsent when the
+hub writes returns to catching up. So replay at connect and recovery of slow devices are the same code.
 """
 
 from __future__ import annotations
@@ -21,27 +21,31 @@ from wakeline.gateway.delivery.compact import Compacts, Snapshot
 
 
 class Connection(Sink, Protocol):
-    """A device's connection: the hub's sink, and a way to write that waits."""
+    """A device's connection: the hub's sink, and writes that wait for the client."""
 
     def turn(self) -> AbstractAsyncContextManager[None]:
-        """For one page: begins when what is unsent is sent, before a page is held; who shares the connection waits."""
+        """Return a context for reading and writing one page.
+
+        Entering it waits until all earlier bytes are sent, so that no page is held in memory meanwhile. Other devices on the
+        same connection wait for its end.
+        """
         ...
 
     async def send(self, chunk: bytes) -> None:
-        """Write, and return when the connection can take more.
+        """Write a chunk, and return when the connection accepts more.
 
         Raises:
-            ConnectionError: The connection is gone, or took nothing for too long.
+            ConnectionError: The connection is lost, or accepted nothing for too long.
         """
         ...
 
 
 class Opening(msgspec.Struct, frozen=True, gc=False):
-    """What a device is given before the log, from which it then has only what follows.
+    """The compact form that a device receives first, in place of the log up to now.
 
     Attributes:
-        compacts: Where the session's compact form comes from.
-        encode: Makes the wire form of its events, which move no cursor.
+        compacts: Provides the session's compact form.
+        encode: Returns the wire form of its events, which do not move the device's cursor.
     """
 
     compacts: Compacts
@@ -49,15 +53,16 @@ class Opening(msgspec.Struct, frozen=True, gc=False):
 
 
 class Device:
-    """Takes one connection through a session: catch up, go live, and again.
+    """Serves one connection that watches a session: catches up, goes live, and catches up again.
 
     Args:
         channel: The session's channel, attached for as long as the device runs.
         sink: The connection.
         lane: The wire form and topics.
-        offset: The first offset the device wants.
-        until_settled: End when the session is settled and everything has been written.
-        opening: What it is given in place of the log up to now; only for one that begins at the beginning.
+        offset: The first offset to write.
+        until_settled: End when the session is settled and everything has been written. Default: False.
+        opening: The compact form to write in place of the log up to now, for a device that starts at offset 0; None to write
+            the log.
     """
 
     def __init__(
@@ -79,7 +84,11 @@ class Device:
         self._left_live: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
-        """Serve the device until nothing more will come, or it is settled and that was asked for, or the connection is gone."""
+        """Serve the device until no more events will come, or `until_settled` ends it.
+
+        Raises:
+            ConnectionError: The connection is lost.
+        """
         channel = self._channel
         try:
             if self._opening is not None:
@@ -89,10 +98,10 @@ class Device:
                 if channel.closed or channel.deleted or (self.until_settled and channel.settled):
                     return
                 self._left_live = asyncio.get_running_loop().create_future()
-                channel.join(self, self.offset)  # no await since the tail was looked at
+                channel.join(self, self.offset)  # no await since the offset was compared with the tail
                 await self._left_live
         except (SessionNotFoundError, EpochChangedError):
-            while not channel.deleted:  # the log knew first; the channel is about to be told
+            while not channel.deleted:  # the log reports a deletion first, and the channel a moment later
                 await channel.wait_beyond(channel.tail, 1.0)
         finally:
             self.offset = self.given
@@ -100,18 +109,22 @@ class Device:
 
     @property
     def given(self) -> int:
-        """Everything that the device wants below this offset has been written."""
+        """The offset below which everything that the device wants has been written."""
         given = self._channel.given(self)
         return self.offset if given is None else given
 
     def leave_live(self, offset: int) -> None:
-        """Called by the hub: everything below `offset` is written, the rest is to be read from the log."""
+        """Return to catching up from `offset`; the channel has written everything below it."""
         self.offset = offset
         if self._left_live is not None and not self._left_live.done():
             self._left_live.set_result(None)
 
     async def _open(self, opening: Opening) -> None:
-        """Give the compact form; the cursor moves with its end, and not before."""
+        """Write the compact form.
+
+        The cursor moves with the event at its end, and not before: a device that loses its connection within the compact form
+        starts again.
+        """
         channel, topics = self._channel, self.lane.topics
         snapshot = await opening.compacts.snapshot(channel.session, channel.epoch, channel.tail)
 
@@ -147,6 +160,6 @@ class Device:
 
 
 async def reached(channel: Channel, snapshot: Snapshot) -> None:
-    """Wait until a channel has come to where a compact form ends: it may be told of an event a moment later."""
+    """Wait until a channel's tail is at a compact form's end, which may be ahead of it."""
     while channel.tail < snapshot.offset and not channel.deleted:
         await channel.wait_beyond(snapshot.offset - 1, 1.0)

@@ -1,4 +1,4 @@
-"""The hub: the channels of the sessions that are watched at this gateway, each subscribed to its session's commits."""
+"""The hub: the channels of the sessions that are watched at this gateway."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from wakeline.gateway.log import Change, Engine
 
 
 class Hub:
-    """The channels of all sessions that are watched here.
+    """The channels of all watched sessions, each subscribed to its session's commits.
 
     Args:
         engine: The log.
-        settled: Return whether no run of a session is open, and it has had one.
+        settled: Returns whether a session has had a run and none is open.
     """
 
     def __init__(self, engine: Engine, settled: Callable[[str], Awaitable[bool]]) -> None:
@@ -28,9 +28,8 @@ class Hub:
 
     def _committed(self, session: str, epoch: str, events: Sequence[Event], changes: Sequence[Change]) -> None:
         channel = self._channels[session]
-        if (
-            not channel.loaded
-        ):  # the latest life that the log reports is the one that loading finds, or is followed by it
+        if not channel.loaded:
+            # Until the channel is loaded, follow the latest life that the log reports: loading finds this one or a later one.
             channel.epoch = epoch
         if channel.epoch != epoch:
             return
@@ -38,7 +37,7 @@ class Hub:
             channel.publish(events)
         for change in changes:
             if change == "deleted":
-                self._forget(channel)  # a device that comes now gets the life that follows, if one does
+                self._forget(channel)  # a device that arrives from now on is served the next life, if there is one
             channel.change(change)
 
     def _forget(self, channel: Channel) -> None:
@@ -46,24 +45,24 @@ class Hub:
         del self._channels[channel.session]
 
     def attach(self, session: str) -> Attached:
-        """The session's channel, for as long as the block lasts: `async with hub.attach(name) as channel`.
+        """Return a context with the session's channel: `async with hub.attach(name) as channel`.
 
         Raises:
-            SessionNotFoundError: There is no such session; when the block is entered.
+            SessionNotFoundError: There is no such session; raised when the block is entered.
         """
         return Attached(self, session)
 
     async def enter(self, session: str) -> Channel:
-        """Begin to use the session's channel; see `attach`."""
+        """Return the session's channel, loaded, and count one more user; see `attach`."""
         while True:
-            # The channel listens before the log is asked for its end: what is committed in between is pending, not missed.
+            # Subscribe before the session's end is read: an event that is committed in between is pending, not missed.
             channel = self._channels.get(session)
             if channel is None:
                 channel = self._channels[session] = Channel(session)
                 self._unsubscribe[session] = self._engine.subscribe(session, self._committed)
             channel.users += 1
             if channel.users == 1:
-                self._tell()
+                self._notify()
             try:
                 async with channel.loading:
                     if not channel.loaded:
@@ -71,22 +70,22 @@ class Hub:
             except BaseException:
                 self.leave(channel)
                 raise
-            if not channel.deleted:  # while it was loaded: the log may have told of the life before, or after
+            if not channel.deleted:  # a deletion while it was loaded may be of this life, or of the one before
                 return channel
             self.leave(channel)
 
     def leave(self, channel: Channel) -> None:
-        """Use it no more."""
+        """Count one user less; the last one removes the channel."""
         channel.users -= 1
         if channel.users == 0 and self._channels.get(channel.session) is channel:
             self._forget(channel)
-            self._tell()
+            self._notify()
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Have it called whenever a session is read that nobody has read, or is not read any more: see `watched`."""
+        """Call `listener` whenever a session gets its first user or loses its last one."""
         self._listeners.append(listener)
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for listener in self._listeners:
             listener()
 
@@ -95,33 +94,36 @@ class Hub:
         if state is None:
             raise SessionNotFoundError(f"there is no session {channel.session!r}")
         last = await self._engine.read_back(channel.session, state.next_offset, limit=1)
-        # The log tells first: the record of the runs is written a moment after the events that say the same.
+        # Check the log first: the record of the runs is written a moment after the events that report the same.
         ends = bool(last.events) and last.events[-1].topic == SESSION_SETTLED
-        settled = ends or await self._settled(channel.session) or channel.settled  # told while the record was read
+        settled = ends or await self._settled(channel.session) or channel.settled  # reported while the record was read
         channel.pages = Pages(self._engine, channel.session, state.epoch, state.created)
         channel.begin(state.epoch, tail=state.next_offset, closed=state.closed, settled=settled)
 
     def settle(self, session: str) -> None:
-        """A session's record says that it is settled. The log has said so before; but not to who asked in between."""
+        """Note that a session's record of runs is settled, for devices that wait for that.
+
+        The log has reported it before; but a channel that was loaded in between has read the older record.
+        """
         channel = self._channels.get(session)
         if channel is not None:
             channel.settle()
 
     def keep_alive(self) -> None:
-        """Write something to every live device, so that proxies keep the connection and the dead are noticed."""
+        """Write idle bytes to live devices: proxies keep the connections, and lost ones fail."""
         for channel in list(self._channels.values()):
             channel.keep_alive()
 
     def watched(self, session: str) -> bool:
-        """Whether somebody reads the session here."""
+        """Return whether the session is read at this gateway."""
         return session in self._channels
 
     def sessions(self) -> list[str]:
-        """The sessions that somebody reads here."""
+        """Return the names of the sessions that are read at this gateway."""
         return list(self._channels)
 
     def devices(self, session: str | None = None) -> int:
-        """How many devices are live, of one session or of all."""
+        """Return the number of live devices of one session, or of all if `session` is None."""
         if session is not None:
             channel = self._channels.get(session)
             return channel.devices if channel else 0
@@ -129,7 +131,10 @@ class Hub:
 
 
 class Attached:
-    """One use of a channel. A class, not a generator: every idle device holds one, and a generator is ten times its size."""
+    """One use of a channel, as a context.
+
+    A class, not a generator: every idle device holds one, and a generator is ten times its size.
+    """
 
     __slots__ = ("_channel", "_hub", "_session")
 
@@ -138,10 +143,10 @@ class Attached:
         self._session = session
 
     async def __aenter__(self) -> Channel:
-        """Begin to use it."""
+        """Return the channel, loaded."""
         self._channel = await self._hub.enter(self._session)
         return self._channel
 
     async def __aexit__(self, *_: object) -> None:
-        """Use it no more."""
+        """End this use of the channel."""
         self._hub.leave(self._channel)

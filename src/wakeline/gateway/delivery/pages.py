@@ -1,7 +1,7 @@
-"""Reading for those who catch up: a page is read once, and encoded once, for all who want the same one.
+"""Pages of the log for devices that catch up: each is read and encoded once, and shared.
 
-After an outage all devices of a session come back at once, most of them to the same offset. The first of them has the log
-read; the others get the same bytes. What was read last is kept for a moment, for those who come a little later.
+After an outage all devices of a session return at once, most of them to the same offset. The first one starts the read, and
+the others receive the same bytes. The latest pages stay cached, for devices that arrive a little later.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from wakeline.gateway.delivery.topics import Topics
 from wakeline.gateway.log import Engine, Page
 
 PAGE_EVENTS: Final = 512
-_KEPT_BYTES: Final = 2 * 1024 * 1024  # of one session; a page is some 256 KB at most
+_KEPT_BYTES: Final = 2 * 1024 * 1024  # cached pages of one session; a page has about 256 KiB at most
 
 T = TypeVar("T")
 
@@ -43,8 +43,8 @@ class Pages:
     Args:
         engine: The log.
         session: The session's name.
-        epoch: Its life; another one is never read.
-        created: When it was created: the `time` of a `$gap`, which must be the same for everybody.
+        epoch: The life that is read.
+        created: When it was created: the `time` of a `$gap`, which must be the same for every reader.
     """
 
     def __init__(self, engine: Engine, session: str, epoch: str, created: str) -> None:
@@ -57,7 +57,13 @@ class Pages:
         self._kept_bytes = 0
 
     async def read(self, offset: int, *, before: int, limit: int = PAGE_EVENTS, topics: Topics | None = None) -> Page:
-        """Events from `offset` on; the first is a `$gap` where retention has taken what was asked for.
+        """Return events from `offset` on; the first is a `$gap` if retention removed events there.
+
+        Args:
+            offset: The first offset.
+            before: Only offsets below this one.
+            limit: The most events that are scanned. Default: `PAGE_EVENTS`.
+            topics: Only events of these topics; None for all. Default: None.
 
         Raises:
             SessionNotFoundError: The session was deleted.
@@ -69,7 +75,15 @@ class Pages:
     async def encoded(
         self, offset: int, *, before: int, topics: Topics | None, encode: Callable[[list[Event]], bytes], lane: Hashable
     ) -> Encoded:
-        """The same in wire form; `lane` names the form, so that who wants the same shares it."""
+        """Return a page in wire form.
+
+        Args:
+            offset: The first offset.
+            before: Only offsets below this one.
+            topics: Only events of these topics; None for all.
+            encode: Returns the wire form of events.
+            lane: Identifies the wire form and topics: equal lanes share the bytes.
+        """
         key = (lane, offset)
         kept = self._kept.get(key)
         if kept is not None:
@@ -93,7 +107,15 @@ class Pages:
         encode: Callable[[Sequence[Event]], bytes],
         form: Hashable,
     ) -> Encoded:
-        """A page of a compact form in wire form; `form` names that, so that who wants the same shares it."""
+        """Return a page of a compact form in wire form.
+
+        Args:
+            snapshot: The compact form.
+            at: The first offset.
+            topics: Only events of these topics; None for all.
+            encode: Returns the wire form of events.
+            form: Identifies the wire form: equal forms and topics share the bytes.
+        """
         key = (form, topics, snapshot.number, at)
         kept = self._kept.get(key)
         if kept is not None:
@@ -113,12 +135,12 @@ class Pages:
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of pages that are kept for those who come later."""
+        """Bytes of the cached pages."""
         return self._kept_bytes
 
     def forget(self) -> None:
-        """Keep nothing: retention has taken events, and who asks for them must be told."""
-        self._reading.clear()  # what is being read now may have been there before that
+        """Drop all pages: retention has removed events, and later readers must receive a `$gap`."""
+        self._reading.clear()  # reads in progress may have seen the removed events
         self._keep_nothing()
 
     def _keep_nothing(self) -> None:
@@ -139,7 +161,7 @@ class Pages:
         if task is None:
             task = self._reading[key] = asyncio.ensure_future(work())
             task.add_done_callback(lambda done: self._done(key, done))
-        # One who leaves must not take the page from the others.
+        # Shielded: a device that is cancelled must not cancel the read for the others.
         result: T = await asyncio.shield(task)
         return result
 
@@ -147,11 +169,11 @@ class Pages:
         if self._reading.get(key) is task:
             del self._reading[key]
         if not task.cancelled():
-            task.exception()  # everybody may have left before it failed
+            task.exception()  # retrieve it: all devices may have left before the read failed
 
     def _keep(self, key: Hashable, made: Encoded) -> None:
         if self._reading.get(key) is not asyncio.current_task():
-            return  # there is less now than when it was read
+            return  # `forget` was called since the read began
         self._kept[key] = made
         self._kept_bytes += len(made.chunk)
         while self._kept_bytes > _KEPT_BYTES:

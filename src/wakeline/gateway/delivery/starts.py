@@ -1,4 +1,4 @@
-"""Where reading begins: `from=` in all its forms, and reading backwards."""
+"""Resolves `from=` in all its forms to an offset, and reads backwards."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from wakeline.gateway.delivery.topics import MOST_PAGES, Topics
 from wakeline.gateway.log import PAGE_BYTES, Engine
 
 MAX_TAIL: Final = 10_000
+"""The greatest N of `from=tail:N`."""
 
 _TAIL = re.compile(r"tail:(0|[1-9][0-9]{0,4})")
 _FORMS: Final = "beginning, now, a cursor, tail:N, time:T or device"
@@ -25,18 +26,18 @@ _moment = msgspec.json.Decoder(datetime)
 async def resolve_start(
     engine: Engine, channel: Channel, text: str, *, topics: Topics | None = None, seen: int | None = None
 ) -> int:
-    """The offset that `from=` means, in the session as it is now.
+    """Return the offset at which reading begins for a value of `from=`.
 
     Args:
         engine: The log.
         channel: The session's channel.
-        text: As it came: `beginning`, `now`, a cursor, `tail:N`, `time:T` or `device`.
-        topics: What `tail:N` counts; None for all.
-        seen: What the device has acknowledged, for `device`: the offset after it, or None.
+        text: The parameter's value: `beginning`, `now`, a cursor, `tail:N`, `time:T` or `device`.
+        topics: The topics that `tail:N` counts; None for all. Default: None.
+        seen: For `device`, the offset after the last acknowledged event; None if the device has acknowledged none.
 
     Raises:
-        RequestInvalidError: `tail:` or `time:` is followed by something else.
-        CursorInvalidError: It is none of these.
+        RequestInvalidError: The value after `tail:` or `time:` is invalid.
+        CursorInvalidError: The value has none of these forms.
         EpochChangedError: The cursor is of another life of the session.
         CursorAheadError: The cursor is past the session's end.
     """
@@ -55,17 +56,25 @@ async def resolve_start(
 
 
 def at_beginning(text: str, offset: int) -> bool:
-    """Whether reading begins at the session's beginning because that was asked for, by whatever name."""
+    """Return whether reading begins at offset 0 because the value of `from=` requests that."""
     return offset == 0 and (text in ("beginning", "device") or Cursor.is_one(text))
 
 
 async def read_backwards(
     engine: Engine, channel: Channel, end: int, *, limit: int, topics: Topics | None
 ) -> tuple[list[Event], int, bool]:
-    """The last events below `end` that match, at most `limit` and about `PAGE_BYTES` of them, in the log's order.
+    """Return the last events below `end`: at most `limit`, and about `PAGE_BYTES`.
+
+    Args:
+        engine: The log.
+        channel: The session's channel.
+        end: Only offsets below this one.
+        limit: The most events.
+        topics: Only events of these topics; None for all.
 
     Returns:
-        The events; where they begin, which is the `end` of the page before; and whether nothing is kept before that.
+        The events, in the log's order; the offset where they begin, which is the `end` of the page before; and whether no
+        events are kept below that offset.
     """
     found: list[Event] = []
     size = 0

@@ -1,4 +1,4 @@
-"""Which topics a reader gets: what it asked for, within what it may."""
+"""Sets of topics: the ones that a reader requested, within the ones that it may read."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from wakeline.errors import RequestInvalidError
 from wakeline.events import ATTEMPT_SUPERSEDED, COMPACT, check_topic
 
 MOST_PAGES: Final = 64
-"""The most pages that one request scans for a matching event; its cursor then leads on."""
+"""The most pages that one request scans for matching events; the next one continues at its cursor."""
 
 FILTERED_EVENTS: Final = 1000
-"""Events that a read of some topics scans in one step, however small its limit."""
+"""Events that a read with a filter of topics scans in one step, independent of its limit."""
 
 MAX_TOPICS: Final = 100
 """The most topics of one reader: each event is matched against each set of topics."""
 
 
 class Topics:
-    """A set of topics, given by names and by beginnings (`status`, `$run.*`).
+    """A set of topics, given by names and prefixes (`status`, `$run.*`).
 
-    Equal sets are equal objects to a dictionary: readers who want the same topics are written the same bytes.
+    Equal sets are equal as keys of a dictionary, so that readers of the same topics share a lane.
 
     Args:
-        patterns: Names; one that ends in `*` stands for every topic that begins so, and for itself.
-        within: Only those of this set too.
+        patterns: Names. A name that ends in `*` stands for every topic with this prefix, and for itself.
+        within: Another set that topics must also be in; None for no other condition.
     """
 
     __slots__ = ("_all", "_hash", "_parts")
@@ -40,7 +40,7 @@ class Topics:
 
     @classmethod
     def parse(cls, text: str, within: Topics | None = None) -> Self:
-        """Read a comma-separated list.
+        """Return the set of a comma-separated list of names and prefixes.
 
         Raises:
             RequestInvalidError: There are more than `MAX_TOPICS`.
@@ -50,13 +50,13 @@ class Topics:
         if len(names) > MAX_TOPICS:
             raise RequestInvalidError(
                 f"expected at most {MAX_TOPICS} topics, got more",
-                hint="Name beginnings, such as status.*, or read all topics and pass over what you do not need.",
+                hint="Use prefixes, such as status.*, or read all topics and ignore the events that you do not need.",
             )
         return cls([check_topic(name, own=True) for name in names], within)
 
     @property
     def patterns(self) -> tuple[str, ...]:
-        """The names and beginnings of a set that was not made within another one."""
+        """The names and prefixes of a set without `within`, sorted."""
         (names,) = self._all
         return tuple(sorted(names))
 
@@ -67,25 +67,25 @@ class Topics:
         return blake2s(repr(canonical).encode(), digest_size=8).hexdigest()
 
     def __contains__(self, topic: object) -> bool:
-        """Whether a topic is in the set."""
+        """Return whether a topic is in the set."""
         return isinstance(topic, str) and all(
             topic in names or (prefixes and topic.startswith(prefixes)) for names, prefixes in self._parts
         )
 
     def __eq__(self, other: Any) -> bool:
-        """Whether the sets were given alike."""
+        """Return whether the sets were given by the same names and prefixes."""
         return isinstance(other, Topics) and self._all == other._all
 
     def __hash__(self) -> int:
-        """The same for equal sets."""
+        """Return a hash that is the same for equal sets."""
         return self._hash
 
 
 class CompactTopics(Topics):
-    """The topics of a reader of the compact view, which always gets what tells it what counts.
+    """The topics of a reader of the compact view, with the events that every such reader needs.
 
     Args:
-        topics: The topics that it gets beside.
+        topics: The other topics of the reader.
     """
 
     __slots__ = ()
@@ -99,13 +99,13 @@ class CompactTopics(Topics):
         return f"compact-{super().tag}"
 
     def __contains__(self, topic: object) -> bool:
-        """Whether a topic is in the set."""
+        """Return whether a topic is in the set."""
         return topic in (ATTEMPT_SUPERSEDED, COMPACT) or super().__contains__(topic)
 
     def __eq__(self, other: Any) -> bool:
-        """Whether the sets were given alike."""
+        """Return whether the sets were given by the same names and prefixes."""
         return isinstance(other, CompactTopics) and super().__eq__(other)
 
     def __hash__(self) -> int:
-        """The same for equal sets."""
+        """Return a hash that is the same for equal sets."""
         return hash((CompactTopics, self._hash))

@@ -1,10 +1,10 @@
-"""The compact forms of sessions: folded while events are published, stored in blocks, and given to those who join.
+"""The compact forms of sessions: folded as events arrive, and stored in blocks.
 
-blocks.py    a fold as bytes
-store.py     the blocks of one life of a session
-session.py   one session's fold, kept up with its log
-compacts.py  all of them: who is to be folded next, and who may be forgotten
-snapshot.py  a compact form as it is read, page by page
+blocks.py    encodes a fold as bytes
+store.py     stores the blocks of one life of a session
+session.py   folds one session's log as it grows
+compacts.py  schedules the folds of all sessions and bounds their memory
+snapshot.py  a compact form at one offset, read page by page
 """
 
 from wakeline.gateway.delivery.compact.compacts import Compacts

@@ -1,4 +1,4 @@
-"""A fold as bytes, for as long as it is stored."""
+"""Encodes folds as the bytes that are stored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wakeline.compact.plain import Plain, PlainEvents, PlainRanges
 from wakeline.events import Event
 
 VERSION: Final = 1
-"""Of what is stored. Another one is as nothing: it is made again from the log."""
+"""The version of the stored form. Blocks of another version are ignored and made again from the log."""
 
 
 class _Segment(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -51,12 +51,12 @@ _decode = msgspec.msgpack.Decoder(_Block).decode
 
 
 def plain(*, bodies: bool) -> Plain:
-    """What a fold keeps of plain events: where they stand, or all of each."""
+    """Return the plain part of a new fold: whole events if `bodies`, otherwise their offsets."""
     return PlainEvents() if bodies else PlainRanges()
 
 
 def encode(fold: Fold) -> bytes:
-    """The fold of a stretch."""
+    """Return the bytes of the fold of a stretch of a log."""
     return msgspec.msgpack.encode(
         _Block(
             first=fold.first_offset,
@@ -76,7 +76,7 @@ def encode(fold: Fold) -> bytes:
 
 
 def decode(data: bytes) -> Fold:
-    """Read one back."""
+    """Return the fold in bytes from `encode`."""
     block = _decode(data)
     fold = Fold(
         block.first,

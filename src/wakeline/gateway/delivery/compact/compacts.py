@@ -1,8 +1,8 @@
-"""The compact forms of all sessions: folded behind everybody's back, in small steps, and stored.
+"""The compact forms of all sessions: folded in the background, in small steps, and stored.
 
-Only sessions that have messages that grow, keyed state, or superseded attempts are folded before somebody asks for it: the
-compact form of every other one is its log. What is stored is bounded by what there is to say, what is in memory by
-`MEMORY_BYTES`.
+Only sessions with growing messages, keyed state or superseded attempts are folded before a device requests the compact form:
+that of every other session is its log. `MEMORY_BYTES` bounds the folds in memory; the stored blocks are bounded by the size of
+the compact forms.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from wakeline.gateway.log import Change, Engine, SessionState
 from wakeline.gateway.runtime import supervised
 
 MEMORY_BYTES: Final = 64 * 1024 * 1024
-"""What all folds together may take; those that nobody asked for longest are read again when they are needed."""
+"""The memory of all folds together. The least recently used ones are dropped, and read again when they are needed."""
 
 STORE_SECONDS: Final = 2.0
-"""After so long what was folded is stored, however little it is."""
+"""Seconds after which folded events are stored, however few they are."""
 
 _TURN_SECONDS: Final = 0.05
-_LOOK_SECONDS: Final = 0.2
+_ROOM_SECONDS: Final = 0.2
 _GROUP: Final = 32
 _MOST_SESSIONS: Final = 5_000
 _LAST_SECONDS: Final = 10.0
@@ -40,12 +40,12 @@ _log = structlog.get_logger(__name__)
 
 
 class Compacts:
-    """Keeps the compact forms. They are folded while the block lasts.
+    """Folds and stores compact forms in the background while its context lasts.
 
     Args:
         engine: The log.
-        outlives: Tells of a session whether its compact form is kept when retention takes its events.
-        memory_bytes: What all folds together may take.
+        outlives: Returns whether a session's compact form is kept when retention removes its events. Default: of none.
+        memory_bytes: The memory of all folds together. Default: `MEMORY_BYTES`.
     """
 
     def __init__(
@@ -59,9 +59,9 @@ class Compacts:
         self._outlives = outlives
         self._memory_bytes = memory_bytes
         self._folds: OrderedDict[str, SessionFold] = OrderedDict()
-        self._dirty: dict[SessionFold, float] = {}  # since when there is something to store
+        self._dirty: dict[SessionFold, float] = {}  # folds with something to store, and since when
         self._wake = asyncio.Event()
-        self._looked_at = 0.0
+        self._room_made_at = 0.0
         self._task: asyncio.Task[None] | None = None
         engine.feed.listen(self._committed)
 
@@ -71,18 +71,18 @@ class Compacts:
 
     async def __aexit__(self, *_: object) -> None:
         await cancel_all(self._task)
-        with suppress(TimeoutError):  # what is not stored is folded again
+        with suppress(TimeoutError):  # events that are not stored are folded again after the restart
             async with asyncio.timeout(_LAST_SECONDS):
                 for fold in list(self._dirty):
                     await self._advance(fold, store=True)
 
     async def snapshot(self, session: str, epoch: str, offset: int) -> Snapshot:
-        """A session's compact form at an offset, or a later one that the log has reached meanwhile.
+        """Return a session's compact form at an offset, or at a later one that the log has reached.
 
         Args:
             session: The session's name.
             epoch: Its life.
-            offset: Where the session ends, as far as the caller knows.
+            offset: The session's end, as far as the caller knows.
 
         Raises:
             SessionNotFoundError: The session was deleted.
@@ -97,28 +97,31 @@ class Compacts:
         return snapshot
 
     async def store(self, session: str, epoch: str, offset: int) -> int:
-        """Store a session's compact form; gives the offset up to which it needs the log no more.
+        """Store a session's compact form; return the offset below which it no longer needs the log.
 
         Raises:
             SessionNotFoundError: The session was deleted.
             EpochChangedError: It was deleted and created again.
-            UnavailableError: It may not be stored.
+            UnavailableError: It cannot be stored now.
         """
         fold = self._fold(session, epoch)
         fold.reach(offset)
         return await fold.advance(store=True)
 
     def look(self, session: str, epoch: str) -> None:
-        """See soon whether what is stored of a session is what is to be kept: who trimmed it may have ended before that."""
+        """Check soon whether a session's stored blocks must be erased.
+
+        The process that trimmed the session may have ended before it erased them.
+        """
         fold = self._folds.get(session)
         if fold is None or fold.epoch == epoch:
             self._touch(self._fold(session, epoch))
 
     async def forget(self, session: str, epoch: str) -> None:
-        """Erase what is stored of a life of a session that is over.
+        """Erase the stored blocks of a deleted life of a session.
 
         Raises:
-            UnavailableError: Not all of it may be erased; call it again.
+            UnavailableError: Some blocks could not be erased; call it again.
         """
         fold = self._folds.get(session)
         if fold is not None and fold.epoch == epoch:
@@ -150,7 +153,7 @@ class Compacts:
                 fold.over = True
                 self._drop(fold)
         elif change in ("configured", "trimmed"):
-            # What is stored may be what is not to be kept any more: it goes soon, whoever joins or does not.
+            # The stored blocks may hold removed events: check them soon, even if no device joins.
             if fold is None or fold.epoch != epoch:
                 fold = self._fold(session, epoch)
             fold.begin_anew(trimmed=change == "trimmed")
@@ -170,21 +173,21 @@ class Compacts:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            # Whoever publishes one event at a time is followed a few events at a time.
+            # Wait for more events: single events are folded a few at a time.
             await asyncio.sleep(_TURN_SECONDS)
             now = asyncio.get_running_loop().time()
             dirty = list(self._dirty.items())
-            for start in range(0, len(dirty), _GROUP):  # what they store together is one commit
+            for start in range(0, len(dirty), _GROUP):  # the writes of a group share one commit
                 group = dirty[start : start + _GROUP]
                 await asyncio.gather(
                     *(self._advance(fold, store=now - since >= STORE_SECONDS) for fold, since in group)
                 )
-            looked = self._make_room()
-            if self._dirty or not looked:
+            made = self._make_room()
+            if self._dirty or not made:
                 self._wake.set()
 
     async def _advance(self, fold: SessionFold, *, store: bool) -> None:
-        """Fold what a session has to fold; whatever one raises, the others are folded."""
+        """Fold a session's new events; an error is logged, so that it does not stop the other folds."""
         try:
             await fold.advance(store=store)
         except (SessionNotFoundError, EpochChangedError):
@@ -192,9 +195,9 @@ class Compacts:
         except UnavailableError as error:
             _log.warning("a compact form could not be stored", session=fold.session, error=error.message)
             self._drop(fold)  # it is folded again when it is needed
-            if fold.unopened and not fold.over:  # what is stored may have to go, whoever needs it
+            if fold.unopened and not fold.over:  # its stored blocks may have to be erased, even if no device needs it
                 asyncio.get_running_loop().call_later(STORE_SECONDS, self.look, fold.session, fold.epoch)
-        except Exception:  # noqa: BLE001 - what is not stored is folded again by who joins
+        except Exception:  # noqa: BLE001 - the events are folded again when a device joins
             _log.exception("a compact form could not be stored", session=fold.session)
             self._drop(fold)
         else:
@@ -204,11 +207,20 @@ class Compacts:
                 self._dirty[fold] = asyncio.get_running_loop().time()
 
     def _make_room(self, *kept: SessionFold) -> bool:
-        """Forget those that nobody needed longest, while all together take too much; False if it is too soon to look."""
+        """Drop the least recently used folds while all together take too much memory.
+
+        Adding up their sizes takes time in proportion to their number, so it is done at most every `_ROOM_SECONDS`.
+
+        Args:
+            kept: Folds that must not be dropped.
+
+        Returns:
+            False if the last call was too recent and nothing was done.
+        """
         now = asyncio.get_running_loop().time()
-        if now < self._looked_at + _LOOK_SECONDS:
+        if now < self._room_made_at + _ROOM_SECONDS:
             return False
-        self._looked_at = now
+        self._room_made_at = now
         size = sum(fold.size for fold in self._folds.values())
         for fold in list(self._folds.values()):
             if size <= self._memory_bytes and len(self._folds) <= _MOST_SESSIONS:

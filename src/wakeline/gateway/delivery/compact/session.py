@@ -1,7 +1,7 @@
-"""One session's fold: kept up with its log, stored now and then, and given to those who join.
+"""The fold of one session: it follows the session's log, and is stored in blocks.
 
-What is stored reaches up to the last block; what was folded since is in memory, and goes into the next one. A joiner gets
-both together. After a restart the rest of the log is folded again, which is never much.
+The stored blocks reach up to some offset; events after it are folded in memory, and go into the next block. A device that
+joins receives both together. After a restart the events after the last block are folded again, at most `BLOCK_EVENTS`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from wakeline.gateway.log import Engine, SessionState
 from wakeline.gateway.runtime import Grouped
 
 BLOCK_EVENTS: Final = 5_000
-"""After so many events they are stored: the most that is folded again by who joins first after a restart."""
+"""Events after which a block is stored: the most that are folded again after a restart."""
 
 _BLOCK_BYTES: Final = 256 * 1024
-_AT_ONCE_BYTES: Final = 512 * 1024  # put together without leaving the loop
-_TURN_EVENTS: Final = 250  # folded before the loop gets a turn
-_PENDING_EVENTS: Final = 10_000  # what is more is read from the log again
+_AT_ONCE_BYTES: Final = 512 * 1024  # larger folds are joined in a thread
+_TURN_EVENTS: Final = 250  # folded before other tasks of the event loop run
+_PENDING_EVENTS: Final = 10_000  # with more, all are dropped and read from the log instead
 _PENDING_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -36,13 +36,13 @@ class SessionFold:
     """The fold of one life of a session.
 
     Args:
-        engine: The log, and where blocks are stored.
+        engine: The log, which also stores the blocks.
         session: The session's name.
         epoch: Its life.
-        outlives: Tells of a session whether its compact form is kept when retention takes its events.
+        outlives: Returns whether a session's compact form is kept when retention removes its events.
 
     Attributes:
-        over: This life of the session is over.
+        over: Whether this life of the session has ended.
     """
 
     def __init__(self, engine: Engine, session: str, epoch: str, outlives: Callable[[SessionState], bool]) -> None:
@@ -66,28 +66,28 @@ class SessionFold:
 
     @property
     def size(self) -> int:
-        """About how many bytes of memory it takes."""
+        """The memory of the fold, in bytes, approximately."""
         base = self._base.size if self._base is not None else 0
         return 2 * base * (self._snapshot is not None) + base + self._fresh.size + self._pending_bytes
 
     @property
     def unsaved(self) -> bool:
-        """Whether there is something to fold and store."""
+        """Whether there are events to fold and store."""
         return self.unopened or (self._stored and self._end > self._fresh.first_offset)
 
     @property
     def unopened(self) -> bool:
-        """Whether what is stored may be what is not to be kept."""
+        """Whether the stored blocks must be read, and perhaps erased, before they are used."""
         return self._store is None or self._stale
 
     @property
     def full(self) -> bool:
-        """Whether what was folded is enough for a block."""
+        """Whether enough events were folded since the last block for another one."""
         fresh = self._fresh
         return fresh.next_offset - fresh.first_offset >= BLOCK_EVENTS or fresh.size >= _BLOCK_BYTES
 
     def tell(self, events: Sequence[Event]) -> None:
-        """Take events that were just committed; they are folded by the next `advance`."""
+        """Add events that were just committed; the next `advance` folds them."""
         self._end = max(self._end, events[-1].offset + 1)
         self._pending += events
         self._pending_bytes += sum(len(event.body) for event in events)
@@ -95,17 +95,22 @@ class SessionFold:
             self._forget_pending()
 
     def reach(self, offset: int) -> None:
-        """The session has got to an offset, at least."""
+        """Note that the session's end is at `offset` or later."""
         self._end = max(self._end, offset)
 
     def begin_anew(self, *, trimmed: bool) -> None:
-        """Retention has taken events, or is to keep something else of the session: what is here may be wrong."""
+        """Reopen the stored blocks before the next use: they may no longer agree with the session.
+
+        Args:
+            trimmed: Retention has removed events; otherwise the session's retention may have changed. Blocks with whole plain
+                events are kept when the log is trimmed.
+        """
         if not (trimmed and self._bodies):
             self._stale = True
             self._snapshot = None
 
     async def snapshot(self, offset: int) -> Snapshot:
-        """The compact form at an offset, or a later one. Made once for all who ask meanwhile.
+        """Return the compact form at an offset or a later one; concurrent calls share one.
 
         Raises:
             SessionNotFoundError: The session was deleted.
@@ -115,10 +120,10 @@ class SessionFold:
         return await self._making.do(self._make_snapshot)
 
     async def advance(self, *, store: bool) -> int:
-        """Fold what is there to fold, and store it if there is enough or `store`.
+        """Fold the new events, and store them if they fill a block or if `store` is set.
 
         Returns:
-            The offset up to which the log is no longer needed: 0, unless plain events are stored too.
+            The offset below which the log is no longer needed: 0, unless plain events are stored too.
 
         Raises:
             SessionNotFoundError: The session was deleted.
@@ -128,7 +133,7 @@ class SessionFold:
         async with self.lock:
             if self._store is None or self._stale:
                 await self._open(must_store=True)
-            if not self._stored:  # it is folded when it is asked for
+            if not self._stored:  # it is folded on demand
                 self._forget_pending()
                 return 0
             await self._catch_up(must_store=True)
@@ -146,7 +151,7 @@ class SessionFold:
             if self._base is None:
                 self._base = await self._read_base()
             base, fresh = self._base, self._fresh
-            if base.size + fresh.size > _AT_ONCE_BYTES:  # in a thread, so that the loop has its turns; the lock is ours
+            if base.size + fresh.size > _AT_ONCE_BYTES:  # in a thread; the lock keeps both folds unchanged
                 events, ranges, first = await asyncio.to_thread(_whole, base, fresh)
             else:
                 events, ranges, first = _whole(base, fresh)
@@ -158,15 +163,17 @@ class SessionFold:
             return snapshot
 
     async def _read_base(self) -> Fold:
-        """What is stored."""
-        for erasing in (False, False, True, False):  # after that it may have been stored anew
+        """Return the fold in the stored blocks; an empty one if there is none."""
+        # Another gateway may replace blocks between the head and their reading, so try twice; then the blocks are unusable,
+        # are erased, and perhaps stored again by the last try.
+        for erasing in (False, False, True, False):
             store, first = self._store, self._fresh.first_offset
             if store is None or store.first_offset is None:
                 break
             base = await store.read()
             if base is not None and base.next_offset == first:
                 return base
-            # Another gateway has put blocks together that were about to be read; or what is stored is of no use.
+            # Another gateway has joined blocks that were about to be read, or the blocks cannot be used.
             self._stale = True
             if erasing:
                 await store.erase()
@@ -178,7 +185,12 @@ class SessionFold:
         return not isinstance(self._fresh.plain, PlainRanges)
 
     async def _catch_up(self, *, must_store: bool) -> None:
-        """Fold the log up to what is known of its end; what cannot be stored now keeps nobody from joining."""
+        """Fold the log up to its known end.
+
+        Args:
+            must_store: Raise if a block cannot be stored. Otherwise go on without it: a device can join on a store that
+                refuses writes.
+        """
         may_store = True
         if self._store is None or self._stale:
             await self._open(must_store=must_store)
@@ -202,7 +214,7 @@ class SessionFold:
             await asyncio.sleep(0)
 
     async def _next_events(self) -> list[Event] | None:
-        """The events that follow; None if they are gone."""
+        """Return the next events, at most `_TURN_EVENTS`; None if retention has removed them."""
         pending, at = self._pending, self._fresh.next_offset
         while pending and pending[0].offset < at:
             self._pending_bytes -= len(pending.popleft().body)
@@ -211,18 +223,18 @@ class SessionFold:
             self._pending_bytes -= sum(len(event.body) for event in events)
             if events[-1].offset - at == len(events) - 1:
                 return events
-            self._forget_pending()  # something in between was not told: only the log has it
+            self._forget_pending()  # there was no notification of the events in between: only the log has them
         before = pending[0].offset if pending else self._end
         page = await self._engine.read(self.session, at, before=before, limit=_TURN_EVENTS, epoch=self.epoch)
         return page.events if page.began == at else None
 
     async def _open(self, *, must_store: bool) -> None:
-        """Begin with what is stored, if it is what is to be kept; else with the log."""
-        self._stale = False  # from here on, whatever is told makes it so again
+        """Start with the stored blocks if they agree with the retention; otherwise with the log."""
+        self._stale = False  # before the first await: a change that arrives meanwhile sets it again
         try:
             await self._begin(must_store=must_store)
         except BaseException:
-            self._stale = True  # half of it is done: the next one begins anew
+            self._stale = True  # the state is incomplete: the next call must open again
             raise
 
     async def _begin(self, *, must_store: bool) -> None:
@@ -234,8 +246,8 @@ class SessionFold:
         self._snapshot = self._base = None
         self._created = state.created
         bodies = self._outlives(state)
-        # What retention has taken must be gone from here, too, unless this is to be kept. It is folded anew then, from
-        # what is left, for whoever joins: storing it would be work for every event that goes.
+        # Events that retention has removed must leave the blocks too, unless the compact form is kept. In a trimmed session
+        # the blocks would change with every removed event, so none are stored: it is folded on demand from the kept events.
         self._stored = bodies or state.first_offset == 0
         store = self._store = Store(self._engine, self.epoch)
         await store.open()
@@ -246,7 +258,7 @@ class SessionFold:
             except UnavailableError:
                 if must_store:
                     raise
-                self._stale = True  # it goes when it may
+                self._stale = True  # the next opening tries to erase it again
         at = state.first_offset if store.first_offset is None else store.next_offset
         self._fresh = Fold(at, blocks.plain(bodies=bodies))
         self._end = max(self._end, at)
@@ -259,13 +271,13 @@ class SessionFold:
         try:
             await store.append(fresh)
         except RecordConflictError:
-            self._stale = True  # another gateway has stored it
+            self._stale = True  # another gateway has stored a block
             return
         except BaseException:
-            # What failed may have come after it was stored: then it must not be stored a second time.
+            # The error may have occurred after the block was stored: then it must not be stored a second time.
             self._stale = self._stale or store.next_offset > fresh.first_offset
             raise
-        if self.over:  # it was deleted meanwhile, and with it what was stored before
+        if self.over:  # the session and its earlier blocks were deleted meanwhile
             await store.erase()
             return
         if self._base is not None:
@@ -273,7 +285,7 @@ class SessionFold:
         self._fresh = Fold(fresh.next_offset, blocks.plain(bodies=store.bodies))
 
     async def end(self) -> None:
-        """This life is over: nothing is stored any more."""
+        """End the fold with this life of the session: wait for a running write, and start no other."""
         self.over = True
         async with self.lock:
             pass

@@ -1,4 +1,4 @@
-"""A session's compact form at one offset, read page by page: what was folded, and from the log what stands for itself."""
+"""A session's compact form at one offset: folded events, and plain ones read from the log."""
 
 from __future__ import annotations
 
@@ -14,26 +14,28 @@ from wakeline.gateway.delivery.topics import Topics
 from wakeline.gateway.log import Page
 
 PAGE_BYTES: Final = 64 * 1024
-"""A page has no more than this, or one event."""
+"""The most bytes of a page with more than one event."""
 
-_NEAR: Final = 256  # events: fewer than these are read over rather than read around
+_NEAR: Final = (
+    256  # a gap of fewer events between two ranges is read and discarded, which is cheaper than a second read
+)
 
 Read: TypeAlias = Callable[[int, int, Topics | None], Awaitable[Page]]
-"""Reads the log from an offset on, before another."""
+"""Returns a page of the log, given its first offset, the offset to stop before, and the topics."""
 
 
 class Snapshot:
-    """What a session is at an offset.
+    """A session's compact form at an offset.
 
     Args:
-        offset: Where the raw log goes on.
-        events: What was folded, in order.
-        ranges: Where the plain events stand that are in the log alone.
-        time: When the session was created: the `time` of what is in no log, which must be the same for everybody.
+        offset: The offset at which the log continues.
+        events: The folded events, in the order of offsets.
+        ranges: The offsets of the plain events, which are only in the log: pairs of first and last.
+        time: When the session was created: the `time` of the event at the end, which must be the same for every reader.
 
     Attributes:
-        number: No other one's. Another form at the same offset may say the same in other events, so no reader may get
-            pages of both.
+        number: Identifies this snapshot. Another one at the same offset may have the same content in other events, so no
+            reader may receive pages of both.
     """
 
     def __init__(self, offset: int, events: list[Event], ranges: Ranges, time: str) -> None:
@@ -44,18 +46,21 @@ class Snapshot:
         self._time = time
 
     def end(self) -> Event:
-        """The event that tells that the compact form ends here."""
+        """Return the `$compact` event that marks the end of the compact form."""
         count = len(self._events) + sum(last - first + 1 for first, last in self._ranges)
         data = b'{"events":%d,"next_offset":%d}' % (count, self.offset)
         return Event(self.offset - 1, COMPACT, compose(COMPACT, data, time=self._time).body)
 
     async def page(self, at: int, read: Read, topics: Topics | None) -> tuple[list[Event], int]:
-        """The events from an offset on, and where the next page begins: at `offset`, when there is none.
+        """Return the events of a page, and the offset of the next one.
 
         Args:
-            at: The offset.
+            at: The page's first offset.
             read: Reads the log.
-            topics: Only these; None for all.
+            topics: Only events of these topics; None for all.
+
+        Returns:
+            The events, and where the next page begins: the snapshot's `offset` if this is the last one.
         """
         start = bisect_left(self._events, at, key=_offset)
         number = bisect_left(self._ranges, at, key=itemgetter(1))
@@ -73,7 +78,10 @@ class Snapshot:
         return self._cut(merged, page.next_offset)
 
     def _folded(self, start: int, before: int, topics: Topics | None) -> list[Event]:
-        """What was folded from an index on, below an offset; no more than a page, and one that tells that there is more."""
+        """Return the folded events from an index on, below an offset.
+
+        They are a page at most, and one event more if there is one, from which `_cut` detects that the page is not the last.
+        """
         found: list[Event] = []
         size = 0
         for index in range(start, len(self._events)):
@@ -89,7 +97,7 @@ class Snapshot:
         return bisect_left(self._events, before, start, key=_offset) - start
 
     def _end_near(self, number: int) -> int:
-        """Where the stretch ends that is read at once with the range of this number."""
+        """Return the end of the stretch that is read together with the range of this number."""
         last = self._ranges[number][1]
         for first, end in self._ranges[number + 1 : number + 1 + _NEAR]:
             if first - last > _NEAR:
@@ -102,7 +110,7 @@ class Snapshot:
         return event.topic == GAP or (at < len(self._ranges) and self._ranges[at][0] <= event.offset)
 
     def _cut(self, events: list[Event], next_offset: int) -> tuple[list[Event], int]:
-        """No more than a page of them, and where the next one begins."""
+        """Return the events that fit a page, and the offset of the next page."""
         for number, size in enumerate(accumulate(len(event.body) for event in events), 1):
             if size > PAGE_BYTES:
                 # There may be more below `next_offset`, cut off here or before.

@@ -1,9 +1,9 @@
-"""The blocks of one life of a session: what was folded, so that it need not be folded again.
+"""Stores the fold of one life of a session, in blocks.
 
-A block is the fold of a stretch of the log and never changes. The head names those that there are; it is written after the
-blocks that it names, and what it no longer names is removed after it. So a crash at any point leaves what the head says, and
-at most some records that nobody names, which go with the next change or with the session. Neighbours of like size are put
-together as they come, so that there are few blocks, and each is rewritten few times.
+A block is the fold of a stretch of the log and never changes. The head names the existing blocks: it is written after the
+blocks that it names, and blocks that it no longer names are removed after that. So a crash at any point leaves the state in
+the head, and at most some records without a name, which are removed with the session. Neighbouring blocks of similar size are
+joined as blocks are added, so that there are few, and each event is rewritten few times.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from wakeline.gateway.delivery.compact import blocks
 from wakeline.gateway.log import Engine
 
 RECORD_BYTES: Final = 512 * 1024
-"""The largest record."""
+"""The largest record, in bytes; a larger block is several records."""
 
-_LARGEST_BLOCK: Final = 4 * 1024 * 1024  # is rewritten no more
+_LARGEST_BLOCK: Final = 4 * 1024 * 1024  # blocks are not joined to larger ones
 _AT_ONCE_BYTES: Final = 128 * 1024
 _PREFIX: Final = "compact/"
 T = TypeVar("T")
@@ -48,14 +48,14 @@ _decode_head = msgspec.json.Decoder(_Head).decode
 
 
 class Store:
-    """What is stored of one life of a session.
+    """The stored blocks of one life of a session.
 
     Args:
-        engine: Where.
-        epoch: The life; no other one ever has the same.
+        engine: Stores the blocks as records.
+        epoch: The life.
 
     Attributes:
-        bodies: Whether the blocks hold plain events as a whole.
+        bodies: Whether the blocks have whole plain events, and not only their offsets.
     """
 
     def __init__(self, engine: Engine, epoch: str) -> None:
@@ -68,21 +68,21 @@ class Store:
 
     @property
     def first_offset(self) -> int | None:
-        """Where what is stored begins; None if nothing is."""
+        """The first offset in the blocks; None if there are none."""
         return self._blocks[0].first if self._blocks else None
 
     @property
     def next_offset(self) -> int:
-        """Where it ends."""
+        """The offset after the last block; 0 if there are none."""
         return self._blocks[-1].next if self._blocks else 0
 
     @property
     def size(self) -> int:
-        """Its bytes."""
+        """The size of all blocks, in bytes."""
         return sum(block.size for block in self._blocks)
 
     async def open(self) -> None:
-        """Learn what there is."""
+        """Read the head."""
         record = await self._engine.get_record(self._head_key)
         if record is None:
             return
@@ -93,7 +93,7 @@ class Store:
                 self._blocks, self.bodies = head.blocks, head.bodies
 
     async def read(self) -> Fold | None:
-        """All of it; None if there is nothing, or not what the head says."""
+        """Return the fold in all blocks; None if there are none, or if one is missing or unreadable."""
         whole: Fold | None = None
         for named in self._blocks:
             fold = await self._block(named)
@@ -106,11 +106,11 @@ class Store:
         return whole
 
     async def append(self, fold: Fold) -> None:
-        """Store the fold of the stretch that follows, which is left as it is.
+        """Store the fold of the next stretch, which is not changed.
 
         Raises:
-            RecordConflictError: Another gateway has stored something: what is here is to be opened again.
-            UnavailableError: It may not be stored.
+            RecordConflictError: Another gateway has stored a block: open the store again.
+            UnavailableError: It cannot be stored now, or it is unknown whether it was.
         """
         bodies = self.bodies if self._blocks else not hasattr(fold.plain, "ranges")
         kept, data = list(self._blocks), await _off_loop(fold.size, blocks.encode, fold)
@@ -136,7 +136,7 @@ class Store:
             await self._remove(block)
 
     async def erase(self) -> None:
-        """Remove all of it."""
+        """Remove all blocks and the head."""
         self._blocks, self._revision = [], 0
         await erase(self._engine, self._prefix)
 
@@ -153,7 +153,7 @@ class Store:
             return None
 
     async def _write(self, data: bytes, first: int, next_offset: int) -> _Named:
-        name = token_hex(8)  # two gateways never write the same
+        name = token_hex(8)  # random, so that two gateways never write the same key
         records = range(0, len(data), RECORD_BYTES)
         for number, at in enumerate(records):
             await self._engine.put_record(self._key(name, number), data[at : at + RECORD_BYTES], revision=0)
@@ -171,23 +171,23 @@ class Store:
 
 
 def _joined(earlier: Fold, later: Fold) -> tuple[Fold, bytes]:
-    """Put the fold of the stretch that follows at an earlier one's end, and encode both as one."""
+    """Extend `earlier` by the fold of the next stretch; return it with its bytes."""
     earlier.extend(later)
     return earlier, blocks.encode(earlier)
 
 
 async def _off_loop(size: int, work: Callable[..., T], *given: Any) -> T:
-    """Do work on so many bytes; in a thread if they are many, so that the loop is not blocked."""
+    """Do work on `size` bytes; in a thread if they are many, so that the loop stays free."""
     return await asyncio.to_thread(work, *given) if size > _AT_ONCE_BYTES else work(*given)
 
 
 def prefix(epoch: str) -> str:
-    """What the keys of a life's records begin with."""
+    """Return the prefix of the keys of a life's records."""
     return f"{_PREFIX}{epoch}/"
 
 
 async def erase(engine: Engine, keys: str) -> None:
-    """Remove all records whose keys begin so; the head first, so that no head names what is gone."""
+    """Remove all records with a prefix; the head first, so that it never names missing blocks."""
     for record in sorted(await engine.records(keys), key=lambda record: not record.key.endswith("/head")):
         with suppress(RecordConflictError):
             await engine.delete_record(record.key, revision=record.revision)
