@@ -6,7 +6,9 @@ publisher.py   SessionPublisher: options, opening, flushing, closing
 topics.py      typed topics, and messages that grow
 values.py      converts a value to JSON
 intake.py      accepts events into the buffer, by the publisher's policies
-sender.py      sends one append at a time, each event under its sequence number; outbox.py holds the numbered events
+route.py       makes the sender and the detour from the publisher's options, which options.py checks
+sender.py      sends one append at a time, each event under its sequence number; outbox.py holds the numbered events,
+               timers.py its timers
 connection.py  the WebSocket that all publishers of an event loop share; pool.py chooses it, dial.py opens it
 frames.py      the frames of that WebSocket
 places.py      the names under which this process publishes

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict
 from wakeline.buffer import WhenFull
 from wakeline.client.http import Token
 from wakeline.errors import RequestInvalidError
+from wakeline.events import check_session_name
 from wakeline.publisher.errors import PublishDroppedError
+from wakeline.publisher.frames import Identity
 from wakeline.publisher.values import Converter
 from wakeline.text import whole
 
 if TYPE_CHECKING:
     from temporalio.client import Client
+
+    from wakeline.publisher.route import Route
 
 _DEFAULT_URL: Final = "http://127.0.0.1:7777"
 OnUnavailable: TypeAlias = Literal["block", "error", "spool", "workflow"]
@@ -55,35 +59,38 @@ def gateway_token(token: Token | None) -> Token | None:
     return token or os.environ.get("WAKELINE_TOKEN") or None
 
 
-def check_options(
-    *,
-    publisher: str | None,
-    attempt: int,
-    run: str | None,
-    activity: str | None,
-    workflow: str | None,
-    namespace: str | None,
-    linger: timedelta,
-    max_batch: int,
-    max_buffer: int,
-    when_full: str,
-    max_retry_duration: timedelta,
-    on_unavailable: str,
-    spool: object,
-    temporal_client: object,
-) -> None:
-    """Check options, each alone and together.
+def check_identity(identity: Identity) -> None:
+    """Check the names and numbers under which a publisher publishes.
 
     Raises:
-        RequestInvalidError: An option is invalid, or does not go with another one.
+        RequestInvalidError: A name or the attempt is invalid, or there is a namespace without a workflow.
+        SessionNameInvalidError: The session's name is invalid.
     """
-    if not 1 <= attempt <= 2**31 - 1:
-        raise RequestInvalidError(f"expected an attempt of 1 or more, got {attempt}")
+    workflow, namespace = identity.workflow, identity.namespace
+    if not 1 <= identity.attempt <= 2**31 - 1:
+        raise RequestInvalidError(f"expected an attempt of 1 or more, got {identity.attempt}")
     if workflow == "" or namespace == "" or (namespace is not None and workflow is None):
         raise RequestInvalidError(
             f"expected a workflow, and a namespace only with it, got workflow={workflow!r} and namespace={namespace!r}"
         )
-    check_names(publisher=publisher, run=run, activity=activity, workflow=workflow, namespace=namespace)
+    check_names(
+        publisher=identity.publisher,
+        run=identity.run,
+        activity=identity.activity,
+        workflow=workflow,
+        namespace=namespace,
+    )
+    check_session_name(identity.session)
+
+
+def check_route(route: Route, max_buffer: int, when_full: str) -> None:
+    """Check the options of a publisher's buffer and of its route.
+
+    Raises:
+        RequestInvalidError: An option is invalid, or does not go with another one.
+    """
+    linger, max_batch, max_retry_duration = route.linger, route.max_batch, route.max_retry_duration
+    on_unavailable, spool = route.on_unavailable, route.spool
     if max_batch < 1 or max_buffer < 1:
         raise RequestInvalidError(f"expected max_batch and max_buffer of 1 or more, got {max_batch} and {max_buffer}")
     if linger < timedelta(0) or max_retry_duration <= timedelta(0):
@@ -98,7 +105,7 @@ def check_options(
         raise RequestInvalidError(
             f"expected spool='FILE' and on_unavailable='spool' together, got {spool!r} and {on_unavailable!r}"
         )
-    if on_unavailable == "workflow" and temporal_client is None:
+    if on_unavailable == "workflow" and route.temporal_client is None:
         raise RequestInvalidError(
             "expected temporal_client=… with on_unavailable='workflow', got none: it signals the session's workflow"
         )

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from os import PathLike
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, overload
 from uuid import uuid4
@@ -14,22 +13,25 @@ from uuid import uuid4
 from wakeline.buffer import WhenFull
 from wakeline.client.http import Token
 from wakeline.errors import UnavailableError
-from wakeline.events import check_session_name
 from wakeline.logs import get_logger
 from wakeline.publisher import activity
-from wakeline.publisher.connection import Connection
 from wakeline.publisher.detour import Detour
 from wakeline.publisher.errors import PublishDroppedError, PublisherMisusedError, reports
-from wakeline.publisher.fallback import Fallback
 from wakeline.publisher.frames import Identity
 from wakeline.publisher.heartbeat import Heartbeats
 from wakeline.publisher.intake import Intake
-from wakeline.publisher.options import OnUnavailable, PublisherOptions, check_options, gateway_token, gateway_url
+from wakeline.publisher.options import (
+    OnUnavailable,
+    PublisherOptions,
+    check_identity,
+    check_route,
+    gateway_token,
+    gateway_url,
+)
 from wakeline.publisher.places import Places
 from wakeline.publisher.pool import shared_connection
+from wakeline.publisher.route import Route
 from wakeline.publisher.sender import Sender
-from wakeline.publisher.spool import Spool
-from wakeline.publisher.spooling import Spooling
 from wakeline.publisher.topics import Append, Topic
 from wakeline.publisher.values import Converter, Values
 from wakeline.streams.topics import TopicTypes
@@ -116,27 +118,11 @@ class SessionPublisher:
         on_dropped: Callable[[PublishDroppedError], Any] | None = None,
         temporal_client: Client | None = None,
     ) -> None:
-        check_options(
-            publisher=publisher,
-            attempt=attempt,
-            run=run,
-            activity=activity,
-            workflow=workflow,
-            namespace=namespace,
-            linger=linger,
-            max_batch=max_batch,
-            max_buffer=max_buffer,
-            when_full=when_full,
-            max_retry_duration=max_retry_duration,
-            on_unavailable=on_unavailable,
-            spool=spool,
-            temporal_client=temporal_client,
-        )
         self.url = gateway_url(url)
         self._token = gateway_token(token)
         self.identity = Identity(
-            session=check_session_name(session),
-            publisher=publisher or uuid4().hex,
+            session=session,
+            publisher=uuid4().hex if publisher is None else publisher,
             attempt=attempt,
             run=run,
             activity=activity,
@@ -144,22 +130,22 @@ class SessionPublisher:
             namespace=namespace,
             supersede=False if resume else supersede,
         )
+        check_identity(self.identity)
+        self._route = Route(linger, max_batch, max_retry_duration, on_unavailable, spool, temporal_client)
+        check_route(self._route, max_buffer, when_full)
         # A unique name has no earlier events, so its first sequence number is 0 without asking the gateway.
         self._is_new = publisher is None
         self._resume = resume
-        self._linger = linger.total_seconds()
-        self._max_batch = max_batch
-        self._max_retry = max_retry_duration.total_seconds()
-        self._on_unavailable = on_unavailable
-        self._spool = spool
-        self._temporal = temporal_client
-        patient = on_unavailable != "error"
-        self._values = Values(data_converter, self._max_retry if patient else 0.0)
+        self._values = Values(data_converter, self._route.codec_seconds)
         self._types = TopicTypes()
         self._topics: dict[tuple[str, Append | None, bool], Topic[Any]] = {}
         self._reports = reports(f"session {session!r}", on_dropped)
         self.intake = Intake(
-            self._reports, when_full, most=max_buffer, patient=patient, values_wait=self._values.write_later is not None
+            self._reports,
+            when_full,
+            most=max_buffer,
+            patient=self._route.is_patient,
+            values_wait=self._values.write_later is not None,
         )
         self._sender: Sender | None = None
         self._last: Sender | None = None  # kept when it is closed, for the counts
@@ -313,27 +299,20 @@ class SessionPublisher:
         assumed = _places.enter(self.url, self.identity, 0 if self._is_new else None)
         try:
             connection = shared_connection(self.url, self._token)
-            detour = self._detour = self._make_detour(connection)
-            sender = self._sender = self._last = self.intake.sender = Sender(
-                self.identity,
-                connection,
-                self.intake.buffer,
-                self._reports,
-                max_batch=self._max_batch,
-                linger=self._linger,
-                max_retry=self._max_retry,
-                patient=self._on_unavailable != "error",
-                detour=detour,
-                assumed=assumed,
+            coded = self._values.write_later is not None
+            detour = self._detour = self._route.detour(self.identity, connection, self._reports, coded=coded)
+            sender = self._route.sender(
+                self.identity, connection, self.intake, self._reports, detour=detour, assumed=assumed
             )
+            self._sender = self._last = self.intake.sender = sender
         except BaseException:
             _places.leave(self.url, self.identity, None)
             raise
         sender.start()
         try:
-            await asyncio.wait([sender.first], timeout=min(_FIRST_OPEN_SECONDS, self._max_retry))
+            await asyncio.wait([sender.first], timeout=min(_FIRST_OPEN_SECONDS, self._route.retry_seconds))
             outcome = sender.first.result() if sender.first.done() else None
-            if outcome is not None and (self._on_unavailable == "error" or not isinstance(outcome, UnavailableError)):
+            if outcome is not None and not (self._route.is_patient and isinstance(outcome, UnavailableError)):
                 raise outcome
         except BaseException:
             await self._stop()
@@ -356,7 +335,7 @@ class SessionPublisher:
         if self._sender is None:
             return
         try:
-            async with asyncio.timeout(min(_FAILING_FLUSH_SECONDS, self._max_retry)):
+            async with asyncio.timeout(min(_FAILING_FLUSH_SECONDS, self._route.retry_seconds)):
                 await self._sender.flush()
         except TimeoutError:
             self._sender.abandon(UnavailableError("an error ended the block, and they had no time left"))
@@ -366,7 +345,7 @@ class SessionPublisher:
             logger.error("%s", report.message)
 
     async def _flush(self, sender: Sender) -> None:
-        if sender.away is not None and self._on_unavailable == "error":
+        if sender.away is not None and not self._route.is_patient:
             sender.abandon(sender.away, "could not be delivered")
         await sender.flush()
 
@@ -386,17 +365,6 @@ class SessionPublisher:
             left = sender.leave()  # empty, unless the flush before was cancelled
             _places.leave(self.url, self.identity, None if left else sender.sequence)
             self._reports.add(left, "were not sent before it was closed")
-
-    def _make_detour(self, connection: Connection) -> Detour | None:
-        if self._on_unavailable == "spool":
-            assert self._spool is not None
-            return Spooling(Spool.at(Path(self._spool)), self.identity, connection, self._reports)
-        if self._on_unavailable == "workflow":
-            assert self._temporal is not None
-            workflow_id = self.identity.workflow or self.identity.session
-            coded = self._values.write_later is not None
-            return Fallback(self._temporal, workflow_id, self.identity, timedelta(seconds=self._max_retry), coded=coded)
-        return None
 
     def _progress(self) -> dict[str, Any]:
         identity = self.identity

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -31,6 +31,7 @@ from wakeline.publisher.detour import Detour, OnDetour
 from wakeline.publisher.errors import ENDS, PublishReports
 from wakeline.publisher.frames import AppendedFrame, Identity, Opened, append_frame, open_frame
 from wakeline.publisher.outbox import Batch, Outbox
+from wakeline.publisher.timers import Timers
 from wakeline.retry import Backoff
 
 logger = get_logger(__name__)
@@ -93,7 +94,7 @@ class Sender:
         self._backoff = Backoff()
         self._trouble: WakelineError | None = None
         self._dormant = False  # refused; opens again for the next event
-        self._timers: dict[Literal["abandon", "open", "linger"], asyncio.TimerHandle] = {}
+        self._timers: Timers[Literal["abandon", "open", "linger"]] = Timers(self._loop)
         self._trip: OnDetour | None = None
         self.awaiting_since: float | None = None
         self.away: UnavailableError | None = None
@@ -146,14 +147,12 @@ class Sender:
             self._outbox.sequence = None  # the gateway returns how many have arrived
             if self._state is _State.OPEN:
                 self._open()
-        self._progressed()
+        self._timers.cancel("abandon")
 
     async def close(self) -> None:
         """Stop; the caller reports the events that `leave` returns."""
         self._state = _State.ENDED
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._timers.cancel_all()
         try:
             if self._trip is not None:
                 await self._trip.close()
@@ -186,7 +185,7 @@ class Sender:
         if self._state is not _State.ENDED:
             self._state = _State.DOWN
             self._trouble = error
-            self._cancel("open")
+            self._timers.cancel("open")
             if self._trip is not None:
                 self._trip.lost()
             self._arm()
@@ -262,9 +261,7 @@ class Sender:
     def end(self, error: WakelineError) -> None:
         """End: the gateway accepts no more events of this attempt."""
         self._state = _State.ENDED
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._timers.cancel_all()
         self._settle_first(error)
         if self._trip is not None:
             self._trip.ended(error)
@@ -279,7 +276,7 @@ class Sender:
 
     def _open(self) -> None:
         self._state, self._dormant = _State.OPENING, False
-        self._cancel("open")
+        self._timers.cancel("open")
         self.awaiting_since = self._loop.time()
         self._connection.send(open_frame(self._channel, self._identity))
 
@@ -294,7 +291,7 @@ class Sender:
         if self._outbox.batch is not None:
             self._send(self._outbox.batch)
         else:
-            self._progressed()
+            self._timers.cancel("abandon")
             self._go()
 
     def _go(self) -> None:
@@ -302,9 +299,9 @@ class Sender:
         if not self._outbox.has_more():
             return
         if self._linger and self._outbox.may_wait(self._max_batch):
-            self._set("linger", self._linger, self._lingered)
+            self._timers.start("linger", self._linger, self._lingered)
             return
-        self._cancel("linger")
+        self._timers.cancel("linger")
         self._send(self._outbox.cut(self._max_batch))
 
     def _lingered(self) -> None:
@@ -328,7 +325,7 @@ class Sender:
         self._state, self._trouble = _State.PAUSED, error
         self._connection.failed(error)
         least = float(error.details.get("retry_after", 0))
-        self._set("open", least + self._backoff.pause(), self._reopen)
+        self._timers.start("open", least + self._backoff.pause(), self._reopen)
         if isinstance(error, LimitReachedError):
             self._arm()
         else:
@@ -348,13 +345,10 @@ class Sender:
             self.abandon(error, "could not be delivered")
         self._arm()
 
-    def _progressed(self) -> None:
-        self._cancel("abandon")
-
     def _arm(self) -> None:
         """Start the timer that abandons the events that wait, unless it runs."""
-        if "abandon" not in self._timers and not self._trip_goes_on and self._outbox.has_something():
-            self._set("abandon", self._max_retry, self._too_late)
+        if not self._trip_goes_on and self._outbox.has_something():
+            self._timers.start("abandon", self._max_retry, self._too_late)
 
     def _too_late(self) -> None:
         if not self._trip_goes_on:
@@ -363,20 +357,6 @@ class Sender:
     def _settle_first(self, outcome: WakelineError | None) -> None:
         if not self.first.done():
             self.first.set_result(outcome)
-
-    def _set(self, name: Literal["abandon", "open", "linger"], seconds: float, then: Callable[[], None]) -> None:
-        if name in self._timers:
-            return
-
-        def fire() -> None:
-            del self._timers[name]
-            then()
-
-        self._timers[name] = self._loop.call_later(seconds, fire)
-
-    def _cancel(self, name: Literal["abandon", "open", "linger"]) -> None:
-        if timer := self._timers.pop(name, None):
-            timer.cancel()
 
     # The detour
 
@@ -387,7 +367,7 @@ class Sender:
             self._outbox.sequence, self._assumed = self._assumed, None
         if self._detour.needs_sequence and self._outbox.sequence is None:
             return  # starts once the gateway has returned the sequence number
-        self._cancel("abandon")
+        self._timers.cancel("abandon")
         self._trip = OnDetour(
             self._detour,
             self._outbox,

@@ -1,0 +1,97 @@
+"""The route of one publisher's events to the session, from the publisher's options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wakeline.publisher.connection import Connection
+from wakeline.publisher.detour import Detour
+from wakeline.publisher.errors import PublishReports
+from wakeline.publisher.fallback import Fallback
+from wakeline.publisher.frames import Identity
+from wakeline.publisher.intake import Intake
+from wakeline.publisher.options import OnUnavailable
+from wakeline.publisher.sender import Sender
+from wakeline.publisher.spool import Spool
+from wakeline.publisher.spooling import Spooling
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
+
+
+@dataclass(frozen=True)
+class Route:
+    """How events are batched and retried, and which detour they take while the gateway is away.
+
+    `SessionPublisher` documents each option.
+    """
+
+    linger: timedelta
+    max_batch: int
+    max_retry_duration: timedelta
+    on_unavailable: OnUnavailable
+    spool: str | PathLike[str] | None
+    temporal_client: Client | None
+
+    @property
+    def is_patient(self) -> bool:
+        """Whether events are accepted while the gateway is away."""
+        return self.on_unavailable != "error"
+
+    @property
+    def retry_seconds(self) -> float:
+        """Seconds after which events that cannot be delivered are abandoned."""
+        return self.max_retry_duration.total_seconds()
+
+    @property
+    def codec_seconds(self) -> float:
+        """Seconds for which a payload codec that fails is retried."""
+        return self.retry_seconds if self.is_patient else 0.0
+
+    def detour(
+        self, identity: Identity, connection: Connection, reports: PublishReports, *, coded: bool
+    ) -> Detour | None:
+        """Return the detour of a publisher; None if its events wait for the gateway.
+
+        Args:
+            identity: The publisher.
+            connection: The connection to the gateway.
+            reports: Reports undelivered events.
+            coded: Whether the publisher's codec encodes its payloads.
+        """
+        if self.on_unavailable == "spool":
+            assert self.spool is not None
+            return Spooling(Spool.at(Path(self.spool)), identity, connection, reports)
+        if self.on_unavailable == "workflow":
+            assert self.temporal_client is not None
+            workflow_id = identity.workflow or identity.session
+            return Fallback(self.temporal_client, workflow_id, identity, self.max_retry_duration, coded=coded)
+        return None
+
+    def sender(
+        self,
+        identity: Identity,
+        connection: Connection,
+        intake: Intake,
+        reports: PublishReports,
+        *,
+        detour: Detour | None,
+        assumed: int | None,
+    ) -> Sender:
+        """Return a sender for the intake's buffer; see `Sender` for the arguments."""
+        return Sender(
+            identity,
+            connection,
+            intake.buffer,
+            reports,
+            max_batch=self.max_batch,
+            linger=self.linger.total_seconds(),
+            max_retry=self.retry_seconds,
+            patient=self.is_patient,
+            detour=detour,
+            assumed=assumed,
+        )
