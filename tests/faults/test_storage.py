@@ -14,8 +14,9 @@ import pytest
 from tests.gateways import GatewayProcess
 from tests.support import Served, data_of, everything, publish
 from wakeline.errors import DataInUseError, SchemaTooNewError, StorageFailedError, StorageFullError
+from wakeline.events import compose, timestamp
 from wakeline.gateway.log.engines.sqlite import SqliteEngine, queries
-from wakeline.gateway.log.engines.sqlite.schema import MIGRATIONS
+from wakeline.gateway.log.engines.sqlite.schema import APPLICATION_ID, MIGRATIONS
 
 BIG = {"topic": "t", "data": "x" * 100_000}
 
@@ -193,6 +194,34 @@ async def test_a_failed_migration_leaves_the_older_schema_whole(
     )
     async with opened(tmp_path) as engine:
         assert [data_of(e) for e in await everything(engine, "s")] == [0]
+
+
+async def test_a_store_of_an_earlier_version_is_migrated_and_its_unfinished_imports_are_erased(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "wakeline.db", isolation_level=None)) as connection:
+        connection.create_function("accepted_at", 1, lambda _: 0)
+        for script in MIGRATIONS[:8]:  # the ninth gave drafts a column; before, they had names of their own
+            connection.executescript(script)
+        connection.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 8;")
+        for number, name in enumerate(("kept", "\x01import x"), start=1):
+            row = (number, name, f"epoch{number}", timestamp())
+            connection.execute("INSERT INTO sessions (id, name, epoch, created) VALUES (?, ?, ?, ?)", row)
+            body = compose("t", b"1", time=timestamp()).body
+            connection.execute(
+                "INSERT INTO events (session, offset, topic, body) VALUES (?, 0, 't', ?)", (number, body)
+            )
+    gateway = GatewayProcess(tmp_path)
+    await gateway.start()
+    try:
+        assert "the store is migrated to a newer schema" in gateway.log.read_text()
+        async with Served(gateway.url) as served:
+            _, listed = await served.call("GET", "/v1/sessions")
+            assert [session["session"] for session in listed["sessions"]] == ["kept"]
+            _, page = await served.call("GET", "/v1/sessions/kept/events?from=beginning")
+            assert [event["data"] for event in page["events"]] == [1]
+    finally:
+        assert await gateway.stop() == 0
+    with closing(sqlite3.connect(tmp_path / "wakeline.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM events").fetchone() == (1,)
 
 
 async def test_records_are_found_by_a_range_of_the_index(tmp_path: Path) -> None:

@@ -10,9 +10,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from wakeline.errors import DataInUseError, SchemaTooNewError, StorageFailedError
 from wakeline.events import milliseconds
 from wakeline.gateway.log.engines.sqlite.files import identity
+
+_log = structlog.get_logger(__name__)
 
 APPLICATION_ID: Final = 0x57414B45  # "WAKE", so that `file` and we know our own databases
 
@@ -155,6 +159,10 @@ def connect_writer(path: Path, *, durability: str = "full") -> sqlite3.Connectio
         connection.execute("PRAGMA wal_autocheckpoint = 10000")
         connection.execute("PRAGMA cache_size = -65536")
         connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, not only forgotten
+        if 0 < version < len(MIGRATIONS):
+            # Some 15 seconds a million events: without this line the start would look hung.
+            size = round(path.stat().st_size / 1e6)
+            _log.info("the store is migrated to a newer schema", megabytes=size, schema=len(MIGRATIONS), found=version)
         _migrate(connection, version)
     except BaseException as error:
         if connection is not None:
