@@ -30,7 +30,6 @@ UNEDITED = (
     "benchmarks/README.md",
     "docs/decisions/",
     "src/wakeline/gateway/following/",
-    "src/wakeline/gateway/log/",
     "src/wakeline/streams/",
 )
 

@@ -1,8 +1,7 @@
-"""The log: sessions with their events, and small records, kept by an engine.
+"""The log: sessions with their events, and small records, stored by an engine.
 
-It exports the ports that the rest of the gateway uses and the values that pass through them; `engines/` implements them.
-Every room but `runtime` may import it, and only `app` may import an engine. Open `ports.py` first, then `plan.py`: what an
-append becomes.
+It exports the ports that the rest of the gateway uses, and their values; `engines/` implements them. Every room but `runtime`
+may import it, and only `app` may import an engine. Open `ports.py` first, then `plan.py`: the decision of an append.
 """
 
 from __future__ import annotations

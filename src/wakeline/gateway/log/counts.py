@@ -12,11 +12,11 @@ def _ignore(_: int) -> None:
 
 @dataclass(slots=True)
 class Counts:
-    """Called with how many more there are, after they were made durable, from any thread.
+    """Callbacks that receive the number of new items after they became durable, in any thread.
 
     Attributes:
         publishers: Publishers that appended or opened for the first time in a session.
-        merged: Rows of publishers' stretches that were put together with an earlier one.
+        merged: Rows of publishers' stretches that were merged into an earlier one.
     """
 
     publishers: Callable[[int], object] = _ignore

@@ -1,4 +1,4 @@
-"""News of commits in this process: to those who watch one session, and to those who must know of every session."""
+"""Notifies listeners of commits in this process: to one session, or to all sessions."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from wakeline.events import Event
 from wakeline.gateway.log.values import Change
 
 Listener: TypeAlias = Callable[[str, str, Sequence[Event], Sequence[Change]], None]
-"""Called in the event loop with a session, its epoch, its events that became durable, and then its changes."""
+"""Called in the event loop with a session, its epoch, new durable events, and changes."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Feed:
-    """Passes the news of each commit on, in the order of the commits of a session.
+    """Notifies listeners of each commit, in the order of the session's commits.
 
-    `closed` comes after the session's last event, and `deleted` before the first event of the life that follows. Each of the
-    two comes at most once in a life.
+    The change `closed` follows the session's last event, and `deleted` precedes the first event of the next life. Each of
+    them occurs at most once in a life.
     """
 
     def __init__(self) -> None:
@@ -30,12 +30,12 @@ class Feed:
     def listen(self, listener: Listener) -> None:
         """Call `listener` after every commit, once per session and commit.
 
-        Retention, compaction, lifetimes and metrics need this: they work on sessions that nobody watches.
+        Retention, compaction, lifetimes and metrics need this: they also work on sessions that no device watches.
         """
         self._all.append(listener)
 
     def subscribe(self, session: str, listener: Listener) -> Callable[[], None]:
-        """Call `listener` after every commit to one session; return the function that ends this."""
+        """Call `listener` after every commit to one session; return a function that ends this."""
         self._sessions.setdefault(session, []).append(listener)
 
         def unsubscribe() -> None:
@@ -48,7 +48,7 @@ class Feed:
         return unsubscribe
 
     def announce(self, session: str, epoch: str, events: Sequence[Event] = (), changes: Sequence[Change] = ()) -> None:
-        """Pass on what was made durable."""
+        """Call the listeners with new durable events and changes of a session."""
         for listener in (*self._sessions.get(session, ()), *self._all):
             try:
                 listener(session, epoch, events, changes)

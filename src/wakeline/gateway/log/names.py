@@ -31,7 +31,7 @@ def name_ranges(within: Sequence[str]) -> list[tuple[str, str | None]]:
 
 
 def _successor(beginning: str) -> str | None:
-    """The first name after all that begin so; None if there is none."""
+    """Return the first name after all names with this prefix; None if there is none."""
     kept = beginning.rstrip(chr(0x10FFFF))
     if not kept:
         return None
@@ -40,15 +40,20 @@ def _successor(beginning: str) -> str | None:
 
 
 def new_epoch() -> str:
-    """A fresh epoch: 50 random bits, so that two lives of one session never share it."""
+    """Return a new epoch: 50 random bits, so that two lives of one session never share it."""
     return "".join(choice(_EPOCH_ALPHABET) for _ in range(10))
 
 
 def check_epoch(session: str, now: str, asked: str | None) -> None:
-    """Raise unless the session lives in the epoch that was asked for, if one was.
+    """Raise if the caller expects another epoch of the session.
+
+    Args:
+        session: The session's name.
+        now: Its epoch.
+        asked: The epoch that the caller expects; None for any.
 
     Raises:
-        EpochChangedError: It lives in another one.
+        EpochChangedError: The session lives in another epoch.
     """
     if asked is not None and asked != now:
         raise EpochChangedError(f"expected {session!r} in epoch {asked}, it lives in epoch {now}")

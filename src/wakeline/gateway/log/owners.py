@@ -1,4 +1,4 @@
-"""Owners of publishers: no other token may fence a publisher or supersede its events."""
+"""Owners of publishers: only their tokens may fence a publisher or supersede its events."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Owner(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     @classmethod
     def parse(cls, text: str | None) -> Owner | None:
-        """Read an owner from the text that an engine stores; None for a publisher without one."""
+        """Return the owner in the text that an engine stores; None for a publisher without one."""
         return None if text is None else _decode(text)
 
     def text(self) -> str:
@@ -37,7 +37,7 @@ class Owner(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return msgspec.json.encode(self).decode()
 
     def covers(self, topics: tuple[str, ...] | None) -> bool:
-        """Whether this owner's tokens may publish to all of these topics; None is all topics."""
+        """Return whether this owner's tokens may publish to all of these topics; None is all topics."""
         if self.topics is None:
             return True
         return topics is not None and all(matches(self.topics, topic) for topic in topics)
@@ -50,9 +50,9 @@ def takes_over(publisher: str, held: Owner | None, by: Owner | None) -> bool:
     user that has opened it, so that no user can keep a worker out by opening the names of its activities first.
 
     Args:
-        publisher: Its name.
-        held: Its owner; None if it has none.
-        by: Its user; None for the gateway itself, and where no token is required.
+        publisher: The publisher's name.
+        held: Its present owner; None if it has none.
+        by: The owner that uses it; None for the gateway itself, and where no token is required.
 
     Raises:
         PublisherTakenError: It has another owner.
@@ -63,7 +63,7 @@ def takes_over(publisher: str, held: Owner | None, by: Owner | None) -> bool:
         raise PublisherTakenError(f"expected a publisher of this token's own, another one has opened {publisher!r}")
     if not by.covers(held.topics):
         raise PublisherTakenError(
-            f"expected a token with all topics of the one that has opened {publisher!r}, this one is held to fewer"
+            f"expected a token with all topics of the one that has opened {publisher!r}, this one is limited to fewer"
         )
     return held.name != by.name
 
@@ -79,10 +79,10 @@ def check_room(session: str, publisher: str, owner: Owner | None, owned: Counter
         session: The session's name.
         publisher: The name of the publisher that would be new in it.
         owner: Its owner.
-        owned: How many publishers of the session each owner has.
+        owned: The number of publishers of each owner in the session.
 
     Raises:
-        TooManyPublishersError: It has as many as it may.
+        TooManyPublishersError: The owner has `MAX_PUBLISHERS` in the session.
     """
     if owner is not None and owner.name != CLAIM and owned[owner.name] >= MAX_PUBLISHERS:
         raise TooManyPublishersError(
@@ -91,7 +91,7 @@ def check_room(session: str, publisher: str, owner: Owner | None, owned: Counter
 
 
 def move(owned: Counter[str], before: Owner | None, now: Owner | None) -> None:
-    """Count a publisher as its new owner's, and no longer as the earlier owner's."""
+    """Count a publisher for its new owner, and no longer for the earlier one."""
     if before is not None:
         owned[before.name] -= 1
     if now is not None:
@@ -99,7 +99,7 @@ def move(owned: Counter[str], before: Owner | None, now: Owner | None) -> None:
 
 
 def matches(patterns: tuple[str, ...], name: str) -> bool:
-    """Whether names and prefixes (`*` at the end) cover a name or a prefix."""
+    """Return whether names and prefixes (`*` at the end) cover a name or a prefix."""
     return any(name.startswith(known[:-1]) if known.endswith("*") else name == known for known in patterns)
 
 

@@ -1,7 +1,8 @@
-"""What follows from who has appended what: every engine decides by this.
+"""The decision of an append, from a publisher's position and a batch; every engine uses it.
 
-A publisher's events are numbered within its attempt. What is there already is left out, what is missing is asked for, and
-an earlier attempt is refused. When an attempt begins, what the earlier ones appended is superseded, unless it says otherwise.
+A publisher's events are numbered within its attempt. Events that the log already has are omitted, a gap before the batch is
+refused, and so is an earlier attempt. When an attempt begins, the events of earlier attempts are superseded if it requests
+that. Deciding has no side effects: an engine only stores the result.
 """
 
 from __future__ import annotations
@@ -29,15 +30,19 @@ from wakeline.gateway.log.values import Append, Position, Publication
 MAX_STEP: Final = 1_000_000
 """The greatest step between attempts: an activity that is retried every 0.1 s for a day."""
 
-_MAX_RANGES: Final = 10_000  # in one event, of some 20 bytes each
+_MAX_RANGES: Final = 10_000  # in one event, of about 20 bytes each
 
 
 def begins(position: Position | None, publication: Publication) -> bool:
-    """Whether a publisher's attempt begins with what it appends now.
+    """Return whether an append begins a new attempt of its publisher.
+
+    Args:
+        position: The publisher's position; None if it has none.
+        publication: The publication of the append.
 
     Raises:
         AttemptFencedError: A later attempt has begun.
-        PublisherTakenError: The publisher is another owner's.
+        PublisherTakenError: The publisher belongs to another owner.
         RequestInvalidError: The attempt is too far above the one before.
     """
     if position is None or takes_over(publication.publisher, position.owner, publication.owner):
@@ -55,14 +60,14 @@ def begins(position: Position | None, publication: Publication) -> bool:
 def check_life(session: str, now: str | None, epoch: str | None, position: Position | None) -> None:
     """Raise if the session that a publisher opened before was deleted.
 
-    A restored session has another epoch, too, but still knows its publishers. Hence the epoch counts only where the publisher is
-    unknown.
+    A restored session has another epoch too, but still has its publishers. So another epoch is refused only if the publisher
+    is unknown.
 
     Args:
         session: The session's name.
         now: The session's epoch; None if there is no such session.
-        epoch: The epoch in which the publisher opened it before; None if it has not.
-        position: The publisher's position in the session; None if the session does not know it.
+        epoch: The epoch in which the publisher opened it before; None if it never did.
+        position: The publisher's position in the session; None if it is unknown there.
 
     Raises:
         SessionDeletedError: The session was deleted.
@@ -73,7 +78,7 @@ def check_life(session: str, now: str | None, epoch: str | None, position: Posit
 
 
 def _check_step(before: int, publication: Publication) -> None:
-    # Of publishers alone: a producer's epochs are as its protocol has them, and the gateway's own count by one.
+    # Only for publishers: a Durable Streams producer may use any epoch, and the gateway's own attempts grow by one.
     if publication.covers is None and publication.attempt > before + MAX_STEP:
         raise RequestInvalidError(
             f"expected an attempt of at most {before + MAX_STEP} of {publication.publisher!r}, got {publication.attempt}"
@@ -81,11 +86,11 @@ def _check_step(before: int, publication: Publication) -> None:
 
 
 def superseded(publication: Publication, stretches: Iterable[tuple[int, int]]) -> tuple[NewEvent, ...]:
-    """The events that tell what no longer counts now that an attempt begins; none, if there is nothing.
+    """Return a new attempt's `$attempt.superseded` events; none if there is nothing to withdraw.
 
     Args:
         publication: The attempt that begins.
-        stretches: Where the earlier attempts' events stand: first offset, and the one after the last.
+        stretches: The offsets of the earlier attempts' events: first offset, and the one after the last.
     """
     ranges: list[list[int]] = []
     for first, after in sorted(stretches):
@@ -115,15 +120,15 @@ def superseded(publication: Publication, stretches: Iterable[tuple[int, int]]) -
 
 
 class Plan(msgspec.Struct, frozen=True, gc=False):
-    """What becomes of a batch.
+    """The decision of an append.
 
     Attributes:
-        there: How many of its events the log has already; they are at its front. A batch of none that passes over sequences
-            counts as one.
-        begins: The publisher's attempt begins with it, so that earlier attempts end.
-        advances: The publisher's position moves.
-        closes: It closes the session.
-        duplicate: It changes nothing, or it is trimmed.
+        there: The number of events at the front of the batch that the log already has, and that are omitted. A batch without
+            events that passes over sequence numbers counts as one event.
+        begins: Whether the publisher's attempt begins with the batch, which ends the earlier attempts.
+        advances: Whether the publisher's position moves.
+        closes: Whether the batch closes the session.
+        duplicate: Whether the batch changes nothing or is trimmed.
     """
 
     there: int = 0
@@ -134,22 +139,22 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
 
 
 def plan_append(append: Append, position: Position | None, *, epoch: str | None, closed: bool) -> Plan:
-    """Decide what becomes of a batch: every engine does what this says.
+    """Decide on an append; every engine carries out the returned plan.
 
     Args:
         append: The batch.
         position: The position of its publisher in the session; None if it has appended nothing there.
         epoch: The session's epoch; None if there is no such session.
-        closed: The session is closed.
+        closed: Whether the session is closed.
 
     Raises:
         EpochChangedError: The session does not live in the append's epoch.
         SessionDeletedError: There is no session, and the publisher has appended to it before.
         SequenceGapError: Events before the batch are missing.
         AttemptFencedError: A later attempt has begun.
-        PublisherTakenError: The publisher is another owner's.
+        PublisherTakenError: The publisher belongs to another owner.
         RequestInvalidError: The attempt is too far above the one before.
-        SessionClosedError: The session is closed, and does not have all of the batch.
+        SessionClosedError: The session is closed, and does not have the whole batch.
     """
     if epoch is None:
         _check_new(append)
@@ -167,7 +172,7 @@ def plan_append(append: Append, position: Position | None, *, epoch: str | None,
 
 
 def _plan_closed(append: Append, position: Position | None) -> Plan:
-    """Accept what the log has as a whole: a publisher that was not answered gets its answer."""
+    """Accept a batch that the log has as a whole: its first answer may have been lost."""
     publication = append.publication
     if publication is not None and position is not None:
         steps = _steps(append.events, publication)
@@ -195,7 +200,7 @@ def _steps(events: Sequence[NewEvent], publication: Publication) -> int:
 
 
 def _already_there(expected: int, publication: Publication, steps: int) -> int:
-    """Return how many steps of a batch the log has, whose publisher's next sequence is `expected`."""
+    """Return how many steps of a batch the log has, given the publisher's next sequence."""
     if publication.sequence > expected:
         raise SequenceGapError(
             f"expected sequence {expected} or below from {publication.publisher!r}, got {publication.sequence}",
@@ -208,7 +213,7 @@ def _already_there(expected: int, publication: Publication, steps: int) -> int:
         return 0
     if there >= publication.covers:
         return steps
-    # A batch that stands for a range cannot be trimmed: part of what it says is missing has come after all.
+    # A `$gap` for a range cannot be trimmed: some of the events that it reports as missing are in the log.
     last = publication.sequence + publication.covers - 1
     raise SequenceGapError(
         f"expected sequence {expected} from {publication.publisher!r}, got one batch for {publication.sequence} to {last}",

@@ -1,13 +1,12 @@
-"""The log's ports: what the rest of the gateway asks of an engine.
+"""The log's ports: the interface of every engine.
 
-An engine keeps sessions (append-only logs of events) and small records. One append changes, atomically, only its own
-session's log and its publisher's position; everything else is a record under compare-and-set. Nothing here assumes a
-database: the same ports fit a replicated log whose appends are compare-and-set themselves.
+An engine stores sessions (append-only logs of events) and small records. One append atomically changes its own session's log
+and its publisher's position, and nothing else; all other state is a record under compare-and-set. The ports do not assume a
+database: they also fit a replicated log whose appends are compare-and-set themselves.
 
-`Log` appends and reads, `Catalog` creates and deletes sessions, `Records` keeps what belongs to them. `Index` finds offsets,
-which an engine may do better than by reading. Every method may be called concurrently from one event loop. A method that is
-given an `epoch` acts on that life of the session only. The promises are DESIGN's invariants 1 to 5; `tests/contract` holds
-every engine to them.
+`Log` appends and reads, `Catalog` creates and deletes sessions, `Records` stores small values, and `Index` finds offsets,
+which an engine may do faster than by reading. Every method may be called concurrently in one event loop. A method with an
+`epoch` acts on that life of the session only. `tests/contract` checks every engine against these contracts.
 """
 
 from __future__ import annotations
@@ -28,43 +27,43 @@ class Log(ABC):
 
     @abstractmethod
     async def append(self, append: Append) -> Appended:
-        """Append a batch; return when it would survive a crash.
+        """Append a batch; return when it is durable.
 
-        A session that does not exist is created. With a publication, events that are there already are trimmed from the
-        front; a batch that is there as a whole gets its first answer again, from a closed session too.
+        A session that does not exist is created. With a publication, events that the log already has are trimmed from the
+        front; a batch that it has as a whole receives its first answer again, even from a closed session.
 
         Raises:
             SequenceGapError: Events before this batch are missing.
             AttemptFencedError: A later attempt of the publisher has appended.
-            PublisherTakenError: The publisher is another owner's.
+            PublisherTakenError: The publisher belongs to another owner.
             SessionClosedError: The session is closed.
             EpochChangedError: The session does not live in the append's epoch.
-            SessionDeletedError: There is no session, and a publisher's sequence above 0.
+            SessionDeletedError: There is no session, but the publisher's sequence is above 0.
             SessionImportingError: The session is a draft of another life.
-            StorageFullError: No space; nothing was written.
-            StorageFailedError: The store failed; the outcome is unknown.
+            StorageFullError: The disk is full; nothing was written.
+            StorageFailedError: The store failed; it is unknown whether the write took effect.
         """
 
     @abstractmethod
     async def open_attempt(self, session: str, publication: Publication, *, epoch: str | None = None) -> Opened:
-        """Begin an attempt, and so end the earlier ones; return when that would survive a crash.
+        """Begin an attempt, which ends the earlier ones; return when that is durable.
 
-        A session that does not exist is created. An attempt that has begun is left as it is. Its sequence is ignored.
+        A session that does not exist is created. An attempt that has already begun stays unchanged.
 
         Args:
             session: The session's name.
-            publication: The attempt.
-            epoch: The life in which the publisher opened the session before: create none, and begin in no other life unless it
-                knows the publisher, as a restored one does.
+            publication: The attempt; its sequence is ignored.
+            epoch: The life in which the publisher opened the session before; None if it never did. With an epoch no session is
+                created, and another life is accepted only if it has the publisher, as a restored one does.
 
         Raises:
             SessionDeletedError: The session was deleted since that epoch.
             AttemptFencedError: A later attempt has begun.
-            PublisherTakenError: The publisher is another owner's.
+            PublisherTakenError: The publisher belongs to another owner.
             SessionClosedError: The session is closed.
             SessionImportingError: The session is a draft.
-            StorageFullError: No space; nothing was written.
-            StorageFailedError: The store failed; the outcome is unknown.
+            StorageFullError: The disk is full; nothing was written.
+            StorageFailedError: The store failed; it is unknown whether the write took effect.
         """
 
     @abstractmethod
@@ -78,14 +77,14 @@ class Log(ABC):
         topics: Container[str] | None = None,
         epoch: str | None = None,
     ) -> Page:
-        """Read durable events from `offset` on, or from the oldest that is kept.
+        """Return a page of durable events from `offset` on, or from the oldest kept one.
 
         Args:
             session: The session's name.
-            offset: First offset wanted.
-            before: Read only offsets below this one; the page neither begins nor ends past it.
-            limit: The most events that are scanned; the page also ends early, past `PAGE_BYTES`.
-            topics: Keep only these topics; None keeps all.
+            offset: The first offset.
+            before: Read only offsets below this one; the page neither begins nor ends after it.
+            limit: The most events that are scanned; the page also ends with the event that reaches `PAGE_BYTES`.
+            topics: Return only events of these topics; None for all.
             epoch: Read this life of the session only.
 
         Raises:
@@ -103,17 +102,17 @@ class Log(ABC):
         topics: Container[str] | None = None,
         epoch: str | None = None,
     ) -> Page:
-        """Read the last durable events below `before`, in the log's order.
+        """Return the last durable events below `before`, in the log's order.
 
         Args:
             session: The session's name.
             before: Read only offsets below this one.
             limit: The most events that match; the page also ends early, when `PAGE_BYTES` have been scanned.
-            topics: Keep only these topics; None keeps all.
+            topics: Return only events of these topics; None for all.
             epoch: Read this life of the session only.
 
         Returns:
-            A page whose `began` is the `before` of the page before it, or `before` itself when there is nothing below.
+            A page whose `began` is the `before` of the previous page, or `before` itself if there are no events below it.
 
         Raises:
             SessionNotFoundError: There is no such session.
@@ -122,27 +121,27 @@ class Log(ABC):
 
     @abstractmethod
     async def state(self, session: str, *, publisher: str | None = None) -> SessionState | None:
-        """Return the session as it is now, or None.
+        """Return the session's present state; None if there is no such session.
 
         Args:
             session: The session's name.
-            publisher: Return the position of this publisher with it.
+            publisher: Include the position of this publisher.
         """
 
     async def position(self, session: str, publisher: str) -> Position | None:
-        """Return the progress of a publisher in a session; None if it has appended nothing there."""
+        """Return a publisher's position in a session; None if it has appended nothing there."""
         state = await self.state(session, publisher=publisher)
         return None if state is None else state.position
 
     @abstractmethod
     async def trim(self, session: str, before: int, *, epoch: str, limit: int = 200) -> int:
-        """Remove the oldest events: at most `limit` of them in one step, and only those below `before`.
+        """Remove the oldest events below `before`, at most `limit` in one call.
 
-        Offsets stay as they are, and publishers' positions too: after its events are gone a retry writes no second copy. Their
-        places may be forgotten in time; the answer to a retry then has offsets of other events that are gone.
+        Offsets and publishers' positions do not change, so a retry writes no second copy of a removed event. An engine may
+        forget the exact offsets of removed events; the answer to a retry then has the offsets of other removed events.
 
         Returns:
-            The oldest offset that is kept now: below `before`, there is more to remove, if there are events at all.
+            The oldest kept offset. If it is below `before`, more events may have to be removed.
 
         Raises:
             SessionNotFoundError: There is no such session.
@@ -151,44 +150,44 @@ class Log(ABC):
 
     @abstractmethod
     def subscribe(self, session: str, listener: Listener) -> Callable[[], None]:
-        """Call `listener` after every commit to a session; return the function that ends this.
+        """Call `listener` after every commit to a session; return a function that ends this.
 
-        A hub subscribes to the sessions that are watched at its gateway, and is not woken for any other one. From the
-        subscription on, the listener gets each event of the session once, in order and without a gap, whichever gateway
-        appended it: an engine that several gateways share reads what it was not notified of before it reports what follows.
+        A hub subscribes to the sessions that are watched at its gateway, and is not woken for others. From the subscription
+        on, the listener receives each event of the session once, in order and without a gap, whichever gateway appended it. An
+        engine that several gateways share therefore reads the events of lost notifications before it reports later ones.
         """
 
 
 class Records(ABC):
-    """Keeps small values under keys, each changed by compare-and-set."""
+    """Stores small values under keys, each changed by compare-and-set."""
 
     @abstractmethod
     async def get_records(self, keys: Sequence[str]) -> dict[str, Record]:
-        """Return the records that exist under these keys, as they were at one moment."""
+        """Return the existing records under these keys, by key, as of one moment."""
 
     @abstractmethod
     async def records(self, prefix: str) -> list[Record]:
-        """Return all records whose keys begin with `prefix`, by key."""
+        """Return all records whose keys begin with `prefix`, in the order of keys."""
 
     @abstractmethod
     async def change_record(self, key: str, value: bytes | None, *, revision: int, erase: bool = False) -> int:
         """Write or remove a record if it is still at `revision`.
 
         Args:
-            key: Its key.
+            key: The record's key.
             value: The new value; None removes the record.
-            revision: The revision that it must be at; 0: it must not exist.
-            erase: Have all removed data leave the store in time, as with `delete_session`.
+            revision: The revision that the record must have; 0 if it must not exist.
+            erase: Erase removed data from the store's files in time, as `delete_session` does. Default: False.
 
         Returns:
-            Its revision now; 0 if it is gone.
+            The new revision; 0 if the record was removed.
 
         Raises:
-            RecordConflictError: It is at another revision.
+            RecordConflictError: The record has another revision.
         """
 
     async def get_record(self, key: str) -> Record | None:
-        """Return the record under `key`, or None."""
+        """Return the record under `key`; None if there is none."""
         return (await self.get_records([key])).get(key)
 
     async def put_record(self, key: str, value: bytes, *, revision: int) -> Record:
@@ -201,11 +200,11 @@ class Records(ABC):
 
 
 class Catalog(ABC):
-    """Creates, lists and deletes sessions, and keeps when each is due.
+    """Creates, lists and deletes sessions, and stores their deadlines.
 
-    A draft is a session that is being made. It has its name, and only calls that give its epoch find it: it is not listed,
-    appends of others are refused, and nobody hears of it. `finish` makes it a session like every other. A draft whose deadline
-    has passed was abandoned.
+    A draft is a session that is being imported. It occupies its name, and only calls with its epoch find it: it is not listed,
+    other appends are refused, and its commits are not reported. `finish` turns it into an ordinary session. A draft whose
+    deadline has passed counts as abandoned.
     """
 
     @abstractmethod
@@ -220,22 +219,22 @@ class Catalog(ABC):
         deadline: float | None = None,
         draft: bool = False,
     ) -> tuple[SessionState, bool]:
-        """Create a session; one that is there already is left as it is.
+        """Create a session; an existing one stays unchanged.
 
         Args:
             session: The session's name.
-            config: Bytes to keep with it.
-            first_offset: The offset that its first event will have.
+            config: Bytes to store with it. Default: none.
+            first_offset: The offset of its first event. Default: 0.
             events: Its first events.
-            closed: Close it after these events.
-            deadline: Unix time from which `due` names it.
-            draft: Create a draft.
+            closed: Close it after these events. Default: False.
+            deadline: Unix time from which `due` returns it; None for never.
+            draft: Create a draft. Default: False.
 
         Returns:
             The session, and whether it was created now.
 
         Raises:
-            SessionImportingError: It is a draft.
+            SessionImportingError: There is a draft of this name.
         """
 
     @abstractmethod
@@ -248,14 +247,14 @@ class Catalog(ABC):
         deadline: float | UnsetType | None = UNSET,
         finish: bool = False,
     ) -> None:
-        """Change what is kept with a session.
+        """Change a session's config or deadline, or finish a draft.
 
         Args:
             session: The session's name.
             epoch: Its life.
-            config: Bytes to keep with it from now on.
-            deadline: Unix time from which `due` names it; None: never.
-            finish: The draft becomes a session.
+            config: The bytes to store with it; unchanged if not given.
+            deadline: Unix time from which `due` returns it; None for never; unchanged if not given.
+            finish: Turn the draft into an ordinary session. Default: False.
 
         Raises:
             SessionNotFoundError: There is no such session.
@@ -264,40 +263,51 @@ class Catalog(ABC):
 
     @abstractmethod
     async def delete_session(self, session: str, *, epoch: str | None = None, draft: bool = False) -> bool:
-        """Delete the session and its publishers' positions. The name may live again, in another epoch.
+        """Delete the session and its publishers' positions.
 
-        It is gone for everybody when this returns. Its data may leave the store a little later, and does so whatever happens to
-        the process.
+        When this returns, no reader finds the session, and a new one of its name has another epoch. The data is erased from
+        the store's files later, even if the process ends before.
 
         Args:
             session: The session's name.
-            epoch: Only this life of it.
-            draft: Only if it is a draft; without this, only if it is none.
+            epoch: Delete only this life of it; None for any.
+            draft: Delete it only if it is a draft; otherwise, only if it is none. Default: False.
 
         Returns:
-            True if it was deleted; False if there was none, or not that one.
+            True if it was deleted; False if there is no such session, life or draft.
         """
 
     @abstractmethod
     async def sessions(
         self, *, after: str = "", limit: int = 100, within: Sequence[str] = ("*",)
     ) -> list[SessionState]:
-        """Return up to `limit` sessions whose names sort after `after` (by code point), without drafts.
+        """Return up to `limit` sessions whose names sort after `after`, without drafts.
 
-        Only sessions of the names, or prefixes that end in `*`, in `within` are read.
+        Args:
+            after: The name to start after, in the order of code points.
+            limit: The most sessions.
+            within: Names, and prefixes that end in `*`: only these sessions are read. Default: all.
         """
 
     @abstractmethod
     async def due(self, now: float, *, limit: int = 100) -> list[tuple[str, str]]:
-        """Return name and epoch of up to `limit` sessions and drafts whose deadline is `now` or earlier, the earliest first."""
+        """Return the sessions and drafts that are due, with the earliest deadline first.
+
+        Args:
+            now: Unix time: their deadline is this one or earlier.
+            limit: The most that are returned.
+
+        Returns:
+            The name and the epoch of each.
+        """
 
 
 class Index(ABC):
-    """Finds offsets by what events amount to; an engine may do better than to read them."""
+    """Finds offsets by size or time, which an engine may do faster than by reading all events."""
 
     @abstractmethod
     async def offset_within(self, session: str, size: int, *, epoch: str) -> int:
-        """Return the oldest offset from which on the session's events are at most `size` bytes.
+        """Return the oldest offset from which the session's events have at most `size` bytes.
 
         Raises:
             SessionNotFoundError: There is no such session.
@@ -306,7 +316,12 @@ class Index(ABC):
 
     @abstractmethod
     async def offset_at(self, session: str, moment: int, *, epoch: str) -> int:
-        """Return the first kept offset from the first event since `moment` (unix ms), or the end.
+        """Return the first kept offset at or after the first event since `moment`, or the end.
+
+        Args:
+            session: The session's name.
+            moment: Unix time in milliseconds.
+            epoch: The session's life.
 
         Raises:
             SessionNotFoundError: There is no such session.
@@ -315,11 +330,11 @@ class Index(ABC):
 
 
 class Engine(Log, Catalog, Records, Index, Store):
-    """Implements the ports on one kind of storage.
+    """The base class of engines: all ports on one kind of storage.
 
     Attributes:
-        shared: Several gateways may use the storage at once.
-        feed: The commits of this process.
+        shared: Whether several gateways may use the storage at once. Default: False.
+        feed: Notifies listeners of this process's commits.
     """
 
     shared: bool = False
@@ -329,17 +344,17 @@ class Engine(Log, Catalog, Records, Index, Store):
         self.feed = Feed()
 
     def subscribe(self, session: str, listener: Listener) -> Callable[[], None]:
-        """Call `listener` after every commit to a session; return the function that ends this."""
+        """Call `listener` after every commit to a session; return a function that ends this."""
         return self.feed.subscribe(session, listener)
 
     @abstractmethod
     async def open(self) -> None:
-        """Prepare to serve.
+        """Open the store.
 
         Raises:
-            StartupError: The store cannot be used; the message says why.
+            StartupError: The store cannot be used; the message has the reason.
         """
 
     @abstractmethod
     async def close(self) -> None:
-        """Finish accepted work, then release everything."""
+        """Finish the accepted operations, then release the store."""

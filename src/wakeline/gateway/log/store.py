@@ -9,11 +9,11 @@ from wakeline.errors import WakelineError
 from wakeline.gateway.log.counts import Counts
 
 Carry: TypeAlias = Callable[[str, bytes, Mapping[str, str]], tuple[str, bytes]]
-"""Returns a record's key and value in the new epochs, a mapping from the old ones."""
+"""Returns a record's key and value in the new epochs, given a mapping from the old ones."""
 
 
 class Store:
-    """The state of an engine's store; these defaults are right for one without files.
+    """The state of an engine's store; the defaults fit a store without files.
 
     Attributes:
         counts: Counters of stored state that callers cause.
@@ -24,7 +24,7 @@ class Store:
         self._lost_listeners: list[Callable[[WakelineError], None]] = []
 
     def listen_lost(self, listener: Callable[[WakelineError], None]) -> None:
-        """Call `listener` when the store's files are gone; the engine then writes no more."""
+        """Call `listener` when the store's files are lost; the engine then refuses all writes."""
         self._lost_listeners.append(listener)
 
     def _announce_lost(self, error: WakelineError) -> None:
@@ -40,7 +40,7 @@ class Store:
         return 0
 
     def erasure_pending(self) -> float:
-        """Return seconds since the oldest deletion whose data may still be in the files, or 0."""
+        """Return the seconds since the oldest deletion that is not erased from the files; 0 if none."""
         return 0.0
 
     @property

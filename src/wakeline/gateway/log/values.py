@@ -1,4 +1,4 @@
-"""The values that pass through the log's ports: what is appended, what is read, and what a session is."""
+"""The values of the log's ports: batches, their answers, pages, states and records."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from wakeline.events import Event, NewEvent, check_label
 from wakeline.gateway.log.owners import Owner
 
 PAGE_BYTES: Final = 256 * 1024
-"""A page ends with the event that takes it past this: the memory that one reading device may need."""
+"""A page ends with the event that reaches this size, which bounds a device's memory."""
 
 
 class Publication(msgspec.Struct, frozen=True, gc=False):
-    """The publisher of a batch, and which of its events the batch has.
+    """The publisher of a batch, and the position of the batch in its sequence.
 
     Attributes:
-        publisher: Names one source of events.
+        publisher: The name of one source of events.
         attempt: Its fencing epoch, from 1.
-        sequence: How many events it has appended before, in this attempt.
-        covers: How many sequence numbers the batch stands for, when that is not the number of its events: a `$gap` event
-            stands for all the events that can no longer be had, and a batch of none passes over what is in the log already.
-        supersedes: When the attempt begins, `$attempt.superseded` withdraws what earlier attempts appended.
+        sequence: The number of events that it has appended before in this attempt.
+        covers: The sequence numbers that the batch stands for, if that is not the number of its events: a `$gap` event stands
+            for all events that can no longer be read, and a batch without events passes over events that the log has already.
+            None for the number of events.
+        supersedes: Whether `$attempt.superseded` withdraws the events of earlier attempts when this attempt begins.
         run: The run that the attempt belongs to.
-        activity: The activity that the attempt is of.
+        activity: The activity that the attempt belongs to.
         owner: The appending owner; None for the gateway itself, and where no token is required.
     """
 
@@ -61,14 +62,14 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
 
 
 class Append(msgspec.Struct, frozen=True):
-    """A batch of events for one session: all of it is appended, or none.
+    """A batch of events for one session, which is appended as a whole or not at all.
 
     Attributes:
         session: The session's name.
-        events: The events; there may be none if the session is closed by it, or sequences are passed over.
+        events: The events; none is allowed if the batch closes the session or passes over sequence numbers.
         publication: The publisher; without it a retry may write a second copy.
-        close: Close the session after these events.
-        epoch: Append to this life of the session only, and create none.
+        close: Close the session after these events. Default: False.
+        epoch: Append only to this life of the session; None for any life, or a new session.
     """
 
     session: str
@@ -82,10 +83,10 @@ class Appended(msgspec.Struct, frozen=True, gc=False):
     """The place of a batch in the log.
 
     Attributes:
-        first_offset: Offset of its first event.
-        next_offset: One past the offset of its last event.
+        first_offset: The offset of its first event.
+        next_offset: The offset after its last event.
         epoch: The session's epoch.
-        duplicate: Every event was there already.
+        duplicate: Whether the log already had every event.
     """
 
     first_offset: int
@@ -99,8 +100,8 @@ class Opened(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         attempt: The attempt.
-        next_sequence: How many events it has appended.
-        earlier_events: How many events of earlier attempts count.
+        next_sequence: The number of events that it has appended.
+        earlier_events: The number of events of earlier attempts that are not superseded.
         epoch: The session's epoch.
     """
 
@@ -111,12 +112,12 @@ class Opened(msgspec.Struct, frozen=True, gc=False):
 
 
 class Position(msgspec.Struct, frozen=True, gc=False):
-    """The progress of a publisher: its latest attempt and the next sequence in it.
+    """A publisher's progress: its latest attempt and the next sequence number in it.
 
     Attributes:
         attempt: The latest attempt.
-        next_sequence: The next sequence in it.
-        owner: Its owner, where an engine decides on an append; None if it has none.
+        next_sequence: The next sequence number in it.
+        owner: Its owner, which engines set for the decision of an append; None if it has none.
     """
 
     attempt: int
@@ -130,14 +131,14 @@ class SessionState(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         session: Its name.
         epoch: Its life.
-        next_offset: The offset that the next event will have.
+        next_offset: The offset of the next event.
         created: When its life began, RFC 3339.
-        closed: It refuses appends.
-        first_offset: The oldest event that is kept; `next_offset` if none is.
-        size: Bytes of the events that are kept.
-        config: Bytes that are kept with it; the engine does not interpret them.
-        deadline: Unix time from which `due` names it.
-        position: The progress of the publisher that was asked for; None if it has appended nothing here.
+        closed: Whether it refuses appends.
+        first_offset: The offset of the oldest kept event; `next_offset` if there is none.
+        size: The size of the kept events' bodies, in bytes.
+        config: Bytes that are stored with it; the engine does not interpret them.
+        deadline: Unix time from which `due` returns it; None for never.
+        position: The position of the requested publisher; None if none was requested, or it has appended nothing here.
     """
 
     session: str
@@ -157,8 +158,8 @@ class Page(msgspec.Struct, frozen=True):
 
     Attributes:
         events: The events that matched, in order.
-        next_offset: Where the next page begins; past the events that did not match, too.
-        began: Where the page begins: later than asked for where the oldest events are gone.
+        next_offset: Where the next page begins, after all scanned events.
+        began: Where the page begins: after the requested offset if retention has removed events there.
     """
 
     events: list[Event]
@@ -175,5 +176,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 Change: TypeAlias = Literal["configured", "closed", "deleted", "trimmed"]
-"""A change of a session. `configured`: it was created or named without an event, or its config was set. `trimmed`: its oldest
-events are gone."""
+"""A change of a session.
+
+`configured`: it was created without an event, or its config was set. `trimmed`: its oldest events were removed.
+"""

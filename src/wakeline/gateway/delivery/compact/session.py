@@ -164,8 +164,8 @@ class SessionFold:
 
     async def _read_base(self) -> Fold:
         """Return the fold in the stored blocks; an empty one if there is none."""
-        # Another gateway may replace blocks between the head and their reading, so try twice; then the blocks are unusable,
-        # are erased, and perhaps stored again by the last try.
+        # Another gateway may replace blocks between the reading of the head and of the blocks, so a failed read is repeated.
+        # After three failures the blocks are unusable and are erased; the last read is for blocks that were stored since.
         for erasing in (False, False, True, False):
             store, first = self._store, self._fresh.first_offset
             if store is None or store.first_offset is None:

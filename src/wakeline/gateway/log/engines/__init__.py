@@ -1,1 +1,1 @@
-"""Where sessions are kept. Only `wakeline.gateway.app` chooses one."""
+"""Implementations of the log's ports; only `wakeline.gateway.app` imports and chooses one."""

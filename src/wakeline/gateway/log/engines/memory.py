@@ -1,4 +1,4 @@
-"""Sessions in this process's memory: a real engine that forgets everything when the process ends."""
+"""An engine in this process's memory, which loses everything when the process ends."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from wakeline.gateway.log.values import (
 
 
 class _Publisher:
-    """One publisher's position, and where each stretch of its sequences stands in the log."""
+    """A publisher's position, and the offsets of each stretch of its sequence numbers."""
 
     def __init__(self, attempt: int, owner: Owner | None) -> None:
         self.position = Position(attempt, 0, owner)
         self.starts: list[int] = []  # first sequence of each append
         self.offsets: list[tuple[int, int]] = []  # that append's first and next offset
-        self.kept: list[tuple[int, int]] = []  # where events of earlier attempts stand that still count
+        self.kept: list[tuple[int, int]] = []  # offsets of earlier attempts' events that are not superseded
 
     def add(self, publication: Publication, there: int, first_offset: int, next_offset: int) -> None:
         count = publication.covers or there + next_offset - first_offset
@@ -68,12 +68,16 @@ class _Session:
         self.first_offset = first_offset
         self.size = 0
         self.events: list[Event] = []
-        self.latest: list[int] = []  # of each event: the latest time up to it, which never goes back
+        self.latest: list[int] = []  # for each event, the latest time up to it: it never decreases, unlike the times
         self.publishers: dict[str, _Publisher] = {}
         self.owned: Counter[str] = Counter()
 
     def begin(self, publication: Publication) -> list[Event]:
-        """See to what a publisher's earlier attempts appended, if another one begins; gives what tells that it is superseded."""
+        """Begin another attempt, and supersede the events of earlier ones if it requests that.
+
+        Returns:
+            The `$attempt.superseded` events that were added; none if nothing is superseded.
+        """
         earlier = self.publishers.get(publication.publisher)
         owner = publication.owner or (earlier.position.owner if earlier else None)
         move(self.owned, earlier.position.owner if earlier else None, owner)
@@ -110,7 +114,7 @@ class _Session:
 
 
 class MemoryEngine(Engine):
-    """Keeps everything in dictionaries; the smallest correct reading of `Engine`."""
+    """Stores everything in dictionaries; the smallest correct implementation of `Engine`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -172,11 +176,11 @@ class MemoryEngine(Engine):
         if position is None:
             check_room(session, publication.publisher, publication.owner, held.owned)
         self._sessions[session] = held
-        told = held.begin(publication) if beginning else []
+        withdrawn = held.begin(publication) if beginning else []
         if position is None:
             self.counts.publishers(1)
         held.used_by(held.publishers[publication.publisher], publication.owner)
-        self.feed.announce(session, held.epoch, told, ["configured"] if created else [])
+        self.feed.announce(session, held.epoch, withdrawn, ["configured"] if created else [])
         publisher = held.publishers[publication.publisher]
         earlier = sum(after - first for first, after in publisher.kept)
         return Opened(publisher.position.attempt, publisher.position.next_sequence, earlier, held.epoch)
@@ -350,7 +354,7 @@ class MemoryEngine(Engine):
         return held
 
     def _visible(self, name: str, epoch: str | None = None) -> _Session | None:
-        """Return the session, if there is one.
+        """Return the session; None if there is none.
 
         Raises:
             SessionImportingError: It is a draft of another epoch than the caller's.

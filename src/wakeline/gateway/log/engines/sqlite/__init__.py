@@ -1,4 +1,7 @@
-"""The default engine: one SQLite file, one writer, every append on disk before anybody sees it."""
+"""The default engine: one SQLite file with one writer thread.
+
+An append is on disk before any reader receives its events. Open `engine.py` first, then `writer.py`.
+"""
 
 from wakeline.gateway.log.engines.sqlite.engine import SqliteEngine
 from wakeline.gateway.log.engines.sqlite.renewal import mark_restored

@@ -1,7 +1,7 @@
-"""Appending inside the writer's transaction: who is at which position, and which rows follow from a batch.
+"""Appends in the writer's transaction: decides on batches and collects their rows.
 
-Positions are cached, so an append usually reads nothing. Rows are gathered and written with one statement per table just
-before the commit; a decision that refuses an append is made before anything of it was gathered.
+Positions are cached, so an append usually reads nothing. Rows are collected and written with one statement per table just
+before the commit. An append that is refused is refused before any of its rows is collected.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ class _Session:
 
 @dataclass(slots=True)
 class News:
-    """What a transaction did to one life of a session, for those who listen."""
+    """The events and changes of one life of a session in a transaction, for its listeners."""
 
     events: list[Event] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
 
 
 class Appends:
-    """The appends of the transaction under way, and what is known from those before it."""
+    """The appends of the current transaction, and a cache of sessions and publishers."""
 
     def __init__(self, connection: sqlite3.Connection, counts: Counts) -> None:
         self._connection = connection
@@ -91,7 +91,7 @@ class Appends:
         self.stretches = Stretches(connection)
 
     def append(self, append: Append) -> Appended:
-        """Decide on a batch and gather its rows."""
+        """Decide on a batch and collect its rows; see `Log.append`."""
         session = self._session(append.session, append.epoch)
         publication, publisher = append.publication, None
         if session is not None and publication is not None:
@@ -125,7 +125,7 @@ class Appends:
         return Appended(first, after, session.epoch, duplicate=not events)
 
     def open(self, name: str, publication: Publication, epoch: str | None = None) -> Opened:
-        """`Log.open_attempt`."""
+        """Begin an attempt; see `Log.open_attempt`."""
         session = self._session(name)
         publisher = self._publisher(session, publication.publisher) if session is not None else None
         position = publisher.position if publisher else None
@@ -162,9 +162,9 @@ class Appends:
         deadline: float | None = None,
         draft: bool = False,
     ) -> _Session:
-        """Create a session that is not there."""
+        """Create a session that does not exist; see `Catalog.create_session`."""
         epoch = new_epoch()
-        # The id of a session that is being erased is still on its rows.
+        # Not an id of a session that is being erased: its rows still have that id.
         (newest,) = self._connection.execute(
             "SELECT max(coalesce((SELECT max(id) FROM sessions), 0), coalesce((SELECT max(session) FROM erasing), 0))"
         ).fetchone()
@@ -178,7 +178,7 @@ class Appends:
         return session
 
     def flush(self) -> None:
-        """Write what was gathered; the caller commits."""
+        """Write the collected rows; the caller commits."""
         if self._rows:
             self._connection.executemany(
                 "INSERT INTO events (session, offset, topic, body, bytes_before, latest) VALUES (?, ?, ?, ?, ?, ?)",
@@ -189,7 +189,7 @@ class Appends:
             self._connection.executemany(
                 "INSERT INTO publications VALUES (?, ?, ?, ?, ?, 0) ON CONFLICT (publisher, first_sequence)"
                 " DO UPDATE SET next_sequence = excluded.next_sequence, next_offset = excluded.next_offset,"
-                " first_offset = excluded.first_offset",  # of an attempt that had appended nothing
+                " first_offset = excluded.first_offset",  # for an attempt that has appended nothing yet
                 [
                     (publisher, s.first_sequence, s.next_sequence, s.first_offset, s.next_offset)
                     for (publisher, _), s in self._stretches.items()
@@ -198,7 +198,7 @@ class Appends:
             self._stretches.clear()
 
     def take_news(self) -> dict[Life, News]:
-        """What the transaction just committed did, in order for each session; bounds the caches."""
+        """Return the news of the committed transaction, in order per session, and bound the caches."""
         news, self._news = self._news, {}
         self._counts.publishers(self._added)
         self._counts.merged(self.stretches.merged)
@@ -208,13 +208,13 @@ class Appends:
         return news
 
     def changed(self, session: str, epoch: str, change: Change) -> None:
-        """Have it told, after the commit, what became of a session."""
+        """Add a change of a session to the news of the transaction."""
         if change == "deleted":
-            self._news.pop((session, epoch), None)  # what else the transaction did to it was never there to be seen
+            self._news.pop((session, epoch), None)  # no reader can have seen the transaction's other changes of it
         self._news.setdefault((session, epoch), News()).changes.append(change)
 
     def forget(self) -> None:
-        """Drop everything gathered and cached: after a rollback, only the file knows what is true."""
+        """Drop all collected rows and caches: after a rollback, only the file has the state."""
         self._sessions.clear()
         self._owned.forget()
         self._publishers = 0
@@ -224,7 +224,7 @@ class Appends:
         self._added = self.stretches.merged = 0
 
     def forget_session(self, name: str) -> None:
-        """Drop what is cached of one session: its row has changed."""
+        """Drop the cache of one session, whose row has changed."""
         session = self._sessions.pop(name, None)
         if session is not None:
             self._publishers -= len(session.publishers)
@@ -305,14 +305,14 @@ class Appends:
         return publisher
 
     def _used_by(self, session: _Session, publisher: _Publisher, owner: Owner | None) -> None:
-        """Store a publisher's owner: it had none, or its owner's topics have grown."""
+        """Store a publisher's owner if it had none, or if its owner's topics have changed."""
         if owner is not None and owner != publisher.owner:
             move(self._owned.of(session.id, session.epoch), publisher.owner, owner)
             self._connection.execute("UPDATE publishers SET owner = ? WHERE id = ?", (owner.text(), publisher.id))
             publisher.owner = owner
 
     def _end_earlier(self, name: str, session: _Session, publisher: _Publisher, publication: Publication) -> None:
-        """See to what a publisher's earlier attempts appended, if another one begins: it is superseded, or goes on to count."""
+        """Supersede the events of earlier attempts, or note that they stay valid."""
         self.flush()
         if not publication.supersedes:
             self._connection.execute(
@@ -346,7 +346,7 @@ class Appends:
             self._publishers += 1
             self._added += 1
         else:
-            # The earlier attempt is refused from now on, so nobody asks where its events stand.
+            # The earlier attempt is refused from now on, so the offsets of its events are no longer needed for retries.
             self.flush()
             self._connection.execute("DELETE FROM publications WHERE publisher = ?", (earlier.id,))
             self._connection.execute(

@@ -1,4 +1,4 @@
-"""The ports on one SQLite file: appends go to the writer thread, reads to a few reader threads."""
+"""The log's ports on one SQLite file: a writer thread, and a few reader threads."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ T = TypeVar("T")
 
 
 class SqliteEngine(Engine):
-    """Keeps sessions in `directory/wakeline.db`.
+    """Stores sessions in `directory/wakeline.db`.
 
     Args:
-        directory: The data directory; created if missing, and this process's alone while the engine is open.
-        durability: `full` (default): an acknowledged append survives a power cut. `process`: a crash of the process only.
-        erase_within: Seconds after a deletion by which the files contain no deleted data.
+        directory: The data directory; created if missing, and locked for this process while the engine is open.
+        durability: With `full` (default) an acknowledged append survives a power cut, with `process` only a crash of the
+            process.
+        erase_within: Seconds after a deletion by which the files contain no deleted data. Default: 7 days.
     """
 
     def __init__(
@@ -89,9 +90,8 @@ class SqliteEngine(Engine):
         for connection in self._connections:
             connection.close()
         self._connections.clear()
-        await (
-            self._writer.stop()
-        )  # last: a connection that only reads cannot checkpoint the write-ahead log and remove it
+        # Last: the connection that closes last checkpoints and removes the write-ahead log, which a reader cannot do.
+        await self._writer.stop()
         self._upkeep.close()
         self._lock.release()
 
@@ -236,7 +236,7 @@ class SqliteEngine(Engine):
 
         try:
             deleted: bool = await self._writer.submit(delete)
-        finally:  # whoever asked may have left, and it is deleted all the same
+        finally:  # even if the caller was cancelled, the session is deleted
             self._eraser.wake()
         return deleted
 
@@ -304,7 +304,7 @@ class SqliteEngine(Engine):
             if connection is None:
                 connection = self._local.connection = connect_reader(self._path)
                 self._connections.append(connection)
-            connection.execute("BEGIN")  # one snapshot: what one statement found may be gone at the next
+            connection.execute("BEGIN")  # one snapshot for all statements: a row must not vanish between two of them
             with connection:
                 return query(connection)
         except sqlite3.Error as error:

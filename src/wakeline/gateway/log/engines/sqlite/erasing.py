@@ -39,7 +39,7 @@ SLICE_SECONDS: Final = 0.005
 REMOVED: Final = 0
 REBUILT: Final = -1
 REBUILD_AT: Final = 0.75
-"""Part of `erase_within` after which the file is rebuilt; the rest is for retries."""
+"""The part of `erase_within` after which the file is rebuilt; the rest is for retries."""
 
 _NEXT: Final = "SELECT session, since FROM erasing WHERE session > 0 ORDER BY since LIMIT 1"
 _SLICE_PAUSE: Final = 9  # times the duration of a slice: appends wait for each slice, and no caller waits for erasure
@@ -207,7 +207,7 @@ class Eraser:
         self._task = supervised("erasing", self._run)
 
     def wake(self) -> None:
-        """Note a deletion."""
+        """Start erasing now, after a deletion."""
         self._wanted.set()
 
     async def stop(self) -> None:

@@ -27,9 +27,9 @@ class Files:
         self._known = {path: now for path, now in found if now is not None}
 
     def changed(self) -> str | None:
-        """Return how a file was deleted or replaced since; None if none was.
+        """Return how a file was deleted or replaced since `remember`; None if none was.
 
-        A path that cannot be checked twice in a row leads to the file no more; once proves nothing.
+        A path counts as lost if it cannot be checked twice in a row: a single error may be temporary.
         """
         for path in self._paths:
             try:

@@ -32,7 +32,7 @@ _MARK_BYTES: Final = 64
 
 
 class Generation:
-    """The generation of the store in a directory, and how far it has come.
+    """The generation of the store in a directory, and its ticks.
 
     Args:
         database: The database file.
@@ -49,7 +49,7 @@ class Generation:
         self._behind = False  # the mark does not have this transaction's tick yet
         self._uncounted = False  # something was committed since the last tick
         self.restored = False
-        """The store was restored, and its sessions do not have new epochs yet."""
+        """Whether the store was restored, and its sessions do not have new epochs yet."""
 
     def open(self, connection: sqlite3.Connection) -> None:
         """Compare the store with its file and its mark, and set `restored`.

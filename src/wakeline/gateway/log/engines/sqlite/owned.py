@@ -12,10 +12,10 @@ _MOST_SESSIONS: Final = 10_000
 
 
 class Owned:
-    """The publishers of each owner, by session; each session is counted once and then kept up to date.
+    """The number of publishers of each owner, by session.
 
-    They are kept by epoch and apart from what else is cached of a session, so that neither retention nor a change of its settings
-    has a large session counted again.
+    A session is counted once, and callers then update its counts. They are cached by epoch, apart from the rest of a session's
+    cache, so that neither retention nor a change of its settings leads to another count of a large session.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -23,13 +23,13 @@ class Owned:
         self._sessions: dict[str, Counter[str]] = {}
 
     def of(self, session: int, epoch: str) -> Counter[str]:
-        """Return how many publishers of a session each owner has, by the owner's name."""
+        """Return the number of publishers of each owner in a session, by the owner's name."""
         owned = self._sessions.get(epoch)
         if owned is None:
             owned = Counter()
             query = "SELECT owner, count(*) FROM publishers WHERE session = ? AND owner IS NOT NULL GROUP BY owner"
             for text, count in self._connection.execute(query, (session,)):
-                owner = Owner.parse(text)  # one for each set of topics
+                owner = Owner.parse(text)  # an owner has one text for each set of topics
                 assert owner is not None
                 owned[owner.name] += count
             if len(self._sessions) >= _MOST_SESSIONS:

@@ -1,4 +1,4 @@
-"""What is read from the file: each function is one snapshot of it."""
+"""Reads of the file; the caller runs each function in one snapshot."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def parse_state(row: tuple[Any, ...], position: Position | None = None) -> Sessi
 
 
 def state(connection: sqlite3.Connection, session: str, publisher: str | None = None) -> SessionState | None:
-    """`Log.state`."""
+    """Return a session's state; see `Log.state`."""
     row = connection.execute(f"{STATE} WHERE name = ? AND NOT draft", (session,)).fetchone()
     if row is None:
         return None
@@ -67,7 +67,7 @@ def sessions(
 
 
 def find(connection: sqlite3.Connection, session: str, epoch: str | None) -> tuple[int, int]:
-    """A session's id and first offset.
+    """Return a session's id and first offset.
 
     Raises:
         SessionNotFoundError: There is no such session.
@@ -90,7 +90,7 @@ def read(
     topics: Container[str] | None,
     epoch: str | None,
 ) -> Page:
-    """`Log.read`."""
+    """Return a page; see `Log.read`."""
     session_id, first_offset = find(connection, session, epoch)
     began = offset = max(offset, min(first_offset, before))
     events: list[Event] = []
@@ -114,7 +114,7 @@ def read_back(
     topics: Container[str] | None,
     epoch: str | None,
 ) -> Page:
-    """`Log.read_back`."""
+    """Return a page below an offset; see `Log.read_back`."""
     session_id, _ = find(connection, session, epoch)
     events: list[Event] = []
     size, began = 0, before
@@ -131,7 +131,7 @@ def read_back(
 
 
 def offset_within(connection: sqlite3.Connection, session: str, size: int, epoch: str) -> int:
-    """`Index.offset_within`: what a stretch holds is the difference of two rows."""
+    """Return the offset of `Index.offset_within`: a stretch's size is a difference of two rows."""
     session_id, first = find(connection, session, epoch)
     last = connection.execute(_LAST, (session_id,)).fetchone()
     if last is None:
@@ -142,7 +142,7 @@ def offset_within(connection: sqlite3.Connection, session: str, size: int, epoch
 
 
 def offset_at(connection: sqlite3.Connection, session: str, moment: int, epoch: str) -> int:
-    """`Index.offset_at`, by `latest`, which never goes back."""
+    """Return the offset of `Index.offset_at`, by the column `latest`, which never decreases."""
     session_id, first = find(connection, session, epoch)
     last = connection.execute(_LAST, (session_id,)).fetchone()
     if last is None:
@@ -152,7 +152,10 @@ def offset_at(connection: sqlite3.Connection, session: str, moment: int, epoch: 
 
 
 def _halve(connection: sqlite3.Connection, session: str, query: str, stretch: tuple[int, int, int], least: int) -> int:
-    """Return the first offset in a stretch whose number, which grows, is at least `least`."""
+    """Return the first offset in a stretch whose value is at least `least`, by binary search.
+
+    The values must not decrease with the offset.
+    """
     session_id, low, high = stretch
     while low < high:
         middle = (low + high) // 2
@@ -169,7 +172,7 @@ def _halve(connection: sqlite3.Connection, session: str, query: str, stretch: tu
 
 
 def records(connection: sqlite3.Connection, prefix: str) -> list[Record]:
-    """`Records.records`, as one index range, so that other records cost nothing."""
+    """Return the records of `Records.records` from one index range."""
     return [Record(*row) for row in connection.execute(RECORDS, (prefix, after_prefix(prefix)))]
 
 
@@ -180,7 +183,8 @@ def after_prefix(prefix: str) -> str | bytes:
     if not kept:
         return b""
     last = ord(kept[-1]) + 1
-    return kept[:-1] + chr(0xE000 if last == 0xD800 else last)  # between them no characters are
+    # 0xD800 to 0xDFFF are surrogates, which are no characters and cannot be encoded.
+    return kept[:-1] + chr(0xE000 if last == 0xD800 else last)
 
 
 def check_revision(connection: sqlite3.Connection, key: str, revision: int) -> None:

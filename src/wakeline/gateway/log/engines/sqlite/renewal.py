@@ -19,7 +19,7 @@ _RECORDS: Final = 100
 
 
 def renew(connection: sqlite3.Connection, appends: Appends, *, generation: Generation, carry: Carry) -> None:
-    """Begin a new generation, in the transaction under way."""
+    """Begin a new generation, in the current transaction."""
     appends.flush()
     appends.forget()
     epochs: dict[str, str] = {}

@@ -59,7 +59,7 @@ class Reserve:
         if wanted > before and not self._grow(before, wanted):
             if before >= self.base or self._grow(before, self.base):
                 return True
-            for part in (2, 4, 8):  # as much as is free
+            for part in (2, 4, 8):  # reserve as much as there is space for
                 if before >= self.base // part or self._grow(before, self.base // part):
                     break
             return False

@@ -1,4 +1,4 @@
-"""The file: its tables, its versions, and how a connection to it is set up."""
+"""The database file: its tables, its migrations, its connections and its lock."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from wakeline.gateway.log.engines.sqlite.files import identity
 
 _log = structlog.get_logger(__name__)
 
-APPLICATION_ID: Final = 0x57414B45  # "WAKE", so that `file` and we know our own databases
+APPLICATION_ID: Final = 0x57414B45  # "WAKE": identifies Wakeline's databases, also to the command `file`
 
-_TIME: Final = b',"time":"'  # the last one of a body is the event's own: in a text its quotes would be escaped
+_TIME: Final = b',"time":"'  # the last one in a body is the event's own: quotes within texts are escaped
 
 _NOT_OURS: Final = "Give --data another directory, or move the file away; nothing in it was changed."
 _NOT_OPENED: Final = (
     "Check the space on the disk and that this user may write there; restore a backup if the file is damaged."
 )
 
-# Each entry takes the file from the version of its index to the next one. Entries are never edited, only added.
+# Each entry migrates the file from the version of its index to the next one. Entries are never edited, only added.
 # The layout is measured: docs/decisions/0002-sqlite-layout.md.
 MIGRATIONS: Final = (
     """
@@ -143,7 +143,7 @@ def connect_writer(path: Path, *, durability: str = "full") -> sqlite3.Connectio
 
     Args:
         path: The database file; created if missing.
-        durability: `full` survives a power cut, `process` a crash of the process only.
+        durability: With `full` (default) commits survive a power cut, with `process` only a crash of the process.
 
     Raises:
         SchemaTooNewError: A newer Wakeline wrote it.
@@ -158,9 +158,9 @@ def connect_writer(path: Path, *, durability: str = "full") -> sqlite3.Connectio
         # Checkpoints run in the writer; rarer ones keep them out of the p99 at the price of a WAL of some 40 MB.
         connection.execute("PRAGMA wal_autocheckpoint = 10000")
         connection.execute("PRAGMA cache_size = -65536")
-        connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, not only forgotten
+        connection.execute("PRAGMA secure_delete = ON")  # overwrite deleted rows
         if 0 < version < len(MIGRATIONS):
-            # Some 15 seconds a million events: without this line the start would look hung.
+            # It takes about 15 s per million events: without this line the start would seem to hang.
             size = round(path.stat().st_size / 1e6)
             _log.info("the store is migrated to a newer schema", megabytes=size, schema=len(MIGRATIONS), found=version)
         _migrate(connection, version)
@@ -175,7 +175,7 @@ def connect_writer(path: Path, *, durability: str = "full") -> sqlite3.Connectio
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
-    """Open the file for reading; sees exactly what has been committed."""
+    """Open the file for reading; the connection sees only committed data."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, timeout=5
     )
@@ -211,14 +211,17 @@ def _accepted_at(body: bytes) -> int:
 
 
 class DirectoryLock:
-    """Holds a data directory for this process: two writers on one file would each hide its events from the other's devices."""
+    """The lock of a data directory, which keeps other gateways away.
+
+    With two writers on one file, the events of each would not reach the other's devices.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: int | None = None
 
     def acquire(self) -> None:
-        """Take the directory; the kernel gives it back when the process ends, however it ends.
+        """Lock the directory; the kernel releases the lock whenever the process ends.
 
         Raises:
             DataInUseError: Another process has it.
@@ -230,18 +233,20 @@ class DirectoryLock:
             except BlockingIOError:
                 holder = os.pread(file, 20, 0).decode(errors="replace").strip()
                 os.close(file)
-                who = f"process {holder}" if holder.isdigit() else "another process"
-                raise DataInUseError(f"expected to be alone on {self._path.parent.absolute()}, {who} has it") from None
+                holder = f"process {holder}" if holder.isdigit() else "another process"
+                raise DataInUseError(
+                    f"expected to be alone on {self._path.parent.absolute()}, {holder} has it"
+                ) from None
             if identity(self._path) == (os.fstat(file).st_dev, os.fstat(file).st_ino):
                 self._file = file
-                with suppress(OSError):  # the disk may be full; it is for the message only
+                with suppress(OSError):  # the disk may be full; the process id is only for the message
                     os.ftruncate(file, 0)
                     os.pwrite(file, str(os.getpid()).encode(), 0)
-            else:  # it was deleted between the two: who opens it now would lock another file
+            else:  # the file was deleted before it was locked: another process would lock a new one
                 os.close(file)
 
     def release(self) -> None:
-        """Let go of the directory."""
+        """Unlock the directory."""
         if self._file is not None:
             os.close(self._file)
             self._file = None

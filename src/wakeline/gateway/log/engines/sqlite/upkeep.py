@@ -53,7 +53,7 @@ class Upkeep:
         self._room = 0  # pages by which a deletion may let the file grow
         self.generation = Generation(database, directory / MARK)
         self.full = False
-        """The disk is full: the file may not grow, and each transaction logs into the reserve."""
+        """Whether the disk is full: the file may not grow, and transactions log into the reserve."""
         self.lost: str | None = None
         """How the files were deleted or replaced, after which nothing is written; None if not."""
 
@@ -165,7 +165,10 @@ class Upkeep:
         return None
 
     def _measure(self, connection: sqlite3.Connection) -> None:
-        """Note how long the database must stay: the file may exceed its pages only until the log of a rebuild is applied."""
+        """Note the length below which the database must not become shorter.
+
+        It is the length of its pages at most: after a rebuild the file is longer until the write-ahead log is applied.
+        """
         with suppress(OSError, sqlite3.Error):
             size = os.stat(self._database).st_size
             (pages,) = connection.execute("PRAGMA page_count").fetchone()
@@ -174,7 +177,7 @@ class Upkeep:
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether an operation failed because the disk is full."""
+    """Return whether an operation failed because the disk is full."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     code = getattr(error, "sqlite_errorcode", 0)

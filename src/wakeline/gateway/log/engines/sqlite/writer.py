@@ -27,11 +27,11 @@ from wakeline.gateway.log.values import Change
 from wakeline.retry import Backoff
 
 _MAX_GROUP: Final = 5_000
-_LOOK_SECONDS: Final = 1.0
+_CHECK_SECONDS: Final = 1.0
 _LONGEST_PAUSE: Final = 10.0
 
 Operation: TypeAlias = Callable[[sqlite3.Connection, Appends], Any]
-Tell: TypeAlias = Callable[[str, str, Sequence[Event], Sequence[Change]], None]
+Notify: TypeAlias = Callable[[str, str, Sequence[Event], Sequence[Change]], None]
 _log = structlog.get_logger(__name__)
 
 
@@ -43,16 +43,16 @@ class _Pending(NamedTuple):
 
 
 class Writer:
-    """Runs operations on the file in the order they were submitted, many to a transaction.
+    """Runs operations on the file in the order of their submission, many in one transaction.
 
-    An operation raises a `WakelineError` only before it has changed anything; any other error takes the whole
-    transaction back and fails everything in it.
+    An operation may raise a `WakelineError` only before it has changed anything. Any other error rolls the whole transaction
+    back and fails all of its operations.
 
     Args:
         connect: Opens the file.
         upkeep: Checks the file and its disk.
-        tell: Called in the event loop with events and changes that have become durable.
-        lost: Called in the event loop when the files are gone.
+        notify: Called in the event loop with events and changes that have become durable.
+        lost: Called in the event loop when the files are lost.
         counts: Called with the publishers and merged rows of each commit.
     """
 
@@ -60,26 +60,32 @@ class Writer:
         self,
         connect: Callable[[], sqlite3.Connection],
         upkeep: Upkeep,
-        tell: Tell,
+        notify: Notify,
         lost: Callable[[WakelineError], None],
         counts: Counts,
     ) -> None:
         self._connect = connect
         self._upkeep = upkeep
-        self._tell = tell
-        self._tell_lost = lost
+        self._notify = notify
+        self._notify_lost = lost
         self._counts = counts
         self._queue: SimpleQueue[_Pending | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="wakeline-writer", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
-        self._looked = float("-inf")
+        self._checked = float("-inf")
         self._group: list[_Pending] = []
         self._failed: str | None = None
         self._lost: StorageLostError | None = None
 
     def start(self) -> None:
-        """Open the file (errors are raised here) and start the thread."""
+        """Open the file and start the thread.
+
+        Raises:
+            StartupError: The file was written by a newer version.
+            StorageFailedError: The file cannot be opened.
+            StorageFullError: There is not enough space to open it.
+        """
         self._loop = asyncio.get_running_loop()
         try:
             self._upkeep.open()
@@ -99,7 +105,7 @@ class Writer:
         self._thread.start()
 
     async def stop(self) -> None:
-        """Commit what was submitted, then close the file."""
+        """Commit the submitted operations, then close the file."""
         self._stopping = True
         self._queue.put(None)
         if self._thread.is_alive():
@@ -110,8 +116,9 @@ class Writer:
 
         Args:
             operation: The operation.
-            grows: It only adds. On a full disk it may use the room of deleted rows, and no more.
-            alone: It runs after the transaction, outside of one; if it raises a `WakelineError`, it has undone its changes.
+            grows: The operation only adds data. On a full disk it may use only the space of deleted rows. Default: False.
+            alone: Run it after the transaction, outside of one; if it raises a `WakelineError`, it has undone its changes.
+                Default: False.
         """
         if self._loop is None or self._stopping:
             raise StorageFailedError("expected an open store, it is closing")
@@ -147,9 +154,9 @@ class Writer:
         """Commit the waiting operations, and check the store if it is time; False to stop."""
         self._group, going_on = self._next_group()
         now = time.monotonic()
-        if now - self._looked >= _LOOK_SECONDS or (self._upkeep.full and self._group):
-            self._looked = now
-            self._look()
+        if now - self._checked >= _CHECK_SECONDS or (self._upkeep.full and self._group):
+            self._checked = now
+            self._check_store()
         if grouped := [pending for pending in self._group if not pending.alone]:
             self._commit(grouped)
         for pending in self._group:
@@ -161,7 +168,7 @@ class Writer:
     def _next_group(self) -> tuple[list[_Pending], bool]:
         group: list[_Pending] = []
         with suppress(Empty):
-            item = self._queue.get(timeout=_LOOK_SECONDS)
+            item = self._queue.get(timeout=_CHECK_SECONDS)
             while item is not None:
                 group.append(item)
                 if len(group) > _MAX_GROUP:
@@ -170,10 +177,9 @@ class Writer:
             return group, False
         return group, True
 
-    def _look(self) -> None:
-        if (
-            self._failed is not None
-        ):  # an empty transaction: the failure may be over, and the next append may be far away
+    def _check_store(self) -> None:
+        if self._failed is not None:
+            # An empty transaction: it detects that the failure is over without waiting for the next append.
             self._transact([])
         if self._failed is None:
             self._upkeep.look(self._connection)
@@ -183,7 +189,7 @@ class Writer:
         if self._lost is not None:
             self._fail(group, self._lost)
         elif self._upkeep.full or isinstance(failure := self._transact(group), StorageFullError):
-            self._commit_singly(group)  # a deletion, which makes room, must not fail together with an append
+            self._commit_singly(group)  # a deletion, which frees space, must not fail together with an append
         elif failure is not None:
             self._fail(group, failure)
 
@@ -197,7 +203,7 @@ class Writer:
                 self._fail([pending], failure)
 
     def _transact(self, group: Sequence[_Pending]) -> WakelineError | None:
-        """Run operations in one transaction and answer their callers, or return its failure."""
+        """Run operations in one transaction and answer their callers, or return the failure."""
         outcomes: list[tuple[asyncio.Future[Any], Any]] = []
         try:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -275,11 +281,11 @@ class Writer:
             self._lost = StorageLostError(f"expected the data directory as it was opened, {self._upkeep.lost}")
             assert self._loop is not None
             with suppress(RuntimeError):  # the loop is gone
-                self._loop.call_soon_threadsafe(self._tell_lost, self._lost)
+                self._loop.call_soon_threadsafe(self._notify_lost, self._lost)
         return self._lost
 
     def _close(self) -> None:
-        """Count what was committed since the last tick, and close the file."""
+        """Count the commits since the last tick, and close the file."""
         with suppress(sqlite3.Error):
             if self._lost is None:
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -305,5 +311,5 @@ class Writer:
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
-        for (session, epoch), told in news.items():
-            self._tell(session, epoch, told.events, told.changes)
+        for (session, epoch), new in news.items():
+            self._notify(session, epoch, new.events, new.changes)
