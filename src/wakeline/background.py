@@ -1,4 +1,4 @@
-"""Background tasks that are restarted when they fail, and how every task is stopped."""
+"""Background tasks that are restarted when they fail, and the cancellation of every task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wakeline.retry import Backoff
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
 _WELL_SECONDS: Final = 10.0
-"""`failing` names a failed task until it has run for this long again."""
+"""Seconds without a failure after which `failing` does not list a task any more."""
 
 logger = get_logger(__name__)
 
@@ -90,7 +90,7 @@ def failing() -> list[str]:
 
 
 async def cancel_all(*tasks: asyncio.Future[Any] | None) -> None:
-    """Cancel tasks and wait until they have ended, however they end."""
+    """Cancel tasks and wait until each has ended, with or without an error."""
     given = [task for task in tasks if task is not None]
     for task in given:
         task.cancel()

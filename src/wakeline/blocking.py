@@ -65,7 +65,7 @@ def call(work: Coroutine[Any, Any, T], submit: Submit) -> T:
                 work.close()
         raise
     if done.cancelled():
-        raise CancelledError("expected the work to be done, it was cancelled in its own thread")
+        raise CancelledError("expected a result, got a cancellation in the thread of the event loop")
     return done.result()
 
 
@@ -105,7 +105,7 @@ class LoopThread:
         self._starting = threading.Lock()
 
     def loop(self) -> asyncio.AbstractEventLoop:
-        """Return the loop, running."""
+        """Return the running loop; the first call starts the thread."""
         if self._loop is not None:
             return self._loop
         with self._starting:
@@ -126,7 +126,7 @@ class LoopThread:
             return call(work, self._submit)
         except CancelledError:
             if self._is_closed:
-                raise RuntimeError("expected an open client, this one was closed in another thread") from None
+                raise RuntimeError("expected an open client, got one that another thread has closed") from None
             raise
 
     def iterate(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
@@ -134,7 +134,7 @@ class LoopThread:
         # A cancelled step must end before the generator can be closed.
         turn = asyncio.Lock()
 
-        async def following() -> T | None:
+        async def fetch() -> T | None:
             async with turn:
                 return await anext(items, None)
 
@@ -143,7 +143,7 @@ class LoopThread:
                 await items.aclose()
 
         try:
-            while (item := self.call(following())) is not None:
+            while (item := self.call(fetch())) is not None:
                 yield item
         finally:
             # Not awaited: the garbage collector closes a loop that was left early, in any thread.
@@ -171,12 +171,16 @@ class LoopThread:
 
     def _submit(self, step: Callable[[], None]) -> None:
         if not self._is_here():
-            raise RuntimeError("expected a client of this process, this one was made before the process was forked")
+            raise RuntimeError(
+                "expected a client of this process, got one that was made before the process was forked: make another one"
+            )
         if threading.current_thread() is self._thread:
-            raise RuntimeError(f"expected a thread of your own, this is {self._name}, which would wait for itself")
+            raise RuntimeError(
+                f"expected a call from another thread, got one from {self._name}, which would wait for itself"
+            )
         with self._submitting:
             if self._is_closed:
-                raise RuntimeError("expected an open client, this one is closed")
+                raise RuntimeError("expected an open client, got a closed one: make another one")
             self.loop().call_soon_threadsafe(step)
 
     def _run(self, loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

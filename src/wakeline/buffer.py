@@ -28,10 +28,10 @@ class _Place(Generic[T]):
 
 
 class Buffer(Generic[T]):
-    """A bounded first-in, first-out queue. Any thread may add; one event loop takes out.
+    """A bounded first-in, first-out queue: any thread adds, one event loop takes out.
 
-    Places are counted: `taken` were given out, `done` of them are finished. Places finish in order, so a flush waits for
-    a number.
+    Each entry has a numbered place, and places finish in order, so that a flush waits for a number: `taken` counts the
+    places that were assigned, `done` the finished ones, `discarded` the entries that were dropped or replaced.
 
     Args:
         size: Returns the bytes of an entry.
@@ -55,7 +55,7 @@ class Buffer(Generic[T]):
         self._max_bytes = _limit(max_bytes)
         self.when_full = when_full
         self._always_coalesces = always_coalesces
-        self._waiting: deque[Any] = deque()  # entries; places if this buffer coalesces
+        self._waiting: deque[Any] = deque()  # of entries; of places if this buffer coalesces
         self._places: dict[Hashable, list[_Place[T]]] | None = {} if when_full == "coalesce" else None
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)  # for threads that wait for room
@@ -70,7 +70,7 @@ class Buffer(Generic[T]):
         return len(self._waiting)
 
     def has_room(self, entry: T) -> bool:
-        """Return whether an entry may wait."""
+        """Return whether there is room for an entry."""
         return self._fits(self._size(entry))
 
     def is_full(self) -> bool:
@@ -78,7 +78,7 @@ class Buffer(Generic[T]):
         return len(self._waiting) >= self._max_items or self.bytes >= self._max_bytes
 
     def add(self, entry: T, key: Hashable = None) -> None:
-        """Add an entry, also over the limits."""
+        """Add an entry, even over the limits."""
         with self._lock:
             self._append(entry, self._size(entry), key)
 
@@ -107,8 +107,8 @@ class Buffer(Generic[T]):
             may_block: Block this thread until there is room, with the policy `block`.
 
         Returns:
-            The oldest entries that `drop_oldest` dropped for it, whose places are not done. None if the entry was not
-            added, for want of room.
+            The oldest entries that `drop_oldest` dropped for it, whose places the caller finishes. None if there was no
+            room, and the entry was not added.
         """
         with self._lock:
             if self._always_coalesces and self._replace(entry, key):
@@ -127,7 +127,7 @@ class Buffer(Generic[T]):
             return dropped if self.offer(entry, key) else None
 
     async def room(self, entry: T) -> None:
-        """Wait until there may be room; a free place wakes the task that waits longest."""
+        """Wait until there may be room; a free place wakes the task that has waited longest."""
         with self._lock:
             if self.has_room(entry):
                 return
@@ -137,18 +137,18 @@ class Buffer(Generic[T]):
             await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
-                self.wake(1)  # or the place would stay free while others wait for it
+                self.wake(1)  # otherwise the place stays free while other tasks wait
             raise
 
     def take(self, max_items: int | None = None, max_bytes: int | None = None) -> list[T]:
-        """Take out the oldest entries within the limits, at least one; they are not done."""
+        """Take out the oldest entries within the limits, at least one; `finish` counts them as done."""
         with self._lock:
             taken = self._pop(_limit(max_items), _limit(max_bytes))
             self.wake(len(taken))
             return taken
 
     def put_back(self, entries: list[T]) -> None:
-        """Put entries back in front, also over the limits; they are not replaced any more."""
+        """Put entries back in front, even over the limits; they are not replaced any more."""
         with self._lock:
             if self._places is None:
                 self._waiting.extendleft(reversed(entries))
@@ -157,12 +157,12 @@ class Buffer(Generic[T]):
             self.bytes += sum(map(self._size, entries))
 
     def finish(self, count: int) -> None:
-        """Count the oldest places that are not done as done."""
+        """Count the oldest unfinished places as done."""
         with self._lock:
             self.done += count
 
     def wake(self, count: int | None = None) -> None:
-        """Wake tasks that wait for room, as many as given or all, and every thread."""
+        """Wake this many tasks that wait for room, all of them by default, and every thread."""
         with self._lock:
             self._changed.notify_all()
             while self._waiters and count != 0:
@@ -170,7 +170,7 @@ class Buffer(Generic[T]):
                     count -= 1
 
     def set_attended(self, attended: bool) -> None:
-        """Set whether a task takes entries out, as at first: threads block for room only then."""
+        """Set whether a task takes entries out, as at first; threads block for room only then."""
         with self._lock:
             self._attended = attended
             self.wake()
@@ -226,7 +226,7 @@ class Buffer(Generic[T]):
 
     @staticmethod
     def _freed(place: _Place[T], known: dict[Hashable, list[_Place[T]]]) -> T:
-        """Forget a place that was taken out, and return its entry."""
+        """Remove a place that was taken out from the keys, and return its entry."""
         if place.key is not None:
             places = known[place.key]
             del places[0]
@@ -235,7 +235,7 @@ class Buffer(Generic[T]):
         return place.entry
 
     def _hand_over(self, waiter: asyncio.Future[None]) -> bool:
-        """Wake one task; return whether it waits still."""
+        """Wake one task; return whether it still waited."""
         if waiter.done():
             return False
         with suppress(RuntimeError):  # its loop is closed
@@ -248,7 +248,7 @@ class Buffer(Generic[T]):
 
     def _wake_there(self, waiter: asyncio.Future[None]) -> None:
         if waiter.done():
-            self.wake(1)  # it was cancelled meanwhile: the place is for the next one
+            self.wake(1)  # cancelled meanwhile: the next task gets the place
         else:
             waiter.set_result(None)
 

@@ -1,4 +1,4 @@
-"""Loggers that never raise: a message that cannot be written is lost."""
+"""Loggers that never raise; a message that cannot be written is lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class _Logger(logging.LoggerAdapter[logging.Logger]):
     """A logger of the standard library that suppresses the errors of its handlers."""
 
     def log(self, level: int, msg: object, *args: object, **how: Any) -> None:
-        """Log a message; lose it if a handler fails."""
+        """Log a message; drop it if a handler raises."""
         how["stacklevel"] = how.get("stacklevel", 1) + 1  # the caller, not this method
         try:
             super().log(level, msg, *args, **how)
@@ -19,5 +19,5 @@ class _Logger(logging.LoggerAdapter[logging.Logger]):
 
 
 def get_logger(name: str) -> logging.LoggerAdapter[logging.Logger]:
-    """Return the logger of a name, like `logging.getLogger`, that never raises."""
+    """Return a logger that never raises, by the name for `logging.getLogger`."""
     return _Logger(logging.getLogger(name), {})

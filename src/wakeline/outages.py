@@ -1,4 +1,4 @@
-"""Logs an outage: after a few seconds, then less and less often, and once when it is over."""
+"""Logs an outage: after a few seconds, then less and less often, and once at its end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Outage:
 
     Args:
         logger: The logger.
-        what: The service, as a message begins with it: `the gateway at http://…`.
+        what: The beginning of the messages, such as `Reaching the gateway at http://…`.
     """
 
     def __init__(self, logger: logging.Logger | logging.LoggerAdapter[logging.Logger], what: str) -> None:
@@ -25,7 +25,7 @@ class Outage:
         self._since: float | None = None
         self._next = 0.0
         self._pause = _SECOND_SECONDS
-        self._is_told = False
+        self._is_logged = False
 
     @property
     def seconds(self) -> float:
@@ -33,12 +33,12 @@ class Outage:
         return 0.0 if self._since is None else time.monotonic() - self._since
 
     def failed(self, error: object, began: float | None = None, *, at_once: bool = False) -> None:
-        """Note a failure that will be retried; log it if it is time.
+        """Record a failure that will be retried; log it if it is time.
 
         Args:
             error: The error.
             began: The start of the failed call, by `time.monotonic`; None for now.
-            at_once: Log the first failure; it will last.
+            at_once: Log the first failure too, since the outage will last.
         """
         now = time.monotonic()
         if self._since is None:
@@ -46,18 +46,16 @@ class Outage:
             self._next = self._since + (0.0 if at_once else _FIRST_SECONDS)
             self._pause = _SECOND_SECONDS
         if now >= self._next:
-            self._is_told = True
+            self._is_logged = True
             self._next = now + self._pause
             self._pause = min(self._pause * 2, _LONGEST_SECONDS)
-            self._logger.warning(
-                "%s has failed for %.0f s and is tried again: %s", self._what, now - self._since, error
-            )
+            self._logger.warning("%s has failed for %.0f s and is retried: %s", self._what, now - self._since, error)
 
     def over(self) -> None:
-        """Note a success; log it if the outage was logged."""
+        """Record a success; log it if the outage was logged."""
         if self._since is None:
             return
-        if self._is_told:
-            self._is_told = False
+        if self._is_logged:
+            self._is_logged = False
             self._logger.info("%s works again after %.0f s", self._what, time.monotonic() - self._since)
         self._since = None

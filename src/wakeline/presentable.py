@@ -1,7 +1,7 @@
-"""Converts any value to JSON's types; it replaces what JSON cannot hold, and never raises.
+"""Converts any value to JSON's types: replaces what JSON cannot hold, and never raises.
 
-A model or a tool may return anything: a list that contains itself, a thousand nested lists, an object whose `__str__` fails,
-half an emoji. Publishing it must not fail the run.
+A model or a tool may return a list that contains itself, a thousand nested lists, an object whose `__str__` raises, or half an
+emoji. Publishing such a value must not fail the run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from wakeline.text import whole
 T = TypeVar("T")
 
 DEEPEST: Final = 64
-"""The most nested lists and objects; it leaves room for the levels around the value."""
+"""The most levels of nested lists and objects, which leaves room for the levels around the value."""
 
 _MOST_VALUES: Final = 100_000
 _LARGEST: Final = 2**63
@@ -33,8 +33,8 @@ def presentable(value: Any, read: Callable[[Any], Any] | None = None) -> Any:
     """Return a value as `None`, booleans, numbers, strings, lists and dictionaries alone.
 
     Args:
-        value: Anything.
-        read: Converts other objects, such as pydantic models; `model_dump` or `str` by default. It may raise.
+        value: Any value.
+        read: Converts other objects, such as pydantic models, and may raise; `model_dump` or `str` by default.
     """
     return _Presenting(read or _read).of(value, 0)
 
@@ -48,12 +48,12 @@ def said(value: Any) -> str:
 
 
 def has_half(error: Exception) -> bool:
-    """Whether the error comes from half a surrogate pair in a value."""
+    """Return whether half a surrogate pair in a value caused the error."""
     return isinstance(error, UnicodeEncodeError) or "surrogates not allowed" in said(error)
 
 
 def converted(convert: Callable[[Any], T], value: Any) -> T:
-    """Convert a value; if half a surrogate pair fails that, convert it with U+FFFD instead."""
+    """Convert a value; replace half a surrogate pair by U+FFFD if it makes the conversion fail."""
     try:
         return convert(value)
     except Exception as error:
@@ -71,7 +71,7 @@ class _Presenting:
     def of(self, value: Any, depth: int) -> Any:
         try:
             return self._of(value, depth)
-        except Exception:  # noqa: BLE001  as above
+        except Exception:  # noqa: BLE001  a property or an iterator may raise anything
             return said(value)
 
     def _of(self, value: Any, depth: int) -> Any:

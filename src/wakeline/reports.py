@@ -1,4 +1,4 @@
-"""Reports of the events that were not delivered, for every publisher."""
+"""Reports of undelivered events, for every publisher."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 
 MakeReport: TypeAlias = Callable[[Any, str, Sequence[T]], E]
-"""Makes the error that reports events, from the reason, what was done with them, and the events."""
+"""Makes the error of a report from its reason, its verb phrase such as `were refused`, and its events."""
 
 logger = get_logger(__name__)
 
 
 class Reports(Generic[T, E]):
-    """Collects undelivered events and reports each once, by a callback or by an error.
+    """The undelivered events of one publisher, each reported once: by a callback or by an error.
 
-    Any thread may add and take.
+    Any thread may add and take reports.
 
     Args:
         owner: The destination of the events, for log lines.
-        make: Makes an error of events; without events, of the reason alone.
+        make: Makes the error of a report; without events, of the reason alone.
         on_dropped: The callback; without it the next publish, flush or close raises the error.
 
     Attributes:
@@ -42,7 +42,7 @@ class Reports(Generic[T, E]):
 
     @property
     def is_ended(self) -> bool:
-        """Whether nothing will be delivered any more."""
+        """Whether delivery has ended for good."""
         return self._end is not None
 
     def add(self, events: Sequence[T], what: str, reason: Exception | None = None) -> None:
@@ -50,7 +50,7 @@ class Reports(Generic[T, E]):
 
         Args:
             events: The events.
-            what: What was done with them, such as `were refused`.
+            what: The verb phrase of the report, such as `were refused`.
             reason: The error that prevented their delivery, if there is one.
         """
         if not events and reason is None:
@@ -73,13 +73,13 @@ class Reports(Generic[T, E]):
             self.any = True
 
     def end(self, reason: Exception, events: Sequence[T]) -> None:
-        """Report that nothing will be delivered any more: every later call raises the reason."""
+        """Report the end of delivery: every later call raises the reason."""
         self._end = reason
         self.add(events, "were refused", reason)
         self.any = True
 
     def take(self) -> E | None:
-        """Take out the oldest report."""
+        """Take out the oldest report; None if there is none."""
         with self._lock:
             if self._pending:
                 pending = self._pending.pop(0)

@@ -1,4 +1,4 @@
-"""The pauses between the attempts of everything that is retried."""
+"""The pauses between two attempts, for every retry in the package."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import random
 
 
 class Backoff:
-    """Pauses that double after each failure, each shortened at random, by default by up to half.
+    """Pauses that double after each failure, each shortened at random.
 
     Args:
         first: Seconds of the pause after the first failure.
         longest: Seconds of the longest pause.
-        jitter: The greatest part by which a pause is shortened, so that many clients do not return together.
+        jitter: The greatest fraction by which a pause is shortened, so that many clients do not retry at once; half by
+            default.
 
     Attributes:
         failures: The failures since the last `reset`.

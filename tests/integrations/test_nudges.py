@@ -196,7 +196,7 @@ async def test_a_gateway_that_is_away_is_no_business_of_the_workflows(
             await handle.signal("step")
 
             def warnings() -> list[str]:
-                return [record.message for record in caplog.records if "is tried again" in record.message]
+                return [record.message for record in caplog.records if "is retried" in record.message]
 
             while not warnings():
                 await asyncio.sleep(0.1)

@@ -94,7 +94,7 @@ async def test_waiting_is_logged(
     with pytest.raises(StreamUnavailableError):
         await read(stream.subscribe(retry_timeout=timedelta(milliseconds=100)))
     assert [message.split(":")[0] for message in caplog.messages] == [
-        f"Reading workflow {handle.id} has failed for 0 s and is tried again"
+        f"Reading workflow {handle.id} has failed for 0 s and is retried"
     ]
     await handle.terminate()
 

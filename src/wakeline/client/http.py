@@ -156,7 +156,7 @@ class Http:
             RuntimeError: The client was closed.
         """
         if self._closed:
-            raise RuntimeError("expected an open client, this one is closed")
+            raise RuntimeError("expected an open client, got a closed one: make another one")
 
     def _open_connections(self) -> aiohttp.ClientSession:
         self.require_open()

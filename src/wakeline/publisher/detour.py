@@ -181,7 +181,7 @@ class OnDetour:
             if self._outbox.batch is batch:
                 self._failed = True
                 self._outbox.sequence = None
-                self._reports.add(batch.bodies, "could not be kept elsewhere either", reason)
+                self._reports.add(batch.bodies, "could not be stored elsewhere either", reason)
         if self._outbox.batch is batch:  # else the sender has reported it meanwhile
             self._outbox.finish()
         if self.is_stuck:

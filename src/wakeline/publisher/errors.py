@@ -74,7 +74,7 @@ class PublishDroppedError(PublisherError):
         self.bodies = list(bodies)
         self.reason = reason
         if reason is not None:
-            # Attributes of the reason's class, such as `expected`; but its `events`, a count, must not hide ours.
+            # Attributes of the reason's class, such as `expected`; its `events`, a count, must not hide this error's.
             vars(self).update({name: value for name, value in details.items() if name != "events"})
             self.code = reason.code  # type: ignore[misc] # fixed per class elsewhere, the reason's here
             self.hint = reason.hint

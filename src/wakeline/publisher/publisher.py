@@ -338,7 +338,7 @@ class SessionPublisher:
             async with asyncio.timeout(min(_FAILING_FLUSH_SECONDS, self._route.retry_seconds)):
                 await self._sender.flush()
         except TimeoutError:
-            self._sender.abandon(UnavailableError("an error ended the block, and they had no time left"))
+            self._sender.abandon(UnavailableError("an error ended the block before they could be delivered"))
         finally:
             await self._stop()
         while self._reports.any and (report := self._reports.take()) is not None and report.bodies:
@@ -383,5 +383,7 @@ class SessionPublisher:
 
     def _require_activity(self) -> Heartbeats:
         if self._heartbeats is None:
-            raise PublisherMisusedError("expected a publisher made by from_within_activity: only activities heartbeat")
+            raise PublisherMisusedError(
+                "expected a publisher made by from_within_activity, got another one: only activities heartbeat"
+            )
         return self._heartbeats
