@@ -21,9 +21,7 @@ FILE_LINES, MEDIAN_LINES, FUNCTION_LINES = 400, 130, 60
 DOCSTRING_CHARACTERS, MARKDOWN_CHARACTERS = 90, 120
 
 # Files and functions that are longer than the limit, with the most lines that they may have.
-LONGER = {
-    "src/wakeline/gateway/following/followers.py": 450,
-}
+LONGER: dict[str, int] = {}
 
 # Files and folders whose prose has not been edited yet. A folder's name ends with a slash.
 UNEDITED = (

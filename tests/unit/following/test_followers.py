@@ -85,7 +85,7 @@ async def test_who_comes_when_a_workflow_has_started_finds_it_although_it_is_loo
         await asyncio.gather(*early, *late)
     assert followed(followers, "a") is not None
     await steps()
-    assert not followers._looking
+    assert not list(followers._lookups)
     await followers.stop()
 
 
@@ -108,5 +108,5 @@ async def test_a_nudge_is_not_lost_to_a_look_that_began_before_it(monkeypatch: p
             await watching
         await steps(100)
         assert followed(followers, "a") is not None
-    assert not followers._looking
+    assert not list(followers._lookups)
     await followers.stop()

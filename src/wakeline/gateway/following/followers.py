@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC
 from functools import partial
 from time import monotonic
 from typing import Any, Final
@@ -21,12 +20,13 @@ from wakeline.errors import (
     WakelineError,
     WorkflowNotFoundError,
 )
-from wakeline.events import Event, check_session_name, timestamp
+from wakeline.events import Event, check_session_name
 from wakeline.gateway.delivery import Accept, Hub
-from wakeline.gateway.following.finding.finder import Finder, Found
+from wakeline.gateway.following.finding.finder import Finder, Found, is_older
 from wakeline.gateway.following.finding.readers import Readers
 from wakeline.gateway.following.finding.rules import check_rules, fits, session_by_rule
 from wakeline.gateway.following.finding.sweep import Sweep, Swept
+from wakeline.gateway.following.lookups import Lookups, until_followed
 from wakeline.gateway.following.pool import FollowerPool
 from wakeline.gateway.following.reaching.connection import Connection
 from wakeline.gateway.following.reaching.namespaces import Namespaces
@@ -38,7 +38,6 @@ from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.runtime import supervised
 from wakeline.gateway.sessions import Followed, Run, Runs
 from wakeline.gateway.settings import Follow, Settings
-from wakeline.retry import Backoff
 
 _NAMINGS: Final = 16
 _WANTED: Final = 2_000
@@ -47,7 +46,6 @@ _PATIENCE: Final = 0.5
 # So long a worker is kept for another gateway of the same log.
 _ELSEWHERE_SECONDS: Final = 1.0
 _CATCH_UP_SECONDS: Final = 5.0
-_LONGEST_PAUSE: Final = 30.0
 _log = structlog.get_logger(__name__)
 
 
@@ -88,7 +86,7 @@ class Followers:
         self._readers = Readers(2 * settings.sweep_interval)
         engine.feed.listen(self._committed)
         self._sweeps = {connection.namespace: self._sweep(connection) for connection in namespaces}
-        self._looking: dict[object, asyncio.Task[Any]] = {}
+        self._lookups = Lookups()
         self._sweeping: list[asyncio.Task[None]] = []
         # However many workflows publishers and parents name, so many are looked for at once.
         self._naming = asyncio.Semaphore(_NAMINGS)
@@ -101,9 +99,9 @@ class Followers:
 
     async def stop(self) -> None:
         """Stop following; the next gateway goes on where the log ends."""
-        await cancel_all(*self._sweeping, *self._looking.values())
+        await cancel_all(*self._sweeping, *self._lookups)
         await self._pool.stop()
-        await cancel_all(*self._looking.values())  # what followers have begun meanwhile
+        await cancel_all(*self._lookups)  # what followers have begun meanwhile
 
     def count(self) -> int:
         """How many runs are followed now."""
@@ -177,7 +175,7 @@ class Followers:
         """
         # Done to its end also where the caller leaves: a run that is written down and not followed would be open for ever.
         work = partial(self._register, workflow_id, session, namespace, result, reaches, any_workflow)
-        registered: tuple[str, Run] = await asyncio.shield(self._begin(object(), work))
+        registered: tuple[str, Run] = await asyncio.shield(self._lookups.begin(object(), work))
         return registered
 
     async def _register(
@@ -226,29 +224,24 @@ class Followers:
                     unfound[connection.namespace] = self._sweeps[connection.namespace]
         await asyncio.gather(*(sweep.once_more() for sweep in unfound.values()))
         ids = {workflow_id for _, workflow_id in ours}
-        while under_way := [*self._looks_for(ids), *(task for of in ours for task in self._pool.tasks(*of))]:
+        while under_way := [*self._lookups.of(ids), *(task for of in ours for task in self._pool.tasks(*of))]:
             await asyncio.wait(under_way)
         if not all(self._pool.is_ours(workflow_id) for workflow_id in ids):
             await asyncio.sleep(
                 _ELSEWHERE_SECONDS
             )  # another gateway may follow it, and does not tell us when it is done
 
-    def _looks_for(self, workflow_ids: Container[str]) -> list[asyncio.Task[Any]]:
-        """What looks for one of these workflows now."""
-        named = [(key[1] if isinstance(key, tuple) else key, task) for key, task in self._looking.items()]
-        return [task for name, task in named if isinstance(name, str) and name in workflow_ids]
-
     def published(
         self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool
     ) -> None:
         """A publisher of a session names this workflow: follow it into the session, if that may be."""
         work = partial(self._published, session, workflow_id, namespace, run=run, manages=manages)
-        self._begin((session, workflow_id, namespace, run, manages), partial(self._until_done, work))
+        self._lookups.begin((session, workflow_id, namespace, run, manages), partial(until_followed, work))
 
     def _child(self, namespace: str, workflow_id: str, run_id: str) -> asyncio.Task[None]:
         """A workflow that is followed has a child that says where it speaks: follow it there."""
         work = partial(self._enter_child, self._namespaces[namespace], workflow_id, run_id)
-        return self._begin((namespace, workflow_id, run_id), partial(self._until_done, work))
+        return self._lookups.begin((namespace, workflow_id, run_id), partial(until_followed, work))
 
     async def _enter_child(self, connection: Connection, workflow_id: str, run_id: str) -> None:
         async with self._naming:
@@ -276,26 +269,6 @@ class Followers:
                 return await self._finder.find(connection, workflow_id, run)
         return await self._finder.find(connection, workflow_id)
 
-    async def _until_done(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Have a workflow followed that somebody has named, whom no error would reach; what may pass is waited out."""
-        backoff, absent = Backoff(2 * RETRY_SECONDS, _LONGEST_PAUSE), 0
-        while True:
-            try:
-                return await work()
-            except (UnavailableError, WorkflowNotFoundError) as error:
-                absent = absent + 1 if isinstance(error, WorkflowNotFoundError) else 0
-                if absent == UNKNOWN_TIMES:
-                    _log.info("a workflow that was named is not followed", error=error.message)
-                    return None
-                _log.debug("a workflow that was named is looked for again", error=error.message)
-            except WakelineError as error:
-                _log.info("a workflow that was named is not followed", error=error.message)
-                return None
-            except Exception:  # noqa: BLE001 - a parent that waits for this goes on
-                _log.exception("a workflow that was named is not followed")
-                return None
-            await backoff.wait()
-
     async def _caught_up(self) -> None:
         """What rules find comes first, in its order; who comes right after a start would else bring in the latest before it."""
         with suppress(TimeoutError):
@@ -314,25 +287,25 @@ class Followers:
             for earlier in await sweep.runs_before(workflow_id, run_id):
                 with suppress(WorkflowNotFoundError):
                     between = await self._finder.find(found.connection, workflow_id, earlier)
-                    if between.session in (None, session) and not _is_older(between.info, runs):
+                    if between.session in (None, session) and not is_older(between.info, runs):
                         await self._enter(session, between)
 
     def _look_anew(self, session: str) -> asyncio.Task[Any]:
         """A look that begins from now on: one that is under way may have asked before there was something to find."""
-        if session in self._looking:
-            return self._begin(("next", session), partial(self._look_next, session))
-        return self._begin(session, partial(self._look, session))
+        if self._lookups.get(session) is not None:
+            return self._lookups.begin(("next", session), partial(self._look_next, session))
+        return self._lookups.begin(session, partial(self._look, session))
 
     async def _look_next(self, session: str) -> None:
-        while (under_way := self._looking.get(session)) is not None:
+        while (under_way := self._lookups.get(session)) is not None:
             await asyncio.wait([under_way])
         # Who comes from here on has the look after this one.
-        own = self._looking[session] = self._looking.pop(("next", session))
+        own = self._lookups.rename(("next", session), session)
         try:
             if session not in self._pool.sessions():
                 await self._look(session)
         finally:
-            _forget(self._looking, session, own)
+            self._lookups.forget(session, own)
 
     async def _look(self, session: str) -> None:
         await self._caught_up()
@@ -357,19 +330,6 @@ class Followers:
             run = await self._finder.enter(session, found, result=result)
             await self._pool.take(session, run)
         return run
-
-    def _begin(self, key: object, work: Any) -> asyncio.Task[Any]:
-        """Do something in the background, once at a time."""
-
-        def done(task: asyncio.Task[Any]) -> None:
-            _forget(self._looking, key, task)
-            _ = task.cancelled() or task.exception()  # who asked for it may have gone
-
-        task = self._looking.get(key)
-        if task is None:
-            task = self._looking[key] = asyncio.create_task(work())
-            task.add_done_callback(done)
-        return task
 
     def _committed(self, session: str, _: str, __: Sequence[Event], changes: Sequence[Change]) -> None:
         if "deleted" in changes:
@@ -423,7 +383,7 @@ class Followers:
             for session in [session for session in self._waited_for() if found.session in (None, session)]:
                 runs = await self._runs.of(session)
                 speaks = session == workflow_id or any(run.workflow_id == workflow_id for run in runs)
-                if speaks and not _is_older(info, runs):
+                if speaks and not is_older(info, runs):
                     await self._enter(session, found)
         except UnavailableError:
             raise
@@ -437,14 +397,3 @@ class Followers:
                 return await self._finder.find(connection, workflow_id, run_id)
             await asyncio.sleep(RETRY_SECONDS * random.uniform(1, 2))
         return await self._finder.find(connection, workflow_id, run_id)
-
-
-def _is_older(info: WorkflowExecutionInfo, runs: Sequence[Run]) -> bool:
-    """Whether a run began before all runs of its workflow that a session already has."""
-    known = [run.started_at for run in runs if run.workflow_id == info.execution.workflow_id]
-    return bool(known) and timestamp(info.start_time.ToDatetime(tzinfo=UTC)) < min(known)
-
-
-def _forget(tasks: dict[object, asyncio.Task[Any]], key: object, task: asyncio.Task[Any]) -> None:
-    if tasks.get(key) is task:
-        del tasks[key]

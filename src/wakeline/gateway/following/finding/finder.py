@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, timedelta
 from typing import Final, NamedTuple
 
@@ -198,3 +199,9 @@ class Finder:
         if unavailable is not None:
             raise unavailable
         return None
+
+
+def is_older(info: WorkflowExecutionInfo, runs: Sequence[Run]) -> bool:
+    """Return whether a run began before all runs of its workflow that a session already has."""
+    known = [run.started_at for run in runs if run.workflow_id == info.execution.workflow_id]
+    return bool(known) and timestamp(info.start_time.ToDatetime(tzinfo=UTC)) < min(known)

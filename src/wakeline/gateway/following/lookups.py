@@ -1,0 +1,81 @@
+"""Lookups of workflows in the background: at most one at a time for each of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Container, Iterator
+from typing import Any, Final
+
+import structlog
+
+from wakeline.errors import UnavailableError, WakelineError, WorkflowNotFoundError
+from wakeline.gateway.following.telling import RETRY_SECONDS
+from wakeline.gateway.following.watching.endings import UNKNOWN_TIMES
+from wakeline.retry import Backoff
+
+_LONGEST_PAUSE: Final = 30.0
+_log = structlog.get_logger(__name__)
+
+
+class Lookups:
+    """Tasks by key; a key is the name of a workflow, or a tuple that has it in the second place."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[object, asyncio.Task[Any]] = {}
+
+    def __iter__(self) -> Iterator[asyncio.Task[Any]]:
+        """Iterate over the tasks that run now."""
+        return iter(list(self._tasks.values()))
+
+    def get(self, key: object) -> asyncio.Task[Any] | None:
+        """Return the task of a key, if one runs."""
+        return self._tasks.get(key)
+
+    def of(self, workflow_ids: Container[str]) -> list[asyncio.Task[Any]]:
+        """Return the tasks that look one of these workflows up."""
+        named = [(key[1] if isinstance(key, tuple) else key, task) for key, task in self._tasks.items()]
+        return [task for name, task in named if isinstance(name, str) and name in workflow_ids]
+
+    def begin(self, key: object, work: Callable[[], Any]) -> asyncio.Task[Any]:
+        """Return the task of a key; start it if none runs."""
+
+        def done(task: asyncio.Task[Any]) -> None:
+            self.forget(key, task)
+            _ = task.cancelled() or task.exception()  # the caller may have gone
+
+        task = self._tasks.get(key)
+        if task is None:
+            task = self._tasks[key] = asyncio.create_task(work())
+            task.add_done_callback(done)
+        return task
+
+    def rename(self, key: object, new: object) -> asyncio.Task[Any]:
+        """Give a task another key, under which none runs; return the task."""
+        task = self._tasks[new] = self._tasks.pop(key)
+        return task
+
+    def forget(self, key: object, task: asyncio.Task[Any]) -> None:
+        """Let another task begin under this key."""
+        if self._tasks.get(key) is task:
+            del self._tasks[key]
+
+
+async def until_followed(work: Callable[[], Awaitable[None]]) -> None:
+    """Retry until a named workflow is followed, or cannot be; errors are logged, because no caller would get them."""
+    backoff, absent = Backoff(2 * RETRY_SECONDS, _LONGEST_PAUSE), 0
+    while True:
+        try:
+            return await work()
+        except (UnavailableError, WorkflowNotFoundError) as error:
+            absent = absent + 1 if isinstance(error, WorkflowNotFoundError) else 0
+            if absent == UNKNOWN_TIMES:
+                _log.info("a workflow that was named is not followed", error=error.message)
+                return None
+            _log.debug("a workflow that was named is looked up again", error=error.message)
+        except WakelineError as error:
+            _log.info("a workflow that was named is not followed", error=error.message)
+            return None
+        except Exception:  # noqa: BLE001 - a parent workflow waits for the end of this
+            _log.exception("a workflow that was named is not followed")
+            return None
+        await backoff.wait()
