@@ -147,6 +147,8 @@ def _interrupt(*_: object) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # What stops a run that takes too long sends this signal; the end of the run is then looked after as by Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
+    # A shell starts background jobs with Ctrl-C ignored, and the programs under test would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         config.pluginmanager.register(Leftovers(os.environ[_MARK].partition(":")[0]))
     else:
