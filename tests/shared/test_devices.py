@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from tests.shared.conftest import Start
+from tests.sharing import Faults
 from tests.support import Served
 
 EVENTS = "/v1/sessions/s/events"
@@ -58,3 +59,18 @@ async def test_a_long_poll_at_one_gateway_is_answered_by_a_publication_at_the_ot
     async with asyncio.timeout(20):
         _, page = await waiting
     assert [event["data"] for event in page["events"]] == [2]
+
+
+async def test_an_append_whose_answer_was_lost_is_retried_at_the_other_gateway_without_a_copy(start: Start) -> None:
+    gateways = [await start(Faults(latency=0.002, lost_answers=0.3)) for _ in range(2)]
+    retried, at = 0, 0
+    for number in range(40):
+        headers = {"Wakeline-Publisher": "p", "Wakeline-Sequence": str(number)}
+        body = {"events": [{"topic": "t", "data": number}]}
+        while (answer := await gateways[at % 2].call("POST", EVENTS, json=body, headers=headers))[0] == 503:
+            retried, at = retried + 1, at + 1
+        assert answer[0] == 200, answer
+        assert answer[1]["first_offset"] == number
+    assert retried
+    _, page = await gateways[0].call("GET", f"{EVENTS}?from=beginning")
+    assert [event["data"] for event in page["events"]] == list(range(40))
