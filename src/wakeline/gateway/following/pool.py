@@ -138,7 +138,7 @@ class FollowerPool:
             self._followers[key].nudge()
 
     def tasks(self, namespace: str, workflow_id: str) -> list[asyncio.Task[None]]:
-        """What follows a workflow's runs; each is done when the run's end is told."""
+        """Return the tasks that follow a workflow's runs; each ends when the run's end is reported."""
         return [self._tasks[key] for key in self._of_workflow.get((namespace, workflow_id), ())]
 
     def is_ours(self, workflow_id: str) -> bool:

@@ -11,6 +11,7 @@ from wakeline.gateway.log.names import new_epoch
 from wakeline.gateway.log.owners import CLAIM, Owner, matches
 from wakeline.gateway.log.plan import MAX_STEP
 from wakeline.gateway.log.ports import Catalog, Engine, Index, Log, Records
+from wakeline.gateway.log.store import Restorable
 from wakeline.gateway.log.values import (
     PAGE_BYTES,
     Append,
@@ -44,6 +45,7 @@ __all__ = [
     "Publication",
     "Record",
     "Records",
+    "Restorable",
     "SessionState",
     "matches",
     "new_epoch",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
@@ -43,15 +44,19 @@ class Store:
         """Return the seconds since the oldest deletion that is not erased from the files; 0 if none."""
         return 0.0
 
-    @property
-    def restored(self) -> bool:
-        """Whether the store was restored: call `renew` before anything is served."""
-        return False
 
+class Restorable(ABC):
+    """A store whose files can be restored from a backup; an engine without files is none."""
+
+    @property
+    @abstractmethod
+    def restored(self) -> bool:
+        """Whether the files were restored: call `renew` before anything is served."""
+
+    @abstractmethod
     async def renew(self, carry: Carry) -> None:
         """Give every session a new epoch, which refuses older cursors, and `carry` the records.
 
         Raises:
             UnavailableError: The store cannot be written now.
         """
-        raise NotImplementedError("an engine that can be restored implements `renew`")

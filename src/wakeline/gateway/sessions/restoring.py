@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from wakeline.gateway.log import Engine
+from wakeline.gateway.log import Engine, Restorable
 
 _OF_LIFE: Final = re.compile(r"compact/([a-z2-7]{10})/")
 _IN_LIFE: Final = re.compile(rb'\{"epoch":"([a-z2-7]{10})"')
@@ -26,7 +26,7 @@ async def renew_if_restored(engine: Engine) -> None:
     Raises:
         UnavailableError: The store cannot be written now.
     """
-    if engine.restored:
+    if isinstance(engine, Restorable) and engine.restored:
         await engine.renew(carried)
         _log.warning("the data were restored from a backup or copied: every session continues in a new epoch")
 

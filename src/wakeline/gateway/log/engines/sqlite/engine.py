@@ -26,14 +26,14 @@ from wakeline.gateway.log.engines.sqlite.upkeep import DATABASE, LOCK, Upkeep, i
 from wakeline.gateway.log.engines.sqlite.writer import Writer
 from wakeline.gateway.log.names import name_ranges
 from wakeline.gateway.log.ports import Engine
-from wakeline.gateway.log.store import Carry
+from wakeline.gateway.log.store import Carry, Restorable
 from wakeline.gateway.log.values import Append, Appended, Opened, Page, Publication, Record, SessionState
 
 _READERS: Final = 3
 T = TypeVar("T")
 
 
-class SqliteEngine(Engine):
+class SqliteEngine(Engine, Restorable):
     """Stores sessions in `directory/wakeline.db`.
 
     Args:
