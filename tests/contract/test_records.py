@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from wakeline.errors import RecordConflictError
-from wakeline.gateway.log import Engine
+from wakeline.errors import RecordConflictError, RecordTooLargeError
+from wakeline.gateway.log import MAX_RECORD_BYTES, Engine
 
 
 async def test_a_record_is_read_back_and_changed_at_its_revision(engine: Engine) -> None:
@@ -71,3 +71,10 @@ async def test_records_are_read_together(engine: Engine) -> None:
     c = await engine.put_record("c'\"[é", b"3", revision=0)
     assert await engine.get_records(["c'\"[é", "b", "a", "a"]) == {"a": a, "c'\"[é": c}
     assert await engine.get_records([]) == {}
+
+
+async def test_a_record_over_the_greatest_size_is_refused_and_changes_nothing(engine: Engine) -> None:
+    largest = await engine.put_record("k", b"x" * MAX_RECORD_BYTES, revision=0)
+    with pytest.raises(RecordTooLargeError, match=f"at most {MAX_RECORD_BYTES} bytes in record 'k', got"):
+        await engine.put_record("k", b"x" * (MAX_RECORD_BYTES + 1), revision=largest.revision)
+    assert await engine.get_record("k") == largest

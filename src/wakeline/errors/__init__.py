@@ -45,6 +45,7 @@
     │   │   └── StorageLostError         503 storage_lost
     │   └── StorageFullError           507 storage_full
     ├── RecordConflictError            409 record_conflict (a compare-and-set lost)
+    ├── RecordTooLargeError            413 record_too_large
     ├── InternalError                  500 internal
     └── StartupError                 the server cannot start as asked
         ├── SettingsInvalidError       settings_invalid
@@ -70,6 +71,7 @@ from wakeline.errors.appends import (
 from wakeline.errors.availability import (
     InternalError,
     RecordConflictError,
+    RecordTooLargeError,
     SessionImportingError,
     StorageFailedError,
     StorageFullError,
@@ -146,6 +148,7 @@ __all__ = [
     "ProgramMissingError",
     "PublisherTakenError",
     "RecordConflictError",
+    "RecordTooLargeError",
     "RequestError",
     "RequestInvalidError",
     "RequestTimeoutError",

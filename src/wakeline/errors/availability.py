@@ -59,6 +59,13 @@ class RecordConflictError(WakelineError):
     hint = "Read the record again, then repeat the change on its new value."
 
 
+class RecordTooLargeError(WakelineError):
+    """A value that is over the greatest size of a record; nothing was written."""
+
+    code, status = "record_too_large", 413
+    hint = "If a session has thousands of open runs, follow further workflows into another session."
+
+
 class InternalError(WakelineError):
     """A defect in the server."""
 

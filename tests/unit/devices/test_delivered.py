@@ -4,6 +4,7 @@ import asyncio
 import tracemalloc
 from contextlib import ExitStack
 
+import msgspec
 import pytest
 
 from tests.support import publish
@@ -12,6 +13,7 @@ from wakeline.gateway.devices import Positions, Presence, positions
 from wakeline.gateway.devices import parts as position_parts
 from wakeline.gateway.devices import records as position_records
 from wakeline.gateway.devices.records import PARTS
+from wakeline.gateway.log import MAX_RECORD_BYTES, Record
 
 
 async def test_delivered_is_asked_for_and_not_counted(engine: Counting, epoch: str, kept: Positions) -> None:
@@ -139,6 +141,27 @@ async def test_a_full_record_forgets_those_who_were_away_longest(
     known = {p.device for p in await kept.devices("s")}
     assert 100 < len(known) < 16 * 30
     assert {f"device-{n}" for n in range(980, 1000)} <= known
+
+
+async def test_a_record_that_was_stored_before_the_limit_is_read_and_shortened_by_the_next_write(
+    engine: Counting, epoch: str, kept: Positions
+) -> None:
+    number = position_records.part_of(("alice", "phone"))
+    entries = {
+        ("", f"device-{n:0100}"): position_records.Entry("", f"device-{n:0100}", None, 3, active=n) for n in range(3000)
+    }
+    value = msgspec.json.encode({"epoch": epoch, "devices": list(entries.values())})
+    assert len(value) > MAX_RECORD_BYTES
+    key = position_records.record_key("s", number)
+    engine._records[key] = Record(key, value, 1)  # as an earlier version could write it
+    assert len(await kept.devices("s")) == 3000
+    assert (await kept.acknowledge("s", "alice", "phone", f"{epoch}-1")).seen == f"{epoch}-1"
+    record = await engine.get_record(key)
+    assert record is not None
+    assert len(record.value) <= MAX_RECORD_BYTES
+    known = {position.device for position in await kept.devices("s")}
+    assert {"phone", f"device-{2999:0100}"} <= known
+    assert f"device-{0:0100}" not in known
 
 
 async def test_ten_thousand_devices_are_bounded_and_leave_nothing(engine: Counting, epoch: str) -> None:

@@ -18,12 +18,9 @@ import msgspec
 
 from wakeline.errors import RecordConflictError
 from wakeline.events import timestamp
-from wakeline.gateway.log import Engine, Record
+from wakeline.gateway.log import MAX_RECORD_BYTES, Engine, Record
 
 PARTS: Final = 16
-MAX_RECORD_BYTES: Final = 512 * 1024
-"""Greatest size of a record, some 5,000 devices; beyond it, the longest absent devices are forgotten."""
-
 Key: TypeAlias = tuple[str, str]
 """A user and the id of one of the user's devices."""
 
@@ -127,7 +124,10 @@ def forget_over(entries: dict[Key, Entry], most: int) -> None:
 
 
 def encode(epoch: str, entries: dict[Key, Entry]) -> bytes:
-    """Return the record's bytes; forget the longest absent devices if they are too many."""
+    """Return the record's bytes.
+
+    A record has room for some 2,500 devices. If there are more, the longest absent ones are forgotten.
+    """
     value = msgspec.json.encode(_Record(epoch, list(entries.values())))
     while len(value) > MAX_RECORD_BYTES:
         for key in sorted(entries, key=lambda key: entries[key].active)[: len(entries) // 8 + 1]:

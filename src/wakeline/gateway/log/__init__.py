@@ -13,6 +13,7 @@ from wakeline.gateway.log.plan import MAX_STEP
 from wakeline.gateway.log.ports import Catalog, Engine, Index, Log, Records
 from wakeline.gateway.log.store import Restorable
 from wakeline.gateway.log.values import (
+    MAX_RECORD_BYTES,
     PAGE_BYTES,
     Append,
     Appended,
@@ -27,6 +28,7 @@ from wakeline.gateway.log.values import (
 
 __all__ = [
     "CLAIM",
+    "MAX_RECORD_BYTES",
     "MAX_STEP",
     "PAGE_BYTES",
     "Append",

@@ -159,7 +159,10 @@ class Log(ABC):
 
 
 class Records(ABC):
-    """Stores small values under keys, each changed by compare-and-set."""
+    """Stores small values under keys, each changed by compare-and-set.
+
+    A value has at most `MAX_RECORD_BYTES` (256 KiB).
+    """
 
     @abstractmethod
     async def get_records(self, keys: Sequence[str]) -> dict[str, Record]:
@@ -175,7 +178,7 @@ class Records(ABC):
 
         Args:
             key: The record's key.
-            value: The new value; None removes the record.
+            value: The new value, at most `MAX_RECORD_BYTES`; None removes the record.
             revision: The revision that the record must have; 0 if it must not exist.
             erase: Erase removed data from the store's files in time, as `delete_session` does. Default: False.
 
@@ -184,6 +187,7 @@ class Records(ABC):
 
         Raises:
             RecordConflictError: The record has another revision.
+            RecordTooLargeError: The value is over the limit.
         """
 
     async def get_record(self, key: str) -> Record | None:

@@ -6,11 +6,15 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from wakeline.errors import RecordTooLargeError
 from wakeline.events import Event, NewEvent, check_label
 from wakeline.gateway.log.owners import Owner
 
 PAGE_BYTES: Final = 256 * 1024
 """A page ends with the event that reaches this size, which bounds a device's memory."""
+
+MAX_RECORD_BYTES: Final = 256 * 1024
+"""The greatest size of a record's value, which leaves room under the limits of brokers (NATS: 1 MiB a message)."""
 
 
 class Publication(msgspec.Struct, frozen=True, gc=False):
@@ -173,6 +177,16 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     key: str
     value: bytes
     revision: int
+
+
+def check_record(key: str, value: bytes | None) -> None:
+    """Raise unless a record may have this value; every engine calls it before a change.
+
+    Raises:
+        RecordTooLargeError: The value has more than `MAX_RECORD_BYTES`.
+    """
+    if value is not None and len(value) > MAX_RECORD_BYTES:
+        raise RecordTooLargeError(f"expected at most {MAX_RECORD_BYTES} bytes in record {key[:64]!r}, got {len(value)}")
 
 
 Change: TypeAlias = Literal["configured", "closed", "deleted", "trimmed"]

@@ -19,9 +19,9 @@ import msgspec
 from wakeline.compact.fold import Fold
 from wakeline.errors import RecordConflictError
 from wakeline.gateway.delivery.compact import blocks
-from wakeline.gateway.log import Engine
+from wakeline.gateway.log import MAX_RECORD_BYTES, Engine
 
-RECORD_BYTES: Final = 512 * 1024
+RECORD_BYTES: Final = MAX_RECORD_BYTES
 """The largest record, in bytes; a larger block is several records."""
 
 _LARGEST_BLOCK: Final = 4 * 1024 * 1024  # blocks are not joined to larger ones

@@ -31,6 +31,7 @@ from wakeline.gateway.log.values import (
     Publication,
     Record,
     SessionState,
+    check_record,
 )
 
 
@@ -332,6 +333,7 @@ class MemoryEngine(Engine):
         return {key: self._records[key] for key in keys if key in self._records}
 
     async def change_record(self, key: str, value: bytes | None, *, revision: int, erase: bool = False) -> int:
+        check_record(key, value)
         record = self._records.get(key)
         now = record.revision if record else 0
         if now != revision or (record is None and value is None):

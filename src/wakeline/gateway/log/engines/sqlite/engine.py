@@ -27,7 +27,7 @@ from wakeline.gateway.log.engines.sqlite.writer import Writer
 from wakeline.gateway.log.names import name_ranges
 from wakeline.gateway.log.ports import Engine
 from wakeline.gateway.log.store import Carry, Restorable
-from wakeline.gateway.log.values import Append, Appended, Opened, Page, Publication, Record, SessionState
+from wakeline.gateway.log.values import Append, Appended, Opened, Page, Publication, Record, SessionState, check_record
 
 _READERS: Final = 3
 T = TypeVar("T")
@@ -268,6 +268,8 @@ class SqliteEngine(Engine, Restorable):
         return {row[0]: Record(*row) for row in rows}
 
     async def change_record(self, key: str, value: bytes | None, *, revision: int, erase: bool = False) -> int:
+        check_record(key, value)
+
         def change(connection: sqlite3.Connection, _: Appends) -> int:
             queries.check_revision(connection, key, revision)
             if value is not None:
