@@ -88,161 +88,123 @@ class Follow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The gateway's settings."""
+    """The gateway's settings.
 
-    data: Annotated[str, Meta(description="Directory of the log; one gateway at a time.")] = "wakeline-data"
-    engine: Annotated[Literal["sqlite", "memory"], Meta(description="Store of sessions; `memory` is lost at exit.")] = (
-        "sqlite"
-    )
-    durability: Annotated[
-        Literal["full", "process"],
-        Meta(description="Acknowledged events survive a power cut (`full`) or a crash of the process (`process`)."),
-    ] = "full"
-    host: Annotated[str, Meta(description="Address to listen on; without keys loopback only.")] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 chooses a free one.")] = 7777
-    no_auth: Annotated[bool, Meta(description="Require no token; on loopback only.")] = False
-    token_secret: Annotated[str | None, Meta(description="Secret of tokens signed with HS256, at least 32 bytes.")] = (
-        None
-    )
-    token_jwks: Annotated[
-        str | None, Meta(description="URL or file of the keys of tokens signed with RS256, ES256 or EdDSA.")
-    ] = None
-    token_issuer: Annotated[
-        Annotated[str, Meta(min_length=1)] | None, Meta(description="The required `iss` of every token.")
-    ] = None
-    token_audience: Annotated[
-        Annotated[str, Meta(min_length=1)] | None,
-        Meta(description="The value that `aud` of every token must be or contain."),
-    ] = None
-    open_metrics: Annotated[bool, Meta(description="Answer `/metrics` without a token.")] = False
-    cors_origins: Annotated[
-        tuple[str, ...], Meta(description="Origins of web pages that may call, such as `http://localhost:3000`.")
-    ] = ()
-    cors_headers: Annotated[
-        tuple[str, ...],
-        Meta(description="Headers that requests of such pages may have, in addition to those of the protocol."),
-    ] = ()
-    trusted_proxies: Annotated[
-        tuple[str, ...], Meta(description="Addresses and networks of proxies whose forwarding headers are trusted.")
-    ] = ()
-    temporal: Annotated[
-        str | None, Meta(description="`HOST:PORT` of Temporal; without it, only publishers write sessions.")
-    ] = None
-    namespace: Annotated[
-        Annotated[str, Meta(min_length=1)] | None,
-        Meta(description="Temporal namespace; none: the profile's, or `default`."),
-    ] = None
-    temporal_api_key: Annotated[str | None, Meta(description="API key of Temporal Cloud; it turns TLS on.")] = None
-    temporal_tls: Annotated[
-        bool | None, Meta(description="Whether to use TLS; none: if there is an API key or a certificate.")
-    ] = None
-    temporal_tls_client_cert: Annotated[str | None, Meta(description="File of the client's certificate (mTLS).")] = None
-    temporal_tls_client_key: Annotated[str | None, Meta(description="File of the client certificate's key.")] = None
-    temporal_tls_server_ca: Annotated[
-        str | None, Meta(description="File of the certificates that the server's is checked against.")
-    ] = None
-    temporal_tls_server_name: Annotated[
-        str | None, Meta(description="Name in the server's certificate, if it differs from that in `temporal`.")
-    ] = None
-    temporal_profile: Annotated[
-        str | None, Meta(description="Profile of Temporal's own configuration for everything that is not set here.")
-    ] = None
-    temporal_config_file: Annotated[
-        str | None, Meta(description="File with Temporal's profiles; none: the default of Temporal's SDKs.")
-    ] = None
-    data_converter: Annotated[
-        str | None, Meta(description="`MODULE:ATTRIBUTE` that decodes payloads; none: they stay encoded.")
-    ] = None
-    namespaces: Annotated[
-        dict[str, Namespace], Meta(description="Further namespaces, each a table with its connection.")
-    ] = {}
-    poll_fastest: Annotated[
-        float, Meta(ge=0.005, description="Seconds between reads of a workflow's stream while events arrive.")
-    ] = 0.05
-    poll_slowest: Annotated[
-        float, Meta(ge=0.05, description="Seconds between reads of a silent workflow's stream.")
-    ] = 20.0
-    follow: Annotated[
-        tuple[Follow, ...],
-        Meta(description="Rules for workflows that are followed by themselves, and their sessions."),
-    ] = ()
-    sweep_interval: Annotated[
-        float,
-        Meta(
-            ge=0.1, description="Seconds between listings of the workflows that have started and ended in a namespace."
-        ),
-    ] = 5.0
-    close_watches: Annotated[
-        int, Meta(ge=0, description="Most runs that are watched closely; the others are swept.")
-    ] = 500
-    lease: Annotated[
-        float, Meta(ge=0.5, description="Seconds after which another gateway takes over from one that has stopped.")
-    ] = 10.0
-    drain_grace: Annotated[
-        float,
-        Meta(ge=0, description="Seconds to wait for a worker that answers queries for a closed run's last events."),
-    ] = 10.0
-    max_event_bytes: Annotated[int, Meta(ge=1024, description="Largest `data` of one event.")] = 1024 * 1024
-    max_body_bytes: Annotated[int, Meta(ge=1024, description="Largest body of one request.")] = 8 * 1024 * 1024
-    max_batch_events: Annotated[
-        int, Meta(ge=1, le=100_000, description="Most events of one batch, however it is published.")
-    ] = 10_000
-    max_import_bytes: Annotated[int, Meta(ge=1024, description="Largest session that may be imported.")] = 1024**3
-    retention_age: Annotated[
-        Annotated[float, Meta(gt=0)] | None,
-        Meta(description="Seconds for which a session is kept after it was settled or closed."),
-    ] = None
-    retention_events: Annotated[
-        Annotated[int, Meta(ge=1)] | None, Meta(description="Events that are kept of a session.")
-    ] = None
-    retention_bytes: Annotated[
-        Annotated[int, Meta(ge=1)] | None, Meta(description="Bytes of events that are kept of a session.")
-    ] = None
-    erase_within: Annotated[
-        float, Meta(gt=0, description="Seconds after a deletion by which the store's files contain no deleted data.")
-    ] = 604_800.0
-    keep_alive: Annotated[float, Meta(gt=0, description="Seconds between comments on an idle stream.")] = 15.0
-    long_poll_timeout: Annotated[
-        float,
-        Meta(gt=0, description="Seconds after which a long-poll of a Durable Stream is answered without events."),
-    ] = 20.0
-    write_timeout: Annotated[
-        float,
-        Meta(gt=0, description="Seconds within which a device must accept unsent data, or is cut; it may resume."),
-    ] = 30.0
-    header_timeout: Annotated[
-        float, Meta(gt=0, description="Seconds within which a request's headers must arrive.")
-    ] = 10.0
-    body_timeout: Annotated[
-        float, Meta(gt=0, description="Seconds within which each KiB of a request's body must arrive.")
-    ] = 30.0
-    idle_timeout: Annotated[float, Meta(gt=0, description="Seconds that a connection may wait between requests.")] = (
-        75.0
-    )
-    max_connections: Annotated[int, Meta(ge=1, description="Most connections that are open at a time.")] = 18_000
-    address_connections: Annotated[
-        int, Meta(ge=0, description="Most streams, feeds and long-polls of one address; 0 for no limit.")
-    ] = 1_000
-    user_connections: Annotated[
-        int, Meta(ge=0, description="Most streams, feeds and long-polls of one user; 0 for no limit.")
-    ] = 1_000
-    feed_subscriptions: Annotated[int, Meta(ge=0, description="Most sessions on one feed; 0 for no limit.")] = 1_000
-    user_devices: Annotated[
-        int, Meta(ge=0, description="Most devices of one user that are remembered in a session; 0 for no limit.")
-    ] = 1_000
-    publish_rate: Annotated[
-        float, Meta(ge=0, description="Events a second that one user may publish in the long run; 0 for no limit.")
-    ] = 20_000.0
-    ticket_rate: Annotated[
-        float, Meta(ge=0, description="Tickets a second that one user may request in the long run; 0 for no limit.")
-    ] = 10.0
-    event_loop: Annotated[
-        Literal["asyncio", "uvloop"],
-        Meta(description="`uvloop` (extra `fast`) accepts events with less CPU, `asyncio` delivers them with less."),
-    ] = "asyncio"
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="Least severe messages to log.")
-    ] = "info"
+    Attributes:
+        data: Directory of the log; one gateway at a time.
+        engine: Store of sessions; `memory` is lost at exit.
+        durability: Acknowledged events survive a power cut (`full`) or a crash of the process (`process`).
+        host: Address to listen on; without keys loopback only.
+        port: Port to listen on; 0 chooses a free one.
+        no_auth: Require no token; on loopback only.
+        token_secret: Secret of tokens signed with HS256, at least 32 bytes.
+        token_jwks: URL or file of the keys of tokens signed with RS256, ES256 or EdDSA.
+        token_issuer: The required `iss` of every token.
+        token_audience: The value that `aud` of every token must be or contain.
+        open_metrics: Answer `/metrics` without a token.
+        cors_origins: Origins of web pages that may call, such as `http://localhost:3000`.
+        cors_headers: Headers that requests of such pages may have, in addition to those of the protocol.
+        trusted_proxies: Addresses and networks of proxies whose forwarding headers are trusted.
+        temporal: `HOST:PORT` of Temporal; without it, only publishers write sessions.
+        namespace: Temporal namespace; none: the profile's, or `default`.
+        temporal_api_key: API key of Temporal Cloud; it turns TLS on.
+        temporal_tls: Whether to use TLS; none: if there is an API key or a certificate.
+        temporal_tls_client_cert: File of the client's certificate (mTLS).
+        temporal_tls_client_key: File of the client certificate's key.
+        temporal_tls_server_ca: File of the certificates that the server's is checked against.
+        temporal_tls_server_name: Name in the server's certificate, if it differs from that in `temporal`.
+        temporal_profile: Profile of Temporal's own configuration for everything that is not set here.
+        temporal_config_file: File with Temporal's profiles; none: the default of Temporal's SDKs.
+        data_converter: `MODULE:ATTRIBUTE` that decodes payloads; none: they stay encoded.
+        namespaces: Further namespaces, each a table with its connection.
+        poll_fastest: Seconds between reads of a workflow's stream while events arrive.
+        poll_slowest: Seconds between reads of a silent workflow's stream.
+        follow: Rules for workflows that are followed by themselves, and their sessions.
+        sweep_interval: Seconds between listings of the workflows that have started and ended in a namespace.
+        close_watches: Most runs that are watched closely; the others are swept.
+        lease: Seconds after which another gateway takes over from one that has stopped.
+        drain_grace: Seconds to wait for a worker that answers queries for a closed run's last events.
+        max_event_bytes: Largest `data` of one event.
+        max_body_bytes: Largest body of one request.
+        max_batch_events: Most events of one batch, however it is published.
+        max_import_bytes: Largest session that may be imported.
+        retention_age: Seconds for which a session is kept after it was settled or closed.
+        retention_events: Events that are kept of a session.
+        retention_bytes: Bytes of events that are kept of a session.
+        erase_within: Seconds after a deletion by which the store's files contain no deleted data.
+        keep_alive: Seconds between comments on an idle stream.
+        long_poll_timeout: Seconds after which a long-poll of a Durable Stream is answered without events.
+        write_timeout: Seconds within which a device must accept unsent data, or is cut; it may resume.
+        header_timeout: Seconds within which a request's headers must arrive.
+        body_timeout: Seconds within which each KiB of a request's body must arrive.
+        idle_timeout: Seconds that a connection may wait between requests.
+        max_connections: Most connections that are open at a time.
+        address_connections: Most streams, feeds and long-polls of one address; 0 for no limit.
+        user_connections: Most streams, feeds and long-polls of one user; 0 for no limit.
+        feed_subscriptions: Most sessions on one feed; 0 for no limit.
+        user_devices: Most devices of one user that are remembered in a session; 0 for no limit.
+        publish_rate: Events a second that one user may publish in the long run; 0 for no limit.
+        ticket_rate: Tickets a second that one user may request in the long run; 0 for no limit.
+        event_loop: `uvloop` (extra `fast`) accepts events with less CPU, `asyncio` delivers them with less.
+        log_level: Least severe messages to log.
+    """
+
+    data: str = "wakeline-data"
+    engine: Literal["sqlite", "memory"] = "sqlite"
+    durability: Literal["full", "process"] = "full"
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 7777
+    no_auth: bool = False
+    token_secret: str | None = None
+    token_jwks: str | None = None
+    token_issuer: Annotated[str, Meta(min_length=1)] | None = None
+    token_audience: Annotated[str, Meta(min_length=1)] | None = None
+    open_metrics: bool = False
+    cors_origins: tuple[str, ...] = ()
+    cors_headers: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    temporal: str | None = None
+    namespace: Annotated[str, Meta(min_length=1)] | None = None
+    temporal_api_key: str | None = None
+    temporal_tls: bool | None = None
+    temporal_tls_client_cert: str | None = None
+    temporal_tls_client_key: str | None = None
+    temporal_tls_server_ca: str | None = None
+    temporal_tls_server_name: str | None = None
+    temporal_profile: str | None = None
+    temporal_config_file: str | None = None
+    data_converter: str | None = None
+    namespaces: dict[str, Namespace] = {}
+    poll_fastest: Annotated[float, Meta(ge=0.005)] = 0.05
+    poll_slowest: Annotated[float, Meta(ge=0.05)] = 20.0
+    follow: tuple[Follow, ...] = ()
+    sweep_interval: Annotated[float, Meta(ge=0.1)] = 5.0
+    close_watches: Annotated[int, Meta(ge=0)] = 500
+    lease: Annotated[float, Meta(ge=0.5)] = 10.0
+    drain_grace: Annotated[float, Meta(ge=0)] = 10.0
+    max_event_bytes: Annotated[int, Meta(ge=1024)] = 1024 * 1024
+    max_body_bytes: Annotated[int, Meta(ge=1024)] = 8 * 1024 * 1024
+    max_batch_events: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
+    max_import_bytes: Annotated[int, Meta(ge=1024)] = 1024**3
+    retention_age: Annotated[float, Meta(gt=0)] | None = None
+    retention_events: Annotated[int, Meta(ge=1)] | None = None
+    retention_bytes: Annotated[int, Meta(ge=1)] | None = None
+    erase_within: Annotated[float, Meta(gt=0)] = 604_800.0
+    keep_alive: Annotated[float, Meta(gt=0)] = 15.0
+    long_poll_timeout: Annotated[float, Meta(gt=0)] = 20.0
+    write_timeout: Annotated[float, Meta(gt=0)] = 30.0
+    header_timeout: Annotated[float, Meta(gt=0)] = 10.0
+    body_timeout: Annotated[float, Meta(gt=0)] = 30.0
+    idle_timeout: Annotated[float, Meta(gt=0)] = 75.0
+    max_connections: Annotated[int, Meta(ge=1)] = 18_000
+    address_connections: Annotated[int, Meta(ge=0)] = 1_000
+    user_connections: Annotated[int, Meta(ge=0)] = 1_000
+    feed_subscriptions: Annotated[int, Meta(ge=0)] = 1_000
+    user_devices: Annotated[int, Meta(ge=0)] = 1_000
+    publish_rate: Annotated[float, Meta(ge=0)] = 20_000.0
+    ticket_rate: Annotated[float, Meta(ge=0)] = 10.0
+    event_loop: Literal["asyncio", "uvloop"] = "asyncio"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     def __repr__(self) -> str:
         """Return the class's name only, because some values are secrets."""

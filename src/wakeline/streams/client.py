@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from temporalio import activity
 from temporalio.client import Client, WorkflowHandle
 from temporalio.converter import DataConverter
 
-from wakeline.buffer import WhenFull
-from wakeline.streams.errors import PublishDroppedError, StreamMisplacedError
+from wakeline.streams.errors import StreamMisplacedError
 from wakeline.streams.exit import end_in_order
-from wakeline.streams.flushed import OnFlushed, surrounding_on_flushed
 from wakeline.streams.flusher import Flusher
+from wakeline.streams.options import Buffering, Publishing
 from wakeline.streams.reader import StreamReader
 from wakeline.streams.sync import SyncWorkflowStreamClient
 from wakeline.streams.topics import TopicHandle, TopicTypes
@@ -45,11 +43,7 @@ class WorkflowStreamClient(StreamReader):
         batch_interval: timedelta = timedelta(seconds=2),
         max_batch_size: int | None = None,
         max_retry_duration: timedelta = timedelta(seconds=600),
-        on_dropped: Callable[[PublishDroppedError], None] | None = None,
-        on_flushed: OnFlushed | None = None,
-        max_buffered_items: int | None = None,
-        max_buffered_bytes: int | None = None,
-        when_full: WhenFull = "block",
+        **more: Unpack[Buffering],
     ) -> None:
         """Use a workflow handle; `create` is the usual way.
 
@@ -87,11 +81,7 @@ class WorkflowStreamClient(StreamReader):
             batch_interval=batch_interval,
             max_batch_size=max_batch_size,
             max_retry_duration=max_retry_duration,
-            on_dropped=on_dropped,
-            on_flushed=surrounding_on_flushed.get() if on_flushed is None else on_flushed,
-            max_buffered_items=max_buffered_items,
-            max_buffered_bytes=max_buffered_bytes,
-            when_full=when_full,
+            **more,
         )
 
     @classmethod
@@ -103,11 +93,7 @@ class WorkflowStreamClient(StreamReader):
         batch_interval: timedelta = timedelta(seconds=2),
         max_batch_size: int | None = None,
         max_retry_duration: timedelta = timedelta(seconds=600),
-        on_dropped: Callable[[PublishDroppedError], None] | None = None,
-        on_flushed: OnFlushed | None = None,
-        max_buffered_items: int | None = None,
-        max_buffered_bytes: int | None = None,
-        when_full: WhenFull = "block",
+        **more: Unpack[Buffering],
     ) -> Self:
         """A client for the stream of a workflow; see the constructor for the arguments.
 
@@ -117,11 +103,7 @@ class WorkflowStreamClient(StreamReader):
             batch_interval: Least time between two batches. 2 seconds by default.
             max_batch_size: Events in one batch, at most. No limit by default.
             max_retry_duration: How long a batch is tried again. 10 minutes by default.
-            on_dropped: Is told of events that were given up.
-            on_flushed: Is told the Workflow Id when the server has taken a batch.
-            max_buffered_items: Events that may wait to be sent.
-            max_buffered_bytes: Bytes that may wait to be sent.
-            when_full: What `publish` does when no more may wait.
+            **more: As for the constructor.
         """
         end_in_order()
         return cls(
@@ -130,11 +112,7 @@ class WorkflowStreamClient(StreamReader):
             batch_interval=batch_interval,
             max_batch_size=max_batch_size,
             max_retry_duration=max_retry_duration,
-            on_dropped=on_dropped,
-            on_flushed=on_flushed,
-            max_buffered_items=max_buffered_items,
-            max_buffered_bytes=max_buffered_bytes,
-            when_full=when_full,
+            **more,
         )
 
     @classmethod
@@ -144,11 +122,7 @@ class WorkflowStreamClient(StreamReader):
         batch_interval: timedelta = timedelta(seconds=2),
         max_batch_size: int | None = None,
         max_retry_duration: timedelta = timedelta(seconds=600),
-        on_dropped: Callable[[PublishDroppedError], None] | None = None,
-        on_flushed: OnFlushed | None = None,
-        max_buffered_items: int | None = None,
-        max_buffered_bytes: int | None = None,
-        when_full: WhenFull = "block",
+        **more: Unpack[Buffering],
     ) -> Self:
         """A client for the stream of the workflow that scheduled the current activity.
 
@@ -156,11 +130,7 @@ class WorkflowStreamClient(StreamReader):
             batch_interval: Least time between two batches. 2 seconds by default.
             max_batch_size: Events in one batch, at most. No limit by default.
             max_retry_duration: How long a batch is tried again. 10 minutes by default.
-            on_dropped: Is told of events that were given up.
-            on_flushed: Is told the Workflow Id when the server has taken a batch.
-            max_buffered_items: Events that may wait to be sent.
-            max_buffered_bytes: Bytes that may wait to be sent.
-            when_full: What `publish` does when no more may wait.
+            **more: As for the constructor.
 
         Raises:
             StreamMisplacedError: No workflow scheduled this activity.
@@ -173,57 +143,26 @@ class WorkflowStreamClient(StreamReader):
             batch_interval=batch_interval,
             max_batch_size=max_batch_size,
             max_retry_duration=max_retry_duration,
-            on_dropped=on_dropped,
-            on_flushed=on_flushed,
-            max_buffered_items=max_buffered_items,
-            max_buffered_bytes=max_buffered_bytes,
-            when_full=when_full,
+            **more,
         )
 
     @classmethod
     def from_within_activity_sync(
         cls,
         client: Client,
-        *,
-        batch_interval: timedelta = timedelta(seconds=2),
-        max_batch_size: int | None = None,
-        max_retry_duration: timedelta = timedelta(seconds=600),
-        on_dropped: Callable[[PublishDroppedError], None] | None = None,
-        on_flushed: OnFlushed | None = None,
-        max_buffered_items: int | None = None,
-        max_buffered_bytes: int | None = None,
-        when_full: WhenFull = "block",
+        **options: Unpack[Publishing],
     ) -> SyncWorkflowStreamClient:
         """The same for an activity that is a `def` function: entered by `with`, used from threads without a loop.
 
         Args:
             client: Temporal client; Temporal gives none to such activities, so the worker's program passes it on.
-            batch_interval: Least time between two batches. 2 seconds by default.
-            max_batch_size: Events in one batch, at most. No limit by default.
-            max_retry_duration: How long a batch is tried again. 10 minutes by default.
-            on_dropped: Is told, in another thread, of events that were given up.
-            on_flushed: Is told the Workflow Id, in another thread, when the server has taken a batch.
-            max_buffered_items: Events that may wait to be sent.
-            max_buffered_bytes: Bytes that may wait to be sent.
-            when_full: What `publish` does when no more may wait.
+            **options: As for the constructor; `on_dropped` and `on_flushed` are called in another thread.
 
         Raises:
             StreamMisplacedError: No workflow scheduled this activity.
             RuntimeError: This is not an activity.
         """
-        stream = cls.create(
-            client,
-            _workflow_of_activity(),
-            batch_interval=batch_interval,
-            max_batch_size=max_batch_size,
-            max_retry_duration=max_retry_duration,
-            on_dropped=on_dropped,
-            on_flushed=on_flushed,
-            max_buffered_items=max_buffered_items,
-            max_buffered_bytes=max_buffered_bytes,
-            when_full=when_full,
-        )
-        return SyncWorkflowStreamClient(stream)
+        return SyncWorkflowStreamClient(cls.create(client, _workflow_of_activity(), **options))
 
     async def __aenter__(self) -> Self:
         """Begin to send in the background."""

@@ -32,7 +32,7 @@ from wakeline.reports import Reports
 from wakeline.retry import Backoff
 from wakeline.streams.budget import SignalBudget
 from wakeline.streams.errors import DroppedEvent, PublishDroppedError, SignalLimitError, ValueTooLargeError
-from wakeline.streams.flushed import OnFlushed
+from wakeline.streams.flushed import OnFlushed, surrounding_on_flushed
 from wakeline.streams.rpc import backoff, is_signal_limit, is_too_large, is_transient
 from wakeline.streams.wire import (
     PUBLISH_SIGNAL,
@@ -76,7 +76,7 @@ class Flusher:
         batch_interval: timedelta,
         max_batch_size: int | None,
         max_retry_duration: timedelta,
-        on_dropped: Callable[[PublishDroppedError], None] | None,
+        on_dropped: Callable[[PublishDroppedError], None] | None = None,
         on_flushed: OnFlushed | None = None,
         max_buffered_items: int | None = None,
         max_buffered_bytes: int | None = None,
@@ -96,7 +96,7 @@ class Flusher:
         self._batch_interval = batch_interval.total_seconds()
         self._max_batch_size = max_batch_size
         self._max_retry = max_retry_duration.total_seconds()
-        self._on_flushed = on_flushed
+        self._on_flushed = surrounding_on_flushed.get() if on_flushed is None else on_flushed
         self._publisher_id = uuid.uuid4().hex[:16]
         self._sequence = 0
         self._batch: _Batch | None = None

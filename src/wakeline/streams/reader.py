@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, Unpack, overload
 
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WorkflowHandle
 from temporalio.converter import PayloadConverter
 
 from wakeline.errors.publishing import TopicTypeError
-from wakeline.streams.notices import StreamEnd, StreamGap
+from wakeline.streams.options import Notices, Reading
 from wakeline.streams.subscription import Subscription
 from wakeline.streams.wire import OFFSET_QUERY, WorkflowStreamItem, decode_payload
 
@@ -33,10 +33,7 @@ class StreamReader:
         from_offset: int = ...,
         *,
         result_type: type[T],
-        poll_cooldown: timedelta = ...,
-        retry_timeout: timedelta | None = ...,
-        on_end: Callable[[StreamEnd], None] | None = ...,
-        on_gap: Callable[[StreamGap], None] | None = ...,
+        **how: Unpack[Reading],
     ) -> AsyncIterator[WorkflowStreamItem[T]]: ...
     @overload
     def subscribe(
@@ -45,10 +42,7 @@ class StreamReader:
         from_offset: int = ...,
         *,
         result_type: None = None,
-        poll_cooldown: timedelta = ...,
-        retry_timeout: timedelta | None = ...,
-        on_end: Callable[[StreamEnd], None] | None = ...,
-        on_gap: Callable[[StreamGap], None] | None = ...,
+        **how: Unpack[Reading],
     ) -> AsyncIterator[WorkflowStreamItem[Any]]: ...
 
     def subscribe(
@@ -58,9 +52,7 @@ class StreamReader:
         *,
         result_type: type | None = None,
         poll_cooldown: timedelta = timedelta(milliseconds=100),
-        retry_timeout: timedelta | None = None,
-        on_end: Callable[[StreamEnd], None] | None = None,
-        on_gap: Callable[[StreamGap], None] | None = None,
+        **more: Unpack[Notices],
     ) -> AsyncIterator[WorkflowStreamItem[Any]]:
         """Every event from an offset on, until the workflow ends.
 
@@ -103,9 +95,7 @@ class StreamReader:
             topics=(topics,) if isinstance(topics, str) else tuple(topics or ()),
             offset=from_offset,
             poll_cooldown=poll_cooldown,
-            retry_timeout=retry_timeout,
-            on_end=on_end,
-            on_gap=on_gap,
+            **more,
         )
         return self._decoded(subscription, result_type)
 

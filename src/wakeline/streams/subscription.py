@@ -62,8 +62,8 @@ class Subscription:
         topics: tuple[str, ...],
         offset: int,
         poll_cooldown: timedelta,
-        retry_timeout: timedelta | None,
-        on_end: Callable[[StreamEnd], None] | None,
+        retry_timeout: timedelta | None = None,
+        on_end: Callable[[StreamEnd], None] | None = None,
         on_gap: Callable[[StreamGap], None] | None = None,
     ) -> None:
         self._client = client

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
+from collections.abc import AsyncGenerator, Iterator
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast, overload
 
 from wakeline.blocking import LoopThread
+from wakeline.streams.options import Reading
 from wakeline.streams.topics import TopicHandle
 from wakeline.streams.wire import WorkflowStreamItem
 
 if TYPE_CHECKING:
     from wakeline.streams.client import WorkflowStreamClient
-    from wakeline.streams.notices import StreamEnd, StreamGap
 
 T = TypeVar("T")
 
@@ -77,10 +76,7 @@ class SyncWorkflowStreamClient:
         from_offset: int = ...,
         *,
         result_type: type[T],
-        poll_cooldown: timedelta = ...,
-        retry_timeout: timedelta | None = ...,
-        on_end: Callable[[StreamEnd], None] | None = ...,
-        on_gap: Callable[[StreamGap], None] | None = ...,
+        **how: Unpack[Reading],
     ) -> Iterator[WorkflowStreamItem[T]]: ...
     @overload
     def subscribe(
@@ -89,10 +85,7 @@ class SyncWorkflowStreamClient:
         from_offset: int = ...,
         *,
         result_type: None = None,
-        poll_cooldown: timedelta = ...,
-        retry_timeout: timedelta | None = ...,
-        on_end: Callable[[StreamEnd], None] | None = ...,
-        on_gap: Callable[[StreamGap], None] | None = ...,
+        **how: Unpack[Reading],
     ) -> Iterator[WorkflowStreamItem[Any]]: ...
 
     def subscribe(
@@ -101,24 +94,13 @@ class SyncWorkflowStreamClient:
         from_offset: int = 0,
         *,
         result_type: type | None = None,
-        poll_cooldown: timedelta = timedelta(milliseconds=100),
-        retry_timeout: timedelta | None = None,
-        on_end: Callable[[StreamEnd], None] | None = None,
-        on_gap: Callable[[StreamGap], None] | None = None,
+        **how: Unpack[Reading],
     ) -> Iterator[WorkflowStreamItem[Any]]:
         """Every event from an offset on, until the workflow ends; see `WorkflowStreamClient.subscribe`.
 
         Leaving the loop early stops reading. `on_end` and `on_gap` are called in another thread, while this one waits.
         """
-        items = self._client.subscribe(
-            topics,
-            from_offset,
-            result_type=cast(Any, result_type),
-            poll_cooldown=poll_cooldown,
-            retry_timeout=retry_timeout,
-            on_end=on_end,
-            on_gap=on_gap,
-        )
+        items = self._client.subscribe(topics, from_offset, result_type=cast(Any, result_type), **how)
         return sending.iterate(cast(AsyncGenerator[WorkflowStreamItem[Any], None], items))
 
     def get_offset(self) -> int:

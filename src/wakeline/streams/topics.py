@@ -6,18 +6,18 @@ nothing is checked between processes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
 from temporalio.api.common.v1 import Payload
 
 from wakeline.errors.publishing import TopicTypeError
+from wakeline.streams.options import Notices
 from wakeline.streams.wire import WorkflowStreamItem
 
 if TYPE_CHECKING:
     from wakeline.streams.client import WorkflowStreamClient
-    from wakeline.streams.notices import StreamEnd, StreamGap
     from wakeline.streams.stream import WorkflowStream
 
 T = TypeVar("T")
@@ -49,11 +49,10 @@ class TopicTypes:
         return bound
 
 
-class TopicHandle(Generic[T]):
-    """One topic of a `WorkflowStreamClient`; made by its `topic` method."""
+class _Handle(Generic[T]):
+    """A topic's name and type."""
 
-    def __init__(self, client: WorkflowStreamClient, name: str, type: type[T]) -> None:
-        self._client = client
+    def __init__(self, name: str, type: type[T]) -> None:
         self._name = name
         self._type = type
 
@@ -66,6 +65,14 @@ class TopicHandle(Generic[T]):
     def type(self) -> type[T]:
         """The type its values have."""
         return self._type
+
+
+class TopicHandle(_Handle[T]):
+    """One topic of a `WorkflowStreamClient`; made by its `topic` method."""
+
+    def __init__(self, client: WorkflowStreamClient, name: str, type: type[T]) -> None:
+        self._client = client
+        super().__init__(name, type)
 
     def publish(self, value: T | Payload, *, force_flush: bool = False) -> None:
         """Convert a value and take it for sending; returns at once and may be called from any thread.
@@ -102,9 +109,7 @@ class TopicHandle(Generic[T]):
         from_offset: int = 0,
         *,
         poll_cooldown: timedelta = timedelta(milliseconds=100),
-        retry_timeout: timedelta | None = None,
-        on_end: Callable[[StreamEnd], None] | None = None,
-        on_gap: Callable[[StreamGap], None] | None = None,
+        **more: Unpack[Notices],
     ) -> AsyncIterator[WorkflowStreamItem[T]]:
         """Read this topic, decoded as its type; see `WorkflowStreamClient.subscribe`."""
         return self._client.subscribe(
@@ -112,29 +117,16 @@ class TopicHandle(Generic[T]):
             from_offset,
             result_type=self._type,
             poll_cooldown=poll_cooldown,
-            retry_timeout=retry_timeout,
-            on_end=on_end,
-            on_gap=on_gap,
+            **more,
         )
 
 
-class WorkflowTopicHandle(Generic[T]):
+class WorkflowTopicHandle(_Handle[T]):
     """One topic of a `WorkflowStream`; made by its `topic` method. A workflow does not read its own stream."""
 
     def __init__(self, stream: WorkflowStream, name: str, type: type[T]) -> None:
         self._stream = stream
-        self._name = name
-        self._type = type
-
-    @property
-    def name(self) -> str:
-        """The topic."""
-        return self._name
-
-    @property
-    def type(self) -> type[T]:
-        """The type its values have."""
-        return self._type
+        super().__init__(name, type)
 
     def publish(self, value: T | Payload) -> None:
         """Append a value to the stream; costs no history event.

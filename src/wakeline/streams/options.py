@@ -1,0 +1,44 @@
+"""Keyword arguments as types, for methods that pass them on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypedDict
+
+from wakeline.buffer import WhenFull
+from wakeline.streams.errors import PublishDroppedError
+from wakeline.streams.flushed import OnFlushed
+from wakeline.streams.notices import StreamEnd, StreamGap
+
+
+class Buffering(TypedDict, total=False):
+    """Arguments of a client beside those of the official one; `WorkflowStreamClient` documents each."""
+
+    on_dropped: Callable[[PublishDroppedError], None] | None
+    on_flushed: OnFlushed | None
+    max_buffered_items: int | None
+    max_buffered_bytes: int | None
+    when_full: WhenFull
+
+
+class Publishing(Buffering, total=False):
+    """All arguments of a client that publishes; `WorkflowStreamClient` documents each."""
+
+    batch_interval: timedelta
+    max_batch_size: int | None
+    max_retry_duration: timedelta
+
+
+class Notices(TypedDict, total=False):
+    """Arguments of `subscribe` beside the official ones; `WorkflowStreamClient.subscribe` documents each."""
+
+    retry_timeout: timedelta | None
+    on_end: Callable[[StreamEnd], None] | None
+    on_gap: Callable[[StreamGap], None] | None
+
+
+class Reading(Notices, total=False):
+    """All arguments of `subscribe` about how to read; `WorkflowStreamClient.subscribe` documents each."""
+
+    poll_cooldown: timedelta
