@@ -176,7 +176,7 @@ class Partitioned(MemoryEngine):
         self.unreadable = 0
 
     async def records(self, prefix: str) -> list[Record]:
-        if self.unreadable and prefix.startswith("runs/"):
+        if self.unreadable and prefix.startswith("runs"):
             self.unreadable -= 1
             raise UnavailableError("cut off")
         return await super().records(prefix)

@@ -391,7 +391,7 @@ async def test_a_list_costs_in_proportion_to_its_answer(serve: Serve, monkeypatc
     status, page = await served.call("GET", "/v1/sessions?limit=25", headers=bearer(sessions=["bob-*", "alice-07"]))
     assert [s["session"] for s in page["sessions"]] == ["alice-07", *(f"bob-{n:02}" for n in range(24))]
     assert page["after"] == "bob-23"
-    assert not [key for key in read if key.startswith("runs/")]  # all of them were read at once
+    assert not [key for key in read if key.startswith("runs")]  # all of them were read at once
 
 
 async def test_a_list_ends_early_if_its_sessions_are_large(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

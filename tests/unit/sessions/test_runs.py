@@ -1,11 +1,17 @@
-"""The record of a session's runs."""
+"""The records of a session's runs."""
 
 from __future__ import annotations
 
-import msgspec
+import asyncio
 
+import msgspec
+import pytest
+
+from tests.sharing import Faults, SharedStore
+from wakeline.errors import RecordConflictError, RecordTooLargeError, StorageFailedError
+from wakeline.gateway.log import Engine, values
 from wakeline.gateway.log.engines.memory import MemoryEngine
-from wakeline.gateway.sessions import Run, Runs
+from wakeline.gateway.sessions import Run, Runs, run_records
 
 
 def run(number: int, **how: object) -> Run:
@@ -30,3 +36,110 @@ async def test_the_record_keeps_what_is_open_or_owed_and_the_last_of_what_is_ove
     assert kept == ["run-0", "run-1", *(f"run-{number}" for number in range(12, 1012))]
     assert len(await runs.of("other")) == 1000
     assert {each.run for session, each in await runs.unfinished() if session == "s"} == {"run-0", "run-1"}
+
+
+async def store_undivided(engine: Engine, session: str, runs: list[Run]) -> None:
+    """Store runs as earlier versions did: one record for all of them."""
+    value = msgspec.json.encode({"runs": {each.run: each for each in runs}})
+    await engine.put_record(f"runs/{session}", value, revision=0)
+
+
+async def names(runs: Runs, session: str = "s") -> list[str]:
+    return [each.run for each in await runs.of(session)]
+
+
+async def test_the_record_of_an_earlier_version_is_read_and_divided_by_the_first_change() -> None:
+    engine = MemoryEngine()
+    old = [run(0), run(1, status="failed", owed=True), *(run(number, status="completed") for number in range(2, 500))]
+    await store_undivided(engine, "s", old)
+    runs = Runs(engine)
+    assert await runs.of("s") == old
+    assert await runs.of_each(["t", "s"], 1) == [[], old]
+    assert await runs.unfinished() == [("s", old[0]), ("s", old[1])]
+    assert await runs.latest("s", "run-7") == old[7]
+    assert not await runs.settled("s")
+    await runs.put("s", run(0, status="terminated"))
+    await runs.put("s", run(500))
+    assert await engine.get_record("runs/s") is None
+    assert await names(runs) == [f"run-{number}" for number in range(501)]
+    assert {each.run for _, each in await runs.unfinished()} == {"run-1", "run-500"}
+    await runs.forget("s")
+    assert await engine.records("runs") == []
+
+
+class CutShort(MemoryEngine):
+    """Ends a process at a write of a record."""
+
+    left = 1_000_000
+
+    async def change_record(self, key: str, value: bytes | None, *, revision: int, erase: bool = False) -> int:
+        self.left -= 1
+        if self.left < 0:
+            raise StorageFailedError("the process ended")
+        return await super().change_record(key, value, revision=revision, erase=erase)
+
+
+@pytest.mark.parametrize("writes", range(10))
+async def test_a_division_that_is_cut_short_is_read_and_continued(writes: int) -> None:
+    engine = CutShort()
+    old = [run(number, **({} if number % 3 else {"status": "failed"})) for number in range(60)]
+    await store_undivided(engine, "s", old)
+    engine.left = writes
+    ended = run(1, status="completed")
+    with pytest.raises(StorageFailedError):
+        await Runs(engine).put("s", ended)
+    engine.left = 1_000_000
+    runs = Runs(engine)
+    assert await runs.of("s") == old
+    assert sorted(each.run for _, each in await runs.unfinished()) == sorted(each.run for each in old if each.open)
+    await runs.put("s", ended)
+    assert await runs.of("s") == [old[0], ended, *old[2:]]
+
+
+async def test_two_gateways_that_change_runs_at_once_lose_none() -> None:
+    store = SharedStore()
+    first, second = (Runs(store.engine(Faults(latency=0.003), seed)) for seed in range(2))
+    await store_undivided(store.memory, "s", [run(number) for number in range(20)])
+
+    async def end(number: int) -> None:
+        runs = (first, second)[number % 2]
+        await runs.put("s", run(number))
+        await runs.put("s", run(number, status="completed"))
+
+    await asyncio.gather(*(end(number) for number in range(40)))
+    for runs in (first, second):
+        found = await runs.of("s")
+        assert {each.run for each in found} == {f"run-{number}" for number in range(40)}
+        assert {each.status for each in found} == {"completed"}
+        assert (await names(runs))[:20] == [f"run-{number}" for number in range(20)]
+
+
+async def test_no_record_is_large_and_ended_runs_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    largest = 8_000
+    for module in (run_records, values):
+        monkeypatch.setattr(module, "MAX_RECORD_BYTES", largest)
+    engine = MemoryEngine()
+    runs = Runs(engine)
+    for number in range(400):
+        await runs.put("s", run(number, status="completed" if number % 4 else "running"))
+    assert len([each for each in await runs.of("s") if each.open]) == 100
+    assert 100 < len(await runs.of("s")) < 400
+    assert (await names(runs))[-30:] == [f"run-{number}" for number in range(370, 400)]
+
+    async def open_more() -> None:
+        for number in range(400, 1000):
+            await runs.put("s", run(number))
+
+    with pytest.raises(RecordTooLargeError):
+        await open_more()
+    assert max(len(record.value) for record in await engine.records("runs")) <= largest
+
+
+async def test_a_session_that_has_runs_is_not_given_those_of_an_import() -> None:
+    runs = Runs(MemoryEngine())
+    await runs.put("s", run(0))
+    with pytest.raises(RecordConflictError):
+        await runs.restore("s", [run(number) for number in range(1, 20)])
+    assert await runs.of("s") == [run(0)]
+    await runs.restore("t", [run(number) for number in range(20)])
+    assert await names(runs, "t") == [f"run-{number}" for number in range(20)]

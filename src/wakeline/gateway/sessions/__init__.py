@@ -22,7 +22,8 @@ from wakeline.gateway.sessions.exported import Importer
 from wakeline.gateway.sessions.registrations import NamedWorkflow, Registrations, named_workflow
 from wakeline.gateway.sessions.restoring import renew_if_restored
 from wakeline.gateway.sessions.retention import Keeper
-from wakeline.gateway.sessions.runs import Followed, Run, Runs, RunState, Status, Telling, Unread
+from wakeline.gateway.sessions.run import Followed, Run, RunState, Status, Telling, Unread
+from wakeline.gateway.sessions.runs import Runs
 
 __all__ = [
     "Archive",

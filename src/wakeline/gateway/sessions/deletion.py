@@ -1,6 +1,6 @@
 """Deletes a session with all of its parts.
 
-The parts are several records: log, record of runs, devices' positions, compact form. A process may end between two changes.
+The parts are several records: log, runs, devices' positions, compact form. A process may end between two changes.
 So a note under `unfinished/<session>` first records the life of the session that is being deleted or imported. The next
 process removes the parts that belong to no existing life, before it follows or serves anything.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
@@ -20,6 +20,7 @@ from wakeline.gateway.delivery import Compacts
 from wakeline.gateway.devices import Positions
 from wakeline.gateway.log import Engine, Record
 from wakeline.gateway.metrics import Metrics
+from wakeline.gateway.sessions.run_records import undivided
 from wakeline.gateway.sessions.runs import Runs
 
 ABANDONED_SECONDS: Final = 20.0
@@ -32,7 +33,7 @@ _OF_LIFE: Final = ("stream-seq/",)  # prefixes of transports' records: each has 
 
 class _Note(msgspec.Struct, frozen=True):
     epoch: str
-    runs: int  # revision of the record of the session's runs
+    runs: dict[str, int] | int  # revisions of the records of the session's runs; earlier versions had one record
 
 
 class _OfLife(msgspec.Struct, frozen=True):
@@ -133,7 +134,7 @@ class Deletions:
             epoch: The life.
             erase: The block removes records whose data must also leave the store's files.
         """
-        key, note = _PREFIX + session, _Note(epoch, await self._runs.revision(session))
+        key, note = _PREFIX + session, _Note(epoch, await self._runs.revisions(session))
         earlier = await self._engine.get_record(key)
         record = await self._engine.put_record(
             key, msgspec.json.encode(note), revision=earlier.revision if earlier else 0
@@ -190,13 +191,14 @@ class Deletions:
             if state is None:
                 await self._forget(session, note.epoch)
             elif state.epoch != note.epoch:
-                # The present life may have runs of its own: remove the record only if it is still the one in the note.
-                await self._forget(session, note.epoch, note.runs)
+                # The present life may have runs of its own: remove only the records that are still those in the note.
+                noted = undivided(session, note.runs) if isinstance(note.runs, int) else note.runs
+                await self._forget(session, note.epoch, noted)
             with suppress(RecordConflictError):  # the session is being deleted again
                 await self._engine.delete_record(record.key, revision=known.revision, erase=True)
 
-    async def _forget(self, session: str, epoch: str, runs_revision: int | None = None) -> None:
-        await self._runs.forget(session, revision=runs_revision)
+    async def _forget(self, session: str, epoch: str, runs: Mapping[str, int] | None = None) -> None:
+        await self._runs.forget(session, runs)
         await self._positions.forget_session(session)
         if self._compacts is not None:
             await self._compacts.forget(session, epoch)

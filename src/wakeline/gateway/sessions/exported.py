@@ -32,7 +32,7 @@ from wakeline.events import (
 from wakeline.gateway.delivery import Topics
 from wakeline.gateway.log import MAX_STEP
 from wakeline.gateway.sessions.config import Retention, check_content_type
-from wakeline.gateway.sessions.runs import Run
+from wakeline.gateway.sessions.run import Run
 
 _MOST_RUNS: Final = 10_000  # a session's record has the open runs and a thousand that have ended
 END: Final = b'{"wakeline_export_end":'

@@ -1,0 +1,118 @@
+"""The values that describe a run: its record's entry, and its present activity."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+Status: TypeAlias = Literal["running", "completed", "failed", "canceled", "terminated", "timed_out", "unknown"]
+
+
+class Unread(msgspec.Struct, frozen=True):
+    """A Temporal run that its chain has left before its stream could be read to the end.
+
+    Attributes:
+        run_id: The Temporal run's id.
+        stream: The run whose stream it has.
+        stream_attempt: The attempt at the stream, as in `Run`.
+    """
+
+    run_id: str
+    stream: str
+    stream_attempt: int
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One workflow execution chain whose output is in a session.
+
+    Attributes:
+        workflow_id: The Workflow Id.
+        run: The run's name: the run id of the chain's first execution. If the chain had ended and was reset, the run id that
+            the reset began with.
+        run_id: The chain's latest Temporal run.
+        stream: The run whose stream is being read. Runs that carry the stream over by continue-as-new keep it.
+        workflow_type: The workflow's type.
+        started_at: When its first known run started, RFC 3339.
+        status: The run's status.
+        namespace: Its namespace; empty for the gateway's main one.
+        chain: The run id of the chain's first execution, if that is not `run`.
+        given_whole: Whether its present Temporal run received the stream from one that was read to the end.
+        stream_attempt: The number of attempts at the stream under this name: each reset begins another one.
+        `owed`: Whether the run has ended while the end of its stream could not be read yet.
+        unread: Its earlier Temporal runs whose streams could not be read yet, and which passed them to no later run.
+        result: Whether the run's result is to be reported.
+        waiting: The last reported reason for waiting; None if it does not wait.
+        retrying: Its unfinished activities that were reported as retried: id to attempt.
+        failed: The time at which each activity in `retrying` entered that state, in ns: ids and attempts may occur again.
+        paused: Its unfinished activities that were reported as paused: id to attempt and time of the pause, in ns.
+    """
+
+    workflow_id: str
+    run: str
+    run_id: str
+    stream: str
+    workflow_type: str
+    started_at: str
+    status: Status = "running"
+    namespace: str = ""
+    chain: str = ""
+    given_whole: bool = False
+    stream_attempt: int = 1
+    owed: bool = False
+    unread: tuple[Unread, ...] = ()
+    result: bool = False
+    waiting: dict[str, Any] | None = None
+    retrying: dict[str, int] = {}
+    failed: dict[str, int] = {}
+    paused: dict[str, tuple[int, int]] = {}
+
+    @property
+    def open(self) -> bool:
+        """Whether the run has not ended."""
+        return self.status == "running"
+
+    @property
+    def first_run_id(self) -> str:
+        """The run id of the chain's first execution."""
+        return self.chain or self.run
+
+
+class RunState(msgspec.Struct, frozen=True):
+    """The present activity of a run.
+
+    Attributes:
+        activities: The activities that are retried, paused or stalled, by id.
+        waiting: The reason for waiting; None if the run does not wait.
+        current: Identifies this point of the run; changes when the run makes progress.
+    """
+
+    activities: dict[str, dict[str, Any]] = {}
+    waiting: dict[str, Any] | None = None
+    current: str = ""
+
+
+class Telling(NamedTuple):
+    """A change of a run that is being reported.
+
+    Attributes:
+        by: The publisher that reports it; once this publisher has appended, the change is reported.
+        run: The run after the change. The record has it a moment later.
+    """
+
+    by: str
+    run: Run
+
+
+class Followed(NamedTuple):
+    """A run that this gateway follows.
+
+    Attributes:
+        run: The run as its record has it.
+        state: Its present activity.
+        telling: The change that is being reported; None if there is none.
+    """
+
+    run: Run
+    state: RunState
+    telling: Telling | None = None
