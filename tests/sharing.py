@@ -91,13 +91,18 @@ class _Known:
 
 
 class SharedEngine(Engine):
-    """One gateway's way to a shared store."""
+    """One gateway's way to a shared store.
+
+    Attributes:
+        cut: Whether it has lost its way to the store, as a gateway that was killed has.
+    """
 
     shared = True
 
     def __init__(self, store: SharedStore, faults: Faults, chance: random.Random) -> None:
         super().__init__()
         self.faults = faults
+        self.cut = False
         self._store = store
         self._chance = chance
         self._known: dict[str, _Known] = {}
@@ -179,6 +184,8 @@ class SharedEngine(Engine):
 
     async def _call(self, call: Callable[[MemoryEngine], Awaitable[T]], *, writes: bool = True) -> T:
         await self._pause()
+        if self.cut:
+            raise StorageFailedError("the store cannot be reached")
         self._store.caller = self
         try:
             result = await call(self._store.memory)  # which awaits nothing: no other call comes in between

@@ -89,7 +89,7 @@ async def gateway(
     """
     settings.check_listen()
     temporal = _temporal(settings)
-    addresses, tickets, metrics = Addresses(settings.trusted_proxies), Tickets(), Metrics()
+    addresses, metrics = Addresses(settings.trusted_proxies), Metrics()
     guard = Guard(settings.cors_origins, settings.cors_headers, loopback_only=not settings.asks, addresses=addresses)
     connections = Connections(settings, addresses, metrics)
     async with AsyncExitStack() as stack:
@@ -103,6 +103,7 @@ async def gateway(
         stack.push_async_callback(ownership.stop)
         core = await _core(settings, log, metrics, ownership, stack)
         _observe(core, connections)
+        tickets = await _tickets(log, keys, stack)
         namespaces, followers = None, None
         if temporal:
             namespaces, followers = await _follow(settings, temporal, core, ownership, stack)
@@ -231,6 +232,17 @@ async def _keys(settings: Settings, stack: AsyncExitStack) -> Keys | None:
     watching = supervised("clock", watch_clock)
     stack.callback(watching.cancel)
     return keys
+
+
+async def _tickets(engine: Engine, keys: Keys | None, stack: AsyncExitStack) -> Tickets:
+    """Return the tickets, which are shared as the store is.
+
+    A gateway that has its store for itself keeps them in memory: they cost no writes, and are issued on a full disk, too.
+    """
+    tickets = Tickets(engine if engine.shared else MemoryEngine(), keys)
+    await tickets.start()
+    stack.push_async_callback(tickets.stop)
+    return tickets
 
 
 async def _listen(

@@ -18,6 +18,7 @@ from wakeline.errors import SettingsInvalidError, TokenExpiredError, TokenInvali
 from wakeline.gateway.access import Addresses, Auth, Grant, Guard, Keys, Tickets
 from wakeline.gateway.access.keys import parse_jwks
 from wakeline.gateway.delivery import Topics
+from wakeline.gateway.log.engines.memory import MemoryEngine
 
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC = ec.generate_private_key(ec.SECP256R1())
@@ -31,7 +32,8 @@ STRANGERS: dict[str, Any] = {
 
 def auth(keys: Keys | None = None, **how: Any) -> Auth:
     guard = Guard((), loopback_only=False, addresses=Addresses())
-    return Auth(keys or Keys(SECRET, None), Tickets(), guard, **how)
+    keys = keys or Keys(SECRET, None)
+    return Auth(keys, Tickets(MemoryEngine(), keys), guard, **how)
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ import pytest
 from wakeline.errors import LimitReachedError, TokenExpiredError, TokenInvalidError
 from wakeline.gateway.access import TICKET_SECONDS, Grant, Tickets
 from wakeline.gateway.access import tickets as module
+from wakeline.gateway.delivery import Topics
+from wakeline.gateway.log.engines.memory import MemoryEngine
 
 
 class Clock:
@@ -20,58 +22,65 @@ def grant(user: str = "alice", expires: float | None = None) -> Grant:
     return Grant(user, ("order-*",), frozenset({"read"}), expires=expires)
 
 
-def test_a_ticket_is_good_once_for_what_its_token_allows() -> None:
-    tickets = Tickets()
-    given = grant()
-    one, two = tickets.give(given), tickets.give(grant("bob"))
-    assert tickets.use(one) is given
+def made(clock: Clock | None = None) -> Tickets:
+    return Tickets(MemoryEngine(), None, clock or Clock())
+
+
+async def test_a_ticket_is_good_once_for_what_its_token_allows() -> None:
+    tickets = made()
+    given = Grant("alice", ("order-*", "s"), frozenset({"read"}), Topics(["t", "u*"]), time.time() + 60, True, ("p*",))
+    one, two = await tickets.give(given), await tickets.give(grant("bob"))
+    assert await tickets.use(one) == given
     with pytest.raises(TokenInvalidError, match="unused ticket"):
-        tickets.use(one)
-    assert tickets.use(two).user == "bob"
+        await tickets.use(one)
+    assert (await tickets.use(two)).user == "bob"
     assert len(tickets) == 0
 
 
-def test_a_ticket_that_is_late_is_worth_nothing() -> None:
+async def test_a_ticket_that_is_late_is_worth_nothing() -> None:
     clock = Clock()
-    tickets = Tickets(clock)
-    early, late = tickets.give(grant()), tickets.give(grant())
+    tickets = made(clock)
+    early, late = await tickets.give(grant()), await tickets.give(grant())
     clock.now = TICKET_SECONDS - 0.01
-    tickets.use(early)
+    await tickets.use(early)
     clock.now = TICKET_SECONDS
     with pytest.raises(TokenInvalidError, match="30 s"):
-        tickets.use(late)
+        await tickets.use(late)
     assert len(tickets) == 0
 
 
-def test_a_ticket_ends_with_its_token() -> None:
-    tickets = Tickets()
-    ended = tickets.give(grant(expires=time.time() - 1))
+async def test_a_ticket_ends_with_its_token() -> None:
+    tickets = made()
+    ended = await tickets.give(grant(expires=time.time() - 1))
     with pytest.raises(TokenExpiredError):
-        tickets.use(ended)
+        await tickets.use(ended)
 
 
-def test_tickets_are_long_all_different_and_not_kept() -> None:
-    tickets = Tickets()
-    given = {tickets.give(grant(f"user-{number}")) for number in range(1000)}
+async def test_tickets_are_long_all_different_and_not_kept() -> None:
+    records = MemoryEngine()
+    tickets = Tickets(records, None)
+    given = {await tickets.give(grant(f"user-{number}")) for number in range(1000)}
     assert len(given) == 1000
     assert all(len(ticket) >= 43 for ticket in given)
-    assert not any(ticket.encode() in key for ticket in given for key in tickets._given)
+    kept = [record.key.encode() + record.value for record in await records.records("")]
+    assert len(kept) == 1000
+    assert not any(ticket.encode() in each for ticket in list(given)[:100] for each in kept)
 
 
-def test_nobody_can_have_them_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nobody_can_have_them_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    tickets = Tickets(clock)
+    tickets = made(clock)
     monkeypatch.setattr(module, "_PER_USER", 3)
     monkeypatch.setattr(module, "_AT_ALL", 5)
     for user in ("alice", "alice", "alice", "bob"):
-        tickets.give(grant(user))
+        await tickets.give(grant(user))
     with pytest.raises(LimitReachedError) as refusal:
-        tickets.give(grant("alice"))
+        await tickets.give(grant("alice"))
     assert refusal.value.headers() == {"Retry-After": "30"}
-    tickets.give(grant("bob"))
+    await tickets.give(grant("bob"))
     with pytest.raises(LimitReachedError):
-        tickets.give(grant("carol"))
+        await tickets.give(grant("carol"))
     clock.now = TICKET_SECONDS
-    tickets.give(grant("alice"))
+    await tickets.give(grant("alice"))
     assert len(tickets) == 1
     assert set(tickets._of) == {"alice"}

@@ -110,6 +110,7 @@ class Auth:
             TokenMissingError: The request has no token, cookie or ticket.
             TokenInvalidError: The token or ticket is not valid, or two of them disagree.
             TokenExpiredError: The token has expired.
+            UnavailableError: Tickets or the issuer's keys cannot be read now.
             OriginRefusedError: The request has a cookie, and an allowed page may not have sent it.
         """
         if self._keys is None:
@@ -132,7 +133,7 @@ class Auth:
         grant = await self.verify(token) if token is not None else None
         tickets = request.query.getall("ticket", [])
         if tickets:
-            ticketed = self._tickets.use(tickets[0])
+            ticketed = await self._tickets.use(tickets[0])
             if len(tickets) > 1 or grant not in (None, ticketed):
                 raise TokenInvalidError(
                     "expected one ticket, without a token or with the token it was issued for",

@@ -58,6 +58,11 @@ class PublicKey(msgspec.Struct, frozen=True):
         """The identity of the key, the same at each reading of the JWKS."""
         return self.kid, self.kind, self.alg, self.key.thumbprint()
 
+    @property
+    def name(self) -> str:
+        """A name of the key, the same at every gateway."""
+        return "/".join(str(part) for part in self.identity)
+
 
 class Keys:
     """Finds the key that verifies a token.
@@ -131,6 +136,32 @@ class Keys:
                 f"expected a kid in the token's header, because {len(found)} keys match without one"
             )
         return found[0].key, found[0].signer
+
+    def name_of(self, signer: Signer | None) -> str | None:
+        """Return the name of a signer's key, which every gateway gives it; None if it was withdrawn.
+
+        Args:
+            signer: The signer of a grant; None for the shared secret.
+        """
+        if signer is None:
+            return None if self._secret is None else self._secret.thumbprint()
+        return next((public.name for public in self._public or () if public.signer is signer), None)
+
+    async def signer_of(self, name: str | None) -> Signer | None:
+        """Return the signer of the key with this name; None for the shared secret.
+
+        Raises:
+            TokenInvalidError: There is no such key, or no longer.
+        """
+        if self._secret is not None and name == self._secret.thumbprint():
+            return None
+        for attempt in range(2):
+            if attempt and self._jwks is not None:  # another gateway may have read a key that is new
+                await self._read_if_due()
+            for public in self._public or ():
+                if public.name == name:
+                    return public.signer
+        raise TokenInvalidError("expected a ticket whose token is signed with one of the gateway's keys")
 
     def _algorithms(self) -> str:
         kinds = [*(["HS256"] if self._secret else []), *(["RS256", "ES256", "EdDSA"] if self._jwks else [])]

@@ -29,4 +29,4 @@ class TicketRoutes:
             )
         grant = request[GRANT]
         self._parts.limits.ticket(request, grant)
-        return json_answer({"ticket": self._parts.tickets.give(grant), "expires_in": TICKET_SECONDS})
+        return json_answer({"ticket": await self._parts.tickets.give(grant), "expires_in": TICKET_SECONDS})
