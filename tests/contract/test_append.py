@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from tests.support import batch, close, data_of, everything, publish
@@ -11,8 +12,9 @@ from wakeline.errors import (
     SessionClosedError,
     SessionDeletedError,
     SessionNotFoundError,
+    StreamConflictError,
 )
-from wakeline.gateway.log import Appended, Engine
+from wakeline.gateway.log import Append, Appended, Engine, Publication
 
 
 async def test_offsets_are_dense_from_zero_and_per_session(engine: Engine) -> None:
@@ -138,6 +140,28 @@ async def test_a_publisher_can_begin_by_passing_over(engine: Engine) -> None:
     await publish(engine, "a", "another's")
     answer = await publish(engine, "a", 3, publisher="p", sequence=3)
     assert (await publish(engine, "a", 3, publisher="p", sequence=3)).first_offset == answer.first_offset == 1
+
+
+async def test_appends_with_an_order_must_increase_it(engine: Engine) -> None:
+    async def ordered(order: str, sequence: int | None = None) -> Appended:
+        publication = None if sequence is None else Publication("p", 1, sequence)
+        return await engine.append(Append("s", batch("s", order).events, publication, order=order))
+
+    await ordered("b")
+    for order in ("b", "a", "B"):
+        with pytest.raises(StreamConflictError, match="after 'b'"):
+            await ordered(order)
+    await publish(engine, "s", "without")
+    results = await asyncio.gather(*(ordered("c") for _ in range(5)), return_exceptions=True)
+    assert sum(isinstance(result, Appended) for result in results) == 1
+    assert sum(isinstance(result, StreamConflictError) for result in results) == 4
+    first = await ordered("d", 0)
+    assert await ordered("d", 0) == msgspec.structs.replace(first, duplicate=True)
+    with pytest.raises(StreamConflictError):
+        await ordered("d", 1)
+    assert [data_of(event) for event in await everything(engine, "s")] == ["b", "without", "c", "d"]
+    await engine.delete_session("s")
+    await ordered("a")
 
 
 async def test_a_closed_session_takes_nothing_and_is_still_read(engine: Engine) -> None:

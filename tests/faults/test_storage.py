@@ -209,6 +209,8 @@ async def test_a_store_of_an_earlier_version_is_migrated_and_its_unfinished_impo
             connection.execute(
                 "INSERT INTO events (session, offset, topic, body) VALUES (?, 0, 't', ?)", (number, body)
             )
+        order = ("stream-seq/kept", b'{"epoch":"epoch1","seq":"m"}')  # the tenth moved it into the session
+        connection.execute("INSERT INTO records (key, value) VALUES (?, ?)", order)
     gateway = GatewayProcess(tmp_path)
     await gateway.start()
     try:
@@ -218,10 +220,13 @@ async def test_a_store_of_an_earlier_version_is_migrated_and_its_unfinished_impo
             assert [session["session"] for session in listed["sessions"]] == ["kept"]
             _, page = await served.call("GET", "/v1/sessions/kept/events?from=beginning")
             assert [event["data"] for event in page["events"]] == [1]
+            for seq, status in (("m", 409), ("n", 204)):
+                answer = await served.call("POST", "/v1/stream/kept", json=[2], headers={"Stream-Seq": seq})
+                assert answer[0] == status
     finally:
         assert await gateway.stop() == 0
     with closing(sqlite3.connect(tmp_path / "wakeline.db")) as connection:
-        assert connection.execute("SELECT count(*) FROM events").fetchone() == (1,)
+        assert connection.execute("SELECT count(*) FROM events").fetchone() == (2,)
 
 
 async def test_records_are_found_by_a_range_of_the_index(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from wakeline.errors import (
     SequenceGapError,
     SessionClosedError,
     SessionDeletedError,
+    StreamConflictError,
 )
 from wakeline.gateway.log import Append, Position, Publication
 from wakeline.gateway.log.plan import Plan, plan_append
@@ -87,3 +88,21 @@ def test_a_batch_without_a_publisher_is_always_new() -> None:
     assert plan_append(append, None, epoch="e", closed=False) == Plan(closes=True)
     with pytest.raises(SessionClosedError):
         plan_append(append, None, epoch="e", closed=True)
+
+
+@given(st.text("abB", max_size=2), st.text("abB", max_size=2))
+def test_an_order_must_come_after_the_last_one(order: str, last: str) -> None:
+    append = Append("s", batch("s", 1).events, order=order)
+    if order and order <= last:
+        with pytest.raises(StreamConflictError, match="after"):
+            plan_append(append, None, epoch="e", closed=False, order=last)
+    else:
+        assert plan_append(append, None, epoch="e", closed=False, order=last) == Plan(order=order or last)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_batch_that_the_log_has_is_answered_whatever_its_order(closed: bool) -> None:
+    append = Append("s", batch("s", 1).events, Publication("p"), order="a")
+    assert plan_append(append, Position(1, 1), epoch="e", closed=closed, order="b") == Plan(
+        1, duplicate=True, order="b"
+    )

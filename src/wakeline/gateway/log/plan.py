@@ -21,6 +21,7 @@ from wakeline.errors import (
     SequenceGapError,
     SessionClosedError,
     SessionDeletedError,
+    StreamConflictError,
 )
 from wakeline.events import ATTEMPT_SUPERSEDED, NewEvent, compose, timestamp
 from wakeline.gateway.log.names import check_epoch
@@ -129,6 +130,7 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
         advances: Whether the publisher's position moves.
         closes: Whether the batch closes the session.
         duplicate: Whether the batch changes nothing or is trimmed.
+        order: The last order of an append to the session, after this one.
     """
 
     there: int = 0
@@ -136,9 +138,10 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
     advances: bool = False
     closes: bool = False
     duplicate: bool = False
+    order: str = ""
 
 
-def plan_append(append: Append, position: Position | None, *, epoch: str | None, closed: bool) -> Plan:
+def plan_append(append: Append, position: Position | None, *, epoch: str | None, closed: bool, order: str = "") -> Plan:
     """Decide on an append; every engine carries out the returned plan.
 
     Args:
@@ -146,6 +149,7 @@ def plan_append(append: Append, position: Position | None, *, epoch: str | None,
         position: The position of its publisher in the session; None if it has appended nothing there.
         epoch: The session's epoch; None if there is no such session.
         closed: Whether the session is closed.
+        order: The last `order` of an append to it; empty if none had one.
 
     Raises:
         EpochChangedError: The session does not live in the append's epoch.
@@ -155,6 +159,7 @@ def plan_append(append: Append, position: Position | None, *, epoch: str | None,
         PublisherTakenError: The publisher belongs to another owner.
         RequestInvalidError: The attempt is too far above the one before.
         SessionClosedError: The session is closed, and does not have the whole batch.
+        StreamConflictError: The log does not have the whole batch, and its `order` does not come after the last one.
     """
     if epoch is None:
         _check_new(append)
@@ -162,16 +167,18 @@ def plan_append(append: Append, position: Position | None, *, epoch: str | None,
         check_epoch(append.session, epoch, append.epoch)
     publication = append.publication
     if closed:
-        return _plan_closed(append, position)
+        return _plan_closed(append, position, order)
     if publication is None:
-        return Plan(closes=append.close)
+        return Plan(closes=append.close, order=_order_after(append, order))
     steps = _steps(append.events, publication)
     beginning = begins(position, publication)
     there = _already_there(0 if beginning or position is None else position.next_sequence, publication, steps)
-    return Plan(there, beginning, there < steps, append.close, duplicate=there > 0)
+    if there < steps:
+        order = _order_after(append, order)
+    return Plan(there, beginning, there < steps, append.close, duplicate=there > 0, order=order)
 
 
-def _plan_closed(append: Append, position: Position | None) -> Plan:
+def _plan_closed(append: Append, position: Position | None, order: str) -> Plan:
     """Accept a batch that the log has as a whole: its first answer may have been lost."""
     publication = append.publication
     if publication is not None and position is not None:
@@ -179,8 +186,15 @@ def _plan_closed(append: Append, position: Position | None) -> Plan:
         with suppress(AppendError):
             expected = 0 if begins(position, publication) else position.next_sequence
             if _already_there(expected, publication, steps) == steps:
-                return Plan(there=steps, duplicate=True)
+                return Plan(there=steps, duplicate=True, order=order)
     raise SessionClosedError(f"expected an open session, {append.session!r} is closed")
+
+
+def _order_after(append: Append, last: str) -> str:
+    """Return the last order of the session once a new batch is in it."""
+    if append.order and append.order <= last:
+        raise StreamConflictError(f"expected a Stream-Seq after {last!r}, got {append.order!r}")
+    return append.order or last
 
 
 def _check_new(append: Append) -> None:

@@ -40,6 +40,7 @@ class Log(ABC):
             EpochChangedError: The session does not live in the append's epoch.
             SessionDeletedError: There is no session, but the publisher's sequence is above 0.
             SessionImportingError: The session is a draft of another life.
+            StreamConflictError: The batch is new, and its `order` does not come after that of an earlier one.
             StorageFullError: The disk is full; nothing was written.
             StorageFailedError: The store failed; it is unknown whether the write took effect.
         """

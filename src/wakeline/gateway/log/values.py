@@ -74,6 +74,7 @@ class Append(msgspec.Struct, frozen=True):
         publication: The publisher; without it a retry may write a second copy.
         close: Close the session after these events. Default: False.
         epoch: Append only to this life of the session; None for any life, or a new session.
+        order: The `Stream-Seq`, which must sort after that of each earlier append to this life; empty if it has none.
     """
 
     session: str
@@ -81,6 +82,7 @@ class Append(msgspec.Struct, frozen=True):
     publication: Publication | None = None
     close: bool = False
     epoch: str | None = None
+    order: str = ""
 
 
 class Appended(msgspec.Struct, frozen=True, gc=False):

@@ -28,7 +28,6 @@ ABANDONED_SECONDS: Final = 20.0
 
 _CHECK_SECONDS: Final = 5.0
 _PREFIX: Final = "unfinished/"
-_OF_LIFE: Final = ("stream-seq/",)  # prefixes of transports' records: each has a session's name and an epoch
 
 
 class _Note(msgspec.Struct, frozen=True):
@@ -36,12 +35,7 @@ class _Note(msgspec.Struct, frozen=True):
     runs: dict[str, int] | int  # revisions of the records of the session's runs; earlier versions had one record
 
 
-class _OfLife(msgspec.Struct, frozen=True):
-    epoch: str
-
-
 _decoder = msgspec.json.Decoder(_Note)
-_of_life = msgspec.json.Decoder(_OfLife)
 
 
 class Deletions:
@@ -202,8 +196,3 @@ class Deletions:
         await self._positions.forget_session(session)
         if self._compacts is not None:
             await self._compacts.forget(session, epoch)
-        for prefix in _OF_LIFE:
-            record = await self._engine.get_record(prefix + session)
-            if record is not None and _of_life.decode(record.value).epoch == epoch:
-                with suppress(RecordConflictError):  # it belongs to the next life by now
-                    await self._engine.delete_record(record.key, revision=record.revision)

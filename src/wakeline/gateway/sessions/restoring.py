@@ -2,7 +2,7 @@
 
 A device's cursor may lie beyond the restored events, and the next appends reuse the offsets of lost events. So every session
 continues in a new epoch, and its readers start again. Records that the gateway keeps by epoch (devices' positions, compact
-forms, the order of writers) are as old as the restored log and stay valid, so they move to the new epoch.
+forms) are as old as the restored log and stay valid, so they move to the new epoch.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def carried(key: str, value: bytes, epochs: Mapping[str, str]) -> tuple[str, byt
     if (found := _OF_LIFE.match(key)) is not None:
         new = epochs.get(found[1], found[1])
         return f"{key[: found.start(1)]}{new}{key[found.end(1) :]}", value
-    if key.startswith(("positions/", "stream-seq/")) and (begins := _IN_LIFE.match(value)) is not None:
+    if key.startswith("positions/") and (begins := _IN_LIFE.match(value)) is not None:
         new = epochs.get(begins[1].decode(), begins[1].decode())
         return key, value[: begins.start(1)] + new.encode() + value[begins.end(1) :]
     return key, value

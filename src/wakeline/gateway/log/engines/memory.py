@@ -63,6 +63,7 @@ class _Session:
         self.epoch = new_epoch()
         self.created = timestamp()
         self.closed = False
+        self.order = ""
         self.draft = draft
         self.config = config
         self.deadline = deadline
@@ -140,6 +141,7 @@ class MemoryEngine(Engine):
             publisher.position if publisher else None,
             epoch=held.epoch if held else None,
             closed=session.closed,
+            order=session.order,
         )
         there = plan.there
         if publication is not None and publisher is None:
@@ -151,6 +153,7 @@ class MemoryEngine(Engine):
         events = session.add(append.events[there:])
         session.closed |= plan.closes
         if events or plan.advances or plan.closes:
+            session.order = plan.order
             self._sessions[append.session] = session
         if plan.advances and publication is not None:
             publisher = session.publishers[publication.publisher]

@@ -10,6 +10,5 @@ A stream is a session, a message is an event, a live reader is a device: there i
     writing.py    create, append, close
     reading.py    catch-up and long-poll
     live.py       server-sent events
-    order.py      the order that `Stream-Seq` requires
     lifetimes.py  ends streams that are unused for their `Stream-TTL`
 """

@@ -23,7 +23,6 @@ from wakeline.gateway.sessions import Deletions, SessionConfig, encode_config
 from wakeline.gateway.transports.durable_streams.content import Content, closed_event
 from wakeline.gateway.transports.durable_streams.headers import Lifetime, Producer
 from wakeline.gateway.transports.durable_streams.lifetimes import Lifetimes
-from wakeline.gateway.transports.durable_streams.order import WriterOrder
 from wakeline.gateway.transports.durable_streams.refusals import StreamBodyInvalidError, StreamInvalidError
 from wakeline.gateway.transports.durable_streams.stream import Stream
 
@@ -103,7 +102,6 @@ class Streams:
         self._lifetimes = lifetimes
         self._most = max_event_bytes
         self._most_events = max_batch_events
-        self._order = WriterOrder(engine)
 
     async def find(self, name: str) -> Stream:
         """Return the stream in its current state.
@@ -203,11 +201,9 @@ class Streams:
             raise SessionClosedError(f"expected an open stream, got {stream.name!r}, which is closed")
         events = await self._checked(stream, post)
         admit(len(events))
-        append = Append(stream.name, events, publication, close=post.close, epoch=stream.epoch)
-        if post.seq is None:
-            return await self._engine.append(append)
-        async with self._order.next(stream, post.seq):
-            return await self._engine.append(append)
+        return await self._engine.append(
+            Append(stream.name, events, publication, close=post.close, epoch=stream.epoch, order=post.seq or "")
+        )
 
     async def _make(self, name: str, asked: Creation, events: tuple[NewEvent, ...]) -> Stream | None:
         """Create a stream; return None if another request has created it first."""

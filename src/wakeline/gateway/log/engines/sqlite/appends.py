@@ -63,6 +63,7 @@ class _Session:
     latest: int
     closed: bool
     draft: bool
+    order: str
     publishers: dict[str, _Publisher] = field(default_factory=dict)
 
 
@@ -101,6 +102,7 @@ class Appends:
             publisher.position if publisher else None,
             epoch=session.epoch if session is not None else None,
             closed=session is not None and session.closed,
+            order=session.order if session is not None else "",
         )
         there = plan.there
         if session is None:
@@ -109,6 +111,9 @@ class Appends:
             self._check_room(append.session, session, publication)
         if plan.begins and plan.advances and publisher is not None and publication is not None:
             self._end_earlier(append.session, session, publisher, publication)
+        if plan.order != session.order:
+            self._connection.execute("UPDATE sessions SET writer_order = ? WHERE id = ?", (plan.order, session.id))
+            session.order = plan.order
         first_new = session.next_offset
         events = self._add(append.session, session, append.events[there:])
         if plan.advances and publication is not None:
@@ -173,7 +178,7 @@ class Appends:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (newest + 1, name, epoch, timestamp(), closed, first_offset, config, deadline, draft),
         )
-        session = self._sessions[name] = _Session(newest + 1, epoch, first_offset, 0, 0, closed, draft)
+        session = self._sessions[name] = _Session(newest + 1, epoch, first_offset, 0, 0, closed, draft, "")
         self._add(name, session, events)
         return session
 
@@ -233,7 +238,7 @@ class Appends:
         session = self._sessions.get(name)
         if session is None:
             row = self._connection.execute(
-                "SELECT id, epoch, first_offset, closed, draft FROM sessions WHERE name = ?", (name,)
+                "SELECT id, epoch, first_offset, closed, draft, writer_order FROM sessions WHERE name = ?", (name,)
             ).fetchone()
             if row is not None:
                 last = self._connection.execute(
@@ -243,7 +248,7 @@ class Appends:
                 ).fetchone()
                 next_offset, size, latest = last or (row[2], 0, 0)
                 session = self._sessions[name] = _Session(
-                    row[0], row[1], next_offset, size, latest, bool(row[3]), bool(row[4])
+                    row[0], row[1], next_offset, size, latest, bool(row[3]), bool(row[4]), row[5]
                 )
         if session is not None and session.draft and session.epoch != epoch:
             raise SessionImportingError.of(name)

@@ -135,6 +135,13 @@ MIGRATIONS: Final = (
     INSERT OR REPLACE INTO erasing SELECT id, strftime('%s') FROM sessions WHERE name < char(2);
     DELETE FROM sessions WHERE name < char(2);
     """,
+    """
+    -- The last `Stream-Seq`; empty if there was none. Earlier versions had it in a record.
+    ALTER TABLE sessions ADD COLUMN writer_order TEXT NOT NULL DEFAULT '';
+    UPDATE sessions SET writer_order = json_extract(CAST(value AS TEXT), '$.seq') FROM records
+        WHERE key = 'stream-seq/' || name AND json_extract(CAST(value AS TEXT), '$.epoch') = epoch;
+    DELETE FROM records WHERE key >= 'stream-seq/' AND key < 'stream-seq0';
+    """,
 )
 
 
