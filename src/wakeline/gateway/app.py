@@ -9,7 +9,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 
 import structlog
@@ -20,7 +20,7 @@ from wakeline.gateway.access import Addresses, Auth, Connections, Guard, Keys, L
 from wakeline.gateway.delivery import Accept, Compacts, Hub
 from wakeline.gateway.devices import Positions, Presence
 from wakeline.gateway.following import Followers, Namespaces, Options, options_of
-from wakeline.gateway.http.parts import Parts
+from wakeline.gateway.http.parts import Core, Parts
 from wakeline.gateway.http.routes import application
 from wakeline.gateway.log import Engine
 from wakeline.gateway.log.engines.memory import MemoryEngine
@@ -57,22 +57,6 @@ def declare_restored(directory: Path) -> None:
     mark_restored(directory)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Core:
-    """The parts that keep and deliver sessions, as `Parts` names them."""
-
-    engine: Engine
-    metrics: Metrics
-    runs: Runs
-    presence: Presence
-    positions: Positions
-    compacts: Compacts
-    hub: Hub
-    accept: Accept
-    deletions: Deletions
-    keeper: Keeper
-
-
 @asynccontextmanager
 async def gateway(
     settings: Settings, lost: Callable[[WakelineError], None] = _lost, *, engine: Engine | None = None
@@ -106,11 +90,10 @@ async def gateway(
         tickets = await _tickets(log, keys, stack)
         namespaces, followers = None, None
         if temporal:
-            namespaces, followers = await _follow(settings, temporal, core, ownership, stack)
+            namespaces, followers = await _follow(temporal, core, ownership, stack)
         longest_line = settings.max_body_bytes + _ENVELOPE_BYTES
         parts = Parts(
             **{field.name: getattr(core, field.name) for field in fields(core)},
-            settings=settings,
             arrivals=Arrivals(log, followers.watch if followers is not None else None, asks=settings.asks),
             auth=Auth(keys, tickets, guard, issuer=settings.token_issuer, audience=settings.token_audience),
             tickets=tickets,
@@ -123,7 +106,7 @@ async def gateway(
             upstream=followers,
             temporal=namespaces,
         )
-        host, port = await _serve(settings, parts, stack)
+        host, port = await _serve(parts, stack)
         _calm_collector()
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
@@ -146,7 +129,7 @@ def _temporal(settings: Settings) -> list[Options]:
 
 async def _core(
     settings: Settings, engine: Engine, metrics: Metrics, ownership: Ownership, stack: AsyncExitStack
-) -> _Core:
+) -> Core:
     runs, presence = Runs(engine), Presence()
     positions = await stack.enter_async_context(
         Positions(engine, presence, user_devices=settings.user_devices, counted=metrics.count_devices)
@@ -160,7 +143,8 @@ async def _core(
     keeper = Keeper(engine, runs, deletions, default, metrics, compacts=compacts, owns=ownership.owns)
     ownership.listen(keeper.walk)
     await stack.enter_async_context(keeper)
-    return _Core(
+    return Core(
+        settings=settings,
         engine=engine,
         metrics=metrics,
         runs=runs,
@@ -175,14 +159,14 @@ async def _core(
 
 
 async def _follow(
-    settings: Settings, temporal: list[Options], core: _Core, ownership: Ownership, stack: AsyncExitStack
+    temporal: list[Options], core: Core, ownership: Ownership, stack: AsyncExitStack
 ) -> tuple[Namespaces, Followers]:
     """Connect to Temporal, and follow its workflows."""
     metrics = core.metrics
     namespaces = Namespaces(temporal, lambda call, outcome: metrics.calls.labels(call, outcome).inc())
     await namespaces.start()
     stack.push_async_callback(namespaces.stop)
-    followers = Followers(namespaces, core.engine, core.accept, core.runs, settings, core.hub, ownership)
+    followers = Followers(namespaces, core.engine, core.accept, core.runs, core.settings, core.hub, ownership)
     await followers.start()
     stack.push_async_callback(followers.stop)
     metrics.observe(metrics.following, followers.count)
@@ -192,14 +176,14 @@ async def _follow(
     return namespaces, followers
 
 
-async def _serve(settings: Settings, parts: Parts, stack: AsyncExitStack) -> tuple[str, int]:
+async def _serve(parts: Parts, stack: AsyncExitStack) -> tuple[str, int]:
     """Answer requests from now on; return host and port."""
     runner = web.AppRunner(application(parts), handler_cancellation=True, access_log=None, shutdown_timeout=2)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    keeping_alive = supervised("keep-alive", lambda: _keep_alive(parts.hub, settings.keep_alive))
+    keeping_alive = supervised("keep-alive", lambda: _keep_alive(parts.hub, parts.settings.keep_alive))
     stack.callback(keeping_alive.cancel)
-    return await _listen(settings, runner, parts.connections, stack)
+    return await _listen(parts.settings, runner, parts.connections, stack)
 
 
 def _calm_collector() -> None:
@@ -210,7 +194,7 @@ def _calm_collector() -> None:
     gc.set_threshold(700, 10, 100)
 
 
-def _observe(core: _Core, connections: Connections) -> None:
+def _observe(core: Core, connections: Connections) -> None:
     """Connect the metrics with the parts that they show."""
     metrics, engine = core.metrics, core.engine
     metrics.observe(metrics.live, core.hub.devices)

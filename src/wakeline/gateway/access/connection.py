@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from enum import Enum, auto
-from typing import Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 from aiohttp import StreamReader, hdrs, web
@@ -16,28 +16,11 @@ from wakeline.errors import (
     WakelineError,
 )
 
+if TYPE_CHECKING:
+    from wakeline.gateway.access.connections import Connections
+
 MAX_HEAD_BYTES: Final = 32 * 1024
 _END: Final = b"\r\n\r\n"
-
-
-class Watch(Protocol):
-    """Observes connections: counts them and watches for slow requests."""
-
-    def admit(self, connection: Connection, peername: object) -> str | None:
-        """Count a connection; return the address it counts for (or ""), None to refuse it."""
-        ...
-
-    def release(self, connection: Connection, peer: str) -> None:
-        """Remove a connection that has ended."""
-        ...
-
-    def expect_head(self, connection: Connection) -> None:
-        """Start the time limit for a request's head."""
-        ...
-
-    def heard(self, connection: Connection, count: int) -> None:
-        """Count bytes that arrived after the head."""
-        ...
 
 
 class _Waits(Enum):
@@ -51,15 +34,15 @@ class Connection(web.RequestHandler):
 
     Args:
         server: aiohttp's server.
-        watch: Notified of the connection's progress.
+        connections: Counts the connection and limits the time of its requests.
         how: Further arguments of `web.RequestHandler`.
     """
 
-    __slots__ = ("_counted", "_held", "_overflow", "_received", "_refused", "_room", "_tail", "_waits", "_watch")
+    __slots__ = ("_connections", "_counted", "_held", "_overflow", "_received", "_refused", "_room", "_tail", "_waits")
 
-    def __init__(self, server: web.Server, watch: Watch, **how: Any) -> None:
+    def __init__(self, server: web.Server, connections: Connections, **how: Any) -> None:
         super().__init__(server, **how)
-        self._watch = watch
+        self._connections = connections
         self._waits = _Waits.NOTHING_YET
         self._received = 0
         self._tail = b""
@@ -71,7 +54,7 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Accept the connection, or abort it before anything is read if too many are open."""
-        peer = self._watch.admit(self, transport.get_extra_info("peername"))
+        peer = self._connections.admit(self, transport.get_extra_info("peername"))
         if peer is None:
             cast(asyncio.Transport, transport).abort()  # uvloop's transport has `abort` without deriving from Transport
             return
@@ -81,7 +64,7 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Remove the connection from its observer."""
         if self._counted is not None:
-            self._watch.release(self, self._counted)
+            self._connections.release(self, self._counted)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -95,11 +78,11 @@ class Connection(web.RequestHandler):
         if self._refused is not None and self._refused.is_eof():
             self._refused = None
         if self._waits is _Waits.REQUEST:
-            self._watch.heard(self, len(data))
+            self._connections.heard(self, len(data))
         elif self._refused is None:
             if self._waits is _Waits.NOTHING_YET:
                 self._waits, self._received, self._tail = _Waits.HEAD, 0, b""
-                self._watch.expect_head(self)
+                self._connections.expect_head(self)
             ends = self._head_ends(data)
             self._received += len(data)
             if (self._received if ends is None else ends) > MAX_HEAD_BYTES:

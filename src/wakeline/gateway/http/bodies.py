@@ -9,11 +9,21 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Final, TypeVar
 
+import msgspec
 from aiohttp import hdrs, web
 
-from wakeline.errors import BodyTooLargeError, EncodingInvalidError, EncodingUnknownError, RequestInvalidError
+from wakeline.errors import (
+    BodyInvalidError,
+    BodyTooLargeError,
+    EncodingInvalidError,
+    EncodingUnknownError,
+    RequestInvalidError,
+)
+from wakeline.text import read_whole
+
+T = TypeVar("T")
 
 CODINGS: Final = ("gzip", "deflate")
 
@@ -53,6 +63,26 @@ async def read_body(request: web.Request, most: int | None = None) -> bytes:
         if len(body) > most:
             raise BodyTooLargeError(f"expected at most {most} bytes of body", hint=hint)
     return bytes(body)
+
+
+async def read_fields(request: web.Request, kind: type[T], expected: str, *, empty: bytes = b"") -> T:
+    """Return the fields of a request's JSON body, which has no events.
+
+    Args:
+        request: The request.
+        kind: The struct that the body is decoded as.
+        expected: The form of the body, for the error.
+        empty: The JSON that an empty body stands for.
+
+    Raises:
+        BodyInvalidError: The body does not have these fields.
+        RequestError: The body cannot be read, see `read_body`.
+    """
+    body = await read_body(request, MAX_FIELDS_BYTES)
+    try:
+        return read_whole(msgspec.json.Decoder(kind).decode, body or empty)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BodyInvalidError(f"expected {expected}, got: {error}") from None
 
 
 async def stream_body(request: web.Request) -> AsyncIterator[bytes]:

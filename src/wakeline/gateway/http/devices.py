@@ -7,14 +7,13 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from wakeline.errors import BodyInvalidError, RequestInvalidError
+from wakeline.errors import RequestInvalidError
 from wakeline.events import check_session_name
 from wakeline.gateway.access import GRANT
 from wakeline.gateway.http.answers import json_answer
-from wakeline.gateway.http.bodies import MAX_FIELDS_BYTES, read_body
+from wakeline.gateway.http.bodies import read_fields
 from wakeline.gateway.http.parameters import check_device, takes
 from wakeline.gateway.http.parts import Parts
-from wakeline.text import read_whole
 
 _MAX_USER_BYTES: Final = 256  # the limit of a token's `sub`
 
@@ -53,12 +52,7 @@ class DeviceRoutes:
     async def acknowledge(self, request: web.Request) -> web.Response:
         """Record that a device has seen everything up to a cursor."""
         session, user, device = _named(request)
-        try:
-            asked = read_whole(
-                msgspec.json.Decoder(_Acknowledgement).decode, await read_body(request, MAX_FIELDS_BYTES)
-            )
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BodyInvalidError(f'expected {{"seen": "…", "everywhere": true}}, got: {error}') from None
+        asked = await read_fields(request, _Acknowledgement, '{"seen": "…", "everywhere": true}')
         return json_answer(
             await self._positions.acknowledge(session, user, device, asked.seen, everywhere=asked.everywhere)
         )

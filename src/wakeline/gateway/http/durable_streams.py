@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from aiohttp import hdrs, web
@@ -55,7 +55,6 @@ class StreamRoutes:
             max_event_bytes=parts.settings.max_event_bytes,
             max_batch_events=parts.settings.max_batch_events,
         )
-        self._live: set[asyncio.Task[Any]] = set()
 
     def routes(self) -> list[web.RouteDef]:
         """Return the group's routes."""
@@ -66,11 +65,6 @@ class StreamRoutes:
             web.head(_PATH, self.describe),
             web.delete(_PATH, self.delete),
         ]
-
-    async def end_streams(self, _: web.Application) -> None:
-        """Cut every live reader; its client reconnects with its offset."""
-        for task in list(self._live):
-            task.cancel()
 
     @takes("*")
     async def create(self, request: web.Request) -> web.Response:
@@ -158,7 +152,7 @@ class StreamRoutes:
                 if asked.resumed and channel.closed and offset == channel.tail:
                     return _empty(204, stream.headers())  # 204 makes an EventSource stop reconnecting
                 self._parts.metrics.connections.inc()
-                return await self._serve_live(request, channel, stream, offset, asked)
+                return await self._parts.lasting.serve(self._serve_live(request, channel, stream, offset, asked))
 
     @takes("*")
     async def describe(self, request: web.Request) -> web.Response:
@@ -192,22 +186,16 @@ class StreamRoutes:
     async def _serve_live(
         self, request: web.Request, channel: Channel, stream: Stream, offset: int, asked: reading.Asked
     ) -> web.StreamResponse:
-        task = asyncio.current_task()
-        assert task is not None
-        self._live.add(task)
-        try:
-            async with self._lifetimes.used(stream):
-                return await live.serve(
-                    request,
-                    channel,
-                    stream.content,
-                    offset,
-                    topics=asked.topics,
-                    echoed=asked.echoed,
-                    timeout=self._parts.settings.write_timeout,
-                )
-        finally:
-            self._live.discard(task)
+        async with self._lifetimes.used(stream):
+            return await live.serve(
+                request,
+                channel,
+                stream.content,
+                offset,
+                topics=asked.topics,
+                echoed=asked.echoed,
+                timeout=self._parts.settings.write_timeout,
+            )
 
     def _admit(self, request: web.Request, grant: Grant) -> Admit:
         return partial(self._parts.limits.publish, request, grant)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 from aiohttp import web
 
@@ -32,7 +30,6 @@ class EventRoutes:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._streams: set[asyncio.Task[Any]] = set()
 
     def routes(self) -> list[web.RouteDef]:
         """Return the group's routes."""
@@ -62,7 +59,7 @@ class EventRoutes:
                 return web.Response(status=204)  # 204 makes an EventSource stop reconnecting
             with self._parts.limits.connection(request, grant):
                 self._parts.metrics.connections.inc()
-                return await self._stream(request, channel, offset, query)
+                return await self._parts.lasting.serve(self._stream(request, channel, offset, query))
 
     async def _resolve(self, channel: Channel, query: _Reading, text: str) -> int:
         seen = None
@@ -100,29 +97,20 @@ class EventRoutes:
             channel.session, channel.epoch, query.user, query.device, offset_of=offset_of
         )
 
-    async def end_streams(self, _: web.Application) -> None:
-        """Cut every stream; its device reconnects, perhaps to another gateway."""
-        for task in list(self._streams):
-            task.cancel()
-
-    async def _stream(self, request: web.Request, channel: Channel, offset: int, query: _Reading) -> web.StreamResponse:
-        task = asyncio.current_task()
-        assert task is not None
-        self._streams.add(task)
-        try:
-            return await sse.serve(
-                request,
-                channel,
-                offset,
-                topics=query.page.topics,
-                until_settled=query.until_settled,
-                connected=lambda device: self._connected(channel, query, lambda: device.given),
-                presence=self._parts.presence if query.presence else None,
-                timeout=self._parts.settings.write_timeout,
-                compacts=self._parts.compacts if query.compact and at_beginning(query.start, offset) else None,
-            )
-        finally:
-            self._streams.discard(task)
+    def _stream(
+        self, request: web.Request, channel: Channel, offset: int, query: _Reading
+    ) -> Awaitable[web.StreamResponse]:
+        return sse.serve(
+            request,
+            channel,
+            offset,
+            topics=query.page.topics,
+            until_settled=query.until_settled,
+            connected=lambda device: self._connected(channel, query, lambda: device.given),
+            presence=self._parts.presence if query.presence else None,
+            timeout=self._parts.settings.write_timeout,
+            compacts=self._parts.compacts if query.compact and at_beginning(query.start, offset) else None,
+        )
 
 
 class _Reading:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
+from functools import partial
 
 from aiohttp import hdrs, web
 
@@ -24,6 +23,7 @@ class FeedRoutes:
     """`/v1/feed`."""
 
     def __init__(self, parts: Parts) -> None:
+        self._lasting = parts.lasting
         self._source = Source(
             engine=parts.engine,
             hub=parts.hub,
@@ -37,8 +37,6 @@ class FeedRoutes:
             timeout=parts.settings.write_timeout,
             compacts=parts.compacts,
         )
-        self._sockets: set[websocket.FeedConnection] = set()
-        self._streams: set[asyncio.Task[Any]] = set()
 
     def routes(self) -> list[web.RouteDef]:
         """Return the group's routes."""
@@ -47,36 +45,16 @@ class FeedRoutes:
     @takes("from", "topics", "until", "wait_for_start", "device", "lastEventId", repeated="session")
     async def feed(self, request: web.Request) -> web.StreamResponse:
         """Serve a WebSocket if the request asks for one, otherwise a stream."""
+        grant = request[GRANT]
         if request.headers.get(hdrs.UPGRADE, "").strip().lower() != "websocket":
-            return await self._stream(request)
+            feed = feed_sse.SseFeed(request, self._source, grant, _reading(request, grant))
+            return await self._lasting.serve(feed.serve())
         name = None
         if request.query_string:
             refuse_others(request, _OF_SOCKETS)
             name = device_id(request)
-        connection = websocket.FeedConnection(request, self._source, request[GRANT], name)
-        self._sockets.add(connection)
-        try:
-            return await connection.serve()
-        finally:
-            self._sockets.discard(connection)
-
-    async def end_feeds(self, _: web.Application) -> None:
-        """End every feed; its client reconnects, perhaps to another gateway."""
-        for connection in self._sockets:
-            connection.stop(GOING_AWAY, "the server stops")
-        for task in list(self._streams):
-            task.cancel()
-
-    async def _stream(self, request: web.Request) -> web.StreamResponse:
-        grant = request[GRANT]
-        feed = feed_sse.SseFeed(request, self._source, grant, _reading(request, grant))
-        task = asyncio.current_task()
-        assert task is not None
-        self._streams.add(task)
-        try:
-            return await feed.serve()
-        finally:
-            self._streams.discard(task)
+        connection = websocket.FeedConnection(request, self._source, grant, name)
+        return await self._lasting.serve(connection.serve(), partial(connection.stop, GOING_AWAY, "the server stops"))
 
 
 def _reading(request: web.Request, grant: Grant) -> feed_sse.Reading:

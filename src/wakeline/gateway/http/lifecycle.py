@@ -13,13 +13,12 @@ from wakeline.errors import BodyInvalidError, NotAllowedError, SessionClosedErro
 from wakeline.events import SESSION_CLOSED, check_session_name, compose, timestamp
 from wakeline.gateway.access import GRANT
 from wakeline.gateway.http.answers import json_answer
-from wakeline.gateway.http.bodies import MAX_FIELDS_BYTES, read_body, stream_body
+from wakeline.gateway.http.bodies import read_fields, stream_body
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.http.sessions import described
 from wakeline.gateway.log import Append
 from wakeline.gateway.sessions import Importer, Retention, SessionConfig, decode_config, encode_config
 from wakeline.gateway.transports.pieces import write_pieces
-from wakeline.text import read_whole
 
 _NDJSON = "application/x-ndjson"
 
@@ -47,7 +46,7 @@ class LifecycleRoutes:
     async def create(self, request: web.Request) -> web.Response:
         """Create a session, or change its retention."""
         name, engine = _name(request), self._parts.engine
-        retention = _wanted(await read_body(request, MAX_FIELDS_BYTES)).retention
+        retention = (await read_fields(request, _Wanted, '{"retention": …}', empty=b"{}")).retention
         given = SessionConfig(None if retention is UNSET else retention)
         state, created = await engine.create_session(name, config=encode_config(given))
         if not created and retention is not UNSET:
@@ -121,10 +120,3 @@ def _name(request: web.Request) -> str:
 
 def _not_found(name: str) -> SessionNotFoundError:
     return SessionNotFoundError(f"there is no session {name!r}")
-
-
-def _wanted(body: bytes) -> _Wanted:
-    try:
-        return read_whole(msgspec.json.Decoder(_Wanted).decode, body or b"{}")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BodyInvalidError(f'expected {{"retention": …}}, got: {error}') from None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from wakeline.gateway.access import Auth, Connections, Guard, Limits, Tickets
 from wakeline.gateway.delivery import Accept, Compacts, Hub
 from wakeline.gateway.devices import Positions, Presence
+from wakeline.gateway.http.lasting import Lasting
 from wakeline.gateway.log import Engine
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.sessions import Archive, Arrivals, Deletions, Followed, Keeper, Run, Runs
@@ -102,26 +103,33 @@ class Temporal(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
-    """The gateway's parts, as `app` connects them."""
+class Core:
+    """The parts that keep and deliver sessions."""
 
     settings: Settings
     engine: Engine
-    accept: Accept
-    arrivals: Arrivals
-    hub: Hub
-    runs: Runs
-    positions: Positions
-    presence: Presence
     metrics: Metrics
+    runs: Runs
+    presence: Presence
+    positions: Positions
+    compacts: Compacts
+    hub: Hub
+    accept: Accept
+    deletions: Deletions
+    keeper: Keeper
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts(Core):
+    """The gateway's parts, as `app` connects them."""
+
+    arrivals: Arrivals
     auth: Auth
     tickets: Tickets
     limits: Limits
     guard: Guard
     connections: Connections
-    deletions: Deletions
     archive: Archive
-    keeper: Keeper
-    compacts: Compacts
+    lasting: Lasting = field(default_factory=Lasting)
     upstream: Upstream | None = None
     temporal: Temporal | None = None

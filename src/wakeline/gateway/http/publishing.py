@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Final
 from urllib.parse import unquote
 
@@ -14,13 +15,12 @@ from wakeline.errors import BodyInvalidError, RequestInvalidError
 from wakeline.gateway.access import ANYONE, GRANT, NOBODY, PUBLISHING_HEADERS, Grant
 from wakeline.gateway.delivery import check_publisher, decode_json, decode_ndjson
 from wakeline.gateway.http.answers import json_answer
-from wakeline.gateway.http.bodies import MAX_FIELDS_BYTES, read_body
+from wakeline.gateway.http.bodies import read_body, read_fields
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.log import Publication
 from wakeline.gateway.sessions import NamedWorkflow, Registrations, named_workflow
 from wakeline.gateway.transports.feed_socket import GOING_AWAY
 from wakeline.gateway.transports.publishing import Ingest, PublishConnection, check_topics
-from wakeline.text import read_whole
 
 MAX_SEQUENCE: Final = 2**53 - 1  # the largest integer that every JSON parser represents exactly
 
@@ -56,7 +56,6 @@ class PublishRoutes:
             max_message_bytes=parts.settings.max_body_bytes,
             max_batch_events=parts.settings.max_batch_events,
         )
-        self._connections: set[PublishConnection] = set()
 
     def routes(self) -> list[web.RouteDef]:
         """Return the group's routes."""
@@ -92,10 +91,7 @@ class PublishRoutes:
         name, grant = request.match_info["session"], request[GRANT]
         grant.check("publish", name)
         _check_headers(request.headers, ())
-        try:
-            asked = read_whole(msgspec.json.Decoder(_Opening).decode, await read_body(request, MAX_FIELDS_BYTES))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BodyInvalidError(f'expected {{"attempt": 1, "activity": "…"}}, got: {error}') from None
+        asked = await read_fields(request, _Opening, '{"attempt": 1, "activity": "…"}')
         workflow = named_workflow(asked.workflow, asked.namespace)
         publisher = check_publisher(request.match_info["publisher"])
         who = Publication.of_attempt(
@@ -116,16 +112,9 @@ class PublishRoutes:
         if request[GRANT] is not NOBODY:  # without a token in the head, each channel authenticates itself
             request[GRANT].check("publish")
         connection = PublishConnection(request, self._ingest, request[GRANT])
-        self._connections.add(connection)
-        try:
-            return await connection.serve()
-        finally:
-            self._connections.discard(connection)
-
-    async def end_connections(self, _: web.Application) -> None:
-        """End every connection; its publishers reconnect, perhaps to another gateway."""
-        for connection in self._connections:
-            connection.stop(GOING_AWAY, "the server stops")
+        return await self._parts.lasting.serve(
+            connection.serve(), partial(connection.stop, GOING_AWAY, "the server stops")
+        )
 
 
 def _check_headers(headers: Mapping[str, str], known: Sequence[str]) -> None:

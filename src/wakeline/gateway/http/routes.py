@@ -29,7 +29,6 @@ _WEB_SOCKETS: Final = frozenset({"/v1/feed", "/v1/publish"})
 
 def application(parts: Parts) -> web.Application:
     """Return the aiohttp application that serves the gateway's parts."""
-    events = EventRoutes(parts)
     passed = [
         errors_middleware(parts),
         checked_heads,
@@ -39,12 +38,12 @@ def application(parts: Parts) -> web.Application:
     ]
     app = web.Application(client_max_size=parts.settings.max_body_bytes, middlewares=passed)
     app.on_response_prepare.append(parts.guard.on_prepare)
-    feed, streams, publishing = FeedRoutes(parts), StreamRoutes(parts), PublishRoutes(parts)
-    app.on_shutdown.append(events.end_streams)
-    app.on_shutdown.append(feed.end_feeds)
-    app.on_shutdown.append(streams.end_streams)
-    app.on_shutdown.append(publishing.end_connections)
-    others = (
+    app.on_shutdown.append(parts.lasting.end)
+    groups = (
+        EventRoutes(parts),
+        PublishRoutes(parts),
+        FeedRoutes(parts),
+        StreamRoutes(parts),
         SessionRoutes(parts),
         LifecycleRoutes(parts),
         DeviceRoutes(parts),
@@ -52,7 +51,7 @@ def application(parts: Parts) -> web.Application:
         TicketRoutes(parts),
         HealthRoutes(parts),
     )
-    for group in (events, publishing, feed, streams, *others):
+    for group in groups:
         app.add_routes([_with_any_name(route) for route in group.routes()])
     return app
 

@@ -8,16 +8,15 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from wakeline.errors import BodyInvalidError, SessionNotFoundError, TemporalUnavailableError, WorkflowNotFoundError
+from wakeline.errors import SessionNotFoundError, TemporalUnavailableError, WorkflowNotFoundError
 from wakeline.events import Cursor, check_session_name
 from wakeline.gateway.access import GRANT, Grant
 from wakeline.gateway.http.answers import json_answer
-from wakeline.gateway.http.bodies import MAX_FIELDS_BYTES, read_body
+from wakeline.gateway.http.bodies import read_fields
 from wakeline.gateway.http.parameters import integer, takes
 from wakeline.gateway.http.parts import Parts, Upstream
 from wakeline.gateway.log import SessionState
 from wakeline.gateway.sessions import Followed, NamedWorkflow, Run, decode_config
-from wakeline.text import read_whole
 
 _ALIKE_SECONDS: Final = 1.0
 """Seconds until a workflow that the token does not reach is refused, whether or not it exists."""
@@ -82,10 +81,7 @@ class SessionRoutes:
     async def register(self, request: web.Request) -> web.Response:
         """Follow a workflow from now on."""
         request[GRANT].check("manage")
-        try:
-            asked = read_whole(msgspec.json.Decoder(_Registration).decode, await read_body(request, MAX_FIELDS_BYTES))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BodyInvalidError(f'expected {{"workflow_id": "…"}}, got: {error}') from None
+        asked = await read_fields(request, _Registration, '{"workflow_id": "…"}')
         NamedWorkflow(asked.workflow_id, asked.namespace).checked()
         grant, upstream = request[GRANT], self._parts.upstream
         grant.check("manage", check_session_name(asked.session or asked.workflow_id))
