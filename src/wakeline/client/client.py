@@ -6,11 +6,11 @@ import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from wakeline.client.closing import Closing
 from wakeline.client.http import Http, Token
 from wakeline.client.session import Session
 from wakeline.client.structs import Run, SessionState
@@ -27,7 +27,7 @@ class _Sessions(msgspec.Struct):
     after: str | None
 
 
-class SessionClient:
+class SessionClient(Closing):
     """A client of one gateway.
 
         async with SessionClient() as client:
@@ -124,16 +124,6 @@ class SessionClient:
         closing = getattr(self._codec, "aclose", None)  # not every codec has connections
         if closing is not None:
             await closing()
-
-    async def __aenter__(self) -> Self:
-        """Return itself; connections are made when they are needed."""
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Close every connection."""
-        await self.aclose()
 
 
 def _with_codec(converter: DataConverter | None, codec: PayloadCodec) -> DataConverter:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from base64 import b64decode, b64encode
-from binascii import Error as NotBase64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final, Self, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import aiohttp
 import msgspec
@@ -16,6 +14,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.converter import PayloadCodec
 from yarl import URL
 
+from wakeline.client.closing import Closing
 from wakeline.client.errors import CodecError
 from wakeline.client.http import LOST
 from wakeline.client.reach import reason
@@ -31,15 +30,18 @@ _GONE: Final = (429, 502, 503, 504)
 
 
 class _WirePayload(msgspec.Struct):
-    metadata: dict[str, str] = {}
-    data: str = ""
+    metadata: dict[str, bytes] = {}
+    data: bytes = b""
+
+    def payload(self) -> Payload:
+        return Payload(metadata=self.metadata, data=self.data)
 
 
 class _WirePayloads(msgspec.Struct):
     payloads: list[_WirePayload]
 
 
-class RemoteCodec(PayloadCodec):
+class RemoteCodec(PayloadCodec, Closing):
     """A codec that sends payloads to a codec server.
 
         SessionClient(codec=RemoteCodec("https://codec.example", namespace="shop"))
@@ -97,16 +99,10 @@ class RemoteCodec(PayloadCodec):
         if connections is not None:
             await connections.close()
 
-    async def __aenter__(self) -> Self:
-        """Return itself; connections are made when they are needed."""
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Close its connections."""
-        await self.aclose()
-
     async def _ask(self, what: str, payloads: Sequence[Payload]) -> list[Payload]:
-        body = msgspec.json.encode(_WirePayloads([_to_wire(payload) for payload in payloads]))
+        body = msgspec.json.encode(
+            _WirePayloads([_WirePayload(dict(payload.metadata), payload.data) for payload in payloads])
+        )
         loop = asyncio.get_running_loop()
         deadline, backoff = loop.time() + self._retry_seconds, Backoff(0.1)
         while True:
@@ -158,22 +154,12 @@ class RemoteCodec(PayloadCodec):
                 CodecError(f"expected payloads from the codec server's {path}, got {answer.status}: {content[:200]!r}")
             )
         try:
-            return [_from_wire(payload) for payload in msgspec.json.decode(content, type=_WirePayloads).payloads]
-        except (msgspec.DecodeError, NotBase64, UnicodeDecodeError) as error:
+            return [payload.payload() for payload in msgspec.json.decode(content, type=_WirePayloads).payloads]
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             message = f"expected payloads from the codec server's {path}, got something else: {error}"
             raise self._noted(CodecError(message)) from error
 
 
-def _to_wire(payload: Payload) -> _WirePayload:
-    metadata = {key: b64encode(value).decode() for key, value in payload.metadata.items()}
-    return _WirePayload(metadata, b64encode(payload.data).decode())
-
-
-def _from_wire(wire: _WirePayload) -> Payload:
-    metadata = {key: b64decode(value, validate=True) for key, value in wire.metadata.items()}
-    return Payload(metadata=metadata, data=b64decode(wire.data, validate=True))
-
-
 def read_payload(wire: dict[str, Any]) -> Payload:
     """Return a payload from its JSON form in an event."""
-    return _from_wire(msgspec.convert(wire, _WirePayload))
+    return msgspec.convert(wire, _WirePayload).payload()

@@ -6,16 +6,16 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
-from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
+from wakeline.client.closing import Closing
 from wakeline.client.errors import EventDataError, StreamBrokenError
 from wakeline.client.sse import Frame
 from wakeline.client.stream import EventStream
 from wakeline.client.structs import SessionEvent
-from wakeline.client.values import Values
+from wakeline.client.values import Values, session_event
 from wakeline.client.view import OPENING, View, WireEvent, decode_event, decode_frame
 from wakeline.compact import Fold
 from wakeline.compact.entries import Message
@@ -154,7 +154,7 @@ class CompactView(View):
         return OPENING if begins else accepted
 
 
-class LiveView(AsyncIterator[Change[T]], Generic[T]):
+class LiveView(AsyncIterator[Change[T]], Closing, Generic[T]):
     """The state of a session and an iterator of its changes; `Session.view` returns one.
 
         async with session.view(until="settled") as view:
@@ -184,10 +184,6 @@ class LiveView(AsyncIterator[Change[T]], Generic[T]):
         self._opening: list[SessionEvent[Any]] | None = None
         self._waiting: deque[SessionEvent[Any]] = deque()
         self._typed: deque[SessionEvent[Any] | EventDataError] = deque()
-
-    def __aiter__(self) -> Self:
-        """Return itself."""
-        return self
 
     async def __anext__(self) -> Change[T]:
         """Return the next change, after applying it to the view.
@@ -284,19 +280,7 @@ class LiveView(AsyncIterator[Change[T]], Generic[T]):
                 data = self._decode.decode(wire.data)
             except msgspec.DecodeError:
                 data = msgspec.json.decode(wire.data)
-        self.keyed[name] = SessionEvent(
-            offset=wire.offset,
-            topic=wire.topic,
-            data=data,
-            time=wire.time,
-            cursor=cursor,
-            raw=raw,
-            payload=wire.payload,
-            run=wire.run,
-            activity=wire.activity,
-            attempt=wire.attempt,
-            key=wire.key,
-        )
+        self.keyed[name] = session_event(wire, data, cursor, raw)
 
     def _remove(self, ranges: list[tuple[int, int]]) -> Iterator[SessionEvent[T]]:
         """Remove and yield the events in these ranges."""
@@ -313,16 +297,6 @@ class LiveView(AsyncIterator[Change[T]], Generic[T]):
     async def aclose(self) -> None:
         """End the view, see `drop`; for `contextlib.aclosing`."""
         self.drop()
-
-    async def __aenter__(self) -> Self:
-        """Return itself; the connection is made when the first change is awaited."""
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """End the view."""
-        await self.aclose()
 
 
 def _offset(event: SessionEvent[Any]) -> int:

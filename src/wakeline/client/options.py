@@ -21,18 +21,6 @@ class ClientOptions(TypedDict, total=False):
     retry_timeout: timedelta
 
 
-class Reading(TypedDict, total=False):
-    """Arguments of `Session.events`, which documents each."""
-
-    from_: str
-    topics: str | Iterable[str] | None
-    until: Literal["settled", "never"]
-    wait_for_start: bool
-    device: str | None
-    on_lost: Callable[[WakelineError], None] | None
-    on_resumed: Callable[[], None] | None
-
-
 class Viewing(TypedDict, total=False):
     """Arguments of `Session.view`, which documents each."""
 
@@ -42,6 +30,12 @@ class Viewing(TypedDict, total=False):
     device: str | None
     on_lost: Callable[[WakelineError], None] | None
     on_resumed: Callable[[], None] | None
+
+
+class Reading(Viewing, total=False):
+    """Arguments of `Session.events`, which documents each."""
+
+    from_: str
 
 
 class PageReading(TypedDict, total=False):

@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from itertools import islice
-from types import TracebackType
-from typing import Final, Generic, Self, TypeVar
+from typing import Final, Generic, TypeVar
 
 import aiohttp
 
+from wakeline.client.closing import Closing
 from wakeline.client.errors import NOT_A_GATEWAY, EventDataError, StreamBrokenError
 from wakeline.client.http import LOST, Http
 from wakeline.client.sse import FrameParser
@@ -31,7 +31,7 @@ _BROKEN_MOST: Final = 3
 _DECODED_MOST: Final = 100
 
 
-class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
+class EventStream(AsyncIterator[SessionEvent[T]], Closing, Generic[T]):
     """An iterator of a session's events; `Session.events` returns one.
 
         async with session.events(until="settled") as events:
@@ -74,10 +74,6 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
         self._connected_at: float | None = None
         self._broken = 0
         self._began_at: str | None = None
-
-    def __aiter__(self) -> Self:
-        """Return itself."""
-        return self
 
     async def __anext__(self) -> SessionEvent[T]:
         """Return the next event.
@@ -139,16 +135,6 @@ class EventStream(AsyncIterator[SessionEvent[T]], Generic[T]):
     async def aclose(self) -> None:
         """End the stream, see `drop`; for `contextlib.aclosing`."""
         self.drop()
-
-    async def __aenter__(self) -> Self:
-        """Return itself; the connection is made when the first event is awaited."""
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """End the stream."""
-        await self.aclose()
 
     def __del__(self) -> None:
         """Release the connection of a stream that was abandoned in the middle."""

@@ -26,10 +26,6 @@ class _SyncReading(Iterator[Item], Generic[Item]):
     _thread: LoopThread
     _reading: EventStream[Any] | LiveView[Any]
 
-    def __iter__(self) -> Self:
-        """Return itself."""
-        return self
-
     def close(self) -> None:
         """End it and release its connection."""
         self._thread.call(self._reading.aclose())
@@ -111,33 +107,27 @@ class SyncSession:
         self._session = session
 
     @overload
-    def events(self, **how: Unpack[Reading]) -> SyncEventStream[Any]: ...
-    @overload
     def events(self, *, type: type[T], **how: Unpack[Reading]) -> SyncEventStream[T | dict[str, Any]]: ...
     @overload
-    def events(self, *, type: object, **how: Unpack[Reading]) -> SyncEventStream[Any]: ...
+    def events(self, *, type: object = ..., **how: Unpack[Reading]) -> SyncEventStream[Any]: ...
 
     def events(self, *, type: Any = None, **how: Unpack[Reading]) -> SyncEventStream[Any]:
         """See `Session.events`; `on_lost` and `on_resumed` are called in the client's thread."""
         return SyncEventStream(self._thread, self._session.events(type=type, **how))
 
     @overload
-    def view(self, **how: Unpack[Viewing]) -> SyncLiveView[Any]: ...
-    @overload
     def view(self, *, type: type[T], **how: Unpack[Viewing]) -> SyncLiveView[T | dict[str, Any]]: ...
     @overload
-    def view(self, *, type: object, **how: Unpack[Viewing]) -> SyncLiveView[Any]: ...
+    def view(self, *, type: object = ..., **how: Unpack[Viewing]) -> SyncLiveView[Any]: ...
 
     def view(self, *, type: Any = None, **how: Unpack[Viewing]) -> SyncLiveView[Any]:
         """See `Session.view`; `on_lost` and `on_resumed` are called in the client's thread."""
         return SyncLiveView(self._thread, self._session.view(type=type, **how))
 
     @overload
-    def page(self, **how: Unpack[PageReading]) -> Page[Any]: ...
-    @overload
     def page(self, *, type: type[T], **how: Unpack[PageReading]) -> Page[T | dict[str, Any]]: ...
     @overload
-    def page(self, *, type: object, **how: Unpack[PageReading]) -> Page[Any]: ...
+    def page(self, *, type: object = ..., **how: Unpack[PageReading]) -> Page[Any]: ...
 
     def page(self, *, type: Any = None, **how: Unpack[PageReading]) -> Page[Any]:
         """See `Session.page`."""

@@ -86,11 +86,11 @@ class Values:
             wanted = "JSON" if self._type is None else getattr(self._type, "__name__", repr(self._type))
             failed = EventDataError(
                 f"expected data of topic {wire.topic!r} at offset {wire.offset} to be {wanted}: {error}",
-                _event(wire, _anything(wire), cursor, raw),
+                session_event(wire, _anything(wire), cursor, raw),
             )
             failed.__cause__ = error
             return failed
-        return _event(wire, data, cursor, raw)
+        return session_event(wire, data, cursor, raw)
 
     def _value(self, payload: Payload | Exception | None) -> Any:
         if isinstance(payload, Exception):
@@ -155,7 +155,8 @@ def _anything(wire: WireEvent) -> Any:
         return None
 
 
-def _event(wire: WireEvent, data: Any, cursor: str, raw: bytes) -> SessionEvent[Any]:
+def session_event(wire: WireEvent, data: Any, cursor: str, raw: bytes) -> SessionEvent[Any]:
+    """Return an event with its decoded data."""
     return SessionEvent(
         offset=wire.offset,
         topic=wire.topic,

@@ -6,7 +6,6 @@ The gateway's follower later appends these events to the session under their own
 from __future__ import annotations
 
 import asyncio
-from base64 import b64decode
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +14,7 @@ import msgspec
 from temporalio.api.common.v1 import Payload
 
 from wakeline.errors import WakelineError
-from wakeline.events import IDENTITY_KEY
+from wakeline.events import IDENTITY_KEY, WirePayload
 from wakeline.logs import get_logger
 from wakeline.publisher.frames import Identity
 from wakeline.retry import Backoff
@@ -35,7 +34,7 @@ _LEAVING_SECONDS: Final = 5.0
 class _Body(msgspec.Struct):
     topic: str
     data: msgspec.Raw = msgspec.Raw(b"null")
-    payload: dict[str, Any] | None = None
+    payload: WirePayload | None = None
     key: str | None = None
     message: dict[str, Any] | None = None
 
@@ -119,8 +118,7 @@ class Fallback:
         if event.payload is None:
             payload = Payload(metadata={"encoding": b"json/plain"}, data=bytes(event.data))
         else:
-            metadata = {key: b64decode(value) for key, value in event.payload.get("metadata", {}).items()}
-            payload = Payload(metadata=metadata, data=b64decode(event.payload.get("data", "")))
+            payload = Payload(metadata=event.payload.metadata, data=event.payload.data)
         encoded = self._coded and event.payload is not None
         payload.metadata[IDENTITY_KEY] = identity_json(
             self.identity, sequence, event.key, event.message, encoded=encoded

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
@@ -16,9 +15,9 @@ from wakeline.errors.publishing import ValueRefusedError
 from wakeline.events import MAX_DEPTH, nests_too_deep
 from wakeline.logs import get_logger
 from wakeline.outages import Outage
+from wakeline.payloads import as_json, json_of
 from wakeline.presentable import converted, has_half, presentable, said
 from wakeline.retry import Backoff
-from wakeline.text import whole_json
 
 logger = get_logger(__name__)
 
@@ -125,22 +124,8 @@ class Values:
 
 def payload_json(payload: Payload) -> Written:
     """Return a payload as an event's field: JSON as data, everything else as a payload."""
-    encoding = payload.metadata.get("encoding", b"")
-    if encoding == b"binary/null":
-        return DATA, b"null"
-    if encoding == b"json/plain" and _is_json(data := whole_json(payload.data)):
-        return DATA, data
-    metadata = {key: b64encode(value).decode() for key, value in payload.metadata.items()}
-    return PAYLOAD, msgspec.json.encode({"metadata": metadata, "data": b64encode(payload.data).decode()})
-
-
-def _is_json(data: bytes) -> bool:
-    try:
-        data.decode()
-        msgspec.json.decode(data, type=msgspec.Raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
+    data = json_of(payload)
+    return (PAYLOAD, msgspec.json.encode(as_json(payload))) if data is None else (DATA, data)
 
 
 def _is_default(payloads: PayloadConverter) -> bool:

@@ -28,9 +28,10 @@ from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.events import MessagePiece, NewEvent, compose, timestamp
-from wakeline.gateway.following.copying.told import as_json, decoded_item, json_of
+from wakeline.gateway.following.copying.told import decoded_item, json_of
 from wakeline.gateway.following.reaching.calls import has_never_begun
 from wakeline.gateway.following.reaching.connection import Connection
+from wakeline.payloads import as_json
 from wakeline.streams.budget import UPDATES_PER_RUN, update_pause
 from wakeline.streams.queries import querying, when_not_busy
 from wakeline.streams.rpc import is_too_large, is_update_limit

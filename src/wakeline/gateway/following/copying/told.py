@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from typing import Any, Final
 
 import msgspec
@@ -13,7 +12,8 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.converter import DataConverter
 
 from wakeline.events import IDENTITY_KEY, nests_too_deep
-from wakeline.text import whole_json
+from wakeline.payloads import as_json
+from wakeline.payloads import json_of as json_of_any_depth
 
 # What Temporal's own payload converters make; a codec makes something else of it.
 _PLAIN: Final = (b"json/plain", b"json/protobuf", b"binary/plain", b"binary/null", b"binary/protobuf")
@@ -91,17 +91,8 @@ async def decoded_item(converter: DataConverter, payload: bytes) -> bytes:
 
 def json_of(payload: Payload) -> bytes | None:
     """Return a payload's value as JSON; None if it is not JSON or too deep for an event's data."""
-    encoding = payload.metadata.get("encoding", b"")
-    if encoding == b"binary/null":
-        return b"null"
-    data = whole_json(payload.data)
-    return data if encoding == b"json/plain" and _is_json(data) else None
-
-
-def as_json(payload: Payload) -> dict[str, Any]:
-    """A payload in its JSON form, whatever is in it."""
-    metadata = {key: b64encode(value).decode() for key, value in payload.metadata.items()}
-    return {"metadata": metadata, "data": b64encode(payload.data).decode()}
+    data = json_of_any_depth(payload)
+    return None if data is None or nests_too_deep(data) else data
 
 
 async def _decoded_failure(converter: DataConverter | None, failure: Failure) -> Failure:
@@ -141,12 +132,3 @@ def _attributes(failure: Failure, message: str, encoded: str) -> dict[str, Any]:
     if size > _MOST_ENCODED:
         return {message: cut(failure.message), f"{encoded}_bytes": size}
     return {message: cut(failure.message), encoded: as_json(failure.encoded_attributes)}
-
-
-def _is_json(data: bytes) -> bool:
-    try:
-        data.decode()
-        msgspec.json.decode(data, type=msgspec.Raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return not nests_too_deep(data)
