@@ -35,6 +35,7 @@ _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: one level down, one level up
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[{]}"))
 _encode = msgspec.json.encode
+_time = msgspec.json.Decoder(datetime)
 _UNIX: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
@@ -264,6 +265,14 @@ def timestamp(moment: datetime | None = None) -> str:
     """Return `moment`, or the current time, as RFC 3339 in UTC with milliseconds."""
     moment = moment or datetime.now(UTC)
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_time(text: str) -> datetime | None:
+    """Return the time that RFC 3339 represents, aware or not; None for another text."""
+    try:
+        return _time.decode(_encode(text))
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return None
 
 
 def milliseconds(moment: datetime) -> int:

@@ -222,7 +222,7 @@ async def drain(
         RefusedError: The gateway refuses to open a source; its events stay in the file.
     """
     for identity in await spool.do(spool.sources):
-        if but is None or not identity.is_same(but):
+        if but is None or identity.key != but.key:
             try:
                 await drain_source(spool, connection, identity, refused, progress)
             except PublishDroppedError as error:

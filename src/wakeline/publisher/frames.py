@@ -35,10 +35,10 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     supersede: bool | None = None
     epoch: str | None = None
 
-    def is_same(self, other: Identity) -> bool:
-        """Return whether it is the same attempt of the same publisher in the same session."""
-        mine = (self.session, self.publisher, self.attempt)
-        return mine == (other.session, other.publisher, other.attempt)
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """The attempt that it is: session, publisher and attempt."""
+        return self.session, self.publisher, self.attempt
 
 
 class Ready(msgspec.Struct, tag="ready"):

@@ -64,4 +64,4 @@ class Places:
 
 
 def _place(url: str, identity: Identity) -> _Place:
-    return (url, identity.session, identity.publisher, identity.attempt)
+    return (url, *identity.key)

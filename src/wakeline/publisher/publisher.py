@@ -301,9 +301,8 @@ class SessionPublisher:
             connection = shared_connection(self.url, self._token)
             coded = self._values.write_later is not None
             detour = self._detour = self._route.detour(self.identity, connection, self._reports, coded=coded)
-            sender = self._route.sender(
-                self.identity, connection, self.intake, self._reports, detour=detour, assumed=assumed
-            )
+            buffer, reports, route = self.intake.buffer, self._reports, self._route
+            sender = Sender(self.identity, connection, buffer, reports, route, detour=detour, assumed=assumed)
             self._sender = self._last = self.intake.sender = sender
         except BaseException:
             _places.leave(self.url, self.identity, None)

@@ -13,9 +13,7 @@ from wakeline.publisher.detour import Detour
 from wakeline.publisher.errors import PublishReports
 from wakeline.publisher.fallback import Fallback
 from wakeline.publisher.frames import Identity
-from wakeline.publisher.intake import Intake
 from wakeline.publisher.options import OnUnavailable
-from wakeline.publisher.sender import Sender
 from wakeline.publisher.spool import Spool
 from wakeline.publisher.spooling import Spooling
 
@@ -71,27 +69,3 @@ class Route:
             workflow_id = identity.workflow or identity.session
             return Fallback(self.temporal_client, workflow_id, identity, self.max_retry_duration, coded=coded)
         return None
-
-    def sender(
-        self,
-        identity: Identity,
-        connection: Connection,
-        intake: Intake,
-        reports: PublishReports,
-        *,
-        detour: Detour | None,
-        assumed: int | None,
-    ) -> Sender:
-        """Return a sender for the intake's buffer; see `Sender` for the arguments."""
-        return Sender(
-            identity,
-            connection,
-            intake.buffer,
-            reports,
-            max_batch=self.max_batch,
-            linger=self.linger.total_seconds(),
-            max_retry=self.retry_seconds,
-            patient=self.is_patient,
-            detour=detour,
-            assumed=assumed,
-        )

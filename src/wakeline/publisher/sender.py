@@ -31,6 +31,7 @@ from wakeline.publisher.detour import Detour, OnDetour
 from wakeline.publisher.errors import ENDS, PublishReports
 from wakeline.publisher.frames import AppendedFrame, Identity, Opened, append_frame, open_frame
 from wakeline.publisher.outbox import Batch, Outbox
+from wakeline.publisher.route import Route
 from wakeline.publisher.timers import Timers
 from wakeline.retry import Backoff
 
@@ -55,10 +56,7 @@ class Sender:
         connection: The connection to the gateway.
         buffer: The events to send.
         reports: Reports the events that cannot be delivered.
-        max_batch: The most events in one append.
-        linger: Seconds to wait for more events before a batch that is not full is sent.
-        max_retry: Seconds after which events that cannot be delivered are abandoned.
-        patient: Whether events wait while the gateway is away; otherwise they are abandoned at once.
+        route: How events are batched and retried.
         detour: Another way for events while the gateway is away.
         assumed: The attempt's next sequence number before the gateway has returned it; None if it is unknown.
     """
@@ -69,11 +67,8 @@ class Sender:
         connection: Connection,
         buffer: Buffer[bytes],
         reports: PublishReports,
+        route: Route,
         *,
-        max_batch: int,
-        linger: float,
-        max_retry: float,
-        patient: bool = True,
         detour: Detour | None = None,
         assumed: int | None = None,
     ) -> None:
@@ -81,10 +76,8 @@ class Sender:
         self._connection = connection
         self._buffer = buffer
         self._reports = reports
-        self._max_batch = max_batch
-        self._linger = linger
-        self._max_retry = max_retry
-        self._patient = patient
+        self._route = route
+        self._linger = route.linger.total_seconds()
         self._detour = detour
         self._assumed = assumed
         self._loop = asyncio.get_running_loop()
@@ -298,15 +291,15 @@ class Sender:
         """Send the next batch, if there is one and it need not linger."""
         if not self._outbox.has_more():
             return
-        if self._linger and self._outbox.may_wait(self._max_batch):
+        if self._linger and self._outbox.may_wait(self._route.max_batch):
             self._timers.start("linger", self._linger, self._lingered)
             return
         self._timers.cancel("linger")
-        self._send(self._outbox.cut(self._max_batch))
+        self._send(self._outbox.cut(self._route.max_batch))
 
     def _lingered(self) -> None:
         if self._state is _State.OPEN and self._outbox.batch is None and self._trip is None and self._outbox.has_more():
-            self._send(self._outbox.cut(self._max_batch))
+            self._send(self._outbox.cut(self._route.max_batch))
 
     def _send(self, batch: Batch) -> None:
         assert batch.sequence is not None
@@ -341,18 +334,20 @@ class Sender:
     def _without_gateway(self, error: WakelineError) -> None:
         if self._detour is not None:
             self._start_detour()
-        elif not self._patient:
+        elif not self._route.is_patient:
             self.abandon(error, "could not be delivered")
         self._arm()
 
     def _arm(self) -> None:
         """Start the timer that abandons the events that wait, unless it runs."""
         if not self._trip_goes_on and self._outbox.has_something():
-            self._timers.start("abandon", self._max_retry, self._too_late)
+            self._timers.start("abandon", self._route.retry_seconds, self._too_late)
 
     def _too_late(self) -> None:
         if not self._trip_goes_on:
-            self.abandon(self._trouble or UnavailableError(f"nothing could be delivered for {self._max_retry:g} s"))
+            self.abandon(
+                self._trouble or UnavailableError(f"nothing could be delivered for {self._route.retry_seconds:g} s")
+            )
 
     def _settle_first(self, outcome: WakelineError | None) -> None:
         if not self.first.done():

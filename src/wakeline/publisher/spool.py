@@ -119,10 +119,9 @@ class Spool:
             SpoolError: The file cannot be written.
         """
         with self._writing() as connection:
-            key = (identity.session, identity.publisher, identity.attempt)
             found = _source(connection, identity)
             if found is None:
-                row = (*key, msgspec.json.encode(identity), sequence)
+                row = (*identity.key, msgspec.json.encode(identity), sequence)
                 insert = "INSERT INTO sources (session, publisher, attempt, identity, base) VALUES (?, ?, ?, ?, ?)"
                 source, position = connection.execute(insert, row).lastrowid, 0
             else:
@@ -176,7 +175,7 @@ class Spool:
         with self._writing() as connection:
             connection.execute(
                 "UPDATE sources SET base = ? WHERE session = ? AND publisher = ? AND attempt = ? AND base IS NULL",
-                (base, identity.session, identity.publisher, identity.attempt),
+                (base, *identity.key),
             )
 
     def set_identity(self, identity: Identity) -> None:
@@ -187,7 +186,7 @@ class Spool:
         with self._writing() as connection:
             connection.execute(
                 "UPDATE sources SET identity = ? WHERE session = ? AND publisher = ? AND attempt = ?",
-                (msgspec.json.encode(identity), identity.session, identity.publisher, identity.attempt),
+                (msgspec.json.encode(identity), *identity.key),
             )
 
     def remove(self, identity: Identity, before: int) -> None:
@@ -214,10 +213,7 @@ class Spool:
             bodies = [row[0] for row in connection.execute(select, (found[0], end))]
             connection.executemany(
                 "INSERT INTO refused (session, publisher, attempt, body, code, message) VALUES (?, ?, ?, ?, ?, ?)",
-                [
-                    (identity.session, identity.publisher, identity.attempt, b, error.code, error.message)
-                    for b in bodies
-                ],
+                [(*identity.key, body, error.code, error.message) for body in bodies],
             )
             connection.execute("DELETE FROM events WHERE source = ? AND position < ?", (found[0], end))
             if before is not None:
@@ -262,7 +258,7 @@ if hasattr(os, "register_at_fork"):
 def _source(connection: sqlite3.Connection, identity: Identity) -> tuple[int, int | None] | None:
     found: tuple[int, int | None] | None = connection.execute(
         "SELECT id, base FROM sources WHERE session = ? AND publisher = ? AND attempt = ?",
-        (identity.session, identity.publisher, identity.attempt),
+        identity.key,
     ).fetchone()
     return found
 

@@ -6,10 +6,8 @@ import re
 from datetime import datetime
 from typing import Final
 
-import msgspec
-
 from wakeline.errors import RequestInvalidError
-from wakeline.events import Cursor, Event, milliseconds
+from wakeline.events import Cursor, Event, milliseconds, parse_time
 from wakeline.gateway.delivery.channel import Channel
 from wakeline.gateway.delivery.topics import MOST_PAGES, Topics
 from wakeline.gateway.log import PAGE_BYTES, Engine
@@ -18,9 +16,6 @@ MAX_TAIL: Final = 10_000
 """The greatest N of `from=tail:N`."""
 
 _TAIL = re.compile(r"tail:(0|[1-9][0-9]{0,4})")
-_FORMS: Final = "beginning, now, a cursor, tail:N, time:T or device"
-
-_moment = msgspec.json.Decoder(datetime)
 
 
 async def resolve_start(
@@ -111,10 +106,7 @@ async def _tail(engine: Engine, channel: Channel, text: str, topics: Topics | No
 
 
 def _parse_moment(text: str) -> datetime:
-    try:
-        moment = _moment.decode(msgspec.json.encode(text))
-    except msgspec.DecodeError:
-        moment = None
+    moment = parse_time(text)
     if moment is None or moment.tzinfo is None:
         raise RequestInvalidError(
             f"expected time: and RFC 3339 with an offset, such as 2026-11-21T05:14:43Z, got {text[:40]!r}"

@@ -12,13 +12,13 @@ T = TypeVar("T")
 
 
 class Lasting:
-    """The answers that last; when the server stops, each client reconnects, perhaps to another gateway."""
+    """The answers that last; when they end, their clients reconnect, perhaps to another gateway."""
 
     def __init__(self) -> None:
         self._ends: set[Callable[[], object]] = set()
 
     async def serve(self, answer: Awaitable[T], end: Callable[[], object] | None = None) -> T:
-        """Await an answer; when the server stops meanwhile, call `end`, which by default cancels the task."""
+        """Await an answer; call `end` if the server stops meanwhile, or cancel the task without it."""
         if end is None:
             task = asyncio.current_task()
             assert task is not None

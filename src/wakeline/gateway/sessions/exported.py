@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
@@ -27,6 +26,7 @@ from wakeline.events import (
     check_label,
     check_topic,
     compose,
+    parse_time,
     timestamp,
 )
 from wakeline.gateway.delivery import Topics
@@ -132,8 +132,6 @@ _header = msgspec.json.Decoder(Header)
 _end = msgspec.json.Decoder(_End)
 _line = msgspec.json.Decoder(_Line)
 _payload = msgspec.json.Decoder(WirePayload)
-_moment = msgspec.json.Decoder(datetime)
-_encode = msgspec.json.encode
 
 
 def parse_header(line: bytes) -> Header:
@@ -237,9 +235,7 @@ def parse_event(line: bytes, number: int, offset: int, importer: Importer) -> Ne
 
 
 def _parse_time(text: str, number: int) -> datetime:
-    moment: datetime | None = None
-    with suppress(msgspec.DecodeError):
-        moment = _moment.decode(_encode(text))
+    moment = parse_time(text)
     if moment is None or not 1970 <= moment.year <= _LAST_YEAR or timestamp(moment) != text:
         raise ImportInvalidError(
             f"expected a time in UTC with milliseconds, such as 2026-11-21T05:14:43.123Z, in line {number}, got {text[:40]!r}"

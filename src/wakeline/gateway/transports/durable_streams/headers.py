@@ -11,6 +11,7 @@ import msgspec
 from multidict import CIMultiDictProxy
 
 from wakeline.errors import NotImplementedHereError, RequestInvalidError
+from wakeline.events import parse_time
 from wakeline.gateway.log import Owner, Publication
 from wakeline.gateway.sessions import check_content_type
 from wakeline.gateway.transports.durable_streams.refusals import StreamInvalidError
@@ -28,7 +29,6 @@ opened, so that writers of streams cannot act as their readers. Both leave the p
 
 _INTEGER: Final = re.compile(r"0|[1-9][0-9]{0,15}")
 _FORKS: Final = ("Stream-Forked-From", "Stream-Fork-Offset", "Stream-Fork-Sub-Offset")
-_moment = msgspec.json.Decoder(datetime)
 
 Headers = CIMultiDictProxy[str]
 
@@ -158,10 +158,7 @@ def _integer(name: str, text: str, most: int) -> int:
 
 
 def _parse_moment(text: str) -> datetime:
-    try:
-        moment = _moment.decode(msgspec.json.encode(text))
-    except (msgspec.DecodeError, UnicodeEncodeError):
-        moment = None
+    moment = parse_time(text)
     if moment is None or moment.tzinfo is None or moment <= datetime.now(UTC):
         raise StreamInvalidError(
             f"expected Stream-Expires-At to be a future time, such as 2036-11-21T05:14:43Z, got {text[:40]!r}"
