@@ -1,7 +1,8 @@
 """`python -m benchmarks.publishing`: tokens, from where they are made to where they are read.
 
-Latency: one stream of 50 tokens a second, and 200 at once, to some devices each, through a `SessionPublisher` and the gateway
-(durable), through a Redis relay (nothing kept), and through the official Workflow Streams and a Temporal dev server.
+Latency: streams of some tokens a second each, to some devices each, through a `SessionPublisher` and the gateway (durable),
+through a Redis relay (nothing kept), by an HTTP request for each token (durable), and through the official Workflow Streams
+and a Temporal dev server. Each row has the server's CPU time for each token, whatever the number of its devices.
 Intake: how many durable events a second 50 publishers bring into one gateway on one core.
 
 The gateway, or the relay, has one core; publishers and devices have the other, and Redis and Temporal may use both.
@@ -14,6 +15,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import subprocess
@@ -23,6 +25,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -238,22 +241,46 @@ def gateway(road: Road) -> Process:
     )
 
 
-async def latency(kind: type[Road], streams: int, devices: int, seconds: float) -> None:
-    """Every stream at 50 tokens a second, each in its own rhythm."""
+@dataclass(frozen=True)
+class Row:
+    """A load: streams, the devices of each, and the tokens a second of each. Written as `200x1@50`."""
+
+    streams: int
+    devices: int
+    rate: float = 50
+
+    @classmethod
+    def parse(cls, text: str) -> Row:
+        found = re.fullmatch(r"(\d+)x(\d+)(?:@(\d+))?", text)
+        if found is None:
+            raise argparse.ArgumentTypeError(f"expected STREAMSxDEVICES@TOKENS, such as 200x1@50, got {text!r}")
+        return cls(int(found[1]), int(found[2]), float(found[3] or 50))
+
+    def __str__(self) -> str:
+        return f"{self.streams:4d} x {self.devices:3d} @ {self.rate:2.0f}"
+
+
+ROWS = "1x1 1x100 200x1 200x1@25 200x2 200x10 200x80 1000x1@10"
+BY_REQUEST = "1x1 200x1@25"
+
+
+async def latency(kind: type[Road], row: Row, seconds: float) -> None:
+    """Every stream sends at its rate, in its own rhythm."""
     busy: list[float] = []
+    streams, devices, pause = row.streams, row.devices, 1 / row.rate
     with tempfile.TemporaryDirectory(prefix="wakeline-bench-") as folder:
         road = kind(Path(folder), streams, devices)
         async with road.stack:
             try:
                 sends = await road.start()
-                count = int(seconds * 50)
+                count = int(seconds * row.rate)
 
                 async def stream(send: Send) -> None:
-                    due = time.monotonic() + random.random() * 0.02
+                    due = time.monotonic() + random.random() * pause
                     for number in range(count):
                         await asyncio.sleep(due - time.monotonic())
                         await send({"t": time.monotonic_ns(), "n": number, "text": TEXT})
-                        due = max(due + 0.02, time.monotonic() - 0.02)
+                        due = max(due + pause, time.monotonic() - pause)
 
                 async def sending() -> None:
                     if isinstance(road, Official):
@@ -263,21 +290,19 @@ async def latency(kind: type[Road], streams: int, devices: int, seconds: float) 
                         await asyncio.gather(*(stream(send) for send in sends))
                         await road.settle()
                     took = time.monotonic() - began
-                    busy.append((cpu_seconds(road.main.pid) - before) / took)
-                    busy.append((time.process_time() - own) / took)
+                    used = cpu_seconds(road.main.pid) - before
+                    busy.extend((used / took, (time.process_time() - own) / took, used))
 
                 road.sending = sending
                 async with asyncio.timeout(seconds * 4 + 120):
                     told = await road.read()
             except (TimeoutError, RuntimeError) as error:
-                print(
-                    f"{kind.title:34s} {streams:4d} x {devices:3d}   fell behind: {str(error) or 'gave up'}", flush=True
-                )
+                print(f"{kind.title:34s} {row}   fell behind: {str(error) or 'gave up'}", flush=True)
                 return
     late = " ".join(f"{name} {value:8.2f}" for name, value in told["late"].items())
     missing = streams * devices * count - told["received"]
     print(
-        f"{kind.title:34s} {streams:4d} x {devices:3d}   {late} ms   "
+        f"{kind.title:34s} {row}   {late} ms   {busy[2] * 1e6 / streams / count:5.0f} µs a token   "
         f"{told['received']:8d} delivered, {missing} missing, {told['breaks']} out of order; "
         f"server {busy[0]:.0%}, publishers {busy[1]:.0%} of a core",
         flush=True,
@@ -327,26 +352,44 @@ async def main(asked: argparse.Namespace) -> None:
     if asked.worker:
         await work(asked.worker)
         return
-    relays: list[type[Road]] = [Relay] if shutil.which("redis-server") else []
-    roads: list[type[Road]] = [Wakeline, *relays, ByRequest, Official, OfficialForced]
+    if not shutil.which("redis-server"):
+        print("redis-server is missing: the relay is left out", flush=True)
     for turn in range(asked.rounds):
-        print(f"round {turn + 1}: streams x devices, 50 tokens a second each", flush=True)
-        for streams, devices in ((1, 1), (1, 100), (200, 1), (200, asked.most)):
-            for road in roads:
-                # Temporal's dev server cannot take 10,000 signals a second: it is shown that it does not.
-                if issubclass(road, Official) and streams * devices > 200:
-                    print(f"{road.title:34s} {streams:4d} x {devices:3d}   not tried", flush=True)
-                    continue
-                await latency(road, streams, devices, asked.seconds)
-        await intake(50, 20_000)
-        await intake(1, 200_000)
+        print(f"round {turn + 1}: streams x devices of each @ tokens a second of each", flush=True)
+        for row in asked.rows:
+            for road in roads_of(row, asked):
+                await latency(road, row, asked.seconds)
+        if not asked.only or asked.only in Wakeline.title:
+            await intake(50, 20_000)
+            await intake(1, 200_000)
+
+
+def roads_of(row: Row, asked: argparse.Namespace) -> list[type[Road]]:
+    """What is measured with a row's load."""
+    roads: list[type[Road]] = [Wakeline]
+    if shutil.which("redis-server"):
+        roads.append(Relay)
+    if row in map(Row.parse, BY_REQUEST.split()):
+        roads.append(ByRequest)
+    # Temporal's dev server cannot take 10,000 signals a second.
+    if row.streams * row.devices <= 100:
+        roads += [Official, OfficialForced]
+    return [road for road in roads if not asked.only or asked.only in road.title]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--most", type=int, default=80, help="devices of each of 200 streams; open files are limited")
+    parser.add_argument(
+        "--rows",
+        type=Row.parse,
+        nargs="+",
+        default=[*map(Row.parse, ROWS.split())],
+        help=f"default: {ROWS}",
+        metavar="200x1@50",
+    )
+    parser.add_argument("--only", default="", help="only systems whose names contain this, such as durable")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -197,11 +197,27 @@ async def test_it_is_stored_while_it_is_published_and_read_again_after_a_restart
     assert (snapshot.offset, looked) == (50, [])
 
 
-async def test_a_session_that_has_nothing_to_fold_has_nothing_stored() -> None:
+@pytest.mark.parametrize("opened", [False, True])
+async def test_a_session_that_has_nothing_to_fold_has_nothing_stored(opened: bool) -> None:
     engine = MemoryEngine()
     async with Compacts(engine):
+        if opened:  # a session without events, as publishers on a WebSocket create it
+            await engine.open_attempt("s", Publication("p"))
         await publish(engine, "s", *range(100))
     assert await keys(engine) == []
+
+
+async def test_a_session_of_plain_events_is_not_folded_as_it_grows() -> None:
+    engine = MemoryEngine()
+    async with Compacts(engine) as compacts, asyncio.timeout(60):
+        await engine.open_attempt("s", Publication("p"))
+        while compacts._folds:  # until it is known that nothing is stored
+            await asyncio.sleep(0.01)
+        await publish(engine, "s", *range(100))
+        assert not compacts._folds
+        await add(engine, event("key", 1))
+        assert compacts._folds
+        assert await told(engine, compacts) == await expected(engine)
 
 
 async def test_nothing_is_left_of_a_session_that_was_deleted() -> None:

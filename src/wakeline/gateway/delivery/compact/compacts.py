@@ -23,7 +23,7 @@ from wakeline.gateway.delivery.compact.session import SessionFold
 from wakeline.gateway.delivery.compact.snapshot import Snapshot
 from wakeline.gateway.delivery.compact.store import erase, prefix
 from wakeline.gateway.log import Change, Engine, SessionState
-from wakeline.gateway.runtime import supervised
+from wakeline.gateway.runtime import Slice, supervised
 
 MEMORY_BYTES: Final = 64 * 1024 * 1024
 """The memory of all folds together. The least recently used ones are dropped, and read again when they are needed."""
@@ -31,7 +31,7 @@ MEMORY_BYTES: Final = 64 * 1024 * 1024
 STORE_SECONDS: Final = 2.0
 """Seconds after which folded events are stored, however few they are."""
 
-_TURN_SECONDS: Final = 0.05
+_TURN_SECONDS: Final = 0.25
 _ROOM_SECONDS: Final = 0.2
 _GROUP: Final = 32
 _MOST_SESSIONS: Final = 5_000
@@ -173,15 +173,19 @@ class Compacts:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            # Wait for more events: single events are folded a few at a time.
+            # Wait for more events: to fold a few at once costs as much as to fold one.
             await asyncio.sleep(_TURN_SECONDS)
-            now = asyncio.get_running_loop().time()
-            dirty = list(self._dirty.items())
-            for start in range(0, len(dirty), _GROUP):  # the writes of a group share one commit
-                group = dirty[start : start + _GROUP]
-                await asyncio.gather(
-                    *(self._advance(fold, store=now - since >= STORE_SECONDS) for fold, since in group)
-                )
+            now, work = asyncio.get_running_loop().time(), Slice()
+            waiting: list[tuple[SessionFold, bool]] = []  # for the store: together, because their writes share a commit
+            for fold, since in list(self._dirty.items()):
+                if fold.unopened or now - since >= STORE_SECONDS:
+                    waiting.append((fold, now - since >= STORE_SECONDS))
+                else:
+                    await self._advance(fold, store=False)
+                    await work.rest()
+            for start in range(0, len(waiting), _GROUP):
+                group = waiting[start : start + _GROUP]
+                await asyncio.gather(*(self._advance(fold, store=store) for fold, store in group))
             made = self._make_room()
             if self._dirty or not made:
                 self._wake.set()
@@ -201,7 +205,9 @@ class Compacts:
             _log.exception("a compact form could not be stored", session=fold.session)
             self._drop(fold)
         else:
-            if not fold.unsaved:
+            if not fold.needed:
+                self._drop(fold)
+            elif not fold.unsaved:
                 self._dirty.pop(fold, None)
             elif store and fold in self._dirty:
                 self._dirty[fold] = asyncio.get_running_loop().time()

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from wakeline.compact.fold import Fold
+from wakeline.compact.fold import Fold, is_special
 from wakeline.compact.plain import PlainRanges, Ranges
 from wakeline.errors import EpochChangedError, RecordConflictError, SessionNotFoundError, UnavailableError
 from wakeline.events import Event
@@ -54,6 +54,7 @@ class SessionFold:
         self._outlives = outlives
         self._store: Store | None = None
         self._stored = False
+        self._wanted = False
         self._created = ""
         self._base: Fold | None = None
         self._fresh = Fold()
@@ -81,6 +82,12 @@ class SessionFold:
         return self._store is None or self._stale
 
     @property
+    def needed(self) -> bool:
+        """Whether the compact form may differ from the log, is stored, or was requested."""
+        stored = self._store is not None and self._store.first_offset is not None
+        return self.unopened or self._wanted or self._bodies or stored
+
+    @property
     def full(self) -> bool:
         """Whether enough events were folded since the last block for another one."""
         fresh = self._fresh
@@ -88,6 +95,7 @@ class SessionFold:
 
     def tell(self, events: Sequence[Event]) -> None:
         """Add events that were just committed; the next `advance` folds them."""
+        self._wanted = self._wanted or any(map(is_special, events))
         self._end = max(self._end, events[-1].offset + 1)
         self._pending += events
         self._pending_bytes += sum(len(event.body) for event in events)
@@ -95,7 +103,8 @@ class SessionFold:
             self._forget_pending()
 
     def reach(self, offset: int) -> None:
-        """Note that the session's end is at `offset` or later."""
+        """Note, for a caller that needs the compact form, that the end is at `offset` or later."""
+        self._wanted = True
         self._end = max(self._end, offset)
 
     def begin_anew(self, *, trimmed: bool) -> None:
@@ -133,7 +142,7 @@ class SessionFold:
         async with self.lock:
             if self._store is None or self._stale:
                 await self._open(must_store=True)
-            if not self._stored:  # it is folded on demand
+            if not self._stored or not self.needed:  # it is folded on demand
                 self._forget_pending()
                 return 0
             await self._catch_up(must_store=True)
@@ -211,7 +220,8 @@ class SessionFold:
                     if must_store:
                         raise
                     may_store = False
-            await asyncio.sleep(0)
+            if len(events) >= _TURN_EVENTS:
+                await asyncio.sleep(0)
 
     async def _next_events(self) -> list[Event] | None:
         """Return the next events, at most `_TURN_EVENTS`; None if retention has removed them."""
