@@ -2,9 +2,10 @@
 
     with forking():
         code, out, err = await wakeline("tail", "order-1")
+        gateway = await start("serve", output=log)
 
-What is forked is a process of its own, with its own files, environment and exit code. Outside of `forking`, and for tests
-that hold on to the process, Python is started as a person starts it.
+A fork is a process of its own, with its own files, environment and exit code. Outside of `forking`, and for tests of the
+start itself, Python is started as a person starts it.
 """
 
 from __future__ import annotations
@@ -21,14 +22,27 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
+from typing import IO, Protocol
 
 _IMPORTED = [
     "rich.traceback",
+    "wakeline.gateway.app",
     *(f"wakeline.cli.{name}" for name in ("serve", "dev", "tail", "token", "publish", "restored", "drain")),
     "wakeline.cli.demo.command",
 ]
 _MOST_BYTES = 100_000
 _forks: socket.socket | None = None
+
+
+class Running(Protocol):
+    """A process, as asyncio has it."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | None: ...
+    async def wait(self) -> int: ...
+    def send_signal(self, signal: int) -> None: ...
 
 
 @contextmanager
@@ -50,6 +64,69 @@ def forking() -> Iterator[None]:
             _forks = None
             process.kill()
             process.wait()
+
+
+def are_forked() -> bool:
+    """Whether `start` forks."""
+    return _forks is not None
+
+
+async def start(*arguments: str, output: IO[bytes], environment: Mapping[str, str]) -> Running:
+    """Fork a command in a session of its own; both its outputs go to a file."""
+    assert _forks is not None
+    read, write = os.pipe()
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    try:
+        _, fork = await asyncio.get_running_loop().connect_read_pipe(_Fork, os.fdopen(read, "rb", buffering=0))
+        files = [nothing, output.fileno(), output.fileno(), write]
+        _fork(_forks, arguments, environment, files, own_session=True)
+    finally:
+        os.close(nothing)
+        os.close(write)
+    try:
+        await asyncio.shield(fork.started)
+    except asyncio.CancelledError:
+        await fork.started
+        fork.send_signal(signal.SIGKILL)
+        raise
+    return fork
+
+
+class _Fork(asyncio.Protocol):
+    """A forked command, by what its watcher writes: its id, then its exit code."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.started: asyncio.Future[None] = loop.create_future()
+        self._ended: asyncio.Future[int] = loop.create_future()
+        self._written = b""
+        self.pid = 0
+
+    def data_received(self, data: bytes) -> None:
+        self._written += data
+        pid, _, code = self._written.partition(b"\n")
+        if not self.started.done():
+            self.pid = int(pid)
+            self.started.set_result(None)
+        if code and not self._ended.done():
+            self._ended.set_result(int(code))
+
+    def connection_lost(self, _: Exception | None) -> None:
+        if not self.started.done():
+            self.started.set_exception(EOFError("expected a fork, the process that forks has ended"))
+        if not self._ended.done():
+            self._ended.set_result(-signal.SIGKILL)
+
+    @property
+    def returncode(self) -> int | None:
+        return self._ended.result() if self._ended.done() else None
+
+    async def wait(self) -> int:
+        return await asyncio.shield(self._ended)
+
+    def send_signal(self, signal: int) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, signal)
 
 
 async def wakeline(
@@ -78,12 +155,10 @@ async def _started(arguments: tuple[str, ...], stdin: bytes, environment: dict[s
 def _forked(
     forks: socket.socket, arguments: tuple[str, ...], stdin: bytes, environment: dict[str, str]
 ) -> tuple[int, str, str]:
-    request = json.dumps({"arguments": arguments, "environment": environment, "directory": os.getcwd()}).encode()
-    assert len(request) < _MOST_BYTES
     pairs = [os.pipe() for _ in range(4)]
     theirs = [pairs[0][0], *(write for _, write in pairs[1:])]
     try:
-        socket.send_fds(forks, [request], theirs)
+        _fork(forks, arguments, environment, theirs)
     finally:
         for file in theirs:
             os.close(file)
@@ -93,7 +168,27 @@ def _forked(
         # Neither is more than a pipe holds: the commands of tests print little.
         with open(pairs[1][0], "rb") as out, open(pairs[2][0], "rb") as err:
             printed, complained = out.read(), err.read()
-        return int(status.read()), printed.decode(), complained.decode()
+        return int(status.read().split()[1]), printed.decode(), complained.decode()
+
+
+def _fork(
+    forks: socket.socket,
+    arguments: tuple[str, ...],
+    environment: Mapping[str, str],
+    files: list[int],
+    *,
+    own_session: bool = False,
+) -> None:
+    """Ask for a fork. Files: its standard ones, and one to which its id and its exit code are written."""
+    asked = {
+        "arguments": arguments,
+        "environment": dict(environment),
+        "directory": os.getcwd(),
+        "own_session": own_session,
+    }
+    request = json.dumps(asked).encode()
+    assert len(request) < _MOST_BYTES
+    socket.send_fds(forks, [request], files)
 
 
 def _serve(requests: socket.socket) -> None:
@@ -114,14 +209,17 @@ def _serve(requests: socket.socket) -> None:
 
 
 def _watch(asked: dict[str, object], files: list[int]) -> None:
-    """Fork the command, and write its exit code; returns in the command."""
+    """Fork the command, and write its id and its exit code; returns in the command."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     command = os.fork()
     if command != 0:
         for file in files[:3]:
             os.close(file)
-        os.write(files[3], str(os.waitstatus_to_exitcode(os.waitpid(command, 0)[1])).encode())
+        os.write(files[3], b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(command, 0)[1]))
         os._exit(0)
+    if asked["own_session"]:
+        os.setsid()
+    os.write(files[3], b"%d\n" % os.getpid())
     for number, file in enumerate(files[:3]):
         os.dup2(file, number)
     for file in files:

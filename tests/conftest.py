@@ -1,14 +1,16 @@
-"""One real Temporal server for the session, and a client of it. How Hypothesis tries things."""
+"""A real Temporal server for the session, and a client of it. Processes that are forked. How Hypothesis tries things."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
+import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, settings
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
+from tests.commands import forking
 from tests.servers import temporal_server
 
 pytest_plugins = ["tests.leftovers"]
@@ -29,3 +31,10 @@ async def temporal() -> AsyncIterator[WorkflowEnvironment]:
 async def client(temporal: WorkflowEnvironment) -> Client:
     """A client of the dev server."""
     return temporal.client
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[None]:
+    """Commands and gateways are forked from a process that has imported everything."""
+    with forking():
+        yield

@@ -12,11 +12,20 @@ from types import MappingProxyType
 
 import aiohttp
 
+from tests import commands
 from wakeline.cli.processes import free_port
 
 
 class GatewayProcess:
-    """`wakeline serve` on a port and directory that outlive it."""
+    """`wakeline serve` on a port and directory that outlive it.
+
+    Args:
+        data: Its directory.
+        arguments: More arguments of the command.
+        prefix: What stands before the command, and starts it.
+        environment: Its variables, beside ours.
+        afresh: Start Python for it, also where commands are forked.
+    """
 
     def __init__(
         self,
@@ -24,22 +33,31 @@ class GatewayProcess:
         *arguments: str,
         prefix: Sequence[str] = (),
         environment: Mapping[str, str] = MappingProxyType({}),
+        afresh: bool = False,
     ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = data.parent.with_name(f"{data.parent.name}-{data.name}.log")
-        serve = [sys.executable, "-m", "wakeline", "serve", "--data", str(data), "--port", str(self.port)]
         asks = any(name.startswith("WAKELINE_TOKEN_") for name in environment)
-        serve += [] if asks else ["--no-auth"]
+        auth = [] if asks else ["--no-auth"]
+        self._arguments = ["serve", "--data", str(data), "--port", str(self.port), *auth, *arguments]
         self._environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment}
-        self._command = [*prefix, *serve, *arguments]
-        self.process: asyncio.subprocess.Process | None = None
+        self._prefix = prefix
+        self._afresh = afresh or bool(prefix)
+        self.process: commands.Running | None = None
 
     async def start(self, *, wait: bool = True) -> None:
         with self.log.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                *self._command, stdout=log, stderr=log, env=self._environment, start_new_session=True
-            )
+            if commands.are_forked() and not self._afresh:
+                self.process = await commands.start(*self._arguments, output=log, environment=self._environment)
+            else:
+                self.process = await asyncio.create_subprocess_exec(
+                    *(*self._prefix, sys.executable, "-m", "wakeline", *self._arguments),
+                    stdout=log,
+                    stderr=log,
+                    env=self._environment,
+                    start_new_session=True,
+                )
         if wait:
             await self.ready()
 

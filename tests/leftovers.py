@@ -122,8 +122,11 @@ class Leftovers:
 
     def _left(self, allowed: set[int]) -> set[int]:
         running = self._processes.running()
-        helpers = {pid for pid in running if "multiprocessing.resource_tracker" in _command(pid)}
-        return running - self._processes.below(allowed | helpers)
+        commands = {pid: _command(pid) for pid in running}
+        helpers = {pid for pid in running if "multiprocessing.resource_tracker" in commands[pid]}
+        # What this one forks was started by a test, although its parent may stay.
+        forking = {pid for pid in running & allowed if "tests.commands" in commands[pid]}
+        return running - self._processes.below((allowed - forking) | helpers) - forking
 
 
 class Run(Leftovers):

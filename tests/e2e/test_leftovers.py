@@ -41,6 +41,25 @@ def test_leaves_nothing(server):
     assert server.poll() is None
 """
 
+_FORKS = """
+import asyncio, os
+
+import pytest
+from tests import commands
+
+@pytest.fixture(scope="session")
+def forks():
+    with commands.forking():
+        yield
+
+def test_leaves_a_fork(forks):
+    serve = ("serve", "--no-auth", "--port", "0", "--data", "data")
+    with open(os.devnull, "wb") as nothing:
+        asyncio.run(commands.start(*serve, output=nothing, environment=dict(os.environ)))
+
+def test_leaves_nothing(forks):
+    pass
+"""
 
 _LONG = """
 import subprocess, sys, time
@@ -72,6 +91,13 @@ async def test_a_process_that_a_test_leaves_is_ended_and_fails_it(tmp_path: Path
     # Where the variable CI is set, pytest repeats a whole message in its summary.
     assert len(set(re.findall(r"these were left:\n\s+(\d+) .*time.sleep\(600\)", report))) == 3
     assert set(re.findall(r"ERROR .*::(\w+)", report)) == {"test_leaves_a_child", "test_leaves_an_orphan", "test_fails"}
+
+
+async def test_a_fork_is_of_the_test_although_the_process_that_forks_may_stay(tmp_path: Path) -> None:
+    run = await start(tmp_path, _FORKS)
+    report = (await asyncio.wait_for(run.communicate(), 200))[0].decode()
+    assert "2 passed, 1 error" in report, report
+    assert set(re.findall(r"ERROR .*::(\w+)", report)) == {"test_leaves_a_fork"}
 
 
 async def test_a_run_that_is_terminated_leaves_no_process(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from temporalio.client import Client
 
 from tests.gateways import GatewayProcess
@@ -15,6 +16,8 @@ from tests.temporal import follower_workflows as workflows
 from tests.temporal.test_connections import address_of
 from tests.temporal.test_follower import running_worker, start, to_the_end
 from wakeline.cli.processes import TemporalServer, free_port
+
+pytestmark = pytest.mark.usefixtures("forks")
 
 
 @asynccontextmanager

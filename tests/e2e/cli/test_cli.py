@@ -45,7 +45,9 @@ async def test_every_command_has_help_that_teaches(command: str) -> None:
     assert out.startswith(f"Usage: wakeline {command}")
 
 
-async def test_serve_says_where_it_listens_and_sigterm_stops_it_cleanly(running: GatewayProcess) -> None:
+async def test_serve_says_where_it_listens_and_sigterm_stops_it_cleanly(tmp_path: Path) -> None:
+    running = GatewayProcess(tmp_path / "data", afresh=True)
+    await running.start()
     assert f"listening on {running.url}" in running.log.read_text()
     assert "--no-auth" in running.log.read_text()
     async with Served(running.url) as served:
@@ -56,6 +58,7 @@ async def test_serve_says_where_it_listens_and_sigterm_stops_it_cleanly(running:
     await running.start()
     async with Served(running.url) as served:
         assert (await served.call("GET", "/v1/sessions/s"))[1]["next_offset"] == 1
+    await running.kill()
 
 
 async def test_serve_logs_what_was_meant_otherwise(tmp_path: Path) -> None:
