@@ -22,7 +22,8 @@ QUEUE = "shared"
 
 @pytest.fixture(scope="module", autouse=True)
 async def worker(client: Client) -> AsyncIterator[None]:
-    async with Worker(client, task_queue=QUEUE, workflows=[workflows.Steps], activities=workflows.ACTIVITIES):
+    defined = [workflows.Steps, workflows.Chapters]
+    async with Worker(client, task_queue=QUEUE, workflows=defined, activities=workflows.ACTIVITIES):
         yield
 
 
@@ -82,3 +83,34 @@ async def test_the_session_is_settled_once_although_its_runs_end_at_once_at_two_
     assert {data_of(event)["status"] for event in await everything(store, session) if event.topic == "$run.closed"} == {
         "terminated"
     }
+
+
+async def test_an_activitys_event_has_the_same_run_at_every_gateway(
+    start: Start, client: Client, temporal: WorkflowEnvironment
+) -> None:
+    gateways = await pair(start, temporal)
+    session = f"named-{uuid.uuid4().hex[:8]}"
+    handle = await client.start_workflow(workflows.Chapters.run, 0, id=session, task_queue=QUEUE)
+    status, answer = await gateways[0].call("POST", "/v1/runs", json={"workflow_id": session, "session": session})
+    assert status in (200, 201), answer
+    chain = [str(handle.first_execution_run_id)]
+    stream = await gateways[1].stream(session, "from=beginning&topics=$run.continued")
+    for _ in range(2):
+        await client.get_workflow_handle(session).signal(workflows.Chapters.go)
+        async with asyncio.timeout(60):
+            chain.append((await stream.next())["data"]["run_id"])
+        await asyncio.sleep(1)  # the owner writes it down after the event
+        for number, run_id in enumerate(chain):  # an activity knows the id of its own Temporal run only
+            for at, served in enumerate(gateways):
+                headers = {"run": run_id, "publisher": f"{len(chain)}-{number}-{at}", "sequence": "0"}
+                await served.publish(session, {"topic": "said by activity"}, **headers)
+    events = [event async for event in said(gateways[0], session)]
+    assert {event["run"] for event in events} == {chain[0]}
+    assert len(events) == 2 * (2 + 3)
+    await client.get_workflow_handle(session).terminate()
+
+
+async def said(served: Served, session: str) -> AsyncIterator[dict[str, Any]]:
+    _, page = await served.call("GET", f"/v1/sessions/{session}/events?from=beginning&topics=said%20by%20activity")
+    for event in page["events"]:
+        yield event

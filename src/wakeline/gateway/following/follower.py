@@ -39,6 +39,8 @@ _SWEPT_MOST: Final = 300.0
 _LAST_ANSWER_SECONDS: Final = 2.0
 # What went wrong as nobody thought may go wrong again.
 _LOOK_AGAIN: Final = 30.0
+# Activities of that many Temporal runs before the latest may still publish.
+_EARLIER: Final = 10
 _RESULT_BYTES: Final = 16 * 1024
 # The latest event of these tells whether the session is settled.
 _STANDING: Final = frozenset({RUN_STARTED, RUN_CLOSED, SESSION_SETTLED})
@@ -242,6 +244,7 @@ class Follower:
         }
         changed: dict[str, Any] = {
             "run_id": ending.next_run_id,
+            "earlier": (*self.run.earlier, self.run.run_id)[-_EARLIER:],
             "given_whole": drained,
             "waiting": None,
             "retrying": {},

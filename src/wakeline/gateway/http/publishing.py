@@ -43,7 +43,7 @@ class PublishRoutes:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         upstream = parts.upstream
-        self._registrations = Registrations(None if upstream is None else upstream.published, parts.runs.name_of)
+        self._registrations = Registrations(None if upstream is None else upstream.published, parts.runs.names.find)
         self._ingest = Ingest(
             accept=parts.accept,
             verify=parts.auth.verify,
@@ -79,7 +79,7 @@ class PublishRoutes:
         incoming = await decode(await read_body(request), self._parts.settings.max_batch_events)
         check_topics(grant, incoming)
         self._parts.limits.publish(request, grant, len(incoming))
-        run = self._registrations.run_of(name, _text(request.headers, "Wakeline-Run"))
+        run = await self._registrations.run_of(name, _text(request.headers, "Wakeline-Run"))
         who, workflow = publication(request.headers, run, grant), _workflow(request.headers)
         with self._parts.metrics.append_seconds.time():
             appended = await self._parts.accept.publish(name, incoming, who)
@@ -97,7 +97,7 @@ class PublishRoutes:
         who = Publication.of_attempt(
             publisher,
             asked.attempt,
-            run=self._registrations.run_of(name, asked.run),
+            run=await self._registrations.run_of(name, asked.run),
             activity=asked.activity,
             supersede=asked.supersede,
             owner=grant.owner_of(publisher),

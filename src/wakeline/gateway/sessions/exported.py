@@ -162,6 +162,8 @@ def parse_header(line: bytes) -> Header:
                 "chain",
             ):
                 check_label(field, getattr(run, field))
+            for run_id in run.earlier:
+                check_label("earlier", run_id)
     except RequestInvalidError as error:
         raise ImportInvalidError(f"in line 1: {error.message}") from None
     return header

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Final, Protocol
 
@@ -80,7 +80,7 @@ class Registrations:
     def __init__(
         self,
         published: Published | None,
-        run_of: Callable[[str, str], str] = lambda session, run_id: run_id,
+        run_of: Callable[[str, str], Awaitable[str]] | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._published = published
@@ -92,9 +92,13 @@ class Registrations:
         """Return the number of remembered reports."""
         return len(self._reported)
 
-    def run_of(self, session: str, run: str | None) -> str | None:
-        """Return the name of the run that a publisher's events belong to, by the run that it names."""
-        return None if run is None else self._run_of(session, run)
+    async def run_of(self, session: str, run: str | None) -> str | None:
+        """Return the name of the run that a publisher's events belong to, by the run that it names.
+
+        Raises:
+            UnavailableError: The runs of the session cannot be read now.
+        """
+        return run if run is None or self._run_of is None else await self._run_of(session, run)
 
     def tell(self, session: str, workflow: NamedWorkflow | None, run: str | None, grant: Grant) -> None:
         """Report the workflow of a publisher that opened or appended, unless reported recently.

@@ -40,6 +40,7 @@ class Run(msgspec.Struct, frozen=True):
         given_whole: Whether its present Temporal run received the stream from one that was read to the end.
         stream_attempt: The number of attempts at the stream under this name: each reset begins another one.
         `owed`: Whether the run has ended while the end of its stream could not be read yet.
+        earlier: Its last Temporal runs before `run_id`, oldest first; activities of these may still publish.
         unread: Its earlier Temporal runs whose streams could not be read yet, and which passed them to no later run.
         result: Whether the run's result is to be reported.
         waiting: The last reported reason for waiting; None if it does not wait.
@@ -60,6 +61,7 @@ class Run(msgspec.Struct, frozen=True):
     given_whole: bool = False
     stream_attempt: int = 1
     owed: bool = False
+    earlier: tuple[str, ...] = ()
     unread: tuple[Unread, ...] = ()
     result: bool = False
     waiting: dict[str, Any] | None = None
@@ -71,6 +73,11 @@ class Run(msgspec.Struct, frozen=True):
     def open(self) -> bool:
         """Whether the run has not ended."""
         return self.status == "running"
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """The Temporal runs that are known to belong to the run."""
+        return self.run, *self.earlier, *(unread.run_id for unread in self.unread), self.run_id
 
     @property
     def first_run_id(self) -> str:

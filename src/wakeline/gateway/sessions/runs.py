@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Final
 from weakref import WeakValueDictionary
 
 from wakeline.gateway.log import Engine
 from wakeline.gateway.sessions.run import Run
+from wakeline.gateway.sessions.run_names import RunNames
 from wakeline.gateway.sessions.run_records import RunRecords
-
-_NAMES: Final = 50_000
 
 
 class Runs:
-    """The runs of each session, and their states."""
+    """The runs of each session, and their states.
+
+    Attributes:
+        names: The names of the runs that Temporal runs belong to.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._records = RunRecords(engine)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._names: dict[tuple[str, str], str] = {}  # by session and Temporal run: the run's name; oldest first
+        self.names = RunNames(self.of)
 
     def lock(self, session: str) -> asyncio.Lock:
         """Return the lock to hold from reading a session's runs to writing the consequences.
@@ -37,21 +39,6 @@ class Runs:
         """Return the runs of several sessions in order, up to the one that exceeds `most_bytes`."""
         return await self._records.of_each(sessions, most_bytes)
 
-    def name_of(self, session: str, run_id: str) -> str:
-        """Return the name of the run that a Temporal run belongs to; its own id if unknown here.
-
-        An activity knows its Temporal run, and not the first run of the chain.
-        """
-        return self._names.get((session, run_id), run_id)
-
-    def know(self, session: str, run_id: str, name: str) -> None:
-        """Remember that a Temporal run belongs to the run `name`, which the record may not have yet."""
-        key = (session, run_id)
-        self._names.pop(key, None)
-        self._names[key] = name
-        if len(self._names) > _NAMES:
-            del self._names[next(iter(self._names))]
-
     async def settled(self, session: str) -> bool:
         """Return whether the session has had a run and none is open."""
         runs = await self.of(session)
@@ -64,7 +51,7 @@ class Runs:
         """
         found = await self._records.unfinished()
         for session, run in found:
-            self.know(session, run.run_id, run.run)
+            self.names.know(session, run)
         return found
 
     async def latest(self, session: str, run: str) -> Run | None:
@@ -77,7 +64,7 @@ class Runs:
         Raises:
             RecordTooLargeError: The session has too many open runs for another one.
         """
-        self.know(session, run.run_id, run.run)
+        self.names.know(session, run)
         await self._records.put(session, run)
 
     async def restore(self, session: str, runs: Sequence[Run]) -> None:

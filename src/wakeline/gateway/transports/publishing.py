@@ -147,7 +147,7 @@ class PublishConnection(Conversation):
                 await self._append(frame, size)
             case frames.Open():
                 await self._room(0)
-                self._open(frame)
+                await self._open(frame)
             case frames.Close():
                 self._channels.pop(frame.channel, None)
             case frames.Nudge():
@@ -174,9 +174,10 @@ class PublishConnection(Conversation):
         refusal = error if isinstance(error, WakelineError) else RequestInvalidError(f"expected a frame, got: {error}")
         self._fail(channel, refusal)
 
-    def _open(self, frame: frames.Open) -> None:
+    async def _open(self, frame: frames.Open) -> None:
         self._grant.check("publish", frame.session)
         check_session_name(frame.session)
+        run = await self._ingest.registrations.run_of(frame.session, frame.run)
         if frame.channel not in self._channels and len(self._channels) >= MAX_CHANNELS:
             raise LimitReachedError(
                 f"expected at most {MAX_CHANNELS} channels on one connection", retry_after=_CHANNEL_RETRY
@@ -186,7 +187,7 @@ class PublishConnection(Conversation):
             check_publisher(frame.publisher),
             frame.attempt,
             owner=self._grant.owner_of(frame.publisher),
-            run=self._ingest.registrations.run_of(frame.session, frame.run),
+            run=run,
             activity=frame.activity,
             supersede=frame.supersede,
         )

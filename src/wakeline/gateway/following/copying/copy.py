@@ -201,7 +201,7 @@ class StreamCopy:
         return True
 
     def _run_of(self, identity: Identity) -> str:
-        return self.run.run if identity.run is None else self._runs.name_of(self._teller.session, identity.run)
+        return self.run.run if identity.run is None else self._runs.names.known(self._teller.session, identity.run)
 
 
 def _event(item: Item, run: str, **more: Any) -> NewEvent:

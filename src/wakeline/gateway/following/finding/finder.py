@@ -110,7 +110,7 @@ class Finder:
         known = await self._runs.of(session)
         run = await self._known(session, known, found)
         if run is not None:
-            self._runs.know(session, found.info.execution.run_id, run.run)
+            self._runs.names.learn(session, found.info.execution.run_id, run.run)
             if result and not run.result and run.open:
                 run = msgspec.structs.replace(run, result=True)
                 await self._runs.put(session, run)
@@ -140,7 +140,9 @@ class Finder:
         )
         # The record comes before the event: a crash in between leaves a run that is resumed, and told once.
         await self._runs.put(session, run)
-        self._runs.know(session, info.execution.run_id, name)  # its activities may speak before its turn has come
+        self._runs.names.learn(
+            session, info.execution.run_id, name
+        )  # its activities may speak before its turn has come
         return run
 
     async def _beginning(self, connection: Connection, workflow_id: str, run_id: str) -> Beginning:
