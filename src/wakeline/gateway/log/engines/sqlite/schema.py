@@ -203,12 +203,17 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
 
 
 def _migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Run the migrations that the file lacks."""
     connection.create_function("accepted_at", 1, _accepted_at, deterministic=True)
-    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+    scripts = [
+        f"{script}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number};"
+        for number, script in enumerate(MIGRATIONS[version:], start=version + 1)
+    ]
+    if version == 0:
+        scripts = ["".join(scripts)]  # a new file has no older schema to keep: one commit
+    for script in scripts:
         # One transaction each: a crash in the middle leaves the older schema whole.
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {script}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number}; COMMIT;"
-        )
+        connection.executescript(f"BEGIN IMMEDIATE; {script} COMMIT;")
 
 
 def _accepted_at(body: bytes) -> int:
