@@ -92,10 +92,11 @@ class Leftovers:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
+        if fixturedef.scope == "function":
+            return (yield)
         before = self._processes.running()
         result = yield
-        if fixturedef.scope != "function":
-            self._allowed |= self._processes.running() - before
+        self._allowed |= self._processes.running() - before
         return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
