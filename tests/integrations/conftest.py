@@ -14,6 +14,11 @@ __all__ = ["serve", "served"]
 
 
 @pytest.fixture
+def kept_in() -> str:
+    return "sqlite"
+
+
+@pytest.fixture
 async def fake() -> AsyncIterator[FakeOpenAI]:
     """OpenAI's API; the test scripts what it says."""
     async with FakeOpenAI() as running:

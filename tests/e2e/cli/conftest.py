@@ -8,6 +8,11 @@ from tests.unit.conftest import serve as serve
 from tests.unit.conftest import served as served
 
 
+@pytest.fixture
+def kept_in() -> str:
+    return "sqlite"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _forking(forks: None) -> None:
     return

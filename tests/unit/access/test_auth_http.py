@@ -12,7 +12,7 @@ from yarl import URL
 
 from tests.support import Served
 from tests.tokens import SECRET, bearer, by_hand, claims, token
-from tests.unit.conftest import Serve
+from tests.unit.conftest import Serve, on_disk
 from wakeline.errors import ListenRefusedError, SettingsInvalidError
 
 PAGE = "https://app.example"
@@ -332,6 +332,7 @@ async def test_a_stream_ends_with_its_token(asking: Served, event_loop_is_busy: 
     assert all(stream.answer.connection is None for stream in streams)
 
 
+@on_disk
 async def test_a_stream_that_is_behind_ends_in_time_and_resumes_without_a_gap(asking: Served) -> None:
     large = {"events": [{"topic": "t", "data": "x" * 100_000} for _ in range(9)]}
     for _ in range(20):

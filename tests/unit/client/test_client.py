@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support import Served
+from tests.unit.conftest import on_disk
 from wakeline.client import EventStream, SessionClient, SessionEvent
 from wakeline.errors import (
     CursorAheadError,
@@ -81,6 +82,7 @@ def offsets(events: list[SessionEvent[Any]]) -> list[int]:
     return [event.offset for event in events]
 
 
+@on_disk
 @pytest.mark.parametrize("seed", range(3))
 async def test_every_event_once_in_order_through_cut_connections(served: Served, seed: int) -> None:
     await served.publish("s", {"topic": "t", "data": 0})
@@ -170,6 +172,7 @@ async def test_any_other_name_is_one_session(client: SessionClient, name: str) -
         assert (await anext(events)).data == name
 
 
+@on_disk
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_wait_that_is_cut_off_anywhere_loses_nothing(served: Served, client: SessionClient, seed: int) -> None:
     session = client.session("s")

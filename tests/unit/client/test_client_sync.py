@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import pytest
 
 from tests.support import Served
+from tests.unit.conftest import on_disk
 from wakeline import blocking as waiting
 from wakeline.client import (
     EventAdded,
@@ -69,6 +70,7 @@ def test_it_has_the_same_names(plain: type[Any], asynchronous: type[Any]) -> Non
             assert [*inspect.signature(member).parameters] == [*inspect.signature(getattr(plain, name)).parameters]
 
 
+@on_disk
 async def test_everything_that_is_published_is_read(served: Served) -> None:
     def work(client: SyncSessionClient) -> None:
         session = client.session("s")
@@ -116,6 +118,7 @@ async def test_the_rest_of_a_session_s_life(served: Served, tmp_path: Path) -> N
     await in_thread(work, served.url)
 
 
+@on_disk
 async def test_many_threads_share_one_client(served: Served) -> None:
     def work(client: SyncSessionClient) -> list[list[int]]:
         client.session("s").publish("t", 0)

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 
 from tests.support import Served, Stream
+from tests.unit.conftest import on_disk
 from wakeline.compact import Fold
 from wakeline.events import Event
 from wakeline.gateway.app import gateway
@@ -79,6 +80,7 @@ async def test_a_stream_begins_with_the_compact_form_and_goes_on_with_the_log(se
     stream.close()
 
 
+@on_disk
 async def test_who_was_cut_within_it_gets_all_of_it_again_and_who_was_not_gets_the_log(served: Served) -> None:
     await served.publish("s", *SOME)
     whole = await served.stream("s", "view=compact")
@@ -200,6 +202,7 @@ async def _many(first: Served) -> list[dict[str, Any]]:
     return list(told)
 
 
+@on_disk
 async def test_what_retention_has_taken_is_told_and_is_in_it_no_more(served: Served) -> None:
     await served.call("PUT", "/v1/sessions/s", json={"retention": {"events": 3}})
     await served.publish("s", *SOME)
@@ -250,6 +253,7 @@ async def test_a_session_that_was_made_anew_has_nothing_of_the_one_before(served
     assert brief((await page(served))["events"]) == [(0, "answer", "new")]
 
 
+@on_disk
 async def test_large_ones_come_in_pages_in_order(served: Served) -> None:
     text = "x" * 3000
     for number in range(40):
@@ -279,6 +283,7 @@ async def folded(stream: Stream, end: int) -> list[bytes]:
     return [event.json() for event in fold.events()]
 
 
+@on_disk
 async def test_whoever_joins_while_it_is_published_holds_the_same_in_the_end(served: Served) -> None:
     rounds, each = 60, 8
 

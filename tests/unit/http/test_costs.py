@@ -16,7 +16,7 @@ from yarl import URL
 
 from tests.support import Served
 from tests.tokens import SECRET, bearer, token
-from tests.unit.conftest import Serve
+from tests.unit.conftest import Serve, on_disk
 from wakeline.gateway.delivery import starts
 from wakeline.gateway.http import sessions
 from wakeline.gateway.log.engines.sqlite import SqliteEngine
@@ -229,6 +229,7 @@ def batch(count: int) -> str:
     return '{"events":[' + ",".join(['{"topic":"t"}'] * count) + "]}"
 
 
+@on_disk
 async def test_a_batch_has_at_most_10_000_events(served: Served) -> None:
     status, answer = await served.call("POST", EVENTS, data=sent(batch(10_000)), headers=JSON)
     assert (status, answer["next_offset"]) == (200, 10_000)
@@ -253,6 +254,7 @@ async def test_the_most_events_of_a_batch_are_a_setting(serve: Serve) -> None:
     assert await refusal(served, "POST", EVENTS, data=lines * 4, headers=NDJSON) == (413, "batch_too_large")
 
 
+@on_disk
 @pytest.mark.parametrize("count", [10_001, 4_000_000])
 async def test_a_stream_accepts_at_most_10_000_messages_at_once(served: Served, count: int) -> None:
     body = "[" + "1," * (count - 1) + "1]"
@@ -291,6 +293,7 @@ async def test_a_message_of_empty_lines_delays_no_other(served: Served) -> None:
         assert json.loads((await socket.receive(10)).data)["type"] == "pong"
 
 
+@on_disk
 async def test_line_breaks_in_a_body_cost_nothing(served: Served) -> None:
     data = "[" + ",\n".join(["1"] * 250_000) + "]"
     body = '{"events":[' + ",\n".join([f'{{"topic":"t","data":{data}}}'] * 8) + "]}"
@@ -300,6 +303,7 @@ async def test_line_breaks_in_a_body_cost_nothing(served: Served) -> None:
 HALF, OTHER = "\\ud83d", "\\ude00"
 
 
+@on_disk
 @pytest.mark.parametrize("halves", [HALF, HALF + OTHER, "\\\\"])
 async def test_half_an_emoji_in_a_large_body_delays_no_other(served: Served, halves: str) -> None:
     count = 900_000 // len(halves)
@@ -345,6 +349,7 @@ async def test_a_body_without_events_is_small(served: Served, method: str, path:
 # Sessions that were imported
 
 
+@on_disk
 async def test_a_stream_with_a_gap_of_its_own_is_read(served: Served) -> None:
     gap = {"missed": 3, "first_available": 3, "source": "retention"}
     lines = [
@@ -394,6 +399,7 @@ async def test_a_list_costs_in_proportion_to_its_answer(serve: Serve, monkeypatc
     assert not [key for key in read if key.startswith("runs")]  # all of them were read at once
 
 
+@on_disk
 async def test_a_list_ends_early_if_its_sessions_are_large(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "_LISTED_BYTES", 0)
     for name in ("a", "b", "c"):
@@ -418,6 +424,7 @@ def lines_of(count: int, topic: str = "t", size: int = 1) -> str:
     return f'{{"topic":"{topic}","data":"{"x" * size}"}}\n' * count
 
 
+@on_disk
 async def test_a_filter_that_matches_nothing_is_answered_with_its_place(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -456,6 +463,7 @@ async def test_a_filter_that_matches_nothing_is_answered_with_its_place(
     assert found == [6_001]
 
 
+@on_disk
 async def test_a_long_poll_of_a_stream_is_answered_with_its_place(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -488,6 +496,7 @@ async def test_a_reader_names_at_most_100_topics(served: Served, count: int) -> 
         assert (await socket.receive_json())["type"] == ("error" if many else "subscribed")
 
 
+@on_disk
 async def test_readers_of_many_sets_of_topics_delay_no_other(served: Served) -> None:
     await served.publish("s", {"topic": "t0"})
     sockets = [await served.http.ws_connect("/v1/feed") for _ in range(60)]
@@ -508,6 +517,7 @@ async def test_readers_of_many_sets_of_topics_delay_no_other(served: Served) -> 
 # What is sent
 
 
+@on_disk
 async def test_the_compact_form_is_sent_in_pieces(served: Served) -> None:
     keyed = [{"topic": "state", "key": f"k{number}", "data": "x" * 60_000} for number in range(60)]
     for start in range(0, 60, 10):
@@ -532,6 +542,7 @@ async def test_the_compact_form_is_sent_in_pieces(served: Served) -> None:
         writer.close()
 
 
+@on_disk
 @pytest.mark.parametrize("view", ["raw", "compact"])
 async def test_a_frame_has_at_most_512_kib_of_events_or_one(served: Served, view: str) -> None:
     sizes = [200_000, 50_000, 400_000, 100_000, 1_000_000, 10, 250_000, 10]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support import Served
+from tests.unit.conftest import on_disk
 
 PATH = "/v1/sessions/s/events"
 
@@ -49,6 +50,7 @@ async def test_the_tail_is_counted_in_matching_events(served: Served, query: str
     assert offsets(await page(served, query)) == expected
 
 
+@on_disk
 async def test_a_rare_topic_far_back_is_found(served: Served) -> None:
     await served.publish("s", {"topic": "rare"})
     for _ in range(3):
@@ -67,6 +69,7 @@ async def test_a_tail_that_is_no_number_is_refused(served: Served, text: str) ->
     assert body["error"]["message"] == f"expected tail:N with N from 0 to 10000, got {text!r}"
 
 
+@on_disk
 async def test_time_begins_at_the_first_event_not_older(served: Served) -> None:
     times = []
     for n in range(12):
@@ -120,6 +123,7 @@ async def test_pages_backwards_are_the_log_in_its_order(served: Served, limit: i
     assert read == expected
 
 
+@on_disk
 async def test_a_page_backwards_of_large_events_stays_small(served: Served) -> None:
     for _ in range(6):
         await served.publish("s", *[{"topic": "t", "data": "x" * 100_000} for _ in range(2)])

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support import TIME, Served
 from tests.tokens import SECRET, bearer
-from tests.unit.conftest import Serve
+from tests.unit.conftest import Serve, on_disk
 from wakeline.events import compose
 from wakeline.gateway.delivery import Incoming
 
@@ -109,6 +109,7 @@ async def test_a_session_is_closed_once(served: Served) -> None:
         assert answer.status == 204
 
 
+@on_disk
 async def test_a_deleted_session_is_gone_for_everybody(served: Served) -> None:
     first = await served.publish("a", {"topic": "t"}, publisher="p", sequence="0")
     live, page = await served.stream("a"), f"/v1/sessions/a/events?from={first['epoch']}-1&wait=10"
@@ -163,6 +164,7 @@ async def test_an_export_is_the_session_line_by_line(served: Served) -> None:
     assert b",".join(lines) == b",".join(raw)
 
 
+@on_disk
 async def test_an_import_is_the_session_that_was_exported(served: Served) -> None:
     payload = compose("p", b'{"metadata": {"encoding": "YmluYXJ5"}, "data": "AAE="}', time=TIME, payload=True)
     await served.publish("a", {"topic": "t", "data": "Grüße \u2028"}, {"topic": "t", "run": "r", "activity": "x"})
@@ -189,6 +191,7 @@ async def test_an_import_is_the_session_that_was_exported(served: Served) -> Non
     )
 
 
+@on_disk
 async def test_an_import_keeps_offsets_and_goes_on_behind_them(served: Served) -> None:
     header = {"wakeline_export": 1, "session": "a", "epoch": "e", "first_offset": 5, "next_offset": 7, "created": TIME}
     lines = [
@@ -408,6 +411,7 @@ async def test_an_import_that_is_cut_leaves_nothing(serve: Serve) -> None:
     assert (made[0], made[1]["next_offset"]) == (201, 2)
 
 
+@on_disk
 async def test_of_two_imports_of_one_name_one_is_made(served: Served) -> None:
     file = "\n".join([HEADER, event(0), event(1), END]).encode()
     answers = await asyncio.gather(*(imported(served, "a", file) for _ in range(5)))
@@ -416,6 +420,7 @@ async def test_of_two_imports_of_one_name_one_is_made(served: Served) -> None:
     assert [s["session"] for s in listed["sessions"]] == ["a"]
 
 
+@on_disk
 async def test_a_large_session_passes_through_little_memory(served: Served) -> None:
     async def body() -> AsyncIterator[bytes]:
         yield (HEADER.replace('next_offset": 2', 'next_offset": 20000') + "\n").encode()
@@ -432,6 +437,7 @@ async def test_a_large_session_passes_through_little_memory(served: Served) -> N
     assert seen == 20_002
 
 
+@on_disk
 @pytest.mark.parametrize("how", ["deleted", "trimmed"])
 async def test_an_export_that_cannot_be_finished_is_cut_short(served: Served, how: str) -> None:
     await fill(served, 600)
@@ -448,6 +454,7 @@ async def test_an_export_that_cannot_be_finished_is_cut_short(served: Served, ho
             await answer.content.readexactly(1_000_000_000)
 
 
+@on_disk
 async def test_who_takes_nothing_of_an_export_is_cut(serve: Serve) -> None:
     served = await serve(write_timeout=0.3)
     await fill(served, 600)
@@ -471,6 +478,7 @@ async def test_only_who_may_manage_a_session_may_do_so(serve: Serve, method: str
         assert await served.call(method, f"/v1/sessions/a{path}", headers=bearer()) == (404, refused)
 
 
+@on_disk
 async def test_an_export_ends_with_its_token(serve: Serve) -> None:
     served = await serve(token_secret=SECRET)
     await fill(served, 600, bearer())

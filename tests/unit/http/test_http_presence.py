@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support import Served, Stream
+from tests.unit.conftest import on_disk
 
 PATH = "/v1/sessions/s"
 
@@ -62,6 +63,7 @@ async def test_a_stream_tells_who_comes_and_goes(served: Served) -> None:
     watcher.close()
 
 
+@on_disk
 async def test_events_are_whole_and_in_order_beside_presence(served: Served) -> None:
     await served.publish("s", {"topic": "t", "data": 0})
     watcher = await served.stream("s", "presence=true")

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from tests.support import Served
-from tests.unit.conftest import Serve
+from tests.unit.conftest import Serve, on_disk
 
 PATH = "/v1/sessions/s/events"
 
@@ -71,6 +71,7 @@ async def test_from_now_begins_with_the_next_event(served: Served) -> None:
     stream.close()
 
 
+@on_disk
 async def test_a_device_that_was_cut_before_its_first_event_still_misses_nothing(served: Served) -> None:
     await served.publish("s", *events(0))
     stream = await served.stream("s", "from=now")
@@ -82,6 +83,7 @@ async def test_a_device_that_was_cut_before_its_first_event_still_misses_nothing
     stream.close()
 
 
+@on_disk
 async def test_two_devices_see_the_same_bytes_replayed_or_live(served: Served) -> None:
     await served.publish("s", *events(0))
     live = await served.stream("s")
@@ -242,6 +244,7 @@ async def test_a_head_request_does_not_hang(served: Served) -> None:
         assert answer.status == 405
 
 
+@on_disk
 async def test_a_slow_device_gets_every_byte_in_order(served: Served) -> None:
     """It reads a little now and then, so the kernel takes parts of chunks, the transport the rest, and the log the most."""
     await served.publish("s", *events(0))
@@ -274,6 +277,7 @@ async def test_a_slow_device_gets_every_byte_in_order(served: Served) -> None:
     assert offsets == list(range(end["next_offset"]))
 
 
+@on_disk
 async def test_a_device_that_does_not_read_hurts_nobody_and_is_cut_in_time(serve: Serve) -> None:
     served = await serve(write_timeout=0.5, keep_alive=0.1)
     await served.publish("s", *events(0))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support import Served
-from tests.unit.conftest import Serve
+from tests.unit.conftest import Serve, on_disk
 from wakeline.errors import DataInUseError, ListenRefusedError
 
 
@@ -77,6 +77,7 @@ async def test_it_listens_on_loopback_only(serve: Serve, host: str) -> None:
         await serve(host=host, no_auth=True)
 
 
+@on_disk
 async def test_a_data_directory_has_one_gateway(serve: Serve) -> None:
     await serve()
     with pytest.raises(DataInUseError):

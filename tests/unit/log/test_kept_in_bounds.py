@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import data_of, everything, new_event, publish
 from tests.tokens import SECRET, bearer
-from tests.unit.conftest import Serve
+from tests.unit.conftest import Serve, on_disk
 from wakeline.errors import TooManyPublishersError
 from wakeline.gateway.devices import Positions, Presence
 from wakeline.gateway.log import CLAIM, Append, Appended, Owner, Publication, owners
@@ -208,6 +208,7 @@ async def test_a_token_that_opens_many_publishers_keeps_nobody_else_out(
     assert await opened("x1", sub="worker", allow=["publish"], publishers=["*"]) == (200, "")
 
 
+@on_disk
 async def test_to_open_publishers_counts_as_publishing(serve: Serve) -> None:
     served = await serve(token_secret=SECRET, publish_rate=1)
     found = []

@@ -9,7 +9,7 @@ import pytest
 from tests.publishers import line
 from tests.support import Served
 from tests.tokens import SECRET, bearer, token
-from tests.unit.conftest import Serve
+from tests.unit.conftest import Serve, on_disk
 
 TAKEN = (403, "publisher_taken")
 WORKER: dict[str, Any] = {"sub": "worker-1", "sessions": ["*"], "allow": ["publish"], "publishers": ["*"]}
@@ -76,6 +76,7 @@ async def test_a_new_token_of_a_connection_that_is_held_to_fewer_topics_is_anoth
         assert await client.error() == "publisher_taken"
 
 
+@on_disk
 async def test_a_jump_of_attempts_is_refused(served: Served) -> None:
     for attempt in (1_000_001, 2**53 - 1):
         who = {"publisher": "p", "sequence": "0", "attempt": str(attempt)}

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import Served
 from tests.tokens import SECRET, token
-from tests.unit.conftest import Serve
+from tests.unit.conftest import Serve, on_disk
 from wakeline.errors import (
     EventTooLargeError,
     NotAllowedError,
@@ -26,6 +26,7 @@ async def data(served: Served, session: str = "s", **headers: str) -> list[Any]:
     return [event["data"] for event in page["events"]]
 
 
+@on_disk
 async def test_two_hundred_publishers_at_once(served: Served) -> None:
     async def speak(number: int) -> None:
         async with SessionPublisher(served.url, session=f"s{number}") as session:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support import Served
+from tests.unit.conftest import on_disk
 from tests.unit.publisher.scripted import ScriptedGateway, error
 from wakeline.errors import AttemptFencedError, UnavailableError
 from wakeline.publisher import PublishDroppedError, PublisherMisusedError, SyncSessionPublisher
@@ -27,6 +28,7 @@ async def events(served: Served) -> list[dict[str, Any]]:
         query = f"limit=10000&from={page['cursor']}"
 
 
+@on_disk
 async def test_everything_is_in_the_log_in_each_thread_s_order(served: Served) -> None:
     def work() -> None:
         with SyncSessionPublisher(served.url, session="s", max_buffer=100) as session:

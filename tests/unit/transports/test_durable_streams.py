@@ -12,7 +12,7 @@ import pytest
 from tests.durable import BYTES, CLOSED, JSON, TEXT, Durable
 from tests.support import Served
 from tests.tokens import SECRET, token
-from tests.unit.conftest import Serve
+from tests.unit.conftest import Serve, on_disk
 
 
 async def events(served: Served, session: str = "s") -> list[dict[str, Any]]:
@@ -106,6 +106,7 @@ async def test_closing_is_the_last_event_and_no_message(served: Served) -> None:
     assert (status, refused["error"]["code"]) == (409, "session_closed")
 
 
+@on_disk
 async def test_a_stream_is_made_whole_or_not_at_all(serve: Serve) -> None:
     served = await serve(max_event_bytes=1024)
     stream = Durable(served)
@@ -213,6 +214,7 @@ async def test_a_tag_changes_with_the_end(served: Served) -> None:
     assert (await stream.get("", **{"If-None-Match": f'"x", W/{tags[1]}'})).status == 304
 
 
+@on_disk
 async def test_everybody_reads_what_they_wrote(served: Served) -> None:
     stream = Durable(served)
     await stream.put()

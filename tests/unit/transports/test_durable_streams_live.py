@@ -15,7 +15,7 @@ import pytest
 from tests.durable import BYTES, CLOSED, JSON, TEXT, Durable
 from tests.support import Served
 from tests.tokens import SECRET, token
-from tests.unit.conftest import Serve
+from tests.unit.conftest import Serve, on_disk
 from wakeline.gateway.transports.durable_streams.content import Content
 
 
@@ -108,6 +108,7 @@ async def test_the_first_position_of_now_can_be_resumed_from(served: Served) -> 
     again.close()
 
 
+@on_disk
 async def test_a_long_stream_comes_in_pages_each_with_its_position(served: Served) -> None:
     stream = Durable(served)
     await stream.put()
@@ -142,6 +143,7 @@ async def test_a_live_event_is_made_once_for_all(served: Served, monkeypatch: py
         reader.close()
 
 
+@on_disk
 async def test_readers_that_come_together_share_their_pages(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Durable(served)
     await stream.put(JSON, ["x"] * 100)
@@ -162,6 +164,7 @@ async def test_readers_that_come_together_share_their_pages(served: Served, monk
         reader.close()
 
 
+@on_disk
 async def test_a_reader_ends_when_the_stream_is_deleted(served: Served) -> None:
     stream = Durable(served)
     await stream.put()
@@ -250,6 +253,7 @@ async def unread(served: Served, path: str) -> tuple[asyncio.StreamReader, async
     return reader, writer
 
 
+@on_disk
 async def test_a_reader_from_under_whom_retention_takes_events_is_cut(served: Served) -> None:
     stream = Durable(served)
     await stream.put(BYTES)

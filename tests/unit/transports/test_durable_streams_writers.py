@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.durable import CLOSED, Durable
 from tests.support import Served
+from tests.unit.conftest import on_disk
 from wakeline.gateway.app import gateway
 from wakeline.gateway.settings import Settings
 
@@ -82,6 +83,7 @@ async def test_the_order_of_writers_outlives_the_gateway_and_not_the_stream(tmp_
         assert (await stream.get()).json == [3]
 
 
+@on_disk
 async def test_requests_of_a_producer_may_come_in_any_order(served: Served) -> None:
     stream = Durable(served)
     await stream.put()
@@ -96,6 +98,7 @@ async def test_requests_of_a_producer_may_come_in_any_order(served: Served) -> N
     assert (await stream.get()).json == list(range(40))
 
 
+@on_disk
 async def test_a_reader_at_full_speed_never_goes_back(served: Served) -> None:
     stream = Durable(served)
     offset = (await stream.put()).next

@@ -17,6 +17,7 @@ import pytest
 
 from tests.soak import times
 from tests.support import Served
+from tests.unit.conftest import on_disk
 
 SESSIONS = [f"session-{n}" for n in range(12)]
 TURNS = times(60, 400)
@@ -119,6 +120,7 @@ async def read_with_cuts(reader: WebSocketReader | SseReader, stopping: asyncio.
                 await reader.read()
 
 
+@on_disk
 @pytest.mark.parametrize("kind", [WebSocketReader, SseReader])
 async def test_every_session_comes_once_and_in_order(served: Served, kind: type[WebSocketReader | SseReader]) -> None:
     random_ = chance(0)
@@ -146,6 +148,7 @@ async def test_every_session_comes_once_and_in_order(served: Served, kind: type[
     print(sum(reader.connections for reader in readers), "connections,", sum(counts.values()), "events")
 
 
+@on_disk
 async def test_a_session_is_the_same_bytes_over_every_transport(served: Served) -> None:
     values = [{"text": "é日本\u2028"}, 2.50, "\ud83d\ude00", [1, None], {"a": {"b": "c\nd"}}, 10**30, ""]
     for value in values:

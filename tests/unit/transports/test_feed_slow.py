@@ -15,7 +15,7 @@ import pytest
 
 from tests.feeds import CLOSE, PING, Raw, feed, frame, raw
 from tests.support import Served, publish
-from tests.unit.conftest import Serve
+from tests.unit.conftest import Serve, on_disk
 from tests.unit.delivery.test_handover import Watcher
 from wakeline.gateway.app import gateway
 from wakeline.gateway.delivery import Device, Hub, Lane
@@ -203,6 +203,7 @@ async def subscribe_unread(client: Raw, session: str) -> None:
     assert (await client.next_json())["type"] == "subscribed"
 
 
+@on_disk
 async def test_a_client_that_never_reads_is_cut_with_4408_and_hurts_nobody(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

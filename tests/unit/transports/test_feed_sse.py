@@ -15,7 +15,7 @@ import pytest
 from yarl import URL
 
 from tests.support import Served, Stream, close, publish
-from tests.unit.conftest import Serve
+from tests.unit.conftest import Serve, on_disk
 from wakeline.events import RUN_STARTED, SESSION_SETTLED
 from wakeline.gateway import app
 from wakeline.gateway.log.engines.memory import MemoryEngine
@@ -86,6 +86,7 @@ async def test_an_event_is_one_line_and_the_event_s_own_bytes(served: Served) ->
         assert json.loads(data[6:])["event"] == page["events"][0]
 
 
+@on_disk
 async def test_every_id_resumes_every_session_exactly(served: Served) -> None:
     names = ("a", "b", "c")
     for n in range(4):
@@ -303,6 +304,7 @@ async def test_its_device_is_known(served: Served) -> None:
         assert told(await opened.next()) == [("a", 1)]
 
 
+@on_disk
 async def test_a_client_that_never_reads_is_cut(serve: Serve) -> None:
     served = await serve(write_timeout=0.5)
     for _ in range(40):

@@ -12,7 +12,7 @@ import pytest
 from tests.publishers import Line, line
 from tests.support import Served
 from tests.tokens import SECRET, bearer, token
-from tests.unit.conftest import Serve
+from tests.unit.conftest import Serve, on_disk
 from wakeline.gateway.transports import conversation, publishing
 
 
@@ -66,6 +66,7 @@ async def test_a_batch_sent_again_is_there_once_and_told_again(served: Served) -
     assert await data(served) == ["a", "b", "c"]
 
 
+@on_disk
 async def test_frames_that_share_a_message_are_served_in_order_and_many_may_be_under_way(served: Served) -> None:
     async with line(served) as client:
         await client.open()
@@ -237,6 +238,7 @@ async def test_a_message_over_the_limit_closes_with_1009(serve: Serve) -> None:
         assert await client.closed() == 1009
 
 
+@on_disk
 async def test_a_connection_that_breaks_leaves_whole_batches(served: Served) -> None:
     """What was under way when it broke has arrived or not, and `opened` tells which."""
     sent = 0
