@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from wakeline.errors import WorkflowNotFoundError
+from wakeline.gateway.following import Followers
 from wakeline.gateway.http import routes
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.sessions import Followed, Run
@@ -67,7 +68,7 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> RecordingUpstream:
     upstream = RecordingUpstream()
 
     def application(parts: Parts) -> Any:
-        return routes.application(replace(parts, upstream=upstream))
+        return routes.application(replace(parts, upstream=cast(Followers, upstream)))
 
     monkeypatch.setattr("wakeline.gateway.app.application", application)
     return upstream

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from wakeline.gateway.access.addresses import Addresses
 from wakeline.gateway.access.auth import Auth
-from wakeline.gateway.access.connection import MAX_HEAD_BYTES
+from wakeline.gateway.access.connection import MAX_HEAD_BYTES, HttpConnection
 from wakeline.gateway.access.connections import Connections
 from wakeline.gateway.access.grants import ANYONE, GRANT, NOBODY, Action, Grant, Signer, WhileGranted, expiring
 from wakeline.gateway.access.guard import PUBLISHING_HEADERS, Guard
@@ -29,6 +29,7 @@ __all__ = [
     "Connections",
     "Grant",
     "Guard",
+    "HttpConnection",
     "Keys",
     "Limits",
     "Signer",

@@ -29,7 +29,7 @@ class _Waits(Enum):
     REQUEST = auto()
 
 
-class Connection(web.RequestHandler):
+class HttpConnection(web.RequestHandler):
     """One connection, which limits a request's head and can be refused before a request exists.
 
     Args:

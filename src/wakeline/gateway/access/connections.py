@@ -19,7 +19,7 @@ from aiohttp import web
 
 from wakeline.errors import RequestTimeoutError
 from wakeline.gateway.access.addresses import Addresses
-from wakeline.gateway.access.connection import Connection
+from wakeline.gateway.access.connection import HttpConnection
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.settings import Settings
 
@@ -64,21 +64,21 @@ class Connections:
         self._idle_seconds = settings.idle_timeout
         self._addresses = addresses
         self._metrics = metrics
-        self._open: set[Connection] = set()
+        self._open: set[HttpConnection] = set()
         self._of: Counter[str] = Counter()
         # Both in the order in which they are due, so that checking the first suffices.
-        self._heads: dict[Connection, float] = {}
-        self._bodies: dict[Connection, _Body] = {}
+        self._heads: dict[HttpConnection, float] = {}
+        self._bodies: dict[HttpConnection, _Body] = {}
         self._refused: Counter[str] = Counter()
 
     def __len__(self) -> int:
         """Return how many connections are open."""
         return len(self._open)
 
-    def protocol(self, server: web.Server) -> Callable[[], Connection]:
+    def protocol(self, server: web.Server) -> Callable[[], HttpConnection]:
         """Return the protocol factory for `loop.create_server`."""
         loop = asyncio.get_running_loop()
-        return lambda: Connection(
+        return lambda: HttpConnection(
             server,
             self,
             loop=loop,
@@ -90,7 +90,7 @@ class Connections:
             max_line_size=_MAX_FIELD_BYTES,
         )
 
-    def admit(self, connection: Connection, peername: object) -> str | None:
+    def admit(self, connection: HttpConnection, peername: object) -> str | None:
         """Count a connection; return the address it counts for (or ""), None to refuse it."""
         peer = self._addresses.peer(peername) or ""
         if len(self._open) >= self.most:
@@ -106,7 +106,7 @@ class Connections:
         self.expect_head(connection)
         return peer
 
-    def release(self, connection: Connection, peer: str) -> None:
+    def release(self, connection: HttpConnection, peer: str) -> None:
         """Remove a connection that has ended."""
         self._open.discard(connection)
         self._heads.pop(connection, None)
@@ -114,11 +114,11 @@ class Connections:
         if not self._of[peer]:
             del self._of[peer]
 
-    def expect_head(self, connection: Connection) -> None:
+    def expect_head(self, connection: HttpConnection) -> None:
         """Start the time limit for a request's head."""
         self._heads.setdefault(connection, self._now + self._pause + self._head_seconds)
 
-    def heard(self, connection: Connection, count: int) -> None:
+    def heard(self, connection: HttpConnection, count: int) -> None:
         """Count bytes of a body; each KiB restarts its time limit."""
         body = self._bodies.get(connection)
         if body is not None:
@@ -130,7 +130,7 @@ class Connections:
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Limit the time that a request's body may take while the request is handled."""
         connection = request.protocol
-        if not isinstance(connection, Connection):  # another server runs the application
+        if not isinstance(connection, HttpConnection):  # another server runs the application
             return await handler(request)
         self._heads.pop(connection, None)
         connection.request_began()
@@ -168,7 +168,7 @@ class Connections:
                 self._metrics.cut.labels(reason).inc(count)
             self._refused.clear()
 
-    def _await_body(self, connection: Connection, body: _Body) -> None:
+    def _await_body(self, connection: HttpConnection, body: _Body) -> None:
         self._bodies.pop(connection, None)  # so that it moves to the end
         body.due, body.received = self._now + self._pause + self._body_seconds, 0
         self._bodies[connection] = body

@@ -14,12 +14,7 @@ import structlog
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 
 from wakeline.background import cancel_all
-from wakeline.errors import (
-    SessionClosedError,
-    UnavailableError,
-    WakelineError,
-    WorkflowNotFoundError,
-)
+from wakeline.errors import SessionClosedError, UnavailableError, WakelineError, WorkflowNotFoundError
 from wakeline.events import Event, check_session_name
 from wakeline.gateway.delivery import Accept, Hub
 from wakeline.gateway.following.finding.finder import Finder, Found, is_older
@@ -200,7 +195,10 @@ class Followers:
         return session, await self._enter(session, found, result=result)
 
     def nudge(self, workflow_id: str, namespace: str | None) -> None:
-        """A workflow may have something new: look at once, if it is followed or has a device."""
+        """Check a workflow for new events at once, if it is followed or its session has a reader.
+
+        The call returns at once and never fails. Several nudges of one workflow have the effect of one.
+        """
         with suppress(WorkflowNotFoundError):
             named = self._finder.named(self._finder.connection(namespace))
             if self._pool.follows(named, workflow_id):
@@ -227,14 +225,16 @@ class Followers:
         while under_way := [*self._lookups.of(ids), *(task for of in ours for task in self._pool.tasks(*of))]:
             await asyncio.wait(under_way)
         if not all(self._pool.is_ours(workflow_id) for workflow_id in ids):
-            await asyncio.sleep(
-                _ELSEWHERE_SECONDS
-            )  # another gateway may follow it, and does not tell us when it is done
+            await asyncio.sleep(_ELSEWHERE_SECONDS)  # another gateway may follow it, and does not report its end here
 
     def published(
         self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool
     ) -> None:
-        """A publisher of a session names this workflow: follow it into the session, if that may be."""
+        """Follow a workflow that a publisher of a session names, if that is allowed.
+
+        It is allowed if the session has the workflow's name, if the workflow names the session, or if `manages`. The call
+        returns at once and continues in the background; errors are only logged.
+        """
         work = partial(self._published, session, workflow_id, namespace, run=run, manages=manages)
         self._lookups.begin((session, workflow_id, namespace, run, manages), partial(until_followed, work))
 

@@ -159,27 +159,24 @@ class FollowerPool:
             # A gateway that does not own the run wakes its owner so: by the first event of the run.
             if not _before(run, await self._runs.of(session)):  # else they come first
                 await Follower(session, run, self._parts_of(run)).announce()
-            if self._is_mine(run):
+            if self.is_ours(run.workflow_id):
                 self._start(session, run)
 
     def _parts_of(self, run: Run) -> Following:
         return self._parts[run.namespace or self._namespaces.main.namespace]
-
-    def _is_mine(self, run: Run) -> bool:
-        return self.is_ours(run.workflow_id)
 
     async def _resume(self) -> None:
         """Go on with every run that is open or owes something, and is ours."""
         for session, run in await self._runs.unfinished():
             if run.namespace and run.namespace not in self._namespaces:
                 _log.warning("a run's namespace is not among the settings", session=session, namespace=run.namespace)
-            elif self._is_mine(run):
+            elif self.is_ours(run.workflow_id):
                 self._start(session, run)
 
     def _leased(self) -> None:
         """Follow what is ours now, and no longer what is not."""
         for key, follower in list(self._followers.items()):
-            if not self._is_mine(follower.run):
+            if not self.is_ours(follower.run.workflow_id):
                 self._end(key)
         self._to_resume.set()
 

@@ -11,10 +11,11 @@ from aiohttp import web
 from wakeline.errors import SessionNotFoundError, TemporalUnavailableError, WorkflowNotFoundError
 from wakeline.events import Cursor, check_session_name
 from wakeline.gateway.access import GRANT, Grant
+from wakeline.gateway.following import Followers
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.bodies import read_fields
 from wakeline.gateway.http.parameters import integer, takes
-from wakeline.gateway.http.parts import Parts, Upstream
+from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.log import SessionState
 from wakeline.gateway.sessions import Followed, NamedWorkflow, Run, decode_config
 
@@ -94,7 +95,7 @@ class SessionRoutes:
         return json_answer({"session": session, **_run(run, upstream.followed(session).get(run.run))})
 
 
-async def _registered(upstream: Upstream, asked: _Registration, grant: Grant) -> tuple[str, Run]:
+async def _registered(upstream: Followers, asked: _Registration, grant: Grant) -> tuple[str, Run]:
     """Register a workflow; do not reveal whether it exists to a token that does not reach it."""
     workflow_id = asked.workflow_id
     how: dict[str, Any] = {"namespace": asked.namespace, "result": asked.result, "reaches": grant.reaches}

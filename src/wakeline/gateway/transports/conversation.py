@@ -7,14 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Protocol
 
 import structlog
 from aiohttp import WSMessage, WSMsgType, web
 
 from wakeline.errors import LimitReachedError, RequestInvalidError, TokenInvalidError, UnavailableError, WakelineError
 from wakeline.events import timestamp
-from wakeline.gateway.access import NOBODY, Grant, Limits, Signer
+from wakeline.gateway.access import NOBODY, Grant, HttpConnection, Limits, Signer
 from wakeline.gateway.runtime import forget_steps, listen_steps
 from wakeline.gateway.transports import feed_frames as frames
 from wakeline.gateway.transports.feed import SharedConnection
@@ -64,19 +64,6 @@ class Host(Protocol):
         ...
 
 
-@runtime_checkable
-class Gate(Protocol):
-    """A connection that can limit its reading."""
-
-    def take_at_most(self, count: int) -> asyncio.Future[None]:
-        """Read only this many more bytes until `take_all`; return a future, done once more arrive."""
-        ...
-
-    def take_all(self) -> None:
-        """Read without a limit again."""
-        ...
-
-
 class Conversation(ABC):
     """One WebSocket, from handshake to close.
 
@@ -107,7 +94,7 @@ class Conversation(ABC):
         self._signer: Signer | None = None
         self._held: list[AbstractContextManager[None]] = []
         self._refusal: Closing | None = None
-        self._gate: Gate | None = None
+        self._gate: HttpConnection | None = None
         self._overflow: asyncio.Future[None] | None = None
 
     @abstractmethod
@@ -132,7 +119,7 @@ class Conversation(ABC):
             raise RequestInvalidError("expected a WebSocket handshake of version 13 with a Sec-WebSocket-Key")
         try:
             gate = self._request.protocol
-            if self._grant is NOBODY and isinstance(gate, Gate):
+            if self._grant is NOBODY and isinstance(gate, HttpConnection):
                 self._gate, self._overflow = gate, gate.take_at_most(frames.MAX_FIRST_BYTES + _FRAMING_BYTES)
             await self._socket.prepare(self._request)
             self._connection = self._socket.connection = SharedConnection(self._request, self._host.timeout)

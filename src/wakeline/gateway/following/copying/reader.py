@@ -107,18 +107,14 @@ class StreamReader:
         self._connection = connection
         self._workflow_id = workflow_id
         self._run_id = run_id
-        self._by_update = False
+        self.by_update = False
+        """Whether this host is read by updates, so that nothing can be read once the run is closed."""
         self._timeout = _FIRST_TIMEOUT
         self._updates = 0
         self._canceled = 0  # so often in a row the host has answered that it is canceled
         self._waiting: asyncio.Task[RawValue] | None = None
         self._converter = connection.converter_of(workflow_id)
         self._told = False
-
-    @property
-    def by_update(self) -> bool:
-        """Whether this host is read by updates, so that nothing can be read once the run is closed."""
-        return self._by_update
 
     def pause(self, updates: int) -> float:
         """Seconds to leave before the next update of a run that is known to have taken so many."""
@@ -155,7 +151,7 @@ class StreamReader:
         asked = PollInput(topics=[], from_offset=offset)
         await self._connection.until_calm()
         try:
-            answer: RawValue | PollResult | None = None if self._by_update else await self._query(asked)
+            answer: RawValue | PollResult | None = None if self.by_update else await self._query(asked)
             if answer is None:
                 if closed:
                     raise NoStreamError
@@ -234,8 +230,8 @@ class StreamReader:
         except WorkflowQueryFailedError as error:
             if _UNKNOWN_QUERY.search(str(error)):
                 # A host of a stream that is not read by query has the other query, and the SDKs tell which there are.
-                self._by_update = OFFSET_QUERY in str(error)
-                if not self._by_update and "Encoded failure" not in str(error):
+                self.by_update = OFFSET_QUERY in str(error)
+                if not self.by_update and "Encoded failure" not in str(error):
                     raise NoStreamError from error  # and an update would only wake the workflow to be refused
                 return None
             if is_too_large(str(error)):
@@ -265,12 +261,12 @@ class StreamReader:
                 raise NotNowError(str(error)) from error
             if isinstance(error.cause, CancelledError):
                 # The workflow was asked to cancel and cleans up: what it publishes meanwhile is there for the next update.
-                self._by_update = True
+                self.by_update = True
                 self._updates += 1
                 self._canceled += 1
                 return PollResult(items=[], next_offset=asked.from_offset)
             raise NoStreamError from error
-        self._by_update = True
+        self.by_update = True
         self._updates += 1
         self._canceled = 0
         return result

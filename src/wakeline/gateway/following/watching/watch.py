@@ -117,23 +117,19 @@ class RunWatch:
         self._looks = looks
         self._children = Children(enter)
         self._whole = False  # the history was followed from its first event to its last
-        self._happened = 0
-        self._told = asyncio.Event()
-
-    @property
-    def happened(self) -> int:
+        self.happened = 0
         """Grows when something may have happened."""
-        return self._happened
+        self._told = asyncio.Event()
 
     def nudge(self) -> None:
         """Somebody says that something has happened."""
-        self._happened += 1
+        self.happened += 1
         self._told.set()
         self._told = asyncio.Event()
 
     async def news(self, after: int, within: float) -> None:
         """Return when something has happened since `happened` was `after`, or in so many seconds."""
-        if self._happened > after:
+        if self.happened > after:
             return
         with suppress(TimeoutError):
             # `wait_for` would forget, before Python 3.12, that it was cancelled where the news come in the same moment.
@@ -221,7 +217,7 @@ class RunWatch:
     async def _look(self) -> Ending | None:
         """Look whether it has ended: now, and whenever somebody says that something has happened."""
         while True:
-            after = self._happened
+            after = self.happened
             async with self._looks:
                 described = await self.describe()
                 if described.raw_description.workflow_execution_info.status != _RUNNING:
