@@ -18,7 +18,7 @@ from aiohttp import web
 from wakeline.errors import ListenRefusedError, SettingsInvalidError, WakelineError
 from wakeline.gateway.access import Addresses, Auth, Connections, Guard, Keys, Limits, Tickets
 from wakeline.gateway.delivery import Accept, Compacts, Hub
-from wakeline.gateway.devices import Positions, Presence
+from wakeline.gateway.devices import Exchange, Positions, Presence
 from wakeline.gateway.following import Followers, Namespaces, Options, options_of
 from wakeline.gateway.http.parts import Core, Parts
 from wakeline.gateway.http.routes import application
@@ -131,6 +131,8 @@ async def _core(
     settings: Settings, engine: Engine, metrics: Metrics, ownership: Ownership, stack: AsyncExitStack
 ) -> Core:
     runs, presence = Runs(engine), Presence()
+    if engine.shared:
+        await stack.enter_async_context(Exchange(presence, engine, ownership))
     positions = await stack.enter_async_context(
         Positions(engine, presence, user_devices=settings.user_devices, counted=metrics.count_devices)
     )

@@ -46,17 +46,17 @@ def test_it_begins_with_everyone_who_is_there() -> None:
         assert presence.devices() == 3
 
 
-def test_a_device_is_there_while_one_of_its_connections_is() -> None:
+async def test_a_device_is_there_while_one_of_its_connections_is() -> None:
     presence = Presence()
     with presence.watch("s") as watch, ExitStack() as second:
         with there(presence, "s", "alice", "phone"):
             second.enter_context(there(presence, "s", "alice", "phone"))
             assert told(watch) == [("join", "alice", "phone")]
         assert told(watch) == []
-        assert presence.is_there("s", "alice", "phone")
+        assert await presence.is_there("s", "alice", "phone")
         second.close()
         assert told(watch) == [("leave", "alice", "phone")]
-        assert not presence.is_there("s", "alice", "phone")
+        assert not await presence.is_there("s", "alice", "phone")
 
 
 def test_nothing_is_kept_of_sessions_without_anyone() -> None:

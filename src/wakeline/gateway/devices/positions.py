@@ -137,7 +137,8 @@ class Positions:
             await part.change(lambda entries: entries.__setitem__(key, mine.merged(entries.get(key))))
             if everywhere:
                 await self._see_everywhere(state, user, offset)
-            return self._described(state, part.latest(key) or mine)
+            connected = await self._presence.is_there(session, user, device)
+            return _described(state, part.latest(key) or mine, connected=connected)
 
     async def seen(self, session: str, epoch: str, user: str, device: str) -> int | None:
         """Return the offset after the last event that a device acknowledged in this epoch, or None."""
@@ -158,7 +159,15 @@ class Positions:
             held = self._parts.get(session, state.epoch, number)
             for entry in held.unsaved(every=True) if held else ():
                 entries[entry.key] = entry.merged(entries.get(entry.key))
-        return [self._described(state, entries[key]) for key in sorted(entries) if user in (None, key[0])]
+        present = await self._presence.everywhere(session)
+        # Those that have connected to another gateway, which has not saved their positions yet.
+        for key in present.difference(entries, self._presence.present(session)):
+            entries[key] = Entry(*key, delivered=None, seen=None, active=now())
+        return [
+            _described(state, entries[key], connected=key in present)
+            for key in sorted(entries)
+            if user in (None, key[0])
+        ]
 
     async def forget(self, session: str, user: str, device: str) -> None:
         """Forget a device.
@@ -248,17 +257,17 @@ class Positions:
             raise SessionNotFoundError(f"there is no session {session!r}")
         return state
 
-    def _described(self, state: SessionState, entry: Entry) -> DevicePosition:
-        connected = self._presence.is_there(state.session, entry.user, entry.device)
-        return DevicePosition(
-            device=entry.device,
-            user=entry.user,
-            delivered=None if entry.delivered is None else str(Cursor(state.epoch, entry.delivered)),
-            seen=None if entry.seen is None else str(Cursor(state.epoch, entry.seen)),
-            lag=state.next_offset - max(entry.seen or 0, state.first_offset),
-            connected=connected,
-            last_active=moment(now() if connected else entry.active),
-        )
+
+def _described(state: SessionState, entry: Entry, *, connected: bool) -> DevicePosition:
+    return DevicePosition(
+        device=entry.device,
+        user=entry.user,
+        delivered=None if entry.delivered is None else str(Cursor(state.epoch, entry.delivered)),
+        seen=None if entry.seen is None else str(Cursor(state.epoch, entry.seen)),
+        lag=state.next_offset - max(entry.seen or 0, state.first_offset),
+        connected=connected,
+        last_active=moment(now() if connected else entry.active),
+    )
 
 
 class _Connected:

@@ -1,13 +1,14 @@
 """Presence: which devices are connected to a session, and which connect and disconnect.
 
-A device is present while it has at least one connection. Presence is not stored; it ends with the process. A watcher
-fetches changes at its own pace: a slow watcher holds at most one pending change for each device and delays nobody.
+A device is present while it has at least one connection, at whichever gateway; `exchange.py` adds the devices at the other
+gateways of a shared store. A watcher fetches changes at its own pace: a slow watcher holds at most one pending change for each
+device and delays nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
@@ -57,29 +58,47 @@ class Watch:
 
 
 class _Room:
-    """One session's connected devices and its watchers."""
+    """One session's connected devices and its watchers.
+
+    Attributes:
+        connections: How many connections each device has to this gateway.
+        elsewhere: The devices at other gateways, as of the last read; empty while nobody watches.
+        watches: The watchers.
+    """
 
     def __init__(self) -> None:
         self.connections: dict[Who, int] = {}
+        self.elsewhere: frozenset[Who] = frozenset()
         self.watches: dict[Watch, None] = {}
 
-    def notify(self, change: Change) -> None:
+    def notify(self, event: Literal["join", "leave"], who: Who) -> None:
         for watch in self.watches:
-            watch.note(change)
+            watch.note(Change(event, *who))
 
 
 class Presence:
-    """The devices that are connected to this gateway, by session."""
+    """The connected devices by session; an `Exchange` adds those at other gateways."""
 
     def __init__(self) -> None:
         self._rooms: dict[str, _Room] = {}
+        self._changed: Callable[[str], object] | None = None
+        self._elsewhere: Callable[[str], Awaitable[frozenset[Who]]] | None = None
+
+    def share(self, changed: Callable[[str], object], elsewhere: Callable[[str], Awaitable[frozenset[Who]]]) -> None:
+        """Share presence with other gateways.
+
+        Args:
+            changed: Called with a session when a device joins or leaves it at this gateway.
+            elsewhere: Returns the devices that are connected to a session at other gateways.
+        """
+        self._changed, self._elsewhere = changed, elsewhere
 
     def come(self, session: str, user: str, device: str) -> None:
         """Add a connection of a device; its first one makes the device present."""
         room, who = self._rooms.setdefault(session, _Room()), (user, device)
         room.connections[who] = room.connections.get(who, 0) + 1
         if room.connections[who] == 1:
-            room.notify(Change("join", user, device))
+            self._moved(session, room, "join", who)
 
     def go(self, session: str, user: str, device: str) -> None:
         """Remove a connection of a device; without connections the device is absent."""
@@ -87,34 +106,64 @@ class Presence:
         room.connections[who] -= 1
         if room.connections[who] == 0:
             del room.connections[who]
-            room.notify(Change("leave", user, device))
+            self._moved(session, room, "leave", who)
             self._drop_empty(session)
 
     @contextmanager
     def watch(self, session: str) -> Iterator[Watch]:
         """Watch a session inside the block, beginning with a join for each present device."""
         room = self._rooms.setdefault(session, _Room())
-        watch = Watch(room.connections)
+        watch = Watch([*room.connections, *(room.elsewhere - room.connections.keys())])
         room.watches[watch] = None
         try:
             yield watch
         finally:
             del room.watches[watch]
+            if not room.watches:
+                room.elsewhere = frozenset()
             self._drop_empty(session)
 
+    def watched(self) -> list[str]:
+        """Return the sessions that have watchers."""
+        return [session for session, room in self._rooms.items() if room.watches]
+
+    def put_elsewhere(self, session: str, devices: frozenset[Who]) -> None:
+        """Set the devices at other gateways of a watched session, and notify its watchers."""
+        room = self._rooms.get(session)
+        if room is None or not room.watches:
+            return  # the last watcher has left meanwhile
+        before, room.elsewhere = room.elsewhere, devices
+        for who in devices - before - room.connections.keys():
+            room.notify("join", who)
+        for who in before - devices - room.connections.keys():
+            room.notify("leave", who)
+
     def present(self, session: str) -> list[Who]:
-        """Return the devices that are connected to the session."""
+        """Return the devices that are connected to the session at this gateway."""
         room = self._rooms.get(session)
         return list(room.connections) if room else []
 
-    def is_there(self, session: str, user: str, device: str) -> bool:
-        """Return whether a device is connected to the session."""
-        room = self._rooms.get(session)
-        return room is not None and (user, device) in room.connections
+    async def everywhere(self, session: str) -> frozenset[Who]:
+        """Return the devices that are connected to the session, at whichever gateway."""
+        here = frozenset(self.present(session))
+        return here if self._elsewhere is None else here | await self._elsewhere(session)
+
+    async def is_there(self, session: str, user: str, device: str) -> bool:
+        """Return whether a device is connected to the session, at whichever gateway."""
+        room, who = self._rooms.get(session), (user, device)
+        if room is not None and who in room.connections:
+            return True
+        return self._elsewhere is not None and who in await self._elsewhere(session)
 
     def devices(self) -> int:
-        """Return the number of connected devices; a device in several sessions counts in each."""
+        """Return the number of devices connected here; one in several sessions counts in each."""
         return sum(len(room.connections) for room in self._rooms.values())
+
+    def _moved(self, session: str, room: _Room, event: Literal["join", "leave"], who: Who) -> None:
+        if who not in room.elsewhere:
+            room.notify(event, who)
+        if self._changed is not None:
+            self._changed(session)
 
     def _drop_empty(self, session: str) -> None:
         room = self._rooms[session]

@@ -37,11 +37,18 @@ class Ownership:
         records: Stores the leases.
         seconds: The duration of a lease: after so long without a change other gateways may claim the shard.
         shared: Whether several gateways may use the store.
+
+    Attributes:
+        name: This gateway's name, another one after each start.
+        lapses: How often this gateway has lost its own lease and has it again, because it was paused for so long that others
+            counted it as ended.
     """
 
     def __init__(self, records: Records, seconds: float, *, shared: bool) -> None:
         self.shared = shared
-        self._name = secrets.token_hex(8)
+        self.name = secrets.token_hex(8)
+        self.lapses = 0
+        self._lapsed = False
         self._records = records
         self._seconds = seconds
         self._listeners: list[Callable[[], None]] = []
@@ -58,6 +65,11 @@ class Ownership:
     def listen(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever this gateway gains or loses shards."""
         self._listeners.append(listener)
+
+    async def gateways(self) -> dict[str, bool]:
+        """Return the names of the gateways that have a lease, and whether it has not expired."""
+        leases = await self._records.records(_GATEWAY)
+        return {lease.key.removeprefix(_GATEWAY): self._is_fresh(lease) for lease in leases}
 
     async def start(self) -> None:
         """Claim free shards, and renew the leases in the background."""
@@ -97,8 +109,11 @@ class Ownership:
 
     async def _renew_and_claim(self) -> None:
         """Renew this gateway's leases, and claim or release shards until it has an equal share."""
-        own = f"{_GATEWAY}{self._name}"
+        own = f"{_GATEWAY}{self.name}"
         records = {record.key: record for record in await self._records.records("leases/")}
+        # Counted when it is there again: from then on the others leave alone what this gateway writes.
+        self.lapses += self._lapsed and own in records
+        self._lapsed = own not in records and own in self._seen
         fresh = {key for key, record in records.items() if self._is_fresh(record)}
         gateways = {key for key in fresh if key.startswith(_GATEWAY)} | {own}
         share = math.ceil(SHARDS / len(gateways))
@@ -133,7 +148,7 @@ class Ownership:
     async def _write(self, key: str, record: Record | None, *, held: bool = False) -> None:
         revision = record.revision if record is not None else 0
         try:
-            written = await self._records.put_record(key, self._name.encode(), revision=revision)
+            written = await self._records.put_record(key, self.name.encode(), revision=revision)
         except RecordConflictError:
             self._held.pop(key, None)  # another gateway has written it since
             return
