@@ -1,14 +1,17 @@
-"""Background tasks that are restarted when they fail, and the cancellation of every task."""
+"""Background tasks: begun, restarted when they fail, waited for and cancelled."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
 from wakeline.logs import get_logger
 from wakeline.retry import Backoff
+
+T = TypeVar("T")
 
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
@@ -87,6 +90,25 @@ def failing() -> list[str]:
     """Return the background tasks of this event loop that failed recently, each with its error."""
     loop = asyncio.get_running_loop()
     return sorted(task.trouble for task in _known if task.loop is loop and task.trouble)
+
+
+def begin(work: Coroutine[Any, Any, T], tasks: set[asyncio.Task[T]]) -> asyncio.Task[T]:
+    """Do the work in a task of its own, and return the task.
+
+    It is one of `tasks` until it ends, because asyncio itself does not keep it.
+    """
+    task = asyncio.create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    return task
+
+
+async def wait_at_most(seconds: float, work: Awaitable[object]) -> None:
+    """Wait until the work is done, for at most so many seconds; it is cancelled then."""
+    # Not `wait_for`, which forgets, before Python 3.12, that it was cancelled where the wait is over just then.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await work
 
 
 async def cancel_all(*tasks: asyncio.Future[Any] | None) -> None:

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from tests.support import Served
 from wakeline import background
-from wakeline.background import cancel_all
+from wakeline.background import begin, cancel_all, wait_at_most
 from wakeline.gateway.delivery import Compacts
 from wakeline.gateway.runtime import supervised
 
@@ -80,3 +80,33 @@ async def test_cancelling_waits_for_the_end_of_tasks_and_hides_their_errors() ->
     await asyncio.sleep(0)
     await cancel_all(task, None)
     assert task.done()
+
+
+async def test_a_task_is_kept_until_its_end() -> None:
+    over, tasks = asyncio.Event(), set[asyncio.Task[bool]]()
+    task = begin(over.wait(), tasks)
+    assert tasks == {task}
+    over.set()
+    assert await task
+    await asyncio.sleep(0)
+    assert not tasks
+
+
+async def test_a_wait_is_over_with_its_time_or_with_what_it_waits_for() -> None:
+    over = asyncio.Event()
+    await wait_at_most(0.001, over.wait())
+    async with asyncio.timeout(10):
+        asyncio.get_running_loop().call_soon(over.set)
+        await wait_at_most(60, over.wait())
+
+
+async def test_the_error_of_what_is_waited_for_is_passed_on_and_so_is_a_cancellation() -> None:
+    async def fails() -> None:
+        raise OSError("while it was waited for")
+
+    with pytest.raises(OSError, match="waited for"):
+        await wait_at_most(60, fails())
+    waiting = asyncio.create_task(wait_at_most(60, asyncio.Event().wait()))
+    await asyncio.sleep(0)
+    await cancel_all(waiting)
+    assert waiting.cancelled()

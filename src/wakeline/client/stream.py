@@ -6,12 +6,12 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
 from itertools import islice
 from typing import Final, Generic, TypeVar
 
 import aiohttp
 
+from wakeline.background import wait_at_most
 from wakeline.client.closing import Closing
 from wakeline.client.errors import NOT_A_GATEWAY, EventDataError, StreamBrokenError
 from wakeline.client.http import LOST, Http
@@ -226,9 +226,7 @@ class EventStream(AsyncIterator[SessionEvent[T]], Closing, Generic[T]):
         since, self._connected_at = self._connected_at, None
         if since is not None and asyncio.get_running_loop().time() - since > _LASTING_SECONDS:
             self._backoff.reset()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(least + self._backoff.pause()):
-                await self._dropped.wait()
+        await wait_at_most(least + self._backoff.pause(), self._dropped.wait())
 
     def _end(self, error: WakelineError) -> None:
         """End the stream and raise the error, unless the stream was closed meanwhile."""

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, CancelledError
 
+from wakeline.background import begin
 from wakeline.errors import AttemptFencedError
 from wakeline.logs import get_logger
 from wakeline.presentable import said
@@ -55,10 +56,7 @@ class ActivityReports:
             _logger.debug("no report of activity %s: %d are under way", info.activity_id, _MOST_UNDER_WAY)
             return None
         report = Report(self, info)
-        task = asyncio.get_running_loop().create_task(self._deliver(report, info), name=f"report-{info.activity_id}")
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-        report.delivery = task
+        report.delivery = begin(self._deliver(report, info), self._under_way)
         report.add("started")
         return report
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from temporalio.worker import Worker
 
+from wakeline.background import begin
 from wakeline.publisher import Nudger
 
 _MOST: Final = 1_000
@@ -46,9 +47,7 @@ class Leaving:
                 await self._last_words()
             except asyncio.CancelledError:
                 # A caller that abandons the wait has still requested the worker's end.
-                stopping = asyncio.create_task(stop())
-                self._stopping.add(stopping)
-                stopping.add_done_callback(self._stopping.discard)
+                begin(stop(), self._stopping)
                 raise
             await stop()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from wakeline.buffer import Buffer, WhenFull
@@ -121,8 +120,3 @@ class Intake:
         if not self._patient and self.sender.away is not None:
             raise PublishDroppedError.because_of(self.sender.away, "1 event could not be delivered", [body])
         return self.sender
-
-
-async def give_way() -> None:
-    """Yield to the event loop once."""
-    await asyncio.sleep(0)

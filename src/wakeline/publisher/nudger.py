@@ -11,6 +11,7 @@ from typing import Final, Self
 
 import msgspec
 
+from wakeline.background import wait_at_most
 from wakeline.client.http import Http, Token
 from wakeline.client.reach import checked_url
 from wakeline.errors import UnavailableError, WakelineError
@@ -115,9 +116,7 @@ class Nudger:
         connection = self._connection
         if self._loop is None or connection is None or self._is_away or self._complained:
             return False
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_SECONDS):
-                await connection.hinted()
+        await wait_at_most(_LAST_SECONDS, connection.hinted())
         return connection.is_open
 
     async def aclose(self) -> None:
@@ -131,9 +130,7 @@ class Nudger:
         if connection is not None:
             try:
                 if not (self._is_away or self._complained):
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(_LAST_SECONDS):
-                            await connection.hinted()
+                    await wait_at_most(_LAST_SECONDS, connection.hinted())
             finally:
                 await connection.detach(self._channel)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -10,7 +11,6 @@ from wakeline.errors import RequestInvalidError
 from wakeline.errors.publishing import ValueRefusedError
 from wakeline.events import check_key, check_topic
 from wakeline.publisher.errors import MessageCompleteError
-from wakeline.publisher.intake import give_way
 from wakeline.publisher.values import PAYLOAD
 from wakeline.text import REPLACEMENT, split_half
 
@@ -69,7 +69,7 @@ class Topic(Generic[T]):
         else:
             await self._publish_keyed(key, field, data)
         if intake.is_turn_over():
-            await give_way()
+            await asyncio.sleep(0)
 
     def encode(self, value: T, key: str | None = None) -> bytes:
         """Return the event of a value, if no codec is configured; see `publish` for the errors."""
@@ -221,7 +221,7 @@ class Message(Generic[T]):
         if not self._intake.try_take(body):
             await self._intake.take(body)
         if self._intake.is_turn_over():
-            await give_way()
+            await asyncio.sleep(0)
 
     def _body(self, head: bytes, written: Written) -> bytes:
         field, data = written

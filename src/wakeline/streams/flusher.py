@@ -12,7 +12,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -22,7 +21,7 @@ from temporalio.client import WorkflowHandle
 from temporalio.converter import PayloadConverter
 from temporalio.service import RPCError
 
-from wakeline.background import supervised
+from wakeline.background import supervised, wait_at_most
 from wakeline.buffer import Buffer, WhenFull
 from wakeline.errors.publishing import BufferFullError, ValueRefusedError
 from wakeline.logs import get_logger
@@ -234,10 +233,8 @@ class Flusher:
             await self._budget.look()
             pause = self._budget.pause()
             await asyncio.sleep(pause)
-            with suppress(TimeoutError):
-                # Not `wait_for`, which forgets, before Python 3.12, that it was cancelled where the wait is over just then.
-                async with asyncio.timeout(max(self._budget.interval(self._batch_interval) - pause, 0)):
-                    await self._urgent.wait()
+            rest = max(self._budget.interval(self._batch_interval) - pause, 0)
+            await wait_at_most(rest, self._urgent.wait())
 
     async def _send_up_to(self, target: int) -> None:
         async with self._send_lock:

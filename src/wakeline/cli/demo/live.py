@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from wakeline.background import cancel_all
+from wakeline.background import begin, cancel_all
 from wakeline.cli.demo.page import Page
 from wakeline.cli.demo.scene import KINDS, Scene, counter_line, scene
 from wakeline.errors import ListenRefusedError
@@ -45,9 +45,7 @@ class LiveDemo:
 
     def do(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine in the background."""
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        begin(work, self._tasks)
 
     def key(self, key: str) -> None:
         """Execute a key's action."""

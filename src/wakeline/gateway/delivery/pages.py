@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -84,19 +85,12 @@ class Pages:
             encode: Returns the wire form of events.
             lane: Identifies the wire form and topics: equal lanes share the bytes.
         """
-        key = (lane, offset)
-        kept = self._kept.get(key)
-        if kept is not None:
-            self._kept.move_to_end(key)
-            return kept
 
-        async def make() -> Encoded:
+        async def read() -> tuple[list[Event], int]:
             page = await self._read(offset, before, PAGE_EVENTS, topics)
-            made = Encoded(encode(page.events) if page.events else b"", page.next_offset)
-            self._keep(key, made)
-            return made
+            return page.events, page.next_offset
 
-        return await self._once(key, make)
+        return await self._shared((lane, offset), read, encode)
 
     async def compact(
         self,
@@ -116,19 +110,8 @@ class Pages:
             encode: Returns the wire form of events.
             form: Identifies the wire form: equal forms and topics share the bytes.
         """
-        key = (form, topics, snapshot.number, at)
-        kept = self._kept.get(key)
-        if kept is not None:
-            self._kept.move_to_end(key)
-            return kept
-
-        async def make() -> Encoded:
-            events, next_offset = await snapshot.page(at, self._read_between, topics)
-            made = Encoded(encode(events) if events else b"", next_offset)
-            self._keep(key, made)
-            return made
-
-        return await self._once(key, make)
+        read = partial(snapshot.page, at, self._read_between, topics)
+        return await self._shared((form, topics, snapshot.number, at), read, encode)
 
     async def _read_between(self, offset: int, before: int, topics: Topics | None) -> Page:
         return await self.read(offset, before=before, topics=topics)
@@ -155,6 +138,26 @@ class Pages:
             self._keep_nothing()
             return Page([gap(offset, page.began, self._created), *page.events], page.next_offset, page.began)
         return page
+
+    async def _shared(
+        self,
+        key: Hashable,
+        read: Callable[[], Awaitable[tuple[list[Event], int]]],
+        encode: Callable[[list[Event]], bytes],
+    ) -> Encoded:
+        """Return the kept bytes, or read and encode them for all who want them."""
+        kept = self._kept.get(key)
+        if kept is not None:
+            self._kept.move_to_end(key)
+            return kept
+
+        async def make() -> Encoded:
+            events, next_offset = await read()
+            made = Encoded(encode(events) if events else b"", next_offset)
+            self._keep(key, made)
+            return made
+
+        return await self._once(key, make)
 
     async def _once(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         task = self._reading.get(key)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 
-from wakeline.background import cancel_all
+from wakeline.background import cancel_all, wait_at_most
 from wakeline.errors import SessionClosedError, UnavailableError, WakelineError, WorkflowNotFoundError
 from wakeline.events import Event, check_session_name
 from wakeline.gateway.delivery import Accept, Hub
@@ -271,9 +271,8 @@ class Followers:
 
     async def _caught_up(self) -> None:
         """What rules find comes first, in its order; who comes right after a start would else bring in the latest before it."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_CATCH_UP_SECONDS):
-                await asyncio.gather(*(sweep.caught_up() for sweep in self._sweeps.values()))
+        caught_up = asyncio.gather(*(sweep.caught_up() for sweep in self._sweeps.values()))
+        await wait_at_most(_CATCH_UP_SECONDS, caught_up)
 
     async def _rules_first(self, session: str, found: Found) -> None:
         """Apply the rules, and register the runs before a new one, so that all are in order."""

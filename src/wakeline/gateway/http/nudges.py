@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
 from typing import Annotated, Final
 
 import msgspec
 from aiohttp import hdrs, web
 from msgspec import Meta
 
+from wakeline.background import wait_at_most
 from wakeline.errors import BodyInvalidError
 from wakeline.gateway.access import GRANT
 from wakeline.gateway.http.bodies import read_body
@@ -49,9 +48,8 @@ class NudgeRoutes:
         self._parts.limits.publish(request, grant, len(workflows))
         upstream = self._parts.upstream
         if upstream is not None and seconds:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await upstream.ended([(workflow.workflow_id, workflow.namespace) for workflow in workflows])
+            ended = upstream.ended([(workflow.workflow_id, workflow.namespace) for workflow in workflows])
+            await wait_at_most(seconds, ended)
         elif upstream is not None:
             for workflow in workflows:
                 upstream.nudge(workflow.workflow_id, workflow.namespace)

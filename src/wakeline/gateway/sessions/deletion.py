@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from wakeline.background import begin
 from wakeline.errors import RecordConflictError
 from wakeline.gateway.delivery import Compacts
 from wakeline.gateway.devices import Positions
@@ -98,10 +99,8 @@ class Deletions:
             UnavailableError: It may have been deleted; if so, `finish` removes the remaining parts.
         """
         # In a task of its own: if the caller is cancelled, the deletion continues and holds the session's lock to its end.
-        deleting = asyncio.create_task(self._delete(session, epoch=epoch, unless_open=unless_open))
-        self._deleting.add(deleting)
-        deleting.add_done_callback(self._deleting.discard)
-        return await asyncio.shield(deleting)
+        deleting = self._delete(session, epoch=epoch, unless_open=unless_open)
+        return await asyncio.shield(begin(deleting, self._deleting))
 
     async def _delete(self, session: str, *, epoch: str | None, unless_open: bool) -> bool:
         async with self._runs.lock(session):  # so that no run is registered meanwhile

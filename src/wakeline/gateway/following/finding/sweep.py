@@ -21,6 +21,7 @@ from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
 from temporalio.service import RPCError, RPCStatusCode
 
+from wakeline.background import wait_at_most
 from wakeline.errors import RecordConflictError, UnavailableError
 from wakeline.gateway.following.finding.rules import can_be_quoted, fits, query_of, quoted
 from wakeline.gateway.following.reaching.connection import Connection
@@ -122,9 +123,7 @@ class Sweep:
             await self._once()
             over.set()
             self._caught_up.set()  # even if something went wrong: who waits for it need not wait for what cannot be asked for
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._seconds * random.uniform(0.9, 1.1)):
-                    await self._at_once.wait()
+            await wait_at_most(self._seconds * random.uniform(0.9, 1.1), self._at_once.wait())
 
     async def _once(self) -> None:
         """Do every part of a sweep, whatever becomes of the others."""

@@ -11,7 +11,6 @@ import asyncio
 import random
 import time
 from collections.abc import Coroutine
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
@@ -19,7 +18,7 @@ from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.client import WorkflowExecutionDescription, WorkflowHandle, WorkflowHistoryEventFilterType
 from temporalio.service import RPCError
 
-from wakeline.background import cancel_all
+from wakeline.background import cancel_all, wait_at_most
 from wakeline.gateway.following.reaching.connection import Connection
 from wakeline.gateway.following.telling import RETRY_SECONDS
 from wakeline.gateway.following.watching.children import Children, Enter
@@ -129,12 +128,8 @@ class RunWatch:
 
     async def news(self, after: int, within: float) -> None:
         """Return when something has happened since `happened` was `after`, or in so many seconds."""
-        if self.happened > after:
-            return
-        with suppress(TimeoutError):
-            # `wait_for` would forget, before Python 3.12, that it was cancelled where the news come in the same moment.
-            async with asyncio.timeout(within):
-                await self._told.wait()
+        if self.happened <= after:
+            await wait_at_most(within, self._told.wait())
 
     @property
     def read_whole(self) -> bool:
@@ -146,9 +141,7 @@ class RunWatch:
 
     async def pause(self, seconds: float) -> None:
         """Return in so many seconds, or when the run has ended."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self.over.wait()
+        await wait_at_most(seconds, self.over.wait())
 
     async def ended(self) -> Ending:
         """Return when the run has ended; an outage is waited out."""
@@ -196,9 +189,7 @@ class RunWatch:
         if self._connection.up():
             await asyncio.sleep(pause)
         else:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_OUTAGE_SECONDS):
-                    await self._connection.until_up()
+            await wait_at_most(_OUTAGE_SECONDS, self._connection.until_up())
             await asyncio.sleep(RETRY_SECONDS * random.random())
 
     @property

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
+from wakeline.background import begin
 from wakeline.errors import EpochChangedError, SessionNotFoundError, UnavailableError
 from wakeline.events import Event
 from wakeline.gateway.log import Change, Engine
@@ -126,9 +127,7 @@ class Lifetimes:
         else:
             known = (session, epoch) in self._without
         if not known:
-            task = asyncio.create_task(self._learn(session))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            begin(self._learn(session), self._tasks)
 
     async def _learn(self, session: str) -> None:
         with suppress(UnavailableError):
