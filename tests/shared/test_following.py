@@ -13,7 +13,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from tests.shared.conftest import FAULTS, Gateway, Start
-from tests.sharing import Faults
+from tests.sharing import Faults, SharedEngine
 from tests.support import Served, data_of, everything
 from tests.temporal import run_workflows as workflows
 
@@ -114,3 +114,55 @@ async def said(served: Served, session: str) -> AsyncIterator[dict[str, Any]]:
     _, page = await served.call("GET", f"/v1/sessions/{session}/events?from=beginning&topics=said%20by%20activity")
     for event in page["events"]:
         yield event
+
+
+SWEPT: dict[str, Any] = {"close_watches": 0, "sweep_interval": 600.0, "poll_fastest": 600.0, "poll_slowest": 600.0}
+
+
+async def test_a_nudge_at_any_gateway_wakes_the_owner(
+    start: Start, client: Client, temporal: WorkflowEnvironment
+) -> None:
+    gateways = await pair(start, temporal, **SWEPT)
+    session = f"nudged-{uuid.uuid4().hex[:8]}"
+    handles = await begin(client, gateways[0], session, 6)  # both gateways own some of them
+    stream = await gateways[1].stream(session, "topics=step")
+    slowest = 0.0
+    for number in range(4):
+        for handle in handles:
+            await handle.signal("step", f"{handle.id} {number}")
+            began = asyncio.get_running_loop().time()
+            served = gateways[number % 2]
+            assert (await served.call("POST", "/v1/nudge", json={"workflow_id": handle.id}))[0] == 202
+            async with asyncio.timeout(20):
+                assert (await stream.next())["data"] == f"{handle.id} {number}"
+            slowest = max(slowest, asyncio.get_running_loop().time() - began)
+    assert slowest < 2
+    for handle in handles:
+        await handle.terminate()
+
+
+async def test_nudges_cost_the_owner_no_write_and_are_written_together_elsewhere(
+    start: Start, client: Client, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    change = SharedEngine.change_record
+
+    async def noted(engine: SharedEngine, key: str, value: bytes | None, **how: Any) -> int:
+        written.extend([] if key.startswith("leases/") else [key])
+        return await change(engine, key, value, **how)
+
+    monkeypatch.setattr(SharedEngine, "change_record", noted)
+    named = {"workflows": [{"workflow_id": f"nobody-{number}"} for number in range(200)]}
+    how = SWEPT | {"temporal": temporal.client.service_client.config.target_host}
+    gateways = [await start(**how)]
+    await asyncio.sleep(1)  # until it owns everything
+    assert (await gateways[0].call("POST", "/v1/nudge", json=named))[0] == 202
+    await asyncio.sleep(0.5)
+    assert not written
+    gateways.append(await start(**how))
+    await asyncio.sleep(2)  # until both have their share of the shards
+    for served in gateways * 20:
+        assert (await served.call("POST", "/v1/nudge", json=named))[0] == 202
+    await asyncio.sleep(0.5)
+    assert 2 <= len(written) <= 20
+    assert {key.split("/")[0] for key in written} == {"wakeups"}

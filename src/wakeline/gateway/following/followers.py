@@ -75,6 +75,8 @@ class Followers:
         self._runs = runs
         self._settings = settings
         self._hub = hub
+        self._ownership = ownership
+        ownership.wakeups.listen(self._nudge)
         check_rules(settings.follow, namespaces.__contains__)
         self._finder = Finder(namespaces, engine, runs)
         self._pool = FollowerPool(namespaces, engine, accept, runs, settings, hub, ownership, self._child)
@@ -195,16 +197,15 @@ class Followers:
         return session, await self._enter(session, found, result=result)
 
     def nudge(self, workflow_id: str, namespace: str | None) -> None:
-        """Check a workflow for new events at once, if it is followed or its session has a reader.
-
-        The call returns at once and never fails. Several nudges of one workflow have the effect of one.
-        """
+        """Have a workflow checked for new events soon, by the gateway that follows it; never fails."""
         with suppress(WorkflowNotFoundError):
             named = self._finder.named(self._finder.connection(namespace))
-            if self._pool.follows(named, workflow_id):
-                self._pool.nudge(named, workflow_id)
-            elif self._hub.watched(workflow_id):
-                self._look_anew(workflow_id)
+            self._nudge(workflow_id, named)
+            self._ownership.wakeups.wake(workflow_id, named)
+
+    def _nudge(self, workflow_id: str, named: str) -> None:
+        if not self._pool.nudge(named, workflow_id) and self._hub.watched(workflow_id):
+            self._look_anew(workflow_id)
 
     async def ended(self, workflows: Sequence[tuple[str, str | None]]) -> None:
         """Check these workflows at once; return when each has ended and its end is in its session.

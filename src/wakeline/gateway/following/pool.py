@@ -132,10 +132,12 @@ class FollowerPool:
         """Whether a run of this workflow is followed now; the main namespace has no name here."""
         return (namespace, workflow_id) in self._of_workflow
 
-    def nudge(self, namespace: str, workflow_id: str) -> None:
-        """Look at what is followed of a workflow at once."""
-        for key in self._of_workflow.get((namespace, workflow_id), ()):
+    def nudge(self, namespace: str, workflow_id: str) -> bool:
+        """Check the followed runs of a workflow at once; return whether there are any."""
+        keys = self._of_workflow.get((namespace, workflow_id), ())
+        for key in keys:
             self._followers[key].nudge()
+        return bool(keys)
 
     def tasks(self, namespace: str, workflow_id: str) -> list[asyncio.Task[None]]:
         """Return the tasks that follow a workflow's runs; each ends when the run's end is reported."""

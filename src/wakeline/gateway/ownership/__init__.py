@@ -1,6 +1,6 @@
 """Ownership: which gateway does which background work, decided by leases.
 
-Every room above `log` may import it. Open `ownership.py`.
+Every room above `log` may import it. Open `ownership.py`; `wakeups.py` sends hints to the owner at another gateway.
 """
 
 from __future__ import annotations

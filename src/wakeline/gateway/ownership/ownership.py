@@ -22,6 +22,7 @@ import structlog
 from wakeline.background import cancel_all
 from wakeline.errors import RecordConflictError, UnavailableError
 from wakeline.gateway.log import Record, Records
+from wakeline.gateway.ownership.wakeups import Wakeups
 from wakeline.gateway.runtime import supervised
 
 SHARDS: Final = 16
@@ -42,6 +43,7 @@ class Ownership:
         name: This gateway's name, another one after each start.
         lapses: How often this gateway has lost its own lease and has it again, because it was paused for so long that others
             counted it as ended.
+        wakeups: Hints for the owner of a name at another gateway; none are sent if the store is not shared.
     """
 
     def __init__(self, records: Records, seconds: float, *, shared: bool) -> None:
@@ -57,6 +59,7 @@ class Ownership:
         self._renewed = time.monotonic()
         self._announced: set[str] = set()  # the shards as the listeners know them
         self._task: asyncio.Task[None] | None = None
+        self.wakeups = Wakeups(records, self.name, self.owns)
 
     def owns(self, name: str) -> bool:
         """Return whether the background work of a session or workflow belongs to this gateway."""
@@ -76,9 +79,11 @@ class Ownership:
         if self.shared:
             await self._round()
             self._task = supervised("leases", self._renew_for_ever)
+            await self.wakeups.start()
 
     async def stop(self) -> None:
         """Release the shards, so that other gateways need not wait for the leases to expire."""
+        await self.wakeups.stop()
         await cancel_all(self._task)
         for key, revision in list(self._held.items()):
             await self._release(key, revision)
