@@ -16,6 +16,8 @@ from wakeline.events import Event
 from wakeline.gateway.app import gateway
 from wakeline.gateway.settings import Settings
 
+TWO_GATEWAYS = True
+
 
 def delta(text: str, name: str = "m", **more: Any) -> dict[str, Any]:
     return {"topic": "answer", "data": text, "message": {"id": name, "op": "text", **more}}

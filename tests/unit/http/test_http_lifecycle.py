@@ -14,9 +14,11 @@ import pytest
 
 from tests.support import TIME, Served
 from tests.tokens import SECRET, bearer
-from tests.unit.conftest import Serve, on_disk
+from tests.unit.conftest import Serve, on_disk, on_disk_and_shared
 from wakeline.events import compose
 from wakeline.gateway.delivery import Incoming
+
+TWO_GATEWAYS = True
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 ROUTES = [("PUT", ""), ("DELETE", ""), ("POST", "/close"), ("GET", "/export"), ("POST", "/import")]
@@ -109,7 +111,7 @@ async def test_a_session_is_closed_once(served: Served) -> None:
         assert answer.status == 204
 
 
-@on_disk
+@on_disk_and_shared
 async def test_a_deleted_session_is_gone_for_everybody(served: Served) -> None:
     first = await served.publish("a", {"topic": "t"}, publisher="p", sequence="0")
     live, page = await served.stream("a"), f"/v1/sessions/a/events?from={first['epoch']}-1&wait=10"
@@ -164,7 +166,7 @@ async def test_an_export_is_the_session_line_by_line(served: Served) -> None:
     assert b",".join(lines) == b",".join(raw)
 
 
-@on_disk
+@on_disk_and_shared
 async def test_an_import_is_the_session_that_was_exported(served: Served) -> None:
     payload = compose("p", b'{"metadata": {"encoding": "YmluYXJ5"}, "data": "AAE="}', time=TIME, payload=True)
     await served.publish("a", {"topic": "t", "data": "Grüße \u2028"}, {"topic": "t", "run": "r", "activity": "x"})
@@ -191,7 +193,7 @@ async def test_an_import_is_the_session_that_was_exported(served: Served) -> Non
     )
 
 
-@on_disk
+@on_disk_and_shared
 async def test_an_import_keeps_offsets_and_goes_on_behind_them(served: Served) -> None:
     header = {"wakeline_export": 1, "session": "a", "epoch": "e", "first_offset": 5, "next_offset": 7, "created": TIME}
     lines = [
@@ -411,7 +413,7 @@ async def test_an_import_that_is_cut_leaves_nothing(serve: Serve) -> None:
     assert (made[0], made[1]["next_offset"]) == (201, 2)
 
 
-@on_disk
+@on_disk_and_shared
 async def test_of_two_imports_of_one_name_one_is_made(served: Served) -> None:
     file = "\n".join([HEADER, event(0), event(1), END]).encode()
     answers = await asyncio.gather(*(imported(served, "a", file) for _ in range(5)))

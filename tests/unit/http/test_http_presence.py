@@ -11,6 +11,8 @@ import pytest
 from tests.support import Served, Stream
 from tests.unit.conftest import on_disk
 
+TWO_GATEWAYS = True
+
 PATH = "/v1/sessions/s"
 
 
@@ -41,6 +43,16 @@ def change(event: str, device: str) -> dict[str, str]:
 async def devices(served: Served) -> dict[str, Any]:
     _, body = await served.call("GET", f"{PATH}/devices")
     return {device["device"]: device for device in body["devices"]}
+
+
+async def until(served: Served, device: str, **expected: Any) -> None:
+    """Wait until a device is listed so: another gateway may take seconds to list it."""
+    async with asyncio.timeout(30):
+        while True:
+            known = (await devices(served)).get(device, {})
+            if {name: known.get(name) for name in expected} == expected:
+                return
+            await asyncio.sleep(0.05)
 
 
 async def test_a_stream_tells_who_comes_and_goes(served: Served) -> None:
@@ -94,8 +106,7 @@ async def test_delivered_follows_the_stream_and_from_device_what_was_acknowledge
     epoch = answer["epoch"]
     stream = await served.stream("s", "device=phone")
     await stream.take(10)
-    known = (await devices(served))["phone"]
-    assert (known["delivered"], known["seen"], known["connected"]) == (f"{epoch}-10", None, True)
+    await until(served, "phone", delivered=f"{epoch}-10", seen=None, connected=True)
     status, body = await served.call("PUT", f"{PATH}/devices/phone", json={"seen": f"{epoch}-4"})
     assert (status, body["seen"], body["lag"]) == (200, f"{epoch}-4", 6)
     stream.close()
