@@ -12,8 +12,8 @@ from wakeline.events import check_session_name
 from wakeline.gateway.access import GRANT
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.bodies import read_fields
-from wakeline.gateway.http.parameters import check_device, takes
-from wakeline.gateway.http.parts import Parts
+from wakeline.gateway.http.group import Group, route
+from wakeline.gateway.http.parameters import check_device
 
 _MAX_USER_BYTES: Final = 256  # the limit of a token's `sub`
 
@@ -23,21 +23,10 @@ class _Acknowledgement(msgspec.Struct, forbid_unknown_fields=True):
     everywhere: bool = False
 
 
-class DeviceRoutes:
+class DeviceRoutes(Group):
     """`/v1/sessions/{session}/devices`."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._positions = parts.positions
-
-    def routes(self) -> list[web.RouteDef]:
-        """Return the group's routes."""
-        return [
-            web.get("/v1/sessions/{session}/devices", self.devices),
-            web.put("/v1/sessions/{session}/devices/{device}", self.acknowledge),
-            web.delete("/v1/sessions/{session}/devices/{device}", self.forget),
-        ]
-
-    @takes("user")
+    @route("GET", "/v1/sessions/{session}/devices", "user")
     async def devices(self, request: web.Request) -> web.Response:
         """List the user's own devices; with `manage`, those of all users."""
         session, grant = check_session_name(request.match_info["session"]), request[GRANT]
@@ -46,21 +35,21 @@ class DeviceRoutes:
         grant.check("manage" if others else "ack", session)
         if not others:
             user = grant.user
-        return json_answer({"devices": await self._positions.devices(session, user)})
+        return json_answer({"devices": await self._parts.positions.devices(session, user)})
 
-    @takes("user")
+    @route("PUT", "/v1/sessions/{session}/devices/{device}", "user")
     async def acknowledge(self, request: web.Request) -> web.Response:
         """Record that a device has seen everything up to a cursor."""
         session, user, device = _named(request)
         asked = await read_fields(request, _Acknowledgement, '{"seen": "…", "everywhere": true}')
         return json_answer(
-            await self._positions.acknowledge(session, user, device, asked.seen, everywhere=asked.everywhere)
+            await self._parts.positions.acknowledge(session, user, device, asked.seen, everywhere=asked.everywhere)
         )
 
-    @takes("user")
+    @route("DELETE", "/v1/sessions/{session}/devices/{device}", "user")
     async def forget(self, request: web.Request) -> web.Response:
         """Forget a device."""
-        await self._positions.forget(*_named(request))
+        await self._parts.positions.forget(*_named(request))
         return web.Response(status=204)
 
 

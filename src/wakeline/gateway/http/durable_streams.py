@@ -28,7 +28,8 @@ from wakeline.gateway.access import GRANT, Grant
 from wakeline.gateway.delivery import Channel
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.bodies import read_body
-from wakeline.gateway.http.parameters import last_event_id, takes
+from wakeline.gateway.http.group import Group, route
+from wakeline.gateway.http.parameters import last_event_id
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.transports.durable_streams import headers, live, offsets, reading
 from wakeline.gateway.transports.durable_streams.content import TOPIC
@@ -42,11 +43,11 @@ _RESERVED: Final = "__ds"
 _HUB_LAG: Final = 10.0
 
 
-class StreamRoutes:
+class StreamRoutes(Group):
     """Creates, appends to, reads and deletes streams."""
 
     def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+        super().__init__(parts)
         self._lifetimes = Lifetimes(parts.engine)
         self._streams = Streams(
             parts.engine,
@@ -56,17 +57,7 @@ class StreamRoutes:
             max_batch_events=parts.settings.max_batch_events,
         )
 
-    def routes(self) -> list[web.RouteDef]:
-        """Return the group's routes."""
-        return [
-            web.put(_PATH, self.create),
-            web.post(_PATH, self.append),
-            web.get(_PATH, self.read, allow_head=False),
-            web.head(_PATH, self.describe),
-            web.delete(_PATH, self.delete),
-        ]
-
-    @takes("*")
+    @route("PUT", _PATH, "*")
     async def create(self, request: web.Request) -> web.Response:
         """Create a stream, or confirm that it exists with the same properties."""
         name, grant = _named(request)
@@ -86,7 +77,7 @@ class StreamRoutes:
             answered[hdrs.LOCATION] = str(request.url.with_query(None).with_fragment(None))
         return _empty(201 if created else 200, answered)
 
-    @takes("*")
+    @route("POST", _PATH, "*")
     async def append(self, request: web.Request) -> web.Response:
         """Append to a stream, close it, or both."""
         name, grant = _named(request)
@@ -121,7 +112,7 @@ class StreamRoutes:
             return self._refused(error, expected)
         return _appended(post, posted)
 
-    @takes("offset", "live", "cursor", "lastEventId", "*")
+    @route("GET", _PATH, "offset live cursor lastEventId *", allow_head=False)
     async def read(self, request: web.Request) -> web.StreamResponse:
         """Read a stream up to its end, or live."""
         name, grant = _named(request)
@@ -154,14 +145,14 @@ class StreamRoutes:
                 self._parts.metrics.connections.inc()
                 return await self._parts.lasting.serve(self._serve_live(request, channel, stream, offset, asked))
 
-    @takes("*")
+    @route("HEAD", _PATH, "*")
     async def describe(self, request: web.Request) -> web.Response:
         """Describe a stream; this does not count as a use that extends its lifetime."""
         name, grant = _named(request)
         grant.check("read", name)
         return _empty(200, (await self._streams.find(name)).described())
 
-    @takes("*")
+    @route("DELETE", _PATH, "*")
     async def delete(self, request: web.Request) -> web.Response:
         """Erase a stream."""
         name, grant = _named(request)

@@ -11,6 +11,7 @@ from wakeline.errors import RequestInvalidError
 from wakeline.events import Cursor, check_session_name
 from wakeline.gateway.access import GRANT, Grant
 from wakeline.gateway.delivery import Channel, CompactTopics, Topics, at_beginning, resolve_start
+from wakeline.gateway.http.group import Group, route
 from wakeline.gateway.http.parameters import (
     compact_view,
     device_id,
@@ -18,28 +19,19 @@ from wakeline.gateway.http.parameters import (
     integer,
     last_event_id,
     seconds,
-    takes,
     until_settled,
 )
-from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.transports import longpoll, sse
 
 
-class EventRoutes:
+class EventRoutes(Group):
     """`/v1/sessions/{session}/events`."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-
-    def routes(self) -> list[web.RouteDef]:
-        """Return the group's routes."""
-        return [
-            web.get("/v1/sessions/{session}/events", self.events, allow_head=False),
-        ]
-
-    @takes(
-        *("from", "topics", "view", "until", "device", "presence", "wait_for_start"),
-        *("before", "limit", "wait", "lastEventId"),
+    @route(
+        "GET",
+        "/v1/sessions/{session}/events",
+        "from topics view until device presence wait_for_start before limit wait lastEventId",
+        allow_head=False,
     )
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Read a session, as a stream or as a page."""

@@ -10,7 +10,8 @@ from wakeline.errors import RequestInvalidError
 from wakeline.events import check_session_name
 from wakeline.gateway.access import GRANT, Grant
 from wakeline.gateway.delivery import Topics
-from wakeline.gateway.http.parameters import device_id, flag, last_event_id, refuse_others, takes, until_settled
+from wakeline.gateway.http.group import Group, route
+from wakeline.gateway.http.parameters import device_id, flag, last_event_id, refuse_others, until_settled
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.transports import feed_sse, websocket
 from wakeline.gateway.transports.feed import Source
@@ -19,11 +20,11 @@ from wakeline.gateway.transports.feed_socket import GOING_AWAY
 _OF_SOCKETS = {"device": False}
 
 
-class FeedRoutes:
+class FeedRoutes(Group):
     """`/v1/feed`."""
 
     def __init__(self, parts: Parts) -> None:
-        self._lasting = parts.lasting
+        super().__init__(parts)
         self._source = Source(
             engine=parts.engine,
             hub=parts.hub,
@@ -38,23 +39,27 @@ class FeedRoutes:
             compacts=parts.compacts,
         )
 
-    def routes(self) -> list[web.RouteDef]:
-        """Return the group's routes."""
-        return [web.get("/v1/feed", self.feed, allow_head=False)]
-
-    @takes("from", "topics", "until", "wait_for_start", "device", "lastEventId", repeated="session")
+    @route(
+        "GET",
+        "/v1/feed",
+        "from topics until wait_for_start device lastEventId",
+        repeated="session",
+        allow_head=False,
+    )
     async def feed(self, request: web.Request) -> web.StreamResponse:
         """Serve a WebSocket if the request asks for one, otherwise a stream."""
         grant = request[GRANT]
         if request.headers.get(hdrs.UPGRADE, "").strip().lower() != "websocket":
             feed = feed_sse.SseFeed(request, self._source, grant, _reading(request, grant))
-            return await self._lasting.serve(feed.serve())
+            return await self._parts.lasting.serve(feed.serve())
         name = None
         if request.query_string:
             refuse_others(request, _OF_SOCKETS)
             name = device_id(request)
         connection = websocket.FeedConnection(request, self._source, grant, name)
-        return await self._lasting.serve(connection.serve(), partial(connection.stop, GOING_AWAY, "the server stops"))
+        return await self._parts.lasting.serve(
+            connection.serve(), partial(connection.stop, GOING_AWAY, "the server stops")
+        )
 
 
 def _reading(request: web.Request, grant: Grant) -> feed_sse.Reading:

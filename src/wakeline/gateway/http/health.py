@@ -9,28 +9,19 @@ from aiohttp import web
 from wakeline.errors import StorageFailedError
 from wakeline.gateway.access import GRANT
 from wakeline.gateway.http.answers import json_answer
-from wakeline.gateway.http.parts import Parts
+from wakeline.gateway.http.group import Group, route
 from wakeline.gateway.runtime import failing
 
 
-class HealthRoutes:
+class HealthRoutes(Group):
     """`/healthz`, `/readyz` and `/metrics`."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-
-    def routes(self) -> list[web.RouteDef]:
-        """Return the group's routes."""
-        return [
-            web.get("/healthz", self.healthz),
-            web.get("/readyz", self.readyz),
-            web.get("/metrics", self.metrics),
-        ]
-
+    @route("GET", "/healthz")
     async def healthz(self, _: web.Request) -> web.Response:
         """Report that the process serves requests."""
         return json_answer({"status": "ok"})
 
+    @route("GET", "/readyz")
     async def readyz(self, _: web.Request) -> web.Response:
         """Report the state of the log, of Temporal, of background tasks and of erasure."""
         connections = self._parts.temporal
@@ -51,6 +42,7 @@ class HealthRoutes:
         well = log == "ok" and temporal in ("ok", "off") and in_time and not tasks
         return json_answer({"status": "ready" if well else "degraded", "log": log, **answer})
 
+    @route("GET", "/metrics")
     async def metrics(self, request: web.Request) -> web.Response:
         """Return all metrics in Prometheus's text format."""
         request[GRANT].check("manage")

@@ -14,7 +14,7 @@ from wakeline.events import SESSION_CLOSED, check_session_name, compose, timesta
 from wakeline.gateway.access import GRANT
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.bodies import read_fields, stream_body
-from wakeline.gateway.http.parts import Parts
+from wakeline.gateway.http.group import Group, route
 from wakeline.gateway.http.sessions import described
 from wakeline.gateway.log import Append
 from wakeline.gateway.sessions import Importer, Retention, SessionConfig, decode_config, encode_config
@@ -27,22 +27,10 @@ class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
     retention: Retention | UnsetType | None = UNSET
 
 
-class LifecycleRoutes:
+class LifecycleRoutes(Group):
     """Changes to `/v1/sessions/{session}` as a whole, for tokens that may `manage`."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-
-    def routes(self) -> list[web.RouteDef]:
-        """Return the group's routes."""
-        return [
-            web.put("/v1/sessions/{session}", self.create),
-            web.delete("/v1/sessions/{session}", self.delete),
-            web.post("/v1/sessions/{session}/close", self.close),
-            web.get("/v1/sessions/{session}/export", self.export, allow_head=False),
-            web.post("/v1/sessions/{session}/import", self.load),
-        ]
-
+    @route("PUT", "/v1/sessions/{session}")
     async def create(self, request: web.Request) -> web.Response:
         """Create a session, or change its retention."""
         name, engine = _name(request), self._parts.engine
@@ -54,6 +42,7 @@ class LifecycleRoutes:
             await engine.configure(name, epoch=state.epoch, config=encode_config(changed))
         return await self._answer(name, 201 if created else 200)
 
+    @route("POST", "/v1/sessions/{session}/close")
     async def close(self, request: web.Request) -> web.Response:
         """Close a session for good; closing it again changes nothing."""
         name = _name(request)
@@ -65,6 +54,7 @@ class LifecycleRoutes:
             await self._parts.engine.append(Append(name, (last,), close=True, epoch=state.epoch))
         return await self._answer(name, 200)
 
+    @route("DELETE", "/v1/sessions/{session}")
     async def delete(self, request: web.Request) -> web.Response:
         """Erase a session."""
         name = _name(request)
@@ -72,6 +62,7 @@ class LifecycleRoutes:
             raise _not_found(name)
         return web.Response(status=204, headers={hdrs.CACHE_CONTROL: "no-store"})
 
+    @route("GET", "/v1/sessions/{session}/export", allow_head=False)
     async def export(self, request: web.Request) -> web.StreamResponse:
         """Return the session as a file. A file without its last line is incomplete."""
         name, grant = _name(request), request[GRANT]
@@ -89,6 +80,7 @@ class LifecycleRoutes:
                 timeout = self._parts.settings.write_timeout
                 return await write_pieces(request, response, _after(first, pages), timeout=timeout)
 
+    @route("POST", "/v1/sessions/{session}/import")
     async def load(self, request: web.Request) -> web.Response:
         """Create a session from a file, all of it or nothing."""
         name, grant = _name(request), request[GRANT]

@@ -12,7 +12,7 @@ from wakeline.background import wait_at_most
 from wakeline.errors import BodyInvalidError
 from wakeline.gateway.access import GRANT
 from wakeline.gateway.http.bodies import read_body
-from wakeline.gateway.http.parts import Parts
+from wakeline.gateway.http.group import Group, route
 from wakeline.gateway.runtime import read_whole_in_slices
 from wakeline.gateway.sessions import NamedWorkflow
 
@@ -30,16 +30,10 @@ class _Either(msgspec.Struct):
     workflows: msgspec.Raw = msgspec.Raw()
 
 
-class NudgeRoutes:
+class NudgeRoutes(Group):
     """`/v1/nudge`."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-
-    def routes(self) -> list[web.RouteDef]:
-        """Return the group's routes."""
-        return [web.post("/v1/nudge", self.nudge)]
-
+    @route("POST", "/v1/nudge")
     async def nudge(self, request: web.Request) -> web.Response:
         """Pass nudges on and answer at once; with `wait`, once the workflows have ended."""
         grant = request[GRANT]

@@ -1,14 +1,13 @@
 """Parameters of requests, read strictly: an error states the expected values.
 
-A route names its query parameters with `takes`. `check_query` refuses all others, so that a misspelt parameter is not
+`route` declares the query parameters of a route. `check_query` refuses all others, so that a misspelt parameter is not
 ignored.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from aiohttp import web
 
@@ -16,23 +15,6 @@ from wakeline.errors import RequestInvalidError
 
 _MAX_WAIT: Final = 60.0
 _NONE: Final[dict[str, bool]] = {}
-_Handler = TypeVar("_Handler", bound=Callable[..., Any])
-
-
-def takes(*names: str, repeated: str = "") -> Callable[[_Handler], _Handler]:
-    """Declare the query parameters of a route; a route without a declaration has none.
-
-    Args:
-        names: Parameters that may be given once; `*` ignores unknown ones. (Every route accepts `ticket`.)
-        repeated: A parameter that may be given several times.
-    """
-    parameters = {**dict.fromkeys(names, False), **({repeated: True} if repeated else {})}
-
-    def mark(handler: _Handler) -> _Handler:
-        handler.parameters = parameters  # type: ignore[attr-defined] # functions take attributes
-        return handler
-
-    return mark
 
 
 def taken(handler: object) -> dict[str, bool]:
@@ -99,26 +81,24 @@ def seconds(request: web.Request, name: str) -> float:
 
 def flag(request: web.Request, name: str) -> bool:
     """Return a parameter that is `true` or `false`; False if it is missing."""
-    text = request.query.get(name, "false")
-    if text not in ("true", "false"):
-        raise RequestInvalidError(f"expected {name}=true or {name}=false, got {text[:40]!r}")
-    return text == "true"
+    return _is_first(request, name, "true", "false", default="false")
 
 
 def until_settled(request: web.Request) -> bool:
     """Return whether the request has `until=settled`."""
-    until = request.query.get("until", "never")
-    if until not in ("settled", "never"):
-        raise RequestInvalidError(f"expected until=settled or until=never, got {until[:40]!r}")
-    return until == "settled"
+    return _is_first(request, "until", "settled", "never", default="never")
 
 
 def compact_view(request: web.Request) -> bool:
     """Return whether the request has `view=compact`."""
-    view = request.query.get("view", "raw")
-    if view not in ("raw", "compact"):
-        raise RequestInvalidError(f"expected view=raw or view=compact, got {view[:40]!r}")
-    return view == "compact"
+    return not _is_first(request, "view", "raw", "compact", default="raw")
+
+
+def _is_first(request: web.Request, name: str, first: str, second: str, *, default: str) -> bool:
+    text = request.query.get(name, default)
+    if text not in (first, second):
+        raise RequestInvalidError(f"expected {name}={first} or {name}={second}, got {text[:40]!r}")
+    return text == first
 
 
 def device_id(request: web.Request) -> str | None:

@@ -16,6 +16,7 @@ from wakeline.gateway.access import ANYONE, GRANT, NOBODY, PUBLISHING_HEADERS, G
 from wakeline.gateway.delivery import check_publisher, decode_json, decode_ndjson
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.bodies import read_body, read_fields
+from wakeline.gateway.http.group import Group, route
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.log import Publication
 from wakeline.gateway.sessions import NamedWorkflow, Registrations, named_workflow
@@ -37,11 +38,11 @@ class _Opening(msgspec.Struct, forbid_unknown_fields=True):
     epoch: str | None = None
 
 
-class PublishRoutes:
+class PublishRoutes(Group):
     """`/v1/sessions/{session}/events` and `…/publishers/{publisher}`, and `/v1/publish`."""
 
     def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+        super().__init__(parts)
         upstream = parts.upstream
         self._registrations = Registrations(None if upstream is None else upstream.published, parts.runs.names.find)
         self._ingest = Ingest(
@@ -57,14 +58,7 @@ class PublishRoutes:
             max_batch_events=parts.settings.max_batch_events,
         )
 
-    def routes(self) -> list[web.RouteDef]:
-        """Return the group's routes."""
-        return [
-            web.post("/v1/sessions/{session}/events", self.publish),
-            web.put("/v1/sessions/{session}/publishers/{publisher}", self.open),
-            web.get("/v1/publish", self.connect, allow_head=False),
-        ]
-
+    @route("POST", "/v1/sessions/{session}/events")
     async def publish(self, request: web.Request) -> web.Response:
         """Append a batch of events."""
         name, grant = request.match_info["session"], request[GRANT]
@@ -86,6 +80,7 @@ class PublishRoutes:
         self._registrations.tell(name, workflow, _text(request.headers, "Wakeline-Run"), grant)
         return json_answer(appended)
 
+    @route("PUT", "/v1/sessions/{session}/publishers/{publisher}")
     async def open(self, request: web.Request) -> web.Response:
         """Open a publisher's attempt."""
         name, grant = request.match_info["session"], request[GRANT]
@@ -107,6 +102,7 @@ class PublishRoutes:
         self._registrations.tell(name, workflow, asked.run, grant)
         return json_answer(opened)
 
+    @route("GET", "/v1/publish", allow_head=False)
     async def connect(self, request: web.Request) -> web.WebSocketResponse:
         """Serve many publishers over a WebSocket."""
         if request[GRANT] is not NOBODY:  # without a token in the head, each channel authenticates itself

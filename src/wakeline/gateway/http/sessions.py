@@ -14,7 +14,8 @@ from wakeline.gateway.access import GRANT, Grant
 from wakeline.gateway.following import Followers
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.bodies import read_fields
-from wakeline.gateway.http.parameters import integer, takes
+from wakeline.gateway.http.group import Group, route
+from wakeline.gateway.http.parameters import integer
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.log import SessionState
 from wakeline.gateway.sessions import Followed, NamedWorkflow, Run, decode_config
@@ -34,20 +35,10 @@ class _Registration(msgspec.Struct, forbid_unknown_fields=True):
     result: bool = False
 
 
-class SessionRoutes:
+class SessionRoutes(Group):
     """`/v1/sessions` and `/v1/runs`."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-
-    def routes(self) -> list[web.RouteDef]:
-        """Return the group's routes."""
-        return [
-            web.get("/v1/sessions/{session}", self.session),
-            web.get("/v1/sessions", self.sessions),
-            web.post("/v1/runs", self.register),
-        ]
-
+    @route("GET", "/v1/sessions/{session}")
     async def session(self, request: web.Request) -> web.Response:
         """Return the state of one session."""
         name = check_session_name(request.match_info["session"])
@@ -61,7 +52,7 @@ class SessionRoutes:
             raise SessionNotFoundError(f"there is no session {name!r}")
         return json_answer(await described(self._parts, state))
 
-    @takes("after", "limit")
+    @route("GET", "/v1/sessions", "after limit")
     async def sessions(self, request: web.Request) -> web.Response:
         """Return a page of sessions, ordered by name."""
         grant = request[GRANT]
@@ -79,6 +70,7 @@ class SessionRoutes:
         ]
         return json_answer({"sessions": shown, "after": None if whole else shown[-1]["session"]})
 
+    @route("POST", "/v1/runs")
     async def register(self, request: web.Request) -> web.Response:
         """Follow a workflow from now on."""
         request[GRANT].check("manage")

@@ -7,19 +7,13 @@ from aiohttp import web
 from wakeline.errors import TokenMissingError
 from wakeline.gateway.access import GRANT, TICKET_SECONDS
 from wakeline.gateway.http.answers import json_answer
-from wakeline.gateway.http.parts import Parts
+from wakeline.gateway.http.group import Group, route
 
 
-class TicketRoutes:
+class TicketRoutes(Group):
     """`/v1/tickets`."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-
-    def routes(self) -> list[web.RouteDef]:
-        """Return the group's routes."""
-        return [web.post("/v1/tickets", self.give)]
-
+    @route("POST", "/v1/tickets")
     async def give(self, request: web.Request) -> web.Response:
         """Issue a ticket for what the token allows."""
         if "ticket" in request.query:  # a leaked ticket could otherwise be renewed for as long as its token is valid
