@@ -166,3 +166,17 @@ async def test_nudges_cost_the_owner_no_write_and_are_written_together_elsewhere
     await asyncio.sleep(0.5)
     assert 2 <= len(written) <= 20
     assert {key.split("/")[0] for key in written} == {"wakeups"}
+
+
+async def test_a_run_is_followed_by_its_owner_although_every_wake_up_is_lost(
+    start: Start, client: Client, temporal: WorkflowEnvironment
+) -> None:
+    gateways = await pair(start, temporal, Faults(lost_wakeups=1.0))
+    session = f"unheard-{uuid.uuid4().hex[:8]}"
+    handles = await begin(client, gateways[0], session, 6)  # both gateways own some of them
+    for handle in handles:
+        await handle.signal("step", "end")
+    async with asyncio.timeout(30):
+        stream = await gateways[0].stream(session, "topics=$run.closed")
+        for _ in handles:
+            await stream.next()

@@ -76,7 +76,7 @@ class Followers:
         self._settings = settings
         self._hub = hub
         self._ownership = ownership
-        ownership.wakeups.listen(self._nudge)
+        ownership.wakeups.listen("nudge", self._nudge)
         check_rules(settings.follow, namespaces.__contains__)
         self._finder = Finder(namespaces, engine, runs)
         self._pool = FollowerPool(namespaces, engine, accept, runs, settings, hub, ownership, self._child)
@@ -201,7 +201,7 @@ class Followers:
         with suppress(WorkflowNotFoundError):
             named = self._finder.named(self._finder.connection(namespace))
             self._nudge(workflow_id, named)
-            self._ownership.wakeups.wake(workflow_id, named)
+            self._ownership.wakeups.wake("nudge", workflow_id, named)
 
     def _nudge(self, workflow_id: str, named: str) -> None:
         if not self._pool.nudge(named, workflow_id) and self._hub.watched(workflow_id):

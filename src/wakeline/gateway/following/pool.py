@@ -12,7 +12,7 @@ import structlog
 
 from wakeline.background import cancel_all
 from wakeline.errors import AttemptFencedError, EpochChangedError, UnavailableError
-from wakeline.events import RUN_STARTED, Event
+from wakeline.events import Event
 from wakeline.gateway.delivery import Accept, Hub
 from wakeline.gateway.following.follower import Follower
 from wakeline.gateway.following.following import Following
@@ -30,6 +30,7 @@ _LOOKS: Final = 16
 _READS: Final = 32
 _LATE_READS: Final = 8
 _ASSIGN_SECONDS: Final = 0.2
+_WALK_SECONDS: Final = 600.0
 _LONGEST_PAUSE: Final = 60.0
 _log = structlog.get_logger(__name__)
 
@@ -69,6 +70,7 @@ class FollowerPool:
         looks, reads, late_reads = (asyncio.Semaphore(count) for count in (_LOOKS, _READS, _LATE_READS))
         self._ownership = ownership
         ownership.listen(self._leased)
+        ownership.wakeups.listen("run", self._registered)
         self._parts = {
             connection.namespace: Following(
                 connection=connection,
@@ -92,13 +94,14 @@ class FollowerPool:
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._keeping: list[asyncio.Task[None]] = []
         self._to_assign = asyncio.Event()
-        self._to_resume = asyncio.Event()
+        self._to_resume: set[str] | None = set()  # the sessions to resume; None for all
+        self._resuming = asyncio.Event()
         engine.feed.listen(self._committed)
         hub.listen(self._to_assign.set)
 
     async def start(self) -> None:
         """Go on with every run that was open when the gateway stopped."""
-        await self._resume()
+        await self._resume(None)
         self._keeping = [
             supervised("close watching", self._keep_assigning),
             supervised("resuming runs", self._keep_resuming),
@@ -158,18 +161,23 @@ class FollowerPool:
         if (follower := self._followers.get((session, run.run))) is not None and run.result and not follower.run.result:
             await follower.tell_result()
         if run.open:
-            # A gateway that does not own the run wakes its owner so: by the first event of the run.
             if not _before(run, await self._runs.of(session)):  # else they come first
                 await Follower(session, run, self._parts_of(run)).announce()
             if self.is_ours(run.workflow_id):
                 self._start(session, run)
+            else:
+                self._ownership.wakeups.wake("run", run.workflow_id, session)
 
     def _parts_of(self, run: Run) -> Following:
         return self._parts[run.namespace or self._namespaces.main.namespace]
 
-    async def _resume(self) -> None:
-        """Go on with every run that is open or owes something, and is ours."""
-        for session, run in await self._runs.unfinished():
+    async def _resume(self, sessions: Collection[str] | None) -> None:
+        """Follow the open and the owed runs of these sessions that are ours; of all sessions if that is None."""
+        if sessions is None:
+            unfinished = await self._runs.unfinished()
+        else:
+            unfinished = [(session, run) for session in sessions for run in await self._runs.of(session)]
+        for session, run in unfinished:
             if run.namespace and run.namespace not in self._namespaces:
                 _log.warning("a run's namespace is not among the settings", session=session, namespace=run.namespace)
             elif self.is_ours(run.workflow_id):
@@ -180,18 +188,30 @@ class FollowerPool:
         for key, follower in list(self._followers.items()):
             if not self.is_ours(follower.run.workflow_id):
                 self._end(key)
-        self._to_resume.set()
+        self._to_resume = None
+        self._resuming.set()
+
+    def _registered(self, _: str, session: str) -> None:
+        """Another gateway has registered a run of ours."""
+        if self._to_resume is not None:
+            self._to_resume.add(session)
+        self._resuming.set()
 
     async def _keep_resuming(self) -> None:
-        """Resume whenever the leases have changed, as soon as the log can be read."""
+        """Resume whenever the leases have changed or another gateway has registered a run, and now and then."""
         while True:
-            await self._to_resume.wait()
-            self._to_resume.clear()
             try:
-                await self._resume()
+                async with asyncio.timeout(_WALK_SECONDS if self._ownership.shared else None):
+                    await self._resuming.wait()
+            except TimeoutError:  # a gateway that was killed may have registered a run and given no hint
+                self._to_resume = None
+            self._resuming.clear()
+            sessions, self._to_resume = self._to_resume, set()
+            try:
+                await self._resume(sessions)
             except UnavailableError as error:
                 _log.warning("runs cannot be gone on with now", error=error.message)
-                self._to_resume.set()
+                self._leased()
                 await asyncio.sleep(RETRY_SECONDS)
 
     def _start(self, session: str, run: Run) -> None:
@@ -280,8 +300,6 @@ class FollowerPool:
                     await self._late[key].last_chance()
 
     def _committed(self, session: str, _: str, events: Sequence[Event], changes: Sequence[Change]) -> None:
-        if self._ownership.shared and any(event.topic == RUN_STARTED for event in events):
-            self._to_resume.set()  # another gateway may have registered a run that this one owns
         # Follow nothing into a session that was deleted: further events would create it again.
         if "deleted" in changes:
             for key in [key for key in self._tasks if key[0] == session]:

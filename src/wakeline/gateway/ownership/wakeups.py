@@ -34,6 +34,7 @@ _OVERHEAD_BYTES: Final = 40
 
 class _Hint(msgspec.Struct, frozen=True, array_like=True):
     number: int
+    subject: str
     name: str
     detail: str
 
@@ -54,8 +55,8 @@ class Wakeups:
         self._records = records
         self._key = f"{_PREFIX}{gateway}"
         self._owns = owns
-        self._listeners: list[Callable[[str, str], None]] = []
-        self._waiting: dict[tuple[str, str], None] = {}
+        self._listeners: dict[str, Callable[[str, str], None]] = {}
+        self._waiting: dict[tuple[str, str, str], None] = {}
         self._any = asyncio.Event()
         self._written: deque[tuple[float, _Hint]] = deque()
         self._size = 0  # of the written hints, at most
@@ -64,14 +65,14 @@ class Wakeups:
         self._read: dict[str, tuple[int, float, int]] = {}  # by record: revision, since when, and its last hint
         self._tasks: list[asyncio.Task[None]] = []
 
-    def listen(self, listener: Callable[[str, str], None]) -> None:
-        """Call `listener` with the name and detail of each hint for a name that this gateway owns."""
-        self._listeners.append(listener)
+    def listen(self, subject: str, listener: Callable[[str, str], None]) -> None:
+        """Call `listener` with the name and detail of each hint on a subject for this gateway."""
+        self._listeners[subject] = listener
 
-    def wake(self, name: str, detail: str) -> None:
+    def wake(self, subject: str, name: str, detail: str) -> None:
         """Give the owner of a name a hint, unless this gateway owns it; equal hints are sent once."""
         if self._tasks and not self._owns(name) and len(self._waiting) < _MOST_WAITING:
-            self._waiting[name, detail] = None
+            self._waiting[subject, name, detail] = None
             self._any.set()
 
     async def start(self) -> None:
@@ -99,10 +100,10 @@ class Wakeups:
         while self._written and self._written[0][0] < now - _KEPT_SECONDS:
             self._size -= _size(self._written.popleft()[1])
         while self._waiting and self._size < _MOST_BYTES:
-            name, detail = next(iter(self._waiting))
-            del self._waiting[name, detail]
+            waiting = next(iter(self._waiting))
+            del self._waiting[waiting]
             self._number += 1
-            hint = _Hint(self._number, name, detail)
+            hint = _Hint(self._number, *waiting)
             self._written.append((now, hint))
             self._size += _size(hint)
         if not self._waiting:
@@ -144,9 +145,9 @@ class Wakeups:
             self._read[record.key] = (record.revision, since, last)
 
     def _follow(self, hint: _Hint) -> None:
-        if self._owns(hint.name):
-            for listener in self._listeners:
-                listener(hint.name, hint.detail)
+        listener = self._listeners.get(hint.subject)
+        if listener is not None and self._owns(hint.name):
+            listener(hint.name, hint.detail)
 
 
 def _size(hint: _Hint) -> int:
