@@ -468,7 +468,7 @@ async def test_a_workflow_id_that_is_started_anew_all_the_time(
 async def test_a_reset_of_a_run_that_the_record_no_longer_has(
     client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wakeline.gateway.sessions.runs._MOST_ENDED", 1)
+    monkeypatch.setattr("wakeline.gateway.sessions.run_records.MOST_ENDED", 1)
     async with running_gateway(temporal, tmp_path, sweep_interval=0.2) as served:
         stream = await served.stream(name, "wait_for_start=true")
         handles = []
