@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -12,6 +13,9 @@ from temporalio.testing import WorkflowEnvironment
 from wakeline.cli.processes import temporal_program
 
 _STARTS = 3
+# A server with the usual 100 spends a third of its time collecting garbage. Our processes inherit it: servers that they
+# start, too.
+os.environ.setdefault("GOGC", "400")
 # It is up in a second where nobody else wants the machine. The SDK gives it five, a busy machine may take more.
 _START_TIMEOUT = timedelta(seconds=30)
 

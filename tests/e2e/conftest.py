@@ -24,7 +24,8 @@ ARGUMENTS = [
 ]
 
 
-@pytest.fixture(scope="session")
+# Not for the session: Chromium costs some CPU for as long as it runs.
+@pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
     program = shutil.which("chromium")
     if program is None:
