@@ -66,7 +66,7 @@ async def nginx(root: Path, upstream: str) -> AsyncIterator[str]:
     process = Process([program, "-p", str(root), "-c", str(root / "nginx.conf"), "-e", "stderr"])
     await process.start()
     try:
-        async with aiohttp.ClientSession() as http, asyncio.timeout(20):
+        async with aiohttp.ClientSession() as http, asyncio.timeout(60):
             while True:
                 try:
                     async with http.get(f"http://127.0.0.1:{port}/"):

@@ -33,7 +33,7 @@ async def test_nothing_more_is_acknowledged_and_the_gateway_ends(tmp_path: Path,
                 (data / "copy").rename(data / name)
             else:
                 (data / name).unlink()
-            assert await asyncio.wait_for(gateway.process.wait(), 20) == 2
+            assert await asyncio.wait_for(gateway.process.wait(), 60) == 2
         log = gateway.log.read_text()
         assert f"storage_lost: expected the data directory as it was opened, {data / name}" in log
         assert "Put the right files back" in log
@@ -107,7 +107,7 @@ async def test_a_rebuild_that_shortens_the_database_is_no_loss(tmp_path: Path) -
     engine.listen_lost(lambda _: told.set())
     await engine.open()
     await engine.delete_session("s")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (tmp_path / "wakeline.db").stat().st_size >= before / 2:
             await publish(engine, "kept", "y" * 5_000)
             await asyncio.sleep(0.02)

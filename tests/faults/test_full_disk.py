@@ -84,7 +84,7 @@ async def append_until_full(served: Served) -> int:
 
 
 async def until_ready(served: Served) -> dict[str, Any]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await served.call("GET", "/readyz"))[1]["status"] != "ready":
             await asyncio.sleep(0.05)
     answer: dict[str, Any] = (await served.call("GET", "/readyz"))[1]
@@ -107,7 +107,7 @@ async def test_a_full_disk_that_has_the_log_too_is_degraded_and_a_deletion_makes
             assert "the disk is full" in health["log"]
             assert "delete sessions" in health["log"]
             assert (await served.call("DELETE", "/v1/sessions/old"))[0] == 204
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while (await append(served))[0] != 200:  # within what was deleted, the disk being as full as before
                     await asyncio.sleep(0.05)
             (disk.seen / "ballast").unlink()
@@ -152,7 +152,7 @@ async def test_a_start_without_any_space_tells_how_much_to_make(disk: Disk) -> N
         disk.fill()
         await gateway.start(wait=False)
         assert gateway.process is not None
-        assert await asyncio.wait_for(gateway.process.wait(), 30) == 2
+        assert await asyncio.wait_for(gateway.process.wait(), 60) == 2
         log = gateway.log.read_text()
         assert f"storage_full: expected 4 MiB of free space in {disk.path / 'data'} for the start" in log
         assert "Make space on the disk" in log

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -25,6 +27,17 @@ class Gateway(Served):
 
 
 Start = Callable[..., Awaitable[Gateway]]
+
+
+async def shared_out(gateways: Sequence[Gateway]) -> None:
+    """Return when each gateway has its share of the shards."""
+    async with asyncio.timeout(60):
+        while True:
+            shards = await gateways[0].engine.records("leases/shard/")
+            counts = Counter(record.value for record in shards).values()
+            if len(counts) == len(gateways) and max(counts) - min(counts) <= 1:
+                return
+            await asyncio.sleep(0.02)
 
 
 @pytest.fixture

@@ -53,10 +53,10 @@ async def test_a_long_poll_at_one_gateway_is_answered_by_a_publication_at_the_ot
     first, second = await start(), await start()
     await publish(first, 1)
     _, page = await second.call("GET", f"{EVENTS}?from=beginning")
-    waiting = asyncio.create_task(second.call("GET", f"{EVENTS}?from={page['cursor']}&wait=30"))
+    waiting = asyncio.create_task(second.call("GET", f"{EVENTS}?from={page['cursor']}&wait=60"))
     await asyncio.sleep(0.1)
     await publish(first, 2)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):  # the poll alone would wait longer
         _, page = await waiting
     assert [event["data"] for event in page["events"]] == [2]
 

@@ -12,7 +12,7 @@ from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
-from tests.shared.conftest import FAULTS, Gateway, Start
+from tests.shared.conftest import FAULTS, Gateway, Start, shared_out
 from tests.sharing import Faults, SharedEngine
 from tests.support import Served, data_of, everything
 from tests.temporal import run_workflows as workflows
@@ -30,7 +30,7 @@ async def worker(client: Client) -> AsyncIterator[None]:
 async def pair(start: Start, temporal: WorkflowEnvironment, faults: Faults = FAULTS, **changed: Any) -> list[Gateway]:
     address = temporal.client.service_client.config.target_host
     gateways = [await start(faults, temporal=address, drain_grace=40.0, **changed) for _ in range(2)]
-    await asyncio.sleep(2)  # until both have their share of the shards
+    await shared_out(gateways)
     return gateways
 
 

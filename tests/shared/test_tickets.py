@@ -59,7 +59,7 @@ async def test_an_unused_ticket_expires_at_every_gateway_and_leaves_nothing(
     headers = bearer()
     given = [str((await first.call("POST", "/v1/tickets", headers=headers))[1]["ticket"]) for _ in range(2)]
     assert await used(second, given[0]) == 200
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await store.memory.records("tickets/"):
             await asyncio.sleep(0.1)
     assert await used(second, given[1]) == await used(first, given[1]) == 401
@@ -75,7 +75,7 @@ async def test_a_ticket_whose_gateway_is_killed_is_good_for_a_while_and_then_rem
     given = [str((await first.call("POST", "/v1/tickets", headers=headers))[1]["ticket"]) for _ in range(2)]
     first.engine.cut = True
     assert await used(second, given[0]) == 200
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await store.memory.records("tickets/"):
             await asyncio.sleep(0.1)
     assert await used(second, given[1]) == 401

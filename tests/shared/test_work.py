@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.shared.conftest import Gateway, Start
+from tests.shared.conftest import Gateway, Start, shared_out
 from tests.sharing import SharedEngine, SharedStore
 from wakeline.gateway.sessions import retention
 
@@ -45,8 +45,9 @@ async def test_each_session_is_trimmed_by_one_gateway_whichever_took_its_events(
     start: Start, store: SharedStore, trims: list[tuple[SharedEngine, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "WALK_SECONDS", 1.0)
-    gateways = [await start(retention_events=3), await start(retention_events=3)]
-    await asyncio.sleep(2)  # until both have their share of the shards
+    # A lease that a busy machine does not let end in the middle of this.
+    gateways = [await start(retention_events=3, lease=4.0) for _ in range(2)]
+    await shared_out(gateways)
     trims.clear()
     for number, name in enumerate(NAMES):
         await publish(gateways[number % 2], name, 10)

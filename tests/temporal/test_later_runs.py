@@ -193,7 +193,7 @@ async def test_reads_of_a_session_without_an_open_run_cost_no_call_of_temporal(
         }
         # A session without an open run is looked up once in some minutes, however often it is read.
         assert of_reads.get("DescribeWorkflowExecution", 0) <= 3
-        assert of_reads.get("ListWorkflowExecutions", 0) < 20
+        assert of_reads.get("ListWorkflowExecutions", 0) < 100  # sweeps, of which 600 slow reads see some
         # A run that begins now is found all the same, by the next sweep after a read.
         later = await start(client, ended)
         await later.signal(Ends.end)
