@@ -20,7 +20,7 @@ from wakeline.gateway.access import Addresses, Auth, Connections, Guard, Keys, L
 from wakeline.gateway.delivery import Accept, Compacts, Hub
 from wakeline.gateway.devices import Exchange, Positions, Presence
 from wakeline.gateway.following import Followers, Namespaces, Options, options_of
-from wakeline.gateway.http.parts import Core, Parts
+from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.http.routes import application
 from wakeline.gateway.log import Engine
 from wakeline.gateway.log.engines.memory import MemoryEngine
@@ -28,7 +28,17 @@ from wakeline.gateway.log.engines.sqlite import SqliteEngine, mark_restored
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.runtime import supervised, watch_clock
-from wakeline.gateway.sessions import Archive, Arrivals, Deletions, Keeper, Retention, Runs, outlives, renew_if_restored
+from wakeline.gateway.sessions import (
+    Archive,
+    Arrivals,
+    Core,
+    Deletions,
+    Keeper,
+    Retention,
+    Runs,
+    outlives,
+    renew_if_restored,
+)
 from wakeline.gateway.settings import Settings, unknown_variables
 
 _ENVELOPE_BYTES = 64 * 1024  # what an event is beside its data, at most

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Awaitable
+from functools import partial
 
 from aiohttp import web
 
 from wakeline.errors import RequestInvalidError
 from wakeline.events import Cursor, check_session_name
 from wakeline.gateway.access import GRANT, Grant
-from wakeline.gateway.delivery import Channel, CompactTopics, Topics, at_beginning, resolve_start
+from wakeline.gateway.delivery import Channel, CompactTopics, Topics, at_beginning
 from wakeline.gateway.http.group import Group, route
 from wakeline.gateway.http.parameters import (
     compact_view,
@@ -54,12 +54,9 @@ class EventRoutes(Group):
                 return await self._parts.lasting.serve(self._stream(request, channel, offset, query))
 
     async def _resolve(self, channel: Channel, query: _Reading, text: str) -> int:
-        seen = None
-        if text == "device":
-            if query.device is None:
-                raise RequestInvalidError("expected device= with from=device")
-            seen = await self._parts.positions.seen(channel.session, channel.epoch, query.user, query.device)
-        return await resolve_start(self._parts.engine, channel, text, topics=query.page.topics, seen=seen)
+        if text == "device" and query.device is None:
+            raise RequestInvalidError("expected device= with from=device")
+        return await self._parts.start(channel, text, query.page.topics, query.user, query.device)
 
     async def _page(self, request: web.Request, channel: Channel, offset: int, query: _Reading) -> web.StreamResponse:
         if query.compact and at_beginning(query.start, offset) and channel.tail > 0:
@@ -71,23 +68,13 @@ class EventRoutes(Group):
         else:
             with (
                 self._parts.limits.connection(request, request[GRANT]),
-                self._connected(channel, query, lambda: offset),
+                self._parts.connected(channel, query.user, query.device, lambda: offset),
             ):
                 answer, offset = await longpoll.forwards(request, channel, offset, query.page)
             request[GRANT].check_signer()
         if query.device is not None:
             self._parts.positions.delivered(channel.session, channel.epoch, query.user, query.device, offset)
         return answer
-
-    def _connected(
-        self, channel: Channel, query: _Reading, offset_of: Callable[[], int]
-    ) -> AbstractContextManager[None]:
-        """Register the device, if the request names one, as connected inside the block."""
-        if query.device is None:
-            return nullcontext()
-        return self._parts.positions.connected(
-            channel.session, channel.epoch, query.user, query.device, offset_of=offset_of
-        )
 
     def _stream(
         self, request: web.Request, channel: Channel, offset: int, query: _Reading
@@ -98,7 +85,7 @@ class EventRoutes(Group):
             offset,
             topics=query.page.topics,
             until_settled=query.until_settled,
-            connected=lambda device: self._connected(channel, query, lambda: device.given),
+            connected=partial(self._parts.connected, channel, query.user, query.device),
             presence=self._parts.presence if query.presence else None,
             timeout=self._parts.settings.write_timeout,
             compacts=self._parts.compacts if query.compact and at_beginning(query.start, offset) else None,

@@ -12,9 +12,7 @@ from wakeline.gateway.access import GRANT, Grant
 from wakeline.gateway.delivery import Topics
 from wakeline.gateway.http.group import Group, route
 from wakeline.gateway.http.parameters import device_id, flag, last_event_id, refuse_others, until_settled
-from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.transports import feed_sse, websocket
-from wakeline.gateway.transports.feed import Source
 from wakeline.gateway.transports.feed_socket import GOING_AWAY
 
 _OF_SOCKETS = {"device": False}
@@ -22,22 +20,6 @@ _OF_SOCKETS = {"device": False}
 
 class FeedRoutes(Group):
     """`/v1/feed`."""
-
-    def __init__(self, parts: Parts) -> None:
-        super().__init__(parts)
-        self._source = Source(
-            engine=parts.engine,
-            hub=parts.hub,
-            arrivals=parts.arrivals,
-            verify=parts.auth.verify,
-            limits=parts.limits,
-            positions=parts.positions,
-            presence=parts.presence,
-            metrics=parts.metrics,
-            keep_alive=parts.settings.keep_alive,
-            timeout=parts.settings.write_timeout,
-            compacts=parts.compacts,
-        )
 
     @route(
         "GET",
@@ -50,13 +32,13 @@ class FeedRoutes(Group):
         """Serve a WebSocket if the request asks for one, otherwise a stream."""
         grant = request[GRANT]
         if request.headers.get(hdrs.UPGRADE, "").strip().lower() != "websocket":
-            feed = feed_sse.SseFeed(request, self._source, grant, _reading(request, grant))
+            feed = feed_sse.SseFeed(request, self._parts, grant, _reading(request, grant))
             return await self._parts.lasting.serve(feed.serve())
         name = None
         if request.query_string:
             refuse_others(request, _OF_SOCKETS)
             name = device_id(request)
-        connection = websocket.FeedConnection(request, self._source, grant, name)
+        connection = websocket.FeedConnection(request, self._parts, grant, name)
         return await self._parts.lasting.serve(
             connection.serve(), partial(connection.stop, GOING_AWAY, "the server stops")
         )

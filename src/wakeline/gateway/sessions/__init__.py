@@ -17,6 +17,7 @@ from wakeline.gateway.sessions.config import (
     encode_config,
     outlives,
 )
+from wakeline.gateway.sessions.core import Core
 from wakeline.gateway.sessions.deletion import Deletions
 from wakeline.gateway.sessions.exported import Importer
 from wakeline.gateway.sessions.registrations import NamedWorkflow, Registrations, named_workflow
@@ -28,6 +29,7 @@ from wakeline.gateway.sessions.runs import Runs
 __all__ = [
     "Archive",
     "Arrivals",
+    "Core",
     "Deletions",
     "Followed",
     "Importer",

@@ -14,44 +14,40 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from wakeline.errors import RequestInvalidError
-from wakeline.gateway.access import Grant, Limits
-from wakeline.gateway.delivery import Channel, Compacts, Device, Hub, Topics, resolve_start
-from wakeline.gateway.devices import Positions, Presence
-from wakeline.gateway.log import Engine
-from wakeline.gateway.metrics import Metrics
-from wakeline.gateway.sessions import Arrivals
+from wakeline.gateway.access import Auth, Grant, Limits
+from wakeline.gateway.delivery import Channel, Topics, resolve_start
+from wakeline.gateway.sessions import Arrivals, Core
 from wakeline.gateway.transports.sse import BUFFER_BYTES, socket_send
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """The parts of the gateway that a feed uses.
+class Source(Core):
+    """The parts of the gateway that readers use.
 
     Attributes:
-        engine: The log.
-        hub: Writes to live devices.
         arrivals: Admits readers to sessions.
-        verify: Authenticates a token and returns its grant.
+        auth: Authenticates readers.
         limits: The limits on each caller.
-        positions: Stores devices' positions.
-        presence: Knows which devices are connected.
-        metrics: The gateway's metrics.
-        keep_alive: Seconds between signs of life.
-        timeout: Seconds in which a client must accept the unsent bytes.
-        compacts: The sessions' compact forms.
     """
 
-    engine: Engine
-    hub: Hub
     arrivals: Arrivals
-    verify: Callable[[str], Awaitable[Grant]]
+    auth: Auth
     limits: Limits
-    positions: Positions
-    presence: Presence
-    metrics: Metrics
-    keep_alive: float
-    timeout: float
-    compacts: Compacts
+
+    @property
+    def verify(self) -> Callable[[str], Awaitable[Grant]]:
+        """The function that authenticates a token and returns its grant."""
+        return self.auth.verify
+
+    @property
+    def keep_alive(self) -> float:
+        """Seconds between signs of life."""
+        return self.settings.keep_alive
+
+    @property
+    def timeout(self) -> float:
+        """Seconds in which a client must accept the unsent bytes."""
+        return self.settings.write_timeout
 
     async def admit(self, session: str, grant: Grant, *, wait_for_start: bool = False) -> None:
         """Check that a session may be read, and prepare it for the reader; call it before attaching.
@@ -77,11 +73,13 @@ class Source:
             seen = await self.positions.seen(channel.session, channel.epoch, user, device)
         return await resolve_start(self.engine, channel, text, topics=topics, seen=seen)
 
-    def connected(self, channel: Channel, user: str, name: str | None, device: Device) -> AbstractContextManager[None]:
+    def connected(
+        self, channel: Channel, user: str, name: str | None, offset_of: Callable[[], int]
+    ) -> AbstractContextManager[None]:
         """Store a device's position and announce its presence inside the block, if it has a name."""
         if name is None:
             return nullcontext()
-        return self.positions.connected(channel.session, channel.epoch, user, name, lambda: device.given)
+        return self.positions.connected(channel.session, channel.epoch, user, name, offset_of)
 
 
 class SharedConnection:

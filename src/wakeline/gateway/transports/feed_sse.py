@@ -207,7 +207,7 @@ class SseFeed:
         lane = Lane(feed_frames.sse, b"", self._asked.topics)
         device = Device(part.channel, part, lane, part.offset, until_settled=self._asked.until_settled)
         gone: WakelineError | None = None
-        with self._source.connected(part.channel, self._grant.user, self._asked.device, device):
+        with self._source.connected(part.channel, self._grant.user, self._asked.device, lambda: device.given):
             try:
                 await device.run()
             except (SessionNotFoundError, EpochChangedError) as error:

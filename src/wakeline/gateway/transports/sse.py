@@ -148,7 +148,7 @@ async def serve(
     *,
     topics: Topics | None,
     until_settled: bool,
-    connected: Callable[[Device], AbstractContextManager[None]],
+    connected: Callable[[Callable[[], int]], AbstractContextManager[None]],
     presence: Presence | None,
     timeout: float,
     compacts: Compacts | None = None,
@@ -161,7 +161,7 @@ async def serve(
         offset: The first offset wanted.
         topics: The only topics to send; None for all.
         until_settled: End when the session is settled and everything was written.
-        connected: Returns a block that is entered while the device runs.
+        connected: Returns the block for a device's run from the function that returns its offset.
         presence: Source of joins and leaves to send; None to send none.
         timeout: Seconds in which the connection must accept the unsent bytes.
         compacts: Source of the session's compact form to begin with; None to begin with the log.
@@ -185,7 +185,7 @@ async def serve(
         sink = SseSink(request, timeout)
         async with expiring(request):
             device = Device(channel, sink, lane, offset, until_settled=until_settled, opening=opening)
-            with connected(device):
+            with connected(lambda: device.given):
                 if presence is None:
                     await device.run()
                 else:

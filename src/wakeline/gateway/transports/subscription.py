@@ -114,7 +114,7 @@ class Subscription:
         announcing = asyncio.create_task(self._announce()) if asked.presence else None
         reason: frames.WhatEnded
         try:
-            with self._source.connected(channel, user, self._name, device):
+            with self._source.connected(channel, user, self._name, lambda: device.given):
                 await device.run()
             reason = "deleted" if channel.deleted else "closed" if channel.closed else "settled"
         except (SessionNotFoundError, EpochChangedError):
