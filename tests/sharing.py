@@ -19,9 +19,11 @@ from wakeline.gateway.log import (
     Append,
     Appended,
     Change,
+    Commit,
     Engine,
     Listener,
     Opened,
+    Outcome,
     Page,
     Publication,
     Record,
@@ -71,12 +73,13 @@ class SharedStore:
         self._engines.append(engine)
         return engine
 
-    def _committed(self, session: str, epoch: str, events: Sequence[Event], changes: Sequence[Change]) -> None:
-        for engine in self._engines:
-            if engine is self.caller:
-                engine.report(session, epoch, events, changes)
-            else:
-                engine.wake(session, epoch, events, changes)
+    def _committed(self, commits: Sequence[Commit]) -> None:
+        for commit in commits:
+            for engine in self._engines:
+                if engine is self.caller:
+                    engine.report(*commit)
+                else:
+                    engine.wake(*commit)
 
 
 @dataclass
@@ -198,6 +201,9 @@ class SharedEngine(Engine):
 
     async def append(self, append: Append) -> Appended:
         return await self._call(lambda memory: memory.append(append))
+
+    def append_each(self, appends: Sequence[Append]) -> asyncio.Future[list[Outcome]]:
+        return asyncio.ensure_future(self._call(lambda memory: memory._one_by_one(appends)))
 
     async def open_attempt(self, session: str, publication: Publication, *, epoch: str | None = None) -> Opened:
         return await self._call(lambda memory: memory.open_attempt(session, publication, epoch=epoch))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import msgspec
 import pytest
@@ -8,13 +9,14 @@ import pytest
 from tests.support import batch, close, data_of, everything, publish
 from wakeline.errors import (
     AttemptFencedError,
+    EpochChangedError,
     SequenceGapError,
     SessionClosedError,
     SessionDeletedError,
     SessionNotFoundError,
     StreamConflictError,
 )
-from wakeline.gateway.log import Append, Appended, Engine, Publication
+from wakeline.gateway.log import Append, Appended, Commit, Engine, Publication
 
 
 async def test_offsets_are_dense_from_zero_and_per_session(engine: Engine) -> None:
@@ -193,8 +195,8 @@ async def test_listeners_hear_every_commit_once_in_order_and_after_it_is_durable
     async def can_be_read(offset: int) -> bool:
         return len((await engine.read("a", offset, before=offset + 1)).events) == 1
 
-    def listener(session: str, epoch: str, events: object, changes: object) -> None:
-        for event in events:  # type: ignore[attr-defined]
+    def listener(commits: Sequence[Commit]) -> None:
+        for event in (event for commit in commits for event in commit.events):
             heard.append(event.offset)
             readable.append(asyncio.ensure_future(can_be_read(event.offset)))
 
@@ -204,3 +206,21 @@ async def test_listeners_hear_every_commit_once_in_order_and_after_it_is_durable
     await asyncio.sleep(0.05)
     assert heard == list(range(50))
     assert all(await asyncio.gather(*readable))
+
+
+async def test_batches_of_several_sessions_are_decided_one_by_one_in_their_order(engine: Engine) -> None:
+    epoch = (await publish(engine, "b", 0)).epoch
+    outcomes = await engine.append_each(
+        [
+            batch("a", "one", publisher="p"),
+            batch("a", "two", publisher="p", sequence=1),
+            batch("a", "gap", publisher="p", sequence=5),
+            msgspec.structs.replace(batch("b", "of another life", publisher="p"), epoch="other"),
+            msgspec.structs.replace(batch("b", "of this life", publisher="p"), epoch=epoch),
+            batch("a", "two", "three", publisher="p", sequence=1),
+        ]
+    )
+    answers = [(o.first_offset, o.next_offset) if isinstance(o, Appended) else type(o) for o in outcomes]
+    assert answers == [(0, 1), (1, 2), SequenceGapError, EpochChangedError, (1, 2), (1, 3)]
+    assert [data_of(event) for event in await everything(engine, "a")] == ["one", "two", "three"]
+    assert [data_of(event) for event in await everything(engine, "b")] == [0, "of this life"]

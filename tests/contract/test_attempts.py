@@ -62,7 +62,7 @@ async def test_what_is_told_carries_whose_attempt_it_is(engine: Engine) -> None:
 
 async def test_an_attempt_that_appends_without_opening_supersedes_in_the_same_step(engine: Engine) -> None:
     told: list[list[str]] = []
-    engine.feed.listen(lambda _, __, events, ___: told.append([event.topic for event in events]))
+    engine.feed.listen(lambda commits: told.extend([event.topic for event in commit.events] for commit in commits))
     await said(engine, 1, "one")
     answer = await engine.append(batch("a", "anew", "more", publisher="p", attempt=2, supersedes=True))
     assert (answer.first_offset, answer.next_offset) == (2, 4)
@@ -143,7 +143,7 @@ async def test_very_many_stretches_are_told_by_several_events_in_one_step(engine
             )
         )
     told: list[int] = []
-    engine.feed.listen(lambda _, __, events, ___: told.append(len(events)))
+    engine.feed.listen(lambda commits: told.extend(len(commit.events) for commit in commits))
     await engine.open_attempt("a", attempt(2))
     ranges = [data_of(event)["offsets"] for event in (await everything(engine, "a"))[21_000:]]
     assert told == [2]

@@ -12,7 +12,7 @@ import pytest
 from tests.support import batch, close, data_of, everything, publish
 from wakeline.errors import EpochChangedError, SessionClosedError, SessionImportingError, SessionNotFoundError
 from wakeline.events import Event, compose, timestamp
-from wakeline.gateway.log import Append, Appended, Change, Engine, Publication, SessionState
+from wakeline.gateway.log import Append, Appended, Change, Commit, Engine, Publication, SessionState
 
 
 async def state_of(engine: Engine, session: str) -> SessionState:
@@ -28,9 +28,10 @@ class Told:
         self.all: list[tuple[str, str]] = []
         engine.feed.listen(self.committed)
 
-    def committed(self, _: str, epoch: str, events: Sequence[Event], changes: Sequence[Change]) -> None:
-        self.all += [(epoch, str(data_of(event))) for event in events]
-        self.all += [(epoch, change) for change in changes]
+    def committed(self, commits: Sequence[Commit]) -> None:
+        for _, epoch, events, changes in commits:
+            self.all += [(epoch, str(data_of(event))) for event in events]
+            self.all += [(epoch, change) for change in changes]
 
 
 async def test_a_session_is_created_once(engine: Engine) -> None:

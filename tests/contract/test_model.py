@@ -83,7 +83,7 @@ class LogMachine(RuleBasedStateMachine):
     def opened(self) -> Engine:
         engine = ENGINES[self.kind](Path(self.directory.name))
         engine.feed.listen(
-            lambda session, epoch, _, changes: self.told.extend((session, epoch, change) for change in changes)
+            lambda commits: self.told.extend((c.session, c.epoch, change) for c in commits for change in c.changes)
         )
         self.run(engine.open())
         return engine

@@ -92,7 +92,7 @@ async def test_a_full_database_fails_the_whole_group_and_the_next_one_goes_on(tm
 async def test_a_store_that_fails_otherwise_says_unknown_and_the_retry_settles_it(tmp_path: Path) -> None:
     heard: list[int] = []
     async with opened(tmp_path) as engine:
-        engine.feed.listen(lambda _, __, events, ___: heard.extend(e.offset for e in events))
+        engine.feed.listen(lambda commits: heard.extend(e.offset for commit in commits for e in commit.events))
         await publish(engine, "s", 0, publisher="p")
         await asyncio.sleep(0.2)  # what is looked after at a start is done
         await everything(

@@ -212,7 +212,7 @@ def _observe(core: Core, connections: Connections) -> None:
     metrics.observe(metrics.live, core.hub.devices)
     metrics.observe(metrics.open, lambda: len(connections))
     metrics.observe(metrics.present, core.presence.devices)
-    engine.feed.listen(lambda _, __, events, ___: metrics.events.inc(len(events)))
+    engine.feed.listen(lambda commits: metrics.events.inc(sum(len(commit.events) for commit in commits)))
     engine.counts.publishers, engine.counts.merged = metrics.publishers_added.inc, metrics.merged.inc
     metrics.observe(metrics.erasure, engine.erasure_pending)
     metrics.observe(metrics.wal, engine.log_bytes)

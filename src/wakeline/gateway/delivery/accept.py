@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Container, Sequence
 from contextlib import suppress
 from typing import Final
@@ -16,7 +17,7 @@ from wakeline.events import (
 )
 from wakeline.gateway.delivery.composing import Composer, Incoming
 from wakeline.gateway.delivery.counting import check_batch, too_many
-from wakeline.gateway.log import Append, Appended, Engine, Opened, Position, Publication
+from wakeline.gateway.log import Append, Appended, Engine, Opened, Outcome, Position, Publication
 from wakeline.gateway.runtime import Slice, read_whole_in_slices
 
 _HINT: Final = (
@@ -166,6 +167,10 @@ class Accept:
     ) -> Appended:
         """Append composed events, such as a follower's, among which may be Wakeline's own."""
         return await self._engine.append(Append(session, events, publication, epoch=epoch))
+
+    def append_each(self, appends: Sequence[Append]) -> asyncio.Future[list[Outcome]]:
+        """Append composed batches in their order; see `Log.append_each`."""
+        return self._engine.append_each(appends)
 
     async def position(self, session: str, publisher: str) -> Position | None:
         """Return a publisher's position in a session; None if it has appended nothing there."""

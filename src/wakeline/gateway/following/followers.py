@@ -15,7 +15,7 @@ from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 
 from wakeline.background import cancel_all, wait_at_most
 from wakeline.errors import SessionClosedError, UnavailableError, WakelineError, WorkflowNotFoundError
-from wakeline.events import Event, check_session_name
+from wakeline.events import check_session_name
 from wakeline.gateway.delivery import Accept, Hub
 from wakeline.gateway.following.finding.finder import Finder, Found, is_older
 from wakeline.gateway.following.finding.readers import Readers
@@ -28,7 +28,7 @@ from wakeline.gateway.following.reaching.namespaces import Namespaces
 from wakeline.gateway.following.sessions import session_of
 from wakeline.gateway.following.telling import RETRY_SECONDS
 from wakeline.gateway.following.watching.endings import UNKNOWN_TIMES
-from wakeline.gateway.log import Change, Engine
+from wakeline.gateway.log import Commit, Engine
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.runtime import supervised
 from wakeline.gateway.sessions import Followed, Run, Runs
@@ -331,9 +331,10 @@ class Followers:
             await self._pool.take(session, run)
         return run
 
-    def _committed(self, session: str, _: str, __: Sequence[Event], changes: Sequence[Change]) -> None:
-        if "deleted" in changes:
-            self._readers.forget(session)
+    def _committed(self, commits: Sequence[Commit]) -> None:
+        for commit in commits:
+            if "deleted" in commit.changes:
+                self._readers.forget(commit.session)
 
     def _waited_for(self) -> set[str]:
         """The sessions that devices are on, or that were read just now."""

@@ -12,14 +12,13 @@ import structlog
 
 from wakeline.background import cancel_all
 from wakeline.errors import AttemptFencedError, EpochChangedError, UnavailableError
-from wakeline.events import Event
 from wakeline.gateway.delivery import Accept, Hub
 from wakeline.gateway.following.follower import Follower
 from wakeline.gateway.following.following import Following
 from wakeline.gateway.following.late import Late
 from wakeline.gateway.following.reaching.namespaces import Namespaces
 from wakeline.gateway.following.telling import RETRY_SECONDS
-from wakeline.gateway.log import Change, Engine
+from wakeline.gateway.log import Commit, Engine
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.runtime import supervised
 from wakeline.gateway.sessions import Followed, Run, Runs
@@ -299,11 +298,12 @@ class FollowerPool:
                 if key in self._late:
                     await self._late[key].last_chance()
 
-    def _committed(self, session: str, _: str, events: Sequence[Event], changes: Sequence[Change]) -> None:
+    def _committed(self, commits: Sequence[Commit]) -> None:
         # Follow nothing into a session that was deleted: further events would create it again.
-        if "deleted" in changes:
-            for key in [key for key in self._tasks if key[0] == session]:
-                self._end(key)
+        for commit in commits:
+            if "deleted" in commit.changes:
+                for key in [key for key in self._tasks if key[0] == commit.session]:
+                    self._end(key)
 
     async def _keep_assigning(self) -> None:
         """Watch closely as many runs as may be: first those whose sessions have devices, then those that were."""

@@ -6,7 +6,7 @@ may import it, and only `app` may import an engine. Open `ports.py` first, then 
 
 from __future__ import annotations
 
-from wakeline.gateway.log.feed import Feed, Listener
+from wakeline.gateway.log.feed import Commit, Feed, Listener
 from wakeline.gateway.log.names import new_epoch
 from wakeline.gateway.log.owners import CLAIM, Owner, matches
 from wakeline.gateway.log.plan import MAX_STEP
@@ -19,6 +19,7 @@ from wakeline.gateway.log.values import (
     Appended,
     Change,
     Opened,
+    Outcome,
     Page,
     Position,
     Publication,
@@ -35,12 +36,14 @@ __all__ = [
     "Appended",
     "Catalog",
     "Change",
+    "Commit",
     "Engine",
     "Feed",
     "Index",
     "Listener",
     "Log",
     "Opened",
+    "Outcome",
     "Owner",
     "Page",
     "Position",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import structlog
 
@@ -16,6 +16,15 @@ Listener: TypeAlias = Callable[[str, str, Sequence[Event], Sequence[Change]], No
 _log = structlog.get_logger(__name__)
 
 
+class Commit(NamedTuple):
+    """The new durable events and the changes of one life of a session."""
+
+    session: str
+    epoch: str
+    events: Sequence[Event] = ()
+    changes: Sequence[Change] = ()
+
+
 class Feed:
     """Notifies listeners of each commit, in the order of the session's commits.
 
@@ -24,11 +33,11 @@ class Feed:
     """
 
     def __init__(self) -> None:
-        self._all: list[Listener] = []
+        self._all: list[Callable[[Sequence[Commit]], None]] = []
         self._sessions: dict[str, list[Listener]] = {}
 
-    def listen(self, listener: Listener) -> None:
-        """Call `listener` after every commit, once per session and commit.
+    def listen(self, listener: Callable[[Sequence[Commit]], None]) -> None:
+        """Call `listener` with all commits that have become durable together.
 
         Retention, compaction, lifetimes and metrics need this: they also work on sessions that no device watches.
         """
@@ -49,8 +58,18 @@ class Feed:
 
     def announce(self, session: str, epoch: str, events: Sequence[Event] = (), changes: Sequence[Change] = ()) -> None:
         """Call the listeners with new durable events and changes of a session."""
-        for listener in (*self._sessions.get(session, ()), *self._all):
+        self.announce_all((Commit(session, epoch, events, changes),))
+
+    def announce_all(self, commits: Sequence[Commit]) -> None:
+        """Call the listeners with commits that have become durable together."""
+        for commit in commits:
+            for listener in tuple(self._sessions.get(commit.session, ())):
+                try:
+                    listener(*commit)
+                except Exception:  # noqa: BLE001 - one listener's defect must not keep the commit from the others
+                    _log.exception("a listener failed", session=commit.session)
+        for listen in tuple(self._all):
             try:
-                listener(session, epoch, events, changes)
-            except Exception:  # noqa: BLE001 - one listener's defect must not keep the commit from the others
-                _log.exception("a listener failed", session=session)
+                listen(commits)
+            except Exception:  # noqa: BLE001 - as above
+                _log.exception("a listener failed", sessions=[commit.session for commit in commits][:10])

@@ -11,15 +11,27 @@ which an engine may do faster than by reading. Every method may be called concur
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Sequence
 
 from msgspec import UNSET, UnsetType
 
+from wakeline.errors import WakelineError
 from wakeline.events import NewEvent
 from wakeline.gateway.log.feed import Feed, Listener
 from wakeline.gateway.log.store import Store
-from wakeline.gateway.log.values import Append, Appended, Opened, Page, Position, Publication, Record, SessionState
+from wakeline.gateway.log.values import (
+    Append,
+    Appended,
+    Opened,
+    Outcome,
+    Page,
+    Position,
+    Publication,
+    Record,
+    SessionState,
+)
 
 
 class Log(ABC):
@@ -44,6 +56,26 @@ class Log(ABC):
             StorageFullError: The disk is full; nothing was written.
             StorageFailedError: The store failed; it is unknown whether the write took effect.
         """
+
+    def append_each(self, appends: Sequence[Append]) -> asyncio.Future[list[Outcome]]:
+        """Append batches in their order; the future is done when all of them are durable or refused.
+
+        Each batch is decided by itself, as by `append`. An engine may do this with less work for each batch. Cancelling the
+        future does not withdraw the batches.
+
+        Returns:
+            The answer to each batch: its place, or the error that `append` would raise.
+        """
+        return asyncio.ensure_future(self._one_by_one(appends))
+
+    async def _one_by_one(self, appends: Sequence[Append]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for append in appends:
+            try:
+                outcomes.append(await self.append(append))
+            except WakelineError as error:
+                outcomes.append(error)
+        return outcomes
 
     @abstractmethod
     async def open_attempt(self, session: str, publication: Publication, *, epoch: str | None = None) -> Opened:

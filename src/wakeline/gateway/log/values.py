@@ -6,7 +6,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from wakeline.errors import RecordTooLargeError
+from wakeline.errors import RecordTooLargeError, WakelineError
 from wakeline.events import Event, NewEvent, check_label
 from wakeline.gateway.log.owners import Owner
 
@@ -99,6 +99,10 @@ class Appended(msgspec.Struct, frozen=True, gc=False):
     next_offset: int
     epoch: str
     duplicate: bool = False
+
+
+Outcome: TypeAlias = Appended | WakelineError
+"""The answer to one of several batches: its place, or the error of the refusal."""
 
 
 class Opened(msgspec.Struct, frozen=True, gc=False):

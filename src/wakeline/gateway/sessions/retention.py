@@ -21,7 +21,7 @@ from wakeline.background import cancel_all
 from wakeline.errors import EpochChangedError, SessionNotFoundError, UnavailableError
 from wakeline.events import RUN_STARTED, SESSION_CLOSED, SESSION_SETTLED, Event
 from wakeline.gateway.delivery import Compacts
-from wakeline.gateway.log import Change, Engine, SessionState
+from wakeline.gateway.log import Commit, Engine, SessionState
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.runtime import supervised
 from wakeline.gateway.sessions.config import Retention, SessionConfig, decode_config
@@ -245,15 +245,16 @@ class Keeper:
                 self._compacts.look(state.session, state.epoch)
         return states[-1].session if len(states) == _WALK_SESSIONS else None
 
-    def _committed(self, session: str, epoch: str, events: Sequence[Event], changes: Sequence[Change]) -> None:
-        ends = any(event.topic in _OWN for event in events)
-        if events and (ends or (session, epoch) not in self._unlimited):
-            self._touch(session, ends=ends)
-        for change in changes:
-            if change in ("configured", "deleted"):
-                self._unlimited.discard((session, epoch))
-            if change in ("configured", "closed"):
-                self._touch(session, ends=True)
+    def _committed(self, commits: Sequence[Commit]) -> None:
+        for session, epoch, events, changes in commits:
+            ends = any(event.topic in _OWN for event in events)
+            if events and (ends or (session, epoch) not in self._unlimited):
+                self._touch(session, ends=ends)
+            for change in changes:
+                if change in ("configured", "deleted"):
+                    self._unlimited.discard((session, epoch))
+                if change in ("configured", "closed"):
+                    self._touch(session, ends=True)
 
     def _touch(self, session: str, *, ends: bool) -> None:
         self._touched[session] = ends or self._touched.get(session, False)

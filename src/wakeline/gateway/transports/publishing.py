@@ -1,7 +1,7 @@
 """Many publishers on one WebSocket, each on its own channel (PROTOCOL.md §3).
 
-A channel's appends are committed in their order. Appends that arrive together are committed together, and their
-answers are sent together: the frames of one turn of the event loop share a message, in both directions.
+A channel's appends are committed in their order. The appends of one message are handed to the log together and answered
+together: the frames of one turn of the event loop share a message, in both directions.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from itertools import repeat
+from time import monotonic
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import structlog
@@ -31,7 +33,7 @@ from wakeline.errors import (
 from wakeline.events import NewEvent, check_session_name
 from wakeline.gateway.access import NOBODY, Grant, Limits
 from wakeline.gateway.delivery import Accept, Incoming, check_batch, check_publisher
-from wakeline.gateway.log import Publication
+from wakeline.gateway.log import Append, Outcome, Publication
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.runtime import Slice, read_whole_in_slices
 from wakeline.gateway.sessions import NamedWorkflow, Registrations, named_workflow
@@ -84,21 +86,31 @@ class Ingest:
 
 @dataclass(slots=True)
 class _Channel:
+    number: int
     session: str
     publication: Publication
     workflow: NamedWorkflow | None
     epoch: str | None = None
     """The epoch of `opened`, the only one to which the channel appends; None until it is open."""
-    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held until the channel is open; waiting appends then continue in their order."""
+    held: list[_Unfinished] = field(default_factory=list)
+    """The appends that wait until the channel is open, in their order."""
     broken: bool = False
+
+
+class _Unfinished(NamedTuple):
+    """An append that is not answered yet, and the memory that it takes."""
+
+    channel: _Channel
+    publication: Publication
+    events: tuple[NewEvent, ...]
+    size: int
 
 
 class PublishConnection(Conversation):
     """One connection of publishers.
 
-    The connection's task reads frames. Each `open` and `append` continues in a task of its own, so that many share a
-    commit; a channel's tasks start in the order of its frames and wait for its `open`.
+    The connection's task reads frames and collects the appends of a message, which it hands to the log at its end. Each
+    `open` continues in a task of its own; the channel's appends wait for it.
 
     Args:
         request: The request for the upgrade.
@@ -106,26 +118,32 @@ class PublishConnection(Conversation):
         grant: The client's permissions.
     """
 
-    __slots__ = ("_allowance", "_bytes", "_channels", "_ingest", "_outbox", "_under_way")
+    __slots__ = ("_allowance", "_appends", "_batch", "_bytes", "_channels", "_ingest", "_outbox", "_under_way")
 
     def __init__(self, request: web.Request, ingest: Ingest, grant: Grant) -> None:
         super().__init__(request, ingest, grant, ingest.max_message_bytes)
         self._ingest = ingest
         self._channels: dict[int, _Channel] = {}
-        self._under_way: set[asyncio.Task[None]] = set()
-        self._bytes = 0
+        self._under_way: set[asyncio.Future[Any]] = set()
+        self._batch: list[_Unfinished] = []
+        self._appends = self._bytes = 0  # of all unfinished appends
         self._allowance = Allowance()
         self._outbox: list[bytes] = []
 
     async def _serve(self, text: str) -> None:
         work = Slice()
-        for line in _LINES.finditer(text):
-            if line[1]:
-                await self._serve_line(line[1])
-            if self._refusal is not None:
-                return
-            if await work.rest():
-                await self._connection.drained()
+        try:
+            for line in _LINES.finditer(text):
+                if line[1]:
+                    await self._serve_line(line[1])
+                if self._refusal is not None:
+                    return
+                if work.over():
+                    self._hand_over()
+                    await work.rest()
+                    await self._connection.drained()
+        finally:
+            self._hand_over()
 
     async def _serve_line(self, line: str) -> None:
         try:
@@ -142,9 +160,11 @@ class PublishConnection(Conversation):
             self._fail(getattr(frame, "channel", None), error)
 
     async def _serve_one(self, frame: frames.ClientFrame, size: int) -> None:
+        if isinstance(frame, frames.Append):
+            await self._append(frame, size)
+            return
+        self._hand_over()  # before a frame that may follow it on the same channel
         match frame:
-            case frames.Append():
-                await self._append(frame, size)
             case frames.Open():
                 await self._room(0)
                 await self._open(frame)
@@ -192,15 +212,27 @@ class PublishConnection(Conversation):
             supersede=frame.supersede,
         )
         self._ingest.limits.publish(self._request, self._grant, 1)
-        channel = self._channels[frame.channel] = _Channel(frame.session, publication, workflow)
-        self._begin(frame.channel, channel, partial(self._opened, frame.channel, channel, frame.epoch), 0)
+        channel = self._channels[frame.channel] = _Channel(frame.channel, frame.session, publication, workflow)
+        opening = asyncio.create_task(self._opened(channel, frame.epoch))
+        self._under_way.add(opening)
+        opening.add_done_callback(self._under_way.discard)
 
-    async def _opened(self, number: int, channel: _Channel, epoch: str | None) -> bytes:
-        async with channel.opening:
+    async def _opened(self, channel: _Channel, epoch: str | None) -> None:
+        try:
             opened = await self._ingest.accept.open_attempt(channel.session, channel.publication, epoch=epoch)
+        except Exception as error:  # noqa: BLE001 - a defect is answered in the same format as other errors
+            self._refuse(channel, error)
+        else:
             channel.epoch = opened.epoch
-        self._register(channel)
-        return frames.opened(number, opened)
+            self._register(channel)
+            if not channel.broken:
+                self._send(frames.opened(channel.number, opened))
+            self._batch += channel.held
+            self._hand_over()
+        finally:
+            if channel.epoch is None:
+                self._finished(channel.held)
+            channel.held = []
 
     async def _append(self, frame: frames.Append, size: int) -> None:
         channel = self._channels.get(frame.channel)
@@ -218,8 +250,10 @@ class PublishConnection(Conversation):
         await self._room(size)
         if not self._takes(frame.channel, channel):
             return
-        work = partial(self._appended, frame.channel, channel, publication, events)
-        self._begin(frame.channel, channel, work, size)
+        self._appends += 1
+        self._bytes += size
+        waiting = self._batch if channel.epoch is not None else channel.held
+        waiting.append(_Unfinished(channel, publication, events, size))
 
     def _takes(self, number: int, channel: _Channel) -> bool:
         """Return whether a channel still accepts appends: one may have failed during a wait."""
@@ -227,23 +261,42 @@ class PublishConnection(Conversation):
 
     async def _room(self, size: int) -> None:
         """Wait until the unfinished appends leave room for one of this size."""
-        while self._under_way and (self._bytes + size > _MOST_BYTES or len(self._under_way) > _MOST_APPENDS):
+        while self._appends and (self._bytes + size > _MOST_BYTES or self._appends > _MOST_APPENDS):
+            self._hand_over()
             await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
 
-    async def _appended(
-        self, number: int, channel: _Channel, publication: Publication, events: tuple[NewEvent, ...]
-    ) -> bytes:
-        async with channel.opening:
-            pass
-        if channel.epoch is None:
-            return b""  # `open` failed and was answered with an error
-        try:
-            with self._ingest.metrics.append_seconds.time():
-                appended = await self._ingest.accept.append(channel.session, events, publication, epoch=channel.epoch)
-        except EpochChangedError as error:
-            raise SessionDeletedError(error.message) from None
-        self._register(channel)
-        return frames.appended(number, publication.sequence + len(events), appended.next_offset)
+    def _hand_over(self) -> None:
+        """Append the collected batches."""
+        if not self._batch:
+            return
+        batch, self._batch = self._batch, []
+        appending = self._ingest.accept.append_each(
+            [Append(one.channel.session, one.events, one.publication, epoch=one.channel.epoch) for one in batch]
+        )
+        self._under_way.add(appending)
+        appending.add_done_callback(partial(self._appended, batch, monotonic()))
+
+    def _appended(self, batch: list[_Unfinished], began: float, appending: asyncio.Future[list[Outcome]]) -> None:
+        """Answer batches that were appended or refused."""
+        self._under_way.discard(appending)
+        self._finished(batch)
+        if appending.cancelled():
+            return
+        self._ingest.metrics.append_seconds.observe(monotonic() - began)
+        failed = appending.exception()
+        for one, outcome in zip(batch, repeat(failed) if failed is not None else appending.result(), strict=False):
+            if isinstance(outcome, BaseException):
+                self._refuse(one.channel, outcome)
+                continue
+            self._register(one.channel)
+            if not one.channel.broken:
+                below = one.publication.sequence + len(one.events)
+                self._send(frames.appended(one.channel.number, below, outcome.next_offset))
+
+    def _finished(self, batch: list[_Unfinished]) -> None:
+        self._appends -= len(batch)
+        for one in batch:
+            self._bytes -= one.size
 
     def _register(self, channel: _Channel) -> None:
         self._ingest.registrations.tell(channel.session, channel.workflow, channel.publication.run, self._grant)
@@ -255,29 +308,15 @@ class PublishConnection(Conversation):
         if self._ingest.nudge is not None:
             self._ingest.nudge(workflow.workflow_id, workflow.namespace)
 
-    def _begin(self, number: int, channel: _Channel, work: Callable[[], Awaitable[bytes]], size: int) -> None:
-        """Do the work in its own task; tasks, and so appends, start in the order of creation."""
-        self._bytes += size
-        task = asyncio.create_task(self._run(number, channel, work, size))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-
-    async def _run(self, number: int, channel: _Channel, work: Callable[[], Awaitable[bytes]], size: int) -> None:
-        failure: WakelineError
-        try:
-            answer = await work()
-            if not channel.broken:
-                self._send(answer)
-            return
-        except WakelineError as error:
-            failure = error
-        except Exception:  # noqa: BLE001 - answers a defect in the same format as other errors
-            _log.exception("an append failed", session=channel.session)
-            failure = InternalError("the server failed; this is a defect")
-        finally:
-            self._bytes -= size
-        if self._channels.get(number) is channel:
-            self._fail(number, failure)
+    def _refuse(self, channel: _Channel, error: BaseException) -> None:
+        """Report the error of an `open` or an append, unless the channel was closed or replaced."""
+        if isinstance(error, EpochChangedError):
+            error = SessionDeletedError(error.message)
+        elif not isinstance(error, WakelineError):
+            _log.error("an append failed", session=channel.session, exc_info=error)
+            error = InternalError("the server failed; this is a defect")
+        if self._channels.get(channel.number) is channel:
+            self._fail(channel.number, error)
 
     def _fail(self, number: int | None, error: WakelineError) -> None:
         """Report an error; its channel ignores appends until it is opened again."""

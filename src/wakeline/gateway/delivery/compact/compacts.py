@@ -18,11 +18,10 @@ import structlog
 from wakeline.background import cancel_all
 from wakeline.compact.fold import is_special
 from wakeline.errors import EpochChangedError, SessionNotFoundError, UnavailableError
-from wakeline.events import Event
 from wakeline.gateway.delivery.compact.session import SessionFold
 from wakeline.gateway.delivery.compact.snapshot import Snapshot
 from wakeline.gateway.delivery.compact.store import erase, prefix
-from wakeline.gateway.log import Change, Engine, SessionState
+from wakeline.gateway.log import Change, Commit, Engine, SessionState
 from wakeline.gateway.runtime import Slice, supervised
 
 MEMORY_BYTES: Final = 64 * 1024 * 1024
@@ -136,15 +135,16 @@ class Compacts:
         self._folds.move_to_end(session)
         return fold
 
-    def _committed(self, session: str, epoch: str, events: Sequence[Event], changes: Sequence[Change]) -> None:
-        fold = self._folds.get(session)
-        known = fold is not None and fold.epoch == epoch
-        if events and (known or any(map(is_special, events))):
-            fold = self._fold(session, epoch)
-            fold.tell(events)
-            self._touch(fold)
-        for change in changes:
-            self._changed(session, epoch, change)
+    def _committed(self, commits: Sequence[Commit]) -> None:
+        for session, epoch, events, changes in commits:
+            fold = self._folds.get(session)
+            known = fold is not None and fold.epoch == epoch
+            if events and (known or any(map(is_special, events))):
+                fold = self._fold(session, epoch)
+                fold.tell(events)
+                self._touch(fold)
+            for change in changes:
+                self._changed(session, epoch, change)
 
     def _changed(self, session: str, epoch: str, change: Change) -> None:
         fold = self._folds.get(session)

@@ -16,8 +16,7 @@ from typing import Final
 
 from wakeline.background import begin
 from wakeline.errors import EpochChangedError, SessionNotFoundError, UnavailableError
-from wakeline.events import Event
-from wakeline.gateway.log import Change, Engine
+from wakeline.gateway.log import Change, Commit, Engine
 from wakeline.gateway.runtime import supervised
 from wakeline.gateway.transports.durable_streams.headers import Lifetime
 from wakeline.gateway.transports.durable_streams.stream import Stream
@@ -112,11 +111,12 @@ class Lifetimes:
             with suppress(UnavailableError):
                 await self.use(stream)
 
-    def _committed(self, session: str, epoch: str, events: Sequence[Event], changes: Sequence[Change]) -> None:
-        if events:
-            self._appended(session, epoch)
-        for change in changes:
-            self._changed(session, epoch, change)
+    def _committed(self, commits: Sequence[Commit]) -> None:
+        for session, epoch, events, changes in commits:
+            if events:
+                self._appended(session, epoch)
+            for change in changes:
+                self._changed(session, epoch, change)
 
     def _appended(self, session: str, epoch: str) -> None:
         """Restart a stream's time to live after any write, including publishers' and followers'."""

@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, TypeAlias
 
-from wakeline.errors import SessionClosedError, SessionImportingError
+from wakeline.errors import SessionClosedError, SessionImportingError, WakelineError
 from wakeline.events import Event, NewEvent, milliseconds, timestamp
 from wakeline.gateway.log.counts import Counts
 from wakeline.gateway.log.engines.sqlite.owned import Owned
 from wakeline.gateway.log.engines.sqlite.stretches import Stretches
+from wakeline.gateway.log.feed import Commit
 from wakeline.gateway.log.names import new_epoch
 from wakeline.gateway.log.owners import Owner, check_room, move
 from wakeline.gateway.log.plan import Plan, begins, check_life, plan_append, superseded
-from wakeline.gateway.log.values import Append, Appended, Change, Opened, Position, Publication
+from wakeline.gateway.log.values import Append, Appended, Change, Opened, Outcome, Position, Publication
 
 _MAX_CACHED: Final = 100_000
 
@@ -90,6 +91,16 @@ class Appends:
         self._news: dict[Life, News] = {}
         self._owned = Owned(connection)
         self.stretches = Stretches(connection)
+
+    def append_each(self, appends: Sequence[Append]) -> list[Outcome]:
+        """Decide on batches in their order; see `Log.append_each`."""
+        outcomes: list[Outcome] = []
+        for append in appends:
+            try:
+                outcomes.append(self.append(append))
+            except WakelineError as refusal:
+                outcomes.append(refusal)
+        return outcomes
 
     def append(self, append: Append) -> Appended:
         """Decide on a batch and collect its rows; see `Log.append`."""
@@ -202,15 +213,15 @@ class Appends:
             )
             self._stretches.clear()
 
-    def take_news(self) -> dict[Life, News]:
-        """Return the news of the committed transaction, in order per session, and bound the caches."""
+    def take_commits(self) -> list[Commit]:
+        """Return what the committed transaction changed, in order per session, and bound the caches."""
         news, self._news = self._news, {}
         self._counts.publishers(self._added)
         self._counts.merged(self.stretches.merged)
         self._added = self.stretches.merged = 0
         if len(self._sessions) > _MAX_CACHED or self._publishers > _MAX_CACHED:
             self.forget()
-        return news
+        return [Commit(name, epoch, new.events, new.changes) for (name, epoch), new in news.items()]
 
     def changed(self, session: str, epoch: str, change: Change) -> None:
         """Add a change of a session to the news of the transaction."""

@@ -27,7 +27,17 @@ from wakeline.gateway.log.engines.sqlite.writer import Writer
 from wakeline.gateway.log.names import name_ranges
 from wakeline.gateway.log.ports import Engine
 from wakeline.gateway.log.store import Carry, Restorable
-from wakeline.gateway.log.values import Append, Appended, Opened, Page, Publication, Record, SessionState, check_record
+from wakeline.gateway.log.values import (
+    Append,
+    Appended,
+    Opened,
+    Outcome,
+    Page,
+    Publication,
+    Record,
+    SessionState,
+    check_record,
+)
 
 _READERS: Final = 3
 T = TypeVar("T")
@@ -56,7 +66,7 @@ class SqliteEngine(Engine, Restorable):
         self._lock = DirectoryLock(directory / LOCK)
         self._upkeep = Upkeep(directory)
         connect = partial(connect_writer, self._path, durability=durability)
-        self._writer = Writer(connect, self._upkeep, self.feed.announce, self._announce_lost, self.counts)
+        self._writer = Writer(connect, self._upkeep, self.feed.announce_all, self._announce_lost, self.counts)
         self._eraser = Eraser(self._writer, self._path, erase_within)
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
@@ -112,6 +122,9 @@ class SqliteEngine(Engine, Restorable):
     async def append(self, append: Append) -> Appended:
         answer: Appended = await self._writer.submit(lambda _, appends: appends.append(append), grows=True)
         return answer
+
+    def append_each(self, appends: Sequence[Append]) -> asyncio.Future[list[Outcome]]:
+        return self._writer.submitted(lambda _, rows: rows.append_each(appends), grows=True)
 
     async def open_attempt(self, session: str, publication: Publication, *, epoch: str | None = None) -> Opened:
         opened: Opened = await self._writer.submit(lambda _, appends: appends.open(session, publication, epoch))

@@ -11,6 +11,7 @@ import asyncio
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -19,11 +20,10 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import structlog
 
 from wakeline.errors import StorageFailedError, StorageFullError, StorageLostError, WakelineError
-from wakeline.events import Event
 from wakeline.gateway.log.counts import Counts
-from wakeline.gateway.log.engines.sqlite.appends import Appends, Life, News
+from wakeline.gateway.log.engines.sqlite.appends import Appends
 from wakeline.gateway.log.engines.sqlite.upkeep import Upkeep, is_full
-from wakeline.gateway.log.values import Change
+from wakeline.gateway.log.feed import Commit
 from wakeline.retry import Backoff
 
 _MAX_GROUP: Final = 5_000
@@ -31,7 +31,8 @@ _CHECK_SECONDS: Final = 1.0
 _LONGEST_PAUSE: Final = 10.0
 
 Operation: TypeAlias = Callable[[sqlite3.Connection, Appends], Any]
-Notify: TypeAlias = Callable[[str, str, Sequence[Event], Sequence[Change]], None]
+Notify: TypeAlias = Callable[[Sequence[Commit]], None]
+_Outcomes: TypeAlias = list[tuple[asyncio.Future[Any], Any]]
 _log = structlog.get_logger(__name__)
 
 
@@ -51,7 +52,7 @@ class Writer:
     Args:
         connect: Opens the file.
         upkeep: Checks the file and its disk.
-        notify: Called in the event loop with events and changes that have become durable.
+        notify: Called in the event loop with what has become durable.
         lost: Called in the event loop when the files are lost.
         counts: Called with the publishers and merged rows of each commit.
     """
@@ -75,6 +76,8 @@ class Writer:
         self._stopping = False
         self._checked = float("-inf")
         self._group: list[_Pending] = []
+        self._posted: deque[tuple[_Outcomes, Sequence[Commit]]] = deque()  # for the event loop
+        self._woken = False  # the event loop will run `_deliver`
         self._failed: str | None = None
         self._lost: StorageLostError | None = None
 
@@ -112,7 +115,11 @@ class Writer:
             await asyncio.to_thread(self._thread.join)
 
     async def submit(self, operation: Operation, *, grows: bool = False, alone: bool = False) -> Any:
-        """Run `operation` in the next transaction and return its result once it is durable.
+        """Return an operation's result once it is durable; see `submitted`."""
+        return await self.submitted(operation, grows=grows, alone=alone)
+
+    def submitted(self, operation: Operation, *, grows: bool = False, alone: bool = False) -> asyncio.Future[Any]:
+        """Run an operation in the next transaction; the future is done once it is durable.
 
         Args:
             operation: The operation.
@@ -124,7 +131,7 @@ class Writer:
             raise StorageFailedError("expected an open store, it is closing")
         future: asyncio.Future[Any] = self._loop.create_future()
         self._queue.put(_Pending(operation, future, grows, alone))
-        return await future
+        return future
 
     def health(self) -> str:
         """Return `ok`, or the problem: `full: …`, `failed: …` or `lost: …`."""
@@ -204,7 +211,7 @@ class Writer:
 
     def _transact(self, group: Sequence[_Pending]) -> WakelineError | None:
         """Run operations in one transaction and answer their callers, or return the failure."""
-        outcomes: list[tuple[asyncio.Future[Any], Any]] = []
+        outcomes: _Outcomes = []
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             for pending in group:
@@ -217,11 +224,11 @@ class Writer:
             self._connection.execute("COMMIT")
             self._upkeep.generation.committed()
             self._upkeep.committed()
-            news = self._appends.take_news()
+            commits = self._appends.take_commits()
         except Exception as error:  # noqa: BLE001 - every waiting caller must receive the error, and the thread must live
             return self._recover(error)
         self._failed = None
-        self._post(outcomes, news)
+        self._post(outcomes, commits)
         return None
 
     def _run_alone(self, pending: _Pending) -> None:
@@ -236,7 +243,7 @@ class Writer:
             except Exception as error:  # noqa: BLE001 - as in `_transact`
                 outcome = self._recover(error)
             self._upkeep.rebuilt()
-        self._post([(pending.future, outcome)], {})
+        self._post([(pending.future, outcome)])
 
     def _recover(self, error: Exception) -> WakelineError:
         """Roll back, and reopen the file unless the disk is full; return the error for callers."""
@@ -295,21 +302,30 @@ class Writer:
         self._connection.close()
 
     def _fail(self, group: Sequence[_Pending], failure: WakelineError) -> None:
-        self._post([(pending.future, failure) for pending in group], {})
+        self._post([(pending.future, failure) for pending in group])
 
-    def _post(self, outcomes: list[tuple[asyncio.Future[Any], Any]], news: dict[Life, News]) -> None:
+    def _post(self, outcomes: _Outcomes, commits: Sequence[Commit] = ()) -> None:
+        """Hand outcomes to the event loop, and wake it unless it has not handled the last ones yet."""
         assert self._loop is not None
-        with suppress(RuntimeError):  # the loop is gone, and its callers with it
-            self._loop.call_soon_threadsafe(self._deliver, outcomes, news)
+        self._posted.append((outcomes, commits))
+        if not self._woken:
+            self._woken = True
+            with suppress(RuntimeError):  # the loop is gone, and its callers with it
+                self._loop.call_soon_threadsafe(self._deliver)
 
-    def _deliver(self, outcomes: list[tuple[asyncio.Future[Any], Any]], news: dict[Life, News]) -> None:
-        # Acknowledge first: a publisher must not wait for the fan-out of what it published.
-        for future, outcome in outcomes:
-            if future.done():
-                continue  # the caller was cancelled; its append stays
-            if isinstance(outcome, WakelineError):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
-        for (session, epoch), new in news.items():
-            self._notify(session, epoch, new.events, new.changes)
+    def _deliver(self) -> None:
+        self._woken = False  # first: what is posted from here on wakes the loop again
+        commits: list[Commit] = []
+        while self._posted:
+            outcomes, durable = self._posted.popleft()
+            commits += durable
+            # Acknowledge first: a publisher must not wait for the fan-out of what it published.
+            for future, outcome in outcomes:
+                if future.done():
+                    continue  # the caller was cancelled; its append stays
+                if isinstance(outcome, WakelineError):
+                    future.set_exception(outcome)
+                else:
+                    future.set_result(outcome)
+        if commits:
+            self._notify(commits)
