@@ -6,8 +6,8 @@ Events keep their identity and sequence numbers on it, so that the gateway recog
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, Protocol
 
 from wakeline.background import cancel_all
 from wakeline.errors import UnavailableError, WakelineError
@@ -16,6 +16,9 @@ from wakeline.publisher.errors import ENDS, PublishDroppedError, PublishReports
 from wakeline.publisher.frames import Identity
 from wakeline.publisher.outbox import Batch, Outbox
 from wakeline.retry import Backoff
+
+if TYPE_CHECKING:
+    from wakeline.publisher.sender import Sender
 
 logger = get_logger(__name__)
 
@@ -80,39 +83,21 @@ class OnDetour:
         detour: The detour.
         outbox: The events to send.
         reports: Reports the events that the detour does not accept.
-        reopen: Asks the gateway for the attempt's next sequence number, which `opened` receives.
-        end: Ends the sender, which then calls `ended`.
-        report_end: Reports the end of the attempt, with the events that the detour returns.
-        over: Called at the end of this use.
-        stuck: Called when the events that wait need the gateway.
+        sender: The sender.
     """
 
-    def __init__(
-        self,
-        detour: Detour,
-        outbox: Outbox,
-        reports: PublishReports,
-        *,
-        reopen: Callable[[], None],
-        end: Callable[[WakelineError], None],
-        report_end: Callable[[WakelineError, Sequence[bytes]], None],
-        over: Callable[[], None],
-        stuck: Callable[[], None],
-    ) -> None:
+    def __init__(self, detour: Detour, outbox: Outbox, reports: PublishReports, sender: Sender) -> None:
         self._detour = detour
         self._outbox = outbox
         self._reports = reports
-        self._reopen = reopen
-        self._end = end
-        self._report_end = report_end
-        self._over = over
-        self._stuck = stuck
+        self._sender = sender
         self._wake = asyncio.Event()
         self._reached: int | None = None
         self._ended: WakelineError | None = None
         self._backoff = Backoff()
         # A batch was not accepted, or only in part: the attempt's next sequence number is unknown.
         self._failed = False
+        self._is_closing = False
         self._task = asyncio.create_task(self._run())
 
     @property
@@ -140,7 +125,7 @@ class OnDetour:
 
     async def close(self) -> None:
         """Stop at once; if the attempt has ended, report first, for at most 5 s."""
-        self._over = lambda: None
+        self._is_closing = True
         if self._ended is not None:
             await asyncio.wait([self._task], timeout=_LAST_SECONDS)  # to report its events
         await cancel_all(self._task)
@@ -162,7 +147,8 @@ class OnDetour:
                     await self._wake.wait()
             await self._finish(self._ended)
         finally:
-            self._over()
+            if not self._is_closing:
+                self._sender.detour_over()
 
     async def _finish(self, ended: WakelineError) -> None:
         left: Sequence[bytes] = ()
@@ -171,7 +157,7 @@ class OnDetour:
         except WakelineError as error:
             logger.warning("%s", error.message)
         finally:
-            self._report_end(ended, left)
+            self._sender.report_end(ended, left)
 
     async def _divert(self, batch: Batch) -> None:
         try:
@@ -185,7 +171,7 @@ class OnDetour:
         if self._outbox.batch is batch:  # else the sender has reported it meanwhile
             self._outbox.finish()
         if self.is_stuck:
-            self._stuck()
+            self._sender.arm()
 
     async def _settle(self, reached: int) -> bool:
         """Return whether the gateway has every event, so that the detour is over."""
@@ -195,7 +181,7 @@ class OnDetour:
         except PublishDroppedError as error:
             self._reports.add(error.bodies, "were refused", error.reason)
             if isinstance(error, ENDS):
-                self._end(error.reason or error)
+                self._sender.end(error.reason or error)
                 return False
             outbox.sequence = None
             return self._reached is not None
@@ -212,5 +198,5 @@ class OnDetour:
                 outbox.sequence = max(outbox.sequence, reached)
             return True
         self._reached = None
-        self._reopen()
+        self._sender.ask()
         return False

@@ -111,13 +111,13 @@ class Sender:
             if self._outbox.batch is None and self._trip is None:
                 self._go()
         elif self._trip is None:
-            self._arm()
+            self.arm()
             self._connection.want()
             if self._dormant and self._connection.is_open:
                 self._open()
         if self._trip is not None:
             self._trip.kick()
-            self._arm()
+            self.arm()
 
     async def flush(self) -> None:
         """Wait until every event that is in the buffer now is durable or was reported."""
@@ -181,7 +181,7 @@ class Sender:
             self._timers.cancel("open")
             if self._trip is not None:
                 self._trip.lost()
-            self._arm()
+            self.arm()
 
     def unreachable(self, error: UnavailableError) -> None:
         """Wait, abandon events or start the detour, by the publisher's policy."""
@@ -259,9 +259,10 @@ class Sender:
         if self._trip is not None:
             self._trip.ended(error)
         else:
-            self._report_end(error, ())
+            self.report_end(error, ())
 
-    def _report_end(self, error: WakelineError, before: Sequence[bytes]) -> None:
+    def report_end(self, error: WakelineError, before: Sequence[bytes]) -> None:
+        """Report the end of the attempt, with the events `before` those that wait."""
         self._reports.end(error, [*before, *self._outbox.take_all()])
         self._buffer.wake()
 
@@ -320,7 +321,7 @@ class Sender:
         least = float(error.details.get("retry_after", 0))
         self._timers.start("open", least + self._backoff.pause(), self._reopen)
         if isinstance(error, LimitReachedError):
-            self._arm()
+            self.arm()
         else:
             self._settle_first(error)
             self._without_gateway(error)
@@ -336,9 +337,9 @@ class Sender:
             self._start_detour()
         elif not self._route.is_patient:
             self.abandon(error, "could not be delivered")
-        self._arm()
+        self.arm()
 
-    def _arm(self) -> None:
+    def arm(self) -> None:
         """Start the timer that abandons the events that wait, unless it runs."""
         if not self._trip_goes_on and self._outbox.has_something():
             self._timers.start("abandon", self._route.retry_seconds, self._too_late)
@@ -363,26 +364,19 @@ class Sender:
         if self._detour.needs_sequence and self._outbox.sequence is None:
             return  # starts once the gateway has returned the sequence number
         self._timers.cancel("abandon")
-        self._trip = OnDetour(
-            self._detour,
-            self._outbox,
-            self._reports,
-            reopen=self._ask,
-            end=self.end,
-            report_end=self._report_end,
-            over=self._trip_is_over,
-            stuck=self._arm,
-        )
+        self._trip = OnDetour(self._detour, self._outbox, self._reports, self)
 
     @property
     def _trip_goes_on(self) -> bool:
         return self._trip is not None and not self._trip.is_stuck
 
-    def _ask(self) -> None:
+    def ask(self) -> None:
+        """Ask the gateway for the next sequence number, which `opened` receives."""
         if self._state is _State.OPEN:
             self._open()
 
-    def _trip_is_over(self) -> None:
+    def detour_over(self) -> None:
+        """Continue with the gateway, which has every event of the detour."""
         self._trip = None
         self._backoff.reset()
         if self._state is not _State.OPEN:

@@ -30,9 +30,7 @@ from wakeline.errors import (
     UnavailableError,
     WakelineError,
 )
-from wakeline.events import (
-    NewEvent,
-)
+from wakeline.events import NewEvent
 from wakeline.gateway.log import Append, Engine, SessionState
 from wakeline.gateway.runtime import supervised
 from wakeline.gateway.sessions.config import SessionConfig, decode_config, encode_config
@@ -218,9 +216,7 @@ class Archive:
                 try:
                     await self._runs.restore(session, runs)
                 except RecordConflictError:
-                    raise SessionExistsError(
-                        f"a workflow is followed into {session!r} already", hint="Import under another name."
-                    ) from None
+                    raise _followed(session) from None
                 try:
                     await self._engine.configure(session, epoch=draft.epoch, deadline=None, finish=True)
                 except (SessionNotFoundError, EpochChangedError):
@@ -229,9 +225,7 @@ class Archive:
 
     async def _check_unfollowed(self, session: str) -> None:
         if await self._runs.of(session):
-            raise SessionExistsError(
-                f"a workflow is followed into {session!r} already", hint="Import under another name."
-            )
+            raise _followed(session)
 
     async def _lines(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Yield the lines of a file that are not empty; holds one line and one chunk in memory."""
@@ -257,3 +251,7 @@ class Archive:
                 )
         if rest.strip():
             yield bytes(rest)
+
+
+def _followed(session: str) -> SessionExistsError:
+    return SessionExistsError(f"a workflow is followed into {session!r} already", hint="Import under another name.")
