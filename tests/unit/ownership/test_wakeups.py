@@ -1,0 +1,89 @@
+"""Hints reach the owner, many in one write, and leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+
+import pytest
+
+from wakeline.gateway.log import MAX_RECORD_BYTES
+from wakeline.gateway.log.engines.memory import MemoryEngine
+from wakeline.gateway.ownership import wakeups as module
+from wakeline.gateway.ownership.wakeups import Wakeups
+
+Start = Callable[[str], Awaitable[tuple[Wakeups, list[tuple[str, str]]]]]
+
+
+@pytest.fixture
+def engine() -> MemoryEngine:
+    return MemoryEngine()
+
+
+@pytest.fixture
+async def start(engine: MemoryEngine) -> AsyncIterator[Start]:
+    """Start a gateway's wake-ups, and return the hints that it receives; it owns the names that begin with its own."""
+    async with AsyncExitStack() as stack:
+
+        async def one(gateway: str) -> tuple[Wakeups, list[tuple[str, str]]]:
+            received: list[tuple[str, str]] = []
+            wakeups = Wakeups(engine, gateway, lambda name: name.startswith(gateway))
+            wakeups.listen("s", lambda name, detail: received.append((name, detail)))
+            await wakeups.start()
+            stack.push_async_callback(wakeups.stop)
+            return wakeups, received
+
+        yield one
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_hint_reaches_the_owner_once_and_nobody_else(start: Start, engine: MemoryEngine) -> None:
+    a, b, c = await start("a"), await start("b"), await start("c")
+    for _ in range(3):
+        a[0].wake("s", "b1", "x")
+    a[0].wake("s", "a1", "x")
+    a[0].wake("other", "b1", "x")
+    await until(lambda: b[1] == [("b1", "x")])
+    a[0].wake("s", "b2", "y")
+    await until(lambda: b[1] == [("b1", "x"), ("b2", "y")])
+    await asyncio.sleep(0.3)
+    assert (a[1], len(b[1]), c[1]) == ([], 2, [])
+
+
+async def test_a_flood_of_long_hints_fits_into_records_and_arrives(
+    start: Start, engine: MemoryEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_KEPT_SECONDS", 0.4)
+    (a, _), (_, received) = await start("a"), await start("b")
+    sent = [(f"b{number}" + "\u0001" * 900, "\N{SNOWMAN}" * 20) for number in range(100)]
+    largest = 0
+    for name, detail in sent:
+        a.wake("s", name, detail)
+    async with asyncio.timeout(60):
+        while len(received) < len(sent):
+            largest = max([largest, *(len(record.value) for record in await engine.records("wakeups/"))])
+            await asyncio.sleep(0.02)
+    assert received == sent
+    assert largest <= MAX_RECORD_BYTES
+
+
+async def test_the_record_of_a_gateway_is_removed_when_it_is_silent_or_stops(
+    start: Start, engine: MemoryEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_ABANDONED_SECONDS", 0.5)
+    (a, _), (_, received) = await start("a"), await start("b")
+    a.wake("s", "b1", "")
+    await until(lambda: len(received) == 1)
+    async with asyncio.timeout(60):
+        while await engine.records("wakeups/"):
+            await asyncio.sleep(0.02)
+    a.wake("s", "b2", "")
+    await until(lambda: len(received) == 2)
+    await a.stop()
+    assert not await engine.records("wakeups/")
