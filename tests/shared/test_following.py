@@ -180,3 +180,24 @@ async def test_a_run_is_followed_by_its_owner_although_every_wake_up_is_lost(
         stream = await gateways[0].stream(session, "topics=$run.closed")
         for _ in handles:
             await stream.next()
+
+
+async def test_a_result_that_is_wanted_at_one_gateway_is_reported_by_the_owner(
+    start: Start, client: Client, temporal: WorkflowEnvironment
+) -> None:
+    gateways = await pair(start, temporal)
+    session = f"wanted-{uuid.uuid4().hex[:8]}"
+    handles = await begin(client, gateways[0], session, 6)  # both gateways own some of them
+    stream = await gateways[1].stream(session, "topics=step,$run.closed")
+    for handle in handles:
+        await handle.signal("step", "a")
+    await stream.take(len(handles))  # now they are followed
+    for handle in handles:
+        wanted = {"workflow_id": handle.id, "session": session, "result": True}
+        assert (await gateways[1].call("POST", "/v1/runs", json=wanted))[0] == 200
+    await asyncio.sleep(1)
+    for handle in handles:
+        await handle.signal("step", "end")
+    async with asyncio.timeout(60):
+        closed = [(await stream.next())["data"] for _ in handles]
+    assert [data["result"] for data in closed] == [{"steps": 1}] * len(handles)

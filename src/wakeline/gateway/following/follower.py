@@ -284,7 +284,7 @@ class Follower:
             data["reason"] = told.cut(ending.reason)
         if ending.failure is not None:
             data["failure"] = await told.failure(converter, ending.failure)
-        if ending.result is not None and run.result:
+        if ending.result is not None and await self._wants_result():
             data |= await told.result(converter, ending.result, _RESULT_BYTES)
         events = [self._teller.event(RUN_CLOSED, data)]
         async with self._parts.runs.lock(self.session):
@@ -315,6 +315,11 @@ class Follower:
             await self._copy.change(**changed)
         if not others:
             self._parts.settled(self.session)
+
+    async def _wants_result(self) -> bool:
+        """Return whether the result is to be reported; another gateway may have written that into the record."""
+        recorded = None if self.run.result else await self._parts.runs.latest(self.session, self.run.run)
+        return self.run.result or (recorded is not None and recorded.result)
 
     async def _settle_late(self, others: list[Run]) -> None:
         """Report that the session is settled, if its runs have ended at once and each end was appended before the others'.

@@ -94,30 +94,43 @@ class RunRecords:
         return entry.run if entry else None
 
     async def put(self, session: str, run: Run) -> None:
-        """Add a run, or replace it.
+        """Add a run, or replace it; `result` stays set, because another gateway may have set it.
 
         Raises:
             RecordTooLargeError: The session has too many open runs for another one.
         """
-        key, undivided = _key(session, run.run), _UNDIVIDED + session
+        key = _key(session, run.run)
         while True:
-            found = await self._records.get_records([undivided, key])
-            if undivided in found:
-                await self._divide(session, found[undivided])
-                continue
-            entries = _entries(found.get(key))
+            part = await self._part(session, key)
+            entries = _entries(part)
             if run.run in entries:
-                entries[run.run] = _Entry(entries[run.run].number, run)
+                number, known = entries[run.run].number, entries[run.run].run
+                entries[run.run] = _Entry(number, msgspec.structs.replace(run, result=run.result or known.result))
             else:
                 found = await self._records.get_records(_keys(session))
-                entries, others = _entries(found.get(key)), _merged(session, found)
+                part = found.get(key)
+                entries, others = _entries(part), _merged(session, found)
                 for name in _forgotten(others):
                     entries.pop(name, None)
                 entries[run.run] = _Entry(1 + max((entry.number for entry in others.values()), default=-1), run)
             with suppress(
                 RecordConflictError
             ):  # another run of this part was written: apply the change to the new record
-                await self._write(key, entries, found.get(key))
+                await self._write(key, entries, part)
+                return
+
+    async def want_result(self, session: str, name: str) -> None:
+        """Note that the result of a run is to be reported, and change nothing else of it."""
+        key = _key(session, name)
+        while True:
+            part = await self._part(session, key)
+            entries = _entries(part)
+            if name not in entries:
+                return
+            number, known = entries[name].number, entries[name].run
+            entries[name] = _Entry(number, msgspec.structs.replace(known, result=True))
+            with suppress(RecordConflictError):
+                await self._write(key, entries, part)
                 return
 
     async def create(self, session: str, runs: Iterable[Run]) -> None:
@@ -151,6 +164,13 @@ class RunRecords:
             for record in going:
                 with suppress(RecordConflictError):  # a follower has written it in between: check again
                     await self._records.delete_record(record.key, revision=record.revision)
+
+    async def _part(self, session: str, key: str) -> Record | None:
+        """Read one of a session's records, after the record of an earlier version was divided."""
+        undivided = _UNDIVIDED + session
+        while undivided in (found := await self._records.get_records([undivided, key])):
+            await self._divide(session, found[undivided])
+        return found.get(key)
 
     async def _divide(self, session: str, record: Record) -> None:
         """Move the runs of an earlier version's record into parts, or continue to do so."""

@@ -67,6 +67,10 @@ class Runs:
         self.names.know(session, run)
         await self._records.put(session, run)
 
+    async def want_result(self, session: str, run: Run) -> None:
+        """Note that the result of a run is to be reported, whichever gateway follows it."""
+        await self._records.want_result(session, run.run)
+
     async def restore(self, session: str, runs: Sequence[Run]) -> None:
         """Write the runs of a session that has none.
 

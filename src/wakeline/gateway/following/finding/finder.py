@@ -113,7 +113,7 @@ class Finder:
             self._runs.names.learn(session, found.info.execution.run_id, run.run)
             if result and not run.result and run.open:
                 run = msgspec.structs.replace(run, result=True)
-                await self._runs.put(session, run)
+                await self._runs.want_result(session, run)
             return run
         state = await self._engine.state(session)
         if state is not None and state.closed:
