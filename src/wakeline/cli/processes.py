@@ -17,6 +17,7 @@ from typing import IO, Final, NoReturn
 
 from temporalio.client import Client
 
+from wakeline.background import wait_at_most
 from wakeline.errors import ListenRefusedError, ProgramMissingError, TemporalUnavailableError
 from wakeline.streams.exit import end_in_order
 
@@ -84,10 +85,8 @@ class Process:
             return
         with suppress(ProcessLookupError):
             self._process.terminate()
-        try:
-            await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
-        except TimeoutError:
-            await self.kill()
+        await wait_at_most(_STOP_SECONDS, self._process.wait())
+        await self.kill()
 
 
 def _die_with_parent() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from wakeline.cli.demo.scene import KINDS, Scene, counter_line, scene
 
@@ -36,8 +37,7 @@ async def run_headless(seconds: float) -> bool:
         return not (missing or duplicate or wrong) and sent > 0
 
 
-async def _play(stage: Scene, seconds: float, say: object) -> None:
-    assert callable(say)
+async def _play(stage: Scene, seconds: float, say: Callable[[str], None]) -> None:
     laptop, phone = stage.devices
     laptop.go_online()
     for kind in KINDS:

@@ -48,16 +48,12 @@ class LiveDemo:
         begin(work, self._tasks)
 
     def key(self, key: str) -> None:
-        """Execute a key's action."""
-        match key:
-            case "k":
-                self.do(self.kill())
-            case "o":
-                self.do(self.offline())
-            case "t":
-                self.do(self.terminate())
-            case "q" | "\x03" | "\x04":
-                self.quit.set()
+        """Execute the action whose name begins with the key, or quit."""
+        for name, action in self.actions.items():
+            if name[0] == key:
+                self.do(action())
+        if key in ("q", "\x03", "\x04"):
+            self.quit.set()
 
     async def kill(self) -> None:
         """Kill the gateway with SIGKILL, and restart it."""

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import aiohttp
 import msgspec
-from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
 from temporalio.worker import Worker
@@ -24,7 +23,8 @@ from wakeline.cli.demo.workflows import AgentWorkflow, OrderWorkflow, PipelineWo
 from wakeline.cli.processes import Process, TemporalServer, free_port
 from wakeline.client import SessionClient
 from wakeline.errors import UnavailableError
-from wakeline.streams.wire import OFFSET_QUERY, POLL, PollInput, PollResult, decode_payload
+from wakeline.streams import WorkflowStreamClient
+from wakeline.streams.wire import OFFSET_QUERY
 
 QUEUE: Final = "wakeline-demo"
 KINDS: Final[dict[str, Any]] = {
@@ -149,7 +149,7 @@ class Scene:
         return sent, sum(s.missing for s in seen), sum(s.duplicate for s in seen)
 
     async def verdict(self) -> tuple[int, int, int, list[str]]:
-        """Compare what each device received with what Temporal has, at the end.
+        """Compare what each device received with what Temporal has, once every workflow has ended.
 
         Returns:
             Events sent, missing and duplicate over all devices, and everything else that is wrong, in words.
@@ -157,7 +157,8 @@ class Scene:
         sent = missing = duplicate = 0
         wrong: list[str] = []
         for play in self.plays:
-            truth = await _published(play.handle)
+            stream = WorkflowStreamClient.create(self.temporal, play.session)  # past the gateway
+            truth = [(item.topic, item.data) async for item in stream.subscribe()]
             sent += len(truth)
             logs = set()
             for device in self.devices:
@@ -172,20 +173,6 @@ class Scene:
             if len(logs) != 1:
                 wrong.append(f"the devices did not see the same bytes of {play.session}")
         return sent, missing, duplicate, wrong
-
-
-async def _published(handle: WorkflowHandle[Any, Any]) -> list[tuple[str, Any]]:
-    """Return a workflow's events from Temporal, past the gateway."""
-    items: list[tuple[str, Any]] = []
-    offset, more = 0, True
-    while more:
-        result = await handle.query(POLL, PollInput([], offset), result_type=PollResult)
-        for item in result.items:
-            payload = decode_payload(item.data)
-            assert isinstance(payload, Payload)
-            items.append((item.topic, msgspec.json.decode(payload.data)))
-        offset, more = result.next_offset, result.more_ready
-    return items
 
 
 def counter_line(sent: int, missing: int, duplicate: int) -> str:
