@@ -261,11 +261,11 @@ class LateRecords(MemoryEngine):
         super().__init__()
         self.asked, self.answer = asyncio.Event(), asyncio.Event()
 
-    async def get_record(self, key: str) -> Record | None:
-        record = await super().get_record(key)
+    async def get_records(self, keys: Sequence[str]) -> dict[str, Record]:
+        records = await super().get_records(keys)
         self.asked.set()
         await self.answer.wait()
-        return record
+        return records
 
 
 async def test_a_session_that_is_settled_while_its_record_is_read_is_known_to_be() -> None:

@@ -8,6 +8,7 @@ import http.client
 import io
 import json
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
@@ -383,20 +384,22 @@ async def test_a_list_costs_in_proportion_to_its_answer(serve: Serve, monkeypatc
         for number in range(30):
             path = f"/v1/sessions/{user}-{number:02}"
             await served.call("PUT", path, headers=bearer(sessions=["*"]))
-    read: list[str] = []
-    inner = SqliteEngine.get_record
+    read: list[Sequence[str]] = []
+    inner = SqliteEngine.get_records
 
-    async def noted(self: SqliteEngine, key: str) -> Any:
-        read.append(key)
-        return await inner(self, key)
+    async def noted(self: SqliteEngine, keys: Sequence[str]) -> Any:
+        read.append(keys)
+        return await inner(self, keys)
 
-    monkeypatch.setattr(SqliteEngine, "get_record", noted)
+    monkeypatch.setattr(SqliteEngine, "get_records", noted)
     status, page = await served.call("GET", "/v1/sessions?limit=1", headers=bearer(sessions=["carol-*"]))
     assert (status, page) == (200, {"sessions": [], "after": None})
     status, page = await served.call("GET", "/v1/sessions?limit=25", headers=bearer(sessions=["bob-*", "alice-07"]))
     assert [s["session"] for s in page["sessions"]] == ["alice-07", *(f"bob-{n:02}" for n in range(24))]
     assert page["after"] == "bob-23"
-    assert not [key for key in read if key.startswith("runs")]  # all of them were read at once
+    runs = [keys for keys in read if any(key.startswith("runs") for key in keys)]
+    assert len(runs) == 1, "the runs of all sessions of a page are read at once"
+    assert {key.partition("/")[2] for key in runs[0]} == {s["session"] for s in page["sessions"]}
 
 
 @on_disk
