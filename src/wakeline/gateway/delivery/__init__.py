@@ -16,7 +16,7 @@ from wakeline.gateway.delivery.gaps import RetentionGap
 from wakeline.gateway.delivery.hub import Hub
 from wakeline.gateway.delivery.pages import Encoded
 from wakeline.gateway.delivery.starts import at_beginning, read_backwards, resolve_start
-from wakeline.gateway.delivery.topics import FILTERED_EVENTS, MAX_TOPICS, MOST_PAGES, CompactTopics, Topics
+from wakeline.gateway.delivery.topics import FILTERED_EVENTS, MAX_TOPICS, MOST_PAGES, Topics
 
 __all__ = [
     "FILTERED_EVENTS",
@@ -24,7 +24,6 @@ __all__ = [
     "MOST_PAGES",
     "Accept",
     "Channel",
-    "CompactTopics",
     "Compacts",
     "Connection",
     "Device",

@@ -32,11 +32,14 @@ class Topics:
     __slots__ = ("_all", "_hash", "_parts")
 
     def __init__(self, patterns: Iterable[str], within: Topics | None = None) -> None:
-        self._all: frozenset[frozenset[str]] = frozenset({frozenset(patterns)}) | (within._all if within else set())
+        self._set(frozenset({frozenset(patterns)}) | (within._all if within else set()))
+
+    def _set(self, all_names: frozenset[frozenset[str]]) -> None:
+        self._all = all_names
         self._parts = [
-            (names, tuple(name[:-1] for name in names if name.endswith("*"))) for names in sorted(self._all, key=sorted)
+            (names, tuple(name[:-1] for name in names if name.endswith("*"))) for names in sorted(all_names, key=sorted)
         ]
-        self._hash = hash(self._all)
+        self._hash = hash(all_names)
 
     @classmethod
     def parse(cls, text: str, within: Topics | None = None) -> Self:
@@ -53,6 +56,12 @@ class Topics:
                 hint="Use prefixes, such as status.*, or read all topics and ignore the events that you do not need.",
             )
         return cls([check_topic(name, own=True) for name in names], within)
+
+    def of_compact_view(self) -> Topics:
+        """Return the set with the topics that every reader of the compact view needs."""
+        made = Topics(())
+        made._set(frozenset(names | {ATTEMPT_SUPERSEDED, COMPACT} for names in self._all))
+        return made
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -79,33 +88,3 @@ class Topics:
     def __hash__(self) -> int:
         """Return a hash that is the same for equal sets."""
         return self._hash
-
-
-class CompactTopics(Topics):
-    """The topics of a reader of the compact view, with the events that every such reader needs.
-
-    Args:
-        topics: The other topics of the reader.
-    """
-
-    __slots__ = ()
-
-    def __init__(self, topics: Topics) -> None:
-        self._all, self._parts, self._hash = topics._all, topics._parts, topics._hash
-
-    @property
-    def tag(self) -> str:
-        """A short name of the set, the same in every process."""
-        return f"compact-{super().tag}"
-
-    def __contains__(self, topic: object) -> bool:
-        """Return whether a topic is in the set."""
-        return topic in (ATTEMPT_SUPERSEDED, COMPACT) or super().__contains__(topic)
-
-    def __eq__(self, other: Any) -> bool:
-        """Return whether the sets were given by the same names and prefixes."""
-        return isinstance(other, CompactTopics) and super().__eq__(other)
-
-    def __hash__(self) -> int:
-        """Return a hash that is the same for equal sets."""
-        return hash((CompactTopics, self._hash))

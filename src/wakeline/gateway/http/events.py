@@ -10,7 +10,7 @@ from aiohttp import web
 from wakeline.errors import RequestInvalidError
 from wakeline.events import Cursor, check_session_name
 from wakeline.gateway.access import GRANT, Grant
-from wakeline.gateway.delivery import Channel, CompactTopics, Topics, at_beginning
+from wakeline.gateway.delivery import Channel, Topics, at_beginning
 from wakeline.gateway.http.group import Group, route
 from wakeline.gateway.http.parameters import (
     compact_view,
@@ -121,7 +121,7 @@ class _Reading:
         asked = request.query.get("topics")
         topics = Topics.parse(asked, grant.topics) if asked is not None else grant.topics
         self.page = longpoll.Asked(
-            topics=CompactTopics(topics) if self.compact and topics is not None else topics,
+            topics=topics.of_compact_view() if self.compact and topics is not None else topics,
             limit=integer(request, "limit", 1000, 1, 10_000),
             wait=seconds(request, "wait"),
             # A name such as `tail:5` refers to another page later; a cursor does not.

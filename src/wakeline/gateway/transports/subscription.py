@@ -11,7 +11,7 @@ import structlog
 from wakeline.errors import EpochChangedError, InternalError, NotAllowedError, SessionNotFoundError, WakelineError
 from wakeline.events import Cursor, check_topic
 from wakeline.gateway.access import Grant
-from wakeline.gateway.delivery import Channel, CompactTopics, Device, Lane, Opening, Topics, at_beginning
+from wakeline.gateway.delivery import Channel, Device, Lane, Opening, Topics, at_beginning
 from wakeline.gateway.transports import feed_frames as frames
 from wakeline.gateway.transports.feed import SharedConnection, Source
 
@@ -53,7 +53,7 @@ class Subscription:
         if asked.topics is not None:
             self._topics = Topics([check_topic(topic, own=True) for topic in asked.topics], within=grant.topics)
         if asked.view == "compact" and self._topics is not None:
-            self._topics = CompactTopics(self._topics)
+            self._topics = self._topics.of_compact_view()
         self._device: Device | None = None
         self._epoch = ""
 
