@@ -105,17 +105,18 @@ def test_connections_of_an_address_are_counted_whoever_the_users_are() -> None:
 
 
 def test_this_machine_and_zero_are_not_limited() -> None:
+    here, elsewhere = request("127.0.0.1"), request()
     with ExitStack() as held:
         counted = limits(address_connections=1, user_connections=1, publish_rate=1, ticket_rate=1)
         for _ in range(100):
-            held.enter_context(counted.connection(request("127.0.0.1"), ANYONE))
-            counted.publish(request("127.0.0.1"), ANYONE, 1000)
-            counted.ticket(request("127.0.0.1"), ANYONE)
+            held.enter_context(counted.connection(here, ANYONE))
+            counted.publish(here, ANYONE, 1000)
+            counted.ticket(here, ANYONE)
         counted = limits(address_connections=0, user_connections=0, publish_rate=0, ticket_rate=0, feed_subscriptions=0)
         for _ in range(100):
-            held.enter_context(counted.connection(request(), ALICE))
-            counted.publish(request(), ALICE, 1_000_000)
-            counted.ticket(request(), ALICE)
+            held.enter_context(counted.connection(elsewhere, ALICE))
+            counted.publish(elsewhere, ALICE, 1_000_000)
+            counted.ticket(elsewhere, ALICE)
             counted.subscribe(10**6)
 
 

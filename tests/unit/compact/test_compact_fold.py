@@ -143,7 +143,7 @@ def _folded(events: list[Event], fold: Fold | None = None) -> Fold:
     return fold
 
 
-@settings(max_examples=times(60, 400), deadline=None)
+@settings(max_examples=times(25, 400), deadline=None)
 @given(_steps(), st.data())
 def test_the_fold_is_what_the_log_says_at_every_offset(steps: list[Step], draws: st.DataObject) -> None:
     events, objects, states = _log(steps)
@@ -194,7 +194,7 @@ def _read(events: list[Event]) -> list[dict[str, Any]]:
     return sorted([*messages.values(), *keyed.values(), *plain], key=lambda event: int(event["offset"]))
 
 
-@settings(max_examples=times(60, 400), deadline=None)
+@settings(max_examples=times(25, 400), deadline=None)
 @given(_steps(), st.sampled_from((1, 3, 8, 20, 60, 300, 700, 1500)), st.data())
 def test_a_value_over_the_bound_comes_in_several_events(steps: list[Step], bound: int, draws: st.DataObject) -> None:
     log, objects, states = _log(steps)
@@ -250,7 +250,7 @@ _pieces = (
 )
 
 
-@settings(max_examples=times(30, 500), deadline=None)
+@settings(max_examples=times(15, 500), deadline=None)
 @given(
     st.lists(_merges, min_size=8, max_size=30) | st.lists(_pieces, min_size=1, max_size=30),
     st.integers(10, 120),
@@ -340,7 +340,7 @@ def _check_compaction(told: list[dict[str, Any]]) -> None:
             assert value == event["data"]
 
 
-@settings(max_examples=times(50, 200), deadline=None)
+@settings(max_examples=times(25, 200), deadline=None)
 @given(_steps())
 def test_where_plain_events_stand_is_told_as_well_as_by_keeping_them(steps: list[Step]) -> None:
     events, _, _ = _log(steps)

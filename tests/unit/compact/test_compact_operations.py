@@ -43,7 +43,7 @@ def wire(made: Change) -> list[tuple[str, bytes]]:
     return [(op, bytes(data)) for op, data in made.wire()]
 
 
-@settings(max_examples=times(120, 1000), deadline=None)
+@settings(max_examples=times(50, 1000), deadline=None)
 @given(_trees, _lists, st.integers(0, 7), st.integers(0, 7))
 def test_however_they_are_put_together_they_do_the_same(before: Any, ops: list[Op], one: int, other: int) -> None:
     expected = before
@@ -70,7 +70,7 @@ def test_however_they_are_put_together_they_do_the_same(before: Any, ops: list[O
     assert told == expected, "what is written does the same for who knows only the operations"
 
 
-@settings(max_examples=times(60, 300), deadline=None)
+@settings(max_examples=times(30, 300), deadline=None)
 @given(_lists)
 def test_a_message_that_begins_has_its_value(ops: list[Op]) -> None:
     expected: Any = None

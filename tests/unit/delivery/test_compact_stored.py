@@ -113,7 +113,7 @@ _acts = st.lists(
 )
 
 
-@settings(max_examples=times(60, 40), deadline=None)
+@settings(max_examples=times(30, 40), deadline=None)
 @given(_acts)
 async def test_it_says_what_the_log_says_whatever_happens(acts: list[tuple[str, Any]]) -> None:
     engine = Failing()
@@ -144,7 +144,7 @@ async def test_it_says_what_the_log_says_whatever_happens(acts: list[tuple[str, 
                 compacts = Compacts(engine)
 
 
-@settings(max_examples=times(40, 30), deadline=None)
+@settings(max_examples=times(20, 30), deadline=None)
 @given(_acts, st.lists(st.integers(0, 15), min_size=3, max_size=3))
 async def test_it_outlives_the_log_where_it_is_to(acts: list[tuple[str, Any]], trims: list[int]) -> None:
     engine = MemoryEngine()

@@ -166,7 +166,7 @@ async def scene(schedule: Schedule, publishers: list[list[int]], devices: list[t
     await engine.close()
 
 
-@settings(max_examples=times(150, 100), deadline=None)
+@settings(max_examples=times(60, 100), deadline=None)
 @given(
     numbers=st.lists(st.integers(0, 3), max_size=300),
     publishers=st.lists(st.lists(st.integers(1, 6), max_size=8), min_size=1, max_size=3),

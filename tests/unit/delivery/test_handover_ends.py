@@ -129,7 +129,7 @@ class Scene:
             assert expected == self.lives[epoch].next_offset
 
 
-@settings(max_examples=times(150, 100), deadline=None)
+@settings(max_examples=times(60, 100), deadline=None)
 @given(
     numbers=st.lists(st.integers(0, 3), max_size=300),
     acts=st.lists(ACTS, max_size=12),

@@ -132,7 +132,7 @@ async def play(schedule: list[int], lost: list[bool], acts: list[tuple[int, str,
         assert not other._parts
 
 
-@settings(max_examples=times(100, 50), deadline=None)
+@settings(max_examples=times(40, 50), deadline=None)
 @given(
     schedule=st.lists(st.integers(0, 4), max_size=200),
     lost=st.lists(st.booleans(), max_size=40),

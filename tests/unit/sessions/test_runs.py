@@ -24,9 +24,10 @@ async def test_the_record_keeps_what_is_open_or_owed_and_the_last_of_what_is_ove
     engine = MemoryEngine()
     await engine.open()
     runs = Runs(engine)
-    await runs.restore("s", [run(0), run(1, status="failed", owed=True)])
+    ended = [run(number, status="completed") for number in range(2, 990)]
+    await runs.restore("s", [run(0), run(1, status="failed", owed=True), *ended])
     await runs.restore("other", [run(number, status="completed") for number in range(2, 1002)])
-    for number in range(2, 1002):
+    for number in range(990, 1002):
         await runs.put("s", run(number, status="completed"))
     assert len(await runs.of("s")) == 1002
     for number in range(1002, 1012):

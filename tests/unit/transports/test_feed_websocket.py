@@ -281,9 +281,10 @@ async def test_events_are_encoded_once_for_all_connections(served: Served, monke
         await socket.close()
 
 
-async def test_a_thousand_subscriptions_on_one_connection(served: Served) -> None:
+async def test_a_thousand_subscriptions_on_one_connection(engine: MemoryEngine, serve: Serve) -> None:
+    served = await serve()
     for n in range(1000):
-        await served.publish(f"s{n}", *events(n))
+        await publish(engine, f"s{n}", n)
     async with feed(served) as client:
         for n in range(1000):
             await client.send("subscribe", f"s{n}")
@@ -295,7 +296,7 @@ async def test_a_thousand_subscriptions_on_one_connection(served: Served) -> Non
         await client.send("subscribe", "one more")
         assert await client.error() == "limit_reached"
         for n in range(1000):
-            await served.publish(f"s{n}", *events(n + 1))
+            await publish(engine, f"s{n}", n + 1)
         for _ in range(1000):
             frame = await client.next("events")
             got[frame["session"]] += [e["data"] for e in frame["events"]]
