@@ -267,17 +267,20 @@ async def test_the_result_is_told_where_it_is_asked_for(client: Client, served: 
 async def test_a_result_that_is_asked_for_while_the_run_is_written_down_is_not_forgotten(
     client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put, writing, asked = Runs.put, asyncio.Event(), asyncio.Event()
+    put, want, writing, asked = Runs.put, Runs.want_result, asyncio.Event(), asyncio.Event()
 
     async def slow(runs: Runs, session: str, run: Run) -> None:
         if run.waiting is not None and not asked.is_set():
             writing.set()
             await asked.wait()
         await put(runs, session, run)
-        if run.result:
-            asked.set()
+
+    async def noted(runs: Runs, session: str, run: Run) -> None:
+        await want(runs, session, run)
+        asked.set()
 
     monkeypatch.setattr(Runs, "put", slow)
+    monkeypatch.setattr(Runs, "want_result", noted)
     monkeypatch.setattr(state, "_QUIET", 0.0)
     handle = await start(client, name, workflows.Approval.run, None)
     async with running_gateway(temporal, tmp_path) as served, asyncio.timeout(60):
@@ -399,7 +402,7 @@ async def test_a_reset_of_a_run_whose_end_was_told_is_another_run_also_if_a_cras
     await forget_the_end(tmp_path, name)
     run_id = handle.first_execution_run_id or ""
     new = await reset(client, handle, run_id, 4)
-    how = {"follow": (Follow(workflow_id=name),)} if by == "a rule" else {}
+    how: dict[str, Any] = {"follow": (Follow(workflow_id=name),)} if by == "a rule" else {}
     async with running_gateway(temporal, tmp_path, sweep_interval=0.2, **how) as served:
         async with asyncio.timeout(60):
             while (await served.call("GET", f"/v1/sessions/{name}"))[1]["runs"][-1]["run"] == run_id:
