@@ -244,6 +244,25 @@ async def test_an_import_leaves_no_draft() -> None:
     await cancelled_at_each_turn(lambda engine: archive_of(engine).load("s", chunks_of(file)))
 
 
+@pytest.mark.parametrize("changed", [False, True])
+async def test_a_deletion_that_an_earlier_version_began_removes_the_runs_that_it_noted(changed: bool) -> None:
+    engine = MemoryEngine()
+    epoch = (await publish(engine, "s", 1)).epoch
+    runs = Runs(engine)
+    await runs.put("s", run("1"))
+    record = await engine.get_record("runs/s")
+    assert record is not None
+    note = b'{"epoch":"%s","runs":%d}' % (epoch.encode(), record.revision)
+    await engine.put_record("unfinished/s", note, revision=0)
+    await engine.delete_session("s")
+    await publish(engine, "s", 2)
+    if changed:
+        await runs.put("s", run("2"))  # of the new life
+    await deletions_of(engine).start()
+    assert bool(await runs.of("s")) == changed
+    assert await engine.records("unfinished/") == []
+
+
 def archive_of(engine: Engine, runs: Runs | None = None, deletions: Deletions | None = None) -> Archive:
     its, deletes = runs or Runs(engine), deletions or deletions_of(engine)
     return Archive(engine, its, deletes, most_bytes=10_000, most_line_bytes=10_000)

@@ -39,10 +39,15 @@ async def test_the_record_keeps_what_is_open_or_owed_and_the_last_of_what_is_ove
     assert {each.run for session, each in await runs.unfinished() if session == "s"} == {"run-0", "run-1"}
 
 
-async def store_undivided(engine: Engine, session: str, runs: list[Run]) -> None:
-    """Store runs as earlier versions did: one record for all of them."""
+async def store_as_before(engine: Engine, session: str, runs: list[Run]) -> None:
+    """Store runs as earlier versions did: one record for all of them, whatever its size."""
     value = msgspec.json.encode({"runs": {each.run: each for each in runs}})
     await engine.put_record(f"runs/{session}", value, revision=0)
+
+
+@pytest.fixture
+def divided_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_records, "UNDIVIDED_BYTES", 4_000)
 
 
 async def names(runs: Runs, session: str = "s") -> list[str]:
@@ -52,7 +57,7 @@ async def names(runs: Runs, session: str = "s") -> list[str]:
 async def test_the_record_of_an_earlier_version_is_read_and_divided_by_the_first_change() -> None:
     engine = MemoryEngine()
     old = [run(0), run(1, status="failed", owed=True), *(run(number, status="completed") for number in range(2, 500))]
-    await store_undivided(engine, "s", old)
+    await store_as_before(engine, "s", old)
     runs = Runs(engine)
     assert await runs.of("s") == old
     assert await runs.of_each(["t", "s"], 1) == [[], old]
@@ -61,7 +66,8 @@ async def test_the_record_of_an_earlier_version_is_read_and_divided_by_the_first
     assert not await runs.settled("s")
     await runs.put("s", run(0, status="terminated"))
     await runs.put("s", run(500))
-    assert await engine.get_record("runs/s") is None
+    assert {record.key for record in await engine.records("runs")} == {"runs/s", *(f"runs.{n}/s" for n in range(8))}
+    assert max(len(record.value) for record in await engine.records("runs")) < 40_000
     assert await names(runs) == [f"run-{number}" for number in range(501)]
     assert {each.run for _, each in await runs.unfinished()} == {"run-1", "run-500"}
     await runs.forget("s")
@@ -80,11 +86,12 @@ class CutShort(MemoryEngine):
         return await super().change_record(key, value, revision=revision, erase=erase)
 
 
+@pytest.mark.usefixtures("divided_early")
 @pytest.mark.parametrize("writes", range(10))
 async def test_a_division_that_is_cut_short_is_read_and_continued(writes: int) -> None:
     engine = CutShort()
     old = [run(number, **({} if number % 3 else {"status": "failed"})) for number in range(60)]
-    await store_undivided(engine, "s", old)
+    await store_as_before(engine, "s", old)
     engine.left = writes
     ended = run(1, status="completed")
     with pytest.raises(StorageFailedError):
@@ -97,24 +104,27 @@ async def test_a_division_that_is_cut_short_is_read_and_continued(writes: int) -
     assert await runs.of("s") == [old[0], ended, *old[2:]]
 
 
-async def test_two_gateways_that_change_runs_at_once_lose_none() -> None:
+@pytest.mark.usefixtures("divided_early")
+@pytest.mark.parametrize("seed", range(4))
+async def test_two_gateways_that_change_runs_at_once_lose_none(seed: int) -> None:
     store = SharedStore()
-    first, second = (Runs(store.engine(Faults(latency=0.003), seed)) for seed in range(2))
-    await store_undivided(store.memory, "s", [run(number) for number in range(20)])
+    first, second = (Runs(store.engine(Faults(latency=0.003), 2 * seed + n)) for n in range(2))
+    await store_as_before(store.memory, "s", [run(number) for number in range(8)])
 
-    async def end(number: int) -> None:
-        runs = (first, second)[number % 2]
-        await runs.put("s", run(number))
-        await runs.put("s", run(number, status="completed"))
+    async def begin_and_end(number: int) -> None:
+        await (first, second)[number % 2].put("s", run(number))
+        await (first, second)[number // 2 % 2].put("s", run(number, status="completed"))
 
-    await asyncio.gather(*(end(number) for number in range(40)))
+    await asyncio.gather(*(begin_and_end(number) for number in range(40)))
+    assert await store.memory.get_record("runs.0/s") is not None
     for runs in (first, second):
         found = await runs.of("s")
         assert {each.run for each in found} == {f"run-{number}" for number in range(40)}
         assert {each.status for each in found} == {"completed"}
-        assert (await names(runs))[:20] == [f"run-{number}" for number in range(20)]
+        assert (await names(runs))[:8] == [f"run-{number}" for number in range(8)]
 
 
+@pytest.mark.usefixtures("divided_early")
 async def test_no_record_is_large_and_ended_runs_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     largest = 8_000
     for module in (run_records, values):
@@ -142,5 +152,9 @@ async def test_a_session_that_has_runs_is_not_given_those_of_an_import() -> None
     with pytest.raises(RecordConflictError):
         await runs.restore("s", [run(number) for number in range(1, 20)])
     assert await runs.of("s") == [run(0)]
-    await runs.restore("t", [run(number) for number in range(20)])
-    assert await names(runs, "t") == [f"run-{number}" for number in range(20)]
+    with pytest.raises(RecordConflictError):
+        await runs.restore("s", [run(number) for number in range(1, 200)])
+    assert await runs.of("s") == [run(0)]
+    for session, count in (("t", 20), ("u", 200)):
+        await runs.restore(session, [run(number) for number in range(count)])
+        assert await names(runs, session) == [f"run-{number}" for number in range(count)]

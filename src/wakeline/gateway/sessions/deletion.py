@@ -21,7 +21,7 @@ from wakeline.gateway.delivery import Compacts
 from wakeline.gateway.devices import Positions
 from wakeline.gateway.log import Engine, Record
 from wakeline.gateway.metrics import Metrics
-from wakeline.gateway.sessions.run_records import undivided
+from wakeline.gateway.sessions.run_records import head_revision
 from wakeline.gateway.sessions.runs import Runs
 
 ABANDONED_SECONDS: Final = 20.0
@@ -185,7 +185,7 @@ class Deletions:
                 await self._forget(session, note.epoch)
             elif state.epoch != note.epoch:
                 # The present life may have runs of its own: remove only the records that are still those in the note.
-                noted = undivided(session, note.runs) if isinstance(note.runs, int) else note.runs
+                noted = head_revision(session, note.runs) if isinstance(note.runs, int) else note.runs
                 await self._forget(session, note.epoch, noted)
             with suppress(RecordConflictError):  # the session is being deleted again
                 await self._engine.delete_record(record.key, revision=known.revision, erase=True)

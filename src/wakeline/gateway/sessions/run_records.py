@@ -1,13 +1,15 @@
 """Run records: the stored form of sessions' runs.
 
-A session's runs are spread over `PARTS` records by the hash of their names, so that a change of one run rewrites a small part
-of a session with a thousand runs. Each entry has a number, which orders the runs of all parts. Earlier versions kept all runs
-in the one record `runs/<session>`; it is still read, and divided by the first change.
+The runs of a session are one record, its head. Once that would have more than `UNDIVIDED_BYTES`, they are divided into `PARTS`
+records by the hash of their names, so that a change of one run rewrites a small part of a session with a thousand runs; the
+head says so from then on. Earlier versions kept all runs in the head, whatever its size: that is the same form, and the first
+change divides it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, TypeAlias
 from zlib import crc32
@@ -19,13 +21,17 @@ from wakeline.gateway.log import MAX_RECORD_BYTES, Record, Records
 from wakeline.gateway.sessions.run import Run
 
 PARTS: Final = 8
+UNDIVIDED_BYTES: Final = 32 * 1024
+"""The size of a head from which its runs are divided: some eighty runs."""
+
 MOST_ENDED: Final = 1_000
-"""How many of the ended runs a session remembers; the log has the others."""
+"""How many of the ended runs are shown; the log has the others."""
 
-PREFIX: Final = "runs"
-"""The prefix of both forms' keys: `runs.<part>/<session>` and, of earlier versions, `runs/<session>`."""
+_KEPT: Final = MOST_ENDED * 3 // (2 * PARTS)
+"""How many ended runs a part keeps: enough for its share of the last 1,000, which the hash decides."""
 
-_UNDIVIDED: Final = f"{PREFIX}/"
+_PREFIX: Final = "runs"
+_HEAD: Final = f"{_PREFIX}/"
 
 
 class _Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -37,13 +43,14 @@ class _Part(msgspec.Struct):
     runs: list[_Entry]
 
 
-class _Undivided(msgspec.Struct):
+class _Head(msgspec.Struct, omit_defaults=True):
     runs: dict[str, Run]
+    divided: bool = False
 
 
 _Entries: TypeAlias = dict[str, _Entry]
 _part = msgspec.json.Decoder(_Part)
-_undivided = msgspec.json.Decoder(_Undivided)
+_head = msgspec.json.Decoder(_Head)
 
 
 class RunRecords:
@@ -58,39 +65,46 @@ class RunRecords:
 
     async def of(self, session: str) -> list[Run]:
         """Return a session's runs, oldest first; of the ended ones, the last 1,000."""
-        return _ordered(_merged(session, await self._records.get_records(_keys(session))))
+        (runs,) = await self.of_each([session], 0)
+        return runs
 
     async def of_each(self, sessions: Sequence[str], most_bytes: int) -> list[list[Run]]:
         """Return the runs of several sessions in order, up to the one that exceeds `most_bytes`."""
-        records = await self._records.get_records([key for session in sessions for key in _keys(session)])
+        heads = await self._records.get_records([_HEAD + session for session in sessions])
         found: list[list[Run]] = []
         size = 0
         for session in sessions:
             if size > most_bytes:
                 break
-            size += sum(len(records[key].value) for key in _keys(session) if key in records)
-            found.append(_ordered(_merged(session, records)))
+            record = heads.get(_HEAD + session)
+            head = _decoded(record)
+            size += len(record.value) if record else 0
+            if not head.divided:
+                found.append(list(head.runs.values()))
+                continue
+            parts = await self._records.get_records(_part_keys(session))
+            size += sum(len(part.value) for part in parts.values())
+            found.append(_last(entry for part in parts.values() for entry in _part.decode(part.value).runs))
         return found
 
     async def unfinished(self) -> list[tuple[str, Run]]:
         """Return the runs of all sessions that are open or have an unread stream."""
-        found: list[tuple[str, Run]] = []
-        divided: set[str] = set()
-        for record in await self._records.records(PREFIX):  # parts come first, by their keys
+        records = await self._records.records(_PREFIX)
+        heads = {record.key.removeprefix(_HEAD): _head.decode(record.value) for record in records if _is_head(record)}
+        found = [(session, run) for session, head in heads.items() for run in head.runs.values()]
+        for record in records:
             session = record.key.split("/", 1)[1]
-            entries = _entries(record)
-            if not record.key.startswith(_UNDIVIDED):
-                divided.add(session)
-            elif session in divided:  # the division was cut short: its parts are newer
-                for name in _merged(session, await self._records.get_records(_keys(session)[1:])):
-                    entries.pop(name, None)
-            found += [(session, entry.run) for entry in entries.values() if _needed(entry.run)]
-        return found
+            if not _is_head(record) and session in heads and heads[session].divided:
+                found += [(session, entry.run) for entry in _part.decode(record.value).runs]
+        return [(session, run) for session, run in found if _needed(run)]
 
     async def get(self, session: str, name: str) -> Run | None:
         """Return a run; None if no record has it."""
-        keys = [_UNDIVIDED + session, _key(session, name)]
-        entry = _merged(session, await self._records.get_records(keys)).get(name)
+        found = await self._records.get_records([_HEAD + session, key := _key(session, name)])
+        head = _decoded(found.get(_HEAD + session))
+        if not head.divided:
+            return head.runs.get(name)
+        entry = _entries(found.get(key)).get(name)
         return entry.run if entry else None
 
     async def put(self, session: str, run: Run) -> None:
@@ -99,65 +113,39 @@ class RunRecords:
         Raises:
             RecordTooLargeError: The session has too many open runs for another one.
         """
-        key = _key(session, run.run)
-        while True:
-            part = await self._part(session, key)
-            entries = _entries(part)
-            if run.run in entries:
-                number, known = entries[run.run].number, entries[run.run].run
-                entries[run.run] = _Entry(number, msgspec.structs.replace(run, result=run.result or known.result))
-            else:
-                found = await self._records.get_records(_keys(session))
-                part = found.get(key)
-                entries, others = _entries(part), _merged(session, found)
-                for name in _forgotten(others):
-                    entries.pop(name, None)
-                entries[run.run] = _Entry(1 + max((entry.number for entry in others.values()), default=-1), run)
-            with suppress(
-                RecordConflictError
-            ):  # another run of this part was written: apply the change to the new record
-                await self._write(key, entries, part)
-                return
+
+        def put(known: Run | None) -> Run:
+            return run if known is None else msgspec.structs.replace(run, result=run.result or known.result)
+
+        await self._change(session, run.run, put)
 
     async def want_result(self, session: str, name: str) -> None:
         """Note that the result of a run is to be reported, and change nothing else of it."""
-        key = _key(session, name)
-        while True:
-            part = await self._part(session, key)
-            entries = _entries(part)
-            if name not in entries:
-                return
-            number, known = entries[name].number, entries[name].run
-            entries[name] = _Entry(number, msgspec.structs.replace(known, result=True))
-            with suppress(RecordConflictError):
-                await self._write(key, entries, part)
-                return
+        await self._change(session, name, lambda known: known and msgspec.structs.replace(known, result=True))
 
     async def create(self, session: str, runs: Iterable[Run]) -> None:
         """Write the runs of a session that has none.
 
         Raises:
-            RecordConflictError: It has some; nothing remains written.
+            RecordConflictError: It has some.
         """
-        written: dict[str, int] = {}
-        try:
-            for key, entries in _by_part(session, {run.run: _Entry(n, run) for n, run in enumerate(runs)}).items():
-                written[key] = await self._write(key, entries, None)
-            if written and await self.revisions(session) != written:
-                raise RecordConflictError(f"expected no runs of {session!r}, there are some")
-        except RecordConflictError:
-            await self.forget(session, written)
-            raise
+        head = _Head({run.run: run for run in runs})
+        if not head.runs:
+            return
+        if len(value := msgspec.json.encode(head)) <= UNDIVIDED_BYTES:
+            await self._records.put_record(_HEAD + session, value, revision=0)
+        else:
+            await self._divide(session, head, 0)
 
     async def revisions(self, session: str) -> dict[str, int]:
         """Return the revisions of a session's records by key; every change increases one."""
-        found = await self._records.get_records(_keys(session))
+        found = await self._records.get_records([_HEAD + session, *_part_keys(session)])
         return {key: record.revision for key, record in found.items()}
 
     async def forget(self, session: str, revisions: Mapping[str, int] | None = None) -> None:
         """Remove the records that are at these revisions; at any revision if that is None."""
         while True:
-            found = await self._records.get_records(_keys(session))
+            found = await self._records.get_records([_HEAD + session, *_part_keys(session)])
             going = [r for r in found.values() if revisions is None or revisions.get(r.key) == r.revision]
             if not going:
                 return
@@ -165,86 +153,124 @@ class RunRecords:
                 with suppress(RecordConflictError):  # a follower has written it in between: check again
                     await self._records.delete_record(record.key, revision=record.revision)
 
-    async def _part(self, session: str, key: str) -> Record | None:
-        """Read one of a session's records, after the record of an earlier version was divided."""
-        undivided = _UNDIVIDED + session
-        while undivided in (found := await self._records.get_records([undivided, key])):
-            await self._divide(session, found[undivided])
-        return found.get(key)
+    async def _change(self, session: str, name: str, change: Callable[[Run | None], Run | None]) -> None:
+        """Replace a run by what `change` returns for it; do nothing if that is None."""
+        while True:
+            found = await self._records.get_records([_HEAD + session, key := _key(session, name)])
+            head, part = found.get(_HEAD + session), found.get(key)
+            with suppress(RecordConflictError):  # another run was written: apply the change to the new record
+                if _decoded(head).divided:
+                    await self._change_part(key, part, name, change)
+                    return
+                if await self._change_head(session, head, name, change):
+                    return
 
-    async def _divide(self, session: str, record: Record) -> None:
-        """Move the runs of an earlier version's record into parts, or continue to do so."""
-        for key, moved in _by_part(session, _entries(record)).items():
-            while True:
-                part = await self._records.get_record(key)
-                with suppress(RecordConflictError):
-                    await self._write(key, moved | _entries(part), part)  # what a part has already is newer
-                    break
-        with suppress(RecordConflictError):  # another gateway has divided it
-            await self._records.delete_record(record.key, revision=record.revision)
+    async def _change_head(
+        self, session: str, record: Record | None, name: str, change: Callable[[Run | None], Run | None]
+    ) -> bool:
+        """Change a run in the head; return False if its runs were divided instead."""
+        head, revision = _decoded(record), record.revision if record else 0
+        run = change(head.runs.get(name))
+        if run is None:
+            return True
+        value = msgspec.json.encode(_Head({**head.runs, name: run}))
+        if len(value) > UNDIVIDED_BYTES and head.runs:
+            await self._divide(session, head, revision)
+            return False
+        await self._records.put_record(_HEAD + session, value, revision=revision)
+        return True
 
-    async def _write(self, key: str, entries: _Entries, known: Record | None) -> int:
-        ordered = sorted(entries.values(), key=_by_age)
-        value = msgspec.json.encode(_Part(ordered))
-        while len(value) > MAX_RECORD_BYTES and (ended := [entry for entry in ordered if not _needed(entry.run)]):
-            surplus = {entry.run.run for entry in ended[: len(ended) // 8 + 1]}
-            ordered = [entry for entry in ordered if entry.run.run not in surplus]
-            value = msgspec.json.encode(_Part(ordered))
-        return (await self._records.put_record(key, value, revision=known.revision if known else 0)).revision
+    async def _change_part(
+        self, key: str, record: Record | None, name: str, change: Callable[[Run | None], Run | None]
+    ) -> None:
+        entries = _entries(record)
+        known = entries.get(name)
+        run = change(known.run if known else None)
+        if run is None:
+            return
+        # A new one is later than all in this part, and by the clock among the other parts.
+        number = known.number if known else max(time.time_ns(), *(entry.number + 1 for entry in entries.values()), 0)
+        entries[name] = _Entry(number, run)
+        value = _encoded(list(entries.values()))
+        await self._records.put_record(key, value, revision=record.revision if record else 0)
+
+    async def _divide(self, session: str, head: _Head, revision: int) -> None:
+        """Write the runs of a head into parts, then say so in the head.
+
+        The parts mean nothing before: those of a division that was cut short are written again. Several gateways may divide
+        the same head, with the same result: a part is written only where the head was unchanged when the part was read.
+
+        Raises:
+            RecordConflictError: The head was changed.
+        """
+        divided: dict[str, list[_Entry]] = {key: [] for key in _part_keys(session)}
+        for number, run in enumerate(head.runs.values()):
+            divided[_key(session, run.run)].append(_Entry(number, run))
+        for key, entries in divided.items():
+            await self._write_part(session, revision, key, _encoded(entries))
+        value = msgspec.json.encode(_Head({}, divided=True))
+        await self._records.put_record(_HEAD + session, value, revision=revision)
+
+    async def _write_part(self, session: str, revision: int, key: str, value: bytes) -> None:
+        while True:
+            found = await self._records.get_records([_HEAD + session, key])
+            head, part = found.get(_HEAD + session), found.get(key)
+            if (head.revision if head else 0) != revision:
+                raise RecordConflictError(f"expected the runs of {session!r} at revision {revision}, they were changed")
+            with suppress(RecordConflictError):
+                await self._records.put_record(key, value, revision=part.revision if part else 0)
+                return
 
 
-def undivided(session: str, revision: int) -> dict[str, int]:
-    """Return as `RunRecords.revisions` does the revision that an earlier version has noted."""
-    return {_UNDIVIDED + session: revision}
-
-
-def _keys(session: str) -> list[str]:
-    """The keys of all records of a session; the earlier version's is the first."""
-    return [_UNDIVIDED + session, *(f"{PREFIX}.{number}/{session}" for number in range(PARTS))]
+def head_revision(session: str, revision: int) -> dict[str, int]:
+    """Return the revision that an earlier version has noted as `RunRecords.revisions` does."""
+    return {_HEAD + session: revision}
 
 
 def _key(session: str, name: str) -> str:
-    return f"{PREFIX}.{crc32(name.encode()) % PARTS}/{session}"
+    return f"{_PREFIX}.{crc32(name.encode()) % PARTS}/{session}"
+
+
+def _part_keys(session: str) -> list[str]:
+    return [f"{_PREFIX}.{number}/{session}" for number in range(PARTS)]
+
+
+def _is_head(record: Record) -> bool:
+    return record.key.startswith(_HEAD)
+
+
+def _decoded(record: Record | None) -> _Head:
+    return _head.decode(record.value) if record else _Head({})
 
 
 def _entries(record: Record | None) -> _Entries:
-    if record is None:
-        return {}
-    if record.key.startswith(_UNDIVIDED):
-        return {name: _Entry(n, run) for n, (name, run) in enumerate(_undivided.decode(record.value).runs.items())}
-    return {entry.run.run: entry for entry in _part.decode(record.value).runs}
+    return {entry.run.run: entry for entry in _part.decode(record.value).runs} if record else {}
 
 
-def _merged(session: str, records: Mapping[str, Record]) -> _Entries:
-    """The entries of a session's records; those of parts are newer than the undivided one's."""
-    found: _Entries = {}
-    for key in _keys(session):
-        found |= _entries(records.get(key))
-    return found
+def _encoded(entries: Sequence[_Entry]) -> bytes:
+    """The bytes of a part with these entries, which are ordered by their numbers.
 
-
-def _by_part(session: str, entries: _Entries) -> dict[str, _Entries]:
-    parts: dict[str, _Entries] = {}
-    for name, entry in entries.items():
-        parts.setdefault(_key(session, name), {})[name] = entry
-    return parts
-
-
-def _by_age(entry: _Entry) -> tuple[int, str, str]:
-    """The order of runs; two gateways may have given two runs one number."""
-    return entry.number, entry.run.started_at, entry.run.run
+    It leaves out the oldest ended runs, if it has more than its share of them, or as far as its size requires that.
+    """
+    ended = [entry.run.run for entry in entries if not _needed(entry.run)]
+    surplus = max(0, len(ended) - _KEPT)
+    while True:
+        forgotten = set(ended[:surplus])
+        value = msgspec.json.encode(_Part([entry for entry in entries if entry.run.run not in forgotten]))
+        if len(value) <= MAX_RECORD_BYTES or surplus >= len(ended):
+            return value
+        surplus += (len(ended) - surplus) // 8 + 1
 
 
 def _needed(run: Run) -> bool:
     return run.open or run.owed
 
 
-def _forgotten(entries: _Entries) -> set[str]:
-    """The names of the ended runs before the last 1,000."""
-    ended = sorted((entry for entry in entries.values() if not _needed(entry.run)), key=_by_age)
-    return {entry.run.run for entry in ended[:-MOST_ENDED]}
-
-
-def _ordered(entries: _Entries) -> list[Run]:
-    forgotten = _forgotten(entries)
-    return [entry.run for entry in sorted(entries.values(), key=_by_age) if entry.run.run not in forgotten]
+def _last(entries: Iterable[_Entry]) -> list[Run]:
+    """The runs in the order of their numbers; of the ended ones, the last 1,000."""
+    runs = [
+        entry.run for entry in sorted(entries, key=lambda entry: (entry.number, entry.run.started_at, entry.run.run))
+    ]
+    ended = [run.run for run in runs if not _needed(run)]
+    forgotten = set(ended[:-MOST_ENDED])
+    return [run for run in runs if run.run not in forgotten] if forgotten else runs
