@@ -13,6 +13,7 @@ import pytest
 from tests.sharing import Faults, SharedEngine, SharedStore
 from tests.support import Served
 from wakeline.gateway.app import gateway
+from wakeline.gateway.ownership.ownership import SHARDS
 from wakeline.gateway.settings import Settings
 
 FAULTS = Faults(latency=0.005, lost_wakeups=0.3, repeated_wakeups=0.3)
@@ -35,7 +36,7 @@ async def shared_out(gateways: Sequence[Gateway]) -> None:
         while True:
             shards = await gateways[0].engine.records("leases/shard/")
             counts = Counter(record.value for record in shards).values()
-            if len(counts) == len(gateways) and max(counts) - min(counts) <= 1:
+            if len(shards) == SHARDS and len(counts) == len(gateways) and max(counts) - min(counts) <= 1:
                 return
             await asyncio.sleep(0.02)
 

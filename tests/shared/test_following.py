@@ -155,12 +155,12 @@ async def test_nudges_cost_the_owner_no_write_and_are_written_together_elsewhere
     named = {"workflows": [{"workflow_id": f"nobody-{number}"} for number in range(200)]}
     how = SWEPT | {"temporal": temporal.client.service_client.config.target_host}
     gateways = [await start(**how)]
-    await asyncio.sleep(1)  # until it owns everything
+    await shared_out(gateways)
     assert (await gateways[0].call("POST", "/v1/nudge", json=named))[0] == 202
     await asyncio.sleep(0.5)
     assert not written
     gateways.append(await start(**how))
-    await asyncio.sleep(2)  # until both have their share of the shards
+    await shared_out(gateways)
     for served in gateways * 20:
         assert (await served.call("POST", "/v1/nudge", json=named))[0] == 202
     await asyncio.sleep(0.5)
