@@ -82,9 +82,12 @@ class Ownership:
             await self.wakeups.start()
 
     async def stop(self) -> None:
-        """Release the shards, so that other gateways need not wait for the leases to expire."""
+        """Release all leases, so that other gateways need not wait for them to expire."""
         await self.wakeups.stop()
         await cancel_all(self._task)
+        own = f"{_GATEWAY}{self.name}"
+        if own in self._seen:
+            await self._release(own, self._seen[own][0])
         for key, revision in list(self._held.items()):
             await self._release(key, revision)
         self._held.clear()
