@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from tests.support import Served, Stream
-from tests.unit.conftest import on_disk
+from tests.unit.conftest import on_disk, on_disk_and_shared
 from wakeline.compact import Fold
 from wakeline.events import Event
 from wakeline.gateway.app import gateway
@@ -82,7 +82,7 @@ async def test_a_stream_begins_with_the_compact_form_and_goes_on_with_the_log(se
     stream.close()
 
 
-@on_disk
+@on_disk_and_shared
 async def test_who_was_cut_within_it_gets_all_of_it_again_and_who_was_not_gets_the_log(served: Served) -> None:
     await served.publish("s", *SOME)
     whole = await served.stream("s", "view=compact")
@@ -285,7 +285,7 @@ async def folded(stream: Stream, end: int) -> list[bytes]:
     return [event.json() for event in fold.events()]
 
 
-@on_disk
+@on_disk_and_shared
 async def test_whoever_joins_while_it_is_published_holds_the_same_in_the_end(served: Served) -> None:
     rounds, each = 60, 8
 

@@ -49,6 +49,7 @@ class _Head(msgspec.Struct, omit_defaults=True):
 
 
 _Entries: TypeAlias = dict[str, _Entry]
+_Change: TypeAlias = Callable[[Run | None], Run | None]
 _part = msgspec.json.Decoder(_Part)
 _head = msgspec.json.Decoder(_Head)
 
@@ -153,7 +154,7 @@ class RunRecords:
                 with suppress(RecordConflictError):  # a follower has written it in between: check again
                     await self._records.delete_record(record.key, revision=record.revision)
 
-    async def _change(self, session: str, name: str, change: Callable[[Run | None], Run | None]) -> None:
+    async def _change(self, session: str, name: str, change: _Change) -> None:
         """Replace a run by what `change` returns for it; do nothing if that is None."""
         while True:
             found = await self._records.get_records([_HEAD + session, key := _key(session, name)])
@@ -165,9 +166,7 @@ class RunRecords:
                 if await self._change_head(session, head, name, change):
                     return
 
-    async def _change_head(
-        self, session: str, record: Record | None, name: str, change: Callable[[Run | None], Run | None]
-    ) -> bool:
+    async def _change_head(self, session: str, record: Record | None, name: str, change: _Change) -> bool:
         """Change a run in the head; return False if its runs were divided instead."""
         head, revision = _decoded(record), record.revision if record else 0
         run = change(head.runs.get(name))
@@ -180,9 +179,7 @@ class RunRecords:
         await self._records.put_record(_HEAD + session, value, revision=revision)
         return True
 
-    async def _change_part(
-        self, key: str, record: Record | None, name: str, change: Callable[[Run | None], Run | None]
-    ) -> None:
+    async def _change_part(self, key: str, record: Record | None, name: str, change: _Change) -> None:
         entries = _entries(record)
         known = entries.get(name)
         run = change(known.run if known else None)
