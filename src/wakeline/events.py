@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 from itertools import accumulate
+from time import time_ns
 from typing import Final, Literal
 
 import msgspec
@@ -263,7 +265,8 @@ def check_fields(
 
 def timestamp(moment: datetime | None = None) -> str:
     """Return `moment`, or the current time, as RFC 3339 in UTC with milliseconds."""
-    moment = moment or datetime.now(UTC)
+    if moment is None:
+        return _timestamp(time_ns() // 1_000_000)
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -273,6 +276,11 @@ def parse_time(text: str) -> datetime | None:
         return _time.decode(_encode(text))
     except (msgspec.DecodeError, UnicodeEncodeError):
         return None
+
+
+@lru_cache(maxsize=1)  # many events share a millisecond, and formatting is slow
+def _timestamp(unix_milliseconds: int) -> str:
+    return timestamp(_UNIX + unix_milliseconds * _MILLISECOND)
 
 
 def milliseconds(moment: datetime) -> int:

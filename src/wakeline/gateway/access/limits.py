@@ -33,10 +33,13 @@ class Rate:
     Args:
         per_second: How fast a bucket fills; 0 for no limit. It holds the amount of five seconds.
         clock: Returns the time in seconds.
+
+    Attributes:
+        per_second: How fast a bucket fills.
     """
 
     def __init__(self, per_second: float, clock: Callable[[], float] = monotonic) -> None:
-        self._per_second = per_second
+        self.per_second = per_second
         self._clock = clock
         # When each caller's bucket will be full; a caller that is missing here has a full one.
         self._full_at: dict[str, float] = {}
@@ -51,15 +54,15 @@ class Rate:
         Returns:
             0 if it was drawn; otherwise the seconds to wait first, and nothing was drawn.
         """
-        if not self._per_second:
+        if not self.per_second:
             return 0
         now = self._clock()
         full_at = max(now, self._full_at.get(caller, now))
         if (wait := full_at - now - _BURST_SECONDS) >= 0:
-            return max(wait, 1 / self._per_second)
+            return max(wait, 1 / self.per_second)
         if caller not in self._full_at and len(self._full_at) >= _KEPT:
             self._forget(now)
-        self._full_at[caller] = full_at + amount / self._per_second
+        self._full_at[caller] = full_at + amount / self.per_second
         return 0
 
     def _forget(self, now: float) -> None:
@@ -176,6 +179,8 @@ class Limits:
             )
 
     def _draw(self, rate: Rate, request: web.Request, grant: Grant, amount: int, what: str) -> None:
+        if not rate.per_second:
+            return
         caller = f"user {grant.user}" if grant.user else self._addresses.caller(request)
         if caller and (wait := rate.draw(caller, amount)):
             raise LimitReachedError(f"too many {what} a second came from one caller", retry_after=math.ceil(wait))

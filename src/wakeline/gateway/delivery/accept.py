@@ -145,6 +145,8 @@ class Accept:
         Raises:
             RequestError: An event is invalid.
         """
+        if len(incoming) == 1:
+            return (self._composer.event(incoming[0], timestamp(), publication),)
         time, work = timestamp(), Slice()
         events: list[NewEvent] = []
         left = _SLICE_BYTES

@@ -95,6 +95,10 @@ class _Halfway:
 class Channel:
     """One session's live devices, and the events that are being written to them.
 
+    Args:
+        session: The session's name.
+        soon: Arranges a call of the channel's `step`.
+
     Attributes:
         pages: The pages that devices read to catch up; set when the session is loaded.
         closed: Whether the session is closed and the tail is its end.
@@ -103,8 +107,9 @@ class Channel:
 
     pages: Pages
 
-    def __init__(self, session: str) -> None:
+    def __init__(self, session: str, soon: Callable[[Channel], None]) -> None:
         self.session = session
+        self._soon = soon
         self.epoch = ""
         self.tail = 0
         self.settled = False
@@ -116,6 +121,7 @@ class Channel:
         self.live: dict[Lane, dict[LiveDevice, None]] = {}
         self._closing = False
         self._pending: list[Event] = []
+        self._writing = False  # `step` will be called
         self._fan_out: Iterator[None] | None = None
         self._halfway: _Halfway | None = None
         self._waiting: set[asyncio.Future[None]] = set()
@@ -165,28 +171,31 @@ class Channel:
     def publish(self, events: Sequence[Event]) -> None:
         """Add events that have become durable; they are written in the next turn of the event loop."""
         self._pending += events
-        if self.loaded and self._fan_out is None:
+        if self.loaded:
             self.start()
 
     def start(self) -> None:
         """Begin to write the pending events, in steps of the event loop."""
-        if self._pending and self._fan_out is None:
-            self._fan_out = self._write_pending()
-            asyncio.get_running_loop().call_soon(self._step)
+        if self._pending and not self._writing:
+            self._writing = True
+            self._soon(self)
 
-    def _step(self) -> None:
-        assert self._fan_out is not None
+    def step(self) -> None:
+        """Write pending events until other tasks must run, and continue in another step."""
+        if self._fan_out is None:
+            self._fan_out = self._write_pending()
         for _ in self._fan_out:
-            asyncio.get_running_loop().call_soon(self._step)
+            self._soon(self)
             return
         self._fan_out = None
+        self._writing = False
         self.start()  # events that arrived during the fan-out are written together, next
         self._end()
 
     def _write_pending(self) -> Iterator[None]:
         """Write everything pending; yield after each slice of devices, and after some milliseconds."""
         events, self._pending = [e for e in self._pending if e.offset >= self.tail], []
-        work = Slice()
+        work, paused = Slice(), False
         for chunk in within(CHUNK_BYTES, events):
             first = chunk[0].offset
             if first > self.tail:  # the channel was not notified of the events in between: only the log has them
@@ -204,12 +213,15 @@ class Channel:
                 if work.over():  # between lanes, too: there may be many with few devices each
                     self._halfway = _Halfway(first, [waiting for _, waiting in lanes[number:]])
                     yield
-                    self._halfway, work = None, Slice()
+                    self._halfway, work, paused = None, Slice(), True
+                if paused:  # other tasks have run since the chunk was begun: devices may have left
+                    live = self.live.get(lane, {})
+                    devices = [device for device in devices if device in live]
                 for done in self._write_lane(lane, devices, chunk, first):
                     later = [waiting for _, waiting in lanes[number + 1 :]]
                     self._halfway = _Halfway(first, [devices[done:], *later])
                     yield
-                    self._halfway, work = None, Slice()
+                    self._halfway, work, paused = None, Slice(), True
             if self.settled:
                 self._all_leave(self.tail, only_until_settled=True)
             if work.over():
@@ -230,10 +242,11 @@ class Channel:
                 device.leave_live(first)
             return
         for start in range(0, len(devices), _SLICE):
+            part = devices[start : start + _SLICE]
             if start:
                 yield start
-            live = self.live.get(lane, {})  # other tasks have run since the chunk was begun: devices may have left
-            part = [device for device in devices[start : start + _SLICE] if device in live]
+                live = self.live.get(lane, {})
+                part = [device for device in part if device in live]
             for device in _write(part, encoded):
                 self.leave(device)
                 device.leave_live(first)
@@ -279,7 +292,7 @@ class Channel:
 
     def _end(self) -> None:
         """Release the devices and waiting tasks if no more events will come."""
-        at_rest = self._fan_out is None and not self._pending
+        at_rest = not self._writing and not self._pending
         if at_rest and self.settled:
             self._all_leave(self.tail, only_until_settled=True)
         self.closed = self._closing and at_rest

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
 
 from wakeline.errors import SessionNotFoundError
 from wakeline.events import SESSION_SETTLED, Event
 from wakeline.gateway.delivery.channel import Channel
 from wakeline.gateway.delivery.pages import Pages
 from wakeline.gateway.log import Change, Engine
+from wakeline.gateway.runtime import Slice
+
+_log = structlog.get_logger(__name__)
 
 
 class Hub:
@@ -25,6 +32,31 @@ class Hub:
         self._channels: dict[str, Channel] = {}
         self._unsubscribe: dict[str, Callable[[], None]] = {}
         self._listeners: list[Callable[[], None]] = []
+        self._ready: deque[Channel] = deque()  # channels with something to write
+        self._passing = False  # `_pass` will be called
+
+    def _soon(self, channel: Channel) -> None:
+        self._ready.append(channel)
+        if not self._passing:
+            self._passing = True
+            # Not in the next turn but the one after: publishers are answered in the next one.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._pass)
+
+    def _pass(self) -> None:
+        """Let each channel write one step, for one slice of the event loop's time."""
+        work = Slice()
+        for _ in range(len(self._ready)):  # those that come to it meanwhile have their step in the next turn
+            channel = self._ready.popleft()
+            try:
+                channel.step()
+            except Exception:  # noqa: BLE001 - a defect in one session must not silence the others
+                _log.exception("events could not be written", session=channel.session)
+            if work.over():
+                break
+        self._passing = bool(self._ready)
+        if self._passing:
+            asyncio.get_running_loop().call_soon(self._pass)
 
     def _committed(self, session: str, epoch: str, events: Sequence[Event], changes: Sequence[Change]) -> None:
         channel = self._channels[session]
@@ -58,7 +90,7 @@ class Hub:
             # Subscribe before the session's end is read: an event that is committed in between is pending, not missed.
             channel = self._channels.get(session)
             if channel is None:
-                channel = self._channels[session] = Channel(session)
+                channel = self._channels[session] = Channel(session, self._soon)
                 self._unsubscribe[session] = self._engine.subscribe(session, self._committed)
             channel.users += 1
             if channel.users == 1:

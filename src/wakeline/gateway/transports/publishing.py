@@ -148,7 +148,11 @@ class PublishConnection(Conversation):
     async def _serve_line(self, line: str) -> None:
         try:
             check_batch(line, self._ingest.max_batch_events)
-            frame = await read_whole_in_slices(frames.decode, line.encode())
+            data = line.encode()
+            try:
+                frame = frames.decode(data)
+            except ValueError:  # perhaps half an emoji, which can be replaced
+                frame = await read_whole_in_slices(frames.decode, data)
         except (msgspec.DecodeError, RecursionError, BatchTooLargeError) as error:
             self._refuse_unread(line, error)
             return
