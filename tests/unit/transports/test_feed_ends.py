@@ -13,6 +13,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from wakeline.errors import NotAllowedError, WakelineError
 from wakeline.gateway.access import ANYONE, NOBODY, Grant
+from wakeline.gateway.settings import Settings
 from wakeline.gateway.transports import conversation
 from wakeline.gateway.transports import feed_frames as frames
 from wakeline.gateway.transports.feed import Source
@@ -30,7 +31,7 @@ class Socket:
 def feed(grant: Grant) -> tuple[Any, list[Any]]:
     """A feed without a connection, and what it answers."""
     limits = SimpleNamespace(address=lambda _: nullcontext(), user=lambda _: nullcontext())
-    source = cast(Source, SimpleNamespace(keep_alive=1000.0, timeout=1000.0, limits=limits))
+    source = cast(Source, SimpleNamespace(settings=Settings(keep_alive=1000.0, write_timeout=1000.0), limits=limits))
     connection: Any = FeedConnection(make_mocked_request("GET", "/v1/feed"), source, grant, None)
     answers: list[Any] = []
     connection._socket = Socket()

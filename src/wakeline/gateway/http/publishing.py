@@ -21,7 +21,7 @@ from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.log import Publication
 from wakeline.gateway.sessions import NamedWorkflow, Registrations, named_workflow
 from wakeline.gateway.transports.feed_socket import GOING_AWAY
-from wakeline.gateway.transports.publishing import Ingest, PublishConnection, check_topics
+from wakeline.gateway.transports.publishing import PublishConnection, check_topics
 
 MAX_SEQUENCE: Final = 2**53 - 1  # the largest integer that every JSON parser represents exactly
 
@@ -45,18 +45,7 @@ class PublishRoutes(Group):
         super().__init__(parts)
         upstream = parts.upstream
         self._registrations = Registrations(None if upstream is None else upstream.published, parts.runs.names.find)
-        self._ingest = Ingest(
-            accept=parts.accept,
-            verify=parts.auth.verify,
-            limits=parts.limits,
-            metrics=parts.metrics,
-            registrations=self._registrations,
-            nudge=None if upstream is None else upstream.nudge,
-            keep_alive=parts.settings.keep_alive,
-            timeout=parts.settings.write_timeout,
-            max_message_bytes=parts.settings.max_body_bytes,
-            max_batch_events=parts.settings.max_batch_events,
-        )
+        self._nudge = None if upstream is None else upstream.nudge
 
     @route("POST", "/v1/sessions/{session}/events")
     async def publish(self, request: web.Request) -> web.Response:
@@ -107,7 +96,7 @@ class PublishRoutes(Group):
         """Serve many publishers over a WebSocket."""
         if request[GRANT] is not NOBODY:  # without a token in the head, each channel authenticates itself
             request[GRANT].check("publish")
-        connection = PublishConnection(request, self._ingest, request[GRANT])
+        connection = PublishConnection(request, self._parts, request[GRANT], self._registrations, self._nudge)
         return await self._parts.lasting.serve(
             connection.serve(), partial(connection.stop, GOING_AWAY, "the server stops")
         )

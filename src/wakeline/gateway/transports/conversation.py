@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 from aiohttp import WSMessage, WSMsgType, web
 
 from wakeline.errors import LimitReachedError, RequestInvalidError, TokenInvalidError, UnavailableError, WakelineError
 from wakeline.events import timestamp
-from wakeline.gateway.access import NOBODY, Grant, HttpConnection, Limits, Signer
+from wakeline.gateway.access import NOBODY, Grant, HttpConnection, Signer
 from wakeline.gateway.runtime import forget_steps, listen_steps
 from wakeline.gateway.transports import feed_frames as frames
-from wakeline.gateway.transports.feed import SharedConnection
+from wakeline.gateway.transports.feed import SharedConnection, Source
 from wakeline.gateway.transports.feed_socket import (
     FAILED,
     NOT_OURS,
@@ -40,30 +39,6 @@ _OVER: Final = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.
 _log = structlog.get_logger(__name__)
 
 
-class Host(Protocol):
-    """The parts of the gateway that every conversation uses."""
-
-    @property
-    def verify(self) -> Callable[[str], Awaitable[Grant]]:
-        """The function that authenticates a token and returns its grant."""
-        ...
-
-    @property
-    def limits(self) -> Limits:
-        """The limits on each caller's connections and requests."""
-        ...
-
-    @property
-    def keep_alive(self) -> float:
-        """Seconds between pings."""
-        ...
-
-    @property
-    def timeout(self) -> float:
-        """Seconds in which a client must accept the unsent bytes."""
-        ...
-
-
 class Conversation(ABC):
     """One WebSocket, from handshake to close.
 
@@ -72,23 +47,23 @@ class Conversation(ABC):
 
     Args:
         request: The request for the upgrade.
-        host: The parts of the gateway that the conversation uses.
+        source: The parts of the gateway.
         grant: The client's permissions.
         max_message_bytes: The largest message that is accepted.
     """
 
     __slots__ = (
-        *("_connection", "_gate", "_grant", "_held", "_host", "_lifetime", "_overflow"),
-        *("_refusal", "_request", "_signer", "_socket", "_verdict"),
+        *("_connection", "_gate", "_grant", "_held", "_lifetime", "_overflow"),
+        *("_refusal", "_request", "_signer", "_socket", "_source", "_verdict"),
     )
 
     def __init__(
-        self, request: web.Request, host: Host, grant: Grant, max_message_bytes: int = frames.MAX_FRAME_BYTES
+        self, request: web.Request, source: Source, grant: Grant, max_message_bytes: int = frames.MAX_FRAME_BYTES
     ) -> None:
         self._request = request
-        self._host = host
+        self._source = source
         self._grant = grant
-        self._socket = FeedSocket(host.keep_alive, max_message_bytes)
+        self._socket = FeedSocket(source.settings.keep_alive, max_message_bytes)
         self._lifetime: asyncio.Timeout | None = None
         self._verdict: Closing | None = None
         self._signer: Signer | None = None
@@ -122,13 +97,15 @@ class Conversation(ABC):
             if self._grant is NOBODY and isinstance(gate, HttpConnection):
                 self._gate, self._overflow = gate, gate.take_at_most(frames.MAX_FIRST_BYTES + _FRAMING_BYTES)
             await self._socket.prepare(self._request)
-            self._connection = self._socket.connection = SharedConnection(self._request, self._host.timeout)
+            self._connection = self._socket.connection = SharedConnection(
+                self._request, self._source.settings.write_timeout
+            )
             self._socket.headers.clear()  # they were sent, and would stay in memory with the connection
         except ConnectionError:
             return self._socket  # the client has disconnected already
         # The kernel counts a client that reads nothing as silent, too. It must not reset the connection while the client
         # may still read our close frame.
-        give_up_on_silence(self._request, self._host.timeout + self._socket.goodbye_seconds)
+        give_up_on_silence(self._request, self._source.settings.write_timeout + self._socket.goodbye_seconds)
         self._watch_signer(self._grant)
         listen_steps(self._clock_set)
         try:
@@ -156,9 +133,9 @@ class Conversation(ABC):
         """Handle messages until one side closes; return the reason if it is the gateway."""
         try:
             async with asyncio.timeout_at(0 if self._verdict else self._ends_at()) as self._lifetime:
-                self._hold(self._host.limits.address(self._request))
+                self._hold(self._source.limits.address(self._request))
                 if self._grant is not NOBODY:
-                    self._hold(self._host.limits.user(self._grant))
+                    self._hold(self._source.limits.user(self._grant))
                 self._answer(frames.Ready(_rfc3339(self._grant.expires)))
                 while (message := await self._receive()).type not in _OVER:
                     await self._take(message)
@@ -253,8 +230,8 @@ class Conversation(ABC):
     async def _token(self, frame: frames.Token) -> None:
         if self._grant is NOBODY:
             try:
-                grant = await self._host.verify(frame.token)
-                self._hold(self._host.limits.user(grant))
+                grant = await self._source.auth.verify(frame.token)
+                self._hold(self._source.limits.user(grant))
             except LimitReachedError as error:
                 raise Closing(TOO_MUCH, error.message) from None
             except WakelineError as error:
@@ -263,7 +240,7 @@ class Conversation(ABC):
                 raise
             if self._gate is not None:
                 self._gate.take_all()
-        elif (grant := await self._host.verify(frame.token)).user != self._grant.user:
+        elif (grant := await self._source.auth.verify(frame.token)).user != self._grant.user:
             raise TokenInvalidError(
                 "expected a token of the same user, got one with another claim sub",
                 hint="Open another connection for another user.",

@@ -7,7 +7,7 @@ take turns, a page each, so that a session waits for at most one page of each ot
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -22,32 +22,17 @@ from wakeline.gateway.transports.sse import BUFFER_BYTES, socket_send
 
 @dataclass(frozen=True, kw_only=True)
 class Source(Core):
-    """The parts of the gateway that readers use.
+    """The parts of the gateway that connections use.
 
     Attributes:
         arrivals: Admits readers to sessions.
-        auth: Authenticates readers.
+        auth: Authenticates callers.
         limits: The limits on each caller.
     """
 
     arrivals: Arrivals
     auth: Auth
     limits: Limits
-
-    @property
-    def verify(self) -> Callable[[str], Awaitable[Grant]]:
-        """The function that authenticates a token and returns its grant."""
-        return self.auth.verify
-
-    @property
-    def keep_alive(self) -> float:
-        """Seconds between signs of life."""
-        return self.settings.keep_alive
-
-    @property
-    def timeout(self) -> float:
-        """Seconds in which a client must accept the unsent bytes."""
-        return self.settings.write_timeout
 
     async def admit(self, session: str, grant: Grant, *, wait_for_start: bool = False) -> None:
         """Check that a session may be read, and prepare it for the reader; call it before attaching.

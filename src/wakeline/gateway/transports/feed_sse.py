@@ -153,8 +153,8 @@ class SseFeed:
                 # The client may disconnect or be cut at any point; it resumes from its composite cursor.
                 await response.prepare(self._request)
                 await response.write(b": wakeline\nretry: 1000\n%b" % self._id())
-                sse.give_up_on_silence(self._request, self._source.timeout)
-                self.connection = SharedConnection(self._request, self._source.timeout)
+                sse.give_up_on_silence(self._request, self._source.settings.write_timeout)
+                self.connection = SharedConnection(self._request, self._source.settings.write_timeout)
                 await self._stream()
                 await response.write_eof()
             return response
@@ -195,7 +195,7 @@ class SseFeed:
     async def _until_all_are_read(self, reading: set[asyncio.Task[None]]) -> None:
         while reading:
             done, reading = await asyncio.wait(
-                reading, timeout=self._source.keep_alive, return_when=asyncio.FIRST_COMPLETED
+                reading, timeout=self._source.settings.keep_alive, return_when=asyncio.FIRST_COMPLETED
             )
             for task in done:
                 task.result()

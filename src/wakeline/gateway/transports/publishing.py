@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat
@@ -31,15 +31,15 @@ from wakeline.errors import (
     WakelineError,
 )
 from wakeline.events import NewEvent, check_session_name
-from wakeline.gateway.access import NOBODY, Grant, Limits
-from wakeline.gateway.delivery import Accept, Incoming, check_batch, check_publisher
+from wakeline.gateway.access import NOBODY, Grant
+from wakeline.gateway.delivery import Incoming, check_batch, check_publisher
 from wakeline.gateway.log import Append, Outcome, Publication
-from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.runtime import Slice, read_whole_in_slices
 from wakeline.gateway.sessions import NamedWorkflow, Registrations, named_workflow
 from wakeline.gateway.transports import feed_frames
 from wakeline.gateway.transports import publish_frames as frames
 from wakeline.gateway.transports.conversation import Conversation
+from wakeline.gateway.transports.feed import Source
 from wakeline.gateway.transports.feed_socket import NOT_OURS, TOKEN, Allowance, Closing
 
 MAX_CHANNELS: Final = 1000
@@ -53,35 +53,6 @@ _CHANNEL_RETRY: Final = 5
 _LINES: Final = re.compile(r"\n*+([^\n]*)")  # skips millions of empty lines in one step
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ingest:
-    """The parts of the gateway that publishers' connections use.
-
-    Attributes:
-        accept: Accepts events into the log.
-        verify: Authenticates a token and returns its grant.
-        limits: The limits on each caller.
-        metrics: The gateway's metrics.
-        registrations: Registers the workflows that publishers name.
-        nudge: Called with a workflow that may have new events; None if the gateway follows none.
-        keep_alive: Seconds between pings.
-        timeout: Seconds in which a client must accept the unsent bytes.
-        max_message_bytes: The largest message that is accepted.
-        max_batch_events: The most events of one append.
-    """
-
-    accept: Accept
-    verify: Callable[[str], Awaitable[Grant]]
-    limits: Limits
-    metrics: Metrics
-    registrations: Registrations
-    nudge: Callable[[str, str | None], None] | None
-    keep_alive: float
-    timeout: float
-    max_message_bytes: int
-    max_batch_events: int
 
 
 @dataclass(slots=True)
@@ -114,15 +85,35 @@ class PublishConnection(Conversation):
 
     Args:
         request: The request for the upgrade.
-        ingest: The parts of the gateway that the connection uses.
+        source: The parts of the gateway.
         grant: The client's permissions.
+        registrations: Registers the workflows that publishers name.
+        tell: Called with a workflow that may have new events; None if the gateway follows none.
     """
 
-    __slots__ = ("_allowance", "_appends", "_batch", "_bytes", "_channels", "_ingest", "_outbox", "_under_way")
+    __slots__ = (
+        "_allowance",
+        "_appends",
+        "_batch",
+        "_bytes",
+        "_channels",
+        "_outbox",
+        "_registrations",
+        "_tell",
+        "_under_way",
+    )
 
-    def __init__(self, request: web.Request, ingest: Ingest, grant: Grant) -> None:
-        super().__init__(request, ingest, grant, ingest.max_message_bytes)
-        self._ingest = ingest
+    def __init__(
+        self,
+        request: web.Request,
+        source: Source,
+        grant: Grant,
+        registrations: Registrations,
+        tell: Callable[[str, str | None], None] | None,
+    ) -> None:
+        super().__init__(request, source, grant, source.settings.max_body_bytes)
+        self._registrations = registrations
+        self._tell = tell
         self._channels: dict[int, _Channel] = {}
         self._under_way: set[asyncio.Future[Any]] = set()
         self._batch: list[_Unfinished] = []
@@ -147,7 +138,7 @@ class PublishConnection(Conversation):
 
     async def _serve_line(self, line: str) -> None:
         try:
-            check_batch(line, self._ingest.max_batch_events)
+            check_batch(line, self._source.settings.max_batch_events)
             data = line.encode()
             try:
                 frame = frames.decode(data)
@@ -201,7 +192,7 @@ class PublishConnection(Conversation):
     async def _open(self, frame: frames.Open) -> None:
         self._grant.check("publish", frame.session)
         check_session_name(frame.session)
-        run = await self._ingest.registrations.run_of(frame.session, frame.run)
+        run = await self._registrations.run_of(frame.session, frame.run)
         if frame.channel not in self._channels and len(self._channels) >= MAX_CHANNELS:
             raise LimitReachedError(
                 f"expected at most {MAX_CHANNELS} channels on one connection", retry_after=_CHANNEL_RETRY
@@ -215,7 +206,7 @@ class PublishConnection(Conversation):
             activity=frame.activity,
             supersede=frame.supersede,
         )
-        self._ingest.limits.publish(self._request, self._grant, 1)
+        self._source.limits.publish(self._request, self._grant, 1)
         channel = self._channels[frame.channel] = _Channel(frame.channel, frame.session, publication, workflow)
         opening = asyncio.create_task(self._opened(channel, frame.epoch))
         self._under_way.add(opening)
@@ -223,7 +214,7 @@ class PublishConnection(Conversation):
 
     async def _opened(self, channel: _Channel, epoch: str | None) -> None:
         try:
-            opened = await self._ingest.accept.open_attempt(channel.session, channel.publication, epoch=epoch)
+            opened = await self._source.accept.open_attempt(channel.session, channel.publication, epoch=epoch)
         except Exception as error:  # noqa: BLE001 - a defect is answered in the same format as other errors
             self._refuse(channel, error)
         else:
@@ -247,9 +238,9 @@ class PublishConnection(Conversation):
         if not frame.events:
             raise RequestInvalidError("expected at least one event, got none")
         check_topics(self._grant, frame.events)
-        self._ingest.limits.publish(self._request, self._grant, len(frame.events))
+        self._source.limits.publish(self._request, self._grant, len(frame.events))
         publication = msgspec.structs.replace(channel.publication, sequence=frame.sequence)
-        events = await self._ingest.accept.compose(frame.events, publication)
+        events = await self._source.accept.compose(frame.events, publication)
         size += _EVENT_BYTES * len(events)
         await self._room(size)
         if not self._takes(frame.channel, channel):
@@ -274,7 +265,7 @@ class PublishConnection(Conversation):
         if not self._batch:
             return
         batch, self._batch = self._batch, []
-        appending = self._ingest.accept.append_each(
+        appending = self._source.accept.append_each(
             [Append(one.channel.session, one.events, one.publication, epoch=one.channel.epoch) for one in batch]
         )
         self._under_way.add(appending)
@@ -286,7 +277,7 @@ class PublishConnection(Conversation):
         self._finished(batch)
         if appending.cancelled():
             return
-        self._ingest.metrics.append_seconds.observe(monotonic() - began)
+        self._source.metrics.append_seconds.observe(monotonic() - began)
         failed = appending.exception()
         for one, outcome in zip(batch, repeat(failed) if failed is not None else appending.result(), strict=False):
             if isinstance(outcome, BaseException):
@@ -303,14 +294,14 @@ class PublishConnection(Conversation):
             self._bytes -= one.size
 
     def _register(self, channel: _Channel) -> None:
-        self._ingest.registrations.tell(channel.session, channel.workflow, channel.publication.run, self._grant)
+        self._registrations.tell(channel.session, channel.workflow, channel.publication.run, self._grant)
 
     def _nudge(self, frame: frames.Nudge) -> None:
         self._grant.check("publish")
         workflow = NamedWorkflow(frame.workflow_id, frame.namespace).checked()
-        self._ingest.limits.publish(self._request, self._grant, 1)
-        if self._ingest.nudge is not None:
-            self._ingest.nudge(workflow.workflow_id, workflow.namespace)
+        self._source.limits.publish(self._request, self._grant, 1)
+        if self._tell is not None:
+            self._tell(workflow.workflow_id, workflow.namespace)
 
     def _refuse(self, channel: _Channel, error: BaseException) -> None:
         """Report the error of an `open` or an append, unless the channel was closed or replaced."""
@@ -329,7 +320,7 @@ class PublishConnection(Conversation):
             if channel.broken:
                 return
             channel.broken = True
-        self._ingest.metrics.refused.labels(error.code).inc()
+        self._source.metrics.refused.labels(error.code).inc()
         self._send(frames.error(number, error))
 
     async def _regrant(self, grant: Grant) -> None:

@@ -36,11 +36,10 @@ class FeedConnection(Conversation):
         name: The id of its device, if it has one.
     """
 
-    __slots__ = ("_acks", "_allowance", "_name", "_source", "_subscriptions")
+    __slots__ = ("_acks", "_allowance", "_name", "_subscriptions")
 
     def __init__(self, request: web.Request, source: Source, grant: Grant, name: str | None) -> None:
         super().__init__(request, source, grant)
-        self._source = source
         self._name = name
         self._subscriptions: dict[str, Subscription] = {}
         self._acks: list[asyncio.Task[None]] = []
