@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,7 +43,7 @@ def kept_in() -> str:
 
 
 @pytest.fixture
-async def serve(tmp_path: Path, kept_in: str) -> AsyncIterator[Serve]:
+async def serve(request: pytest.FixtureRequest, kept_in: str) -> AsyncIterator[Serve]:
     """Start gateways in this process, on free ports; each ends with the test, which fails if one held the event loop."""
     store = SharedStore()
     with loop_is_never_held():
@@ -52,7 +51,9 @@ async def serve(tmp_path: Path, kept_in: str) -> AsyncIterator[Serve]:
 
             async def one(log: Engine | None = None, **changed: Any) -> Served:
                 asked = {"no_auth": not any(key in changed for key in ("no_auth", "token_secret", "token_jwks"))}
-                kept = {"data": str(tmp_path), "engine": kept_in, "durability": "process"}
+                kept = {"engine": kept_in, "durability": "process"}
+                if changed.get("engine", kept_in) == "sqlite":
+                    kept["data"] = str(request.getfixturevalue("tmp_path"))
                 settings = Settings(**{"port": 0, **kept, **asked, **changed})
                 url = await stack.enter_async_context(gateway(settings, engine=log))
                 return await stack.enter_async_context(Served(url))
