@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
+import structlog
 from hypothesis import HealthCheck, settings
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
@@ -14,6 +15,16 @@ from tests.commands import forking
 from tests.servers import temporal_server
 
 pytest_plugins = ["tests.leftovers"]
+
+# A service writes tracebacks as JSON. Drawn for a terminal, each takes a tenth of a second.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 # No test is timed: machines are shared.
 settings.register_profile("wakeline", deadline=None, suppress_health_check=[HealthCheck.too_slow])

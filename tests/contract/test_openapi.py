@@ -24,6 +24,8 @@ from schemathesis.specs.openapi.checks import (
 from wakeline.gateway.app import gateway
 from wakeline.gateway.settings import Settings
 
+pytest_plugins = ["schemathesis.pytest.plugin"]  # here alone: its import takes half a second
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "openapi.yaml"
 ROUTES = Path(__file__).parents[2] / "src" / "wakeline" / "gateway" / "http"
 METHODS = ("get", "post", "put", "delete")
