@@ -53,7 +53,7 @@ async def running_worker(client: Client) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def running_gateway(
-    temporal: WorkflowEnvironment, data: Path, engine: Engine | None = None, **changed: Any
+    temporal: WorkflowEnvironment, data: Path, engine: Engine | None = None, /, **changed: Any
 ) -> AsyncIterator[Served]:
     settings = Settings(
         **{
