@@ -18,6 +18,7 @@ class Listens:
         self.ends = False
         self.continues = False
         self.released = False
+        self.stays = False
 
     @workflow.signal
     def say(self, text: str) -> None:
@@ -30,6 +31,10 @@ class Listens:
     @workflow.signal
     def end(self) -> None:
         self.ends = True
+
+    @workflow.signal
+    def stay(self) -> None:
+        self.stays = True
 
     @workflow.signal
     def release(self) -> None:
@@ -61,7 +66,12 @@ class Listens:
 
     @workflow.run
     async def run(self, heard: list[str]) -> list[str]:
-        await workflow.wait_condition(lambda: self.ends or self.continues)
+        while not (self.ends or self.continues):
+            try:
+                await workflow.wait_condition(lambda: self.ends or self.continues)
+            except asyncio.CancelledError:
+                if not self.stays:
+                    raise
         if self.continues:
             await asyncio.sleep(0)
             workflow.continue_as_new(self.heard)

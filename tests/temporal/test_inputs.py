@@ -6,13 +6,14 @@ import asyncio
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
@@ -179,6 +180,7 @@ async def test_inputs_that_no_run_can_get(handle: Handle, served: Served, name: 
     assert await refused(run="another") == (404, "workflow_not_found")
     assert await refused(id="") == (400, "request_invalid")
     assert await refused(kind="query") == (400, "body_invalid")
+    assert await refused(kind="cancel") == (400, "request_invalid")  # which has no name
     assert (await served.call("GET", f"/v1/sessions/{name}/inputs/none"))[1]["error"]["code"] == "input_not_found"
     status, answer = await put(served, name, "signal", "__temporal_workflow_stream_publish", {})
     assert (status, answer["error"]["code"]) == (400, "request_invalid")
@@ -282,6 +284,59 @@ async def test_an_input_is_carried_on_by_the_next_gateway(
         assert completed["id"] == "k1"
         assert len(told(await log(served, name), "$input.accepted")) == 1
     assert await handle.query("all_heard") == ["hello"]
+
+
+@pytest.mark.parametrize("kind", ["cancel", "terminate"])
+async def test_a_device_ends_a_run(handle: Handle, served: Served, name: str, kind: str) -> None:
+    body = {"id": "k1", "kind": kind, "wait": 30}
+    path = f"/v1/sessions/{name}/inputs"
+    assert await served.call("POST", path, json=body) == (200, {"id": "k1", "status": "completed"})
+    (closed,) = await until_logged(served, name, "$run.closed")
+    assert closed["status"] == {"cancel": "canceled", "terminate": "terminated"}[kind]
+    assert told(await log(served, name), "$input.accepted") == [{"id": "k1", "kind": kind}]
+    assert await served.call("POST", path, json=body) == (200, {"id": "k1", "status": "completed"})
+
+
+@pytest.mark.parametrize("sent", [False, True])
+@pytest.mark.parametrize("kind", ["cancel", "terminate"])
+async def test_a_run_that_was_ended_by_a_call_without_answer_is_found_so(
+    handle: Handle, served: Served, name: str, monkeypatch: pytest.MonkeyPatch, kind: str, sent: bool
+) -> None:
+    async def without_answer(*how: Any) -> Seen:
+        if sent:
+            await send(*how)
+        else:
+            await handle.signal("end")
+        with suppress(WorkflowFailureError):
+            await handle.result()
+        return Unanswered()
+
+    monkeypatch.setattr(inputs, "send", once(without_answer))
+    status, answer = await served.call("POST", f"/v1/sessions/{name}/inputs", json={"id": "k1", "kind": kind})
+    assert (status, answer["status"]) == (200, "completed" if sent else "rejected")
+
+
+async def test_a_run_that_continued_as_new_is_cancelled_as_it_goes_on(
+    handle: Handle, served: Served, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def after_it_continued(*how: Any) -> Seen:
+        await continued(handle)
+        return await send(*how)
+
+    monkeypatch.setattr(inputs, "send", once(after_it_continued))
+    _, answer = await served.call("POST", f"/v1/sessions/{name}/inputs", json={"id": "k1", "kind": "cancel"})
+    assert answer["status"] == "completed"
+    (closed,) = await until_logged(served, name, "$run.closed")
+    assert closed["status"] == "canceled"
+
+
+async def test_two_devices_that_cancel_have_cancelled_both(handle: Handle, served: Served, name: str) -> None:
+    await handle.signal("stay")
+    path = f"/v1/sessions/{name}/inputs"
+    for key in ("k1", "k2"):
+        answer = await served.call("POST", path, json={"id": key, "kind": "cancel"})
+        assert answer == (200, {"id": key, "status": "completed"})
+    await handle.signal("end")
 
 
 async def signals_of(client: Client, name: str) -> Counter[str]:

@@ -32,10 +32,25 @@ async def test_a_token_sends_only_the_inputs_that_it_names(
     assert (answer[0], answer[1]["error"]["code"]) == (status, code)
 
 
-@pytest.mark.parametrize(
-    "changed", [{"kind": "query"}, {"name": ""}, {"args": "hello"}, {"wait": 31}, {"by": "bob"}, {"id": 1}]
-)
+@pytest.mark.parametrize("changed", [{"kind": "query"}, {"args": "hello"}, {"wait": 31}, {"by": "bob"}, {"id": 1}])
 async def test_a_body_of_another_form_is_refused(serve: Serve, changed: dict[str, Any]) -> None:
     served = await serve()
     status, answer = await served.call("POST", "/v1/sessions/order-1/inputs", json={**INPUT, **changed})
     assert (status, answer["error"]["code"]) == (400, "body_invalid")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"name": ""}, {"name": "$cancel"}, {"name": "__temporal_poll"}, {"kind": "cancel"}, {"id": ""}, {"id": "é"}],
+)
+async def test_an_impossible_name_or_id_is_refused(serve: Serve, changed: dict[str, Any]) -> None:
+    served = await serve()
+    status, answer = await served.call("POST", "/v1/sessions/order-1/inputs", json={**INPUT, **changed})
+    assert (status, answer["error"]["code"]) == (400, "request_invalid")
+
+
+async def test_too_large_arguments_are_refused(serve: Serve) -> None:
+    served = await serve()
+    body = {**INPUT, "args": ["x" * 128 * 1024]}
+    status, answer = await served.call("POST", "/v1/sessions/order-1/inputs", json=body)
+    assert (status, answer["error"]["code"]) == (413, "body_too_large")

@@ -104,7 +104,10 @@ class Grant(msgspec.Struct, frozen=True):
             SessionNotFoundError: The grant does not reach the session.
         """
         self.check("input", session)
-        if not any(matches((pattern,), session) and matches(names, name) for pattern, names in self.inputs):
+        allowed = [names for pattern, names in self.inputs if matches((pattern,), session)]
+        # `*` alone stands for signals and updates: the end of a run has to be named.
+        named = tuple(each for names in allowed for each in names if each.startswith("$") == name.startswith("$"))
+        if not matches(named, name):
             raise NotAllowedError(
                 f"expected a token that allows the input {name!r} in this session, got one that does not",
                 hint="Use a token whose claim wakeline.inputs names the input.",
@@ -163,7 +166,7 @@ class Grant(msgspec.Struct, frozen=True):
         return None if self.expires is None else max(0.0, self.expires - time.time())
 
 
-ANYONE: Final = Grant("", ("*",), ACTIONS, inputs=(("*", ("*",)),))
+ANYONE: Final = Grant("", ("*",), ACTIONS, inputs=(("*", ("*", "$*")),))
 """Any caller, if the gateway listens on loopback and requires no token."""
 
 NOBODY: Final = Grant("", (), frozenset())

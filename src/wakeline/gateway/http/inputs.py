@@ -17,7 +17,10 @@ from wakeline.gateway.http.group import Group, route
 from wakeline.gateway.inputs import Asked, Inputs, check_key
 from wakeline.gateway.sessions import Settled
 
-_EXPECTED: Final = '{"id": "…", "kind": "signal" | "update", "name": "…", "args"?: […], "run"?, "device"?, "wait"?}'
+_EXPECTED: Final = (
+    '{"id": "…", "kind": "signal" | "update" | "cancel" | "terminate", "name"?, '
+    '"args"?: […], "run"?, "device"?, "wait"?}'
+)
 
 
 class InputRoutes(Group):
@@ -29,7 +32,8 @@ class InputRoutes(Group):
         name, grant = check_session_name(request.match_info["session"]), request[GRANT]
         grant.check("input", name)
         asked = await read_fields(request, Asked, _EXPECTED)
-        grant.check_input(name, asked.name)
+        asked.check()
+        grant.check_input(name, asked.permission)
         self._parts.limits.publish(request, grant, 1)
         settled = await self._inputs().send(name, asked, grant.user)
         grant.check_signer()

@@ -1,13 +1,14 @@
 """Inputs: from any device to the workflow, once for each key.
 
-It accepts signals and updates, sends them to the run, and puts their outcome into the session's log. `http` and `transports` may
-import it; it stands on the connections of `following` and on the records of `sessions`. Open `inputs.py` first, then `steps.py`:
-the order of steps that makes an input arrive once.
+It accepts signals, updates and requests to end a run, sends them, and puts their outcome into the session's log. `http` and
+`transports` may import it; it stands on the connections of `following` and on the records of `sessions`. Open `inputs.py` first,
+then `steps.py`: the order of steps that makes an input arrive once.
 """
 
 from __future__ import annotations
 
-from wakeline.gateway.inputs.inputs import Asked, Inputs, check_key
+from wakeline.gateway.inputs.asked import Asked, check_key
+from wakeline.gateway.inputs.inputs import Inputs
 
 __all__ = [
     "Asked",

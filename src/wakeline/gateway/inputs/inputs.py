@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from hashlib import sha256
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 import structlog
-from msgspec import Meta
 
 from wakeline.background import begin, cancel_all
 from wakeline.errors import (
-    BodyTooLargeError,
     EpochChangedError,
     InputConflictError,
     InputNotFoundError,
@@ -29,47 +26,19 @@ from wakeline.errors import (
 from wakeline.events import INPUT_ACCEPTED, INPUT_COMPLETED, INPUT_REJECTED, check_data, compose, timestamp
 from wakeline.gateway.delivery import Accept
 from wakeline.gateway.following import Connection, Followers, Namespaces
+from wakeline.gateway.inputs.asked import Asked
 from wakeline.gateway.inputs.sending import look, send
 from wakeline.gateway.inputs.steps import Aim, Outcome, Step, advance
 from wakeline.gateway.log import Engine, Publication
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.runtime import supervised
-from wakeline.gateway.sessions import Intent, Intents, Kind, Run, Runs, Settled, key_hash
+from wakeline.gateway.sessions import Intent, Intents, Run, Runs, Settled, key_hash
 from wakeline.gateway.settings import Settings
 from wakeline.retry import Backoff
 
-MAX_ARGS_BYTES: Final = 128 * 1024
-_RESERVED: Final = "__temporal"
 _LOST: Final = (EpochChangedError, SessionDeletedError, SessionNotFoundError)
 _log = structlog.get_logger(__name__)
-
-
-class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """An input as a client sends it.
-
-    Attributes:
-        id: A key that the client made, 1 to 128 visible ASCII characters.
-        kind: What is sent.
-        name: The signal's or update's name.
-        args: Its arguments.
-        run: The run that it is for; None for the session's open run.
-        device: The device that it is sent from.
-        wait: Seconds to wait for its outcome. Default: 10.
-    """
-
-    id: str
-    kind: Kind
-    name: Annotated[str, Meta(min_length=1, max_length=256)]
-    args: list[msgspec.Raw] = []
-    run: str | None = None
-    device: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
-    wait: Annotated[float, Meta(ge=0, le=30)] = 10.0
-
-    def digest(self, by: str) -> str:
-        """Return a digest of all that tells two inputs apart, so not of the wait."""
-        said = msgspec.json.encode([by, self.kind, self.name, self.args, self.run, self.device])
-        return sha256(msgspec.json.encode(msgspec.json.decode(said), order="sorted")).hexdigest()
 
 
 class Inputs:
@@ -126,7 +95,7 @@ class Inputs:
 
         Args:
             session: The session's name.
-            asked: The input.
+            asked: The input, which was checked.
             by: The user; empty if no token is required.
 
         Returns:
@@ -137,7 +106,6 @@ class Inputs:
             RunClosedError: The run has ended.
             WakelineError: There is no such session or run, or the input cannot be accepted now.
         """
-        _check(asked)
         # To its end even if the caller leaves: an intent that is written is carried on here.
         found = await asyncio.shield(begin(self._accepted(session, asked, by), self._accepting))
         if isinstance(found, Settled):
@@ -193,7 +161,7 @@ class Inputs:
             digest=digest,
             kind=asked.kind,
             name=asked.name,
-            args=msgspec.Raw(_args(asked)),
+            args=msgspec.Raw(asked.arguments),
             run=run.run,
             run_id=run.run_id,
             workflow_id=run.workflow_id,
@@ -324,34 +292,9 @@ class Inputs:
             await asyncio.sleep(self._settings.lease)
 
 
-def check_key(key: str) -> str:
-    """Return an input's key if it is one.
-
-    Raises:
-        RequestInvalidError: It is empty, too long, or not visible ASCII.
-    """
-    if not (1 <= len(key) <= 128 and key.isascii() and key.isprintable()):
-        raise RequestInvalidError("expected an input's id of 1 to 128 visible ASCII characters")
-    return key
-
-
-def _check(asked: Asked) -> None:
-    check_key(asked.id)
-    if asked.name.startswith(_RESERVED):
-        raise RequestInvalidError(f"expected a name that is not Temporal's own, got {asked.name!r}")
-    if (size := len(check_data(_args(asked)))) > MAX_ARGS_BYTES:
-        raise BodyTooLargeError(f"expected arguments of at most {MAX_ARGS_BYTES} bytes, got {size}", hint=_SMALLER)
-
-
-_SMALLER: Final = "Keep large values elsewhere, and send a reference."
-
-
-def _args(asked: Asked) -> bytes:
-    return msgspec.json.encode(asked.args)
-
-
 def _accepted(intent: Intent) -> bytes:
-    told = {"id": intent.id, "kind": intent.kind, "name": intent.name}
+    told: dict[str, str] = {"id": intent.id, "kind": intent.kind}
+    told |= {"name": intent.name} if intent.name else {}
     told |= {"by": intent.by} if intent.by else {}
     told |= {"device": intent.device} if intent.device is not None else {}
     return msgspec.json.encode(told)

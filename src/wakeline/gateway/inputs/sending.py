@@ -16,7 +16,12 @@ from temporalio.api.enums.v1 import EventType, UpdateWorkflowExecutionLifecycleS
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.update.v1 import Input, Meta, Request, WaitPolicy
 from temporalio.api.update.v1 import Outcome as UpdateOutcome
-from temporalio.api.workflowservice.v1 import SignalWorkflowExecutionRequest, UpdateWorkflowExecutionRequest
+from temporalio.api.workflowservice.v1 import (
+    RequestCancelWorkflowExecutionRequest,
+    SignalWorkflowExecutionRequest,
+    TerminateWorkflowExecutionRequest,
+    UpdateWorkflowExecutionRequest,
+)
 from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -54,17 +59,19 @@ async def send(connection: Connection, intent: Intent, run_id: str) -> Seen:
     args = await _payloads(connection, intent)
     await connection.until_calm()
     try:
-        if intent.kind == "signal":
-            await _signal(connection, intent, run_id, args)
-            return Outcome("completed")
-        answer = await _update(connection, intent, run_id, args)
+        if intent.kind == "update":
+            return await _update(connection, intent, run_id, args)
+        await _CALLS[intent.kind](connection, intent, run_id, args)
     except RPCError as error:
+        if intent.kind == "cancel" and error.status == RPCStatusCode.ALREADY_EXISTS:
+            return NotOpen()  # somebody else has requested it, which its history shows
         if is_forgotten(error):
             return NotOpen()
         if error.status in _FINAL:
             return Outcome("rejected", {"failure": {"message": error.message, "type": error.status.name}})
         return Unanswered()
-    return await _outcome(connection, intent, answer.outcome) if answer.HasField("outcome") else Unanswered()
+    # To cancel a run that has ended is a success for Temporal, also if its chain goes on: only the history shows the effect.
+    return NotOpen() if intent.kind == "cancel" else Outcome("completed")
 
 
 async def look(connection: Connection, intent: Intent, run: Run) -> Seen:
@@ -103,7 +110,28 @@ async def _signal(connection: Connection, intent: Intent, run_id: str, args: Seq
     await connection.client.workflow_service.signal_workflow_execution(request, timeout=_TIMEOUT)
 
 
-async def _update(connection: Connection, intent: Intent, run_id: str, args: Sequence[Payload]) -> Any:
+async def _cancel(connection: Connection, intent: Intent, run_id: str, _: Sequence[Payload]) -> None:
+    request = RequestCancelWorkflowExecutionRequest(
+        namespace=connection.namespace,
+        workflow_execution=WorkflowExecution(workflow_id=intent.workflow_id, run_id=run_id),
+        identity=_identity(intent),
+        request_id=intent.id,
+        reason=_reason(intent),
+    )
+    await connection.client.workflow_service.request_cancel_workflow_execution(request, timeout=_TIMEOUT)
+
+
+async def _terminate(connection: Connection, intent: Intent, run_id: str, _: Sequence[Payload]) -> None:
+    request = TerminateWorkflowExecutionRequest(
+        namespace=connection.namespace,
+        workflow_execution=WorkflowExecution(workflow_id=intent.workflow_id, run_id=run_id),
+        identity=_identity(intent),
+        reason=_reason(intent),
+    )
+    await connection.client.workflow_service.terminate_workflow_execution(request, timeout=_TIMEOUT)
+
+
+async def _update(connection: Connection, intent: Intent, run_id: str, args: Sequence[Payload]) -> Seen:
     update = Input(name=intent.name)
     update.args.payloads.extend(args)
     update.header.fields[HEADER].CopyFrom(_key_payload(intent))
@@ -115,17 +143,14 @@ async def _update(connection: Connection, intent: Intent, run_id: str, args: Seq
             lifecycle_stage=UpdateWorkflowExecutionLifecycleStage.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_COMPLETED
         ),
     )
-    return await connection.client.workflow_service.update_workflow_execution(request, timeout=_TIMEOUT)
+    answer = await connection.client.workflow_service.update_workflow_execution(request, timeout=_TIMEOUT)
+    return await _outcome(connection, intent, answer.outcome) if answer.HasField("outcome") else Unanswered()
 
 
 async def _read(connection: Connection, intent: Intent, event: HistoryEvent) -> Outcome | None:
     """Return what one event of a history says of an input; None if it is about something else."""
-    if intent.kind == "signal":
-        if event.event_type != EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
-            return None
-        fields = event.workflow_execution_signaled_event_attributes.header.fields
-        sent = HEADER in fields and fields[HEADER].data == _key_payload(intent).data
-        return Outcome("completed") if sent else None
+    if intent.kind != "update":
+        return Outcome("completed") if _has(event, intent) else None
     if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:
         accepted = event.workflow_execution_update_accepted_event_attributes.accepted_request
         return _begun() if accepted.meta.update_id == intent.id else None
@@ -133,6 +158,18 @@ async def _read(connection: Connection, intent: Intent, event: HistoryEvent) -> 
         completed = event.workflow_execution_update_completed_event_attributes
         return await _outcome(connection, intent, completed.outcome) if completed.meta.update_id == intent.id else None
     return None
+
+
+def _has(event: HistoryEvent, intent: Intent) -> bool:
+    """Return whether an event is that of a signal, a cancel or a termination."""
+    match intent.kind:
+        case "signal":
+            fields = event.workflow_execution_signaled_event_attributes.header.fields
+            return HEADER in fields and fields[HEADER].data == _key_payload(intent).data
+        case "cancel":
+            return event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED
+        case _:
+            return event.workflow_execution_terminated_event_attributes.identity == _identity(intent)
 
 
 async def _outcome(connection: Connection, intent: Intent, outcome: UpdateOutcome) -> Outcome:
@@ -160,3 +197,15 @@ async def _payloads(connection: Connection, intent: Intent) -> Sequence[Payload]
 
 def _key_payload(intent: Intent) -> Payload:
     return Payload(metadata={"encoding": b"json/plain"}, data=msgspec.json.encode(intent.id))
+
+
+def _identity(intent: Intent) -> str:
+    """Return who cancels or terminates a run: the history has no other place for the key."""
+    return f"{HEADER}:{intent.id}"
+
+
+def _reason(intent: Intent) -> str:
+    return f"requested through Wakeline by {intent.by}" if intent.by else "requested through Wakeline"
+
+
+_CALLS: Final = {"signal": _signal, "cancel": _cancel, "terminate": _terminate}

@@ -50,7 +50,7 @@ class Unanswered(msgspec.Struct, frozen=True):
 
 
 class NotOpen(msgspec.Struct, frozen=True):
-    """Temporal did not pass the input on, because the run has ended or is not known."""
+    """Temporal did not pass the input on, or does not tell: the run may have ended."""
 
 
 class StillOpen(msgspec.Struct, frozen=True):

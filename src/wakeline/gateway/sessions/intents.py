@@ -16,7 +16,7 @@ import msgspec
 from wakeline.errors import RecordConflictError
 from wakeline.gateway.log import Records
 
-Kind: TypeAlias = Literal["signal", "update"]
+Kind: TypeAlias = Literal["signal", "update", "cancel", "terminate"]
 
 _OPEN: Final = "inputs.open/"
 _SETTLED: Final = "inputs/"
@@ -31,7 +31,7 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         id: The key that the client made.
         digest: Of the whole request and its user: another one with the same key is refused.
         kind: What is sent.
-        name: The signal's or update's name.
+        name: The signal's or update's name; empty for the other kinds.
         args: The arguments, a JSON array.
         run: The name of the run that it is for.
         run_id: The Temporal run that it is sent to now; it changes only when an earlier one certainly did not get it.
@@ -46,7 +46,7 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     id: str
     digest: str
     kind: Kind
-    name: str
+    name: str = ""
     args: msgspec.Raw
     run: str
     run_id: str
