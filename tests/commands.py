@@ -27,7 +27,10 @@ from typing import IO, Protocol
 _IMPORTED = [
     "rich.traceback",
     "wakeline.gateway.app",
-    *(f"wakeline.cli.{name}" for name in ("serve", "dev", "tail", "token", "publish", "restored", "drain")),
+    *(
+        f"wakeline.cli.{name}"
+        for name in ("serve", "dev", "tail", "token", "publish", "restored", "drain", "notifications")
+    ),
     "wakeline.cli.demo.command",
 ]
 _MOST_BYTES = 100_000

@@ -11,7 +11,7 @@ import pytest
 from tests.docs.markdown import sections, span, spans, tables, text
 from wakeline.cli.main import app
 from wakeline.gateway.metrics import Metrics
-from wakeline.gateway.settings import Follow, Namespace, Settings, load
+from wakeline.gateway.settings import Follow, Namespace, Notify, Settings, load
 
 
 def setting_rows() -> list[dict[str, str]]:
@@ -44,12 +44,19 @@ def test_every_setting_is_read_from_the_variable_that_is_documented(row: dict[st
     examples = {"engine": "memory", "durability": "process", "no_auth": "true", "log_level": "error"}
     examples["event_loop"] = "uvloop"
     examples |= {"cors_origins": "http://a.example, http://b.example", "open_metrics": "true"}
+    examples |= {"notify": '{"ends": {"topics": ["$run.closed"]}}', "channels": '{"ops": {"type": "webhook"}}'}
     examples |= {"temporal_tls": "true", "namespaces": '{"billing": {}}', "follow": '[{"workflow_type": "Agent*"}]'}
     text = examples.get(name, "4096")
     changed = getattr(load(environment={span(row["environment"]): text}), name)
     assert changed != getattr(Settings(), name)
-    if name in ("namespaces", "follow"):
-        assert changed == {"namespaces": {"billing": Namespace()}, "follow": (Follow(workflow_type="Agent*"),)}[name]
+    tables_of = {
+        "namespaces": {"billing": Namespace()},
+        "follow": (Follow(workflow_type="Agent*"),),
+        "notify": {"ends": Notify(topics=("$run.closed",))},
+        "channels": {"ops": {"type": "webhook"}},
+    }
+    if name in tables_of:
+        assert changed == tables_of[name]
         return
     assert changed == (tuple(text.split(", ")) if isinstance(changed, tuple) else type(changed)(text))
 
@@ -72,7 +79,8 @@ def test_every_label_is_documented() -> None:
     metrics.refused.labels("internal").inc()
     metrics.cut.labels("body").inc()
     metrics.temporal.labels("default").set(1)
-    metrics.inputs.labels("signal", "completed").inc()
+    metrics.notifications.labels("ops", "delivered").inc()
+    metrics.channels_disabled.labels("ops").set(0)
     metrics.calls.labels("QueryWorkflow", "OK").inc()
     rows = {span(row["name"]): set(spans(row["labels"])) for row in tables(text("docs/reference/metrics.md"))[0]}
     for family in metrics.registry.collect():

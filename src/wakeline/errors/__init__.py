@@ -17,13 +17,11 @@
     │   ├── NotFoundError              404 not_found
     │   ├── SessionNotFoundError       404 session_not_found
     │   ├── WorkflowNotFoundError      404 workflow_not_found
-    │   ├── InputNotFoundError         404 input_not_found
+    │   ├── NotificationNotFoundError  404 notification_not_found
     │   ├── MethodNotAllowedError      405 method_not_allowed
     │   ├── RequestTimeoutError        408 request_timeout
     │   ├── CursorAheadError           409 cursor_ahead
     │   ├── SessionExistsError         409 session_exists
-    │   ├── InputConflictError         409 input_conflict
-    │   ├── RunClosedError             409 run_closed
     │   ├── StreamConflictError        409 stream_conflict
     │   ├── EpochChangedError          410 epoch_changed
     │   ├── OffsetGoneError            410 offset_gone
@@ -95,19 +93,17 @@ from wakeline.errors.requests import (
     EventTooLargeError,
     ExpectationFailedError,
     ImportInvalidError,
-    InputConflictError,
-    InputNotFoundError,
     LimitReachedError,
     MethodNotAllowedError,
     NotAllowedError,
     NotFoundError,
+    NotificationNotFoundError,
     NotImplementedHereError,
     OffsetGoneError,
     OriginRefusedError,
     RequestError,
     RequestInvalidError,
     RequestTimeoutError,
-    RunClosedError,
     SessionExistsError,
     SessionNameInvalidError,
     SessionNotFoundError,
@@ -142,8 +138,6 @@ __all__ = [
     "EventTooLargeError",
     "ExpectationFailedError",
     "ImportInvalidError",
-    "InputConflictError",
-    "InputNotFoundError",
     "InternalError",
     "LimitReachedError",
     "ListenRefusedError",
@@ -151,6 +145,7 @@ __all__ = [
     "NotAllowedError",
     "NotFoundError",
     "NotImplementedHereError",
+    "NotificationNotFoundError",
     "OffsetGoneError",
     "OriginRefusedError",
     "ProgramMissingError",
@@ -160,7 +155,6 @@ __all__ = [
     "RequestError",
     "RequestInvalidError",
     "RequestTimeoutError",
-    "RunClosedError",
     "SchemaTooNewError",
     "SequenceGapError",
     "SessionClosedError",

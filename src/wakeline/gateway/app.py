@@ -22,11 +22,11 @@ from wakeline.gateway.devices import Exchange, Positions, Presence
 from wakeline.gateway.following import Followers, Namespaces, Options, options_of
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.http.routes import application
-from wakeline.gateway.inputs import Inputs
 from wakeline.gateway.log import Engine
 from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.log.engines.sqlite import SqliteEngine, mark_restored
 from wakeline.gateway.metrics import Metrics
+from wakeline.gateway.notifications import Outbox, notifications
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.runtime import supervised, watch_clock
 from wakeline.gateway.sessions import (
@@ -34,7 +34,6 @@ from wakeline.gateway.sessions import (
     Arrivals,
     Core,
     Deletions,
-    Intents,
     Keeper,
     Retention,
     Runs,
@@ -99,11 +98,12 @@ async def gateway(
         stack.push_async_callback(ownership.stop)
         core = await _core(settings, log, metrics, ownership, stack)
         _observe(core, connections)
+        notifying = notifications(settings, log, core.outbox, core.positions, metrics, ownership)
+        notifier = await stack.enter_async_context(notifying)
         tickets = await _tickets(log, keys, stack)
-        namespaces, followers, inputs = None, None, None
+        namespaces, followers = None, None
         if temporal:
             namespaces, followers = await _follow(temporal, core, ownership, stack)
-            inputs = await _inputs(namespaces, followers, core, ownership, stack)
         longest_line = settings.max_body_bytes + _ENVELOPE_BYTES
         parts = Parts(
             **{field.name: getattr(core, field.name) for field in fields(core)},
@@ -113,12 +113,12 @@ async def gateway(
             limits=Limits(settings, addresses),
             guard=guard,
             connections=connections,
+            notifier=notifier,
             archive=Archive(
                 log, core.runs, core.deletions, most_bytes=settings.max_import_bytes, most_line_bytes=longest_line
             ),
             upstream=followers,
             temporal=namespaces,
-            inputs=inputs,
         )
         host, port = await _serve(parts, stack)
         _calm_collector()
@@ -153,7 +153,8 @@ async def _core(
     default = Retention(settings.retention_age, settings.retention_events, settings.retention_bytes)
     compacts = await stack.enter_async_context(Compacts(engine, lambda state: outlives(state.config, default)))
     hub = Hub(engine, runs.settled)
-    deletions = Deletions(engine, runs, positions, metrics, compacts, Intents(engine), owns=ownership.owns)
+    outbox = Outbox(engine)
+    deletions = Deletions(engine, runs, positions, metrics, compacts, outbox=outbox, owns=ownership.owns)
     await deletions.start()  # first: a session whose deletion is unfinished must not be followed again
     await renew_if_restored(engine)
     keeper = Keeper(engine, runs, deletions, default, metrics, compacts=compacts, owns=ownership.owns)
@@ -171,6 +172,7 @@ async def _core(
         accept=Accept(engine, max_event_bytes=settings.max_event_bytes),
         deletions=deletions,
         keeper=keeper,
+        outbox=outbox,
     )
 
 
@@ -190,26 +192,6 @@ async def _follow(
     for connection in namespaces:
         metrics.observe(metrics.temporal.labels(connection.namespace), connection.up)
     return namespaces, followers
-
-
-async def _inputs(
-    namespaces: Namespaces, followers: Followers, core: Core, ownership: Ownership, stack: AsyncExitStack
-) -> Inputs:
-    """Accept inputs, and carry on those that are unfinished."""
-    inputs = Inputs(
-        Intents(core.engine),
-        core.engine,
-        core.accept,
-        core.runs,
-        namespaces,
-        followers,
-        ownership,
-        core.settings,
-        core.metrics,
-    )
-    await inputs.start()
-    stack.push_async_callback(inputs.stop)
-    return inputs
 
 
 async def _serve(parts: Parts, stack: AsyncExitStack) -> tuple[str, int]:

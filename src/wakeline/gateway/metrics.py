@@ -50,10 +50,13 @@ class Metrics:
             "wakeline_wal_bytes",
             "Bytes of the store's write-ahead log, which grows while a program keeps reading the file.",
         )
+        self.notifications = counter(
+            "wakeline_notifications", "Attempts to send a notification, and ends without one.", ["channel", "outcome"]
+        )
+        self.channels_disabled = gauge("wakeline_channel_disabled", "1 while a channel is disabled.", ["channel"])
         self.following = gauge("wakeline_runs_followed", "Workflow runs followed now.")
         self.closely = gauge("wakeline_runs_watched_closely", "Workflow runs whose history is followed now.")
         self.temporal = gauge("wakeline_temporal_up", "1 while Temporal answers.", ["namespace"])
-        self.inputs = counter("wakeline_inputs", "Inputs that came to an outcome.", ["kind", "outcome"])
         self.calls = counter("wakeline_temporal_calls", "Calls made to Temporal.", ["call", "outcome"])
 
     def count_devices(self, added: int, forgotten: int) -> None:

@@ -25,9 +25,12 @@ _THE_ENVIRONMENT: Final = "the environment"
 _SAMPLES: Final = {"true or false": "true", "a whole number": "8080", "a number": "1.5"}
 _OTHERS: Final = ("WAKELINE_CONFIG", "WAKELINE_URL", "WAKELINE_TOKEN")
 """Variables of the commands and of clients, which may share the gateway's environment."""
-_LISTS: Final = ("cors_origins", "cors_headers", "trusted_proxies")
-_SECRETS: Final = ("token_secret", "temporal_api_key", "namespaces")
-_TABLES: Final = ("follow", "namespaces")
+_LISTS: Final = ("cors_origins", "cors_headers", "trusted_proxies", "outgoing_networks")
+_SECRETS: Final = ("token_secret", "temporal_api_key", "namespaces", "channels")
+_TABLES: Final = ("follow", "namespaces", "notify", "channels")
+
+
+RunStatus = Literal["completed", "failed", "canceled", "terminated", "timed_out", "unknown"]
 
 
 class Namespace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -87,6 +90,32 @@ class Follow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     result: bool = False
 
 
+class Notify(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A rule for the events of which users are notified, if none of their devices has seen them.
+
+    Attributes:
+        topics: Their topics, or prefixes that end in `*`.
+        statuses: Of `$run.closed`, only ends with these statuses; none: all.
+        sessions: Their sessions, or prefixes that end in `*`.
+        users: The users to notify; none: all who have a device in the session.
+        channels: The channels to notify through; none: all.
+        grace: Seconds from the event to the decision.
+        unless: The position of a user's device that makes a notification unnecessary.
+        digest: Events of rules with the same name here become one notification; none: the rule's own name.
+        critical: Notify at once, and of each event alone.
+    """
+
+    topics: Annotated[tuple[str, ...], Meta(min_length=1)]
+    statuses: tuple[RunStatus, ...] = ()
+    sessions: tuple[str, ...] = ("*",)
+    users: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    grace: Annotated[float, Meta(ge=0)] = 30.0
+    unless: Literal["seen", "delivered"] = "seen"
+    digest: str = ""
+    critical: bool = False
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The gateway's settings.
 
@@ -132,6 +161,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         retention_events: Events that are kept of a session.
         retention_bytes: Bytes of events that are kept of a session.
         erase_within: Seconds after a deletion by which the store's files contain no deleted data.
+        notify: Rules for notifications, by name.
+        channels: The channels of notifications, by name, each a table with its `type` and options.
+        outgoing_networks: Private addresses and networks that notifications may be sent to.
         keep_alive: Seconds between comments on an idle stream.
         long_poll_timeout: Seconds after which a long-poll of a Durable Stream is answered without events.
         write_timeout: Seconds within which a device must accept unsent data, or is cut; it may resume.
@@ -143,7 +175,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         user_connections: Most streams, feeds and long-polls of one user; 0 for no limit.
         feed_subscriptions: Most sessions on one feed; 0 for no limit.
         user_devices: Most devices of one user that are remembered in a session; 0 for no limit.
-        run_updates: Most updates of one run that may be under way at this gateway.
         publish_rate: Events a second that one user may publish in the long run; 0 for no limit.
         ticket_rate: Tickets a second that one user may request in the long run; 0 for no limit.
         event_loop: `uvloop` (extra `fast`) accepts events with less CPU, `asyncio` delivers them with less.
@@ -191,6 +222,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     retention_events: Annotated[int, Meta(ge=1)] | None = None
     retention_bytes: Annotated[int, Meta(ge=1)] | None = None
     erase_within: Annotated[float, Meta(gt=0)] = 604_800.0
+    notify: dict[str, Notify] = {}
+    channels: dict[str, dict[str, Any]] = {}
+    outgoing_networks: tuple[str, ...] = ()
     keep_alive: Annotated[float, Meta(gt=0)] = 15.0
     long_poll_timeout: Annotated[float, Meta(gt=0)] = 20.0
     write_timeout: Annotated[float, Meta(gt=0)] = 30.0
@@ -202,7 +236,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     user_connections: Annotated[int, Meta(ge=0)] = 1_000
     feed_subscriptions: Annotated[int, Meta(ge=0)] = 1_000
     user_devices: Annotated[int, Meta(ge=0)] = 1_000
-    run_updates: Annotated[int, Meta(ge=1)] = 10
     publish_rate: Annotated[float, Meta(ge=0)] = 20_000.0
     ticket_rate: Annotated[float, Meta(ge=0)] = 10.0
     event_loop: Literal["asyncio", "uvloop"] = "asyncio"

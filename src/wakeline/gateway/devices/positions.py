@@ -51,6 +51,13 @@ class DevicePosition(msgspec.Struct, frozen=True):
     last_active: str
 
 
+class Furthest(msgspec.Struct, frozen=True):
+    """The furthest positions of a user's devices; each is the offset after the last event."""
+
+    delivered: int
+    seen: int
+
+
 class Positions:
     """The positions of all devices; inside the block, delivered offsets are saved regularly.
 
@@ -152,13 +159,7 @@ class Positions:
             SessionNotFoundError: There is no such session.
         """
         state = await self._state(session)
-        read = [stored(self._engine, session, state.epoch, number) for number in range(PARTS)]
-        entries: dict[Key, Entry] = {}
-        for number, part in enumerate(await asyncio.gather(*read)):
-            entries |= part
-            held = self._parts.get(session, state.epoch, number)
-            for entry in held.unsaved(every=True) if held else ():
-                entries[entry.key] = entry.merged(entries.get(entry.key))
+        entries = await self._entries(session, state.epoch)
         present = await self._presence.everywhere(session)
         # Those that have connected to another gateway, which has not saved their positions yet.
         for key in present.difference(entries, self._presence.present(session)):
@@ -168,6 +169,14 @@ class Positions:
             for key in sorted(entries)
             if user in (None, key[0])
         ]
+
+    async def furthest(self, session: str, epoch: str) -> dict[str, Furthest]:
+        """Return the furthest positions of each user who has a device in the session, by user."""
+        found: dict[str, Furthest] = {}
+        for entry in (await self._entries(session, epoch)).values():
+            known = found.get(entry.user, Furthest(0, 0))
+            found[entry.user] = Furthest(max(known.delivered, entry.delivered or 0), max(known.seen, entry.seen or 0))
+        return found
 
     async def forget(self, session: str, user: str, device: str) -> None:
         """Forget a device.
@@ -199,6 +208,17 @@ class Positions:
                 with self._parts.using(session, part.epoch, part.number) as ending:
                     await ending.end()
         await asyncio.gather(*(erase(self._engine, session, number, but=epoch) for number in range(PARTS)))
+
+    async def _entries(self, session: str, epoch: str) -> dict[Key, Entry]:
+        """Return the entries of all devices, with positions that are not stored yet."""
+        read = [stored(self._engine, session, epoch, number) for number in range(PARTS)]
+        entries: dict[Key, Entry] = {}
+        for number, part in enumerate(await asyncio.gather(*read)):
+            entries |= part
+            held = self._parts.get(session, epoch, number)
+            for entry in held.unsaved(every=True) if held else ():
+                entries[entry.key] = entry.merged(entries.get(entry.key))
+        return entries
 
     async def save(self, *, pause: float = 0.0) -> None:
         """Store the delivered offsets that are not stored, with a pause after each group of records."""

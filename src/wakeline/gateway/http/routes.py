@@ -16,8 +16,8 @@ from wakeline.gateway.http.events import EventRoutes
 from wakeline.gateway.http.feed import FeedRoutes
 from wakeline.gateway.http.heads import checked_heads
 from wakeline.gateway.http.health import HealthRoutes
-from wakeline.gateway.http.inputs import InputRoutes
 from wakeline.gateway.http.lifecycle import LifecycleRoutes
+from wakeline.gateway.http.notifications import NotificationRoutes
 from wakeline.gateway.http.nudges import NudgeRoutes
 from wakeline.gateway.http.parameters import check_query
 from wakeline.gateway.http.parts import Parts
@@ -48,7 +48,7 @@ def application(parts: Parts) -> web.Application:
         SessionRoutes(parts),
         LifecycleRoutes(parts),
         DeviceRoutes(parts),
-        InputRoutes(parts),
+        NotificationRoutes(parts),
         NudgeRoutes(parts),
         TicketRoutes(parts),
         HealthRoutes(parts),

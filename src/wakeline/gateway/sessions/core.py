@@ -8,6 +8,7 @@ from wakeline.gateway.delivery import Accept, Compacts, Hub
 from wakeline.gateway.devices import Positions, Presence
 from wakeline.gateway.log import Engine
 from wakeline.gateway.metrics import Metrics
+from wakeline.gateway.notifications import Outbox
 from wakeline.gateway.sessions.deletion import Deletions
 from wakeline.gateway.sessions.retention import Keeper
 from wakeline.gateway.sessions.runs import Runs
@@ -29,3 +30,4 @@ class Core:
     accept: Accept
     deletions: Deletions
     keeper: Keeper
+    outbox: Outbox

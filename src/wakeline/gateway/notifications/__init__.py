@@ -1,0 +1,29 @@
+"""Notifications of users none of whose devices has seen an event.
+
+`sessions` and `http` may import it. Open `deciding.py` first: what follows from a page of the log, positions and time. Then
+`notifier.py`: the background task; `outbox.py`: the stored form; `sending.py` and `channels/`: the way to a receiver.
+"""
+
+from __future__ import annotations
+
+from wakeline.gateway.notifications.channels.channel import Channel, Notification, Outcome
+from wakeline.gateway.notifications.channels.outgoing import Answer, Outgoing
+from wakeline.gateway.notifications.notifier import Notifier
+from wakeline.gateway.notifications.outbox import Outbox, replaced
+from wakeline.gateway.notifications.service import notifications
+from wakeline.gateway.notifications.values import Box, Message, State
+
+__all__ = [
+    "Answer",
+    "Box",
+    "Channel",
+    "Message",
+    "Notification",
+    "Notifier",
+    "Outbox",
+    "Outcome",
+    "Outgoing",
+    "State",
+    "notifications",
+    "replaced",
+]

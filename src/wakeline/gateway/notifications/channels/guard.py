@@ -1,0 +1,86 @@
+"""The addresses that a gateway may send requests to on behalf of its settings and users."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final
+
+from aiohttp import AddrInfoType
+
+from wakeline.errors import SettingsInvalidError
+
+# Of a cloud's own services within its virtual machines; by their numbers they are public.
+_METADATA: Final = (ip_network("168.63.129.16"), ip_network("192.0.0.0/24"))
+_NAT64: Final = ip_network("64:ff9b::/96")
+
+
+class AddressRefusedError(OSError):
+    """An address that requests may not be sent to."""
+
+
+class AddressGuard:
+    """Refuses connections to private addresses, by the address that is connected to.
+
+    A check of the URL would not do: a name can resolve to another address at each look-up.
+
+    Args:
+        allowed: Private addresses and networks that are allowed.
+
+    Raises:
+        SettingsInvalidError: One of them is neither an address nor a network.
+    """
+
+    def __init__(self, allowed: Iterable[str] = ()) -> None:
+        self._allowed = [_network(text) for text in allowed]
+
+    def allows(self, text: str) -> bool:
+        """Return whether an address may be connected to."""
+        try:
+            address = ip_address(text.partition("%")[0])
+        except ValueError:
+            return False
+        carried = [address, *_carried(address)]
+        if any(one in network for one in carried for network in self._allowed):
+            return True
+        return all(_is_public(one) for one in carried)
+
+    def socket(self, info: AddrInfoType) -> socket.socket:
+        """Return a socket for one of a name's addresses.
+
+        Raises:
+            AddressRefusedError: The address is not allowed.
+        """
+        family, kind, protocol, _, address = info
+        if not self.allows(str(address[0])):
+            raise AddressRefusedError(
+                errno.EACCES, f"{address[0]} is a private address; outgoing_networks can allow it"
+            )
+        return socket.socket(family, kind, protocol)
+
+
+def _is_public(address: IPv4Address | IPv6Address) -> bool:
+    own = any(address in network for network in _METADATA)
+    return address.is_global and not address.is_multicast and not own
+
+
+def _carried(address: IPv4Address | IPv6Address) -> list[IPv4Address]:
+    """Return the IPv4 addresses that an IPv6 address stands for."""
+    if isinstance(address, IPv4Address):
+        return []
+    found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+    if address in _NAT64 or address.packed[:12] == bytes(12):
+        found.append(IPv4Address(address.packed[12:]))
+    return [one for one in found if one is not None]
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        raise SettingsInvalidError(
+            f"expected addresses or networks in outgoing_networks, got {text!r}",
+            hint="Write addresses or networks, such as 10.0.0.7 or 10.0.0.0/8; names are not resolved.",
+        ) from None

@@ -1,0 +1,115 @@
+"""The HTTP client of all channels: one guard, one time-out, no redirects."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Final, Self
+
+import aiohttp
+import msgspec
+from aiohttp import hdrs
+
+from wakeline import __version__
+from wakeline.gateway.notifications.channels.guard import AddressGuard
+
+TIMEOUT: Final = 15.0
+"""Seconds in which a receiver must have answered."""
+
+_MOST_READ: Final = 4096  # of an answer's body: its connection can be used again
+_MOST_REASON: Final = 120
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """An answer's status and headers.
+
+    Attributes:
+        status: The status; 0 if there was no answer.
+        reason: The status, or the error, for people.
+        abort: Whether the receiver asks not to send the message again (`webhook-delivery: abort-message`).
+        retry_after: The seconds that it asks to wait; 0 if it does not.
+    """
+
+    status: int
+    reason: str
+    abort: bool = False
+    retry_after: float = 0.0
+
+
+class Outgoing:
+    """Sends requests inside the block.
+
+    Args:
+        guard: Decides which addresses may be connected to.
+        timeout: Seconds in which a receiver must have answered.
+    """
+
+    def __init__(self, guard: AddressGuard, *, timeout: float = TIMEOUT) -> None:
+        self._guard = guard
+        self._timeout = timeout
+        self._client: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        # The socket is made for an address that was resolved, so the address that is checked is the one connected to.
+        connector = aiohttp.TCPConnector(socket_factory=self._guard.socket, use_dns_cache=False, limit=0)
+        self._client = aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=self._timeout),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={hdrs.USER_AGENT: f"wakeline/{__version__}"},
+            auto_decompress=False,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Send a request, and return the answer; an error is an answer without a status."""
+        assert self._client is not None
+        try:
+            async with self._client.post(url, data=body, headers=headers, allow_redirects=False) as response:
+                answer = Answer(
+                    response.status,
+                    str(response.status),
+                    abort=response.headers.get("webhook-delivery", "").strip().lower() == "abort-message",
+                    retry_after=_seconds(response.headers.get(hdrs.RETRY_AFTER, "")),
+                )
+                await _read(response)
+                return answer
+        except TimeoutError:
+            return Answer(0, f"no answer in {self._timeout:g} s")
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return Answer(0, _reason(error))
+
+
+async def _read(response: aiohttp.ClientResponse) -> None:
+    """Read the rest of a short answer, for a moment; the connection of any other is closed."""
+    try:
+        async with asyncio.timeout(1.0):
+            await response.content.readexactly(_MOST_READ)
+    except asyncio.IncompleteReadError:
+        return
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        pass
+    response.close()
+
+
+def _reason(error: Exception) -> str:
+    """Return an error in a line, without the receiver's address, which the settings have."""
+    if isinstance(error, aiohttp.ClientConnectorError) and error.strerror:
+        return error.strerror[:_MOST_REASON]
+    return f"{type(error).__name__}: {error}"[:_MOST_REASON]
+
+
+def _seconds(text: str) -> float:
+    """Return the seconds of a `Retry-After`, which is a number or a date; 0 for another text."""
+    if text.strip().isascii() and text.strip().isdigit():
+        return float(text.strip()[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return 0.0

@@ -1,0 +1,227 @@
+"""Decides which notifications follow from a page of the log, positions and the time.
+
+The functions have no clock and do no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from hashlib import sha256
+from typing import Final
+
+import msgspec
+
+from wakeline.events import Event
+from wakeline.gateway.devices import Furthest
+from wakeline.gateway.notifications.rules import Rules
+from wakeline.gateway.notifications.values import Box, Message, Waiting
+from wakeline.gateway.settings import Notify
+
+MOST_USERS: Final = 1_000
+"""The most users who are notified of one event, first by name: a box is one record."""
+
+OLDEST: Final = 7 * 86_400.0
+"""Seconds after which an event is not matched any more.
+
+A session that was restored or imported is matched from its beginning. The ids are those of the first time, and receivers
+remember them for longer than this.
+"""
+
+WAITING_BYTES: Final = 48 * 1024
+"""Bytes of waiting events from which no further event is matched: the log holds the rest."""
+
+PENDING_BYTES: Final = 64 * 1024
+PENDING_MESSAGES: Final = 100
+"""Pending messages of a session from which no further one is decided, in bytes and number."""
+
+_MOST_EVENT_BYTES: Final = 1024
+_MOST_EVENTS: Final = 10  # whose JSON is in one message
+
+
+class _Known(msgspec.Struct):
+    time: str
+    run: str | None = None
+
+
+class _Ended(msgspec.Struct):
+    status: str = ""
+
+
+class _Closed(msgspec.Struct):
+    data: _Ended = msgspec.field(default_factory=_Ended)
+
+
+_known = msgspec.json.Decoder(_Known)
+_closed = msgspec.json.Decoder(_Closed)
+
+
+def matched(box: Box, session: str, events: Sequence[Event], next_offset: int, rules: Rules, now: float) -> Box:
+    """Return the box after the rules were applied to the next page of the log.
+
+    Args:
+        box: The box; the page begins at its cursor, or after events that no rule can match.
+        session: The session's name.
+        events: The page's events whose topics a rule names.
+        next_offset: The offset after the page.
+        rules: The rules.
+        now: Unix time; events older than `OLDEST` are not matched.
+
+    Returns:
+        The box with its cursor at the page's end, or earlier if it holds `WAITING_BYTES`.
+    """
+    waiting, size = list(box.waiting), sum(len(item.event) for item in box.waiting)
+    for event in events:
+        if size >= WAITING_BYTES:
+            return msgspec.structs.replace(box, waiting=tuple(waiting), offset=event.offset)
+        body = event.json()
+        known = _known.decode(body)
+        for rule in rules.matching(session, event.topic, known.time, now - OLDEST, partial(_status, body)):
+            item = Waiting(event.offset, rule.name, known.time, rule.due(known.time), _shown(event, body, known))
+            waiting.append(item)
+            size += len(item.event)
+    return msgspec.structs.replace(box, waiting=tuple(waiting), offset=next_offset)
+
+
+def decided(box: Box, session: str, rules: Rules, furthest: Mapping[str, Furthest], now: float) -> Box:
+    """Return the box after everything that is due was decided.
+
+    Each digest's waiting events are decided together: a user who has not seen one that is due gets one message for each
+    channel, with everything in the digest that the user has not seen.
+
+    Args:
+        box: The box.
+        session: The session's name.
+        rules: The rules; events of a rule that is gone are dropped.
+        furthest: The furthest positions of each user who has a device in the session.
+        now: Unix time.
+    """
+    digests: dict[str, list[Waiting]] = {}
+    for item in box.waiting:
+        if item.rule in rules:
+            digests.setdefault(rules.digest(item), []).append(item)
+    box = msgspec.structs.replace(box, waiting=())
+    for digest, group in digests.items():
+        if any(item.due <= now for item in group):
+            box = _decide_group(box, session, digest, group, rules, furthest, now)
+        else:
+            box = msgspec.structs.replace(box, waiting=(*box.waiting, *group))
+    return msgspec.structs.replace(box, waiting=tuple(sorted(box.waiting, key=lambda item: (item.offset, item.rule))))
+
+
+def cancelled(box: Box, furthest: Mapping[str, Furthest], now: float) -> Box:
+    """Return the box with the due messages cancelled whose events the user has seen meanwhile."""
+    messages = tuple(
+        msgspec.structs.replace(message, state="cancelled")
+        if message.state == "pending"
+        and message.due <= now
+        and not message.forced
+        and is_past(furthest.get(message.user), message.last, message.unless)
+        else message
+        for message in box.messages
+    )
+    return msgspec.structs.replace(box, messages=messages)
+
+
+def is_past(furthest: Furthest | None, offset: int, unless: str) -> bool:
+    """Return whether a user's devices are past an event."""
+    return furthest is not None and (furthest.seen if unless == "seen" else furthest.delivered) > offset
+
+
+def _decide_group(
+    box: Box,
+    session: str,
+    digest: str,
+    group: list[Waiting],
+    rules: Rules,
+    furthest: Mapping[str, Furthest],
+    now: float,
+) -> Box:
+    messages, notified = list(box.messages), {id(item): set(item.notified) for item in group}
+    pending = [message for message in messages if message.state == "pending"]
+    number, size = len(pending), sum(map(_size, pending))
+    full = False
+    for user in sorted({user for item in group for user in _users(rules[item.rule].rule, furthest)}):
+        unseen = [item for item in group if _concerns(item, user, rules, furthest, notified[id(item)])]
+        if not any(item.due <= now for item in unseen):
+            continue
+        if number >= PENDING_MESSAGES or size >= PENDING_BYTES:
+            full = True
+            break
+        for message in _messages(session, user, digest, unseen, rules, now):
+            messages.append(message)
+            number, size = number + 1, size + _size(message)
+        for item in unseen:
+            notified[id(item)].add(user)
+    rest = [
+        msgspec.structs.replace(item, notified=tuple(sorted(notified[id(item)])))
+        for item in group
+        if full or item.due > now
+    ]
+    return msgspec.structs.replace(box, waiting=(*box.waiting, *rest), messages=tuple(messages))
+
+
+def _concerns(item: Waiting, user: str, rules: Rules, furthest: Mapping[str, Furthest], notified: set[str]) -> bool:
+    rule = rules[item.rule].rule
+    return (
+        user not in notified
+        and user in _users(rule, furthest)
+        and not is_past(furthest.get(user), item.offset, rule.unless)
+    )
+
+
+def _users(rule: Notify, furthest: Mapping[str, Furthest]) -> Sequence[str]:
+    """Return the users of a rule: those that it names, or all who have a device in the session."""
+    return sorted(rule.users or furthest)[:MOST_USERS]
+
+
+def _messages(
+    session: str, user: str, digest: str, unseen: Sequence[Waiting], rules: Rules, now: float
+) -> list[Message]:
+    """Return one message for each channel."""
+    found: dict[str, list[Waiting]] = {}
+    for item in unseen:
+        for channel in rules.channels(item.rule):
+            found.setdefault(channel, []).append(item)
+    return [_message(session, user, channel, digest, items, rules, now) for channel, items in sorted(found.items())]
+
+
+def _message(
+    session: str, user: str, channel: str, digest: str, items: Sequence[Waiting], rules: Rules, now: float
+) -> Message:
+    events = {item.offset: item.event for item in items}  # two rules of one digest may match one event
+    named = [session, user, channel, digest, *(f"{item.offset} {item.time} {item.rule}" for item in items)]
+    strictest = all(rules[item.rule].rule.unless == "delivered" for item in items)
+    return Message(
+        id="msg_" + sha256(msgspec.json.encode(named)).hexdigest()[:32],
+        user=user,
+        channel=channel,
+        rules=tuple(dict.fromkeys(item.rule for item in items)),
+        digest=digest,
+        created=now,
+        first=min(events),
+        last=max(events),
+        count=len(events),
+        events=tuple(events[offset] for offset in sorted(events)[-_MOST_EVENTS:]),
+        unless="delivered" if strictest else "seen",
+        due=now,
+    )
+
+
+def _size(message: Message) -> int:
+    return 300 + sum(map(len, message.events))
+
+
+def _status(body: bytes) -> str:
+    """Return the status of a `$run.closed`; empty if its data has none."""
+    try:
+        return _closed.decode(body).data.status
+    except msgspec.DecodeError:
+        return ""
+
+
+def _shown(event: Event, body: bytes, known: _Known) -> msgspec.Raw:
+    if len(body) <= _MOST_EVENT_BYTES:
+        return msgspec.Raw(body)
+    short = {"offset": event.offset, "topic": event.topic, "time": known.time}
+    return msgspec.Raw(msgspec.json.encode(short | ({"run": known.run} if known.run is not None else {})))

@@ -1,0 +1,121 @@
+"""The health of channels: one that fails for days is disabled.
+
+It is enabled when an attempt by hand succeeds, or when its receiver changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+import structlog
+
+from wakeline.errors import RecordConflictError
+from wakeline.gateway.log import Records
+
+DISABLED_AFTER: Final = 5 * 86_400.0
+"""Seconds of failures without an accepted notification after which a channel is disabled."""
+
+_PREFIX: Final = "notifications/channel/"
+_log = structlog.get_logger(__name__)
+
+
+class Condition(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A channel's condition, as it is stored.
+
+    Attributes:
+        identity: The receiver that it is about.
+        failing: Unix time of the first failure since the last accepted notification; None if there was none.
+        disabled: Whether nothing is sent any more.
+    """
+
+    identity: str
+    failing: float | None = None
+    disabled: bool = False
+
+
+def after_success(condition: Condition) -> Condition:
+    """Return the condition after a notification was accepted."""
+    return Condition(condition.identity)
+
+
+def after_failure(condition: Condition, now: float, *, gone: bool = False) -> Condition:
+    """Return the condition after a failed attempt.
+
+    Args:
+        condition: The condition before.
+        now: Unix time.
+        gone: Whether the receiver answered that it wants nothing any more.
+    """
+    failing = now if condition.failing is None else condition.failing
+    disabled = condition.disabled or gone or now - failing >= DISABLED_AFTER
+    return Condition(condition.identity, failing, disabled)
+
+
+_decoder = msgspec.json.Decoder(Condition)
+
+
+class Health:
+    """The conditions of all channels, shared as the store is.
+
+    Args:
+        records: Stores the conditions.
+        identities: The receiver of each channel.
+        observed: Called with a channel and whether it is disabled.
+    """
+
+    def __init__(
+        self, records: Records, identities: Mapping[str, str], observed: Callable[[str, bool], object]
+    ) -> None:
+        self._records = records
+        self._observed = observed
+        self._conditions = {channel: Condition(identity) for channel, identity in identities.items()}
+
+    async def load(self) -> None:
+        """Read all conditions: other gateways write them, too."""
+        for channel in self._conditions:
+            await self._read(channel)
+
+    async def is_disabled(self, channel: str) -> bool:
+        """Return whether a channel is disabled, by whichever gateway."""
+        await self._read(channel)
+        return self._conditions[channel].disabled
+
+    async def succeeded(self, channel: str) -> None:
+        """Note that a channel's receiver has accepted a notification."""
+        if self._conditions[channel].failing is not None:
+            await self._change(channel, after_success)
+
+    async def failed(self, channel: str, now: float, *, gone: bool = False) -> None:
+        """Note a failed attempt."""
+        await self._change(channel, lambda condition: after_failure(condition, now, gone=gone))
+
+    async def _change(self, channel: str, change: Callable[[Condition], Condition]) -> None:
+        while True:
+            revision = await self._read(channel)
+            condition = self._conditions[channel]
+            changed = change(condition)
+            if changed == condition:
+                return
+            try:
+                await self._records.put_record(_PREFIX + channel, msgspec.json.encode(changed), revision=revision)
+            except RecordConflictError:
+                continue
+            if changed.disabled != condition.disabled:
+                _log.warning("a channel was disabled" if changed.disabled else "a channel is enabled", channel=channel)
+            self._set(channel, changed)
+            return
+
+    async def _read(self, channel: str) -> int:
+        record = await self._records.get_record(_PREFIX + channel)
+        if record is None:
+            return 0
+        condition = _decoder.decode(record.value)
+        identity = self._conditions[channel].identity
+        self._set(channel, condition if condition.identity == identity else Condition(identity))
+        return record.revision
+
+    def _set(self, channel: str, condition: Condition) -> None:
+        self._conditions[channel] = condition
+        self._observed(channel, condition.disabled)

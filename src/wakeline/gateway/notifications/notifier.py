@@ -1,0 +1,252 @@
+"""The background task that decides and sends the notifications of owned sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Final, Self
+
+import msgspec
+import structlog
+
+from wakeline.background import begin, cancel_all
+from wakeline.errors import EpochChangedError, RecordConflictError, SessionNotFoundError, UnavailableError
+from wakeline.gateway.devices import Positions
+from wakeline.gateway.log import Commit, Engine, SessionState
+from wakeline.gateway.notifications.deciding import cancelled, decided, matched
+from wakeline.gateway.notifications.health import Health
+from wakeline.gateway.notifications.outbox import Outbox
+from wakeline.gateway.notifications.quiet import LAG, Quiet
+from wakeline.gateway.notifications.rules import Rules
+from wakeline.gateway.notifications.sending import Sender
+from wakeline.gateway.notifications.timetable import Timetable
+from wakeline.gateway.notifications.values import Box, due
+from wakeline.gateway.ownership import Ownership
+from wakeline.gateway.runtime import supervised
+
+WALK_SECONDS: Final = 60.0
+"""Seconds between two walks over all sessions of a shared store: its notifications of commits may be lost."""
+
+SUBJECT: Final = "notifications"
+"""The subject of the hints to other gateways."""
+
+_TURNS: Final = 16  # sessions that are decided at a time
+_WALK_SESSIONS: Final = 100
+_REST_SECONDS: Final = 1.0  # after an error, and where a full box waits for its messages
+_LONGEST_SLEEP: Final = 1.0  # the wall clock may be set meanwhile
+_log = structlog.get_logger(__name__)
+
+
+class _Topics:
+    """The topics that any rule names, as the log filters by them."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+
+    def __contains__(self, topic: object) -> bool:
+        return isinstance(topic, str) and self._rules.names_topic(topic)
+
+
+class Notifier:
+    """Decides notifications from the log, and sends them, inside the block.
+
+    One task starts turns; a session has at most one turn at a time, and only its turn moves its cursor. Attempts run in
+    tasks of their own (`sending.py`), and change only their message.
+
+    Args:
+        engine: The log.
+        outbox: The stored boxes.
+        positions: The devices' positions.
+        rules: The rules.
+        sender: Sends what is due.
+        health: The conditions of channels.
+        ownership: Which sessions belong to this gateway.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        outbox: Outbox,
+        positions: Positions,
+        rules: Rules,
+        sender: Sender,
+        health: Health,
+        ownership: Ownership,
+    ) -> None:
+        self._engine = engine
+        self._outbox = outbox
+        self._positions = positions
+        self._rules = rules
+        self._topics = _Topics(rules)
+        self._sender = sender
+        self._health = health
+        self._ownership = ownership
+        self._owns = ownership.owns
+        self._quiet = Quiet()
+        self._times = Timetable()
+        self._taken: dict[str, bool] = {}  # sessions in a turn: whether they became due again meanwhile
+        self._turns: set[asyncio.Task[None]] = set()
+        self._walked: str | None = ""  # the last session that the walk has checked; None: the walk is complete
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._health.load()
+        self._sender.listen(self.again)
+        self._engine.feed.listen(self._committed)
+        self._ownership.listen(self.walk)
+        self._ownership.wakeups.listen(SUBJECT, lambda session, _: self.again(session, 0.0))
+        self._task = supervised("notifications", self._work)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await cancel_all(self._task)
+        await cancel_all(*self._turns)
+        await self._sender.stop()
+
+    def walk(self) -> None:
+        """Check all sessions again: this gateway has gained sessions, or may have missed a commit."""
+        self._walked = ""
+        self._wake.set()
+
+    def wake(self, session: str) -> None:
+        """Have a session's turn now, at whichever gateway owns it: its box was changed by hand."""
+        self._ownership.wakeups.wake(SUBJECT, session, "")
+        if self._owns(session):
+            self.again(session, 0.0)
+
+    def again(self, session: str, at: float) -> None:
+        """Have a session's turn at a Unix time, or earlier if it is due earlier."""
+        self._times.set(session, at)
+        self._wake.set()
+
+    def _committed(self, commits: Sequence[Commit]) -> None:
+        for session, epoch, events, changes in commits:
+            if "deleted" in changes:
+                self._quiet.forget(session)
+            if not events or not self._owns(session):
+                continue
+            if any(self._rules.names_topic(event.topic) for event in events):
+                self.again(session, 0.0)
+            elif self._quiet.hear(session, epoch, events) % LAG < len(events):
+                self.again(session, 0.0)  # only to store the cursor
+
+    async def _work(self) -> None:
+        walked = time.monotonic()
+        while True:
+            now = time.time()
+            while len(self._turns) < _TURNS and (session := self._times.pop(now)) is not None:
+                self._begin(session)
+            if (after := self._walked) is not None and len(self._times) < _WALK_SESSIONS:
+                reached = await self._walk(after)
+                self._walked = reached if self._walked == after else self._walked
+                continue
+            if self._engine.shared and time.monotonic() > walked + WALK_SECONDS:
+                walked, self._walked = time.monotonic(), ""
+            await self._sleep()
+
+    async def _sleep(self) -> None:
+        """Wait until a session is due, or a turn has ended."""
+        next_time = self._times.next()
+        seconds = _LONGEST_SLEEP if next_time is None else min(_LONGEST_SLEEP, max(0.0, next_time - time.time()))
+        if len(self._turns) >= _TURNS:
+            seconds = _LONGEST_SLEEP
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    def _begin(self, session: str) -> None:
+        if session in self._taken:
+            self._taken[session] = True
+        elif self._owns(session):
+            self._taken[session] = False
+            begin(self._turn(session), self._turns)
+
+    async def _turn(self, session: str) -> None:
+        try:
+            at = await self._do(session)
+        except (SessionNotFoundError, EpochChangedError):
+            at = None
+        except RecordConflictError:
+            at = 0.0  # an attempt's end or another gateway has changed the box
+        except UnavailableError as error:
+            _log.warning("notifications wait: the store is unavailable", session=session, error=error.message)
+            at = time.time() + _REST_SECONDS
+        except Exception:  # noqa: BLE001 - an error of one session must not stop the others
+            _log.exception("notifications failed", session=session)
+            at = time.time() + 10 * _REST_SECONDS
+        again = self._taken.pop(session)
+        if again or at is not None:
+            self._times.set(session, 0.0 if again or at is None else at)
+        self._wake.set()
+
+    async def _do(self, session: str) -> float | None:
+        """Match, decide and begin to send; return when the session is due again."""
+        self._sender.settle(session)
+        state = await self._engine.state(session)
+        if state is None:
+            return None
+        stored = await self._outbox.load(session, state.epoch, first_offset=state.first_offset)
+        box, now = await self._match(state, stored.box), time.time()
+        changed = box.waiting != stored.box.waiting
+        at = due(box)
+        if at is not None and at <= now:
+            furthest = await self._positions.furthest(session, state.epoch)
+            box = cancelled(decided(box, session, self._rules, furthest, now), furthest, now)
+        changed |= (box.waiting, box.messages) != (stored.box.waiting, stored.box.messages)
+        if changed or box.offset - stored.box.offset >= LAG:
+            box = (await self._outbox.save(session, box, revision=stored.revision)).box
+            await self._recheck(state)
+        elif box.offset > stored.box.offset:
+            self._quiet.note(session, state.epoch, stored.box.offset, box.offset)
+        times = [self._sender.send(session, box, now)]
+        times += [max(item.due, now + _REST_SECONDS) if item.due <= now else item.due for item in box.waiting]
+        if box.offset < state.next_offset:
+            times.append(now + _REST_SECONDS)
+        return min((one for one in times if one is not None), default=None)
+
+    async def _match(self, state: SessionState, box: Box) -> Box:
+        """Return the box after the rest of the log was matched, as far as there is room."""
+        while box.offset < state.next_offset:
+            start, before = self._quiet.skip(state.session, state.epoch, box.offset)
+            if start >= state.next_offset:
+                return msgspec.structs.replace(box, offset=start)
+            page = await self._engine.read(
+                state.session,
+                start,
+                before=state.next_offset if before is None else before,
+                topics=self._topics,
+                epoch=state.epoch,
+            )
+            box = matched(box, state.session, page.events, page.next_offset, self._rules, time.time())
+            if box.offset < page.next_offset:
+                return box
+        return box
+
+    async def _recheck(self, state: SessionState) -> None:
+        """Erase the box again if the session was deleted while the box was written."""
+        now = await self._engine.state(state.session)
+        if now is None or now.epoch != state.epoch:
+            await self._outbox.forget(state.session)
+
+    async def _walk(self, after: str) -> str | None:
+        """Make the next sessions due whose logs go on after their cursors, or whose boxes have work.
+
+        Returns:
+            The last session's name, where the walk continues; None at its end.
+        """
+        states = await self._engine.sessions(after=after, limit=_WALK_SESSIONS)
+        owned = {state.session: state for state in states if self._owns(state.session)}
+        boxes = await self._outbox.load_all({session: state.epoch for session, state in owned.items()})
+        for session, state in owned.items():
+            box = boxes.get(session)
+            at = None if box is None else due(box)
+            if box is None or box.offset < state.next_offset:
+                at = 0.0
+            if at is not None:
+                self._times.set(session, at)
+        return states[-1].session if len(states) == _WALK_SESSIONS else None

@@ -1,0 +1,117 @@
+"""The rules of the settings: which events lead to notifications, and through which channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from wakeline.errors import SettingsInvalidError
+from wakeline.events import RUN_CLOSED, check_beginning
+from wakeline.gateway.log import matches
+from wakeline.gateway.notifications.values import Waiting
+from wakeline.gateway.settings import Notify
+
+
+@dataclass(frozen=True)
+class NamedRule:
+    """A rule of the settings with its name, and when this store first had it.
+
+    Attributes:
+        name: Its name.
+        rule: The rule.
+        since: Unix time: earlier events are not matched.
+    """
+
+    name: str
+    rule: Notify
+    since: float = 0.0
+
+    def due(self, time: str) -> float:
+        """Return the Unix time at which an event's notifications are decided."""
+        return _unix(time) + (0.0 if self.rule.critical else self.rule.grace)
+
+
+class Rules:
+    """All rules, by name.
+
+    Args:
+        rules: The rules of the settings.
+        channels: The names of the channels.
+        since: When the store first had each rule.
+
+    Raises:
+        SettingsInvalidError: A rule names a channel that there is not, or a pattern that is none.
+    """
+
+    def __init__(
+        self, rules: Mapping[str, Notify], channels: Iterable[str], since: Mapping[str, float] | None = None
+    ) -> None:
+        self._channels = tuple(channels)
+        self._rules = {name: NamedRule(name, rule, (since or {}).get(name, 0.0)) for name, rule in rules.items()}
+        self._topics = tuple({topic for rule in rules.values() for topic in rule.topics})
+        for name, rule in rules.items():
+            self._check(name, rule)
+
+    def _check(self, name: str, rule: Notify) -> None:
+        unknown = [channel for channel in rule.channels if channel not in self._channels]
+        if unknown or not self._channels:
+            raise SettingsInvalidError(
+                f"expected a channel for notify.{name}, got {unknown[0] if unknown else 'no channels'!r}",
+                hint="Name one of the tables in channels, such as [channels.ops].",
+            )
+        for option, patterns in (("topics", rule.topics), ("sessions", rule.sessions)):
+            for pattern in patterns:
+                check_beginning(pattern, f"notify.{name}.{option}")
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._rules
+
+    def __getitem__(self, name: str) -> NamedRule:
+        return self._rules[name]
+
+    def __iter__(self) -> Iterable[str]:
+        return iter(self._rules)
+
+    def names_topic(self, topic: str) -> bool:
+        """Return whether any rule names a topic."""
+        return matches(self._topics, topic)
+
+    def matching(
+        self, session: str, topic: str, time: str, since: float, status: Callable[[], str]
+    ) -> Sequence[NamedRule]:
+        """Return the rules that an event matches.
+
+        Args:
+            session: The session's name.
+            topic: The event's topic.
+            time: The event's time.
+            since: Unix time: earlier events match no rule.
+            status: Returns the status of a `$run.closed`.
+        """
+        if _unix(time) < since:
+            return []
+        return [named for named in self._rules.values() if _matches(named, session, topic, time, status)]
+
+    def channels(self, name: str) -> Sequence[str]:
+        """Return the channels of a rule: those that it names, or all."""
+        return self._rules[name].rule.channels or self._channels
+
+    def digest(self, item: Waiting) -> str:
+        """Return the name under which an event is folded; a critical one is alone."""
+        rule = self._rules[item.rule].rule
+        return f"{item.rule}@{item.offset}" if rule.critical else rule.digest or item.rule
+
+
+def _matches(named: NamedRule, session: str, topic: str, time: str, status: Callable[[], str]) -> bool:
+    rule = named.rule
+    return (
+        matches(rule.topics, topic)
+        and matches(rule.sessions, session)
+        and (topic != RUN_CLOSED or not rule.statuses or status() in rule.statuses)
+        and _unix(time) >= named.since
+    )
+
+
+def _unix(time: str) -> float:
+    return datetime.fromisoformat(time).timestamp()

@@ -1,0 +1,181 @@
+"""Sends the messages that are due, and stores the outcome of each attempt."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+import structlog
+
+from wakeline.background import begin, cancel_all
+from wakeline.errors import UnavailableError
+from wakeline.events import Cursor, timestamp
+from wakeline.gateway.metrics import Metrics
+from wakeline.gateway.notifications.channels.channel import Channel, Notification, Outcome
+from wakeline.gateway.notifications.health import Health
+from wakeline.gateway.notifications.outbox import Outbox, replaced
+from wakeline.gateway.notifications.schedule import pause
+from wakeline.gateway.notifications.values import Attempt, Box, Message, State
+from wakeline.retry import Backoff
+
+IN_FLIGHT: Final = 32
+"""Most attempts of one channel at a time, so that a receiver that hangs holds up no other."""
+
+_BUSY_SECONDS: Final = 0.5
+_KEPT_ATTEMPTS: Final = 10
+_log = structlog.get_logger(__name__)
+
+
+class Sender:
+    """Sends messages in tasks of their own.
+
+    Args:
+        outbox: Stores the outcomes.
+        channels: The channels, by name.
+        health: Which channels are disabled.
+        metrics: Counts the attempts.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        channels: Mapping[str, Channel],
+        health: Health,
+        metrics: Metrics,
+    ) -> None:
+        self._outbox = outbox
+        self._channels = channels
+        self._health = health
+        self._metrics = metrics
+        self._again: Callable[[str, float], object] = lambda session, at: None
+        self._busy: Counter[str] = Counter()
+        # By session and id: whether the outcome is stored. A turn that has read the box before must not send it again.
+        self._sending: dict[str, dict[str, bool]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def listen(self, again: Callable[[str, float], object]) -> None:
+        """Call `again` with a session and a Unix time after each attempt: the session is due then."""
+        self._again = again
+
+    def settle(self, session: str) -> None:
+        """Forget the attempts whose outcomes are stored: the box is read after this."""
+        under_way: dict[str, bool] = {
+            name: stored for name, stored in self._sending.pop(session, {}).items() if not stored
+        }
+        if under_way:
+            self._sending[session] = under_way
+
+    def send(self, session: str, box: Box, now: float) -> float | None:
+        """Begin the attempts that are due; return the Unix time of the next ones."""
+        times: list[float] = []
+        for message in box.messages:
+            if message.state != "pending" or message.id in self._sending.get(session, ()):
+                continue
+            if message.due > now:
+                times.append(message.due)
+            elif self._busy[message.channel] >= IN_FLIGHT:
+                times.append(now + _BUSY_SECONDS)
+            else:
+                self._busy[message.channel] += 1
+                self._sending.setdefault(session, {})[message.id] = False
+                begin(self._attempt(session, box.epoch, message), self._tasks)
+        return min(times, default=None)
+
+    async def stop(self) -> None:
+        """Stop all attempts; the next owner makes them again."""
+        await cancel_all(*self._tasks)
+
+    async def _attempt(self, session: str, epoch: str, message: Message) -> None:
+        try:
+            began = time.time()
+            outcome = await self._outcome(session, epoch, message)
+            changed = after(message, outcome, began, time.time() - began, random.random())
+            await self._store(session, epoch, changed, outcome)
+            self._count(session, changed, outcome)
+        except Exception:  # noqa: BLE001 - the attempt is made again; no other code would report the error
+            _log.exception("an attempt to notify failed", session=session, id=message.id)
+            await asyncio.sleep(1.0)
+        finally:
+            self._busy[message.channel] -= 1
+            self._sending[session][message.id] = True
+            self._again(session, time.time())
+
+    async def _outcome(self, session: str, epoch: str, message: Message) -> Outcome:
+        channel = self._channels.get(message.channel)
+        if channel is None:
+            return Outcome("refused", "no such channel")
+        if not message.forced and await self._health.is_disabled(message.channel):
+            return Outcome("refused", "the channel is disabled")
+        body = body_of(session, epoch, message)
+        return await channel.send(Notification(message.id, message.user, session, body))
+
+    async def _store(self, session: str, epoch: str, changed: Message, outcome: Outcome) -> None:
+        """Store an outcome, as often as it takes: otherwise the message would be sent again."""
+        backoff = Backoff(0.1, 5.0)
+        while True:
+            try:
+                await self._outbox.change(session, epoch, lambda box: replaced(box, changed))
+                if outcome.verdict == "delivered":
+                    await self._health.succeeded(changed.channel)
+                elif outcome.verdict in ("failed", "gone"):
+                    await self._health.failed(changed.channel, time.time(), gone=outcome.verdict == "gone")
+            except UnavailableError:
+                await backoff.wait()
+            else:
+                return
+
+    def _count(self, session: str, message: Message, outcome: Outcome) -> None:
+        self._metrics.notifications.labels(
+            message.channel, message.state if message.state == "dead" else outcome.verdict
+        ).inc()
+        if message.state == "dead":
+            _log.warning(
+                "a notification is dead: no attempt is left",
+                session=session,
+                id=message.id,
+                channel=message.channel,
+                reason=outcome.reason,
+            )
+
+
+def after(message: Message, outcome: Outcome, began: float, seconds: float, draw: float) -> Message:
+    """Return a message after an attempt.
+
+    Args:
+        message: The message before.
+        outcome: The attempt's outcome.
+        began: Unix time of its begin.
+        seconds: Its duration.
+        draw: A random number from 0 to 1, for the jitter.
+    """
+    attempts = (*message.attempts, Attempt(round(began, 3), round(seconds, 3), outcome.reason))[-_KEPT_ATTEMPTS:]
+    failures = message.failures + (outcome.verdict != "delivered")
+    wait = pause(failures, draw, wanted=outcome.retry_after) if outcome.verdict == "failed" else None
+    state: State = "delivered" if outcome.verdict == "delivered" else "dead" if wait is None else "pending"
+    due = round(began + seconds + (wait or 0.0), 3)
+    return msgspec.structs.replace(message, attempts=attempts, failures=failures, state=state, due=due, forced=False)
+
+
+def body_of(session: str, epoch: str, message: Message) -> bytes:
+    """Return the JSON object that a channel sends; the same in each attempt."""
+    return msgspec.json.encode(
+        {
+            "type": "notification",
+            "timestamp": timestamp(datetime.fromtimestamp(message.created, UTC)),
+            "data": {
+                "session": session,
+                "user": message.user,
+                "rules": message.rules,
+                "digest": message.digest,
+                "cursor": str(Cursor(epoch, message.first)),
+                "count": message.count,
+                "events": message.events,
+            },
+        }
+    )

@@ -1,0 +1,107 @@
+"""The outbox of one session: its cursor, the events that wait, and the messages."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+State: TypeAlias = Literal["pending", "delivered", "cancelled", "dead"]
+"""`cancelled`: the user has seen the events before the message was accepted. `dead`: no attempt is left."""
+
+
+class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An event that a rule has matched, until its notifications are decided.
+
+    Attributes:
+        offset: The event's offset.
+        rule: The rule's name.
+        time: The event's time, as the log has it.
+        due: Unix time from which users who have not seen it are notified.
+        event: The event's JSON; without its data if that is long.
+        notified: The users who are notified of it already.
+    """
+
+    offset: int
+    rule: str
+    time: str
+    due: float
+    event: msgspec.Raw
+    notified: tuple[str, ...] = ()
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One attempt to send a message.
+
+    Attributes:
+        at: Unix time of its begin.
+        seconds: Its duration.
+        outcome: The answer's status, or the error.
+    """
+
+    at: float
+    seconds: float
+    outcome: str
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A notification of one user through one channel.
+
+    Attributes:
+        id: Its name, the same in each attempt: the receiver's idempotency key.
+        user: The user.
+        channel: The channel's name.
+        rules: The rules that matched its events.
+        digest: The name under which its events were folded.
+        created: Unix time of the decision.
+        first: The offset of its oldest event.
+        last: The offset of its newest event.
+        count: The number of events.
+        events: The JSON of the newest ones, in order.
+        unless: The position that cancels it.
+        state: Whether it is still to be sent.
+        due: Unix time of the next attempt.
+        failures: The attempts since it was created, or was retried by hand.
+        forced: Whether the next attempt was requested by hand, so that it is made at a disabled channel, too.
+        attempts: The latest attempts.
+    """
+
+    id: str
+    user: str
+    channel: str
+    rules: tuple[str, ...]
+    digest: str
+    created: float
+    first: int
+    last: int
+    count: int
+    events: tuple[msgspec.Raw, ...]
+    unless: Literal["seen", "delivered"]
+    state: State = "pending"
+    due: float = 0.0
+    failures: int = 0
+    forced: bool = False
+    attempts: tuple[Attempt, ...] = ()
+
+
+class Box(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One life of a session, as its notifications are concerned. It is stored as one record.
+
+    Attributes:
+        epoch: The life.
+        offset: The cursor: events below it have been matched.
+        waiting: The matched events whose notifications are not decided yet.
+        messages: What was decided, oldest first.
+    """
+
+    epoch: str
+    offset: int
+    waiting: tuple[Waiting, ...] = ()
+    messages: tuple[Message, ...] = ()
+
+
+def due(box: Box) -> float | None:
+    """Return the Unix time at which the box has work; None if it has none."""
+    times = [waiting.due for waiting in box.waiting]
+    times += [message.due for message in box.messages if message.state == "pending"]
+    return min(times, default=None)

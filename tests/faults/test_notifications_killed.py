@@ -1,0 +1,128 @@
+"""SIGKILL at random moments: every notification is sent, and a receiver that knows its ids gets each once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.gateways import GatewayProcess
+from tests.receivers import Received, Receiver, receiver
+from tests.soak import times
+from tests.support import Served
+
+KILLS = times(5, 20)
+SESSIONS = times(40, 400)
+GONE = (aiohttp.ClientError, TimeoutError)
+
+
+def process(hook: Receiver, data: Path) -> GatewayProcess:
+    rules = {
+        "alerts": {"topics": ["alert"], "users": ["ada", "bob"], "grace": 0.2},
+        "fires": {"topics": ["fire"], "critical": True},
+    }
+    environment = {
+        "WAKELINE_NOTIFY": json.dumps(rules),
+        "WAKELINE_CHANNELS": json.dumps({"ops": hook.channel()}),
+        "WAKELINE_OUTGOING_NETWORKS": "127.0.0.1",
+    }
+    return GatewayProcess(data, environment=environment)
+
+
+async def publish(served: Served, session: str, sequence: int, topic: str) -> None:
+    """Publish until it is acknowledged, as a publisher does."""
+    headers = {"publisher": f"test:{session}", "sequence": str(sequence), "attempt": "1"}
+    while True:
+        try:
+            await served.publish(session, {"topic": topic, "data": sequence}, **headers)
+            return
+        except GONE:
+            await asyncio.sleep(0.05)
+
+
+async def watch(served: Served, session: str) -> None:
+    """Have a device that has seen nothing: without a token its user has no name."""
+    state = None
+    while state is None:
+        try:
+            _, state = await served.call("GET", f"/v1/sessions/{session}")
+            body = {"seen": f"{state['epoch']}-0"}
+            await served.call("PUT", f"/v1/sessions/{session}/devices/phone", json=body)
+        except GONE:
+            state = None
+            await asyncio.sleep(0.05)
+
+
+async def load(served: Served, chance: random.Random) -> None:
+    for number in range(SESSIONS):
+        session = f"s{number}"
+        await publish(served, session, 0, "text")
+        await watch(served, session)
+        await publish(served, session, 1, "alert")
+        await publish(served, session, 2, "fire")
+        await asyncio.sleep(chance.uniform(0, 0.05))
+
+
+@pytest.mark.timeout(240 + 10 * KILLS)
+async def test_kills_lose_no_notification_and_repeat_none_under_another_id(tmp_path: Path) -> None:
+    chance = random.Random(11)
+    async with receiver() as hook:
+        gateway = process(hook, tmp_path / "data")
+        await gateway.start()
+        try:
+            async with Served(gateway.url) as served:
+                loading = asyncio.ensure_future(load(served, chance))
+                for _ in range(KILLS):
+                    await asyncio.sleep(chance.uniform(0.1, 0.6))
+                    await gateway.kill()
+                    await gateway.start()
+                await loading
+                expected = {
+                    (f"s{number}", user, offset)
+                    for number in range(SESSIONS)
+                    for user, offset in (("ada", 1), ("bob", 1), ("", 2))
+                }
+                async with asyncio.timeout(120):
+                    while {key for request in hook.received for key in keys(request)} < expected:
+                        await asyncio.sleep(0.05)
+            assert await gateway.stop() == 0
+        finally:
+            await gateway.kill()
+    ids: dict[tuple[str, str, int], set[str]] = defaultdict(set)
+    for request in hook.received:
+        request.verify()
+        for key in keys(request):
+            ids[key].add(request.id)
+    assert set(ids) == expected
+    assert {key: found for key, found in ids.items() if len(found) != 1} == {}, "one id for one notification"
+    bodies = {request.id: request.body for request in hook.received}
+    assert all(bodies[request.id] == request.body for request in hook.received), "one id is one body"
+    repeated = Counter(request.id for request in hook.received)
+    assert max(repeated.values()) <= KILLS + 1
+
+
+def keys(request: Received) -> list[tuple[str, str, int]]:
+    data = request.data
+    return [(data["session"], data["user"], event["offset"]) for event in data["events"]]
+
+
+async def test_what_was_published_while_no_rule_was_looked_at_is_notified_after_the_start(tmp_path: Path) -> None:
+    """The cursor is in the log: a gateway that was killed right after the acknowledgement misses nothing."""
+    async with receiver() as hook:
+        gateway = process(hook, tmp_path / "data")
+        await gateway.start()
+        try:
+            async with Served(gateway.url) as served:
+                await served.publish("s", {"topic": "alert", "data": 1})
+                await gateway.kill()
+                assert hook.received == []
+                await gateway.start()
+                requests = await hook.until(2)
+                assert {request.data["user"] for request in requests} == {"ada", "bob"}
+        finally:
+            await gateway.kill()

@@ -1,1 +1,0 @@
-"""Inputs without Temporal."""
