@@ -12,10 +12,10 @@ from wakeline.events import Event, compose
 from wakeline.gateway.devices import Furthest
 from wakeline.gateway.log import MAX_RECORD_BYTES
 from wakeline.gateway.notifications.channels.channel import Outcome
-from wakeline.gateway.notifications.deciding import OLDEST, PENDING_MESSAGES, cancelled, decided, matched
+from wakeline.gateway.notifications.deciding import OLDEST, PENDING_MESSAGES, cancelled, decided, due, matched
 from wakeline.gateway.notifications.rules import Rules
 from wakeline.gateway.notifications.sending import after
-from wakeline.gateway.notifications.values import Box, due
+from wakeline.gateway.notifications.values import Box
 from wakeline.gateway.settings import Notify
 
 BEGAN = 1_700_000_000.0
@@ -70,7 +70,7 @@ def test_a_new_rule_concerns_new_events() -> None:
 
 def test_nothing_is_decided_before_the_grace_time_is_over() -> None:
     box = page(Box("e", 0), event(0, "alert"))
-    assert due(box) == BEGAN + 10
+    assert due(box, RULES) == BEGAN + 10
     assert decided(box, "s", RULES, {"ada": Furthest(0, 0)}, BEGAN + 9.9) == box
     assert len(decided(box, "s", RULES, {"ada": Furthest(0, 0)}, BEGAN + 10).messages) == 2
 
@@ -78,11 +78,20 @@ def test_nothing_is_decided_before_the_grace_time_is_over() -> None:
 def test_a_user_who_watches_is_not_notified_of_what_came_a_moment_ago() -> None:
     box = page(Box("e", 0), event(0, "alert"), event(1, "alert", BEGAN + 9))
     positions = {"ada": Furthest(0, 1), "bob": Furthest(0, 0)}
-    box = decided(box, "s", RULES, positions, BEGAN + 10)
-    assert {(user, offset) for user, _, offset in sends(box)} == {("bob", 0), ("bob", 1)}
+    assert due(box, RULES) == BEGAN + 19
+    assert decided(box, "s", RULES, positions, BEGAN + 18).messages == ()
     box = decided(box, "s", RULES, positions, BEGAN + 19)
     assert {(user, offset) for user, _, offset in sends(box)} == {("bob", 0), ("bob", 1), ("ada", 1)}
+    assert len(box.messages) == 4, "one for each user and channel"
     assert box.waiting == ()
+
+
+def test_a_burst_that_does_not_end_is_decided_after_two_grace_times() -> None:
+    box = page(Box("e", 0), *(event(offset, "alert", BEGAN + 4 * offset) for offset in range(8)), now=BEGAN + 28)
+    assert due(box, RULES) == BEGAN + 20
+    box = decided(box, "s", RULES, {"ada": Furthest(0, 0)}, BEGAN + 28)
+    assert {offset for _, _, offset in sends(box)} == {0, 1, 2, 3, 4}, "those that have had their grace time"
+    assert [item.offset for item in box.waiting] == [5, 6, 7]
 
 
 def test_delivered_counts_where_the_rule_says_so() -> None:
@@ -122,6 +131,21 @@ def test_a_full_box_holds_its_cursor_back_and_misses_nothing() -> None:
     assert told == Counter(
         (user, channel, n) for user in ("ada", "bob") for channel in ("hook", "push") for n in range(400)
     )
+
+
+def test_many_users_with_long_names_are_notified_in_several_turns() -> None:
+    positions = {f"{number:04d}{'n' * 250}": Furthest(0, 0) for number in range(1_200)}
+    box = page(Box("e", 0), *(event(offset, "alert", size=500) for offset in range(10)))
+    told = Counter[tuple[str, str, int]]()
+    for _ in range(1_000):
+        box = decided(box, "s", RULES, positions, BEGAN + 10)
+        assert len(msgspec.json.encode(box)) < MAX_RECORD_BYTES // 2
+        told.update(sends(box))
+        box = msgspec.structs.replace(box, messages=())
+        if not box.waiting:
+            break
+    users = sorted(positions)[:1_000]
+    assert told == Counter((user, channel, n) for user in users for channel in ("hook", "push") for n in range(10))
 
 
 def test_a_full_box_with_all_attempts_fits_its_record() -> None:

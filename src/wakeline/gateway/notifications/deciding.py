@@ -83,11 +83,20 @@ def matched(box: Box, session: str, events: Sequence[Event], next_offset: int, r
     return msgspec.structs.replace(box, waiting=tuple(waiting), offset=next_offset)
 
 
+def due(box: Box, rules: Rules) -> float | None:
+    """Return the Unix time at which the box has work; None if it has none."""
+    times = [message.due for message in box.messages if message.state == "pending"]
+    times += [0.0 for item in box.waiting if item.rule not in rules]
+    times += [_ready_at(group, rules) for group in _digests(box, rules).values()]
+    return min(times, default=None)
+
+
 def decided(box: Box, session: str, rules: Rules, furthest: Mapping[str, Furthest], now: float) -> Box:
     """Return the box after everything that is due was decided.
 
-    Each digest's waiting events are decided together: a user who has not seen one that is due gets one message for each
-    channel, with everything in the digest that the user has not seen.
+    A digest is decided when all of its events have had their grace time, or the first of them has had it twice. Events that
+    have not had theirs then wait for the next decision. A user who has not seen some of the events gets one message for each
+    channel with all of those.
 
     Args:
         box: The box.
@@ -96,17 +105,30 @@ def decided(box: Box, session: str, rules: Rules, furthest: Mapping[str, Furthes
         furthest: The furthest positions of each user who has a device in the session.
         now: Unix time.
     """
-    digests: dict[str, list[Waiting]] = {}
+    waiting: list[Waiting] = []
+    for digest, group in _digests(box, rules).items():
+        if _ready_at(group, rules) <= now:
+            ready = [item for item in group if item.due <= now]
+            waiting += [item for item in group if item.due > now]
+            box, rest = _decide(box, session, digest, ready, rules, furthest, now)
+            waiting += rest
+        else:
+            waiting += group
+    waiting.sort(key=lambda item: (item.offset, item.rule))
+    return msgspec.structs.replace(box, waiting=tuple(waiting))
+
+
+def _digests(box: Box, rules: Rules) -> dict[str, list[Waiting]]:
+    found: dict[str, list[Waiting]] = {}
     for item in box.waiting:
         if item.rule in rules:
-            digests.setdefault(rules.digest(item), []).append(item)
-    box = msgspec.structs.replace(box, waiting=())
-    for digest, group in digests.items():
-        if any(item.due <= now for item in group):
-            box = _decide_group(box, session, digest, group, rules, furthest, now)
-        else:
-            box = msgspec.structs.replace(box, waiting=(*box.waiting, *group))
-    return msgspec.structs.replace(box, waiting=tuple(sorted(box.waiting, key=lambda item: (item.offset, item.rule))))
+            found.setdefault(rules.digest(item), []).append(item)
+    return found
+
+
+def _ready_at(group: Sequence[Waiting], rules: Rules) -> float:
+    """Return the Unix time at which a digest is decided, if no event is added to it."""
+    return min(max(item.due for item in group), *(item.due + rules[item.rule].rule.grace for item in group))
 
 
 def cancelled(box: Box, furthest: Mapping[str, Furthest], now: float) -> Box:
@@ -128,46 +150,45 @@ def is_past(furthest: Furthest | None, offset: int, unless: str) -> bool:
     return furthest is not None and (furthest.seen if unless == "seen" else furthest.delivered) > offset
 
 
-def _decide_group(
+def _decide(
     box: Box,
     session: str,
     digest: str,
-    group: list[Waiting],
+    ready: Sequence[Waiting],
     rules: Rules,
     furthest: Mapping[str, Furthest],
     now: float,
-) -> Box:
-    messages, notified = list(box.messages), {id(item): set(item.notified) for item in group}
+) -> tuple[Box, list[Waiting]]:
+    """Decide events of one digest for each user.
+
+    Returns:
+        The box, and the events that are not decided for all users yet.
+    """
+    messages = list(box.messages)
     pending = [message for message in messages if message.state == "pending"]
     number, size = len(pending), sum(map(_size, pending))
-    full = False
-    for user in sorted({user for item in group for user in _users(rules[item.rule].rule, furthest)}):
-        unseen = [item for item in group if _concerns(item, user, rules, furthest, notified[id(item)])]
-        if not any(item.due <= now for item in unseen):
-            continue
-        if number >= PENDING_MESSAGES or size >= PENDING_BYTES:
-            full = True
-            break
+    last: str | None = None
+    audiences = {item.rule: frozenset(_users(rules[item.rule].rule, furthest)) for item in ready}
+    for user in sorted(frozenset().union(*audiences.values())):
+        if number >= PENDING_MESSAGES or size >= PENDING_BYTES:  # the next turn goes on behind the last user
+            rest = [msgspec.structs.replace(item, after=_later(item.after, last)) for item in ready]
+            return msgspec.structs.replace(box, messages=tuple(messages)), rest
+        unseen = [
+            item
+            for item in ready
+            if user in audiences[item.rule]
+            and (item.after is None or user > item.after)
+            and not is_past(furthest.get(user), item.offset, rules[item.rule].rule.unless)
+        ]
         for message in _messages(session, user, digest, unseen, rules, now):
             messages.append(message)
             number, size = number + 1, size + _size(message)
-        for item in unseen:
-            notified[id(item)].add(user)
-    rest = [
-        msgspec.structs.replace(item, notified=tuple(sorted(notified[id(item)])))
-        for item in group
-        if full or item.due > now
-    ]
-    return msgspec.structs.replace(box, waiting=(*box.waiting, *rest), messages=tuple(messages))
+        last = user
+    return msgspec.structs.replace(box, messages=tuple(messages)), []
 
 
-def _concerns(item: Waiting, user: str, rules: Rules, furthest: Mapping[str, Furthest], notified: set[str]) -> bool:
-    rule = rules[item.rule].rule
-    return (
-        user not in notified
-        and user in _users(rule, furthest)
-        and not is_past(furthest.get(user), item.offset, rule.unless)
-    )
+def _later(one: str | None, other: str | None) -> str | None:
+    return other if one is None else one if other is None else max(one, other)
 
 
 def _users(rule: Notify, furthest: Mapping[str, Furthest]) -> Sequence[str]:

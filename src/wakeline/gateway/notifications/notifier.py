@@ -14,14 +14,14 @@ from wakeline.background import begin, cancel_all
 from wakeline.errors import EpochChangedError, RecordConflictError, SessionNotFoundError, UnavailableError
 from wakeline.gateway.devices import Positions
 from wakeline.gateway.log import Commit, Engine, SessionState
-from wakeline.gateway.notifications.deciding import cancelled, decided, matched
+from wakeline.gateway.notifications.deciding import cancelled, decided, due, matched
 from wakeline.gateway.notifications.health import Health
 from wakeline.gateway.notifications.outbox import Outbox
 from wakeline.gateway.notifications.quiet import LAG, Quiet
 from wakeline.gateway.notifications.rules import Rules
 from wakeline.gateway.notifications.sending import Sender
 from wakeline.gateway.notifications.timetable import Timetable
-from wakeline.gateway.notifications.values import Box, due
+from wakeline.gateway.notifications.values import Box
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.runtime import supervised
 
@@ -193,7 +193,7 @@ class Notifier:
         stored = await self._outbox.load(session, state.epoch, first_offset=state.first_offset)
         box, now = await self._match(state, stored.box), time.time()
         changed = box.waiting != stored.box.waiting
-        at = due(box)
+        at = due(box, self._rules)
         if at is not None and at <= now:
             furthest = await self._positions.furthest(session, state.epoch)
             box = cancelled(decided(box, session, self._rules, furthest, now), furthest, now)
@@ -204,7 +204,9 @@ class Notifier:
         elif box.offset > stored.box.offset:
             self._quiet.note(session, state.epoch, stored.box.offset, box.offset)
         times = [self._sender.send(session, box, now)]
-        times += [max(item.due, now + _REST_SECONDS) if item.due <= now else item.due for item in box.waiting]
+        if box.waiting:  # a full box decides the rest when messages have been sent
+            at = due(msgspec.structs.replace(box, messages=()), self._rules)
+            times.append(at if at is None or at > now else now + _REST_SECONDS)
         if box.offset < state.next_offset:
             times.append(now + _REST_SECONDS)
         return min((one for one in times if one is not None), default=None)
@@ -244,7 +246,7 @@ class Notifier:
         boxes = await self._outbox.load_all({session: state.epoch for session, state in owned.items()})
         for session, state in owned.items():
             box = boxes.get(session)
-            at = None if box is None else due(box)
+            at = None if box is None else due(box, self._rules)
             if box is None or box.offset < state.next_offset:
                 at = 0.0
             if at is not None:

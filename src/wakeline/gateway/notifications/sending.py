@@ -28,6 +28,7 @@ IN_FLIGHT: Final = 32
 """Most attempts of one channel at a time, so that a receiver that hangs holds up no other."""
 
 _BUSY_SECONDS: Final = 0.5
+_TROUBLE_SECONDS: Final = 60.0  # before a message is sent again whose outcome could not be stored
 _KEPT_ATTEMPTS: Final = 10
 _log = structlog.get_logger(__name__)
 
@@ -100,7 +101,7 @@ class Sender:
             self._count(session, changed, outcome)
         except Exception:  # noqa: BLE001 - the attempt is made again; no other code would report the error
             _log.exception("an attempt to notify failed", session=session, id=message.id)
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(_TROUBLE_SECONDS)
         finally:
             self._busy[message.channel] -= 1
             self._sending[session][message.id] = True

@@ -19,7 +19,7 @@ class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
         time: The event's time, as the log has it.
         due: Unix time from which users who have not seen it are notified.
         event: The event's JSON; without its data if that is long.
-        notified: The users who are notified of it already.
+        after: The last user, by name, who is decided already; None if none is.
     """
 
     offset: int
@@ -27,7 +27,7 @@ class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
     time: str
     due: float
     event: msgspec.Raw
-    notified: tuple[str, ...] = ()
+    after: str | None = None
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -98,10 +98,3 @@ class Box(msgspec.Struct, frozen=True, omit_defaults=True):
     offset: int
     waiting: tuple[Waiting, ...] = ()
     messages: tuple[Message, ...] = ()
-
-
-def due(box: Box) -> float | None:
-    """Return the Unix time at which the box has work; None if it has none."""
-    times = [waiting.due for waiting in box.waiting]
-    times += [message.due for message in box.messages if message.state == "pending"]
-    return min(times, default=None)
