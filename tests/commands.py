@@ -29,7 +29,7 @@ _IMPORTED = [
     "wakeline.gateway.app",
     *(
         f"wakeline.cli.{name}"
-        for name in ("serve", "dev", "tail", "token", "publish", "restored", "drain", "notifications")
+        for name in ("serve", "dev", "tail", "token", "publish", "input", "restored", "drain", "notifications")
     ),
     "wakeline.cli.demo.command",
 ]

@@ -25,6 +25,7 @@ _COMMANDS = {
     "tail": ("wakeline.cli.tail:tail", "Print a session's events as they arrive, to its end."),
     "token": ("wakeline.cli.token:token", "Print a token for development."),
     "publish": ("wakeline.cli.publish:publish", "Append events to a session."),
+    "input": ("wakeline.cli.input:send", "Send a signal or an update to the run of a session."),
     "notifications": ("wakeline.cli.notifications:notifications", "List, show and retry notifications."),
     "restored": ("wakeline.cli.restored:restored", "Declare that a data directory was put back to an older state."),
     "drain": ("wakeline.cli.drain:drain", "Send the events in a publisher's spool."),

@@ -58,7 +58,7 @@ async def _publish(name: str, lines: Iterable[str], topic: str, url: str, token:
         session = client.session(name)
         for line in lines:
             await _catch_up()
-            published = await session.publish(topic, _value(line.rstrip("\n")))
+            published = await session.publish(topic, as_value(line.rstrip("\n")))
             print(msgspec.json.encode(published).decode(), flush=True)
             count += 1
     return count
@@ -73,7 +73,12 @@ async def _catch_up() -> None:
         await asyncio.sleep(0)
 
 
-def _value(text: str) -> Any:
+def as_value(text: str) -> Any:
+    """Return what a text means as JSON; the text itself if it is not JSON.
+
+    Raises:
+        BodyInvalidError: It is not UTF-8.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -13,7 +13,7 @@ from joserfc import jwt
 from wakeline.errors import RequestInvalidError, SettingsInvalidError
 from wakeline.events import check_beginning, check_session_name, check_topic
 from wakeline.gateway.access import Action, shared_key
-from wakeline.gateway.settings import load
+from wakeline.gateway.settings import Settings, load
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,6})([smhd])")
@@ -26,6 +26,7 @@ def token(
     allow: Annotated[tuple[Action, ...], Parameter(negative=())] = ("read", "ack"),
     topic: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     publisher: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    input_name: Annotated[tuple[str, ...], Parameter(name="--input", negative=())] = (),
     cache: Annotated[bool, Parameter(negative=())] = False,
     expires: str = "1h",
     config: Path | None = None,
@@ -55,30 +56,36 @@ def token(
             ack).
         topic: A topic it may read and publish, or a prefix that ends in *; repeatable (default: all topics).
         publisher: A publisher it may use whichever token has opened it, or a prefix that ends in *; repeatable.
+        input_name: An input that it may send with --allow input: the name of a signal or an update, or a prefix that ends in *;
+            repeatable.
         cache: Let caches keep full pages.
         expires: How long it is valid: 30s, 15m, 1h, 30d.
         config: A TOML file with settings (default: WAKELINE_CONFIG, if set).
     """
     settings = load(file=config)
+    secret = _secret(settings)
+    scope: dict[str, Any] = {
+        "sessions": [check_session_name(check_beginning(name, "--session")) for name in session],
+        "allow": list(allow),
+        "topics": [check_topic(check_beginning(name, "--topic"), own=True) for name in topic],
+        "publishers": [check_beginning(name, "--publisher") for name in publisher],
+        "inputs": [check_beginning(name, "--input") for name in input_name],
+        "cache": cache,
+    }
+    given = {name: value for name, value in scope.items() if value or name == "allow"}
+    claims = {"sub": user, "exp": int(time.time()) + _seconds(expires), "wakeline": given}
+    named = {"iss": settings.token_issuer, "aud": settings.token_audience}
+    claims |= {name: value for name, value in named.items() if value is not None}
+    print(jwt.encode({"alg": "HS256"}, claims, shared_key(secret)))
+
+
+def _secret(settings: Settings) -> str:
     if settings.token_secret is None:
         raise SettingsInvalidError(
             "expected token_secret in WAKELINE_TOKEN_SECRET or in the file of --config",
             hint="Give the gateway and this command the same: export WAKELINE_TOKEN_SECRET=$(openssl rand -hex 32).",
         )
-    scope: dict[str, Any] = {
-        "sessions": [check_session_name(check_beginning(name, "--session")) for name in session],
-        "allow": list(allow),
-    }
-    if topic:
-        scope["topics"] = [check_topic(check_beginning(name, "--topic"), own=True) for name in topic]
-    if publisher:
-        scope["publishers"] = [check_beginning(name, "--publisher") for name in publisher]
-    if cache:
-        scope["cache"] = True
-    claims = {"sub": user, "exp": int(time.time()) + _seconds(expires), "wakeline": scope}
-    named = {"iss": settings.token_issuer, "aud": settings.token_audience}
-    claims |= {name: value for name, value in named.items() if value is not None}
-    print(jwt.encode({"alg": "HS256"}, claims, shared_key(settings.token_secret)))
+    return settings.token_secret
 
 
 def _seconds(text: str) -> int:

@@ -9,6 +9,7 @@ package may import them. Open `session.py` first.
     view.py        checks that each event is the next one
     live_view.py LiveView: the state of a session, kept up to date
     sse.py         parses the bytes of an event stream
+    inputs.py    signals and updates to a session's run
     values.py    typed data, in and out
     codec.py     RemoteCodec: a codec server encodes and decodes payloads
     transfer.py  export and import
@@ -37,7 +38,7 @@ from wakeline.client.live_view import (
 )
 from wakeline.client.session import Session
 from wakeline.client.stream import EventStream
-from wakeline.client.structs import Device, Page, Published, Retention, Run, SessionEvent, SessionState
+from wakeline.client.structs import Device, InputOutcome, Page, Published, Retention, Run, SessionEvent, SessionState
 from wakeline.client.sync import SyncEventStream, SyncLiveView, SyncSession, SyncSessionClient
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ __all__ = [
     "EventAdded",
     "EventDataError",
     "EventStream",
+    "InputOutcome",
     "LiveMessage",
     "LiveView",
     "MessageChanged",

@@ -49,6 +49,16 @@ class PageReading(TypedDict, total=False):
     view: Literal["raw", "compact"]
 
 
+class Sending(TypedDict, total=False):
+    """Arguments of `Session.send`, which documents each."""
+
+    kind: Literal["signal", "update", "cancel", "terminate"]
+    id: str | None
+    run: str | None
+    device: str | None
+    wait: timedelta | None
+
+
 class ExactlyOnce(TypedDict, total=False):
     """Arguments that make an append idempotent; `Session.publish_many` documents each."""
 

@@ -9,16 +9,17 @@ from io import BytesIO
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, Unpack, overload
+from uuid import uuid4
 
 import msgspec
 
-from wakeline.client import transfer
+from wakeline.client import inputs, transfer
 from wakeline.client.errors import EventDataError
 from wakeline.client.http import Http, session_path
 from wakeline.client.live_view import CompactView, LiveView
 from wakeline.client.options import ExactlyOnce, PageReading, Reading, Viewing
 from wakeline.client.stream import EventStream
-from wakeline.client.structs import Device, Page, Published, Retention, SessionEvent, SessionState
+from wakeline.client.structs import Device, InputOutcome, Page, Published, Retention, SessionEvent, SessionState
 from wakeline.client.values import Values, encode, encode_events
 from wakeline.client.view import View, decode_event
 from wakeline.errors import LimitReachedError, RequestInvalidError, UnavailableError, WakelineError
@@ -277,6 +278,41 @@ class Session:
                 if time.monotonic() + least >= deadline:
                     raise
             await backoff.wait(least)
+
+    async def send(
+        self,
+        name: str = "",
+        args: Sequence[Any] = (),
+        *,
+        kind: Literal["signal", "update", "cancel", "terminate"] = "update",
+        id: str | None = None,
+        run: str | None = None,
+        device: str | None = None,
+        wait: timedelta | None = None,
+    ) -> InputOutcome:
+        """Send an input to the session's run, once; return its outcome, also if the run rejected it.
+
+        The request is repeated until the outcome is known; a gateway that cannot be reached is retried for up to the
+        client's `retry_timeout`.
+
+        Args:
+            name: The signal's or update's name.
+            args: Its arguments, each a value that msgspec can encode as JSON.
+            kind: What is sent; `cancel` and `terminate` end the run, and have no name.
+            id: The input's key. By default a new one; give one that is stored to send the same input after a restart.
+            run: The run that it is for; by default the session's open run.
+            device: The id of this device, for `$input.accepted`.
+            wait: The longest wait for the outcome; its status is `accepted` then. By default there is no limit.
+
+        Raises:
+            InputConflictError: Another input of the session has this key.
+            RunClosedError: The run has ended.
+            UnavailableError: The gateway cannot be reached, and may have accepted the input.
+        """
+        given = {"name": name or None, "args": list(args) or None, "run": run, "device": device}
+        asked = {"id": id or str(uuid4()), "kind": kind, **{k: v for k, v in given.items() if v is not None}}
+        seconds = None if wait is None else wait.total_seconds()
+        return await inputs.send(self._http, self.name, asked, wait_seconds=seconds, retry_seconds=self._retry_seconds)
 
     async def state(self) -> SessionState:
         """Return the state of the session."""

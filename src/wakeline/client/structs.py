@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -42,6 +42,26 @@ class SessionEvent(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     key: str | None = None
     message: dict[str, Any] | None = None
     compact: dict[str, Any] | None = None
+
+
+class InputOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The outcome of an input.
+
+    Attributes:
+        id: Its key.
+        status: `completed`; `rejected` if the run did not bring it to a result; `accepted` if there is no outcome yet.
+        result: The value that an update returned.
+        failure: The reason of its rejection: `{"message", "type"?, …}`.
+        result_payload: The same as a Temporal payload, if it is not JSON.
+        result_bytes: The size of a result that was too large to report.
+    """
+
+    id: str
+    status: Literal["completed", "rejected", "accepted"]
+    result: Any = None
+    failure: dict[str, Any] | None = None
+    result_payload: dict[str, Any] | None = None
+    result_bytes: int | None = None
 
 
 class Published(msgspec.Struct, frozen=True):

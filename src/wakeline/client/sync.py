@@ -11,10 +11,10 @@ from wakeline.blocking import LoopThread
 from wakeline.client.client import SessionClient
 from wakeline.client.http import Token
 from wakeline.client.live_view import Change, LiveMessage, LiveView, Name
-from wakeline.client.options import ClientOptions, ExactlyOnce, PageReading, Reading, Viewing
+from wakeline.client.options import ClientOptions, ExactlyOnce, PageReading, Reading, Sending, Viewing
 from wakeline.client.session import Session
 from wakeline.client.stream import EventStream
-from wakeline.client.structs import Device, Page, Published, Retention, Run, SessionEvent, SessionState
+from wakeline.client.structs import Device, InputOutcome, Page, Published, Retention, Run, SessionEvent, SessionState
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -142,6 +142,10 @@ class SyncSession:
     ) -> Published:
         """See `Session.publish_many`."""
         return self._call(self._session.publish_many(events, **exactly_once))
+
+    def send(self, name: str = "", args: Sequence[Any] = (), **how: Unpack[Sending]) -> InputOutcome:
+        """See `Session.send`."""
+        return self._call(self._session.send(name, args, **how))
 
     def state(self) -> SessionState:
         """See `Session.state`."""

@@ -18,10 +18,13 @@
     │   ├── SessionNotFoundError       404 session_not_found
     │   ├── WorkflowNotFoundError      404 workflow_not_found
     │   ├── NotificationNotFoundError  404 notification_not_found
+    │   ├── InputNotFoundError         404 input_not_found
     │   ├── MethodNotAllowedError      405 method_not_allowed
     │   ├── RequestTimeoutError        408 request_timeout
     │   ├── CursorAheadError           409 cursor_ahead
     │   ├── SessionExistsError         409 session_exists
+    │   ├── InputConflictError         409 input_conflict
+    │   ├── RunClosedError             409 run_closed
     │   ├── StreamConflictError        409 stream_conflict
     │   ├── EpochChangedError          410 epoch_changed
     │   ├── OffsetGoneError            410 offset_gone
@@ -93,6 +96,8 @@ from wakeline.errors.requests import (
     EventTooLargeError,
     ExpectationFailedError,
     ImportInvalidError,
+    InputConflictError,
+    InputNotFoundError,
     LimitReachedError,
     MethodNotAllowedError,
     NotAllowedError,
@@ -104,6 +109,7 @@ from wakeline.errors.requests import (
     RequestError,
     RequestInvalidError,
     RequestTimeoutError,
+    RunClosedError,
     SessionExistsError,
     SessionNameInvalidError,
     SessionNotFoundError,
@@ -138,6 +144,8 @@ __all__ = [
     "EventTooLargeError",
     "ExpectationFailedError",
     "ImportInvalidError",
+    "InputConflictError",
+    "InputNotFoundError",
     "InternalError",
     "LimitReachedError",
     "ListenRefusedError",
@@ -155,6 +163,7 @@ __all__ = [
     "RequestError",
     "RequestInvalidError",
     "RequestTimeoutError",
+    "RunClosedError",
     "SchemaTooNewError",
     "SequenceGapError",
     "SessionClosedError",

@@ -124,6 +124,13 @@ class NotificationNotFoundError(RequestError):
     hint = "List them with GET /v1/notifications; a session keeps its last 50 that are not pending."
 
 
+class InputNotFoundError(RequestError):
+    """A key that no input of the session has."""
+
+    code, status = "input_not_found", 404
+    hint = "Check the input's id; POST …/inputs with it sends the input."
+
+
 class MethodNotAllowedError(RequestError):
     """A method that the route does not have."""
 
@@ -157,6 +164,20 @@ class SessionExistsError(RequestError):
 
     code, status = "session_exists", 409
     hint = "Delete it first, or take another name."
+
+
+class InputConflictError(RequestError):
+    """A key that another input of the session has."""
+
+    code, status = "input_conflict", 409
+    hint = "Make a new id for each input; send the same body again only to retry."
+
+
+class RunClosedError(RequestError):
+    """An input to a run that has ended."""
+
+    code, status = "run_closed", 409
+    hint = "Start the workflow again, or send the input to another run."
 
 
 class StreamConflictError(RequestError):

@@ -22,6 +22,7 @@ from wakeline.gateway.devices import Exchange, Positions, Presence
 from wakeline.gateway.following import Followers, Namespaces, Options, options_of
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.http.routes import application
+from wakeline.gateway.inputs import Inputs
 from wakeline.gateway.log import Engine
 from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.log.engines.sqlite import SqliteEngine, mark_restored
@@ -34,6 +35,7 @@ from wakeline.gateway.sessions import (
     Arrivals,
     Core,
     Deletions,
+    Intents,
     Keeper,
     Retention,
     Runs,
@@ -101,9 +103,10 @@ async def gateway(
         notifying = notifications(settings, log, core.outbox, core.positions, metrics, ownership)
         notifier = await stack.enter_async_context(notifying)
         tickets = await _tickets(log, keys, stack)
-        namespaces, followers = None, None
+        namespaces, followers, inputs = None, None, None
         if temporal:
             namespaces, followers = await _follow(temporal, core, ownership, stack)
+            inputs = await _inputs(namespaces, followers, core, ownership, stack)
         longest_line = settings.max_body_bytes + _ENVELOPE_BYTES
         parts = Parts(
             **{field.name: getattr(core, field.name) for field in fields(core)},
@@ -119,6 +122,7 @@ async def gateway(
             ),
             upstream=followers,
             temporal=namespaces,
+            inputs=inputs,
         )
         host, port = await _serve(parts, stack)
         _calm_collector()
@@ -154,7 +158,9 @@ async def _core(
     compacts = await stack.enter_async_context(Compacts(engine, lambda state: outlives(state.config, default)))
     hub = Hub(engine, runs.settled)
     outbox = Outbox(engine)
-    deletions = Deletions(engine, runs, positions, metrics, compacts, outbox=outbox, owns=ownership.owns)
+    deletions = Deletions(
+        engine, runs, positions, metrics, compacts, Intents(engine), outbox=outbox, owns=ownership.owns
+    )
     await deletions.start()  # first: a session whose deletion is unfinished must not be followed again
     await renew_if_restored(engine)
     keeper = Keeper(engine, runs, deletions, default, metrics, compacts=compacts, owns=ownership.owns)
@@ -192,6 +198,26 @@ async def _follow(
     for connection in namespaces:
         metrics.observe(metrics.temporal.labels(connection.namespace), connection.up)
     return namespaces, followers
+
+
+async def _inputs(
+    namespaces: Namespaces, followers: Followers, core: Core, ownership: Ownership, stack: AsyncExitStack
+) -> Inputs:
+    """Accept inputs, and carry on those that are unfinished."""
+    inputs = Inputs(
+        Intents(core.engine),
+        core.engine,
+        core.accept,
+        core.runs,
+        namespaces,
+        followers,
+        ownership,
+        core.settings,
+        core.metrics,
+    )
+    await inputs.start()
+    stack.push_async_callback(inputs.stop)
+    return inputs
 
 
 async def _serve(parts: Parts, stack: AsyncExitStack) -> tuple[str, int]:

@@ -175,6 +175,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         user_connections: Most streams, feeds and long-polls of one user; 0 for no limit.
         feed_subscriptions: Most sessions on one feed; 0 for no limit.
         user_devices: Most devices of one user that are remembered in a session; 0 for no limit.
+        run_updates: Most updates of one run that may be under way at this gateway.
         publish_rate: Events a second that one user may publish in the long run; 0 for no limit.
         ticket_rate: Tickets a second that one user may request in the long run; 0 for no limit.
         event_loop: `uvloop` (extra `fast`) accepts events with less CPU, `asyncio` delivers them with less.
@@ -236,6 +237,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     user_connections: Annotated[int, Meta(ge=0)] = 1_000
     feed_subscriptions: Annotated[int, Meta(ge=0)] = 1_000
     user_devices: Annotated[int, Meta(ge=0)] = 1_000
+    run_updates: Annotated[int, Meta(ge=1)] = 10
     publish_rate: Annotated[float, Meta(ge=0)] = 20_000.0
     ticket_rate: Annotated[float, Meta(ge=0)] = 10.0
     event_loop: Literal["asyncio", "uvloop"] = "asyncio"

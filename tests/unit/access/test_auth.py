@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import time
 from typing import Any
 
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.tokens import EVERYTHING, SECRET, by_hand, claims, jwk, token
-from wakeline.errors import SettingsInvalidError, TokenExpiredError, TokenInvalidError
+from wakeline.errors import NotAllowedError, SettingsInvalidError, TokenExpiredError, TokenInvalidError
 from wakeline.gateway.access import Addresses, Auth, Grant, Guard, Keys, Tickets
 from wakeline.gateway.access.keys import parse_jwks
 from wakeline.gateway.delivery import Topics
@@ -62,6 +63,27 @@ async def test_a_token_is_made_into_a_grant() -> None:
     assert await auth().verify(made) == Grant(
         "alice", ("order-*", "chat"), frozenset({"read", "ack"}), Topics(["status", "$run.*"]), exp, True
     )
+
+
+async def test_a_token_names_the_inputs_that_it_may_send() -> None:
+    for_all = await auth().verify(token(inputs=["approve", "say.*"]))
+    for_all.check_input("order-1", "say.loudly")
+    by_session = await auth().verify(token(inputs={"chat-*": ["say"], "order-1": ["approve"]}))
+    by_session.check_input("chat-1", "say")
+    by_session.check_input("order-1", "approve")
+    none = await auth().verify(token())
+    ends = await auth().verify(token(inputs=["*", "$cancel"]))
+    ends.check_input("order-1", "$cancel")
+    ends.check_input("order-1", "cancel")
+    refusals = (
+        (ends, "order-1", "$terminate"),
+        (for_all, "order-1", "reject"),
+        (by_session, "order-1", "say"),
+        (none, "order-1", "approve"),
+    )
+    for grant, session, name in refusals:
+        with pytest.raises(NotAllowedError, match=re.escape(name)):
+            grant.check_input(session, name)
 
 
 async def test_without_a_scope_a_token_allows_nothing() -> None:

@@ -28,7 +28,16 @@ def made(clock: Clock | None = None) -> Tickets:
 
 async def test_a_ticket_is_good_once_for_what_its_token_allows() -> None:
     tickets = made()
-    given = Grant("alice", ("order-*", "s"), frozenset({"read"}), Topics(["t", "u*"]), time.time() + 60, True, ("p*",))
+    given = Grant(
+        "alice",
+        ("order-*", "s"),
+        frozenset({"read"}),
+        Topics(["t", "u*"]),
+        time.time() + 60,
+        True,
+        ("p*",),
+        inputs=(("order-*", ("say",)),),
+    )
     one, two = await tickets.give(given), await tickets.give(grant("bob"))
     assert await tickets.use(one) == given
     with pytest.raises(TokenInvalidError, match="unused ticket"):

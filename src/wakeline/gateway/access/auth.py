@@ -50,6 +50,7 @@ class _Scope(msgspec.Struct, forbid_unknown_fields=True):
     topics: list[str] | None = None
     cache: bool = False
     publishers: list[str] = []
+    inputs: list[str] | dict[str, list[str]] = []
 
 
 class _Claims(msgspec.Struct):
@@ -201,7 +202,15 @@ class Auth:
         if not all(1 <= len(name) <= 256 and name.isascii() and name.isprintable() for name in scope.publishers):
             raise TokenInvalidError("expected names, or prefixes with *, in the claim wakeline.publishers")
         publishers = tuple(scope.publishers)
-        return Grant(claims.sub, sessions, scope.allow, topics, claims.exp, scope.cache, publishers, signer)
+        return Grant(
+            claims.sub, sessions, scope.allow, topics, claims.exp, scope.cache, publishers, signer, _inputs(scope)
+        )
+
+
+def _inputs(scope: _Scope) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the names of inputs by pattern of sessions; a list is for all sessions."""
+    by_session = scope.inputs if isinstance(scope.inputs, dict) else {"*": scope.inputs}
+    return tuple((session, tuple(names)) for session, names in by_session.items() if names)
 
 
 async def _payload(token: str, keys: Keys) -> tuple[bytes, Signer | None]:

@@ -68,6 +68,7 @@ class Grant(msgspec.Struct, frozen=True):
         cache: Whether caches may store full pages.
         publishers: Names, or prefixes that end in `*`, of publishers that the caller may use even if others opened them.
         signer: The key that signed the token, if it may be withdrawn; the grant ends with it.
+        inputs: The names of the inputs that may be sent, by pattern of sessions.
     """
 
     user: str
@@ -78,6 +79,7 @@ class Grant(msgspec.Struct, frozen=True):
     cache: bool = False
     publishers: tuple[str, ...] = ()
     signer: Signer | None = None
+    inputs: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def check(self, action: Action, session: str | None = None) -> None:
         """Raise unless the caller may do this, and if a session is given, to that session.
@@ -93,6 +95,23 @@ class Grant(msgspec.Struct, frozen=True):
             if action == "publish":  # reveals nothing: publishing to a missing session creates it
                 raise SessionNotFoundError(f"the token does not reach session {session!r}", hint=_REACH)
             raise SessionNotFoundError(f"there is no session {session!r}")
+
+    def check_input(self, session: str, name: str) -> None:
+        """Raise unless the caller may send an input of this name to the runs of this session.
+
+        Raises:
+            NotAllowedError: The grant does not allow inputs, or none of this name to this session.
+            SessionNotFoundError: The grant does not reach the session.
+        """
+        self.check("input", session)
+        allowed = [names for pattern, names in self.inputs if matches((pattern,), session)]
+        # `*` alone stands for signals and updates: the end of a run has to be named.
+        named = tuple(each for names in allowed for each in names if each.startswith("$") == name.startswith("$"))
+        if not matches(named, name):
+            raise NotAllowedError(
+                f"expected a token that allows the input {name!r} in this session, got one that does not",
+                hint="Use a token whose claim wakeline.inputs names the input.",
+            )
 
     def check_signer(self) -> None:
         """Raise if the key that signed the token was withdrawn; call it after a wait.
@@ -147,7 +166,7 @@ class Grant(msgspec.Struct, frozen=True):
         return None if self.expires is None else max(0.0, self.expires - time.time())
 
 
-ANYONE: Final = Grant("", ("*",), ACTIONS)
+ANYONE: Final = Grant("", ("*",), ACTIONS, inputs=(("*", ("*", "$*")),))
 """Any caller, if the gateway listens on loopback and requires no token."""
 
 NOBODY: Final = Grant("", (), frozenset())

@@ -49,6 +49,7 @@ class _Granted(msgspec.Struct, omit_defaults=True):
     cache: bool = False
     publishers: tuple[str, ...] = ()
     key: str | None = None
+    inputs: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 _decoder = msgspec.json.Decoder(_Granted)
@@ -141,6 +142,7 @@ class Tickets:
                 grant.cache,
                 grant.publishers,
                 None if self._keys is None else self._keys.name_of(grant.signer),
+                grant.inputs,
             )
         )
 
@@ -148,7 +150,9 @@ class Tickets:
         kept = _decoder.decode(value)
         signer = await self._keys.signer_of(kept.key) if self._keys is not None and kept.key is not None else None
         topics = None if kept.topics is None else Topics(kept.topics)
-        return Grant(kept.user, kept.sessions, kept.allow, topics, kept.expires, kept.cache, kept.publishers, signer)
+        return Grant(
+            kept.user, kept.sessions, kept.allow, topics, kept.expires, kept.cache, kept.publishers, signer, kept.inputs
+        )
 
     async def _keep_removing(self) -> None:
         """Remove expired tickets every second, and leftovers of other gateways."""

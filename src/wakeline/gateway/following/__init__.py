@@ -1,19 +1,29 @@
 """Following: from Temporal into sessions, with one reader per run, whatever the number of devices.
 
-It finds the workflows to follow, copies their streams, and reports how each run ends. Only `app` may import it. Open
-`followers.py` first, then `follower.py`: the life of one run.
+It finds the workflows to follow, copies their streams, and reports how each run ends. `inputs` uses its connections, `http` asks
+it to follow, and `app` starts it. Open `followers.py` first, then `follower.py`: the life of one run.
 """
 
 from __future__ import annotations
 
+from wakeline.gateway.following.copying.told import failure as describe_failure
+from wakeline.gateway.following.copying.told import result as describe_result
 from wakeline.gateway.following.followers import Followers
-from wakeline.gateway.following.reaching.connection import Options
+from wakeline.gateway.following.reaching.connection import Connection, Options
 from wakeline.gateway.following.reaching.namespaces import Namespaces
 from wakeline.gateway.following.reaching.options import options_of
+from wakeline.gateway.following.watching.endings import complete, is_closing, is_forgotten, read_ending
 
 __all__ = [
+    "Connection",
     "Followers",
     "Namespaces",
     "Options",
+    "complete",
+    "describe_failure",
+    "describe_result",
+    "is_closing",
+    "is_forgotten",
     "options_of",
+    "read_ending",
 ]

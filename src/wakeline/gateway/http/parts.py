@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from wakeline.gateway.access import Connections, Guard, Tickets
 from wakeline.gateway.following import Followers, Namespaces
 from wakeline.gateway.http.lasting import Lasting
+from wakeline.gateway.inputs import Inputs
 from wakeline.gateway.notifications import Notifier
 from wakeline.gateway.sessions import Archive
 from wakeline.gateway.transports.feed import Source
@@ -24,3 +25,4 @@ class Parts(Source):
     lasting: Lasting = field(default_factory=Lasting)
     upstream: Followers | None = None
     temporal: Namespaces | None = None
+    inputs: Inputs | None = None

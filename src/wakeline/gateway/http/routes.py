@@ -16,6 +16,7 @@ from wakeline.gateway.http.events import EventRoutes
 from wakeline.gateway.http.feed import FeedRoutes
 from wakeline.gateway.http.heads import checked_heads
 from wakeline.gateway.http.health import HealthRoutes
+from wakeline.gateway.http.inputs import InputRoutes
 from wakeline.gateway.http.lifecycle import LifecycleRoutes
 from wakeline.gateway.http.notifications import NotificationRoutes
 from wakeline.gateway.http.nudges import NudgeRoutes
@@ -49,6 +50,7 @@ def application(parts: Parts) -> web.Application:
         LifecycleRoutes(parts),
         DeviceRoutes(parts),
         NotificationRoutes(parts),
+        InputRoutes(parts),
         NudgeRoutes(parts),
         TicketRoutes(parts),
         HealthRoutes(parts),

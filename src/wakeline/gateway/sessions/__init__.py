@@ -1,6 +1,6 @@
-"""Sessions: their beginning, their retention, the record of their runs, and their deletion.
+"""Sessions: their beginning, retention, deletion, and the records of their runs and inputs.
 
-It deletes, trims, exports, imports and restores sessions, and stores the record of each session's runs. `transports`,
+It deletes, trims, exports, imports and restores sessions, and stores the records of each session's runs and inputs. `transports`,
 `following` and `http` may import it. Open `runs.py` first, then `deletion.py`: the order in which a session's parts are
 removed.
 """
@@ -20,6 +20,7 @@ from wakeline.gateway.sessions.config import (
 from wakeline.gateway.sessions.core import Core
 from wakeline.gateway.sessions.deletion import Deletions
 from wakeline.gateway.sessions.exported import Importer
+from wakeline.gateway.sessions.intents import Intent, Intents, Kind, Settled, key_hash
 from wakeline.gateway.sessions.registrations import NamedWorkflow, Registrations, named_workflow
 from wakeline.gateway.sessions.restoring import renew_if_restored
 from wakeline.gateway.sessions.retention import Keeper
@@ -33,7 +34,10 @@ __all__ = [
     "Deletions",
     "Followed",
     "Importer",
+    "Intent",
+    "Intents",
     "Keeper",
+    "Kind",
     "NamedWorkflow",
     "Registrations",
     "Retention",
@@ -41,12 +45,14 @@ __all__ = [
     "RunState",
     "Runs",
     "SessionConfig",
+    "Settled",
     "Status",
     "Telling",
     "Unread",
     "check_content_type",
     "decode_config",
     "encode_config",
+    "key_hash",
     "named_workflow",
     "outlives",
     "renew_if_restored",

@@ -1,0 +1,61 @@
+"""`wakeline input`: send a signal or an update to the run of a session, or end the run."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import timedelta
+from typing import Annotated, Literal
+
+import msgspec
+from cyclopts import Parameter
+
+from wakeline.cli.publish import as_value
+from wakeline.client import InputOutcome, SessionClient
+from wakeline.client.options import Sending
+
+
+def send(
+    session: str,
+    name: str | None = None,
+    /,
+    *args: str,
+    kind: Literal["signal", "update", "cancel", "terminate"] = "update",
+    key: Annotated[str | None, Parameter(name="--id")] = None,
+    run: str | None = None,
+    device: str | None = None,
+    wait: float = 60.0,
+    url: Annotated[str, Parameter(env_var="WAKELINE_URL")] = "http://127.0.0.1:7777",
+    token: Annotated[str | None, Parameter(env_var="WAKELINE_TOKEN")] = None,
+) -> None:
+    """Send an input to the run of a session; print its outcome.
+
+    For example:
+
+        wakeline input order-1 approve '{"amount": 12}'
+        wakeline input chat-1 say hello --kind signal
+        wakeline input order-1 --kind cancel
+
+    Args:
+        session: The session's name.
+        name: The signal's or update's name.
+        args: Its arguments, each as JSON; other text is a string.
+        kind: What is sent: signal, update, cancel or terminate.
+        key: The input's id: the command with the same one again is the same input (default: a new one).
+        run: The run that it is for (default: the session's open run).
+        device: The device that it is sent from.
+        wait: Seconds to wait for the outcome.
+        url: The gateway.
+        token: The token; it must allow the input.
+    """
+    values = [as_value(text) for text in args]
+
+    async def sent() -> InputOutcome:
+        async with SessionClient(url, token) as client:
+            how: Sending = {"kind": kind, "id": key, "run": run, "device": device, "wait": timedelta(seconds=wait)}
+            return await client.session(session).send(name or "", values, **how)
+
+    outcome = asyncio.run(sent())
+    print(msgspec.json.encode(outcome).decode(), flush=True)
+    if outcome.status != "completed":
+        sys.exit(1)

@@ -1,0 +1,88 @@
+"""An input as a client sends it."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from wakeline.errors import BodyTooLargeError, RequestInvalidError
+from wakeline.events import check_data
+from wakeline.gateway.sessions import Kind
+
+MAX_ARGS_BYTES: Final = 128 * 1024
+NAMED: Final = ("signal", "update")
+"""The kinds of input that have a name and arguments."""
+
+_RESERVED: Final = ("__temporal", "$")
+
+
+class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An input as a client sends it.
+
+    Attributes:
+        id: A key that the client made, 1 to 128 visible ASCII characters.
+        kind: What is sent.
+        name: The signal's or update's name; empty for the other kinds.
+        args: Its arguments.
+        run: The run that it is for; None for the session's open run.
+        device: The device that it is sent from.
+        wait: Seconds to wait for its outcome. Default: 10.
+    """
+
+    id: str
+    kind: Kind
+    name: Annotated[str, Meta(max_length=256)] = ""
+    args: list[msgspec.Raw] = []
+    run: str | None = None
+    device: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    wait: Annotated[float, Meta(ge=0, le=30)] = 10.0
+
+    @property
+    def permission(self) -> str:
+        """The name that a token must allow: the signal's or update's, `$cancel`, or `$terminate`."""
+        return self.name if self.kind in NAMED else f"${self.kind}"
+
+    def digest(self, by: str) -> str:
+        """Return a digest of all that tells two inputs apart, so not of the wait."""
+        said = msgspec.json.encode([by, self.kind, self.name, self.args, self.run, self.device])
+        return sha256(msgspec.json.encode(msgspec.json.decode(said), order="sorted")).hexdigest()
+
+    @property
+    def arguments(self) -> bytes:
+        """The arguments as a JSON array."""
+        return msgspec.json.encode(self.args)
+
+    def check(self) -> None:
+        """Raise unless this is an input that can be sent.
+
+        Raises:
+            RequestInvalidError: The id or the name is impossible, or of another kind.
+            BodyInvalidError: The arguments nest too deep.
+            BodyTooLargeError: The arguments are too large.
+        """
+        check_key(self.id)
+        if self.kind in NAMED and not self.name:
+            raise RequestInvalidError(f"expected the name of the {self.kind}, got none")
+        if self.kind not in NAMED and (self.name or self.args):
+            raise RequestInvalidError(f"expected no name and no args with {self.kind}")
+        if self.name.startswith(_RESERVED):
+            raise RequestInvalidError(f"expected a name that begins with neither __temporal nor $, got {self.name!r}")
+        if (size := len(check_data(self.arguments))) > MAX_ARGS_BYTES:
+            raise BodyTooLargeError(
+                f"expected arguments of at most {MAX_ARGS_BYTES} bytes, got {size}",
+                hint="Keep large values elsewhere, and send a reference.",
+            )
+
+
+def check_key(key: str) -> str:
+    """Return an input's key if it is one.
+
+    Raises:
+        RequestInvalidError: It is empty, too long, or not visible ASCII.
+    """
+    if not (1 <= len(key) <= 128 and key.isascii() and key.isprintable()):
+        raise RequestInvalidError("expected an input's id of 1 to 128 visible ASCII characters")
+    return key

@@ -1,0 +1,180 @@
+"""The records of a session's inputs: an intent before anything is sent, then the outcome.
+
+An input that is under way has a record under `inputs.open/`, with all that another gateway needs to carry it on. Its outcome is
+a record of its own under `inputs/`, which can be created only once: that decides which outcome an input has. The open record is
+removed last, when the outcome is in the log.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from hashlib import sha256
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+from wakeline.errors import RecordConflictError
+from wakeline.gateway.log import Records
+
+Kind: TypeAlias = Literal["signal", "update", "cancel", "terminate"]
+
+_OPEN: Final = "inputs.open/"
+_SETTLED: Final = "inputs/"
+
+
+class Intent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """An input that was accepted, and whose outcome may not be in the log yet.
+
+    Attributes:
+        session: The session's name.
+        epoch: The session's life.
+        id: The key that the client made.
+        digest: Of the whole request and its user: another one with the same key is refused.
+        kind: What is sent.
+        name: The signal's or update's name; empty for the other kinds.
+        args: The arguments, a JSON array.
+        run: The name of the run that it is for.
+        run_id: The Temporal run that it is sent to now; it changes only when an earlier one certainly did not get it.
+        workflow_id: The run's Workflow Id.
+        namespace: The run's namespace; empty for the gateway's main one.
+        by: The user who sent it; empty if no token is required.
+        device: The device that it was sent from.
+    """
+
+    session: str
+    epoch: str
+    id: str
+    digest: str
+    kind: Kind
+    name: str = ""
+    args: msgspec.Raw
+    run: str
+    run_id: str
+    workflow_id: str
+    namespace: str = ""
+    by: str = ""
+    device: str | None = None
+
+
+class Settled(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of an input.
+
+    Attributes:
+        epoch: The life of its session.
+        digest: That of its intent.
+        status: Whether the run completed or rejected it.
+        data: The data of its `$input.completed` or `$input.rejected`, a JSON object.
+    """
+
+    epoch: str
+    digest: str
+    status: Literal["completed", "rejected"]
+    data: msgspec.Raw
+
+
+class Unfinished(NamedTuple):
+    """An intent whose record is still there, and the revision of the record."""
+
+    intent: Intent
+    revision: int
+
+
+_intent = msgspec.json.Decoder(Intent)
+_settled = msgspec.json.Decoder(Settled)
+
+
+class Intents:
+    """Reads and writes the records of inputs under compare-and-set.
+
+    Args:
+        records: Stores them.
+    """
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    async def find(self, session: str, key: str) -> Intent | Settled | None:
+        """Return an input's outcome; its intent if it has none yet; None if there is no such input."""
+        name = _name(session, key)
+        found = await self._records.get_records([_OPEN + name, _SETTLED + name])
+        if (settled := found.get(_SETTLED + name)) is not None:
+            return _settled.decode(settled.value)
+        intent = found.get(_OPEN + name)
+        return None if intent is None else _intent.decode(intent.value)
+
+    async def create(self, intent: Intent) -> Intent | Settled:
+        """Write a new intent, unless there is an input of its key; return what there is then.
+
+        Raises:
+            RecordTooLargeError: The arguments are too large.
+        """
+        with suppress(RecordConflictError):
+            await self._records.put_record(_open(intent), msgspec.json.encode(intent), revision=0)
+        found = await self.find(intent.session, intent.id)
+        if isinstance(found, Settled):
+            # Another gateway settled it and removed its open record, which was then created again.
+            await self.finish(intent)
+        return found or intent
+
+    async def aim(self, intent: Intent, run_id: str) -> Intent | None:
+        """Note the Temporal run that an input is sent to next.
+
+        Returns:
+            The intent as it is now, which another gateway may have changed; None if it is finished.
+        """
+        record = await self._records.get_record(_open(intent))
+        if record is None:
+            return None
+        known = _intent.decode(record.value)
+        if known.run_id != intent.run_id:
+            return known
+        aimed = msgspec.structs.replace(known, run_id=run_id)
+        try:
+            await self._records.put_record(record.key, msgspec.json.encode(aimed), revision=record.revision)
+        except RecordConflictError:
+            return await self.aim(intent, run_id)
+        return aimed
+
+    async def settle(self, intent: Intent, outcome: Settled) -> Settled:
+        """Write an input's outcome, unless it has one; return the one that it has then."""
+        key = _SETTLED + _name(intent.session, intent.id)
+        with suppress(RecordConflictError):
+            await self._records.put_record(key, msgspec.json.encode(outcome), revision=0)
+            return outcome
+        record = await self._records.get_record(key)
+        return outcome if record is None else _settled.decode(record.value)
+
+    async def finish(self, intent: Intent) -> None:
+        """Remove an intent: its outcome is in the log, or its session is deleted."""
+        await self._remove(_open(intent))
+
+    async def unfinished(self) -> list[Unfinished]:
+        """Return the intents of all sessions that are still there."""
+        records = await self._records.records(_OPEN)
+        return [Unfinished(_intent.decode(record.value), record.revision) for record in records]
+
+    async def forget(self, session: str, epoch: str | None = None) -> None:
+        """Remove the records of one life of a session; of all lives if that is None."""
+        for prefix, decoder in ((_OPEN, _intent), (_SETTLED, _settled)):
+            for record in await self._records.records(f"{prefix}{session}/"):
+                kept: Intent | Settled = decoder.decode(record.value)
+                if record.key.rpartition("/")[0] == prefix + session and epoch in (None, kept.epoch):
+                    await self._remove(record.key)
+
+    async def _remove(self, key: str) -> None:
+        while (record := await self._records.get_record(key)) is not None:
+            with suppress(RecordConflictError):  # another gateway has changed it in between
+                await self._records.delete_record(key, revision=record.revision)
+
+
+def key_hash(key: str) -> str:
+    """Return a name of fixed length for a key."""
+    return sha256(key.encode()).hexdigest()[:32]
+
+
+def _name(session: str, key: str) -> str:
+    return f"{session}/{key_hash(key)}"
+
+
+def _open(intent: Intent) -> str:
+    return _OPEN + _name(intent.session, intent.id)

@@ -1,0 +1,551 @@
+"""From a device to a workflow: each input arrives once, and everybody sees what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from tests.commands import wakeline
+from tests.gateways import GatewayProcess
+from tests.sharing import Faults, SharedStore
+from tests.support import Served
+from tests.temporal import input_workflows as workflows
+from tests.temporal.test_encryption import BARE
+from tests.temporal.test_follower import running_gateway, told
+from tests.tokens import SECRET, bearer
+from wakeline.client import SessionClient
+from wakeline.gateway.inputs import inputs
+from wakeline.gateway.inputs.sending import send
+from wakeline.gateway.inputs.steps import Seen, Unanswered
+
+QUEUE = "inputs"
+Handle = WorkflowHandle[Any, Any]
+Send = Callable[..., Awaitable[Seen]]
+
+
+@pytest.fixture
+def name() -> str:
+    return f"inputs-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(autouse=True)
+async def worker(client: Client) -> AsyncIterator[None]:
+    async with Worker(client, task_queue=QUEUE, workflows=workflows.WORKFLOWS):
+        yield
+
+
+@pytest.fixture
+async def handle(client: Client, name: str) -> AsyncIterator[Handle]:
+    started: Handle = await client.start_workflow(workflows.Listens.run, [], id=name, task_queue=QUEUE)
+    yield client.get_workflow_handle(name)
+    status = await started.describe()
+    if status.close_time is None:
+        await client.get_workflow_handle(name).terminate()
+
+
+@pytest.fixture
+async def served(temporal: WorkflowEnvironment, tmp_path: Path) -> AsyncIterator[Served]:
+    async with running_gateway(temporal, tmp_path) as running:
+        yield running
+
+
+async def put(served: Served, session: str, kind: str, name: str, *args: Any, **more: Any) -> tuple[int, Any]:
+    """Send an input; its id is `id`, or a new one."""
+    body = {"id": str(uuid.uuid4()), "kind": kind, "name": name, "args": list(args), "wait": 30, **more}
+    return await served.call("POST", f"/v1/sessions/{session}/inputs", json=body)
+
+
+async def log(served: Served, session: str) -> list[dict[str, Any]]:
+    events = (await served.call("GET", f"/v1/sessions/{session}/events?limit=1000"))[1]["events"]
+    assert isinstance(events, list)
+    return events
+
+
+async def until_logged(served: Served, session: str, topic: str) -> list[Any]:
+    """What the events of a topic say, once there is one."""
+    async with asyncio.timeout(60):
+        while not (found := told(await log(served, session), topic)):
+            await asyncio.sleep(0.05)
+    return found
+
+
+async def run_id(handle: Handle) -> str:
+    return (await handle.describe()).run_id
+
+
+async def continued(handle: Handle) -> None:
+    """Have the workflow continue as new, and return when it has."""
+    before = await run_id(handle)
+    await handle.signal("go_on")
+    async with asyncio.timeout(60):
+        while await run_id(handle) == before:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_signal_reaches_the_workflow_and_everybody_sees_it(handle: Handle, served: Served, name: str) -> None:
+    status, answer = await put(served, name, "signal", "say", "hello", id="k1", device="phone")
+    assert (status, answer) == (200, {"id": "k1", "status": "completed"})
+    assert await handle.query("all_heard") == ["hello"]
+    events = await log(served, name)
+    assert told(events, "$input.accepted") == [{"id": "k1", "kind": "signal", "name": "say", "device": "phone"}]
+    assert told(events, "$input.completed") == [{"id": "k1"}]
+
+
+async def test_an_update_is_answered_with_its_result(handle: Handle, served: Served, name: str) -> None:
+    status, answer = await put(served, name, "update", "approve", "order 1", id="k1")
+    assert (status, answer) == (200, {"id": "k1", "status": "completed", "result": {"approved": "order 1"}})
+    assert told(await log(served, name), "$input.completed") == [{"id": "k1", "result": {"approved": "order 1"}}]
+    assert await served.call("GET", f"/v1/sessions/{name}/inputs/k1") == (200, answer)
+
+
+@pytest.mark.parametrize(("kind", "method"), [("signal", "say"), ("update", "approve")])
+async def test_the_same_input_again_gets_the_stored_answer(
+    handle: Handle, served: Served, name: str, kind: str, method: str
+) -> None:
+    first = await put(served, name, kind, method, "hello", id="k1")
+    assert await put(served, name, kind, method, "hello", id="k1", wait=1) == first
+    status, answer = await put(served, name, kind, method, "something else", id="k1")
+    assert (status, answer["error"]["code"]) == (409, "input_conflict")
+    assert await handle.query("all_heard") == ["hello"]
+    assert len(told(await log(served, name), "$input.accepted", "$input.completed")) == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "args", "failure"),
+    [
+        ("approve", ["nothing"], {"message": "there is nothing to approve", "type": "Nothing"}),
+        ("fails", [], {"message": "out of stock", "type": "OutOfStock"}),
+        ("unheard_of", [], None),
+        ("approve", [1, 2, 3], None),
+    ],
+)
+async def test_an_update_that_the_workflow_refuses(
+    handle: Handle, served: Served, name: str, method: str, args: list[Any], failure: dict[str, str] | None
+) -> None:
+    status, answer = await put(served, name, "update", method, *args, id="k1")
+    assert (status, answer["status"]) == (200, "rejected")
+    assert answer["failure"] == (failure or answer["failure"])
+    assert told(await log(served, name), "$input.rejected") == [{"id": "k1", "failure": answer["failure"]}]
+    assert await put(served, name, "update", method, *args, id="k1") == (status, answer)
+    assert await handle.query("all_heard") == []
+
+
+async def test_an_answer_that_takes_longer_is_fetched_later(handle: Handle, served: Served, name: str) -> None:
+    body = {"id": "k1", "kind": "update", "name": "waits", "args": ["a moment"], "wait": 0.2}
+    async with served.http.post(f"/v1/sessions/{name}/inputs", json=body) as answer:
+        assert (answer.status, await answer.json()) == (202, {"id": "k1", "status": "accepted"})
+        where = answer.headers["Location"]
+    assert await served.call("GET", where) == (202, {"id": "k1", "status": "accepted"})
+    await put(served, name, "signal", "release")
+    await until_logged(served, name, "$input.completed")
+    async with asyncio.timeout(60):
+        while (found := await served.call("GET", where))[0] == 202:
+            await asyncio.sleep(0.05)
+    assert found == (200, {"id": "k1", "status": "completed", "result": "released"})
+    assert await handle.query("all_heard") == ["a moment"]
+
+
+async def test_more_updates_than_temporal_takes_at_once_are_refused(
+    temporal: WorkflowEnvironment, handle: Handle, tmp_path: Path, name: str
+) -> None:
+    async with running_gateway(temporal, tmp_path, run_updates=2) as served:
+        for key in ("a", "b"):
+            assert (await put(served, name, "update", "waits", key, id=key, wait=0))[0] == 202
+        status, answer = await put(served, name, "update", "waits", "c", id="c", wait=0)
+        assert (status, answer["error"]["code"]) == (429, "limit_reached")
+        assert (await put(served, name, "signal", "release"))[0] == 200
+        for key in ("a", "b"):
+            assert (await put(served, name, "update", "waits", key, id=key))[1]["result"] == "released"
+        assert (await put(served, name, "update", "waits", "c", id="c"))[1]["result"] == "released"
+    assert sorted(await handle.query("all_heard")) == ["a", "b", "c"]
+
+
+async def test_inputs_that_no_run_can_get(handle: Handle, served: Served, name: str) -> None:
+    async def refused(session: str = name, kind: str = "signal", **more: Any) -> tuple[int, str]:
+        status, answer = await put(served, session, kind, "say", "hello", **more)
+        return status, answer["error"]["code"] if status >= 400 else answer["status"]
+
+    assert await refused("nobody-has-this-name") == (404, "session_not_found")
+    await put(served, name, "signal", "say", "hello")
+    assert await refused(run="another") == (404, "workflow_not_found")
+    assert await refused(id="") == (400, "request_invalid")
+    assert await refused(kind="query") == (400, "body_invalid")
+    assert await refused(kind="cancel") == (400, "request_invalid")  # which has no name
+    assert (await served.call("GET", f"/v1/sessions/{name}/inputs/none"))[1]["error"]["code"] == "input_not_found"
+    status, answer = await put(served, name, "signal", "__temporal_workflow_stream_publish", {})
+    assert (status, answer["error"]["code"]) == (400, "request_invalid")
+    await handle.signal("end")
+    await until_logged(served, name, "$run.closed")
+    async with asyncio.timeout(60):
+        # The log has the end a moment before the run's record has it: until then an input is accepted, and then rejected.
+        while (found := await refused())[1] == "rejected":
+            await asyncio.sleep(0.05)
+    assert found == (409, "run_closed")
+    assert await handle.result() == ["hello"]
+
+
+async def test_an_input_to_a_run_that_just_ended_is_rejected(
+    handle: Handle, served: Served, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def after_its_end(*how: Any) -> Seen:
+        await handle.signal("end")
+        await handle.result()
+        return await send(*how)
+
+    monkeypatch.setattr(inputs, "send", once(after_its_end))
+    _, answer = await put(served, name, "signal", "say", "too late", id="k1")
+    assert (answer["status"], answer["failure"]["type"]) == ("rejected", "RunClosed")
+    assert await handle.result() == []
+
+
+def once(first: Send) -> Send:
+    """The first call is another one than the rest."""
+    calls = iter([first])
+
+    async def sent(*how: Any) -> Seen:
+        return await next(calls, send)(*how)
+
+    return sent
+
+
+@pytest.mark.parametrize(("kind", "method"), [("signal", "say"), ("update", "approve")])
+async def test_an_input_goes_to_the_next_run_if_the_workflow_continued_before_it_was_sent(
+    handle: Handle, served: Served, name: str, monkeypatch: pytest.MonkeyPatch, kind: str, method: str
+) -> None:
+    async def after_it_continued(*how: Any) -> Seen:
+        await continued(handle)
+        return await send(*how)
+
+    monkeypatch.setattr(inputs, "send", once(after_it_continued))
+    status, answer = await put(served, name, kind, method, "hello")
+    assert (status, answer["status"]) == (200, "completed")
+    assert await handle.query("all_heard") == ["hello"]
+
+
+@pytest.mark.parametrize(("kind", "method"), [("signal", "say"), ("update", "approve")])
+async def test_an_input_is_not_sent_again_to_the_next_run_if_only_its_answer_was_lost(
+    handle: Handle, served: Served, name: str, monkeypatch: pytest.MonkeyPatch, kind: str, method: str
+) -> None:
+    async def without_answer(*how: Any) -> Seen:
+        await send(*how)
+        await continued(handle)
+        return Unanswered()
+
+    monkeypatch.setattr(inputs, "send", once(without_answer))
+    status, answer = await put(served, name, kind, method, "hello")
+    assert (status, answer["status"]) == (200, "completed")
+    assert await handle.query("all_heard") == ["hello"]
+    assert len(told(await log(served, name), "$input.completed")) == 1
+
+
+@pytest.mark.parametrize("continues", [False, True])
+@pytest.mark.parametrize("sent", [False, True])
+@pytest.mark.parametrize(("kind", "method"), [("signal", "say"), ("update", "approve")])
+async def test_an_input_is_carried_on_by_the_next_gateway(
+    temporal: WorkflowEnvironment,
+    handle: Handle,
+    tmp_path: Path,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    method: str,
+    sent: bool,
+    continues: bool,
+) -> None:
+    """Nobody sends it again: the gateway stops between intent and call, or between call and outcome."""
+    reached = asyncio.Event()
+
+    async def stuck(*how: Any) -> Seen:
+        if sent:
+            await send(*how)
+        reached.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(inputs, "send", stuck)
+    async with running_gateway(temporal, tmp_path) as served:
+        assert (await put(served, name, kind, method, "hello", id="k1", wait=0))[0] == 202
+        await asyncio.wait_for(reached.wait(), 60)
+    if continues:
+        await continued(handle)
+    monkeypatch.setattr(inputs, "send", send)
+    async with running_gateway(temporal, tmp_path) as served:
+        (completed,) = await until_logged(served, name, "$input.completed")
+        assert completed["id"] == "k1"
+        assert len(told(await log(served, name), "$input.accepted")) == 1
+    assert await handle.query("all_heard") == ["hello"]
+
+
+@pytest.mark.parametrize("kind", ["cancel", "terminate"])
+async def test_a_device_ends_a_run(handle: Handle, served: Served, name: str, kind: str) -> None:
+    body = {"id": "k1", "kind": kind, "wait": 30}
+    path = f"/v1/sessions/{name}/inputs"
+    assert await served.call("POST", path, json=body) == (200, {"id": "k1", "status": "completed"})
+    (closed,) = await until_logged(served, name, "$run.closed")
+    assert closed["status"] == {"cancel": "canceled", "terminate": "terminated"}[kind]
+    assert told(await log(served, name), "$input.accepted") == [{"id": "k1", "kind": kind}]
+    assert await served.call("POST", path, json=body) == (200, {"id": "k1", "status": "completed"})
+
+
+@pytest.mark.parametrize("sent", [False, True])
+@pytest.mark.parametrize("kind", ["cancel", "terminate"])
+async def test_a_run_that_was_ended_by_a_call_without_answer_is_found_so(
+    handle: Handle, served: Served, name: str, monkeypatch: pytest.MonkeyPatch, kind: str, sent: bool
+) -> None:
+    async def without_answer(*how: Any) -> Seen:
+        if sent:
+            await send(*how)
+        else:
+            await handle.signal("end")
+        with suppress(WorkflowFailureError):
+            await handle.result()
+        return Unanswered()
+
+    monkeypatch.setattr(inputs, "send", once(without_answer))
+    status, answer = await served.call("POST", f"/v1/sessions/{name}/inputs", json={"id": "k1", "kind": kind})
+    assert (status, answer["status"]) == (200, "completed" if sent else "rejected")
+
+
+async def test_a_run_that_continued_as_new_is_cancelled_as_it_goes_on(
+    handle: Handle, served: Served, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def after_it_continued(*how: Any) -> Seen:
+        await continued(handle)
+        return await send(*how)
+
+    monkeypatch.setattr(inputs, "send", once(after_it_continued))
+    _, answer = await served.call("POST", f"/v1/sessions/{name}/inputs", json={"id": "k1", "kind": "cancel"})
+    assert answer["status"] == "completed"
+    (closed,) = await until_logged(served, name, "$run.closed")
+    assert closed["status"] == "canceled"
+
+
+async def test_two_devices_that_cancel_have_cancelled_both(handle: Handle, served: Served, name: str) -> None:
+    await handle.signal("stay")
+    path = f"/v1/sessions/{name}/inputs"
+    for key in ("k1", "k2"):
+        answer = await served.call("POST", path, json={"id": key, "kind": "cancel"})
+        assert answer == (200, {"id": key, "status": "completed"})
+    await handle.signal("end")
+
+
+async def test_the_python_client_sends_inputs(handle: Handle, served: Served, name: str) -> None:
+    async with SessionClient(served.url) as client:
+        session = client.session(name)
+        outcome = await session.send("approve", ["order 1"])
+        assert (outcome.status, outcome.result) == ("completed", {"approved": "order 1"})
+        outcome = await session.send("approve", ["nothing"])
+        assert (outcome.status, outcome.failure) == (
+            "rejected",
+            {"message": "there is nothing to approve", "type": "Nothing"},
+        )
+        assert (await session.send("waits", ["a moment"], wait=timedelta(seconds=0.1))).status == "accepted"
+        assert (await session.send("say", ["hello"], kind="signal")).status == "completed"
+    assert await handle.query("all_heard") == ["order 1", "a moment", "hello"]
+
+
+@pytest.mark.usefixtures("forks")
+async def test_the_command_sends_inputs(handle: Handle, served: Served, name: str) -> None:
+    async def printed(*arguments: str) -> tuple[int, Any]:
+        code, output, _ = await wakeline("input", name, *arguments, "--url", served.url)
+        return code, json.loads(output)
+
+    once = await printed("approve", "order 1", "--id", "k1")
+    assert once == (0, {"id": "k1", "status": "completed", "result": {"approved": "order 1"}})
+    assert await printed("approve", "order 1", "--id", "k1") == once
+    code, outcome = await printed("approve", "nothing")
+    assert (code, outcome["status"]) == (1, "rejected")
+    code, outcome = await printed("say", "hello there", "--kind", "signal", "--device", "shell")
+    assert (code, outcome["status"]) == (0, "completed")
+    assert await handle.query("all_heard") == ["order 1", "hello there"]
+    assert (await printed("--kind", "terminate"))[0] == 0
+
+
+async def signals_of(client: Client, name: str) -> Counter[str]:
+    """How often each key is in the histories of the workflow's runs."""
+    found: Counter[str] = Counter()
+    async for run in client.list_workflows(f'WorkflowId = "{name}"'):
+        handle: Handle = client.get_workflow_handle(name, run_id=run.run_id)
+        async for event in handle.fetch_history_events():
+            if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
+                header = event.workflow_execution_signaled_event_attributes.header.fields
+                found.update(field.data.decode() for key, field in header.items() if key == "wakeline-input")
+    return found
+
+
+@pytest.mark.usefixtures("forks")
+async def test_inputs_arrive_once_through_kills_lost_answers_and_continue_as_new(
+    client: Client, handle: Handle, tmp_path: Path, name: str
+) -> None:
+    """Every second answer is dropped by its client, which sends the same again, and the gateway is killed meanwhile."""
+    server = client.service_client.config.target_host
+    gateway = GatewayProcess(tmp_path / "data", "--temporal", server)
+    await gateway.start()
+    keys = [f"{kind}-{number}" for number in range(15) for kind in ("signal", "update")]
+    outcomes: dict[str, Any] = {}
+
+    async def send_until_answered(key: str, number: int) -> None:
+        kind = key.split("-")[0]
+        body = {"id": key, "kind": kind, "name": {"signal": "say", "update": "approve"}[kind], "args": [key]}
+        drops = number % 2 == 0
+        while key not in outcomes:
+            try:
+                async with http.post(f"{gateway.url}/v1/sessions/{name}/inputs", json=body) as answer:
+                    said = await answer.json()
+            except aiohttp.ClientError:
+                await asyncio.sleep(0.05)
+                continue
+            if answer.status in (429, 503):
+                await asyncio.sleep(0.1)
+            elif drops:
+                drops = False
+            elif answer.status != 202:
+                outcomes[key] = answer.status, said["status"]
+
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(60)) as http, asyncio.timeout(240):
+        for begin in range(0, len(keys), 6):
+            async with asyncio.TaskGroup() as group:
+                for number, key in enumerate(keys[begin : begin + 6]):
+                    group.create_task(send_until_answered(key, number))
+                # Killed as soon as the first of them is accepted: some are not sent then, others not settled.
+                await accepted(http, gateway.url, name, begin)
+                await gateway.kill()
+                if begin % 4 == 0:
+                    await continued(handle)
+                await gateway.start()
+        async with http.get(f"{gateway.url}/v1/sessions/{name}/events?limit=1000") as answer:
+            events = (await answer.json())["events"]
+    await gateway.stop()
+    assert outcomes == dict.fromkeys(keys, (200, "completed"))
+    assert Counter(await handle.query("all_heard")) == Counter(keys)
+    assert await signals_of(client, name) == Counter(f'"{key}"' for key in keys if key.startswith("signal"))
+    assert Counter(data["id"] for data in told(events, "$input.accepted")) == Counter(keys)
+    assert Counter(data["id"] for data in told(events, "$input.completed")) == Counter(keys)
+
+
+async def accepted(http: aiohttp.ClientSession, url: str, name: str, count: int) -> None:
+    """Return when the log has more than so many accepted inputs."""
+    path = f"{url}/v1/sessions/{name}/events?limit=1000&topics=$input.accepted"
+    while True:
+        async with http.get(path) as answer:
+            if answer.status == 200 and len((await answer.json())["events"]) > count:
+                return
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(("kind", "method"), [("signal", "say"), ("update", "approve")])
+async def test_two_gateways_that_get_the_same_input_send_it_once(
+    temporal: WorkflowEnvironment, client: Client, handle: Handle, tmp_path: Path, name: str, kind: str, method: str
+) -> None:
+    store, faults = SharedStore(), Faults(latency=0.002, lost_wakeups=0.2, repeated_wakeups=0.2)
+    async with (
+        running_gateway(temporal, tmp_path, store.engine(faults, 1), lease=1.0) as one,
+        running_gateway(temporal, tmp_path, store.engine(faults, 2), lease=1.0) as two,
+    ):
+        keys = [f"k{number}" for number in range(10)]
+        calls = [put(served, name, kind, method, key, id=key) for key in keys for served in (one, two)]
+        answers = []
+        for begin in range(0, len(calls), 4):
+            answers += await asyncio.gather(*calls[begin : begin + 4])
+            if begin == 8:
+                await continued(handle)
+        assert {(status, answer["status"]) for status, answer in answers} == {(200, "completed")}
+        events = await log(two, name)
+        assert Counter(data["id"] for data in told(events, "$input.completed")) == Counter(keys)
+    assert Counter(await handle.query("all_heard")) == Counter(keys)
+    if kind == "signal":
+        assert await signals_of(client, name) == Counter(f'"{key}"' for key in keys)
+
+
+async def test_an_input_of_a_gateway_that_died_is_carried_on_by_another(
+    temporal: WorkflowEnvironment, handle: Handle, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, stuck = SharedStore(), asyncio.Event()
+    first, second = store.engine(seed=1), store.engine(seed=2)
+    calls = 0
+
+    async def dies(*how: Any) -> Seen:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            first.cut = True
+            stuck.set()
+            await asyncio.Event().wait()
+        return await send(*how)
+
+    async with (
+        running_gateway(temporal, tmp_path, second, lease=1.0) as two,
+        running_gateway(temporal, tmp_path, first, lease=1.0) as one,
+    ):
+        assert (await put(one, name, "signal", "say", "first", id="k0"))[0] == 200
+        monkeypatch.setattr(inputs, "send", dies)
+        await put(one, name, "signal", "say", "hello", id="k1", wait=0)
+        await asyncio.wait_for(stuck.wait(), 60)
+        async with asyncio.timeout(60):
+            while len(told(await log(two, name), "$input.completed")) < 2:
+                await asyncio.sleep(0.05)
+    assert await handle.query("all_heard") == ["first", "hello"]
+
+
+async def test_who_sent_an_input_comes_from_the_token(
+    temporal: WorkflowEnvironment, handle: Handle, tmp_path: Path, name: str
+) -> None:
+    async with running_gateway(temporal, tmp_path, no_auth=False, token_secret=SECRET) as served:
+        path, body = f"/v1/sessions/{name}/inputs", {"id": "k1", "kind": "signal", "name": "say", "args": ["hello"]}
+        alice, bob = bearer(sub="alice", inputs=["say"]), bearer(sub="bob", inputs=["say"])
+        assert (await served.call("POST", path, json=body, headers=alice))[0] == 200
+        status, answer = await served.call("POST", path, json=body, headers=bob)
+        assert (status, answer["error"]["code"]) == (409, "input_conflict")
+        for refused in (bearer(inputs=["approve"]), bearer(), bearer(inputs=["say"], allow=["read"])):
+            status, answer = await served.call("POST", path, json={**body, "id": "k2"}, headers=refused)
+            assert (status, answer["error"]["code"]) == (403, "not_allowed")
+        status, answer = await served.call("POST", path, json={**body, "id": "k2", "by": "bob"}, headers=alice)
+        assert (status, answer["error"]["code"]) == (400, "body_invalid")
+        read = await served.call("GET", f"/v1/sessions/{name}/events", headers=alice)
+        (told_of,) = told(read[1]["events"], "$input.accepted")
+        assert told_of["by"] == "alice"
+    assert await handle.query("all_heard") == ["hello"]
+
+
+async def test_arguments_and_results_pass_through_the_gateway_s_codec(
+    temporal: WorkflowEnvironment, client: Client, tmp_path: Path, name: str
+) -> None:
+    config = client.config(active_config=True)
+    config["data_converter"] = BARE
+    secret = Client(**config)
+    async with (
+        running_gateway(temporal, tmp_path, data_converter="tests.temporal.test_encryption:BARE") as served,
+        Worker(secret, task_queue=f"{QUEUE}-secret", workflows=workflows.WORKFLOWS),
+    ):
+        handle = await secret.start_workflow(workflows.Listens.run, [], id=name, task_queue=f"{QUEUE}-secret")
+        _, answer = await put(served, name, "update", "approve", "a secret")
+        assert answer["result"] == {"approved": "a secret"}
+        _, answer = await put(served, name, "update", "approve", "nothing")
+        assert answer["failure"] == {"message": "there is nothing to approve", "type": "Nothing"}
+        assert (await put(served, name, "signal", "say", "another"))[0] == 200
+        assert await handle.query("all_heard") == ["a secret", "another"]
+        assert "another" not in (await handle.fetch_history()).to_json()
+        await handle.signal("end")
+
+
+async def test_a_deleted_session_forgets_its_inputs(handle: Handle, served: Served, name: str) -> None:
+    await put(served, name, "signal", "say", "hello", id="k1")
+    assert (await served.call("DELETE", f"/v1/sessions/{name}"))[0] == 204
+    assert (await served.call("GET", f"/v1/sessions/{name}/inputs/k1"))[0] == 404
+    # Temporal still knows the key: its run does not get the input again.
+    assert (await put(served, name, "signal", "say", "hello", id="k1"))[0] == 200
+    assert await handle.query("all_heard") == ["hello"]

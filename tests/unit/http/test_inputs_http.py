@@ -1,0 +1,56 @@
+"""Inputs at a gateway without Temporal: what is refused before anything is sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.tokens import SECRET, bearer
+from tests.unit.conftest import Serve
+
+INPUT = {"id": "k1", "kind": "signal", "name": "say", "args": ["hello"]}
+
+
+@pytest.mark.parametrize(
+    ("claims", "status", "code"),
+    [
+        ({"inputs": ["say"]}, 503, "temporal_unavailable"),
+        ({"inputs": {"order-*": ["s*"]}}, 503, "temporal_unavailable"),
+        ({}, 403, "not_allowed"),
+        ({"inputs": ["approve"]}, 403, "not_allowed"),
+        ({"inputs": {"chat-*": ["say"]}}, 403, "not_allowed"),
+        ({"inputs": ["say"], "allow": ["read", "publish"]}, 403, "not_allowed"),
+        ({"inputs": ["say"], "sessions": ["chat-*"]}, 404, "session_not_found"),
+    ],
+)
+async def test_a_token_sends_only_the_inputs_that_it_names(
+    serve: Serve, claims: dict[str, Any], status: int, code: str
+) -> None:
+    served = await serve(token_secret=SECRET)
+    answer = await served.call("POST", "/v1/sessions/order-1/inputs", json=INPUT, headers=bearer(**claims))
+    assert (answer[0], answer[1]["error"]["code"]) == (status, code)
+
+
+@pytest.mark.parametrize("changed", [{"kind": "query"}, {"args": "hello"}, {"wait": 31}, {"by": "bob"}, {"id": 1}])
+async def test_a_body_of_another_form_is_refused(serve: Serve, changed: dict[str, Any]) -> None:
+    served = await serve()
+    status, answer = await served.call("POST", "/v1/sessions/order-1/inputs", json={**INPUT, **changed})
+    assert (status, answer["error"]["code"]) == (400, "body_invalid")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"name": ""}, {"name": "$cancel"}, {"name": "__temporal_poll"}, {"kind": "cancel"}, {"id": ""}, {"id": "é"}],
+)
+async def test_an_impossible_name_or_id_is_refused(serve: Serve, changed: dict[str, Any]) -> None:
+    served = await serve()
+    status, answer = await served.call("POST", "/v1/sessions/order-1/inputs", json={**INPUT, **changed})
+    assert (status, answer["error"]["code"]) == (400, "request_invalid")
+
+
+async def test_too_large_arguments_are_refused(serve: Serve) -> None:
+    served = await serve()
+    body = {**INPUT, "args": ["x" * 128 * 1024]}
+    status, answer = await served.call("POST", "/v1/sessions/order-1/inputs", json=body)
+    assert (status, answer["error"]["code"]) == (413, "body_too_large")

@@ -1,0 +1,123 @@
+"""The steps of an input: whatever fails and whoever is killed, one run of the chain gets it, once."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wakeline.gateway.inputs.steps import (
+    Absent,
+    Aim,
+    Forgotten,
+    NotOpen,
+    Outcome,
+    Seen,
+    Step,
+    StillOpen,
+    Unanswered,
+    advance,
+)
+
+DELIVERED = Outcome("completed")
+
+
+class Chain:
+    """Temporal: runs that continue as new, and recognise a key within one run.
+
+    Attributes:
+        runs: What each run got, oldest first.
+        ended: Whether the last run has ended without a successor.
+        moves: How often the chain may still go on.
+    """
+
+    def __init__(self, moves: int) -> None:
+        self.runs: list[int] = [0]
+        self.ended = False
+        self.moves = moves
+
+    def move(self, *, ends: bool) -> None:
+        if self.moves and not self.ended:
+            self.moves -= 1
+            self.ended = ends
+            self.runs += [] if ends else [0]
+
+    def is_open(self, run: int) -> bool:
+        return run == len(self.runs) - 1 and not self.ended
+
+    def send(self, run: int) -> Seen:
+        if self.runs[run]:  # already signalled with this id
+            return DELIVERED
+        if not self.is_open(run):
+            return NotOpen()
+        self.runs[run] += 1
+        return DELIVERED
+
+    def look(self, run: int) -> Seen:
+        if self.runs[run]:
+            return DELIVERED
+        if self.is_open(run):
+            return StillOpen()
+        return Absent(str(run + 1) if run + 1 < len(self.runs) else "")
+
+
+CHANCES = st.lists(
+    st.sampled_from(["well", "lost", "lost after", "killed", "killed after", "continues", "ends", "other gateway"]),
+    max_size=40,
+)
+
+
+@given(chances=CHANCES, moves=st.integers(0, 6))
+def test_an_input_is_delivered_once_or_rejected(chances: list[str], moves: int) -> None:
+    chain = Chain(moves)
+    recorded = "0"  # the run in the intent's record
+    aims = [Aim(Step.SEND, recorded), Aim(Step.SEND, recorded)]  # of two gateways
+    outcome: Outcome | None = None
+    turn = 0
+    for chance in [*chances, *["well"] * 30]:
+        if chance == "other gateway":
+            turn = 1 - turn
+        elif chance in ("continues", "ends"):
+            chain.move(ends=chance == "ends")
+        elif chance == "killed":
+            aims[turn] = Aim(Step.SEND, recorded, unsure=True)
+        else:
+            aim = aims[turn]
+            seen: Seen = Unanswered()
+            if chance != "lost":
+                done = chain.send if aim.step is Step.SEND else chain.look
+                seen = done(int(aim.run_id)) if chance != "lost after" else (done(int(aim.run_id)), Unanswered())[1]
+            if chance == "killed after":
+                aims[turn] = Aim(Step.SEND, recorded, unsure=True)
+                continue
+            after = advance(aim, seen)
+            if isinstance(after, Outcome):
+                outcome = outcome or after
+                break
+            recorded = max(recorded, after.run_id, key=int)
+            aims[turn] = after
+    assert outcome is not None
+    assert sum(chain.runs) == (outcome.status == "completed")
+
+
+@given(unsure=st.booleans(), step=st.sampled_from(Step))
+def test_the_run_changes_only_when_a_history_has_shown_that_the_input_is_not_there(unsure: bool, step: Step) -> None:
+    aim = Aim(step, "run", unsure)
+    for seen in (Unanswered(), NotOpen(), StillOpen()):
+        after = advance(aim, seen)
+        assert isinstance(after, Aim)
+        assert after.run_id == "run"
+        assert after.unsure >= unsure
+    assert advance(aim, Absent("next")) == Aim(Step.SEND, "next")
+
+
+def test_a_forgotten_run_may_have_received_what_was_sent_to_it() -> None:
+    sure, unsure = (advance(Aim(Step.LOOK, "run", unsure), Forgotten()) for unsure in (False, True))
+    assert isinstance(sure, Outcome)
+    assert isinstance(unsure, Outcome)
+    assert "may have received" not in sure.data["failure"]["message"]
+    assert "may have received" in unsure.data["failure"]["message"]
+
+
+def test_a_call_without_an_answer_is_repeated_at_the_same_run() -> None:
+    assert advance(Aim(Step.SEND, "run"), Unanswered()) == Aim(Step.SEND, "run", unsure=True)
+    assert advance(Aim(Step.LOOK, "run"), Unanswered()) == Aim(Step.LOOK, "run", unsure=False)
