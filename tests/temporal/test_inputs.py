@@ -14,7 +14,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-from temporalio.api.enums.v1 import EventType
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import EventType, ResetReapplyExcludeType
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
@@ -26,6 +28,7 @@ from tests.support import Served
 from tests.temporal import input_workflows as workflows
 from tests.temporal.test_encryption import BARE
 from tests.temporal.test_follower import running_gateway, told
+from tests.temporal.test_runs import reset
 from tests.tokens import SECRET, bearer
 from wakeline.client import SessionClient
 from wakeline.gateway.inputs import inputs
@@ -249,6 +252,58 @@ async def test_an_input_is_not_sent_again_to_the_next_run_if_only_its_answer_was
     status, answer = await put(served, name, kind, method, "hello")
     assert (status, answer["status"]) == (200, "completed")
     assert await handle.query("all_heard") == ["hello"]
+    assert len(told(await log(served, name), "$input.completed")) == 1
+
+
+@pytest.mark.parametrize("sent", [False, True])
+@pytest.mark.parametrize(("kind", "method"), [("signal", "say"), ("update", "approve")])
+async def test_an_input_around_a_reset_is_heard_once(
+    client: Client,
+    handle: Handle,
+    served: Served,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    method: str,
+    sent: bool,
+) -> None:
+    """The run is reset to its beginning before the input is sent, or before its answer arrives."""
+    await handle.query("all_heard")  # its first workflow task is completed
+
+    async def around_a_reset(*how: Any) -> Seen:
+        if sent:
+            await send(*how)
+        await reset(client, handle, await run_id(handle), 4)
+        return Unanswered() if sent else await send(*how)
+
+    monkeypatch.setattr(inputs, "send", once(around_a_reset))
+    status, answer = await put(served, name, kind, method, "hello")
+    assert (status, answer["status"]) == (200, "completed")
+    assert await handle.query("all_heard") == ["hello"]
+
+
+@pytest.mark.parametrize(("kind", "method"), [("signal", "say"), ("update", "approve")])
+async def test_a_reset_that_excludes_inputs_undoes_them(
+    client: Client, handle: Handle, served: Served, name: str, kind: str, method: str
+) -> None:
+    await handle.query("all_heard")
+    await put(served, name, kind, method, "hello", id="k1")
+    await client.workflow_service.reset_workflow_execution(
+        ResetWorkflowExecutionRequest(
+            namespace=client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=name, run_id=await run_id(handle)),
+            workflow_task_finish_event_id=4,
+            request_id=str(uuid.uuid4()),
+            reset_reapply_exclude_types=[
+                ResetReapplyExcludeType.RESET_REAPPLY_EXCLUDE_TYPE_SIGNAL,
+                ResetReapplyExcludeType.RESET_REAPPLY_EXCLUDE_TYPE_UPDATE,
+            ],
+        )
+    )
+    assert await handle.query("all_heard") == []
+    _, answer = await put(served, name, kind, method, "hello", id="k1")
+    assert answer["status"] == "completed"
+    assert await handle.query("all_heard") == []  # the same key is the same input
     assert len(told(await log(served, name), "$input.completed")) == 1
 
 
