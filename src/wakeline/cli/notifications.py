@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Final, Literal
 
@@ -23,6 +23,11 @@ class _Page(msgspec.Struct):
     after: str | None
 
 
+class _Retried(msgspec.Struct):
+    retried: int
+    after: str | None
+
+
 def notifications(
     action: Literal["list", "show", "retry"],
     session: str | None = None,
@@ -30,29 +35,41 @@ def notifications(
     /,
     *,
     state: Literal["pending", "delivered", "cancelled", "dead"] | None = None,
+    channel: str | None = None,
+    since: str | None = None,
+    before: str | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
     url: Annotated[str, Parameter(env_var="WAKELINE_URL")] = "http://127.0.0.1:7777",
     token: Annotated[str | None, Parameter(env_var="WAKELINE_TOKEN")] = None,
 ) -> None:
-    """List notifications, show one with its events and attempts, or send one again now.
+    """List notifications, show one with its events and attempts, or send some again now.
 
     For example:
 
         wakeline notifications list --state dead
         wakeline notifications show order-1 msg_5f1c…
         wakeline notifications retry order-1 msg_5f1c…
+        wakeline notifications retry --channel ops --since 2026-11-29T06:00:00Z
 
     Args:
         action: What to do.
-        session: The session's name; for list, only this session.
-        id: The notification's id, for show and retry.
-        state: List only notifications in this state.
+        session: The session's name; for list and retry, only this session.
+        id: The notification's id; without it, retry sends all that match.
+        state: Only notifications in this state (default: all; for retry without an id, dead).
+        channel: Only notifications of this channel.
+        since: Only notifications that were created at this time or later.
+        before: Only notifications that were created before this time.
         json: Print one JSON object a line instead of a table.
         url: The gateway.
         token: A token that may manage the sessions.
     """
+    asked = {"session": session, "state": state, "channel": channel, "from": since, "to": before}
+    query = {name: value for name, value in asked.items() if value is not None}
     if action == "list":
-        asyncio.run(_list(url, token, session, state, lines=json))
+        asyncio.run(_list(url, token, query, lines=json))
+        return
+    if action == "retry" and id is None:
+        print(f"retried {asyncio.run(_retry(url, token, query)):,}")
         return
     if session is None or id is None:
         raise RequestInvalidError(
@@ -62,9 +79,9 @@ def notifications(
     asyncio.run(_one(url, token, session, id, retry=action == "retry"))
 
 
-async def _list(url: str, token: str | None, session: str | None, state: str | None, *, lines: bool) -> None:
+async def _list(url: str, token: str | None, query: Mapping[str, str], *, lines: bool) -> None:
     table = Table("session", "id", "user", "channel", "state", "events", "attempts", "last", box=None)
-    async for found in _all(url, token, session, state):
+    async for found in _all(url, token, query):
         if lines:
             print(msgspec.json.encode(found).decode(), flush=True)
             continue
@@ -75,11 +92,8 @@ async def _list(url: str, token: str | None, session: str | None, state: str | N
         Console(soft_wrap=True).print(table if table.row_count else "no notifications")
 
 
-async def _all(url: str, token: str | None, session: str | None, state: str | None) -> AsyncIterator[dict[str, Any]]:
+async def _all(url: str, token: str | None, query: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
     http = Http(url, token, _SILENCE)
-    query = {} if state is None else {"state": state}
-    if session is not None:
-        query["session"] = session
     after: str | None = ""
     try:
         while after is not None:
@@ -89,6 +103,20 @@ async def _all(url: str, token: str | None, session: str | None, state: str | No
             after = page.after
     finally:
         await http.aclose()
+
+
+async def _retry(url: str, token: str | None, query: Mapping[str, str]) -> int:
+    """Send all matching notifications again; return their number."""
+    http = Http(url, token, _SILENCE)
+    after: str | None = ""
+    count = 0
+    try:
+        while after is not None:
+            page = await http.call("POST", "/v1/notifications/retry", _Retried, query={**query, "after": after})
+            count, after = count + page.retried, page.after
+    finally:
+        await http.aclose()
+    return count
 
 
 async def _one(url: str, token: str | None, session: str, name: str, *, retry: bool) -> None:

@@ -35,6 +35,12 @@ async def test_dead_letters_are_listed_shown_and_sent_again(serve: Serve) -> Non
         code, out, _ = await wakeline("notifications", "retry", "order/1", name, *url)
         assert (code, json.loads(out)["state"]) == (0, "pending")
         assert [request.id for request in await hook.until(2)] == [name, name]
+        async with asyncio.timeout(60):
+            while not (await wakeline("notifications", "list", "--state", "delivered", "--json", *url))[1]:
+                await asyncio.sleep(0.05)
+        code, out, _ = await wakeline("notifications", "retry", "--state", "delivered", "--channel", "ops", *url)
+        assert (code, out) == (0, "retried 1\n")
+        assert len(await hook.until(3)) == 3
 
 
 async def test_a_notification_that_there_is_not_is_refused(serve: Serve) -> None:

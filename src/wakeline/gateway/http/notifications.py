@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, get_args
 
@@ -10,7 +12,7 @@ import msgspec
 from aiohttp import web
 
 from wakeline.errors import NotificationNotFoundError, RequestInvalidError, SessionNotFoundError
-from wakeline.events import Cursor, check_session_name, timestamp
+from wakeline.events import Cursor, check_session_name, parse_time, timestamp
 from wakeline.gateway.access import GRANT
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.group import Group, route
@@ -23,33 +25,56 @@ _MOST_READ: Final = 1_000
 """Sessions after which a page ends, even if it is empty."""
 
 
+class _Wanted(msgspec.Struct, frozen=True):
+    """The notifications that a request is about.
+
+    Attributes:
+        state: Their state; None for all.
+        channel: Their channel; None for all.
+        since: Unix time from which they were created.
+        before: Unix time before which they were created.
+    """
+
+    state: str | None
+    channel: str | None
+    since: float
+    before: float
+
+    @classmethod
+    def of(cls, request: web.Request, default: State | None = None) -> _Wanted:
+        """Return what the query of a request asks for, with the default of its state."""
+        state = request.query.get("state", default)
+        if state is not None and state not in get_args(State):
+            raise RequestInvalidError(f"expected state to be one of {', '.join(get_args(State))}, got {state[:40]!r}")
+        since, before = _time(request, "from", 0.0), _time(request, "to", math.inf)
+        return cls(state, request.query.get("channel"), since, before)
+
+    def matches(self, message: Message) -> bool:
+        """Return whether a message is wanted."""
+        return (
+            self.state in (None, message.state)
+            and self.channel in (None, message.channel)
+            and self.since <= message.created < self.before
+        )
+
+
 class NotificationRoutes(Group):
     """`/v1/notifications`, and those of one session, for tokens that may `manage`."""
 
-    @route("GET", "/v1/notifications", "session after limit state")
+    @route("GET", "/v1/notifications", "session after limit state channel from to")
     async def notifications(self, request: web.Request) -> web.Response:
         """List the notifications of all sessions, by session, the oldest of each first."""
-        grant, state = request[GRANT], _state(request)
-        grant.check("manage")
-        limit, after = integer(request, "limit", 100, 1, 1000), request.query.get("after", "")
-        within = grant.sessions
-        if "session" in request.query:
-            within = (check_session_name(request.query["session"]),)
-            grant.check("manage", within[0])
-        found: list[dict[str, Any]] = []
-        read, whole = 0, False
-        while len(found) < limit and read < _MOST_READ and not whole:
-            states = await self._parts.engine.sessions(after=after, limit=_SESSIONS, within=within)
-            whole = len(states) < _SESSIONS
-            read += len(states)
-            boxes = await self._parts.outbox.load_all({one.session: one.epoch for one in states})
-            for one in states:
-                after = one.session
-                found += [_described(one.session, one.epoch, message) for message in _in(boxes.get(after), state)]
-                if len(found) >= limit:
-                    whole = whole and one is states[-1]
-                    break
-        return json_answer({"notifications": found, "after": None if whole else after})
+        found, after = await self._page(request, _Wanted.of(request))
+        shown = [_described(state.session, state.epoch, message) for state, messages in found for message in messages]
+        return json_answer({"notifications": shown, "after": after})
+
+    @route("POST", "/v1/notifications/retry", "session after limit state channel from to")
+    async def retry_all(self, request: web.Request) -> web.Response:
+        """Send a page of notifications again now: by default, of those that are dead."""
+        found, after = await self._page(request, _Wanted.of(request, "dead"))
+        for state, messages in found:
+            await self._retry(state, messages)
+        return json_answer({"retried": sum(len(messages) for _, messages in found), "after": after})
 
     @route("GET", "/v1/sessions/{session}/notifications/{notification}")
     async def notification(self, request: web.Request) -> web.Response:
@@ -61,11 +86,55 @@ class NotificationRoutes(Group):
     async def retry(self, request: web.Request) -> web.Response:
         """Send a notification again now, whatever its state; its schedule restarts."""
         session, message = await self._found(request)
-        again = msgspec.structs.replace(message, state="pending", due=time.time(), failures=0, forced=True)
-        box = await self._parts.outbox.change(session.session, session.epoch, lambda box: replaced(box, again))
-        if self._parts.notifier is not None:
-            self._parts.notifier.wake(session.session)
+        box = await self._retry(session, [message])
         return json_answer(_described(session.session, session.epoch, _only(box, message.id), whole=True))
+
+    async def _page(
+        self, request: web.Request, wanted: _Wanted
+    ) -> tuple[list[tuple[SessionState, list[Message]]], str | None]:
+        """Return a page of matching messages.
+
+        Returns:
+            The messages by session, and the session that the next page begins after; None at the end.
+        """
+        grant, within = request[GRANT], request[GRANT].sessions
+        grant.check("manage")
+        if "session" in request.query:
+            within = (check_session_name(request.query["session"]),)
+            grant.check("manage", within[0])
+        limit, after = integer(request, "limit", 100, 1, 1000), request.query.get("after", "")
+        found: list[tuple[SessionState, list[Message]]] = []
+        count = read = 0
+        while read < _MOST_READ:
+            states = await self._parts.engine.sessions(after=after, limit=_SESSIONS, within=within)
+            read += len(states)
+            boxes = await self._parts.outbox.load_all({state.session: state.epoch for state in states})
+            for state in states:
+                after, box = state.session, boxes.get(state.session)
+                messages = [message for message in (box.messages if box else ()) if wanted.matches(message)]
+                if messages:
+                    found.append((state, messages))
+                    count += len(messages)
+                if count >= limit:
+                    return found, after
+            if len(states) < _SESSIONS:
+                return found, None
+        return found, after
+
+    async def _retry(self, state: SessionState, messages: Sequence[Message]) -> Box:
+        """Make messages pending again, and wake the owner of the session."""
+        now = time.time()
+
+        def change(box: Box) -> Box:
+            for message in messages:
+                again = msgspec.structs.replace(message, state="pending", due=now, failures=0, forced=True)
+                box = replaced(box, again)
+            return box
+
+        box = await self._parts.outbox.change(state.session, state.epoch, change)
+        if self._parts.notifier is not None:
+            self._parts.notifier.wake(state.session)
+        return box
 
     async def _found(self, request: web.Request) -> tuple[SessionState, Message]:
         name = check_session_name(request.match_info["session"])
@@ -77,15 +146,14 @@ class NotificationRoutes(Group):
         return state, _only(stored.box, request.match_info["notification"])
 
 
-def _state(request: web.Request) -> str | None:
-    state = request.query.get("state")
-    if state is not None and state not in get_args(State):
-        raise RequestInvalidError(f"expected state to be one of {', '.join(get_args(State))}, got {state[:40]!r}")
-    return state
-
-
-def _in(box: Box | None, state: str | None) -> list[Message]:
-    return [message for message in (box.messages if box else ()) if state in (None, message.state)]
+def _time(request: web.Request, name: str, default: float) -> float:
+    text = request.query.get(name)
+    if text is None:
+        return default
+    moment = parse_time(text)
+    if moment is None or moment.tzinfo is None:
+        raise RequestInvalidError(f"expected {name} to be a time such as 2026-11-29T06:00:00Z, got {text[:40]!r}")
+    return moment.timestamp()
 
 
 def _only(box: Box, name: str) -> Message:
