@@ -23,6 +23,7 @@ from temporalio.worker import Worker
 
 from tests.commands import wakeline
 from tests.gateways import GatewayProcess
+from tests.servers import temporal_server
 from tests.sharing import Faults, SharedStore
 from tests.support import Served
 from tests.temporal import input_workflows as workflows
@@ -175,6 +176,30 @@ async def test_more_updates_than_temporal_takes_at_once_are_refused(
             assert (await put(served, name, "update", "waits", key, id=key))[1]["result"] == "released"
         assert (await put(served, name, "update", "waits", "c", id="c"))[1]["result"] == "released"
     assert sorted(await handle.query("all_heard")) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(("kind", "method"), [("signal", "say"), ("update", "approve")])
+async def test_a_run_that_has_had_too_many_inputs_rejects_the_next(
+    tmp_path: Path, name: str, kind: str, method: str
+) -> None:
+    limits = {"history_maxTotalUpdates": 2, "history_maximumSignalsPerExecution": 2}
+    async with (
+        temporal_server(**limits) as server,
+        running_gateway(server, tmp_path) as served,
+        Worker(server.client, task_queue=QUEUE, workflows=workflows.WORKFLOWS),
+    ):
+        handle = await server.client.start_workflow(workflows.Listens.run, [], id=name, task_queue=QUEUE)
+        for key in ("a", "b"):
+            assert (await put(served, name, kind, method, key, id=key))[1]["status"] == "completed"
+        status, answer = await put(served, name, kind, method, "c", id="c")
+        assert (status, answer["status"]) == (200, "rejected")
+        assert "limit" in answer["failure"]["message"]
+        assert await put(served, name, kind, method, "a", id="a") == (200, {**answer_of("a", kind), "id": "a"})
+        assert await handle.query("all_heard") == ["a", "b"]
+
+
+def answer_of(text: str, kind: str) -> dict[str, Any]:
+    return {"status": "completed", **({"result": {"approved": text}} if kind == "update" else {})}
 
 
 async def test_inputs_that_no_run_can_get(handle: Handle, served: Served, name: str) -> None:
