@@ -126,6 +126,7 @@ class Stream:
 
     async def next(self) -> dict[str, Any]:
         """The next event; comments and bare ids are passed over."""
+        assert self.answer.status == 200, f"expected a stream, got {self.answer.status} {await self.answer.text()}"
         while True:
             lines = await self.lines()
             assert lines, "expected an event, the stream ended"

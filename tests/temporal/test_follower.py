@@ -255,7 +255,8 @@ async def test_a_workflow_can_be_registered_into_a_session_of_another_name(
 ) -> None:
     await start(client, name, workflows.Talks.run, "completes", 5)
     status, run = await served.call("POST", "/v1/runs", json={"workflow_id": name, "session": f"{name}-chat"})
-    assert (status, run["status"], run["followed"]) == (200, "running", True)
+    assert (status, run["status"]) == (200, "running")
+    assert run["followed"] or isinstance(served, Pair), "of two gateways, the other one may follow it"
     assert told(await to_the_end(served, f"{name}-chat"), "number") == [0, 1, 2, 3, 4]
 
 

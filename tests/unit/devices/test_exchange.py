@@ -19,10 +19,10 @@ from wakeline.gateway.ownership import Ownership
 class Gateway:
     """The part of a gateway that knows who is connected, until its process ends."""
 
-    def __init__(self, engine: SharedEngine) -> None:
+    def __init__(self, engine: SharedEngine, lease: float) -> None:
         self.engine = engine
         self.presence = Presence()
-        self.ownership = Ownership(engine, 1.0, shared=True)
+        self.ownership = Ownership(engine, lease, shared=True)
         self.stack = AsyncExitStack()
 
     async def start(self) -> None:
@@ -58,9 +58,10 @@ def store() -> SharedStore:
 
 
 @pytest.fixture
-async def gateways(store: SharedStore) -> AsyncIterator[list[Gateway]]:
+async def gateways(store: SharedStore, request: pytest.FixtureRequest) -> AsyncIterator[list[Gateway]]:
+    """Three gateways, with leases of a minute unless the test is about their end."""
     faults = Faults(latency=0.002, lost_answers=0.1)
-    started = [Gateway(store.engine(faults, seed)) for seed in range(3)]
+    started = [Gateway(store.engine(faults, seed), getattr(request, "param", 60.0)) for seed in range(3)]
     for gateway in started:
         await gateway.start()
     yield started
@@ -146,6 +147,7 @@ async def test_a_device_that_stays_costs_no_writes_and_many_that_come_at_once_fe
     assert await second.presence.is_there("s", "alice", "device-7")
 
 
+@pytest.mark.parametrize("gateways", [1.0], indirect=True)
 async def test_the_devices_of_a_gateway_that_vanishes_leave_and_return_with_it(
     gateways: list[Gateway], store: SharedStore, watching: Callable[[Gateway, str], Believed]
 ) -> None:
@@ -165,7 +167,7 @@ async def test_a_gateway_that_starts_removes_what_ended_gateways_have_left(
     gateways: list[Gateway], store: SharedStore
 ) -> None:
     await store.memory.put_record("presence/0123456789abcdef/0/s", b'{"parts":1,"devices":[["","old"]]}', revision=0)
-    another = Gateway(store.engine(seed=9))
+    another = Gateway(store.engine(seed=9), 60.0)
     await another.start()
     await until(lambda: "presence/0123456789abcdef/0/s" not in store.memory._records)
     assert await another.presence.everywhere("s") == frozenset()

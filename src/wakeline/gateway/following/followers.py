@@ -121,7 +121,7 @@ class Followers:
         Raises:
             TemporalUnavailableError: Temporal cannot be asked, and there is no session of this name to serve.
         """
-        if session in self._pool.sessions():
+        if await self._pool.serves(session):
             return
         state = await self._engine.state(session)
         known = state is not None

@@ -63,6 +63,7 @@ class FollowerPool:
         child: Callable[[str, str, str], Awaitable[None]],
     ) -> None:
         self._namespaces = namespaces
+        self._engine = engine
         self._runs = runs
         self._settings = settings
         self._hub = hub
@@ -130,6 +131,18 @@ class FollowerPool:
         """The sessions of which a run is followed now."""
         return self._of_session.keys()
 
+    async def serves(self, session: str) -> bool:
+        """Return whether a run of a session is followed here, and the session is there.
+
+        Another gateway may have deleted it a moment ago: then its runs are no longer followed here.
+        """
+        if session not in self._of_session:
+            return False
+        if not self._ownership.shared or await self._engine.state(session) is not None:
+            return True
+        self._end_all(session)
+        return False
+
     def follows(self, namespace: str, workflow_id: str) -> bool:
         """Whether a run of this workflow is followed now; the main namespace has no name here."""
         return (namespace, workflow_id) in self._of_workflow
@@ -175,7 +188,9 @@ class FollowerPool:
         if sessions is None:
             unfinished = await self._runs.unfinished()
         else:
-            unfinished = [(session, run) for session in sessions for run in await self._runs.of(session)]
+            # The record of a session that is being deleted at another gateway may still be there.
+            there = [session for session in sessions if await self._engine.state(session) is not None]
+            unfinished = [(session, run) for session in there for run in await self._runs.of(session)]
         for session, run in unfinished:
             if run.namespace and run.namespace not in self._namespaces:
                 _log.warning("a run's namespace is not among the settings", session=session, namespace=run.namespace)
@@ -302,8 +317,13 @@ class FollowerPool:
         # Follow nothing into a session that was deleted: further events would create it again.
         for commit in commits:
             if "deleted" in commit.changes:
-                for key in [key for key in self._tasks if key[0] == commit.session]:
-                    self._end(key)
+                self._end_all(commit.session)
+                if self._ownership.shared:  # the news may be late: a run may be registered in the next life already
+                    self._registered("", commit.session)
+
+    def _end_all(self, session: str) -> None:
+        for key in [key for key in self._tasks if key[0] == session]:
+            self._end(key)
 
     async def _keep_assigning(self) -> None:
         """Watch closely as many runs as may be: first those whose sessions have devices, then those that were."""
