@@ -34,6 +34,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from wakeline.integrations.activity_reports import ActivityReports, Report, failure_of, state_after, time_out_of
 from wakeline.integrations.activity_session import ActivitySession, current_session, current_sync_session, has_session
 from wakeline.integrations.children import JoiningInterceptor
+from wakeline.integrations.input_keys import InputKeysInterceptor
 from wakeline.integrations.leaving import Leaving
 from wakeline.integrations.workflow_tasks import reporting
 from wakeline.logs import get_logger
@@ -265,7 +266,7 @@ class WakelinePlugin(SimplePlugin):
         client = config.get("client")
         assert client is not None, "a worker has a client"
         interceptor = self._make_interceptor(client)
-        config["interceptors"] = [*config.get("interceptors", ()), interceptor]
+        config["interceptors"] = [*config.get("interceptors", ()), interceptor, InputKeysInterceptor()]
         if interceptor.nudger is not None and interceptor.leaving is not None:
             nudge, note_end = interceptor.nudger.nudge, interceptor.leaving.note
             if (runner := config.get("workflow_runner")) is not None:

@@ -4,8 +4,8 @@ The names and the wire are those of `temporalio.contrib.workflow_streams`: a pro
 import, and either side may run the other library. Start with `WorkflowStream` in the workflow and
 `WorkflowStreamClient` everywhere else.
 
-Beyond those names: `StreamEnd` tells how a subscription ended, `StreamGap` what it could not give, and `errors` has
-every error that is raised here.
+Beyond those names: `StreamEnd` tells how a subscription ended, `StreamGap` what it could not give, `HandledInputs`
+which inputs a workflow has handled, and `errors` has every error that is raised here.
 """
 
 from temporalio import workflow
@@ -24,6 +24,7 @@ with workflow.unsafe.imports_passed_through():
         StreamUnavailableError,
         ValueTooLargeError,
     )
+    from wakeline.streams.inputs import HandledInputs, input_key
     from wakeline.streams.notices import StreamEnd, StreamGap
     from wakeline.streams.stream import WorkflowStream
     from wakeline.streams.sync import SyncWorkflowStreamClient
@@ -42,6 +43,7 @@ __all__ = [
     "BufferFullError",
     "DroppedEvent",
     "EnvelopeCodec",
+    "HandledInputs",
     "PollInput",
     "PollResult",
     "PublishDroppedError",
@@ -64,4 +66,5 @@ __all__ = [
     "WorkflowStreamItem",
     "WorkflowStreamState",
     "WorkflowTopicHandle",
+    "input_key",
 ]

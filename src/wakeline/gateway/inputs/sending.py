@@ -36,8 +36,8 @@ from wakeline.gateway.following import (
 )
 from wakeline.gateway.inputs.steps import Absent, Forgotten, NotOpen, Outcome, Seen, StillOpen, Unanswered
 from wakeline.gateway.sessions import Intent, Run
+from wakeline.streams.inputs import HEADER
 
-HEADER: Final = "wakeline-input"
 MAX_RESULT_BYTES: Final = 64 * 1024
 # Temporal holds an update's call for 20 seconds and then answers that it is not completed yet.
 _TIMEOUT: Final = timedelta(seconds=30)
