@@ -102,6 +102,7 @@ class _Fork(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self.started: asyncio.Future[None] = loop.create_future()
         self._ended: asyncio.Future[int] = loop.create_future()
+        self._closed: asyncio.Future[None] = loop.create_future()
         self._written = b""
         self.pid = 0
 
@@ -119,13 +120,15 @@ class _Fork(asyncio.Protocol):
             self.started.set_exception(EOFError("expected a fork, the process that forks has ended"))
         if not self._ended.done():
             self._ended.set_result(-signal.SIGKILL)
+        self._closed.set_result(None)
 
     @property
     def returncode(self) -> int | None:
         return self._ended.result() if self._ended.done() else None
 
     async def wait(self) -> int:
-        return await asyncio.shield(self._ended)
+        await asyncio.shield(self._closed)  # the pipe too: it would be left open if the loop ended now
+        return self._ended.result()
 
     def send_signal(self, signal: int) -> None:
         if self.returncode is None:
