@@ -42,7 +42,7 @@ class Reports(Generic[T, E]):
 
     @property
     def is_ended(self) -> bool:
-        """Whether delivery has ended for good."""
+        """Whether delivery has ended and cannot begin again."""
         return self._end is not None
 
     def add(self, events: Sequence[T], what: str, reason: Exception | None = None) -> None:

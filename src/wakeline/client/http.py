@@ -142,7 +142,7 @@ class Http:
         return unavailable(self.url, error)
 
     async def aclose(self) -> None:
-        """Close all connections, for good; reads in progress raise."""
+        """Close all connections; reads in progress raise, and later calls are refused."""
         self._closed = True
         for answer in list(self._answers):
             answer.close()

@@ -328,7 +328,7 @@ class Session:
         return await self._http.call("PUT", self._path, SessionState, headers=_JSON, body=lambda: encode(asked))
 
     async def close(self) -> None:
-        """Close the session for good: it accepts no more events. Harmless when repeated."""
+        """Close the session, so that it accepts no more events; a repeated call changes nothing."""
         await self._http.do("POST", f"{self._path}/close")
 
     async def delete(self) -> None:
