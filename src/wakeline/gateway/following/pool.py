@@ -207,6 +207,9 @@ class FollowerPool:
 
     def _registered(self, _: str, session: str) -> None:
         """Another gateway has registered a run of ours."""
+        self._resume_soon(session)
+
+    def _resume_soon(self, session: str) -> None:
         if self._to_resume is not None:
             self._to_resume.add(session)
         self._resuming.set()
@@ -319,7 +322,7 @@ class FollowerPool:
             if "deleted" in commit.changes:
                 self._end_all(commit.session)
                 if self._ownership.shared:  # the news may be late: a run may be registered in the next life already
-                    self._registered("", commit.session)
+                    self._resume_soon(commit.session)
 
     def _end_all(self, session: str) -> None:
         for key in [key for key in self._tasks if key[0] == session]:
