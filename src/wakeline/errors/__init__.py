@@ -4,6 +4,8 @@
     ├── RequestError                 the request cannot be accepted
     │   ├── RequestInvalidError        400 request_invalid
     │   ├── BodyInvalidError           400 body_invalid
+    │   ├── SchemaInvalidError         400 schema_invalid
+    │   ├── ValueInvalidError          400 value_invalid
     │   ├── EncodingInvalidError       400 encoding_invalid
     │   ├── SessionNameInvalidError    400 session_name_invalid
     │   ├── TopicInvalidError          400 topic_invalid
@@ -110,6 +112,7 @@ from wakeline.errors.requests import (
     RequestInvalidError,
     RequestTimeoutError,
     RunClosedError,
+    SchemaInvalidError,
     SessionExistsError,
     SessionNameInvalidError,
     SessionNotFoundError,
@@ -118,6 +121,7 @@ from wakeline.errors.requests import (
     TokenInvalidError,
     TokenMissingError,
     TopicInvalidError,
+    ValueInvalidError,
     WorkflowNotFoundError,
 )
 from wakeline.errors.startup import (
@@ -164,6 +168,7 @@ __all__ = [
     "RequestInvalidError",
     "RequestTimeoutError",
     "RunClosedError",
+    "SchemaInvalidError",
     "SchemaTooNewError",
     "SequenceGapError",
     "SessionClosedError",
@@ -185,6 +190,7 @@ __all__ = [
     "TooManyPublishersError",
     "TopicInvalidError",
     "UnavailableError",
+    "ValueInvalidError",
     "WakelineError",
     "WorkflowNotFoundError",
 ]

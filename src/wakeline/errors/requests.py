@@ -23,6 +23,23 @@ class BodyInvalidError(RequestError):
     hint = "Send a body of the form that the message names."
 
 
+class SchemaInvalidError(RequestError):
+    """A JSON Schema that is not valid, or exceeds the limits on what it costs."""
+
+    code, status = "schema_invalid", 400
+    hint = (
+        "Send a JSON Schema of at most 16 KiB and 500 subschemas, each $ref within it replaced by its target; "
+        "patterns are without look-around and back-references."
+    )
+
+
+class ValueInvalidError(RequestError):
+    """A value that its JSON Schema does not allow."""
+
+    code, status = "value_invalid", 400
+    hint = "Send a value that the schema allows; the message names the part that it does not allow."
+
+
 class EncodingInvalidError(RequestError):
     """A body that is not in the coding that `Content-Encoding` names."""
 

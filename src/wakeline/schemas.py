@@ -1,0 +1,139 @@
+"""JSON Schemas that users write, and the check of a value against one, within bounds.
+
+A schema and a value may come from anybody, and are checked in the event loop. So `$ref` refers to the schema itself only,
+patterns are matched in linear time, and the number of subschemas is limited with every `$ref` replaced by its target:
+a chain of references doubles the work with each link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+from urllib.parse import unquote
+
+import jsonschema_rs
+import msgspec
+
+from wakeline.errors import SchemaInvalidError, ValueInvalidError
+
+MAX_SCHEMA_BYTES: Final = 16 * 1024
+MAX_SUBSCHEMAS: Final = 500
+MAX_LEVELS: Final = 50
+"""The most levels of subschemas, references included, so that a schema that contains itself is refused."""
+
+_MAPS: Final = frozenset({"properties", "patternProperties", "dependentSchemas", "dependencies"})
+# Values, and definitions, which count where a reference names them.
+_PASSED_OVER: Final = frozenset({"const", "enum", "default", "examples", "$defs", "definitions"})
+# They change what a reference means, and would make its target another one than `_target` returns.
+_REFUSED: Final = ("$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor")
+_MAX_SHOWN: Final = 300
+_MASK: Final = "it"
+"""Stands for the value in messages, which may be long or confidential."""
+
+_PATTERNS: Final = jsonschema_rs.RegexOptions(size_limit=64 * 1024, dfa_size_limit=256 * 1024)
+
+
+class Schema:
+    """A JSON Schema, of draft 2020-12 unless its `$schema` names another one.
+
+    `format` is an annotation, as in that draft, and checks nothing.
+
+    Args:
+        schema: The schema, an object or a boolean.
+
+    Raises:
+        SchemaInvalidError: It is not a valid schema, or exceeds the limits.
+    """
+
+    __slots__ = ("_validator",)
+
+    def __init__(self, schema: Any) -> None:
+        if not isinstance(schema, dict | bool):
+            raise SchemaInvalidError(f"expected a JSON Schema, an object, got {_short(repr(schema))}")
+        try:
+            if (size := len(msgspec.json.encode(schema))) > MAX_SCHEMA_BYTES:
+                raise SchemaInvalidError(f"expected a JSON Schema of at most {MAX_SCHEMA_BYTES} bytes, got {size}")
+            _check_size(schema)
+            self._validator = jsonschema_rs.validator_for(
+                schema, offline=True, validate_formats=False, pattern_options=_PATTERNS, mask=_MASK
+            )
+        except (jsonschema_rs.ValidationError, TypeError, ValueError) as error:
+            message = getattr(error, "message", str(error))
+            raise SchemaInvalidError(
+                f"expected a valid JSON Schema, got one with an error: {_short(message)}"
+            ) from None
+
+    def check(self, value: Any, what: str = "value") -> None:
+        """Raise unless the schema allows a value.
+
+        Args:
+            value: The decoded JSON.
+            what: Names the value in the error. Default: value.
+
+        Raises:
+            ValueInvalidError: The schema does not allow it.
+        """
+        try:
+            self._validator.validate(value)
+        except jsonschema_rs.ValidationError as error:
+            place = "".join(f"[{step!r}]" for step in error.instance_path)
+            raise ValueInvalidError(
+                f"expected {what} to be as its JSON Schema says, got {_short(f'{what}{place}: {error.message}')}"
+            ) from None
+
+
+def _check_size(schema: Any) -> None:
+    """Raise if a schema has too many subschemas or levels, those behind references included."""
+    left = MAX_SUBSCHEMAS
+    waiting: list[tuple[Any, int]] = [(schema, 1)]
+    while waiting:
+        one, level = waiting.pop()
+        left -= 1
+        if left < 0:
+            raise SchemaInvalidError(f"expected a JSON Schema of at most {MAX_SUBSCHEMAS} subschemas, got more")
+        if level > MAX_LEVELS:
+            raise SchemaInvalidError(
+                f"expected at most {MAX_LEVELS} levels of subschemas, got more, or a schema that refers to itself"
+            )
+        waiting += ((below, level + 1) for below in _below(schema, one))
+
+
+def _below(root: Any, schema: Any) -> Iterator[Any]:
+    """Yield the subschemas of a schema, and the target of its reference."""
+    if not isinstance(schema, dict):
+        return
+    for name, value in schema.items():
+        if name in _REFUSED:
+            raise SchemaInvalidError(f"expected a JSON Schema without {name}, got one")
+        if name == "$ref":
+            yield _target(root, value)
+        elif name in _MAPS and isinstance(value, dict):
+            yield from value.values()
+        elif name not in _PASSED_OVER:
+            yield from (one for one in (value if isinstance(value, list) else [value]) if isinstance(one, dict))
+
+
+def _target(root: Any, reference: Any) -> Any:
+    """Return the part of a schema that a reference names.
+
+    Raises:
+        SchemaInvalidError: It names something else.
+    """
+    found = root
+    if not isinstance(reference, str) or reference[:1] != "#" or reference[1:2] not in ("", "/"):
+        raise SchemaInvalidError(
+            f"expected a $ref within the schema, such as #/$defs/name, got {_short(repr(reference))}"
+        )
+    for step in unquote(reference).split("/")[1:]:
+        name = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, list) and name.isdecimal() and int(name) < len(found):
+            found = found[int(name)]
+        elif isinstance(found, dict) and name in found:
+            found = found[name]
+        else:
+            raise SchemaInvalidError(f"expected the target of $ref {_short(repr(reference))} in the schema, got none")
+    return found
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
