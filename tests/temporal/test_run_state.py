@@ -130,24 +130,28 @@ async def test_a_paused_workflow_is_one_that_runs(name: str, tmp_path: Path) -> 
 
 
 async def test_a_pause_of_an_activity_and_its_end_are_reported(client: Client, served: Served, name: str) -> None:
-    workflows.failures_left[name] = 2
+    workflows.failures_left[name] = 1000
     handle = await start(client, name, workflows.Again.run, "fails_at_first", None)
     stream = await served.stream(name)
     await until(stream, "$activity.retrying")
-    for turn in range(2):  # under the same id, attempt and all, more than once
+    before = 0
+    for turn in range(2):  # under the same id, and at times with the same attempt
         await of_activity(client, "pause", name, "--identity", "ops", "--reason", "the bank is closed")
         paused = told(await until(stream, "$activity.paused"), "$activity.paused")[0]
         assert paused.pop("paused_at")
         attempt = paused.pop("attempt")
+        # Temporal (server 1.32) forgets the last failure when an activity is unpaused, until it fails again.
+        failed = {} if attempt == before else {"failure": {"message": "no stock left", "type": "OutOfStock"}}
         assert paused == {
             "activity": "charge",
             "activity_type": "fails_at_first",
             "by": "ops",
             "reason": "the bank is closed",
-            "failure": {"message": "no stock left", "type": "OutOfStock"},
+            **failed,
         }
         (activity,) = (await run_of(served, name))["activities"]
         assert (activity["state"], activity["attempt"], activity["by"]) == ("paused", attempt, "ops")
+        before = attempt
         if turn == 0:
             await of_activity(client, "unpause", name)
         else:
