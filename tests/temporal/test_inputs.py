@@ -18,6 +18,7 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType, ResetReapplyExcludeType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
@@ -54,11 +55,13 @@ async def worker(client: Client) -> AsyncIterator[None]:
 
 @pytest.fixture
 async def handle(client: Client, name: str) -> AsyncIterator[Handle]:
-    started: Handle = await client.start_workflow(workflows.Listens.run, [], id=name, task_queue=QUEUE)
+    await client.start_workflow(workflows.Listens.run, [], id=name, task_queue=QUEUE)
     yield client.get_workflow_handle(name)
-    status = await started.describe()
-    if status.close_time is None:
+    try:
         await client.get_workflow_handle(name).terminate()
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:  # it has ended
+            raise
 
 
 @pytest.fixture
