@@ -170,6 +170,39 @@ async def test_it_outlives_the_log_where_it_is_to(acts: list[tuple[str, Any]], t
             assert await told(engine, compacts) == await expected(engine, gone)
 
 
+class Waits(MemoryEngine):
+    """Returns the head of the blocks to its first reader only after `release` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reading, self.release = asyncio.Event(), asyncio.Event()
+
+    async def get_record(self, key: str) -> Record | None:
+        record = await super().get_record(key)
+        if key.endswith("/head") and record is not None and not self.reading.is_set():
+            self.reading.set()
+            await self.release.wait()
+        return record
+
+
+async def test_blocks_that_another_gateway_has_replaced_are_not_erased() -> None:
+    engine = Waits()
+    await add(engine, *(event("text", number) for number in range(3)), event("plain", 3), event("key", 4))
+    state = await engine.state("s")
+    assert state is not None
+    await Compacts(engine).store("s", state.epoch, state.next_offset)  # from before the compact form was to be kept
+    whole = await expected(engine)
+    other = Compacts(engine, lambda _: True)
+    late = asyncio.create_task(other.store("s", state.epoch, state.next_offset))
+    await engine.reading.wait()
+    compacts = Compacts(engine, lambda _: True)
+    reached = await compacts.store("s", state.epoch, state.next_offset)
+    await engine.trim("s", reached, epoch=state.epoch)
+    engine.release.set()
+    await late
+    assert await told(engine, Compacts(engine, lambda _: True)) == whole
+
+
 async def test_it_is_stored_while_it_is_published_and_read_again_after_a_restart() -> None:
     engine = MemoryEngine()
     async with Compacts(engine) as compacts, asyncio.timeout(60):

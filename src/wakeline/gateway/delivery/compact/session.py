@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from wakeline.compact.fold import Fold, is_special
@@ -17,7 +18,7 @@ from wakeline.errors import EpochChangedError, RecordConflictError, SessionNotFo
 from wakeline.events import Event
 from wakeline.gateway.delivery.compact import blocks
 from wakeline.gateway.delivery.compact.snapshot import Snapshot
-from wakeline.gateway.delivery.compact.store import Store
+from wakeline.gateway.delivery.compact.store import Store, erase, prefix
 from wakeline.gateway.delivery.gaps import gap
 from wakeline.gateway.log import Engine, SessionState
 from wakeline.gateway.runtime import Grouped
@@ -185,7 +186,8 @@ class SessionFold:
             # Another gateway has joined blocks that were about to be read, or the blocks cannot be used.
             self._stale = True
             if erasing:
-                await store.erase()
+                with suppress(RecordConflictError):  # another gateway has replaced them
+                    await store.erase()
             await self._catch_up(must_store=False)
         return Fold(self._fresh.first_offset, blocks.plain(bodies=self._bodies))
 
@@ -248,30 +250,48 @@ class SessionFold:
             raise
 
     async def _begin(self, *, must_store: bool) -> None:
-        state = await self._engine.state(self.session)
-        if state is None or self.over:
-            raise SessionNotFoundError(f"there is no session {self.session!r}")
-        if state.epoch != self.epoch:
-            raise EpochChangedError(f"expected {self.session!r} in epoch {self.epoch}, it lives in epoch {state.epoch}")
+        store, state, bodies = await self._agreeing(must_store=must_store)
         self._snapshot = self._base = None
         self._created = state.created
-        bodies = self._outlives(state)
-        # Events that retention has removed must leave the blocks too, unless the compact form is kept. In a trimmed session
-        # the blocks would change with every removed event, so none are stored: it is folded on demand from the kept events.
         self._stored = bodies or state.first_offset == 0
-        store = self._store = Store(self._engine, self.epoch)
-        await store.open()
-        there = store.first_offset is not None
-        if there and (not self._stored or store.bodies != bodies or store.next_offset < state.first_offset):
-            try:
-                await store.erase()
-            except UnavailableError:
-                if must_store:
-                    raise
-                self._stale = True  # the next opening tries to erase it again
+        self._store = store
         at = state.first_offset if store.first_offset is None else store.next_offset
         self._fresh = Fold(at, blocks.plain(bodies=bodies))
         self._end = max(self._end, at)
+
+    async def _agreeing(self, *, must_store: bool) -> tuple[Store, SessionState, bool]:
+        """Return the stored blocks that agree with the retention, the session, and the blocks' kind.
+
+        Blocks that disagree are erased. The kind is whether whole plain events are stored.
+
+        Events that retention has removed must leave the blocks too, unless the compact form is kept. In a trimmed session
+        the blocks would change with every removed event, so none are stored: it is folded on demand from the kept events.
+        """
+        while True:
+            store = Store(self._engine, self.epoch)
+            # The head is read first, so that the state is no older: blocks of a newer state must not be erased.
+            await store.open()
+            state = await self._engine.state(self.session)
+            if state is None or self.over:
+                raise SessionNotFoundError(f"there is no session {self.session!r}")
+            if state.epoch != self.epoch:
+                raise EpochChangedError(
+                    f"expected {self.session!r} in epoch {self.epoch}, it lives in epoch {state.epoch}"
+                )
+            bodies = self._outlives(state)
+            stored = bodies or state.first_offset == 0
+            agrees = stored and store.bodies == bodies and store.next_offset >= state.first_offset
+            if store.first_offset is None or agrees:
+                return store, state, bodies
+            try:
+                await store.erase()
+            except RecordConflictError:
+                continue  # another gateway has changed the blocks
+            except UnavailableError:
+                if must_store:
+                    raise
+                self._stale = True  # the next opening tries to erase them again
+            return store, state, bodies
 
     async def _save(self) -> None:
         fresh, store = self._fresh, self._store
@@ -288,7 +308,7 @@ class SessionFold:
             self._stale = self._stale or store.next_offset > fresh.first_offset
             raise
         if self.over:  # the session and its earlier blocks were deleted meanwhile
-            await store.erase()
+            await erase(self._engine, prefix(self.epoch))
             return
         if self._base is not None:
             self._base.extend(fresh)

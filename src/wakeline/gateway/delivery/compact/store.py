@@ -136,9 +136,19 @@ class Store:
             await self._remove(block)
 
     async def erase(self) -> None:
-        """Remove all blocks and the head."""
-        self._blocks, self._revision = [], 0
-        await erase(self._engine, self._prefix)
+        """Remove the head as it was read, and its blocks.
+
+        Raises:
+            RecordConflictError: Another gateway has changed the head: open the store again. Its blocks may be the only copy
+                of events that retention has removed.
+            UnavailableError: They cannot be removed now.
+        """
+        gone, self._blocks = self._blocks, []  # not used again, also if an error comes
+        if self._revision:
+            await self._engine.delete_record(self._head_key, revision=self._revision)
+        self._revision = 0
+        for named in gone:
+            await self._remove(named)
 
     async def _block(self, named: _Named) -> Fold | None:
         pieces: list[bytes] = []
