@@ -8,9 +8,8 @@ by a name that the page's owner points at 127.0.0.1 (by `Host`).
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from typing import Final, TypeAlias
+from typing import Final
 
 import structlog
 from aiohttp import hdrs, web
@@ -21,7 +20,6 @@ from wakeline.gateway.access.addresses import Addresses
 from wakeline.gateway.access.origins import check_headers, check_origins
 from wakeline.gateway.settings import is_loopback
 
-Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _METHODS: Final = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
 PUBLISHING_HEADERS: Final = (
     *("Wakeline-Publisher", "Wakeline-Attempt", "Wakeline-Sequence", "Wakeline-Run", "Wakeline-Activity"),
@@ -145,20 +143,23 @@ class Guard:
                 f"expected Origin, Sec-Fetch-Site or Referer of an allowed page with the cookie, got {origin[:100]!r}",
             )
 
-    @web.middleware
-    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refuse a request, answer a preflight request, or call the handler."""
+    def admit(self, request: web.Request) -> web.Response | None:
+        """Return the answer to a preflight request of an allowed page, None for every other request.
+
+        Raises:
+            OriginRefusedError: The request's `Host` or origin is not allowed.
+        """
         origin = self.check(request)
-        if origin is not None and request.method == hdrs.METH_OPTIONS:
-            return web.Response(
-                status=204,
-                headers={
-                    hdrs.ACCESS_CONTROL_ALLOW_METHODS: _METHODS,
-                    hdrs.ACCESS_CONTROL_ALLOW_HEADERS: self._headers,
-                    hdrs.ACCESS_CONTROL_MAX_AGE: "600",
-                },
-            )
-        return await handler(request)
+        if origin is None or request.method != hdrs.METH_OPTIONS:
+            return None
+        return web.Response(
+            status=204,
+            headers={
+                hdrs.ACCESS_CONTROL_ALLOW_METHODS: _METHODS,
+                hdrs.ACCESS_CONTROL_ALLOW_HEADERS: self._headers,
+                hdrs.ACCESS_CONTROL_MAX_AGE: "600",
+            },
+        )
 
     async def on_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         """Add the headers that let an allowed origin read the answer, streams and errors included."""

@@ -8,14 +8,6 @@ from aiohttp import web
 
 from wakeline.errors import RequestInvalidError
 from wakeline.gateway.access import MAX_HEAD_BYTES
-from wakeline.gateway.http.answers import Handler
-
-
-@web.middleware
-async def checked_heads(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse a request with an invalid head before anything else uses it."""
-    check_head(request)
-    return await handler(request)
 
 
 def check_head(request: web.BaseRequest) -> None:

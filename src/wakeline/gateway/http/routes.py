@@ -1,4 +1,4 @@
-"""All routes, and the middleware that every request passes before its route."""
+"""All routes, and the checks that every request passes before its route."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wakeline.gateway.http.devices import DeviceRoutes
 from wakeline.gateway.http.durable_streams import StreamRoutes
 from wakeline.gateway.http.events import EventRoutes
 from wakeline.gateway.http.feed import FeedRoutes
-from wakeline.gateway.http.heads import checked_heads
+from wakeline.gateway.http.heads import check_head
 from wakeline.gateway.http.health import HealthRoutes
 from wakeline.gateway.http.inputs import InputRoutes
 from wakeline.gateway.http.lifecycle import LifecycleRoutes
@@ -31,13 +31,8 @@ _WEB_SOCKETS: Final = frozenset({"/v1/feed", "/v1/publish"})
 
 def application(parts: Parts) -> web.Application:
     """Return the aiohttp application that serves the gateway's parts."""
-    passed = [
-        errors_middleware(parts),
-        checked_heads,
-        parts.connections.middleware,
-        parts.guard.middleware,
-        _grants_middleware(parts),
-    ]
+    # Each middleware costs every request a call, and every open stream a frame of memory.
+    passed = [errors_middleware(parts), parts.connections.middleware, _admission(parts)]
     app = web.Application(client_max_size=parts.settings.max_body_bytes, middlewares=passed)
     app.on_response_prepare.append(parts.guard.on_prepare)
     app.on_shutdown.append(parts.lasting.end)
@@ -66,25 +61,28 @@ def _with_any_name(route: web.RouteDef) -> web.RouteDef:
     return web.RouteDef(route.method, path, route.handler, route.kwargs)
 
 
-def _grants_middleware(parts: Parts) -> Any:
-    """Return the middleware that authenticates every request whose route is not open to all."""
+def _admission(parts: Parts) -> Any:
+    """Return the middleware that checks every request and authenticates its caller."""
     free = {"/healthz", "/readyz", *(["/metrics"] if parts.settings.open_metrics else [])}
 
     @web.middleware
-    async def grants(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+        check_head(request)
+        preflight = parts.guard.admit(request)
+        if preflight is not None:
+            return preflight
         resource = request.match_info.route.resource
         if resource is None or resource.canonical in free:
             request[GRANT] = ANYONE
-            check_query(request)
-            return await handler(request)
-        try:
-            request[GRANT] = await parts.auth.authenticate(request)
-        except TokenMissingError:
-            # Browsers send no Authorization with a WebSocket: such a client authenticates with its first frame.
-            if resource.canonical not in _WEB_SOCKETS or not web.WebSocketResponse().can_prepare(request):
-                raise
-            request[GRANT] = NOBODY
+        else:
+            try:
+                request[GRANT] = await parts.auth.authenticate(request)
+            except TokenMissingError:
+                # Browsers send no Authorization with a WebSocket: such a client authenticates with its first frame.
+                if resource.canonical not in _WEB_SOCKETS or not web.WebSocketResponse().can_prepare(request):
+                    raise
+                request[GRANT] = NOBODY
         check_query(request)
         return await handler(request)
 
-    return grants
+    return admit
