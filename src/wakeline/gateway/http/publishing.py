@@ -110,8 +110,9 @@ def _check_headers(headers: Mapping[str, str], known: Sequence[str]) -> None:
     Raises:
         RequestInvalidError: There is such a header.
     """
-    names = {name.lower() for name in known}
-    unknown = [name for name in headers if name.lower().startswith("wakeline-") and name.lower() not in names]
+    unknown = [
+        name for name in headers if name[:9].lower() == "wakeline-" and name.lower() not in map(str.lower, known)
+    ]
     if unknown:
         hint = f"Write one of {', '.join(known)}." if known else "Send the publisher's data in the body."
         raise RequestInvalidError(
