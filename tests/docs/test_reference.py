@@ -81,6 +81,7 @@ def test_every_label_is_documented() -> None:
     metrics.temporal.labels("default").set(1)
     metrics.notifications.labels("ops", "delivered").inc()
     metrics.channels_disabled.labels("ops").set(0)
+    metrics.subscriptions_removed.labels("gone").inc()
     metrics.inputs.labels("signal", "completed").inc()
     metrics.calls.labels("QueryWorkflow", "OK").inc()
     rows = {span(row["name"]): set(spans(row["labels"])) for row in tables(text("docs/reference/metrics.md"))[0]}

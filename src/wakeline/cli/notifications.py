@@ -1,4 +1,4 @@
-"""`wakeline notifications`: list notifications, show one, and send one again."""
+"""`wakeline notifications`: list notifications, show one, send one again, and make keys."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from wakeline.client.http import Http, session_path
 from wakeline.errors import RequestInvalidError
+from wakeline.gateway.notifications import new_keys
 
 _SILENCE: Final = timedelta(seconds=45)
 
@@ -29,7 +30,7 @@ class _Retried(msgspec.Struct):
 
 
 def notifications(
-    action: Literal["list", "show", "retry"],
+    action: Literal["list", "show", "retry", "keys"],
     session: str | None = None,
     id: str | None = None,
     /,
@@ -42,7 +43,7 @@ def notifications(
     url: Annotated[str, Parameter(env_var="WAKELINE_URL")] = "http://127.0.0.1:7777",
     token: Annotated[str | None, Parameter(env_var="WAKELINE_TOKEN")] = None,
 ) -> None:
-    """List notifications, show one with its events and attempts, or send some again now.
+    """List notifications, show one, send some again now, or make keys for Web Push.
 
     For example:
 
@@ -50,6 +51,7 @@ def notifications(
         wakeline notifications show order-1 msg_5f1c…
         wakeline notifications retry order-1 msg_5f1c…
         wakeline notifications retry --channel ops --since 2026-11-29T06:00:00Z
+        wakeline notifications keys
 
     Args:
         action: What to do.
@@ -65,6 +67,10 @@ def notifications(
     """
     asked = {"session": session, "state": state, "channel": channel, "from": since, "to": before}
     query = {name: value for name, value in asked.items() if value is not None}
+    if action == "keys":
+        private, public = new_keys()
+        print(f'private_key = "{private}"\n# The public key, which browsers get from GET /v1/push: {public}')
+        return
     if action == "list":
         asyncio.run(_list(url, token, query, lines=json))
         return

@@ -100,8 +100,9 @@ async def gateway(
         stack.push_async_callback(ownership.stop)
         core = await _core(settings, log, metrics, ownership, stack)
         _observe(core, connections)
-        notifying = notifications(settings, log, core.outbox, core.positions, metrics, ownership)
-        notifier = await stack.enter_async_context(notifying)
+        notifying = await stack.enter_async_context(
+            notifications(settings, log, core.outbox, core.positions, metrics, ownership)
+        )
         tickets = await _tickets(log, keys, stack)
         namespaces, followers, inputs = None, None, None
         if temporal:
@@ -116,7 +117,8 @@ async def gateway(
             limits=Limits(settings, addresses),
             guard=guard,
             connections=connections,
-            notifier=notifier,
+            notifier=notifying.notifier,
+            push=notifying.push,
             archive=Archive(
                 log, core.runs, core.deletions, most_bytes=settings.max_import_bytes, most_line_bytes=longest_line
             ),

@@ -54,6 +54,9 @@ class Metrics:
             "wakeline_notifications", "Attempts to send a notification, and ends without one.", ["channel", "outcome"]
         )
         self.channels_disabled = gauge("wakeline_channel_disabled", "1 while a channel is disabled.", ["channel"])
+        self.subscriptions_removed = counter(
+            "wakeline_push_subscriptions_removed", "Push subscriptions that push services no longer accept.", ["reason"]
+        )
         self.following = gauge("wakeline_runs_followed", "Workflow runs followed now.")
         self.closely = gauge("wakeline_runs_watched_closely", "Workflow runs whose history is followed now.")
         self.temporal = gauge("wakeline_temporal_up", "1 while Temporal answers.", ["namespace"])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tomllib
 
 from tests.commands import wakeline
+from tests.pushes import channel
 from tests.receivers import receiver, status
 from tests.unit.conftest import Serve
 from wakeline.gateway.settings import Notify
@@ -49,6 +51,16 @@ async def test_a_notification_that_there_is_not_is_refused(serve: Serve) -> None
     code, _, err = await wakeline("notifications", "retry", "s", "msg_x", "--url", served.url)
     assert code == 2
     assert err.startswith("notification_not_found: ")
+
+
+async def test_new_keys_are_accepted_by_a_gateway(serve: Serve) -> None:
+    code, out, err = await wakeline("notifications", "keys")
+    assert (code, err) == (0, "")
+    private = tomllib.loads(out)["private_key"]
+    served = await serve(channels={"phones": channel(private_key=private)})
+    _, answer = await served.call("GET", "/v1/push")
+    assert out.split()[-1] == answer["public_key"]
+    assert out != (await wakeline("notifications", "keys"))[1]
 
 
 async def test_an_id_is_required(serve: Serve) -> None:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import msgspec
 from aiohttp import web
 
-from wakeline.errors import RequestInvalidError
 from wakeline.events import check_session_name
 from wakeline.gateway.access import GRANT
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.bodies import read_fields
 from wakeline.gateway.http.group import Group, route
-from wakeline.gateway.http.parameters import check_device
-
-_MAX_USER_BYTES: Final = 256  # the limit of a token's `sub`
+from wakeline.gateway.http.parameters import check_device, user_parameter
 
 
 class _Acknowledgement(msgspec.Struct, forbid_unknown_fields=True):
@@ -30,7 +25,7 @@ class DeviceRoutes(Group):
     async def devices(self, request: web.Request) -> web.Response:
         """List the user's own devices; with `manage`, those of all users."""
         session, grant = check_session_name(request.match_info["session"]), request[GRANT]
-        user = _user(request)
+        user = user_parameter(request)
         others = user not in (None, grant.user) or (user is None and "manage" in grant.allow)
         grant.check("manage" if others else "ack", session)
         if not others:
@@ -56,16 +51,8 @@ class DeviceRoutes(Group):
 def _named(request: web.Request) -> tuple[str, str, str]:
     """Return a request's session, user and device; raise if the caller may not change them."""
     session, grant = check_session_name(request.match_info["session"]), request[GRANT]
-    user = _user(request)
+    user = user_parameter(request)
     if user is None:
         user = grant.user
     grant.check("ack" if user == grant.user else "manage", session)
     return session, user, check_device(request.match_info["device"])
-
-
-def _user(request: web.Request) -> str | None:
-    """Return the user whose devices the request names; None if it names none."""
-    user = request.query.get("user")
-    if user is not None and len(user.encode(errors="replace")) > _MAX_USER_BYTES:
-        raise RequestInvalidError(f"expected user to have at most {_MAX_USER_BYTES} bytes, got {user[:40]!r}")
-    return user

@@ -127,7 +127,11 @@ class NotificationRoutes(Group):
 
         def change(box: Box) -> Box:
             for message in messages:
-                again = msgspec.structs.replace(message, state="pending", due=now, failures=0, forced=True)
+                # Of a message that ended otherwise, the devices that were reached are left out again.
+                reached = () if message.state == "delivered" else message.reached
+                again = msgspec.structs.replace(
+                    message, state="pending", due=now, failures=0, forced=True, reached=reached
+                )
                 box = replaced(box, again)
             return box
 

@@ -14,6 +14,7 @@ from aiohttp import web
 from wakeline.errors import RequestInvalidError
 
 _MAX_WAIT: Final = 60.0
+_MAX_USER_BYTES: Final = 256  # the limit of a token's `sub`
 _NONE: Final[dict[str, bool]] = {}
 
 
@@ -112,3 +113,11 @@ def check_device(text: str) -> str:
     if not (1 <= len(text) <= 128 and text.isascii() and text.isprintable() and " " not in text):
         raise RequestInvalidError(f"expected a device id of 1 to 128 visible ASCII characters, got {text[:40]!r}")
     return text
+
+
+def user_parameter(request: web.Request) -> str | None:
+    """Return the user whose devices the request names; None if it names none."""
+    user = request.query.get("user")
+    if user is not None and len(user.encode(errors="replace")) > _MAX_USER_BYTES:
+        raise RequestInvalidError(f"expected user to have at most {_MAX_USER_BYTES} bytes, got {user[:40]!r}")
+    return user

@@ -8,7 +8,7 @@ from wakeline.gateway.access import Connections, Guard, Tickets
 from wakeline.gateway.following import Followers, Namespaces
 from wakeline.gateway.http.lasting import Lasting
 from wakeline.gateway.inputs import Inputs
-from wakeline.gateway.notifications import Notifier
+from wakeline.gateway.notifications import Notifier, WebPush
 from wakeline.gateway.sessions import Archive
 from wakeline.gateway.transports.feed import Source
 
@@ -22,6 +22,7 @@ class Parts(Source):
     connections: Connections
     archive: Archive
     notifier: Notifier | None = None
+    push: WebPush | None = None
     lasting: Lasting = field(default_factory=Lasting)
     upstream: Followers | None = None
     temporal: Namespaces | None = None

@@ -23,6 +23,7 @@ from wakeline.gateway.http.nudges import NudgeRoutes
 from wakeline.gateway.http.parameters import check_query
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.http.publishing import PublishRoutes
+from wakeline.gateway.http.push import PushRoutes
 from wakeline.gateway.http.sessions import SessionRoutes
 from wakeline.gateway.http.tickets import TicketRoutes
 
@@ -45,6 +46,7 @@ def application(parts: Parts) -> web.Application:
         LifecycleRoutes(parts),
         DeviceRoutes(parts),
         NotificationRoutes(parts),
+        PushRoutes(parts),
         InputRoutes(parts),
         NudgeRoutes(parts),
         TicketRoutes(parts),

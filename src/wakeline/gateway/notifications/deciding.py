@@ -226,6 +226,7 @@ def _message(
         events=tuple(events[offset] for offset in sorted(events)[-_MOST_EVENTS:]),
         unless="delivered" if strictest else "seen",
         due=now,
+        critical=any(rules[item.rule].rule.critical for item in items),
     )
 
 

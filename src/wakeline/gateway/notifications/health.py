@@ -61,7 +61,7 @@ class Health:
 
     Args:
         records: Stores the conditions.
-        identities: The receiver of each channel.
+        identities: The receiver of each channel that has one; the condition of others is not kept.
         observed: Called with a channel and whether it is disabled.
     """
 
@@ -79,17 +79,20 @@ class Health:
 
     async def is_disabled(self, channel: str) -> bool:
         """Return whether a channel is disabled, by whichever gateway."""
+        if channel not in self._conditions:
+            return False
         await self._read(channel)
         return self._conditions[channel].disabled
 
     async def succeeded(self, channel: str) -> None:
         """Note that a channel's receiver has accepted a notification."""
-        if self._conditions[channel].failing is not None:
+        if channel in self._conditions and self._conditions[channel].failing is not None:
             await self._change(channel, after_success)
 
     async def failed(self, channel: str, now: float, *, gone: bool = False) -> None:
         """Note a failed attempt."""
-        await self._change(channel, lambda condition: after_failure(condition, now, gone=gone))
+        if channel in self._conditions:
+            await self._change(channel, lambda condition: after_failure(condition, now, gone=gone))
 
     async def _change(self, channel: str, change: Callable[[Condition], Condition]) -> None:
         while True:

@@ -17,19 +17,28 @@ from wakeline.background import begin, cancel_all
 from wakeline.errors import UnavailableError
 from wakeline.events import Cursor, timestamp
 from wakeline.gateway.metrics import Metrics
-from wakeline.gateway.notifications.channels.channel import Channel, Notification, Outcome
+from wakeline.gateway.notifications.channels.channel import Channel, Notification, Outcome, Verdict
 from wakeline.gateway.notifications.health import Health
 from wakeline.gateway.notifications.outbox import Outbox, replaced
+from wakeline.gateway.notifications.reaching import Devices
 from wakeline.gateway.notifications.schedule import pause
 from wakeline.gateway.notifications.values import Attempt, Box, Message, State
+from wakeline.gateway.notifications.wording import worded
 from wakeline.retry import Backoff
 
 IN_FLIGHT: Final = 32
 """Most attempts of one channel at a time, so that a receiver that hangs holds up no other."""
 
+USER_IN_FLIGHT: Final = 4
+"""Most attempts of one user at a time, of a channel to devices: users choose the receivers, and one may hang."""
+
+DEVICES_IN_FLIGHT: Final = 128
+"""Most attempts of a channel to devices at a time, for all users."""
+
 _BUSY_SECONDS: Final = 0.5
 _TROUBLE_SECONDS: Final = 60.0  # before a message is sent again whose outcome could not be stored
 _KEPT_ATTEMPTS: Final = 10
+_ENDS: Final[Mapping[Verdict, State]] = {"delivered": "delivered", "unneeded": "cancelled"}
 _log = structlog.get_logger(__name__)
 
 
@@ -40,6 +49,7 @@ class Sender:
         outbox: Stores the outcomes.
         channels: The channels, by name.
         health: Which channels are disabled.
+        devices: Reaches the devices of users.
         metrics: Counts the attempts.
     """
 
@@ -48,14 +58,16 @@ class Sender:
         outbox: Outbox,
         channels: Mapping[str, Channel],
         health: Health,
+        devices: Devices,
         metrics: Metrics,
     ) -> None:
         self._outbox = outbox
         self._channels = channels
         self._health = health
+        self._devices = devices
         self._metrics = metrics
         self._again: Callable[[str, float], object] = lambda session, at: None
-        self._busy: Counter[str] = Counter()
+        self._busy: Counter[tuple[str, str]] = Counter()  # by channel, and by user for a channel to devices
         # By session and id: whether the outcome is stored. A turn that has read the box before must not send it again.
         self._sending: dict[str, dict[str, bool]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -80,13 +92,20 @@ class Sender:
                 continue
             if message.due > now:
                 times.append(message.due)
-            elif self._busy[message.channel] >= IN_FLIGHT:
+            elif any(self._busy[slot] >= most for slot, most in self._slots(message)):
                 times.append(now + _BUSY_SECONDS)
             else:
-                self._busy[message.channel] += 1
+                self._busy.update(slot for slot, _ in self._slots(message))
                 self._sending.setdefault(session, {})[message.id] = False
                 begin(self._attempt(session, box.epoch, message), self._tasks)
         return min(times, default=None)
+
+    def _slots(self, message: Message) -> list[tuple[tuple[str, str], int]]:
+        """Return the counters that an attempt is counted in, with their limits."""
+        channel = self._channels.get(message.channel)
+        if channel is None or not channel.to_devices:
+            return [((message.channel, ""), IN_FLIGHT)]
+        return [((message.channel, ""), DEVICES_IN_FLIGHT), ((message.channel, f"user:{message.user}"), USER_IN_FLIGHT)]
 
     async def stop(self) -> None:
         """Stop all attempts; the next owner makes them again."""
@@ -103,9 +122,15 @@ class Sender:
             _log.exception("an attempt to notify failed", session=session, id=message.id)
             await asyncio.sleep(_TROUBLE_SECONDS)
         finally:
-            self._busy[message.channel] -= 1
+            self._release(message)
             self._sending[session][message.id] = True
             self._again(session, time.time())
+
+    def _release(self, message: Message) -> None:
+        for slot, _ in self._slots(message):
+            self._busy[slot] -= 1
+            if not self._busy[slot]:
+                del self._busy[slot]
 
     async def _outcome(self, session: str, epoch: str, message: Message) -> Outcome:
         channel = self._channels.get(message.channel)
@@ -113,28 +138,30 @@ class Sender:
             return Outcome("refused", "no such channel")
         if not message.forced and await self._health.is_disabled(message.channel):
             return Outcome("refused", "the channel is disabled")
-        body = body_of(session, epoch, message)
-        return await channel.send(Notification(message.id, message.user, session, body))
+        notification = notification_of(session, epoch, message)
+        if channel.to_devices:
+            return await self._devices.send(channel, notification, message.reached)
+        return await channel.send(notification)
 
     async def _store(self, session: str, epoch: str, changed: Message, outcome: Outcome) -> None:
         """Store an outcome, as often as it takes: otherwise the message would be sent again."""
         backoff = Backoff(0.1, 5.0)
         while True:
             try:
-                await self._outbox.change(session, epoch, lambda box: replaced(box, changed))
+                # First, so that a channel is disabled when the message that disabled it is dead.
                 if outcome.verdict == "delivered":
                     await self._health.succeeded(changed.channel)
                 elif outcome.verdict in ("failed", "gone"):
                     await self._health.failed(changed.channel, time.time(), gone=outcome.verdict == "gone")
+                await self._outbox.change(session, epoch, lambda box: replaced(box, changed))
             except UnavailableError:
                 await backoff.wait()
             else:
                 return
 
     def _count(self, session: str, message: Message, outcome: Outcome) -> None:
-        self._metrics.notifications.labels(
-            message.channel, message.state if message.state == "dead" else outcome.verdict
-        ).inc()
+        ended = message.state if message.state in ("dead", "cancelled") else outcome.verdict
+        self._metrics.notifications.labels(message.channel, ended).inc()
         if message.state == "dead":
             _log.warning(
                 "a notification is dead: no attempt is left",
@@ -156,11 +183,34 @@ def after(message: Message, outcome: Outcome, began: float, seconds: float, draw
         draw: A random number from 0 to 1, for the jitter.
     """
     attempts = (*message.attempts, Attempt(round(began, 3), round(seconds, 3), outcome.reason))[-_KEPT_ATTEMPTS:]
-    failures = message.failures + (outcome.verdict != "delivered")
+    failures = message.failures + (outcome.verdict not in ("delivered", "unneeded"))
     wait = pause(failures, draw, wanted=outcome.retry_after) if outcome.verdict == "failed" else None
-    state: State = "delivered" if outcome.verdict == "delivered" else "dead" if wait is None else "pending"
-    due = round(began + seconds + (wait or 0.0), 3)
-    return msgspec.structs.replace(message, attempts=attempts, failures=failures, state=state, due=due, forced=False)
+    return msgspec.structs.replace(
+        message,
+        attempts=attempts,
+        failures=failures,
+        state="pending" if wait is not None else _ENDS.get(outcome.verdict, "dead"),
+        due=round(began + seconds + (wait or 0.0), 3),
+        forced=False,
+        reached=(*message.reached, *outcome.reached),
+    )
+
+
+def notification_of(session: str, epoch: str, message: Message) -> Notification:
+    """Return a message as channels send it; the same in each attempt."""
+    title, text = worded(session, message)
+    return Notification(
+        message.id,
+        message.user,
+        session,
+        body_of(session, epoch, message),
+        title=title,
+        text=text,
+        digest=message.digest,
+        cursor=str(Cursor(epoch, message.first)),
+        count=message.count,
+        critical=message.critical,
+    )
 
 
 def body_of(session: str, epoch: str, message: Message) -> bytes:

@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
+from wakeline.errors import SettingsInvalidError
 from wakeline.gateway.devices import Positions
 from wakeline.gateway.log import Engine
 from wakeline.gateway.metrics import Metrics
+from wakeline.gateway.notifications.channels.channel import Channel
 from wakeline.gateway.notifications.channels.guard import AddressGuard
 from wakeline.gateway.notifications.channels.kinds import channels_of
 from wakeline.gateway.notifications.channels.outgoing import Outgoing
+from wakeline.gateway.notifications.channels.web_push import WebPush
 from wakeline.gateway.notifications.health import Health
 from wakeline.gateway.notifications.notifier import Notifier
 from wakeline.gateway.notifications.outbox import Outbox
+from wakeline.gateway.notifications.reaching import Devices
 from wakeline.gateway.notifications.rules import Rules
 from wakeline.gateway.notifications.sending import Sender
+from wakeline.gateway.notifications.subscriptions import Subscriptions
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.settings import Settings
+
+
+@dataclass(frozen=True)
+class Notifying:
+    """The parts of the room that other rooms use.
+
+    Attributes:
+        notifier: Decides and sends; None if there are no rules.
+        push: The channel to devices; None if the settings have none.
+    """
+
+    notifier: Notifier | None
+    push: WebPush | None
 
 
 @asynccontextmanager
@@ -29,20 +48,21 @@ async def notifications(
     positions: Positions,
     metrics: Metrics,
     ownership: Ownership,
-) -> AsyncIterator[Notifier | None]:
-    """Notify users for as long as the block lasts; yield None if there are no rules.
+) -> AsyncIterator[Notifying]:
+    """Notify users for as long as the block lasts, if there are rules.
 
     Raises:
-        SettingsInvalidError: A rule or a channel is invalid.
+        SettingsInvalidError: A rule or a channel is invalid, or there are two to devices.
     """
     outgoing = Outgoing(AddressGuard(settings.outgoing_networks))
     channels = channels_of(settings.channels, outgoing)
     Rules(settings.notify, channels)  # refuses invalid rules before anything is written
+    push = _push_of(channels)
     since = await outbox.since(list(settings.notify), time.time())
     if not settings.notify:
-        yield None
+        yield Notifying(None, push)
         return
-    identities = {name: channel.identity for name, channel in channels.items()}
+    identities = {name: channel.identity for name, channel in channels.items() if not channel.to_devices}
     health = Health(
         engine, identities, lambda channel, disabled: metrics.channels_disabled.labels(channel).set(disabled)
     )
@@ -51,9 +71,20 @@ async def notifications(
         outbox,
         positions,
         Rules(settings.notify, channels, since),
-        Sender(outbox, channels, health, metrics),
+        Sender(outbox, channels, health, Devices(Subscriptions(engine), metrics), metrics),
         health,
         ownership,
     )
     async with outgoing, notifier:
-        yield notifier
+        yield Notifying(notifier, push)
+
+
+def _push_of(channels: Mapping[str, Channel]) -> WebPush | None:
+    """Return the channel that browsers subscribe to: with one key, and so one channel."""
+    found = {name: channel for name, channel in channels.items() if isinstance(channel, WebPush)}
+    if len(found) > 1:
+        raise SettingsInvalidError(
+            f"expected at most one channel of the type web_push, got {', '.join(sorted(found))}",
+            hint="Leave one of them: a browser subscribes with one key.",
+        )
+    return next(iter(found.values()), None)

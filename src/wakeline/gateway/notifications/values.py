@@ -7,7 +7,8 @@ from typing import Literal, TypeAlias
 import msgspec
 
 State: TypeAlias = Literal["pending", "delivered", "cancelled", "dead"]
-"""`cancelled`: the user has seen the events before the message was accepted. `dead`: no attempt is left."""
+"""`cancelled`: the user has seen the events before the message was accepted, or has no device to send it to. `dead`: no
+attempt is left."""
 
 
 class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -64,6 +65,8 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
         failures: The attempts since it was created, or was retried by hand.
         forced: Whether the next attempt was requested by hand, so that it is made at a disabled channel, too.
         attempts: The latest attempts.
+        critical: Whether its rule calls it critical.
+        reached: The devices that have it, of a channel to devices, by their short names.
     """
 
     id: str
@@ -82,6 +85,8 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     failures: int = 0
     forced: bool = False
     attempts: tuple[Attempt, ...] = ()
+    critical: bool = False
+    reached: tuple[str, ...] = ()
 
 
 class Box(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -10,8 +10,12 @@ import msgspec
 
 from wakeline.gateway.notifications.channels.outgoing import Outgoing
 
-Verdict: TypeAlias = Literal["delivered", "failed", "refused", "gone"]
-"""`failed`: try again later. `refused`: never send this message again. `gone`: send nothing to this receiver any more."""
+Verdict: TypeAlias = Literal["delivered", "failed", "refused", "gone", "unneeded"]
+"""The consequence of an attempt.
+
+`failed`: try again later. `refused`: never send this message again. `gone`: send nothing to this receiver any more.
+`unneeded`: there is no receiver.
+"""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -21,11 +25,33 @@ class Outcome(msgspec.Struct, frozen=True):
         verdict: What follows from it.
         reason: The answer's status or the error, for people.
         retry_after: The seconds that the receiver asks to wait. Default: 0.
+        reached: The devices that have it now, by their short names. Default: none.
     """
 
     verdict: Verdict
     reason: str
     retry_after: float = 0.0
+    reached: tuple[str, ...] = ()
+
+
+class Subscription(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A device's push subscription, as it is stored.
+
+    Attributes:
+        device: The device's id.
+        endpoint: The URL at the push service; whoever knows it can send to the device, so it is shown to nobody.
+        p256dh: The device's public key, in base64url.
+        auth: Its secret, in base64url.
+        registered: Unix time of the last registration.
+        failing: Unix time of the first failure since the last accepted push; None if there was none.
+    """
+
+    device: str
+    endpoint: str
+    p256dh: str
+    auth: str
+    registered: float
+    failing: float | None = None
 
 
 class Notification(msgspec.Struct, frozen=True):
@@ -36,12 +62,28 @@ class Notification(msgspec.Struct, frozen=True):
         user: The user to notify.
         session: The session's name.
         body: The JSON object of the notification, as `docs/concepts/notifications.md` describes it.
+        title: A line for people.
+        text: A few more lines.
+        url: The address to open; empty for the channel's own.
+        digest: The name under which its events were folded.
+        cursor: Reads the session from its oldest event on.
+        count: The number of events.
+        critical: Whether a rule calls it critical.
+        subscription: The subscription to send to, for a channel to devices.
     """
 
     id: str
     user: str
     session: str
     body: bytes
+    title: str = ""
+    text: str = ""
+    url: str = ""
+    digest: str = ""
+    cursor: str = ""
+    count: int = 1
+    critical: bool = False
+    subscription: Subscription | None = None
 
 
 class Channel(ABC):
@@ -52,9 +94,11 @@ class Channel(ABC):
 
     Attributes:
         identity: Text that changes with the receiver: a receiver that was disabled is enabled by another one.
+        to_devices: Whether it sends to each push subscription of a user, and not to one receiver.
     """
 
     identity: str = ""
+    to_devices: bool = False
 
     @classmethod
     @abstractmethod

@@ -28,13 +28,15 @@ class AddressGuard:
 
     Args:
         allowed: Private addresses and networks that are allowed.
+        setting: The setting that names them, for errors.
 
     Raises:
         SettingsInvalidError: One of them is neither an address nor a network.
     """
 
-    def __init__(self, allowed: Iterable[str] = ()) -> None:
-        self._allowed = [_network(text) for text in allowed]
+    def __init__(self, allowed: Iterable[str] = (), *, setting: str = "outgoing_networks") -> None:
+        self._allowed = [_network(text, setting) for text in allowed]
+        self._setting = setting
 
     def allows(self, text: str) -> bool:
         """Return whether an address may be connected to."""
@@ -55,9 +57,7 @@ class AddressGuard:
         """
         family, kind, protocol, _, address = info
         if not self.allows(str(address[0])):
-            raise AddressRefusedError(
-                errno.EACCES, f"{address[0]} is a private address; outgoing_networks can allow it"
-            )
+            raise AddressRefusedError(errno.EACCES, f"{address[0]} is a private address; {self._setting} can allow it")
         return socket.socket(family, kind, protocol)
 
 
@@ -76,11 +76,11 @@ def _carried(address: IPv4Address | IPv6Address) -> list[IPv4Address]:
     return [one for one in found if one is not None]
 
 
-def _network(text: str) -> IPv4Network | IPv6Network:
+def _network(text: str, setting: str) -> IPv4Network | IPv6Network:
     try:
         return ip_network(text, strict=False)
     except ValueError:
         raise SettingsInvalidError(
-            f"expected addresses or networks in outgoing_networks, got {text!r}",
+            f"expected addresses or networks in {setting}, got {text!r}",
             hint="Write addresses or networks, such as 10.0.0.7 or 10.0.0.0/8; names are not resolved.",
         ) from None

@@ -1,4 +1,4 @@
-"""Makes the channels of the settings: webhooks, and the kinds of other packages."""
+"""Makes the channels of the settings: webhooks, Web Push, and the kinds of other packages."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any, Final
 from wakeline.errors import SettingsInvalidError
 from wakeline.gateway.notifications.channels.channel import Channel
 from wakeline.gateway.notifications.channels.outgoing import Outgoing
+from wakeline.gateway.notifications.channels.web_push import WebPush
 from wakeline.gateway.notifications.channels.webhook import Webhook
 
 GROUP: Final = "wakeline.channels"
-_KINDS: Final[Mapping[str, type[Channel]]] = {"webhook": Webhook}
+_KINDS: Final[Mapping[str, type[Channel]]] = {"webhook": Webhook, "web_push": WebPush}
 
 
 def channels_of(tables: Mapping[str, Mapping[str, Any]], outgoing: Outgoing) -> dict[str, Channel]:

@@ -50,6 +50,13 @@ class Outgoing:
         self._guard = guard
         self._timeout = timeout
         self._client: aiohttp.ClientSession | None = None
+        self._others: list[Outgoing] = []
+
+    def guarded(self, guard: AddressGuard) -> Outgoing:
+        """Return a client with another guard, for as long as this one; call it before the block."""
+        other = Outgoing(guard, timeout=self._timeout)
+        self._others.append(other)
+        return other
 
     async def __aenter__(self) -> Self:
         # The socket is made for an address that was resolved, so the address that is checked is the one connected to.
@@ -61,9 +68,13 @@ class Outgoing:
             headers={hdrs.USER_AGENT: f"wakeline/{__version__}"},
             auto_decompress=False,
         )
+        for other in self._others:
+            await other.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for other in self._others:
+            await other.__aexit__()
         if self._client is not None:
             await self._client.close()
 

@@ -1,0 +1,48 @@
+"""Words for people: the title and the text of a message, from its newest event."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from wakeline.events import ACTIVITY_STALLED, RUN_CLOSED
+from wakeline.gateway.notifications.values import Message
+
+_MEMBERS: Final = ("text", "message", "title", "body")
+"""Members of an event's data that are a text for people; the first that is there counts."""
+
+
+def worded(session: str, message: Message) -> tuple[str, str]:
+    """Return the title and the text of a message: the session, and what its newest event says."""
+    newest = _line(message.events[-1])
+    return session, newest if message.count == 1 else f"{message.count} events, the newest: {newest}"
+
+
+def _line(event: msgspec.Raw) -> str:
+    try:
+        known: dict[str, Any] = msgspec.json.decode(event)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    topic, data = str(known.get("topic", "")), known.get("data")
+    members: dict[str, Any] = data if isinstance(data, dict) else {}
+    if topic == RUN_CLOSED:
+        failure = members.get("failure")
+        reason = failure.get("message") if isinstance(failure, dict) else members.get("reason")
+        status = str(members.get("status", "ended")).replace("_", " ")
+        return f"The run {_ENDED.get(status, status)}" + (f": {reason}" if reason else "")
+    if topic == ACTIVITY_STALLED:
+        return f"The activity {members.get('activity_type') or members.get('activity', '')} has stalled"
+    if isinstance(data, str):
+        return data
+    return next((members[name] for name in _MEMBERS if isinstance(members.get(name), str)), topic)
+
+
+_ENDED: Final = {
+    "completed": "has completed",
+    "failed": "has failed",
+    "canceled": "was canceled",
+    "terminated": "was terminated",
+    "timed out": "has timed out",
+    "unknown": "has ended",
+}
