@@ -163,6 +163,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         erase_within: Seconds after a deletion by which the store's files contain no deleted data.
         notify: Rules for notifications, by name.
         channels: The channels of notifications, by name, each a table with its `type` and options.
+        operations: Session that receives the gateway's own events, such as that a channel was disabled.
         outgoing_networks: Private addresses and networks that notifications may be sent to.
         keep_alive: Seconds between comments on an idle stream.
         long_poll_timeout: Seconds after which a long-poll of a Durable Stream is answered without events.
@@ -225,6 +226,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     erase_within: Annotated[float, Meta(gt=0)] = 604_800.0
     notify: dict[str, Notify] = {}
     channels: dict[str, dict[str, Any]] = {}
+    operations: str | None = None
     outgoing_networks: tuple[str, ...] = ()
     keep_alive: Annotated[float, Meta(gt=0)] = 15.0
     long_poll_timeout: Annotated[float, Meta(gt=0)] = 20.0

@@ -25,7 +25,7 @@ _HINT: Final = (
 )
 OWN_PUBLISHERS: Final = (
     *("stream:", "started:", "continued:", "closed:", "drained:", "producer:"),
-    *("run.waiting:", "activity.retrying:", "activity.paused:", "activity.stalled:", "input:"),
+    *("run.waiting:", "activity.retrying:", "activity.paused:", "activity.stalled:", "input:", "channel:"),
 )
 """Prefixes of the names under which Wakeline itself appends.
 

@@ -13,6 +13,7 @@ import structlog
 
 from wakeline.errors import RecordConflictError
 from wakeline.gateway.log import Records
+from wakeline.gateway.notifications.operations import Operations
 
 DISABLED_AFTER: Final = 5 * 86_400.0
 """Seconds of failures without an accepted notification after which a channel is disabled."""
@@ -63,12 +64,18 @@ class Health:
         records: Stores the conditions.
         identities: The receiver of each channel that has one; the condition of others is not kept.
         observed: Called with a channel and whether it is disabled.
+        operations: Reports that a channel was disabled or enabled.
     """
 
     def __init__(
-        self, records: Records, identities: Mapping[str, str], observed: Callable[[str, bool], object]
+        self,
+        records: Records,
+        identities: Mapping[str, str],
+        observed: Callable[[str, bool], object],
+        operations: Operations,
     ) -> None:
         self._records = records
+        self._operations = operations
         self._observed = observed
         self._conditions = {channel: Condition(identity) for channel, identity in identities.items()}
 
@@ -89,18 +96,22 @@ class Health:
         if channel in self._conditions and self._conditions[channel].failing is not None:
             await self._change(channel, after_success)
 
-    async def failed(self, channel: str, now: float, *, gone: bool = False) -> None:
-        """Note a failed attempt."""
+    async def failed(self, channel: str, now: float, reason: str = "", *, gone: bool = False) -> None:
+        """Note a failed attempt, with its outcome for people."""
         if channel in self._conditions:
-            await self._change(channel, lambda condition: after_failure(condition, now, gone=gone))
+            await self._change(channel, lambda condition: after_failure(condition, now, gone=gone), reason)
 
-    async def _change(self, channel: str, change: Callable[[Condition], Condition]) -> None:
+    async def _change(self, channel: str, change: Callable[[Condition], Condition], reason: str = "") -> None:
         while True:
             revision = await self._read(channel)
             condition = self._conditions[channel]
             changed = change(condition)
             if changed == condition:
                 return
+            if changed.disabled != condition.disabled:
+                # Before the change is stored: after a crash in between it is made, and reported, again.
+                failing = changed.failing or condition.failing or 0.0
+                await self._operations.channel_changed(channel, failing, disabled=changed.disabled, reason=reason)
             try:
                 await self._records.put_record(_PREFIX + channel, msgspec.json.encode(changed), revision=revision)
             except RecordConflictError:

@@ -152,7 +152,8 @@ class Sender:
                 if outcome.verdict == "delivered":
                     await self._health.succeeded(changed.channel)
                 elif outcome.verdict in ("failed", "gone"):
-                    await self._health.failed(changed.channel, time.time(), gone=outcome.verdict == "gone")
+                    gone = outcome.verdict == "gone"
+                    await self._health.failed(changed.channel, time.time(), outcome.reason, gone=gone)
                 await self._outbox.change(session, epoch, lambda box: replaced(box, changed))
             except UnavailableError:
                 await backoff.wait()

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from wakeline.errors import SettingsInvalidError
+from wakeline.errors import SessionNameInvalidError, SettingsInvalidError
+from wakeline.events import check_session_name
 from wakeline.gateway.devices import Positions
 from wakeline.gateway.log import Engine
 from wakeline.gateway.metrics import Metrics
@@ -18,6 +19,7 @@ from wakeline.gateway.notifications.channels.outgoing import Outgoing
 from wakeline.gateway.notifications.channels.web_push import WebPush
 from wakeline.gateway.notifications.health import Health
 from wakeline.gateway.notifications.notifier import Notifier
+from wakeline.gateway.notifications.operations import Operations
 from wakeline.gateway.notifications.outbox import Outbox
 from wakeline.gateway.notifications.reaching import Devices
 from wakeline.gateway.notifications.rules import Rules
@@ -58,13 +60,17 @@ async def notifications(
     channels = channels_of(settings.channels, outgoing)
     Rules(settings.notify, channels)  # refuses invalid rules before anything is written
     push = _push_of(channels)
+    _check_operations(settings.operations)
     since = await outbox.since(list(settings.notify), time.time())
     if not settings.notify:
         yield Notifying(None, push)
         return
     identities = {name: channel.identity for name, channel in channels.items() if not channel.to_devices}
     health = Health(
-        engine, identities, lambda channel, disabled: metrics.channels_disabled.labels(channel).set(disabled)
+        engine,
+        identities,
+        lambda channel, disabled: metrics.channels_disabled.labels(channel).set(disabled),
+        Operations(engine, settings.operations),
     )
     notifier = Notifier(
         engine,
@@ -77,6 +83,14 @@ async def notifications(
     )
     async with outgoing, notifier:
         yield Notifying(notifier, push)
+
+
+def _check_operations(session: str | None) -> None:
+    """Raise unless the session of the gateway's own events can exist."""
+    try:
+        check_session_name("-" if session is None else session)
+    except SessionNameInvalidError as error:
+        raise SettingsInvalidError(f"in operations: {error.message}", hint=error.hint) from None
 
 
 def _push_of(channels: Mapping[str, Channel]) -> WebPush | None:
