@@ -1,7 +1,7 @@
 """Devices: how far each device has read in each session, and which devices are connected.
 
-`transports`, `sessions` and `http` may import it. Open `positions.py` first; `records.py` describes the stored form.
-`exchange.py` shares presence between gateways.
+`transports`, `sessions`, `notifications` and `http` may import it. Open `positions.py` first; `records.py`
+describes the stored form. `exchange.py` shares presence between gateways.
 """
 
 from __future__ import annotations

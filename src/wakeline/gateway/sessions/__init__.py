@@ -1,7 +1,7 @@
 """Sessions: their beginning, retention, deletion, and the records of their runs and inputs.
 
 It deletes, trims, exports, imports and restores sessions, and stores the records of each session's runs and inputs. `transports`,
-`following` and `http` may import it. Open `runs.py` first, then `deletion.py`: the order in which a session's parts are
+`following`, `inputs` and `http` may import it. Open `runs.py` first, then `deletion.py`: the order in which a session's parts are
 removed.
 """
 
