@@ -83,6 +83,7 @@ def test_every_label_is_documented() -> None:
     metrics.channels_disabled.labels("ops").set(0)
     metrics.subscriptions_removed.labels("gone").inc()
     metrics.inputs.labels("signal", "completed").inc()
+    metrics.input_requests.labels("resolved").inc()
     metrics.calls.labels("QueryWorkflow", "OK").inc()
     rows = {span(row["name"]): set(spans(row["labels"])) for row in tables(text("docs/reference/metrics.md"))[0]}
     for family in metrics.registry.collect():

@@ -27,6 +27,7 @@ def token(
     topic: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     publisher: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     input_name: Annotated[tuple[str, ...], Parameter(name="--input", negative=())] = (),
+    role: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     cache: Annotated[bool, Parameter(negative=())] = False,
     expires: str = "1h",
     config: Path | None = None,
@@ -56,27 +57,28 @@ def token(
             ack).
         topic: A topic it may read and publish, or a prefix that ends in *; repeatable (default: all topics).
         publisher: A publisher it may use whichever token has opened it, or a prefix that ends in *; repeatable.
-        input_name: An input that it may send with --allow input: the name of a signal or an update, or a prefix that ends in *;
-            repeatable.
+        input_name: An input that it may send with --allow input: the name of a signal or an update, $answer.REASON, or a prefix
+            that ends in *; repeatable.
+        role: A role of the user, for requests for input whose audience is a role; repeatable.
         cache: Let caches keep full pages.
         expires: How long it is valid: 30s, 15m, 1h, 30d.
         config: A TOML file with settings (default: WAKELINE_CONFIG, if set).
     """
     settings = load(file=config)
-    secret = _secret(settings)
     scope: dict[str, Any] = {
         "sessions": [check_session_name(check_beginning(name, "--session")) for name in session],
         "allow": list(allow),
         "topics": [check_topic(check_beginning(name, "--topic"), own=True) for name in topic],
         "publishers": [check_beginning(name, "--publisher") for name in publisher],
         "inputs": [check_beginning(name, "--input") for name in input_name],
+        "roles": list(role),
         "cache": cache,
     }
     given = {name: value for name, value in scope.items() if value or name == "allow"}
     claims = {"sub": user, "exp": int(time.time()) + _seconds(expires), "wakeline": given}
     named = {"iss": settings.token_issuer, "aud": settings.token_audience}
     claims |= {name: value for name, value in named.items() if value is not None}
-    print(jwt.encode({"alg": "HS256"}, claims, shared_key(secret)))
+    print(jwt.encode({"alg": "HS256"}, claims, shared_key(_secret(settings))))
 
 
 def _secret(settings: Settings) -> str:

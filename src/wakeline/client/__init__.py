@@ -38,7 +38,18 @@ from wakeline.client.live_view import (
 )
 from wakeline.client.session import Session
 from wakeline.client.stream import EventStream
-from wakeline.client.structs import Device, InputOutcome, Page, Published, Retention, Run, SessionEvent, SessionState
+from wakeline.client.structs import (
+    Device,
+    InputOutcome,
+    InputRequest,
+    Page,
+    Published,
+    RequestOutcome,
+    Retention,
+    Run,
+    SessionEvent,
+    SessionState,
+)
 from wakeline.client.sync import SyncEventStream, SyncLiveView, SyncSession, SyncSessionClient
 
 if TYPE_CHECKING:
@@ -52,6 +63,7 @@ __all__ = [
     "EventDataError",
     "EventStream",
     "InputOutcome",
+    "InputRequest",
     "LiveMessage",
     "LiveView",
     "MessageChanged",
@@ -59,6 +71,7 @@ __all__ = [
     "Published",
     "RefusedError",
     "RemoteCodec",
+    "RequestOutcome",
     "Retention",
     "Run",
     "Session",

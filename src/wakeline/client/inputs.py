@@ -1,9 +1,10 @@
-"""Inputs: send a signal or an update, and repeat the request until its outcome is known."""
+"""Inputs and requests: repeat a request until its outcome is known."""
 
 from __future__ import annotations
 
 import time
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from wakeline.client.http import Http, session_path
 from wakeline.client.structs import InputOutcome
@@ -11,7 +12,8 @@ from wakeline.client.values import encode
 from wakeline.errors import LimitReachedError, UnavailableError
 from wakeline.retry import Backoff
 
-_JSON: Final = {"Content-Type": "application/json"}
+T = TypeVar("T")
+JSON: Final = {"Content-Type": "application/json"}
 _LONGEST_WAIT: Final = 20.0
 """Seconds that one request waits for the outcome, at most; proxies cut requests that take long."""
 
@@ -19,27 +21,51 @@ _LONGEST_WAIT: Final = 20.0
 async def send(
     http: Http, session: str, asked: dict[str, Any], *, wait_seconds: float | None, retry_seconds: float
 ) -> InputOutcome:
-    """Send an input until its outcome is known; a repetition is the same input.
+    """Send an input until its outcome is known; see `until_known`."""
+    return await until_known(
+        http,
+        session_path(session, "inputs"),
+        asked,
+        InputOutcome,
+        lambda outcome: outcome.status != "accepted",
+        wait_seconds=wait_seconds,
+        retry_seconds=retry_seconds,
+    )
+
+
+async def until_known(
+    http: Http,
+    path: str,
+    asked: dict[str, Any],
+    kind: type[T],
+    is_known: Callable[[T], bool],
+    *,
+    wait_seconds: float | None,
+    retry_seconds: float,
+) -> T:
+    """Post the same body until its outcome is known; a repetition has no second effect.
 
     Args:
         http: The gateway.
-        session: The session's name.
-        asked: The input, without `wait`.
+        path: The path, encoded.
+        asked: The body, without `wait`.
+        kind: The type of the answer.
+        is_known: Returns whether an answer has the outcome.
         wait_seconds: The longest wait for the outcome; None for no limit.
         retry_seconds: How long a gateway that cannot be reached, or has too much to do, is tried again.
 
     Raises:
-        RefusedError: The gateway refused the input.
-        UnavailableError: The gateway cannot be reached, and may have accepted the input.
+        RefusedError: The gateway refused it.
+        UnavailableError: The gateway cannot be reached, and may have accepted it.
     """
-    path, backoff = session_path(session, "inputs"), Backoff()
+    backoff = Backoff()
     ends = None if wait_seconds is None else time.monotonic() + wait_seconds
     failing_since: float | None = None
     while True:
         left = _LONGEST_WAIT if ends is None else max(0.0, min(_LONGEST_WAIT, ends - time.monotonic()))
         body = encode({**asked, "wait": left})
         try:
-            outcome = await http.call("POST", path, InputOutcome, headers=_JSON, body=lambda body=body: body, wait=left)
+            answer = await http.call("POST", path, kind, headers=JSON, body=lambda body=body: body, wait=left)
         except (UnavailableError, LimitReachedError) as error:
             failing_since = failing_since or time.monotonic()
             least = float(error.details.get("retry_after", 0))
@@ -47,7 +73,7 @@ async def send(
                 raise
             await backoff.wait(least)
             continue
-        if outcome.status != "accepted" or (ends is not None and time.monotonic() >= ends):
-            return outcome
+        if is_known(answer) or (ends is not None and time.monotonic() >= ends):
+            return answer
         failing_since = None
         backoff.reset()

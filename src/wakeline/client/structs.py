@@ -64,6 +64,62 @@ class InputOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
     result_bytes: int | None = None
 
 
+class RequestOutcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """How a request for input was closed.
+
+    Attributes:
+        request: The request's id.
+        status: `resolved` by an answer, `cancelled`, or `expired`.
+        payload: The answer.
+        by: The user who closed it; None if nobody did, or no token is required.
+        device: The device that the answer came from.
+        answers: The people who gave the answer, each as `{"by", "device"?}`, if the request needed several.
+    """
+
+    request: str
+    status: Literal["resolved", "cancelled", "expired"]
+    payload: Any = None
+    by: str | None = None
+    device: str | None = None
+    answers: list[dict[str, str]] | None = None
+
+
+class InputRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A request for input.
+
+    Attributes:
+        id: Its key.
+        reason: Why it asks, such as `approval`.
+        status: `open`, or the status of its outcome.
+        message: The question, for people.
+        choices: The possible answers.
+        response_schema: The JSON Schema of an answer.
+        expires_at: The time from which no answer is accepted.
+        audience: The users, and roles as `role:NAME`, who may answer; None for all.
+        digest: What an answer has to repeat.
+        tool_call_id: The tool call that it belongs to.
+        metadata: Further data.
+        needs: The number of people who have to give the same answer.
+        answers: The answers so far, each as `{"request", "payload", "by"?, "device"?}`, if it needs several.
+        outcome: How it was closed; None while it is open.
+    """
+
+    id: str
+    reason: str
+    status: Literal["open", "resolved", "cancelled", "expired"]
+    message: str | None = None
+    choices: list[str] | None = None
+    response_schema: dict[str, Any] | None = None
+    expires_at: datetime | None = None
+    audience: list[str] | None = None
+    digest: str | None = None
+    tool_call_id: str | None = None
+    metadata: dict[str, Any] | None = None
+    needs: int = 1
+    answers: list[dict[str, Any]] = []
+    outcome: RequestOutcome | None = None
+
+
 class Published(msgspec.Struct, frozen=True):
     """The place of a durable batch in the session.
 

@@ -21,11 +21,16 @@
     │   ├── WorkflowNotFoundError      404 workflow_not_found
     │   ├── NotificationNotFoundError  404 notification_not_found
     │   ├── InputNotFoundError         404 input_not_found
+    │   ├── RequestNotFoundError       404 request_not_found
     │   ├── MethodNotAllowedError      405 method_not_allowed
     │   ├── RequestTimeoutError        408 request_timeout
     │   ├── CursorAheadError           409 cursor_ahead
     │   ├── SessionExistsError         409 session_exists
     │   ├── InputConflictError         409 input_conflict
+    │   ├── RequestConflictError       409 request_conflict
+    │   ├── AlreadyResolvedError       409 already_resolved
+    │   ├── DigestChangedError         409 digest_changed
+    │   ├── StaleError                 409 stale
     │   ├── RunClosedError             409 run_closed
     │   ├── StreamConflictError        409 stream_conflict
     │   ├── EpochChangedError          410 epoch_changed
@@ -87,11 +92,13 @@ from wakeline.errors.availability import (
 )
 from wakeline.errors.base import WakelineError
 from wakeline.errors.requests import (
+    AlreadyResolvedError,
     BatchTooLargeError,
     BodyInvalidError,
     BodyTooLargeError,
     CursorAheadError,
     CursorInvalidError,
+    DigestChangedError,
     EncodingInvalidError,
     EncodingUnknownError,
     EpochChangedError,
@@ -108,14 +115,17 @@ from wakeline.errors.requests import (
     NotImplementedHereError,
     OffsetGoneError,
     OriginRefusedError,
+    RequestConflictError,
     RequestError,
     RequestInvalidError,
+    RequestNotFoundError,
     RequestTimeoutError,
     RunClosedError,
     SchemaInvalidError,
     SessionExistsError,
     SessionNameInvalidError,
     SessionNotFoundError,
+    StaleError,
     StreamConflictError,
     TokenExpiredError,
     TokenInvalidError,
@@ -134,6 +144,7 @@ from wakeline.errors.startup import (
 )
 
 __all__ = [
+    "AlreadyResolvedError",
     "AppendError",
     "AttemptFencedError",
     "BatchTooLargeError",
@@ -142,6 +153,7 @@ __all__ = [
     "CursorAheadError",
     "CursorInvalidError",
     "DataInUseError",
+    "DigestChangedError",
     "EncodingInvalidError",
     "EncodingUnknownError",
     "EpochChangedError",
@@ -164,8 +176,10 @@ __all__ = [
     "PublisherTakenError",
     "RecordConflictError",
     "RecordTooLargeError",
+    "RequestConflictError",
     "RequestError",
     "RequestInvalidError",
+    "RequestNotFoundError",
     "RequestTimeoutError",
     "RunClosedError",
     "SchemaInvalidError",
@@ -178,6 +192,7 @@ __all__ = [
     "SessionNameInvalidError",
     "SessionNotFoundError",
     "SettingsInvalidError",
+    "StaleError",
     "StartupError",
     "StorageFailedError",
     "StorageFullError",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from wakeline.errors.base import WakelineError
 
 
@@ -148,6 +150,13 @@ class InputNotFoundError(RequestError):
     hint = "Check the input's id; POST …/inputs with it sends the input."
 
 
+class RequestNotFoundError(RequestError):
+    """An id that no request for input of the session has."""
+
+    code, status = "request_not_found", 404
+    hint = "List the open requests with GET …/requests; a request is removed with its session."
+
+
 class MethodNotAllowedError(RequestError):
     """A method that the route does not have."""
 
@@ -188,6 +197,44 @@ class InputConflictError(RequestError):
 
     code, status = "input_conflict", 409
     hint = "Make a new id for each input; send the same body again only to retry."
+
+
+class RequestConflictError(RequestError):
+    """An id that another request for input of the session has."""
+
+    code, status = "request_conflict", 409
+    hint = "Make a new id for each request; ask the same again only to retry."
+
+
+class AlreadyResolvedError(RequestError):
+    """An answer to a request that is closed, or that this person has answered differently.
+
+    Args:
+        message: The state of the request.
+        outcome: The data of its `$input.resolved`; None while it is open.
+    """
+
+    code, status = "already_resolved", 409
+    hint = "The first answer counts; show the outcome."
+
+    def __init__(self, message: str, outcome: Any) -> None:
+        super().__init__(message)
+        if outcome is not None:
+            self.details["outcome"] = outcome
+
+
+class DigestChangedError(RequestError):
+    """An answer whose digest is not that of the request."""
+
+    code, status = "digest_changed", 409
+    hint = "Show the request as it is now, and answer with the digest of what was shown."
+
+
+class StaleError(RequestError):
+    """An answer of a device that has not seen the session's latest events."""
+
+    code, status = "stale", 409
+    hint = "Show the events from offset on, and let the person answer again."
 
 
 class RunClosedError(RequestError):

@@ -29,12 +29,14 @@ from wakeline.gateway.log.engines.sqlite import SqliteEngine, mark_restored
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.notifications import Outbox, notifications
 from wakeline.gateway.ownership import Ownership
+from wakeline.gateway.requests import Requests
 from wakeline.gateway.runtime import supervised, watch_clock
 from wakeline.gateway.sessions import (
     Archive,
     Arrivals,
     Core,
     Deletions,
+    InputRequests,
     Intents,
     Keeper,
     Retention,
@@ -108,6 +110,7 @@ async def gateway(
         if temporal:
             namespaces, followers = await _follow(temporal, core, ownership, stack)
             inputs = await _inputs(namespaces, followers, core, ownership, stack)
+        requests = await _requests(core, ownership, stack)
         longest_line = settings.max_body_bytes + _ENVELOPE_BYTES
         parts = Parts(
             **{field.name: getattr(core, field.name) for field in fields(core)},
@@ -125,6 +128,7 @@ async def gateway(
             upstream=followers,
             temporal=namespaces,
             inputs=inputs,
+            requests=requests,
         )
         host, port = await _serve(parts, stack)
         _calm_collector()
@@ -161,7 +165,15 @@ async def _core(
     hub = Hub(engine, runs.settled)
     outbox = Outbox(engine)
     deletions = Deletions(
-        engine, runs, positions, metrics, compacts, Intents(engine), outbox=outbox, owns=ownership.owns
+        engine,
+        runs,
+        positions,
+        metrics,
+        compacts,
+        Intents(engine),
+        outbox=outbox,
+        requests=InputRequests(engine),
+        owns=ownership.owns,
     )
     await deletions.start()  # first: a session whose deletion is unfinished must not be followed again
     await renew_if_restored(engine)
@@ -220,6 +232,14 @@ async def _inputs(
     await inputs.start()
     stack.push_async_callback(inputs.stop)
     return inputs
+
+
+async def _requests(core: Core, ownership: Ownership, stack: AsyncExitStack) -> Requests:
+    """Accept requests for input, and close those that expire."""
+    requests = Requests(InputRequests(core.engine), core.engine, core.accept, ownership, core.settings, core.metrics)
+    await requests.start()
+    stack.push_async_callback(requests.stop)
+    return requests
 
 
 async def _serve(parts: Parts, stack: AsyncExitStack) -> tuple[str, int]:

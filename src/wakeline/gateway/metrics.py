@@ -61,6 +61,7 @@ class Metrics:
         self.closely = gauge("wakeline_runs_watched_closely", "Workflow runs whose history is followed now.")
         self.temporal = gauge("wakeline_temporal_up", "1 while Temporal answers.", ["namespace"])
         self.inputs = counter("wakeline_inputs", "Inputs that came to an outcome.", ["kind", "outcome"])
+        self.input_requests = counter("wakeline_input_requests", "Requests for input that were closed.", ["outcome"])
         self.calls = counter("wakeline_temporal_calls", "Calls made to Temporal.", ["call", "outcome"])
 
     def count_devices(self, added: int, forgotten: int) -> None:

@@ -15,6 +15,7 @@ places.py      the names under which this process publishes
 detour.py      another way for events while the gateway is away: spooling.py over spool.py (a file) and drain.py (which
                empties it), or fallback.py (the workflow's own stream)
 nudger.py      Nudger: notifies the gateway of a workflow that publishes through Temporal
+requests.py    AskedRequest: requests for input
 activity.py    the publisher's options from the current activity; heartbeat.py reports its progress to the next attempt
 sync.py        the same publisher without asyncio
 errors.py      the errors of publishers
@@ -37,10 +38,13 @@ with workflow.unsafe.imports_passed_through():
     )
     from wakeline.publisher.nudger import Nudger
     from wakeline.publisher.publisher import SessionPublisher
-    from wakeline.publisher.sync import SyncMessage, SyncSessionPublisher, SyncTopic
+    from wakeline.publisher.requests import AskedRequest, Asking
+    from wakeline.publisher.sync import SyncAskedRequest, SyncMessage, SyncSessionPublisher, SyncTopic
     from wakeline.publisher.topics import Message, Topic
 
 __all__ = [
+    "AskedRequest",
+    "Asking",
     "AttemptFencedError",
     "BufferFullError",
     "DroppedEvent",
@@ -53,6 +57,7 @@ __all__ = [
     "PublisherMisusedError",
     "SessionPublisher",
     "SpoolError",
+    "SyncAskedRequest",
     "SyncMessage",
     "SyncSessionPublisher",
     "SyncTopic",

@@ -30,6 +30,7 @@ from wakeline.publisher.options import (
 )
 from wakeline.publisher.places import Places
 from wakeline.publisher.pool import shared_connection
+from wakeline.publisher.requests import AskedRequest, Asker, Asking
 from wakeline.publisher.route import Route
 from wakeline.publisher.sender import Sender
 from wakeline.publisher.topics import Append, Topic
@@ -150,6 +151,7 @@ class SessionPublisher:
         self._sender: Sender | None = None
         self._last: Sender | None = None  # kept when it is closed, for the counts
         self._detour: Detour | None = None
+        self._asker: Asker | None = None
         self._heartbeats: Heartbeats | None = None
         self._reported_before = 0  # by the heartbeat of the attempt before
 
@@ -232,6 +234,17 @@ class SessionPublisher:
             return 0
         earlier = None if self._last is None else self._last.earlier_events
         return self._reported_before if earlier is None else earlier
+
+    async def request(self, reason: str, **asking: Unpack[Asking]) -> AskedRequest:
+        """Ask people for input, after all earlier events; its `outcome()` awaits the answer.
+
+        Args:
+            reason: Why, such as `approval`; a token names the reasons that it may answer.
+            asking: See `Asking`; `id` is the key: asking again with it is the same request.
+        """
+        await self.flush()
+        self._asker = self._asker or Asker(self.url, self._token, self.identity, self._route.retry_seconds)
+        return await self._asker.request(reason, asking)
 
     async def flush(self) -> None:
         """Wait until all events published so far are durable.
@@ -351,6 +364,9 @@ class SessionPublisher:
     async def _stop(self) -> None:
         if self._heartbeats is not None:
             self._heartbeats.stop()
+        if self._asker is not None:
+            await self._asker.aclose()
+            self._asker = None
         sender, self._sender, self.intake.sender = self._sender, None, None
         if sender is None:
             return
@@ -366,14 +382,9 @@ class SessionPublisher:
             self._reports.add(left, "were not sent before it was closed")
 
     def _progress(self) -> dict[str, Any]:
-        identity = self.identity
-        return {
-            "session": identity.session,
-            "publisher": identity.publisher,
-            "attempt": identity.attempt,
-            "acknowledged": self.acknowledged,
-            "resumed": self.resumed,
-        }
+        its = self.identity
+        named = {"session": its.session, "publisher": its.publisher, "attempt": its.attempt}
+        return {**named, "acknowledged": self.acknowledged, "resumed": self.resumed}
 
     def _require_open(self) -> Sender:
         if self._sender is None:

@@ -13,9 +13,11 @@ from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
 from wakeline.blocking import LoopThread
 from wakeline.client.http import Token
+from wakeline.client.structs import InputRequest, RequestOutcome
 from wakeline.publisher.errors import PublisherMisusedError
 from wakeline.publisher.options import PublisherOptions
 from wakeline.publisher.publisher import SessionPublisher
+from wakeline.publisher.requests import AskedRequest, Asking
 from wakeline.publisher.topics import Append, Message, Topic
 
 T = TypeVar("T")
@@ -92,6 +94,10 @@ class SyncSessionPublisher:
         """See `SessionPublisher.resumed`."""
         return self._publisher.resumed
 
+    def request(self, reason: str, **asking: Unpack[Asking]) -> SyncAskedRequest:
+        """See `SessionPublisher.request`."""
+        return SyncAskedRequest(self._handover.call(self._publisher.request(reason, **asking)), self._handover)
+
     def flush(self) -> None:
         """See `SessionPublisher.flush`."""
         self._handover.call(self._publisher.flush())
@@ -120,6 +126,33 @@ class SyncSessionPublisher:
         """See `SessionPublisher.__aexit__` and `close`."""
         if not self._handover.is_elsewhere:
             self._handover.call(self._publisher.__aexit__(kind, error, traceback))
+
+
+class SyncAskedRequest:
+    """A request for input, with the methods of `AskedRequest`."""
+
+    def __init__(self, asked: AskedRequest, handover: _Handover) -> None:
+        """See `SyncSessionPublisher.request`."""
+        self._asked = asked
+        self._handover = handover
+
+    @property
+    def request(self) -> InputRequest:
+        """The request as the gateway answered last."""
+        return self._asked.request
+
+    @property
+    def id(self) -> str:
+        """The request's key."""
+        return self._asked.id
+
+    def outcome(self, *, wait: timedelta | None = None) -> RequestOutcome | None:
+        """See `AskedRequest.outcome`."""
+        return self._handover.call(self._asked.outcome(wait=wait))
+
+    def cancel(self) -> None:
+        """See `AskedRequest.cancel`."""
+        self._handover.call(self._asked.cancel())
 
 
 class SyncTopic(Generic[T]):

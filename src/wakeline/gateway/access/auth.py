@@ -51,6 +51,7 @@ class _Scope(msgspec.Struct, forbid_unknown_fields=True):
     cache: bool = False
     publishers: list[str] = []
     inputs: list[str] | dict[str, list[str]] = []
+    roles: list[str] = []
 
 
 class _Claims(msgspec.Struct):
@@ -203,7 +204,16 @@ class Auth:
             raise TokenInvalidError("expected names, or prefixes with *, in the claim wakeline.publishers")
         publishers = tuple(scope.publishers)
         return Grant(
-            claims.sub, sessions, scope.allow, topics, claims.exp, scope.cache, publishers, signer, _inputs(scope)
+            claims.sub,
+            sessions,
+            scope.allow,
+            topics,
+            claims.exp,
+            scope.cache,
+            publishers,
+            signer,
+            _inputs(scope),
+            tuple(scope.roles),
         )
 
 

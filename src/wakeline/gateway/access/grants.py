@@ -69,6 +69,7 @@ class Grant(msgspec.Struct, frozen=True):
         publishers: Names, or prefixes that end in `*`, of publishers that the caller may use even if others opened them.
         signer: The key that signed the token, if it may be withdrawn; the grant ends with it.
         inputs: The names of the inputs that may be sent, by pattern of sessions.
+        roles: The user's roles, for the audience of requests for input.
     """
 
     user: str
@@ -80,6 +81,7 @@ class Grant(msgspec.Struct, frozen=True):
     publishers: tuple[str, ...] = ()
     signer: Signer | None = None
     inputs: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    roles: tuple[str, ...] = ()
 
     def check(self, action: Action, session: str | None = None) -> None:
         """Raise unless the caller may do this, and if a session is given, to that session.
@@ -112,6 +114,15 @@ class Grant(msgspec.Struct, frozen=True):
                 f"expected a token that allows the input {name!r} in this session, got one that does not",
                 hint="Use a token whose claim wakeline.inputs names the input.",
             )
+
+    def check_topic(self, topic: str) -> None:
+        """Raise unless the caller may read and publish this topic.
+
+        Raises:
+            NotAllowedError: The grant is limited to other topics.
+        """
+        if self.topics is not None and topic not in self.topics:
+            raise NotAllowedError(f"expected a topic that the token allows, got {topic[:64]!r}")
 
     def check_signer(self) -> None:
         """Raise if the key that signed the token was withdrawn; call it after a wait.

@@ -50,6 +50,7 @@ class _Granted(msgspec.Struct, omit_defaults=True):
     publishers: tuple[str, ...] = ()
     key: str | None = None
     inputs: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    roles: tuple[str, ...] = ()
 
 
 _decoder = msgspec.json.Decoder(_Granted)
@@ -143,6 +144,7 @@ class Tickets:
                 grant.publishers,
                 None if self._keys is None else self._keys.name_of(grant.signer),
                 grant.inputs,
+                grant.roles,
             )
         )
 
@@ -151,7 +153,16 @@ class Tickets:
         signer = await self._keys.signer_of(kept.key) if self._keys is not None and kept.key is not None else None
         topics = None if kept.topics is None else Topics(kept.topics)
         return Grant(
-            kept.user, kept.sessions, kept.allow, topics, kept.expires, kept.cache, kept.publishers, signer, kept.inputs
+            kept.user,
+            kept.sessions,
+            kept.allow,
+            topics,
+            kept.expires,
+            kept.cache,
+            kept.publishers,
+            signer,
+            kept.inputs,
+            kept.roles,
         )
 
     async def _keep_removing(self) -> None:

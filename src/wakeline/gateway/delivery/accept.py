@@ -25,7 +25,8 @@ _HINT: Final = (
 )
 OWN_PUBLISHERS: Final = (
     *("stream:", "started:", "continued:", "closed:", "drained:", "producer:"),
-    *("run.waiting:", "activity.retrying:", "activity.paused:", "activity.stalled:", "input:", "channel:"),
+    *("run.waiting:", "activity.retrying:", "activity.paused:", "activity.stalled:"),
+    *("input:", "request:", "channel:"),
 )
 """Prefixes of the names under which Wakeline itself appends.
 

@@ -9,6 +9,7 @@ from wakeline.gateway.following import Followers, Namespaces
 from wakeline.gateway.http.lasting import Lasting
 from wakeline.gateway.inputs import Inputs
 from wakeline.gateway.notifications import Notifier, WebPush
+from wakeline.gateway.requests import Requests
 from wakeline.gateway.sessions import Archive
 from wakeline.gateway.transports.feed import Source
 
@@ -21,6 +22,7 @@ class Parts(Source):
     guard: Guard
     connections: Connections
     archive: Archive
+    requests: Requests
     notifier: Notifier | None = None
     push: WebPush | None = None
     lasting: Lasting = field(default_factory=Lasting)

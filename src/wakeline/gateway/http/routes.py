@@ -24,6 +24,7 @@ from wakeline.gateway.http.parameters import check_query
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.http.publishing import PublishRoutes
 from wakeline.gateway.http.push import PushRoutes
+from wakeline.gateway.http.requests import RequestRoutes
 from wakeline.gateway.http.sessions import SessionRoutes
 from wakeline.gateway.http.tickets import TicketRoutes
 
@@ -48,6 +49,7 @@ def application(parts: Parts) -> web.Application:
         NotificationRoutes(parts),
         PushRoutes(parts),
         InputRoutes(parts),
+        RequestRoutes(parts),
         NudgeRoutes(parts),
         TicketRoutes(parts),
         HealthRoutes(parts),

@@ -1,8 +1,8 @@
-"""Sessions: their beginning, retention, deletion, and the records of their runs and inputs.
+"""Sessions: their beginning, retention, deletion, and the records of what belongs to them.
 
-It deletes, trims, exports, imports and restores sessions, and stores the records of each session's runs and inputs. `transports`,
-`following`, `inputs` and `http` may import it. Open `runs.py` first, then `deletion.py`: the order in which a session's parts are
-removed.
+It deletes, trims, exports, imports and restores sessions, and stores the records of each session's runs, inputs and
+requests. `transports`, `following`, `inputs`, `requests` and `http` may import it. Open `runs.py` first, then `deletion.py`:
+the order in which a session's parts are removed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,14 @@ from wakeline.gateway.sessions.config import (
 from wakeline.gateway.sessions.core import Core
 from wakeline.gateway.sessions.deletion import Deletions
 from wakeline.gateway.sessions.exported import Importer
+from wakeline.gateway.sessions.input_requests import (
+    Answered,
+    ClosedAs,
+    InputRequest,
+    InputRequests,
+    Requested,
+    Resolved,
+)
 from wakeline.gateway.sessions.intents import Intent, Intents, Kind, Settled, key_hash
 from wakeline.gateway.sessions.registrations import NamedWorkflow, Registrations, named_workflow
 from wakeline.gateway.sessions.restoring import renew_if_restored
@@ -28,18 +36,24 @@ from wakeline.gateway.sessions.run import Followed, Run, RunState, Status, Telli
 from wakeline.gateway.sessions.runs import Runs
 
 __all__ = [
+    "Answered",
     "Archive",
     "Arrivals",
+    "ClosedAs",
     "Core",
     "Deletions",
     "Followed",
     "Importer",
+    "InputRequest",
+    "InputRequests",
     "Intent",
     "Intents",
     "Keeper",
     "Kind",
     "NamedWorkflow",
     "Registrations",
+    "Requested",
+    "Resolved",
     "Retention",
     "Run",
     "RunState",

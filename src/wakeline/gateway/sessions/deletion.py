@@ -1,7 +1,7 @@
 """Deletes a session with all of its parts.
 
-The parts are several records: log, runs, devices' positions, compact form, inputs. A process may end between two changes.
-So a note under `unfinished/<session>` first records the life of the session that is being deleted or imported. The next
+The parts are several records: log, runs, devices' positions, compact form, inputs, requests. A process may end between two
+changes. So a note under `unfinished/<session>` first records the life of the session that is being deleted or imported. The next
 process removes the parts that belong to no existing life, before it follows or serves anything.
 """
 
@@ -22,6 +22,7 @@ from wakeline.gateway.devices import Positions
 from wakeline.gateway.log import Engine, Record
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.notifications import Outbox
+from wakeline.gateway.sessions.input_requests import InputRequests
 from wakeline.gateway.sessions.intents import Intents
 from wakeline.gateway.sessions.run_records import head_revision
 from wakeline.gateway.sessions.runs import Runs
@@ -52,6 +53,7 @@ class Deletions:
         compacts: The sessions' compact forms; None if there are none.
         outbox: The sessions' notifications; None if there are none.
         intents: The record of the sessions' inputs; None if there are none.
+        requests: The records of the sessions' requests for input; None if there are none.
         owns: Returns whether this gateway finishes the deletion of a session. Default: of all sessions.
     """
 
@@ -65,6 +67,7 @@ class Deletions:
         intents: Intents | None = None,
         *,
         outbox: Outbox | None = None,
+        requests: InputRequests | None = None,
         owns: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._engine = engine
@@ -74,6 +77,7 @@ class Deletions:
         self._compacts = compacts
         self._outbox = outbox
         self._intents = intents
+        self._requests = requests
         self._owns = owns
         self._cut_short: set[str] = set()  # keys of notes
         self._seen: dict[str, tuple[int, float]] = {}  # by note: its revision, and when that was first seen
@@ -207,3 +211,5 @@ class Deletions:
             await self._outbox.forget(session)
         if self._intents is not None:
             await self._intents.forget(session, None if runs is None else epoch)
+        if self._requests is not None:
+            await self._requests.forget(session, None if runs is None else epoch)

@@ -1,0 +1,21 @@
+"""Requests for input: a run asks people something, and the first answer counts.
+
+It accepts requests and answers, decides which answer counts by appending it, and closes requests whose time is over. `http` and
+`transports` may import it; it stands on `delivery` and on the records of `sessions`. Open `requests.py` first, then
+`deciding.py`: what an answer does to a request.
+"""
+
+from __future__ import annotations
+
+from wakeline.gateway.requests.asked import Answer, Asked, check_id
+from wakeline.gateway.requests.deciding import Person
+from wakeline.gateway.requests.requests import Requests, described
+
+__all__ = [
+    "Answer",
+    "Asked",
+    "Person",
+    "Requests",
+    "check_id",
+    "described",
+]

@@ -1,0 +1,154 @@
+"""The effect of an answer on a request: pure functions of both, and of the time."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from wakeline.errors import (
+    AlreadyResolvedError,
+    DigestChangedError,
+    NotAllowedError,
+    ValueInvalidError,
+)
+from wakeline.events import INPUT_ANSWERED, INPUT_RESOLVED, check_data
+from wakeline.gateway.requests.asked import ROLE, Answer, role_names
+from wakeline.gateway.sessions import Answered, ClosedAs, InputRequest, Requested, Resolved
+from wakeline.schemas import Schema
+
+Data: TypeAlias = Requested | Answered | Resolved
+
+
+class Person(NamedTuple):
+    """A person who answers.
+
+    Attributes:
+        user: The token's user; empty if no token is required.
+        roles: The token's roles.
+    """
+
+    user: str
+    roles: tuple[str, ...] = ()
+
+
+class Next(NamedTuple):
+    """The next event of a request."""
+
+    topic: str
+    data: Data
+
+
+def check_person(request: InputRequest, person: Person) -> None:
+    """Raise unless a person belongs to the request's audience.
+
+    Raises:
+        NotAllowedError: They do not.
+    """
+    audience = request.requested.audience
+    if audience is None or not person.user:
+        return
+    is_named = person.user in audience and not person.user.startswith(ROLE)
+    if not is_named and role_names(person.roles).isdisjoint(audience):
+        raise NotAllowedError(
+            f"expected an answer of {', '.join(audience)[:200]}, got one of {person.user!r}",
+            hint="Use a token of a user or a role (wakeline.roles) that the request's audience names.",
+        )
+
+
+def is_expired(request: InputRequest, now: str) -> bool:
+    """Return whether an open request accepts no answer at this time."""
+    expires_at = request.requested.expires_at
+    return request.resolved is None and expires_at is not None and now >= expires_at
+
+
+def closing(request: InputRequest, status: ClosedAs, by: str | None = None, device: str | None = None) -> Next:
+    """Return the event that closes a request without an answer."""
+    return Next(INPUT_RESOLVED, Resolved(request=request.id, status=status, by=by or None, device=device))
+
+
+def decide(request: InputRequest, answer: Answer, person: Person, now: str) -> Next | None:
+    """Return the event that an answer appends; None if the request has this answer already.
+
+    Args:
+        request: The request as it is now.
+        answer: The answer, which was checked.
+        person: Who gives it.
+        now: The time of the event.
+
+    Raises:
+        AlreadyResolvedError: The request is closed, and not by this answer; or this person has given another answer.
+        DigestChangedError: The answer is about something else.
+        ValueInvalidError: The payload is none that the request allows.
+    """
+    by = person.user or None
+    if request.resolved is not None:
+        if _is_same(request.resolved, answer, by):
+            return None
+        raise _already(request)
+    given = next((each for each in request.answers if each.by == by), None)
+    if given is not None and answer.status == "resolved":
+        if _same(given.payload, answer.json):
+            return None
+        raise _already(request)
+    if is_expired(request, now):
+        return closing(request, "expired")
+    if request.requested.digest is not None and answer.digest != request.requested.digest:
+        raise DigestChangedError(
+            f"expected the digest {request.requested.digest!r} of the request, got {answer.digest or 'none'!r}"
+        )
+    if answer.status == "cancelled":
+        return closing(request, "cancelled", by, answer.device)
+    _check_payload(request, answer.json)
+    alike = [each for each in request.answers if _same(each.payload, answer.json)]
+    payload = msgspec.Raw(check_data(answer.json))
+    answered = Answered(request=request.id, payload=payload, by=by, device=answer.device)
+    if len(alike) + 1 < request.requested.needs:
+        return Next(INPUT_ANSWERED, answered)
+    answers = [_who(each) for each in (*alike, answered)] if request.requested.needs > 1 else None
+    resolved = Resolved(
+        request=request.id, status="resolved", payload=payload, by=by, device=answer.device, answers=answers
+    )
+    return Next(INPUT_RESOLVED, resolved)
+
+
+def _same(one: msgspec.Raw | UnsetType, other: bytes) -> bool:
+    """Return whether two JSON texts are the same value."""
+    return one is not UNSET and _canonical(bytes(one)) == _canonical(other)
+
+
+def _canonical(text: bytes) -> bytes:
+    return msgspec.json.encode(msgspec.json.decode(text), order="sorted")
+
+
+def _check_payload(request: InputRequest, payload: bytes) -> None:
+    choices, schema = request.requested.choices, request.requested.response_schema
+    value: Any = msgspec.json.decode(payload)
+    if choices is not None and not (isinstance(value, str) and value in choices):
+        raise ValueInvalidError(f"expected a payload that is one of {', '.join(map(repr, choices))[:300]}")
+    if schema is not None:
+        Schema(schema).check(value, "payload")
+
+
+def _is_same(resolved: Resolved, answer: Answer, by: str | None) -> bool:
+    if resolved.status != answer.status:
+        return False
+    if answer.status == "cancelled":
+        return resolved.by == by
+    users = [resolved.by] if resolved.answers is None else [each.get("by") for each in resolved.answers]
+    return by in users and _same(resolved.payload, answer.json)
+
+
+def _who(answered: Answered) -> dict[str, str]:
+    named = {"by": answered.by, "device": answered.device}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _already(request: InputRequest) -> AlreadyResolvedError:
+    if request.resolved is None:
+        return AlreadyResolvedError("expected this person's first answer, got another one after it", None)
+    return AlreadyResolvedError(
+        f"expected an open request, {request.id!r} is {request.resolved.status}",
+        msgspec.json.decode(msgspec.json.encode(request.resolved)),
+    )

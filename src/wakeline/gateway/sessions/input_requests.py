@@ -1,0 +1,204 @@
+"""The records of a session's requests for input, each as far as the log has come.
+
+The log decides: a request's events have one publisher and follow each other. The record is what that publisher has appended so
+far, to be found by the request's id, and may be behind the log. An open request has its record under `requests.open/`, a closed
+one under `requests/`.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from wakeline.errors import RecordConflictError
+from wakeline.events import INPUT_ANSWERED, INPUT_REQUESTED, INPUT_RESOLVED
+from wakeline.gateway.log import Records
+from wakeline.gateway.sessions.intents import key_hash
+
+ClosedAs: TypeAlias = Literal["resolved", "cancelled", "expired"]
+
+_OPEN: Final = "requests.open/"
+_CLOSED: Final = "requests/"
+
+
+class Requested(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The data of `$input.requested`; PROTOCOL.md §14 describes the fields."""
+
+    id: str
+    reason: str
+    message: str | None = None
+    choices: list[str] | None = None
+    response_schema: dict[str, Any] | None = None
+    expires_at: str | None = None
+    audience: list[str] | None = None
+    digest: str | None = None
+    tool_call_id: str | None = None
+    metadata: dict[str, Any] | None = None
+    needs: int = 1
+
+
+class Answered(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The data of `$input.answered`: the answer of one of several people."""
+
+    request: str
+    payload: msgspec.Raw
+    by: str | None = None
+    device: str | None = None
+
+
+class Resolved(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The data of `$input.resolved`.
+
+    Attributes:
+        request: The request's id.
+        status: How it was closed.
+        payload: The answer; unset without one.
+        by: The user who closed it; None if nobody did, or no token is required.
+        device: The device that the answer came from.
+        answers: Who gave the payload, where the request needs several people.
+    """
+
+    request: str
+    status: ClosedAs
+    payload: msgspec.Raw | UnsetType = UNSET
+    by: str | None = None
+    device: str | None = None
+    answers: list[dict[str, str]] | None = None
+
+
+class InputRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A request for input, as its events in the log make it.
+
+    Attributes:
+        session: The session's name.
+        epoch: The session's life.
+        asked: A digest of the request as it was asked: another one with the same id is refused.
+        requested: The data of its `$input.requested`.
+        run: The run that asks.
+        activity: The activity that asks.
+        sequence: The number of its events that this record includes.
+        answers: The answers so far.
+        resolved: How it was closed; None while it is open.
+    """
+
+    session: str
+    epoch: str
+    asked: str
+    requested: Requested
+    run: str | None = None
+    activity: str | None = None
+    sequence: int = 0
+    answers: tuple[Answered, ...] = ()
+    resolved: Resolved | None = None
+
+    @property
+    def id(self) -> str:
+        """The request's key."""
+        return self.requested.id
+
+    @property
+    def publisher(self) -> str:
+        """The name under which its events are appended, each under the next sequence number."""
+        return f"request:{key_hash(self.id)}"
+
+    @property
+    def status(self) -> str:
+        """The status in answers: `open`, or how it was closed."""
+        return "open" if self.resolved is None else self.resolved.status
+
+    def after(self, topic: str, data: bytes) -> InputRequest:
+        """Return the request after its next event."""
+        following = msgspec.structs.replace(self, sequence=self.sequence + 1)
+        match topic:
+            case _ if topic == INPUT_REQUESTED:
+                return following
+            case _ if topic == INPUT_ANSWERED:
+                return msgspec.structs.replace(following, answers=(*self.answers, _answered.decode(data)))
+            case _ if topic == INPUT_RESOLVED:
+                return msgspec.structs.replace(following, resolved=_resolved.decode(data))
+        raise ValueError(f"expected an event of a request for input, got {topic!r}")
+
+
+_answered = msgspec.json.Decoder(Answered)
+_resolved = msgspec.json.Decoder(Resolved)
+_request = msgspec.json.Decoder(InputRequest)
+
+
+class InputRequests:
+    """Reads and writes the records of requests under compare-and-set.
+
+    Args:
+        records: Stores them.
+    """
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    async def find(self, session: str, id: str) -> InputRequest | None:
+        """Return a request as it was last recorded; None if there is none."""
+        name = _name(session, id)
+        found = await self._records.get_records([_OPEN + name, _CLOSED + name])
+        record = found.get(_CLOSED + name) or found.get(_OPEN + name)
+        return None if record is None else _request.decode(record.value)
+
+    async def create(self, request: InputRequest) -> InputRequest:
+        """Write a new request, unless there is one of its id; return the one that there is then.
+
+        Raises:
+            RecordTooLargeError: It is too large.
+        """
+        with suppress(RecordConflictError):
+            await self._records.put_record(_OPEN + _name_of(request), msgspec.json.encode(request), revision=0)
+        found = await self.find(request.session, request.id)
+        if found is not None and found.resolved is not None:
+            # Another gateway closed it and removed its open record, which was then created again.
+            await self.finish(request)
+        return found or request
+
+    async def put(self, request: InputRequest) -> None:
+        """Record how far a request has come; a record that has come further stays."""
+        if request.resolved is not None:
+            with suppress(RecordConflictError):
+                await self._records.put_record(_CLOSED + _name_of(request), msgspec.json.encode(request), revision=0)
+            return
+        key = _OPEN + _name_of(request)
+        while (record := await self._records.get_record(key)) is not None:
+            if _request.decode(record.value).sequence >= request.sequence:
+                return
+            with suppress(RecordConflictError):
+                await self._records.put_record(key, msgspec.json.encode(request), revision=record.revision)
+                return
+
+    async def finish(self, request: InputRequest) -> None:
+        """Remove the open record of a request that is closed."""
+        await self._remove(_OPEN + _name_of(request))
+
+    async def open(self, session: str | None = None) -> list[InputRequest]:
+        """Return the requests whose open record is there: of one session, or of all."""
+        records = await self._records.records(_OPEN if session is None else f"{_OPEN}{session}/")
+        requests = [_request.decode(record.value) for record in records]
+        return [request for request in requests if session in (None, request.session)]
+
+    async def forget(self, session: str, epoch: str | None = None) -> None:
+        """Remove the records of one life of a session; of all lives if that is None."""
+        for prefix in (_OPEN, _CLOSED):
+            for record in await self._records.records(f"{prefix}{session}/"):
+                kept = _request.decode(record.value)
+                if kept.session == session and epoch in (None, kept.epoch):
+                    await self._remove(record.key)
+
+    async def _remove(self, key: str) -> None:
+        while (record := await self._records.get_record(key)) is not None:
+            with suppress(RecordConflictError):  # another gateway has changed it in between
+                await self._records.delete_record(key, revision=record.revision)
+
+
+def _name(session: str, id: str) -> str:
+    return f"{session}/{key_hash(id)}"
+
+
+def _name_of(request: InputRequest) -> str:
+    return _name(request.session, request.id)

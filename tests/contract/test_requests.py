@@ -1,0 +1,97 @@
+"""Requests for input on every engine: a crash at any point leaves one outcome, which all records come to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from wakeline.errors import AlreadyResolvedError, RequestNotFoundError
+from wakeline.gateway.delivery import Accept
+from wakeline.gateway.log import Engine
+from wakeline.gateway.metrics import Metrics
+from wakeline.gateway.ownership import Ownership
+from wakeline.gateway.requests import Answer, Asked, Person, Requests
+from wakeline.gateway.sessions import InputRequest, InputRequests
+from wakeline.gateway.settings import Settings
+
+ALICE, BOB = Person("alice"), Person("bob")
+
+
+class KilledError(Exception):
+    """The gateway ends here."""
+
+
+class Cut(InputRequests):
+    """Records that end the gateway before they are written, as `before` says."""
+
+    before = ""
+
+    async def put(self, request: InputRequest) -> None:
+        if self.before == "put":
+            raise KilledError
+        await super().put(request)
+
+    async def finish(self, request: InputRequest) -> None:
+        if self.before == "finish":
+            raise KilledError
+        await super().finish(request)
+
+
+def requests(engine: Engine, before: str = "") -> Requests:
+    records = Cut(engine)
+    records.before = before
+    ownership = Ownership(engine, 10.0, shared=engine.shared)
+    return Requests(records, engine, Accept(engine), ownership, Settings(), Metrics())
+
+
+def answer(payload: Any) -> Answer:
+    return Answer(payload=msgspec.Raw(msgspec.json.encode(payload)))
+
+
+async def outcome(engine: Engine) -> Any:
+    resolved = (await requests(engine).find("s", "r")).resolved
+    return None if resolved is None else (resolved.status, resolved.by)
+
+
+@pytest.mark.parametrize("before", ["put", "finish"])
+async def test_an_answer_counts_although_its_gateway_ends_before_it_is_recorded(engine: Engine, before: str) -> None:
+    await requests(engine).ask("s", Asked(id="r", reason="approval"), None)
+    with pytest.raises(KilledError):
+        await requests(engine, before).answer("s", "r", answer("yes"), ALICE)
+    with pytest.raises(AlreadyResolvedError):
+        await requests(engine).answer("s", "r", answer("no"), BOB)
+    assert (await requests(engine).answer("s", "r", answer("yes"), ALICE)).status == "resolved"
+    assert await outcome(engine) == ("resolved", "alice")
+    assert await requests(engine).open("s") == []
+
+
+async def test_reading_alone_finds_what_a_gateway_did_not_record(engine: Engine) -> None:
+    await requests(engine).ask("s", Asked(id="r", reason="approval"), None)
+    with pytest.raises(KilledError):
+        await requests(engine, "put").answer("s", "r", answer("yes"), ALICE)
+    assert await requests(engine).open("s") == []
+    assert await outcome(engine) == ("resolved", "alice")
+
+
+async def test_a_request_that_was_not_appended_is_appended_when_it_is_read(engine: Engine) -> None:
+    with pytest.raises(KilledError):
+        await requests(engine, "put").ask("s", Asked(id="r", reason="approval"), None)
+    (listed,) = await requests(engine).open("s")
+    assert listed.sequence == 1
+    page = await engine.read("s", 0, before=10)
+    assert [event.topic for event in page.events] == ["$input.requested"]
+
+
+async def test_an_answer_that_retention_has_removed_before_it_was_recorded_is_not_found(engine: Engine) -> None:
+    await requests(engine).ask("s", Asked(id="r", reason="approval"), None)
+    with pytest.raises(KilledError):
+        await requests(engine, "put").answer("s", "r", answer("yes"), ALICE)
+    state = await engine.state("s")
+    assert state is not None
+    while await engine.trim("s", state.next_offset, epoch=state.epoch) < state.next_offset:
+        pass
+    with pytest.raises(RequestNotFoundError):
+        await requests(engine).find("s", "r")
+    assert await requests(engine).open("s") == []

@@ -1,0 +1,110 @@
+"""Requests for input and tokens: who may ask and answer, and that `by` is the token's user."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support import Served
+from tests.tokens import SECRET, bearer
+from tests.unit.conftest import Serve
+from tests.unit.requests.test_requests_http import PATH, answer, ask
+
+ASKER = bearer(sub="worker", allow=["publish"])
+
+
+def person(sub: str = "alice", **changed: Any) -> dict[str, str]:
+    return bearer(sub=sub, **{"allow": ["read", "input"], "inputs": ["$answer.approval"], **changed})
+
+
+@pytest.fixture
+async def asked(serve: Serve) -> Served:
+    served = await serve(token_secret=SECRET)
+    await ask(served, headers=ASKER)
+    return served
+
+
+@pytest.mark.parametrize(
+    ("claims", "status"),
+    [
+        ({}, 200),
+        ({"inputs": ["$answer.*"]}, 200),
+        ({"inputs": {"order-*": ["$answer.approval"]}}, 200),
+        ({"inputs": ["*"]}, 403),
+        ({"inputs": ["approval"]}, 403),
+        ({"inputs": ["$answer.form"]}, 403),
+        ({"inputs": {"chat-*": ["$answer.*"]}}, 403),
+        ({"inputs": None}, 403),
+        ({"allow": ["read", "publish"]}, 403),
+        ({"sessions": ["chat-*"]}, 404),
+    ],
+)
+async def test_a_token_answers_only_the_reasons_that_it_names(
+    asked: Served, claims: dict[str, Any], status: int
+) -> None:
+    assert (await answer(asked, headers=person(**claims)))[0] == status
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "claims", "status"),
+    [
+        ("POST", "", {"allow": ["publish"], "topics": ["status"]}, 403),
+        ("POST", "", {"allow": ["publish"], "topics": ["$input.*"]}, 200),
+        ("POST", "", {"allow": ["read", "input"]}, 403),
+        ("GET", "", {"allow": ["read"], "topics": ["status"]}, 403),
+        ("GET", "", {"allow": ["read"]}, 200),
+        ("GET", "/pay-1", {"allow": ["publish"]}, 403),
+        ("DELETE", "/pay-1", {"allow": ["read", "input"]}, 403),
+        ("DELETE", "/pay-1", {"allow": ["publish"]}, 200),
+    ],
+)
+async def test_asking_publishes_and_listing_reads(
+    asked: Served, method: str, path: str, claims: dict[str, Any], status: int
+) -> None:
+    how: dict[str, Any] = {"json": {"id": "pay-2", "reason": "approval"}} if method == "POST" else {}
+    assert (await asked.call(method, PATH + path, headers=bearer(**claims), **how))[0] == status
+
+
+async def test_the_user_of_the_token_has_answered(asked: Served) -> None:
+    _, answered = await answer(asked, headers=person())
+    assert answered["outcome"]["by"] == "alice"
+    status, refused = await answer(asked, headers=person("bob"))  # the same payload of somebody else
+    assert (status, refused["error"]["outcome"]["by"]) == (409, "alice")
+
+
+async def test_only_the_audience_answers(asked: Served) -> None:
+    await ask(asked, id="pay-2", audience=["bob", "role:manager"], headers=ASKER)
+    for roles in ([], ["clerk"]):
+        status, refused = await answer(asked, id="pay-2", headers=person(roles=roles))
+        assert (status, refused["error"]["code"]) == (403, "not_allowed")
+    assert (await answer(asked, id="pay-2", headers=person(roles=["manager"])))[0] == 200
+    await ask(asked, id="pay-3", audience=["bob"], headers=ASKER)
+    assert (await answer(asked, id="pay-3", headers=person("bob")))[0] == 200
+
+
+async def test_a_user_whose_name_is_that_of_a_role_does_not_have_it(asked: Served) -> None:
+    await ask(asked, id="pay-2", audience=["role:manager"], headers=ASKER)
+    assert (await answer(asked, id="pay-2", headers=person("role:manager")))[0] == 403
+
+
+async def test_several_people_give_the_same_answer(asked: Served) -> None:
+    await ask(asked, id="pay-2", needs=2, headers=ASKER)
+    status, first = await answer(asked, id="pay-2", headers=person(), device="phone")
+    assert (status, first["status"], len(first["answers"])) == (200, "open", 1)
+    assert await answer(asked, id="pay-2", headers=person()) == (200, first)  # alice again is not another person
+    assert (await answer(asked, "reject", "pay-2", headers=person()))[1]["error"]["code"] == "already_resolved"
+    assert (await answer(asked, "reject", "pay-2", headers=person("carol")))[1]["status"] == "open"
+    status, last = await answer(asked, id="pay-2", headers=person("bob"))
+    assert last["outcome"] == {
+        "request": "pay-2",
+        "status": "resolved",
+        "payload": "approve",
+        "by": "bob",
+        "answers": [{"by": "alice", "device": "phone"}, {"by": "bob"}],
+    }
+    assert (await answer(asked, id="pay-2", headers=person()))[0] == 200
+    assert (await answer(asked, "reject", "pay-2", headers=person("carol")))[0] == 409
+    _, page = await asked.call("GET", "/v1/sessions/order-1/events?topics=$input.*", headers=person())
+    told = [event["topic"] for event in page["events"]]
+    assert told == ["$input.requested"] * 2 + ["$input.answered"] * 2 + ["$input.resolved"]
