@@ -11,7 +11,8 @@ import pytest
 from tests.docs.markdown import sections, span, spans, tables, text
 from wakeline.cli.main import app
 from wakeline.gateway.metrics import Metrics
-from wakeline.gateway.settings import Follow, Namespace, Notify, Settings, load
+from wakeline.gateway.rules import Follow, InputRules, Notify, Start
+from wakeline.gateway.settings import Namespace, Settings, load
 
 
 def setting_rows() -> list[dict[str, str]]:
@@ -26,7 +27,7 @@ def written(value: Any) -> str:
             return f"`{str(value).lower()}`"
         case ():
             return "`[]`"
-        case dict() if not value:
+        case dict() | InputRules() if value in ({}, InputRules()):
             return "`{}`"
         case _:
             return f"`{value}`"
@@ -46,6 +47,7 @@ def test_every_setting_is_read_from_the_variable_that_is_documented(row: dict[st
     examples |= {"cors_origins": "http://a.example, http://b.example", "open_metrics": "true"}
     examples |= {"notify": '{"ends": {"topics": ["$run.closed"]}}', "channels": '{"ops": {"type": "webhook"}}'}
     examples |= {"temporal_tls": "true", "namespaces": '{"billing": {}}', "follow": '[{"workflow_type": "Agent*"}]'}
+    examples |= {"inputs": '{"start": {"chat": {"sessions": ["chat-*"], "workflow_type": "Chat", "task_queue": "q"}}}'}
     text = examples.get(name, "4096")
     changed = getattr(load(environment={span(row["environment"]): text}), name)
     assert changed != getattr(Settings(), name)
@@ -54,6 +56,7 @@ def test_every_setting_is_read_from_the_variable_that_is_documented(row: dict[st
         "follow": (Follow(workflow_type="Agent*"),),
         "notify": {"ends": Notify(topics=("$run.closed",))},
         "channels": {"ops": {"type": "webhook"}},
+        "inputs": InputRules(start={"chat": Start(sessions=("chat-*",), workflow_type="Chat", task_queue="q")}),
     }
     if name in tables_of:
         assert changed == tables_of[name]

@@ -11,7 +11,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from tests.support import Served
 from tests.temporal.test_follower import running_gateway, told
-from wakeline.gateway.settings import Follow
+from wakeline.gateway.rules import Follow
 
 PATIENCE = 60
 

@@ -11,7 +11,7 @@ import pytest
 from tests.receivers import Receiver, receiver
 from tests.shared.conftest import Gateway, Start, shared_out
 from wakeline.gateway.notifications import notifier
-from wakeline.gateway.settings import Notify
+from wakeline.gateway.rules import Notify
 
 NAMES = [f"s{number}" for number in range(24)]
 

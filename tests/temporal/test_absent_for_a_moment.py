@@ -27,7 +27,7 @@ from tests.temporal.test_runs import QUEUE, reset, start, steps, until
 from wakeline.errors import WorkflowNotFoundError
 from wakeline.gateway.following.finding.finder import Finder, Found
 from wakeline.gateway.following.watching import state
-from wakeline.gateway.settings import Follow
+from wakeline.gateway.rules import Follow
 
 ABSENT: Final[list[Any]] = [5, "workflow not found", 1]
 

@@ -23,7 +23,7 @@ from tests.temporal.test_runs import QUEUE, start, steps, until
 from tests.tokens import SECRET, token
 from wakeline.errors import SettingsInvalidError
 from wakeline.gateway.following.finding.sweep import Sweep
-from wakeline.gateway.settings import Follow
+from wakeline.gateway.rules import Follow
 
 
 @pytest.fixture

@@ -32,8 +32,9 @@ from tests.temporal.test_runs import QUEUE, reset, start, steps, until
 from wakeline.cli.processes import free_port
 from wakeline.gateway.app import gateway
 from wakeline.gateway.log.engines.sqlite import SqliteEngine
+from wakeline.gateway.rules import Follow
 from wakeline.gateway.sessions import Run, Runs
-from wakeline.gateway.settings import Follow, Settings
+from wakeline.gateway.settings import Settings
 
 SOAK = int(os.environ.get("WAKELINE_SOAK", "1"))
 

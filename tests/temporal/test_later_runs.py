@@ -21,7 +21,7 @@ from tests.support import Served
 from tests.temporal.ending_workflows import FIRST, LAST, WORKFLOWS, Ends
 from tests.temporal.test_follower import running_gateway
 from tests.temporal.test_run_endings import Log, data, has, has_ended, has_said, read, topics, until
-from wakeline.gateway.settings import Follow
+from wakeline.gateway.rules import Follow
 
 SAID_FIRST = ["said"] * len(FIRST)
 SAID_LAST = ["said"] * len(LAST)

@@ -15,7 +15,7 @@ from tests.receivers import receiver
 from tests.support import Served
 from tests.temporal.ending_workflows import Ends
 from tests.temporal.test_follower import running_gateway
-from wakeline.gateway.settings import Notify
+from wakeline.gateway.rules import Notify
 
 STATUSES = ["completed", "failed", "canceled", "terminated", "timed_out"]
 

@@ -23,8 +23,8 @@ from tests.temporal import run_workflows as workflows
 from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_run_endings import forget_the_end
 from wakeline.gateway.following.watching import state
+from wakeline.gateway.rules import Follow
 from wakeline.gateway.sessions import Run, Runs
-from wakeline.gateway.settings import Follow
 
 QUEUE = "runs"
 

@@ -20,9 +20,10 @@ def send(
     name: str | None = None,
     /,
     *args: str,
-    kind: Literal["signal", "update", "cancel", "terminate"] = "update",
+    kind: Literal["signal", "update", "cancel", "terminate", "start"] = "update",
     key: Annotated[str | None, Parameter(name="--id")] = None,
     run: str | None = None,
+    start: str | None = None,
     device: str | None = None,
     wait: float = 60.0,
     url: Annotated[str, Parameter(env_var="WAKELINE_URL")] = "http://127.0.0.1:7777",
@@ -35,14 +36,16 @@ def send(
         wakeline input order-1 approve '{"amount": 12}'
         wakeline input chat-1 say hello --kind signal
         wakeline input order-1 --kind cancel
+        wakeline input chat-1 --kind start
 
     Args:
         session: The session's name.
-        name: The signal's or update's name.
+        name: The signal's or update's name; of a start, the name of the gateway's rule, if the session has several.
         args: Its arguments, each as JSON; other text is a string.
-        kind: What is sent: signal, update, cancel or terminate.
+        kind: What is sent: signal, update, cancel, terminate or start.
         key: The input's id: the command with the same one again is the same input (default: a new one).
         run: The run that it is for (default: the session's open run).
+        start: The rule by which an update starts the workflow if no run is open.
         device: The device that it is sent from.
         wait: Seconds to wait for the outcome.
         url: The gateway.
@@ -52,7 +55,8 @@ def send(
 
     async def sent() -> InputOutcome:
         async with SessionClient(url, token) as client:
-            how: Sending = {"kind": kind, "id": key, "run": run, "device": device, "wait": timedelta(seconds=wait)}
+            how: Sending = {"kind": kind, "id": key, "run": run, "start": start, "device": device}
+            how["wait"] = timedelta(seconds=wait)
             return await client.session(session).send(name or "", values, **how)
 
     outcome = asyncio.run(sent())

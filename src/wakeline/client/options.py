@@ -52,9 +52,10 @@ class PageReading(TypedDict, total=False):
 class Sending(TypedDict, total=False):
     """Arguments of `Session.send`, which documents each."""
 
-    kind: Literal["signal", "update", "cancel", "terminate"]
+    kind: Literal["signal", "update", "cancel", "terminate", "start"]
     id: str | None
     run: str | None
+    start: str | None
     device: str | None
     wait: timedelta | None
 

@@ -284,9 +284,10 @@ class Session:
         name: str = "",
         args: Sequence[Any] = (),
         *,
-        kind: Literal["signal", "update", "cancel", "terminate"] = "update",
+        kind: Literal["signal", "update", "cancel", "terminate", "start"] = "update",
         id: str | None = None,
         run: str | None = None,
+        start: str | None = None,
         device: str | None = None,
         wait: timedelta | None = None,
     ) -> InputOutcome:
@@ -296,11 +297,12 @@ class Session:
         client's `retry_timeout`.
 
         Args:
-            name: The signal's or update's name.
+            name: The signal's or update's name; of a start, the name of the gateway's rule, if the session has several.
             args: Its arguments, each a value that msgspec can encode as JSON.
-            kind: What is sent; `cancel` and `terminate` end the run, and have no name.
+            kind: What is sent; `cancel` and `terminate` end the run, and have no name; `start` starts the workflow.
             id: The input's key. By default a new one; give one that is stored to send the same input after a restart.
             run: The run that it is for; by default the session's open run.
+            start: The rule by which an update starts the workflow if no run is open.
             device: The id of this device, for `$input.accepted`.
             wait: The longest wait for the outcome; its status is `accepted` then. By default there is no limit.
 
@@ -309,7 +311,7 @@ class Session:
             RunClosedError: The run has ended.
             UnavailableError: The gateway cannot be reached, and may have accepted the input.
         """
-        given = {"name": name or None, "args": list(args) or None, "run": run, "device": device}
+        given = {"name": name or None, "args": list(args) or None, "run": run, "start": start, "device": device}
         asked = {"id": id or str(uuid4()), "kind": kind, **{k: v for k, v in given.items() if v is not None}}
         seconds = None if wait is None else wait.total_seconds()
         return await inputs.send(self._http, self.name, asked, wait_seconds=seconds, retry_seconds=self._retry_seconds)

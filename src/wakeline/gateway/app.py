@@ -142,7 +142,9 @@ def _temporal(settings: Settings) -> list[Options]:
         SettingsInvalidError: A setting is of use with Temporal only.
     """
     reached = options_of(settings, os.environ)
-    unused = [name for name in ("follow", "namespace") if getattr(settings, name)]
+    unused = [
+        name for name in ("follow", "namespace", "inputs") if getattr(settings, name) != getattr(Settings(), name)
+    ]
     if unused and not reached:
         raise SettingsInvalidError(
             f"expected the address of Temporal in temporal, which {unused[0]} is for, got none",

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from wakeline.errors import ListenRefusedError, SettingsInvalidError
+from wakeline.gateway.rules import Follow, InputRules, Notify
 
 _ENVIRONMENT: Final = "WAKELINE_"
 _THE_ENVIRONMENT: Final = "the environment"
@@ -27,10 +28,7 @@ _OTHERS: Final = ("WAKELINE_CONFIG", "WAKELINE_URL", "WAKELINE_TOKEN")
 """Variables of the commands and of clients, which may share the gateway's environment."""
 _LISTS: Final = ("cors_origins", "cors_headers", "trusted_proxies", "outgoing_networks")
 _SECRETS: Final = ("token_secret", "temporal_api_key", "namespaces", "channels")
-_TABLES: Final = ("follow", "namespaces", "notify", "channels")
-
-
-RunStatus = Literal["completed", "failed", "canceled", "terminated", "timed_out", "unknown"]
+_TABLES: Final = ("follow", "namespaces", "notify", "channels", "inputs")
 
 
 class Namespace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -65,55 +63,6 @@ class Namespace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     def __repr__(self) -> str:
         """Return the class's name only, because the API key is a secret."""
         return "Namespace(…)"
-
-
-class Follow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A rule for workflows that are followed by themselves; all of its conditions must hold.
-
-    Attributes:
-        workflow_type: Their type, or a prefix of it that ends in `*`.
-        workflow_id: Their Workflow Id, or a prefix of it that ends in `*`.
-        task_queue: Their task queue.
-        query: A further condition in the query language of visibility.
-        namespace: Their namespace; the main one by default.
-        session: The name of each one's session, composed of text and `{workflow_id}`, `{workflow_type}`, `{parent_workflow_id}`,
-            `{root_workflow_id}` and `{task_queue}`.
-        result: Publish the results with which they complete.
-    """
-
-    workflow_type: str | None = None
-    workflow_id: str | None = None
-    task_queue: str | None = None
-    query: str | None = None
-    namespace: str | None = None
-    session: str = "{workflow_id}"
-    result: bool = False
-
-
-class Notify(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A rule for the events of which users are notified, if none of their devices has seen them.
-
-    Attributes:
-        topics: Their topics, or prefixes that end in `*`.
-        statuses: Of `$run.closed`, only ends with these statuses; none: all.
-        sessions: Their sessions, or prefixes that end in `*`.
-        users: The users to notify; none: all who have a device in the session.
-        channels: The channels to notify through; none: all.
-        grace: Seconds from the event to the decision.
-        unless: The position of a user's device that makes a notification unnecessary.
-        digest: Events of rules with the same name here become one notification; none: the rule's own name.
-        critical: Notify at once, and of each event alone.
-    """
-
-    topics: Annotated[tuple[str, ...], Meta(min_length=1)]
-    statuses: tuple[RunStatus, ...] = ()
-    sessions: tuple[str, ...] = ("*",)
-    users: tuple[str, ...] = ()
-    channels: tuple[str, ...] = ()
-    grace: Annotated[float, Meta(ge=0)] = 30.0
-    unless: Literal["seen", "delivered"] = "seen"
-    digest: str = ""
-    critical: bool = False
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -176,6 +125,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         user_connections: Most streams, feeds and long-polls of one user; 0 for no limit.
         feed_subscriptions: Most sessions on one feed; 0 for no limit.
         user_devices: Most devices of one user that are remembered in a session; 0 for no limit.
+        inputs: Rules for inputs: which workflows they start.
         run_updates: Most updates of one run that may be under way at this gateway.
         publish_rate: Events a second that one user may publish in the long run; 0 for no limit.
         ticket_rate: Tickets a second that one user may request in the long run; 0 for no limit.
@@ -239,6 +189,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     user_connections: Annotated[int, Meta(ge=0)] = 1_000
     feed_subscriptions: Annotated[int, Meta(ge=0)] = 1_000
     user_devices: Annotated[int, Meta(ge=0)] = 1_000
+    inputs: InputRules = InputRules()
     run_updates: Annotated[int, Meta(ge=1)] = 10
     publish_rate: Annotated[float, Meta(ge=0)] = 20_000.0
     ticket_rate: Annotated[float, Meta(ge=0)] = 10.0

@@ -10,7 +10,7 @@ from tests.commands import wakeline
 from tests.pushes import channel
 from tests.receivers import receiver, status
 from tests.unit.conftest import Serve
-from wakeline.gateway.settings import Notify
+from wakeline.gateway.rules import Notify
 
 
 async def test_dead_letters_are_listed_shown_and_sent_again(serve: Serve) -> None:

@@ -8,7 +8,7 @@ from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 
 from wakeline.errors import SettingsInvalidError
 from wakeline.gateway.following.finding.rules import check_rules, fits, query_of
-from wakeline.gateway.settings import Follow
+from wakeline.gateway.rules import Follow
 
 
 @pytest.mark.parametrize(

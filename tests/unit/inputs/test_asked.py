@@ -22,7 +22,15 @@ def test_the_order_of_members_and_the_wait_make_no_other_input() -> None:
 
 @pytest.mark.parametrize(
     "changed",
-    [{"kind": "update"}, {"name": "shout"}, {"args": []}, {"run": "r"}, {"device": "phone"}, {"by": "bob"}],
+    [
+        {"kind": "update"},
+        {"name": "shout"},
+        {"args": []},
+        {"run": "r"},
+        {"device": "phone"},
+        {"by": "bob"},
+        {"start": "chat"},
+    ],
 )
 def test_anything_else_does(changed: dict[str, Any]) -> None:
     assert digest() != digest(**changed)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wakeline.gateway.inputs.steps import (
     Absent,
     Aim,
+    At,
     Forgotten,
+    Free,
     NotOpen,
     Outcome,
+    Place,
     Seen,
     Step,
     StillOpen,
     Unanswered,
     advance,
+    begin_at,
+    place_after,
 )
 
 DELIVERED = Outcome("completed")
@@ -121,3 +128,122 @@ def test_a_forgotten_run_may_have_received_what_was_sent_to_it() -> None:
 def test_a_call_without_an_answer_is_repeated_at_the_same_run() -> None:
     assert advance(Aim(Step.SEND, "run"), Unanswered()) == Aim(Step.SEND, "run", unsure=True)
     assert advance(Aim(Step.LOOK, "run"), Unanswered()) == Aim(Step.LOOK, "run", unsure=False)
+
+
+@dataclass
+class Begun:
+    """A run of a workflow.
+
+    Attributes:
+        ours: Whether the input began it.
+        got: How often it got the input.
+        is_open: Whether it has not ended.
+        next: The run that it continued as.
+    """
+
+    ours: bool = False
+    got: int = 0
+    is_open: bool = True
+    next: str = ""
+
+
+class Workflow:
+    """Temporal: the runs of one Workflow Id, by chains; run ids are their numbers from 1 on."""
+
+    def __init__(self) -> None:
+        self.runs: list[Begun] = []
+
+    def run(self, run_id: str) -> Begun:
+        return self.runs[int(run_id) - 1]
+
+    def latest(self) -> str:
+        return str(len(self.runs) or "")
+
+    def happens(self, chance: str) -> None:
+        latest = self.runs[-1] if self.runs else None
+        if chance == "somebody starts" and (latest is None or not latest.is_open):
+            self.runs.append(Begun())
+        elif chance in ("continues", "ends") and latest is not None and latest.is_open:
+            latest.is_open = False
+            if chance == "continues":
+                self.runs.append(Begun())
+                latest.next = self.latest()
+
+    def do(self, aim: Aim) -> Seen:
+        match aim.step:
+            case Step.FIND:
+                return self.find(aim.run_id, unsure=aim.unsure)
+            case Step.START:
+                return self.start()
+            case _:
+                return self.send_or_look(aim)
+
+    def send_or_look(self, aim: Aim) -> Seen:
+        run = self.run(aim.run_id)
+        if run.got or (aim.step is Step.SEND and run.is_open):
+            run.got = 1
+            return DELIVERED
+        if aim.step is Step.SEND:
+            return NotOpen()
+        return StillOpen() if run.is_open else Absent(run.next)
+
+    def start(self) -> Seen:
+        latest = self.runs[-1] if self.runs else None
+        if latest is not None and latest.is_open and not latest.ours:
+            return Unanswered()  # it is in the way, and has to be found
+        if latest is None or not latest.ours:
+            self.runs.append(Begun(ours=True, got=1))
+        return At(self.latest())
+
+    def find(self, after: str, *, unsure: bool) -> Seen:
+        if unsure and self.latest() != after:
+            ours = [number for number, run in enumerate(self.runs, 1) if run.ours]
+            if ours:
+                return At(str(ours[0]))
+        return At(self.latest()) if self.runs and self.runs[-1].is_open else Free(self.latest())
+
+
+EVENTS = st.lists(
+    st.sampled_from(
+        ["well", "lost", "lost after", "killed after", "continues", "ends", "somebody starts", "other gateway"]
+    ),
+    max_size=60,
+)
+
+
+@given(chances=EVENTS)
+def test_an_input_that_starts_its_workflow_is_delivered_once_and_starts_it_once(chances: list[str]) -> None:
+    workflow = Workflow()
+    record = Place("")
+    # Of two gateways; the first one has accepted the input.
+    gateways = [(record, begin_at(record, unsure=False)), (record, begin_at(record))]
+    outcome: Outcome | None = None
+    turn = 0
+    for chance in [*chances, *["well"] * 60]:
+        if chance == "other gateway":
+            # A gateway that has found nothing starts the workflow at once: the other one gets no whole turn in between.
+            turn = turn if gateways[turn][1].step is Step.START else 1 - turn
+            continue
+        if chance in ("continues", "ends", "somebody starts"):
+            workflow.happens(chance)
+            continue
+        known, aim = gateways[turn]
+        seen: Seen = Unanswered() if chance == "lost" else workflow.do(aim)
+        if chance == "killed after":
+            gateways[turn] = record, begin_at(record)
+            continue
+        seen = Unanswered() if chance == "lost after" else seen
+        after = advance(aim, seen, starts=True)
+        place = place_after(known, seen, after)
+        if place != known:
+            if record != known:
+                gateways[turn] = record, begin_at(record)
+                continue
+            record = place
+        if isinstance(after, Outcome):
+            outcome = after
+            break
+        gateways[turn] = place, after
+    assert outcome == DELIVERED
+    assert sum(run.got for run in workflow.runs) == 1
+    assert sum(run.ours for run in workflow.runs) <= 1

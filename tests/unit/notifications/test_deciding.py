@@ -16,7 +16,7 @@ from wakeline.gateway.notifications.deciding import OLDEST, PENDING_MESSAGES, ca
 from wakeline.gateway.notifications.rules import Rules
 from wakeline.gateway.notifications.sending import after
 from wakeline.gateway.notifications.values import Box
-from wakeline.gateway.settings import Notify
+from wakeline.gateway.rules import Notify
 
 BEGAN = 1_700_000_000.0
 RULES = Rules(

@@ -11,7 +11,7 @@ from tests.receivers import Receiver
 from tests.support import Served
 from tests.unit.conftest import Serve
 from wakeline.errors import SettingsInvalidError
-from wakeline.gateway.settings import Notify
+from wakeline.gateway.rules import Notify
 
 TWO_GATEWAYS = True
 ALLOWED = {"outgoing_networks": ("127.0.0.0/8",)}

@@ -11,7 +11,7 @@ from tests.receivers import Receiver, status
 from tests.support import Served
 from tests.tokens import SECRET, bearer
 from tests.unit.conftest import Serve
-from wakeline.gateway.settings import Notify
+from wakeline.gateway.rules import Notify
 
 TWO_GATEWAYS = True
 RULES = {"alerts": Notify(topics=("alert",), users=("ada",), grace=0)}

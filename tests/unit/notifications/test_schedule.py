@@ -13,7 +13,7 @@ from wakeline.gateway.notifications.rules import Rules
 from wakeline.gateway.notifications.schedule import LONGEST_WAIT, SCHEDULE, pause
 from wakeline.gateway.notifications.sending import after
 from wakeline.gateway.notifications.values import Box, Message
-from wakeline.gateway.settings import Notify
+from wakeline.gateway.rules import Notify
 
 draws = st.floats(0, 1)
 failures = st.integers(1, len(SCHEDULE) - 1)

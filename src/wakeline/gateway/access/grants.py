@@ -106,14 +106,20 @@ class Grant(msgspec.Struct, frozen=True):
             SessionNotFoundError: The grant does not reach the session.
         """
         self.check("input", session)
-        allowed = [names for pattern, names in self.inputs if matches((pattern,), session)]
-        # `*` alone stands for signals and updates: the end of a run has to be named.
-        named = tuple(each for names in allowed for each in names if each.startswith("$") == name.startswith("$"))
-        if not matches(named, name):
+        if not self.may_input(session, name):
             raise NotAllowedError(
                 f"expected a token that allows the input {name!r} in this session, got one that does not",
                 hint="Use a token whose claim wakeline.inputs names the input.",
             )
+
+    def may_input(self, session: str, name: str) -> bool:
+        """Return whether the caller may send an input of this name; `$start` allows every rule."""
+        if not self.may("input", session):
+            return False
+        allowed = [names for pattern, names in self.inputs if matches((pattern,), session)]
+        # `*` alone stands for signals and updates: the end of a run has to be named.
+        named = tuple(each for names in allowed for each in names if each.startswith("$") == name.startswith("$"))
+        return matches(named, name) or (name.startswith("$start:") and "$start" in named)
 
     def check_topic(self, topic: str) -> None:
         """Raise unless the caller may read and publish this topic.

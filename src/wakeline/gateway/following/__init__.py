@@ -8,22 +8,34 @@ from __future__ import annotations
 
 from wakeline.gateway.following.copying.told import failure as describe_failure
 from wakeline.gateway.following.copying.told import result as describe_result
+from wakeline.gateway.following.finding.rules import can_be_quoted, quoted
 from wakeline.gateway.following.followers import Followers
 from wakeline.gateway.following.reaching.connection import Connection, Options
 from wakeline.gateway.following.reaching.namespaces import Namespaces
 from wakeline.gateway.following.reaching.options import options_of
-from wakeline.gateway.following.watching.endings import complete, is_closing, is_forgotten, read_ending
+from wakeline.gateway.following.sessions import SESSION_MEMO
+from wakeline.gateway.following.watching.endings import (
+    complete,
+    first_event,
+    is_closing,
+    is_forgotten,
+    read_ending,
+)
 
 __all__ = [
+    "SESSION_MEMO",
     "Connection",
     "Followers",
     "Namespaces",
     "Options",
+    "can_be_quoted",
     "complete",
     "describe_failure",
     "describe_result",
+    "first_event",
     "is_closing",
     "is_forgotten",
     "options_of",
+    "quoted",
     "read_ending",
 ]

@@ -30,9 +30,10 @@ from wakeline.gateway.following.telling import RETRY_SECONDS
 from wakeline.gateway.following.watching.endings import UNKNOWN_TIMES
 from wakeline.gateway.log import Commit, Engine
 from wakeline.gateway.ownership import Ownership
+from wakeline.gateway.rules import Follow
 from wakeline.gateway.runtime import supervised
 from wakeline.gateway.sessions import Followed, Run, Runs
-from wakeline.gateway.settings import Follow, Settings
+from wakeline.gateway.settings import Settings
 
 _NAMINGS: Final = 16
 _WANTED: Final = 2_000
@@ -149,29 +150,29 @@ class Followers:
         session: str | None,
         *,
         namespace: str | None = None,
+        run_id: str | None = None,
         result: bool = False,
         reaches: Callable[[str], bool] = lambda session: True,
         any_workflow: bool = True,
     ) -> tuple[str, Run]:
-        """Follow the workflow's latest run into a session until it ends.
+        """Follow the workflow's latest run, or one of its runs, into a session until it ends.
 
         Args:
             workflow_id: The workflow.
             session: The session; None: the one that the workflow's memo or search attribute names, or the one of its own name.
             namespace: Its namespace; None is the main one.
+            run_id: The Temporal run; None is the latest.
             result: Tell what it completes with.
             reaches: Whether the caller reaches a session.
-            any_workflow: The caller may register the workflow whichever session it names; otherwise only a workflow that
-                names a session which the caller reaches.
+            any_workflow: Whether the caller may register a workflow that names no session which the caller reaches.
 
         Raises:
-            WorkflowNotFoundError: Temporal has no such workflow, the gateway has no such namespace, or the caller may not
-                register the workflow.
+            WorkflowNotFoundError: There is no such workflow or namespace, or the caller may not register the workflow.
             TemporalUnavailableError: Temporal cannot be asked now.
             SessionClosedError: The session is closed, and the run is not one of its own.
         """
         # Done to its end also where the caller leaves: a run that is written down and not followed would be open for ever.
-        work = partial(self._register, workflow_id, session, namespace, result, reaches, any_workflow)
+        work = partial(self._register, workflow_id, session, namespace, run_id, result, reaches, any_workflow)
         registered: tuple[str, Run] = await asyncio.shield(self._lookups.begin(object(), work))
         return registered
 
@@ -180,19 +181,18 @@ class Followers:
         workflow_id: str,
         session: str | None,
         namespace: str | None,
+        run_id: str | None,
         result: bool,
         reaches: Callable[[str], bool],
         any_workflow: bool,
     ) -> tuple[str, Run]:
         connection = self._finder.connection(namespace)
         await self._caught_up()
-        found = await self._finder.find(connection, workflow_id)
+        found = await self._finder.find(connection, workflow_id, run_id)
         session = check_session_name(session or found.session or workflow_id)
         own = any_workflow or (found.session is not None and reaches(found.session))
         if not (own and reaches(session)):
-            raise WorkflowNotFoundError(
-                f"Temporal has no workflow {workflow_id!r} for a session that the token reaches"
-            )
+            raise WorkflowNotFoundError(f"Temporal has no workflow {workflow_id!r} of a session that the token reaches")
         await self._rules_first(session, found)
         return session, await self._enter(session, found, result=result)
 
@@ -323,9 +323,8 @@ class Followers:
 
     async def _enter(self, session: str, found: Found, *, result: bool = False) -> Run:
         # A device may be faster than the rule that finds the workflow.
-        result |= any(
-            rule.result and rule.query is None and fits(rule, found.info) for rule in self._rules(found.connection)
-        )
+        rules = [rule for rule in self._rules(found.connection) if rule.result and rule.query is None]
+        result |= any(fits(rule, found.info) for rule in rules)
         async with self._runs.lock(session):
             run = await self._finder.enter(session, found, result=result)
             await self._pool.take(session, run)

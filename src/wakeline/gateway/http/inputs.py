@@ -18,8 +18,8 @@ from wakeline.gateway.inputs import Asked, Inputs, check_key
 from wakeline.gateway.sessions import Settled
 
 _EXPECTED: Final = (
-    '{"id": "…", "kind": "signal" | "update" | "cancel" | "terminate", "name"?, '
-    '"args"?: […], "run"?, "device"?, "wait"?}'
+    '{"id": "…", "kind": "signal" | "update" | "cancel" | "terminate" | "start", "name"?, '
+    '"args"?: […], "run"?, "start"?, "device"?, "wait"?}'
 )
 
 
@@ -32,10 +32,9 @@ class InputRoutes(Group):
         name, grant = check_session_name(request.match_info["session"]), request[GRANT]
         grant.check("input", name)
         asked = await read_fields(request, Asked, _EXPECTED)
-        asked.check()
-        grant.check_input(name, asked.permission)
+        rule = self._inputs().check(name, asked, grant)
         self._parts.limits.publish(request, grant, 1)
-        settled = await self._inputs().send(name, asked, grant.user)
+        settled = await self._inputs().send(name, asked, grant.user, rule)
         grant.check_signer()
         return _answer(name, asked.id, settled)
 

@@ -19,15 +19,20 @@ NAMED: Final = ("signal", "update")
 _RESERVED: Final = ("__temporal", "$")
 
 
+ALONE: Final = ("cancel", "terminate")
+"""The kinds of input that have neither a name nor arguments."""
+
+
 class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An input as a client sends it.
 
     Attributes:
         id: A key that the client made, 1 to 128 visible ASCII characters.
         kind: What is sent.
-        name: The signal's or update's name; empty for the other kinds.
-        args: Its arguments.
+        name: The signal's or update's name, or the name of the rule of a start; empty for the other kinds.
+        args: Its arguments, or those of the workflow that is started.
         run: The run that it is for; None for the session's open run.
+        start: The name of the rule by which an update starts its workflow, if no run of it is open.
         device: The device that it is sent from.
         wait: Seconds to wait for its outcome. Default: 10.
     """
@@ -37,6 +42,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     name: Annotated[str, Meta(max_length=256)] = ""
     args: list[msgspec.Raw] = []
     run: str | None = None
+    start: str | None = None
     device: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
     wait: Annotated[float, Meta(ge=0, le=30)] = 10.0
 
@@ -47,7 +53,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     def digest(self, by: str) -> str:
         """Return a digest of all that tells two inputs apart, so not of the wait."""
-        said = msgspec.json.encode([by, self.kind, self.name, self.args, self.run, self.device])
+        said = msgspec.json.encode([by, self.kind, self.name, self.args, self.run, self.start, self.device])
         return sha256(msgspec.json.encode(msgspec.json.decode(said), order="sorted")).hexdigest()
 
     @property
@@ -66,8 +72,12 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         check_key(self.id)
         if self.kind in NAMED and not self.name:
             raise RequestInvalidError(f"expected the name of the {self.kind}, got none")
-        if self.kind not in NAMED and (self.name or self.args):
+        if self.kind in ALONE and (self.name or self.args):
             raise RequestInvalidError(f"expected no name and no args with {self.kind}")
+        if self.start is not None and self.kind != "update":
+            raise RequestInvalidError(f"expected start with an update only, got it with a {self.kind}")
+        if self.run is not None and (self.kind == "start" or self.start is not None):
+            raise RequestInvalidError("expected no run with an input that starts its workflow, got one")
         if self.name.startswith(_RESERVED):
             raise RequestInvalidError(f"expected a name that begins with neither __temporal nor $, got {self.name!r}")
         if (size := len(check_data(self.arguments))) > MAX_ARGS_BYTES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from typing import Any, Final
 
@@ -15,8 +16,6 @@ from wakeline.errors import (
     InputConflictError,
     InputNotFoundError,
     LimitReachedError,
-    RequestInvalidError,
-    RunClosedError,
     SessionClosedError,
     SessionDeletedError,
     SessionNotFoundError,
@@ -24,14 +23,29 @@ from wakeline.errors import (
     WorkflowNotFoundError,
 )
 from wakeline.events import INPUT_ACCEPTED, INPUT_COMPLETED, INPUT_REJECTED, check_data, compose, timestamp
+from wakeline.gateway.access import Grant
 from wakeline.gateway.delivery import Accept
 from wakeline.gateway.following import Connection, Followers, Namespaces
 from wakeline.gateway.inputs.asked import Asked
 from wakeline.gateway.inputs.sending import look, send
-from wakeline.gateway.inputs.steps import Aim, Outcome, Step, advance
+from wakeline.gateway.inputs.starting import find, start
+from wakeline.gateway.inputs.steps import (
+    Aim,
+    At,
+    Outcome,
+    Place,
+    Seen,
+    Step,
+    Unanswered,
+    advance,
+    begin_at,
+    place_after,
+)
+from wakeline.gateway.inputs.targets import Targets
 from wakeline.gateway.log import Engine, Publication
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.ownership import Ownership
+from wakeline.gateway.rules import Start
 from wakeline.gateway.runtime import supervised
 from wakeline.gateway.sessions import Intent, Intents, Run, Runs, Settled, key_hash
 from wakeline.gateway.settings import Settings
@@ -52,8 +66,11 @@ class Inputs:
         namespaces: Temporal.
         followers: Find a session's workflow, and read what it says after an input.
         ownership: Decides which gateway carries on what another one left.
-        settings: The limits.
+        settings: The limits, and the rules.
         metrics: Count outcomes.
+
+    Raises:
+        SettingsInvalidError: A rule cannot be followed.
     """
 
     def __init__(
@@ -71,8 +88,7 @@ class Inputs:
         self._intents = intents
         self._engine = engine
         self._accept = accept
-        self._runs = runs
-        self._namespaces = namespaces
+        self._targets = Targets(settings.inputs.start, engine, runs, namespaces, followers)
         self._followers = followers
         self._ownership = ownership
         self._settings = settings
@@ -90,13 +106,26 @@ class Inputs:
         await cancel_all(self._resuming, *self._accepting)
         await cancel_all(*(task for _, task in self._carrying.values()))
 
-    async def send(self, session: str, asked: Asked, by: str) -> Settled | None:
+    def check(self, session: str, asked: Asked, grant: Grant) -> Start | None:
+        """Check that an input can be sent, and that a token allows it.
+
+        Returns:
+            The rule by which it starts its workflow; None if it starts none.
+
+        Raises:
+            WakelineError: It cannot be sent, or is not allowed.
+        """
+        asked.check()
+        return self._targets.rule(session, asked, grant)
+
+    async def send(self, session: str, asked: Asked, by: str, rule: Start | None = None) -> Settled | None:
         """Accept an input, and wait for its outcome.
 
         Args:
             session: The session's name.
             asked: The input, which was checked.
             by: The user; empty if no token is required.
+            rule: The rule by which it starts its workflow; see `check`.
 
         Returns:
             The outcome; None if it is not there in time: `find` has it later.
@@ -107,7 +136,7 @@ class Inputs:
             WakelineError: There is no such session or run, or the input cannot be accepted now.
         """
         # To its end even if the caller leaves: an intent that is written is carried on here.
-        found = await asyncio.shield(begin(self._accepted(session, asked, by), self._accepting))
+        found = await asyncio.shield(begin(self._accepted(session, asked, by, rule), self._accepting))
         if isinstance(found, Settled):
             return found
         with suppress(TimeoutError):
@@ -126,77 +155,46 @@ class Inputs:
             raise InputNotFoundError(f"there is no input {key!r} in session {session!r}")
         return found if isinstance(found, Settled) else None
 
-    async def _accepted(self, session: str, asked: Asked, by: str) -> Settled | asyncio.Task[Settled | None]:
+    async def _accepted(
+        self, session: str, asked: Asked, by: str, rule: Start | None
+    ) -> Settled | asyncio.Task[Settled | None]:
         digest = asked.digest(by)
         found = await self._intents.find(session, asked.id)
-        is_new = found is None
+        is_new = False
         if found is None:
-            found = await self._intents.create(await self._intent(session, asked, by, digest))
+            intent = await self._intent(session, asked, by, digest, rule)
+            found = await self._intents.create(intent)
+            is_new = found == intent  # and not that of another gateway, which may have sent it
         if found.digest != digest:
             raise InputConflictError(f"expected the input {asked.id!r} as it was sent before, got another one")
         return found if isinstance(found, Settled) else self._carry(found, unsure=not is_new)
 
-    async def _intent(self, session: str, asked: Asked, by: str, digest: str) -> Intent:
+    async def _intent(self, session: str, asked: Asked, by: str, digest: str, rule: Start | None) -> Intent:
         """Return a new intent for the run that is meant.
 
         Raises:
             WakelineError: It cannot be accepted.
         """
-        run = await self._run(session, asked.run)
-        state = await self._engine.state(session)
-        if state is None:
-            raise SessionNotFoundError(f"there is no session {session!r}")
-        if state.closed:
-            raise SessionClosedError(f"session {session!r} is closed")
-        self._connection(run.namespace)
-        under_way = sum(of.run == run.run and of.kind == "update" for of, _ in self._carrying.values())
+        target = await self._targets.of(session, asked, rule)
+        place = (target.namespace, target.workflow_id)
+        updates = [of for of, _ in self._carrying.values() if of.kind == "update"]
+        under_way = sum((of.namespace, of.workflow_id) == place for of in updates)
         if asked.kind == "update" and under_way >= self._settings.run_updates:
             raise LimitReachedError(
                 f"expected at most {self._settings.run_updates} updates of one run under way", retry_after=1
             )
         return Intent(
             session=session,
-            epoch=state.epoch,
             id=asked.id,
             digest=digest,
             kind=asked.kind,
             name=asked.name,
-            args=msgspec.Raw(asked.arguments),
-            run=run.run,
-            run_id=run.run_id,
-            workflow_id=run.workflow_id,
-            namespace=run.namespace,
+            args=msgspec.Raw(b"[]" if asked.kind == "start" else asked.arguments),
             by=by,
             device=asked.device,
+            accepted_at=time.time(),
+            **msgspec.structs.asdict(target),
         )
-
-    async def _run(self, session: str, named: str | None) -> Run:
-        """Return the run that an input is for: the named one, or the open one."""
-        runs = await self._runs.of(session)
-        if not any(run.open for run in runs):
-            await self._followers.watch(session)  # it may have been started since
-            runs = await self._runs.of(session)
-        if not runs and await self._engine.state(session) is None:
-            raise SessionNotFoundError(f"there is no session {session!r}")
-        if named is not None:
-            runs = [run for run in runs if named in run.run_ids]
-        if not runs:
-            raise WorkflowNotFoundError(f"expected a run of session {session!r}, got {named or 'none'}")
-        opened = [run for run in runs if run.open]
-        if not opened:
-            raise RunClosedError(f"expected an open run of session {session!r}; the last one is {runs[-1].status}")
-        own = [run for run in opened if run.workflow_id == session] or opened
-        if len(own) > 1:
-            raise RequestInvalidError(
-                f"expected the name of a run, because session {session!r} has {len(own)} open ones",
-                hint="Send the name of one of the session's runs as run.",
-            )
-        return own[0]
-
-    def _connection(self, namespace: str) -> Connection:
-        if namespace and namespace not in self._namespaces:
-            raise WorkflowNotFoundError(f"expected a namespace that this gateway follows, got {namespace!r}")
-        return self._namespaces[namespace] if namespace else self._namespaces.main
 
     def _carry(self, intent: Intent, *, unsure: bool = True) -> asyncio.Task[Settled | None]:
         """Return the task that carries an input to its outcome; start it if none runs.
@@ -234,7 +232,10 @@ class Inputs:
         if settled is None:
             return None  # another gateway has finished it, and the session was deleted since
         if not isinstance(settled, Settled):
-            outcome = await self._delivered(settled, unsure=unsure)
+            delivered = await self._delivered(settled, unsure=unsure)
+            if delivered is None:
+                return await self._settle(intent, unsure=True)
+            intent, outcome = delivered
             data = msgspec.Raw(check_data(msgspec.json.encode({"id": intent.id, **outcome.data})))
             settled = Settled(epoch=intent.epoch, digest=intent.digest, status=outcome.status, data=data)
             settled = await self._intents.settle(intent, settled)
@@ -245,33 +246,50 @@ class Inputs:
         self._followers.nudge(intent.workflow_id, intent.namespace or None)
         return settled
 
-    async def _delivered(self, intent: Intent, *, unsure: bool) -> Outcome:
-        """Send an input, and look for it, until its outcome is certain."""
-        connection, backoff = self._connection(intent.namespace), Backoff()
-        aim = Aim(Step.SEND, intent.run_id, unsure)
+    async def _delivered(self, intent: Intent, *, unsure: bool) -> tuple[Intent, Outcome] | None:
+        """Send an input, and look for it, until its outcome is certain.
+
+        Returns:
+            The intent as its record is then, and the outcome; None if another gateway has finished the input.
+        """
+        connection, backoff = self._targets.connection(intent.namespace), Backoff()
+        place = Place(intent.run_id, intent.over)
+        aim = begin_at(place, unsure=unsure)
         while True:
-            if aim.step is Step.SEND:
-                seen = await send(connection, intent, aim.run_id)
-            else:
-                seen = await look(connection, intent, _run_of(intent, aim.run_id))
-            after = advance(aim, seen)
-            if isinstance(after, Outcome):
-                return after
-            if after.run_id != aim.run_id:
-                # Written before it is sent there: a gateway that carries it on must not begin with the run before.
-                aimed = await self._intents.aim(intent, after.run_id)
-                if aimed is not None:
-                    intent = aimed
-                    after = msgspec.structs.replace(after, run_id=aimed.run_id)
-                backoff.reset()
-            elif after.step is aim.step:
+            seen = await _done(connection, intent, aim)
+            if isinstance(seen, Unanswered):
                 await backoff.wait()
+            run = await self._followed(intent, seen.run_id) if isinstance(seen, At) else None
+            after = advance(aim, seen, starts=intent.starting is not None)
+            next_place = place_after(place, seen, after)
+            if run is not None or next_place != place:
+                # Written before the next call: a gateway that carries it on must not begin with the place before.
+                aimed = await self._intents.aim(intent, next_place.run_id, run=run, over=next_place.over)
+                if aimed is None:
+                    return None
+                intent, place = aimed, Place(aimed.run_id, aimed.over)
+                if place != next_place:
+                    after = begin_at(place)  # another gateway is further
+                backoff.reset()
+            if isinstance(after, Outcome):
+                return intent, after
             aim = after
+
+    async def _followed(self, intent: Intent, run_id: str) -> str:
+        """Follow the run that an input has found or started into its session; return its name."""
+        try:
+            _, run = await self._followers.register(
+                intent.workflow_id, intent.session, namespace=intent.namespace or None, run_id=run_id
+            )
+        except (WorkflowNotFoundError, SessionClosedError) as error:  # the input has arrived all the same
+            _log.warning("a workflow that was started is not followed", session=intent.session, error=error.message)
+            return run_id
+        return run.run
 
     async def _report(self, intent: Intent, sequence: int, topic: str, data: bytes) -> None:
         """Append an event of an input once; none if the session was closed."""
         publication = Publication(f"input:{key_hash(intent.id)}", sequence=sequence)
-        event = compose(topic, bytes(data), time=timestamp(), run=intent.run)
+        event = compose(topic, bytes(data), time=timestamp(), run=intent.run or None)
         with suppress(SessionClosedError):
             await self._accept.append(intent.session, (event,), publication, epoch=intent.epoch)
 
@@ -290,6 +308,19 @@ class Inputs:
             if not self._engine.shared:
                 return
             await asyncio.sleep(self._settings.lease)
+
+
+async def _done(connection: Connection, intent: Intent, aim: Aim) -> Seen:
+    """Do one step."""
+    match aim.step:
+        case Step.SEND:
+            return await send(connection, intent, aim.run_id)
+        case Step.LOOK:
+            return await look(connection, intent, _run_of(intent, aim.run_id))
+        case Step.START if intent.starting is not None:
+            return await start(connection, intent, intent.starting, aim.run_id)
+        case _:
+            return await find(connection, intent, aim.run_id, unsure=aim.unsure)
 
 
 def _accepted(intent: Intent) -> bytes:

@@ -1,53 +1,30 @@
 """The calls of an input to Temporal: send it to a run, or look for it in the run's history.
 
-Sending is repeated with the same ids, so that Temporal itself recognises a repetition within one run. The high-level client
-chooses another request id for each signal, and cannot set headers; so both requests are made by hand.
+Sending is repeated with the same ids, so that Temporal itself recognises a repetition within one run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any, Final
 
-import msgspec
 from temporalio.api.common.v1 import Payload, WorkflowExecution
-from temporalio.api.enums.v1 import EventType, UpdateWorkflowExecutionLifecycleStage
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.enums.v1 import UpdateWorkflowExecutionLifecycleStage as Stage
 from temporalio.api.history.v1 import HistoryEvent
-from temporalio.api.update.v1 import Input, Meta, Request, WaitPolicy
-from temporalio.api.update.v1 import Outcome as UpdateOutcome
 from temporalio.api.workflowservice.v1 import (
     RequestCancelWorkflowExecutionRequest,
     SignalWorkflowExecutionRequest,
     TerminateWorkflowExecutionRequest,
-    UpdateWorkflowExecutionRequest,
 )
 from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
-from wakeline.gateway.following import (
-    Connection,
-    complete,
-    describe_failure,
-    describe_result,
-    is_closing,
-    is_forgotten,
-    read_ending,
-)
+from wakeline.gateway.following import Connection, complete, is_closing, is_forgotten, read_ending
+from wakeline.gateway.inputs.calls import FINAL, TIMEOUT, key_payload, outcome_of, payloads, update_request
 from wakeline.gateway.inputs.steps import Absent, Forgotten, NotOpen, Outcome, Seen, StillOpen, Unanswered
 from wakeline.gateway.sessions import Intent, Run
 from wakeline.streams.inputs import HEADER
-
-MAX_RESULT_BYTES: Final = 64 * 1024
-# Temporal holds an update's call for 20 seconds and then answers that it is not completed yet.
-_TIMEOUT: Final = timedelta(seconds=30)
-# Temporal will not accept the input, however often it is sent.
-_FINAL: Final = (
-    RPCStatusCode.INVALID_ARGUMENT,
-    RPCStatusCode.FAILED_PRECONDITION,
-    RPCStatusCode.OUT_OF_RANGE,
-    RPCStatusCode.UNIMPLEMENTED,
-)
 
 
 async def send(connection: Connection, intent: Intent, run_id: str) -> Seen:
@@ -56,7 +33,9 @@ async def send(connection: Connection, intent: Intent, run_id: str) -> Seen:
     Raises:
         Exception: The gateway's codec cannot encode the arguments.
     """
-    args = await _payloads(connection, intent)
+    if intent.kind == "start":  # the run that it is for is the one that it started or found
+        return Outcome("completed", {"result": {"run": intent.run, "workflow_id": intent.workflow_id}})
+    args = await payloads(connection, intent, intent.args)
     await connection.until_calm()
     try:
         if intent.kind == "update":
@@ -67,7 +46,7 @@ async def send(connection: Connection, intent: Intent, run_id: str) -> Seen:
             return NotOpen()  # somebody else has requested it, which its history shows
         if is_forgotten(error):
             return NotOpen()
-        if error.status in _FINAL:
+        if error.status in FINAL:
             return Outcome("rejected", {"failure": {"message": error.message, "type": error.status.name}})
         return Unanswered()
     # To cancel a run that has ended is a success for Temporal, also if its chain goes on: only the history shows the effect.
@@ -84,7 +63,7 @@ async def look(connection: Connection, intent: Intent, run: Run) -> Seen:
     last: HistoryEvent | None = None
     await connection.until_calm()
     try:
-        async for event in handle.fetch_history_events(skip_archival=True, rpc_timeout=_TIMEOUT):
+        async for event in handle.fetch_history_events(skip_archival=True, rpc_timeout=TIMEOUT):
             found = await _read(connection, intent, event) or found
             last = event
         if found is not None:
@@ -106,8 +85,8 @@ async def _signal(connection: Connection, intent: Intent, run_id: str, args: Seq
         request_id=intent.id,
     )
     request.input.payloads.extend(args)
-    request.header.fields[HEADER].CopyFrom(_key_payload(intent))
-    await connection.client.workflow_service.signal_workflow_execution(request, timeout=_TIMEOUT)
+    request.header.fields[HEADER].CopyFrom(key_payload(intent))
+    await connection.client.workflow_service.signal_workflow_execution(request, timeout=TIMEOUT)
 
 
 async def _cancel(connection: Connection, intent: Intent, run_id: str, _: Sequence[Payload]) -> None:
@@ -118,7 +97,7 @@ async def _cancel(connection: Connection, intent: Intent, run_id: str, _: Sequen
         request_id=intent.id,
         reason=_reason(intent),
     )
-    await connection.client.workflow_service.request_cancel_workflow_execution(request, timeout=_TIMEOUT)
+    await connection.client.workflow_service.request_cancel_workflow_execution(request, timeout=TIMEOUT)
 
 
 async def _terminate(connection: Connection, intent: Intent, run_id: str, _: Sequence[Payload]) -> None:
@@ -128,23 +107,14 @@ async def _terminate(connection: Connection, intent: Intent, run_id: str, _: Seq
         identity=_identity(intent),
         reason=_reason(intent),
     )
-    await connection.client.workflow_service.terminate_workflow_execution(request, timeout=_TIMEOUT)
+    await connection.client.workflow_service.terminate_workflow_execution(request, timeout=TIMEOUT)
 
 
 async def _update(connection: Connection, intent: Intent, run_id: str, args: Sequence[Payload]) -> Seen:
-    update = Input(name=intent.name)
-    update.args.payloads.extend(args)
-    update.header.fields[HEADER].CopyFrom(_key_payload(intent))
-    request = UpdateWorkflowExecutionRequest(
-        namespace=connection.namespace,
-        workflow_execution=WorkflowExecution(workflow_id=intent.workflow_id, run_id=run_id),
-        request=Request(meta=Meta(update_id=intent.id, identity=connection.client.identity), input=update),
-        wait_policy=WaitPolicy(
-            lifecycle_stage=UpdateWorkflowExecutionLifecycleStage.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_COMPLETED
-        ),
-    )
-    answer = await connection.client.workflow_service.update_workflow_execution(request, timeout=_TIMEOUT)
-    return await _outcome(connection, intent, answer.outcome) if answer.HasField("outcome") else Unanswered()
+    stage = Stage.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_COMPLETED
+    request = update_request(connection, intent, run_id, args, stage)
+    answer = await connection.client.workflow_service.update_workflow_execution(request, timeout=TIMEOUT)
+    return await outcome_of(connection, intent, answer.outcome) if answer.HasField("outcome") else Unanswered()
 
 
 async def _read(connection: Connection, intent: Intent, event: HistoryEvent) -> Outcome | None:
@@ -156,7 +126,9 @@ async def _read(connection: Connection, intent: Intent, event: HistoryEvent) -> 
         return _begun() if accepted.meta.update_id == intent.id else None
     if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED:
         completed = event.workflow_execution_update_completed_event_attributes
-        return await _outcome(connection, intent, completed.outcome) if completed.meta.update_id == intent.id else None
+        return (
+            await outcome_of(connection, intent, completed.outcome) if completed.meta.update_id == intent.id else None
+        )
     return None
 
 
@@ -165,38 +137,17 @@ def _has(event: HistoryEvent, intent: Intent) -> bool:
     match intent.kind:
         case "signal":
             fields = event.workflow_execution_signaled_event_attributes.header.fields
-            return HEADER in fields and fields[HEADER].data == _key_payload(intent).data
+            return HEADER in fields and fields[HEADER].data == key_payload(intent).data
         case "cancel":
             return event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED
         case _:
             return event.workflow_execution_terminated_event_attributes.identity == _identity(intent)
 
 
-async def _outcome(connection: Connection, intent: Intent, outcome: UpdateOutcome) -> Outcome:
-    converter = connection.converter_of(intent.workflow_id)
-    if outcome.HasField("failure"):
-        return Outcome("rejected", {"failure": await describe_failure(converter, outcome.failure)})
-    return Outcome("completed", await describe_result(converter, outcome.success, MAX_RESULT_BYTES))
-
-
 def _begun() -> Outcome:
     """Return the outcome of an update whose run ended first, as Temporal reports it."""
     message = "the run ended before the update was completed"
     return Outcome("rejected", {"failure": {"message": message, "type": "AcceptedUpdateCompletedWorkflow"}})
-
-
-async def _payloads(connection: Connection, intent: Intent) -> Sequence[Payload]:
-    """Return the arguments as they go to the workflow, encoded if the gateway has a codec."""
-    values = msgspec.json.decode(intent.args, type=list[msgspec.Raw])
-    payloads = [Payload(metadata={"encoding": b"json/plain"}, data=bytes(value)) for value in values]
-    converter = connection.converter_of(intent.workflow_id)
-    if converter is None or converter.payload_codec is None:
-        return payloads
-    return await converter.payload_codec.encode(payloads)
-
-
-def _key_payload(intent: Intent) -> Payload:
-    return Payload(metadata={"encoding": b"json/plain"}, data=msgspec.json.encode(intent.id))
 
 
 def _identity(intent: Intent) -> str:

@@ -1,13 +1,15 @@
 """The steps by which an input reaches its run once: a pure function of what was seen last.
 
 An input is sent to one Temporal run until that run certainly has it, or certainly does not and has ended. Only then is it sent to
-the next run of the chain. A gateway that starts again begins with `Step.SEND` at the run that the intent's record names.
+the next run of the chain. An input that may start its workflow finds the workflow's open run first; if there is none, it starts
+one, and after a start without an answer it finds the run that it has begun. A gateway that starts again begins at the place that
+the intent's record names.
 """
 
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -17,6 +19,8 @@ class Step(Enum):
 
     SEND = auto()
     LOOK = auto()
+    FIND = auto()
+    START = auto()
 
 
 class Aim(msgspec.Struct, frozen=True):
@@ -24,13 +28,25 @@ class Aim(msgspec.Struct, frozen=True):
 
     Attributes:
         step: The step.
-        run_id: The run.
+        run_id: The run; to find or start one, the run that has ended before, or empty if there was none.
         unsure: Whether an earlier call may have reached this run.
     """
 
     step: Step
     run_id: str
     unsure: bool = False
+
+
+class Place(NamedTuple):
+    """How far an input has come, as its record has it.
+
+    Attributes:
+        run_id: The run that may have it, or may get it; empty if there is none yet.
+        over: Whether that run has ended without the input, and the workflow is started after it.
+    """
+
+    run_id: str
+    over: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -71,19 +87,49 @@ class Forgotten(msgspec.Struct, frozen=True):
     """Temporal has no such run, or not any more."""
 
 
-Seen: TypeAlias = Outcome | Unanswered | NotOpen | StillOpen | Absent | Forgotten
+class At(msgspec.Struct, frozen=True):
+    """The run that the input has begun, or the workflow's open run.
+
+    Attributes:
+        run_id: The run.
+        outcome: The input's outcome, if the answer to its start has it.
+    """
+
+    run_id: str
+    outcome: Outcome | None = None
 
 
-def advance(aim: Aim, seen: Seen) -> Aim | Outcome:
+class Free(msgspec.Struct, frozen=True):
+    """The workflow has no open run, and the input has begun none.
+
+    Attributes:
+        run_id: Its latest run; empty if there is none.
+    """
+
+    run_id: str
+
+
+Seen: TypeAlias = Outcome | Unanswered | NotOpen | StillOpen | Absent | Forgotten | At | Free
+
+
+def advance(aim: Aim, seen: Seen, *, starts: bool = False) -> Aim | Outcome:
     """Return the next step after one was done, or the input's outcome.
 
     Args:
         aim: The step that was done.
-        seen: What came of it. `NotOpen` comes of sending only; `StillOpen`, `Absent` and `Forgotten` come of looking only.
+        seen: What came of it. `NotOpen` comes of sending only; `StillOpen`, `Absent` and `Forgotten` come of looking only;
+            `At` of finding and starting; `Free` of finding only.
+        starts: Whether the input starts its workflow if the workflow has no open run.
     """
     match seen:
         case Outcome():
             return seen
+        case At(run_id, outcome):
+            return outcome or Aim(Step.SEND, run_id, unsure=aim.unsure or aim.step is Step.START)
+        case Free(run_id):
+            return Aim(Step.START, run_id)
+        case Unanswered() if aim.step is Step.START:
+            return Aim(Step.FIND, aim.run_id, unsure=True)
         case Unanswered():
             return Aim(aim.step, aim.run_id, unsure=aim.unsure or aim.step is Step.SEND)
         case NotOpen():
@@ -92,12 +138,39 @@ def advance(aim: Aim, seen: Seen) -> Aim | Outcome:
             return Aim(Step.SEND, aim.run_id, unsure=aim.unsure)
         case Absent(next_run_id) if next_run_id:
             return Aim(Step.SEND, next_run_id)
+        case Absent() if starts:
+            return Aim(Step.FIND, aim.run_id, unsure=True)
         case Absent():
             return _rejected("RunClosed", "the run ended before it received the input")
         case Forgotten():
             if aim.unsure:
                 return _rejected("RunUnknown", "Temporal no longer knows the run, which may have received the input")
             return _rejected("RunUnknown", "Temporal does not know the run")
+
+
+def begin_at(place: Place, *, unsure: bool = True) -> Aim:
+    """Return the step with which an input is carried on.
+
+    Args:
+        place: The place in its record.
+        unsure: Whether it may have been sent, or its workflow started, since that was written.
+    """
+    return Aim(Step.FIND if place.over or not place.run_id else Step.SEND, place.run_id, unsure)
+
+
+def place_after(place: Place, seen: Seen, after: Aim | Outcome) -> Place:
+    """Return the place that an input's record must have before the step `after`.
+
+    Args:
+        place: The place that it has.
+        seen: What came of the last step.
+        after: The next step, or the outcome.
+    """
+    if isinstance(seen, At):
+        return Place(seen.run_id)
+    if isinstance(after, Outcome) or after.step is Step.FIND:
+        return place
+    return Place(after.run_id, over=after.step is Step.START)
 
 
 def _rejected(kind: str, message: str) -> Outcome:

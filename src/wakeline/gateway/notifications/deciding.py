@@ -16,7 +16,7 @@ from wakeline.events import Event
 from wakeline.gateway.devices import Furthest
 from wakeline.gateway.notifications.rules import Rules
 from wakeline.gateway.notifications.values import Box, Message, Waiting
-from wakeline.gateway.settings import Notify
+from wakeline.gateway.rules import Notify
 
 MOST_USERS: Final = 1_000
 """The most users who are notified of one event, first by name: a box is one record."""

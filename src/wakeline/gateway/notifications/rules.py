@@ -10,7 +10,7 @@ from wakeline.errors import SettingsInvalidError
 from wakeline.events import RUN_CLOSED, check_beginning
 from wakeline.gateway.log import matches
 from wakeline.gateway.notifications.values import Waiting
-from wakeline.gateway.settings import Notify
+from wakeline.gateway.rules import Notify
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from wakeline.gateway.sessions.input_requests import (
     Requested,
     Resolved,
 )
-from wakeline.gateway.sessions.intents import Intent, Intents, Kind, Settled, key_hash
+from wakeline.gateway.sessions.intents import Intent, Intents, Kind, Settled, Starting, key_hash
 from wakeline.gateway.sessions.registrations import NamedWorkflow, Registrations, named_workflow
 from wakeline.gateway.sessions.restoring import renew_if_restored
 from wakeline.gateway.sessions.retention import Keeper
@@ -60,6 +60,7 @@ __all__ = [
     "Runs",
     "SessionConfig",
     "Settled",
+    "Starting",
     "Status",
     "Telling",
     "Unread",

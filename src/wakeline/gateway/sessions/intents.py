@@ -16,10 +16,28 @@ import msgspec
 from wakeline.errors import RecordConflictError
 from wakeline.gateway.log import Records
 
-Kind: TypeAlias = Literal["signal", "update", "cancel", "terminate"]
+Kind: TypeAlias = Literal["signal", "update", "cancel", "terminate", "start"]
 
 _OPEN: Final = "inputs.open/"
 _SETTLED: Final = "inputs/"
+
+
+class Starting(msgspec.Struct, frozen=True, kw_only=True):
+    """How an input starts its workflow; any gateway can do so, whatever rules it has.
+
+    Attributes:
+        workflow_type: The workflow's type.
+        task_queue: Its task queue.
+        args: Its arguments, a JSON array.
+        id_reuse: As in the rule.
+        id_conflict: As in the rule.
+    """
+
+    workflow_type: str
+    task_queue: str
+    args: msgspec.Raw
+    id_reuse: str
+    id_conflict: str
 
 
 class Intent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -31,14 +49,17 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         id: The key that the client made.
         digest: Of the whole request and its user: another one with the same key is refused.
         kind: What is sent.
-        name: The signal's or update's name; empty for the other kinds.
+        name: The signal's or update's name, or that of the rule of a start; empty for the other kinds.
         args: The arguments, a JSON array.
-        run: The name of the run that it is for.
+        run: The name of the run that it is for; empty while it has none.
         run_id: The Temporal run that it is sent to now; it changes only when an earlier one certainly did not get it.
+        starting: How it starts the workflow if no run of it is open; None if it does not.
+        over: Whether `run_id` (if it is not empty) has ended without the input, and the workflow is started after that run.
         workflow_id: The run's Workflow Id.
         namespace: The run's namespace; empty for the gateway's main one.
         by: The user who sent it; empty if no token is required.
         device: The device that it was sent from.
+        accepted_at: When it was accepted, in Unix time.
     """
 
     session: str
@@ -50,10 +71,13 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     args: msgspec.Raw
     run: str
     run_id: str
+    starting: Starting | None = None
+    over: bool = False
     workflow_id: str
     namespace: str = ""
     by: str = ""
     device: str | None = None
+    accepted_at: float = 0.0
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,8 +140,14 @@ class Intents:
             await self.finish(intent)
         return found or intent
 
-    async def aim(self, intent: Intent, run_id: str) -> Intent | None:
-        """Note the Temporal run that an input is sent to next.
+    async def aim(self, intent: Intent, run_id: str, *, run: str | None = None, over: bool = False) -> Intent | None:
+        """Note the Temporal run that an input is sent to, or after which its workflow starts.
+
+        Args:
+            intent: The input.
+            run_id: The Temporal run.
+            run: The name of the run that it belongs to; None if that does not change.
+            over: Whether it has ended, and the workflow is started after it.
 
         Returns:
             The intent as it is now, which another gateway may have changed; None if it is finished.
@@ -126,13 +156,13 @@ class Intents:
         if record is None:
             return None
         known = _intent.decode(record.value)
-        if known.run_id != intent.run_id:
+        if (known.run_id, known.over) != (intent.run_id, intent.over):
             return known
-        aimed = msgspec.structs.replace(known, run_id=run_id)
+        aimed = msgspec.structs.replace(known, run_id=run_id, run=known.run if run is None else run, over=over)
         try:
             await self._records.put_record(record.key, msgspec.json.encode(aimed), revision=record.revision)
         except RecordConflictError:
-            return await self.aim(intent, run_id)
+            return await self.aim(intent, run_id, run=run, over=over)
         return aimed
 
     async def settle(self, intent: Intent, outcome: Settled) -> Settled:

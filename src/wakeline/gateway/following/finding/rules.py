@@ -9,7 +9,7 @@ from typing import Final
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 
 from wakeline.errors import SettingsInvalidError
-from wakeline.gateway.settings import Follow
+from wakeline.gateway.rules import Follow
 
 _FIELDS: Final = ("workflow_id", "workflow_type", "parent_workflow_id", "root_workflow_id", "task_queue")
 _ANY: Final = "StartTime > '1970-01-01T00:00:00Z'"

@@ -27,7 +27,7 @@ from wakeline.gateway.following.finding.rules import can_be_quoted, fits, query_
 from wakeline.gateway.following.reaching.connection import Connection
 from wakeline.gateway.following.watching.endings import RPC_TIMEOUT
 from wakeline.gateway.log import Engine
-from wakeline.gateway.settings import Follow
+from wakeline.gateway.rules import Follow
 
 _PAGE: Final = 1000
 _IDS_AT_ONCE: Final = 100

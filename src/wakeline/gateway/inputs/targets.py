@@ -1,0 +1,202 @@
+"""Which run an input is for: an open run of its session, or the one that a rule starts."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+from wakeline.errors import (
+    RequestInvalidError,
+    RunClosedError,
+    SessionClosedError,
+    SessionNotFoundError,
+    SettingsInvalidError,
+    WorkflowNotFoundError,
+)
+from wakeline.gateway.access import Grant
+from wakeline.gateway.following import Connection, Followers, Namespaces
+from wakeline.gateway.inputs.asked import Asked
+from wakeline.gateway.log import Engine, matches
+from wakeline.gateway.rules import Start
+from wakeline.gateway.sessions import NamedWorkflow, Run, Runs, Starting
+
+_SESSION: Final = "{session}"
+
+
+class Target(msgspec.Struct, frozen=True):
+    """The run that an input is for; its members are those of `Intent`.
+
+    Attributes:
+        epoch: The life of the session.
+        workflow_id: The Workflow Id.
+        namespace: Its namespace; empty for the gateway's main one.
+        run: The run's name; empty if the run has to be found or started.
+        run_id: Its latest Temporal run.
+        starting: How the workflow is started if it has no open run.
+    """
+
+    epoch: str
+    workflow_id: str
+    namespace: str
+    run: str = ""
+    run_id: str = ""
+    starting: Starting | None = None
+
+
+class Targets:
+    """Chooses the runs that inputs are for.
+
+    Args:
+        rules: The workflows that inputs start, by the names of their rules.
+        engine: The log.
+        runs: The record of each session's runs.
+        namespaces: Temporal.
+        followers: Find a session's workflow.
+
+    Raises:
+        SettingsInvalidError: A rule cannot be followed.
+    """
+
+    def __init__(
+        self, rules: dict[str, Start], engine: Engine, runs: Runs, namespaces: Namespaces, followers: Followers
+    ) -> None:
+        self._rules = rules
+        self._engine = engine
+        self._runs = runs
+        self._namespaces = namespaces
+        self._followers = followers
+        for name, rule in rules.items():
+            _check_rule(name, rule)
+            if rule.namespace is not None and rule.namespace not in namespaces:
+                raise SettingsInvalidError(
+                    f"expected a namespace of the settings in inputs.start.{name}, got {rule.namespace!r}"
+                )
+
+    def connection(self, namespace: str) -> Connection:
+        """Return the connection to a namespace; an empty name is the main one's.
+
+        Raises:
+            WorkflowNotFoundError: This gateway follows no workflows there.
+        """
+        if namespace and namespace not in self._namespaces:
+            raise WorkflowNotFoundError(f"expected a namespace that this gateway follows, got {namespace!r}")
+        return self._namespaces[namespace] if namespace else self._namespaces.main
+
+    def rule(self, session: str, asked: Asked, grant: Grant) -> Start | None:
+        """Check that a token allows an input; return the rule by which it starts its workflow.
+
+        Returns:
+            The rule that the input names; for an update that names neither a rule nor a run, the first rule of the session
+            for updates that the token allows; otherwise None.
+
+        Raises:
+            NotAllowedError: The token does not allow the input, or not the rule.
+            RequestInvalidError: There is no such rule for this session.
+        """
+        if asked.kind != "start":
+            grant.check_input(session, asked.permission)
+        if asked.kind == "start" or asked.start is not None:
+            name = self._named(session, asked.name if asked.kind == "start" else asked.start or "")
+            grant.check_input(session, f"$start:{name}")
+            return self._rules[name]
+        if asked.kind != "update" or asked.run is not None:
+            return None
+        own = [name for name in self._of(session) if self._rules[name].update]
+        return next((self._rules[name] for name in own if grant.may_input(session, f"$start:{name}")), None)
+
+    async def of(self, session: str, asked: Asked, rule: Start | None) -> Target:
+        """Return the run that an input is for.
+
+        The session is created if there is none and the input starts its workflow.
+
+        Raises:
+            WakelineError: There is none, or it cannot receive the input.
+        """
+        if rule is None:
+            return await self._running(session, await self._run(session, asked.run))
+        workflow_id = NamedWorkflow(rule.workflow_id.replace(_SESSION, session)).checked().workflow_id
+        opened = [run for run in await self._runs.of(session) if run.open] if asked.kind == "update" else []
+        ours = [run for run in opened if run.workflow_id == workflow_id]
+        if asked.start is None and opened and not ours:
+            return await self._running(session, await self._run(session, None))
+        args = msgspec.Raw(asked.arguments if asked.kind == "start" and asked.args else msgspec.json.encode(rule.args))
+        starting = Starting(
+            workflow_type=rule.workflow_type,
+            task_queue=rule.task_queue,
+            args=args,
+            id_reuse=rule.id_reuse,
+            id_conflict=rule.id_conflict,
+        )
+        state, _ = await self._engine.create_session(session)
+        if state.closed:
+            raise SessionClosedError(f"session {session!r} is closed")
+        if ours:
+            return Target(state.epoch, workflow_id, ours[0].namespace, ours[0].run, ours[0].run_id, starting)
+        main = self._namespaces.main.namespace
+        namespace = "" if rule.namespace in (None, main) else rule.namespace or ""
+        return Target(state.epoch, workflow_id, namespace, starting=starting)
+
+    def _of(self, session: str) -> list[str]:
+        """Return the names of the rules for a session."""
+        return [name for name, rule in self._rules.items() if matches(rule.sessions, session)]
+
+    def _named(self, session: str, name: str) -> str:
+        """Return the name of a rule for a session; the only one if none is named."""
+        own = self._of(session)
+        if name in own or (not name and len(own) == 1):
+            return name or own[0]
+        if name or not own:
+            raise RequestInvalidError(
+                f"expected the name of a rule that starts the workflow of session {session!r}, got {name or 'none'!r}",
+                hint="Add a table [inputs.start.NAME] to the gateway's settings whose sessions match the session's name.",
+            )
+        raise RequestInvalidError(
+            f"expected the name of a rule, because session {session!r} has {len(own)}: {', '.join(own)}",
+            hint="Name the rule: as name with the kind start, as start with an update.",
+        )
+
+    async def _running(self, session: str, run: Run) -> Target:
+        state = await self._engine.state(session)
+        if state is None:
+            raise SessionNotFoundError(f"there is no session {session!r}")
+        if state.closed:
+            raise SessionClosedError(f"session {session!r} is closed")
+        self.connection(run.namespace)
+        return Target(state.epoch, run.workflow_id, run.namespace, run.run, run.run_id)
+
+    async def _run(self, session: str, named: str | None) -> Run:
+        """Return the run that an input is for: the named one, or the open one."""
+        runs = await self._runs.of(session)
+        if not any(run.open for run in runs):
+            await self._followers.watch(session)  # it may have been started since
+            runs = await self._runs.of(session)
+        if not runs and await self._engine.state(session) is None:
+            raise SessionNotFoundError(f"there is no session {session!r}")
+        if named is not None:
+            runs = [run for run in runs if named in run.run_ids]
+        if not runs:
+            raise WorkflowNotFoundError(f"expected a run of session {session!r}, got {named or 'none'}")
+        opened = [run for run in runs if run.open]
+        if not opened:
+            raise RunClosedError(f"expected an open run of session {session!r}; the last one is {runs[-1].status}")
+        own = [run for run in opened if run.workflow_id == session] or opened
+        if len(own) > 1:
+            raise RequestInvalidError(
+                f"expected the name of a run, because session {session!r} has {len(own)} open ones",
+                hint="Send the name of one of the session's runs as run.",
+            )
+        return own[0]
+
+
+def _check_rule(name: str, rule: Start) -> None:
+    """Raise unless a rule can be followed."""
+    if re.search(r"[{}]", rule.workflow_id.replace(_SESSION, "")):
+        raise SettingsInvalidError(
+            f"expected a workflow_id of text and {_SESSION} in inputs.start.{name}, got {rule.workflow_id!r}"
+        )
+    if wrong := [pattern for pattern in rule.sessions if "*" in pattern[:-1] or not pattern]:
+        raise SettingsInvalidError(
+            f"expected names of sessions, with * at the end only, in inputs.start.{name}, got {wrong[0]!r}"
+        )
