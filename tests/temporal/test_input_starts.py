@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import TerminateWorkflowExecutionRequest
@@ -104,7 +105,7 @@ async def test_a_device_starts_the_workflow_of_its_session(client: Client, serve
     assert await heard(client, name) == ["given"]
     await stream
     events = await log(served, name)
-    assert told(events, "$input.accepted") == [{"id": "k1", "kind": "start"}]
+    assert told(events, "$input.accepted") == [{"id": "k1", "kind": "start", "name": "chat"}]
     assert [event["run"] for event in events if event["topic"] == "$input.completed"] == [run_id]
     assert await served.call("POST", f"/v1/sessions/{name}/inputs", json=body) == (status, answer)
 
@@ -206,17 +207,30 @@ async def test_a_token_names_the_starts_that_it_allows(
         async def sent(key: str, inputs: list[str], **more: Any) -> tuple[int, Any]:
             return await served.call("POST", path, json={**body, "id": key, **more}, headers=bearer(inputs=inputs))
 
-        for names in (["approve"], ["*"], ["approve", "$start:other"]):
+        for names in (["approve"], ["*"], ["approve", "$start.other"]):
             status, answer = await sent("k1", names)
             assert (status, answer["error"]["code"]) == (404, "session_not_found")
             status, answer = await sent("k1", names, start="chat")
             assert (status, answer["error"]["code"]) == (403, "not_allowed")
         status, answer = await sent("k1", ["$start"], start="chat")
         assert (status, answer["error"]["code"]) == (403, "not_allowed")
-        assert (await sent("k2", ["approve", "$start:chat"]))[1]["result"] == {"approved": "hello"}
+        assert (await sent("k2", ["approve", "$start.chat"]))[1]["result"] == {"approved": "hello"}
         assert (await sent("k3", ["$start"], kind="start", name="chat", args=[]))[0] == 200
         assert (await sent("k4", ["approve"]))[1]["status"] == "completed"
     assert await heard(client, name) == ["hello", "hello"]
+
+
+async def test_arguments_of_a_start_are_checked_against_the_schema_of_its_rule(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    schema = {"prefixItems": [{"type": "array", "items": {"type": "string"}}]}
+    checked = msgspec.structs.replace(rules(), schemas={"$start.chat": schema})
+    async with running_gateway(temporal, tmp_path, inputs=checked) as served:
+        status, answer = await put(served, name, "start", "chat", [1])
+        assert (status, answer["error"]["code"]) == (400, "value_invalid")
+        assert (await served.call("GET", f"/v1/sessions/{name}"))[0] == 404
+        await put(served, name, "start", "chat", ["given"])
+    assert await heard(client, name) == ["given"]
 
 
 async def test_arguments_of_a_start_reach_the_workflow_by_default_from_the_rule(

@@ -36,6 +36,7 @@ from wakeline.client import SessionClient
 from wakeline.gateway.inputs import inputs
 from wakeline.gateway.inputs.sending import send
 from wakeline.gateway.inputs.steps import Seen, Unanswered
+from wakeline.gateway.rules import InputRules
 
 QUEUE = "inputs"
 Handle = WorkflowHandle[Any, Any]
@@ -497,7 +498,7 @@ async def test_inputs_arrive_once_through_kills_lost_answers_and_continue_as_new
             elif drops:
                 drops = False
             elif answer.status != 202:
-                outcomes[key] = answer.status, said["status"]
+                outcomes[key] = answer.status, said.get("status", said)
 
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(60)) as http, asyncio.timeout(240):
         for begin in range(0, len(keys), 6):
@@ -632,3 +633,21 @@ async def test_a_deleted_session_forgets_its_inputs(handle: Handle, served: Serv
     # Temporal still knows the key: its run does not get the input again.
     assert (await put(served, name, "signal", "say", "hello", id="k1"))[0] == 200
     assert await handle.query("all_heard") == ["hello"]
+
+
+async def test_arguments_that_their_schema_does_not_allow_are_refused_and_nothing_is_sent(
+    temporal: WorkflowEnvironment, handle: Handle, tmp_path: Path, name: str
+) -> None:
+    schema = {"prefixItems": [{"type": "string", "maxLength": 10}], "minItems": 1, "items": False}
+    rules = InputRules(schemas={"approve": schema, "say": schema})
+    async with running_gateway(temporal, tmp_path, inputs=rules) as served:
+        for kind, method in (("signal", "say"), ("update", "approve")):
+            for args in ([], [1], ["far too long, really"], ["two", "of them"]):
+                status, answer = await put(served, name, kind, method, *args, id="k1")
+                assert (status, answer["error"]["code"]) == (400, "value_invalid")
+                assert "args" in answer["error"]["message"]
+        assert (await served.call("GET", f"/v1/sessions/{name}/inputs/k1"))[0] == 404
+        assert (await put(served, name, "update", "approve", "short"))[1]["status"] == "completed"
+        assert (await put(served, name, "update", "waits", 1))[1]["status"] == "rejected"  # it has no schema
+        assert len(told(await log(served, name), "$input.accepted")) == 2
+    assert await handle.query("all_heard") == ["short"]

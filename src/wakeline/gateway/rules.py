@@ -90,6 +90,8 @@ class InputRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     Attributes:
         start: The workflows that inputs start, by name.
+        schemas: JSON Schemas of arguments, by the names of the signals and updates, or of rules as `$start.NAME`.
     """
 
     start: dict[str, Start] = {}
+    schemas: dict[str, Any] = {}

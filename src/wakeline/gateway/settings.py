@@ -125,7 +125,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         user_connections: Most streams, feeds and long-polls of one user; 0 for no limit.
         feed_subscriptions: Most sessions on one feed; 0 for no limit.
         user_devices: Most devices of one user that are remembered in a session; 0 for no limit.
-        inputs: Rules for inputs: which workflows they start.
+        inputs: Rules for inputs: the workflows that they start, and the schemas of their arguments.
         run_updates: Most updates of one run that may be under way at this gateway.
         publish_rate: Events a second that one user may publish in the long run; 0 for no limit.
         ticket_rate: Tickets a second that one user may request in the long run; 0 for no limit.

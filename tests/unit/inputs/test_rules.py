@@ -43,6 +43,14 @@ async def test_rules_are_of_use_with_temporal_only() -> None:
             pass
 
 
+async def test_a_schema_that_is_not_valid_is_refused_at_start() -> None:
+    broken = InputRules(schemas={"approve": {"type": "arrow"}})
+    settings = Settings(engine="memory", no_auth=True, port=0, temporal="127.0.0.1:1", inputs=broken)
+    with pytest.raises(SettingsInvalidError, match=r"inputs\.schemas\.approve"):
+        async with gateway(settings):
+            pass
+
+
 def test_rules_are_read_from_the_file(tmp_path: Path) -> None:
     file = tmp_path / "wakeline.toml"
     file.write_text('[inputs.start.chat]\nsessions = ["chat-*"]\nworkflow_type = "Chat"\ntask_queue = "chats"\n')
@@ -56,14 +64,14 @@ def test_rules_are_read_from_the_file(tmp_path: Path) -> None:
     ("names", "allowed"),
     [
         (["$start"], True),
-        (["$start:chat"], True),
-        (["$start:*"], True),
+        (["$start.chat"], True),
+        (["$start.*"], True),
         (["*"], False),
-        (["$start:other"], False),
+        (["$start.other"], False),
         (["$cancel"], False),
     ],
 )
 def test_a_token_names_all_rules_or_one(names: list[str], allowed: bool) -> None:
     grant = Grant("alice", ("chat-*",), frozenset({"input"}), inputs=(("*", tuple(names)),))
-    assert grant.may_input("chat-1", "$start:chat") is allowed
-    assert not grant.may_input("order-1", "$start:chat")
+    assert grant.may_input("chat-1", "$start.chat") is allowed
+    assert not grant.may_input("order-1", "$start.chat")

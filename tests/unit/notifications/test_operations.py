@@ -14,7 +14,7 @@ from wakeline.errors import SettingsInvalidError
 from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.notifications.health import DISABLED_AFTER, Health
 from wakeline.gateway.notifications.operations import Operations
-from wakeline.gateway.settings import Notify
+from wakeline.gateway.rules import Notify
 
 TWO_GATEWAYS = True
 BEGAN = 1_700_000_000.0

@@ -16,7 +16,7 @@ from tests.unit.conftest import Serve
 from wakeline.gateway.notifications.channels.channel import Outcome, Subscription
 from wakeline.gateway.notifications.reaching import summed_up
 from wakeline.gateway.notifications.subscriptions import short_name
-from wakeline.gateway.settings import Notify
+from wakeline.gateway.rules import Notify
 
 TWO_GATEWAYS = True
 ALERT = {"topic": "alert", "data": {"text": "Fire!"}}

@@ -119,7 +119,7 @@ class Grant(msgspec.Struct, frozen=True):
         allowed = [names for pattern, names in self.inputs if matches((pattern,), session)]
         # `*` alone stands for signals and updates: the end of a run has to be named.
         named = tuple(each for names in allowed for each in names if each.startswith("$") == name.startswith("$"))
-        return matches(named, name) or (name.startswith("$start:") and "$start" in named)
+        return matches(named, name) or (name.startswith("$start.") and "$start" in named)
 
     def check_topic(self, topic: str) -> None:
         """Raise unless the caller may read and publish this topic.

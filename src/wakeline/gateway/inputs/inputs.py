@@ -26,6 +26,7 @@ from wakeline.events import INPUT_ACCEPTED, INPUT_COMPLETED, INPUT_REJECTED, che
 from wakeline.gateway.access import Grant
 from wakeline.gateway.delivery import Accept
 from wakeline.gateway.following import Connection, Followers, Namespaces
+from wakeline.gateway.inputs.arguments import Arguments
 from wakeline.gateway.inputs.asked import Asked
 from wakeline.gateway.inputs.sending import look, send
 from wakeline.gateway.inputs.starting import find, start
@@ -41,11 +42,10 @@ from wakeline.gateway.inputs.steps import (
     begin_at,
     place_after,
 )
-from wakeline.gateway.inputs.targets import Targets
+from wakeline.gateway.inputs.targets import Rule, Targets
 from wakeline.gateway.log import Engine, Publication
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.ownership import Ownership
-from wakeline.gateway.rules import Start
 from wakeline.gateway.runtime import supervised
 from wakeline.gateway.sessions import Intent, Intents, Run, Runs, Settled, key_hash
 from wakeline.gateway.settings import Settings
@@ -70,7 +70,7 @@ class Inputs:
         metrics: Count outcomes.
 
     Raises:
-        SettingsInvalidError: A rule cannot be followed.
+        SettingsInvalidError: A rule cannot be followed, or a schema is not valid.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class Inputs:
         self._intents = intents
         self._engine = engine
         self._accept = accept
+        self._arguments = Arguments(settings.inputs.schemas)
         self._targets = Targets(settings.inputs.start, engine, runs, namespaces, followers)
         self._followers = followers
         self._ownership = ownership
@@ -106,7 +107,7 @@ class Inputs:
         await cancel_all(self._resuming, *self._accepting)
         await cancel_all(*(task for _, task in self._carrying.values()))
 
-    def check(self, session: str, asked: Asked, grant: Grant) -> Start | None:
+    def check(self, session: str, asked: Asked, grant: Grant) -> Rule | None:
         """Check that an input can be sent, and that a token allows it.
 
         Returns:
@@ -118,7 +119,7 @@ class Inputs:
         asked.check()
         return self._targets.rule(session, asked, grant)
 
-    async def send(self, session: str, asked: Asked, by: str, rule: Start | None = None) -> Settled | None:
+    async def send(self, session: str, asked: Asked, by: str, rule: Rule | None = None) -> Settled | None:
         """Accept an input, and wait for its outcome.
 
         Args:
@@ -156,7 +157,7 @@ class Inputs:
         return found if isinstance(found, Settled) else None
 
     async def _accepted(
-        self, session: str, asked: Asked, by: str, rule: Start | None
+        self, session: str, asked: Asked, by: str, rule: Rule | None
     ) -> Settled | asyncio.Task[Settled | None]:
         digest = asked.digest(by)
         found = await self._intents.find(session, asked.id)
@@ -169,12 +170,15 @@ class Inputs:
             raise InputConflictError(f"expected the input {asked.id!r} as it was sent before, got another one")
         return found if isinstance(found, Settled) else self._carry(found, unsure=not is_new)
 
-    async def _intent(self, session: str, asked: Asked, by: str, digest: str, rule: Start | None) -> Intent:
+    async def _intent(self, session: str, asked: Asked, by: str, digest: str, rule: Rule | None) -> Intent:
         """Return a new intent for the run that is meant.
 
         Raises:
             WakelineError: It cannot be accepted.
         """
+        starts = rule if asked.kind == "start" else None
+        if starts is None or asked.args:  # those of a rule are not the client's
+            self._arguments.check(asked.permission if starts is None else starts.permission, asked)
         target = await self._targets.of(session, asked, rule)
         place = (target.namespace, target.workflow_id)
         updates = [of for of, _ in self._carrying.values() if of.kind == "update"]
@@ -188,7 +192,7 @@ class Inputs:
             id=asked.id,
             digest=digest,
             kind=asked.kind,
-            name=asked.name,
+            name=asked.name if starts is None else starts.name,
             args=msgspec.Raw(b"[]" if asked.kind == "start" else asked.arguments),
             by=by,
             device=asked.device,

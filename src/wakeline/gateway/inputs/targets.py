@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -23,6 +23,23 @@ from wakeline.gateway.rules import Start
 from wakeline.gateway.sessions import NamedWorkflow, Run, Runs, Starting
 
 _SESSION: Final = "{session}"
+
+
+class Rule(NamedTuple):
+    """A rule by which an input starts its workflow.
+
+    Attributes:
+        name: Its name in the settings.
+        start: The rule.
+    """
+
+    name: str
+    start: Start
+
+    @property
+    def permission(self) -> str:
+        """The name that a token must allow."""
+        return f"$start.{self.name}"
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -84,7 +101,7 @@ class Targets:
             raise WorkflowNotFoundError(f"expected a namespace that this gateway follows, got {namespace!r}")
         return self._namespaces[namespace] if namespace else self._namespaces.main
 
-    def rule(self, session: str, asked: Asked, grant: Grant) -> Start | None:
+    def rule(self, session: str, asked: Asked, grant: Grant) -> Rule | None:
         """Check that a token allows an input; return the rule by which it starts its workflow.
 
         Returns:
@@ -98,15 +115,15 @@ class Targets:
         if asked.kind != "start":
             grant.check_input(session, asked.permission)
         if asked.kind == "start" or asked.start is not None:
-            name = self._named(session, asked.name if asked.kind == "start" else asked.start or "")
-            grant.check_input(session, f"$start:{name}")
-            return self._rules[name]
+            rule = self._named(session, asked.name if asked.kind == "start" else asked.start or "")
+            grant.check_input(session, rule.permission)
+            return rule
         if asked.kind != "update" or asked.run is not None:
             return None
-        own = [name for name in self._of(session) if self._rules[name].update]
-        return next((self._rules[name] for name in own if grant.may_input(session, f"$start:{name}")), None)
+        own = [rule for rule in self._of(session) if rule.start.update]
+        return next((rule for rule in own if grant.may_input(session, rule.permission)), None)
 
-    async def of(self, session: str, asked: Asked, rule: Start | None) -> Target:
+    async def of(self, session: str, asked: Asked, rule: Rule | None) -> Target:
         """Return the run that an input is for.
 
         The session is created if there is none and the input starts its workflow.
@@ -116,55 +133,58 @@ class Targets:
         """
         if rule is None:
             return await self._running(session, await self._run(session, asked.run))
-        workflow_id = NamedWorkflow(rule.workflow_id.replace(_SESSION, session)).checked().workflow_id
+        how = rule.start
+        workflow_id = NamedWorkflow(how.workflow_id.replace(_SESSION, session)).checked().workflow_id
         opened = [run for run in await self._runs.of(session) if run.open] if asked.kind == "update" else []
         ours = [run for run in opened if run.workflow_id == workflow_id]
         if asked.start is None and opened and not ours:
             return await self._running(session, await self._run(session, None))
-        args = msgspec.Raw(asked.arguments if asked.kind == "start" and asked.args else msgspec.json.encode(rule.args))
+        args = msgspec.Raw(asked.arguments if asked.kind == "start" and asked.args else msgspec.json.encode(how.args))
         starting = Starting(
-            workflow_type=rule.workflow_type,
-            task_queue=rule.task_queue,
+            workflow_type=how.workflow_type,
+            task_queue=how.task_queue,
             args=args,
-            id_reuse=rule.id_reuse,
-            id_conflict=rule.id_conflict,
+            id_reuse=how.id_reuse,
+            id_conflict=how.id_conflict,
         )
-        state, _ = await self._engine.create_session(session)
-        if state.closed:
-            raise SessionClosedError(f"session {session!r} is closed")
+        epoch = await self._epoch(session)
         if ours:
-            return Target(state.epoch, workflow_id, ours[0].namespace, ours[0].run, ours[0].run_id, starting)
+            return Target(epoch, workflow_id, ours[0].namespace, ours[0].run, ours[0].run_id, starting)
         main = self._namespaces.main.namespace
-        namespace = "" if rule.namespace in (None, main) else rule.namespace or ""
-        return Target(state.epoch, workflow_id, namespace, starting=starting)
+        namespace = "" if how.namespace in (None, main) else how.namespace or ""
+        return Target(epoch, workflow_id, namespace, starting=starting)
 
-    def _of(self, session: str) -> list[str]:
-        """Return the names of the rules for a session."""
-        return [name for name, rule in self._rules.items() if matches(rule.sessions, session)]
+    def _of(self, session: str) -> list[Rule]:
+        """Return the rules for a session."""
+        return [Rule(name, rule) for name, rule in self._rules.items() if matches(rule.sessions, session)]
 
-    def _named(self, session: str, name: str) -> str:
-        """Return the name of a rule for a session; the only one if none is named."""
+    def _named(self, session: str, name: str) -> Rule:
+        """Return a rule for a session by its name; the only one if none is named."""
         own = self._of(session)
-        if name in own or (not name and len(own) == 1):
-            return name or own[0]
-        if name or not own:
+        meant = [rule for rule in own if name in ("", rule.name)]
+        if len(meant) == 1:
+            return meant[0]
+        if not meant:
             raise RequestInvalidError(
                 f"expected the name of a rule that starts the workflow of session {session!r}, got {name or 'none'!r}",
                 hint="Add a table [inputs.start.NAME] to the gateway's settings whose sessions match the session's name.",
             )
         raise RequestInvalidError(
-            f"expected the name of a rule, because session {session!r} has {len(own)}: {', '.join(own)}",
+            f"expected the name of a rule, because session {session!r} has {len(own)}: {', '.join(rule.name for rule in own)}",
             hint="Name the rule: as name with the kind start, as start with an update.",
         )
 
     async def _running(self, session: str, run: Run) -> Target:
-        state = await self._engine.state(session)
-        if state is None:
-            raise SessionNotFoundError(f"there is no session {session!r}")
+        epoch = await self._epoch(session)
+        self.connection(run.namespace)
+        return Target(epoch, run.workflow_id, run.namespace, run.run, run.run_id)
+
+    async def _epoch(self, session: str) -> str:
+        """Return the epoch of a session; create one that has a run or a rule, and no event yet."""
+        state = await self._engine.state(session) or (await self._engine.create_session(session))[0]
         if state.closed:
             raise SessionClosedError(f"session {session!r} is closed")
-        self.connection(run.namespace)
-        return Target(state.epoch, run.workflow_id, run.namespace, run.run, run.run_id)
+        return state.epoch
 
     async def _run(self, session: str, named: str | None) -> Run:
         """Return the run that an input is for: the named one, or the open one."""
