@@ -3,8 +3,17 @@
 import sys
 
 from examples import external, llm, order, reconnect, rollover, stage, ticker
+from examples.approval import play as approval
 
-ALL = [order.EXAMPLE, reconnect.EXAMPLE, external.EXAMPLE, ticker.EXAMPLE, llm.EXAMPLE, rollover.EXAMPLE]
+ALL = [
+    order.EXAMPLE,
+    reconnect.EXAMPLE,
+    external.EXAMPLE,
+    ticker.EXAMPLE,
+    llm.EXAMPLE,
+    rollover.EXAMPLE,
+    approval.EXAMPLE,
+]
 
 if __name__ == "__main__":
     named = sys.argv[1:]

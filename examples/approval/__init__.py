@@ -1,0 +1,1 @@
+"""An agent asks, a sleeping phone is notified and answers, a laptop sees it, and the run goes on."""
