@@ -106,10 +106,13 @@ async def test_keys_and_messages_are_kept_and_bad_identities_are_the_workflow_s_
     message = {"id": "m", "op": "text"}
     bad = [detoured(2, publisher=""), detoured(2, attempt=1, message={"id": "m"}), detoured(2, key="")]
     bad.append(Payload(metadata={"encoding": b"json/plain", "wakeline": b"{"}, data=b'"wakeline"'))
-    await through(client, name, detoured(0, key="k"), detoured(1, "x", message=message), *bad)
+    notice = {"title": "Approve?", "for": "ada"}
+    bad.append(detoured(2, notify={"title": ""}))
+    good = [detoured(0, key="k", notify=notice), detoured(1, "x", message=message)]
+    await through(client, name, *good, *bad)
     events = [e for e in await to_the_end(served, name) if e["topic"] == "t"]
-    assert (events[0]["key"], events[1]["message"]) == ("k", message)
-    assert [e["run"] == "r" for e in events] == [True, True, False, False, False, False]
+    assert (events[0]["key"], events[0]["notify"], events[1]["message"]) == ("k", notice, message)
+    assert [e["run"] == "r" for e in events] == [True, True, False, False, False, False, False]
 
 
 async def test_events_whose_forerunners_are_lost_are_kept_all_the_same(

@@ -46,6 +46,7 @@ class Notify(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         unless: The position of a user's device that makes a notification unnecessary.
         digest: Events of rules with the same name here become one notification; none: the rule's own name.
         critical: Notify at once, and of each event alone.
+        by_publisher: Only events whose publisher asks for it (`notify`), with its `for`, `digest` and `critical`.
     """
 
     topics: Annotated[tuple[str, ...], Meta(min_length=1)]
@@ -57,6 +58,7 @@ class Notify(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     unless: Literal["seen", "delivered"] = "seen"
     digest: str = ""
     critical: bool = False
+    by_publisher: bool = False
 
 
 class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

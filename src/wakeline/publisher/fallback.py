@@ -37,6 +37,7 @@ class _Body(msgspec.Struct):
     payload: WirePayload | None = None
     key: str | None = None
     message: dict[str, Any] | None = None
+    notify: dict[str, Any] | None = None
 
 
 _decode = msgspec.json.Decoder(_Body).decode
@@ -121,13 +122,19 @@ class Fallback:
             payload = Payload(metadata=event.payload.metadata, data=event.payload.data)
         encoded = self._coded and event.payload is not None
         payload.metadata[IDENTITY_KEY] = identity_json(
-            self.identity, sequence, event.key, event.message, encoded=encoded
+            self.identity, sequence, event.key, event.message, event.notify, encoded=encoded
         )
         return payload
 
 
 def identity_json(
-    identity: Identity, sequence: int, key: str | None, message: dict[str, Any] | None, *, encoded: bool = False
+    identity: Identity,
+    sequence: int,
+    key: str | None,
+    message: dict[str, Any] | None,
+    notify: dict[str, Any] | None = None,
+    *,
+    encoded: bool = False,
 ) -> bytes:
     """Return the identity of one event, for the metadata of its payload.
 
@@ -136,6 +143,7 @@ def identity_json(
         sequence: The event's sequence number.
         key: Its key, if it has one.
         message: The growing message that it belongs to.
+        notify: The notice for users.
         encoded: Whether a codec has encoded it already.
 
     Returns:
@@ -150,6 +158,7 @@ def identity_json(
         "supersede": identity.supersede,
         "key": key,
         "message": message,
+        "notify": notify,
         "encoded": encoded or None,
     }
     return msgspec.json.encode({name: value for name, value in members.items() if value is not None})

@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack, overload
@@ -168,10 +168,10 @@ class SyncTopic(Generic[T]):
         """The topic's name."""
         return self._topic.name
 
-    def publish(self, value: T, *, key: str | None = None) -> None:
+    def publish(self, value: T, *, key: str | None = None, notify: Mapping[str, Any] | None = None) -> None:
         """See `Topic.publish`."""
-        if key is not None or not self._handover.is_quick():
-            self._handover.call(self._topic.publish(value, key=key))
+        if key is not None or notify is not None or not self._handover.is_quick():
+            self._handover.call(self._topic.publish(value, key=key, notify=notify))
         else:
             self._handover.hand_over(self._topic.encode(value))
 

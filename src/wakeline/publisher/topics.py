@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from wakeline.errors import RequestInvalidError
 from wakeline.errors.publishing import ValueRefusedError
 from wakeline.events import check_key, check_topic
+from wakeline.notices import read_notice
 from wakeline.publisher.errors import MessageCompleteError
 from wakeline.publisher.values import PAYLOAD
 from wakeline.text import REPLACEMENT, split_half
@@ -41,7 +43,7 @@ class Topic(Generic[T]):
         self._values = values
         self._head = b'{"topic":' + _encode(name)
 
-    async def publish(self, value: T, *, key: str | None = None) -> None:
+    async def publish(self, value: T, *, key: str | None = None, notify: Mapping[str, Any] | None = None) -> None:
         """Publish a value; return when it is in the buffer, which `flush` makes durable.
 
         An event is not accepted if this raises.
@@ -50,9 +52,12 @@ class Topic(Generic[T]):
             value: A value that JSON can represent, a dataclass, a msgspec or pydantic model, bytes, a Temporal payload, or
                 a value that the publisher's data converter accepts.
             key: The name of the state that this event updates. The compact view keeps the latest event of each key.
+            notify: Notifies users who do not see the event: `title`, and `body`, `url`, `for` (a user or a list of users),
+                `digest` and `critical`, if the gateway's settings have a rule for it.
 
         Raises:
             ValueRefusedError: No event can hold the value.
+            RequestInvalidError: `key` or `notify` is invalid.
             EventTooLargeError: The value is over 1 MiB.
             PublishDroppedError: Earlier events, which are in the error, were not delivered.
             BufferFullError: The buffer has no room, and `when_full` is `error`.
@@ -60,14 +65,14 @@ class Topic(Generic[T]):
         later = self._values.write_later
         field, data = self._values.write(value) if later is None else await later(value)
         intake = self._intake
-        if key is None:
+        if key is None and notify is None:
             if self.keyed or self.append is not None:
                 self._misused()
             body = b"%b%b%b}" % (self._head, field, data)
             if not intake.try_take(body):
                 await intake.take(body)
         else:
-            await self._publish_keyed(key, field, data)
+            await self._publish_named(key, notify, field, data)
         if intake.is_turn_over():
             await asyncio.sleep(0)
 
@@ -95,11 +100,17 @@ class Topic(Generic[T]):
             )
         return Message(self, self._intake, self._values, id)
 
-    async def _publish_keyed(self, key: str, field: bytes, data: bytes) -> None:
-        if self.append is not None:
+    async def _publish_named(
+        self, key: str | None, notify: Mapping[str, Any] | None, field: bytes, data: bytes
+    ) -> None:
+        if self.append is not None or (self.keyed and key is None):
             self._misused()
-        body = b'%b,"key":%b%b%b}' % (self._head, _encode(check_key("key", key)), field, data)
-        await self._intake.take(body, (self.name, key))
+        head = self._head
+        if key is not None:
+            head = b'%b,"key":%b' % (head, _encode(check_key("key", key)))
+        if notify is not None:
+            head = b'%b,"notify":%b' % (head, _encode(read_notice(notify)))
+        await self._intake.take(b"%b%b%b}" % (head, field, data), None if key is None else (self.name, key))
 
     def _misused(self) -> None:
         if self.append is not None:

@@ -319,6 +319,7 @@ async def test_every_field_of_an_event_is_exported_and_imported(served: Served) 
         "payload": {"metadata": {"encoding": "YmluYXJ5"}, "data": "AAE="},
         "key": "k",
         "message": {"id": "m", "op": "set", "complete": True},
+        "notify": {"title": "Hi", "for": "ada"},
         "run": "r",
         "activity": "x",
     }

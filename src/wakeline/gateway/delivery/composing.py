@@ -19,6 +19,7 @@ from wakeline.events import (
     enclose,
 )
 from wakeline.gateway.log import Publication
+from wakeline.notices import Notice, check_notice, with_notice
 
 _MOST_KNOWN: Final = 10_000
 _Alike: TypeAlias = tuple[str, str | None, str | None, int | None]
@@ -33,6 +34,7 @@ class Incoming(msgspec.Struct, forbid_unknown_fields=True):
     payload: WirePayload | UnsetType = UNSET
     key: str | None = None
     message: MessagePiece | None = None
+    notify: Notice | None = None
     run: str | None = None
     activity: str | None = None
 
@@ -62,7 +64,7 @@ class Composer:
         Raises:
             RequestError: It cannot be accepted.
         """
-        if event.payload is not UNSET or event.key is not None or event.message is not None:
+        if event.payload is not UNSET or event.key is not None or event.message is not None or event.notify is not None:
             return self._unlike(event, time, publication)
         data = _data(event)
         if len(data) > self._max_event_bytes:
@@ -84,7 +86,7 @@ class Composer:
         return around
 
     def _unlike(self, event: Incoming, time: str, publication: Publication | None) -> NewEvent:
-        """Compose an event that has a payload, a key or a message."""
+        """Compose an event that has a payload, a key, a message or a notice."""
         payload = event.payload is not UNSET
         if payload and event.data is not UNSET:
             raise BodyInvalidError("expected data or payload, got both")
@@ -93,7 +95,7 @@ class Composer:
             raise self._too_large(data)
         run, activity, attempt = _writer(event, publication)
         check_fields(data, payload=payload, run=run, activity=activity, key=event.key, message=event.message)
-        return compose(
+        composed = compose(
             check_topic(event.topic),
             data,
             time=time,
@@ -104,6 +106,7 @@ class Composer:
             key=event.key,
             message=event.message,
         )
+        return composed if event.notify is None else with_notice(composed, check_notice(event.notify))
 
     def _too_large(self, data: bytes) -> EventTooLargeError:
         return EventTooLargeError(f"expected at most {self._max_event_bytes} bytes of data, got {len(data)}")

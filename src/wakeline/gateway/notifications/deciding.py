@@ -11,12 +11,13 @@ from hashlib import sha256
 from typing import Final
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from wakeline.events import Event
 from wakeline.gateway.devices import Furthest
 from wakeline.gateway.notifications.rules import Rules
 from wakeline.gateway.notifications.values import Box, Message, Waiting
-from wakeline.gateway.rules import Notify
+from wakeline.notices import Notice
 
 MOST_USERS: Final = 1_000
 """The most users who are notified of one event, first by name: a box is one record."""
@@ -42,6 +43,7 @@ _MOST_EVENTS: Final = 10  # whose JSON is in one message
 class _Known(msgspec.Struct):
     time: str
     run: str | None = None
+    notify: msgspec.Raw | UnsetType = UNSET
 
 
 class _Ended(msgspec.Struct):
@@ -52,7 +54,9 @@ class _Closed(msgspec.Struct):
     data: _Ended = msgspec.field(default_factory=_Ended)
 
 
+_WORDLESS: Final = Notice("")
 _known = msgspec.json.Decoder(_Known)
+_notices = msgspec.json.Decoder(Notice)
 _closed = msgspec.json.Decoder(_Closed)
 
 
@@ -70,16 +74,17 @@ def matched(box: Box, session: str, events: Sequence[Event], next_offset: int, r
     Returns:
         The box with its cursor at the page's end, or earlier if it holds `WAITING_BYTES`.
     """
-    waiting, size = list(box.waiting), sum(len(item.event) for item in box.waiting)
+    waiting, size = list(box.waiting), sum(map(_length, box.waiting))
     for event in events:
         if size >= WAITING_BYTES:
             return msgspec.structs.replace(box, waiting=tuple(waiting), offset=event.offset)
         body = event.json()
         known = _known.decode(body)
-        for rule in rules.matching(session, event.topic, known.time, now - OLDEST, partial(_status, body)):
-            item = Waiting(event.offset, rule.name, known.time, rule.due(known.time), _shown(event, body, known))
-            waiting.append(item)
-            size += len(item.event)
+        notice, status = _notice(known), partial(_status, body)
+        for rule in rules.matching(session, event.topic, known.time, now - OLDEST, status, asked=notice is not None):
+            at, shown = rule.due(known.time, notice), _shown(event, body, known)
+            waiting.append(Waiting(event.offset, rule.name, known.time, at, shown, notice=notice))
+            size += _length(waiting[-1])
     return msgspec.structs.replace(box, waiting=tuple(waiting), offset=next_offset)
 
 
@@ -168,15 +173,17 @@ def _decide(
     pending = [message for message in messages if message.state == "pending"]
     number, size = len(pending), sum(map(_size, pending))
     last: str | None = None
-    audiences = {item.rule: frozenset(_users(rules[item.rule].rule, furthest)) for item in ready}
-    for user in sorted(frozenset().union(*audiences.values())):
+    named = [rules[item.rule].users(item.notice) for item in ready]
+    chosen = {users: frozenset(sorted(users or furthest)[:MOST_USERS]) for users in named}
+    audiences = [chosen[users] for users in named]
+    for user in sorted(frozenset().union(*chosen.values())):
         if number >= PENDING_MESSAGES or size >= PENDING_BYTES:  # the next turn goes on behind the last user
             rest = [msgspec.structs.replace(item, after=_later(item.after, last)) for item in ready]
             return msgspec.structs.replace(box, messages=tuple(messages)), rest
         unseen = [
             item
-            for item in ready
-            if user in audiences[item.rule]
+            for item, audience in zip(ready, audiences, strict=True)
+            if user in audience
             and (item.after is None or user > item.after)
             and not is_past(furthest.get(user), item.offset, rules[item.rule].rule.unless)
         ]
@@ -189,11 +196,6 @@ def _decide(
 
 def _later(one: str | None, other: str | None) -> str | None:
     return other if one is None else one if other is None else max(one, other)
-
-
-def _users(rule: Notify, furthest: Mapping[str, Furthest]) -> Sequence[str]:
-    """Return the users of a rule: those that it names, or all who have a device in the session."""
-    return sorted(rule.users or furthest)[:MOST_USERS]
 
 
 def _messages(
@@ -212,6 +214,7 @@ def _message(
 ) -> Message:
     events = {item.offset: item.event for item in items}  # two rules of one digest may match one event
     named = [session, user, channel, digest, *(f"{item.offset} {item.time} {item.rule}" for item in items)]
+    words = next((item.notice for item in reversed(items) if item.notice is not None), _WORDLESS)
     strictest = all(rules[item.rule].rule.unless == "delivered" for item in items)
     return Message(
         id="msg_" + sha256(msgspec.json.encode(named)).hexdigest()[:32],
@@ -219,19 +222,30 @@ def _message(
         channel=channel,
         rules=tuple(dict.fromkeys(item.rule for item in items)),
         digest=digest,
-        created=now,
+        created=round(now, 3),  # as it is shown, so that `from` and `to` of a replay are exact
         first=min(events),
         last=max(events),
         count=len(events),
         events=tuple(events[offset] for offset in sorted(events)[-_MOST_EVENTS:]),
         unless="delivered" if strictest else "seen",
         due=now,
-        critical=any(rules[item.rule].rule.critical for item in items),
+        critical=any(rules[item.rule].is_critical(item.notice) for item in items),
+        title=words.title,
+        body=words.body,
+        url=words.url,
     )
 
 
 def _size(message: Message) -> int:
-    return 300 + sum(map(len, message.events))
+    return 300 + sum(map(len, message.events)) + sum(map(_bytes, (message.title, message.body, message.url)))
+
+
+def _length(item: Waiting) -> int:
+    return len(item.event) + (0 if item.notice is None else len(msgspec.json.encode(item.notice)))
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode())
 
 
 def _status(body: bytes) -> str:
@@ -240,6 +254,16 @@ def _status(body: bytes) -> str:
         return _closed.decode(body).data.status
     except msgspec.DecodeError:
         return ""
+
+
+def _notice(known: _Known) -> Notice | None:
+    """Return an event's notice; None if it has none, or one of a later version."""
+    if isinstance(known.notify, UnsetType):
+        return None
+    try:
+        return _notices.decode(known.notify)
+    except msgspec.DecodeError:
+        return None
 
 
 def _shown(event: Event, body: bytes, known: _Known) -> msgspec.Raw:

@@ -127,7 +127,7 @@ class Notifier:
                 self._quiet.forget(session)
             if not events or not self._owns(session):
                 continue
-            if any(self._rules.names_topic(event.topic) for event in events):
+            if any(self._rules.may_match(event.topic, event.body) for event in events):
                 self.again(session, 0.0)
             elif self._quiet.hear(session, epoch, events) % LAG < len(events):
                 self.again(session, 0.0)  # only to store the cursor

@@ -11,6 +11,7 @@ from wakeline.events import RUN_CLOSED, check_beginning
 from wakeline.gateway.log import matches
 from wakeline.gateway.notifications.values import Waiting
 from wakeline.gateway.rules import Notify
+from wakeline.notices import MARK, Notice
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,18 @@ class NamedRule:
     rule: Notify
     since: float = 0.0
 
-    def due(self, time: str) -> float:
+    def due(self, time: str, notice: Notice | None = None) -> float:
         """Return the Unix time at which an event's notifications are decided."""
-        return _unix(time) + (0.0 if self.rule.critical else self.rule.grace)
+        return _unix(time) + (0.0 if self.is_critical(notice) else self.rule.grace)
+
+    def is_critical(self, notice: Notice | None) -> bool:
+        """Return whether an event is notified at once and alone."""
+        return self.rule.critical or (self.rule.by_publisher and notice is not None and notice.critical)
+
+    def users(self, notice: Notice | None) -> tuple[str, ...]:
+        """Return the users to notify; none: all who have a device in the session."""
+        asked = notice.named if self.rule.by_publisher and notice is not None else ()
+        return asked or self.rule.users
 
 
 class Rules:
@@ -50,6 +60,7 @@ class Rules:
         self._channels = tuple(channels)
         self._rules = {name: NamedRule(name, rule, (since or {}).get(name, 0.0)) for name, rule in rules.items()}
         self._topics = tuple({topic for rule in rules.values() for topic in rule.topics})
+        self._unasked = tuple({topic for rule in rules.values() if not rule.by_publisher for topic in rule.topics})
         for name, rule in rules.items():
             self._check(name, rule)
 
@@ -77,8 +88,12 @@ class Rules:
         """Return whether any rule names a topic."""
         return matches(self._topics, topic)
 
+    def may_match(self, topic: str, body: bytes) -> bool:
+        """Return whether an event may match any rule."""
+        return matches(self._unasked, topic) or (MARK in body and matches(self._topics, topic))
+
     def matching(
-        self, session: str, topic: str, time: str, since: float, status: Callable[[], str]
+        self, session: str, topic: str, time: str, since: float, status: Callable[[], str], *, asked: bool = False
     ) -> Sequence[NamedRule]:
         """Return the rules that an event matches.
 
@@ -88,10 +103,12 @@ class Rules:
             time: The event's time.
             since: Unix time: earlier events match no rule.
             status: Returns the status of a `$run.closed`.
+            asked: Whether its publisher asks to notify users.
         """
         if _unix(time) < since:
             return []
-        return [named for named in self._rules.values() if _matches(named, session, topic, time, status)]
+        rules = [named for named in self._rules.values() if asked or not named.rule.by_publisher]
+        return [named for named in rules if _matches(named, session, topic, time, status)]
 
     def channels(self, name: str) -> Sequence[str]:
         """Return the channels of a rule: those that it names, or all."""
@@ -99,8 +116,11 @@ class Rules:
 
     def digest(self, item: Waiting) -> str:
         """Return the name under which an event is folded; a critical one is alone."""
-        rule = self._rules[item.rule].rule
-        return f"{item.rule}@{item.offset}" if rule.critical else rule.digest or item.rule
+        named = self._rules[item.rule]
+        if named.is_critical(item.notice):
+            return f"{item.rule}@{item.offset}"
+        asked = item.notice.digest if named.rule.by_publisher and item.notice is not None else ""
+        return asked or named.rule.digest or item.rule
 
 
 def _matches(named: NamedRule, session: str, topic: str, time: str, status: Callable[[], str]) -> bool:

@@ -207,6 +207,7 @@ def notification_of(session: str, epoch: str, message: Message) -> Notification:
         body_of(session, epoch, message),
         title=title,
         text=text,
+        url=message.url,
         digest=message.digest,
         cursor=str(Cursor(epoch, message.first)),
         count=message.count,
@@ -216,6 +217,7 @@ def notification_of(session: str, epoch: str, message: Message) -> Notification:
 
 def body_of(session: str, epoch: str, message: Message) -> bytes:
     """Return the JSON object that a channel sends; the same in each attempt."""
+    words = {"title": message.title, "body": message.body, "url": message.url}
     return msgspec.json.encode(
         {
             "type": "notification",
@@ -228,6 +230,7 @@ def body_of(session: str, epoch: str, message: Message) -> bytes:
                 "cursor": str(Cursor(epoch, message.first)),
                 "count": message.count,
                 "events": message.events,
+                **{name: text for name, text in words.items() if text},
             },
         }
     )

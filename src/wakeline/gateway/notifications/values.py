@@ -6,6 +6,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from wakeline.notices import Notice
+
 State: TypeAlias = Literal["pending", "delivered", "cancelled", "dead"]
 """`cancelled`: the user has seen the events before the message was accepted, or has no device to send it to. `dead`: no
 attempt is left."""
@@ -21,6 +23,7 @@ class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
         due: Unix time from which users who have not seen it are notified.
         event: The event's JSON; without its data if that is long.
         after: The last user, by name, who is decided already; None if none is.
+        notice: The words that the publisher asked for, and its receivers.
     """
 
     offset: int
@@ -29,6 +32,7 @@ class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
     due: float
     event: msgspec.Raw
     after: str | None = None
+    notice: Notice | None = None
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -67,6 +71,9 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
         attempts: The latest attempts.
         critical: Whether its rule calls it critical.
         reached: The devices that have it, of a channel to devices, by their short names.
+        title: The title that the publisher of its newest event asked for; empty for none.
+        body: The publisher's text.
+        url: The publisher's address to open.
     """
 
     id: str
@@ -87,6 +94,9 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     attempts: tuple[Attempt, ...] = ()
     critical: bool = False
     reached: tuple[str, ...] = ()
+    title: str = ""
+    body: str = ""
+    url: str = ""
 
 
 class Box(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -1,4 +1,4 @@
-"""Words for people: the title and the text of a message, from its newest event."""
+"""Words for people: the title and the text of a message, of its newest event."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ _MEMBERS: Final = ("text", "message", "title", "body")
 
 
 def worded(session: str, message: Message) -> tuple[str, str]:
-    """Return the title and the text of a message: the session, and what its newest event says."""
+    """Return the title and the text of a message.
+
+    They are those that the publisher asked for, or else the session, and a line about the newest event.
+    """
+    if message.title:
+        more = f"({message.count} events)" if message.count > 1 else ""
+        return message.title, "\n".join(line for line in (message.body, more) if line)
     newest = _line(message.events[-1])
     return session, newest if message.count == 1 else f"{message.count} events, the newest: {newest}"
 

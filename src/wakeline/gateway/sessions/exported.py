@@ -33,6 +33,7 @@ from wakeline.gateway.delivery import Topics
 from wakeline.gateway.log import MAX_STEP
 from wakeline.gateway.sessions.config import Retention, check_content_type
 from wakeline.gateway.sessions.run import Run
+from wakeline.notices import Notice, check_notice, with_notice
 
 _MOST_RUNS: Final = 10_000  # a session's record has the open runs and a thousand that have ended
 END: Final = b'{"wakeline_export_end":'
@@ -126,6 +127,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
     attempt: Annotated[int, Meta(ge=1, le=2**53 - 1)] | None = None
     key: str | None = None
     message: MessagePiece | None = None
+    notify: Notice | None = None
 
 
 _header = msgspec.json.Decoder(Header)
@@ -222,7 +224,7 @@ def parse_event(line: bytes, number: int, offset: int, importer: Importer) -> Ne
             "message": event.message,
         }
         check_fields(data, payload=bool(payload), **more)
-        return compose(
+        composed = compose(
             check_topic(event.topic, own=True),
             data or payload,
             time=event.time,
@@ -230,6 +232,7 @@ def parse_event(line: bytes, number: int, offset: int, importer: Importer) -> Ne
             attempt=event.attempt,
             **more,
         )
+        return composed if event.notify is None else with_notice(composed, check_notice(event.notify))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise ImportInvalidError(f"expected an event in line {number}, got: {error}") from None
     except (RequestInvalidError, TopicInvalidError, BodyInvalidError) as error:

@@ -17,6 +17,7 @@ from wakeline.gateway.following.copying.reader import Item, StreamReader, Stretc
 from wakeline.gateway.following.telling import Teller
 from wakeline.gateway.log import Publication
 from wakeline.gateway.sessions import Run, Runs
+from wakeline.notices import Notice, with_notice
 
 _log = structlog.get_logger(__name__)
 
@@ -185,6 +186,7 @@ class StreamCopy:
                     attempt=None if identity.activity is None else identity.attempt,
                     key=identity.key,
                     message=identity.message,
+                    notify=identity.notify,
                 )
                 for item, identity in zip(group.items, group.identities, strict=True)
             ]
@@ -204,13 +206,14 @@ class StreamCopy:
         return self.run.run if identity.run is None else self._runs.names.known(self._teller.session, identity.run)
 
 
-def _event(item: Item, run: str, **more: Any) -> NewEvent:
+def _event(item: Item, run: str, *, notify: Notice | None = None, **more: Any) -> NewEvent:
     """An item as an event. A topic that a session cannot have is kept, made printable: nothing upstream is dropped."""
     try:
         check_topic(item.topic)
     except Exception:  # noqa: BLE001
         item = msgspec.structs.replace(item, topic=_printable(item.topic))
-    return to_event(item, run, **more)
+    event = to_event(item, run, **more)
+    return event if notify is None else with_notice(event, notify)
 
 
 def _printable(topic: str) -> str:

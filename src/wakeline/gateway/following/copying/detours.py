@@ -19,6 +19,7 @@ from wakeline.events import IDENTITY_KEY, MessagePiece, check_key, check_label
 from wakeline.gateway.delivery import check_publisher
 from wakeline.gateway.following.copying.reader import Item
 from wakeline.gateway.log import Publication
+from wakeline.notices import Notice, check_notice
 from wakeline.text import read_whole
 
 _MOST: Final = 2**53 - 1
@@ -35,6 +36,7 @@ class Identity(msgspec.Struct, frozen=True):
     supersede: bool | None = None
     key: str | None = None
     message: MessagePiece | None = None
+    notify: Notice | None = None
 
     @property
     def publication(self) -> Publication:
@@ -102,6 +104,8 @@ def _read(item: Item) -> tuple[Identity | None, Item]:
             check_key("key", identity.key)
         if identity.message is not None:
             check_key("message.id", identity.message.id)
+        if identity.notify is not None:
+            check_notice(identity.notify)
     except (DecodeError, KeyError, msgspec.DecodeError, RequestInvalidError, RecursionError):
         return None, item
     del payload.metadata[IDENTITY_KEY]
