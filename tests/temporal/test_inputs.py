@@ -12,7 +12,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType, ResetReapplyExcludeType
@@ -23,7 +22,6 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from tests.commands import wakeline
-from tests.gateways import GatewayProcess
 from tests.servers import temporal_server
 from tests.sharing import Faults, SharedStore
 from tests.support import Served
@@ -311,17 +309,13 @@ async def test_an_input_around_a_reset_is_heard_once(
     assert await handle.query("all_heard") == ["hello"]
 
 
-@pytest.mark.parametrize(("kind", "method"), [("signal", "say"), ("update", "approve")])
-async def test_a_reset_that_excludes_inputs_undoes_them(
-    client: Client, handle: Handle, served: Served, name: str, kind: str, method: str
-) -> None:
-    await handle.query("all_heard")
-    await put(served, name, kind, method, "hello", id="k1")
-    await client.workflow_service.reset_workflow_execution(
+async def reset_without_inputs(client: Client, name: str, run_id: str, event: int = 4) -> str:
+    """Reset a run to an event of its beginning, and have Temporal not apply again what came after it."""
+    answer = await client.workflow_service.reset_workflow_execution(
         ResetWorkflowExecutionRequest(
             namespace=client.namespace,
-            workflow_execution=WorkflowExecution(workflow_id=name, run_id=await run_id(handle)),
-            workflow_task_finish_event_id=4,
+            workflow_execution=WorkflowExecution(workflow_id=name, run_id=run_id),
+            workflow_task_finish_event_id=event,
             request_id=str(uuid.uuid4()),
             reset_reapply_exclude_types=[
                 ResetReapplyExcludeType.RESET_REAPPLY_EXCLUDE_TYPE_SIGNAL,
@@ -329,11 +323,115 @@ async def test_a_reset_that_excludes_inputs_undoes_them(
             ],
         )
     )
+    return answer.run_id
+
+
+@pytest.mark.parametrize("continues", [False, True])
+@pytest.mark.parametrize(("kind", "method"), [("signal", "say"), ("update", "approve")])
+async def test_a_reset_that_excludes_inputs_undoes_them_and_says_so(
+    client: Client, handle: Handle, served: Served, name: str, kind: str, method: str, continues: bool
+) -> None:
+    await handle.query("all_heard")
+    first = await run_id(handle)
+    await put(served, name, kind, method, "hello", id="k1")
+    await put(served, name, "update", "approve", "nothing", id="refused")
+    if continues:
+        await continued(handle)
+    new = await reset_without_inputs(client, name, first)
     assert await handle.query("all_heard") == []
+    assert await until_logged(served, name, "$input.undone") == [{"id": "k1", "run_id": new}]
     _, answer = await put(served, name, kind, method, "hello", id="k1")
     assert answer["status"] == "completed"
     assert await handle.query("all_heard") == []  # the same key is the same input
     assert len(told(await log(served, name), "$input.completed")) == 1
+
+
+@pytest.mark.parametrize(("kind", "method"), [("signal", "say"), ("update", "approve")])
+async def test_a_reset_of_a_run_before_one_that_was_reset_undoes_what_came_since_and_says_so(
+    client: Client, handle: Handle, served: Served, name: str, kind: str, method: str
+) -> None:
+    """Temporal applies again what came to the runs that followed the first run at that time, not to their resets."""
+    await handle.query("all_heard")
+    first = await run_id(handle)
+    await put(served, name, kind, method, "to the first", id="k1")
+    await continued(handle)
+    await put(served, name, kind, method, "to the second", id="k2")
+    assert await handle.query("all_heard") == ["to the first", "to the second"]
+    await reset(client, handle, await run_id(handle), 4)
+    await put(served, name, kind, method, "since its reset", id="k3")
+    assert await handle.query("all_heard") == ["to the first", "to the second", "since its reset"]
+    new = await reset(client, handle, first, 4)
+    assert await handle.query("all_heard") == ["to the first", "to the second"]
+    assert await until_logged(served, name, "$input.undone") == [{"id": "k3", "run_id": new}]
+
+
+async def test_a_reset_of_a_run_that_had_ended_says_which_inputs_it_undoes(
+    client: Client, handle: Handle, served: Served, name: str
+) -> None:
+    await handle.query("all_heard")
+    await put(served, name, "signal", "say", "hello", id="k1")
+    await handle.signal("end")
+    await until_logged(served, name, "$session.settled")
+    new = await reset_without_inputs(client, name, await run_id(handle))
+    assert await until_logged(served, name, "$input.undone") == [{"id": "k1", "run_id": new}]
+    assert [started["run_id"] for started in told(await log(served, name), "$run.started")][-1] == new
+
+
+async def test_a_reset_that_excludes_nothing_undoes_nothing(
+    client: Client, handle: Handle, served: Served, name: str
+) -> None:
+    await handle.query("all_heard")
+    for kind, method in (("signal", "say"), ("update", "approve")):
+        await put(served, name, kind, method, kind, id=kind)
+    for _ in range(2):  # the second time Temporal applies again what it has applied again
+        await reset(client, handle, await run_id(handle), 4)
+        assert sorted(await handle.query("all_heard")) == ["signal", "update"]
+    await put(served, name, "signal", "end")
+    await until_logged(served, name, "$run.closed")
+    assert told(await log(served, name), "$input.undone") == []
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_an_update_that_no_worker_has_seen_when_its_run_is_closed_goes_on(
+    client: Client, served: Served, name: str, ended: bool
+) -> None:
+    """Temporal then answers that the workflow is busy, for as long as it keeps the closed run in memory."""
+    queue = f"{QUEUE}-{name}"
+    async with Worker(client, task_queue=queue, workflows=workflows.WORKFLOWS):
+        await client.start_workflow(workflows.Listens.run, [], id=name, task_queue=queue)
+        handle: Handle = client.get_workflow_handle(name)
+        assert await handle.query("all_heard") == []
+    assert (await put(served, name, "update", "approve", "hello", id="k1", wait=1))[0] == 202
+    if ended:
+        await handle.terminate()
+        (rejected,) = await until_logged(served, name, "$input.rejected")
+        assert rejected["failure"]["type"] == "RunClosed"
+        return
+    await reset(client, handle, await run_id(handle), 4)
+    async with Worker(client, task_queue=queue, workflows=workflows.WORKFLOWS):
+        assert await until_logged(served, name, "$input.completed") == [{"id": "k1", "result": {"approved": "hello"}}]
+        assert await handle.query("all_heard") == ["hello"]
+        await handle.terminate()
+
+
+@pytest.mark.parametrize("excluded", [False, True])
+async def test_an_update_that_waits_through_a_reset_is_completed_by_the_new_run(
+    client: Client, handle: Handle, served: Served, name: str, excluded: bool
+) -> None:
+    await handle.query("all_heard")
+    assert (await put(served, name, "update", "waits", "hello", id="k1", wait=0))[0] == 202
+    async with asyncio.timeout(60):
+        while await handle.query("all_heard") != ["hello"]:
+            await asyncio.sleep(0.02)
+    await (
+        reset_without_inputs(client, name, await run_id(handle))
+        if excluded
+        else reset(client, handle, await run_id(handle), 4)
+    )
+    await handle.signal("release")
+    assert await until_logged(served, name, "$input.completed") == [{"id": "k1", "result": "released"}]
+    assert await handle.query("all_heard") == ["hello"]
+    assert told(await log(served, name), "$input.undone") == []
 
 
 @pytest.mark.parametrize("continues", [False, True])
@@ -469,66 +567,6 @@ async def signals_of(client: Client, name: str) -> Counter[str]:
                 header = event.workflow_execution_signaled_event_attributes.header.fields
                 found.update(field.data.decode() for key, field in header.items() if key == "wakeline-input")
     return found
-
-
-@pytest.mark.usefixtures("forks")
-async def test_inputs_arrive_once_through_kills_lost_answers_and_continue_as_new(
-    client: Client, handle: Handle, tmp_path: Path, name: str
-) -> None:
-    """Every second answer is dropped by its client, which sends the same again, and the gateway is killed meanwhile."""
-    server = client.service_client.config.target_host
-    gateway = GatewayProcess(tmp_path / "data", "--temporal", server)
-    await gateway.start()
-    keys = [f"{kind}-{number}" for number in range(15) for kind in ("signal", "update")]
-    outcomes: dict[str, Any] = {}
-
-    async def send_until_answered(key: str, number: int) -> None:
-        kind = key.split("-")[0]
-        body = {"id": key, "kind": kind, "name": {"signal": "say", "update": "approve"}[kind], "args": [key]}
-        drops = number % 2 == 0
-        while key not in outcomes:
-            try:
-                async with http.post(f"{gateway.url}/v1/sessions/{name}/inputs", json=body) as answer:
-                    said = await answer.json()
-            except aiohttp.ClientError:
-                await asyncio.sleep(0.05)
-                continue
-            if answer.status in (429, 503):
-                await asyncio.sleep(0.1)
-            elif drops:
-                drops = False
-            elif answer.status != 202:
-                outcomes[key] = answer.status, said.get("status", said)
-
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(60)) as http, asyncio.timeout(240):
-        for begin in range(0, len(keys), 6):
-            async with asyncio.TaskGroup() as group:
-                for number, key in enumerate(keys[begin : begin + 6]):
-                    group.create_task(send_until_answered(key, number))
-                # Killed as soon as the first of them is accepted: some are not sent then, others not settled.
-                await accepted(http, gateway.url, name, begin)
-                await gateway.kill()
-                if begin % 4 == 0:
-                    await continued(handle)
-                await gateway.start()
-        async with http.get(f"{gateway.url}/v1/sessions/{name}/events?limit=1000") as answer:
-            events = (await answer.json())["events"]
-    await gateway.stop()
-    assert outcomes == dict.fromkeys(keys, (200, "completed"))
-    assert Counter(await handle.query("all_heard")) == Counter(keys)
-    assert await signals_of(client, name) == Counter(f'"{key}"' for key in keys if key.startswith("signal"))
-    assert Counter(data["id"] for data in told(events, "$input.accepted")) == Counter(keys)
-    assert Counter(data["id"] for data in told(events, "$input.completed")) == Counter(keys)
-
-
-async def accepted(http: aiohttp.ClientSession, url: str, name: str, count: int) -> None:
-    """Return when the log has more than so many accepted inputs."""
-    path = f"{url}/v1/sessions/{name}/events?limit=1000&topics=$input.accepted"
-    while True:
-        async with http.get(path) as answer:
-            if answer.status == 200 and len((await answer.json())["events"]) > count:
-                return
-        await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(("kind", "method"), [("signal", "say"), ("update", "approve")])

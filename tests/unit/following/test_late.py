@@ -20,7 +20,7 @@ from wakeline.gateway.following.late import Late
 from wakeline.gateway.following.telling import Teller
 from wakeline.gateway.following.watching.endings import Ending
 from wakeline.gateway.log import Publication
-from wakeline.gateway.sessions import Unread
+from wakeline.gateway.sessions import Intents, Unread
 
 OWING = run("a", status="terminated", owed=True)
 
@@ -33,6 +33,7 @@ def parts_of(world: World, *, places: int) -> Following:
         connection=cast(Any, world.temporal),
         accept=world.accept,
         runs=world.runs,
+        intents=Intents(world.engine),
         settings=world.settings,
         settled=lambda session: None,
         watched=lambda session: False,

@@ -10,6 +10,7 @@ from wakeline.gateway.following.copying.told import failure as describe_failure
 from wakeline.gateway.following.copying.told import result as describe_result
 from wakeline.gateway.following.finding.rules import can_be_quoted, quoted
 from wakeline.gateway.following.followers import Followers
+from wakeline.gateway.following.reaching.calls import is_busy, is_not_ready
 from wakeline.gateway.following.reaching.connection import Connection, Options
 from wakeline.gateway.following.reaching.namespaces import Namespaces
 from wakeline.gateway.following.reaching.options import options_of
@@ -33,8 +34,10 @@ __all__ = [
     "describe_failure",
     "describe_result",
     "first_event",
+    "is_busy",
     "is_closing",
     "is_forgotten",
+    "is_not_ready",
     "options_of",
     "quoted",
     "read_ending",

@@ -17,7 +17,15 @@ from temporalio.api.sdk.v1 import WorkflowMetadata
 
 from wakeline.background import cancel_all
 from wakeline.errors import SessionClosedError, UnavailableError
-from wakeline.events import RUN_CLOSED, RUN_CONTINUED, RUN_STARTED, SESSION_SETTLED, compose, timestamp
+from wakeline.events import (
+    INPUT_UNDONE,
+    RUN_CLOSED,
+    RUN_CONTINUED,
+    RUN_STARTED,
+    SESSION_SETTLED,
+    compose,
+    timestamp,
+)
 from wakeline.gateway.following.copying import told
 from wakeline.gateway.following.copying.copy import StreamCopy
 from wakeline.gateway.following.copying.reader import NoStreamError, NotNowError, StreamReader
@@ -25,7 +33,7 @@ from wakeline.gateway.following.draining import Drainer
 from wakeline.gateway.following.following import Following
 from wakeline.gateway.following.telling import Teller
 from wakeline.gateway.following.watching.endings import Ending
-from wakeline.gateway.following.watching.resets import supersede_undone
+from wakeline.gateway.following.watching.resets import supersede_undone, undone_inputs
 from wakeline.gateway.following.watching.state import METADATA_QUERY, StateWatch, over
 from wakeline.gateway.following.watching.watch import Attention, RunWatch
 from wakeline.gateway.sessions import Run, RunState, Telling
@@ -107,6 +115,10 @@ class Follower:
         if not await self._teller.told(f"started:{self.run.run}"):
             await self._parts.earlier(self.session, self.run)
         await self.announce()
+        if self.run.chain:
+            earlier = [run for run in await self._parts.runs.of(self.session) if run.first_run_id == self.run.chain]
+            for before in [run for run in earlier if not run.open][-1:]:
+                await self._undo(before, self.run.run)
         await self._copy.begin()
         while self.run.open:
             ending, drained = await self._follow_one()
@@ -259,6 +271,7 @@ class Follower:
             client, accept = self._parts.connection.client, self._parts.accept
             with suppress(SessionClosedError):
                 await supersede_undone(client, accept, self.session, self.run, ending.next_run_id)
+            await self._undo(self.run, ending.next_run_id)
             # The stream is made anew from what is left of the history: what was said before is said again, or void.
             changed["stream_attempt"] = self.run.stream_attempt + 1
         elif ending.carries is False:
@@ -266,6 +279,13 @@ class Follower:
             changed |= {"stream": ending.next_run_id, "stream_attempt": 1}
         await self._copy.change(**changed)
         self._telling = None
+
+    async def _undo(self, before: Run, run_id: str) -> None:
+        """Report the session's inputs that a run had before a reset began `run_id`, which has them not."""
+        keys = await undone_inputs(self._parts.connection.client, before, run_id)
+        data = [{"id": key, "run_id": run_id} for key in keys if await self._parts.intents.find(self.session, key)]
+        if data:
+            await self._teller.tell(f"undone:{run_id}", *(self._teller.event(INPUT_UNDONE, each) for each in data))
 
     async def _close(self, ending: Ending, drained: bool) -> None:
         assert ending.status is not None

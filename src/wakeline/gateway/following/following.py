@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from wakeline.gateway.delivery import Accept
 from wakeline.gateway.following.reaching.connection import Connection
-from wakeline.gateway.sessions import Run, Runs
+from wakeline.gateway.sessions import Intents, Run, Runs
 from wakeline.gateway.settings import Settings
 
 
@@ -20,6 +20,7 @@ class Following:
         connection: Temporal, in the run's namespace.
         accept: The way into the log.
         runs: The record of each session's runs.
+        intents: The record of each session's inputs.
         settings: How often to read, how long to wait for a worker at the end.
         settled: Called with the session when its record says that no run is open.
         watched: Whether a device is on a session.
@@ -33,6 +34,7 @@ class Following:
     connection: Connection
     accept: Accept
     runs: Runs
+    intents: Intents
     settings: Settings
     settled: Callable[[str], None]
     watched: Callable[[str], bool]

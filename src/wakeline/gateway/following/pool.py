@@ -21,7 +21,7 @@ from wakeline.gateway.following.telling import RETRY_SECONDS
 from wakeline.gateway.log import Commit, Engine
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.runtime import supervised
-from wakeline.gateway.sessions import Followed, Run, Runs
+from wakeline.gateway.sessions import Followed, Intents, Run, Runs
 from wakeline.gateway.settings import Settings
 from wakeline.retry import Backoff
 
@@ -76,6 +76,7 @@ class FollowerPool:
                 connection=connection,
                 accept=accept,
                 runs=runs,
+                intents=Intents(engine),
                 settings=settings,
                 settled=hub.settle,
                 watched=hub.watched,

@@ -20,11 +20,25 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
-from wakeline.gateway.following import Connection, complete, is_closing, is_forgotten, read_ending
+from wakeline.gateway.following import (
+    Connection,
+    complete,
+    is_busy,
+    is_closing,
+    is_forgotten,
+    is_not_ready,
+    read_ending,
+)
 from wakeline.gateway.inputs.calls import FINAL, TIMEOUT, key_payload, outcome_of, payloads, update_request
 from wakeline.gateway.inputs.steps import Absent, Forgotten, NotOpen, Outcome, Seen, StillOpen, Unanswered
 from wakeline.gateway.sessions import Intent, Run
 from wakeline.streams.inputs import HEADER
+
+_ABORTED: Final = "AcceptedUpdateCompletedWorkflow"
+# The outcome of an update whose run ended first, as Temporal reports it.
+_BEGUN: Final = Outcome(
+    "rejected", {"failure": {"message": "the run ended before the update was completed", "type": _ABORTED}}
+)
 
 
 async def send(connection: Connection, intent: Intent, run_id: str) -> Seen:
@@ -44,9 +58,10 @@ async def send(connection: Connection, intent: Intent, run_id: str) -> Seen:
     except RPCError as error:
         if intent.kind == "cancel" and error.status == RPCStatusCode.ALREADY_EXISTS:
             return NotOpen()  # somebody else has requested it, which its history shows
-        if is_forgotten(error):
+        # An update that a run had when it was closed gets "busy" from that run for as long as the server keeps it in memory.
+        if is_forgotten(error) or is_busy(error):
             return NotOpen()
-        if error.status in FINAL:
+        if error.status in FINAL and not is_not_ready(error):
             return Outcome("rejected", {"failure": {"message": error.message, "type": error.status.name}})
         return Unanswered()
     # To cancel a run that has ended is a success for Temporal, also if its chain goes on: only the history shows the effect.
@@ -56,7 +71,8 @@ async def send(connection: Connection, intent: Intent, run_id: str) -> Seen:
 async def look(connection: Connection, intent: Intent, run: Run) -> Seen:
     """Look for an input in the history of one Temporal run, `run.run_id`.
 
-    A worker is not needed. An update that was accepted and not completed by a run that has ended was begun by its handler.
+    A worker is not needed. An update that was accepted and not completed by a run that has ended was begun by its handler. If
+    that run was reset, its outcome is the next run's, which has the update again or gets it now.
     """
     handle: WorkflowHandle[Any, Any] = connection.client.get_workflow_handle(intent.workflow_id, run_id=run.run_id)
     found: Outcome | None = None
@@ -66,14 +82,14 @@ async def look(connection: Connection, intent: Intent, run: Run) -> Seen:
         async for event in handle.fetch_history_events(skip_archival=True, rpc_timeout=TIMEOUT):
             found = await _read(connection, intent, event) or found
             last = event
-        if found is not None:
+        if found is not None and found != _BEGUN:
             return found
         if last is None or not is_closing(last):
             return StillOpen()
         ending = await complete(connection.client, run, read_ending(last))
     except RPCError as error:
         return Forgotten() if is_forgotten(error) else Unanswered()
-    return Absent(ending.next_run_id)
+    return found if found is not None and ending.follows_by != "reset" else Absent(ending.next_run_id)
 
 
 async def _signal(connection: Connection, intent: Intent, run_id: str, args: Sequence[Payload]) -> None:
@@ -114,6 +130,8 @@ async def _update(connection: Connection, intent: Intent, run_id: str, args: Seq
     stage = Stage.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_COMPLETED
     request = update_request(connection, intent, run_id, args, stage)
     answer = await connection.client.workflow_service.update_workflow_execution(request, timeout=TIMEOUT)
+    if answer.outcome.failure.application_failure_info.type == _ABORTED:
+        return NotOpen()
     return await outcome_of(connection, intent, answer.outcome) if answer.HasField("outcome") else Unanswered()
 
 
@@ -122,8 +140,9 @@ async def _read(connection: Connection, intent: Intent, event: HistoryEvent) -> 
     if intent.kind != "update":
         return Outcome("completed") if _has(event, intent) else None
     if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:
-        accepted = event.workflow_execution_update_accepted_event_attributes.accepted_request
-        return _begun() if accepted.meta.update_id == intent.id else None
+        # Of an update that a reset has applied again, this event has the id alone.
+        accepted = event.workflow_execution_update_accepted_event_attributes
+        return _BEGUN if accepted.protocol_instance_id == intent.id else None
     if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED:
         completed = event.workflow_execution_update_completed_event_attributes
         return (
@@ -142,12 +161,6 @@ def _has(event: HistoryEvent, intent: Intent) -> bool:
             return event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED
         case _:
             return event.workflow_execution_terminated_event_attributes.identity == _identity(intent)
-
-
-def _begun() -> Outcome:
-    """Return the outcome of an update whose run ended first, as Temporal reports it."""
-    message = "the run ended before the update was completed"
-    return Outcome("rejected", {"failure": {"message": message, "type": "AcceptedUpdateCompletedWorkflow"}})
 
 
 def _identity(intent: Intent) -> str:

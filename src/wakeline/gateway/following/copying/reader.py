@@ -29,7 +29,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.events import MessagePiece, NewEvent, compose, timestamp
 from wakeline.gateway.following.copying.told import decoded_item, json_of
-from wakeline.gateway.following.reaching.calls import has_never_begun
+from wakeline.gateway.following.reaching.calls import is_not_ready
 from wakeline.gateway.following.reaching.connection import Connection
 from wakeline.payloads import as_json
 from wakeline.streams.budget import UPDATES_PER_RUN, update_pause
@@ -168,7 +168,7 @@ class StreamReader:
                 self._connection.failed(error)
             if is_update_limit(error):
                 self._updates = UPDATES_PER_RUN
-            if (closed and has_never_begun(error)) or _NEVER_BEGUN in error.message:
+            if (closed and is_not_ready(error)) or _NEVER_BEGUN in error.message:
                 raise NeverBegunError from error
             self._timeout = min(self._timeout * 2, _LAST_TIMEOUT)
             raise NotNowError(error.message) from error

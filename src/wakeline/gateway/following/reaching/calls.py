@@ -24,6 +24,8 @@ _OF_ONE_WORKFLOW: Final = (
     ResourceExhaustedCause.RESOURCE_EXHAUSTED_CAUSE_BUSY_WORKFLOW,
     ResourceExhaustedCause.RESOURCE_EXHAUSTED_CAUSE_CONCURRENT_LIMIT,
 )
+# The message of an update's call whose run was closed or unloaded: its status, UNAVAILABLE, says nothing of the server.
+_UPDATE_ABORTED: Final = "workflow update was aborted"
 _KNOWN_STATUSES: Final = frozenset(map(int, KnownStatus))
 _REFUSED_TEXT: Final = re.compile(r'code: (?:"[^"]*"|PermissionDenied|Unauthenticated).*?message: "([^"]*)"', re.S)
 
@@ -105,8 +107,19 @@ def is_throttled(error: RPCError) -> bool:
     return failure is None or failure.cause not in _OF_ONE_WORKFLOW
 
 
-def has_never_begun(error: RPCError) -> bool:
-    """Whether a workflow cannot be asked because no worker has taken a task of it yet, or ever did."""
+def is_unavailable(error: RPCError) -> bool:
+    """Return whether Temporal cannot be reached, or cannot answer at all."""
+    return error.status == RPCStatusCode.UNAVAILABLE and error.message != _UPDATE_ABORTED
+
+
+def is_busy(error: RPCError) -> bool:
+    """Return whether one workflow cannot accept a call now: it has too much to do, or it was closed while it had the call."""
+    failure = _detail(error, ResourceExhaustedFailure) if error.status == RPCStatusCode.RESOURCE_EXHAUSTED else None
+    return failure is not None and failure.cause == ResourceExhaustedCause.RESOURCE_EXHAUSTED_CAUSE_BUSY_WORKFLOW
+
+
+def is_not_ready(error: RPCError) -> bool:
+    """Return whether a workflow cannot be asked yet: no worker has taken a task of it, or its task has failed."""
     return error.status == RPCStatusCode.FAILED_PRECONDITION and _detail(error, WorkflowNotReadyFailure) is not None
 
 

@@ -16,7 +16,7 @@ from temporalio.client import Client
 from temporalio.converter import DataConverter, WorkflowSerializationContext
 from temporalio.service import ConnectConfig, RPCError, RPCStatusCode, ServiceClient, TLSConfig
 
-from wakeline.gateway.following.reaching.calls import CountedService, is_no_namespace, is_throttled
+from wakeline.gateway.following.reaching.calls import CountedService, is_no_namespace, is_throttled, is_unavailable
 from wakeline.gateway.runtime import supervised
 from wakeline.streams.exit import end_in_order
 
@@ -166,7 +166,7 @@ class Connection:
         """A call failed: tell what that says of Temporal, if it says anything, now rather than at the next check."""
         if is_no_namespace(error):
             self._note(f"no such namespace: {error.message}")
-        elif error.status == RPCStatusCode.UNAVAILABLE:
+        elif is_unavailable(error):
             self._note(f"unreachable: {error.message}")
         elif error.status in _REFUSALS:
             self.remember(f"refused: {error.message}")

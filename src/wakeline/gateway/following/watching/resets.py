@@ -1,14 +1,18 @@
 """What a reset has undone: what was said after the point from which the new run goes on, and before it where that is said again.
 
 The activities that were scheduled after that point are superseded; and the streams of the run that was reset and of those that
-followed it, since the new run makes its stream anew from the beginning.
+followed it, since the new run makes its stream anew from the beginning. Inputs that came after that point are in the new run's
+history again, unless the reset excluded them.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
+import msgspec
+from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHandle
@@ -19,8 +23,10 @@ from wakeline.gateway.delivery import Accept
 from wakeline.gateway.following.watching.endings import RPC_TIMEOUT, first_event, is_forgotten
 from wakeline.gateway.log import Publication
 from wakeline.gateway.sessions import Run
+from wakeline.streams.inputs import HEADER
 
 _MOST_EVENTS: Final = 50_000  # as many as Temporal lets a history have, about
+_MOST_RUNS: Final = 100
 
 
 class _Begun(NamedTuple):
@@ -47,6 +53,68 @@ async def supersede_undone(client: Client, accept: Accept, session: str, run: Ru
     for begun in way:
         for name in {begun.run_id, begun.original} - {run.stream}:
             await _supersede(accept, session, f"stream:{name}", run, None)
+
+
+async def undone_inputs(client: Client, run: Run, next_run_id: str) -> list[str]:
+    """Return the keys of the inputs that a reset has undone: the runs before had them, and the new run does not.
+
+    An update counts if it was completed. One that was not has no outcome yet, and is sent to the new run.
+
+    Raises:
+        RPCError: Temporal cannot be asked now.
+    """
+    base, point = await _point(client, run, next_run_id)
+    way = [begun.run_id async for begun in _way_back(client, run, base)]
+    before = _Inputs()
+    for run_id in dict.fromkeys([base, *way[::-1], run.run_id]):
+        async for event in _history(client, run.workflow_id, run_id):
+            if run_id != base or event.event_id > point:
+                before.read(event)
+    after, missing, run_id = _Inputs(), before.done(), next_run_id
+    # There may be runs between the reset and the run that it was found by, and a reset among them.
+    for _ in range(_MOST_RUNS):
+        if not missing or run_id in ("", *run.run_ids):
+            break
+        async for event in _history(client, run.workflow_id, run_id):
+            after.read(event)
+        missing = [key for key in missing if key not in after.arrived]
+        begun = await _begun(client, run, run_id)
+        run_id = "" if begun is None else begun.previous
+    return missing
+
+
+class _Inputs:
+    """The inputs in a history, by their keys.
+
+    Attributes:
+        arrived: The signals, and the updates that were accepted, or admitted again by a reset.
+    """
+
+    def __init__(self) -> None:
+        self.arrived: dict[str, bool] = {}  # whether it is an update
+        self._completed: set[str] = set()
+
+    def done(self) -> list[str]:
+        """Return the signals that have arrived, and the updates that were completed."""
+        return [key for key, is_update in self.arrived.items() if not is_update or key in self._completed]
+
+    def read(self, event: HistoryEvent) -> None:
+        """Read the next event."""
+        if event.HasField("workflow_execution_signaled_event_attributes"):
+            self._note(event.workflow_execution_signaled_event_attributes.header.fields, is_update=False)
+        elif event.HasField("workflow_execution_update_admitted_event_attributes"):
+            request = event.workflow_execution_update_admitted_event_attributes.request
+            self._note(request.input.header.fields, is_update=True)
+        elif event.HasField("workflow_execution_update_accepted_event_attributes"):
+            request = event.workflow_execution_update_accepted_event_attributes.accepted_request
+            self._note(request.input.header.fields, is_update=True)
+        elif event.HasField("workflow_execution_update_completed_event_attributes"):
+            self._completed.add(event.workflow_execution_update_completed_event_attributes.meta.update_id)
+
+    def _note(self, fields: Mapping[str, Payload], *, is_update: bool) -> None:
+        if HEADER in fields:
+            with suppress(msgspec.DecodeError, UnicodeDecodeError):  # somebody else's header
+                self.arrived[msgspec.json.decode(fields[HEADER].data, type=str)] = is_update
 
 
 async def _supersede(accept: Accept, session: str, publisher: str, run: Run, activity: str | None) -> None:
