@@ -32,6 +32,7 @@ _IMPORTED = [
         for name in ("serve", "dev", "tail", "token", "publish", "input", "restored", "drain", "notifications")
     ),
     "wakeline.cli.demo.command",
+    "tests.stores",
 ]
 _MOST_BYTES = 100_000
 _forks: socket.socket | None = None
@@ -241,6 +242,10 @@ def _watch(asked: dict[str, object], files: list[int]) -> None:
 
 if __name__ == "__main__":
     _serve(socket.socket(fileno=int(sys.argv[1])))
+    from tests.stores import VARIABLE, use
     from wakeline.cli.main import main
+
+    if VARIABLE in os.environ:
+        use(os.environ[VARIABLE])
 
     main()

@@ -73,6 +73,10 @@ class SharedStore:
         self._engines.append(engine)
         return engine
 
+    def leave(self, engine: SharedEngine) -> None:
+        """Wake a gateway no more that is gone."""
+        self._engines.remove(engine)
+
     def _committed(self, commits: Sequence[Commit]) -> None:
         for commit in commits:
             for engine in self._engines:
