@@ -68,6 +68,24 @@ async def garbage(request: web.Request) -> web.StreamResponse:
     return web.Response()
 
 
+async def trickling(request: web.Request) -> web.StreamResponse:
+    """Send interim answers that no final one follows."""
+    assert request.transport is not None
+    while True:
+        request.transport.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+        await asyncio.sleep(0.05)
+
+
+async def many_headers(request: web.Request) -> web.StreamResponse:
+    """Begin an answer whose headers do not end."""
+    assert request.transport is not None
+    request.transport.write(b"HTTP/1.1 200 OK\r\n")
+    while not request.transport.is_closing():
+        request.transport.write(b"x: y\r\n" * 1_000)
+        await asyncio.sleep(0.01)
+    return web.Response()
+
+
 async def endless(request: web.Request) -> web.StreamResponse:
     """Accept the message, with a body that does not end."""
     response = web.StreamResponse()

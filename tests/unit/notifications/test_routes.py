@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.receivers import Receiver, status
+from tests.receivers import Answer, Receiver, garbage, many_headers, status
 from tests.support import Served
 from tests.tokens import SECRET, bearer
 from tests.unit.conftest import Serve
@@ -55,6 +55,44 @@ async def test_a_failed_notification_is_pending_and_says_why(serve: Serve, hook:
             await asyncio.sleep(0.02)
     assert [attempt["outcome"] for attempt in found[0]["attempts"]] == ["500"]
     assert found[0]["next_attempt"] > found[0]["created"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [status(307, Location="http://169.254.169.254/"), garbage, many_headers],
+    ids=["redirect", "garbage", "headers"],
+)
+async def test_a_receiver_that_answers_badly_gets_it_again(serve: Serve, hook: Receiver, answer: Answer) -> None:
+    hook.answers.append(answer)
+    served = await start(serve, hook)
+    await served.publish("s", ALERT)
+    async with asyncio.timeout(60):
+        while not (found := await listed(served, "state=pending")) or not found[0]["attempts"]:
+            await asyncio.sleep(0.02)
+    await retried_until_delivered(served, found[0]["id"])
+    assert [request.id for request in hook.received] == [found[0]["id"]] * 2
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1/hook", "http://receiver.invalid/hook", "https://127.0.0.1:{port}/hook"]
+)
+async def test_what_a_receiver_that_cannot_be_reached_was_sent_is_pending(
+    serve: Serve, hook: Receiver, url: str
+) -> None:
+    hook.url = url.format(port=hook.url.split(":")[2].split("/")[0])
+    served = await start(serve, hook)
+    await served.publish("s", ALERT)
+    async with asyncio.timeout(60):
+        while not (found := await listed(served, "state=pending")) or not found[0]["attempts"]:
+            await asyncio.sleep(0.02)
+    assert found[0]["attempts"][0]["outcome"]
+    assert hook.received == []
+
+
+async def retried_until_delivered(served: Served, name: str) -> None:
+    code, _ = await served.call("POST", f"/v1/sessions/s/notifications/{name}/retry")
+    assert code == 200
+    await until(served, "state=delivered")
 
 
 async def test_a_dead_notification_is_sent_again_under_the_same_id(serve: Serve, hook: Receiver) -> None:

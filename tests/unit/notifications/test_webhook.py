@@ -13,7 +13,18 @@ from aiohttp import web
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from tests.receivers import OTHER_SECRET, SECRET, Answer, Receiver, endless, garbage, hang, status
+from tests.receivers import (
+    OTHER_SECRET,
+    SECRET,
+    Answer,
+    Receiver,
+    endless,
+    garbage,
+    hang,
+    many_headers,
+    status,
+    trickling,
+)
 from wakeline.gateway.notifications.channels.channel import Notification, Outcome
 from wakeline.gateway.notifications.channels.guard import AddressGuard
 from wakeline.gateway.notifications.channels.outgoing import Outgoing
@@ -72,14 +83,20 @@ def test_openssl_computes_the_same_signature() -> None:
         (status(500), Outcome("failed", "500")),
         (status(404), Outcome("failed", "404")),
         (status(302, Location="http://127.0.0.1:1/"), Outcome("failed", "302")),
+        (status(307, Location="http://169.254.169.254/latest/meta-data/"), Outcome("failed", "307")),
         (status(304), Outcome("failed", "304")),
         (status(410), Outcome("gone", "410")),
         (status(429, Retry_After="120"), Outcome("failed", "429", 120.0)),
         (status(503, Retry_After="Thu, 01 Jan 1970 00:00:00 GMT"), Outcome("failed", "503")),
         (status(503, Retry_After="soon"), Outcome("failed", "503")),
+        (status(503, Retry_After="Mon, 01 Jan 0001 00:00:00 -0000"), Outcome("failed", "503")),
+        (status(503, Retry_After="Sat, 01 Jan 0001 00:00:00 +2359"), Outcome("failed", "503")),
+        (status(503, Retry_After="-1"), Outcome("failed", "503")),
+        (status(503, Retry_After="9" * 4_000), Outcome("failed", "503", 999_999_999.0)),
         (status(400, webhook_delivery="abort-message"), Outcome("refused", "400, abort-message")),
         (hang, Outcome("failed", "no answer in 1 s")),
         (endless, Outcome("delivered", "200")),
+        (trickling, Outcome("failed", "no answer in 1 s")),
     ],
 )
 async def test_an_answer_decides_what_follows(
@@ -97,6 +114,13 @@ async def test_garbage_is_a_failure(hook: Receiver, outgoing: Outgoing) -> None:
     assert outcome.reason
 
 
+async def test_headers_that_do_not_end_are_a_failure_and_are_not_kept(hook: Receiver, outgoing: Outgoing) -> None:
+    hook.answers.append(many_headers)
+    outcome = await send(hook, outgoing)
+    assert outcome.verdict == "failed"
+    assert "no answer" not in outcome.reason
+
+
 async def test_a_receiver_that_is_not_there_is_a_failure(hook: Receiver, outgoing: Outgoing) -> None:
     hook.url = "http://127.0.0.1:1/hook"
     outcome = await send(hook, outgoing)
@@ -104,6 +128,13 @@ async def test_a_receiver_that_is_not_there_is_a_failure(hook: Receiver, outgoin
         "failed",
         True,
     )
+
+
+async def test_a_name_that_is_gone_is_a_failure(hook: Receiver, outgoing: Outgoing) -> None:
+    hook.url = "http://receiver.invalid/hook"
+    outcome = await send(hook, outgoing)
+    assert outcome.verdict == "failed"
+    assert outcome.reason
 
 
 async def test_a_receiver_that_is_slow_again_and_again_does_not_hold_the_sender(
