@@ -54,3 +54,11 @@ async def test_too_large_arguments_are_refused(serve: Serve) -> None:
     body = {**INPUT, "args": ["x" * 128 * 1024]}
     status, answer = await served.call("POST", "/v1/sessions/order-1/inputs", json=body)
     assert (status, answer["error"]["code"]) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize("args", ["[" * 129 + "]" * 129, "[" * 50_000, "[1", "[NaN]", "[01]", '["\x00"]'], ids=range(6))
+async def test_arguments_that_are_no_json_or_nest_too_deep_are_refused(serve: Serve, args: str) -> None:
+    served = await serve()
+    body = '{"id":"k1","kind":"signal","name":"say","args":ARGS}'.replace("ARGS", args)
+    status, answer = await served.call("POST", "/v1/sessions/order-1/inputs", data=body.encode("latin-1"))
+    assert (status, answer["error"]["code"]) == (400, "body_invalid")

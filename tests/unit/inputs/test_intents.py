@@ -8,7 +8,7 @@ from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.sessions import Intent, Intents, Settled
 
 
-def intent(session: str = "s", key: str = "k", epoch: str = "e", run_id: str = "r1") -> Intent:
+def intent(session: str = "s", key: str = "k", epoch: str = "e", run_id: str = "r1", namespace: str = "") -> Intent:
     return Intent(
         session=session,
         epoch=epoch,
@@ -20,6 +20,7 @@ def intent(session: str = "s", key: str = "k", epoch: str = "e", run_id: str = "
         run="r1",
         run_id=run_id,
         workflow_id="w",
+        namespace=namespace,
     )
 
 

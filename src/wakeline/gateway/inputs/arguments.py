@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from wakeline.errors import SchemaInvalidError, SettingsInvalidError
+from wakeline.errors import SchemaInvalidError, SettingsInvalidError, ValueInvalidError
 from wakeline.gateway.inputs.asked import Asked
 from wakeline.schemas import Schema
 
@@ -36,4 +36,8 @@ class Arguments:
             ValueInvalidError: It does not.
         """
         if (schema := self._schemas.get(name)) is not None:
-            schema.check(msgspec.json.decode(asked.arguments), "args")
+            try:
+                args = msgspec.json.decode(asked.arguments)
+            except msgspec.DecodeError as error:  # JSON may have numbers that nothing can hold
+                raise ValueInvalidError(f"expected args to be as their JSON Schema says, got: {error}") from None
+            schema.check(args, "args")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from typing import Annotated, Final
 
@@ -17,6 +18,7 @@ NAMED: Final = ("signal", "update")
 """The kinds of input that have a name and arguments."""
 
 _RESERVED: Final = ("__temporal", "$")
+_KEY: Final = re.compile("[!-~]{1,128}")
 
 
 ALONE: Final = ("cancel", "terminate")
@@ -54,7 +56,12 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     def digest(self, by: str) -> str:
         """Return a digest of all that tells two inputs apart, so not of the wait."""
         said = msgspec.json.encode([by, self.kind, self.name, self.args, self.run, self.start, self.device])
-        return sha256(msgspec.json.encode(msgspec.json.decode(said), order="sorted")).hexdigest()
+        try:
+            said = msgspec.json.encode(msgspec.json.decode(said), order="sorted")
+        except (msgspec.MsgspecError, ValueError, OverflowError):
+            # JSON may have numbers that fit no float and no 64 bits, and half a surrogate pair.
+            said = msgspec.json.format(said, indent=-1)
+        return sha256(said).hexdigest()
 
     @property
     def arguments(self) -> bytes:
@@ -93,6 +100,6 @@ def check_key(key: str) -> str:
     Raises:
         RequestInvalidError: It is empty, too long, or not visible ASCII.
     """
-    if not (1 <= len(key) <= 128 and key.isascii() and key.isprintable()):
-        raise RequestInvalidError("expected an input's id of 1 to 128 visible ASCII characters")
+    if not _KEY.fullmatch(key) or key in (".", ".."):  # which no address could end in
+        raise RequestInvalidError(f"expected an input's id of 1 to 128 visible ASCII characters, got {key[:130]!r}")
     return key

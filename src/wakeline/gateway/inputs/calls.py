@@ -16,9 +16,9 @@ from temporalio.api.enums.v1 import WorkflowIdConflictPolicy, WorkflowIdReusePol
 from temporalio.api.update.v1 import Input, Meta, Request, WaitPolicy
 from temporalio.api.update.v1 import Outcome as UpdateOutcome
 from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest, UpdateWorkflowExecutionRequest
-from temporalio.service import RPCStatusCode
+from temporalio.service import RPCError, RPCStatusCode
 
-from wakeline.gateway.following import SESSION_MEMO, Connection, describe_failure, describe_result
+from wakeline.gateway.following import SESSION_MEMO, Connection, describe_failure, describe_result, is_not_ready
 from wakeline.gateway.inputs.steps import Outcome
 from wakeline.gateway.sessions import Intent, Starting
 from wakeline.streams.inputs import HEADER
@@ -26,8 +26,10 @@ from wakeline.streams.inputs import HEADER
 MAX_RESULT_BYTES: Final = 64 * 1024
 # Temporal holds an update's call for 20 seconds and then answers that it is not completed yet.
 TIMEOUT: Final = timedelta(seconds=30)
-# Temporal will not accept the input, however often it is sent.
-FINAL: Final = (
+ABORTED: Final = "AcceptedUpdateCompletedWorkflow"
+"""The type of the failure of an update whose run ended before the update was completed."""
+
+_FINAL: Final = (
     RPCStatusCode.INVALID_ARGUMENT,
     RPCStatusCode.FAILED_PRECONDITION,
     RPCStatusCode.OUT_OF_RANGE,
@@ -38,6 +40,11 @@ _REUSE: Final = {
     "allow_duplicate_failed_only": WorkflowIdReusePolicy.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY,
     "reject_duplicate": WorkflowIdReusePolicy.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
 }
+
+
+def is_final(error: RPCError) -> bool:
+    """Return whether Temporal will not accept an input, however often it is sent."""
+    return error.status in _FINAL and not is_not_ready(error)
 
 
 def update_request(
@@ -99,6 +106,11 @@ async def payloads(connection: Connection, intent: Intent, args: bytes) -> Seque
 def key_payload(intent: Intent) -> Payload:
     """Return the key as it is in the header `wakeline-input`."""
     return Payload(metadata={"encoding": b"json/plain"}, data=msgspec.json.encode(intent.id))
+
+
+def is_aborted(outcome: UpdateOutcome) -> bool:
+    """Return whether an update's run ended before the update was completed; it may go on in the next run."""
+    return outcome.failure.application_failure_info.type == ABORTED
 
 
 async def outcome_of(connection: Connection, intent: Intent, outcome: UpdateOutcome) -> Outcome:

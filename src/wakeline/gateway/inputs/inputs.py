@@ -37,6 +37,7 @@ from wakeline.gateway.inputs.steps import (
     Place,
     Seen,
     Step,
+    StillOpen,
     Unanswered,
     advance,
     begin_at,
@@ -51,6 +52,7 @@ from wakeline.gateway.sessions import Intent, Intents, Run, Runs, Settled, key_h
 from wakeline.gateway.settings import Settings
 from wakeline.retry import Backoff
 
+_NO_NAMESPACE_SECONDS: Final = 60.0
 _LOST: Final = (EpochChangedError, SessionDeletedError, SessionNotFoundError)
 _log = structlog.get_logger(__name__)
 
@@ -225,6 +227,9 @@ class Inputs:
                 return None
             except UnavailableError as error:
                 _log.warning("an input cannot be carried on now", session=intent.session, error=error.message)
+            except WorkflowNotFoundError as error:  # its namespace is not in the settings any more
+                _log.warning("an input waits", session=intent.session, input=intent.id, error=error.message)
+                await asyncio.sleep(_NO_NAMESPACE_SECONDS)
             except Exception:  # noqa: BLE001 - a codec may raise anything, and the input was accepted
                 _log.exception("an input failed; it is tried again", session=intent.session, input=intent.id)
             unsure = True
@@ -240,6 +245,7 @@ class Inputs:
             if delivered is None:
                 return await self._settle(intent, unsure=True)
             intent, outcome = delivered
+            await self._check_life(intent)
             data = msgspec.Raw(check_data(msgspec.json.encode({"id": intent.id, **outcome.data})))
             settled = Settled(epoch=intent.epoch, digest=intent.digest, status=outcome.status, data=data)
             settled = await self._intents.settle(intent, settled)
@@ -249,6 +255,18 @@ class Inputs:
         await self._intents.finish(intent)
         self._followers.nudge(intent.workflow_id, intent.namespace or None)
         return settled
+
+    async def _check_life(self, intent: Intent) -> None:
+        """Raise if the session was deleted meanwhile.
+
+        The next session of its name may have an input with the same key, whose outcome is another one.
+
+        Raises:
+            EpochChangedError: The session was deleted.
+        """
+        state = await self._engine.state(intent.session)
+        if state is None or state.epoch != intent.epoch:
+            raise EpochChangedError(f"session {intent.session!r} was deleted while it had an input under way")
 
     async def _delivered(self, intent: Intent, *, unsure: bool) -> tuple[Intent, Outcome] | None:
         """Send an input, and look for it, until its outcome is certain.
@@ -261,7 +279,7 @@ class Inputs:
         aim = begin_at(place, unsure=unsure)
         while True:
             seen = await _done(connection, intent, aim)
-            if isinstance(seen, Unanswered):
+            if isinstance(seen, (Unanswered, StillOpen)):
                 await backoff.wait()
             run = await self._followed(intent, seen.run_id) if isinstance(seen, At) else None
             after = advance(aim, seen, starts=intent.starting is not None)

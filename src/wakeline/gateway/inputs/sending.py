@@ -26,18 +26,25 @@ from wakeline.gateway.following import (
     is_busy,
     is_closing,
     is_forgotten,
-    is_not_ready,
     read_ending,
 )
-from wakeline.gateway.inputs.calls import FINAL, TIMEOUT, key_payload, outcome_of, payloads, update_request
+from wakeline.gateway.inputs.calls import (
+    ABORTED,
+    TIMEOUT,
+    is_aborted,
+    is_final,
+    key_payload,
+    outcome_of,
+    payloads,
+    update_request,
+)
 from wakeline.gateway.inputs.steps import Absent, Forgotten, NotOpen, Outcome, Seen, StillOpen, Unanswered
 from wakeline.gateway.sessions import Intent, Run
 from wakeline.streams.inputs import HEADER
 
-_ABORTED: Final = "AcceptedUpdateCompletedWorkflow"
 # The outcome of an update whose run ended first, as Temporal reports it.
 _BEGUN: Final = Outcome(
-    "rejected", {"failure": {"message": "the run ended before the update was completed", "type": _ABORTED}}
+    "rejected", {"failure": {"message": "the run ended before the update was completed", "type": ABORTED}}
 )
 
 
@@ -61,7 +68,7 @@ async def send(connection: Connection, intent: Intent, run_id: str) -> Seen:
         # An update that a run had when it was closed gets "busy" from that run for as long as the server keeps it in memory.
         if is_forgotten(error) or is_busy(error):
             return NotOpen()
-        if error.status in FINAL and not is_not_ready(error):
+        if is_final(error):
             return Outcome("rejected", {"failure": {"message": error.message, "type": error.status.name}})
         return Unanswered()
     # To cancel a run that has ended is a success for Temporal, also if its chain goes on: only the history shows the effect.
@@ -130,7 +137,7 @@ async def _update(connection: Connection, intent: Intent, run_id: str, args: Seq
     stage = Stage.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_COMPLETED
     request = update_request(connection, intent, run_id, args, stage)
     answer = await connection.client.workflow_service.update_workflow_execution(request, timeout=TIMEOUT)
-    if answer.outcome.failure.application_failure_info.type == _ABORTED:
+    if is_aborted(answer.outcome):
         return NotOpen()
     return await outcome_of(connection, intent, answer.outcome) if answer.HasField("outcome") else Unanswered()
 

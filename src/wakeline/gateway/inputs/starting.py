@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from temporalio.api.common.v1 import GrpcStatus
 from temporalio.api.enums.v1 import UpdateWorkflowExecutionLifecycleStage as Stage
 from temporalio.api.errordetails.v1 import MultiOperationExecutionFailure
 from temporalio.api.history.v1 import WorkflowExecutionStartedEventAttributes
@@ -18,8 +19,9 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.gateway.following import Connection, can_be_quoted, first_event, is_forgotten, quoted
 from wakeline.gateway.inputs.calls import (
-    FINAL,
     TIMEOUT,
+    is_aborted,
+    is_final,
     key_payload,
     outcome_of,
     payloads,
@@ -97,14 +99,15 @@ async def start(connection: Connection, intent: Intent, starting: Starting, afte
         )
         started, updated = (await service.execute_multi_operation(both, timeout=_ACCEPTED_TIMEOUT)).responses
     except RPCError as error:
-        status, message = _cause(error)
-        if status == RPCStatusCode.ALREADY_EXISTS:
-            return await _in_the_way(connection, intent, after, message)
-        if status in FINAL:
-            return Outcome("rejected", {"failure": {"message": message, "type": status.name}})
+        cause = _cause(error)
+        if cause.status == RPCStatusCode.ALREADY_EXISTS:
+            return await _in_the_way(connection, intent, after, cause.message)
+        if is_final(cause):
+            return Outcome("rejected", {"failure": {"message": cause.message, "type": cause.status.name}})
         return Unanswered()
     update = updated.update_workflow
-    outcome = await outcome_of(connection, intent, update.outcome) if update.HasField("outcome") else None
+    known = update.HasField("outcome") and not is_aborted(update.outcome)
+    outcome = await outcome_of(connection, intent, update.outcome) if known else None
     return At(started.start_workflow.run_id, outcome)
 
 
@@ -167,12 +170,13 @@ def _refused(reason: str) -> Outcome:
     return Outcome("rejected", {"failure": {"message": message, "type": "WorkflowAlreadyStarted"}})
 
 
-def _cause(error: RPCError) -> tuple[RPCStatusCode, str]:
+def _cause(error: RPCError) -> RPCError:
     """Return why a call failed; of a start with an update, why the one of them failed that did."""
     failure = MultiOperationExecutionFailure()
     details = error.grpc_status.details
     if details and details[0].Unpack(failure):
         for status in failure.statuses:
             if status.code not in (RPCStatusCode.OK, RPCStatusCode.ABORTED):
-                return RPCStatusCode(status.code), status.message
-    return error.status, error.message
+                whole = GrpcStatus(code=status.code, message=status.message, details=status.details)
+                return RPCError(status.message, RPCStatusCode(status.code), whole.SerializeToString())
+    return error

@@ -62,8 +62,10 @@ async def result(converter: DataConverter | None, payloads: Payloads, most_bytes
     size = sum(len(payload.data) for payload in (decoded, *payloads.payloads[1:]))
     if size > most_bytes or len(payloads.payloads) > 1:  # no SDK gives more than one
         return {"result_bytes": size}
-    data = json_of(decoded)
-    return {"result_payload": as_json(decoded)} if data is None else {"result": msgspec.Raw(data)}
+    data = json_of_any_depth(decoded)
+    if data is None or nests_too_deep(b"[%b]" % data):  # it is one level deeper in the event's data
+        return {"result_payload": as_json(decoded)}
+    return {"result": msgspec.Raw(data)}
 
 
 def cut(text: str) -> str:
