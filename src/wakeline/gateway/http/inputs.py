@@ -32,6 +32,9 @@ class InputRoutes(Group):
         name, grant = check_session_name(request.match_info["session"]), request[GRANT]
         grant.check("input", name)
         asked = await read_fields(request, Asked, _EXPECTED)
+        asked.check()
+        if asked.kind != "start":  # whose name is that of a rule
+            grant.check_input(name, asked.permission)
         rule = self._inputs().check(name, asked, grant)
         self._parts.limits.publish(request, grant, 1)
         settled = await self._inputs().send(name, asked, grant.user, rule)
