@@ -26,7 +26,8 @@ from tests.temporal.test_inputs import log, put, until_logged
 from tests.tokens import SECRET, bearer
 from wakeline.cli.processes import TemporalServer
 from wakeline.gateway.app import gateway
-from wakeline.gateway.settings import Follow, Settings
+from wakeline.gateway.rules import Follow
+from wakeline.gateway.settings import Settings
 
 QUEUE = "hostile"
 DEEPEST = 128

@@ -109,7 +109,7 @@ def key_payload(intent: Intent) -> Payload:
 
 
 def is_aborted(outcome: UpdateOutcome) -> bool:
-    """Return whether an update's run ended before the update was completed; it may go on in the next run."""
+    """Return whether an update's run ended before it was completed; the next may have it."""
     return outcome.failure.application_failure_info.type == ABORTED
 
 
