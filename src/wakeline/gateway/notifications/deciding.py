@@ -13,8 +13,9 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from wakeline.events import Event
+from wakeline.events import INPUT_REQUESTED, INPUT_RESOLVED, Event
 from wakeline.gateway.devices import Furthest
+from wakeline.gateway.notifications.questions import asked, closed, messages_after, waiting_after
 from wakeline.gateway.notifications.rules import Rules
 from wakeline.gateway.notifications.values import Box, Message, Waiting
 from wakeline.notices import Notice
@@ -74,18 +75,26 @@ def matched(box: Box, session: str, events: Sequence[Event], next_offset: int, r
     Returns:
         The box with its cursor at the page's end, or earlier if it holds `WAITING_BYTES`.
     """
-    waiting, size = list(box.waiting), sum(map(_length, box.waiting))
+    waiting, messages, size = list(box.waiting), box.messages, sum(map(_length, box.waiting))
     for event in events:
         if size >= WAITING_BYTES:
-            return msgspec.structs.replace(box, waiting=tuple(waiting), offset=event.offset)
+            return msgspec.structs.replace(box, waiting=tuple(waiting), messages=messages, offset=event.offset)
         body = event.json()
+        if event.topic == INPUT_RESOLVED:
+            request = closed(body)
+            waiting, messages = waiting_after(waiting, request), messages_after(messages, request)
+            size = sum(map(_length, waiting))
         known = _known.decode(body)
         notice, status = _notice(known), partial(_status, body)
         for rule in rules.matching(session, event.topic, known.time, now - OLDEST, status, asked=notice is not None):
             at, shown = rule.due(known.time, notice), _shown(event, body, known)
-            waiting.append(Waiting(event.offset, rule.name, known.time, at, shown, notice=notice))
-            size += _length(waiting[-1])
-    return msgspec.structs.replace(box, waiting=tuple(waiting), offset=next_offset)
+            request, audience = asked(body) if event.topic == INPUT_REQUESTED else ("", ())
+            item = Waiting(
+                event.offset, rule.name, known.time, at, shown, notice=notice, request=request, audience=audience
+            )
+            waiting.append(item)
+            size += _length(item)
+    return msgspec.structs.replace(box, waiting=tuple(waiting), messages=messages, offset=next_offset)
 
 
 def due(box: Box, rules: Rules) -> float | None:
@@ -173,7 +182,7 @@ def _decide(
     pending = [message for message in messages if message.state == "pending"]
     number, size = len(pending), sum(map(_size, pending))
     last: str | None = None
-    named = [rules[item.rule].users(item.notice) for item in ready]
+    named = [rules[item.rule].users(item) for item in ready]
     chosen = {users: frozenset(sorted(users or furthest)[:MOST_USERS]) for users in named}
     audiences = [chosen[users] for users in named]
     for user in sorted(frozenset().union(*chosen.values())):
@@ -233,6 +242,7 @@ def _message(
         title=words.title,
         body=words.body,
         url=words.url,
+        requests=tuple(dict.fromkeys(item.request for item in items)) if all(item.request for item in items) else (),
     )
 
 
@@ -241,7 +251,8 @@ def _size(message: Message) -> int:
 
 
 def _length(item: Waiting) -> int:
-    return len(item.event) + (0 if item.notice is None else len(msgspec.json.encode(item.notice)))
+    notice = 0 if item.notice is None else len(msgspec.json.encode(item.notice))
+    return len(item.event) + notice + sum(map(_bytes, item.audience))
 
 
 def _bytes(text: str) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from wakeline.errors import SettingsInvalidError
-from wakeline.events import RUN_CLOSED, check_beginning
+from wakeline.events import INPUT_REQUESTED, INPUT_RESOLVED, RUN_CLOSED, check_beginning
 from wakeline.gateway.log import matches
 from wakeline.gateway.notifications.values import Waiting
 from wakeline.gateway.rules import Notify
@@ -36,10 +36,10 @@ class NamedRule:
         """Return whether an event is notified at once and alone."""
         return self.rule.critical or (self.rule.by_publisher and notice is not None and notice.critical)
 
-    def users(self, notice: Notice | None) -> tuple[str, ...]:
+    def users(self, item: Waiting) -> tuple[str, ...]:
         """Return the users to notify; none: all who have a device in the session."""
-        asked = notice.named if self.rule.by_publisher and notice is not None else ()
-        return asked or self.rule.users
+        asked = item.notice.named if self.rule.by_publisher and item.notice is not None else ()
+        return asked or self.rule.users or item.audience
 
 
 class Rules:
@@ -85,12 +85,17 @@ class Rules:
         return iter(self._rules)
 
     def names_topic(self, topic: str) -> bool:
-        """Return whether any rule names a topic."""
-        return matches(self._topics, topic)
+        """Return whether any rule names a topic, or needs its events."""
+        return matches(self._topics, topic) or self._closes(topic)
 
     def may_match(self, topic: str, body: bytes) -> bool:
-        """Return whether an event may match any rule."""
-        return matches(self._unasked, topic) or (MARK in body and matches(self._topics, topic))
+        """Return whether an event may match any rule, or ends what one has matched."""
+        asked = MARK in body and matches(self._topics, topic)
+        return asked or matches(self._unasked, topic) or self._closes(topic)
+
+    def _closes(self, topic: str) -> bool:
+        """Return whether an event of a topic closes requests of which users are notified."""
+        return topic == INPUT_RESOLVED and matches(self._topics, INPUT_REQUESTED)
 
     def matching(
         self, session: str, topic: str, time: str, since: float, status: Callable[[], str], *, asked: bool = False

@@ -154,7 +154,7 @@ class Sender:
                 elif outcome.verdict in ("failed", "gone"):
                     gone = outcome.verdict == "gone"
                     await self._health.failed(changed.channel, time.time(), outcome.reason, gone=gone)
-                await self._outbox.change(session, epoch, lambda box: replaced(box, changed))
+                await self._outbox.change(session, epoch, lambda box: stored_after(box, changed))
             except UnavailableError:
                 await backoff.wait()
             else:
@@ -195,6 +195,13 @@ def after(message: Message, outcome: Outcome, began: float, seconds: float, draw
         forced=False,
         reached=(*message.reached, *outcome.reached),
     )
+
+
+def stored_after(box: Box, changed: Message) -> Box:
+    """Return the box after an attempt, during which a request may have been closed."""
+    stored = next((message for message in box.messages if message.id == changed.id), changed)
+    state: State = "cancelled" if stored.state == "cancelled" and changed.state == "pending" else changed.state
+    return replaced(box, msgspec.structs.replace(changed, state=state, requests=stored.requests))
 
 
 def notification_of(session: str, epoch: str, message: Message) -> Notification:

@@ -9,8 +9,8 @@ import msgspec
 from wakeline.notices import Notice
 
 State: TypeAlias = Literal["pending", "delivered", "cancelled", "dead"]
-"""`cancelled`: the user has seen the events before the message was accepted, or has no device to send it to. `dead`: no
-attempt is left."""
+"""`cancelled`: the user has seen the events, or the requests were closed, before the message was accepted; or the user has no
+device to send it to. `dead`: no attempt is left."""
 
 
 class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -24,6 +24,8 @@ class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
         event: The event's JSON; without its data if that is long.
         after: The last user, by name, who is decided already; None if none is.
         notice: The words that the publisher asked for, and its receivers.
+        request: The id of the request for input that the event is; empty for another event.
+        audience: The users that the request names.
     """
 
     offset: int
@@ -33,6 +35,8 @@ class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
     event: msgspec.Raw
     after: str | None = None
     notice: Notice | None = None
+    request: str = ""
+    audience: tuple[str, ...] = ()
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -74,6 +78,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
         title: The title that the publisher of its newest event asked for; empty for none.
         body: The publisher's text.
         url: The publisher's address to open.
+        requests: The requests for input that are still open, if all of its events are such requests.
     """
 
     id: str
@@ -97,6 +102,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     title: str = ""
     body: str = ""
     url: str = ""
+    requests: tuple[str, ...] = ()
 
 
 class Box(msgspec.Struct, frozen=True, omit_defaults=True):

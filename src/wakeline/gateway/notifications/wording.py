@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from wakeline.events import ACTIVITY_STALLED, RUN_CLOSED
+from wakeline.events import ACTIVITY_STALLED, INPUT_REQUESTED, RUN_CLOSED
 from wakeline.gateway.notifications.values import Message
 
 _MEMBERS: Final = ("text", "message", "title", "body")
@@ -37,6 +37,8 @@ def _line(event: msgspec.Raw) -> str:
         reason = failure.get("message") if isinstance(failure, dict) else members.get("reason")
         status = str(members.get("status", "ended")).replace("_", " ")
         return f"The run {_ENDED.get(status, status)}" + (f": {reason}" if reason else "")
+    if topic == INPUT_REQUESTED and not members.get("message"):
+        return f"Input is requested: {members.get('reason', '')}"
     if topic == ACTIVITY_STALLED:
         return f"The activity {members.get('activity_type') or members.get('activity', '')} has stalled"
     if isinstance(data, str):

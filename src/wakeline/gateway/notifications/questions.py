@@ -1,0 +1,77 @@
+"""Requests for input: who is notified of one, and that nobody is once it is closed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from wakeline.gateway.notifications.values import Message, Waiting
+
+_ROLE: Final = "role:"
+_MOST_AUDIENCE_BYTES: Final = 8 * 1024  # each rule that matches keeps the names in the session's one record
+
+
+class _Asked(msgspec.Struct):
+    id: str = ""
+    audience: tuple[str, ...] | None = None
+
+
+class _Requested(msgspec.Struct):
+    data: _Asked = msgspec.field(default_factory=_Asked)
+
+
+class _Closing(msgspec.Struct):
+    request: str = ""
+
+
+class _Resolved(msgspec.Struct):
+    data: _Closing = msgspec.field(default_factory=_Closing)
+
+
+_requested = msgspec.json.Decoder(_Requested)
+_resolved = msgspec.json.Decoder(_Resolved)
+
+
+def asked(body: bytes) -> tuple[str, tuple[str, ...]]:
+    """Return the id of a `$input.requested`, and the users of its audience, without roles."""
+    try:
+        data = _requested.decode(body).data
+    except msgspec.DecodeError:
+        return "", ()
+    users, left = list[str](), _MOST_AUDIENCE_BYTES
+    for name in data.audience or ():
+        left -= len(name.encode())
+        if not name.startswith(_ROLE) and left >= 0:
+            users.append(name)
+    return data.id, tuple(users)
+
+
+def closed(body: bytes) -> str:
+    """Return the id of the request that a `$input.resolved` closes."""
+    try:
+        return _resolved.decode(body).data.request
+    except msgspec.DecodeError:
+        return ""
+
+
+def waiting_after(waiting: Sequence[Waiting], request: str) -> list[Waiting]:
+    """Return the waiting events without a request that is closed."""
+    return [item for item in waiting if not request or item.request != request]
+
+
+def messages_after(messages: Sequence[Message], request: str) -> tuple[Message, ...]:
+    """Return the messages after a request was closed.
+
+    Pending messages whose last open request it was are cancelled.
+    """
+    return tuple(_after(message, request) for message in messages)
+
+
+def _after(message: Message, request: str) -> Message:
+    if not request or request not in message.requests or message.state != "pending":
+        return message
+    left = tuple(one for one in message.requests if one != request)
+    ended = not left and not message.forced
+    return msgspec.structs.replace(message, requests=left, state="cancelled" if ended else "pending")
