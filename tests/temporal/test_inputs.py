@@ -689,3 +689,35 @@ async def test_arguments_that_their_schema_does_not_allow_are_refused_and_nothin
         assert (await put(served, name, "update", "waits", 1))[1]["status"] == "rejected"  # it has no schema
         assert len(told(await log(served, name), "$input.accepted")) == 2
     assert await handle.query("all_heard") == ["short"]
+
+
+async def test_an_input_of_a_device_that_has_not_seen_everything_is_refused(
+    handle: Handle, served: Served, name: str
+) -> None:
+    await put(served, name, "signal", "say", "first")
+    seen = (await log(served, name))[-1]["offset"]
+    assert (await put(served, name, "update", "approve", "seen", id="k1", expect=seen))[1]["status"] == "completed"
+    status, answer = await put(served, name, "update", "approve", "not seen", id="k2", expect=seen)
+    assert (status, answer["error"]["code"]) == (409, "stale")
+    accepted = next(event for event in await log(served, name) if event["data"].get("id") == "k1")
+    assert answer["error"]["offset"] == accepted["offset"]
+    assert (await served.call("GET", f"/v1/sessions/{name}/inputs/k2"))[0] == 404
+    assert (await put(served, name, "update", "approve", "seen", id="k1", expect=seen))[1]["status"] == "completed"
+    assert await handle.query("all_heard") == ["first", "seen"]
+
+
+async def test_of_two_inputs_on_the_same_state_the_first_in_the_log_is_sent(
+    handle: Handle, served: Served, name: str
+) -> None:
+    await put(served, name, "signal", "say", "first")
+    seen = (await log(served, name))[-1]["offset"]
+    keys = [f"k{number}" for number in range(6)]
+    answers = await asyncio.gather(*(put(served, name, "signal", "say", key, id=key, expect=seen) for key in keys))
+    events = await log(served, name)
+    first = [data["id"] for data in told(events, "$input.accepted")][1]
+    assert Counter(status for status, _ in answers) == {200: 1, 409: 5}
+    assert [key for key, (status, _) in zip(keys, answers, strict=True) if status == 200] == [first]
+    assert {data["failure"]["type"] for data in told(events, "$input.rejected")} <= {"Stale"}
+    again = await asyncio.gather(*(put(served, name, "signal", "say", key, id=key, expect=seen) for key in keys))
+    assert again == answers
+    assert await handle.query("all_heard") == ["first", first]

@@ -57,6 +57,7 @@ class Sending(TypedDict, total=False):
     run: str | None
     start: str | None
     device: str | None
+    expect: int | None
     wait: timedelta | None
 
 

@@ -289,6 +289,7 @@ class Session:
         run: str | None = None,
         start: str | None = None,
         device: str | None = None,
+        expect: int | None = None,
         wait: timedelta | None = None,
     ) -> InputOutcome:
         """Send an input to the session's run, once; return its outcome, also if the run rejected it.
@@ -304,14 +305,17 @@ class Session:
             run: The run that it is for; by default the session's open run.
             start: The rule by which an update starts the workflow if no run is open.
             device: The id of this device, for `$input.accepted`.
+            expect: The offset of the last event that its user has seen; a later one that counts refuses the input.
             wait: The longest wait for the outcome; its status is `accepted` then. By default there is no limit.
 
         Raises:
             InputConflictError: Another input of the session has this key.
             RunClosedError: The run has ended.
+            StaleError: An event that counts came after `expect`.
             UnavailableError: The gateway cannot be reached, and may have accepted the input.
         """
-        given = {"name": name or None, "args": list(args) or None, "run": run, "start": start, "device": device}
+        given: dict[str, Any] = {"name": name or None, "args": list(args) or None, "run": run, "start": start}
+        given |= {"device": device, "expect": expect}
         asked = {"id": id or str(uuid4()), "kind": kind, **{k: v for k, v in given.items() if v is not None}}
         seconds = None if wait is None else wait.total_seconds()
         return await inputs.send(self._http, self.name, asked, wait_seconds=seconds, retry_seconds=self._retry_seconds)

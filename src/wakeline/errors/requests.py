@@ -231,10 +231,10 @@ class DigestChangedError(RequestError):
 
 
 class StaleError(RequestError):
-    """An answer of a device that has not seen the session's latest events."""
+    """An answer or input of a device that has not seen the session's latest events."""
 
     code, status = "stale", 409
-    hint = "Show the events from offset on, and let the person answer again."
+    hint = "Show the events from offset on, and let the person decide again."
 
 
 class RunClosedError(RequestError):

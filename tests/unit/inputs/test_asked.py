@@ -33,6 +33,7 @@ def test_the_order_of_members_and_the_wait_make_no_other_input() -> None:
         {"device": "phone"},
         {"by": "bob"},
         {"start": "chat"},
+        {"expect": 3},
     ],
 )
 def test_anything_else_does(changed: dict[str, Any]) -> None:

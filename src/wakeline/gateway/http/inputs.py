@@ -19,7 +19,7 @@ from wakeline.gateway.sessions import Settled
 
 _EXPECTED: Final = (
     '{"id": "…", "kind": "signal" | "update" | "cancel" | "terminate" | "start", "name"?, '
-    '"args"?: […], "run"?, "start"?, "device"?, "wait"?}'
+    '"args"?: […], "run"?, "start"?, "device"?, "expect"?, "wait"?}'
 )
 
 

@@ -36,6 +36,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         run: The run that it is for; None for the session's open run.
         start: The name of the rule by which an update starts its workflow, if no run of it is open.
         device: The device that it is sent from.
+        expect: The offset of the last event that the device has seen; the input is refused if a later one counts.
         wait: Seconds to wait for its outcome. Default: 10.
     """
 
@@ -46,6 +47,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     run: str | None = None
     start: str | None = None
     device: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    expect: Annotated[int, Meta(ge=-1)] | None = None
     wait: Annotated[float, Meta(ge=0, le=30)] = 10.0
 
     @property
@@ -55,7 +57,8 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     def digest(self, by: str) -> str:
         """Return a digest of all that tells two inputs apart, so not of the wait."""
-        said = msgspec.json.encode([by, self.kind, self.name, self.args, self.run, self.start, self.device])
+        told = [by, self.kind, self.name, self.args, self.run, self.start, self.device, self.expect]
+        said = msgspec.json.encode(told)
         try:
             said = msgspec.json.encode(msgspec.json.decode(said), order="sorted")
         except (msgspec.MsgspecError, ValueError, OverflowError):

@@ -19,6 +19,7 @@ from wakeline.errors import (
     SessionClosedError,
     SessionDeletedError,
     SessionNotFoundError,
+    StaleError,
     UnavailableError,
     WorkflowNotFoundError,
 )
@@ -44,6 +45,7 @@ from wakeline.gateway.inputs.steps import (
     place_after,
 )
 from wakeline.gateway.inputs.targets import Rule, Targets
+from wakeline.gateway.inputs.unseen import unseen
 from wakeline.gateway.log import Engine, Publication
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.ownership import Ownership
@@ -136,15 +138,16 @@ class Inputs:
         Raises:
             InputConflictError: Another input has this key.
             RunClosedError: The run has ended.
+            StaleError: The device had not seen an event that counts.
             WakelineError: There is no such session or run, or the input cannot be accepted now.
         """
         # To its end even if the caller leaves: an intent that is written is carried on here.
         found = await asyncio.shield(begin(self._accepted(session, asked, by, rule), self._accepting))
         if isinstance(found, Settled):
-            return found
+            return _fresh(found)
         with suppress(TimeoutError):
             async with asyncio.timeout(asked.wait):
-                return await asyncio.shield(found)
+                return _fresh(await asyncio.shield(found))
         return None
 
     async def find(self, session: str, key: str) -> Settled | None:
@@ -152,11 +155,12 @@ class Inputs:
 
         Raises:
             InputNotFoundError: No input of the session has this key.
+            StaleError: It was not sent, because its device had not seen an event that counts.
         """
         found = await self._intents.find(session, key)
         if found is None:
             raise InputNotFoundError(f"there is no input {key!r} in session {session!r}")
-        return found if isinstance(found, Settled) else None
+        return _fresh(found) if isinstance(found, Settled) else None
 
     async def _accepted(
         self, session: str, asked: Asked, by: str, rule: Rule | None
@@ -182,6 +186,10 @@ class Inputs:
         if starts is None or asked.args:  # those of a rule are not the client's
             self._arguments.check(asked.permission if starts is None else starts.permission, asked)
         target = await self._targets.of(session, asked, rule)
+        if asked.expect is not None:
+            offset = await unseen(self._engine, session, target.epoch, asked.expect)
+            if offset is not None:
+                raise _stale(offset)
         place = (target.namespace, target.workflow_id)
         updates = [of for of, _ in self._carrying.values() if of.kind == "update"]
         under_way = sum((of.namespace, of.workflow_id) == place for of in updates)
@@ -198,6 +206,7 @@ class Inputs:
             args=msgspec.Raw(b"[]" if asked.kind == "start" else asked.arguments),
             by=by,
             device=asked.device,
+            expect=asked.expect,
             accepted_at=time.time(),
             **msgspec.structs.asdict(target),
         )
@@ -236,18 +245,20 @@ class Inputs:
             await backoff.wait()
 
     async def _settle(self, intent: Intent, *, unsure: bool) -> Settled | None:
-        await self._report(intent, 0, INPUT_ACCEPTED, _accepted(intent))
+        offset = await self._report(intent, 0, INPUT_ACCEPTED, _accepted(intent))
         settled = await self._intents.find(intent.session, intent.id)
         if settled is None:
             return None  # another gateway has finished it, and the session was deleted since
         if not isinstance(settled, Settled):
-            delivered = await self._delivered(settled, unsure=unsure)
+            delivered = await self._undelivered(settled, offset) or await self._delivered(settled, unsure=unsure)
             if delivered is None:
                 return await self._settle(intent, unsure=True)
             intent, outcome = delivered
             await self._check_life(intent)
             data = msgspec.Raw(check_data(msgspec.json.encode({"id": intent.id, **outcome.data})))
-            settled = Settled(epoch=intent.epoch, digest=intent.digest, status=outcome.status, data=data)
+            settled = Settled(
+                epoch=intent.epoch, digest=intent.digest, status=outcome.status, data=data, stale=outcome.stale
+            )
             settled = await self._intents.settle(intent, settled)
             self._metrics.inputs.labels(intent.kind, settled.status).inc()
         topic = INPUT_COMPLETED if settled.status == "completed" else INPUT_REJECTED
@@ -267,6 +278,16 @@ class Inputs:
         state = await self._engine.state(intent.session)
         if state is None or state.epoch != intent.epoch:
             raise EpochChangedError(f"session {intent.session!r} was deleted while it had an input under way")
+
+    async def _undelivered(self, intent: Intent, offset: int | None) -> tuple[Intent, Outcome] | None:
+        """Return the outcome of an input whose device had not seen all that counts before the input's own event."""
+        if intent.expect is None:
+            return None
+        event = await unseen(self._engine, intent.session, intent.epoch, intent.expect, offset)
+        if event is None:
+            return None
+        failure = {"message": _stale(event).message, "type": "Stale"}
+        return intent, Outcome("rejected", {"failure": failure}, stale=event)
 
     async def _delivered(self, intent: Intent, *, unsure: bool) -> tuple[Intent, Outcome] | None:
         """Send an input, and look for it, until its outcome is certain.
@@ -308,12 +329,14 @@ class Inputs:
             return run_id
         return run.run
 
-    async def _report(self, intent: Intent, sequence: int, topic: str, data: bytes) -> None:
-        """Append an event of an input once; none if the session was closed."""
+    async def _report(self, intent: Intent, sequence: int, topic: str, data: bytes) -> int | None:
+        """Append an event of an input once; return its offset, or None if the session was closed."""
         publication = Publication(f"input:{key_hash(intent.id)}", sequence=sequence)
         event = compose(topic, bytes(data), time=timestamp(), run=intent.run or None)
         with suppress(SessionClosedError):
-            await self._accept.append(intent.session, (event,), publication, epoch=intent.epoch)
+            appended = await self._accept.append(intent.session, (event,), publication, epoch=intent.epoch)
+            return appended.first_offset
+        return None
 
     async def _resume(self) -> None:
         """Carry on what this gateway owns and nobody has moved for the time of a lease."""
@@ -343,6 +366,21 @@ async def _done(connection: Connection, intent: Intent, aim: Aim) -> Seen:
             return await start(connection, intent, intent.starting, aim.run_id)
         case _:
             return await find(connection, intent, aim.run_id, unsure=aim.unsure)
+
+
+def _fresh(settled: Settled | None) -> Settled | None:
+    """Return an outcome.
+
+    Raises:
+        StaleError: It is that the input was not sent, because its device had not seen an event that counts.
+    """
+    if settled is not None and settled.stale is not None:
+        raise _stale(settled.stale)
+    return settled
+
+
+def _stale(offset: int) -> StaleError:
+    return StaleError(f"expected a device that has seen event {offset} of the session", offset=offset)
 
 
 def _accepted(intent: Intent) -> bytes:

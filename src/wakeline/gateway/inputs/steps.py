@@ -55,10 +55,12 @@ class Outcome(msgspec.Struct, frozen=True):
     Attributes:
         status: Whether the run completed or rejected it.
         data: What is reported of it beside its id.
+        stale: The offset of the event that its device had not seen, if it was not sent for that.
     """
 
     status: Literal["completed", "rejected"]
     data: dict[str, Any] = {}
+    stale: int | None = None
 
 
 class Unanswered(msgspec.Struct, frozen=True):

@@ -59,6 +59,7 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         namespace: The run's namespace; empty for the gateway's main one.
         by: The user who sent it; empty if no token is required.
         device: The device that it was sent from.
+        expect: The offset of the last event that the device had seen; None if that does not matter.
         accepted_at: When it was accepted, in Unix time.
     """
 
@@ -77,10 +78,11 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     namespace: str = ""
     by: str = ""
     device: str | None = None
+    expect: int | None = None
     accepted_at: float = 0.0
 
 
-class Settled(msgspec.Struct, frozen=True, kw_only=True):
+class Settled(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The outcome of an input.
 
     Attributes:
@@ -88,12 +90,14 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
         digest: That of its intent.
         status: Whether the run completed or rejected it.
         data: The data of its `$input.completed` or `$input.rejected`, a JSON object.
+        stale: The offset of the event that its device had not seen, if it was rejected for that.
     """
 
     epoch: str
     digest: str
     status: Literal["completed", "rejected"]
     data: msgspec.Raw
+    stale: int | None = None
 
 
 class Unfinished(NamedTuple):
