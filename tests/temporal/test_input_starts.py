@@ -28,7 +28,7 @@ from tests.temporal import input_workflows as workflows
 from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_inputs import log, put, until_logged
 from tests.tokens import SECRET, bearer
-from wakeline.gateway.inputs import inputs
+from wakeline.gateway.inputs import carrying
 from wakeline.gateway.inputs.starting import start
 from wakeline.gateway.inputs.steps import Seen, Unanswered
 from wakeline.gateway.rules import InputRules, Start
@@ -274,7 +274,7 @@ async def test_a_start_without_an_answer_is_not_repeated(
             await ended(client, name)
         return Unanswered()
 
-    monkeypatch.setattr(inputs, "start", once(without_answer))
+    monkeypatch.setattr(carrying, "start", once(without_answer))
     args = ["hello"] if kind == "update" else []
     _, answer = await put(served, name, kind, "approve" if kind == "update" else "chat", *args)
     assert answer["status"] == "completed"
@@ -298,7 +298,7 @@ async def test_a_start_is_carried_on_by_the_next_gateway(
         await asyncio.Event().wait()
         raise AssertionError
 
-    monkeypatch.setattr(inputs, "start", stuck)
+    monkeypatch.setattr(carrying, "start", stuck)
     args = ["hello"] if kind == "update" else []
     async with running_gateway(temporal, tmp_path, inputs=rules()) as served:
         method = "approve" if kind == "update" else "chat"
@@ -306,7 +306,7 @@ async def test_a_start_is_carried_on_by_the_next_gateway(
         await asyncio.wait_for(reached.wait(), 60)
     if sent:
         await ended(temporal.client, name)
-    monkeypatch.setattr(inputs, "start", start)
+    monkeypatch.setattr(carrying, "start", start)
     async with running_gateway(temporal, tmp_path) as served:  # the rule is no longer needed
         (completed,) = await until_logged(served, name, "$input.completed")
         assert completed["id"] == "k1"

@@ -6,17 +6,18 @@ import asyncio
 import json
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.common.v1 import Payload, WorkflowExecution
 from temporalio.api.enums.v1 import EventType, ResetReapplyExcludeType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
@@ -31,10 +32,10 @@ from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_runs import reset
 from tests.tokens import SECRET, bearer
 from wakeline.client import SessionClient
-from wakeline.gateway.inputs import inputs
+from wakeline.gateway.inputs import carrying
 from wakeline.gateway.inputs.sending import send
 from wakeline.gateway.inputs.steps import Seen, Unanswered
-from wakeline.gateway.rules import InputRules
+from wakeline.gateway.rules import InputRules, Start
 
 QUEUE = "inputs"
 Handle = WorkflowHandle[Any, Any]
@@ -236,7 +237,7 @@ async def test_an_input_to_a_run_that_just_ended_is_rejected(
         await handle.result()
         return await send(*how)
 
-    monkeypatch.setattr(inputs, "send", once(after_its_end))
+    monkeypatch.setattr(carrying, "send", once(after_its_end))
     _, answer = await put(served, name, "signal", "say", "too late", id="k1")
     assert (answer["status"], answer["failure"]["type"]) == ("rejected", "RunClosed")
     assert await handle.result() == []
@@ -260,7 +261,7 @@ async def test_an_input_goes_to_the_next_run_if_the_workflow_continued_before_it
         await continued(handle)
         return await send(*how)
 
-    monkeypatch.setattr(inputs, "send", once(after_it_continued))
+    monkeypatch.setattr(carrying, "send", once(after_it_continued))
     status, answer = await put(served, name, kind, method, "hello")
     assert (status, answer["status"]) == (200, "completed")
     assert await handle.query("all_heard") == ["hello"]
@@ -275,7 +276,7 @@ async def test_an_input_is_not_sent_again_to_the_next_run_if_only_its_answer_was
         await continued(handle)
         return Unanswered()
 
-    monkeypatch.setattr(inputs, "send", once(without_answer))
+    monkeypatch.setattr(carrying, "send", once(without_answer))
     status, answer = await put(served, name, kind, method, "hello")
     assert (status, answer["status"]) == (200, "completed")
     assert await handle.query("all_heard") == ["hello"]
@@ -303,7 +304,7 @@ async def test_an_input_around_a_reset_is_heard_once(
         await reset(client, handle, await run_id(handle), 4)
         return Unanswered() if sent else await send(*how)
 
-    monkeypatch.setattr(inputs, "send", once(around_a_reset))
+    monkeypatch.setattr(carrying, "send", once(around_a_reset))
     status, answer = await put(served, name, kind, method, "hello")
     assert (status, answer["status"]) == (200, "completed")
     assert await handle.query("all_heard") == ["hello"]
@@ -458,13 +459,13 @@ async def test_an_input_is_carried_on_by_the_next_gateway(
         await asyncio.Event().wait()
         raise AssertionError
 
-    monkeypatch.setattr(inputs, "send", stuck)
+    monkeypatch.setattr(carrying, "send", stuck)
     async with running_gateway(temporal, tmp_path) as served:
         assert (await put(served, name, kind, method, "hello", id="k1", wait=0))[0] == 202
         await asyncio.wait_for(reached.wait(), 60)
     if continues:
         await continued(handle)
-    monkeypatch.setattr(inputs, "send", send)
+    monkeypatch.setattr(carrying, "send", send)
     async with running_gateway(temporal, tmp_path) as served:
         (completed,) = await until_logged(served, name, "$input.completed")
         assert completed["id"] == "k1"
@@ -497,7 +498,7 @@ async def test_a_run_that_was_ended_by_a_call_without_answer_is_found_so(
             await handle.result()
         return Unanswered()
 
-    monkeypatch.setattr(inputs, "send", once(without_answer))
+    monkeypatch.setattr(carrying, "send", once(without_answer))
     status, answer = await served.call("POST", f"/v1/sessions/{name}/inputs", json={"id": "k1", "kind": kind})
     assert (status, answer["status"]) == (200, "completed" if sent else "rejected")
 
@@ -509,7 +510,7 @@ async def test_a_run_that_continued_as_new_is_cancelled_as_it_goes_on(
         await continued(handle)
         return await send(*how)
 
-    monkeypatch.setattr(inputs, "send", once(after_it_continued))
+    monkeypatch.setattr(carrying, "send", once(after_it_continued))
     _, answer = await served.call("POST", f"/v1/sessions/{name}/inputs", json={"id": "k1", "kind": "cancel"})
     assert answer["status"] == "completed"
     (closed,) = await until_logged(served, name, "$run.closed")
@@ -614,7 +615,7 @@ async def test_an_input_of_a_gateway_that_died_is_carried_on_by_another(
         running_gateway(temporal, tmp_path, first, lease=1.0) as one,
     ):
         assert (await put(one, name, "signal", "say", "first", id="k0"))[0] == 200
-        monkeypatch.setattr(inputs, "send", dies)
+        monkeypatch.setattr(carrying, "send", dies)
         await put(one, name, "signal", "say", "hello", id="k1", wait=0)
         await asyncio.wait_for(stuck.wait(), 60)
         async with asyncio.timeout(60):
@@ -662,6 +663,57 @@ async def test_arguments_and_results_pass_through_the_gateway_s_codec(
         assert await handle.query("all_heard") == ["a secret", "another"]
         assert "another" not in (await handle.fetch_history()).to_json()
         await handle.signal("end")
+
+
+class Broken(PayloadCodec):
+    """A codec whose key is away, for as long as `away` says."""
+
+    def __init__(self, away: int) -> None:
+        self.away = away
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        self.away -= 1
+        if self.away >= 0:
+            raise RuntimeError("no key: secret arguments")
+        return list(payloads)
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return list(payloads)
+
+
+BROKEN = DataConverter(payload_codec=Broken(1_000_000))
+MENDED = DataConverter(payload_codec=Broken(2))
+
+
+@pytest.mark.parametrize("kind", ["signal", "update", "start"])
+async def test_an_input_that_the_codec_never_encodes_is_rejected(
+    temporal: WorkflowEnvironment,
+    handle: Handle,
+    tmp_path: Path,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    monkeypatch.setattr(carrying, "_FAILING_SECONDS", 0.2)
+    rule = Start(sessions=("other",), workflow_type="Listens", task_queue=QUEUE, args=[[]])
+    async with running_gateway(
+        temporal, tmp_path, data_converter="tests.temporal.test_inputs:BROKEN", inputs=InputRules(start={"it": rule})
+    ) as served:
+        session, method = ("other", "it") if kind == "start" else (name, {"signal": "say"}.get(kind, "approve"))
+        _, answer = await put(served, session, kind, method, "hello", id="k1")
+        assert (answer["status"], answer["failure"]["type"]) == ("rejected", "EncodingFailed")
+        assert "secret" not in str(answer)
+        assert told(await log(served, session), "$input.rejected") == [{"id": "k1", "failure": answer["failure"]}]
+        assert await put(served, session, kind, method, "hello", id="k1") == (200, answer)
+    assert await handle.query("all_heard") == []
+
+
+async def test_an_input_arrives_once_the_codec_works_again(
+    temporal: WorkflowEnvironment, handle: Handle, tmp_path: Path, name: str
+) -> None:
+    async with running_gateway(temporal, tmp_path, data_converter="tests.temporal.test_inputs:MENDED") as served:
+        assert (await put(served, name, "signal", "say", "hello"))[1]["status"] == "completed"
+    assert await handle.query("all_heard") == ["hello"]
 
 
 async def test_a_deleted_session_forgets_its_inputs(handle: Handle, served: Served, name: str) -> None:

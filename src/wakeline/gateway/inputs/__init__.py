@@ -2,7 +2,7 @@
 
 It accepts signals, updates and requests to start or end a run, sends them, and puts their outcome into the session's log.
 `http` and `transports` may import it; it stands on the connections of `following` and on the records of `sessions`. Open
-`inputs.py` first, then `steps.py`: the order of steps that makes an input arrive once.
+`inputs.py` first, then `carrying.py`, and `steps.py`: the order of steps that makes an input arrive once.
 """
 
 from __future__ import annotations

@@ -42,6 +42,10 @@ _REUSE: Final = {
 }
 
 
+class EncodingFailedError(Exception):
+    """The gateway's codec cannot encode an input's arguments, so the input was not sent."""
+
+
 def is_final(error: RPCError) -> bool:
     """Return whether Temporal will not accept an input, however often it is sent."""
     return error.status in _FINAL and not is_not_ready(error)
@@ -68,7 +72,7 @@ async def start_request(connection: Connection, intent: Intent, starting: Starti
     The workflow names its session, so that it is followed there by any gateway.
 
     Raises:
-        Exception: The gateway's codec cannot encode the arguments.
+        EncodingFailedError: The gateway's codec cannot encode the arguments.
     """
     request = StartWorkflowExecutionRequest(
         namespace=connection.namespace,
@@ -93,14 +97,17 @@ async def payloads(connection: Connection, intent: Intent, args: bytes) -> Seque
     """Return arguments as they go to the input's workflow, encoded if the gateway has a codec.
 
     Raises:
-        Exception: The codec cannot encode them.
+        EncodingFailedError: The codec cannot encode them.
     """
     values = msgspec.json.decode(args, type=list[msgspec.Raw])
     plain = [Payload(metadata={"encoding": b"json/plain"}, data=bytes(value)) for value in values]
     converter = connection.converter_of(intent.workflow_id)
     if converter is None or converter.payload_codec is None:
         return plain
-    return await converter.payload_codec.encode(plain)
+    try:
+        return await converter.payload_codec.encode(plain)
+    except Exception as error:  # a codec may raise anything
+        raise EncodingFailedError(type(error).__name__) from error
 
 
 def key_payload(intent: Intent) -> Payload:

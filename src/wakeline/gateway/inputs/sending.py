@@ -52,7 +52,7 @@ async def send(connection: Connection, intent: Intent, run_id: str) -> Seen:
     """Send an input to one Temporal run; the same call again has no second effect there.
 
     Raises:
-        Exception: The gateway's codec cannot encode the arguments.
+        EncodingFailedError: The gateway's codec cannot encode the arguments.
     """
     if intent.kind == "start":  # the run that it is for is the one that it started or found
         return Outcome("completed", {"result": {"run": intent.run, "workflow_id": intent.workflow_id}})

@@ -78,7 +78,7 @@ async def start(connection: Connection, intent: Intent, starting: Starting, afte
         after: The latest run of the workflow when it was found last.
 
     Raises:
-        Exception: The gateway's codec cannot encode the arguments.
+        EncodingFailedError: The gateway's codec cannot encode the arguments.
     """
     request = await start_request(connection, intent, starting)
     args = await payloads(connection, intent, intent.args)
