@@ -201,6 +201,32 @@ async def test_a_run_that_has_had_too_many_inputs_rejects_the_next(
         assert await handle.query("all_heard") == ["a", "b"]
 
 
+@pytest.mark.parametrize(("kind", "method"), [("signal", "say"), ("update", "approve")])
+async def test_an_input_that_temporal_would_refuse_is_not_accepted(
+    temporal: WorkflowEnvironment, handle: Handle, tmp_path: Path, name: str, kind: str, method: str
+) -> None:
+    if kind == "signal":  # those of others count
+        await handle.signal("say", "from elsewhere")
+    limits = {"run_total_updates": 4, "run_total_signals": 4}
+    async with running_gateway(temporal, tmp_path, **limits) as served:
+        keys = ["a", "b", "c", *(["d"] if kind == "update" else [])]
+        for key in keys:
+            assert (await put(served, name, kind, method, key, id=key))[1]["status"] == "completed"
+        status, answer = await put(served, name, kind, method, "e", id="e")
+        assert (status, answer["error"]["code"]) == (429, "limit_reached")
+        assert (await served.call("GET", f"/v1/sessions/{name}/inputs/e"))[0] == 404
+        assert (await put(served, name, kind, method, "a", id="a"))[1]["status"] == "completed"
+        other = ("update", "approve") if kind == "signal" else ("signal", "say")
+        assert (await put(served, name, *other, "other"))[1]["status"] == "completed"
+        if kind == "update":
+            await continued(handle)
+            async with asyncio.timeout(60):
+                while (answered := await put(served, name, kind, method, "e", id="e"))[0] == 429:
+                    await asyncio.sleep(0.05)
+            assert answered[1]["status"] == "completed"
+    assert Counter(await handle.query("all_heard"))["a"] == 1
+
+
 def answer_of(text: str, kind: str) -> dict[str, Any]:
     return {"status": "completed", **({"result": {"approved": text}} if kind == "update" else {})}
 

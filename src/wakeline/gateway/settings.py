@@ -127,6 +127,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         user_devices: Most devices of one user that are remembered in a session; 0 for no limit.
         inputs: Rules for inputs: the workflows that they start, and the schemas of their arguments.
         run_updates: Most updates of one run that may be under way at this gateway.
+        run_total_signals: Most signals of one Temporal run.
+        run_total_updates: Most updates of one Temporal run.
         publish_rate: Events a second that one user may publish in the long run; 0 for no limit.
         ticket_rate: Tickets a second that one user may request in the long run; 0 for no limit.
         event_loop: `uvloop` (extra `fast`) accepts events with less CPU, `asyncio` delivers them with less.
@@ -191,6 +193,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     user_devices: Annotated[int, Meta(ge=0)] = 1_000
     inputs: InputRules = InputRules()
     run_updates: Annotated[int, Meta(ge=1)] = 10
+    run_total_signals: Annotated[int, Meta(ge=1)] = 10_000
+    run_total_updates: Annotated[int, Meta(ge=1)] = 2_000
     publish_rate: Annotated[float, Meta(ge=0)] = 20_000.0
     ticket_rate: Annotated[float, Meta(ge=0)] = 10.0
     event_loop: Literal["asyncio", "uvloop"] = "asyncio"

@@ -1,4 +1,4 @@
-"""Carries each accepted input to its outcome, through all failures, and reports both in the session's log."""
+"""Carries each accepted input to its outcome, and reports both in the session's log."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from wakeline.gateway.inputs.steps import (
     Place,
     Seen,
     Step,
+    StillOpen,
     Unanswered,
     advance,
     begin_at,
@@ -48,6 +49,7 @@ from wakeline.retry import Backoff
 _FAILING_SECONDS: Final = 600.0
 """For so long an input that fails for another reason than Temporal or the store is tried again; then it is rejected."""
 
+_NO_NAMESPACE_SECONDS: Final = 60.0
 _LONGEST_PAUSE: Final = 30.0
 _LOST: Final = (EpochChangedError, SessionDeletedError, SessionNotFoundError)
 _log = structlog.get_logger(__name__)
@@ -117,6 +119,9 @@ class Carrier:
             except UnavailableError as error:
                 _log.warning("an input cannot be carried on now", session=intent.session, error=error.message)
                 await backoff.wait()
+            except WorkflowNotFoundError as error:  # its namespace is not in the settings any more
+                _log.warning("an input waits", session=intent.session, input=intent.id, error=error.message)
+                await asyncio.sleep(_NO_NAMESPACE_SECONDS)
             except Exception as error:  # noqa: BLE001 - a codec may raise anything, and the input was accepted
                 since = since or time.monotonic()
                 over = time.monotonic() - since >= _FAILING_SECONDS
@@ -142,6 +147,7 @@ class Carrier:
 
     async def _conclude(self, intent: Intent, outcome: Outcome) -> Settled:
         """Store an outcome, unless the input has one, and report the one that it has then."""
+        await self._check_life(intent)
         settled = Settled(
             epoch=intent.epoch,
             digest=intent.digest,
@@ -160,8 +166,20 @@ class Carrier:
         self._followers.nudge(intent.workflow_id, intent.namespace or None)
         return settled
 
+    async def _check_life(self, intent: Intent) -> None:
+        """Raise if the session was deleted meanwhile.
+
+        The next session of its name may have an input with the same key, whose outcome is another one.
+
+        Raises:
+            EpochChangedError: The session was deleted.
+        """
+        state = await self._engine.state(intent.session)
+        if state is None or state.epoch != intent.epoch:
+            raise EpochChangedError(f"session {intent.session!r} was deleted while it had an input under way")
+
     async def _undelivered(self, intent: Intent, offset: int | None) -> tuple[Intent, Outcome] | None:
-        """Return the outcome of an input whose device had not seen all that counts before the input's own event."""
+        """Return the outcome of an input whose device had not seen all that counts before it."""
         if intent.expect is None:
             return None
         event = await unseen(self._engine, intent.session, intent.epoch, intent.expect, offset)
@@ -181,7 +199,7 @@ class Carrier:
         aim = begin_at(place, unsure=unsure)
         while True:
             seen = await _done(connection, intent, aim)
-            if isinstance(seen, Unanswered):
+            if isinstance(seen, (Unanswered, StillOpen)):
                 await backoff.wait()
             run = await self._followed(intent, seen.run_id) if isinstance(seen, At) else None
             after = advance(aim, seen, starts=intent.starting is not None)

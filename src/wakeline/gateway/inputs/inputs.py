@@ -20,6 +20,7 @@ from wakeline.gateway.delivery import Accept
 from wakeline.gateway.following import Followers, Namespaces
 from wakeline.gateway.inputs.arguments import Arguments
 from wakeline.gateway.inputs.asked import Asked
+from wakeline.gateway.inputs.budgets import Budgets
 from wakeline.gateway.inputs.carrying import Carrier, stale
 from wakeline.gateway.inputs.targets import Rule, Targets
 from wakeline.gateway.inputs.unseen import unseen
@@ -63,6 +64,7 @@ class Inputs:
     ) -> None:
         self._intents = intents
         self._engine = engine
+        self._budgets = Budgets({"signal": settings.run_total_signals, "update": settings.run_total_updates})
         self._arguments = Arguments(settings.inputs.schemas)
         self._targets = Targets(settings.inputs.start, engine, runs, namespaces, followers)
         self._ownership = ownership
@@ -166,6 +168,9 @@ class Inputs:
             raise LimitReachedError(
                 f"expected at most {self._settings.run_updates} updates of one run under way", retry_after=1
             )
+        if target.run_id:
+            connection = self._targets.connection(target.namespace)
+            await self._budgets.take(connection, target.workflow_id, target.run_id, asked.kind)
         return Intent(
             session=session,
             id=asked.id,

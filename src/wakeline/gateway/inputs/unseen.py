@@ -1,4 +1,4 @@
-"""The check of what a device had seen when it sent an input: it is decided in the order of the log."""
+"""Decides, in the order of the log, whether a device had seen what came before its input."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _OWN: Final = (INPUT_ACCEPTED, RUN_STARTED, RUN_CLOSED)
 
 
 class _Counting(Container[str]):
-    """The topics of events that a device must have seen: published ones, other inputs, and runs that began or ended."""
+    """The topics that count: published ones, other inputs, and runs that began or ended."""
 
     def __contains__(self, topic: object) -> bool:
         return isinstance(topic, str) and (not topic.startswith("$") or topic in _OWN)
 
 
 async def unseen(engine: Engine, session: str, epoch: str, expect: int, before: int | None = None) -> int | None:
-    """Return the offset of the first event that counts, after the last one that a device has seen.
+    """Return the offset of the first event that counts and that a device has not seen.
 
     Args:
         engine: The log.
