@@ -1,4 +1,4 @@
-"""SIGKILL at random moments: every notification is sent, and a receiver that knows its ids gets each once."""
+"""SIGKILL at random moments: every notification is sent, and receivers that know its id have each once."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import json
 import random
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
 from tests.gateways import GatewayProcess
+from tests.pushes import channel, push_service
 from tests.receivers import Received, Receiver, receiver
 from tests.soak import times
 from tests.support import Served
@@ -21,14 +23,14 @@ SESSIONS = times(40, 400)
 GONE = (aiohttp.ClientError, TimeoutError)
 
 
-def process(hook: Receiver, data: Path) -> GatewayProcess:
+def process(hook: Receiver, data: Path, **channels: dict[str, Any]) -> GatewayProcess:
     rules = {
         "alerts": {"topics": ["alert"], "users": ["ada", "bob"], "grace": 0.2},
         "fires": {"topics": ["fire"], "critical": True},
     }
     environment = {
         "WAKELINE_NOTIFY": json.dumps(rules),
-        "WAKELINE_CHANNELS": json.dumps({"ops": hook.channel()}),
+        "WAKELINE_CHANNELS": json.dumps({"ops": hook.channel(), **channels}),
         "WAKELINE_OUTGOING_NETWORKS": "127.0.0.1",
     }
     return GatewayProcess(data, environment=environment)
@@ -71,11 +73,13 @@ async def load(served: Served, chance: random.Random) -> None:
 @pytest.mark.timeout(240 + 10 * KILLS)
 async def test_kills_lose_no_notification_and_repeat_none_under_another_id(tmp_path: Path) -> None:
     chance = random.Random(11)
-    async with receiver() as hook:
-        gateway = process(hook, tmp_path / "data")
+    async with receiver() as hook, push_service() as service:
+        gateway = process(hook, tmp_path / "data", phones=channel())
+        phone = service.browser("phone")
         await gateway.start()
         try:
             async with Served(gateway.url) as served:
+                await phone.subscribe(served)
                 loading = asyncio.ensure_future(load(served, chance))
                 for _ in range(KILLS):
                     await asyncio.sleep(chance.uniform(0.1, 0.6))
@@ -90,6 +94,8 @@ async def test_kills_lose_no_notification_and_repeat_none_under_another_id(tmp_p
                 async with asyncio.timeout(120):
                     while {key for request in hook.received for key in keys(request)} < expected:
                         await asyncio.sleep(0.05)
+                    while len({shown["tag"] for shown in phone.shown()}) < SESSIONS:
+                        await asyncio.sleep(0.05)
             assert await gateway.stop() == 0
         finally:
             await gateway.kill()
@@ -102,6 +108,10 @@ async def test_kills_lose_no_notification_and_repeat_none_under_another_id(tmp_p
     assert {key: found for key, found in ids.items() if len(found) != 1} == {}, "one id for one notification"
     bodies = {request.id: request.body for request in hook.received}
     assert all(bodies[request.id] == request.body for request in hook.received), "one id is one body"
+    tags: dict[str, set[str]] = defaultdict(set)
+    for shown in phone.shown():
+        tags[shown["data"]["session"]].add(shown["tag"])
+    assert {session: len(found) for session, found in tags.items()} == {f"s{number}": 1 for number in range(SESSIONS)}
     repeated = Counter(request.id for request in hook.received)
     assert max(repeated.values()) <= KILLS + 1
 

@@ -60,6 +60,7 @@ class Rules:
         self._channels = tuple(channels)
         self._rules = {name: NamedRule(name, rule, (since or {}).get(name, 0.0)) for name, rule in rules.items()}
         self._topics = tuple({topic for rule in rules.values() for topic in rule.topics})
+        self._asked = tuple({topic for rule in rules.values() if rule.by_publisher for topic in rule.topics})
         self._unasked = tuple({topic for rule in rules.values() if not rule.by_publisher for topic in rule.topics})
         for name, rule in rules.items():
             self._check(name, rule)
@@ -90,8 +91,9 @@ class Rules:
 
     def may_match(self, topic: str, body: bytes) -> bool:
         """Return whether an event may match any rule, or ends what one has matched."""
-        asked = MARK in body and matches(self._topics, topic)
-        return asked or matches(self._unasked, topic) or self._closes(topic)
+        if matches(self._unasked, topic) or self._closes(topic):
+            return True
+        return bool(self._asked) and MARK in body and matches(self._asked, topic)
 
     def _closes(self, topic: str) -> bool:
         """Return whether an event of a topic closes requests of which users are notified."""
