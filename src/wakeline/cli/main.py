@@ -26,6 +26,7 @@ _COMMANDS = {
     "token": ("wakeline.cli.token:token", "Print a token for development."),
     "publish": ("wakeline.cli.publish:publish", "Append events to a session."),
     "input": ("wakeline.cli.input:send", "Send a signal or an update to the run of a session."),
+    "requests": ("wakeline.cli.requests:requests", "List the open requests for input of a session, and answer them."),
     "notifications": ("wakeline.cli.notifications:notifications", "List, show and retry notifications."),
     "restored": ("wakeline.cli.restored:restored", "Declare that a data directory was put back to an older state."),
     "drain": ("wakeline.cli.drain:drain", "Send the events in a publisher's spool."),

@@ -10,6 +10,7 @@ package may import them. Open `session.py` first.
     live_view.py LiveView: the state of a session, kept up to date
     sse.py         parses the bytes of an event stream
     inputs.py    signals and updates to a session's run
+    requests.py  the open requests for input, and answers
     values.py    typed data, in and out
     codec.py     RemoteCodec: a codec server encodes and decodes payloads
     transfer.py  export and import

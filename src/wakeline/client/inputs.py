@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from wakeline.client.http import Http, session_path
@@ -33,6 +34,30 @@ async def send(
     )
 
 
+async def post(http: Http, path: str, body: bytes, kind: type[T], wait: float = 0.0) -> T:
+    """Post a JSON body, and return the answer."""
+    return await http.call("POST", path, kind, headers=JSON, body=lambda: body, wait=wait)
+
+
+async def repeated(call: Callable[[], Awaitable[T]], retry_seconds: float) -> T:
+    """Make a call that has no second effect, until the gateway answers it.
+
+    Raises:
+        UnavailableError: The gateway cannot be reached for so many seconds.
+    """
+    backoff = Backoff()
+    failing_since: float | None = None
+    while True:
+        try:
+            return await call()
+        except (UnavailableError, LimitReachedError) as error:
+            failing_since = failing_since or time.monotonic()
+            least = float(error.details.get("retry_after", 0))
+            if time.monotonic() + least >= failing_since + retry_seconds:
+                raise
+            await backoff.wait(least)
+
+
 async def until_known(
     http: Http,
     path: str,
@@ -58,22 +83,10 @@ async def until_known(
         RefusedError: The gateway refused it.
         UnavailableError: The gateway cannot be reached, and may have accepted it.
     """
-    backoff = Backoff()
     ends = None if wait_seconds is None else time.monotonic() + wait_seconds
-    failing_since: float | None = None
     while True:
         left = _LONGEST_WAIT if ends is None else max(0.0, min(_LONGEST_WAIT, ends - time.monotonic()))
         body = encode({**asked, "wait": left})
-        try:
-            answer = await http.call("POST", path, kind, headers=JSON, body=lambda body=body: body, wait=left)
-        except (UnavailableError, LimitReachedError) as error:
-            failing_since = failing_since or time.monotonic()
-            least = float(error.details.get("retry_after", 0))
-            if time.monotonic() + least >= failing_since + retry_seconds:
-                raise
-            await backoff.wait(least)
-            continue
+        answer = await repeated(partial(post, http, path, body, kind, left), retry_seconds)
         if is_known(answer) or (ends is not None and time.monotonic() >= ends):
             return answer
-        failing_since = None
-        backoff.reset()

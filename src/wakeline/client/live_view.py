@@ -20,7 +20,7 @@ from wakeline.client.view import OPENING, View, WireEvent, decode_event, decode_
 from wakeline.compact import Fold
 from wakeline.compact.entries import Message
 from wakeline.compact.plain import PlainRanges
-from wakeline.events import ATTEMPT_SUPERSEDED, COMPACT, Event
+from wakeline.events import ATTEMPT_SUPERSEDED, COMPACT, INPUT_REQUESTED, INPUT_RESOLVED, Event
 
 T = TypeVar("T")
 
@@ -170,6 +170,7 @@ class LiveView(AsyncIterator[Change[T]], Closing, Generic[T]):
         messages: The growing messages, by topic and id.
         keyed: The latest event of each topic and key.
         events: All other events that were not superseded, in order.
+        requests: The `$input.requested` events of the open requests for input, by their ids.
     """
 
     def __init__(self, stream: EventStream[Any], values: Values, type: Any) -> None:
@@ -177,6 +178,7 @@ class LiveView(AsyncIterator[Change[T]], Closing, Generic[T]):
         self.messages: dict[Name, LiveMessage] = {}
         self.keyed: dict[Name, SessionEvent[T]] = {}
         self.events: list[SessionEvent[T]] = []
+        self.requests: dict[str, SessionEvent[T]] = {}
         self._stream = stream
         self._values = values
         self._decode: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Any if type is None else type)
@@ -242,6 +244,10 @@ class LiveView(AsyncIterator[Change[T]], Closing, Generic[T]):
             self.keyed[event.topic, event.key] = typed
             return StateChanged(event.topic, event.key, typed)
         self.events.append(typed)
+        if event.topic == INPUT_REQUESTED:
+            self.requests[event.data["id"]] = typed
+        elif event.topic == INPUT_RESOLVED:
+            self.requests.pop(event.data["request"], None)
         return EventAdded(typed)
 
     def _supersede(self, event: SessionEvent[Any]) -> Superseded:

@@ -61,6 +61,15 @@ class Sending(TypedDict, total=False):
     wait: timedelta | None
 
 
+class Answer(TypedDict, total=False):
+    """Arguments of `Session.answer`, which documents each."""
+
+    status: Literal["resolved", "cancelled"]
+    device: str | None
+    digest: str | None
+    expect: int | None
+
+
 class ExactlyOnce(TypedDict, total=False):
     """Arguments that make an append idempotent; `Session.publish_many` documents each."""
 

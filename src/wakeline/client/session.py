@@ -18,6 +18,7 @@ from wakeline.client.errors import EventDataError
 from wakeline.client.http import Http, session_path
 from wakeline.client.live_view import CompactView, LiveView
 from wakeline.client.options import ExactlyOnce, PageReading, Reading, Viewing
+from wakeline.client.requests import Answering
 from wakeline.client.stream import EventStream
 from wakeline.client.structs import Device, InputOutcome, Page, Published, Retention, SessionEvent, SessionState
 from wakeline.client.values import Values, encode, encode_events
@@ -47,7 +48,7 @@ class _Devices(msgspec.Struct):
     devices: list[Device]
 
 
-class Session:
+class Session(Answering):
     """A handle on one session, whether or not it exists; `SessionClient.session` returns one.
 
     Every method raises `RefusedError`, which is also of the code's class in `wakeline.errors`, if the gateway refuses, and

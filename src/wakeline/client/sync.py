@@ -11,10 +11,20 @@ from wakeline.blocking import LoopThread
 from wakeline.client.client import SessionClient
 from wakeline.client.http import Token
 from wakeline.client.live_view import Change, LiveMessage, LiveView, Name
-from wakeline.client.options import ClientOptions, ExactlyOnce, PageReading, Reading, Sending, Viewing
+from wakeline.client.options import Answer, ClientOptions, ExactlyOnce, PageReading, Reading, Sending, Viewing
 from wakeline.client.session import Session
 from wakeline.client.stream import EventStream
-from wakeline.client.structs import Device, InputOutcome, Page, Published, Retention, Run, SessionEvent, SessionState
+from wakeline.client.structs import (
+    Device,
+    InputOutcome,
+    InputRequest,
+    Page,
+    Published,
+    Retention,
+    Run,
+    SessionEvent,
+    SessionState,
+)
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -146,6 +156,14 @@ class SyncSession:
     def send(self, name: str = "", args: Sequence[Any] = (), **how: Unpack[Sending]) -> InputOutcome:
         """See `Session.send`."""
         return self._call(self._session.send(name, args, **how))
+
+    def requests(self) -> list[InputRequest]:
+        """See `Session.requests`."""
+        return self._call(self._session.requests())
+
+    def answer(self, request: str, payload: Any = None, **how: Unpack[Answer]) -> InputRequest:
+        """See `Session.answer`."""
+        return self._call(self._session.answer(request, payload, **how))
 
     def state(self) -> SessionState:
         """See `Session.state`."""
