@@ -354,8 +354,8 @@ class Session(Answering):
             everywhere: Whether the user's other devices have seen them too.
         """
         asked = {"seen": position if isinstance(position, str) else position.cursor, "everywhere": everywhere}
-        path = session_path(self.name, "devices", device)
-        return await self._http.call("PUT", path, Device, headers=_JSON, body=lambda: encode(asked))
+        path, body = session_path(self.name, "devices", device), encode(asked)
+        return await self._http.call("PUT", path, Device, headers=_JSON, body=lambda: body)
 
     async def devices(self) -> list[Device]:
         """Return the user's devices in this session; all users', with a token that may `manage`."""
@@ -391,8 +391,7 @@ class Session(Answering):
 
 
 def _asked(device: str | None, *, wait_for_start: bool) -> dict[str, str]:
-    asked = {} if device is None else {"device": device}
-    return asked | {"wait_for_start": "true"} if wait_for_start else asked
+    return ({} if device is None else {"device": device}) | ({"wait_for_start": "true"} if wait_for_start else {})
 
 
 def _topics(topics: str | Iterable[str] | None) -> dict[str, str]:

@@ -107,11 +107,12 @@ async def gateway(
         )
         tickets = await _tickets(log, keys, stack)
         namespaces, followers, inputs = None, None, None
+        requests = _requests(core, ownership)
         if temporal:
             namespaces, followers = await _follow(temporal, core, ownership, stack)
             inputs = await _inputs(namespaces, followers, core, ownership, stack)
-        requests = await _requests(core, ownership, stack)
-        longest_line = settings.max_body_bytes + _ENVELOPE_BYTES
+        await requests.start(inputs)
+        stack.push_async_callback(requests.stop)
         parts = Parts(
             **{field.name: getattr(core, field.name) for field in fields(core)},
             arrivals=Arrivals(log, followers.watch if followers is not None else None, asks=settings.asks),
@@ -122,9 +123,7 @@ async def gateway(
             connections=connections,
             notifier=notifying.notifier,
             push=notifying.push,
-            archive=Archive(
-                log, core.runs, core.deletions, most_bytes=settings.max_import_bytes, most_line_bytes=longest_line
-            ),
+            archive=_archive(core),
             upstream=followers,
             temporal=namespaces,
             inputs=inputs,
@@ -198,6 +197,11 @@ async def _core(
     )
 
 
+def _archive(core: Core) -> Archive:
+    most, most_line = core.settings.max_import_bytes, core.settings.max_body_bytes + _ENVELOPE_BYTES
+    return Archive(core.engine, core.runs, core.deletions, most_bytes=most, most_line_bytes=most_line)
+
+
 async def _follow(
     temporal: list[Options], core: Core, ownership: Ownership, stack: AsyncExitStack
 ) -> tuple[Namespaces, Followers]:
@@ -236,11 +240,11 @@ async def _inputs(
     return inputs
 
 
-async def _requests(core: Core, ownership: Ownership, stack: AsyncExitStack) -> Requests:
-    """Accept requests for input, and close those that expire."""
-    requests = Requests(InputRequests(core.engine), core.engine, core.accept, ownership, core.settings, core.metrics)
-    await requests.start()
-    stack.push_async_callback(requests.stop)
+def _requests(core: Core, ownership: Ownership) -> Requests:
+    """Return the requests for input, which workflows ask through their streams, too."""
+    records = InputRequests(core.engine)
+    requests = Requests(records, core.engine, core.accept, ownership, core.settings, core.metrics)
+    core.accept.ask = requests.ask_from_stream
     return requests
 
 

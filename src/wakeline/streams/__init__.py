@@ -5,7 +5,7 @@ import, and either side may run the other library. Start with `WorkflowStream` i
 `WorkflowStreamClient` everywhere else.
 
 Beyond those names: `StreamEnd` tells how a subscription ended, `StreamGap` what it could not give, `HandledInputs`
-which inputs a workflow has handled, and `errors` has every error that is raised here.
+which inputs a workflow has handled, `WorkflowRequests` asks people, and `errors` has every error that is raised here.
 """
 
 from temporalio import workflow
@@ -26,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from wakeline.streams.inputs import HandledInputs, input_key
     from wakeline.streams.notices import StreamEnd, StreamGap
+    from wakeline.streams.requests import RequestOutcome, RequestsState, WorkflowRequests
     from wakeline.streams.stream import WorkflowStream
     from wakeline.streams.sync import SyncWorkflowStreamClient
     from wakeline.streams.topics import TopicHandle, WorkflowTopicHandle
@@ -50,6 +51,8 @@ __all__ = [
     "PublishEntry",
     "PublishInput",
     "PublisherState",
+    "RequestOutcome",
+    "RequestsState",
     "SignalLimitError",
     "StreamEnd",
     "StreamError",
@@ -61,6 +64,7 @@ __all__ = [
     "TopicTypeError",
     "ValueRefusedError",
     "ValueTooLargeError",
+    "WorkflowRequests",
     "WorkflowStream",
     "WorkflowStreamClient",
     "WorkflowStreamItem",

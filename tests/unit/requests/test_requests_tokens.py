@@ -108,3 +108,17 @@ async def test_several_people_give_the_same_answer(asked: Served) -> None:
     _, page = await asked.call("GET", "/v1/sessions/order-1/events?topics=$input.*", headers=person())
     told = [event["topic"] for event in page["events"]]
     assert told == ["$input.requested"] * 2 + ["$input.answered"] * 2 + ["$input.resolved"]
+
+
+async def test_an_outcome_is_delivered_only_by_a_gateway_with_temporal(asked: Served) -> None:
+    body = {"id": "pay-2", "reason": "approval", "deliver": {}}
+    status, refused = await asked.call("POST", PATH, json=body, headers=ASKER)
+    assert (status, refused["error"]["code"]) == (503, "temporal_unavailable")
+    body["deliver"] = {"name": "__temporal_poll"}
+    assert (await asked.call("POST", PATH, json=body, headers=ASKER))[0] == 400
+
+
+async def test_an_input_cannot_take_the_key_of_an_answer(asked: Served) -> None:
+    body = {"id": "wakeline-request-1", "kind": "signal", "name": "say"}
+    status, refused = await asked.call("POST", "/v1/sessions/order-1/inputs", json=body, headers=person(inputs=["say"]))
+    assert (status, refused["error"]["code"]) == (400, "request_invalid")

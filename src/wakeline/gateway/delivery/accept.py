@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -32,6 +32,9 @@ OWN_PUBLISHERS: Final = (
 
 They are refused to publishers: an append under such a name would prevent the report of a run's end as a duplicate.
 """
+
+Ask: TypeAlias = Callable[[str, str | None, str, bytes], Awaitable[bool]]
+"""Called with a session, its epoch, the run that asks, and the JSON of the request; returns False if that is none."""
 
 _SLICE_BYTES: Final = 16 * 1024  # composed between two checks of whether the event loop must run other tasks
 
@@ -107,6 +110,8 @@ class Accept:
 
     def __init__(self, engine: Engine, *, max_event_bytes: int = 1024 * 1024) -> None:
         self._engine = engine
+        self.ask: Ask | None = None
+        """Opens a request that a workflow asks for through its stream; `app` sets it before workflows are followed."""
         self._composer = Composer(max_event_bytes)
 
     async def publish(

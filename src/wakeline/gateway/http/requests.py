@@ -6,7 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
-from wakeline.errors import SessionNotFoundError
+from wakeline.errors import SessionNotFoundError, TemporalUnavailableError
 from wakeline.events import INPUT_REQUESTED, check_session_name
 from wakeline.gateway.access import GRANT
 from wakeline.gateway.http.answers import json_answer
@@ -14,11 +14,11 @@ from wakeline.gateway.http.bodies import read_fields
 from wakeline.gateway.http.group import Group, route
 from wakeline.gateway.http.parameters import seconds
 from wakeline.gateway.requests import Answer, Asked, Person, check_id, described
-from wakeline.gateway.sessions import InputRequest
+from wakeline.gateway.sessions import Delivery, InputRequest
 
 _ASKED: Final = (
     '{"id": "…", "reason": "…", "message"?, "choices"? | "response_schema"?, "expires_in"?, "audience"?: ["…"], '
-    '"digest"?, "tool_call_id"?, "metadata"?: {…}, "needs"?, "run"?, "activity"?, "wait"?}'
+    '"digest"?, "tool_call_id"?, "metadata"?: {…}, "needs"?, "run"?, "activity"?, "deliver"?: {…}, "wait"?}'
 )
 _ANSWER: Final = '{"payload"?: …, "status"?: "resolved" | "cancelled", "device"?, "digest"?, "expect"?}'
 
@@ -34,6 +34,8 @@ class RequestRoutes(Group):
         grant.check_topic(INPUT_REQUESTED)
         asked = await read_fields(request, Asked, _ASKED)
         asked.check(identified=bool(grant.user))
+        if asked.deliver is not None:
+            self._check_delivery(request, asked.deliver)
         self._parts.limits.publish(request, grant, 1)
         run = None if asked.run is None else await self._parts.runs.names.find(name, asked.run)
         found = await self._parts.requests.ask(name, asked, run)
@@ -77,6 +79,16 @@ class RequestRoutes(Group):
         grant.check_topic(INPUT_REQUESTED)
         id = check_id(request.match_info["request"])
         return json_answer(described(await self._parts.requests.cancel(name, id, grant.user)))
+
+    def _check_delivery(self, request: web.Request, deliver: Delivery) -> None:
+        """Raise unless the caller may have outcomes sent to a run so.
+
+        The default signal needs no permission: it has no effect but in workflows that ask for input.
+        """
+        if self._parts.inputs is None:
+            raise TemporalUnavailableError("expected a gateway with Temporal to deliver to, got one without")
+        if deliver != Delivery():
+            request[GRANT].check_input(request.match_info["session"], deliver.name)
 
     async def _awaited(self, request: web.Request, id: str, wait: float) -> InputRequest:
         """Return a request when it is closed, or after the wait."""

@@ -7,10 +7,11 @@ It accepts signals, updates and requests to start or end a run, sends them, and 
 
 from __future__ import annotations
 
-from wakeline.gateway.inputs.asked import Asked, check_key
+from wakeline.gateway.inputs.asked import ANSWER_KEY, Asked, check_key
 from wakeline.gateway.inputs.inputs import Inputs
 
 __all__ = [
+    "ANSWER_KEY",
     "Asked",
     "Inputs",
     "check_key",

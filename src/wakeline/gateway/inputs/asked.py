@@ -17,6 +17,9 @@ MAX_ARGS_BYTES: Final = 128 * 1024
 NAMED: Final = ("signal", "update")
 """The kinds of input that have a name and arguments."""
 
+ANSWER_KEY: Final = "wakeline-request-"
+"""The prefix of the keys under which the outcomes of requests are sent to their runs."""
+
 _RESERVED: Final = ("__temporal", "$")
 _KEY: Final = re.compile("[!-~]{1,128}")
 
@@ -80,6 +83,8 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             BodyTooLargeError: The arguments are too large.
         """
         check_key(self.id)
+        if self.id.startswith(ANSWER_KEY):
+            raise RequestInvalidError(f"expected an input's id that is not Wakeline's own, got {self.id!r}")
         if self.kind in NAMED and not self.name:
             raise RequestInvalidError(f"expected the name of the {self.kind}, got none")
         if self.kind in ALONE and (self.name or self.args):

@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from wakeline.errors import BodyTooLargeError, RequestInvalidError
 from wakeline.events import check_data, check_label, timestamp
-from wakeline.gateway.sessions import Requested
+from wakeline.gateway.sessions import Delivery, Requested
 from wakeline.schemas import Schema
 
 ROLE: Final = "role:"
@@ -44,6 +44,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         needs: The number of people who have to give the same answer.
         run: The run that asks.
         activity: The activity that asks.
+        deliver: How the run receives the outcome; None if it does not.
         wait: Seconds to wait for the outcome.
     """
 
@@ -60,6 +61,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     needs: Annotated[int, Meta(ge=1, le=10)] = 1
     run: str | None = None
     activity: str | None = None
+    deliver: Delivery | None = None
     wait: Annotated[float, Meta(ge=0, le=60)] = 0.0
 
     def check(self, *, identified: bool) -> None:
@@ -87,6 +89,10 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             raise RequestInvalidError("expected needs to be 1, because only tokens distinguish people")
         if self.response_schema is not None:
             Schema(self.response_schema)
+        if self.deliver is not None and self.deliver.name.startswith(("__temporal", "$")):
+            raise RequestInvalidError(
+                f"expected a name that begins with neither __temporal nor $, got {self.deliver.name[:64]!r}"
+            )
         check_label("run", self.run)
         check_label("activity", self.activity)
         if self.metadata is not None:

@@ -6,40 +6,37 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 import structlog
 
-from wakeline.background import cancel_all
+from wakeline.background import begin, cancel_all
 from wakeline.errors import (
     AlreadyResolvedError,
     EpochChangedError,
     RequestConflictError,
+    RequestError,
     RequestNotFoundError,
     SessionClosedError,
     SessionDeletedError,
     SessionNotFoundError,
     StaleError,
-    UnavailableError,
-    WakelineError,
 )
 from wakeline.events import INPUT_REQUESTED, Event, compose, timestamp
 from wakeline.gateway.delivery import Accept
+from wakeline.gateway.inputs import Inputs
 from wakeline.gateway.log import Change, Engine, Publication
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.requests.asked import Answer, Asked
 from wakeline.gateway.requests.deciding import Next, Person, check_person, closing, decide, is_expired
-from wakeline.gateway.runtime import supervised
-from wakeline.gateway.sessions import InputRequest, InputRequests
+from wakeline.gateway.requests.delivering import deliver
+from wakeline.gateway.requests.expiry import Expiry, expires
+from wakeline.gateway.sessions import Delivery, InputRequest, InputRequests
 from wakeline.gateway.settings import Settings
 
 _LOST: Final = (EpochChangedError, SessionDeletedError, SessionNotFoundError)
-_AGAIN: Final = 1.0
-"""Seconds until a request that could not be closed is tried again."""
-
 _log = structlog.get_logger(__name__)
 
 
@@ -74,30 +71,37 @@ class Requests:
         self._records = records
         self._engine = engine
         self._accept = accept
-        self._ownership = ownership
         self._settings = settings
         self._metrics = metrics
-        self._deadlines: dict[tuple[str, str], float] = {}  # Unix time, by session and id
-        self._changed = asyncio.Event()
-        self._expiring: asyncio.Task[None] | None = None
+        self._expiry = Expiry(records, ownership, settings.lease, self.find, self._finish, shared=engine.shared)
+        self._finishing: set[asyncio.Task[None]] = set()
+        self._inputs: Inputs | None = None
 
-    async def start(self) -> None:
-        """Close the requests whose time is over, from now on."""
-        self._expiring = supervised("requests", self._expire)
+    async def start(self, inputs: Inputs | None = None) -> None:
+        """Close the requests whose time is over, from now on.
+
+        Args:
+            inputs: Carry outcomes to the runs that asked; None without Temporal.
+        """
+        self._inputs = inputs
+        self._expiry.start()
 
     async def stop(self) -> None:
         """Stop; requests are still closed by those who read or answer them."""
-        await cancel_all(self._expiring)
+        await self._expiry.stop()
+        await cancel_all(*self._finishing)
 
-    async def ask(self, session: str, asked: Asked, run: str | None) -> InputRequest:
+    async def ask(self, session: str, asked: Asked, run: str | None, *, epoch: str | None = None) -> InputRequest:
         """Open a request; return the one that there is if its id is known.
 
         Args:
             session: The session's name, which is created if it does not exist.
             asked: The request, which was checked.
             run: The name of the run that asks.
+            epoch: Ask only in this life of the session; None for any.
 
         Raises:
+            EpochChangedError: The session does not live in this epoch.
             RequestConflictError: The session has another request of this id.
             SessionClosedError: The session is closed.
             WakelineError: It cannot be appended now.
@@ -106,6 +110,8 @@ class Requests:
         found = await self._records.find(session, asked.id)
         if found is None:
             state = await self._engine.state(session)
+            if epoch is not None and (state is None or state.epoch != epoch):
+                raise EpochChangedError(f"expected session {session!r} in epoch {epoch}")
             if state is None:
                 state, _ = await self._engine.create_session(session)
             if state.closed:
@@ -117,13 +123,47 @@ class Requests:
                 requested=asked.requested(),
                 run=run,
                 activity=asked.activity,
+                deliver=asked.deliver,
             )
             found = await self._records.create(new)
         if found.asked != content:
             raise RequestConflictError(f"expected the request {asked.id!r} as it was asked before, got another one")
         found = await self._present(found)
-        self._note(found)
+        self._expiry.note(found)
         return found
+
+    async def ask_from_stream(self, session: str, epoch: str | None, run: str, data: bytes) -> bool:
+        """Open a request that a workflow has published in its stream; its run receives the outcome.
+
+        Args:
+            session: The session's name.
+            epoch: Its life; None for any.
+            run: The run that asks.
+            data: The JSON that the workflow has published.
+
+        Returns:
+            False if it is not a request, or another one with a known id.
+        """
+        try:
+            return await self._cancel_from_stream(session, _cancelled.decode(data).cancel)
+        except msgspec.DecodeError:
+            pass  # it asks
+        try:
+            asked = _asked.decode(data)
+            asked.check(identified=self._settings.asks)
+            asked = msgspec.structs.replace(asked, deliver=asked.deliver or Delivery())
+            await self.ask(session, asked, run, epoch=epoch)
+        except (msgspec.DecodeError, RequestError) as error:
+            if isinstance(error, _LOST):
+                raise
+            _log.warning("a workflow asks for input in a form that is refused", session=session, error=str(error))
+            return False
+        return True
+
+    async def _cancel_from_stream(self, session: str, id: str) -> bool:
+        with suppress(AlreadyResolvedError, RequestNotFoundError, SessionClosedError):
+            await self.cancel(session, id, "")
+        return True
 
     async def answer(self, session: str, id: str, answer: Answer, person: Person) -> InputRequest:
         """Append an answer, if it is the first; return the request after it.
@@ -203,8 +243,8 @@ class Requests:
                 left = ends - time.monotonic()
                 if request.resolved is not None or left <= 0:
                     return request
-                if (expires := _expires(request)) is not None:
-                    left = min(left, max(0.0, expires - time.time()) + 0.001)
+                if (at := expires(request)) is not None:
+                    left = min(left, max(0.0, at - time.time()) + 0.001)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(left):
                         await changed.wait()
@@ -280,11 +320,25 @@ class Requests:
         after = request.after(topic, data)
         await self._records.put(after)
         if after.resolved is not None:
-            await self._records.finish(after)
-            self._deadlines.pop((after.session, after.id), None)
+            self._expiry.forget(after)
             if not appended.duplicate:
                 self._metrics.input_requests.labels(after.status).inc()
+            await self._finish(after)
         return after
+
+    async def _finish(self, request: InputRequest) -> None:
+        """Remove the open record of a closed request, once its run will receive the outcome.
+
+        The record is what another gateway finishes if this one ends before.
+        """
+        if request.deliver is None:
+            await self._records.finish(request)
+        elif self._inputs is not None:
+            begin(self._delivered(self._inputs, request), self._finishing)
+
+    async def _delivered(self, inputs: Inputs, request: InputRequest) -> None:
+        await deliver(inputs, request)
+        await self._records.finish(request)
 
     async def _check_seen(self, request: InputRequest, answer: Answer) -> None:
         """Raise if something was published after the last event that the device has seen."""
@@ -306,45 +360,13 @@ class Requests:
                 )
             offset = page.next_offset
 
-    def _note(self, request: InputRequest) -> None:
-        """Remember when a request expires."""
-        expires = _expires(request)
-        if request.resolved is None and expires is not None:
-            self._deadlines[request.session, request.id] = expires
-            self._changed.set()
 
-    async def _expire(self) -> None:
-        """Close requests when their time is over, those of ended gateways as well."""
-        read_at = 0.0
-        while True:
-            if not read_at or (self._engine.shared and time.monotonic() >= read_at + self._settings.lease):
-                for request in await self._records.open():
-                    if self._ownership.owns(request.session):
-                        self._note(request)
-                read_at = time.monotonic()
-            for (session, id), expires in list(self._deadlines.items()):
-                if expires <= time.time():
-                    await self._expire_one(session, id)
-            self._changed.clear()
-            pause = min(self._deadlines.values(), default=time.time() + 3600) - time.time()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.001, min(pause, self._settings.lease))):
-                    await self._changed.wait()
+class _Cancelled(msgspec.Struct, forbid_unknown_fields=True):
+    cancel: str
 
-    async def _expire_one(self, session: str, id: str) -> None:
-        again: float | None = None
-        try:
-            request = await self.find(session, id)
-            again = _AGAIN if request.resolved is None else None  # the clock was set back
-        except UnavailableError as error:
-            _log.warning("a request cannot be closed now", session=session, error=error.message)
-            again = _AGAIN
-        except WakelineError:
-            pass  # it is gone
-        if again is None:
-            self._deadlines.pop((session, id), None)
-        else:
-            self._deadlines[session, id] = time.time() + again
+
+_asked = msgspec.json.Decoder(Asked)
+_cancelled = msgspec.json.Decoder(_Cancelled)
 
 
 class _Data(msgspec.Struct):
@@ -362,8 +384,3 @@ def described(request: InputRequest) -> dict[str, Any]:
     if request.resolved is not None:
         shown["outcome"] = request.resolved
     return shown
-
-
-def _expires(request: InputRequest) -> float | None:
-    at = request.requested.expires_at
-    return None if at is None else datetime.fromisoformat(at).timestamp()

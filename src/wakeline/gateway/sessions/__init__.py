@@ -23,6 +23,7 @@ from wakeline.gateway.sessions.exported import Importer
 from wakeline.gateway.sessions.input_requests import (
     Answered,
     ClosedAs,
+    Delivery,
     InputRequest,
     InputRequests,
     Requested,
@@ -42,6 +43,7 @@ __all__ = [
     "ClosedAs",
     "Core",
     "Deletions",
+    "Delivery",
     "Followed",
     "Importer",
     "InputRequest",

@@ -8,15 +8,16 @@ one under `requests/`.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from wakeline.errors import RecordConflictError
 from wakeline.events import INPUT_ANSWERED, INPUT_REQUESTED, INPUT_RESOLVED
 from wakeline.gateway.log import Records
 from wakeline.gateway.sessions.intents import key_hash
+from wakeline.streams.requests import ANSWER_SIGNAL
 
 ClosedAs: TypeAlias = Literal["resolved", "cancelled", "expired"]
 
@@ -69,6 +70,13 @@ class Resolved(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     answers: list[dict[str, str]] | None = None
 
 
+class Delivery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The signal or update by which the run receives the outcome, as its only argument."""
+
+    kind: Literal["signal", "update"] = "signal"
+    name: Annotated[str, Meta(min_length=1, max_length=256)] = ANSWER_SIGNAL
+
+
 class InputRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A request for input, as its events in the log make it.
 
@@ -79,6 +87,7 @@ class InputRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
         requested: The data of its `$input.requested`.
         run: The run that asks.
         activity: The activity that asks.
+        deliver: How the run receives the outcome; None if it does not.
         sequence: The number of its events that this record includes.
         answers: The answers so far.
         resolved: How it was closed; None while it is open.
@@ -90,6 +99,7 @@ class InputRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     requested: Requested
     run: str | None = None
     activity: str | None = None
+    deliver: Delivery | None = None
     sequence: int = 0
     answers: tuple[Answered, ...] = ()
     resolved: Resolved | None = None

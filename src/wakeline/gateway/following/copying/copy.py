@@ -8,12 +8,15 @@ from typing import Any
 
 import msgspec
 import structlog
+from google.protobuf.message import DecodeError
+from temporalio.api.common.v1 import Payload
 
 from wakeline.errors import AttemptFencedError, SequenceGapError, SessionClosedError
 from wakeline.events import GAP, NewEvent, check_topic
 from wakeline.gateway.delivery import Accept
 from wakeline.gateway.following.copying.detours import Group, Identity, groups
 from wakeline.gateway.following.copying.reader import Item, StreamReader, Stretch, TooLargeError, to_event
+from wakeline.gateway.following.copying.told import json_of
 from wakeline.gateway.following.telling import Teller
 from wakeline.gateway.log import Publication
 from wakeline.gateway.sessions import Run, Runs
@@ -167,12 +170,24 @@ class StreamCopy:
     async def _append_group(self, group: Group) -> None:
         own = self._publication(group.items[0].offset)
         session, epoch = self._teller.session, self._teller.epoch
-        if group.identities and await self._append_for(group):
+        if (group.identities and await self._append_for(group)) or (group.asks and await self._ask(group.items[0])):
             passed_over = msgspec.structs.replace(own, covers=len(group.items))
             await self._accept.append(session, (), passed_over, epoch=epoch)
             return
         events = tuple([_event(item, self.run.run) for item in group.items])
         await self._accept.append(session, events, own, epoch=epoch)
+
+    async def _ask(self, item: Item) -> bool:
+        """Open a request for input; False if the item is none, and is to be copied as it is."""
+        payload = Payload()
+        try:
+            payload.ParseFromString(item.payload)
+        except DecodeError:
+            return False
+        data = json_of(payload)
+        if data is None or self._accept.ask is None:
+            return False
+        return await self._accept.ask(self._teller.session, self._teller.epoch, self.run.run, data)
 
     async def _append_for(self, group: Group) -> bool:
         """Append what a publisher sent through the workflow, as that publisher; False if the log cannot have it so."""

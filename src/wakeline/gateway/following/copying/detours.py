@@ -20,6 +20,7 @@ from wakeline.gateway.delivery import check_publisher
 from wakeline.gateway.following.copying.reader import Item
 from wakeline.gateway.log import Publication
 from wakeline.notices import Notice, check_notice
+from wakeline.streams.requests import REQUEST_TOPIC
 from wakeline.text import read_whole
 
 _MOST: Final = 2**53 - 1
@@ -52,10 +53,18 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class Group(msgspec.Struct, frozen=True):
-    """Items that follow each other: of one publisher that took the detour, in its order, or of the workflow itself."""
+    """Items that follow each other: of one publisher that took the detour, in its order, or of the workflow itself.
+
+    A request for input is a group of its own.
+    """
 
     items: list[Item]
     identities: list[Identity]
+
+    @property
+    def asks(self) -> bool:
+        """Whether the workflow asks for input."""
+        return not self.identities and self.items[0].topic == REQUEST_TOPIC
 
 
 _identity = msgspec.json.Decoder(Identity)
@@ -77,7 +86,7 @@ def groups(items: Sequence[Item]) -> Iterator[Group]:
 
 
 def _continues(group: Group, item: Item, identity: Identity | None) -> bool:
-    if item.offset != group.items[-1].offset + 1:
+    if item.offset != group.items[-1].offset + 1 or REQUEST_TOPIC in (item.topic, group.items[-1].topic):
         return False
     if not group.identities or identity is None:
         return not group.identities and identity is None

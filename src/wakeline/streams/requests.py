@@ -1,0 +1,147 @@
+"""Requests for input in a workflow: ask people through the workflow's stream, and wait for their answer.
+
+The request is an item of the stream, on the topic `wakeline.request`. The gateway that follows the workflow opens the request in
+its session, and signals the outcome to the workflow. The stream may be Wakeline's or that of `temporalio.contrib`.
+"""
+
+# No `from __future__ import annotations` here: see `wire.py`.
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal, Protocol
+
+from temporalio import workflow
+
+REQUEST_TOPIC = "wakeline.request"
+"""The topic of a stream on which a workflow asks."""
+
+ANSWER_SIGNAL = "wakeline_answer"
+"""The signal by which a workflow receives the outcome."""
+
+
+class _Topic(Protocol):
+    def publish(self, value: Any) -> None:
+        """Append a value to the topic."""
+
+
+class _Stream(Protocol):
+    def topic(self, name: str) -> _Topic:
+        """Return a handle to publish to a topic."""
+        ...
+
+
+@dataclass
+class RequestOutcome:
+    """How a request for input was closed.
+
+    Attributes:
+        request: The request's id.
+        status: `resolved` by an answer, `cancelled`, or `expired`.
+        payload: The answer.
+        by: The user who closed it; None if nobody did, or no token is required.
+        device: The device that the answer came from.
+        answers: The people who gave the answer, each as `{"by", "device"?}`, if the request needed several.
+    """
+
+    request: str
+    status: Literal["resolved", "cancelled", "expired"]
+    payload: Any = None
+    by: str | None = None
+    device: str | None = None
+    answers: list[dict[str, str]] | None = None
+
+
+@dataclass
+class RequestsState:
+    """The requests of a workflow, to carry over continue-as-new.
+
+    Attributes:
+        asked: The ids of the requests that were asked.
+        outcomes: The outcomes that have arrived, by id.
+    """
+
+    asked: list[str] = field(default_factory=list)
+    outcomes: dict[str, RequestOutcome] = field(default_factory=dict)
+
+
+class WorkflowRequests:
+    """Asks people for input.
+
+    Construct one in `@workflow.init`, after the stream:
+
+        self.stream = WorkflowStream()
+        self.requests = WorkflowRequests(self.stream)
+
+        outcome = await self.requests.ask("approval", id="pay-1", choices=["approve", "reject"])
+
+    Args:
+        stream: The workflow's stream.
+        carried: The state that the run before has passed on at continue-as-new.
+    """
+
+    def __init__(self, stream: _Stream, carried: RequestsState | None = None) -> None:
+        self._topic = stream.topic(REQUEST_TOPIC)
+        self._state = carried or RequestsState()
+        workflow.set_signal_handler(ANSWER_SIGNAL, self._on_answer)
+
+    async def ask(
+        self,
+        reason: str,
+        *,
+        id: str | None = None,
+        message: str | None = None,
+        choices: Sequence[str] | None = None,
+        response_schema: Mapping[str, Any] | None = None,
+        expires: timedelta | None = None,
+        audience: str | Sequence[str] | None = None,
+        digest: str | None = None,
+        tool_call_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        needs: int = 1,
+    ) -> RequestOutcome:
+        """Ask, and wait for the outcome. With the id of an earlier request, wait for the outcome of that one.
+
+        Args:
+            reason: Why, such as `approval`; a token names the reasons that it may answer.
+            id: The request's key, unique in the session; by default a new one.
+            message: The question, for people.
+            choices: The possible answers.
+            response_schema: In place of `choices`, the JSON Schema of an answer.
+            expires: How long it can be answered; for ever by default.
+            audience: The users, and roles as `role:NAME`, who may answer; all by default.
+            digest: Names what the request is about; an answer has to repeat it.
+            tool_call_id: The tool call that it belongs to.
+            metadata: Further data for the devices.
+            needs: The number of people who have to give the same answer. Default: 1.
+        """
+        id = str(workflow.uuid4()) if id is None else id
+        if id not in self._state.asked:
+            asked = {
+                "id": id,
+                "reason": reason,
+                "message": message,
+                "choices": choices if choices is None else list(choices),
+                "response_schema": response_schema,
+                "expires_in": None if expires is None else expires.total_seconds(),
+                "audience": [audience] if isinstance(audience, str) else audience,
+                "digest": digest,
+                "tool_call_id": tool_call_id,
+                "metadata": metadata,
+                "needs": needs,
+            }
+            self._topic.publish({name: value for name, value in asked.items() if value is not None})
+            self._state.asked.append(id)
+        await workflow.wait_condition(lambda: id in self._state.outcomes)
+        return self._state.outcomes[id]
+
+    def cancel(self, id: str) -> None:
+        """Cancel a request; its outcome says whether it was answered before."""
+        self._topic.publish({"cancel": id})
+
+    def carry(self) -> RequestsState:
+        """Return the state for the next run."""
+        return self._state
+
+    def _on_answer(self, outcome: RequestOutcome) -> None:
+        self._state.outcomes.setdefault(outcome.request, outcome)

@@ -1,0 +1,90 @@
+"""Workflows that ask people for input."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from temporalio.contrib.workflow_streams import WorkflowStream as OfficialStream
+
+    from wakeline.streams import RequestOutcome, RequestsState, WorkflowRequests, WorkflowStream
+
+
+@workflow.defn
+class Pays:
+    """Asks whether to pay, and ends with the outcome."""
+
+    @workflow.init
+    def __init__(self, asked: dict[str, Any]) -> None:
+        self.stream = WorkflowStream()
+        self.requests = WorkflowRequests(self.stream)
+
+    @workflow.run
+    async def run(self, asked: dict[str, Any]) -> RequestOutcome:
+        self.stream.topic("status").publish("asking")
+        seconds, cancels = asked.pop("expires", None), asked.pop("cancels", False)
+        if cancels:
+            asyncio.get_running_loop().call_later(0.1, self.requests.cancel, asked["id"])
+        outcome = await self.requests.ask(
+            "approval", **asked, expires=None if seconds is None else timedelta(seconds=seconds)
+        )
+        self.stream.topic("status").publish("answered")
+        return outcome
+
+
+@workflow.defn
+class PaysInTheNextRun:
+    """Asks, continues as new when it is told to, and waits for the outcome there."""
+
+    @workflow.init
+    def __init__(self, carried: RequestsState | None = None) -> None:
+        self.requests = WorkflowRequests(WorkflowStream(), carried)
+        self.continues = False
+
+    @workflow.signal
+    def go_on(self) -> None:
+        self.continues = True
+
+    @workflow.run
+    async def run(self, carried: RequestsState | None = None) -> RequestOutcome:
+        asking = asyncio.create_task(self.requests.ask("approval", id="pay-1"))
+        if carried is None:
+            await workflow.wait_condition(lambda: self.continues)
+            workflow.continue_as_new(args=[self.requests.carry()])
+        return await asking
+
+
+@workflow.defn
+class AsksOnTheOfficialStream:
+    """Knows nothing of Wakeline but the topic and the signal."""
+
+    @workflow.init
+    def __init__(self) -> None:
+        self.stream = OfficialStream()
+        self.outcomes: list[dict[str, Any]] = []
+
+    @workflow.signal
+    def wakeline_answer(self, outcome: dict[str, Any]) -> None:
+        self.outcomes.append(outcome)
+
+    @workflow.update
+    def decide(self, outcome: dict[str, Any]) -> str:
+        self.outcomes.append(outcome)
+        return "decided"
+
+    @workflow.run
+    async def run(self) -> list[dict[str, Any]]:
+        ask = self.stream.topic("wakeline.request")
+        ask.publish({"id": "pay-1", "reason": "approval"})
+        ask.publish({"id": "pay-2", "reason": "approval", "deliver": {"kind": "update", "name": "decide"}})
+        ask.publish({"id": "pay-3", "reason": 7})
+        await workflow.wait_condition(lambda: len(self.outcomes) == 2)
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        return self.outcomes
+
+
+WORKFLOWS = [Pays, PaysInTheNextRun, AsksOnTheOfficialStream]

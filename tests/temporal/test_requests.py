@@ -1,0 +1,147 @@
+"""A workflow asks people through its stream, and the answer of the first one reaches it."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client, WorkflowHandle
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from tests.support import Served
+from tests.temporal import request_workflows as workflows
+from tests.temporal.test_follower import running_gateway
+
+QUEUE = "requests"
+Handle = WorkflowHandle[Any, Any]
+
+
+@pytest.fixture
+def name() -> str:
+    return f"requests-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(autouse=True)
+async def worker(client: Client) -> AsyncIterator[None]:
+    async with Worker(client, task_queue=QUEUE, workflows=workflows.WORKFLOWS):
+        yield
+
+
+@pytest.fixture
+async def served(temporal: WorkflowEnvironment, tmp_path: Path) -> AsyncIterator[Served]:
+    async with running_gateway(temporal, tmp_path) as running:
+        yield running
+
+
+async def until_open(served: Served, session: str, count: int = 1) -> list[dict[str, Any]]:
+    """The open requests of a session, once there are so many."""
+    async with asyncio.timeout(60):
+        while True:
+            status, listed = await served.call("GET", f"/v1/sessions/{session}/requests")
+            if status == 200 and len(listed["requests"]) == count:
+                return sorted(listed["requests"], key=lambda request: str(request["id"]))
+            await served.call("GET", f"/v1/sessions/{session}/events?wait=1&wait_for_start=true&from=now")
+
+
+async def answer(served: Served, session: str, id: str, payload: Any) -> Any:
+    body = {"payload": payload, "device": "phone"}
+    status, told = await served.call("POST", f"/v1/sessions/{session}/requests/{id}", json=body)
+    assert status == 200, told
+    return told["outcome"]
+
+
+async def topics(served: Served, session: str) -> list[str]:
+    page = (await served.call("GET", f"/v1/sessions/{session}/events?limit=1000"))[1]
+    return [event["topic"] for event in page["events"]]
+
+
+async def test_a_workflow_asks_and_goes_on_with_the_answer(client: Client, served: Served, name: str) -> None:
+    asked = {"id": "pay-1", "message": "Pay?", "choices": ["approve", "reject"], "expires": 600}
+    handle = await client.start_workflow(workflows.Pays.run, asked, id=name, task_queue=QUEUE)
+    (request,) = await until_open(served, name)
+    assert (request["reason"], request["message"], request["choices"]) == ("approval", "Pay?", ["approve", "reject"])
+    outcome = await answer(served, name, "pay-1", "approve")
+    result = await handle.result()
+    assert (result.status, result.payload, result.device) == ("resolved", "approve", "phone")
+    assert outcome == {"request": "pay-1", "status": "resolved", "payload": "approve", "device": "phone"}
+    async with asyncio.timeout(60):
+        while "$run.closed" not in (seen := await topics(served, name)):
+            await asyncio.sleep(0.05)
+    assert [topic for topic in seen if topic.startswith(("$input", "status"))] == [
+        "status",
+        "$input.requested",
+        "$input.resolved",
+        "$input.accepted",
+        "$input.completed",
+        "status",
+    ]
+    history = await handle.fetch_history()
+    signaled = [e for e in history.events if e.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED]
+    assert len(signaled) == 1
+
+
+async def test_a_request_that_expires_reaches_its_workflow(client: Client, served: Served, name: str) -> None:
+    handle = await client.start_workflow(workflows.Pays.run, {"id": "pay-1", "expires": 0.5}, id=name, task_queue=QUEUE)
+    await served.call("GET", f"/v1/sessions/{name}/events?wait=60&wait_for_start=true&topics=$input.resolved")
+    assert (await handle.result()).status == "expired"
+
+
+async def test_a_workflow_cancels_its_request(client: Client, served: Served, name: str) -> None:
+    handle = await client.start_workflow(
+        workflows.Pays.run, {"id": "pay-1", "cancels": True}, id=name, task_queue=QUEUE
+    )
+    await served.call("GET", f"/v1/sessions/{name}/events?wait=60&wait_for_start=true&topics=$input.resolved")
+    assert (await handle.result()).status == "cancelled"
+
+
+async def test_the_answer_reaches_the_next_run_of_the_chain(client: Client, served: Served, name: str) -> None:
+    handle: Handle = await client.start_workflow(workflows.PaysInTheNextRun.run, id=name, task_queue=QUEUE)
+    await until_open(served, name)
+    await handle.signal("go_on")
+    async with asyncio.timeout(60):
+        while (await client.get_workflow_handle(name).describe()).run_id == handle.first_execution_run_id:
+            await asyncio.sleep(0.05)
+    await answer(served, name, "pay-1", "yes")
+    assert (await handle.result()).payload == "yes"
+    assert (await topics(served, name)).count("$input.requested") == 1
+
+
+async def test_a_workflow_needs_only_the_topic_and_a_signal_or_update(
+    client: Client, served: Served, name: str
+) -> None:
+    handle: Handle = await client.start_workflow(workflows.AsksOnTheOfficialStream.run, id=name, task_queue=QUEUE)
+    await until_open(served, name, 2)
+    first = await answer(served, name, "pay-1", 1)
+    async with asyncio.timeout(60):
+        while (await topics(served, name)).count("$input.completed") < 1:
+            await asyncio.sleep(0.05)
+    second = await answer(served, name, "pay-2", 2)
+    assert await handle.result() == [first, second]
+    # A request that is none is an event like any other, so that its author sees it.
+    assert (await topics(served, name)).count("wakeline.request") == 1
+
+
+async def test_an_answer_is_delivered_by_the_next_gateway(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first gateway ends after the answer is in the log, and before its run has it."""
+    from wakeline.gateway.requests import requests
+
+    handle = await client.start_workflow(workflows.Pays.run, {"id": "pay-1"}, id=name, task_queue=QUEUE)
+
+    async def never(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(requests, "deliver", never)
+        async with running_gateway(temporal, tmp_path / "data") as first:
+            await until_open(first, name)
+            await answer(first, name, "pay-1", "yes")
+    async with running_gateway(temporal, tmp_path / "data"):
+        assert (await handle.result()).payload == "yes"
