@@ -16,6 +16,9 @@ from tests.feeds import Feed, feed
 from tests.publishers import line
 from tests.support import Served
 from wakeline.gateway.app import gateway
+from wakeline.gateway.inputs import Asked
+from wakeline.gateway.log.engines.memory import MemoryEngine
+from wakeline.gateway.sessions import Intent, Intents, Settled
 from wakeline.gateway.settings import Settings
 from wakeline.gateway.transports import feed_frames, publish_frames
 
@@ -213,7 +216,32 @@ async def test_what_the_gateway_sends_is_as_documented() -> None:
             await client.subscribe("s")
             await until_end(client)
     assert {frame["type"] for frame in frames} == {"presence", "events"}
-    check(FEED, client.frames)
+    check(FEED, [*client.frames, await an_outcome()])
+
+
+async def an_outcome() -> dict[str, Any]:
+    """The answer to an input that was settled before, so that no Temporal is needed."""
+    engine = MemoryEngine()
+    state, _ = await engine.create_session("s")
+    digest = Asked(id="k", kind="signal", name="say").digest("")
+    data = msgspec.Raw(b'{"id":"k","result":{"a":1}}')
+    settled = Settled(epoch=state.epoch, digest=digest, status="completed", data=data)
+    intent = Intent(
+        session="s",
+        epoch=state.epoch,
+        id="k",
+        digest=digest,
+        kind="signal",
+        args=msgspec.Raw(b"[]"),
+        run="r",
+        run_id="r",
+        workflow_id="s",
+    )
+    await Intents(engine).settle(intent, settled)
+    settings = Settings(engine="memory", port=0, no_auth=True, temporal="127.0.0.1:1")
+    async with gateway(settings, engine=engine) as url, Served(url) as served, feed(served) as client:
+        await client.send("input", "s", input={"id": "k", "kind": "signal", "name": "say"})
+        return await client.next("outcome")
 
 
 async def until_end(client: Feed) -> None:

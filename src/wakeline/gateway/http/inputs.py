@@ -8,14 +8,14 @@ from urllib.parse import quote
 import msgspec
 from aiohttp import hdrs, web
 
-from wakeline.errors import TemporalUnavailableError
 from wakeline.events import check_session_name
 from wakeline.gateway.access import GRANT
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.bodies import read_fields
 from wakeline.gateway.http.group import Group, route
-from wakeline.gateway.inputs import Asked, Inputs, check_key
+from wakeline.gateway.inputs import Asked, check_key
 from wakeline.gateway.sessions import Settled
+from wakeline.gateway.transports.inputs import inputs_of, send_input
 
 _EXPECTED: Final = (
     '{"id": "…", "kind": "signal" | "update" | "cancel" | "terminate" | "start", "name"?, '
@@ -32,13 +32,7 @@ class InputRoutes(Group):
         name, grant = check_session_name(request.match_info["session"]), request[GRANT]
         grant.check("input", name)
         asked = await read_fields(request, Asked, _EXPECTED)
-        asked.check()
-        if asked.kind != "start":  # whose name is that of a rule
-            grant.check_input(name, asked.permission)
-        rule = self._inputs().check(name, asked, grant)
-        self._parts.limits.publish(request, grant, 1)
-        settled = await self._inputs().send(name, asked, grant.user, rule)
-        grant.check_signer()
+        settled = await send_input(self._parts, request, grant, name, asked)
         return _answer(name, asked.id, settled)
 
     @route("GET", "/v1/sessions/{session}/inputs/{input}")
@@ -47,15 +41,7 @@ class InputRoutes(Group):
         name = check_session_name(request.match_info["session"])
         request[GRANT].check("input", name)
         key = check_key(request.match_info["input"])
-        return _answer(name, key, await self._inputs().find(name, key))
-
-    def _inputs(self) -> Inputs:
-        if self._parts.inputs is None:
-            raise TemporalUnavailableError(
-                "expected a gateway with Temporal, got one that runs without",
-                hint="Start the gateway with --temporal HOST:PORT.",
-            )
-        return self._parts.inputs
+        return _answer(name, key, await inputs_of(self._parts).find(name, key))
 
 
 def _answer(session: str, key: str, settled: Settled | None) -> web.Response:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from wakeline.gateway.access import Connections, Guard, Tickets
 from wakeline.gateway.following import Followers, Namespaces
 from wakeline.gateway.http.lasting import Lasting
-from wakeline.gateway.inputs import Inputs
 from wakeline.gateway.notifications import Notifier, WebPush
 from wakeline.gateway.requests import Requests
 from wakeline.gateway.sessions import Archive
@@ -28,4 +27,3 @@ class Parts(Source):
     lasting: Lasting = field(default_factory=Lasting)
     upstream: Followers | None = None
     temporal: Namespaces | None = None
-    inputs: Inputs | None = None

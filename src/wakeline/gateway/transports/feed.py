@@ -16,6 +16,7 @@ from aiohttp import web
 from wakeline.errors import RequestInvalidError
 from wakeline.gateway.access import Auth, Grant, Limits
 from wakeline.gateway.delivery import Channel, Topics, resolve_start
+from wakeline.gateway.inputs import Inputs
 from wakeline.gateway.sessions import Arrivals, Core
 from wakeline.gateway.transports.sse import BUFFER_BYTES, socket_send
 
@@ -28,11 +29,13 @@ class Source(Core):
         arrivals: Admits readers to sessions.
         auth: Authenticates callers.
         limits: The limits on each caller.
+        inputs: Send inputs; None for a gateway without Temporal.
     """
 
     arrivals: Arrivals
     auth: Auth
     limits: Limits
+    inputs: Inputs | None = None
 
     async def admit(self, session: str, grant: Grant, *, wait_for_start: bool = False) -> None:
         """Check that a session may be read, and prepare it for the reader; call it before attaching.

@@ -10,11 +10,12 @@ from struct import pack
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from wakeline.errors import WakelineError
 from wakeline.events import Cursor, Event
 from wakeline.gateway.delivery import MAX_TOPICS, within
+from wakeline.gateway.inputs import Asked
 
 MAX_FRAME_BYTES: Final = 64 * 1024
 """The largest frame that is accepted from a client."""
@@ -62,6 +63,13 @@ class Ack(ClientFrame, frozen=True):
     session: str
     seen: str
     everywhere: Annotated[bool, Meta(description="The user's other devices have seen it, too.")] = False
+
+
+class Input(ClientFrame, frozen=True):
+    """Sends an input to a run of the session; answered by `outcome`, or by `error` with its id."""
+
+    session: str
+    input: Annotated[Asked, Meta(description="The body of POST …/inputs, PROTOCOL.md §13.")]
 
 
 class Token(ClientFrame, frozen=True):
@@ -124,6 +132,18 @@ class Acked(ServerFrame, frozen=True):
     seen: str
 
 
+class Outcome(ServerFrame, frozen=True):
+    """Answers `input`; `accepted` is the answer to one that has no outcome in time."""
+
+    session: str
+    id: str
+    status: Literal["completed", "rejected", "accepted"]
+    result: msgspec.Raw | UnsetType = UNSET
+    result_payload: msgspec.Raw | UnsetType = UNSET
+    result_bytes: msgspec.Raw | UnsetType = UNSET
+    failure: msgspec.Raw | UnsetType = UNSET
+
+
 class Presence(ServerFrame, frozen=True):
     """Reports that a device joined or left a session."""
 
@@ -150,11 +170,12 @@ class Error(ServerFrame, frozen=True):
 
     error: Annotated[dict[str, Any], Meta(description="As in PROTOCOL.md §11.")]
     session: str | None = None
+    input: Annotated[str, Meta(description="The id of the input that was refused.")] | None = None
 
 
-def error_frame(error: WakelineError, session: str | None = None) -> Error:
+def error_frame(error: WakelineError, session: str | None = None, input: str | None = None) -> Error:
     """Return an error as a frame, in the format of all endpoints."""
-    return Error(error.wire()["error"], session)
+    return Error(error.wire()["error"], session, input)
 
 
 def encode(frame: ServerFrame) -> bytes:

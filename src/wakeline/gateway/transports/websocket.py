@@ -18,6 +18,7 @@ from wakeline.gateway.transports import feed_frames as frames
 from wakeline.gateway.transports.conversation import Conversation
 from wakeline.gateway.transports.feed import Source
 from wakeline.gateway.transports.feed_socket import NOT_OURS, SLOW, TOKEN, Allowance, Closing
+from wakeline.gateway.transports.inputs import FeedInputs
 from wakeline.gateway.transports.subscription import Subscription
 from wakeline.text import whole_json
 
@@ -36,13 +37,14 @@ class FeedConnection(Conversation):
         name: The id of its device, if it has one.
     """
 
-    __slots__ = ("_acks", "_allowance", "_name", "_subscriptions")
+    __slots__ = ("_acks", "_allowance", "_inputs", "_name", "_subscriptions")
 
     def __init__(self, request: web.Request, source: Source, grant: Grant, name: str | None) -> None:
         super().__init__(request, source, grant)
         self._name = name
         self._subscriptions: dict[str, Subscription] = {}
         self._acks: list[asyncio.Task[None]] = []
+        self._inputs: FeedInputs | None = None
         self._allowance = Allowance()
 
     async def _take(self, message: WSMessage) -> None:
@@ -64,15 +66,16 @@ class FeedConnection(Conversation):
         if self._grant is NOBODY and kind != "token":
             raise Closing(TOKEN, f"expected a token first, got {kind}")
         decoder, serve = _SERVED[kind]
-        session: str | None = None
+        session = key = None
         try:
             frame = decoder.decode(data)
             session = getattr(frame, "session", None)
+            key = frame.input.id if isinstance(frame, frames.Input) else None
             await serve(self, frame)
         except (msgspec.DecodeError, RecursionError) as error:
             self._answer(frames.error_frame(RequestInvalidError(f"expected a {kind} frame, got: {error}")))
         except WakelineError as error:
-            self._answer(frames.error_frame(self._source.arrivals.explained(error, read=False), session))
+            self._answer(frames.error_frame(self._source.arrivals.explained(error, read=False), session, key))
 
     async def _regrant(self, grant: Grant) -> None:
         for session, subscription in list(self._subscriptions.items()):
@@ -147,7 +150,14 @@ class FeedConnection(Conversation):
         except ConnectionError:
             return
 
+    async def _input(self, frame: frames.Input) -> None:
+        if self._inputs is None:
+            self._inputs = FeedInputs(self._source, self._request, self._answer)
+        self._inputs.send(frame, self._grant)
+
     async def _end(self) -> None:
+        if self._inputs is not None:
+            await self._inputs.end()
         tasks = [subscription.task for subscription in self._subscriptions.values()]
         self._subscriptions.clear()
         await cancel_all(*self._acks, *tasks)
@@ -162,6 +172,7 @@ _Serve = Callable[[FeedConnection, Any], Awaitable[None]]
 _SERVED: Final[dict[str, tuple[msgspec.json.Decoder[Any], _Serve]]] = {
     "subscribe": (msgspec.json.Decoder(frames.Subscribe), FeedConnection._subscribe),
     "unsubscribe": (msgspec.json.Decoder(frames.Unsubscribe), FeedConnection._unsubscribe),
+    "input": (msgspec.json.Decoder(frames.Input), FeedConnection._input),
     "ack": (msgspec.json.Decoder(frames.Ack), FeedConnection._ack),
     "token": (msgspec.json.Decoder(frames.Token), FeedConnection._token),
     "ping": (msgspec.json.Decoder(frames.Ping), FeedConnection._ping),
