@@ -6,13 +6,18 @@ import asyncio
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest, RegisterNamespaceRequest
 from temporalio.client import Client, WorkflowHandle
+from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
@@ -22,12 +27,16 @@ from tests.support import Served
 from tests.temporal.hostile_workflows import Answers
 from tests.temporal.input_workflows import Listens
 from tests.temporal.test_follower import running_gateway, told
-from tests.temporal.test_inputs import log, put, until_logged
+from tests.temporal.test_following_faults import until_made
+from tests.temporal.test_inputs import log, once, put, until_logged
 from tests.tokens import SECRET, bearer
 from wakeline.cli.processes import TemporalServer
 from wakeline.gateway.app import gateway
+from wakeline.gateway.inputs import inputs
+from wakeline.gateway.inputs.sending import send
+from wakeline.gateway.inputs.steps import Seen, Unanswered
 from wakeline.gateway.rules import Follow
-from wakeline.gateway.settings import Settings
+from wakeline.gateway.settings import Namespace, Settings
 
 QUEUE = "hostile"
 DEEPEST = 128
@@ -180,6 +189,67 @@ async def test_a_token_reaches_no_other_session_s_inputs_and_runs(
         assert answer[0] == 404
         assert (await send(name, mine))[0] == 200  # the same key in another session is another input
     assert await handle.query("all_heard") == await other.query("all_heard") == ["hello"]
+
+
+@pytest.mark.parametrize("sent", [False, True])
+@pytest.mark.parametrize(("kind", "method"), [("signal", "say"), ("update", "approve")])
+async def test_an_input_to_a_run_that_temporal_has_forgotten_is_rejected(
+    client: Client,
+    served: Served,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    method: str,
+    sent: bool,
+) -> None:
+    handle = await listening(client, name)
+
+    async def after_its_deletion(*how: Any) -> Seen:
+        if sent:
+            await send(*how)
+        execution = WorkflowExecution(workflow_id=name, run_id=(await handle.describe()).run_id)
+        await client.workflow_service.delete_workflow_execution(
+            DeleteWorkflowExecutionRequest(namespace=client.namespace, workflow_execution=execution)
+        )
+        async with asyncio.timeout(60):
+            with suppress(RPCError):
+                while (await handle.describe()).run_id:
+                    await asyncio.sleep(0.05)
+        return Unanswered() if sent else await send(*how)
+
+    monkeypatch.setattr(inputs, "send", once(after_its_deletion))
+    status, answer = await put(served, name, kind, method, "hello", id="k1")
+    assert (status, answer["status"], answer["failure"]["type"]) == (200, "rejected", "RunUnknown")
+    assert ("may have received" in answer["failure"]["message"]) is sent
+    async with asyncio.timeout(60):
+        while (found := await put(served, name, kind, method, "hello"))[0] != 409:
+            await asyncio.sleep(0.1)
+    assert found[1]["error"]["code"] == "run_closed"
+
+
+async def test_a_workflow_of_another_namespace_gets_its_inputs_and_its_namesake_none(
+    temporal: WorkflowEnvironment, client: Client, tmp_path: Path, name: str
+) -> None:
+    await client.workflow_service.register_namespace(
+        RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=Duration(seconds=24 * 3600))
+    )
+    elsewhere = Client(**{**client.config(), "namespace": name})  # type: ignore[arg-type] # mypy widens the TypedDict
+    async with asyncio.timeout(60):
+        await until_made(elsewhere)
+    namesake = await listening(client, name)
+    async with (
+        Worker(elsewhere, task_queue=QUEUE, workflows=[Listens]),
+        running_gateway(temporal, tmp_path, namespaces={name: Namespace()}) as served,
+    ):
+        handle = await listening(elsewhere, name)
+        registered = {"workflow_id": name, "namespace": name, "session": "elsewhere"}
+        assert (await served.call("POST", "/v1/runs", json=registered))[0] == 200
+        assert (await put(served, "elsewhere", "signal", "say", "one"))[1]["status"] == "completed"
+        assert (await put(served, "elsewhere", "update", "approve", "two"))[1]["result"] == {"approved": "two"}
+        assert (await put(served, name, "signal", "say", "three"))[1]["status"] == "completed"
+        assert await handle.query("all_heard") == ["one", "two"]
+        assert await namesake.query("all_heard") == ["three"]
+        await handle.terminate()
 
 
 async def test_inputs_wait_while_temporal_is_away(tmp_path: Path) -> None:
