@@ -32,7 +32,7 @@ from tests.temporal.test_inputs import log, once, put, until_logged
 from tests.tokens import SECRET, bearer
 from wakeline.cli.processes import TemporalServer
 from wakeline.gateway.app import gateway
-from wakeline.gateway.inputs import inputs
+from wakeline.gateway.inputs import carrying
 from wakeline.gateway.inputs.sending import send
 from wakeline.gateway.inputs.steps import Seen, Unanswered
 from wakeline.gateway.rules import Follow
@@ -217,7 +217,7 @@ async def test_an_input_to_a_run_that_temporal_has_forgotten_is_rejected(
                     await asyncio.sleep(0.05)
         return Unanswered() if sent else await send(*how)
 
-    monkeypatch.setattr(inputs, "send", once(after_its_deletion))
+    monkeypatch.setattr(carrying, "send", once(after_its_deletion))
     status, answer = await put(served, name, kind, method, "hello", id="k1")
     assert (status, answer["status"], answer["failure"]["type"]) == (200, "rejected", "RunUnknown")
     assert ("may have received" in answer["failure"]["message"]) is sent
@@ -284,3 +284,16 @@ async def test_inputs_wait_while_temporal_is_away(tmp_path: Path) -> None:
             await handle.terminate()
     finally:
         await server.kill()
+
+
+async def test_updates_that_come_at_once_are_no_more_than_are_allowed(
+    temporal: WorkflowEnvironment, client: Client, tmp_path: Path, name: str
+) -> None:
+    handle = await listening(client, name)
+    async with running_gateway(temporal, tmp_path, run_updates=2) as served:
+        await put(served, name, "signal", "say", "first")
+        calls = [put(served, name, "update", "waits", str(number), wait=0) for number in range(20)]
+        answers = Counter(status for status, _ in await asyncio.gather(*calls))
+        assert answers == {202: 2, 429: 18}
+        await handle.signal("release")
+    assert len(await handle.query("all_heard")) == 3

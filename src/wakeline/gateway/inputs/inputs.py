@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -22,7 +24,7 @@ from wakeline.gateway.inputs.arguments import Arguments
 from wakeline.gateway.inputs.asked import Asked
 from wakeline.gateway.inputs.budgets import Budgets
 from wakeline.gateway.inputs.carrying import Carrier, stale
-from wakeline.gateway.inputs.targets import Rule, Targets
+from wakeline.gateway.inputs.targets import Rule, Target, Targets
 from wakeline.gateway.inputs.unseen import unseen
 from wakeline.gateway.log import Engine
 from wakeline.gateway.metrics import Metrics
@@ -70,6 +72,8 @@ class Inputs:
         self._ownership = ownership
         self._settings = settings
         self._carrier = Carrier(intents, engine, accept, self._targets, followers, metrics)
+        # By namespace and workflow: the updates that are being accepted.
+        self._arriving: Counter[tuple[str, str]] = Counter()
         self._accepting: set[asyncio.Task[Any]] = set()
         self._resuming: asyncio.Task[None] | None = None
 
@@ -138,20 +142,27 @@ class Inputs:
     ) -> Settled | asyncio.Task[Settled | None]:
         digest = asked.digest(by)
         found = await self._intents.find(session, asked.id)
-        is_new = False
-        if found is None:
-            intent = await self._intent(session, asked, by, digest, rule)
+        if found is not None:
+            return self._carried(found, asked, digest, is_new=False)
+        target = await self._target(session, asked, rule)
+        with self._counted(asked, target):
+            intent = await self._intent(session, asked, by, digest, rule, target)
             found = await self._intents.create(intent)
-            is_new = found == intent  # and not that of another gateway, which may have sent it
+            # It may be that of another gateway, which may have sent it.
+            return self._carried(found, asked, digest, is_new=found == intent)
+
+    def _carried(
+        self, found: Intent | Settled, asked: Asked, digest: str, *, is_new: bool
+    ) -> Settled | asyncio.Task[Settled | None]:
         if found.digest != digest:
             raise InputConflictError(f"expected the input {asked.id!r} as it was sent before, got another one")
         return found if isinstance(found, Settled) else self._carrier.carry(found, unsure=not is_new)
 
-    async def _intent(self, session: str, asked: Asked, by: str, digest: str, rule: Rule | None) -> Intent:
-        """Return a new intent for the run that is meant.
+    async def _target(self, session: str, asked: Asked, rule: Rule | None) -> Target:
+        """Return the run that is meant.
 
         Raises:
-            WakelineError: It cannot be accepted.
+            WakelineError: The input cannot be accepted.
         """
         starts = rule if asked.kind == "start" else None
         if starts is None or asked.args:  # those of a rule are not the client's
@@ -161,13 +172,37 @@ class Inputs:
             offset = await unseen(self._engine, session, target.epoch, asked.expect)
             if offset is not None:
                 raise stale(offset)
-        place = (target.namespace, target.workflow_id)
+        return target
+
+    @contextmanager
+    def _counted(self, asked: Asked, target: Target) -> Iterator[None]:
+        """Count an update as one of its run while it is accepted, inside the block.
+
+        Raises:
+            LimitReachedError: The run has as many as are allowed.
+        """
+        place, most = (target.namespace, target.workflow_id), self._settings.run_updates
         updates = [of for of in self._carrier.under_way() if of.kind == "update"]
-        under_way = sum((of.namespace, of.workflow_id) == place for of in updates)
-        if asked.kind == "update" and under_way >= self._settings.run_updates:
-            raise LimitReachedError(
-                f"expected at most {self._settings.run_updates} updates of one run under way", retry_after=1
-            )
+        under_way = self._arriving[place] + sum((of.namespace, of.workflow_id) == place for of in updates)
+        if asked.kind == "update" and under_way >= most:
+            raise LimitReachedError(f"expected at most {most} updates of one run under way", retry_after=1)
+        self._arriving[place] += asked.kind == "update"
+        try:
+            yield
+        finally:
+            self._arriving[place] -= asked.kind == "update"
+            if not self._arriving[place]:
+                del self._arriving[place]
+
+    async def _intent(
+        self, session: str, asked: Asked, by: str, digest: str, rule: Rule | None, target: Target
+    ) -> Intent:
+        """Return a new intent, after the budget of its run was charged.
+
+        Raises:
+            LimitReachedError: The run has had as many as Temporal accepts.
+        """
+        starts = rule if asked.kind == "start" else None
         if target.run_id:
             connection = self._targets.connection(target.namespace)
             await self._budgets.take(connection, target.workflow_id, target.run_id, asked.kind)
