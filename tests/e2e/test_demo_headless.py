@@ -29,6 +29,8 @@ async def test_it_ends_with_nothing_missing_and_nothing_left_behind(tmp_path: Pa
     assert re.fullmatch(r"sent [1-9][\d,]* · missing 0 · duplicate 0", lines[-1])
     assert sum("the gateway was killed" in line for line in lines) >= 2
     assert any("pipeline-1: terminated" in line for line in lines)
+    assert any("the phone, asleep, is notified of order-1: Pay 12 EUR to ACME?" in line for line in lines)
+    assert any("order-1: completed, 7 events" in line for line in lines), "approved, it went through all its steps"
     assert list(tmp_path.iterdir()) == []
 
 

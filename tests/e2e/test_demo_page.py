@@ -111,3 +111,29 @@ async def test_the_page_fits_a_phone_and_the_dark(page: Page, demo: str) -> None
         "getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).slice(0, 3).reduce((a, b) => a + Number(b), 0)"
     )
     assert luminance < 200, "dark when the system is"
+
+
+async def test_a_sleeping_phone_is_notified_of_a_question_wakes_and_answers_it(page: Page, demo: str) -> None:
+    await page.goto(demo)
+    laptop, phone = [page.locator(f'[data-device="{device}"]') for device in DEVICES]
+    order = '[data-slot="order"] [data-session="{}"]'.format
+    await page.click('[data-toggle="phone"]')
+
+    # The first order's payment is rejected on the laptop, so the next order asks while the phone is asleep for certain.
+    await laptop.locator(f'{order("order-1")} [data-choice="reject"]').click()
+    asks = laptop.locator(order("order-2"))
+    await expect(asks).to_have_attribute("data-status", "waiting", timeout=30_000)
+    notice = phone.locator('[data-notified="order-2"]')
+    await expect(notice).to_contain_text("Pay 12 EUR to ACME?", timeout=30_000)
+    await expect(asks.locator("footer")).to_contain_text("waits for an answer")
+
+    # By keyboard: a press on the notification wakes the phone, which then has the question.
+    await notice.press("Enter")
+    await expect(notice).to_have_count(0)
+    answered = phone.locator(order("order-2"))
+    await answered.get_by_role("group", name="Pay 12 EUR to ACME?").get_by_role("button", name="Approve").press("Enter")
+    for card in (asks, answered):
+        await expect(card.locator("footer")).to_contain_text("“approve” from the phone")
+        await expect(card.get_by_role("button")).to_have_count(0)
+        await expect(card.locator(".steps")).to_contain_text("paid")
+    await expect(page.locator("[data-counter]")).to_have_text(re.compile(r"missing 0 · duplicate 0$"))

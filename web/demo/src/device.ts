@@ -1,6 +1,8 @@
+import { answerCall, deliver, seenCall } from "./calls.ts";
 import { merge, toFollow } from "./choose.ts";
 import { Feed } from "./feed.ts";
-import type { DemoState, SessionInfo, WireEvent } from "./wire.ts";
+import { onLockScreen, type Question } from "./question.ts";
+import type { DemoState, Notice, SessionInfo, WireEvent } from "./wire.ts";
 
 /** `lost`: online, but a stream that was open has broken and the browser is on its way back. */
 export type Presence = "live" | "lost" | "offline";
@@ -64,6 +66,16 @@ export class Device {
     return new Map([...this.feeds.values()].map((feed) => [feed.session, feed.view.ledger.next]));
   }
 
+  /** The notifications that reached it while it was asleep, newest first. */
+  get notices(): readonly Notice[] {
+    return onLockScreen(this.#state?.notified ?? [], this.name, this.online ? undefined : this.absence?.since);
+  }
+
+  /** Answers a question; whether the gateway was reached. */
+  answer(session: string, question: Question, choice: string): Promise<boolean> {
+    return deliver(this.#url, answerCall(session, question.id, choice, this.name), () => this.online);
+  }
+
   update(state: DemoState): void {
     this.#state = state;
     this.#heldOffline = state.devices.some((device) => device.name === this.name && !device.online);
@@ -95,7 +107,7 @@ export class Device {
     for (const session of wanted)
       this.#feed(session).connect(
         (cursor) => new EventSource(eventsUrl(url, session, cursor)),
-        (event) => this.#receive(event),
+        (event) => this.#receive(session, event),
         () => this.#settle(),
       );
   }
@@ -106,7 +118,10 @@ export class Device {
     return feed;
   }
 
-  #receive(event: WireEvent): void {
+  #receive(session: string, event: WireEvent): void {
+    // The laptop lies open on a desk. Only the phone is in somebody's hand, and reports that a question was seen.
+    if (event.topic === "$input.requested" && this.name === "phone")
+      void deliver(this.#url, seenCall(session, this.name, this.#feed(session).cursor), () => this.online);
     // What Wakeline itself says of a run was not sent by the workflow, and is not held against what was.
     if (!event.topic.startsWith("$")) this.received += 1;
     if (this.back && Date.parse(event.time) < this.back.at) this.back.filled += 1;

@@ -19,6 +19,10 @@ export class Feed {
     return this.#connection !== undefined;
   }
 
+  get cursor(): string {
+    return this.#connection?.cursor ?? this.#cursor;
+  }
+
   get link(): Link | undefined {
     return this.#connection?.link;
   }
@@ -48,7 +52,7 @@ export class Feed {
   }
 
   disconnect(): void {
-    this.#cursor = this.#connection?.cursor ?? this.#cursor;
+    this.#cursor = this.cursor;
     this.#connection?.stop();
     this.#connection = undefined;
   }

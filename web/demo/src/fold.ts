@@ -1,4 +1,5 @@
 import { emptyLedger, enter, type Ledger } from "./ledger.ts";
+import { answered, asked, isOpen, type Question } from "./question.ts";
 import { emptyStory, type Story, tell } from "./story.ts";
 import { type Ending, firstNumber, firstString, members, type Status, type WireEvent } from "./wire.ts";
 
@@ -11,6 +12,8 @@ export interface SessionView {
   readonly why: string;
   /** What it waits for, or has trouble with, while it runs; empty if it does something. */
   readonly doing: string;
+  /** The last question that it asked. */
+  readonly question: Question | undefined;
   readonly settled: boolean;
 }
 
@@ -20,6 +23,7 @@ export const emptyView: SessionView = {
   status: "running",
   why: "",
   doing: "",
+  question: undefined,
   settled: false,
 };
 
@@ -34,7 +38,11 @@ export function fold(view: SessionView, event: WireEvent): SessionView {
     case "$run.started":
       return { ...view, ledger, status: "running", why: "", doing: "", settled: false };
     case "$run.closed":
-      return { ...view, ledger, status: endingOf(event), why: whyOf(event), doing: "" };
+      return { ...view, ledger, status: endingOf(event), why: whyOf(event), doing: "", question: afterEnd(view) };
+    case "$input.requested":
+      return { ...view, ledger, question: asked(event) ?? view.question };
+    case "$input.resolved":
+      return { ...view, ledger, question: answered(view.question, event) };
     case "$run.waiting":
     case "$activity.retrying":
     case "$activity.paused":
@@ -45,6 +53,11 @@ export function fold(view: SessionView, event: WireEvent): SessionView {
     default:
       return { ...view, ledger, story: tell(view.story, event) };
   }
+}
+
+/** Nobody waits for the answer to a question whose run has ended. */
+function afterEnd({ question }: SessionView): Question | undefined {
+  return isOpen(question) ? undefined : question;
 }
 
 function endingOf(event: WireEvent): Status {

@@ -2,6 +2,7 @@ import "./style/base.css";
 import "./style/layout.css";
 import "./style/panel.css";
 import "./style/card.css";
+import "./style/question.css";
 import "./style/sections.css";
 import { behind } from "./choose.ts";
 import { Comparison } from "./compare.ts";
@@ -27,10 +28,11 @@ let scheduled = false;
 
 const devices = [new Device("laptop", "127.0.0.1", draw), new Device("phone", "localhost", draw)];
 const announcer = new Announcer();
-const header = new Header((message) => announcer.say(message));
+const say = (message: string) => announcer.say(message);
+const header = new Header(say);
 const foot = new Foot();
 const comparison = new Comparison();
-const panels = [new Panel(devices[0] as Device, "Laptop"), new Panel(devices[1] as Device, "Phone")];
+const panels = [new Panel(devices[0] as Device, "Laptop", say), new Panel(devices[1] as Device, "Phone", say)];
 
 document.body.append(
   header.root,

@@ -26,12 +26,23 @@ export interface Counter {
   readonly duplicate: number;
 }
 
+/** A push that reached a device; `time` in seconds. */
+export interface Notice {
+  readonly device: string;
+  readonly id: string;
+  readonly session: string;
+  readonly text: string;
+  readonly time: number;
+}
+
 export interface DemoState {
   readonly gateway: { readonly url: string; readonly up: boolean; readonly restarts: number };
   readonly counter: Counter;
   /** Newest last. */
   readonly sessions: readonly SessionInfo[];
   readonly devices: readonly { readonly name: string; readonly online: boolean }[];
+  /** Newest last. */
+  readonly notified: readonly Notice[];
 }
 
 /** The members of a JSON object; of anything else, none. */

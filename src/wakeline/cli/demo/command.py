@@ -28,8 +28,9 @@ def demo(
     """Run the demo: workflows publish, two devices watch, and a counter compares.
 
     Starts a Temporal dev server, a gateway on SQLite and a worker, all on loopback, and removes them at the end. The
-    counter compares what the devices received with what was sent. Keys: k kills the gateway with SIGKILL and starts it
-    again, o takes the phone offline for 10 s, t terminates a workflow, q quits.
+    counter compares what the devices received with what was sent. An order waits until somebody approves its payment;
+    the phone is notified of that while it is offline. Keys: k kills the gateway with SIGKILL and starts it again, o takes
+    the phone offline for 10 s, t terminates a workflow, a approves the order's payment, q quits.
     With OPENAI_BASE_URL (and OPENAI_API_KEY, OPENAI_MODEL) set, the agent's text comes from that endpoint.
 
     Examples:

@@ -8,11 +8,17 @@ from typing import Any
 
 from wakeline.background import cancel_all
 from wakeline.client import RefusedError, SessionClient, SessionEvent
-from wakeline.events import RUN_CLOSED
+from wakeline.events import INPUT_REQUESTED, INPUT_RESOLVED, RUN_CLOSED
 
 
 class Seen:
-    """The events that a device received of one session, checked for offsets 0, 1, 2 and so on."""
+    """The events that a device received of one session, checked for offsets 0, 1, 2 and so on.
+
+    Attributes:
+        asked: Is set once there was a request for input.
+        question: The open request, if there is one.
+        answer: The outcome of the last request.
+    """
 
     def __init__(self) -> None:
         self.raw: list[bytes] = []
@@ -21,6 +27,9 @@ class Seen:
         self.duplicate = 0
         self.cursor = "beginning"
         self.status: str | None = None
+        self.asked = asyncio.Event()
+        self.question: dict[str, Any] | None = None
+        self.answer: dict[str, Any] | None = None
         self._next = 0
 
     def take(self, event: SessionEvent[Any]) -> None:
@@ -33,8 +42,13 @@ class Seen:
             self.raw.append(event.raw)
             if not event.topic.startswith("$"):
                 self.items.append((event.topic, event.data))
+            elif event.topic == INPUT_REQUESTED:
+                self.question = event.data
+                self.asked.set()
+            elif event.topic == INPUT_RESOLVED:
+                self.question, self.answer = None, event.data
             elif event.topic == RUN_CLOSED:
-                self.status = event.data["status"]
+                self.question, self.status = None, event.data["status"]
         self.cursor = event.cursor
 
 
@@ -84,6 +98,8 @@ class DemoDevice:
 
     async def _watch(self, session: str, seen: Seen) -> None:
         with suppress(RefusedError):  # the verdict counts a session that cannot be read as missing
-            async with self._client.session(session).events(from_=seen.cursor, until="settled") as events:
+            async with self._client.session(session).events(
+                from_=seen.cursor, until="settled", device=self.name
+            ) as events:
                 async for event in events:
                     seen.take(event)

@@ -6,9 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from wakeline.cli.demo.approval import APPROVE
 from wakeline.cli.demo.scene import KINDS, Scene, counter_line, scene
 
 _GRACE_SECONDS = 60.0
+# The order also waits, from its beginning until the phone is back, for somebody to approve its payment.
+_SHARES = {"order": 0.35, "agent": 0.85, "pipeline": 0.85}
 
 
 async def run_headless(seconds: float) -> bool:
@@ -41,13 +44,15 @@ async def _play(stage: Scene, seconds: float, say: Callable[[str], None]) -> Non
     laptop, phone = stage.devices
     laptop.go_online()
     for kind in KINDS:
-        play = await stage.begin(kind, seconds * 0.85)
+        play = await stage.begin(kind, seconds * _SHARES[kind])
         say(f"{play.session} publishes; the laptop watches")
 
     async def at(share: float) -> None:
         await asyncio.sleep(max(0.0, began + seconds * share - time.monotonic()))
 
     began = time.monotonic()
+    notice = await stage.push.first()
+    say(f"the phone, asleep, is notified of {notice.session}: {notice.text}")
     await at(0.15)
     phone.go_online()
     say("the phone joins, in the middle")
@@ -63,6 +68,9 @@ async def _play(stage: Scene, seconds: float, say: Callable[[str], None]) -> Non
     await at(0.6)
     phone.go_online()
     say("the phone is back")
+    await phone.sessions["order-1"].asked.wait()
+    await stage.answer(phone, APPROVE)
+    say("the phone answers: approve")
     await at(0.7)
     await stage.terminate(stage.running("pipeline")[0])
     say("pipeline-1 was terminated")

@@ -11,18 +11,23 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Any, Final
 
+import msgspec
+from aiohttp import ClientError
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from wakeline.background import begin, cancel_all
+from wakeline.cli.demo.approval import APPROVE
 from wakeline.cli.demo.page import Page
 from wakeline.cli.demo.scene import KINDS, Scene, counter_line, scene
 from wakeline.errors import ListenRefusedError
 
 OFFLINE_SECONDS: Final = 10.0
-_SECONDS: Final = {"order": 25.0, "agent": 40.0, "pipeline": 30.0}
-_KEYS: Final = "[b]k[/] kill the gateway   [b]o[/] phone offline 10 s   [b]t[/] terminate a workflow   [b]q[/] quit"
+_SECONDS: Final = {"order": 20.0, "agent": 40.0, "pipeline": 30.0}
+_KEYS: Final = (
+    "[b]k[/] kill the gateway  [b]o[/] phone offline 10 s  [b]t[/] terminate a workflow  [b]a[/] approve  [b]q[/] quit"
+)
 
 
 class LiveDemo:
@@ -33,7 +38,12 @@ class LiveDemo:
         self._url = url
         self._tasks: set[asyncio.Task[None]] = set()
         self.quit = asyncio.Event()
-        self.actions = {"kill": self.kill, "offline": self.offline, "terminate": self.terminate}
+        self.actions = {
+            "kill": self.kill,
+            "offline": self.offline,
+            "terminate": self.terminate,
+            "approve": self.approve,
+        }
 
     async def run(self) -> None:
         """Run until the user quits."""
@@ -77,6 +87,11 @@ class LiveDemo:
             await self._stage.terminate(running[0])
             await self._stage.look()  # so that the next key terminates another one
 
+    async def approve(self) -> None:
+        """Approve on the laptop whatever waits for an approval."""
+        with suppress(ClientError):  # the gateway is down
+            await self._stage.answer(self._stage.devices[0], APPROVE)
+
     async def _keep_talking(self) -> None:
         while True:
             for kind in KINDS:
@@ -96,6 +111,7 @@ class LiveDemo:
                 {"session": p.session, "title": p.kind.title(), "kind": p.kind, "status": p.status} for p in stage.plays
             ],
             "devices": [{"name": d.name, "online": d.online} for d in stage.devices],
+            "notified": [{"device": "phone", **msgspec.structs.asdict(n)} for n in stage.push.shown.values()],
         }
 
     def screen(self) -> Table:
@@ -110,7 +126,9 @@ class LiveDemo:
             light = "[green]online[/]" if device.online else "[yellow]offline[/]"
             table.add_row(f"[b]{device.name}[/]", f"{light}, {seen:,} events")
         for play in stage.plays[-len(KINDS) :]:
-            table.add_row(f"[b]{play.session}[/]", f"{play.status}, {play.sent} events")
+            question = stage.devices[0].sessions[play.session].question
+            asks = f", waits for an answer: {question['message']}" if question else ""
+            table.add_row(f"[b]{play.session}[/]", f"{play.status}, {play.sent} events{asks}")
         sent, missing, duplicate = stage.counter()
         table.add_row("[b]counter[/]", f"[b]{counter_line(sent, missing, duplicate)}[/]")
         table.add_row("[b]keys[/]", _KEYS)

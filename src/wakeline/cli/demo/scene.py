@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,9 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from wakeline.cli.demo.agent import stream_answer
+from wakeline.cli.demo.approval import Approvals
 from wakeline.cli.demo.devices import DemoDevice
+from wakeline.cli.demo.push import PushEndpoint, gateway_settings
 from wakeline.cli.demo.workflows import AgentWorkflow, OrderWorkflow, PipelineWorkflow
 from wakeline.cli.processes import Process, TemporalServer, free_port
 from wakeline.client import SessionClient
@@ -53,10 +55,13 @@ class Gateway:
         self.up = False
         self.restarts = 0
         self._log = (directory / "gateway.log").open("ab")
+        settings = directory / "gateway.toml"
+        settings.write_text(gateway_settings(page))
         self._process = Process(
             [
                 *(sys.executable, "-m", "wakeline", "serve", "--no-auth", "--port", str(self.port)),
                 *("--data", str(directory / "data"), "--temporal", temporal, "--cors-origins", page),
+                *("--config", str(settings)),
             ],
             output=self._log,
             # Settings of the user's own gateway, such as keys for tokens, do not apply to the demo's.
@@ -101,10 +106,11 @@ class Gateway:
 class Scene:
     """Everything that runs, and the actions on it."""
 
-    def __init__(self, temporal: Client, gateway: Gateway, devices: list[DemoDevice]) -> None:
+    def __init__(self, temporal: Client, gateway: Gateway, devices: list[DemoDevice], push: PushEndpoint) -> None:
         self.temporal = temporal
         self.gateway = gateway
         self.devices = devices
+        self.push = push
         self.plays: list[Play] = []
         self._numbers = dict.fromkeys(KINDS, 0)
 
@@ -128,6 +134,19 @@ class Scene:
         """Terminate a workflow, as an operator would."""
         with suppress(RPCError):  # the workflow has just ended by itself
             await play.handle.terminate(reason="terminated in the demo")
+
+    async def answer(self, device: DemoDevice, payload: str) -> None:
+        """Answer every question that a device shows; another device may be faster.
+
+        Raises:
+            ClientError: The gateway is down.
+        """
+        asked = {name: seen.question["id"] for name, seen in device.sessions.items() if seen.question}
+        async with aiohttp.ClientSession() as http:
+            for session, request in asked.items():
+                path = f"{self.gateway.url}/v1/sessions/{session}/requests/{request}"
+                async with http.post(path, json={"payload": payload, "device": device.name}) as response:
+                    await response.read()
 
     async def look(self) -> None:
         """Update the status and the number of events of every workflow from Temporal."""
@@ -187,15 +206,19 @@ async def scene(page_origin: str) -> AsyncIterator[Scene]:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wakeline-demo-")))
         server = TemporalServer()
         stack.push_async_callback(server.stop)
+        push = PushEndpoint()
+        await stack.enter_async_context(push.serve())
         gateway = Gateway(directory, server.address, page_origin)
         stack.push_async_callback(gateway.stop)
         await server.start()
         temporal, _ = await asyncio.gather(server.ready(), gateway.start())  # the gateway starts without Temporal, too
         workflows = [OrderWorkflow, AgentWorkflow, PipelineWorkflow]
-        worker = Worker(temporal, task_queue=QUEUE, workflows=workflows, activities=[stream_answer])
+        await push.subscribe(gateway.url, "phone")
+        activities: list[Callable[..., Any]] = [stream_answer, Approvals(gateway.url).approve_payment]
+        worker = Worker(temporal, task_queue=QUEUE, workflows=workflows, activities=activities)
         await stack.enter_async_context(worker)
         client = await stack.enter_async_context(SessionClient(gateway.url))
         devices = [DemoDevice(name, client) for name in ("laptop", "phone")]
         for device in devices:
             stack.push_async_callback(device.go_offline)
-        yield Scene(temporal, gateway, devices)
+        yield Scene(temporal, gateway, devices, push)

@@ -25,7 +25,7 @@ STAGES = ("extract", "transform", "load", "verify")
 
 @workflow.defn
 class OrderWorkflow:
-    """Publishes the steps of an order from the workflow."""
+    """Publishes the steps of an order from the workflow; somebody has to approve its payment."""
 
     @workflow.init
     def __init__(self, seconds: float) -> None:
@@ -34,12 +34,24 @@ class OrderWorkflow:
 
     @workflow.run
     async def run(self, seconds: float) -> str:
-        """Go through the steps in about `seconds`."""
+        """Go through the steps in about `seconds`, and the time that an answer takes."""
         status = self.stream.topic("status", type=dict[str, Any])
         for state, detail in ORDER_STEPS:
+            if state == "paid" and not await self._is_approved():
+                status.publish({"state": "cancelled", "detail": "Somebody rejected the payment"})
+                return "cancelled"
             status.publish({"state": state, "detail": detail})
             await asyncio.sleep(seconds / len(ORDER_STEPS))
         return "delivered"
+
+    async def _is_approved(self) -> bool:
+        approved: bool = await workflow.execute_activity(
+            "approve_payment",
+            result_type=bool,
+            start_to_close_timeout=timedelta(days=1),
+            heartbeat_timeout=timedelta(seconds=30),
+        )
+        return approved
 
 
 @workflow.defn

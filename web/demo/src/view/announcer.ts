@@ -1,4 +1,5 @@
 import type { Device } from "../device.ts";
+import { isOpen } from "../question.ts";
 import type { DemoState } from "../wire.ts";
 import { element } from "./dom.ts";
 
@@ -22,6 +23,8 @@ export class Announcer {
       ...devices.map((device) =>
         this.#news(device.name, `The ${device.name} is ${device.online ? "online" : "offline"}.`),
       ),
+      ...devices.map((device) => this.#news(`${device.name} notified`, noticeOf(device))),
+      this.#news("question", questionOf(devices)),
       this.#news(
         "counter",
         counter.missing + counter.duplicate > 0 ? "Events are missing or duplicate." : "All is accounted for.",
@@ -36,4 +39,18 @@ export class Announcer {
     this.#told.set(about, message);
     return before === undefined || before === message ? "" : message;
   }
+}
+
+function noticeOf(device: Device): string {
+  const newest = device.notices[0];
+  return newest ? `The ${device.name}, asleep, is notified: ${newest.text}` : "";
+}
+
+/** The newest question that some device shows, or how it was answered. */
+function questionOf(devices: readonly Device[]): string {
+  const views = devices.flatMap((device) => [...device.feeds.values()]);
+  const open = views.find(({ view }) => isOpen(view.question));
+  if (open?.view.question) return `${open.session} asks: ${open.view.question.message}`;
+  const last = views.findLast(({ view }) => view.question);
+  return last?.view.question ? `${last.session}: ${last.view.question.answer}.` : "";
 }

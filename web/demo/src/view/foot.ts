@@ -7,7 +7,7 @@ export class Foot {
   #verdict = element("span", { class: "verdict", "data-verdict": "" });
 
   constructor() {
-    const method = "Each device checks every offset it is given. The keys k, o and t work in the terminal.";
+    const method = "Each device checks every offset it is given. The keys k, o, t and a work in the terminal.";
     this.root = element("footer", { class: "foot" }, this.#verdict, element("span", {}, method));
   }
 

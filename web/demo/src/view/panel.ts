@@ -1,11 +1,13 @@
 import { prominent } from "../choose.ts";
 import type { Device } from "../device.ts";
 import { number, plural, seconds } from "../format.ts";
+import type { Question } from "../question.ts";
 import type { SessionInfo } from "../wire.ts";
 import { Card } from "./card.ts";
 import { element, icon, setAttribute, setText } from "./dom.ts";
 import { Earlier } from "./earlier.ts";
 import { kindIcon, LAPTOP, PHONE } from "./icons.ts";
+import { LockScreen } from "./lock.ts";
 
 /** The kinds that have a place before their first session, so that nothing moves when it comes. */
 const KINDS = ["order", "agent", "pipeline"];
@@ -15,16 +17,20 @@ const RETURN_SHOWN_FOR = 6000;
 export class Panel {
   readonly root: HTMLElement;
   #device: Device;
+  #say: (message: string) => void;
   #switch: HTMLElement;
   #switchText = element("span", { class: "word" }, "Online");
   #totals = { received: part(), missing: part(), duplicate: part(), behind: part() };
   #note = element("p", { class: "note" });
   #slots = element("div", { class: "slots" });
+  #lock: LockScreen;
   #cards = new Map<string, Card>();
   #earlier = new Earlier();
 
-  constructor(device: Device, title: string) {
+  constructor(device: Device, title: string, say: (message: string) => void) {
     this.#device = device;
+    this.#say = say;
+    this.#lock = new LockScreen(() => this.#wake());
     this.#switch = element(
       "button",
       { type: "button", role: "switch", class: "switch", "data-toggle": device.name, "aria-label": `${title} online` },
@@ -46,7 +52,7 @@ export class Panel {
         element("p", { class: "totals", "data-totals": "" }, received, dot(), missing, dot(), duplicate, dot(), behind),
         this.#note,
       ),
-      this.#slots,
+      element("div", { class: "screen" }, this.#slots, this.#lock.root),
       this.#earlier.root,
     );
   }
@@ -56,6 +62,7 @@ export class Panel {
     setAttribute(this.root, "data-presence", device.presence);
     setAttribute(this.#switch, "aria-checked", String(device.online));
     setAttribute(this.#switch, "aria-disabled", String(device.heldOffline));
+    this.#lock.update(device.notices, device.heldOffline);
     setText(this.#switchText, device.online ? "Online" : "Offline");
     this.#updateTotals(behind);
     const large = prominent(device.sessions);
@@ -86,11 +93,21 @@ export class Panel {
     const slot = this.#slot(kind);
     let card = this.#cards.get(kind);
     if (card?.session !== info.session) {
-      card = new Card(info, this.#device.name);
+      card = new Card(info, this.#device.name, (question, choice) => this.#answer(info.session, question, choice));
       this.#cards.set(kind, card);
       slot.replaceChildren(card.root);
     }
     card.update(this.#device.feeds.get(info.session)?.view, this.#device.presence !== "live");
+  }
+
+  async #answer(session: string, question: Question, choice: string): Promise<void> {
+    if (!(await this.#device.answer(session, question, choice))) this.#say("The answer did not reach the gateway.");
+  }
+
+  #wake(): void {
+    if (this.#device.heldOffline) return;
+    this.#switch.focus(); // the notification, which had the focus, goes away
+    this.#device.toggle();
   }
 
   #slot(kind: string): Element {

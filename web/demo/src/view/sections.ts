@@ -17,9 +17,9 @@ export class Sections {
     for (const node of this.nodes) node.hidden = true;
   }
 
-  update(story: Story, running: boolean): void {
+  update(story: Story, running: boolean, asks: boolean): void {
     this.#steps.hidden = story.steps.length === 0;
-    this.#stepDetail.hidden = story.steps.length === 0;
+    this.#stepDetail.hidden = story.steps.length === 0 || asks; // the question takes its place
     this.#answer.hidden = story.text === "";
     this.#stages.hidden = story.stages.length === 0;
     this.#others.hidden = story.others.length === 0;
