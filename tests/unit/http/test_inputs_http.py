@@ -41,7 +41,15 @@ async def test_a_body_of_another_form_is_refused(serve: Serve, changed: dict[str
 
 @pytest.mark.parametrize(
     "changed",
-    [{"name": ""}, {"name": "$cancel"}, {"name": "__temporal_poll"}, {"kind": "cancel"}, {"id": ""}, {"id": "é"}],
+    [
+        {"name": ""},
+        {"name": "$cancel"},
+        {"name": "__temporal_poll"},
+        {"name": "wakeline_answer"},
+        {"kind": "cancel"},
+        {"id": ""},
+        {"id": "é"},
+    ],
 )
 async def test_an_impossible_name_or_id_is_refused(serve: Serve, changed: dict[str, Any]) -> None:
     served = await serve()
