@@ -25,6 +25,7 @@ def send(
     run: str | None = None,
     start: str | None = None,
     device: str | None = None,
+    expect: int | None = None,
     wait: float = 60.0,
     url: Annotated[str, Parameter(env_var="WAKELINE_URL")] = "http://127.0.0.1:7777",
     token: Annotated[str | None, Parameter(env_var="WAKELINE_TOKEN")] = None,
@@ -47,6 +48,7 @@ def send(
         run: The run that it is for (default: the session's open run).
         start: The rule by which an update starts the workflow if no run is open.
         device: The device that it is sent from.
+        expect: The offset of the last event that was seen; the input is refused if a later one counts.
         wait: Seconds to wait for the outcome.
         url: The gateway.
         token: The token; it must allow the input.
@@ -56,6 +58,7 @@ def send(
     async def sent() -> InputOutcome:
         async with SessionClient(url, token) as client:
             how: Sending = {"kind": kind, "id": key, "run": run, "start": start, "device": device}
+            how["expect"] = expect
             how["wait"] = timedelta(seconds=wait)
             return await client.session(session).send(name or "", values, **how)
 
