@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 from typing import Any, Literal
 
@@ -27,6 +28,22 @@ class Answering:
     async def requests(self) -> list[InputRequest]:
         """Return the open requests for input of the session."""
         return (await self._http.call("GET", session_path(self.name, "requests"), _Requests)).requests
+
+    async def claim(self, request: str, *, device: str, lease: timedelta = timedelta(seconds=30)) -> InputRequest:
+        """Claim a tool for this device, so that no other one runs it; claim again to keep it.
+
+        Args:
+            request: The request's id.
+            device: The id of this device, which the answer has to name as well.
+            lease: How long no other device can claim it.
+
+        Raises:
+            ClaimedError: Another device runs it.
+            AlreadyResolvedError: The request is closed.
+        """
+        body = encode({"device": device, "lease": lease.total_seconds()})
+        path = session_path(self.name, "requests", request, "claim")
+        return await repeated(partial(post, self._http, path, body, InputRequest), self._retry_seconds)
 
     async def answer(
         self,

@@ -90,6 +90,7 @@ class InputRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     Attributes:
         id: Its key.
         reason: Why it asks, such as `approval`.
+        kind: `tool` if one device at a time claims it and answers with the value of a tool.
         status: `open`, or the status of its outcome.
         message: The question, for people.
         choices: The possible answers.
@@ -101,12 +102,14 @@ class InputRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
         metadata: Further data.
         needs: The number of people who have to give the same answer.
         answers: The answers so far, each as `{"request", "payload", "by"?, "device"?}`, if it needs several.
+        claim: The device that runs the tool: `{"request", "device", "until", "by"?}`.
         outcome: How it was closed; None while it is open.
     """
 
     id: str
     reason: str
     status: Literal["open", "resolved", "cancelled", "expired"]
+    kind: Literal["question", "tool"] = "question"
     message: str | None = None
     choices: list[str] | None = None
     response_schema: dict[str, Any] | None = None
@@ -117,6 +120,7 @@ class InputRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     metadata: dict[str, Any] | None = None
     needs: int = 1
     answers: list[dict[str, Any]] = []
+    claim: dict[str, str] | None = None
     outcome: RequestOutcome | None = None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from datetime import timedelta
 from os import PathLike
 from typing import Any, Generic, Self, TypeVar, Unpack, cast, overload
 
@@ -160,6 +161,10 @@ class SyncSession:
     def requests(self) -> list[InputRequest]:
         """See `Session.requests`."""
         return self._call(self._session.requests())
+
+    def claim(self, request: str, *, device: str, lease: timedelta = timedelta(seconds=30)) -> InputRequest:
+        """See `Session.claim`."""
+        return self._call(self._session.claim(request, device=device, lease=lease))
 
     def answer(self, request: str, payload: Any = None, **how: Unpack[Answer]) -> InputRequest:
         """See `Session.answer`."""

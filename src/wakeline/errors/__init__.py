@@ -29,6 +29,8 @@
     │   ├── InputConflictError         409 input_conflict
     │   ├── RequestConflictError       409 request_conflict
     │   ├── AlreadyResolvedError       409 already_resolved
+    │   ├── ClaimedError               409 claimed
+    │   ├── ClaimRequiredError         409 claim_required
     │   ├── DigestChangedError         409 digest_changed
     │   ├── StaleError                 409 stale
     │   ├── RunClosedError             409 run_closed
@@ -96,6 +98,8 @@ from wakeline.errors.requests import (
     BatchTooLargeError,
     BodyInvalidError,
     BodyTooLargeError,
+    ClaimedError,
+    ClaimRequiredError,
     CursorAheadError,
     CursorInvalidError,
     DigestChangedError,
@@ -150,6 +154,8 @@ __all__ = [
     "BatchTooLargeError",
     "BodyInvalidError",
     "BodyTooLargeError",
+    "ClaimRequiredError",
+    "ClaimedError",
     "CursorAheadError",
     "CursorInvalidError",
     "DataInUseError",

@@ -223,6 +223,28 @@ class AlreadyResolvedError(RequestError):
             self.details["outcome"] = outcome
 
 
+class ClaimedError(RequestError):
+    """A claim of a tool that another device runs.
+
+    Args:
+        message: The device.
+        until: The time until which it is claimed.
+    """
+
+    code, status = "claimed", 409
+    hint = "Wait until the time in until: the other device may have gone away then."
+
+    def __init__(self, message: str, until: str) -> None:
+        super().__init__(message, until=until)
+
+
+class ClaimRequiredError(RequestError):
+    """An answer to a tool from a device that does not run it."""
+
+    code, status = "claim_required", 409
+    hint = "Claim the request with this device first; if another one has claimed it since, discard the value."
+
+
 class DigestChangedError(RequestError):
     """An answer whose digest is not that of the request."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 from uuid import uuid4
 
 from wakeline.client.http import Http, Token, session_path
@@ -20,6 +20,7 @@ class Asking(TypedDict, total=False):
 
     Attributes:
         id: The request's key, 1 to 128 visible ASCII characters; by default a new one.
+        kind: `tool`: one device at a time claims the request and answers with the tool's value. `question` by default.
         message: The question, for people.
         choices: The possible answers.
         response_schema: In place of `choices`, the JSON Schema of an answer.
@@ -32,6 +33,7 @@ class Asking(TypedDict, total=False):
     """
 
     id: str | None
+    kind: Literal["question", "tool"]
     message: str | None
     choices: Sequence[str] | None
     response_schema: Mapping[str, Any] | None

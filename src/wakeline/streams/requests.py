@@ -90,6 +90,7 @@ class WorkflowRequests:
         reason: str,
         *,
         id: str | None = None,
+        kind: Literal["question", "tool"] = "question",
         message: str | None = None,
         choices: Sequence[str] | None = None,
         response_schema: Mapping[str, Any] | None = None,
@@ -105,6 +106,7 @@ class WorkflowRequests:
         Args:
             reason: Why, such as `approval`; a token names the reasons that it may answer.
             id: The request's key, unique in the session; by default a new one.
+            kind: `tool`: one device at a time claims the request and answers with the tool's value.
             message: The question, for people.
             choices: The possible answers.
             response_schema: In place of `choices`, the JSON Schema of an answer.
@@ -120,6 +122,7 @@ class WorkflowRequests:
             asked = {
                 "id": id,
                 "reason": reason,
+                "kind": kind,
                 "message": message,
                 "choices": choices if choices is None else list(choices),
                 "response_schema": response_schema,

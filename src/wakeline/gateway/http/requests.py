@@ -13,12 +13,13 @@ from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.bodies import read_fields
 from wakeline.gateway.http.group import Group, route
 from wakeline.gateway.http.parameters import seconds
-from wakeline.gateway.requests import Answer, Asked, Person, check_id, described
+from wakeline.gateway.requests import Answer, Asked, Claim, Person, check_id, described
 from wakeline.gateway.sessions import Delivery, InputRequest
 
 _ASKED: Final = (
-    '{"id": "…", "reason": "…", "message"?, "choices"? | "response_schema"?, "expires_in"?, "audience"?: ["…"], '
-    '"digest"?, "tool_call_id"?, "metadata"?: {…}, "needs"?, "run"?, "activity"?, "deliver"?: {…}, "wait"?}'
+    '{"id": "…", "reason": "…", "kind"?: "question" | "tool", "message"?, "choices"? | "response_schema"?, '
+    '"expires_in"?, "audience"?: ["…"], "digest"?, "tool_call_id"?, "metadata"?: {…}, "needs"?, "run"?, "activity"?, '
+    '"deliver"?: {…}, "wait"?}'
 )
 _ANSWER: Final = '{"payload"?: …, "status"?: "resolved" | "cancelled", "device"?, "digest"?, "expect"?}'
 
@@ -70,6 +71,17 @@ class RequestRoutes(Group):
         grant.check_input(name, f"$answer.{await requests.reason_of(name, id)}")
         self._parts.limits.publish(request, grant, 1)
         return json_answer(described(await requests.answer(name, id, answer, Person(grant.user, grant.roles))))
+
+    @route("POST", "/v1/sessions/{session}/requests/{request}/claim")
+    async def claim(self, request: web.Request) -> web.Response:
+        """Let a device run a tool, so that no other one does."""
+        name, grant = check_session_name(request.match_info["session"]), request[GRANT]
+        grant.check("input", name)
+        claim = await read_fields(request, Claim, '{"device": "…", "lease"?}')
+        requests, id = self._parts.requests, check_id(request.match_info["request"])
+        grant.check_input(name, f"$answer.{await requests.reason_of(name, id)}")
+        self._parts.limits.publish(request, grant, 1)
+        return json_answer(described(await requests.claim(name, id, claim, Person(grant.user, grant.roles))))
 
     @route("DELETE", "/v1/sessions/{session}/requests/{request}")
     async def cancel(self, request: web.Request) -> web.Response:

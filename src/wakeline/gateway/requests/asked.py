@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from wakeline.errors import BodyTooLargeError, RequestInvalidError
 from wakeline.events import check_data, check_label, timestamp
-from wakeline.gateway.sessions import Delivery, Requested
+from wakeline.gateway.sessions import Delivery, Requested, RequestKind
 from wakeline.schemas import Schema
 
 ROLE: Final = "role:"
@@ -33,6 +33,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     Attributes:
         id: A key that the asker made, 1 to 128 visible ASCII characters.
         reason: Why it asks, such as `approval`; a token names the reasons that it may answer.
+        kind: `tool`: one device at a time claims it, runs it, and answers with its value.
         message: The question, for people.
         choices: The possible answers.
         response_schema: The JSON Schema of an answer.
@@ -50,6 +51,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     id: str
     reason: str
+    kind: RequestKind = "question"
     message: Annotated[str, Meta(max_length=8192)] | None = None
     choices: Annotated[list[Text], Meta(min_length=1, max_length=100)] | None = None
     response_schema: dict[str, Any] | None = None
@@ -85,6 +87,8 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             raise RequestInvalidError("expected choices or response_schema, got both")
         if self.choices is not None and len(set(self.choices)) < len(self.choices):
             raise RequestInvalidError("expected different choices, got one of them twice")
+        if self.needs > 1 and self.kind == "tool":
+            raise RequestInvalidError("expected needs to be 1 with kind tool, because one device runs it")
         if self.needs > 1 and not identified:
             raise RequestInvalidError("expected needs to be 1, because only tokens distinguish people")
         if self.response_schema is not None:
@@ -111,6 +115,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return Requested(
             id=self.id,
             reason=self.reason,
+            kind=self.kind,
             message=self.message,
             choices=self.choices,
             response_schema=self.response_schema,
@@ -121,6 +126,18 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             metadata=self.metadata,
             needs=self.needs,
         )
+
+
+class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A device's claim to run a tool.
+
+    Attributes:
+        device: The device.
+        lease: Seconds for which no other device can claim it.
+    """
+
+    device: Text
+    lease: Annotated[float, Meta(ge=1, le=300)] = 30.0
 
 
 class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -9,16 +10,19 @@ from msgspec import UNSET, UnsetType
 
 from wakeline.errors import (
     AlreadyResolvedError,
+    ClaimedError,
+    ClaimRequiredError,
     DigestChangedError,
     NotAllowedError,
+    RequestInvalidError,
     ValueInvalidError,
 )
-from wakeline.events import INPUT_ANSWERED, INPUT_RESOLVED, check_data
-from wakeline.gateway.requests.asked import ROLE, Answer, role_names
-from wakeline.gateway.sessions import Answered, ClosedAs, InputRequest, Requested, Resolved
+from wakeline.events import INPUT_ANSWERED, INPUT_CLAIMED, INPUT_RESOLVED, check_data, timestamp
+from wakeline.gateway.requests.asked import ROLE, Answer, Claim, role_names
+from wakeline.gateway.sessions import Answered, Claimed, ClosedAs, InputRequest, Requested, Resolved
 from wakeline.schemas import Schema
 
-Data: TypeAlias = Requested | Answered | Resolved
+Data: TypeAlias = Requested | Claimed | Answered | Resolved
 
 
 class Person(NamedTuple):
@@ -80,6 +84,7 @@ def decide(request: InputRequest, answer: Answer, person: Person, now: str) -> N
     Raises:
         AlreadyResolvedError: The request is closed, and not by this answer; or this person has given another answer.
         DigestChangedError: The answer is about something else.
+        ClaimRequiredError: The request is a tool, and another device runs it, or none.
         ValueInvalidError: The payload is none that the request allows.
     """
     by = person.user or None
@@ -98,6 +103,7 @@ def decide(request: InputRequest, answer: Answer, person: Person, now: str) -> N
         raise DigestChangedError(
             f"expected the digest {request.requested.digest!r} of the request, got {answer.digest or 'none'!r}"
         )
+    _check_claimed(request, by, answer.device)
     if answer.status == "cancelled":
         return closing(request, "cancelled", by, answer.device)
     _check_payload(request, answer.json)
@@ -111,6 +117,47 @@ def decide(request: InputRequest, answer: Answer, person: Person, now: str) -> N
         request=request.id, status="resolved", payload=payload, by=by, device=answer.device, answers=answers
     )
     return Next(INPUT_RESOLVED, resolved)
+
+
+def claiming(request: InputRequest, claim: Claim, person: Person, now: str) -> Next | None:
+    """Return the event that a claim appends; None if the device holds the request already.
+
+    Args:
+        request: The request as it is now.
+        claim: The claim, which was checked.
+        person: Who makes it.
+        now: The time of the event.
+
+    Raises:
+        AlreadyResolvedError: The request is closed.
+        ClaimedError: Another device runs it.
+        RequestInvalidError: It is no tool.
+    """
+    if request.requested.kind != "tool":
+        raise RequestInvalidError(f"expected a request of kind tool to claim, got {request.requested.kind}")
+    if request.resolved is not None:
+        raise _already(request)
+    if is_expired(request, now):
+        return closing(request, "expired")
+    by, held = person.user or None, request.claim
+    at = datetime.fromisoformat(now)
+    if held is not None and now < held.until:
+        if (held.by, held.device) != (by, claim.device):
+            raise ClaimedError(f"expected a request that no device runs, {held.device!r} has claimed it", held.until)
+        if held.until >= timestamp(at + timedelta(seconds=claim.lease / 2)):
+            return None
+    until = timestamp(at + timedelta(seconds=claim.lease))
+    return Next(INPUT_CLAIMED, Claimed(request=request.id, device=claim.device, until=until, by=by))
+
+
+def _check_claimed(request: InputRequest, by: str | None, device: str | None) -> None:
+    """Raise unless a tool's answer comes from the device that has claimed it last."""
+    held = request.claim
+    if request.requested.kind == "tool" and (held is None or (held.by, held.device) != (by, device)):
+        raise ClaimRequiredError(
+            f"expected an answer of the device that runs the tool, {'none' if held is None else repr(held.device)},"
+            f" got one of {device or 'none'!r}"
+        )
 
 
 def _same(one: msgspec.Raw | UnsetType, other: bytes) -> bool:

@@ -21,7 +21,6 @@ from wakeline.errors import (
     SessionClosedError,
     SessionDeletedError,
     SessionNotFoundError,
-    StaleError,
 )
 from wakeline.events import INPUT_REQUESTED, Event, compose, timestamp
 from wakeline.gateway.delivery import Accept
@@ -29,22 +28,16 @@ from wakeline.gateway.inputs import Inputs
 from wakeline.gateway.log import Change, Engine, Publication
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.ownership import Ownership
-from wakeline.gateway.requests.asked import Answer, Asked
-from wakeline.gateway.requests.deciding import Next, Person, check_person, closing, decide, is_expired
+from wakeline.gateway.requests.asked import Answer, Asked, Claim
+from wakeline.gateway.requests.deciding import Next, Person, check_person, claiming, closing, decide, is_expired
 from wakeline.gateway.requests.delivering import deliver
 from wakeline.gateway.requests.expiry import Expiry, expires
+from wakeline.gateway.requests.seen import check_seen
 from wakeline.gateway.sessions import Delivery, InputRequest, InputRequests
 from wakeline.gateway.settings import Settings
 
 _LOST: Final = (EpochChangedError, SessionDeletedError, SessionNotFoundError)
 _log = structlog.get_logger(__name__)
-
-
-class _Published:
-    """The topics that publishers and workflows use: all but Wakeline's own."""
-
-    def __contains__(self, topic: object) -> bool:
-        return isinstance(topic, str) and not topic.startswith("$")
 
 
 class Requests:
@@ -190,9 +183,30 @@ class Requests:
             if after is None:
                 return request
             if is_first:
-                await self._check_seen(request, answer)
+                await check_seen(self._engine, request, answer.expect)
             is_first = False
             request = await self._append(request, after, now)
+
+    async def claim(self, session: str, id: str, claim: Claim, person: Person) -> InputRequest:
+        """Let a device run a tool, so that no other one does; return the request after it.
+
+        Args:
+            session: The session's name.
+            id: The request's id.
+            claim: The claim, which was checked.
+            person: Who makes it, and may answer requests of this reason.
+
+        Raises:
+            RequestNotFoundError: There is no such request.
+            NotAllowedError: The request is for others.
+            AlreadyResolvedError: It is closed.
+            ClaimedError: Another device runs it.
+        """
+        request = await self._found(session, id)
+        check_person(request, person)
+        while (following := claiming(request, claim, person, now := timestamp())) is not None:
+            request = await self._append(request, following, now)
+        return request
 
     async def cancel(self, session: str, id: str, by: str) -> InputRequest:
         """Close a request without an answer, for its asker; return the request after it.
@@ -340,26 +354,6 @@ class Requests:
         await deliver(inputs, request)
         await self._records.finish(request)
 
-    async def _check_seen(self, request: InputRequest, answer: Answer) -> None:
-        """Raise if something was published after the last event that the device has seen."""
-        if answer.expect is None:
-            return
-        offset = answer.expect + 1
-        while True:
-            state = await self._engine.state(request.session)
-            if state is None or offset >= state.next_offset:
-                return
-            page = await self._engine.read(
-                request.session, offset, before=state.next_offset, topics=_Published(), epoch=request.epoch
-            )
-            if page.events:
-                raise StaleError(
-                    f"expected a device that has seen the session's events, {page.events[0].offset} came after"
-                    f" {answer.expect}",
-                    offset=page.events[0].offset,
-                )
-            offset = page.next_offset
-
 
 class _Cancelled(msgspec.Struct, forbid_unknown_fields=True):
     cancel: str
@@ -381,6 +375,8 @@ def described(request: InputRequest) -> dict[str, Any]:
     shown: dict[str, Any] = {**msgspec.to_builtins(request.requested), "status": request.status}
     if request.answers:
         shown["answers"] = [msgspec.structs.asdict(each) for each in request.answers]
+    if request.claim is not None and request.resolved is None:
+        shown["claim"] = request.claim
     if request.resolved is not None:
         shown["outcome"] = request.resolved
     return shown

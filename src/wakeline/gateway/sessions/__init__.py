@@ -22,11 +22,13 @@ from wakeline.gateway.sessions.deletion import Deletions
 from wakeline.gateway.sessions.exported import Importer
 from wakeline.gateway.sessions.input_requests import (
     Answered,
+    Claimed,
     ClosedAs,
     Delivery,
     InputRequest,
     InputRequests,
     Requested,
+    RequestKind,
     Resolved,
 )
 from wakeline.gateway.sessions.intents import Intent, Intents, Kind, Settled, Starting, key_hash
@@ -40,6 +42,7 @@ __all__ = [
     "Answered",
     "Archive",
     "Arrivals",
+    "Claimed",
     "ClosedAs",
     "Core",
     "Deletions",
@@ -54,6 +57,7 @@ __all__ = [
     "Kind",
     "NamedWorkflow",
     "Registrations",
+    "RequestKind",
     "Requested",
     "Resolved",
     "Retention",

@@ -14,11 +14,12 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from wakeline.errors import RecordConflictError
-from wakeline.events import INPUT_ANSWERED, INPUT_REQUESTED, INPUT_RESOLVED
+from wakeline.events import INPUT_ANSWERED, INPUT_CLAIMED, INPUT_REQUESTED, INPUT_RESOLVED
 from wakeline.gateway.log import Records
 from wakeline.gateway.sessions.intents import key_hash
 from wakeline.streams.requests import ANSWER_SIGNAL
 
+RequestKind: TypeAlias = Literal["question", "tool"]
 ClosedAs: TypeAlias = Literal["resolved", "cancelled", "expired"]
 
 _OPEN: Final = "requests.open/"
@@ -30,6 +31,7 @@ class Requested(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     id: str
     reason: str
+    kind: RequestKind = "question"
     message: str | None = None
     choices: list[str] | None = None
     response_schema: dict[str, Any] | None = None
@@ -39,6 +41,15 @@ class Requested(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     tool_call_id: str | None = None
     metadata: dict[str, Any] | None = None
     needs: int = 1
+
+
+class Claimed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The data of `$input.claimed`: the device that runs a tool until this time."""
+
+    request: str
+    device: str
+    until: str
+    by: str | None = None
 
 
 class Answered(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -90,6 +101,7 @@ class InputRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
         deliver: How the run receives the outcome; None if it does not.
         sequence: The number of its events that this record includes.
         answers: The answers so far.
+        claim: The latest claim; None if there was none.
         resolved: How it was closed; None while it is open.
     """
 
@@ -102,6 +114,7 @@ class InputRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     deliver: Delivery | None = None
     sequence: int = 0
     answers: tuple[Answered, ...] = ()
+    claim: Claimed | None = None
     resolved: Resolved | None = None
 
     @property
@@ -125,6 +138,8 @@ class InputRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
         match topic:
             case _ if topic == INPUT_REQUESTED:
                 return following
+            case _ if topic == INPUT_CLAIMED:
+                return msgspec.structs.replace(following, claim=_claimed.decode(data))
             case _ if topic == INPUT_ANSWERED:
                 return msgspec.structs.replace(following, answers=(*self.answers, _answered.decode(data)))
             case _ if topic == INPUT_RESOLVED:
@@ -132,6 +147,7 @@ class InputRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
         raise ValueError(f"expected an event of a request for input, got {topic!r}")
 
 
+_claimed = msgspec.json.Decoder(Claimed)
 _answered = msgspec.json.Decoder(Answered)
 _resolved = msgspec.json.Decoder(Resolved)
 _request = msgspec.json.Decoder(InputRequest)
