@@ -30,7 +30,9 @@ const pushManager = {
   getSubscription: async () => present && subscription(present),
   subscribe: async (how) => (steps.push('subscribe'), subscription(how.applicationServerKey)),
 }
-Object.defineProperty(globalThis, 'navigator', { value: { serviceWorker: { register: async () => ({ pushManager }) } } })
+const installing = { pushManager: { subscribe: () => { throw new Error('no active Service Worker') } } }
+const serviceWorker = { register: async () => installing, ready: Promise.resolve({ pushManager }) }
+Object.defineProperty(globalThis, 'navigator', { value: { serviceWorker } })
 """
 
 _WORKER = """
