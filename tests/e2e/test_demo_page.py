@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import Any
 
 from playwright.async_api import Page, expect
+
+from tests.pushes import push_service
 
 DEVICES = ("laptop", "phone")
 
@@ -137,3 +140,27 @@ async def test_a_sleeping_phone_is_notified_of_a_question_wakes_and_answers_it(p
         await expect(card.get_by_role("button")).to_have_count(0)
         await expect(card.locator(".steps")).to_contain_text("paid")
     await expect(page.locator("[data-counter]")).to_have_text(re.compile(r"missing 0 · duplicate 0$"))
+
+
+async def test_a_browser_with_a_push_service_is_notified_too(page: Page, demo: str) -> None:
+    await page.context.grant_permissions(["notifications"], origin=demo)
+    await page.goto(demo)
+    notify = page.locator(".notify")
+    await expect(notify).to_have_text("Notify this browser, too")
+    async with push_service() as service:
+        browser = service.browser("browser")
+        # Debian's Chromium has no push service; this one gives it the test's.
+        await page.evaluate(
+            """(subscription) => { PushManager.prototype.subscribe = async () => ({ toJSON: () => subscription }) }""",
+            browser.subscription(),
+        )
+        await notify.press("Enter")
+        await expect(notify).to_have_text("This browser is notified, too")
+        await page.click('[data-toggle="phone"]')
+        await page.click(
+            '[data-device="laptop"] [data-choice="reject"]'
+        )  # the next order asks while the phone is asleep
+        await expect(page.locator('[data-notified="order-2"]')).to_have_count(1, timeout=30_000)
+        async with asyncio.timeout(30):
+            while "order-2" not in [shown["title"] for shown in browser.shown()]:
+                await asyncio.sleep(0.05)

@@ -30,7 +30,7 @@ const devices = [new Device("laptop", "127.0.0.1", draw), new Device("phone", "l
 const announcer = new Announcer();
 const say = (message: string) => announcer.say(message);
 const header = new Header(say);
-const foot = new Foot();
+const foot = new Foot(say);
 const comparison = new Comparison();
 const panels = [new Panel(devices[0] as Device, "Laptop", say), new Panel(devices[1] as Device, "Phone", say)];
 
@@ -77,7 +77,7 @@ function drawNow(): void {
   header.update(state, reachable);
   announcer.update(state, devices);
   comparison.update(devices);
-  foot.update(comparison);
+  foot.update(state, comparison);
   panels.forEach((panel, index) => {
     const away = devices[index]?.absence;
     // Nobody knows what a session holds that no device has read. What was sent since the connection broke is a floor.

@@ -8,6 +8,7 @@ from typing import Any
 
 from wakeline.background import cancel_all
 from wakeline.client import RefusedError, SessionClient, SessionEvent
+from wakeline.errors import AlreadyResolvedError
 from wakeline.events import INPUT_REQUESTED, INPUT_RESOLVED, RUN_CLOSED
 
 
@@ -84,6 +85,13 @@ class DemoDevice:
         self.online = False
         tasks, self._watching = list(self._watching.values()), {}
         await cancel_all(*tasks)
+
+    async def answer(self, payload: str) -> None:
+        """Answer every open question that the device has received."""
+        for name, seen in self.sessions.items():
+            if seen.question is not None:
+                with suppress(AlreadyResolvedError):  # another device was faster
+                    await self._client.session(name).answer(seen.question["id"], payload, device=self.name)
 
     async def finish(self, seconds: float) -> bool:
         """Wait until every session was received to its end; return False after `seconds`."""

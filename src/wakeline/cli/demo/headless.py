@@ -69,7 +69,7 @@ async def _play(stage: Scene, seconds: float, say: Callable[[str], None]) -> Non
     phone.go_online()
     say("the phone is back")
     await phone.sessions["order-1"].asked.wait()
-    await stage.answer(phone, APPROVE)
+    await phone.answer(APPROVE)
     say("the phone answers: approve")
     await at(0.7)
     await stage.terminate(stage.running("pipeline")[0])

@@ -13,6 +13,18 @@ from aiohttp import web
 
 _TICK_SECONDS: Final = 0.25
 
+# Shows pushes where the browser has a push service, as docs/how-to/web-push.md does.
+_WORKER: Final = """
+self.addEventListener("push", (event) => {
+  const { title, navigate, data, ...rest } = event.data.json().notification;
+  event.waitUntil(self.registration.showNotification(title, { ...rest, data: { ...data, navigate } }));
+});
+self.addEventListener("notificationclick", (event) => {
+  event.notification.close();
+  event.waitUntil(self.clients.openWindow(event.notification.data.navigate));
+});
+"""
+
 Action = Callable[[], Awaitable[None]]
 
 
@@ -36,6 +48,7 @@ class Page:
         app.add_routes(
             [
                 web.get("/", self._page),
+                web.get("/worker.js", self._worker),
                 web.get("/demo/state", self._states),
                 web.post("/demo/actions/{action}", self._act),
             ]
@@ -50,6 +63,9 @@ class Page:
 
     async def _page(self, _: web.Request) -> web.Response:
         return web.Response(text=self._html, content_type="text/html")
+
+    async def _worker(self, _: web.Request) -> web.Response:
+        return web.Response(text=_WORKER, content_type="text/javascript")
 
     async def _states(self, request: web.Request) -> web.StreamResponse:
         """Send every state that differs from the one before, as a stream of events."""

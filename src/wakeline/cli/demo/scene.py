@@ -135,19 +135,6 @@ class Scene:
         with suppress(RPCError):  # the workflow has just ended by itself
             await play.handle.terminate(reason="terminated in the demo")
 
-    async def answer(self, device: DemoDevice, payload: str) -> None:
-        """Answer every question that a device shows; another device may be faster.
-
-        Raises:
-            ClientError: The gateway is down.
-        """
-        asked = {name: seen.question["id"] for name, seen in device.sessions.items() if seen.question}
-        async with aiohttp.ClientSession() as http:
-            for session, request in asked.items():
-                path = f"{self.gateway.url}/v1/sessions/{session}/requests/{request}"
-                async with http.post(path, json={"payload": payload, "device": device.name}) as response:
-                    await response.read()
-
     async def look(self) -> None:
         """Update the status and the number of events of every workflow from Temporal."""
         for play in self.running():

@@ -1,17 +1,38 @@
 import type { Comparison } from "../compare.ts";
 import { plural } from "../format.ts";
-import { element, setText } from "./dom.ts";
+import { canSubscribe, type Outcome, subscribe } from "../push.ts";
+import type { DemoState } from "../wire.ts";
+import { element, setAttribute, setText } from "./dom.ts";
+
+const SUBSCRIBED: Readonly<Record<Outcome, string>> = {
+  subscribed: "This browser is notified, too",
+  blocked: "Notifications are blocked here",
+  unavailable: "This browser has no push service",
+};
 
 export class Foot {
   readonly root: HTMLElement;
   #verdict = element("span", { class: "verdict", "data-verdict": "" });
+  #notify = element("button", { type: "button", class: "notify" }, "Notify this browser, too");
+  #gateway = "";
 
-  constructor() {
+  constructor(say: (message: string) => void) {
     const method = "Each device checks every offset it is given. The keys k, o, t and a work in the terminal.";
-    this.root = element("footer", { class: "foot" }, this.#verdict, element("span", {}, method));
+    this.#notify.hidden = true;
+    this.#notify.addEventListener("click", async () => {
+      if (this.#notify.getAttribute("aria-disabled") === "true") return;
+      setAttribute(this.#notify, "aria-disabled", "true");
+      const outcome = await subscribe(this.#gateway);
+      setText(this.#notify, SUBSCRIBED[outcome]);
+      say(`${SUBSCRIBED[outcome]}.`);
+      setAttribute(this.#notify, "aria-disabled", String(outcome === "subscribed"));
+    });
+    this.root = element("footer", { class: "foot" }, this.#verdict, this.#notify, element("span", {}, method));
   }
 
-  update({ same, different }: Comparison): void {
+  update(state: DemoState | undefined, { same, different }: Comparison): void {
+    this.#gateway = state?.gateway.url ?? "";
+    this.#notify.hidden = !state || !canSubscribe();
     setText(this.#verdict, verdict(same, different));
     this.#verdict.classList.toggle("wrong", different > 0);
   }
