@@ -89,8 +89,7 @@ async def gateway(
     settings.check_listen()
     temporal = _temporal(settings)
     addresses, metrics = Addresses(settings.trusted_proxies), Metrics()
-    guard = Guard(settings.cors_origins, settings.cors_headers, loopback_only=not settings.asks, addresses=addresses)
-    connections = Connections(settings, addresses, metrics)
+    guard, connections = _guard(settings, addresses), Connections(settings, addresses, metrics)
     async with AsyncExitStack() as stack:
         keys = await _keys(settings, stack)
         log = engine or _engine(settings)
@@ -123,6 +122,7 @@ async def gateway(
             connections=connections,
             notifier=notifying.notifier,
             push=notifying.push,
+            links=notifying.links,
             archive=_archive(core),
             upstream=followers,
             temporal=namespaces,
@@ -132,6 +132,16 @@ async def gateway(
         host, port = await _serve(parts, stack)
         _calm_collector()
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _guard(settings: Settings, addresses: Addresses) -> Guard:
+    return Guard(
+        settings.cors_origins,
+        settings.cors_headers,
+        loopback_only=not settings.asks,
+        addresses=addresses,
+        public_url=settings.public_url,
+    )
 
 
 def _temporal(settings: Settings) -> list[Options]:

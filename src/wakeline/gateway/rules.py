@@ -47,6 +47,7 @@ class Notify(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         digest: Events of rules with the same name here become one notification; none: the rule's own name.
         critical: Notify at once, and of each event alone.
         by_publisher: Only events whose publisher asks for it (`notify`), with its `for`, `digest` and `critical`.
+        links: Notifications of requests for input have links with which the users in its audience answer it.
     """
 
     topics: Annotated[tuple[str, ...], Meta(min_length=1)]
@@ -59,6 +60,7 @@ class Notify(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     digest: str = ""
     critical: bool = False
     by_publisher: bool = False
+    links: bool = False
 
 
 class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

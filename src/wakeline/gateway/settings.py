@@ -114,6 +114,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         channels: The channels of notifications, by name, each a table with its `type` and options.
         operations: Session that receives the gateway's own events, such as that a channel was disabled.
         outgoing_networks: Private addresses and networks that notifications may be sent to.
+        public_url: URL at which people reach the gateway, for answer links in notifications; none: there are no links.
         keep_alive: Seconds between comments on an idle stream.
         long_poll_timeout: Seconds after which a long-poll of a Durable Stream is answered without events.
         write_timeout: Seconds within which a device must accept unsent data, or is cut; it may resume.
@@ -180,6 +181,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     channels: dict[str, dict[str, Any]] = {}
     operations: str | None = None
     outgoing_networks: tuple[str, ...] = ()
+    public_url: str | None = None
     keep_alive: Annotated[float, Meta(gt=0)] = 15.0
     long_poll_timeout: Annotated[float, Meta(gt=0)] = 20.0
     write_timeout: Annotated[float, Meta(gt=0)] = 30.0

@@ -119,11 +119,13 @@ async def test_a_cancelled_request_is_closed_too(serve: Serve, hook: Receiver) -
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (b'{"data":{"id":"q","audience":["ada","role:x"]}}', ("q", ("ada",))),
-        (b'{"data":{"id":"q"}}', ("q", ())),
-        (b'{"data":7}', ("", ())),
-        (b'{"data":{"id":"q","audience":["' + b"a" * 9000 + b'","bob"]}}', ("q", ())),
+        (b'{"data":{"id":"q","audience":["ada","role:x"]}}', ("q", ("ada",), False)),
+        (b'{"data":{"id":"q","choices":["yes"]}}', ("q", (), True)),
+        (b'{"data":{"id":"q","choices":["yes"],"digest":"d"}}', ("q", (), False)),
+        (b'{"data":{"id":"q"}}', ("q", (), False)),
+        (b'{"data":7}', ("", (), False)),
+        (b'{"data":{"id":"q","audience":["' + b"a" * 9000 + b'","bob"]}}', ("q", (), False)),
     ],
 )
-def test_an_audience_is_read(body: bytes, expected: tuple[str, tuple[str, ...]]) -> None:
+def test_an_audience_is_read(body: bytes, expected: tuple[str, tuple[str, ...], bool]) -> None:
     assert asked(body) == expected

@@ -11,7 +11,7 @@ from tests.tokens import SECRET, bearer
 from tests.unit.conftest import Serve
 from tests.unit.requests.test_requests_http import PATH, answer, ask
 
-ASKER = bearer(sub="worker", allow=["publish"])
+ASKER = bearer(sub="worker", allow=["publish"], exp=4_000_000_000)
 
 
 def person(sub: str = "alice", **changed: Any) -> dict[str, str]:

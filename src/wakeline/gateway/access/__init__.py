@@ -11,12 +11,13 @@ from wakeline.gateway.access.auth import Auth
 from wakeline.gateway.access.connection import MAX_HEAD_BYTES, HttpConnection
 from wakeline.gateway.access.connections import Connections
 from wakeline.gateway.access.grants import ANYONE, GRANT, NOBODY, Action, Grant, Signer, WhileGranted, expiring
-from wakeline.gateway.access.guard import PUBLISHING_HEADERS, Guard
+from wakeline.gateway.access.guard import ANSWERS, PUBLISHING_HEADERS, Guard
 from wakeline.gateway.access.keys import Keys, shared_key
 from wakeline.gateway.access.limits import Limits
 from wakeline.gateway.access.tickets import TICKET_SECONDS, Tickets
 
 __all__ = [
+    "ANSWERS",
     "ANYONE",
     "GRANT",
     "MAX_HEAD_BYTES",

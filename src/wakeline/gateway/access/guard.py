@@ -40,6 +40,9 @@ _ANSWER_HEADERS: Final = (
     "Producer-Epoch, Producer-Seq, Producer-Expected-Seq, Producer-Received-Seq"
 )
 
+ANSWERS: Final = "/v1/answers/"
+"""The beginning of the paths of answer links, which are secrets and need no token."""
+
 _MAX_LOGGED: Final = 100
 """The most origins that are logged, because callers can invent any number of them."""
 _log = structlog.get_logger(__name__)
@@ -51,6 +54,14 @@ def _is_loopback(host: str) -> bool:
     return is_loopback(host if host.endswith("]") else host.rsplit(":", 1)[0])
 
 
+def _origin(url: str) -> str:
+    """Return the origin of a URL, or `none`."""
+    try:
+        return str(URL(url).origin())
+    except ValueError:
+        return "none"
+
+
 class Guard:
     """Checks `Host` and `Origin`, and answers browsers' preflight requests.
 
@@ -59,11 +70,19 @@ class Guard:
         headers: Headers that their requests may have, in addition to those that the gateway knows.
         loopback_only: Refuse a `Host` that is not a loopback name.
         addresses: Determines the scheme that the caller used.
+        public_url: The gateway's public URL: pages of its origin may answer by link, also behind a proxy that hides it.
     """
 
     def __init__(
-        self, origins: tuple[str, ...], headers: tuple[str, ...] = (), *, loopback_only: bool, addresses: Addresses
+        self,
+        origins: tuple[str, ...],
+        headers: tuple[str, ...] = (),
+        *,
+        loopback_only: bool,
+        addresses: Addresses,
+        public_url: str | None = None,
     ) -> None:
+        self._public = _origin(public_url or "")
         self._origins = check_origins(origins)
         self._logged: set[str] = set()
         self._headers = ", ".join((*_REQUEST_HEADERS, *check_headers(headers)))
@@ -92,7 +111,7 @@ class Guard:
         if origin is None:
             self._check_site(request)
             return None
-        if origin == self._own(request):
+        if origin == self._own(request) or (origin == self._public and request.path.startswith(ANSWERS)):
             return None
         if origin not in self._origins:
             raise self._refused(request, origin, f"expected one of the configured origins, got {origin[:100]!r}")
@@ -107,6 +126,8 @@ class Guard:
         site = request.headers.get("Sec-Fetch-Site", "none")
         if site in ("same-origin", "none") or not request.path.startswith("/v1/"):
             return
+        if request.method == hdrs.METH_GET and request.path.startswith(ANSWERS):
+            return  # a link in an e-mail or a chat: it shows a page, and changes nothing
         if self._referer(request) not in self._origins:
             raise OriginRefusedError(
                 f"expected a page of this origin or a configured one, got Sec-Fetch-Site {site[:40]!r} without Origin",
@@ -196,10 +217,7 @@ class Guard:
     @staticmethod
     def _referer(request: web.Request) -> str:
         """Return the origin of the page that `Referer` names, or `none`."""
-        try:
-            return str(URL(request.headers.get(hdrs.REFERER, "")).origin())
-        except ValueError:
-            return "none"
+        return _origin(request.headers.get(hdrs.REFERER, ""))
 
     def _own(self, request: web.Request) -> str:
         return f"{self._addresses.scheme(request)}://{request.headers.get(hdrs.HOST, '')}"

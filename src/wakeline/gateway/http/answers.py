@@ -19,6 +19,7 @@ from wakeline.errors import (
     UnavailableError,
     WakelineError,
 )
+from wakeline.gateway.access import ANSWERS
 from wakeline.gateway.http.parameters import last_event_id
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.transports import sse
@@ -61,7 +62,7 @@ def errors_middleware(parts: Parts) -> Any:
                 f"there is no route {request.path!r} ({error.status})", hint=_no_route(request.path)
             )
         except Exception:  # noqa: BLE001 - answers a defect in the same format as other errors
-            _log.exception("request failed", path=request.path)
+            _log.exception("request failed", path=_logged(request.path))
             failure = InternalError("the server failed; this is a defect")
         parts.metrics.refused.labels(failure.code).inc()
         if _streams(request) and (seconds := _passes_in(failure, request)) is not None:
@@ -69,6 +70,11 @@ def errors_middleware(parts: Parts) -> Any:
         return json_answer(failure.wire(), status=failure.status, headers=headers | failure.headers())
 
     return errors
+
+
+def _logged(path: str) -> str:
+    """Return a path as logs may have it: an answer link is a secret."""
+    return f"{ANSWERS}…" if path.startswith(ANSWERS) else path
 
 
 def _streams(request: web.Request) -> bool:

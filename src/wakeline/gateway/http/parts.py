@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from wakeline.gateway.access import Connections, Guard, Tickets
 from wakeline.gateway.following import Followers, Namespaces
 from wakeline.gateway.http.lasting import Lasting
-from wakeline.gateway.notifications import Notifier, WebPush
+from wakeline.gateway.notifications import Links, Notifier, WebPush
 from wakeline.gateway.requests import Requests
 from wakeline.gateway.sessions import Archive
 from wakeline.gateway.transports.feed import Source
@@ -24,6 +24,7 @@ class Parts(Source):
     requests: Requests
     notifier: Notifier | None = None
     push: WebPush | None = None
+    links: Links | None = None
     lasting: Lasting = field(default_factory=Lasting)
     upstream: Followers | None = None
     temporal: Namespaces | None = None

@@ -18,6 +18,7 @@ from wakeline.gateway.http.heads import check_head
 from wakeline.gateway.http.health import HealthRoutes
 from wakeline.gateway.http.inputs import InputRoutes
 from wakeline.gateway.http.lifecycle import LifecycleRoutes
+from wakeline.gateway.http.links import LinkRoutes
 from wakeline.gateway.http.notifications import NotificationRoutes
 from wakeline.gateway.http.nudges import NudgeRoutes
 from wakeline.gateway.http.parameters import check_query
@@ -50,6 +51,7 @@ def application(parts: Parts) -> web.Application:
         PushRoutes(parts),
         InputRoutes(parts),
         RequestRoutes(parts),
+        LinkRoutes(parts),
         NudgeRoutes(parts),
         TicketRoutes(parts),
         HealthRoutes(parts),
@@ -67,7 +69,7 @@ def _with_any_name(route: web.RouteDef) -> web.RouteDef:
 
 def _admission(parts: Parts) -> Any:
     """Return the middleware that checks every request and authenticates its caller."""
-    free = {"/healthz", "/readyz", *(["/metrics"] if parts.settings.open_metrics else [])}
+    free = {"/healthz", "/readyz", "/v1/answers/{link}", *(["/metrics"] if parts.settings.open_metrics else [])}
 
     @web.middleware
     async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:

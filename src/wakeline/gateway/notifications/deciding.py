@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from wakeline.events import INPUT_REQUESTED, INPUT_RESOLVED, Event
 from wakeline.gateway.devices import Furthest
-from wakeline.gateway.notifications.questions import asked, closed, messages_after, waiting_after
+from wakeline.gateway.notifications.questions import Question, asked, closed, messages_after, waiting_after
 from wakeline.gateway.notifications.rules import Rules
 from wakeline.gateway.notifications.values import Box, Message, Waiting
 from wakeline.notices import Notice
@@ -88,9 +88,17 @@ def matched(box: Box, session: str, events: Sequence[Event], next_offset: int, r
         notice, status = _notice(known), partial(_status, body)
         for rule in rules.matching(session, event.topic, known.time, now - OLDEST, status, asked=notice is not None):
             at, shown = rule.due(known.time, notice), _shown(event, body, known)
-            request, audience = asked(body) if event.topic == INPUT_REQUESTED else ("", ())
+            request, audience, linkable = asked(body) if event.topic == INPUT_REQUESTED else Question()
             item = Waiting(
-                event.offset, rule.name, known.time, at, shown, notice=notice, request=request, audience=audience
+                event.offset,
+                rule.name,
+                known.time,
+                at,
+                shown,
+                notice=notice,
+                request=request,
+                audience=audience,
+                linkable=linkable,
             )
             waiting.append(item)
             size += _length(item)
@@ -224,6 +232,7 @@ def _message(
     events = {item.offset: item.event for item in items}  # two rules of one digest may match one event
     named = [session, user, channel, digest, *(f"{item.offset} {item.time} {item.rule}" for item in items)]
     words = next((item.notice for item in reversed(items) if item.notice is not None), _WORDLESS)
+    linked = dict.fromkeys(item.request for item in items if rules.links(item, user))
     strictest = all(rules[item.rule].rule.unless == "delivered" for item in items)
     return Message(
         id="msg_" + sha256(msgspec.json.encode(named)).hexdigest()[:32],
@@ -243,11 +252,13 @@ def _message(
         body=words.body,
         url=words.url,
         requests=tuple(dict.fromkeys(item.request for item in items)) if all(item.request for item in items) else (),
+        linked=tuple(linked)[-_MOST_EVENTS:],
     )
 
 
 def _size(message: Message) -> int:
-    return 300 + sum(map(len, message.events)) + sum(map(_bytes, (message.title, message.body, message.url)))
+    texts = (message.title, message.body, message.url, *message.linked)
+    return 300 + sum(map(len, message.events)) + sum(map(_bytes, texts))
 
 
 def _length(item: Waiting) -> int:

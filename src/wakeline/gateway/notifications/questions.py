@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -13,9 +13,26 @@ _ROLE: Final = "role:"
 _MOST_AUDIENCE_BYTES: Final = 8 * 1024  # each rule that matches keeps the names in the session's one record
 
 
+class Question(NamedTuple):
+    """A request for input, as far as its notification is concerned.
+
+    Attributes:
+        id: The request's id; empty if it is none.
+        audience: The users that it names, without roles.
+        linkable: Whether an answer link can answer it: it is a question with choices, and without a digest.
+    """
+
+    id: str = ""
+    audience: tuple[str, ...] = ()
+    linkable: bool = False
+
+
 class _Asked(msgspec.Struct):
     id: str = ""
+    kind: str = "question"
     audience: tuple[str, ...] | None = None
+    choices: list[str] | None = None
+    digest: str | None = None
 
 
 class _Requested(msgspec.Struct):
@@ -34,18 +51,20 @@ _requested = msgspec.json.Decoder(_Requested)
 _resolved = msgspec.json.Decoder(_Resolved)
 
 
-def asked(body: bytes) -> tuple[str, tuple[str, ...]]:
-    """Return the id of a `$input.requested`, and the users of its audience, without roles."""
+def asked(body: bytes) -> Question:
+    """Return the request of a `$input.requested`."""
     try:
         data = _requested.decode(body).data
     except msgspec.DecodeError:
-        return "", ()
+        return Question()
     users, left = list[str](), _MOST_AUDIENCE_BYTES
     for name in data.audience or ():
         left -= len(name.encode())
         if not name.startswith(_ROLE) and left >= 0:
             users.append(name)
-    return data.id, tuple(users)
+    # A tool needs a device that runs it, and a digest an app that shows what it is about.
+    linkable = data.kind == "question" and bool(data.choices) and data.digest is None
+    return Question(data.id, tuple(users), linkable)
 
 
 def closed(body: bytes) -> str:

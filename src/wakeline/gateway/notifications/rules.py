@@ -121,6 +121,13 @@ class Rules:
         """Return the channels of a rule: those that it names, or all."""
         return self._rules[name].rule.channels or self._channels
 
+    def links(self, item: Waiting, user: str) -> bool:
+        """Return whether a user gets a link that answers the request of an event.
+
+        A link answers without a token, so it is only for the users that the request itself names.
+        """
+        return self._rules[item.rule].rule.links and item.linkable and user in item.audience
+
     def digest(self, item: Waiting) -> str:
         """Return the name under which an event is folded; a critical one is alone."""
         named = self._rules[item.rule]

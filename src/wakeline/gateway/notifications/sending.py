@@ -19,6 +19,7 @@ from wakeline.events import Cursor, timestamp
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.notifications.channels.channel import Channel, Notification, Outcome, Verdict
 from wakeline.gateway.notifications.health import Health
+from wakeline.gateway.notifications.links import LINK_SECONDS, Linked, Links
 from wakeline.gateway.notifications.outbox import Outbox, replaced
 from wakeline.gateway.notifications.reaching import Devices
 from wakeline.gateway.notifications.schedule import pause
@@ -51,6 +52,7 @@ class Sender:
         health: Which channels are disabled.
         devices: Reaches the devices of users.
         metrics: Counts the attempts.
+        links: Makes answer links; None if there are none.
     """
 
     def __init__(
@@ -60,7 +62,9 @@ class Sender:
         health: Health,
         devices: Devices,
         metrics: Metrics,
+        links: Links | None = None,
     ) -> None:
+        self._links = links
         self._outbox = outbox
         self._channels = channels
         self._health = health
@@ -138,7 +142,7 @@ class Sender:
             return Outcome("refused", "no such channel")
         if not message.forced and await self._health.is_disabled(message.channel):
             return Outcome("refused", "the channel is disabled")
-        notification = notification_of(session, epoch, message)
+        notification = notification_of(session, epoch, message, self._links)
         if channel.to_devices:
             return await self._devices.send(channel, notification, message.reached)
         return await channel.send(notification)
@@ -204,17 +208,20 @@ def stored_after(box: Box, changed: Message) -> Box:
     return replaced(box, msgspec.structs.replace(changed, state=state, requests=stored.requests))
 
 
-def notification_of(session: str, epoch: str, message: Message) -> Notification:
+def notification_of(session: str, epoch: str, message: Message, links: Links | None = None) -> Notification:
     """Return a message as channels send it; the same in each attempt."""
     title, text = worded(session, message)
+    answers = {} if links is None else _answers(session, epoch, message, links)
+    # A tap can open one address: that of the publisher, or the only question of the message.
+    only = next(iter(answers.values())) if message.count == len(answers) == 1 else ""
     return Notification(
         message.id,
         message.user,
         session,
-        body_of(session, epoch, message),
+        body_of(session, epoch, message, answers),
         title=title,
         text=text,
-        url=message.url,
+        url=message.url or only,
         digest=message.digest,
         cursor=str(Cursor(epoch, message.first)),
         count=message.count,
@@ -222,8 +229,15 @@ def notification_of(session: str, epoch: str, message: Message) -> Notification:
     )
 
 
-def body_of(session: str, epoch: str, message: Message) -> bytes:
+def _answers(session: str, epoch: str, message: Message, links: Links) -> dict[str, str]:
+    """Return the URLs of a message's answer links, by the ids of their requests."""
+    expires = int(message.created) + LINK_SECONDS
+    return {id: links.url(Linked(session, epoch, id, message.user, expires)) for id in message.linked}
+
+
+def body_of(session: str, epoch: str, message: Message, answers: Mapping[str, str]) -> bytes:
     """Return the JSON object that a channel sends; the same in each attempt."""
+    linked = [{"request": id, "url": url} for id, url in answers.items()]
     words = {"title": message.title, "body": message.body, "url": message.url}
     return msgspec.json.encode(
         {
@@ -238,6 +252,7 @@ def body_of(session: str, epoch: str, message: Message) -> bytes:
                 "count": message.count,
                 "events": message.events,
                 **{name: text for name, text in words.items() if text},
+                **({"answers": linked} if linked else {}),
             },
         }
     )

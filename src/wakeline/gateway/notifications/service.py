@@ -18,6 +18,7 @@ from wakeline.gateway.notifications.channels.kinds import channels_of
 from wakeline.gateway.notifications.channels.outgoing import Outgoing
 from wakeline.gateway.notifications.channels.web_push import WebPush
 from wakeline.gateway.notifications.health import Health
+from wakeline.gateway.notifications.links import Links
 from wakeline.gateway.notifications.notifier import Notifier
 from wakeline.gateway.notifications.operations import Operations
 from wakeline.gateway.notifications.outbox import Outbox
@@ -36,10 +37,12 @@ class Notifying:
     Attributes:
         notifier: Decides and sends; None if there are no rules.
         push: The channel to devices; None if the settings have none.
+        links: Makes and reads answer links; None without `public_url`.
     """
 
     notifier: Notifier | None
     push: WebPush | None
+    links: Links | None
 
 
 @asynccontextmanager
@@ -61,9 +64,10 @@ async def notifications(
     Rules(settings.notify, channels)  # refuses invalid rules before anything is written
     push = _push_of(channels)
     _check_operations(settings.operations)
+    links = await _links(settings, engine)
     since = await outbox.since(list(settings.notify), time.time())
     if not settings.notify:
-        yield Notifying(None, push)
+        yield Notifying(None, push, links)
         return
     identities = {name: channel.identity for name, channel in channels.items() if not channel.to_devices}
     health = Health(
@@ -77,12 +81,25 @@ async def notifications(
         outbox,
         positions,
         Rules(settings.notify, channels, since),
-        Sender(outbox, channels, health, Devices(Subscriptions(engine), metrics), metrics),
+        Sender(outbox, channels, health, Devices(Subscriptions(engine), metrics), metrics, links),
         health,
         ownership,
     )
     async with outgoing, notifier:
-        yield Notifying(notifier, push)
+        yield Notifying(notifier, push, links)
+
+
+async def _links(settings: Settings, engine: Engine) -> Links | None:
+    """Return the answer links; the settings must have their URL if a rule asks for links."""
+    wanted = next((name for name, rule in settings.notify.items() if rule.links), None)
+    if settings.public_url is not None:
+        return await Links.load(engine, settings.public_url)
+    if wanted is not None:
+        raise SettingsInvalidError(
+            f"expected public_url for the links of notify.{wanted}, got none",
+            hint="Set public_url to the address at which people reach the gateway, or leave links out.",
+        )
+    return None
 
 
 def _check_operations(session: str | None) -> None:

@@ -26,6 +26,7 @@ class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
         notice: The words that the publisher asked for, and its receivers.
         request: The id of the request for input that the event is; empty for another event.
         audience: The users that the request names.
+        linkable: Whether an answer link can answer the request.
     """
 
     offset: int
@@ -37,6 +38,7 @@ class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
     notice: Notice | None = None
     request: str = ""
     audience: tuple[str, ...] = ()
+    linkable: bool = False
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -79,6 +81,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
         body: The publisher's text.
         url: The publisher's address to open.
         requests: The requests for input that are still open, if all of its events are such requests.
+        linked: The requests that it has answer links for, the newest ones.
     """
 
     id: str
@@ -103,6 +106,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     body: str = ""
     url: str = ""
     requests: tuple[str, ...] = ()
+    linked: tuple[str, ...] = ()
 
 
 class Box(msgspec.Struct, frozen=True, omit_defaults=True):

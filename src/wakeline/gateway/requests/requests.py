@@ -158,7 +158,9 @@ class Requests:
             await self.cancel(session, id, "")
         return True
 
-    async def answer(self, session: str, id: str, answer: Answer, person: Person) -> InputRequest:
+    async def answer(
+        self, session: str, id: str, answer: Answer, person: Person, *, epoch: str | None = None
+    ) -> InputRequest:
         """Append an answer, if it is the first; return the request after it.
 
         Args:
@@ -166,6 +168,7 @@ class Requests:
             id: The request's id.
             answer: The answer, which was checked.
             person: Who gives it, and may give answers to requests of this reason.
+            epoch: Answer a request of this life of the session only. Default: of any.
 
         Raises:
             RequestNotFoundError: There is no such request.
@@ -174,7 +177,7 @@ class Requests:
             StaleError: The device has not seen what was published since.
             WakelineError: The answer does not fit the request, or cannot be appended now.
         """
-        request = await self._found(session, id)
+        request = await self._found(session, id, epoch)
         check_person(request, person)
         is_first = True
         while True:
@@ -231,13 +234,14 @@ class Requests:
             )
         return request
 
-    async def find(self, session: str, id: str, wait: float = 0.0) -> InputRequest:
+    async def find(self, session: str, id: str, wait: float = 0.0, *, epoch: str | None = None) -> InputRequest:
         """Return a request as it is now, or when it is closed.
 
         Args:
             session: The session's name.
             id: The request's id.
             wait: The longest wait for its closing, in seconds. Default: 0.
+            epoch: Find a request of this life of the session only. Default: of any.
 
         Raises:
             RequestNotFoundError: There is no such request.
@@ -253,7 +257,7 @@ class Requests:
         try:
             while True:
                 changed.clear()
-                request = await self._present(await self._found(session, id))
+                request = await self._present(await self._found(session, id, epoch))
                 left = ends - time.monotonic()
                 if request.resolved is not None or left <= 0:
                     return request
@@ -281,9 +285,9 @@ class Requests:
         """
         return (await self._found(session, id)).requested.reason
 
-    async def _found(self, session: str, id: str) -> InputRequest:
+    async def _found(self, session: str, id: str, epoch: str | None = None) -> InputRequest:
         request = await self._records.find(session, id)
-        if request is None:
+        if request is None or epoch not in (None, request.epoch):
             raise RequestNotFoundError(f"there is no request {id!r} in session {session!r}")
         return request
 
