@@ -65,6 +65,9 @@ def errors_middleware(parts: Parts) -> Any:
             _log.exception("request failed", path=_logged(request.path))
             failure = InternalError("the server failed; this is a defect")
         parts.metrics.refused.labels(failure.code).inc()
+        if request.writer.output_size and request.transport is not None:
+            # A stream has begun: an answer in its middle would break its framing. The client resumes from its cursor.
+            request.transport.close()
         if _streams(request) and (seconds := _passes_in(failure, request)) is not None:
             return sse.try_again(failure, seconds)
         return json_answer(failure.wire(), status=failure.status, headers=headers | failure.headers())
