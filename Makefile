@@ -21,7 +21,7 @@ demo: $(VENV)/.demo ## Start everything and open the page: workflows that talk, 
 	$(BIN)/wakeline demo
 
 test: $(VENV)/.dev ## Every test: unit, contract, Temporal, browser, faults (some 8 minutes)
-	scripts/need chromium curl faketime nginx openssl
+	scripts/need chromium curl faketime nginx openssl postgresql
 	$(COMPILE)
 	$(PYTEST) $(AT_ONCE)
 

@@ -12,6 +12,7 @@ from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
 from tests.commands import forking
+from tests.postgres import PostgresServer, postgres_server
 from tests.servers import temporal_server
 
 pytest_plugins = ["tests.leftovers"]
@@ -42,6 +43,13 @@ async def temporal() -> AsyncIterator[WorkflowEnvironment]:
 async def client(temporal: WorkflowEnvironment) -> Client:
     """A client of the dev server."""
     return temporal.client
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server; each test has a database of its own, or empties it."""
+    with postgres_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,34 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgres import running
 from tests.sharing import Faults, SharedStore
 from wakeline.gateway.log import Engine
 from wakeline.gateway.log.engines.memory import MemoryEngine
+from wakeline.gateway.log.engines.postgres import PostgresEngine
 from wakeline.gateway.log.engines.sqlite import SqliteEngine
+
+_stored: list[Path] = []
+
+
+class StoredFor(PostgresEngine):
+    """An engine on the one server of all tests, which is empty for each new directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._server = running[-1]
+        self._directory = directory
+        super().__init__(self._server.address())
+
+    async def open(self) -> None:
+        if _stored != [self._directory]:
+            await self._server.clear()
+            _stored[:] = [self._directory]
+        await super().open()
+
 
 ENGINES: dict[str, Callable[[Path], Engine]] = {
     "memory": lambda _: MemoryEngine(),
+    "postgres": StoredFor,
     "shared": lambda _: SharedStore().engine(Faults(latency=0)),
     "sqlite": lambda directory: SqliteEngine(directory, durability="process"),
 }
@@ -21,6 +42,8 @@ ENGINES: dict[str, Callable[[Path], Engine]] = {
 
 @pytest.fixture(params=sorted(ENGINES))
 async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
+    if request.param == "postgres":
+        request.getfixturevalue("postgres")
     opened = ENGINES[request.param](tmp_path)
     await opened.open()
     yield opened

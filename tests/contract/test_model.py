@@ -280,7 +280,7 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        if self.kind == "sqlite":
+        if self.kind in ("sqlite", "postgres"):
             self.run(self.engine.close())
             self.engine = self.opened()
 
@@ -316,12 +316,14 @@ class LogMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("kind", sorted(ENGINES))
-def test_every_engine_behaves_as_the_model(kind: str) -> None:
+def test_every_engine_behaves_as_the_model(kind: str, request: pytest.FixtureRequest) -> None:
+    if kind == "postgres":
+        request.getfixturevalue("postgres")
     machine = type(f"{kind.title()}Machine", (LogMachine,), {"kind": kind})
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=times(30, 60),
+            max_examples=times(8 if kind == "postgres" else 30, 60),  # there a step takes ten times as long
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],

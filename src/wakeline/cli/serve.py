@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -22,7 +22,7 @@ def serve(
     port: int | None = None,
     temporal: str | None = None,
     namespace: str | None = None,
-    engine: Literal["sqlite", "memory"] | None = None,
+    engine: str | None = None,
     config: Path | None = None,
     no_auth: Annotated[bool | None, Parameter(negative=())] = None,
     cors_origins: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True, negative=())] = None,
@@ -43,7 +43,8 @@ def serve(
         port: Port to listen on; 0 selects a free one (default: 7777).
         temporal: HOST:PORT of Temporal. Without it only publishers write sessions.
         namespace: Temporal namespace (default: that of the profile, or default).
-        engine: The store of the sessions; memory is lost at exit (default: sqlite).
+        engine: The store of the sessions: sqlite, memory, which is lost at exit, or postgres://USER@HOST/DATABASE, which gateways
+            share. Give a password in WAKELINE_ENGINE or PGPASSWORD, not here (default: sqlite).
         config: A TOML file with settings (default: WAKELINE_CONFIG, if set).
         no_auth: Require no tokens; loopback only. Without it, set WAKELINE_TOKEN_SECRET or token_jwks.
         cors_origins: Origins of web pages that may call, such as http://localhost:3000.

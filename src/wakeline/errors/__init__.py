@@ -64,6 +64,7 @@
         ├── SettingsInvalidError       settings_invalid
         ├── ListenRefusedError         listen_refused
         ├── DataInUseError             data_in_use
+        ├── EngineRefusedError         engine_refused
         ├── SchemaTooNewError          schema_too_new
         └── ProgramMissingError        program_missing
 
@@ -140,6 +141,7 @@ from wakeline.errors.requests import (
 )
 from wakeline.errors.startup import (
     DataInUseError,
+    EngineRefusedError,
     ListenRefusedError,
     ProgramMissingError,
     SchemaTooNewError,
@@ -162,6 +164,7 @@ __all__ = [
     "DigestChangedError",
     "EncodingInvalidError",
     "EncodingUnknownError",
+    "EngineRefusedError",
     "EpochChangedError",
     "EventTooLargeError",
     "ExpectationFailedError",

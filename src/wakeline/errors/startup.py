@@ -63,6 +63,13 @@ class SchemaTooNewError(StartupError):
     hint = "Run the newer Wakeline on this data directory; nothing was changed."
 
 
+class EngineRefusedError(StartupError):
+    """A database server that the engine cannot use."""
+
+    code = "engine_refused"
+    hint = "Correct the engine's address: postgres://USER@HOST:5432/DATABASE."
+
+
 class ProgramMissingError(StartupError):
     """A program that the command starts and that is not installed."""
 

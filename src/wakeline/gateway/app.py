@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
-from wakeline.errors import ListenRefusedError, SettingsInvalidError, WakelineError
+from wakeline.errors import ListenRefusedError, ProgramMissingError, SettingsInvalidError, WakelineError
 from wakeline.gateway.access import Addresses, Auth, Connections, Guard, Keys, Limits, Tickets
 from wakeline.gateway.delivery import Accept, Compacts, Hub
 from wakeline.gateway.devices import Exchange, Positions, Presence
@@ -56,6 +56,14 @@ def _engine(settings: Settings) -> Engine:
             return MemoryEngine()
         case "sqlite":
             return SqliteEngine(Path(settings.data), durability=settings.durability, erase_within=settings.erase_within)
+    try:
+        from wakeline.gateway.log.engines.postgres import PostgresEngine
+    except ImportError as error:
+        raise ProgramMissingError(
+            f"expected asyncpg for engine = postgres://…, got: {error}",
+            hint="Install it with: pip install 'wakeline[postgres]'",
+        ) from None
+    return PostgresEngine(settings.engine)
 
 
 def _lost(_: WakelineError) -> None:
@@ -282,7 +290,10 @@ def _observe(core: Core, connections: Connections) -> None:
     metrics.observe(metrics.live, core.hub.devices)
     metrics.observe(metrics.open, lambda: len(connections))
     metrics.observe(metrics.present, core.presence.devices)
-    engine.feed.listen(lambda commits: metrics.events.inc(sum(len(commit.events) for commit in commits)))
+    if engine.shared:
+        engine.counts.events = metrics.events.inc
+    else:
+        engine.feed.listen(lambda commits: metrics.events.inc(sum(len(commit.events) for commit in commits)))
     engine.counts.publishers, engine.counts.merged = metrics.publishers_added.inc, metrics.merged.inc
     metrics.observe(metrics.erasure, engine.erasure_pending)
     metrics.observe(metrics.wal, engine.log_bytes)
@@ -364,10 +375,11 @@ async def serve(settings: Settings, *, warn_no_auth: bool = True) -> None:
             _log.warning(said)
         if settings.no_auth and warn_no_auth:
             _log.warning("--no-auth: whoever reaches this port may read and write every session")
+        engine = settings.engine.partition(":")[0]  # without an address, which may have a password
         temporal = ", ".join(options.address for options in options_of(settings, os.environ)) or "off"
         if temporal == "off":
             _log.info("Temporal is off: no workflow is followed; --temporal HOST:PORT turns it on")
-        _log.info(f"listening on {url}", engine=settings.engine, data=settings.data, temporal=temporal)
+        _log.info(f"listening on {url}", engine=engine, data=settings.data, temporal=temporal)
         await stopping.wait()
         _log.info("stopping")
     for failure in failures:

@@ -27,7 +27,7 @@ _SAMPLES: Final = {"true or false": "true", "a whole number": "8080", "a number"
 _OTHERS: Final = ("WAKELINE_CONFIG", "WAKELINE_URL", "WAKELINE_TOKEN")
 """Variables of the commands and of clients, which may share the gateway's environment."""
 _LISTS: Final = ("cors_origins", "cors_headers", "trusted_proxies", "outgoing_networks")
-_SECRETS: Final = ("token_secret", "temporal_api_key", "namespaces", "channels")
+_SECRETS: Final = ("engine", "token_secret", "temporal_api_key", "namespaces", "channels")
 _TABLES: Final = ("follow", "namespaces", "notify", "channels", "inputs")
 
 
@@ -70,7 +70,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     Attributes:
         data: Directory of the log; one gateway at a time.
-        engine: Store of sessions; `memory` is lost at exit.
+        engine: Store of sessions: `sqlite`, `memory`, which is lost at exit, or `postgres://…`, which gateways share.
         durability: Acknowledged events survive a power cut (`full`) or a crash of the process (`process`).
         host: Address to listen on; without keys loopback only.
         port: Port to listen on; 0 chooses a free one.
@@ -137,7 +137,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """
 
     data: str = "wakeline-data"
-    engine: Literal["sqlite", "memory"] = "sqlite"
+    engine: Annotated[str, Meta(pattern=r"^(sqlite|memory|postgres(ql)?://.*)$")] = "sqlite"
     durability: Literal["full", "process"] = "full"
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 7777

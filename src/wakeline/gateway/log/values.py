@@ -195,8 +195,9 @@ def check_record(key: str, value: bytes | None) -> None:
         raise RecordTooLargeError(f"expected at most {MAX_RECORD_BYTES} bytes in record {key[:64]!r}, got {len(value)}")
 
 
-Change: TypeAlias = Literal["configured", "closed", "deleted", "trimmed"]
+Change: TypeAlias = Literal["configured", "closed", "deleted", "trimmed", "appended"]
 """A change of a session.
 
-`configured`: it was created without an event, or its config was set. `trimmed`: its oldest events were removed.
+`configured`: it was created without an event, or its config was set. `trimmed`: its oldest events were removed. `appended`:
+another gateway has appended events, which were not read because nobody watches the session at this one.
 """

@@ -31,6 +31,7 @@ WALK_SECONDS: Final = 60.0
 SUBJECT: Final = "notifications"
 """The subject of the hints to other gateways."""
 
+_REMOTE_SECONDS: Final = 0.2  # after an event at another gateway: one turn serves many of them
 _TURNS: Final = 16  # sessions that are decided at a time
 _WALK_SESSIONS: Final = 100
 _REST_SECONDS: Final = 1.0  # after an error, and where a full box waits for its messages
@@ -125,6 +126,8 @@ class Notifier:
         for session, epoch, events, changes in commits:
             if "deleted" in changes:
                 self._quiet.forget(session)
+            if "appended" in changes and self._owns(session):
+                self.again(session, time.time() + _REMOTE_SECONDS)
             if not events or not self._owns(session):
                 continue
             if any(self._rules.may_match(event.topic, event.body) for event in events):

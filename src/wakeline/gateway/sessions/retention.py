@@ -253,7 +253,8 @@ class Keeper:
             for change in changes:
                 if change in ("configured", "deleted"):
                     self._unlimited.discard((session, epoch))
-                if change in ("configured", "closed"):
+                unknown = change == "appended" and (session, epoch) not in self._unlimited
+                if unknown or change in ("configured", "closed"):
                     self._touch(session, ends=True)
 
     def _touch(self, session: str, *, ends: bool) -> None:

@@ -1,0 +1,150 @@
+"""The other operations of a transaction: on the catalog, on retention, and on records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import UNSET, UnsetType
+
+from wakeline.errors import RecordConflictError, SessionImportingError, SessionNotFoundError
+from wakeline.events import NewEvent
+from wakeline.gateway.log.engines.postgres import statements as sql
+from wakeline.gateway.log.engines.postgres.queries import STATE, parse_state
+from wakeline.gateway.log.engines.postgres.stretches import Stretches
+from wakeline.gateway.log.engines.postgres.transaction import Held, RepeatError, Transaction
+from wakeline.gateway.log.names import check_epoch
+from wakeline.gateway.log.values import SessionState
+
+
+async def create_session(
+    transaction: Transaction,
+    name: str,
+    *,
+    config: bytes,
+    first_offset: int,
+    events: Sequence[NewEvent],
+    closed: bool,
+    deadline: float | None,
+    draft: bool,
+) -> tuple[SessionState, bool]:
+    """Create a session; see `Catalog.create_session`."""
+    there = transaction.any_session(name)
+    if there is not None and there.draft:
+        raise SessionImportingError.of(name)
+    if there is not None:
+        await transaction.flush()
+        row = await transaction.connection.fetchrow(f"{STATE} WHERE name = $1", name)
+        assert row is not None
+        return parse_state(row), False
+    held = transaction.create(
+        name, config=config, first_offset=first_offset, closed=closed, deadline=deadline, draft=draft
+    )
+    transaction.add(held, events)
+    if not draft:
+        transaction.changed(held, "configured")
+    size = held.bytes_end
+    return SessionState(
+        name, held.epoch, held.next_offset, held.created, closed, first_offset, size, config, deadline
+    ), True
+
+
+async def configure(
+    transaction: Transaction,
+    name: str,
+    *,
+    epoch: str,
+    config: bytes | UnsetType,
+    deadline: float | UnsetType | None,
+    finish: bool,
+) -> None:
+    """Change a session's config or deadline, or finish a draft; see `Catalog.configure`."""
+    held = _find(transaction, name, epoch)
+    await transaction.flush()
+    moved = deadline is not UNSET
+    await transaction.connection.execute(
+        sql.CONFIGURE, held.id, None if config is UNSET else config, finish, moved, deadline if moved else None
+    )
+    held.draft = held.draft and not finish
+    if not held.draft and (finish or config is not UNSET):
+        transaction.changed(held, "configured")
+
+
+async def delete_session(transaction: Transaction, name: str, *, epoch: str | None, draft: bool) -> bool:
+    """Delete a session; see `Catalog.delete_session`."""
+    held = transaction.any_session(name)
+    if held is None or epoch not in (None, held.epoch) or held.draft != draft:
+        return False
+    await transaction.delete(held)
+    if not draft:
+        transaction.changed(held, "deleted")
+    return True
+
+
+async def trim(
+    transaction: Transaction, stretches: Stretches, name: str, before: int, *, epoch: str, limit: int
+) -> int:
+    """Remove a session's oldest events; see `Log.trim`."""
+    held = _find(transaction, name, epoch)
+    kept = min(before, held.first_offset + limit, held.next_offset)
+    if kept <= held.first_offset:
+        return held.first_offset
+    await transaction.flush()
+    await transaction.connection.execute(sql.TRIM, held.id, held.first_offset, kept)
+    held.first_offset = kept
+    transaction.merged += await stretches.trimmed(transaction.connection, held.id, kept)
+    transaction.changed(held, "trimmed")
+    return kept
+
+
+def _find(transaction: Transaction, name: str, epoch: str) -> Held:
+    held = transaction.any_session(name)
+    if held is None or (held.draft and held.epoch != epoch):
+        raise SessionNotFoundError(f"there is no session {name!r}")
+    check_epoch(name, held.epoch, epoch)
+    return held
+
+
+class RecordChanges:
+    """The changes of records in one transaction, which are written together at its end."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._before = dict(transaction.records)
+        self._now = transaction.records
+        self._revisions: list[int] = []
+        self._values: dict[str, bytes | None] = {}
+        self._connection = transaction.connection
+
+    async def change(self, key: str, value: bytes | None, revision: int) -> int:
+        """Change a record; see `Records.change_record`."""
+        now = self._now.get(key, 0)
+        if now != revision:
+            raise RecordConflictError(f"expected {key!r} at revision {revision}, it is at {now}")
+        if value is None and not now:
+            raise RecordConflictError(f"expected a record under {key!r}, there is none")
+        self._values[key] = value
+        if value is None:
+            del self._now[key]
+            return 0
+        if not self._revisions:
+            self._revisions = [row[0] for row in await self._connection.fetch(sql.REVISIONS, 20)][::-1]
+        self._now[key] = self._revisions.pop()
+        return self._now[key]
+
+    async def flush(self) -> None:
+        """Write the changes.
+
+        Raises:
+            RepeatError: Another gateway has created one of the records.
+        """
+        if not self._values:
+            return
+        removed, changed, new = list[str](), list[tuple[str, bytes, int]](), list[tuple[str, bytes, int]]()
+        for key, value in sorted(self._values.items()):
+            if value is not None:
+                (changed if key in self._before else new).append((key, value, self._now[key]))
+            elif key in self._before:
+                removed.append(key)
+        columns = [list(zip(*rows, strict=True)) if rows else [()] * 3 for rows in (changed, new)]
+        inserted = await self._connection.fetchval(sql.WRITE_RECORDS, removed, *columns[0], *columns[1])
+        if inserted != len(new):
+            raise RepeatError("another gateway has created one of the records")

@@ -1,0 +1,237 @@
+"""The server of an engine: its connections and its errors, without its password."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+
+from wakeline.errors import EngineRefusedError, StorageFailedError, StorageFullError, WakelineError
+from wakeline.retry import Backoff
+
+if TYPE_CHECKING:
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+else:
+    Connection: TypeAlias = asyncpg.Connection
+
+CONNECT_SECONDS: Final = 5.0
+COMMAND_SECONDS: Final = 15.0
+_LEAST_VERSION: Final = 140_000
+_SILENCE_MILLISECONDS: Final = 15_000
+
+FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+"""Every error of a statement or connection."""
+
+_PASSING: Final = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+)
+
+
+class Target:
+    """A database, by its address.
+
+    Args:
+        address: `postgres://USER:PASSWORD@HOST:PORT/DATABASE?…`, as libpq defines it; missing parts come from the variables
+            `PGHOST`, `PGPASSWORD`, … and from the password file. The additional parameter `statement_cache_size` is for poolers.
+    """
+
+    def __init__(self, address: str) -> None:
+        parts = urlsplit(address)
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        cached = query.pop("statement_cache_size", "100")
+        if not cached.isdigit():
+            raise EngineRefusedError(
+                f"expected a whole number in statement_cache_size of the engine's address, got {cached!r}"
+            )
+        self._cached = int(cached)
+        # Of several hosts, and after a failover, the one that accepts writes.
+        self._wanted: Any = query.pop("target_session_attrs", "read-write")
+        self._address = urlunsplit(parts._replace(query=urlencode(query)))
+        host = parts.netloc.rpartition("@")[2] or query.get("host") or "its default host"
+        self.name = f"PostgreSQL at {host}"
+        self._backoff = Backoff(0.05, 1.0)
+        self._refusal: tuple[float, BaseException] | None = None
+
+    def __repr__(self) -> str:
+        """Return the server without user, password and parameters."""
+        return f"Target({self.name})"
+
+    async def connect(self) -> Connection:
+        """Open a connection.
+
+        After a failure, further calls fail at once for a moment, so that requests do not queue up for a server that is away.
+
+        Raises:
+            OSError: The server cannot be reached.
+            asyncpg.PostgresError: It refuses the connection.
+        """
+        if self._refusal is not None and time.monotonic() < self._refusal[0]:
+            raise ConnectionError(f"{self.name} could not be reached a moment ago: {self._refusal[1]}")
+        try:
+            connection = await asyncpg.connect(
+                self._address,
+                timeout=CONNECT_SECONDS,
+                command_timeout=COMMAND_SECONDS,
+                statement_cache_size=self._cached,
+                target_session_attrs=self._wanted,
+                server_settings={"application_name": "wakeline"},
+            )
+        except FAILURES as error:
+            self._refusal = (time.monotonic() + self._backoff.pause(), error)
+            raise
+        self._refusal = None
+        self._backoff.reset()
+        _end_with_its_network(connection)
+        return connection
+
+    async def open(self) -> Connection:
+        """Connect for the first time, and check that the server fits.
+
+        Raises:
+            EngineRefusedError: The server cannot be used; the message has the reason.
+        """
+        connection = await self._first()
+        try:
+            version = int(await connection.fetchval("SHOW server_version_num"))
+            if version < _LEAST_VERSION:
+                raise self._unfit(f"version 14 or later, it has version {version // 10_000}", "Upgrade the server.")
+            encoding = await connection.fetchval("SHOW server_encoding")
+            if encoding != "UTF8":
+                raise self._unfit(f"a database in UTF8, its encoding is {encoding}", "Create a database in UTF8.")
+            commit = await connection.fetchval("SHOW synchronous_commit")
+            if commit == "off":
+                raise self._unfit(
+                    "synchronous_commit = on, it is off: acknowledged events could be lost",
+                    "Set synchronous_commit to on for the role or the database of the gateways.",
+                )
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    async def _first(self) -> Connection:
+        try:
+            return await self.connect()
+        except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError) as error:
+            raise self._unfit(
+                f"a role that may connect, got: {error}",
+                "Correct the user and the password, in the address or in PGUSER, PGPASSWORD or PGPASSFILE.",
+            ) from None
+        except asyncpg.InvalidCatalogNameError as error:
+            raise self._unfit(f"an existing database, got: {error}", "Create it, or correct the address.") from None
+        except (asyncpg.ClientConfigurationError, ValueError):
+            # Their messages may repeat the address, and with it the password.
+            raise EngineRefusedError(
+                "expected an address such as postgres://USER@HOST:5432/DATABASE, its parts cannot be read"
+            ) from None
+        except FAILURES as error:
+            raise self._unfit(
+                f"a server that can be reached, got: {_text(error)}",
+                "Start the server, or correct its address; the database's log may say more.",
+            ) from None
+
+    def _unfit(self, expected: str, hint: str) -> EngineRefusedError:
+        return EngineRefusedError(f"expected of {self.name} {expected}", hint=hint)
+
+    def failure(self, error: BaseException) -> WakelineError:
+        """Return the error for callers of a statement that failed."""
+        if isinstance(error, asyncpg.DiskFullError):
+            return StorageFullError(f"{self.name} has no space: {error}")
+        return StorageFailedError(f"{self.name} failed: {_text(error)}")
+
+
+def _end_with_its_network(connection: Connection) -> None:
+    """Have the system close a connection whose network is gone: a commit waits without a limit."""
+    transport: asyncio.WriteTransport | None = getattr(
+        connection, "_transport", None
+    )  # asyncpg has no public name for it
+    sock = transport.get_extra_info("socket") if transport is not None else None
+    if sock is None or sock.family == socket.AF_UNIX:
+        return
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENCE_MILLISECONDS)
+
+
+def _text(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def passes(error: BaseException) -> bool:
+    """Return whether a transaction that failed may succeed when it is repeated."""
+    return isinstance(error, _PASSING)
+
+
+class Link:
+    """One connection, opened when it is needed, and again after it was lost.
+
+    Args:
+        target: The database.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._connection: Connection | None = None
+
+    def use(self, connection: Connection) -> None:
+        """Use a connection that is open already."""
+        self._connection = connection
+
+    async def get(self) -> Connection:
+        """Return the connection.
+
+        Raises:
+            OSError: The server cannot be reached.
+            asyncpg.PostgresError: It refuses the connection.
+        """
+        if not self.is_open:
+            self._connection = await self._target.connect()
+        assert self._connection is not None
+        return self._connection
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection that is not known to be lost."""
+        return self._connection is not None and not self._connection.is_closed()
+
+    def drop(self) -> None:
+        """Cut the connection: its state is not known."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def close(self) -> None:
+        """Close the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.is_closed():
+            try:
+                await connection.close(timeout=2)
+            except FAILURES:
+                connection.terminate()
+
+    async def fetch(self, query: str, *given: Any) -> list[asyncpg.Record]:
+        """Read rows; a connection that turns out to be lost is replaced once.
+
+        Raises:
+            StorageFailedError: The server cannot be reached, or refuses the statement.
+        """
+        while True:
+            reused = self.is_open
+            try:
+                connection = await self.get()
+                return await connection.fetch(query, *given)
+            except FAILURES as error:
+                if isinstance(error, TimeoutError):
+                    self.drop()
+                if not reused or self.is_open:
+                    raise self._target.failure(error) from error
