@@ -8,6 +8,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from tests.gateways import GatewayProcess
 from tests.sharing import SharedStore
 from tests.support import Served
 from tests.temporal import input_workflows as workflows
+from tests.temporal.test_encryption import BARE
 from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_inputs import log, put, until_logged
 from tests.tokens import SECRET, bearer
-from wakeline.gateway.inputs import carrying
+from wakeline.gateway.inputs import carrying, starting
 from wakeline.gateway.inputs.starting import start
 from wakeline.gateway.inputs.steps import Seen, Unanswered
 from wakeline.gateway.rules import InputRules, Start
@@ -376,3 +378,43 @@ async def test_first_messages_start_once_through_dropped_answers_and_kills(
         assert await heard(client, each) == [each]
         assert len(await run_ids(client, each, 1)) == 1
         await client.get_workflow_handle(each).terminate()
+
+
+async def test_a_first_message_waits_for_a_worker_and_its_run_is_followed_meanwhile(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "_ACCEPTED_TIMEOUT", timedelta(seconds=0.5))
+    queue = f"{QUEUE}-{name}"
+    async with running_gateway(temporal, tmp_path, inputs=rules(task_queue=queue)) as served:
+        assert (await put(served, name, "update", "approve", "hello", id="k1", wait=0))[0] == 202
+        await until_logged(served, name, "$run.started")
+        async with Worker(client, task_queue=queue, workflows=workflows.WORKFLOWS):
+            _, answer = await put(served, name, "update", "approve", "hello", id="k1")
+            assert answer["result"] == {"approved": "hello"}
+            assert await heard(client, name) == ["hello"]
+            await client.get_workflow_handle(name).signal("end")
+            await until_logged(served, name, "$run.closed")
+    assert len(await run_ids(client, name, 1)) == 1
+
+
+async def test_a_start_passes_through_the_gateway_s_codec(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    config = client.config(active_config=True)
+    config["data_converter"] = BARE
+    secret, queue = Client(**config), f"{QUEUE}-secret"
+    mine = rules(task_queue=queue, workflow_id="agent/{session}", args=[["a secret"]])
+    codec = "tests.temporal.test_encryption:BARE"
+    async with (
+        running_gateway(temporal, tmp_path, data_converter=codec, inputs=mine) as served,
+        Worker(secret, task_queue=queue, workflows=workflows.WORKFLOWS),
+    ):
+        _, answer = await put(served, name, "update", "approve", "another")
+        assert answer["result"] == {"approved": "another"}
+        handle: WorkflowHandle[Any, Any] = secret.get_workflow_handle(f"agent/{name}")
+        assert await handle.query("all_heard") == ["a secret", "another"]
+        assert await (await handle.describe()).memo_value("wakeline.session") == name
+        history = (await handle.fetch_history()).to_json()
+        assert "another" not in history
+        await handle.signal("end")
+        await until_logged(served, name, "$run.closed")
