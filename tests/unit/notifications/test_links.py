@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -15,8 +16,10 @@ from tests.support import Served
 from tests.tokens import SECRET, bearer
 from tests.unit.conftest import Serve
 from wakeline.errors import SettingsInvalidError
+from wakeline.gateway.app import gateway
 from wakeline.gateway.notifications import Linked, Links
 from wakeline.gateway.rules import Notify
+from wakeline.gateway.settings import Settings
 
 TWO_GATEWAYS = True
 PATH = "/v1/sessions/order-1/requests"
@@ -311,6 +314,25 @@ async def test_a_public_url_that_links_cannot_begin_with_is_refused(serve: Serve
 async def test_a_rule_with_links_needs_the_public_url(serve: Serve, hook: Receiver) -> None:
     with pytest.raises(SettingsInvalidError, match=r"public_url for the links of notify\.asks"):
         await start(serve, hook, public_url=None)
+
+
+async def test_links_stay_valid_when_their_gateway_is_replaced(hook: Receiver, tmp_path: Path) -> None:
+    rule = Notify(topics=("$input.requested",), grace=0.05, links=True)
+    settings = Settings(
+        port=0,
+        data=str(tmp_path),
+        durability="process",
+        token_secret=SECRET,
+        public_url=PUBLIC,
+        notify={"asks": rule},
+        channels={"ops": hook.channel()},
+        outgoing_networks=("127.0.0.1",),
+    )
+    async with gateway(settings) as url, Served(url) as served:
+        path = await linked(served, hook)
+    async with gateway(settings) as url, Served(url) as served:
+        assert (await post(served, path, 0)).status == 200
+        assert (await outcome(served))["by"] == "ada"
 
 
 def test_a_link_tells_nothing_of_what_it_is_for() -> None:
