@@ -60,6 +60,10 @@ class Listens:
     def fails(self) -> None:
         raise ApplicationError("out of stock", type="OutOfStock")
 
+    @workflow.update
+    def breaks(self, text: str) -> None:
+        raise ValueError(text)
+
     @workflow.query
     def all_heard(self) -> list[str]:
         return self.heard

@@ -151,6 +151,24 @@ async def test_an_update_that_the_workflow_refuses(
     assert await handle.query("all_heard") == []
 
 
+async def test_an_update_that_fails_the_workflow_s_task_is_rejected_and_the_run_goes_on(
+    temporal: WorkflowEnvironment, handle: Handle, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carrying, "_FAILING_SECONDS", 0.5)
+    async with running_gateway(temporal, tmp_path) as served:
+        broken = asyncio.create_task(put(served, name, "update", "breaks", "once", id="k1"))
+        await until_logged(served, name, "$input.accepted")
+        # The first call is held by Temporal for 20 seconds; the second one learns at once that the task fails.
+        await put(served, name, "update", "breaks", id="k2")
+        assert [(await broken)[1]["status"]] == ["rejected"]
+        failures = [said["failure"]["type"] for said in told(await log(served, name), "$input.rejected")]
+        assert failures == ["UpdateNotAccepted", "UpdateNotAccepted"]
+        async with asyncio.timeout(60):
+            await put(served, name, "update", "approve", "next", wait=30)
+            await until_logged(served, name, "$input.completed")
+    assert await handle.query("all_heard") == ["next"]
+
+
 async def test_an_answer_that_takes_longer_is_fetched_later(handle: Handle, served: Served, name: str) -> None:
     body = {"id": "k1", "kind": "update", "name": "waits", "args": ["a moment"], "wait": 0.2}
     async with served.http.post(f"/v1/sessions/{name}/inputs", json=body) as answer:

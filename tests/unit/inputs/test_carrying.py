@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+import msgspec
+import pytest
 from structlog.testing import capture_logs
 
 from tests.support import publish
 from tests.unit.inputs.test_intents import intent
 from wakeline.gateway.delivery import Accept
-from wakeline.gateway.inputs import Inputs
+from wakeline.gateway.inputs import Inputs, carrying
+from wakeline.gateway.inputs.steps import Failing, Outcome, Seen, StillOpen
 from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.sessions import Intents, Runs
 from wakeline.gateway.settings import Settings
+from wakeline.retry import Backoff
 
 
 def inputs_of(engine: MemoryEngine) -> Inputs:
@@ -49,3 +53,79 @@ async def test_an_input_of_a_namespace_that_is_no_longer_followed_waits_quietly(
     assert [entry["log_level"] for entry in logs] == ["warning"]
     assert "gone" in logs[0]["error"]
     assert [found.intent for found in await Intents(engine).unfinished()] == [waiting]
+
+
+class Failures:
+    """A workflow whose tasks fail, and a clock that moves by the pauses alone.
+
+    Attributes:
+        shown: What the run's history shows at each look at it; the update has not been accepted after the last one.
+        sent: When the update was sent.
+    """
+
+    def __init__(self, *shown: Seen) -> None:
+        self.shown = list(shown)
+        self.sent: list[float] = []
+        self.now = 1.0
+
+    async def send(self, *_: object) -> Seen:
+        self.sent.append(self.now)
+        return Failing()
+
+    async def look(self, *_: object) -> Seen:
+        return self.shown.pop(0) if self.shown else StillOpen()
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def rejected(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+        """Carry an update to its end; return the failure with which it is rejected."""
+
+        async def wait(backoff: Backoff, least: float = 0.0) -> None:
+            self.now += least + backoff.pause()
+
+        monkeypatch.setattr(Backoff, "wait", wait)
+        monkeypatch.setattr(carrying, "time", self)
+        monkeypatch.setattr(carrying, "send", self.send)
+        monkeypatch.setattr(carrying, "look", self.look)
+        engine = MemoryEngine()
+        epoch = (await publish(engine, "s", 1)).epoch
+        carrier = carrying.Carrier(
+            Intents(engine), engine, Accept(engine), cast(Any, Nothing()), cast(Any, Nothing()), Metrics()
+        )
+        update = intent(epoch=epoch)
+        await Intents(engine).create(update)
+        settled = await carrier.carry(update)
+        assert settled is not None
+        assert settled.status == "rejected"
+        failure: dict[str, Any] = msgspec.json.decode(settled.data)["failure"]
+        return failure
+
+
+class Nothing:
+    """Neither Temporal nor followers."""
+
+    def connection(self, _: str) -> None:
+        return None
+
+    def nudge(self, *_: object) -> None:
+        return None
+
+
+async def test_an_update_of_a_failing_workflow_is_sent_ever_more_seldom_and_then_rejected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failures = Failures()
+    assert (await failures.rejected(monkeypatch))["type"] == "UpdateNotAccepted"
+    assert len(failures.sent) <= 18
+    assert 600 <= failures.now <= 600 + 121
+
+
+async def test_an_update_that_a_failing_workflow_has_accepted_waits_for_the_repaired_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failures = Failures(
+        StillOpen(begun=True), StillOpen(begun=True), Outcome("rejected", {"failure": {"type": "Mine"}})
+    )
+    assert await failures.rejected(monkeypatch) == {"type": "Mine"}
+    assert failures.now > 600

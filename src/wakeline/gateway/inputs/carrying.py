@@ -29,6 +29,7 @@ from wakeline.gateway.inputs.starting import find, start
 from wakeline.gateway.inputs.steps import (
     Aim,
     At,
+    Failing,
     Outcome,
     Place,
     Seen,
@@ -47,10 +48,16 @@ from wakeline.gateway.sessions import Intent, Intents, Run, Settled, key_hash
 from wakeline.retry import Backoff
 
 _FAILING_SECONDS: Final = 600.0
-"""For so long an input that fails for another reason than Temporal or the store is tried again; then it is rejected."""
+"""For so long an input is tried again that fails for another reason than Temporal or the store; then it is rejected.
+
+So is an update of a run whose workflow tasks fail.
+"""
 
 _NO_NAMESPACE_SECONDS: Final = 60.0
 _LONGEST_PAUSE: Final = 30.0
+# An update that makes the workflow's task fail adds nine events to the history each time that Temporal passes it on again.
+_FIRST_FAILING_PAUSE: Final = 1.0
+_LONGEST_FAILING_PAUSE: Final = 120.0
 _LOST: Final = (EpochChangedError, SessionDeletedError, SessionNotFoundError)
 _log = structlog.get_logger(__name__)
 
@@ -195,10 +202,13 @@ class Carrier:
             The intent as its record is then, and the outcome; None if another gateway has finished the input.
         """
         connection, backoff = self._targets.connection(intent.namespace), Backoff()
+        failures = _Failures()
         place = Place(intent.run_id, intent.over)
         aim = begin_at(place, unsure=unsure)
         while True:
             seen = await _done(connection, intent, aim)
+            if isinstance(seen, Failing) and await failures.are_too_many():
+                seen = await _unaccepted(connection, intent, aim)
             if isinstance(seen, (Unanswered, StillOpen)):
                 await backoff.wait()
             run = await self._followed(intent, seen.run_id) if isinstance(seen, At) else None
@@ -213,6 +223,7 @@ class Carrier:
                 if place != next_place:
                     after = begin_at(place)  # another gateway is further
                 backoff.reset()
+                failures = _Failures()
             if isinstance(after, Outcome):
                 return intent, after
             aim = after
@@ -236,6 +247,35 @@ class Carrier:
             appended = await self._accept.append(intent.session, (event,), publication, epoch=intent.epoch)
             return appended.first_offset
         return None
+
+
+class _Failures:
+    """Paces the repetitions of an update while the workflow's tasks fail."""
+
+    def __init__(self) -> None:
+        self._backoff = Backoff(_FIRST_FAILING_PAUSE, _LONGEST_FAILING_PAUSE)
+        self._since: float | None = None
+
+    async def are_too_many(self) -> bool:
+        """Wait before the next attempt, and return whether the tasks have failed for too long."""
+        self._since = self._since or time.monotonic()
+        await self._backoff.wait()
+        return time.monotonic() - self._since >= _FAILING_SECONDS
+
+
+async def _unaccepted(connection: Connection, intent: Intent, aim: Aim) -> Seen:
+    """Return the rejection of an update that a failing workflow has not accepted.
+
+    If the history has the update, or the run has ended, return that instead.
+    """
+    seen = await look(connection, intent, _run_of(intent, aim.run_id))
+    if seen != StillOpen():
+        return seen
+    message = (
+        f"the workflow's tasks have failed for {_FAILING_SECONDS:.0f} s, and it has not accepted the update; "
+        "the worker's log says why"
+    )
+    return Outcome("rejected", {"failure": {"message": message, "type": "UpdateNotAccepted"}})
 
 
 async def _done(connection: Connection, intent: Intent, aim: Aim) -> Seen:

@@ -26,6 +26,7 @@ from wakeline.gateway.following import (
     is_busy,
     is_closing,
     is_forgotten,
+    is_not_ready,
     read_ending,
 )
 from wakeline.gateway.inputs.calls import (
@@ -38,7 +39,7 @@ from wakeline.gateway.inputs.calls import (
     payloads,
     update_request,
 )
-from wakeline.gateway.inputs.steps import Absent, Forgotten, NotOpen, Outcome, Seen, StillOpen, Unanswered
+from wakeline.gateway.inputs.steps import Absent, Failing, Forgotten, NotOpen, Outcome, Seen, StillOpen, Unanswered
 from wakeline.gateway.sessions import Intent, Run
 from wakeline.streams.inputs import HEADER
 
@@ -68,6 +69,8 @@ async def send(connection: Connection, intent: Intent, run_id: str) -> Seen:
         # An update that a run had when it was closed gets "busy" from that run for as long as the server keeps it in memory.
         if is_forgotten(error) or is_busy(error):
             return NotOpen()
+        if is_not_ready(error):
+            return Failing()
         if is_final(error):
             return Outcome("rejected", {"failure": {"message": error.message, "type": error.status.name}})
         return Unanswered()
@@ -92,7 +95,7 @@ async def look(connection: Connection, intent: Intent, run: Run) -> Seen:
         if found is not None and found != _BEGUN:
             return found
         if last is None or not is_closing(last):
-            return StillOpen()
+            return StillOpen(begun=found is not None)
         ending = await complete(connection.client, run, read_ending(last))
     except RPCError as error:
         return Forgotten() if is_forgotten(error) else Unanswered()

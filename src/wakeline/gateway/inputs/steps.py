@@ -67,12 +67,22 @@ class Unanswered(msgspec.Struct, frozen=True):
     """A call has failed, or its answer is not there yet: the run may have the input or not."""
 
 
+class Failing(msgspec.Struct, frozen=True):
+    """The run's workflow tasks fail, so Temporal has not passed the update on."""
+
+
 class NotOpen(msgspec.Struct, frozen=True):
     """Temporal did not pass the input on, or does not tell: the run may have ended."""
 
 
 class StillOpen(msgspec.Struct, frozen=True):
-    """The run's history does not have the input, and may still get it."""
+    """The run's history does not have the input's outcome, and may still get it.
+
+    Attributes:
+        begun: Whether the workflow has accepted the input, which is an update.
+    """
+
+    begun: bool = False
 
 
 class Absent(msgspec.Struct, frozen=True):
@@ -111,7 +121,7 @@ class Free(msgspec.Struct, frozen=True):
     run_id: str
 
 
-Seen: TypeAlias = Outcome | Unanswered | NotOpen | StillOpen | Absent | Forgotten | At | Free
+Seen: TypeAlias = Outcome | Unanswered | Failing | NotOpen | StillOpen | Absent | Forgotten | At | Free
 
 
 def advance(aim: Aim, seen: Seen, *, starts: bool = False) -> Aim | Outcome:
@@ -119,8 +129,8 @@ def advance(aim: Aim, seen: Seen, *, starts: bool = False) -> Aim | Outcome:
 
     Args:
         aim: The step that was done.
-        seen: What came of it. `NotOpen` comes of sending only; `StillOpen`, `Absent` and `Forgotten` come of looking only;
-            `At` of finding and starting; `Free` of finding only.
+        seen: What came of it. `NotOpen` and `Failing` come of sending only; `StillOpen`, `Absent` and `Forgotten` come of
+            looking only; `At` of finding and starting; `Free` of finding only.
         starts: Whether the input starts its workflow if the workflow has no open run.
     """
     match seen:
@@ -132,7 +142,7 @@ def advance(aim: Aim, seen: Seen, *, starts: bool = False) -> Aim | Outcome:
             return Aim(Step.START, run_id)
         case Unanswered() if aim.step is Step.START:
             return Aim(Step.FIND, aim.run_id, unsure=True)
-        case Unanswered():
+        case Unanswered() | Failing():
             return Aim(aim.step, aim.run_id, unsure=aim.unsure or aim.step is Step.SEND)
         case NotOpen():
             return Aim(Step.LOOK, aim.run_id, unsure=aim.unsure)
