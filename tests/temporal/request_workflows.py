@@ -82,7 +82,7 @@ class AsksOnTheOfficialStream:
         ask.publish({"id": "pay-1", "reason": "approval"})
         ask.publish({"id": "pay-2", "reason": "approval", "deliver": {"kind": "update", "name": "decide"}})
         ask.publish({"id": "pay-3", "reason": 7})
-        await workflow.wait_condition(lambda: len(self.outcomes) == 2)
+        await workflow.wait_condition(lambda: len(self.outcomes) == 3)
         await workflow.wait_condition(workflow.all_handlers_finished)
         return self.outcomes
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
@@ -122,9 +123,48 @@ async def test_a_workflow_needs_only_the_topic_and_a_signal_or_update(
         while (await topics(served, name)).count("$input.completed") < 1:
             await asyncio.sleep(0.05)
     second = await answer(served, name, "pay-2", 2)
-    assert await handle.result() == [first, second]
+    refused, *outcomes = sorted(await handle.result(), key=lambda outcome: str(outcome["status"]))
+    assert outcomes == [first, second]
+    assert (refused["request"], refused["status"], refused["failure"]["type"]) == ("pay-3", "refused", "body_invalid")
     # A request that is none is an event like any other, so that its author sees it.
     assert (await topics(served, name)).count("wakeline.request") == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind"),
+    [
+        ({"response_schema": {"$ref": "http://example.com/"}}, "schema_invalid"),
+        ({"choices": ["a", "a"]}, "request_invalid"),
+    ],
+)
+async def test_a_request_that_is_refused_fails_its_workflow_instead_of_waiting(
+    client: Client, served: Served, name: str, asked: dict[str, Any], kind: str
+) -> None:
+    handle = await client.start_workflow(workflows.Pays.run, {"id": "pay-1", **asked}, id=name, task_queue=QUEUE)
+    await served.call("GET", f"/v1/sessions/{name}/events?wait=2&wait_for_start=true&from=now")  # it is followed
+    with pytest.raises(WorkflowFailureError) as caught:
+        await handle.result()
+    assert isinstance(caught.value.cause, ApplicationError)
+    assert caught.value.cause.type == kind
+
+
+async def test_another_run_does_not_get_the_answer_that_an_earlier_one_received(
+    client: Client, served: Served, name: str
+) -> None:
+    """An approval for one run is none for the next one of the same Workflow Id."""
+    for turn in range(2):
+        handle = await client.start_workflow(workflows.Pays.run, {"id": "pay-1"}, id=name, task_queue=QUEUE)
+        if turn == 0:
+            await until_open(served, name)
+            await answer(served, name, "pay-1", "yes")
+            await handle.result()
+    async with asyncio.timeout(60):  # reading has the new run found
+        while "wakeline.request" not in await topics(served, name):
+            await asyncio.sleep(0.2)
+    with pytest.raises(WorkflowFailureError) as caught:
+        await handle.result()
+    assert isinstance(caught.value.cause, ApplicationError)
+    assert caught.value.cause.type == "request_conflict"
 
 
 async def test_an_answer_is_delivered_by_the_next_gateway(

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any, Literal, Protocol
 
 from temporalio import workflow
+from temporalio.exceptions import ApplicationError
 
 REQUEST_TOPIC = "wakeline.request"
 """The topic of a stream on which a workflow asks."""
@@ -42,14 +43,16 @@ class RequestOutcome:
         by: The user who closed it; None if nobody did, or no token is required.
         device: The device that the answer came from.
         answers: The people who gave the answer, each as `{"by", "device"?}`, if the request needed several.
+        failure: Why the gateway has refused the request, which `WorkflowRequests.ask` raises: `{"message", "type"}`.
     """
 
     request: str
-    status: Literal["resolved", "cancelled", "expired"]
+    status: Literal["resolved", "cancelled", "expired", "refused"]
     payload: Any = None
     by: str | None = None
     device: str | None = None
     answers: list[dict[str, str]] | None = None
+    failure: dict[str, str] | None = None
 
 
 @dataclass
@@ -116,6 +119,10 @@ class WorkflowRequests:
             tool_call_id: The tool call that it belongs to.
             metadata: Further data for the devices.
             needs: The number of people who have to give the same answer. Default: 1.
+
+        Raises:
+            ApplicationError: The gateway has refused the request; its type is the error's code, such as `schema_invalid`,
+                or `request_conflict` for the id of another request of the session.
         """
         id = str(workflow.uuid4()) if id is None else id
         if id not in self._state.asked:
@@ -136,7 +143,10 @@ class WorkflowRequests:
             self._topic.publish({name: value for name, value in asked.items() if value is not None})
             self._state.asked.append(id)
         await workflow.wait_condition(lambda: id in self._state.outcomes)
-        return self._state.outcomes[id]
+        outcome = self._state.outcomes[id]
+        if outcome.failure is not None:
+            raise ApplicationError(outcome.failure["message"], type=outcome.failure["type"], non_retryable=True)
+        return outcome
 
     def cancel(self, id: str) -> None:
         """Cancel a request; its outcome says whether it was answered before."""

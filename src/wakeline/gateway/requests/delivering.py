@@ -11,6 +11,7 @@ from wakeline.errors import LimitReachedError, UnavailableError, WakelineError
 from wakeline.gateway.inputs import ANSWER_KEY, Asked, Inputs
 from wakeline.gateway.sessions import InputRequest, key_hash
 from wakeline.retry import Backoff
+from wakeline.streams.requests import ANSWER_SIGNAL
 
 _LOSSES: Final = (UnavailableError, LimitReachedError)
 _log = structlog.get_logger(__name__)
@@ -32,15 +33,41 @@ async def deliver(inputs: Inputs, request: InputRequest) -> None:
         device=request.resolved.device,
         wait=0,
     )
+    await _send(inputs, request.session, asked, request.resolved.by or "")
+
+
+async def refuse(inputs: Inputs, session: str, run: str, id: str, error: WakelineError) -> None:
+    """Signal to a run that its request was refused, so that it does not wait for an answer.
+
+    Args:
+        inputs: Carry the signal.
+        session: The session's name.
+        run: The run that has asked.
+        id: The id of the request.
+        error: The reason.
+    """
+    refused = {"request": id, "status": "refused", "failure": {"message": str(error), "type": error.code}}
+    asked = Asked(
+        id=ANSWER_KEY + key_hash(f"refused/{run}/{id}"),
+        kind="signal",
+        name=ANSWER_SIGNAL,
+        args=[msgspec.Raw(msgspec.json.encode(refused))],
+        run=run,
+        wait=0,
+    )
+    await _send(inputs, session, asked, "")
+
+
+async def _send(inputs: Inputs, session: str, asked: Asked, by: str) -> None:
     backoff = Backoff()
     while True:
         try:
-            await inputs.send(request.session, asked, request.resolved.by or "")
+            await inputs.send(session, asked, by)
         except _LOSSES as error:
-            _log.warning("the outcome of a request cannot be sent now", session=request.session, error=error.message)
+            _log.warning("the outcome of a request cannot be sent now", session=session, error=error.message)
         except WakelineError as error:
             # The run has ended, or there is none: the outcome is in the log for others.
-            _log.info("the outcome of a request has no receiver", session=request.session, error=error.message)
+            _log.info("the outcome of a request has no receiver", session=session, error=error.message)
             return
         else:
             return

@@ -28,9 +28,10 @@ from wakeline.gateway.inputs import Inputs
 from wakeline.gateway.log import Change, Engine, Publication
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.ownership import Ownership
+from wakeline.gateway.requests import streamed
 from wakeline.gateway.requests.asked import Answer, Asked, Claim
 from wakeline.gateway.requests.deciding import Next, Person, check_person, claiming, closing, decide, is_expired
-from wakeline.gateway.requests.delivering import deliver
+from wakeline.gateway.requests.delivering import deliver, refuse
 from wakeline.gateway.requests.expiry import Expiry, expires
 from wakeline.gateway.requests.seen import check_seen
 from wakeline.gateway.sessions import Delivery, InputRequest, InputRequests
@@ -137,19 +138,22 @@ class Requests:
         Returns:
             False if it is not a request, or another one with a known id.
         """
+        if (cancelled := streamed.cancelled(data)) is not None:
+            return await self._cancel_from_stream(session, cancelled)
         try:
-            return await self._cancel_from_stream(session, _cancelled.decode(data).cancel)
-        except msgspec.DecodeError:
-            pass  # it asks
-        try:
-            asked = _asked.decode(data)
+            asked = streamed.asked(data)
             asked.check(identified=self._settings.asks)
             asked = msgspec.structs.replace(asked, deliver=asked.deliver or Delivery())
-            await self.ask(session, asked, run, epoch=epoch)
-        except (msgspec.DecodeError, RequestError) as error:
-            if isinstance(error, _LOST):
-                raise
-            _log.warning("a workflow asks for input in a form that is refused", session=session, error=str(error))
+            found = await self.ask(session, asked, run, epoch=epoch)
+            if found.run != run:  # its outcome goes to that run
+                raise RequestConflictError(f"expected a request of run {run}, {asked.id!r} was asked by {found.run}")
+        except _LOST:
+            raise
+        except RequestError as error:
+            _log.warning("a workflow asks for input in a way that is refused", session=session, error=str(error))
+            if self._inputs is not None and (id := streamed.id_of(data)) is not None:
+                # Not awaited: the follower goes on, and a run that has ended by then needs no answer.
+                begin(refuse(self._inputs, session, run, id, error), self._finishing)
             return False
         return True
 
@@ -357,14 +361,6 @@ class Requests:
     async def _delivered(self, inputs: Inputs, request: InputRequest) -> None:
         await deliver(inputs, request)
         await self._records.finish(request)
-
-
-class _Cancelled(msgspec.Struct, forbid_unknown_fields=True):
-    cancel: str
-
-
-_asked = msgspec.json.Decoder(Asked)
-_cancelled = msgspec.json.Decoder(_Cancelled)
 
 
 class _Data(msgspec.Struct):
