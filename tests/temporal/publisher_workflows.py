@@ -124,6 +124,19 @@ def thread_until_cancelled(url: str) -> None:
 
 
 @activity.defn
+async def asks_until_cancelled(url: str) -> None:
+    async with SessionPublisher.from_within_activity(url) as session:
+        session.heartbeat_every(timedelta(seconds=0.1))
+        request = await session.request("approval", id="pay-1", expires=timedelta(hours=1))
+        try:
+            await request.outcome()
+        except asyncio.CancelledError:
+            if (why := activity.cancellation_details()) and why.cancel_requested:
+                await request.cancel()
+            raise
+
+
+@activity.defn
 async def falls_back(url: str) -> int:
     async with SessionPublisher.from_within_activity(url, on_unavailable="workflow") as session:
         answer = session.topic("answer", append="text").message("m1")
@@ -142,5 +155,6 @@ ACTIVITIES = [
     in_a_thread,
     until_cancelled,
     thread_until_cancelled,
+    asks_until_cancelled,
     falls_back,
 ]

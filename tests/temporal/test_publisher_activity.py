@@ -136,6 +136,22 @@ async def test_a_cancellation_that_a_heartbeat_brings_is_not_swallowed(
     assert data == [1] * len(data)
 
 
+async def test_a_run_that_is_cancelled_cancels_the_request_that_its_activity_waits_for(
+    client: Client, queue: str, served: Served
+) -> None:
+    handle = await start(client, queue, "asks_until_cancelled", served.url)
+    requests = f"/v1/sessions/{handle.id}/requests"
+    async with asyncio.timeout(PATIENCE):
+        while (await served.call("GET", f"{requests}/pay-1"))[0] != 200:
+            await asyncio.sleep(0.02)
+    await handle.cancel()
+    with pytest.raises(WorkflowFailureError):
+        await result(handle)
+    assert (await served.call("GET", f"{requests}/pay-1"))[1]["status"] == "cancelled"
+    status, refused = await served.call("POST", f"{requests}/pay-1", json={"payload": "approve"})
+    assert (status, refused["error"]["code"]) == (409, "already_resolved")
+
+
 async def test_values_are_encoded_as_the_worker_s_client_does(temporal: WorkflowEnvironment, served: Served) -> None:
     converter = DataConverter(payload_codec=Backwards())
     target = temporal.client.service_client.config.target_host

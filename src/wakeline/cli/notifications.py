@@ -14,9 +14,11 @@ from rich.table import Table
 
 from wakeline.client.http import Http, session_path
 from wakeline.errors import RequestInvalidError
+from wakeline.events import parse_time
 from wakeline.gateway.notifications import new_keys
 
 _SILENCE: Final = timedelta(seconds=45)
+_WIDEST: Final = 10_000
 
 
 class _Page(msgspec.Struct):
@@ -65,6 +67,8 @@ def notifications(
         url: The gateway.
         token: A token that may manage the sessions.
     """
+    _check_time("--since", since)
+    _check_time("--before", before)
     asked = {"session": session, "state": state, "channel": channel, "from": since, "to": before}
     query = {name: value for name, value in asked.items() if value is not None}
     if action == "keys":
@@ -85,6 +89,15 @@ def notifications(
     asyncio.run(_one(url, token, session, id, retry=action == "retry"))
 
 
+def _check_time(option: str, text: str | None) -> None:
+    moment = None if text is None else parse_time(text)
+    if text is not None and (moment is None or moment.tzinfo is None):
+        raise RequestInvalidError(
+            f"expected {option} to be a time such as 2026-11-29T06:00:00Z, got {text[:40]!r}",
+            hint="Write the date, the time and the zone: Z is UTC.",
+        )
+
+
 async def _list(url: str, token: str | None, query: Mapping[str, str], *, lines: bool) -> None:
     table = Table("session", "id", "user", "channel", "state", "events", "attempts", "last", box=None)
     async for found in _all(url, token, query):
@@ -95,7 +108,8 @@ async def _list(url: str, token: str | None, query: Mapping[str, str], *, lines:
         numbers = [str(found["count"]), str(len(attempts)), attempts[-1]["outcome"] if attempts else ""]
         table.add_row(*(found[column] for column in ("session", "id", "user", "channel", "state")), *numbers)
     if not lines:
-        Console(soft_wrap=True).print(table if table.row_count else "no notifications")
+        # Never cut: show and retry need the ids. A narrow terminal wraps the lines.
+        Console(width=_WIDEST, soft_wrap=True).print(table if table.row_count else "no notifications")
 
 
 async def _all(url: str, token: str | None, query: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:

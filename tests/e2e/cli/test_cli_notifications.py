@@ -32,6 +32,8 @@ async def test_dead_letters_are_listed_shown_and_sent_again(serve: Serve) -> Non
         assert (code, err) == (0, "")
         columns = ["order/1", name, "ada", "ops", "dead", "1", "1", "400,", "abort-message"]
         assert out.splitlines()[1].split() == columns
+        _, narrow, _ = await wakeline("notifications", "list", *url, environment={"COLUMNS": "40"})
+        assert narrow == out  # show and retry need the whole id
         code, out, _ = await wakeline("notifications", "show", "order/1", name, *url)
         assert (code, json.loads(out)["events"][0]["data"]) == (0, 1)
         code, out, _ = await wakeline("notifications", "retry", "order/1", name, *url)
@@ -42,6 +44,9 @@ async def test_dead_letters_are_listed_shown_and_sent_again(serve: Serve) -> Non
                 await asyncio.sleep(0.05)
         code, out, _ = await wakeline("notifications", "retry", "--state", "delivered", "--channel", "ops", *url)
         assert (code, out) == (0, "retried 1\n")
+        code, _, err = await wakeline("notifications", "retry", "--channel", "opps", *url)
+        assert code == 2
+        assert "expected channel to be one of the settings' channels (ops), got 'opps'" in err
         assert len(await hook.until(3)) == 3
 
 
@@ -61,6 +66,13 @@ async def test_new_keys_are_accepted_by_a_gateway(serve: Serve) -> None:
     _, answer = await served.call("GET", "/v1/push")
     assert out.split()[-1] == answer["public_key"]
     assert out != (await wakeline("notifications", "keys"))[1]
+
+
+async def test_a_time_is_refused_by_the_option_that_it_was_given_with() -> None:
+    for option in ("--since", "--before"):
+        code, _, err = await wakeline("notifications", "retry", option, "yesterday")
+        assert code == 2
+        assert f"expected {option} to be a time such as 2026-11-29T06:00:00Z, got 'yesterday'" in err
 
 
 async def test_an_id_is_required(serve: Serve) -> None:

@@ -46,6 +46,12 @@ async def test_a_request_is_asked_listed_answered_and_closed(served: Served) -> 
     assert await events(served) == [("$input.requested", requested), ("$input.resolved", outcome)]
 
 
+async def test_without_tokens_there_are_no_users_and_anybody_answers_for_an_audience(served: Served) -> None:
+    await ask(served, audience=["alice"])
+    status, answered = await answer(served)
+    assert (status, "by" in answered["outcome"]) == (200, False)
+
+
 async def test_asking_twice_with_one_id_is_one_request(served: Served) -> None:
     asked = await ask(served, expires_in=60)
     assert await ask(served, expires_in=60) == asked

@@ -71,7 +71,9 @@ class NotificationRoutes(Group):
     @route("POST", "/v1/notifications/retry", "session after limit state channel from to")
     async def retry_all(self, request: web.Request) -> web.Response:
         """Send a page of notifications again now: by default, of those that are dead."""
-        found, after = await self._page(request, _Wanted.of(request, "dead"))
+        wanted = _Wanted.of(request, "dead")
+        self._check_channel(wanted.channel)
+        found, after = await self._page(request, wanted)
         for state, messages in found:
             await self._retry(state, messages)
         return json_answer({"retried": sum(len(messages) for _, messages in found), "after": after})
@@ -139,6 +141,15 @@ class NotificationRoutes(Group):
         if self._parts.notifier is not None:
             self._parts.notifier.wake(state.session)
         return box
+
+    def _check_channel(self, name: str | None) -> None:
+        """Raise if a channel is named that the settings do not have: nothing can be sent through it."""
+        channels = self._parts.settings.channels
+        if name is not None and name not in channels:
+            raise RequestInvalidError(
+                f"expected channel to be one of the settings' channels ({', '.join(sorted(channels)) or 'none'}), "
+                f"got {name[:64]!r}"
+            )
 
     async def _found(self, request: web.Request) -> tuple[SessionState, Message]:
         name = check_session_name(request.match_info["session"])

@@ -168,8 +168,9 @@ class Sender:
         ended = message.state if message.state in ("dead", "cancelled") else outcome.verdict
         self._metrics.notifications.labels(message.channel, ended).inc()
         if message.state == "dead":
+            why = "no attempt is left" if outcome.verdict == "failed" else "it cannot be delivered"
             _log.warning(
-                "a notification is dead: no attempt is left",
+                f"a notification is dead: {why}",
                 session=session,
                 id=message.id,
                 channel=message.channel,
