@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
+from uuid import uuid4
 
 import msgspec
 from cyclopts import Parameter
@@ -13,6 +14,9 @@ from cyclopts import Parameter
 from wakeline.cli.publish import as_value
 from wakeline.client import InputOutcome, SessionClient
 from wakeline.client.options import Sending
+from wakeline.errors import TokenMissingError, UnavailableError, WakelineError
+
+_RETRY_SECONDS: Final = 30.0
 
 
 def send(
@@ -34,7 +38,7 @@ def send(
 
     For example:
 
-        wakeline input order-1 approve '{"amount": 12}'
+        wakeline input order-1 approve order-1
         wakeline input chat-1 say hello --kind signal
         wakeline input order-1 --kind cancel
         wakeline input chat-1 --kind start
@@ -49,20 +53,36 @@ def send(
         start: The rule by which an update starts the workflow if no run is open.
         device: The device that it is sent from.
         expect: The offset of the last event that was seen; the input is refused if a later one counts.
-        wait: Seconds to wait for the outcome.
+        wait: Seconds to wait for the outcome; a gateway that cannot be reached is retried for up to 30 of them.
         url: The gateway.
         token: The token; it must allow the input.
     """
     values = [as_value(text) for text in args]
+    chosen = key or str(uuid4())
+    retry_timeout = timedelta(seconds=min(max(wait, 0.0), _RETRY_SECONDS))
 
     async def sent() -> InputOutcome:
-        async with SessionClient(url, token) as client:
-            how: Sending = {"kind": kind, "id": key, "run": run, "start": start, "device": device}
+        async with SessionClient(url, token, retry_timeout=retry_timeout) as client:
+            how: Sending = {"kind": kind, "id": chosen, "run": run, "start": start, "device": device}
             how["expect"] = expect
             how["wait"] = timedelta(seconds=wait)
             return await client.session(session).send(name or "", values, **how)
 
-    outcome = asyncio.run(sent())
+    try:
+        outcome = asyncio.run(sent())
+    except (UnavailableError, TokenMissingError) as error:
+        error.hint = _hint(error, session, name if kind in ("signal", "update") else f"${kind}", chosen)
+        raise
     print(msgspec.json.encode(outcome).decode(), flush=True)
     if outcome.status != "completed":
         sys.exit(1)
+
+
+def _hint(error: WakelineError, session: str, needed: str | None, key: str) -> str:
+    """Return the hint of an error as it is for the command."""
+    if isinstance(error, UnavailableError):
+        return (
+            f"{error.hint} The gateway may have the input: repeat the command with --id {key}, so that it is sent once."
+        )
+    make = f"wakeline token --session '{session}' --allow input --input '{needed or 'NAME'}'"
+    return f"Pass --token, or set WAKELINE_TOKEN; `{make}` prints one."

@@ -38,8 +38,9 @@ class SessionClient(Closing):
 
     Args:
         url: The gateway's URL; `WAKELINE_URL` in the environment by default, else `http://127.0.0.1:7777`.
-        token: The token, `WAKELINE_TOKEN` in the environment by default, or a function, plain or async, that returns one:
-            called in the event loop before the first request and whenever the last token has expired.
+        token: The token, or a function, plain or async, that returns one; `WAKELINE_TOKEN` in the environment by default. An
+            empty one is none, also if the environment has one. A function is called in the event loop before the first
+            request and whenever the last token has expired.
         data_converter: Decodes Temporal payloads that are not JSON, such as encrypted ones; `temporalio`'s own class.
             Without it an event has them unchanged, as `payload`.
         codec: A payload codec that replaces the data converter's, such as a `RemoteCodec`. Without a data converter,
@@ -64,7 +65,7 @@ class SessionClient(Closing):
         retry_timeout: timedelta = timedelta(seconds=30),
     ) -> None:
         url = url or os.environ.get("WAKELINE_URL") or _DEFAULT_URL
-        self._http = Http(url, token or os.environ.get("WAKELINE_TOKEN") or None, silence)
+        self._http = Http(url, os.environ.get("WAKELINE_TOKEN") or None if token is None else token or None, silence)
         self._data_converter = data_converter if codec is None else _with_codec(data_converter, codec)
         self._codec = codec
         self._retry_timeout = retry_timeout

@@ -18,6 +18,7 @@ from wakeline.client.closing import Closing
 from wakeline.client.errors import CodecError
 from wakeline.client.http import LOST
 from wakeline.client.reach import reason
+from wakeline.durations import seconds_of
 from wakeline.errors import RequestInvalidError, UnavailableError, WakelineError
 from wakeline.retry import Backoff
 
@@ -75,8 +76,8 @@ class RemoteCodec(PayloadCodec, Closing):
         self._url = url.replace("{namespace}", namespace).rstrip("/")
         self._namespace = namespace
         self._headers = headers or {}
-        self._timeout = aiohttp.ClientTimeout(total=timeout.total_seconds())
-        self._retry_seconds = retry_timeout.total_seconds()
+        self._timeout = aiohttp.ClientTimeout(total=seconds_of(timeout, "timeout"))
+        self._retry_seconds = seconds_of(retry_timeout, "retry_timeout")
         # A worker, the thread of a `SyncSessionPublisher` and that of a `SyncSessionClient` may share a codec.
         self._connections: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
 

@@ -17,6 +17,7 @@ from yarl import URL
 
 from wakeline.client.errors import refusal
 from wakeline.client.reach import advised, checked_url, not_a_gateway, unavailable
+from wakeline.durations import seconds_of
 from wakeline.errors import TokenExpiredError, UnavailableError, WakelineError
 from wakeline.events import check_session_name
 from wakeline.logs import get_logger
@@ -45,6 +46,13 @@ def _segment(text: str) -> str:
     return quote(text, safe="") if text not in (".", "..") else text.replace(".", "%2E")
 
 
+def _action(method: str, path: str) -> str:
+    """Return the options of `wakeline token` that a request needs."""
+    if method in ("GET", "HEAD"):
+        return "read"
+    return "input --input NAME" if path.endswith("/inputs") else "publish"
+
+
 class Http:
     """The HTTP client of one gateway; connections are made when they are needed.
 
@@ -59,7 +67,7 @@ class Http:
         # One for all streams of a client, since an outage of the gateway affects all of them.
         self.outage = Outage(logger, f"Reading from the gateway at {self.url}")
         self._tokens = Tokens(token)
-        self._silence = silence.total_seconds()
+        self._silence = seconds_of(silence, "silence")
         self._connections: aiohttp.ClientSession | None = None
         self._answers: WeakSet[aiohttp.ClientResponse] = WeakSet()
         self._closed = False
@@ -102,8 +110,7 @@ class Http:
                 if answer.status < 400:
                     self._answers.add(answer)
                     return answer
-                action = "read" if method in ("GET", "HEAD") else "publish"
-                refused = advised(await read_refusal(answer), token, action)
+                refused = advised(await read_refusal(answer), token, _action(method, path))
             except LOST as error:
                 raise not_a_gateway(self.url, error) or self.lost(error) from None
             if not isinstance(refused, TokenExpiredError) or not self._tokens.expired(token) or again:

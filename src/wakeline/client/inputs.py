@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -23,15 +23,30 @@ async def send(
     http: Http, session: str, asked: dict[str, Any], *, wait_seconds: float | None, retry_seconds: float
 ) -> InputOutcome:
     """Send an input until its outcome is known; see `until_known`."""
-    return await until_known(
-        http,
-        session_path(session, "inputs"),
-        asked,
-        InputOutcome,
-        lambda outcome: outcome.status != "accepted",
-        wait_seconds=wait_seconds,
-        retry_seconds=retry_seconds,
-    )
+    try:
+        return await until_known(
+            http,
+            session_path(session, "inputs"),
+            asked,
+            InputOutcome,
+            lambda outcome: outcome.status != "accepted",
+            wait_seconds=wait_seconds,
+            retry_seconds=retry_seconds,
+        )
+    except UnavailableError as error:
+        error.add_note(f"the input's id: {asked['id']}")
+        raise
+
+
+def listed(args: object) -> list[Any]:
+    """Return the arguments of an input as a list.
+
+    Raises:
+        TypeError: It is one argument, not a sequence of them.
+    """
+    if not isinstance(args, Sequence) or isinstance(args, (str, bytes, bytearray)):  # each letter would be an argument
+        raise TypeError(f"expected a list of arguments, such as [{args!r}], got {args!r}")
+    return list(args)
 
 
 async def post(http: Http, path: str, body: bytes, kind: type[T], wait: float = 0.0) -> T:

@@ -12,6 +12,7 @@ from wakeline.client.http import Http, session_path
 from wakeline.client.inputs import post, repeated
 from wakeline.client.structs import InputRequest
 from wakeline.client.values import encode
+from wakeline.durations import seconds_of
 
 
 class _Requests(msgspec.Struct):
@@ -41,7 +42,7 @@ class Answering:
             ClaimedError: Another device runs it.
             AlreadyResolvedError: The request is closed.
         """
-        body = encode({"device": device, "lease": lease.total_seconds()})
+        body = encode({"device": device, "lease": seconds_of(lease, "lease")})
         path = session_path(self.name, "requests", request, "claim")
         return await repeated(partial(post, self._http, path, body, InputRequest), self._retry_seconds)
 

@@ -23,6 +23,7 @@ from wakeline.client.stream import EventStream
 from wakeline.client.structs import Device, InputOutcome, Page, Published, Retention, SessionEvent, SessionState
 from wakeline.client.values import Values, encode, encode_events
 from wakeline.client.view import View, decode_event
+from wakeline.durations import seconds_of
 from wakeline.errors import LimitReachedError, RequestInvalidError, UnavailableError, WakelineError
 from wakeline.events import Cursor
 from wakeline.retry import Backoff
@@ -63,7 +64,7 @@ class Session(Answering):
         self.name = name
         self._http = http
         self._converter = converter
-        self._retry_seconds = retry_timeout.total_seconds()
+        self._retry_seconds = seconds_of(retry_timeout, "retry_timeout")
         self._path = session_path(name)
 
     @overload
@@ -295,12 +296,11 @@ class Session(Answering):
     ) -> InputOutcome:
         """Send an input to the session's run, once; return its outcome, also if the run rejected it.
 
-        The request is repeated until the outcome is known; a gateway that cannot be reached is retried for up to the
-        client's `retry_timeout`.
+        It is repeated until the outcome is known; an unreachable gateway is retried for up to `retry_timeout`.
 
         Args:
             name: The signal's or update's name; of a start, the name of the gateway's rule, if the session has several.
-            args: Its arguments, each a value that msgspec can encode as JSON.
+            args: A list of its arguments, each a value that msgspec can encode as JSON.
             kind: What is sent; `cancel` and `terminate` end the run, and have no name; `start` starts the workflow.
             id: The input's key. By default a new one; give one that is stored to send the same input after a restart.
             run: The run that it is for; by default the session's open run.
@@ -313,12 +313,12 @@ class Session(Answering):
             InputConflictError: Another input of the session has this key.
             RunClosedError: The run has ended.
             StaleError: An event that counts came after `expect`.
-            UnavailableError: The gateway cannot be reached, and may have accepted the input.
+            UnavailableError: The gateway cannot be reached, and may have accepted the input; a note names its id.
         """
-        given: dict[str, Any] = {"name": name or None, "args": list(args) or None, "run": run, "start": start}
+        given: dict[str, Any] = {"name": name or None, "args": inputs.listed(args) or None, "run": run, "start": start}
         given |= {"device": device, "expect": expect}
         asked = {"id": id or str(uuid4()), "kind": kind, **{k: v for k, v in given.items() if v is not None}}
-        seconds = None if wait is None else wait.total_seconds()
+        seconds = None if wait is None else seconds_of(wait, "wait")
         return await inputs.send(self._http, self.name, asked, wait_seconds=seconds, retry_seconds=self._retry_seconds)
 
     async def state(self) -> SessionState:

@@ -55,8 +55,8 @@ def gateway_url(url: str | None) -> str:
 
 
 def gateway_token(token: Token | None) -> Token | None:
-    """Return the publisher's token: the given one, or that of the environment."""
-    return token or os.environ.get("WAKELINE_TOKEN") or None
+    """Return the publisher's token: the given one, or that of the environment; empty is none."""
+    return os.environ.get("WAKELINE_TOKEN") or None if token is None else token or None
 
 
 def check_identity(identity: Identity) -> None:

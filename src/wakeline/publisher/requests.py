@@ -10,6 +10,7 @@ from uuid import uuid4
 from wakeline.client.http import Http, Token, session_path
 from wakeline.client.inputs import until_known
 from wakeline.client.structs import InputRequest, RequestOutcome
+from wakeline.durations import seconds_of
 from wakeline.publisher.frames import Identity
 
 _SILENCE = timedelta(seconds=45)
@@ -73,7 +74,7 @@ class AskedRequest:
             UnavailableError: The gateway cannot be reached for longer than `max_retry_duration`.
         """
         if self.request.outcome is None:
-            self.request = await self._asker.ask(self._asked, None if wait is None else wait.total_seconds())
+            self.request = await self._asker.ask(self._asked, None if wait is None else seconds_of(wait, "wait"))
         return self.request.outcome
 
     async def cancel(self) -> None:
@@ -105,7 +106,7 @@ class Asker:
         asked: dict[str, Any] = {**asking, "reason": reason, "id": asking.get("id") or str(uuid4())}
         expires, audience = asked.pop("expires", None), asking.get("audience")
         asked |= {"run": self._identity.run, "activity": self._identity.activity}
-        asked["expires_in"] = None if expires is None else expires.total_seconds()
+        asked["expires_in"] = None if expires is None else seconds_of(expires, "expires")
         asked["audience"] = [audience] if isinstance(audience, str) else audience
         asked = {name: value for name, value in asked.items() if value is not None}
         return AskedRequest(self, asked, await self.ask(asked, 0.0))

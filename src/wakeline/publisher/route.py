@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wakeline.durations import seconds_of
 from wakeline.publisher.connection import Connection
 from wakeline.publisher.detour import Detour
 from wakeline.publisher.errors import PublishReports
@@ -43,7 +44,7 @@ class Route:
     @property
     def retry_seconds(self) -> float:
         """Seconds after which events that cannot be delivered are abandoned."""
-        return self.max_retry_duration.total_seconds()
+        return seconds_of(self.max_retry_duration, "max_retry_duration")
 
     @property
     def codec_seconds(self) -> float:

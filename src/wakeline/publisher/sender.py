@@ -17,6 +17,7 @@ from typing import Literal
 import msgspec
 
 from wakeline.buffer import Buffer
+from wakeline.durations import seconds_of
 from wakeline.errors import (
     InternalError,
     LimitReachedError,
@@ -77,7 +78,7 @@ class Sender:
         self._buffer = buffer
         self._reports = reports
         self._route = route
-        self._linger = route.linger.total_seconds()
+        self._linger = seconds_of(route.linger, "linger")
         self._detour = detour
         self._assumed = assumed
         self._loop = asyncio.get_running_loop()

@@ -14,6 +14,8 @@ from typing import Any, Literal, Protocol
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
+from wakeline.durations import seconds_of
+
 REQUEST_TOPIC = "wakeline.request"
 """The topic of a stream on which a workflow asks."""
 
@@ -133,7 +135,7 @@ class WorkflowRequests:
                 "message": message,
                 "choices": choices if choices is None else list(choices),
                 "response_schema": response_schema,
-                "expires_in": None if expires is None else expires.total_seconds(),
+                "expires_in": None if expires is None else seconds_of(expires, "expires"),
                 "audience": [audience] if isinstance(audience, str) else audience,
                 "digest": digest,
                 "tool_call_id": tool_call_id,

@@ -251,3 +251,9 @@ async def test_tail_and_publish_say_what_is_wrong(running: GatewayProcess) -> No
     await running.kill()
     code, _, err = await wakeline("publish", "s", "1", "--url", running.url)
     assert (code, err.split(":")[0]) == (2, "unavailable")
+
+
+async def test_an_input_that_may_have_arrived_names_the_id_to_repeat_it_with() -> None:
+    code, _, err = await wakeline("input", "order-1", "approve", "--wait", "0", "--url", "http://127.0.0.1:1")
+    assert code == 2
+    assert re.search(r"repeat the command with --id [0-9a-f-]{36}", err)

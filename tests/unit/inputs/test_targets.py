@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from wakeline.errors import RequestInvalidError, RunClosedError, WorkflowNotFoundError
+from wakeline.errors import RequestInvalidError, RunClosedError, SessionNotFoundError, WorkflowNotFoundError
 from wakeline.gateway.following import Namespaces, Options
 from wakeline.gateway.inputs import Asked
 from wakeline.gateway.inputs.targets import Rule, Targets
@@ -27,12 +27,12 @@ class Unwatched:
 
 
 class Scene:
-    def __init__(self) -> None:
+    def __init__(self, *rules: Rule) -> None:
         self.engine = MemoryEngine()
         self.runs = Runs(self.engine)
         namespaces = Namespaces([Options(address="127.0.0.1:1")], lambda call, outcome: None)
         nobody: Any = Unwatched()
-        self.targets = Targets({}, self.engine, self.runs, namespaces, nobody)
+        self.targets = Targets({rule.name: rule.start for rule in rules}, self.engine, self.runs, namespaces, nobody)
 
     async def has(self, name: str, *, workflow_id: str = "chat-1", status: Any = "running") -> None:
         await self.runs.put("chat-1", Run(workflow_id, name, name, name, "Chat", "", status=status))
@@ -87,3 +87,18 @@ async def test_a_session_s_rule_leaves_an_update_to_another_workflow_that_is_ope
     named = msgspec.structs.replace(SAY, start="chat")
     target = await scene.targets.of("chat-1", named, CHAT)
     assert (target.run, target.workflow_id, target.starting is not None) == ("", "chat-1", True)
+
+
+async def test_a_wrong_run_id_is_answered_with_the_open_ones() -> None:
+    scene = Scene()
+    await scene.has("r1")
+    await scene.has("r2", workflow_id="helper", status="completed")
+    with pytest.raises(WorkflowNotFoundError, match="run id of a run of session 'chat-1', got 'xyz'") as raised:
+        await scene.targets.of("chat-1", msgspec.structs.replace(SAY, run="xyz"), None)
+    assert raised.value.hint.endswith("the run ids of open runs: r1.")
+
+
+async def test_a_first_message_whose_token_does_not_allow_the_start_learns_of_it() -> None:
+    with pytest.raises(SessionNotFoundError) as raised:
+        await Scene(CHAT).targets.of("chat-1", SAY, None)
+    assert "$start.chat" in raised.value.hint

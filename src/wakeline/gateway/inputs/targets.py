@@ -154,6 +154,16 @@ class Targets:
         namespace = "" if how.namespace in (None, main) else how.namespace or ""
         return Target(epoch, workflow_id, namespace, starting=starting)
 
+    def _how_to_start(self, session: str) -> str | None:
+        """Return how an input may start the workflow of a session; None if no rule does."""
+        if not (own := self._of(session)):
+            return None
+        names, claims = ", ".join(rule.name for rule in own), ", ".join(rule.permission for rule in own)
+        return (
+            f"An input starts its workflow if it names a rule ({names}) as start, or the rule has update = true, and if "
+            f"the token's claim wakeline.inputs names it: $start, or one of {claims}."
+        )
+
     def _of(self, session: str) -> list[Rule]:
         """Return the rules for a session."""
         return [Rule(name, rule) for name, rule in self._rules.items() if matches(rule.sessions, session)]
@@ -165,8 +175,9 @@ class Targets:
         if len(meant) == 1:
             return meant[0]
         if not meant:
+            came = repr(name) if name else "none"
             raise RequestInvalidError(
-                f"expected the name of a rule that starts the workflow of session {session!r}, got {name or 'none'!r}",
+                f"expected the name of a rule that starts the workflow of session {session!r}, got {came}",
                 hint="Add a table [inputs.start.NAME] to the gateway's settings whose sessions match the session's name.",
             )
         raise RequestInvalidError(
@@ -193,11 +204,17 @@ class Targets:
             await self._followers.watch(session)  # it may have been started since
             runs = await self._runs.of(session)
         if not runs and await self._engine.state(session) is None:
-            raise SessionNotFoundError(f"there is no session {session!r}")
+            raise SessionNotFoundError(f"there is no session {session!r}", hint=self._how_to_start(session))
         if named is not None:
-            runs = [run for run in runs if named in run.run_ids]
+            known, runs = runs, [run for run in runs if named in run.run_ids]
+            if not runs:
+                run_ids = ", ".join(run.run_id for run in known if run.open) or "none"
+                raise WorkflowNotFoundError(
+                    f"expected the run id of a run of session {session!r}, got {named!r}",
+                    hint=f"Leave run out for the open run, or name one; the run ids of open runs: {run_ids}.",
+                )
         if not runs:
-            raise WorkflowNotFoundError(f"expected a run of session {session!r}, got {named or 'none'}")
+            raise WorkflowNotFoundError(f"expected a session with a run, session {session!r} has none")
         opened = [run for run in runs if run.open]
         if not opened:
             raise RunClosedError(f"expected an open run of session {session!r}; the last one is {runs[-1].status}")
