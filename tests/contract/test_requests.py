@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 
 from wakeline.errors import AlreadyResolvedError, RequestNotFoundError
 from wakeline.gateway.delivery import Accept
-from wakeline.gateway.log import Engine
+from wakeline.gateway.log import Append, Engine
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.requests import Answer, Asked, Person, Requests
@@ -27,6 +28,12 @@ class Cut(InputRequests):
     """Records that end the gateway before they are written, as `before` says."""
 
     before = ""
+
+    async def create(self, request: InputRequest) -> InputRequest:
+        created = await super().create(request)
+        if self.before == "append":
+            raise KilledError
+        return created
 
     async def put(self, request: InputRequest) -> None:
         if self.before == "put":
@@ -95,3 +102,18 @@ async def test_an_answer_that_retention_has_removed_before_it_was_recorded_is_no
     with pytest.raises(RequestNotFoundError):
         await requests(engine).find("s", "r")
     assert await requests(engine).open("s") == []
+
+
+async def test_a_request_whose_session_was_closed_before_it_was_appended_hinders_no_other(engine: Engine) -> None:
+    with pytest.raises(KilledError):
+        await requests(engine, "append").ask("s", Asked(id="r", reason="approval"), None)
+    await engine.append(Append("s", (), close=True))
+    running = requests(engine)
+    await running.start()
+    try:
+        await running.ask("other", Asked(id="r", reason="approval", expires_in=0.1), None)
+        async with asyncio.timeout(30):
+            while len((await engine.read("other", 0, before=10)).events) < 2:
+                await asyncio.sleep(0.02)
+    finally:
+        await running.stop()

@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from wakeline.background import cancel_all
-from wakeline.errors import RequestNotFoundError, UnavailableError, WakelineError
+from wakeline.errors import RequestNotFoundError, SessionClosedError, UnavailableError, WakelineError
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.runtime import supervised
 from wakeline.gateway.sessions import InputRequest, InputRequests
@@ -96,7 +96,7 @@ class Expiry:
 
     async def _resume(self, session: str, id: str) -> None:
         """Continue with a request whose open record is there: wait for its expiry, or finish it."""
-        with suppress(RequestNotFoundError):
+        with suppress(RequestNotFoundError, SessionClosedError):
             request = await self._find(session, id)
             if request.resolved is not None:
                 await self._finish(request)
