@@ -30,6 +30,9 @@ _MAX_SHOWN: Final = 300
 _MASK: Final = "it"
 """Stands for the value in messages, which may be long or confidential."""
 
+# The words of the only part of the metaschema with an anyOf, which is `type`.
+_UNKNOWN_TYPE: Final = "it is not valid under any of the schemas listed in the 'anyOf' keyword"
+
 _PATTERNS: Final = jsonschema_rs.RegexOptions(size_limit=64 * 1024, dfa_size_limit=256 * 1024)
 
 
@@ -57,11 +60,14 @@ class Schema:
             self._validator = jsonschema_rs.validator_for(
                 schema, offline=True, validate_formats=False, pattern_options=_PATTERNS, mask=_MASK
             )
-        except (jsonschema_rs.ValidationError, TypeError, ValueError) as error:
-            message = getattr(error, "message", str(error))
-            raise SchemaInvalidError(
-                f"expected a valid JSON Schema, got one with an error: {_short(message)}"
-            ) from None
+        except jsonschema_rs.ValidationError as error:
+            place = "".join(f"[{step!r}]" for step in error.instance_path)
+            message = f"schema{place}: {error.message.replace(_UNKNOWN_TYPE, 'it is not a type that JSON has')}"
+        except (TypeError, ValueError) as error:
+            message = str(error)
+        else:
+            return
+        raise SchemaInvalidError(f"expected a valid JSON Schema, got one with an error: {_short(message)}")
 
     def check(self, value: Any, what: str = "value") -> None:
         """Raise unless the schema allows a value.

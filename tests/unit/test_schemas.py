@@ -19,6 +19,20 @@ _FORM = {
 }
 
 
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        ({"type": "objct"}, "schema['type']: it is not a type that JSON has"),
+        ({"properties": {"a": {"type": "strng"}}}, "schema['properties']['a']['type']: it is not a type that JSON has"),
+        ({"required": "a"}, "schema['required']: it is not of type \"array\""),
+    ],
+)
+def test_the_part_of_a_bad_schema_is_named(schema: Any, message: str) -> None:
+    with pytest.raises(SchemaInvalidError) as refusal:
+        Schema(schema)
+    assert message in refusal.value.message
+
+
 def test_a_value_is_checked_against_its_schema() -> None:
     schema = Schema(_FORM)
     schema.check({"approved": True, "amount": 3, "$id": "a property may have any name"})

@@ -50,6 +50,36 @@ def test_a_bad_file_is_told_with_what_is_wrong(tmp_path: Path, content: str, mes
         load(file=file, environment={})
 
 
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (
+            '[notify.good]\ntopics = ["x"]\n[notify.bad]\ntopics = ["x"]\nstatuses = ["error"]',
+            (
+                "`$.notify.bad.statuses[0]`",
+                "expected one of canceled, completed, failed, terminated, timed_out, unknown",
+            ),
+        ),
+        (
+            '[inputs.start.chat]\nsessions = ["*"]\nworkflow_type = "C"\ntask_queue = "q"\nid_reuse = "never"',
+            ("`$.inputs.start.chat.id_reuse`", "expected one of allow_duplicate, allow_duplicate_failed_only"),
+        ),
+        (
+            '[inputs.start.chat]\nsessions = ["*"]\nworkflow_type = "C"',
+            ("missing required field `task_queue`", "`$.inputs.start.chat`"),
+        ),
+        ('durability = "none"', ("`$.durability`", "got 'none', expected one of")),
+    ],
+)
+def test_the_rule_and_the_choices_are_named(tmp_path: Path, content: str, parts: tuple[str, ...]) -> None:
+    file = tmp_path / "wakeline.toml"
+    file.write_text(content)
+    with pytest.raises(SettingsInvalidError) as refusal:
+        load(file=file, environment={})
+    for part in parts:
+        assert part in refusal.value.message
+
+
 def test_a_missing_file_and_a_bad_variable_are_told(tmp_path: Path) -> None:
     with pytest.raises(SettingsInvalidError, match="nowhere"):
         load(file=tmp_path / "nowhere.toml", environment={})

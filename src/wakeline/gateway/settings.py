@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
+import msgspec.inspect
 from msgspec import Meta
 
 from wakeline.errors import ListenRefusedError, SettingsInvalidError
@@ -321,7 +322,8 @@ def _convert(given: dict[str, Any], source: str, *, strict: bool) -> dict[str, A
         checked = msgspec.convert(given, Settings, strict=strict)
     except msgspec.ValidationError as error:
         hint = _hint(source, given, str(error))
-        raise SettingsInvalidError(f"in {source}: {error}{_value_at_fault(given, str(error))}", hint=hint) from None
+        said = f"{_in_its_rule(given, str(error))}{_value_at_fault(given, str(error))}{_choices(str(error))}"
+        raise SettingsInvalidError(f"in {source}: {said}", hint=hint) from None
     return {name: getattr(checked, name) for name in given}
 
 
@@ -353,3 +355,39 @@ def _value_at_fault(given: Mapping[str, Any], said: str) -> str:
     if found is None or found[1] not in given or found[1] in _SECRETS:
         return ""
     return f", got {given[found[1]]!r:.100}"
+
+
+def _in_its_rule(given: Mapping[str, Any], said: str) -> str:
+    """Return what msgspec says of a rule, such as `at $.notify[...]`, with the rule's name."""
+    found = re.search(r"at `\$\.([\w.]+)\[\.\.\.\]", said)
+    if found is None:
+        return said
+    tables = found[1].split(".")
+    rules: Any = given
+    for table in tables:
+        rules = rules[table]
+    for name, rule in rules.items():
+        alone: Any = {name: rule}
+        for table in reversed(tables):
+            alone = {table: alone}
+        try:
+            msgspec.convert(alone, Settings)
+        except msgspec.ValidationError as error:
+            if str(error) == said:
+                return said.replace("[...]", f".{name}", 1)
+    return said
+
+
+def _choices(said: str) -> str:
+    """Return the values that a setting may have, if msgspec refuses one that is none of them."""
+    found = re.search(r"^Invalid enum value .* at `\$(.+)`$", said)
+    if found is None:
+        return ""
+    at: Any = msgspec.inspect.type_info(Settings)
+    for step in re.findall(r"\w+|\.\.\.", found[1]):
+        if isinstance(at, msgspec.inspect.StructType):
+            at = next(field.type for field in at.fields if field.encode_name == step)
+        else:
+            at = at.value_type if isinstance(at, msgspec.inspect.DictType) else at.item_type
+    values = getattr(at, "values", ())
+    return f", expected one of {', '.join(map(str, values))}" if values else ""
