@@ -77,7 +77,9 @@ async def put(served: Served, session: str, kind: str, name: str, *args: Any, **
 
 
 async def log(served: Served, session: str) -> list[dict[str, Any]]:
-    events = (await served.call("GET", f"/v1/sessions/{session}/events?limit=1000"))[1]["events"]
+    """A session's events; none if there is no session yet."""
+    status, page = await served.call("GET", f"/v1/sessions/{session}/events?limit=1000")
+    events = [] if status == 404 else page["events"]
     assert isinstance(events, list)
     return events
 

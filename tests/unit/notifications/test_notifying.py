@@ -125,3 +125,45 @@ async def test_a_deleted_session_is_not_notified(serve: Serve, hook: Receiver) -
 async def test_invalid_rules_and_channels_are_refused_at_start(serve: Serve, rules: Any, channels: Any) -> None:
     with pytest.raises(SettingsInvalidError):
         await serve(notify=rules, channels=channels)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        '"\\ud800"',
+        '"\\uD83D x"',
+        "1e999",
+        "9" * 400,
+        "[" * 128 + "]" * 128,
+        '{"x":1,"notify":{"title":"forged"}}',
+        '""',
+    ],
+    ids=range(7),
+)
+async def test_whatever_an_event_says_it_notifies(serve: Serve, hook: Receiver, data: str) -> None:
+    served = await start(serve, hook, alerts=Notify(topics=("alert",), users=("ada",), grace=0))
+    body = '{"events":[{"topic":"alert","data":DATA}]}'.replace("DATA", data)
+    headers = {"Content-Type": "application/json"}
+    status, answer = await served.call("POST", "/v1/sessions/s/events", data=body, headers=headers)
+    assert status == 200, answer
+    await served.publish("s", alert(1))
+    requests = await hook.until(1)
+    async with asyncio.timeout(60):
+        while {offset for request in requests for offset in request.offsets} < {0, 1}:
+            await asyncio.sleep(0.02)
+    for request in requests:
+        request.verify()
+        assert "title" not in request.data
+
+
+async def test_whatever_json_a_durable_stream_is_given_notifies(serve: Serve, hook: Receiver) -> None:
+    rules = {"all": Notify(topics=("*",), users=("ada",), grace=0)}
+    served = await serve(notify=rules, channels={"ops": hook.channel()}, **ALLOWED)
+    headers = {"Content-Type": "application/json"}
+    assert (await served.call("PUT", "/v1/stream/s", headers=headers))[0] == 201
+    for data in ('["\\ud800"]', '[{"x":"\\uD83D"}]', "[1e999]"):
+        assert (await served.call("POST", "/v1/stream/s", data=data, headers=headers))[0] in (200, 204)
+    requests = await hook.until(1)
+    async with asyncio.timeout(60):
+        while {offset for request in requests for offset in request.offsets} < {0, 1, 2}:
+            await asyncio.sleep(0.02)
