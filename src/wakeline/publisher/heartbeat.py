@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from temporalio import activity
 
+from wakeline.durations import seconds_of
 from wakeline.errors import RequestInvalidError
 from wakeline.publisher.frames import Identity
 
@@ -48,7 +49,7 @@ class Heartbeats:
         if interval <= timedelta(0):
             raise RequestInvalidError(f"expected an interval longer than 0, got {interval}")
         self.stop()
-        self._task = asyncio.create_task(self._run(interval.total_seconds()))
+        self._task = asyncio.create_task(self._run(seconds_of(interval, "interval")))
 
     def stop(self) -> None:
         """Heartbeat once more, then stop."""
