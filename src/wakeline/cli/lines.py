@@ -81,6 +81,12 @@ class Lines:
                 case "$activity.stalled":
                     said = f"{data['activity_type']} has stalled: no heartbeat from attempt {data['attempt']}"
                     return Text(_shown(said), "bold red")
+                case "$input.undone":
+                    return Text(_shown(f"a reset has undone input {data['id']}"), "bold yellow")
+                case "$input.accepted" | "$input.completed" | "$input.rejected":
+                    return Text(_shown(_input(event.topic, data)), "bold")
+                case "$input.requested" | "$input.claimed" | "$input.answered" | "$input.resolved":
+                    return Text(_shown(_request(event.topic, data)), "bold")
                 case "$session.settled":
                     return Text("settled: no run is open", "bold")
                 case "$session.closed":
@@ -136,6 +142,41 @@ def _paused(data: dict[str, Any]) -> str:
     said = f"{data['activity_type']} is paused before attempt {data['attempt']}"
     said += f" by {data['by']}" if data.get("by") else ""
     return f"{said}: {data['reason']}" if data.get("reason") else said
+
+
+def _input(topic: str, data: dict[str, Any]) -> str:
+    match topic:
+        case "$input.accepted":
+            named = " ".join(filter(None, (data["kind"], data.get("name"))))
+            return f"input {data['id']} accepted: {named}{_sender(data)}"
+        case "$input.rejected":
+            return f"input {data['id']} rejected: {data['failure']['message']}"
+        case _:
+            result = f": {_json_text(data['result'])}" if "result" in data else ""
+            return f"input {data['id']} completed{result}"
+
+
+def _request(topic: str, data: dict[str, Any]) -> str:
+    match topic:
+        case "$input.requested":
+            choices = f" ({', '.join(data['choices'])})" if data.get("choices") else ""
+            return f"{data['id']} asks for {data['reason']}: {data.get('message', '')}".rstrip(": ") + choices
+        case "$input.claimed":
+            return f"{data['device']} runs the tool of {data['request']}"
+        case "$input.answered":
+            return f"{data['request']} answered: {_json_text(data['payload'])}{_sender(data)}"
+        case _:
+            payload = f": {_json_text(data['payload'])}" if data["status"] == "resolved" else ""
+            return f"{data['request']} {data['status']}{payload}{_sender(data)}"
+
+
+def _sender(data: dict[str, Any]) -> str:
+    named = (("by", data.get("by")), ("from", data.get("device")))
+    return "".join(f" {word} {name}" for word, name in named if name)
+
+
+def _json_text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _duration(seconds: float) -> str:

@@ -156,6 +156,9 @@ async def test_an_answer_of_a_device_that_has_not_seen_what_was_published_since_
     await served.call("POST", events_path, json={"events": [{"topic": "status", "data": 1}]})
     status, refused = await answer(served, expect=1)
     assert (status, refused["error"]["code"], refused["error"]["offset"]) == (409, "stale", 2)
+    assert (
+        "expected a device that has seen event 2 of the session, got one that has seen 1" in refused["error"]["message"]
+    )
     # Wakeline's own events do not make an answer stale.
     await answer(served, id="pay-2")
     assert (await answer(served, expect=2))[0] == 200

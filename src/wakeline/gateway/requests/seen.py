@@ -38,6 +38,7 @@ async def check_seen(log: Log, request: InputRequest, expect: int | None) -> Non
         if page.events:
             found = page.events[0].offset
             raise StaleError(
-                f"expected a device that has seen the session's events, {found} came after {expect}", offset=found
+                f"expected a device that has seen event {found} of the session, got one that has seen {expect}",
+                offset=found,
             )
         offset = page.next_offset
