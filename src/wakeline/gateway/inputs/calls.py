@@ -18,7 +18,7 @@ from temporalio.api.update.v1 import Outcome as UpdateOutcome
 from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest, UpdateWorkflowExecutionRequest
 from temporalio.service import RPCError, RPCStatusCode
 
-from wakeline.gateway.following import SESSION_MEMO, Connection, describe_failure, describe_result, is_not_ready
+from wakeline.gateway.following import SESSION_MEMO, Connection, describe_failure, describe_result
 from wakeline.gateway.inputs.steps import Outcome
 from wakeline.gateway.sessions import Intent, Starting
 from wakeline.streams.inputs import HEADER
@@ -48,7 +48,7 @@ class EncodingFailedError(Exception):
 
 def is_final(error: RPCError) -> bool:
     """Return whether Temporal will not accept an input, however often it is sent."""
-    return error.status in _FINAL and not is_not_ready(error)
+    return error.status in _FINAL
 
 
 def update_request(
