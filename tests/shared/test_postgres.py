@@ -84,6 +84,21 @@ async def test_a_listener_hears_the_appends_of_both_gateways_once_in_order(opene
         assert one.all == [*((epoch, data_of(event)) for event in log), (epoch, "closed")]
 
 
+async def test_a_listener_hears_another_gateway_s_events_before_the_end(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await opened(), await opened()
+    epoch = (await publish(second, "s", 1)).epoch
+    heard = Heard(second, "s")
+    await publish(second, "s", 2)
+    await heard.until(2)
+    monkeypatch.setattr(second._watches, "woken", lambda *_: True)  # the wake-up is late
+    await publish(first, "s", 3)
+    await close(second, "s")
+    await heard.until("closed")
+    assert heard.all == [(epoch, 2), (epoch, 3), (epoch, "closed")]
+
+
 async def test_a_listener_hears_of_the_next_life_after_the_end_of_the_one_before(opened: Open) -> None:
     first, second = await opened(), await opened()
     before = (await publish(first, "s", 1)).epoch

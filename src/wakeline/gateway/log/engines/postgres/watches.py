@@ -267,8 +267,11 @@ def _goes_on(watch: _Watch, epoch: str, new: News) -> bool:
         if watch.epoch is not None and new.events[0].offset != watch.next_offset:
             return False
         watch.epoch, watch.next_offset = epoch, new.next_offset
-    elif watch.epoch is None and "deleted" not in new.changes:
-        return True
+    elif "deleted" not in new.changes:
+        if watch.epoch is None:
+            return True
+        if watch.next_offset != new.next_offset:  # no event may follow the end of the session
+            return False
     watch.closed |= "closed" in new.changes
     if "trimmed" in new.changes:
         watch.first_offset = -1
