@@ -8,8 +8,8 @@ COMPILE := $(BIN)/python -m compileall -q src
 # pytest rewrites every test file in each of its processes, unless it may keep what it has rewritten.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
-# Most tests wait: they run in three processes on two cores, a file in one. `make test AT_ONCE=` runs one after the other.
-AT_ONCE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+# Most tests wait: they run in four processes on two cores, a file in one. `make test AT_ONCE=` runs one after the other.
+AT_ONCE := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test faults check examples bench layout web lock clean
