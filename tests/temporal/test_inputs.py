@@ -373,6 +373,21 @@ async def reset_without_inputs(client: Client, name: str, run_id: str, event: in
     return answer.run_id
 
 
+async def test_signals_that_a_reset_excludes_are_sent_again_where_a_rule_says_so(
+    client: Client, temporal: WorkflowEnvironment, handle: Handle, name: str, tmp_path: Path
+) -> None:
+    async with running_gateway(temporal, tmp_path / "2", inputs=InputRules(after_reset="send")) as served:
+        await handle.query("all_heard")
+        first = await run_id(handle)
+        for key, text in (("k1", "one"), ("k2", "two")):
+            await put(served, name, "signal", "say", text, id=key)
+        await put(served, name, "update", "approve", "three", id="k3")
+        new = await reset_without_inputs(client, name, first)
+        assert await until_logged(served, name, "$input.undone") == [{"id": "k3", "run_id": new}]
+        assert await handle.query("all_heard") == ["one", "two"]
+        assert len(told(await log(served, name), "$input.completed")) == 3
+
+
 @pytest.mark.parametrize("continues", [False, True])
 @pytest.mark.parametrize(("kind", "method"), [("signal", "say"), ("update", "approve")])
 async def test_a_reset_that_excludes_inputs_undoes_them_and_says_so(

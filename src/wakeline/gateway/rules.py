@@ -95,7 +95,9 @@ class InputRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     Attributes:
         start: The workflows that inputs start, by name.
         schemas: JSON Schemas of arguments, by the names of the signals and updates, or of rules as `$start.NAME`.
+        after_reset: What becomes of a signal that a reset has undone: it is reported, or sent to the new run again.
     """
 
     start: dict[str, Start] = {}
     schemas: dict[str, Any] = {}
+    after_reset: Literal["report", "send"] = "report"

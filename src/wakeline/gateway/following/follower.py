@@ -33,7 +33,7 @@ from wakeline.gateway.following.draining import Drainer
 from wakeline.gateway.following.following import Following
 from wakeline.gateway.following.telling import Teller
 from wakeline.gateway.following.watching.endings import Ending
-from wakeline.gateway.following.watching.resets import supersede_undone, undone_inputs
+from wakeline.gateway.following.watching.resets import send_again, supersede_undone, undone_inputs
 from wakeline.gateway.following.watching.state import METADATA_QUERY, StateWatch, over
 from wakeline.gateway.following.watching.watch import Attention, RunWatch
 from wakeline.gateway.sessions import Run, RunState, Telling
@@ -281,9 +281,14 @@ class Follower:
         self._telling = None
 
     async def _undo(self, before: Run, run_id: str) -> None:
-        """Report the session's inputs that a run had before a reset began `run_id`, which has them not."""
-        keys = await undone_inputs(self._parts.connection.client, before, run_id)
-        data = [{"id": key, "run_id": run_id} for key in keys if await self._parts.intents.find(self.session, key)]
+        """Send again or report the session's inputs that a run had before a reset began `run_id`, which lacks them."""
+        client, resend = self._parts.connection.client, self._parts.settings.inputs.after_reset == "send"
+        data: list[dict[str, str]] = []
+        for key, signal in (await undone_inputs(client, before, run_id)).items():
+            if not await self._parts.intents.find(self.session, key):
+                continue  # an input of another session
+            if not (resend and signal is not None and await send_again(client, before, run_id, key, signal)):
+                data.append({"id": key, "run_id": run_id})
         if data:
             await self._teller.tell(f"undone:{run_id}", *(self._teller.event(INPUT_UNDONE, each) for each in data))
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
-from temporalio.api.common.v1 import Payload
+from temporalio.api.common.v1 import Payload, WorkflowExecution
 from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
-from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionSignaledEventAttributes
+from temporalio.api.workflowservice.v1 import SignalWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowHandle
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.events import publisher_of_activity
 from wakeline.gateway.delivery import Accept
@@ -27,6 +28,7 @@ from wakeline.streams.inputs import HEADER
 
 _MOST_EVENTS: Final = 50_000  # as many as Temporal lets a history have, about
 _MOST_RUNS: Final = 100
+Signal: TypeAlias = WorkflowExecutionSignaledEventAttributes
 
 
 class _Begun(NamedTuple):
@@ -55,8 +57,10 @@ async def supersede_undone(client: Client, accept: Accept, session: str, run: Ru
             await _supersede(accept, session, f"stream:{name}", run, None)
 
 
-async def undone_inputs(client: Client, run: Run, next_run_id: str) -> list[str]:
-    """Return the keys of the inputs that a reset has undone: the runs before had them, and the new run does not.
+async def undone_inputs(client: Client, run: Run, next_run_id: str) -> dict[str, Signal | None]:
+    """Return the inputs that a reset has undone: the runs before had them, and the new run does not.
+
+    They are in the order of the histories, by their keys; an update is None.
 
     An update counts if it was completed. One that was not has no outcome yet, and is sent to the new run.
 
@@ -77,44 +81,71 @@ async def undone_inputs(client: Client, run: Run, next_run_id: str) -> list[str]
             break
         async for event in _history(client, run.workflow_id, run_id):
             after.read(event)
-        missing = [key for key in missing if key not in after.arrived]
+        missing = {key: signal for key, signal in missing.items() if key not in after.arrived}
         begun = await _begun(client, run, run_id)
         run_id = "" if begun is None else begun.previous
     return missing
+
+
+async def send_again(client: Client, run: Run, run_id: str, key: str, signal: Signal) -> bool:
+    """Send a signal that a reset has undone to the new run; return whether that run has it.
+
+    The key is the request id and in the header, so a signal that was sent again before is not sent twice.
+
+    Raises:
+        RPCError: Temporal cannot be asked now.
+    """
+    request = SignalWorkflowExecutionRequest(
+        namespace=client.namespace,
+        workflow_execution=WorkflowExecution(workflow_id=run.workflow_id, run_id=run_id),
+        signal_name=signal.signal_name,
+        input=signal.input,
+        header=signal.header,
+        identity=client.identity,
+        request_id=key,
+    )
+    try:
+        await client.workflow_service.signal_workflow_execution(request, timeout=RPC_TIMEOUT)
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        return False  # the run has ended
+    return True
 
 
 class _Inputs:
     """The inputs in a history, by their keys.
 
     Attributes:
-        arrived: The signals, and the updates that were accepted, or admitted again by a reset.
+        arrived: The signals, and None for each update that was accepted, or admitted again by a reset.
     """
 
     def __init__(self) -> None:
-        self.arrived: dict[str, bool] = {}  # whether it is an update
+        self.arrived: dict[str, Signal | None] = {}
         self._completed: set[str] = set()
 
-    def done(self) -> list[str]:
+    def done(self) -> dict[str, Signal | None]:
         """Return the signals that have arrived, and the updates that were completed."""
-        return [key for key, is_update in self.arrived.items() if not is_update or key in self._completed]
+        return {key: signal for key, signal in self.arrived.items() if signal is not None or key in self._completed}
 
     def read(self, event: HistoryEvent) -> None:
         """Read the next event."""
         if event.HasField("workflow_execution_signaled_event_attributes"):
-            self._note(event.workflow_execution_signaled_event_attributes.header.fields, is_update=False)
+            signal = event.workflow_execution_signaled_event_attributes
+            self._note(signal.header.fields, signal)
         elif event.HasField("workflow_execution_update_admitted_event_attributes"):
             request = event.workflow_execution_update_admitted_event_attributes.request
-            self._note(request.input.header.fields, is_update=True)
+            self._note(request.input.header.fields, None)
         elif event.HasField("workflow_execution_update_accepted_event_attributes"):
             request = event.workflow_execution_update_accepted_event_attributes.accepted_request
-            self._note(request.input.header.fields, is_update=True)
+            self._note(request.input.header.fields, None)
         elif event.HasField("workflow_execution_update_completed_event_attributes"):
             self._completed.add(event.workflow_execution_update_completed_event_attributes.meta.update_id)
 
-    def _note(self, fields: Mapping[str, Payload], *, is_update: bool) -> None:
+    def _note(self, fields: Mapping[str, Payload], signal: Signal | None) -> None:
         if HEADER in fields:
             with suppress(msgspec.DecodeError, UnicodeDecodeError):  # somebody else's header
-                self.arrived[msgspec.json.decode(fields[HEADER].data, type=str)] = is_update
+                self.arrived[msgspec.json.decode(fields[HEADER].data, type=str)] = signal
 
 
 async def _supersede(accept: Accept, session: str, publisher: str, run: Run, activity: str | None) -> None:
