@@ -313,6 +313,18 @@ async def test_a_server_that_does_not_fit_is_refused_without_its_password(
     assert "it has version" in (await refused(guarded)).message
 
 
+async def test_a_role_that_owns_the_schema_needs_no_right_to_create_one(postgres: PostgresServer, address: str) -> None:
+    await postgres.execute("DROP ROLE IF EXISTS modest")
+    await postgres.execute("CREATE ROLE modest LOGIN")
+    connection = await asyncpg.connect(address)
+    await connection.execute("CREATE SCHEMA wakeline AUTHORIZATION modest")
+    await connection.close()
+    engine = PostgresEngine(address.replace("postgres://wakeline@", "postgres://modest@"))
+    await engine.open()
+    assert (await publish(engine, "s", 1)).next_offset == 1
+    await engine.close()
+
+
 async def test_tables_of_a_newer_program_are_left_alone(opened: Open, address: str) -> None:
     await (await opened()).close()
     connection = await asyncpg.connect(address)

@@ -170,6 +170,8 @@ async def test_an_answer_of_a_device_that_has_not_seen_what_was_published_since_
     [
         {"id": ""},
         {"id": "é"},
+        {"id": "pay 1"},
+        {"id": ".."},
         {"reason": "a*"},
         {"reason": ""},
         {"response_schema": {}},

@@ -22,6 +22,7 @@ ROLE: Final = "role:"
 MAX_PAYLOAD_BYTES: Final = 64 * 1024
 _MAX_METADATA_BYTES: Final = 16 * 1024
 _LONGEST: Final = 366 * 86_400
+_ID: Final = re.compile(r"[!-~]{1,128}")
 _REASON: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,127}")
 
 Text = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -186,8 +187,8 @@ def check_id(id: str) -> str:
     Raises:
         RequestInvalidError: It is empty, too long, or not visible ASCII.
     """
-    if not (1 <= len(id) <= 128 and id.isascii() and id.isprintable()):
-        raise RequestInvalidError("expected a request's id of 1 to 128 visible ASCII characters")
+    if not _ID.fullmatch(id) or id in (".", ".."):  # which no address could end in
+        raise RequestInvalidError(f"expected a request's id of 1 to 128 visible ASCII characters, got {id[:130]!r}")
     return id
 
 

@@ -121,7 +121,9 @@ async def migrate(connection: Connection) -> None:
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
             version = await _version(connection)
             if version == 0:
-                await connection.execute("CREATE SCHEMA IF NOT EXISTS wakeline")
+                # `IF NOT EXISTS` needs the right to create schemas, also for one that exists.
+                if await connection.fetchval("SELECT to_regnamespace('wakeline') IS NULL"):
+                    await connection.execute("CREATE SCHEMA wakeline")
                 await connection.execute("CREATE TABLE wakeline.version (version integer NOT NULL)")
                 await connection.execute("INSERT INTO wakeline.version VALUES (0)")
             elif version < len(MIGRATIONS):
