@@ -68,7 +68,8 @@ FLUSH: Final = """
     ), known AS (
         INSERT INTO wakeline.publishers (id, session, name, attempt, owner, owner_name)
         SELECT * FROM unnest($29::bigint[], $30::bigint[], $31::text[], $32::bigint[], $33::text[], $34::text[])
-        ON CONFLICT (id) DO UPDATE
+        -- Not by id: the row of another session under this id must be an error, and not overwritten.
+        ON CONFLICT (session, name) DO UPDATE
         SET attempt = excluded.attempt, owner = excluded.owner, owner_name = excluded.owner_name
     ), placed AS (
         INSERT INTO wakeline.publications (publisher, first_sequence, next_sequence, first_offset, next_offset)

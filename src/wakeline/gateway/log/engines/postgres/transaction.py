@@ -122,8 +122,12 @@ class Memory:
         self.time: tuple[str, int] = ("", 0)
 
     def forget(self) -> None:
-        """Drop all publishers: after a rollback, only the tables have the state."""
+        """Drop everything, after a rollback or a lost connection: the tables have the state.
+
+        A server that has crashed may hand out again the numbers that no committed row has.
+        """
         self.publishers.clear()
+        self.ids.clear()
 
     def learn(self, sessions: Sequence[Held]) -> None:
         """Remember the publishers of sessions after a commit."""

@@ -181,6 +181,8 @@ class Writer:
 
     async def _attempt(self, group: Sequence[Operation]) -> tuple[list[tuple[Operation, Any]], Transaction]:
         """Run operations in one transaction; return the outcome of each once it has committed."""
+        if not self._link.is_open:
+            self._memory.forget()
         connection = await self._link.get()
         self._token += 1
         transaction = Transaction(connection, self._memory)
