@@ -193,10 +193,11 @@ async def test_starts_that_are_refused(served: Served, temporal: WorkflowEnviron
     ):
         status, answer = await served.call("POST", "/v1/sessions/chat-1/inputs", json={"id": "k", **how})
         assert (status, answer["error"]["code"]) == (400, "request_invalid")
-    status, answer = await served.call("POST", "/v1/sessions/order-1/inputs", json={"id": "k", "kind": "start"})
+    other = f"/v1/sessions/other-{uuid.uuid4()}"
+    status, answer = await served.call("POST", f"{other}/inputs", json={"id": "k", "kind": "start"})
     assert (status, answer["error"]["code"]) == (400, "request_invalid")
     assert "inputs.start" in answer["error"]["hint"]
-    assert (await served.call("GET", "/v1/sessions/order-1"))[0] == 404
+    assert (await served.call("GET", other))[0] == 404
 
 
 async def test_a_token_names_the_starts_that_it_allows(
