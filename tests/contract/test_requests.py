@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from wakeline.errors import AlreadyResolvedError, RequestNotFoundError
+from wakeline.errors import AlreadyResolvedError, ClaimRequiredError, RequestNotFoundError
 from wakeline.gateway.delivery import Accept
 from wakeline.gateway.log import Append, Engine
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.ownership import Ownership
-from wakeline.gateway.requests import Answer, Asked, Person, Requests
+from wakeline.gateway.requests import Answer, Asked, Claim, Person, Requests
 from wakeline.gateway.sessions import InputRequest, InputRequests
 from wakeline.gateway.settings import Settings
 
@@ -36,7 +36,7 @@ class Cut(InputRequests):
         return created
 
     async def put(self, request: InputRequest) -> None:
-        if self.before == "put":
+        if self.before in ("put", f"put of {request.session}"):
             raise KilledError
         await super().put(request)
 
@@ -89,6 +89,35 @@ async def test_a_request_that_was_not_appended_is_appended_when_it_is_read(engin
     assert listed.sequence == 1
     page = await engine.read("s", 0, before=10)
     assert [event.topic for event in page.events] == ["$input.requested"]
+
+
+@pytest.mark.parametrize("act", ["answer", "claim", "cancel"])
+async def test_a_request_is_in_the_log_before_what_follows_it(engine: Engine, act: str) -> None:
+    with pytest.raises(KilledError):
+        await requests(engine, "append").ask("s", Asked(id="r", reason="read_file", kind="tool"), None)
+    if act == "answer":
+        with pytest.raises(ClaimRequiredError):
+            await requests(engine).answer("s", "r", answer("yes"), ALICE)
+    elif act == "claim":
+        await requests(engine).claim("s", "r", Claim(device="laptop"), ALICE)
+    else:
+        await requests(engine).cancel("s", "r", "alice")
+    page = await engine.read("s", 0, before=10)
+    assert page.events[0].topic == "$input.requested"
+
+
+async def test_a_request_that_cannot_be_recorded_hinders_no_other(engine: Engine) -> None:
+    with pytest.raises(KilledError):
+        await requests(engine, "append").ask("s", Asked(id="r", reason="approval", expires_in=0.1), None)
+    running = requests(engine, "put of s")
+    await running.start()  # it reads session s before session z
+    try:
+        await running.ask("z", Asked(id="r", reason="approval", expires_in=0.1), None)
+        async with asyncio.timeout(30):
+            while len((await engine.read("z", 0, before=10)).events) < 2:
+                await asyncio.sleep(0.02)
+    finally:
+        await running.stop()
 
 
 async def test_an_answer_that_retention_has_removed_before_it_was_recorded_is_not_found(engine: Engine) -> None:

@@ -22,10 +22,16 @@ class Pays:
     def __init__(self, asked: dict[str, Any]) -> None:
         self.stream = WorkflowStream()
         self.requests = WorkflowRequests(self.stream)
+        self.waits = bool(asked.pop("waits", False))
+
+    @workflow.signal
+    def go_on(self) -> None:
+        self.waits = False
 
     @workflow.run
     async def run(self, asked: dict[str, Any]) -> RequestOutcome:
         self.stream.topic("status").publish("asking")
+        await workflow.wait_condition(lambda: not self.waits)
         seconds, cancels = asked.pop("expires", None), asked.pop("cancels", False)
         if cancels:
             asyncio.get_running_loop().call_later(0.1, self.requests.cancel, asked["id"])

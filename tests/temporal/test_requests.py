@@ -167,6 +167,25 @@ async def test_another_run_does_not_get_the_answer_that_an_earlier_one_received(
     assert caught.value.cause.type == "request_conflict"
 
 
+async def test_nobody_answers_a_workflow_before_it_asks(client: Client, served: Served, name: str) -> None:
+    """A request over HTTP that takes the id of the workflow's is no approval for it."""
+    asked = {"id": "pay-1", "waits": True, "audience": "boss"}
+    handle = await client.start_workflow(workflows.Pays.run, asked, id=name, task_queue=QUEUE)
+    forged: dict[str, Any] = {"id": "pay-1", "reason": "approval", "deliver": {}}
+    path = f"/v1/sessions/{name}/requests"
+    status, refused = await served.call("POST", path, json=forged)
+    assert (status, refused["error"]["code"]) == (400, "request_invalid")
+    del forged["deliver"]
+    assert (await served.call("POST", path, json=forged))[0] == 200
+    await answer(served, name, "pay-1", "yes")
+    await handle.signal("go_on")
+    await served.call("GET", f"/v1/sessions/{name}/events?wait=2&wait_for_start=true&from=now")  # it is followed
+    with pytest.raises(WorkflowFailureError) as caught:
+        await handle.result()
+    assert isinstance(caught.value.cause, ApplicationError)
+    assert caught.value.cause.type == "request_conflict"
+
+
 async def test_an_answer_is_delivered_by_the_next_gateway(
     client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

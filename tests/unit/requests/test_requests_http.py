@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -198,6 +199,24 @@ async def test_an_invalid_schema_or_too_much_metadata_is_refused(serve: Serve) -
     assert (status, refused["error"]["code"]) == (400, "schema_invalid")
     status, refused = await served.call("POST", PATH, json={**body, "metadata": {"x": "x" * 20_000}})
     assert (status, refused["error"]["code"]) == (413, "body_too_large")
+
+
+async def test_a_request_too_large_to_be_kept_with_its_outcome_is_refused(serve: Serve) -> None:
+    served = await serve()
+    names = [f"{n:03}" + "é" * 253 for n in range(100)]
+    body = json.dumps({**ASKED, "choices": names, "audience": names}, ensure_ascii=False).encode()
+    assert 96 * 1024 < len(body) < 128 * 1024
+    headers = {"Content-Type": "application/json"}
+    status, refused = await served.call("POST", PATH, data=body, headers=headers)
+    assert (status, refused["error"]["code"]) == (413, "body_too_large")
+    assert (await served.call("GET", "/v1/sessions/order-1"))[0] == 404
+
+
+async def test_a_payload_with_a_number_that_nothing_can_hold_is_refused(served: Served) -> None:
+    await ask(served)
+    headers = {"Content-Type": "application/json"}
+    status, refused = await served.call("POST", f"{PATH}/pay-1", data=b'{"payload": 1e400}', headers=headers)
+    assert (status, refused["error"]["code"]) == (400, "value_invalid")
 
 
 @pytest.mark.parametrize(

@@ -111,11 +111,34 @@ async def test_several_people_give_the_same_answer(asked: Served) -> None:
 
 
 async def test_an_outcome_is_delivered_only_by_a_gateway_with_temporal(asked: Served) -> None:
-    body = {"id": "pay-2", "reason": "approval", "deliver": {}}
+    body = {"id": "pay-2", "reason": "approval", "deliver": {"name": "decide"}}
     status, refused = await asked.call("POST", PATH, json=body, headers=ASKER)
     assert (status, refused["error"]["code"]) == (503, "temporal_unavailable")
     body["deliver"] = {"name": "__temporal_poll"}
     assert (await asked.call("POST", PATH, json=body, headers=ASKER))[0] == 400
+
+
+@pytest.mark.parametrize("deliver", [{}, {"name": "wakeline_answer"}, {"kind": "update"}])
+async def test_no_request_over_http_is_delivered_by_the_signal_for_streams(
+    asked: Served, deliver: dict[str, Any]
+) -> None:
+    headers = bearer(allow=["publish", "input"], inputs=["*", "wakeline_answer"])
+    body = {"id": "pay-2", "reason": "approval", "deliver": deliver}
+    status, refused = await asked.call("POST", PATH, json=body, headers=headers)
+    assert (status, refused["error"]["code"]) == (400, "request_invalid")
+    assert "wakeline_answer" in refused["error"]["message"]
+
+
+async def test_many_different_answers_leave_room_for_the_outcome(asked: Served) -> None:
+    await ask(asked, id="pay-2", needs=2, choices=None, headers=ASKER)
+    status, refused = await answer(asked, "x" * 5_000, "pay-2", headers=person())
+    assert (status, refused["error"]["code"]) == (413, "body_too_large")
+    statuses = [(await answer(asked, f"{n:03}" * 1_300, "pay-2", headers=person(f"user-{n}")))[0] for n in range(60)]
+    assert statuses == sorted(statuses)
+    assert set(statuses) == {200, 413}
+    last = await answer(asked, "000" * 1_300, "pay-2", headers=person("bob"))
+    assert (last[0], last[1]["status"]) == (200, "resolved")
+    assert (await asked.call("GET", f"{PATH}/pay-2", headers=person()))[1]["outcome"] == last[1]["outcome"]
 
 
 async def test_an_input_cannot_take_the_key_of_an_answer(asked: Served) -> None:

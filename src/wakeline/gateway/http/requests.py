@@ -6,13 +6,14 @@ from typing import Final
 
 from aiohttp import web
 
-from wakeline.errors import SessionNotFoundError, TemporalUnavailableError
+from wakeline.errors import RequestInvalidError, SessionNotFoundError, TemporalUnavailableError
 from wakeline.events import INPUT_REQUESTED, check_session_name
 from wakeline.gateway.access import GRANT
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.bodies import read_fields
 from wakeline.gateway.http.group import Group, route
 from wakeline.gateway.http.parameters import seconds
+from wakeline.gateway.inputs import RESERVED
 from wakeline.gateway.requests import Answer, Asked, Claim, Person, check_id, described
 from wakeline.gateway.sessions import Delivery, InputRequest
 
@@ -95,12 +96,18 @@ class RequestRoutes(Group):
     def _check_delivery(self, request: web.Request, deliver: Delivery) -> None:
         """Raise unless the caller may have outcomes sent to a run so.
 
-        The default signal needs no permission: it has no effect but in workflows that ask for input.
+        The default signal answers what a workflow has asked through its stream. From anybody else it could be there
+        before the workflow asks, and be taken for the answer.
         """
+        if deliver.name.startswith(RESERVED):
+            raise RequestInvalidError(
+                "expected deliver to name a signal or update of the workflow, got "
+                f"{deliver.name[:64]!r}, which is for requests from the workflow's own stream",
+                hint="Name one that the token's wakeline.inputs allows, or ask with WorkflowRequests in the workflow.",
+            )
         if self._parts.inputs is None:
             raise TemporalUnavailableError("expected a gateway with Temporal to deliver to, got one without")
-        if deliver != Delivery():
-            request[GRANT].check_input(request.match_info["session"], deliver.name)
+        request[GRANT].check_input(request.match_info["session"], deliver.name)
 
     async def _awaited(self, request: web.Request, id: str, wait: float) -> InputRequest:
         """Return a request when it is closed, or after the wait."""

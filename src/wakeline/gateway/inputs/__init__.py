@@ -7,11 +7,12 @@ It accepts signals, updates and requests to start or end a run, sends them, and 
 
 from __future__ import annotations
 
-from wakeline.gateway.inputs.asked import ANSWER_KEY, Asked, check_key
+from wakeline.gateway.inputs.asked import ANSWER_KEY, RESERVED, Asked, check_key
 from wakeline.gateway.inputs.inputs import Inputs
 
 __all__ = [
     "ANSWER_KEY",
+    "RESERVED",
     "Asked",
     "Inputs",
     "check_key",

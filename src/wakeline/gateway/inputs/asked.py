@@ -20,7 +20,9 @@ NAMED: Final = ("signal", "update")
 ANSWER_KEY: Final = "wakeline-request-"
 """The prefix of the keys under which the outcomes of requests are sent to their runs."""
 
-_RESERVED: Final = ("__temporal", "$", "wakeline_")
+RESERVED: Final = ("__temporal", "$", "wakeline_")
+"""How names begin that no device may send."""
+
 _KEY: Final = re.compile("[!-~]{1,128}")
 
 
@@ -93,9 +95,9 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             raise RequestInvalidError(f"expected start with an update only, got it with a {self.kind}")
         if self.run is not None and (self.kind == "start" or self.start is not None):
             raise RequestInvalidError("expected no run with an input that starts its workflow, got one")
-        if self.name.startswith(_RESERVED):
+        if self.name.startswith(RESERVED):
             raise RequestInvalidError(
-                f"expected a name that begins with none of {', '.join(_RESERVED)}, got {self.name!r}",
+                f"expected a name that begins with none of {', '.join(RESERVED)}, got {self.name!r}",
                 hint="Answer a request for input by POST …/requests/ID; the others are not for devices.",
             )
         if (size := len(check_data(self.arguments))) > MAX_ARGS_BYTES:

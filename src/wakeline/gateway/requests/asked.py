@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from wakeline.errors import BodyTooLargeError, RequestInvalidError
+from wakeline.errors import BodyTooLargeError, RequestInvalidError, ValueInvalidError
 from wakeline.events import check_data, check_label, timestamp
 from wakeline.gateway.sessions import Delivery, Requested, RequestKind
 from wakeline.schemas import Schema
@@ -20,6 +20,10 @@ ROLE: Final = "role:"
 """The prefix of a role in an audience."""
 
 MAX_PAYLOAD_BYTES: Final = 64 * 1024
+MAX_SHARED_PAYLOAD_BYTES: Final = 4 * 1024
+"""The most bytes of a payload that several people have to give, each of whose answers is kept."""
+
+_MAX_REQUEST_BYTES: Final = 96 * 1024  # and the rest of the record for its answers
 _MAX_METADATA_BYTES: Final = 16 * 1024
 _LONGEST: Final = 366 * 86_400
 _ID: Final = re.compile(r"[!-~]{1,128}")
@@ -76,7 +80,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         Raises:
             RequestInvalidError: The id, the reason, the choices or the number of people are impossible.
             SchemaInvalidError: The schema is invalid, or too large.
-            BodyTooLargeError: The metadata is too large.
+            BodyTooLargeError: The metadata, or all of it, is too large.
         """
         check_id(self.id)
         if not _REASON.fullmatch(self.reason):
@@ -101,7 +105,8 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         check_label("run", self.run)
         check_label("activity", self.activity)
         if self.metadata is not None:
-            _check_bytes("metadata", check_data(msgspec.json.encode(self.metadata)), _MAX_METADATA_BYTES)
+            check_bytes("metadata", check_data(msgspec.json.encode(self.metadata)), _MAX_METADATA_BYTES)
+        check_bytes("a request", msgspec.json.encode(self), _MAX_REQUEST_BYTES)
 
     def content(self) -> str:
         """Return a digest of all that tells two requests apart, so not of the wait."""
@@ -165,10 +170,15 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             RequestInvalidError: It is cancelled and has a payload.
             BodyInvalidError: The payload nests too deep.
             BodyTooLargeError: The payload is too large.
+            ValueInvalidError: The payload has a number that nothing can hold.
         """
         if self.status == "cancelled" and self.payload is not UNSET:
             raise RequestInvalidError("expected no payload with status cancelled, got one")
-        _check_bytes("a payload", check_data(self.json), MAX_PAYLOAD_BYTES)
+        check_bytes("a payload", check_data(self.json), MAX_PAYLOAD_BYTES)
+        try:
+            msgspec.json.decode(self.json)
+        except msgspec.DecodeError as error:  # JSON may have numbers that nothing can hold
+            raise ValueInvalidError(f"expected a payload whose numbers a double can hold, got: {error}") from None
 
     @property
     def json(self) -> bytes:
@@ -192,7 +202,12 @@ def check_id(id: str) -> str:
     return id
 
 
-def _check_bytes(what: str, data: bytes, most: int) -> None:
+def check_bytes(what: str, data: bytes, most: int) -> None:
+    """Raise if a part of a request is too large.
+
+    Raises:
+        BodyTooLargeError: It has more bytes.
+    """
     if len(data) > most:
         raise BodyTooLargeError(
             f"expected {what} of at most {most} bytes, got {len(data)}",

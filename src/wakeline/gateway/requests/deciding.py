@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from wakeline.errors import (
     AlreadyResolvedError,
+    BodyTooLargeError,
     ClaimedError,
     ClaimRequiredError,
     DigestChangedError,
@@ -18,11 +19,23 @@ from wakeline.errors import (
     ValueInvalidError,
 )
 from wakeline.events import INPUT_ANSWERED, INPUT_CLAIMED, INPUT_RESOLVED, check_data, timestamp
-from wakeline.gateway.requests.asked import ROLE, Answer, Claim, role_names
+from wakeline.gateway.log import MAX_RECORD_BYTES
+from wakeline.gateway.requests.asked import (
+    MAX_SHARED_PAYLOAD_BYTES,
+    ROLE,
+    Answer,
+    Claim,
+    check_bytes,
+    role_names,
+)
 from wakeline.gateway.sessions import Answered, Claimed, ClosedAs, InputRequest, Requested, Resolved
 from wakeline.schemas import Schema
 
 Data: TypeAlias = Requested | Claimed | Answered | Resolved
+
+
+_MAX_OPEN_BYTES: Final = MAX_RECORD_BYTES - 72 * 1024
+"""The most bytes of an open request's record: the longest outcome has room beside it."""
 
 
 class Person(NamedTuple):
@@ -86,6 +99,7 @@ def decide(request: InputRequest, answer: Answer, person: Person, now: str) -> N
         DigestChangedError: The answer is about something else.
         ClaimRequiredError: The request is a tool, and another device runs it, or none.
         ValueInvalidError: The payload is none that the request allows.
+        BodyTooLargeError: Several people have to answer, and the payload, or all of theirs, is too large.
     """
     by = person.user or None
     if request.resolved is not None:
@@ -111,6 +125,7 @@ def decide(request: InputRequest, answer: Answer, person: Person, now: str) -> N
     payload = msgspec.Raw(check_data(answer.json))
     answered = Answered(request=request.id, payload=payload, by=by, device=answer.device)
     if len(alike) + 1 < request.requested.needs:
+        _check_room(request, answered)
         return Next(INPUT_ANSWERED, answered)
     answers = [_who(each) for each in (*alike, answered)] if request.requested.needs > 1 else None
     resolved = Resolved(
@@ -171,6 +186,8 @@ def _canonical(text: bytes) -> bytes:
 
 def _check_payload(request: InputRequest, payload: bytes) -> None:
     choices, schema = request.requested.choices, request.requested.response_schema
+    if request.requested.needs > 1:  # the record has the answers of all
+        check_bytes("a payload that several people give", payload, MAX_SHARED_PAYLOAD_BYTES)
     value: Any = msgspec.json.decode(payload)
     if choices is not None and not (isinstance(value, str) and value in choices):
         raise ValueInvalidError(f"expected a payload that is one of {', '.join(map(repr, choices))[:300]}")
@@ -185,6 +202,20 @@ def _is_same(resolved: Resolved, answer: Answer, by: str | None) -> bool:
         return resolved.by == by
     users = [resolved.by] if resolved.answers is None else [each.get("by") for each in resolved.answers]
     return by in users and _same(resolved.payload, answer.json)
+
+
+def _check_room(request: InputRequest, answered: Answered) -> None:
+    """Raise unless the record of a request has room for one more answer.
+
+    Raises:
+        BodyTooLargeError: It does not.
+    """
+    kept = msgspec.json.encode(msgspec.structs.replace(request, answers=(*request.answers, answered)))
+    if len(kept) > _MAX_OPEN_BYTES:
+        raise BodyTooLargeError(
+            f"expected a request with different answers of at most {_MAX_OPEN_BYTES} bytes, got {len(kept)}",
+            hint="Give an answer that others have given, or cancel the request.",
+        )
 
 
 def _who(answered: Answered) -> dict[str, str]:

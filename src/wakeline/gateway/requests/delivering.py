@@ -48,7 +48,7 @@ async def refuse(inputs: Inputs, session: str, run: str, id: str, error: Wakelin
     """
     refused = {"request": id, "status": "refused", "failure": {"message": str(error), "type": error.code}}
     asked = Asked(
-        id=ANSWER_KEY + key_hash(f"refused/{run}/{id}"),
+        id=f"{ANSWER_KEY}refused-{key_hash(f'{run}/{id}')}",  # no hash of a request's id begins so
         kind="signal",
         name=ANSWER_SIGNAL,
         args=[msgspec.Raw(msgspec.json.encode(refused))],

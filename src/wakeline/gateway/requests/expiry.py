@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from wakeline.background import cancel_all
-from wakeline.errors import RequestNotFoundError, SessionClosedError, UnavailableError, WakelineError
+from wakeline.errors import RequestNotFoundError, SessionClosedError, UnavailableError
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.runtime import supervised
 from wakeline.gateway.sessions import InputRequest, InputRequests
@@ -96,11 +96,17 @@ class Expiry:
 
     async def _resume(self, session: str, id: str) -> None:
         """Continue with a request whose open record is there: wait for its expiry, or finish it."""
-        with suppress(RequestNotFoundError, SessionClosedError):
+        try:
             request = await self._find(session, id)
             if request.resolved is not None:
                 await self._finish(request)
             self.note(request)
+        except UnavailableError:
+            raise  # for all requests: they are read again
+        except (RequestNotFoundError, SessionClosedError):
+            pass
+        except Exception:  # noqa: BLE001 - so that one request does not hinder the others
+            _log.exception("a request cannot be continued", session=session, request=id)
 
     async def _close(self, session: str, id: str) -> None:
         again: float | None = None
@@ -110,8 +116,11 @@ class Expiry:
         except UnavailableError as error:
             _log.warning("a request cannot be closed now", session=session, error=error.message)
             again = _AGAIN
-        except WakelineError:
+        except (RequestNotFoundError, SessionClosedError):
             pass  # it is gone
+        except Exception:  # noqa: BLE001 - so that one request does not hinder the others
+            _log.exception("a request cannot be closed", session=session, request=id)
+            again = self._lease
         if again is None:
             self._deadlines.pop((session, id), None)
         else:

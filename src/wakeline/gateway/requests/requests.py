@@ -183,6 +183,7 @@ class Requests:
         """
         request = await self._found(session, id, epoch)
         check_person(request, person)
+        request = await self._present(request)  # so that `$input.requested` comes before the answer
         is_first = True
         while True:
             now = timestamp()
@@ -211,6 +212,7 @@ class Requests:
         """
         request = await self._found(session, id)
         check_person(request, person)
+        request = await self._present(request)
         while (following := claiming(request, claim, person, now := timestamp())) is not None:
             request = await self._append(request, following, now)
         return request
@@ -227,7 +229,7 @@ class Requests:
             RequestNotFoundError: There is no such request.
             AlreadyResolvedError: It was answered.
         """
-        request = await self._found(session, id)
+        request = await self._present(await self._found(session, id))
         while request.resolved is None:
             now = timestamp()
             status: Any = "expired" if is_expired(request, now) else "cancelled"
