@@ -71,22 +71,11 @@ async def send(connection: Connection, intent: Intent, run_id: str) -> Seen:
             return NotOpen()
         if is_not_ready(error):
             return Failing()
-        if is_not_ready(error) and not await _is_open(connection, intent, run_id):
-            return NotOpen()  # a reset failed the task that had the update
         if is_final(error):
             return Outcome("rejected", {"failure": {"message": error.message, "type": error.status.name}})
         return Unanswered()
     # To cancel a run that has ended is a success for Temporal, also if its chain goes on: only the history shows the effect.
     return NotOpen() if intent.kind == "cancel" else Outcome("completed")
-
-
-async def _is_open(connection: Connection, intent: Intent, run_id: str) -> bool:
-    """Return whether a run is certainly open."""
-    handle: WorkflowHandle[Any, Any] = connection.client.get_workflow_handle(intent.workflow_id, run_id=run_id)
-    try:
-        return (await handle.describe(rpc_timeout=TIMEOUT)).close_time is None
-    except RPCError:
-        return False
 
 
 async def look(connection: Connection, intent: Intent, run: Run) -> Seen:
