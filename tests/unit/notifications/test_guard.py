@@ -41,6 +41,18 @@ PRIVATE = [
     "2002:7f00:1::",
     "2002:a9fe:a9fe::1",
     "2001:0:4136:e378:8000:63bf:5601:5601",
+    "64:ff9b:1::7f00:1",
+    "64:ff9b:1::5db8:d822",
+    "::ffff:0:7f00:1",
+    "::ffff:0:5db8:d822",
+    "::93.184.216.34",
+    "fec0::1",
+    "100::1",
+    "1fff::1",
+    "4000::1",
+    "5f00::1",
+    "2001:db8::1",
+    "3fff::1",
     "not an address",
 ]
 
@@ -50,7 +62,18 @@ def test_private_addresses_are_refused(address: str) -> None:
     assert not AddressGuard().allows(address)
 
 
-@pytest.mark.parametrize("address", ["93.184.216.34", "2606:4700::1111", "64:ff9b::5db8:d822", "::ffff:93.184.216.34"])
+PUBLIC = [
+    "93.184.216.34",
+    "2001:4860:4860::8888",
+    "2606:4700::1111",
+    "3ffe::1",
+    "64:ff9b::5db8:d822",
+    "::ffff:93.184.216.34",
+    "2002:5db8:d822::1",
+]
+
+
+@pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses_are_allowed(address: str) -> None:
     assert AddressGuard().allows(address)
 

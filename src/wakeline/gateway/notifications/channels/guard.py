@@ -12,8 +12,10 @@ from aiohttp import AddrInfoType
 
 from wakeline.errors import SettingsInvalidError
 
-# Of a cloud's own services within its virtual machines; by their numbers they are public.
-_METADATA: Final = (ip_network("168.63.129.16"), ip_network("192.0.0.0/24"))
+# Of a cloud's own services within its virtual machines, and of documents (RFC 9637); by their numbers they are public.
+_RESERVED: Final = (ip_network("168.63.129.16"), ip_network("192.0.0.0/24"), ip_network("3fff::/20"))
+_UNICAST: Final = ip_network("2000::/3")  # all that IANA has assigned as global; Python takes unknown rests for public
+_MAPPED: Final = ip_network("::ffff:0:0/96")
 _NAT64: Final = ip_network("64:ff9b::/96")
 
 
@@ -62,8 +64,10 @@ class AddressGuard:
 
 
 def _is_public(address: IPv4Address | IPv6Address) -> bool:
-    own = any(address in network for network in _METADATA)
-    return address.is_global and not address.is_multicast and not own
+    if address.version == 6 and address not in _UNICAST:
+        return address in _MAPPED or address in _NAT64  # if the IPv4 address that it carries is public
+    reserved = any(address in network for network in _RESERVED)
+    return address.is_global and not address.is_multicast and not reserved
 
 
 def _carried(address: IPv4Address | IPv6Address) -> list[IPv4Address]:
