@@ -11,6 +11,7 @@ from tests.receivers import Receiver
 from tests.support import Served
 from tests.unit.conftest import Serve
 from wakeline.errors import SettingsInvalidError
+from wakeline.gateway.notifications.channels.outgoing import Outgoing
 from wakeline.gateway.rules import Notify
 
 TWO_GATEWAYS = True
@@ -107,6 +108,25 @@ async def test_a_deleted_session_is_not_notified(serve: Serve, hook: Receiver) -
     await served.publish("kept", alert())
     requests = await hook.until(1)
     assert [request.data["session"] for request in requests] == ["kept"]
+
+
+async def test_an_error_of_a_channel_is_a_failed_attempt(
+    serve: Serve, hook: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def raising(self: Outgoing, url: str, body: bytes, headers: Any) -> Any:
+        raise OverflowError(f"no answer of {url} was expected")
+
+    monkeypatch.setattr(Outgoing, "post", raising)
+    served = await start(serve, hook, alerts=Notify(topics=("alert",), users=("ada",), grace=0))
+    await served.publish("s", alert())
+    async with asyncio.timeout(20):
+        while True:
+            _, page = await served.call("GET", "/v1/notifications?state=pending")
+            if any(found["attempts"] for found in page["notifications"]):
+                break
+            await asyncio.sleep(0.02)
+    (found,) = page["notifications"]
+    assert [attempt["outcome"] for attempt in found["attempts"]] == ["OverflowError"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,10 @@ from tests.support import Served
 from tests.tokens import SECRET, bearer
 from tests.unit.conftest import Serve
 from wakeline.gateway.notifications.channels.channel import Outcome, Subscription
+from wakeline.gateway.notifications.channels.outgoing import Outgoing
+from wakeline.gateway.notifications.outbox import Outbox
 from wakeline.gateway.notifications.reaching import summed_up
+from wakeline.gateway.notifications.sending import USER_IN_FLIGHT
 from wakeline.gateway.notifications.subscriptions import short_name
 from wakeline.gateway.rules import Notify
 
@@ -176,6 +179,54 @@ async def test_a_user_whose_receiver_hangs_does_not_delay_the_others(serve: Serv
         while sum(push.name == "bob" for push in service.received) < 40:
             await asyncio.sleep(0.02)
     release.set()
+
+
+async def test_an_error_for_one_device_is_a_failed_attempt_for_that_device(
+    serve: Serve, service: PushService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post = Outgoing.post
+
+    async def raising(self: Outgoing, url: str, body: bytes, headers: Any) -> Any:
+        if url.endswith("phone"):
+            raise OverflowError(f"no answer of {url} was expected")
+        return await post(self, url, body, headers)
+
+    served = await start(serve)
+    phone, laptop = service.browser("phone"), service.browser("laptop")
+    await phone.subscribe(served)
+    await laptop.subscribe(served)
+    monkeypatch.setattr(Outgoing, "post", raising)
+    await served.publish("s", ALERT)
+    found = await until(served, "state=pending", attempts=1)
+    assert [attempt["outcome"] for attempt in found["attempts"]] == ["phone: OverflowError, laptop: 201"]
+    monkeypatch.setattr(Outgoing, "post", post)
+    await served.call("POST", f"/v1/sessions/s/notifications/{found['id']}/retry")
+    await until(served, "state=delivered", attempts=2)
+    assert (len(phone.received), len(laptop.received)) == (1, 1)
+
+
+async def test_an_outcome_that_cannot_be_stored_holds_up_no_other_notification(
+    serve: Serve, service: PushService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change, failed = Outbox.change, list[str]()
+
+    async def raising(self: Outbox, session: str, epoch: str, how: Any) -> Any:
+        if session.startswith("bad"):
+            failed.append(session)
+            raise RuntimeError("the outcome cannot be stored")
+        return await change(self, session, epoch, how)
+
+    monkeypatch.setattr(Outbox, "change", raising)
+    served = await start(serve)
+    await service.browser("phone").subscribe(served)
+    for number in range(USER_IN_FLIGHT):
+        await served.publish(f"bad{number}", ALERT)
+    async with asyncio.timeout(20):
+        while len(failed) < USER_IN_FLIGHT:
+            await asyncio.sleep(0.02)
+        await served.publish("good", ALERT)
+        await until(served, "state=delivered&session=good")
+    assert len(failed) == USER_IN_FLIGHT, "none of them is sent again at once"
 
 
 PHONE, LAPTOP = (Subscription(name, f"https://push.example.com/{name}", "p", "a", 0.0) for name in ("phone", "laptop"))

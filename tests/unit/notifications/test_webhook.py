@@ -91,6 +91,7 @@ def test_openssl_computes_the_same_signature() -> None:
         (status(503, Retry_After="soon"), Outcome("failed", "503")),
         (status(503, Retry_After="Mon, 01 Jan 0001 00:00:00 -0000"), Outcome("failed", "503")),
         (status(503, Retry_After="Sat, 01 Jan 0001 00:00:00 +2359"), Outcome("failed", "503")),
+        (status(503, Retry_After="Mon, 01 Jan 2020 99999999999999999999:00:00 GMT"), Outcome("failed", "503")),
         (status(503, Retry_After="-1"), Outcome("failed", "503")),
         (status(503, Retry_After="9" * 4_000), Outcome("failed", "503", 999_999_999.0)),
         (status(400, webhook_delivery="abort-message"), Outcome("refused", "400, abort-message")),

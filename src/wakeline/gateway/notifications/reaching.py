@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -42,7 +43,10 @@ class Devices:
         found = await self._subscriptions.of(notification.user)
         left = [one for one in found if short_name(one.device) not in reached]
         sent = [channel.send(msgspec.structs.replace(notification, subscription=one)) for one in left]
-        outcomes = list(zip(left, await asyncio.gather(*sent), strict=True))
+        # An error of one device must not hide that the others have the notification: they would get it again.
+        results = await asyncio.gather(*sent, return_exceptions=True)
+        made = [failure(one) if isinstance(one, BaseException) else one for one in results]
+        outcomes = list(zip(left, made, strict=True))
         await self._note(notification.user, outcomes)
         return summed_up(outcomes, reached)
 
@@ -54,6 +58,17 @@ class Devices:
         for reason in removals:
             self._metrics.subscriptions_removed.labels(reason).inc()
             _log.info("a push subscription was removed", user=user, reason=reason)
+
+
+def failure(error: BaseException) -> Outcome:
+    """Return the outcome of an attempt that raised an error, and log where it was raised.
+
+    An attempt raises nothing by its contract. If it does, it counts as a failed one, so that the message ends after as many
+    attempts as any other. The error's text is left out: it may have the receiver's address.
+    """
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    _log.error("an attempt to notify raised an error", error=type(error).__name__, frames=frames)
+    return Outcome("failed", type(error).__name__)
 
 
 def summed_up(outcomes: Sequence[tuple[Subscription, Outcome]], reached: Collection[str]) -> Outcome:

@@ -21,7 +21,7 @@ from wakeline.gateway.notifications.channels.channel import Channel, Notificatio
 from wakeline.gateway.notifications.health import Health
 from wakeline.gateway.notifications.links import LINK_SECONDS, Linked, Links
 from wakeline.gateway.notifications.outbox import Outbox, replaced
-from wakeline.gateway.notifications.reaching import Devices
+from wakeline.gateway.notifications.reaching import Devices, failure
 from wakeline.gateway.notifications.schedule import pause
 from wakeline.gateway.notifications.values import Attempt, Box, Message, State
 from wakeline.gateway.notifications.wording import worded
@@ -117,18 +117,29 @@ class Sender:
 
     async def _attempt(self, session: str, epoch: str, message: Message) -> None:
         try:
-            began = time.time()
-            outcome = await self._outcome(session, epoch, message)
-            changed = after(message, outcome, began, time.time() - began, random.random())
-            await self._store(session, epoch, changed, outcome)
-            self._count(session, changed, outcome)
+            try:
+                await self._make(session, epoch, message)
+            finally:
+                self._release(message)  # before the pause below, in which other messages are sent
         except Exception:  # noqa: BLE001 - the attempt is made again; no other code would report the error
             _log.exception("an attempt to notify failed", session=session, id=message.id)
             await asyncio.sleep(_TROUBLE_SECONDS)
         finally:
-            self._release(message)
             self._sending[session][message.id] = True
             self._again(session, time.time())
+
+    async def _make(self, session: str, epoch: str, message: Message) -> None:
+        """Make an attempt, and store its outcome."""
+        began = time.time()
+        try:
+            outcome = await self._outcome(session, epoch, message)
+        except UnavailableError:  # of the store, not of the receiver
+            raise
+        except Exception as error:  # noqa: BLE001 - it is a failed attempt, or the message would never end
+            outcome = failure(error)
+        changed = after(message, outcome, began, time.time() - began, random.random())
+        await self._store(session, epoch, changed, outcome)
+        self._count(session, changed, outcome)
 
     def _release(self, message: Message) -> None:
         for slot, _ in self._slots(message):
