@@ -110,9 +110,34 @@ async def test_an_answer_decides_what_follows(
 
 async def test_garbage_is_a_failure(hook: Receiver, outgoing: Outgoing) -> None:
     hook.answers.append(garbage)
-    outcome = await send(hook, outgoing)
-    assert outcome.verdict == "failed"
-    assert outcome.reason
+    assert await send(hook, outgoing) == Outcome("failed", "ClientResponseError: 400")
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", b"\xff\r\n\r\n"])
+@pytest.mark.parametrize("size", [10, 1_000_000])
+async def test_no_error_has_the_path_of_the_receiver(outgoing: Outgoing, answer: bytes, size: int) -> None:
+    """The endpoint of a push subscription is a secret, and outcomes are shown and logged."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.transport.abort()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        found = await outgoing.post(f"http://127.0.0.1:{port}/SECRET", b"x" * size, {})
+    assert found.status == 0
+    assert found.reason
+    assert "SECRET" not in found.reason
+    assert str(port) not in found.reason
+
+
+async def test_a_url_that_cannot_be_used_is_not_repeated(outgoing: Outgoing) -> None:
+    answer = await outgoing.post("http://[SECRET]/SECRET", b"", {})
+    assert answer.status == 0
+    assert "SECRET" not in answer.reason
 
 
 async def test_headers_that_do_not_end_are_a_failure_and_are_not_kept(hook: Receiver, outgoing: Outgoing) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -110,10 +111,15 @@ async def _read(response: aiohttp.ClientResponse) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Return an error in a line, without the receiver's address, which the settings have."""
+    """Return an error in a line, without its own text: that may have the receiver's URL."""
     if isinstance(error, aiohttp.ClientConnectorError) and error.strerror:
-        return error.strerror[:_MOST_REASON]
-    return f"{type(error).__name__}: {error}"[:_MOST_REASON]
+        return error.strerror[:_MOST_REASON]  # of the resolver or the socket, which know no URL
+    kind = type(error).__name__
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"{kind}: {error.status}"
+    if isinstance(error, OSError) and error.errno:
+        return f"{kind}: {os.strerror(error.errno)}"  # aiohttp writes the URL into `strerror`
+    return kind
 
 
 def _seconds(text: str) -> float:
