@@ -21,6 +21,9 @@ MAX_SUBSCHEMAS: Final = 500
 MAX_LEVELS: Final = 50
 """The most levels of subschemas, references included, so that a schema that contains itself is refused."""
 
+MAX_PATTERNS: Final = 50
+"""The most patterns, each counted wherever a reference repeats it: a pattern may take 0.2 ms to compile."""
+
 _MAPS: Final = frozenset({"properties", "patternProperties", "dependentSchemas", "dependencies"})
 # Values, and definitions, which count where a reference names them.
 _PASSED_OVER: Final = frozenset({"const", "enum", "default", "examples", "$defs", "definitions"})
@@ -89,19 +92,30 @@ class Schema:
 
 
 def _check_size(schema: Any) -> None:
-    """Raise if a schema has too many subschemas or levels, those behind references included."""
-    left = MAX_SUBSCHEMAS
+    """Raise if a schema has too many subschemas, patterns or levels, with references followed."""
+    left, patterns = MAX_SUBSCHEMAS, 0
     waiting: list[tuple[Any, int]] = [(schema, 1)]
     while waiting:
         one, level = waiting.pop()
         left -= 1
         if left < 0:
             raise SchemaInvalidError(f"expected a JSON Schema of at most {MAX_SUBSCHEMAS} subschemas, got more")
+        patterns += _patterns(one)
+        if patterns > MAX_PATTERNS:
+            raise SchemaInvalidError(f"expected a JSON Schema of at most {MAX_PATTERNS} patterns, got more")
         if level > MAX_LEVELS:
             raise SchemaInvalidError(
                 f"expected at most {MAX_LEVELS} levels of subschemas, got more, or a schema that refers to itself"
             )
         waiting += ((below, level + 1) for below in _below(schema, one))
+
+
+def _patterns(schema: Any) -> int:
+    """Return the number of a schema's own patterns."""
+    if not isinstance(schema, dict):
+        return 0
+    named = schema.get("patternProperties")
+    return ("pattern" in schema) + (len(named) if isinstance(named, dict) else 0)
 
 
 def _below(root: Any, schema: Any) -> Iterator[Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from wakeline.errors import SchemaInvalidError, ValueInvalidError
-from wakeline.schemas import MAX_LEVELS, MAX_SUBSCHEMAS, Schema
+from wakeline.schemas import MAX_LEVELS, MAX_PATTERNS, MAX_SUBSCHEMAS, Schema
 
 _FORM = {
     "type": "object",
@@ -80,6 +81,20 @@ def test_a_chain_of_references_is_refused_beyond_the_levels() -> None:
     links = {f"a{n}": {"$ref": f"#/$defs/a{n + 1}"} for n in range(MAX_LEVELS)}
     with pytest.raises(SchemaInvalidError, match="levels"):
         Schema({"$ref": "#/$defs/a0", "$defs": {**links, f"a{MAX_LEVELS}": True}})
+
+
+@pytest.mark.parametrize(
+    "many",
+    [
+        lambda count: {"properties": {f"p{n}": {"pattern": f"x{n}"} for n in range(count)}},
+        lambda count: {"patternProperties": {f"x{n}": True for n in range(count)}},
+        lambda count: {"allOf": [{"$ref": "#/$defs/x"}] * count, "$defs": {"x": {"pattern": "x"}}},
+    ],
+)
+def test_a_schema_has_only_so_many_patterns(many: Callable[[int], dict[str, Any]]) -> None:
+    Schema(many(MAX_PATTERNS))
+    with pytest.raises(SchemaInvalidError, match=f"at most {MAX_PATTERNS} patterns"):
+        Schema(many(MAX_PATTERNS + 1))
 
 
 def test_a_pattern_is_matched_in_linear_time() -> None:

@@ -30,8 +30,8 @@ class SchemaInvalidError(RequestError):
 
     code, status = "schema_invalid", 400
     hint = (
-        "Send a JSON Schema of at most 16 KiB and 500 subschemas, each $ref within it replaced by its target; "
-        "patterns are without look-around and back-references."
+        "Send a JSON Schema of at most 16 KiB, 500 subschemas and 50 patterns, each $ref within it replaced by its "
+        "target; patterns are without look-around and back-references."
     )
 
 
