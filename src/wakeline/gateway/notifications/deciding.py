@@ -188,7 +188,7 @@ def _decide(
     """
     messages = list(box.messages)
     pending = [message for message in messages if message.state == "pending"]
-    number, size = len(pending), sum(map(_size, pending))
+    number, size = len(pending), sum(map(size_of, pending))
     last: str | None = None
     named = [rules[item.rule].users(item) for item in ready]
     chosen = {users: frozenset(sorted(users or furthest)[:MOST_USERS]) for users in named}
@@ -206,7 +206,7 @@ def _decide(
         ]
         for message in _messages(session, user, digest, unseen, rules, now):
             messages.append(message)
-            number, size = number + 1, size + _size(message)
+            number, size = number + 1, size + size_of(message)
         last = user
     return msgspec.structs.replace(box, messages=tuple(messages)), []
 
@@ -256,7 +256,8 @@ def _message(
     )
 
 
-def _size(message: Message) -> int:
+def size_of(message: Message) -> int:
+    """Return about the bytes of a message in its record."""
     texts = (message.title, message.body, message.url, *message.linked)
     return 300 + sum(map(len, message.events)) + sum(map(_bytes, texts))
 

@@ -18,12 +18,13 @@ from wakeline.errors import UnavailableError
 from wakeline.events import Cursor, timestamp
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.notifications.channels.channel import Channel, Notification, Outcome, Verdict
+from wakeline.gateway.notifications.crowding import REASON, relieved
 from wakeline.gateway.notifications.health import Health
 from wakeline.gateway.notifications.links import LINK_SECONDS, Linked, Links
 from wakeline.gateway.notifications.outbox import Outbox, replaced
 from wakeline.gateway.notifications.reaching import Devices, failure
 from wakeline.gateway.notifications.schedule import pause
-from wakeline.gateway.notifications.values import Attempt, Box, Message, State
+from wakeline.gateway.notifications.values import KEPT_ATTEMPTS, Attempt, Box, Message, State
 from wakeline.gateway.notifications.wording import worded
 from wakeline.retry import Backoff
 
@@ -38,7 +39,6 @@ DEVICES_IN_FLIGHT: Final = 128
 
 _BUSY_SECONDS: Final = 0.5
 _TROUBLE_SECONDS: Final = 60.0  # before a message is sent again whose outcome could not be stored
-_KEPT_ATTEMPTS: Final = 10
 _ENDS: Final[Mapping[Verdict, State]] = {"delivered": "delivered", "unneeded": "cancelled"}
 _log = structlog.get_logger(__name__)
 
@@ -67,6 +67,7 @@ class Sender:
         self._links = links
         self._outbox = outbox
         self._channels = channels
+        self._to_devices = frozenset(name for name, channel in channels.items() if channel.to_devices)
         self._health = health
         self._devices = devices
         self._metrics = metrics
@@ -106,8 +107,7 @@ class Sender:
 
     def _slots(self, message: Message) -> list[tuple[tuple[str, str], int]]:
         """Return the counters that an attempt is counted in, with their limits."""
-        channel = self._channels.get(message.channel)
-        if channel is None or not channel.to_devices:
+        if message.channel not in self._to_devices:
             return [((message.channel, ""), IN_FLIGHT)]
         return [((message.channel, ""), DEVICES_IN_FLIGHT), ((message.channel, f"user:{message.user}"), USER_IN_FLIGHT)]
 
@@ -138,8 +138,10 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - it is a failed attempt, or the message would never end
             outcome = failure(error)
         changed = after(message, outcome, began, time.time() - began, random.random())
-        await self._store(session, epoch, changed, outcome)
+        ended = await self._store(session, epoch, changed, outcome)
         self._count(session, changed, outcome)
+        for one in ended:
+            self._count(session, one, Outcome("refused", REASON))
 
     def _release(self, message: Message) -> None:
         for slot, _ in self._slots(message):
@@ -158,8 +160,18 @@ class Sender:
             return await self._devices.send(channel, notification, message.reached)
         return await channel.send(notification)
 
-    async def _store(self, session: str, epoch: str, changed: Message, outcome: Outcome) -> None:
-        """Store an outcome, as often as it takes: otherwise the message would be sent again."""
+    async def _store(self, session: str, epoch: str, changed: Message, outcome: Outcome) -> list[Message]:
+        """Store an outcome, as often as it takes: otherwise the message would be sent again.
+
+        Returns:
+            The failing messages that were ended, so that they leave room for others.
+        """
+        ended: list[Message] = []
+
+        def change(box: Box) -> Box:
+            relieved_box, ended[:] = relieved(stored_after(box, changed), self._to_devices, time.time())
+            return relieved_box
+
         backoff = Backoff(0.1, 5.0)
         while True:
             try:
@@ -169,11 +181,11 @@ class Sender:
                 elif outcome.verdict in ("failed", "gone"):
                     gone = outcome.verdict == "gone"
                     await self._health.failed(changed.channel, time.time(), outcome.reason, gone=gone)
-                await self._outbox.change(session, epoch, lambda box: stored_after(box, changed))
+                await self._outbox.change(session, epoch, change)
             except UnavailableError:
                 await backoff.wait()
             else:
-                return
+                return ended
 
     def _count(self, session: str, message: Message, outcome: Outcome) -> None:
         ended = message.state if message.state in ("dead", "cancelled") else outcome.verdict
@@ -199,7 +211,7 @@ def after(message: Message, outcome: Outcome, began: float, seconds: float, draw
         seconds: Its duration.
         draw: A random number from 0 to 1, for the jitter.
     """
-    attempts = (*message.attempts, Attempt(round(began, 3), round(seconds, 3), outcome.reason))[-_KEPT_ATTEMPTS:]
+    attempts = (*message.attempts, Attempt(round(began, 3), round(seconds, 3), outcome.reason))[-KEPT_ATTEMPTS:]
     failures = message.failures + (outcome.verdict not in ("delivered", "unneeded"))
     wait = pause(failures, draw, wanted=outcome.retry_after) if outcome.verdict == "failed" else None
     return msgspec.structs.replace(
@@ -214,8 +226,10 @@ def after(message: Message, outcome: Outcome, began: float, seconds: float, draw
 
 
 def stored_after(box: Box, changed: Message) -> Box:
-    """Return the box after an attempt, during which a request may have been closed."""
+    """Return the box after an attempt, during which the message may have ended otherwise."""
     stored = next((message for message in box.messages if message.id == changed.id), changed)
+    if stored.state == "dead" and changed.state == "pending":
+        return box
     state: State = "cancelled" if stored.state == "cancelled" and changed.state == "pending" else changed.state
     return replaced(box, msgspec.structs.replace(changed, state=state, requests=stored.requests))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -11,6 +11,10 @@ from wakeline.notices import Notice
 State: TypeAlias = Literal["pending", "delivered", "cancelled", "dead"]
 """`cancelled`: the user has seen the events, or the requests were closed, before the message was accepted; or the user has no
 device to send it to. `dead`: no attempt is left."""
+
+
+KEPT_ATTEMPTS: Final = 10
+"""The latest attempts of a message that are kept."""
 
 
 class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
