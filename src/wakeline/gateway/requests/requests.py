@@ -33,6 +33,7 @@ from wakeline.gateway.requests.asked import Answer, Asked, Claim
 from wakeline.gateway.requests.deciding import Next, Person, check_person, claiming, closing, decide, is_expired
 from wakeline.gateway.requests.delivering import deliver, refuse
 from wakeline.gateway.requests.expiry import Expiry, expires
+from wakeline.gateway.requests.room import Room
 from wakeline.gateway.requests.seen import check_seen
 from wakeline.gateway.sessions import Delivery, InputRequest, InputRequests
 from wakeline.gateway.settings import Settings
@@ -68,6 +69,7 @@ class Requests:
         self._settings = settings
         self._metrics = metrics
         self._expiry = Expiry(records, ownership, settings.lease, self.find, self._finish, shared=engine.shared)
+        self._room = Room(records)
         self._finishing: set[asyncio.Task[None]] = set()
         self._inputs: Inputs | None = None
 
@@ -97,6 +99,7 @@ class Requests:
         Raises:
             EpochChangedError: The session does not live in this epoch.
             RequestConflictError: The session has another request of this id.
+            LimitReachedError: The session has too many open requests.
             SessionClosedError: The session is closed.
             WakelineError: It cannot be appended now.
         """
@@ -110,6 +113,7 @@ class Requests:
                 state, _ = await self._engine.create_session(session)
             if state.closed:
                 raise SessionClosedError(f"session {session!r} is closed")
+            await self._room.take(session)
             new = InputRequest(
                 session=session,
                 epoch=state.epoch,
