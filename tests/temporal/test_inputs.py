@@ -84,6 +84,13 @@ async def log(served: Served, session: str) -> list[dict[str, Any]]:
     return events
 
 
+async def settled(served: Served, session: str, name: str, *args: Any, id: str) -> str:
+    """Send an update until its outcome is known, and return how it went."""
+    while (status := (await put(served, session, "update", name, *args, id=id))[1]["status"]) == "accepted":
+        pass
+    return str(status)
+
+
 async def until_logged(served: Served, session: str, topic: str) -> list[Any]:
     """What the events of a topic say, once there is one."""
     async with asyncio.timeout(60):
@@ -158,17 +165,15 @@ async def test_an_update_that_fails_the_workflow_s_task_is_rejected_and_the_run_
 ) -> None:
     monkeypatch.setattr(carrying, "_FAILING_SECONDS", 0.5)
     async with running_gateway(temporal, tmp_path) as served:
-        broken = asyncio.create_task(put(served, name, "update", "breaks", "once", id="k1"))
-        await until_logged(served, name, "$input.accepted")
-        # The first call is held by Temporal for 20 seconds; the second one learns at once that the task fails.
-        await put(served, name, "update", "breaks", id="k2")
-        assert [(await broken)[1]["status"]] == ["rejected"]
-        failures = [said["failure"]["type"] for said in told(await log(served, name), "$input.rejected")]
-        assert failures == ["UpdateNotAccepted", "UpdateNotAccepted"]
-        async with asyncio.timeout(150):  # Temporal pauses between the tasks, the longer the more have failed
-            while (await put(served, name, "update", "approve", "next", id="k3"))[1]["status"] == "accepted":
-                pass
-            await until_logged(served, name, "$input.completed")
+        async with asyncio.timeout(200):  # Temporal pauses between the tasks, the longer the more have failed
+            broken = asyncio.create_task(settled(served, name, "breaks", "once", id="k1"))
+            await until_logged(served, name, "$input.accepted")
+            # The first call is held by Temporal for 20 seconds; the second one learns at once that the task fails.
+            assert await settled(served, name, "breaks", id="k2") == "rejected"
+            assert await broken == "rejected"
+            failures = [said["failure"]["type"] for said in told(await log(served, name), "$input.rejected")]
+            assert failures == ["UpdateNotAccepted", "UpdateNotAccepted"]
+            assert await settled(served, name, "approve", "next", id="k3") == "completed"
     assert await handle.query("all_heard") == ["next"]
 
 
