@@ -1,8 +1,8 @@
-"""What a reset has undone: what was said after the point from which the new run goes on, and before it where that is said again.
+"""The output and the inputs that a reset has undone.
 
-The activities that were scheduled after that point are superseded; and the streams of the run that was reset and of those that
-followed it, since the new run makes its stream anew from the beginning. Inputs that came after that point are in the new run's
-history again, unless the reset excluded them.
+The activities that were scheduled after the reset point are superseded. So are the streams of the run that was reset and of the
+runs that followed it, because the new run builds its stream from the beginning. Temporal applies the inputs after that point to
+the new run again, unless the reset excludes them.
 """
 
 from __future__ import annotations
