@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from wakeline.errors import SessionClosedError, WakelineError
 from wakeline.gateway.log import owners
 from wakeline.gateway.log.engines.postgres import statements as sql
-from wakeline.gateway.log.engines.postgres.transaction import Held, Publisher, Stretch, Transaction
+from wakeline.gateway.log.engines.postgres.transaction import Held, Publisher, Transaction
 from wakeline.gateway.log.owners import Owner, check_room
 from wakeline.gateway.log.plan import Plan, begins, check_life, plan_append, superseded
+from wakeline.gateway.log.stretch import Stretch
 from wakeline.gateway.log.values import Append, Appended, Opened, Outcome, Publication
 
 

@@ -19,6 +19,7 @@ from wakeline.gateway.log.engines.postgres import statements as sql
 from wakeline.gateway.log.engines.postgres.target import Connection
 from wakeline.gateway.log.names import new_epoch
 from wakeline.gateway.log.owners import Owner
+from wakeline.gateway.log.stretch import Stretch
 from wakeline.gateway.log.values import Change, Position
 
 _IDS: Final = 32
@@ -32,20 +33,6 @@ class RepeatError(Exception):
 
     Another gateway has created one of its rows, or the connection was lost before the commit.
     """
-
-
-@dataclass(slots=True)
-class Stretch:
-    """One row of `publications`: sequences [first, next) at offsets [first, next)."""
-
-    first_sequence: int
-    next_sequence: int
-    first_offset: int
-    next_offset: int
-
-    def extends_to(self, sequence: int, offset: int) -> bool:
-        one_to_one = self.next_sequence - self.first_sequence == self.next_offset - self.first_offset
-        return one_to_one and self.next_sequence == sequence and self.next_offset == offset
 
 
 @dataclass(slots=True)

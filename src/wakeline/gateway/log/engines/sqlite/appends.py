@@ -21,6 +21,7 @@ from wakeline.gateway.log.feed import Commit
 from wakeline.gateway.log.names import new_epoch
 from wakeline.gateway.log.owners import Owner, check_room, move
 from wakeline.gateway.log.plan import Plan, begins, check_life, plan_append, superseded
+from wakeline.gateway.log.stretch import Stretch
 from wakeline.gateway.log.values import Append, Appended, Change, Opened, Outcome, Position, Publication
 
 _MAX_CACHED: Final = 100_000
@@ -30,24 +31,10 @@ Life: TypeAlias = tuple[str, str]
 
 
 @dataclass(slots=True)
-class _Stretch:
-    """One row of `publications`: sequences [first, next) at offsets [first, next)."""
-
-    first_sequence: int
-    next_sequence: int
-    first_offset: int
-    next_offset: int
-
-    def extends_to(self, sequence: int, offset: int) -> bool:
-        one_to_one = self.next_sequence - self.first_sequence == self.next_offset - self.first_offset
-        return one_to_one and self.next_sequence == sequence and self.next_offset == offset
-
-
-@dataclass(slots=True)
 class _Publisher:
     id: int
     attempt: int
-    last: _Stretch
+    last: Stretch
     owner: Owner | None
 
     @property
@@ -87,7 +74,7 @@ class Appends:
         self._publishers = 0
         self._rows: list[tuple[int, int, str, bytes, int, int]] = []
         self._time = ("", 0)
-        self._stretches: dict[tuple[int, int], _Stretch] = {}
+        self._stretches: dict[tuple[int, int], Stretch] = {}
         self._news: dict[Life, News] = {}
         self._owned = Owned(connection)
         self.stretches = Stretches(connection)
@@ -158,7 +145,7 @@ class Appends:
             else:
                 self._end_earlier(name, session, publisher, publication)
             at = session.next_offset
-            publisher = self._begin_attempt(session, publisher, publication, _Stretch(0, 0, at, at))
+            publisher = self._begin_attempt(session, publisher, publication, Stretch(0, 0, at, at))
             self._stretches[publisher.id, 0] = publisher.last
         assert publisher is not None
         self._used_by(session, publisher, publication.owner)
@@ -294,7 +281,7 @@ class Appends:
                 (session.id, name),
             ).fetchone()
             if row is not None:
-                stretch, owner = _Stretch(*row[3:]), Owner.parse(row[2])
+                stretch, owner = Stretch(*row[3:]), Owner.parse(row[2])
                 publisher = session.publishers[name] = _Publisher(row[0], row[1], stretch, owner)
                 self._publishers += 1
         return publisher
@@ -310,12 +297,12 @@ class Appends:
         first = publication.sequence + plan.there
         after = first + (publication.covers or session.next_offset - first_new)
         if publisher is None or plan.begins:
-            stretch = _Stretch(first, after, first_new, session.next_offset)
+            stretch = Stretch(first, after, first_new, session.next_offset)
             publisher = self._begin_attempt(session, publisher, publication, stretch)
         elif publication.covers is None and publisher.last.extends_to(first, first_new):
             publisher.last.next_sequence, publisher.last.next_offset = after, session.next_offset
         else:
-            publisher.last = _Stretch(first, after, first_new, session.next_offset)
+            publisher.last = Stretch(first, after, first_new, session.next_offset)
         self._stretches[publisher.id, publisher.last.first_sequence] = publisher.last
         self._used_by(session, publisher, publication.owner)
         return publisher
@@ -347,7 +334,7 @@ class Appends:
         self._add(name, session, superseded(publication, stretches))
 
     def _begin_attempt(
-        self, session: _Session, earlier: _Publisher | None, publication: Publication, stretch: _Stretch
+        self, session: _Session, earlier: _Publisher | None, publication: Publication, stretch: Stretch
     ) -> _Publisher:
         if earlier is None:
             owner = publication.owner
@@ -381,5 +368,5 @@ class Appends:
                 " WHERE publisher = ? AND first_sequence <= ? ORDER BY first_sequence DESC LIMIT 1",
                 (publisher.id, sequence),
             ).fetchone()
-            stretch = _Stretch(*row)
+            stretch = Stretch(*row)
         return min(stretch.first_offset + sequence - stretch.first_sequence, stretch.next_offset - 1)
