@@ -30,7 +30,8 @@ MAX_LABEL_BYTES: Final = 1000
 MAX_DEPTH: Final = 128
 """The most nested arrays and objects in an event's data; every JSON parser can read that."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""The characters that no name and no topic has."""
 _CURSOR = re.compile(r"([a-z2-7]{10})-(0|[1-9][0-9]{0,17})")
 _LONGEST_ID: Final = 180
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
@@ -273,10 +274,11 @@ def check_fields(
         raise BodyInvalidError(f"expected a string as data of op text, got {data[:40]!r}")
 
 
-def timestamp(moment: datetime | None = None) -> str:
-    """Return `moment`, or the current time, as RFC 3339 in UTC with milliseconds."""
+def timestamp(moment: datetime | float | None = None) -> str:
+    """Return `moment` (a number is Unix time), or now, as RFC 3339 in UTC with milliseconds."""
     if moment is None:
         return _timestamp(time_ns() // 1_000_000)
+    moment = moment if isinstance(moment, datetime) else datetime.fromtimestamp(moment, UTC)
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -318,7 +320,7 @@ def check_session_name(name: str) -> str:
     size = _utf8_size(name)
     if size is None or not 1 <= size <= MAX_SESSION_BYTES:
         raise SessionNameInvalidError(f"expected a name of 1 to {MAX_SESSION_BYTES} bytes, got {_shown(name, size)}")
-    if _CONTROL.search(name):
+    if CONTROL.search(name):
         raise SessionNameInvalidError(f"expected a name without control characters, got {name[:64]!r}")
     return name
 
@@ -336,7 +338,7 @@ def check_topic(topic: str, *, own: bool = False) -> str:
     size = _utf8_size(topic)
     if size is None or not 1 <= size <= MAX_TOPIC_BYTES:
         raise TopicInvalidError(f"expected a topic of 1 to {MAX_TOPIC_BYTES} bytes, got {_shown(topic, size)}")
-    if "," in topic or _CONTROL.search(topic):
+    if "," in topic or CONTROL.search(topic):
         raise TopicInvalidError(f"expected a topic without control characters or commas, got {topic[:64]!r}")
     if topic[0] == "$" and not own:
         raise TopicInvalidError(f"expected a topic that does not begin with $, got {topic[:64]!r}")

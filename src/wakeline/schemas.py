@@ -2,7 +2,8 @@
 
 A schema and a value may come from anybody, and are checked in the event loop. So `$ref` refers to the schema itself only,
 patterns are matched in linear time, and the number of subschemas is limited with every `$ref` replaced by its target:
-a chain of references doubles the work with each link.
+a chain of references doubles the work with each link. The steps of a check are counted before it begins
+(`schema_steps.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import jsonschema_rs
 import msgspec
 
 from wakeline.errors import SchemaInvalidError, ValueInvalidError
+from wakeline.schema_steps import MAX_SCHEMA_STEPS, MAX_STEPS, Steps, steps_for, steps_of
 
 MAX_SCHEMA_BYTES: Final = 16 * 1024
 MAX_SUBSCHEMAS: Final = 500
@@ -27,8 +29,12 @@ MAX_PATTERNS: Final = 50
 _MAPS: Final = frozenset({"properties", "patternProperties", "dependentSchemas", "dependencies"})
 # Values, and definitions, which count where a reference names them.
 _PASSED_OVER: Final = frozenset({"const", "enum", "default", "examples", "$defs", "definitions"})
-# They change what a reference means, and would make its target another one than `_target` returns.
-_REFUSED: Final = ("$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor")
+_REFUSED: Final = frozenset(
+    # They change what a reference means, and would make its target another one than `_target` returns.
+    {"$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor"}
+    # They check their sibling subschemas again, so that each level of them doubles the work.
+    | {"unevaluatedItems", "unevaluatedProperties"}
+)
 _MAX_SHOWN: Final = 300
 _MASK: Final = "it"
 """Stands for the value in messages, which may be long or confidential."""
@@ -51,7 +57,7 @@ class Schema:
         SchemaInvalidError: It is not a valid schema, or exceeds the limits.
     """
 
-    __slots__ = ("_validator",)
+    __slots__ = ("_steps", "_validator")
 
     def __init__(self, schema: Any) -> None:
         if not isinstance(schema, dict | bool):
@@ -59,7 +65,7 @@ class Schema:
         try:
             if (size := len(msgspec.json.encode(schema))) > MAX_SCHEMA_BYTES:
                 raise SchemaInvalidError(f"expected a JSON Schema of at most {MAX_SCHEMA_BYTES} bytes, got {size}")
-            _check_size(schema)
+            self._steps = _check_size(schema)
             self._validator = jsonschema_rs.validator_for(
                 schema, offline=True, validate_formats=False, pattern_options=_PATTERNS, mask=_MASK
             )
@@ -80,8 +86,14 @@ class Schema:
             what: Names the value in the error. Default: value.
 
         Raises:
-            ValueInvalidError: The schema does not allow it.
+            ValueInvalidError: The schema does not allow it, or the check would take too long.
         """
+        if steps_for(value, self._steps) > MAX_STEPS:
+            raise ValueInvalidError(
+                f"expected {what} whose check takes at most {MAX_STEPS} steps, got one that takes more:"
+                f" its JSON Schema takes {self._steps.part} for each part and {self._steps.byte} for each byte of text",
+                hint="Send a smaller value, or use a schema with fewer subschemas, values and patterns.",
+            )
         try:
             self._validator.validate(value)
         except jsonschema_rs.ValidationError as error:
@@ -91,9 +103,13 @@ class Schema:
             ) from None
 
 
-def _check_size(schema: Any) -> None:
-    """Raise if a schema has too many subschemas, patterns or levels, with references followed."""
-    left, patterns = MAX_SUBSCHEMAS, 0
+def _check_size(schema: Any) -> Steps:
+    """Return the steps of a schema, with references followed.
+
+    Raises:
+        SchemaInvalidError: It has too many subschemas, patterns or levels, or takes too many steps.
+    """
+    left, patterns, part, byte = MAX_SUBSCHEMAS, 0, 0, 0
     waiting: list[tuple[Any, int]] = [(schema, 1)]
     while waiting:
         one, level = waiting.pop()
@@ -107,7 +123,14 @@ def _check_size(schema: Any) -> None:
             raise SchemaInvalidError(
                 f"expected at most {MAX_LEVELS} levels of subschemas, got more, or a schema that refers to itself"
             )
+        steps = steps_of(one)
+        part, byte = part + steps.part, byte + steps.byte
         waiting += ((below, level + 1) for below in _below(schema, one))
+    if part > MAX_SCHEMA_STEPS:
+        raise SchemaInvalidError(
+            f"expected a JSON Schema of at most {MAX_SCHEMA_STEPS} steps for each part of a value, got {part}"
+        )
+    return Steps(part, byte)
 
 
 def _patterns(schema: Any) -> int:

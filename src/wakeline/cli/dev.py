@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from wakeline.background import cancel_all
 from wakeline.cli.logs import configure
 from wakeline.cli.processes import TemporalServer
-from wakeline.gateway.app import serve as run
+from wakeline.gateway.serving import serve as run
 from wakeline.gateway.settings import Settings, load
 
 
@@ -40,7 +40,8 @@ def dev(
     server = TemporalServer(port=temporal_port, ui_port=ui_port, namespace=settings.namespace)
     # Settings for another Temporal, such as an API key, do not apply to the dev server.
     elsewhere = [name for name in Settings.__struct_fields__ if name.startswith("temporal_")]
-    settings = msgspec.structs.replace(settings, **dict.fromkeys(elsewhere), temporal=server.address, namespaces={})
+    here = {"temporal": server.address, "temporal_ui": f"http://127.0.0.1:{server.ui_port}", "namespaces": {}}
+    settings = msgspec.structs.replace(settings, **{**dict.fromkeys(elsewhere), **here})
     said = settings.no_auth
     if not settings.asks:
         settings = msgspec.structs.replace(settings, no_auth=True)

@@ -1,4 +1,4 @@
-"""`wakeline input`: send a signal or an update to the run of a session, or end the run."""
+"""`wakeline input`: send a signal or an update to a run, start the run, or end it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def send(
     url: Annotated[str, Parameter(env_var="WAKELINE_URL")] = "http://127.0.0.1:7777",
     token: Annotated[str | None, Parameter(env_var="WAKELINE_TOKEN")] = None,
 ) -> None:
-    """Send an input to the run of a session; print its outcome.
+    """Send a signal or an update to a run of a session, start the run, or end it.
+
+    The command prints the outcome.
 
     For example:
 

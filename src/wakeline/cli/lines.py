@@ -15,10 +15,16 @@ from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
 from wakeline.client import SessionEvent
+from wakeline.events import ATTEMPT_SUPERSEDED
 from wakeline.text import whole
 
 _COLOURS: Final = ("cyan", "green", "blue", "yellow", "bright_cyan", "bright_green", "bright_blue", "bright_yellow")
-_STATUS_COLOURS: Final = {"completed": "bold green", "canceled": "bold yellow", "unknown": "bold yellow"}
+_STATUS_COLOURS: Final = {
+    "running": "green",
+    "completed": "bold green",
+    "canceled": "bold yellow",
+    "unknown": "bold yellow",
+}
 _CONTINUED: Final = {
     "continue_as_new": "run continued as new",
     "retry": "run failed and is retried",
@@ -27,36 +33,62 @@ _CONTINUED: Final = {
 }
 # Characters that control a terminal or change the direction of writing.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_RANGES: Final = 5
 _json = JSONHighlighter()
+
+
+def _head(event: SessionEvent[Any], topic: str) -> Text:
+    head = Text.assemble(
+        (f"{event.offset:>6} ", "dim"),
+        (f"{event.time:%H:%M:%S}.{event.time.microsecond // 1000:03} ", "dim"),
+        (f"{shown(topic)} ", _colour(topic)),
+        no_wrap=True,
+    )
+    if event.attempt is not None and event.attempt > 1 and topic != ATTEMPT_SUPERSEDED:
+        head.append(f"(attempt {event.attempt}) ", "dim")
+    return head
 
 
 class Lines:
     """Formats the events of one session, in their order.
 
-    Args:
+    Attributes:
         width: The greatest width of a line; None for any.
     """
 
     def __init__(self, width: int | None = None) -> None:
-        self._width = width
+        self.width = width
         self._began: dict[str | None, datetime] = {}
 
     def line(self, event: SessionEvent[Any]) -> Text:
         """Return the event's line."""
-        line = Text.assemble(
-            (f"{event.offset:>6} ", "dim"),
-            (f"{event.time:%H:%M:%S}.{event.time.microsecond // 1000:03} ", "dim"),
-            (f"{_shown(event.topic)} ", _colour(event.topic)),
-            no_wrap=True,
-        )
-        if event.attempt is not None and event.attempt > 1:
-            line.append(f"(attempt {event.attempt}) ", "dim")
-        room = None if self._width is None else max(1, self._width - line.cell_len)
-        said = self._words(event) or _json(Text(_cut(_as_json(event), room)))
-        line.append_text(said)
-        if self._width is not None:
-            line.truncate(self._width, overflow="ellipsis")
+        line = _head(event, event.topic)
+        room = None if self.width is None else max(1, self.width - line.cell_len)
+        line.append_text(self._words(event) or self.value(event, room))
+        if self.width is not None:
+            line.truncate(self.width, overflow="ellipsis")
         return line
+
+    def value(self, event: SessionEvent[Any], room: int | None = None) -> Text:
+        """Return the event's data as JSON, cut to about `room` characters."""
+        return _json(Text(_cut(_as_json(event), room)))
+
+    def message(
+        self, name: tuple[str, str], event: SessionEvent[Any], value: Any, *, one_line: bool
+    ) -> tuple[Text, Text]:
+        """Return what stands before a message's value, and the value.
+
+        Args:
+            name: Its topic and its id.
+            event: The event that changed it last.
+            value: The whole value.
+            one_line: Show a text as JSON, so that it has no line breaks.
+        """
+        head = _head(event, name[0])
+        head.append(f"{shown(name[1])} ", "dim")
+        if isinstance(value, str) and not one_line:
+            return head, Text("\n".join(map(shown, value.splitlines())))
+        return head, _json(Text(shown(_json_text(value))))
 
     def _words(self, event: SessionEvent[Any]) -> Text | None:
         """Return one of Wakeline's own events in words; None if it is better shown as JSON."""
@@ -65,28 +97,30 @@ class Lines:
             match event.topic:
                 case "$run.started":
                     self._began[event.run] = datetime.fromisoformat(data["started_at"])
-                    return Text(_shown(f"run started: {data['workflow_type']} {data['workflow_id']}"), "bold")
+                    return Text(shown(f"run started: {data['workflow_type']} {data['workflow_id']}"), "bold")
                 case "$run.continued":
                     return Text(_CONTINUED[data["reason"]], "bold")
                 case "$run.closed":
-                    return Text(_shown(self._end(event.run, data)), _STATUS_COLOURS.get(data["status"], "bold red"))
+                    return Text(shown(self._end(event.run, data)), status_colour(data["status"]))
                 case "$run.drained":
                     return Text("the run's last events have been added", "bold")
                 case "$run.waiting":
-                    return Text(_shown(_waiting(data)), "bold")
+                    return Text(shown(waiting(data)), "bold")
                 case "$activity.retrying":
-                    return Text(_shown(_retrying(data)), "bold yellow")
+                    return Text(shown(retrying(data)), "bold yellow")
                 case "$activity.paused":
-                    return Text(_shown(_paused(data)), "bold yellow")
+                    return Text(shown(paused(data)), "bold yellow")
                 case "$activity.stalled":
                     said = f"{data['activity_type']} has stalled: no heartbeat from attempt {data['attempt']}"
-                    return Text(_shown(said), "bold red")
+                    return Text(shown(said), "bold red")
+                case "$attempt.superseded":
+                    return Text(shown(_superseded(data)), "bold yellow")
                 case "$input.undone":
-                    return Text(_shown(f"a reset has undone input {data['id']}"), "bold yellow")
+                    return Text(shown(f"a reset has undone input {data['id']}"), "bold yellow")
                 case "$input.accepted" | "$input.completed" | "$input.rejected":
-                    return Text(_shown(_input(event.topic, data)), "bold")
+                    return Text(shown(_input(event.topic, data)), "bold")
                 case "$input.requested" | "$input.claimed" | "$input.answered" | "$input.resolved":
-                    return Text(_shown(_request(event.topic, data)), "bold")
+                    return Text(shown(_request(event.topic, data)), "bold")
                 case "$session.settled":
                     return Text("settled: no run is open", "bold")
                 case "$session.closed":
@@ -112,7 +146,8 @@ class Lines:
         return said if data.get("drained", True) else f"{said} (its last events could not be read)"
 
 
-def _waiting(data: dict[str, Any]) -> str:
+def waiting(data: dict[str, Any]) -> str:
+    """Return what a run waits for, in words, by the data of its `$run.waiting`."""
     match data["for"]:
         case "worker":
             return f"waits for a worker of task queue {data['task_queue']}"
@@ -129,14 +164,25 @@ def _waiting(data: dict[str, Any]) -> str:
     return f"{said}: {data['details']}" if data.get("details") else said
 
 
-def _retrying(data: dict[str, Any]) -> str:
+def retrying(data: dict[str, Any]) -> str:
+    """Return the data of an `$activity.retrying` in words."""
     if data.get("over"):
         return f"activity {data['activity']} no longer waits for attempt {data['attempt']}"
     when = f" at {datetime.fromisoformat(data['next_at']):%H:%M:%S}" if data.get("next_at") else ""
     return f"{data['activity_type']} is retried{when} (attempt {data['attempt']}): {data['failure']['message']}"
 
 
-def _paused(data: dict[str, Any]) -> str:
+def _superseded(data: dict[str, Any]) -> str:
+    ranges = [(int(first), int(last)) for first, last in data["offsets"]]
+    count = sum(last - first + 1 for first, last in ranges)
+    events = "1 event" if count == 1 else f"{count:,} events"
+    named = [str(first) if first == last else f"{first}–{last}" for first, last in ranges[:_RANGES]]
+    where = ", ".join(named) + (", …" if len(ranges) > _RANGES else "")
+    return f"attempt {data['attempt']} supersedes {events} ({where})"
+
+
+def paused(data: dict[str, Any]) -> str:
+    """Return the data of an `$activity.paused` in words."""
     if data.get("over"):
         return f"activity {data['activity']} is no longer paused"
     said = f"{data['activity_type']} is paused before attempt {data['attempt']}"
@@ -188,7 +234,12 @@ def _duration(seconds: float) -> str:
 
 def _as_json(event: SessionEvent[Any]) -> str:
     value = event.data if event.payload is None else event.payload
-    return _shown(json.dumps(value, ensure_ascii=False))
+    return shown(json.dumps(value, ensure_ascii=False))
+
+
+def status_colour(status: str) -> str:
+    """Return the colour of a run's status."""
+    return _STATUS_COLOURS.get(status, "bold red")
 
 
 def _colour(topic: str) -> str:
@@ -200,5 +251,6 @@ def _cut(text: str, room: int | None) -> str:
     return text if room is None else text[: room + 1]  # one more than fits, so that the line shows an ellipsis
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """Return a text without characters that would command a terminal."""
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", whole(text))

@@ -22,12 +22,17 @@ _COMMANDS = {
     "serve": ("wakeline.cli.serve:serve", "Run the gateway: publishers post events, devices read sessions."),
     "dev": ("wakeline.cli.dev:dev", "Run the gateway and a Temporal dev server, for development."),
     "demo": ("wakeline.cli.demo.command:demo", "Run the demo: workflows publish, servers are killed, nothing is lost."),
-    "tail": ("wakeline.cli.tail:tail", "Print a session's events as they arrive, to its end."),
+    "tail": ("wakeline.cli.tail:tail", "Print a session as it changes, to its end."),
     "token": ("wakeline.cli.token:token", "Print a token for development."),
     "publish": ("wakeline.cli.publish:publish", "Append events to a session."),
-    "input": ("wakeline.cli.input:send", "Send a signal or an update to the run of a session."),
+    "sessions": ("wakeline.cli.sessions:sessions", "List, show, export, import, close and delete sessions."),
+    "input": ("wakeline.cli.input:send", "Send a signal or an update to a run of a session, start the run, or end it."),
     "requests": ("wakeline.cli.requests:requests", "List the open requests for input of a session, and answer them."),
     "notifications": ("wakeline.cli.notifications:notifications", "List, show and retry notifications."),
+    "admin": (
+        "wakeline.cli.admin:admin",
+        "Migrate the tables of a store, declare its restore, move it, show its shards.",
+    ),
     "restored": ("wakeline.cli.restored:restored", "Declare that a data directory was put back to an older state."),
     "drain": ("wakeline.cli.drain:drain", "Send the events in a publisher's spool."),
 }
@@ -43,6 +48,10 @@ def main() -> None:
     except WakelineError as error:
         print_error(error)
         sys.exit(2)
+    except BrokenPipeError:
+        # The reader, such as `head`, has enough. Python would report it once more when it flushes stdout at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -113,37 +113,28 @@ async def _list(url: str, token: str | None, query: Mapping[str, str], *, lines:
 
 
 async def _all(url: str, token: str | None, query: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
-    http = Http(url, token, _SILENCE)
     after: str | None = ""
-    try:
+    async with Http(url, token, _SILENCE) as http:
         while after is not None:
             page = await http.call("GET", "/v1/notifications", _Page, query={**query, "after": after})
             for found in page.notifications:
                 yield found
             after = page.after
-    finally:
-        await http.aclose()
 
 
 async def _retry(url: str, token: str | None, query: Mapping[str, str]) -> int:
     """Send all matching notifications again; return their number."""
-    http = Http(url, token, _SILENCE)
     after: str | None = ""
     count = 0
-    try:
+    async with Http(url, token, _SILENCE) as http:
         while after is not None:
             page = await http.call("POST", "/v1/notifications/retry", _Retried, query={**query, "after": after})
             count, after = count + page.retried, page.after
-    finally:
-        await http.aclose()
     return count
 
 
 async def _one(url: str, token: str | None, session: str, name: str, *, retry: bool) -> None:
-    http = Http(url, token, _SILENCE)
     path = session_path(session, "notifications", name, *(["retry"] if retry else []))
-    try:
+    async with Http(url, token, _SILENCE) as http:
         found = await http.call("POST" if retry else "GET", path, dict[str, Any])
-    finally:
-        await http.aclose()
     print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())

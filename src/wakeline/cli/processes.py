@@ -19,7 +19,7 @@ from temporalio.client import Client
 
 from wakeline.background import wait_at_most
 from wakeline.errors import ListenRefusedError, ProgramMissingError, TemporalUnavailableError
-from wakeline.streams.exit import end_in_order
+from wakeline.temporal.exit import end_in_order
 
 _PR_SET_PDEATHSIG: Final = 1
 _STOP_SECONDS: Final = 5.0
@@ -60,7 +60,7 @@ class Process:
             stderr=self._output or asyncio.subprocess.DEVNULL,
             env=self._environment,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
 
     @property
@@ -89,7 +89,7 @@ class Process:
         await self.kill()
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Make Linux end this process when its parent ends, even if the parent is killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

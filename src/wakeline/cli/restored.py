@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wakeline.gateway.app import declare_restored
+from wakeline.gateway.stores import declare_restored
 
 
 def restored(data: Path = Path("wakeline-data")) -> None:

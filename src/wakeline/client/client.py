@@ -100,7 +100,13 @@ class SessionClient(Closing):
             start = page.after
 
     async def register(
-        self, workflow_id: str, *, session: str | None = None, namespace: str | None = None, result: bool = False
+        self,
+        workflow_id: str,
+        *,
+        session: str | None = None,
+        namespace: str | None = None,
+        result: bool = False,
+        activity: bool = False,
     ) -> Run:
         """Follow a workflow from now on, with or without devices, until it ends.
 
@@ -109,12 +115,14 @@ class SessionClient(Closing):
             session: The session of its output; by default the one that its memo `wakeline.session` names, else its namesake.
             namespace: Its namespace; the gateway's main one by default.
             result: Whether `$run.closed` has the workflow's result.
+            activity: Whether `workflow_id` is the id of an activity that no workflow scheduled.
 
         Raises:
             WorkflowNotFoundError: Temporal has no such workflow.
             TemporalUnavailableError: The gateway cannot reach Temporal, or has no connection to it.
         """
         named = {"session": session, "namespace": namespace, "result": result or None}
+        named["kind"] = "activity" if activity else None
         asked = {"workflow_id": workflow_id} | {name: value for name, value in named.items() if value is not None}
         headers = {"Content-Type": "application/json"}
         return await self._http.call("POST", "/v1/runs", Run, headers=headers, body=lambda: encode(asked))

@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from wakeline.client.closing import Closing
 from wakeline.client.errors import refusal
 from wakeline.client.reach import advised, checked_url, not_a_gateway, unavailable
 from wakeline.durations import seconds_of
@@ -53,7 +54,7 @@ def _action(method: str, path: str) -> str:
     return "input --input NAME" if path.endswith("/inputs") else "publish"
 
 
-class Http:
+class Http(Closing):
     """The HTTP client of one gateway; connections are made when they are needed.
 
     Args:

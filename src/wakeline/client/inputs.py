@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from wakeline.client.http import Http, session_path
-from wakeline.client.structs import InputOutcome
+from wakeline.client.http import Http
 from wakeline.client.values import encode
 from wakeline.errors import LimitReachedError, UnavailableError
 from wakeline.retry import Backoff
@@ -17,25 +16,6 @@ T = TypeVar("T")
 JSON: Final = {"Content-Type": "application/json"}
 _LONGEST_WAIT: Final = 20.0
 """Seconds that one request waits for the outcome, at most; proxies cut requests that take long."""
-
-
-async def send(
-    http: Http, session: str, asked: dict[str, Any], *, wait_seconds: float | None, retry_seconds: float
-) -> InputOutcome:
-    """Send an input until its outcome is known; see `until_known`."""
-    try:
-        return await until_known(
-            http,
-            session_path(session, "inputs"),
-            asked,
-            InputOutcome,
-            lambda outcome: outcome.status != "accepted",
-            wait_seconds=wait_seconds,
-            retry_seconds=retry_seconds,
-        )
-    except UnavailableError as error:
-        error.add_note(f"the input's id: {asked['id']}")
-        raise
 
 
 def listed(args: object) -> list[Any]:

@@ -114,12 +114,14 @@ class Superseded(msgspec.Struct, frozen=True):
         events: The events that were removed from `view.events`.
         messages: The messages that have changed, or have no value any more (`message.counts` is False).
         states: The names in `view.keyed` whose event has changed or was removed.
+        event: The `$attempt.superseded` event.
     """
 
     offsets: list[tuple[int, int]]
     events: list[SessionEvent[Any]]
     messages: list[LiveMessage]
     states: list[Name]
+    event: SessionEvent[Any]
 
 
 Change: TypeAlias = EventAdded[T] | MessageChanged | StateChanged[T] | Superseded
@@ -163,8 +165,8 @@ class LiveView(AsyncIterator[Change[T]], Closing, Generic[T]):
                     case MessageChanged(message=message):
                         show(message.id, message.value)
 
-    The first changes are those of the session's compact form. The view continues after a disconnect. Events of a failed
-    attempt are removed when the next attempt begins.
+    The first changes are those of the session's compact form, unless the view begins later. It continues after a
+    disconnect. Events of a failed attempt are removed when the next attempt begins.
 
     Attributes:
         messages: The growing messages, by topic and id.
@@ -275,7 +277,7 @@ class LiveView(AsyncIterator[Change[T]], Closing, Generic[T]):
                 # The state before the superseded one is valid again; its data is decoded like any other.
                 self._restore(name, event.cursor)
         removed = list(self._remove(ranges))
-        return Superseded(ranges, removed, messages, states)
+        return Superseded(ranges, removed, messages, states, event)
 
     def _restore(self, name: Name, cursor: str) -> None:
         raw = self._fold.keyed[name].events(name[0])[-1].json()

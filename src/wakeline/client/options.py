@@ -24,6 +24,7 @@ class ClientOptions(TypedDict, total=False):
 class Viewing(TypedDict, total=False):
     """Arguments of `Session.view`, which documents each."""
 
+    from_: str
     topics: str | Iterable[str] | None
     until: Literal["settled", "never"]
     wait_for_start: bool
@@ -34,8 +35,6 @@ class Viewing(TypedDict, total=False):
 
 class Reading(Viewing, total=False):
     """Arguments of `Session.events`, which documents each."""
-
-    from_: str
 
 
 class PageReading(TypedDict, total=False):
@@ -76,3 +75,15 @@ class ExactlyOnce(TypedDict, total=False):
     publisher: str | None
     attempt: int
     sequence: int | None
+
+
+def reader_query(device: str | None, *, wait_for_start: bool) -> dict[str, str]:
+    """Return the query parameters for a device and for waiting until a session starts."""
+    return ({} if device is None else {"device": device}) | ({"wait_for_start": "true"} if wait_for_start else {})
+
+
+def topics_query(topics: str | Iterable[str] | None) -> dict[str, str]:
+    """Return the query parameter for topics; none for all topics."""
+    if topics is None:
+        return {}
+    return {"topics": topics if isinstance(topics, str) else ",".join(topics)}

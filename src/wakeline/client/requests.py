@@ -17,6 +17,7 @@ from wakeline.durations import seconds_of
 
 class _Requests(msgspec.Struct):
     requests: list[InputRequest]
+    after: str | None = None
 
 
 class Answering:
@@ -28,7 +29,14 @@ class Answering:
 
     async def requests(self) -> list[InputRequest]:
         """Return the open requests for input of the session."""
-        return (await self._http.call("GET", session_path(self.name, "requests"), _Requests)).requests
+        found: list[InputRequest] = []
+        path, query = session_path(self.name, "requests"), ""
+        while True:
+            page = await self._http.call("GET", path + query, _Requests)
+            found += page.requests
+            if page.after is None:
+                return found
+            query = f"?after={page.after}"
 
     async def claim(self, request: str, *, device: str, lease: timedelta = timedelta(seconds=30)) -> InputRequest:
         """Claim a tool for this device, so that no other one runs it; claim again to keep it.

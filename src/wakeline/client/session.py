@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
@@ -17,16 +17,15 @@ from wakeline.client import inputs, transfer
 from wakeline.client.errors import EventDataError
 from wakeline.client.http import Http, session_path
 from wakeline.client.live_view import CompactView, LiveView
-from wakeline.client.options import ExactlyOnce, PageReading, Reading, Viewing
+from wakeline.client.options import ExactlyOnce, PageReading, Reading, Viewing, reader_query, topics_query
 from wakeline.client.requests import Answering
 from wakeline.client.stream import EventStream
 from wakeline.client.structs import Device, InputOutcome, Page, Published, Retention, SessionEvent, SessionState
 from wakeline.client.values import Values, encode, encode_events
 from wakeline.client.view import View, decode_event
 from wakeline.durations import seconds_of
-from wakeline.errors import LimitReachedError, RequestInvalidError, UnavailableError, WakelineError
+from wakeline.errors import RequestInvalidError, UnavailableError, WakelineError
 from wakeline.events import Cursor
-from wakeline.retry import Backoff
 
 if TYPE_CHECKING:
     from temporalio.converter import DataConverter
@@ -108,7 +107,7 @@ class Session(Answering):
             SessionNotFoundError: (while iterating) Neither a session nor a workflow has this name.
             EpochChangedError: (while iterating) The session was deleted and created again.
         """
-        query = {"until": until, **_topics(topics), **_asked(device, wait_for_start=wait_for_start)}
+        query = {"until": until, **topics_query(topics), **reader_query(device, wait_for_start=wait_for_start)}
         return EventStream(
             self._http,
             f"{self._path}/events",
@@ -127,6 +126,7 @@ class Session(Answering):
     def view(
         self,
         *,
+        from_: str = "beginning",
         topics: str | Iterable[str] | None = None,
         until: Literal["settled", "never"] = "never",
         wait_for_start: bool = False,
@@ -141,6 +141,7 @@ class Session(Answering):
         event. Events that a later attempt supersedes are removed.
 
         Args:
+            from_: As for `events`. A view that begins later than `beginning` has only the changes since then.
             topics: As for `events`.
             until: As for `events`.
             wait_for_start: As for `events`.
@@ -154,12 +155,12 @@ class Session(Answering):
             SessionNotFoundError: (while iterating) Neither a session nor a workflow has this name.
             EpochChangedError: (while iterating) The session was deleted and created again.
         """
-        query = {"view": "compact", "until": until, **_topics(topics)}
+        query = {"view": "compact", "until": until, **topics_query(topics)}
         stream: EventStream[Any] = EventStream(
             self._http,
             f"{self._path}/events",
-            {**query, **_asked(device, wait_for_start=wait_for_start)},
-            view=CompactView("beginning", filtered=topics is not None),
+            {**query, **reader_query(device, wait_for_start=wait_for_start)},
+            view=CompactView(from_, filtered=topics is not None),
             values=Values(),
             on_lost=on_lost,
             on_resumed=on_resumed,
@@ -200,7 +201,7 @@ class Session(Answering):
         """
         given = {"before": before, "from": from_, "wait": f"{wait:g}" if wait else None}
         given |= {"limit": None if limit is None else str(limit), "view": None if view == "raw" else view}
-        query = {**_topics(topics), **{k: v for k, v in given.items() if v is not None}}
+        query = {**topics_query(topics), **{k: v for k, v in given.items() if v is not None}}
         wire = await self._http.call("GET", f"{self._path}/events", _WirePage, query=query, wait=wait)
         values = Values(type, self._converter)
         arrived = [
@@ -267,19 +268,10 @@ class Session(Answering):
             headers["Wakeline-Sequence"] = str(sequence)
         batch = [{"topic": e[0], "data": e[1]} if isinstance(e, tuple) else dict(e) for e in events]
         body = encode_events(batch)
-        deadline = time.monotonic() + (0 if publisher is None else self._retry_seconds)
-        backoff = Backoff()
-        while True:
-            try:
-                # A stream, because aiohttp would write large bytes at once.
-                return await self._http.call(
-                    "POST", f"{self._path}/events", Published, headers=headers, body=lambda: BytesIO(body)
-                )
-            except (UnavailableError, LimitReachedError) as error:
-                least = float(error.details.get("retry_after", 0))
-                if time.monotonic() + least >= deadline:
-                    raise
-            await backoff.wait(least)
+        # A stream, because aiohttp would write large bytes at once.
+        how: dict[str, Any] = {"headers": headers, "body": lambda: BytesIO(body)}
+        call = partial(self._http.call, "POST", f"{self._path}/events", Published, **how)
+        return await inputs.repeated(call, 0.0 if publisher is None else self._retry_seconds)
 
     async def send(
         self,
@@ -319,7 +311,19 @@ class Session(Answering):
         given |= {"device": device, "expect": expect}
         asked = {"id": id or str(uuid4()), "kind": kind, **{k: v for k, v in given.items() if v is not None}}
         seconds = None if wait is None else seconds_of(wait, "wait")
-        return await inputs.send(self._http, self.name, asked, wait_seconds=seconds, retry_seconds=self._retry_seconds)
+        try:
+            return await inputs.until_known(
+                self._http,
+                f"{self._path}/inputs",
+                asked,
+                InputOutcome,
+                lambda outcome: outcome.status != "accepted",
+                wait_seconds=seconds,
+                retry_seconds=self._retry_seconds,
+            )
+        except UnavailableError as error:
+            error.add_note(f"the input's id: {asked['id']}")
+            raise
 
     async def state(self) -> SessionState:
         """Return the state of the session."""
@@ -365,36 +369,30 @@ class Session(Answering):
         """Forget a device and its positions."""
         await self._http.do("DELETE", session_path(self.name, "devices", device))
 
-    async def export(self, to: str | PathLike[str]) -> int:
+    async def export(self, to: str | PathLike[str], *, on_progress: Callable[[int], None] | None = None) -> int:
         """Write the session to a file, one JSON object a line; return the next offset.
 
         Args:
             to: The file, which is created or replaced only when the export is complete.
+            on_progress: Called with the number of lines that have arrived so far.
 
         Raises:
             TransferError: The export was cut short.
         """
-        return await transfer.export(self._http, f"{self._path}/export", Path(to))
+        return await transfer.export(self._http, f"{self._path}/export", Path(to), on_progress)
 
-    async def import_(self, source: str | PathLike[str]) -> SessionState:
+    async def import_(
+        self, source: str | PathLike[str], *, on_progress: Callable[[int], None] | None = None
+    ) -> SessionState:
         """Create this session from an exported file, all of it or nothing.
 
         The offsets stay the same; the epoch is a new one.
 
         Args:
             source: The file.
+            on_progress: Called with the number of lines that were sent so far.
 
         Raises:
             SessionExistsError: A session of this name exists already.
         """
-        return await transfer.import_(self._http, f"{self._path}/import", Path(source))
-
-
-def _asked(device: str | None, *, wait_for_start: bool) -> dict[str, str]:
-    return ({} if device is None else {"device": device}) | ({"wait_for_start": "true"} if wait_for_start else {})
-
-
-def _topics(topics: str | Iterable[str] | None) -> dict[str, str]:
-    if topics is None:
-        return {}
-    return {"topics": topics if isinstance(topics, str) else ",".join(topics)}
+        return await transfer.import_(self._http, f"{self._path}/import", Path(source), on_progress)

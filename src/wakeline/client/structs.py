@@ -170,6 +170,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         waiting: The data of its `$run.waiting` event; None if it is not waiting.
         activities: Its retried, paused or stalled activities: the data of the event of each, and a `state`.
         session: The session of its output; set by `register`.
+        kind: `workflow`, or `activity` for an activity that no workflow scheduled; `workflow_id` is then its id.
     """
 
     workflow_id: str
@@ -182,6 +183,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     waiting: dict[str, Any] | None = None
     activities: list[dict[str, Any]] = []
     session: str | None = None
+    kind: str = "workflow"
 
 
 class SessionState(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,6 +226,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
         seen: The cursor up to which it has acknowledged events.
         lag: The number of events that it has not acknowledged.
         connected: Whether it is connected now.
+        transports: Those of its connections to the gateway that answered: `sse`, `websocket`, `long-poll`.
         last_active: The time of its last activity.
     """
 
@@ -233,6 +236,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     seen: str | None = None
     lag: int = 0
     connected: bool = False
+    transports: list[str] = []
     last_active: datetime | None = None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from os import PathLike
 from typing import Any, Generic, Self, TypeVar, Unpack, cast, overload
@@ -198,13 +198,13 @@ class SyncSession:
         """See `Session.forget_device`."""
         self._call(self._session.forget_device(device))
 
-    def export(self, to: str | PathLike[str]) -> int:
-        """See `Session.export`."""
-        return self._call(self._session.export(to))
+    def export(self, to: str | PathLike[str], *, on_progress: Callable[[int], None] | None = None) -> int:
+        """See `Session.export`; `on_progress` is called in the client's thread."""
+        return self._call(self._session.export(to, on_progress=on_progress))
 
-    def import_(self, source: str | PathLike[str]) -> SessionState:
-        """See `Session.import_`."""
-        return self._call(self._session.import_(source))
+    def import_(self, source: str | PathLike[str], *, on_progress: Callable[[int], None] | None = None) -> SessionState:
+        """See `Session.import_`; `on_progress` is called in the client's thread."""
+        return self._call(self._session.import_(source, on_progress=on_progress))
 
 
 class SyncSessionClient:
@@ -237,11 +237,17 @@ class SyncSessionClient:
         return self._thread.iterate(cast(AsyncGenerator[SessionState, None], self._client.sessions(after=after)))
 
     def register(
-        self, workflow_id: str, *, session: str | None = None, namespace: str | None = None, result: bool = False
+        self,
+        workflow_id: str,
+        *,
+        session: str | None = None,
+        namespace: str | None = None,
+        result: bool = False,
+        activity: bool = False,
     ) -> Run:
         """See `SessionClient.register`."""
         return self._thread.call(
-            self._client.register(workflow_id, session=session, namespace=namespace, result=result)
+            self._client.register(workflow_id, session=session, namespace=namespace, result=result, activity=activity)
         )
 
     def close(self) -> None:

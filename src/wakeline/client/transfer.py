@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import aiohttp
 import msgspec
@@ -19,12 +19,14 @@ from wakeline.client.structs import SessionState
 _PIECE: Final = 1 << 18
 _LAST_LINE: Final = 100
 
+OnProgress: TypeAlias = Callable[[int], None] | None
+
 
 class _End(msgspec.Struct):
     wakeline_export_end: int
 
 
-async def export(http: Http, path: str, to: Path) -> int:
+async def export(http: Http, path: str, to: Path, on_progress: OnProgress = None) -> int:
     """Write a session to a file, which is replaced only when the export is complete.
 
     Raises:
@@ -33,7 +35,7 @@ async def export(http: Http, path: str, to: Path) -> int:
     partial = to.with_name(f"{to.name}.partial")
     try:
         async with await http.open("GET", path) as answer:
-            end = await _write(answer, partial, http)
+            end = await _write(answer, partial, http, on_progress)
         await asyncio.to_thread(os.replace, partial, to)
         return end
     finally:
@@ -41,14 +43,17 @@ async def export(http: Http, path: str, to: Path) -> int:
             partial.unlink()
 
 
-async def _write(answer: aiohttp.ClientResponse, partial: Path, http: Http) -> int:
-    last = b""
+async def _write(answer: aiohttp.ClientResponse, partial: Path, http: Http, on_progress: OnProgress) -> int:
+    last, lines = b"", 0
     file = await asyncio.to_thread(partial.open, "wb")
     with file:
         try:
             async for piece in answer.content.iter_chunked(_PIECE):
                 await asyncio.to_thread(file.write, piece)
                 last = (last + piece)[-_LAST_LINE:]
+                lines += piece.count(b"\n")
+                if on_progress is not None:
+                    on_progress(lines)
         except LOST as error:
             raise TransferError(f"the export was cut short: {http.lost(error).message}") from None
     try:
@@ -57,15 +62,19 @@ async def _write(answer: aiohttp.ClientResponse, partial: Path, http: Http) -> i
         raise TransferError(f"the export was cut short: its last line is {last[-60:]!r}") from None
 
 
-async def import_(http: Http, path: str, source: Path) -> SessionState:
+async def import_(http: Http, path: str, source: Path, on_progress: OnProgress = None) -> SessionState:
     """Create a session from a file, see `Session.import_`."""
     await asyncio.to_thread(source.stat)  # raises for a missing file before the request
     headers = {"Content-Type": "application/x-ndjson"}
-    return await http.call("POST", path, SessionState, headers=headers, body=lambda: _pieces(source))
+    return await http.call("POST", path, SessionState, headers=headers, body=lambda: _pieces(source, on_progress))
 
 
-async def _pieces(source: Path) -> AsyncIterator[Any]:
+async def _pieces(source: Path, on_progress: OnProgress) -> AsyncIterator[Any]:
     file = await asyncio.to_thread(source.open, "rb")
+    lines = 0
     with file:
         while piece := await asyncio.to_thread(file.read, _PIECE):
             yield piece
+            lines += piece.count(b"\n")
+            if on_progress is not None:
+                on_progress(lines)

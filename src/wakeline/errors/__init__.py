@@ -73,81 +73,11 @@ Every error has one shape on the wire, `{"error": {"code", "message", "hint"}}`:
 
 from __future__ import annotations
 
-from wakeline.errors.appends import (
-    AppendError,
-    AttemptFencedError,
-    PublisherTakenError,
-    SequenceGapError,
-    SessionClosedError,
-    SessionDeletedError,
-    TooManyPublishersError,
-)
-from wakeline.errors.availability import (
-    InternalError,
-    RecordConflictError,
-    RecordTooLargeError,
-    SessionImportingError,
-    StorageFailedError,
-    StorageFullError,
-    StorageLostError,
-    TemporalUnavailableError,
-    UnavailableError,
-)
-from wakeline.errors.base import WakelineError
-from wakeline.errors.requests import (
-    AlreadyResolvedError,
-    BatchTooLargeError,
-    BodyInvalidError,
-    BodyTooLargeError,
-    ClaimedError,
-    ClaimRequiredError,
-    CursorAheadError,
-    CursorInvalidError,
-    DigestChangedError,
-    EncodingInvalidError,
-    EncodingUnknownError,
-    EpochChangedError,
-    EventTooLargeError,
-    ExpectationFailedError,
-    ImportInvalidError,
-    InputConflictError,
-    InputNotFoundError,
-    LimitReachedError,
-    MethodNotAllowedError,
-    NotAllowedError,
-    NotFoundError,
-    NotificationNotFoundError,
-    NotImplementedHereError,
-    OffsetGoneError,
-    OriginRefusedError,
-    RequestConflictError,
-    RequestError,
-    RequestInvalidError,
-    RequestNotFoundError,
-    RequestTimeoutError,
-    RunClosedError,
-    SchemaInvalidError,
-    SessionExistsError,
-    SessionNameInvalidError,
-    SessionNotFoundError,
-    StaleError,
-    StreamConflictError,
-    TokenExpiredError,
-    TokenInvalidError,
-    TokenMissingError,
-    TopicInvalidError,
-    ValueInvalidError,
-    WorkflowNotFoundError,
-)
-from wakeline.errors.startup import (
-    DataInUseError,
-    EngineRefusedError,
-    ListenRefusedError,
-    ProgramMissingError,
-    SchemaTooNewError,
-    SettingsInvalidError,
-    StartupError,
-)
+from wakeline.errors.appends import *
+from wakeline.errors.availability import *
+from wakeline.errors.base import *
+from wakeline.errors.requests import *
+from wakeline.errors.startup import *
 
 __all__ = [
     "AlreadyResolvedError",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from wakeline.errors.base import WakelineError
+
+_RETRY_SECONDS: Final = 2
 
 
 class UnavailableError(WakelineError):
@@ -10,6 +14,10 @@ class UnavailableError(WakelineError):
 
     code, status = "unavailable", 503
     hint = "Check that the gateway runs and answers on /healthz, then try again."
+
+    def headers(self) -> dict[str, str]:
+        """Return the header with the seconds after which the request may be repeated."""
+        return {"Retry-After": str(_RETRY_SECONDS)}
 
 
 class TemporalUnavailableError(UnavailableError):

@@ -31,7 +31,7 @@ class SchemaInvalidError(RequestError):
     code, status = "schema_invalid", 400
     hint = (
         "Send a JSON Schema of at most 16 KiB, 500 subschemas and 50 patterns, each $ref within it replaced by its "
-        "target; patterns are without look-around and back-references."
+        "target; patterns are without look-around and back-references, and unevaluated… is refused."
     )
 
 
@@ -328,13 +328,14 @@ class LimitReachedError(RequestError):
     Args:
         message: The limit.
         retry_after: Seconds to wait before the next request.
+        hint: How to come below the limit; None for the usual hint.
     """
 
     code, status = "limit_reached", 429
     hint = "Wait for the seconds in Retry-After; the limits are in the gateway's settings."
 
-    def __init__(self, message: str, *, retry_after: int) -> None:
-        super().__init__(message, retry_after=retry_after)
+    def __init__(self, message: str, *, retry_after: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint, retry_after=retry_after)
         self.retry_after = retry_after
 
 

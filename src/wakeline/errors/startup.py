@@ -67,7 +67,7 @@ class EngineRefusedError(StartupError):
     """A database server that the engine cannot use."""
 
     code = "engine_refused"
-    hint = "Correct the engine's address: postgres://USER@HOST:5432/DATABASE."
+    hint = "Correct the engine's address: postgres://USER@HOST:5432/DATABASE or nats://USER@HOST:4222."
 
 
 class ProgramMissingError(StartupError):

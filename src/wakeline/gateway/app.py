@@ -5,27 +5,27 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import fields
-from pathlib import Path
+from dataclasses import dataclass, fields
+from typing import Protocol, TypeVar
 
-import structlog
 from aiohttp import web
+from msgspec.structs import replace
 
-from wakeline.errors import ListenRefusedError, ProgramMissingError, SettingsInvalidError, WakelineError
+from wakeline.background import wait_at_most
+from wakeline.errors import ListenRefusedError, SettingsInvalidError, WakelineError
+from wakeline.gateway import stores
 from wakeline.gateway.access import Addresses, Auth, Connections, Guard, Keys, Limits, Tickets
 from wakeline.gateway.delivery import Accept, Compacts, Hub
 from wakeline.gateway.devices import Exchange, Positions, Presence
 from wakeline.gateway.following import Followers, Namespaces, Options, options_of
+from wakeline.gateway.http.lasting import Lasting
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.http.routes import application
 from wakeline.gateway.inputs import Inputs
 from wakeline.gateway.log import Engine
-from wakeline.gateway.log.engines.memory import MemoryEngine
-from wakeline.gateway.log.engines.sqlite import SqliteEngine, mark_restored
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.notifications import Outbox, notifications
 from wakeline.gateway.ownership import Ownership
@@ -39,52 +39,62 @@ from wakeline.gateway.sessions import (
     InputRequests,
     Intents,
     Keeper,
+    Remembered,
     Retention,
     Runs,
     outlives,
     renew_if_restored,
 )
-from wakeline.gateway.settings import Settings, unknown_variables
+from wakeline.gateway.settings import Settings
 
-_ENVELOPE_BYTES = 64 * 1024  # what an event is beside its data, at most
-_log = structlog.get_logger(__name__)
-
-
-def _engine(settings: Settings) -> Engine:
-    match settings.engine:
-        case "memory":
-            return MemoryEngine()
-        case "sqlite":
-            return SqliteEngine(Path(settings.data), durability=settings.durability, erase_within=settings.erase_within)
-    try:
-        from wakeline.gateway.log.engines.postgres import PostgresEngine
-    except ImportError as error:
-        raise ProgramMissingError(
-            f"expected asyncpg for engine = postgres://…, got: {error}",
-            hint="Install it with: pip install 'wakeline[postgres]'",
-        ) from None
-    return PostgresEngine(settings.engine)
+_SHARED_LEAVE_SECONDS = 5.0
 
 
 def _lost(_: WakelineError) -> None:
     """Do nothing: the engine logs the loss itself, and refuses every append."""
 
 
-def declare_restored(directory: Path) -> None:
-    """Have the next gateway on a data directory give every session a new epoch.
+@dataclass(frozen=True)
+class Running:
+    """A gateway that answers requests.
 
-    Raises:
-        StartupError: A gateway runs on it.
-        StorageFailedError: There is no database, or it cannot be written.
+    Attributes:
+        url: Where.
     """
-    mark_restored(directory)
+
+    url: str
+    _lasting: Lasting
+    _ownership: Ownership
+    _seconds: float
+
+    async def leave(self, hurry: Awaitable[object]) -> None:
+        """Send the clients and the background work to other gateways.
+
+        Requests are still answered meanwhile, because load balancers take a while to see that `/readyz` fails.
+
+        Args:
+            hurry: Ends this early.
+        """
+        self._lasting.leave(self._seconds)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._ownership.leave())
+            group.create_task(wait_at_most(self._seconds, hurry))
 
 
 @asynccontextmanager
 async def gateway(
     settings: Settings, lost: Callable[[WakelineError], None] = _lost, *, engine: Engine | None = None
 ) -> AsyncIterator[str]:
-    """Run a gateway for as long as the block lasts, and yield its URL.
+    """Run a gateway for as long as the block lasts, and yield its URL; see `running`."""
+    async with running(settings, lost, engine=engine) as started:
+        yield started.url
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, lost: Callable[[WakelineError], None] = _lost, *, engine: Engine | None = None
+) -> AsyncIterator[Running]:
+    """Run a gateway for as long as the block lasts.
 
     Args:
         settings: The settings.
@@ -97,22 +107,22 @@ async def gateway(
     settings.check_listen()
     temporal = _temporal(settings)
     addresses, metrics = Addresses(settings.trusted_proxies), Metrics()
-    guard, connections = _guard(settings, addresses), Connections(settings, addresses, metrics)
+    guard, connections = Guard(settings, addresses), Connections(settings, addresses, metrics)
     async with AsyncExitStack() as stack:
         keys = await _keys(settings, stack)
-        log = engine or _engine(settings)
+        log = engine or stores.engine_of(settings)
         log.listen_lost(lost)
         await log.open()
         stack.push_async_callback(log.close)
-        ownership = Ownership(log, settings.lease, shared=log.shared)
-        await ownership.start()
-        stack.push_async_callback(ownership.stop)
+        ownership = await _started(Ownership(log, settings.lease, shared=log.shared), stack)
         core = await _core(settings, log, metrics, ownership, stack)
         _observe(core, connections)
+        metrics.observe(metrics.shards, ownership.shards)
         notifying = await stack.enter_async_context(
             notifications(settings, log, core.outbox, core.positions, metrics, ownership)
         )
-        tickets = await _tickets(log, keys, stack)
+        # A gateway that has its store for itself keeps tickets in memory: they cost no writes, and are issued on a full disk.
+        tickets = await _started(Tickets(log if log.shared else stores.in_memory(), keys), stack)
         namespaces, followers, inputs = None, None, None
         requests = _requests(core, ownership)
         if temporal:
@@ -123,7 +133,7 @@ async def gateway(
         parts = Parts(
             **{field.name: getattr(core, field.name) for field in fields(core)},
             arrivals=Arrivals(log, followers.watch if followers is not None else None, asks=settings.asks),
-            auth=Auth(keys, tickets, guard, issuer=settings.token_issuer, audience=settings.token_audience),
+            auth=Auth(settings, keys, tickets, guard),
             tickets=tickets,
             limits=Limits(settings, addresses),
             guard=guard,
@@ -131,7 +141,7 @@ async def gateway(
             notifier=notifying.notifier,
             push=notifying.push,
             links=notifying.links,
-            archive=_archive(core),
+            archive=Archive(core.engine, core.runs, core.deletions, settings),
             upstream=followers,
             temporal=namespaces,
             inputs=inputs,
@@ -139,17 +149,30 @@ async def gateway(
         )
         host, port = await _serve(parts, stack)
         _calm_collector()
-        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        yield Running(url, parts.lasting, ownership, _leave_seconds(settings, log))
 
 
-def _guard(settings: Settings, addresses: Addresses) -> Guard:
-    return Guard(
-        settings.cors_origins,
-        settings.cors_headers,
-        loopback_only=not settings.asks,
-        addresses=addresses,
-        public_url=settings.public_url,
-    )
+def _leave_seconds(settings: Settings, engine: Engine) -> float:
+    if settings.leave_within is not None:
+        return settings.leave_within
+    return _SHARED_LEAVE_SECONDS if engine.shared else 0.0
+
+
+class _Part(Protocol):
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+P = TypeVar("P", bound=_Part)
+
+
+async def _started(part: P, stack: AsyncExitStack) -> P:
+    """Start a part, which the stack stops."""
+    await part.start()
+    stack.push_async_callback(part.stop)
+    return part
 
 
 def _temporal(settings: Settings) -> list[Options]:
@@ -159,9 +182,10 @@ def _temporal(settings: Settings) -> list[Options]:
         SettingsInvalidError: A setting is of use with Temporal only.
     """
     reached = options_of(settings, os.environ)
-    unused = [
-        name for name in ("follow", "namespace", "inputs") if getattr(settings, name) != getattr(Settings(), name)
-    ]
+    default = Settings()
+    # The outcomes of requests for input are remembered without Temporal, too.
+    default = replace(default, inputs=replace(default.inputs, remembered=settings.inputs.remembered))
+    unused = [name for name in ("follow", "namespace", "inputs") if getattr(settings, name) != getattr(default, name)]
     if unused and not reached:
         raise SettingsInvalidError(
             f"expected the address of Temporal in temporal, which {unused[0]} is for, got none",
@@ -181,24 +205,14 @@ async def _core(
     )
     default = Retention(settings.retention_age, settings.retention_events, settings.retention_bytes)
     compacts = await stack.enter_async_context(Compacts(engine, lambda state: outlives(state.config, default)))
-    hub = Hub(engine, runs.settled)
-    outbox = Outbox(engine)
-    deletions = Deletions(
-        engine,
-        runs,
-        positions,
-        metrics,
-        compacts,
-        Intents(engine),
-        outbox=outbox,
-        requests=InputRequests(engine),
-        owns=ownership.owns,
-    )
+    deletions = Deletions(engine, runs, positions, metrics, compacts, owns=ownership.owns)
     await deletions.start()  # first: a session whose deletion is unfinished must not be followed again
     await renew_if_restored(engine)
     keeper = Keeper(engine, runs, deletions, default, metrics, compacts=compacts, owns=ownership.owns)
-    ownership.listen(keeper.walk)
-    await stack.enter_async_context(keeper)
+    ownership.listen(keeper.walk, gains=True)
+    for part in (Remembered(engine, settings.inputs.remembered, ownership.owns), keeper):
+        part.start()
+        stack.push_async_callback(part.stop)
     return Core(
         settings=settings,
         engine=engine,
@@ -207,17 +221,12 @@ async def _core(
         presence=presence,
         positions=positions,
         compacts=compacts,
-        hub=hub,
+        hub=Hub(engine, runs.settled),
         accept=Accept(engine, max_event_bytes=settings.max_event_bytes),
         deletions=deletions,
         keeper=keeper,
-        outbox=outbox,
+        outbox=Outbox(engine),
     )
-
-
-def _archive(core: Core) -> Archive:
-    most, most_line = core.settings.max_import_bytes, core.settings.max_body_bytes + _ENVELOPE_BYTES
-    return Archive(core.engine, core.runs, core.deletions, most_bytes=most, most_line_bytes=most_line)
 
 
 async def _follow(
@@ -225,12 +234,10 @@ async def _follow(
 ) -> tuple[Namespaces, Followers]:
     """Connect to Temporal, and follow its workflows."""
     metrics = core.metrics
-    namespaces = Namespaces(temporal, lambda call, outcome: metrics.calls.labels(call, outcome).inc())
-    await namespaces.start()
-    stack.push_async_callback(namespaces.stop)
-    followers = Followers(namespaces, core.engine, core.accept, core.runs, core.settings, core.hub, ownership)
-    await followers.start()
-    stack.push_async_callback(followers.stop)
+    counted = Namespaces(temporal, lambda call, outcome: metrics.calls.labels(call, outcome).inc())
+    namespaces = await _started(counted, stack)
+    following = Followers(namespaces, core.engine, core.accept, core.runs, core.settings, core.hub, ownership)
+    followers = await _started(following, stack)
     metrics.observe(metrics.following, followers.count)
     metrics.observe(metrics.closely, followers.closely)
     for connection in namespaces:
@@ -242,20 +249,10 @@ async def _inputs(
     namespaces: Namespaces, followers: Followers, core: Core, ownership: Ownership, stack: AsyncExitStack
 ) -> Inputs:
     """Accept inputs, and carry on those that are unfinished."""
-    inputs = Inputs(
-        Intents(core.engine),
-        core.engine,
-        core.accept,
-        core.runs,
-        namespaces,
-        followers,
-        ownership,
-        core.settings,
-        core.metrics,
-    )
-    await inputs.start()
-    stack.push_async_callback(inputs.stop)
-    return inputs
+    engine, settings, metrics = core.engine, core.settings, core.metrics
+    intents, accept, runs = Intents(engine), core.accept, core.runs
+    inputs = Inputs(intents, engine, accept, runs, namespaces, followers, ownership, settings, metrics)
+    return await _started(inputs, stack)
 
 
 def _requests(core: Core, ownership: Ownership) -> Requests:
@@ -271,8 +268,7 @@ async def _serve(parts: Parts, stack: AsyncExitStack) -> tuple[str, int]:
     runner = web.AppRunner(application(parts), handler_cancellation=True, access_log=None, shutdown_timeout=2)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    keeping_alive = supervised("keep-alive", lambda: _keep_alive(parts.hub, parts.settings.keep_alive))
-    stack.callback(keeping_alive.cancel)
+    stack.callback(supervised("keep-alive", lambda: _keep_alive(parts.hub, parts.settings.keep_alive)).cancel)
     return await _listen(parts.settings, runner, parts.connections, stack)
 
 
@@ -288,6 +284,8 @@ def _observe(core: Core, connections: Connections) -> None:
     """Connect the metrics with the parts that they show."""
     metrics, engine = core.metrics, core.engine
     metrics.observe(metrics.live, core.hub.devices)
+    metrics.observe(metrics.catching_up, core.hub.catching_up)
+    core.hub.written.events, core.hub.written.seconds = metrics.deliveries.inc, metrics.fan_out_seconds.observe
     metrics.observe(metrics.open, lambda: len(connections))
     metrics.observe(metrics.present, core.presence.devices)
     if engine.shared:
@@ -303,23 +301,9 @@ async def _keys(settings: Settings, stack: AsyncExitStack) -> Keys | None:
     """Return the keys that verify tokens; None where no token is required."""
     if not settings.asks:
         return None
-    keys = Keys(settings.token_secret, settings.token_jwks)
-    await keys.start()
-    stack.push_async_callback(keys.stop)
-    watching = supervised("clock", watch_clock)
-    stack.callback(watching.cancel)
+    keys = await _started(Keys(settings.token_secret, settings.token_jwks), stack)
+    stack.callback(supervised("clock", watch_clock).cancel)
     return keys
-
-
-async def _tickets(engine: Engine, keys: Keys | None, stack: AsyncExitStack) -> Tickets:
-    """Return the tickets, which are shared as the store is.
-
-    A gateway that has its store for itself keeps them in memory: they cost no writes, and are issued on a full disk, too.
-    """
-    tickets = Tickets(engine if engine.shared else MemoryEngine(), keys)
-    await tickets.start()
-    stack.push_async_callback(tickets.stop)
-    return tickets
 
 
 async def _listen(
@@ -327,60 +311,38 @@ async def _listen(
 ) -> tuple[str, int]:
     """Accept connections from now on; return host and port."""
     assert runner.server is not None
+    protocol = connections.protocol(runner.server)
+    if settings.own_port is not None:
+        await _listen_on(settings.host, settings.own_port, protocol, stack)
+    # Several processes share the port: the kernel gives each of them its part of the connections.
+    server = await _listen_on(settings.host, settings.port, protocol, stack, shared=settings.processes > 1)
+    stack.callback(supervised("connections", connections.watch).cancel)
+    host, port = server.sockets[0].getsockname()[:2]
+    return host, port
+
+
+async def _listen_on(
+    host: str,
+    port: int,
+    protocol: Callable[[], asyncio.BaseProtocol],
+    stack: AsyncExitStack,
+    *,
+    shared: bool = False,
+) -> asyncio.Server:
     loop = asyncio.get_running_loop()
     try:
         # The loop accepts so many at a time, so that a storm of connections leaves the others their turn …
-        server = await loop.create_server(connections.protocol(runner.server), settings.host, settings.port, backlog=16)
+        server = await loop.create_server(protocol, host, port, backlog=16, reuse_port=shared or None)
     except (OSError, OverflowError) as error:
-        raise ListenRefusedError.of(settings.host, settings.port, error) from error
+        raise ListenRefusedError.of(host, port, error) from error
     stack.callback(server.close)
     for listening in server.sockets:  # … and the kernel keeps the rest until then.
         with socket.fromfd(listening.fileno(), listening.family, listening.type) as handle:
             handle.listen(4096)
-    watching = supervised("connections", connections.watch)
-    stack.callback(watching.cancel)
-    host, port = server.sockets[0].getsockname()[:2]
-    return host, port
+    return server
 
 
 async def _keep_alive(hub: Hub, seconds: float) -> None:
     while True:
         await asyncio.sleep(seconds)
         hub.keep_alive()
-
-
-async def serve(settings: Settings, *, warn_no_auth: bool = True) -> None:
-    """Run a gateway until SIGTERM or SIGINT.
-
-    Args:
-        settings: How.
-        warn_no_auth: Log that nobody is asked, where that was said with `--no-auth`.
-
-    Raises:
-        StartupError: It cannot start as asked.
-        StorageLostError: The data directory was taken from under it.
-    """
-    stopping = asyncio.Event()
-    failures: list[WakelineError] = []
-
-    def lost(error: WakelineError) -> None:
-        failures.append(error)
-        stopping.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    async with gateway(settings, lost) as url:
-        for said in unknown_variables(os.environ):
-            _log.warning(said)
-        if settings.no_auth and warn_no_auth:
-            _log.warning("--no-auth: whoever reaches this port may read and write every session")
-        engine = settings.engine.partition(":")[0]  # without an address, which may have a password
-        temporal = ", ".join(options.address for options in options_of(settings, os.environ)) or "off"
-        if temporal == "off":
-            _log.info("Temporal is off: no workflow is followed; --temporal HOST:PORT turns it on")
-        _log.info(f"listening on {url}", engine=engine, data=settings.data, temporal=temporal)
-        await stopping.wait()
-        _log.info("stopping")
-    for failure in failures:
-        raise failure

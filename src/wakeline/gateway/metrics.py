@@ -8,6 +8,8 @@ from functools import partial
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5)
+
 
 class Metrics:
     """One gateway's metrics, in their own registry."""
@@ -16,12 +18,15 @@ class Metrics:
         self.registry = CollectorRegistry()
         counter, gauge = partial(Counter, registry=self.registry), partial(Gauge, registry=self.registry)
         self.events = counter("wakeline_events", "Events made durable.")
-        self.append_seconds = Histogram(
-            "wakeline_append_seconds",
-            "Seconds from accepting a batch to its being durable.",
-            buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5),
-            registry=self.registry,
+        histogram = partial(Histogram, registry=self.registry, buckets=_SECONDS)
+        self.append_seconds = histogram(
+            "wakeline_append_seconds", "Seconds from accepting a batch to its being durable."
         )
+        self.fan_out_seconds = histogram(
+            "wakeline_fan_out_seconds",
+            "Seconds from events' being durable to their being written to the last live device.",
+        )
+        self.deliveries = counter("wakeline_deliveries", "Events written to live devices, counted for each device.")
         self.refused = counter("wakeline_errors", "Requests answered with an error, by its code.", ["code"])
         self.connections = counter("wakeline_connections", "Devices that connected.")
         self.open = gauge("wakeline_connections_open", "Connections that are open now.")
@@ -31,6 +36,8 @@ class Metrics:
             ["reason"],
         )
         self.live = gauge("wakeline_devices_live", "Devices that are live now.")
+        self.catching_up = gauge("wakeline_devices_catching_up", "Devices that read the log now, and are not live.")
+        self.shards = gauge("wakeline_shards_owned", "Shards of background work that this gateway owns, of 16.")
         self.present = gauge("wakeline_devices_connected", "Devices that said who they are and are connected now.")
         self.devices_added = counter("wakeline_devices_added", "Devices that became known in a session.")
         self.devices_forgotten = counter("wakeline_devices_forgotten", "Devices forgotten because there were too many.")
@@ -61,6 +68,8 @@ class Metrics:
         self.closely = gauge("wakeline_runs_watched_closely", "Workflow runs whose history is followed now.")
         self.temporal = gauge("wakeline_temporal_up", "1 while Temporal answers.", ["namespace"])
         self.inputs = counter("wakeline_inputs", "Inputs that came to an outcome.", ["kind", "outcome"])
+        self.inputs_pending = gauge("wakeline_inputs_pending", "Inputs without an outcome that this gateway keeps.")
+        self.inputs_pending_bytes = gauge("wakeline_inputs_pending_bytes", "Bytes of their arguments.")
         self.input_requests = counter("wakeline_input_requests", "Requests for input that were closed.", ["outcome"])
         self.calls = counter("wakeline_temporal_calls", "Calls made to Temporal.", ["call", "outcome"])
 

@@ -1,13 +1,15 @@
-"""Rules in the settings: tables for workflows that are followed, notifications and inputs."""
+"""Rules in the settings: workflows that are followed, notifications, inputs and faces."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
 RunStatus = Literal["completed", "failed", "canceled", "terminated", "timed_out", "unknown"]
+
+PartKind: TypeAlias = Literal["text", "reasoning", "tool", "step", "usage", "data", "finish", "hidden"]
 
 
 class Follow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -96,8 +98,89 @@ class InputRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         start: The workflows that inputs start, by name.
         schemas: JSON Schemas of arguments, by the names of the signals and updates, or of rules as `$start.NAME`.
         after_reset: What becomes of a signal that a reset has undone: it is reported, or sent to the new run again.
+        remembered: Seconds for which an outcome is remembered, of an input or of a request for input.
+        session_pending: Most inputs of one session without an outcome, at one gateway.
+        session_pending_bytes: Most bytes of their arguments, and of what they show.
+        user_pending: Most inputs of one user without an outcome, at one gateway.
+        user_pending_bytes: Most bytes of their arguments, and of what they show.
     """
 
     start: dict[str, Start] = {}
     schemas: dict[str, Any] = {}
     after_reset: Literal["report", "send"] = "report"
+    remembered: Annotated[float, Meta(ge=86_400)] = 604_800.0
+    session_pending: Annotated[int, Meta(ge=1)] = 1_000
+    session_pending_bytes: Annotated[int, Meta(ge=192 * 1024)] = 8 * 1024 * 1024
+    user_pending: Annotated[int, Meta(ge=1)] = 1_000
+    user_pending_bytes: Annotated[int, Meta(ge=192 * 1024)] = 8 * 1024 * 1024
+
+
+class Face(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A rule for the sessions that chat frontends use.
+
+    Attributes:
+        sessions: The sessions, or prefixes that end in `*`.
+        kind: The kind of input that carries a user's message, and how a turn ends: an update when it completes, a start
+            when its run closes, a signal at an event whose topic has the kind `finish`.
+        name: The name of the update or signal; of a start, the name of its rule in `inputs.start`.
+        start: The rule in `inputs.start` by which an update starts its workflow.
+        stop: The input that stops a turn: `$cancel`, `$terminate`, or the name of a signal.
+        topics: What the events of topics are shown as, by topic or a prefix that ends in `*`.
+    """
+
+    sessions: Annotated[tuple[str, ...], Meta(min_length=1)] = ("*",)
+    kind: Literal["update", "signal", "start"] = "start"
+    name: str = ""
+    start: str | None = None
+    stop: Annotated[str, Meta(min_length=1)] = "$cancel"
+    topics: dict[str, PartKind] = {}
+
+    def __post_init__(self) -> None:
+        """Refuse a rule whose messages would each be refused.
+
+        Raises:
+            ValueError: It has `start` with another kind than `update`.
+        """
+        if self.start is not None and self.kind != "update":
+            raise ValueError(f"expected start with the kind update only, got it with {self.kind}")
+
+    def kind_of(self, topic: str) -> PartKind | None:
+        """Return the kind of a topic, by the longest prefix; None if no entry names it."""
+        if topic in self.topics:
+            return self.topics[topic]
+        prefixes = [name for name in self.topics if name.endswith("*") and topic.startswith(name[:-1])]
+        return self.topics[max(prefixes, key=len)] if prefixes else None
+
+
+class Namespace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The connection to one more namespace of Temporal.
+
+    A member that is missing is as for the main namespace; an empty one means none.
+
+    Attributes:
+        address: `HOST:PORT`.
+        api_key: As `temporal_api_key`. With this or a certificate, none of the main one's credentials apply.
+        tls: As `temporal_tls`; with `false`, none of the main one's credentials apply.
+        tls_client_cert: As `temporal_tls_client_cert`.
+        tls_client_key: As `temporal_tls_client_key`.
+        tls_server_ca: As `temporal_tls_server_ca`.
+        tls_server_name: As `temporal_tls_server_name`.
+        profile: As `temporal_profile`; with it, none of the main one's members apply.
+        config_file: As `temporal_config_file`.
+        data_converter: As `data_converter`.
+    """
+
+    address: str | None = None
+    api_key: str | None = None
+    tls: bool | None = None
+    tls_client_cert: str | None = None
+    tls_client_key: str | None = None
+    tls_server_ca: str | None = None
+    tls_server_name: str | None = None
+    profile: str | None = None
+    config_file: str | None = None
+    data_converter: str | None = None
+
+    def __repr__(self) -> str:
+        """Return the class's name only, because the API key is a secret."""
+        return "Namespace(…)"

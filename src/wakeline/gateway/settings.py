@@ -20,50 +20,17 @@ import msgspec.inspect
 from msgspec import Meta
 
 from wakeline.errors import ListenRefusedError, SettingsInvalidError
-from wakeline.gateway.rules import Follow, InputRules, Notify
+from wakeline.gateway.rules import Face, Follow, InputRules, Namespace, Notify
 
 _ENVIRONMENT: Final = "WAKELINE_"
 _THE_ENVIRONMENT: Final = "the environment"
 _SAMPLES: Final = {"true or false": "true", "a whole number": "8080", "a number": "1.5"}
-_OTHERS: Final = ("WAKELINE_CONFIG", "WAKELINE_URL", "WAKELINE_TOKEN")
+_OTHERS: Final = ("WAKELINE_CONFIG", "WAKELINE_URL", "WAKELINE_TOKEN", "WAKELINE_PROCESS_NUMBER")
 """Variables of the commands and of clients, which may share the gateway's environment."""
 _LISTS: Final = ("cors_origins", "cors_headers", "trusted_proxies", "outgoing_networks")
 _SECRETS: Final = ("engine", "token_secret", "temporal_api_key", "namespaces", "channels")
-_TABLES: Final = ("follow", "namespaces", "notify", "channels", "inputs")
-
-
-class Namespace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The connection to one more namespace of Temporal.
-
-    A member that is missing is as for the main namespace; an empty one means none.
-
-    Attributes:
-        address: `HOST:PORT`.
-        api_key: As `temporal_api_key`. With this or a certificate, none of the main one's credentials apply.
-        tls: As `temporal_tls`; with `false`, none of the main one's credentials apply.
-        tls_client_cert: As `temporal_tls_client_cert`.
-        tls_client_key: As `temporal_tls_client_key`.
-        tls_server_ca: As `temporal_tls_server_ca`.
-        tls_server_name: As `temporal_tls_server_name`.
-        profile: As `temporal_profile`; with it, none of the main one's members apply.
-        config_file: As `temporal_config_file`.
-        data_converter: As `data_converter`.
-    """
-
-    address: str | None = None
-    api_key: str | None = None
-    tls: bool | None = None
-    tls_client_cert: str | None = None
-    tls_client_key: str | None = None
-    tls_server_ca: str | None = None
-    tls_server_name: str | None = None
-    profile: str | None = None
-    config_file: str | None = None
-    data_converter: str | None = None
-
-    def __repr__(self) -> str:
-        """Return the class's name only, because the API key is a secret."""
-        return "Namespace(…)"
+_PLAIN_URL: Final = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$"
+_TABLES: Final = ("follow", "namespaces", "notify", "channels", "inputs", "faces")
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -71,10 +38,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     Attributes:
         data: Directory of the log; one gateway at a time.
-        engine: Store of sessions: `sqlite`, `memory`, which is lost at exit, or `postgres://…`, which gateways share.
+        engine: Store of sessions: `sqlite`, `memory`, which is lost at exit, or `postgres://…` or `nats://…`, which gateways
+            share.
+        nats_sync_unchecked: Do not check that NATS writes to its disks before it acknowledges.
         durability: Acknowledged events survive a power cut (`full`) or a crash of the process (`process`).
         host: Address to listen on; without keys loopback only.
         port: Port to listen on; 0 chooses a free one.
+        processes: Gateways that `wakeline serve` starts, which share `port`; more than 1 on a shared engine only.
+        own_port: A second port, which this gateway has for itself; none: only `port`.
         no_auth: Require no token; on loopback only.
         token_secret: Secret of tokens signed with HS256, at least 32 bytes.
         token_jwks: URL or file of the keys of tokens signed with RS256, ES256 or EdDSA.
@@ -102,6 +73,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         sweep_interval: Seconds between listings of the workflows that have started and ended in a namespace.
         close_watches: Most runs that are watched closely; the others are swept.
         lease: Seconds after which another gateway takes over from one that has stopped.
+        leave_within: Seconds over which a gateway that stops ends its streams; none: 5 on a shared engine, else 0.
         drain_grace: Seconds to wait for a worker that answers queries for a closed run's last events.
         max_event_bytes: Largest `data` of one event.
         max_body_bytes: Largest body of one request.
@@ -116,6 +88,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         operations: Session that receives the gateway's own events, such as that a channel was disabled.
         outgoing_networks: Private addresses and networks that notifications may be sent to.
         public_url: URL at which people reach the gateway, for answer links in notifications; none: there are no links.
+        inspector: Serve the inspector at `/`.
+        temporal_ui: URL of Temporal's web UI, which the inspector links to; none: it has no links.
+        codec_server: URL of a codec server, by which the inspector decodes payloads; none: they stay encoded.
         keep_alive: Seconds between comments on an idle stream.
         long_poll_timeout: Seconds after which a long-poll of a Durable Stream is answered without events.
         write_timeout: Seconds within which a device must accept unsent data, or is cut; it may resume.
@@ -123,11 +98,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         body_timeout: Seconds within which each KiB of a request's body must arrive.
         idle_timeout: Seconds that a connection may wait between requests.
         max_connections: Most connections that are open at a time.
-        address_connections: Most streams, feeds and long-polls of one address; 0 for no limit.
-        user_connections: Most streams, feeds and long-polls of one user; 0 for no limit.
+        address_connections: Most streams, feeds, long-polls and waits of one address; 0 for no limit.
+        user_connections: Most streams, feeds, long-polls and waits of one user; 0 for no limit.
         feed_subscriptions: Most sessions on one feed; 0 for no limit.
         user_devices: Most devices of one user that are remembered in a session; 0 for no limit.
         inputs: Rules for inputs: the workflows that they start, and the schemas of their arguments.
+        faces: Rules for the sessions of chat frontends, by name.
         run_updates: Most updates of one run that may be under way at this gateway.
         run_total_signals: Most signals of one Temporal run.
         run_total_updates: Most updates of one Temporal run.
@@ -138,10 +114,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """
 
     data: str = "wakeline-data"
-    engine: Annotated[str, Meta(pattern=r"^(sqlite|memory|postgres(ql)?://.*)$")] = "sqlite"
+    engine: Annotated[str, Meta(pattern=r"^(sqlite|memory|(postgres(ql)?|nats|tls)://.*)$")] = "sqlite"
+    nats_sync_unchecked: bool = False
     durability: Literal["full", "process"] = "full"
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 7777
+    processes: Annotated[int, Meta(ge=1)] = 1
+    own_port: Annotated[int, Meta(ge=1, le=65535)] | None = None
     no_auth: bool = False
     token_secret: str | None = None
     token_jwks: str | None = None
@@ -169,6 +148,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     sweep_interval: Annotated[float, Meta(ge=0.1)] = 5.0
     close_watches: Annotated[int, Meta(ge=0)] = 500
     lease: Annotated[float, Meta(ge=0.5)] = 10.0
+    leave_within: Annotated[float, Meta(ge=0)] | None = None
     drain_grace: Annotated[float, Meta(ge=0)] = 10.0
     max_event_bytes: Annotated[int, Meta(ge=1024)] = 1024 * 1024
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 8 * 1024 * 1024
@@ -183,6 +163,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     operations: str | None = None
     outgoing_networks: tuple[str, ...] = ()
     public_url: str | None = None
+    inspector: bool = True
+    temporal_ui: Annotated[str, Meta(pattern=_PLAIN_URL)] | None = None
+    codec_server: Annotated[str, Meta(pattern=_PLAIN_URL)] | None = None
     keep_alive: Annotated[float, Meta(gt=0)] = 15.0
     long_poll_timeout: Annotated[float, Meta(gt=0)] = 20.0
     write_timeout: Annotated[float, Meta(gt=0)] = 30.0
@@ -195,6 +178,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     feed_subscriptions: Annotated[int, Meta(ge=0)] = 1_000
     user_devices: Annotated[int, Meta(ge=0)] = 1_000
     inputs: InputRules = InputRules()
+    faces: dict[str, Face] = {}
     run_updates: Annotated[int, Meta(ge=1)] = 10
     run_total_signals: Annotated[int, Meta(ge=1)] = 10_000
     run_total_updates: Annotated[int, Meta(ge=1)] = 2_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from temporalio import workflow
@@ -15,7 +16,7 @@ from temporalio.worker import (
     WorkflowInterceptorClassInput,
 )
 
-from wakeline.streams.inputs import HEADER, handling
+from wakeline.streams.inputs import HEADER, LIFE_HEADER, handling
 
 
 class InputKeysInterceptor(Interceptor):
@@ -30,25 +31,29 @@ class InputKeysInterceptor(Interceptor):
 
 class _InputKeys(WorkflowInboundInterceptor):
     async def handle_signal(self, input: HandleSignalInput) -> None:
-        with handling(_key_in(input.headers)):
+        with _handling(input.headers):
             await super().handle_signal(input)
 
     def handle_update_validator(self, input: HandleUpdateInput) -> None:
-        with handling(_key_in(input.headers)):
+        with _handling(input.headers):
             super().handle_update_validator(input)
 
     async def handle_update_handler(self, input: HandleUpdateInput) -> Any:
-        with handling(_key_in(input.headers)):
+        with _handling(input.headers):
             return await super().handle_update_handler(input)
 
 
-def _key_in(headers: Mapping[str, Payload]) -> str | None:
-    """Return the key in a message's headers; None if there is none that is a string."""
-    payload = headers.get(HEADER)
+def _handling(headers: Mapping[str, Payload]) -> AbstractContextManager[None]:
+    return handling(_text_in(headers, HEADER), _text_in(headers, LIFE_HEADER) or "")
+
+
+def _text_in(headers: Mapping[str, Payload], name: str) -> str | None:
+    """Return the string in one of a message's headers; None if it has no such string."""
+    payload = headers.get(name)
     if payload is None:
         return None
     try:
-        key: Any = workflow.payload_converter().from_payload(payload)
+        text: Any = workflow.payload_converter().from_payload(payload)
     except Exception:  # noqa: BLE001 - a header that somebody else wrote must not fail the workflow task
         return None
-    return key if isinstance(key, str) else None
+    return text if isinstance(text, str) else None

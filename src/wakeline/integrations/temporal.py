@@ -42,8 +42,8 @@ from wakeline.publisher import Nudger, SessionPublisher
 from wakeline.publisher.activity import namespace_of, publisher_name
 from wakeline.publisher.options import PublisherOptions
 from wakeline.publisher.sync import SyncSessionPublisher
-from wakeline.streams.exit import end_in_order
 from wakeline.streams.flushed import surrounding_on_flushed
+from wakeline.temporal.exit import end_in_order
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -145,7 +145,7 @@ class SessionInterceptor(Interceptor):
             session=name,
             publisher=f"{publisher_name(info)}:report",
             attempt=info.attempt,
-            run=info.workflow_run_id,
+            run=info.workflow_run_id or info.activity_run_id,
             activity=info.activity_id,
             workflow=info.workflow_id,
             namespace=namespace_of(info),

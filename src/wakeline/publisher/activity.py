@@ -50,7 +50,7 @@ def described(session: str | None) -> Described:
         "session": name,
         "publisher": publisher_name(info),
         "attempt": info.attempt,
-        "run": info.workflow_run_id,
+        "run": info.workflow_run_id or info.activity_run_id,
         "activity": info.activity_id,
         "workflow": info.workflow_id,
         "namespace": namespace_of(info),

@@ -99,16 +99,12 @@ class Nudger:
         body = msgspec.json.encode(
             {"workflows": [{"workflow_id": id, **named} for id in workflow_ids], "wait": seconds}
         )
-        http = Http(self.url, self._token, timedelta(seconds=seconds))
+        headers = {"Content-Type": "application/json"}
         try:
-            async with asyncio.timeout(seconds):
-                await http.do(
-                    "POST", "/v1/nudge", headers={"Content-Type": "application/json"}, body=lambda: body, wait=seconds
-                )
+            async with Http(self.url, self._token, timedelta(seconds=seconds)) as http, asyncio.timeout(seconds):
+                await http.do("POST", "/v1/nudge", headers=headers, body=lambda: body, wait=seconds)
         except Exception as error:  # noqa: BLE001 - no error may keep a worker from ending
             logger.debug("the wait for the gateway at %s failed: %r", self.url, error)
-        finally:
-            await http.aclose()
 
     async def _is_reached(self) -> bool:
         """Return whether nudges reach the gateway, after sending those that wait."""

@@ -4,13 +4,13 @@ The names and the wire are those of `temporalio.contrib.workflow_streams`: a pro
 import, and either side may run the other library. Start with `WorkflowStream` in the workflow and
 `WorkflowStreamClient` everywhere else.
 
-Beyond those names: `StreamEnd` tells how a subscription ended, `StreamGap` what it could not give, `HandledInputs`
+Beyond those names: `StreamEnd` reports how a subscription ended, `StreamGap` the events that are missing, `HandledInputs`
 which inputs a workflow has handled, `WorkflowRequests` asks people, and `errors` has every error that is raised here.
 """
 
 from temporalio import workflow
 
-# The workflow sandbox imports a module anew for each workflow. Passing ours through keeps one copy of every class,
+# The workflow sandbox imports a module again for each workflow. Passing ours through keeps one copy of every class,
 # so that state carried by continue-as-new is an instance of the class the worker knows, and spares that cost.
 with workflow.unsafe.imports_passed_through():
     from wakeline.errors.publishing import BufferFullError, StreamError, TopicTypeError, ValueRefusedError

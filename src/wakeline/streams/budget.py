@@ -1,9 +1,9 @@
-"""How fast those may go on who spend what the server gives a run only so often: 10,000 signals and 2,000 updates.
+"""The pace of publishers and readers within a run's limits: 10,000 signals, 2,000 updates.
 
 Every batch of a publisher is a signal, and every answer to a reader of a host without the poll query is an update. Half
-of them are spent at the pace that was asked for. From then on the pauses grow as the rest shrinks, which gives the host
-the time to continue as new. A publisher knows of its own signals only; the length of the history, asked for now and
-then, tells of those of others. A reader sees all updates in the history that it follows.
+of them are spent at the requested pace. From then on the pauses grow as the rest shrinks, which gives the host time to
+continue as new. A publisher counts only its own signals; the length of the history, described now and then, bounds those
+of others. A reader counts all updates in the history that it follows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ logger = get_logger(__name__)
 
 SIGNALS_PER_RUN = 10_000
 UPDATES_PER_RUN = 2_000
-# Batches between two looks at the run. A look costs as much as a batch.
+# Batches between two descriptions of the run. A description costs as much as a batch.
 _LOOK_EVERY = 250
 # A signal by itself costs a run four events: the signal, and its workflow task scheduled, started, completed.
 _EVENTS_PER_SIGNAL = 4
@@ -30,7 +30,7 @@ _LONGEST_UPDATE_PAUSE = 30.0
 
 
 def update_pause(used: int) -> float:
-    """Seconds a reader leaves, at least, between two updates of a run that has taken so many."""
+    """Return the least seconds between two updates of a run that has accepted so many."""
     left = UPDATES_PER_RUN - used
     if left > UPDATES_PER_RUN / 2:
         return 0.0
@@ -38,7 +38,7 @@ def update_pause(used: int) -> float:
 
 
 class SignalBudget:
-    """What one publisher knows of the signals its workflow's run has taken."""
+    """One publisher's count of the signals that its workflow's run has accepted."""
 
     def __init__(self, handle: WorkflowHandle[Any, Any]) -> None:
         self._handle = handle
@@ -52,27 +52,27 @@ class SignalBudget:
         self._sent += 1
 
     async def look(self) -> None:
-        """Learn, when it is time, which run it is and how far it has come."""
+        """Describe the run, once every so many batches."""
         if self._sent - self._sent_before_look < _LOOK_EVERY:
             return
         self._sent_before_look = self._sent
         try:
             described = await self._handle.describe()
-        except Exception as error:  # noqa: BLE001  a matter of pace only; sending meets the same trouble and tells of it
-            logger.debug("Cannot look how far workflow %s has come: %s", self._handle.id, error)
+        except Exception as error:  # noqa: BLE001  it affects the pace only; sending meets the same error and reports it
+            logger.debug("Cannot describe workflow %s to count its signals: %s", self._handle.id, error)
             return
         if described.run_id != self._run_id:
-            # Those sent since the last look may all have gone to the new run.
+            # All signals since the last description may have gone to the new run.
             self._sent = self._sent_before_look = _LOOK_EVERY
             self._run_id = described.run_id
         self._history_length = described.history_length
 
     def interval(self, asked: float) -> float:
-        """Seconds between two batches, for the interval that was asked for."""
+        """Return the seconds between two batches, for the requested interval."""
         return max(asked, min(asked * self._stretch, _LONGEST_INTERVAL))
 
     def pause(self) -> float:
-        """Seconds between two batches, at least, also of those that are asked for at once."""
+        """Return the least seconds between two batches, also of those that are sent at once."""
         return min(0.1 * (self._stretch - 1), _LONGEST_PAUSE)
 
     @property

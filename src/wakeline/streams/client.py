@@ -1,4 +1,4 @@
-"""The client of a stream: publish to it and read it, from any process with a Temporal client."""
+"""The client of a stream: publishes and reads, in any process with a Temporal client."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.converter import DataConverter
 
 from wakeline.streams.errors import StreamMisplacedError
-from wakeline.streams.exit import end_in_order
 from wakeline.streams.flusher import Flusher
 from wakeline.streams.options import Buffering, Publishing
 from wakeline.streams.reader import StreamReader
 from wakeline.streams.sync import SyncWorkflowStreamClient
 from wakeline.streams.topics import TopicHandle, TopicTypes
+from wakeline.temporal.exit import end_in_order
 
 T = TypeVar("T")
 
@@ -52,21 +52,22 @@ class WorkflowStreamClient(StreamReader):
             client: Whose payload converter converts values; the default converter without it.
             batch_interval: Least time between two batches. The first event after a pause does not wait. 2 seconds by
                 default; 0.2 suits the output of a language model.
-            max_batch_size: Events in one batch, at most; so many buffered are sent without waiting. No limit by
+            max_batch_size: The most events in one batch; so many buffered are sent without waiting. No limit by
                 default, other than about 1 MB a batch.
-            max_retry_duration: How long a batch is tried again before it is given up. Must be below the host's
+            max_retry_duration: How long a batch is retried before it is abandoned. Must be below the host's
                 `publisher_ttl`. 10 minutes by default.
-            on_dropped: Is told of events that were given up, instead of the next publish, flush or exit raising it.
-            on_flushed: Is told the Workflow Id when the server has taken a batch, for whoever reads the stream to look; such
-                as `Nudger.nudge` of `wakeline.publisher`. It must not wait, and what it raises is only logged. In an
-                activity of a worker with `WakelinePlugin` it is that plugin's by default.
+            on_dropped: Called with the error when events were abandoned; without it, the next publish, flush or exit
+                raises the error.
+            on_flushed: Called with the Workflow Id when the server has accepted a batch, so that readers may poll the
+                stream; such as `Nudger.nudge` of `wakeline.publisher`. It must not wait, and its errors are only
+                logged. In an activity of a worker with `WakelinePlugin` it is that plugin's by default.
             max_buffered_items: Events that may wait to be sent, beside the batch on its way. No limit by default; over
                 64 MB a warning is logged.
             max_buffered_bytes: Bytes on the wire that may wait so.
             when_full: What `publish` does when no more may wait. `block`, the default: a thread other than the one that
                 sends waits, and on that one it raises `BufferFullError`, where `publish_wait` waits. `error`: it raises
-                `BufferFullError`. `drop_oldest`: what has waited longest is discarded. `coalesce`: the latest event of
-                the same topic that waits is replaced; without one, it raises.
+                `BufferFullError`. `drop_oldest`: the oldest waiting event is discarded. `coalesce`: the latest waiting
+                event of the same topic is replaced; without one, it raises.
         """
         self._handle = handle
         # A handle has no public way to its client, and reading needs handles to other runs.
@@ -95,14 +96,14 @@ class WorkflowStreamClient(StreamReader):
         max_retry_duration: timedelta = timedelta(seconds=600),
         **more: Unpack[Buffering],
     ) -> Self:
-        """A client for the stream of a workflow; see the constructor for the arguments.
+        """Return a client for the stream of a workflow; see the constructor for the arguments.
 
         Args:
             client: Temporal client.
             workflow_id: The workflow that hosts the stream.
             batch_interval: Least time between two batches. 2 seconds by default.
-            max_batch_size: Events in one batch, at most. No limit by default.
-            max_retry_duration: How long a batch is tried again. 10 minutes by default.
+            max_batch_size: The most events in one batch. No limit by default.
+            max_retry_duration: How long a batch is retried. 10 minutes by default.
             **more: As for the constructor.
         """
         end_in_order()
@@ -124,12 +125,12 @@ class WorkflowStreamClient(StreamReader):
         max_retry_duration: timedelta = timedelta(seconds=600),
         **more: Unpack[Buffering],
     ) -> Self:
-        """A client for the stream of the workflow that scheduled the current activity.
+        """Return a client for the stream of the workflow that scheduled the current activity.
 
         Args:
             batch_interval: Least time between two batches. 2 seconds by default.
-            max_batch_size: Events in one batch, at most. No limit by default.
-            max_retry_duration: How long a batch is tried again. 10 minutes by default.
+            max_batch_size: The most events in one batch. No limit by default.
+            max_retry_duration: How long a batch is retried. 10 minutes by default.
             **more: As for the constructor.
 
         Raises:
@@ -152,7 +153,9 @@ class WorkflowStreamClient(StreamReader):
         client: Client,
         **options: Unpack[Publishing],
     ) -> SyncWorkflowStreamClient:
-        """The same for an activity that is a `def` function: entered by `with`, used from threads without a loop.
+        """Return a client for a `def` activity: for threads without an event loop.
+
+        It is entered by `with`.
 
         Args:
             client: Temporal client; Temporal gives none to such activities, so the worker's program passes it on.
@@ -173,7 +176,7 @@ class WorkflowStreamClient(StreamReader):
         """Send what is buffered, then stop.
 
         Raises:
-            PublishDroppedError: Events were given up, and no other error is on its way.
+            PublishDroppedError: Events were abandoned, and no other error is being raised.
         """
         await self._flusher.stop(failing=kind is not None)
 
@@ -183,7 +186,7 @@ class WorkflowStreamClient(StreamReader):
     def topic(self, name: str, *, type: type[T]) -> TopicHandle[T]: ...
 
     def topic(self, name: str, *, type: type[T] | None = None) -> TopicHandle[T] | TopicHandle[Any]:
-        """A handle to publish to, and read, one topic.
+        """Return a handle to publish to, and read, one topic.
 
         Args:
             name: The topic.
@@ -195,18 +198,18 @@ class WorkflowStreamClient(StreamReader):
         return TopicHandle(self, name, self._types.bind(name, type))
 
     async def flush(self) -> None:
-        """Send what was published until now and wait until the server has it.
+        """Send all events that were published before, and wait until the server has them.
 
-        Tries again, for up to `max_retry_duration`, where that may help. Cancelling it loses nothing.
+        Transient errors are retried for up to `max_retry_duration`. Cancelling it loses nothing.
 
         Raises:
-            PublishDroppedError: Events were given up since the last report.
+            PublishDroppedError: Events were abandoned since the last report.
         """
         await self._flusher.flush()
 
     @property
     def discarded_events(self) -> int:
-        """How many events made room for later ones, by `drop_oldest` or `coalesce`."""
+        """The number of events that made room for later ones, by `drop_oldest` or `coalesce`."""
         return self._flusher.buffer.discarded
 
     def _publish(self, topic: str, value: Any, *, force_flush: bool) -> None:

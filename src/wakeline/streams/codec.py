@@ -1,4 +1,4 @@
-"""A payload codec that keeps a stream's envelope readable, so that a gateway without the key can deliver the stream."""
+"""A payload codec that keeps a stream's envelope readable for a gateway without the key."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from temporalio.converter import PayloadCodec, SerializationContext, WithSeriali
 
 from wakeline.streams.wire import decode_payload, encode_payload
 
-# Says of a poll's answer that its items are encoded, and it is not; and whether the codec took them all at once.
+# Marks a poll's answer whose items are encoded, while it is not; and whether the codec encoded them all at once.
 MARK: Final = "wakeline-envelope"
 _TOGETHER: Final = b"together"
 _EACH: Final = b"each"
-# What a publisher that took the detour through the workflow says of an item, see PROTOCOL.md §3.
+# The identity of an item that a publisher sent through the workflow, see PROTOCOL.md §3.
 IDENTITY: Final = "wakeline"
 
 _ANSWER: Final = {"items", "next_offset", "more_ready"}
@@ -24,32 +24,32 @@ _QUESTION: Final = {"topics", "from_offset"}
 
 
 class EnvelopeCodec(PayloadCodec, WithSerializationContext):
-    """Puts what a stream holds through your codec item by item, and everything else as a whole.
+    """Applies your codec to each item of a stream, and to all other payloads as a whole.
 
         codec = EnvelopeCodec(EncryptionCodec(key))
         client = await Client.connect(…, data_converter=DataConverter(payload_codec=codec))
 
-    Every worker and client of the namespace's streams is given it. Of an answer to a reader of a stream, topics, offsets and
-    sizes stay readable, for Temporal and for the gateway, which passes the items on as they are; signals, inputs, results and
-    all else are encoded by your codec alone.
+    Every worker and client of the namespace's streams needs it. In an answer to a reader of a stream, topics, offsets and
+    sizes stay readable for Temporal and for the gateway, which passes the items on unchanged. Signals, inputs, results and
+    all other payloads are encoded by your codec alone.
 
-    What has the exact form of such an answer is treated as one, whoever made it.
+    A payload with the exact form of such an answer is treated as one, whoever made it.
 
     Args:
-        codec: Your own.
+        codec: Your codec.
     """
 
     def __init__(self, codec: PayloadCodec) -> None:
         self._codec = codec
 
     def with_context(self, context: SerializationContext) -> EnvelopeCodec:
-        """The same around your codec with the context, where it wants one."""
+        """Return this codec around yours with the context, if yours accepts one."""
         if isinstance(self._codec, WithSerializationContext):
             return EnvelopeCodec(self._codec.with_context(context))
         return self
 
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Encode payloads; of a stream's answer, each item."""
+        """Encode payloads; in a stream's answer, each item."""
         answers = [_answer(payload) for payload in payloads]
         if not any(answers):
             return await self._codec.encode(payloads)
@@ -62,7 +62,7 @@ class EnvelopeCodec(PayloadCodec, WithSerializationContext):
         return encoded
 
     async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Decode payloads; of a stream's answer, each item."""
+        """Decode payloads; in a stream's answer, each item."""
         if not any(MARK in payload.metadata or _is_question(payload) for payload in payloads):
             return await self._codec.decode(payloads)
         decoded = []
@@ -70,16 +70,16 @@ class EnvelopeCodec(PayloadCodec, WithSerializationContext):
             if MARK in payload.metadata:
                 decoded.append(await self._with_items(payload, json.loads(payload.data), encode=False))
             elif _is_question(payload):
-                decoded.append(payload)  # of a reader that has no key
+                decoded.append(payload)  # from a reader that has no key
             else:
                 decoded += await self._codec.decode([payload])
         return decoded
 
     async def _with_items(self, payload: Payload, answer: dict[str, Any], *, encode: bool) -> Payload:
         items = [decode_payload(item["data"]) for item in answer["items"]]
-        # What a publisher has encoded itself is not encoded again: it arrives as what it sent directly.
+        # An item that its publisher has encoded is not encoded again: it arrives as if it were sent directly.
         own = [index for index, item in enumerate(items) if not _is_encoded(item)]
-        # The gateway must see whose an item is, and takes it out: it stays outside of what is encoded.
+        # The gateway reads and removes an item's identity, so the identity is not encoded.
         identities = [_taken(items[index].metadata, IDENTITY) for index in own]
         changed, how = await self._each(
             [items[index] for index in own], encode=encode, together=payload.metadata.get(MARK) != _EACH
@@ -97,7 +97,7 @@ class EnvelopeCodec(PayloadCodec, WithSerializationContext):
         return Payload(metadata=metadata, data=data)
 
     async def _each(self, payloads: list[Payload], *, encode: bool, together: bool) -> tuple[Sequence[Payload], bytes]:
-        """The payloads through the codec: all at once, unless it does not keep them apart."""
+        """Apply the codec to the payloads: all at once, unless it returns another number of them."""
         change = self._codec.encode if encode else self._codec.decode
         if together:
             changed = await change(payloads) if payloads else []
@@ -110,7 +110,7 @@ class EnvelopeCodec(PayloadCodec, WithSerializationContext):
 
 
 def _taken(metadata: Any, key: str) -> bytes | None:
-    """Take out of a protobuf map, whose own `pop` makes what is not there."""
+    """Remove a key from a protobuf map, whose own `pop` creates a missing key."""
     if key not in metadata:
         return None
     value: bytes = metadata[key]
@@ -119,8 +119,8 @@ def _taken(metadata: Any, key: str) -> bytes | None:
 
 
 def _answer(payload: Payload) -> dict[str, Any] | None:
-    """What a poll's answer says; None if the payload is something else."""
-    if not payload.data.startswith(b'{"items":['):  # which spares most payloads the reading
+    """Return the content of a poll's answer; None if the payload is something else."""
+    if not payload.data.startswith(b'{"items":['):  # most payloads need not be parsed
         return None
     found = _read(payload)
     if found is None or found.keys() != _ANSWER or not isinstance(found["items"], list):
@@ -136,7 +136,7 @@ def _answer(payload: Payload) -> dict[str, Any] | None:
 
 
 def _is_question(payload: Payload) -> bool:
-    """Whether it is a poll that nobody encoded."""
+    """Return whether a payload is a poll that was not encoded."""
     found = _read(payload) if b'"from_offset":' in payload.data[:200_000] else None
     return found is not None and found.keys() == _QUESTION
 

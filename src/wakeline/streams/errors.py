@@ -1,11 +1,11 @@
-"""The errors of Workflow Streams; `wakeline.errors.publishing` has those that publishers share.
+"""The errors of Workflow Streams; `wakeline.errors.publishing` has those of all publishers.
 
     WakelineError
     └── StreamError                  anything a stream refuses or cannot do
         ├── StreamMisplacedError       constructed where it cannot work (also a RuntimeError)
         ├── ValueTooLargeError         a value that no message can carry (also a ValueError)
-        ├── PublishDroppedError        events that were given up, with the events (also a TimeoutError)
-        │   └── SignalLimitError         the host's run takes no more signals
+        ├── PublishDroppedError        events that were abandoned, with the events (also a TimeoutError)
+        │   └── SignalLimitError         the host's run accepts no more signals
         └── StreamUnavailableError     reading failed for longer than the caller allowed
 
 Those that are also a built-in error are so because the official library raises the built-in one. For the same reason
@@ -41,7 +41,7 @@ class ValueTooLargeError(StreamError, ValueError):
 
 @dataclass(frozen=True)
 class DroppedEvent:
-    """An event that was given up; publish `payload` under `topic` to try again.
+    """An event that was abandoned; publish `payload` under `topic` to try again.
 
     Attributes:
         topic: The topic it was published under.
@@ -53,17 +53,17 @@ class DroppedEvent:
 
 
 class PublishDroppedError(StreamError, TimeoutError):
-    """Events were given up: the server refused them, or could not be reached for `max_retry_duration`.
+    """Events were abandoned: the server refused them, or could not be reached in time.
 
-    The cause is the last error met. After a time-out it is unknown whether the events arrived; after a refusal they
-    did not.
+    The time is `max_retry_duration`. The cause is the last error. After a time-out it is unknown whether the events
+    arrived; after a refusal they did not.
 
     Attributes:
         events: The events, in order.
     """
 
     code, status = "publish_dropped", 503
-    hint = "Publish `events` again where they matter; later publishes go on."
+    hint = "Publish `events` again where they matter; later publishes continue."
 
     def __init__(self, message: str, *, events: Sequence[DroppedEvent]) -> None:
         super().__init__(message, events=len(events))
@@ -71,14 +71,14 @@ class PublishDroppedError(StreamError, TimeoutError):
 
 
 class SignalLimitError(PublishDroppedError):
-    """The host's run has taken as many signals as the server allows; the events did not arrive."""
+    """The host's run has accepted as many signals as it may; the events did not arrive."""
 
     code, status = "signal_limit", 503
     hint = "Have the host continue as new when WorkflowStream.continue_as_new_suggested says so."
 
 
 class StreamUnavailableError(StreamError):
-    """A stream could not be read for longer than `retry_timeout`; the cause is the last error met."""
+    """A stream could not be read for longer than `retry_timeout`; the cause is the last error."""
 
     code, status = "stream_unavailable", 503
     hint = "Check that a worker polls the workflow's task queue; subscribe again from the last offset + 1."

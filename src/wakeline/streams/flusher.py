@@ -1,8 +1,8 @@
-"""The sending side: from `publish` to a signal the server has taken.
+"""The sending side: from `publish` to a signal that the server has accepted.
 
-Events are converted and measured as they come, cut into batches that the server takes, and sent one batch at a time.
-A batch keeps its sequence number until it is acknowledged or given up, also over cancellation, so that the host knows
-a repetition.
+Events are converted and measured as they come, divided into batches that the server accepts, and sent one batch at a
+time. A batch keeps its sequence number until it is acknowledged or abandoned, also over cancellation, so that the host
+recognises a repetition.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from wakeline.retry import Backoff
 from wakeline.streams.budget import SignalBudget
 from wakeline.streams.errors import DroppedEvent, PublishDroppedError, SignalLimitError, ValueTooLargeError
 from wakeline.streams.flushed import OnFlushed, surrounding_on_flushed
-from wakeline.streams.rpc import backoff, is_signal_limit, is_too_large, is_transient
 from wakeline.streams.wire import (
     PUBLISH_SIGNAL,
     PublishEntry,
@@ -41,6 +40,7 @@ from wakeline.streams.wire import (
     encode_payload,
     wire_size,
 )
+from wakeline.temporal.failures import backoff, is_signal_limit, is_too_large, is_transient
 from wakeline.text import whole
 
 logger = get_logger(__name__)
@@ -51,9 +51,9 @@ MAX_VALUE_BYTES = 1_900_000
 # A call without an answer is made again after this, because a dead connection may never give one.
 CALL_TIMEOUT = timedelta(seconds=30)
 _HIGH_WATER_BYTES = 64_000_000
-# How long a host whose run takes no more signals has to continue as new.
+# How long a host whose run accepts no more signals has to continue as new.
 _SIGNAL_LIMIT_GRACE = 30.0
-_AT_LIMIT = "were given up, for the run takes no more signals"
+_AT_LIMIT = "were abandoned, because the run accepts no more signals"
 
 
 @dataclass
@@ -134,7 +134,7 @@ class Flusher:
         entry = self._convert(topic, value)
         while not self.buffer.offer(entry, topic):
             if self._task is None:
-                # Nobody else sends.
+                # No other task sends.
                 await self._send_up_to(self.buffer.taken)
             else:
                 self._announce(urgent=True)
@@ -147,10 +147,10 @@ class Flusher:
         self._announce(force_flush)
 
     async def flush(self) -> None:
-        """Send what was taken until now and wait until the server has it.
+        """Send all events that were accepted before, and wait until the server has them.
 
         Raises:
-            PublishDroppedError: Events were given up since the last report.
+            PublishDroppedError: Events were abandoned since the last report.
         """
         await self._send_up_to(self.buffer.taken)
         self._reports.raise_next()
@@ -183,7 +183,7 @@ class Flusher:
         """Send all that is buffered, then end sending in the background.
 
         Args:
-            failing: An error is on its way already; log what was given up rather than hide that error.
+            failing: Whether an error is being raised already; abandoned events are then only logged, not to hide it.
         """
         try:
             await self._send_up_to(self.buffer.taken)
@@ -228,7 +228,7 @@ class Flusher:
             await self._wake.wait()
             self._wake.clear()
             self._urgent.clear()
-            # The first event after a pause goes at once; the interval is waited after it, for the rest to gather.
+            # The first event after a pause is sent at once; the interval after it lets the others gather.
             await self._send_up_to(self.buffer.taken)
             await self._budget.look()
             pause = self._budget.pause()
@@ -239,7 +239,7 @@ class Flusher:
     async def _send_up_to(self, target: int) -> None:
         async with self._send_lock:
             while self.buffer.done < target:
-                # Kept before the first await: whoever is cancelled here leaves it to the next one, sequence and all.
+                # Kept before the first await: a caller that is cancelled here leaves the batch and its sequence to the next.
                 self._batch = self._batch or self._next_batch()
                 await self._send(self._batch)
 
@@ -249,7 +249,7 @@ class Flusher:
         return _Batch(entries, self._sequence, since=time.monotonic())
 
     async def _send(self, batch: _Batch) -> None:
-        """Send one batch until it is acknowledged, given up, or cut in two."""
+        """Send one batch until it is acknowledged, abandoned, or cut in two."""
         signal = PublishInput(batch.entries, self._publisher_id, batch.sequence)
         while True:
             try:
@@ -260,7 +260,7 @@ class Flusher:
                     return
                 grace = self._max_retry
                 if is_signal_limit(error):
-                    # Passes when the host continues as new, which it was told to long ago.
+                    # It passes when the host continues as new, which Temporal has suggested for long.
                     grace = min(grace, _SIGNAL_LIMIT_GRACE)
                 # After the retry duration the host may have forgotten this publisher: sending again could double it.
                 if not (is_transient(error) or is_signal_limit(error)) or time.monotonic() - batch.since > grace:
@@ -296,7 +296,7 @@ class Flusher:
                 logger.exception("on_flushed failed")
 
     def _halve(self, batch: _Batch) -> None:
-        """The server's limit is lower than ours, or a codec added to the batch. It was refused, so nothing doubles."""
+        """Cut a refused batch in two: the server's limit is lower than ours, or a codec added to it."""
         middle = len(batch.entries) // 2
         self.buffer.put_back(batch.entries[middle:])
         del batch.entries[middle:]
@@ -304,7 +304,7 @@ class Flusher:
     def _drop(self, batch: _Batch, error: Exception) -> None:
         self._finish(batch)
         at_limit = isinstance(error, RPCError) and is_signal_limit(error)
-        self._reports.add(batch.entries, _AT_LIMIT if at_limit else "were given up", error)
+        self._reports.add(batch.entries, _AT_LIMIT if at_limit else "were abandoned", error)
 
     def _make_report(self, reason: Exception, what: str, entries: Sequence[PublishEntry]) -> PublishDroppedError:
         events = [DroppedEvent(entry.topic, decode_payload(entry.data)) for entry in entries]

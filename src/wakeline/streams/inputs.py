@@ -1,4 +1,4 @@
-"""Inputs in a workflow: the key of the one that a handler handles, and whether it was handled before.
+"""Inputs in a workflow: the key of the one being handled, and whether it was handled before.
 
 Wakeline sends each input to one run of a workflow's chain. A handler that must be exact whoever sends, such as one that pays,
 remembers the keys itself: another program may send a signal again after continue-as-new, where Temporal does not recognise it.
@@ -6,6 +6,7 @@ remembers the keys itself: another program may send a signal again after continu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,21 +16,42 @@ from temporalio import workflow
 HEADER = "wakeline-input"
 """The header of a signal or update that has the input's key."""
 
+LIFE_HEADER = "wakeline-input-life"
+"""The header that tells an input from an earlier one with the same key, whose outcome is forgotten."""
+
 _MOST = 1_000
-_key: ContextVar[str | None] = ContextVar("wakeline_input_key", default=None)
+_TEMPORAL_ID = re.compile("([!-~]{1,128}) ~([0-9a-f]{1,16})")
+_input: ContextVar[tuple[str, str] | None] = ContextVar("wakeline_input", default=None)
+
+
+def temporal_id(key: str, life: str) -> str:
+    """Return the id of an input in Temporal: its request id or update id.
+
+    Temporal recognises an id for as long as the run lives, which may be longer than a key is remembered.
+    """
+    return f"{key} ~{life}" if life else key
 
 
 def input_key() -> str | None:
     """Return the key of the input that the running handler handles; None if it has none.
 
-    An update's key is its id, whoever sent it. A signal's key is known on workers with `WakelinePlugin` only, because
-    Temporal gives its header to interceptors alone.
+    An update that Wakeline did not send has its id as its key. A signal's key is known on workers with `WakelinePlugin`
+    only, because Temporal gives its header to interceptors alone.
     """
-    key = _key.get()
-    if key is not None:
-        return key
+    handled = _handled()
+    return None if handled is None else handled[0]
+
+
+def _handled() -> tuple[str, str] | None:
+    """Return the key and life of the input that is being handled; None if it has none."""
+    handled = _input.get()
+    if handled is not None:
+        return handled
     update = workflow.current_update_info()
-    return None if update is None else update.id
+    if update is None:
+        return None
+    sent = _TEMPORAL_ID.fullmatch(update.id)
+    return (update.id, "") if sent is None else (sent[1], sent[2])
 
 
 class HandledInputs:
@@ -58,17 +80,29 @@ class HandledInputs:
         """Return whether an input is handled for the first time; it counts as handled from then on.
 
         Args:
-            key: The input's key; by default that of the running handler. An input without a key is always new.
+            key: The input's key. Default: that of the running handler. With this one, given or not, it also matters when
+                Wakeline accepted the input, so that a key that a client uses again after its outcome was forgotten is new.
+                An input without a key is always new.
         """
-        key = input_key() if key is None else key
+        handled, life = _handled(), ""
+        if handled is not None and key in (None, handled[0]):
+            key, life = handled
         if key is None:
             return True
-        if key in self._keys:
+        if self._has(key, life):
             return False
-        self._keys[key] = None
+        self._keys[temporal_id(key, life)] = None
         while len(self._keys) > self._most:
             del self._keys[next(iter(self._keys))]
         return True
+
+    def _has(self, key: str, life: str) -> bool:
+        """Return whether an input was handled; a key without a life, of another program, means each."""
+        if key in self._keys:
+            return True
+        if life:
+            return temporal_id(key, life) in self._keys
+        return any(known.startswith(f"{key} ~") for known in self._keys)
 
     def carry(self) -> list[str]:
         """Return the keys for the next run, oldest first."""
@@ -76,10 +110,10 @@ class HandledInputs:
 
 
 @contextmanager
-def handling(key: str | None) -> Iterator[None]:
+def handling(key: str | None, life: str = "") -> Iterator[None]:
     """Let `input_key` return this key inside the block."""
-    token = _key.set(key)
+    token = _input.set(None if key is None else (key, life))
     try:
         yield
     finally:
-        _key.reset(token)
+        _input.reset(token)

@@ -1,4 +1,4 @@
-"""What a reader can be told beside the events: that offsets are missing or begin anew, and how the stream ended."""
+"""Notices beside the events: offsets that are missing or restart, and how the stream ended."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from temporalio.client import WorkflowExecutionStatus
 
 @dataclass(frozen=True)
 class StreamGap:
-    """The next event is not the one after the last: told before it is given.
+    """The next event is not the one after the last; reported before the next event.
 
     Attributes:
-        reason: `truncated`: the host forgot events before they were read. `retry`, `cron`, `reset`: the workflow goes on
-            in another run, whose stream is told from its beginning; what was read before belongs to a run that is over.
+        reason: `truncated`: the host forgot events before they were read. `retry`, `cron`, `reset`: the workflow
+            continues in another run, whose stream is read from its beginning; earlier events belong to a run that is over.
         wanted: The offset that would have come next.
-        resumed: The first offset that is still there, or that the next run is read from. Below `wanted` when offsets
-            begin anew.
+        resumed: The first offset that is still there, or that the next run is read from. Below `wanted` if offsets
+            restart.
         run_id: The run that is read from here on.
     """
 

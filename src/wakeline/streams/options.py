@@ -13,7 +13,7 @@ from wakeline.streams.notices import StreamEnd, StreamGap
 
 
 class Buffering(TypedDict, total=False):
-    """Arguments of a client beside those of the official one; `WorkflowStreamClient` documents each."""
+    """Arguments of a client beside the official ones, see `WorkflowStreamClient`."""
 
     on_dropped: Callable[[PublishDroppedError], None] | None
     on_flushed: OnFlushed | None
@@ -23,7 +23,7 @@ class Buffering(TypedDict, total=False):
 
 
 class Publishing(Buffering, total=False):
-    """All arguments of a client that publishes; `WorkflowStreamClient` documents each."""
+    """All arguments of a client that publishes, see `WorkflowStreamClient`."""
 
     batch_interval: timedelta
     max_batch_size: int | None
@@ -31,7 +31,7 @@ class Publishing(Buffering, total=False):
 
 
 class Notices(TypedDict, total=False):
-    """Arguments of `subscribe` beside the official ones; `WorkflowStreamClient.subscribe` documents each."""
+    """Arguments of `subscribe` beside the official ones, see `WorkflowStreamClient.subscribe`."""
 
     retry_timeout: timedelta | None
     on_end: Callable[[StreamEnd], None] | None
@@ -39,6 +39,6 @@ class Notices(TypedDict, total=False):
 
 
 class Reading(Notices, total=False):
-    """All arguments of `subscribe` about how to read; `WorkflowStreamClient.subscribe` documents each."""
+    """All arguments of `subscribe` about how to read, see `WorkflowStreamClient.subscribe`."""
 
     poll_cooldown: timedelta

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class StreamReader:
-    """What `WorkflowStreamClient` reads with."""
+    """The reading half of `WorkflowStreamClient`."""
 
     _handle: WorkflowHandle[Any, Any]
     _temporal: Client
@@ -54,29 +54,28 @@ class StreamReader:
         poll_cooldown: timedelta = timedelta(milliseconds=100),
         **more: Unpack[Notices],
     ) -> AsyncIterator[WorkflowStreamItem[Any]]:
-        """Every event from an offset on, until the workflow ends.
+        """Yield every event from an offset on, until the workflow ends.
 
-        Runs that follow are followed: by continue-as-new without a seam; by retry, cron and reset with the stream of
-        the new run from its beginning, because what it publishes is not what the run before did.
+        Later runs of the chain are read, too: after continue-as-new without a gap; after retry, cron and reset the
+        stream of the new run from its beginning, because it need not publish the same events.
 
         Args:
             topics: One topic or several; none, or an empty list, for all.
             from_offset: First offset wanted; 0, or less, for the oldest that is retained. An offset that was
                 truncated reads from the oldest too; one in the future waits for it.
-            result_type: What to decode values to. The converter's own choice by default; `RawValue` for the payload
-                as it came.
-            poll_cooldown: Sets the pace of reading. A reader asks when the run's history tells that there may be
-                something, and unasked every hundred times this, 10 seconds by default. A run whose history was longer
-                than 5 MB when the reader came tells nothing: there it asks by itself, less often the longer nothing
-                comes, every ten times this at the least. After an answer it rests for as long as the answer took, a
-                twentieth of this at the least; with 0 it does not rest. A host that is read by update waits this
-                between polls. 100 milliseconds by default.
-            retry_timeout: How long reading may fail, for reasons that may pass, such as a worker that is down. No
-                limit by default: it is logged and goes on.
-            on_end: Is told how the workflow closed, before the iterator ends.
-            on_gap: Is told, before the event that comes next, that events were truncated before they were read, also
-                those before the first, or that offsets begin anew with the run of a retry, cron or reset. A reader that
-                gives it and names topics is sent all topics, because nothing less shows a gap.
+            result_type: The type to decode values to. The converter's own choice by default; `RawValue` for the
+                payload as it came.
+            poll_cooldown: Sets the pace of reading. A reader polls after each workflow task in the run's history, and
+                in silence every hundred times this, 10 seconds by default. A history that was longer than 5 MB when the
+                reader came is not followed: the reader polls by itself, less often the longer no event comes, at least
+                every ten times this. After an answer it rests for as long as the answer took, at least a twentieth of
+                this; with 0 it does not rest. Between two polls by update it waits this. 100 milliseconds by default.
+            retry_timeout: How long reading may fail with transient errors, such as a worker that is down. No limit by
+                default: failures are logged and reading continues.
+            on_end: Called with how the workflow closed, before the iterator ends.
+            on_gap: Called before the next event if events were truncated before they were read, also those before the
+                first, or if offsets restart with the run of a retry, cron or reset. A reader that gives it and names
+                topics receives all topics from the host, because a gap cannot be seen otherwise.
 
         Raises:
             TopicTypeError: `result_type` is `Payload`, which no converter decodes to.
@@ -100,7 +99,7 @@ class StreamReader:
         return self._decoded(subscription, result_type)
 
     async def get_offset(self) -> int:
-        """The stream's next offset: as many as were ever published, truncated ones included."""
+        """Return the stream's next offset: the number of all events, truncated ones included."""
         offset: int = await self._handle.query(OFFSET_QUERY, result_type=int)
         return offset
 
@@ -119,5 +118,5 @@ class StreamReader:
                     )
                     yield WorkflowStreamItem(item.topic, data, item.offset)
         finally:
-            # Leaving the loop early must not wait for the collector to give up the calls that are under way.
+            # Leaving the loop early ends the calls under way now, not when the collector comes.
             await results.aclose()

@@ -1,4 +1,4 @@
-"""Requests for input in a workflow: ask people through the workflow's stream, and wait for their answer.
+"""Requests for input in a workflow: asks people through its stream, and waits for answers.
 
 The request is an item of the stream, on the topic `wakeline.request`. The gateway that follows the workflow opens the request in
 its session, and signals the outcome to the workflow. The stream may be Wakeline's or that of `temporalio.contrib`.
@@ -106,7 +106,7 @@ class WorkflowRequests:
         metadata: Mapping[str, Any] | None = None,
         needs: int = 1,
     ) -> RequestOutcome:
-        """Ask, and wait for the outcome. With the id of an earlier request, wait for the outcome of that one.
+        """Ask, and wait for the outcome; with an earlier request's id, for the outcome of that one.
 
         Args:
             reason: Why, such as `approval`; a token names the reasons that it may answer.
@@ -151,7 +151,7 @@ class WorkflowRequests:
         return outcome
 
     def cancel(self, id: str) -> None:
-        """Cancel a request; its outcome says whether it was answered before."""
+        """Cancel a request; its outcome shows whether it was answered before."""
         self._topic.publish({"cancel": id})
 
     def carry(self) -> RequestsState:

@@ -1,4 +1,4 @@
-"""One run of a workflow, as its readers need it: ask it, and learn how it ends."""
+"""One run of a workflow for its readers: polls it, and reports how it ends."""
 
 from __future__ import annotations
 
@@ -9,71 +9,35 @@ from collections import deque
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
-from temporalio.api.enums.v1 import EventType
-from temporalio.api.history.v1 import HistoryEvent
-from temporalio.client import (
-    Client,
-    WorkflowExecutionStatus,
-    WorkflowHandle,
-    WorkflowHistoryEventFilterType,
-    WorkflowUpdateRPCTimeoutOrCancelledError,
-)
+from temporalio.client import Client, WorkflowHandle, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.streams.budget import UPDATES_PER_RUN
 from wakeline.streams.places import MOST_LET_GO, Places
-from wakeline.streams.queries import querying, when_not_busy
-from wakeline.streams.rpc import backoff, is_let_go, is_transient, is_update_limit, is_waiting_limit
 from wakeline.streams.shared import SharedWork
 from wakeline.streams.wire import POLL, PollInput, PollResult
+from wakeline.temporal.endings import Ending, is_closing, read_ending, with_reset
+from wakeline.temporal.failures import backoff, is_let_go, is_transient, is_update_limit, is_waiting_limit
+from wakeline.temporal.history import History, is_followed, pages
+from wakeline.temporal.queries import querying, when_not_busy
 
-# A worker that evicts a run may lose a query to it without a word, and a query without a worker hangs in the server:
+# A worker that evicts a run may lose a query to it without an error, and a query without a worker hangs in the server:
 # asking again soon is better than waiting. Longer after each failure, for a worker that is only slow.
 _FIRST_QUERY_TIMEOUT = 2
 _LAST_QUERY_TIMEOUT = 10
-# Above the server's own long poll of 20 s.
-_WATCH_TIMEOUT = timedelta(seconds=60)
-# What has been followed for so long and breaks off is taken up again as soon as after a first failure.
+# A history that was followed for so long and breaks off is followed again as soon as after a first failure.
 _LASTED = 30.0
-# A history is followed from its beginning. Temporal suggests to continue as new at 4 MB; longer ones are not followed.
-_MOST_HISTORY_BYTES = 5_000_000
-
-_STATUS_OF_EVENT = {
-    "workflow_execution_completed_event_attributes": WorkflowExecutionStatus.COMPLETED,
-    "workflow_execution_failed_event_attributes": WorkflowExecutionStatus.FAILED,
-    "workflow_execution_canceled_event_attributes": WorkflowExecutionStatus.CANCELED,
-    "workflow_execution_terminated_event_attributes": WorkflowExecutionStatus.TERMINATED,
-    "workflow_execution_timed_out_event_attributes": WorkflowExecutionStatus.TIMED_OUT,
-    "workflow_execution_continued_as_new_event_attributes": WorkflowExecutionStatus.CONTINUED_AS_NEW,
-}
-
-
-@dataclass(frozen=True)
-class RunClose:
-    """How a run closed.
-
-    Attributes:
-        status: Its close status.
-        failure: The failure's message, or the reason of a termination; otherwise empty.
-        next_run_id: The run the workflow goes on as; otherwise empty.
-        follows_by: Why it goes on. Only `continue_as_new` carries the stream over; after the others it begins anew.
-    """
-
-    status: WorkflowExecutionStatus
-    failure: str = ""
-    next_run_id: str = ""
-    follows_by: Literal["continue_as_new", "retry", "cron", "reset"] | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a run answered to a query.
+    """The answer of a run to a query.
 
     Attributes:
         result: The answer.
-        task: It knows all up to this workflow task, see `Run.task`.
+        task: It has all events up to this workflow task, see `Run.task`.
         seconds: How long an answer takes these days.
     """
 
@@ -83,15 +47,15 @@ class Answer:
 
 
 class Run:
-    """One run, shared by the readers that use one client: what they ask at the same time is asked once.
+    """One run, shared by the readers of one client: simultaneous polls are sent once.
 
     Attributes:
         run_id: The run.
-        tells: Whether its history is followed, so that `task` is told without delay.
-        task: The latest workflow task it is known to have had, by the number of its first history event. A stream
-            changes in workflow tasks alone, so who has read after this one has read everything.
-        updates: How many updates it is known to have taken.
-        places: What is known of the places that updates wait in.
+        tells: Whether its history is followed, so that `task` is up to date.
+        task: The latest known workflow task, by the number of its first history event. A stream changes in workflow
+            tasks alone, so a reader that has read after this one has read everything.
+        updates: How many updates it is known to have accepted.
+        places: The places in which updates wait.
     """
 
     def __init__(self, client: Client, workflow_id: str, run_id: str) -> None:
@@ -101,9 +65,9 @@ class Run:
         self.updates = 0
         self.places = Places()
         self._is_updated = False
+        self._client = client
         self._handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id, run_id=run_id)
         self._asked: WorkflowHandle[Any, Any] = querying(client).get_workflow_handle(workflow_id, run_id=run_id)
-        self._latest: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id)
         self._shared = SharedWork()
         # How long the last queries took. One slow answer, such as a new run's first, does not make a slow host.
         self._seconds = deque([0.0] * 3, maxlen=3)
@@ -118,15 +82,15 @@ class Run:
         failures: int = 0,
         closed: bool = False,
     ) -> Answer:
-        """What is there from an offset on, asked by query.
+        """Return the events from an offset on, by query.
 
         Args:
             topics: Topics wanted; empty for all.
             offset: First offset wanted.
             after: Ask as soon as there is a workflow task after this one,
             within: or in so many seconds.
-            failures: How often asking has failed since it last went well.
-            closed: The run is known to be closed, so that the answer is its last word. Such a question never shares
+            failures: How often asking has failed in a row.
+            closed: Whether the run is known to be closed, so that the answer is final. Such a question never shares
                 the answer of one that was asked before.
         """
         seconds = min(_LAST_QUERY_TIMEOUT, _FIRST_QUERY_TIMEOUT * 2 ** min(failures, 10))
@@ -141,7 +105,7 @@ class Run:
             return result
 
         async def answer() -> Answer:
-            # The server lets a query wait for the workflow task that is due, so the answer knows what that one did.
+            # The server lets a query wait for the workflow task that is due, so the answer includes its effects.
             task, asked = self.task, time.monotonic()
             result = await when_not_busy(query, seconds)
             self._seconds.append(time.monotonic() - asked)
@@ -152,10 +116,10 @@ class Run:
         return await self._shared.join(("query", topics, offset, closed), answer, delay=delay, finish=True)
 
     async def wait_for_events(self, topics: tuple[str, ...], offset: int) -> PollResult:
-        """The same, by an update that waits for an event.
+        """Return the events from an offset on, by an update that waits for one.
 
-        Of updates a run takes few, and a server lets only ten of them wait in a workflow, see `Places`. Who finds no
-        place asks again when the others have been answered, and the later the more often it came too late then.
+        A run accepts few updates, and a server lets only ten of them wait in a workflow, see `Places`. A reader that
+        finds no place asks again when the others have been answered, and the later the more often it was too late.
         """
         self._is_updated = True
 
@@ -200,17 +164,17 @@ class Run:
                 self.updates = max(self.updates, UPDATES_PER_RUN)
             raise
 
-    async def closed(self) -> RunClose:
-        """Wait until the run closes. Costs one waiting call to the server, however many wait, and no history.
+    async def closed(self) -> Ending:
+        """Wait until the run closes: one waiting call to the server, however many wait.
 
-        The same call follows the history, where that is not too long to begin with, and so tells of each workflow task.
+        The same call follows the history, unless that is too long to begin with, and so shows each workflow task.
 
         Raises:
             RPCError: The run is not there, or may not be read.
         """
         return await self._shared.join(("close",), self._watch)
 
-    async def _watch(self) -> RunClose:
+    async def _watch(self) -> Ending:
         pauses = backoff()
         while True:
             began = time.monotonic()
@@ -223,72 +187,51 @@ class Run:
             finally:
                 self.tells = False
                 self.places.taken = 0
-            # Whoever waits to be told waits in vain.
+            # The history is no longer followed: readers that wait for a task poll by themselves.
             self._shared.hurry()
             if time.monotonic() - began >= _LASTED:
                 pauses.reset()
             await pauses.wait()
 
-    async def _follow(self) -> RunClose | None:
+    async def _follow(self) -> Ending | None:
         described = (await self._handle.describe()).raw_description.workflow_execution_info
-        is_open = described.status == int(WorkflowExecutionStatus.RUNNING)
-        self.tells = is_open and described.history_size_bytes <= _MOST_HISTORY_BYTES
-        # What there is of the history was there before anything that is asked from here on.
+        self.tells = is_followed(described)
+        # The history so far is older than every poll from here on.
         self._heard_of_task(described.history_length)
-        kinds = WorkflowHistoryEventFilterType
-        events = self._handle.fetch_history_events(
-            wait_new_event=True,
-            event_filter_type=kinds.ALL_EVENT if self.tells else kinds.CLOSE_EVENT,
-            skip_archival=True,
-            rpc_timeout=_WATCH_TIMEOUT,
-        )
-        updates = waiting = 0
-        while True:
-            await events.fetch_next_page()
+        history = History()
+        async for page in pages(self._handle, whole=self.tells):
             before = self.task
-            for event in events.current_page or ():
-                if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED:
+            for event in page:
+                if is_closing(event):
+                    return await self._complete(read_ending(event))
+                if history.note(event, old=True):
                     self._heard_of_task(event.event_id)
-                elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:
-                    updates += 1
-                    waiting += 1
-                    self.updates = max(self.updates, updates)
-                elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED:
-                    waiting -= 1
-                elif event.WhichOneof("attributes") in _STATUS_OF_EVENT:
-                    return await self._complete(_close_of(event))
-            self.places.taken = waiting
-            if events.next_page_token is None:
-                return None
+            self.updates = max(self.updates, history.updates)
+            self.places.taken = history.waiting
             if self.task > before and not self._is_updated:
-                # Who reads now need not hear of the next task before it is done.
+                # A reader that polls now need not be woken for the next task before this poll is done.
                 await asyncio.sleep(median(self._seconds))
+        return None
 
     def _heard_of_task(self, task: int) -> None:
         if task > self.task:
             self.task = task
             self._shared.hurry()
 
-    async def _complete(self, close: RunClose) -> RunClose:
-        """Add what a close event does not say: the status of a run that was retried, the run that a reset began."""
+    async def _complete(self, ending: Ending) -> Ending:
+        """Add to an ending the status of a retried run, or the run that a reset began.
+
+        The close event has neither.
+        """
         try:
-            if close.follows_by in ("retry", "cron"):
-                status = (await self._handle.describe()).status
-                return replace(close, status=status or close.status)
-            if close.status == WorkflowExecutionStatus.TERMINATED:
-                # A reset terminates the run and begins one of the same chain. Nothing else does both.
-                latest = await self._latest.describe()
-                if latest.run_id != self.run_id:
-                    chains = [
-                        d.raw_description.workflow_execution_info.first_run_id
-                        for d in (latest, await self._handle.describe())
-                    ]
-                    if chains[0] == chains[1]:
-                        return replace(close, next_run_id=latest.run_id or "", follows_by="reset")
+            if ending.follows_by in ("retry", "cron"):
+                return replace(ending, closed_as=(await self._handle.describe()).status or ending.closed_as)
+            if ending.status == "terminated":
+                return await with_reset(self._client, self._handle.id, self.run_id, ending)
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
-        return close
+        return ending
 
 
 _runs: weakref.WeakValueDictionary[tuple[asyncio.AbstractEventLoop, Client, str, str], Run] = (
@@ -301,27 +244,7 @@ async def _nothing() -> None:
 
 
 def run_of(client: Client, workflow_id: str, run_id: str) -> Run:
-    """The run, the same one for all readers that use this client in this event loop."""
-    # What readers share are tasks, and a task belongs to its loop.
+    """Return the run: the same object for all readers of this client in this event loop."""
+    # Readers share tasks, and a task belongs to its loop.
     key = (asyncio.get_running_loop(), client, workflow_id, run_id)
     return _runs.setdefault(key, Run(client, workflow_id, run_id))
-
-
-def _close_of(event: HistoryEvent) -> RunClose:
-    kind = event.WhichOneof("attributes") or ""
-    attributes = getattr(event, kind)
-    status = _STATUS_OF_EVENT[kind]
-    failure = attributes.failure.message if hasattr(attributes, "failure") else getattr(attributes, "reason", "")
-    next_run_id: str = getattr(attributes, "new_execution_run_id", "")
-    if not next_run_id:
-        return RunClose(status, failure)
-    if status == WorkflowExecutionStatus.CONTINUED_AS_NEW and attributes.workflow_type.name:
-        return RunClose(status, "", next_run_id, "continue_as_new")
-    # To clients that do not say otherwise, the server shows a failed, timed out or completed run that goes on (retry,
-    # cron) as one that continued as new, but without what a workflow's own continue-as-new says.
-    failed = (
-        attributes.HasField("failure")
-        if hasattr(attributes, "failure")
-        else status != WorkflowExecutionStatus.COMPLETED
-    )
-    return RunClose(status, failure, next_run_id, "retry" if failed else "cron")

@@ -1,4 +1,4 @@
-"""Work that several readers in one process want done once."""
+"""Work that is done once for several readers in one process."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ T = TypeVar("T")
 
 
 class SharedWork:
-    """Runs what many ask for once: those who ask while it waits or runs get the same answer.
+    """Runs work once for many callers: those that ask while it waits or runs share the answer.
 
-    Readers of one stream that stand at the same offset ask the same question, so that a hundred of them cost the host
-    what one does.
+    Readers of one stream at the same offset ask the same question, so a hundred of them cost the host as much as one.
     """
 
     def __init__(self) -> None:
@@ -22,9 +21,10 @@ class SharedWork:
     async def join(
         self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]], *, delay: float = 0.0, finish: bool = False
     ) -> T:
-        """The answer of the work of this key, begun in `delay` seconds, or sooner when another reader wants it sooner.
+        """Return the answer of the work of this key.
 
-        When every reader was cancelled, so is the work; with `finish`, only while it has not begun.
+        It begins in `delay` seconds, or sooner if another reader needs it sooner. If every reader was cancelled, so is
+        the work; with `finish`, only if it has not begun.
         """
         job = self._jobs.get(key)
         if job is None or job.task.done():
@@ -41,7 +41,7 @@ class SharedWork:
                     del self._jobs[key]
 
     def hurry(self) -> None:
-        """Begin now all that waits for its time."""
+        """Begin all waiting work now."""
         for job in self._jobs.values():
             job.begin_in(0)
 
@@ -61,7 +61,7 @@ class _Job:
     def leave(self) -> None:
         if not (self._finish and self._begin.is_set()):
             self.task.cancel()
-        # Nobody is left to be told of a failure.
+        # No reader is left that could receive a failure.
         self.task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     def begin_in(self, delay: float) -> None:

@@ -1,4 +1,4 @@
-"""The stream a workflow hosts: an append-only log with handlers to publish to it and to read it."""
+"""The stream that a workflow hosts: an append-only log, and handlers to publish and to read."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from wakeline.text import whole
 
 T = TypeVar("T")
 
-# Of the 10,000 signals the server takes in a run, what is left is for those who send while the run rolls over.
+# The server accepts 10,000 signals in a run; the rest is for publishers that send while the run continues as new.
 _SIGNALS_SUGGESTED = 8_000
 # A run's input must stay under the server's 2 MB; this leaves room for the rest of the input.
 MAX_STATE_BYTES = 1_500_000
@@ -60,7 +60,7 @@ class WorkflowStream:
         """Take over carried state and register the stream's handlers.
 
         Args:
-            prior_state: What `get_state` gave in the run before, or `None` in the first.
+            prior_state: The result of `get_state` in the run before, or `None` in the first.
 
         Raises:
             StreamMisplacedError: This is not a workflow's `@workflow.init` method, or it has a stream already.
@@ -95,7 +95,7 @@ class WorkflowStream:
     def topic(self, name: str, *, type: type[T]) -> WorkflowTopicHandle[T]: ...
 
     def topic(self, name: str, *, type: type[T] | None = None) -> WorkflowTopicHandle[T] | WorkflowTopicHandle[Any]:
-        """A handle to publish to a topic from this workflow.
+        """Return a handle to publish to a topic from this workflow.
 
         Args:
             name: The topic.
@@ -107,7 +107,7 @@ class WorkflowStream:
         return WorkflowTopicHandle(self, name, self._types.bind(name, type))
 
     def truncate(self, up_to_offset: int) -> None:
-        """Forget the events before an offset. A reader behind it goes on at the oldest that is left.
+        """Forget the events before an offset; readers behind it continue at the oldest one left.
 
         Args:
             up_to_offset: First offset to keep; one already forgotten changes nothing.
@@ -129,24 +129,24 @@ class WorkflowStream:
 
     @property
     def continue_as_new_suggested(self) -> bool:
-        """Whether it is time to continue as new: Temporal says so, or most signals that a run may take are spent.
+        """Whether to continue as new: Temporal suggests it, or most signals of the run are spent.
 
-        After all of them the server takes none, and nobody but the workflow itself can publish.
+        After all of them the server accepts none, and only the workflow itself can publish.
         """
         return workflow.info().is_continue_as_new_suggested() or self._signals >= _SIGNALS_SUGGESTED
 
     @property
     def retained_bytes(self) -> int:
-        """Bytes of the retained events, counted on the wire; `truncate` makes it less.
+        """The bytes of the retained events, counted on the wire; `truncate` makes it less.
 
-        What is over 1.5 MB, or the `max_state_bytes` of `continue_as_new`, is not carried into the next run.
+        Events over 1.5 MB, or the `max_state_bytes` of `continue_as_new`, are not carried into the next run.
         """
         return self._retained_bytes
 
     def get_state(
         self, *, publisher_ttl: timedelta = timedelta(seconds=900), max_bytes: int | None = MAX_STATE_BYTES
     ) -> WorkflowStreamState:
-        """The state to carry into the next run.
+        """Return the state to carry into the next run.
 
         Args:
             publisher_ttl: How long after its last batch a publisher may still repeat it. Must be above the
@@ -243,7 +243,7 @@ class WorkflowStream:
             raise ApplicationError("the run is about to continue as new; ask again", type=STREAM_DRAINING)
 
     async def _on_poll(self, poll: PollInput) -> PollResult:
-        # The base is read anew at each look: a truncation may pass the offset while this waits.
+        # The condition reads the base each time: a truncation may pass the offset while this waits.
         await workflow.wait_condition(
             lambda: poll.from_offset < self._base_offset or self._end > poll.from_offset or self._detaching
         )

@@ -1,8 +1,8 @@
-"""The reading side: every event from an offset on, over disconnects and into the runs that follow, to the end.
+"""The reading side: every event from an offset on, over disconnects and later runs.
 
-A host is read by query, which costs no history and waits for nothing. A call that waits in the server for the run's
-history tells when there may be something to read, and when the run has closed, so that what is left is read. A host
-without the query (older ones) is read by update.
+A host is read by query, which costs no history and does not wait. A call that waits in the server for the run's history
+shows when there may be something to read, and when the run has closed, so that the rest is read. A host without the
+query (older ones) is read by update.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from wakeline.streams.budget import update_pause
 from wakeline.streams.errors import StreamUnavailableError
 from wakeline.streams.notices import StreamEnd, StreamGap
 from wakeline.streams.pace import Pace
-from wakeline.streams.rpc import backoff, is_transient, is_update_limit
-from wakeline.streams.runs import Run, RunClose, run_of
+from wakeline.streams.runs import Run, run_of
 from wakeline.streams.wire import POLL, STREAM_DRAINING, TRUNCATED_OFFSET, UNPROCESSED_UPDATE, PollResult
+from wakeline.temporal.endings import Ending
+from wakeline.temporal.failures import backoff, is_transient, is_update_limit, never_began
 
 logger = get_logger(__name__)
 
@@ -39,10 +40,9 @@ logger = get_logger(__name__)
 _DRAINING_PAUSE = 0.1
 # Between two updates of a host that answers each at once with `canceled`.
 _CANCELED_PAUSE = 0.25
-# How long a reader that was told "no such run" or "update failed" waits to hear that the run has closed.
+# How long a reader waits for the run's close after the answer "no such run" or "update failed".
 _CLOSE_GRACE = 5.0
 _DRAIN_TIMEOUT = 30.0
-_NEVER_BEGAN = "closed before WorkflowTaskStarted"
 _NO_UPDATES_LEFT = (
     "It can be read again when it continues as new: its host answers no poll query, so it is read by update, "
     "and its run has accepted as many updates as the server allows"
@@ -76,22 +76,22 @@ class Subscription:
         self._retry_timeout = retry_timeout
         self._on_end = on_end
         self._on_gap = on_gap
-        # A filtered answer does not show whether what lies between two of its events was skipped or truncated. Who wants
-        # to be told of gaps therefore reads all topics, and the filter is applied here.
+        # A filtered answer does not show whether the events between two of its own were skipped or truncated. A reader
+        # with `on_gap` therefore reads all topics, and the filter is applied here.
         self._asked_topics = topics if on_gap is None else ()
-        # Set when the host has said that our offset is truncated: it answers the offset 0 with the oldest it has.
+        # Set when the host has answered that our offset is truncated: it answers the offset 0 with its oldest event.
         self._ask_oldest = False
-        # Where this reader came into the run by continue-as-new: what lies before was carried into it.
+        # The offset at which this reader entered the run by continue-as-new: earlier events were carried into it.
         self._entered_at = 0
         self._drained = False
         self._by_update = False
-        # The last answer knew all up to this workflow task; 0 to ask at once.
+        # The last answer had all events up to this workflow task; 0 to ask at once.
         self._task = 0
         self._backoff = backoff()
         self._outage = Outage(logger, f"Reading workflow {workflow_id}")
 
     async def results(self) -> AsyncGenerator[PollResult, None]:
-        """The answers, in order, until the stream ends."""
+        """Yield the answers, in order, until the stream ends."""
         run_id = self._run_id or await self._find_run()
         while True:
             run = run_of(self._client, self._workflow_id, run_id)
@@ -118,7 +118,8 @@ class Subscription:
             self._backoff.reset()
             self._pace.begin()
         if self._on_end is not None:
-            self._on_end(StreamEnd(close.status, close.failure, run.run_id, self._drained))
+            assert close.closed_as is not None  # its last event was read
+            self._on_end(StreamEnd(close.closed_as, close.message, run.run_id, self._drained))
 
     async def _find_run(self) -> str:
         handle = self._client.get_workflow_handle(self._workflow_id)
@@ -128,8 +129,8 @@ class Subscription:
             except RPCError as error:
                 await self._recover(error)
 
-    async def _next(self, run: Run, watch: asyncio.Future[RunClose]) -> PollResult | None:
-        """One answer, or nothing when the run closed or is to be asked again."""
+    async def _next(self, run: Run, watch: asyncio.Future[Ending]) -> PollResult | None:
+        """Return one answer; None if the run closed or is to be asked again."""
         await asyncio.wait({watch}, timeout=self._pace.rest)
         if watch.done():
             return None
@@ -138,7 +139,7 @@ class Subscription:
             either: set[asyncio.Future[Any]] = {ask, watch}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not ask.done() and self._by_update:
-                # The run's last task may have answered this update too, and nothing else will tell what it said.
+                # The run's last task may have answered this update too, and its answer cannot be had otherwise.
                 await asyncio.wait({ask}, timeout=_CLOSE_GRACE)
             if not ask.done():
                 return None
@@ -170,9 +171,9 @@ class Subscription:
             result = await run.wait_for_events(self._asked_topics, 0 if self._ask_oldest else self._offset)
             self._pace.updated(more=result.more_ready, used=run.updates)
             return result
-        # Known again when there is an answer: after a failure, what is new then is not waited for.
+        # Known again with the next answer: after a failure, the next poll does not wait for news.
         task, self._task = self._task, 0
-        within = self._pace.patience(told=run.tells)
+        within = self._pace.patience(followed=run.tells)
         answer = await run.read(
             self._asked_topics, self._offset, after=task, within=within, failures=self._backoff.failures
         )
@@ -181,12 +182,12 @@ class Subscription:
         self._pace.looked(found=result.next_offset > self._offset, more=result.more_ready, seconds=answer.seconds)
         return result
 
-    async def _on_update_failed(self, error: WorkflowUpdateFailedError, watch: asyncio.Future[RunClose]) -> None:
+    async def _on_update_failed(self, error: WorkflowUpdateFailedError, watch: asyncio.Future[Ending]) -> None:
         kind = getattr(error.cause, "type", None)
         if kind == TRUNCATED_OFFSET:
             self._ask_oldest = True
         elif isinstance(error.cause, CancelledError):
-            # The workflow cleans up after a cancellation; what it publishes meanwhile is there for the next update.
+            # The workflow cleans up after a cancellation; the next update has the events that it publishes meanwhile.
             self._by_update = True
             await asyncio.wait({watch}, timeout=_CANCELED_PAUSE)
         elif kind == STREAM_DRAINING:
@@ -210,8 +211,8 @@ class Subscription:
             return replace(result, items=[item for item in result.items if item.topic in self._topics])
         return result
 
-    def _begin_anew(self, close: RunClose) -> None:
-        """Go on in a run that does not carry this one's events: at the first that may differ from what was read."""
+    def _begin_anew(self, close: Ending) -> None:
+        """Continue in a run without this one's events: at the first event that may differ."""
         reason = close.follows_by
         assert reason is not None
         assert reason != "continue_as_new"
@@ -224,7 +225,7 @@ class Subscription:
         if self._on_gap is not None:
             self._on_gap(StreamGap(reason, self._offset, resumed, run_id))
         elif reason != "truncated":
-            logger.info("Workflow %s goes on in run %s (%s); its stream begins anew", self._workflow_id, run_id, reason)
+            logger.info("Workflow %s continues in run %s (%s); its stream restarts", self._workflow_id, run_id, reason)
         elif self._offset:
             logger.warning(
                 "Events %d to %d of workflow %s were truncated before they were read",
@@ -234,9 +235,9 @@ class Subscription:
             )
 
     async def _recover(
-        self, error: RPCError | WorkflowUpdateRPCTimeoutOrCancelledError, watch: asyncio.Future[RunClose] | None = None
+        self, error: RPCError | WorkflowUpdateRPCTimeoutOrCancelledError, watch: asyncio.Future[Ending] | None = None
     ) -> None:
-        """Wait before the next try, but not beyond the close of the run, or raise what will not pass."""
+        """Wait before the next attempt, at most until the run closes; raise a permanent error."""
         if isinstance(error, RPCError) and not is_transient(error, reading=True):
             raise error
         if is_update_limit(error):
@@ -254,7 +255,7 @@ class Subscription:
             await asyncio.wait({watch}, timeout=self._backoff.pause())
 
     async def _drain(self, run: Run) -> AsyncGenerator[PollResult, None]:
-        """What is left in a closed run."""
+        """Yield the rest of a closed run's stream."""
         self._drained = False
         self._backoff.reset()
         more = not self._by_update
@@ -270,7 +271,7 @@ class Subscription:
                 if not is_transient(error, reading=True):
                     raise
                 # A run that closed before its first task has published nothing, and never answers.
-                self._drained = _NEVER_BEGAN in error.message
+                self._drained = never_began(error)
                 more = not self._drained and time.monotonic() < deadline
                 if not (more or self._drained):
                     logger.warning("Workflow %s closed and cannot be read to its end: %s", self._workflow_id, error)
@@ -280,10 +281,10 @@ class Subscription:
                 more = answer.result.more_ready
                 self._drained = not more
                 yield answer.result
-                # Whoever was given that may have taken its time.
+                # The consumer may have taken its time.
                 deadline = time.monotonic() + _DRAIN_TIMEOUT
 
 
 def _has_no_handler(error: WorkflowQueryFailedError) -> bool:
-    # Hosts say it each in their words; all of them name the query.
+    # Each SDK has its own message; all of them name the query.
     return POLL in str(error)

@@ -1,4 +1,4 @@
-"""Publishing and reading from threads that have no event loop, such as activities that are `def` functions."""
+"""Publishing and reading in threads without an event loop, such as `def` activities."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class SyncWorkflowStreamClient:
         """Wrap a client; `WorkflowStreamClient.from_within_activity_sync` makes one for an activity.
 
         Args:
-            client: What to publish and read with; from here on for this object alone to enter.
+            client: Publishes and reads; from here on, only this object may enter it.
         """
         self._client = client
 
@@ -48,7 +48,7 @@ class SyncWorkflowStreamClient:
         """Send what is buffered, then stop.
 
         Raises:
-            PublishDroppedError: Events were given up, and no other error is on its way.
+            PublishDroppedError: Events were abandoned, and no other error is being raised.
         """
         sending.call(self._client.__aexit__(kind))
 
@@ -58,14 +58,14 @@ class SyncWorkflowStreamClient:
     def topic(self, name: str, *, type: type[T]) -> TopicHandle[T]: ...
 
     def topic(self, name: str, *, type: type[T] | None = None) -> TopicHandle[T] | TopicHandle[Any]:
-        """A handle whose `publish` may be called from any thread; see `WorkflowStreamClient.topic`."""
+        """Return a handle whose `publish` is thread-safe; see `WorkflowStreamClient.topic`."""
         return self._client.topic(name) if type is None else self._client.topic(name, type=type)
 
     def flush(self) -> None:
-        """Send what was published until now and wait until the server has it; see `WorkflowStreamClient.flush`.
+        """Send all published events and wait for the server; see `WorkflowStreamClient.flush`.
 
         Raises:
-            PublishDroppedError: Events were given up since the last report.
+            PublishDroppedError: Events were abandoned since the last report.
         """
         sending.call(self._client.flush())
 
@@ -96,7 +96,7 @@ class SyncWorkflowStreamClient:
         result_type: type | None = None,
         **how: Unpack[Reading],
     ) -> Iterator[WorkflowStreamItem[Any]]:
-        """Every event from an offset on, until the workflow ends; see `WorkflowStreamClient.subscribe`.
+        """Yield every event from an offset on; see `WorkflowStreamClient.subscribe`.
 
         Leaving the loop early stops reading. `on_end` and `on_gap` are called in another thread, while this one waits.
         """
@@ -104,5 +104,5 @@ class SyncWorkflowStreamClient:
         return sending.iterate(cast(AsyncGenerator[WorkflowStreamItem[Any], None], items))
 
     def get_offset(self) -> int:
-        """The stream's next offset; see `WorkflowStreamClient.get_offset`."""
+        """Return the stream's next offset; see `WorkflowStreamClient.get_offset`."""
         return sending.call(self._client.get_offset())

@@ -1,4 +1,4 @@
-"""Typed topic handles: a topic's name and type, said once.
+"""Typed topic handles: a topic's name and type, given once.
 
 One client, or one stream, binds a topic to one type. Types are compared with `==`, so a subtype is another type, and
 nothing is checked between processes.
@@ -75,32 +75,32 @@ class TopicHandle(_Handle[T]):
         super().__init__(name, type)
 
     def publish(self, value: T | Payload, *, force_flush: bool = False) -> None:
-        """Convert a value and take it for sending; returns at once and may be called from any thread.
+        """Convert a value and buffer it for sending; returns at once, and is thread-safe.
 
         Args:
-            value: The value; a ready `Payload` is taken as it is.
-            force_flush: Send now what is buffered, without waiting for the batch interval or for the server.
+            value: The value; a ready `Payload` is sent unchanged.
+            force_flush: Send all buffered events now, without waiting for the batch interval or for the server.
 
         Raises:
-            ValueRefusedError: The value cannot be converted. Nothing was taken.
-            ValueTooLargeError: The value fits no message. Nothing was taken.
-            PublishDroppedError: Earlier events were given up. This value was not taken; publish it again.
+            ValueRefusedError: The value cannot be converted. Nothing was buffered.
+            ValueTooLargeError: The value fits no message. Nothing was buffered.
+            PublishDroppedError: Earlier events were abandoned. This value was not buffered; publish it again.
             BufferFullError: As many events wait to be sent as may, and `when_full` is `error`, or is `block` and this
-                thread is the one that sends. This value was not taken.
+                thread is the one that sends. This value was not buffered.
         """
         self._client._publish(self._name, value, force_flush=force_flush)
 
     async def publish_wait(self, value: T | Payload, *, force_flush: bool = False) -> None:
-        """Publish, waiting for room first where `max_buffered_items` or `max_buffered_bytes` leave none.
+        """Publish; wait for room first if `max_buffered_items` or `max_buffered_bytes` are reached.
 
         Args:
-            value: The value; a ready `Payload` is taken as it is.
-            force_flush: Send now what is buffered, without waiting for the batch interval or for the server.
+            value: The value; a ready `Payload` is sent unchanged.
+            force_flush: Send all buffered events now, without waiting for the batch interval or for the server.
 
         Raises:
-            ValueRefusedError: The value cannot be converted. Nothing was taken.
-            ValueTooLargeError: The value fits no message. Nothing was taken.
-            PublishDroppedError: Earlier events were given up. This value was not taken; publish it again.
+            ValueRefusedError: The value cannot be converted. Nothing was buffered.
+            ValueTooLargeError: The value fits no message. Nothing was buffered.
+            PublishDroppedError: Earlier events were abandoned. This value was not buffered; publish it again.
         """
         await self._client._publish_wait(self._name, value, force_flush=force_flush)
 
@@ -122,7 +122,7 @@ class TopicHandle(_Handle[T]):
 
 
 class WorkflowTopicHandle(_Handle[T]):
-    """One topic of a `WorkflowStream`; made by its `topic` method. A workflow does not read its own stream."""
+    """One topic of a `WorkflowStream`; made by its `topic` method. A workflow cannot read it."""
 
     def __init__(self, stream: WorkflowStream, name: str, type: type[T]) -> None:
         self._stream = stream
@@ -132,6 +132,6 @@ class WorkflowTopicHandle(_Handle[T]):
         """Append a value to the stream; costs no history event.
 
         Args:
-            value: The value; a ready `Payload` is taken as it is.
+            value: The value; a ready `Payload` is sent unchanged.
         """
         self._stream._publish(self._name, value)

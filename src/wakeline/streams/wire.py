@@ -1,4 +1,4 @@
-"""What crosses the wire: handler names, error types and the dataclasses of the messages.
+"""The wire: handler names, error types and the dataclasses of the messages.
 
 Everything here is a contract with hosts and clients in five languages. `tests/unit/streams/test_wire.py` compares it
 with the installed `temporalio.contrib.workflow_streams`.
@@ -72,12 +72,12 @@ class PublishEntry:
 
 @dataclass
 class PublishInput:
-    """A publish signal: one batch, taken whole or, when it is a repetition, not at all.
+    """A publish signal: one batch, accepted whole or, if it is a repetition, not at all.
 
     Attributes:
         items: The events, in order.
-        publisher_id: Who sends; empty for a sender that wants no deduplication.
-        sequence: Number of this batch, from 1; one that is not above the last taken is a repetition.
+        publisher_id: The sender; empty for a sender without deduplication.
+        sequence: Number of this batch, from 1; one that is not above the last accepted is a repetition.
     """
 
     items: list[PublishEntry] = field(default_factory=list)
@@ -87,7 +87,7 @@ class PublishInput:
 
 @dataclass
 class ReceivedBatch:
-    """A publish signal as the host receives it: the fields of `PublishInput`, the entries not yet checked.
+    """A publish signal as the host receives it: `PublishInput` with unchecked entries.
 
     `items` has no type because the SDK would convert each entry of a typed list, at some 25 µs, within the workflow
     task. On a busy machine a burst of 20,000 entries then exceeds the 2 s after which the SDK reports a deadlock.
@@ -126,7 +126,7 @@ class PollResult:
 
     Attributes:
         items: Events that match, in order.
-        next_offset: Where to ask next.
+        next_offset: The offset to ask for next.
         more_ready: Whether the answer was cut at `MAX_POLL_BYTES`, so that asking again at once pays.
     """
 
@@ -137,11 +137,11 @@ class PollResult:
 
 @dataclass
 class PublisherState:
-    """What is remembered of a publisher, to know a repetition.
+    """The last batch of a publisher, by which a repetition is recognised.
 
     Attributes:
-        sequence: The last batch taken.
-        last_seen: Workflow time at which it was taken.
+        sequence: The number of the last accepted batch.
+        last_seen: Workflow time at which it was accepted.
     """
 
     sequence: int
@@ -166,12 +166,12 @@ class WorkflowStreamState:
 
 
 def encode_payload(payload: Payload) -> str:
-    """A payload in its wire form."""
+    """Return a payload in its wire form."""
     return base64.b64encode(payload.SerializeToString()).decode("ascii")
 
 
 def decode_payload(data: str) -> Payload:
-    """A payload from its wire form.
+    """Return a payload from its wire form.
 
     Raises:
         ValueError: This is not base64, or not of a payload.
@@ -202,7 +202,7 @@ def received_entry(entry: Any) -> tuple[str, str]:
 
 
 def wire_size(topic: str, data: str) -> int:
-    """Bytes an event takes in a message, never fewer than it really does."""
+    """Return an upper bound of the bytes of an event in a message."""
     return _topic_size(topic) + len(data) + _ENTRY_OVERHEAD
 
 

@@ -23,6 +23,8 @@ from wakeline.cli.demo.scene import KINDS, Scene, counter_line, scene
 from wakeline.errors import ListenRefusedError
 
 OFFLINE_SECONDS: Final = 10.0
+_SHOWN_SECONDS: Final = 5.0
+"""Seconds for which the page shows how a workflow ended, before the next one of its kind begins."""
 _SECONDS: Final = {"order": 20.0, "agent": 40.0, "pipeline": 30.0}
 _KEYS: Final = (
     "[b]k[/] kill the gateway  [b]o[/] phone offline 10 s  [b]t[/] terminate a workflow  [b]a[/] approve  [b]q[/] quit"
@@ -91,9 +93,13 @@ class LiveDemo:
         await self._stage.devices[0].answer(APPROVE)
 
     async def _keep_talking(self) -> None:
+        ended = dict.fromkeys(KINDS, -_SHOWN_SECONDS)  # by kind, on the clock of the loop; none has begun yet
+        clock = asyncio.get_running_loop().time
         while True:
             for kind in KINDS:
-                if not self._stage.running(kind):
+                if self._stage.running(kind):
+                    ended[kind] = clock()
+                elif clock() - ended[kind] >= _SHOWN_SECONDS:
                     await self._stage.begin(kind, _SECONDS[kind])
             await asyncio.sleep(0.5)
             await self._stage.look()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.resources import files
 from typing import Any, Final
 
@@ -28,6 +28,20 @@ self.addEventListener("notificationclick", (event) => {
 Action = Callable[[], Awaitable[None]]
 
 
+@asynccontextmanager
+async def served(routes: Sequence[web.RouteDef], port: int = 0, **how: Any) -> AsyncIterator[str]:
+    """Serve routes on this machine while the block runs; yield the URL."""
+    app = web.Application()
+    app.add_routes(routes)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2, **how)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
 class Page:
     """Serves the page on loopback.
 
@@ -41,25 +55,11 @@ class Page:
         self.actions: Mapping[str, Action] = {}
         self._html = (files("wakeline.cli.demo") / "page.html").read_text(encoding="utf-8")
 
-    @asynccontextmanager
-    async def serve(self, port: int) -> AsyncIterator[str]:
+    def serve(self, port: int) -> AbstractAsyncContextManager[str]:
         """Serve while the block runs; yield the URL."""
-        app = web.Application()
-        app.add_routes(
-            [
-                web.get("/", self._page),
-                web.get("/worker.js", self._worker),
-                web.get("/demo/state", self._states),
-                web.post("/demo/actions/{action}", self._act),
-            ]
-        )
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2, handler_cancellation=True)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", port).start()
-            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-        finally:
-            await runner.cleanup()
+        page, worker = web.get("/", self._page), web.get("/worker.js", self._worker)
+        state, act = web.get("/demo/state", self._states), web.post("/demo/actions/{action}", self._act)
+        return served([page, worker, state, act], port, handler_cancellation=True)
 
     async def _page(self, _: web.Request) -> web.Response:
         return web.Response(text=self._html, content_type="text/html")

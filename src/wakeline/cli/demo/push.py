@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from wakeline.cli.demo.page import served
 from wakeline.gateway.notifications import new_keys
 
 _GRACE_SECONDS: Final = 1.5
@@ -59,17 +60,10 @@ class PushEndpoint:
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
         """Serve while the block runs."""
-        app = web.Application()
-        app.add_routes([web.post("/push", self._push)])
         # The endpoint decodes `aes128gcm` itself.
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2, auto_decompress=False)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/push"
+        async with served([web.post("/push", self._push)], auto_decompress=False) as url:
+            self.url = f"{url}/push"
             yield
-        finally:
-            await runner.cleanup()
 
     async def subscribe(self, gateway: str, device: str) -> None:
         """Register this endpoint with the gateway as a device's subscription."""

@@ -15,27 +15,3 @@ from wakeline.gateway.access.guard import ANSWERS, PUBLISHING_HEADERS, Guard
 from wakeline.gateway.access.keys import Keys, shared_key
 from wakeline.gateway.access.limits import Limits
 from wakeline.gateway.access.tickets import TICKET_SECONDS, Tickets
-
-__all__ = [
-    "ANSWERS",
-    "ANYONE",
-    "GRANT",
-    "MAX_HEAD_BYTES",
-    "NOBODY",
-    "PUBLISHING_HEADERS",
-    "TICKET_SECONDS",
-    "Action",
-    "Addresses",
-    "Auth",
-    "Connections",
-    "Grant",
-    "Guard",
-    "HttpConnection",
-    "Keys",
-    "Limits",
-    "Signer",
-    "Tickets",
-    "WhileGranted",
-    "expiring",
-    "shared_key",
-]

@@ -29,6 +29,7 @@ from wakeline.gateway.access.guard import Guard
 from wakeline.gateway.access.keys import Keys
 from wakeline.gateway.access.tickets import Tickets
 from wakeline.gateway.delivery import Topics
+from wakeline.gateway.settings import Settings
 
 COOKIE: Final = "wakeline_token"
 MAX_TOKEN_BYTES: Final = 8 * 1024
@@ -81,27 +82,18 @@ class Auth:
     """Authenticates requests and tokens.
 
     Args:
+        settings: The required `iss`, and the value that `aud` must be or contain; None accepts any.
         keys: Verify tokens; None if the gateway requires no token.
         tickets: The tickets that were issued.
         guard: Checks which page sent a cookie.
-        issuer: The required `iss`; None accepts any.
-        audience: The value that `aud` must be or contain; None accepts any.
     """
 
-    def __init__(
-        self,
-        keys: Keys | None,
-        tickets: Tickets,
-        guard: Guard,
-        *,
-        issuer: str | None = None,
-        audience: str | None = None,
-    ) -> None:
+    def __init__(self, settings: Settings, keys: Keys | None, tickets: Tickets, guard: Guard) -> None:
         self._keys = keys
         self._tickets = tickets
         self._guard = guard
-        self._issuer = issuer
-        self._audience = audience
+        self._issuer = settings.token_issuer
+        self._audience = settings.token_audience
         self._verified: OrderedDict[bytes, Grant] = OrderedDict()
         self._version = 0
 

@@ -184,10 +184,15 @@ class HttpConnection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer; replace aiohttp's own answer to `Expect` by Wakeline's error format."""
+        """Send an answer; replace aiohttp's own answer to `Expect` by Wakeline's error format.
+
+        The connection ends with an answer whose length its client, of HTTP/1.0, could not tell otherwise.
+        """
         if isinstance(resp, web.HTTPExpectationFailed):
             expected = request.headers.get(hdrs.EXPECT, "")
             resp = _answer(ExpectationFailedError(f"expected Expect: 100-continue, got {expected[:40]!r}"))
+        if request.version < (1, 1) and resp.content_length is None:
+            resp.force_close()
         return await super().finish_response(request, resp, start_time)
 
 

@@ -127,8 +127,12 @@ class Grant(msgspec.Struct, frozen=True):
         Raises:
             NotAllowedError: The grant is limited to other topics.
         """
-        if self.topics is not None and topic not in self.topics:
+        if not self.may_see(topic):
             raise NotAllowedError(f"expected a topic that the token allows, got {topic[:64]!r}")
+
+    def may_see(self, topic: str) -> bool:
+        """Return whether the grant is not limited to other topics."""
+        return self.topics is None or topic in self.topics
 
     def check_signer(self) -> None:
         """Raise if the key that signed the token was withdrawn; call it after a wait.

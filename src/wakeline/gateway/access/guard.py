@@ -18,7 +18,7 @@ from yarl import URL
 from wakeline.errors import OriginRefusedError
 from wakeline.gateway.access.addresses import Addresses
 from wakeline.gateway.access.origins import check_headers, check_origins
-from wakeline.gateway.settings import is_loopback
+from wakeline.gateway.settings import Settings, is_loopback
 
 _METHODS: Final = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
 PUBLISHING_HEADERS: Final = (
@@ -66,27 +66,18 @@ class Guard:
     """Checks `Host` and `Origin`, and answers browsers' preflight requests.
 
     Args:
-        origins: Origins that may call, in addition to the server's own.
-        headers: Headers that their requests may have, in addition to those that the gateway knows.
-        loopback_only: Refuse a `Host` that is not a loopback name.
+        settings: The origins that may call, in addition to the server's own, and the headers that their requests may have.
+            Without keys for tokens, only a loopback name is accepted as `Host`.
         addresses: Determines the scheme that the caller used.
-        public_url: The gateway's public URL: pages of its origin may answer by link, also behind a proxy that hides it.
     """
 
-    def __init__(
-        self,
-        origins: tuple[str, ...],
-        headers: tuple[str, ...] = (),
-        *,
-        loopback_only: bool,
-        addresses: Addresses,
-        public_url: str | None = None,
-    ) -> None:
-        self._public = _origin(public_url or "")
-        self._origins = check_origins(origins)
+    def __init__(self, settings: Settings, addresses: Addresses) -> None:
+        # Pages of the public URL's origin may answer by link, also behind a proxy that hides it.
+        self._public = _origin(settings.public_url or "")
+        self._origins = check_origins(settings.cors_origins)
         self._logged: set[str] = set()
-        self._headers = ", ".join((*_REQUEST_HEADERS, *check_headers(headers)))
-        self._loopback_only = loopback_only
+        self._headers = ", ".join((*_REQUEST_HEADERS, *check_headers(settings.cors_headers)))
+        self._loopback_only = not settings.asks
         self._addresses = addresses
 
     def check(self, request: web.Request) -> str | None:

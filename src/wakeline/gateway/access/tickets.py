@@ -133,37 +133,16 @@ class Tickets:
         return grant
 
     def _encoded(self, grant: Grant) -> bytes:
-        return msgspec.json.encode(
-            _Granted(
-                grant.user,
-                grant.sessions,
-                grant.allow,
-                None if grant.topics is None else grant.topics.patterns,
-                grant.expires,
-                grant.cache,
-                grant.publishers,
-                None if self._keys is None else self._keys.name_of(grant.signer),
-                grant.inputs,
-                grant.roles,
-            )
-        )
+        fields = msgspec.structs.asdict(grant)
+        signer, topics = fields.pop("signer"), grant.topics and grant.topics.patterns
+        key = self._keys and self._keys.name_of(signer)
+        return msgspec.json.encode(_Granted(**{**fields, "topics": topics, "key": key}))
 
     async def _decoded(self, value: bytes) -> Grant:
-        kept = _decoder.decode(value)
-        signer = await self._keys.signer_of(kept.key) if self._keys is not None and kept.key is not None else None
-        topics = None if kept.topics is None else Topics(kept.topics)
-        return Grant(
-            kept.user,
-            kept.sessions,
-            kept.allow,
-            topics,
-            kept.expires,
-            kept.cache,
-            kept.publishers,
-            signer,
-            kept.inputs,
-            kept.roles,
-        )
+        fields = msgspec.structs.asdict(_decoder.decode(value))
+        key, topics = fields.pop("key"), fields["topics"]
+        signer = await self._keys.signer_of(key) if self._keys is not None and key is not None else None
+        return Grant(**{**fields, "topics": None if topics is None else Topics(topics), "signer": signer})
 
     async def _keep_removing(self) -> None:
         """Remove expired tickets every second, and leftovers of other gateways."""
@@ -179,8 +158,7 @@ class Tickets:
         self._expire()
         if self._expired:
             for record in (await self._records.get_records(keys := list(self._expired))).values():
-                with suppress(RecordConflictError):  # used meanwhile
-                    await self._records.delete_record(record.key, revision=record.revision)
+                await self._records.remove(record)
             self._expired.difference_update(keys)
 
     async def _find_leftovers(self) -> None:

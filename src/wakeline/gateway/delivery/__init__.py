@@ -11,37 +11,9 @@ from wakeline.gateway.delivery.channel import Channel, Lane, within
 from wakeline.gateway.delivery.compact import Compacts
 from wakeline.gateway.delivery.composing import Incoming
 from wakeline.gateway.delivery.counting import check_array, check_batch
-from wakeline.gateway.delivery.device import Connection, Device, Opening, reached
+from wakeline.gateway.delivery.device import Connection, Device, Opening
 from wakeline.gateway.delivery.gaps import RetentionGap
 from wakeline.gateway.delivery.hub import Hub
 from wakeline.gateway.delivery.pages import Encoded
 from wakeline.gateway.delivery.starts import at_beginning, read_backwards, resolve_start
 from wakeline.gateway.delivery.topics import FILTERED_EVENTS, MAX_TOPICS, MOST_PAGES, Topics
-
-__all__ = [
-    "FILTERED_EVENTS",
-    "MAX_TOPICS",
-    "MOST_PAGES",
-    "Accept",
-    "Channel",
-    "Compacts",
-    "Connection",
-    "Device",
-    "Encoded",
-    "Hub",
-    "Incoming",
-    "Lane",
-    "Opening",
-    "RetentionGap",
-    "Topics",
-    "at_beginning",
-    "check_array",
-    "check_batch",
-    "check_publisher",
-    "decode_json",
-    "decode_ndjson",
-    "reached",
-    "read_backwards",
-    "resolve_start",
-    "within",
-]

@@ -24,7 +24,7 @@ _HINT: Final = (
     'Send {"events": [{"topic": "…", "data": …}]} as application/json, or one event a line as application/x-ndjson.'
 )
 OWN_PUBLISHERS: Final = (
-    *("stream:", "started:", "continued:", "closed:", "drained:", "producer:"),
+    *("stream:", "started:", "continued:", "closed:", "drained:", "undone:", "producer:"),
     *("run.waiting:", "activity.retrying:", "activity.paused:", "activity.stalled:"),
     *("input:", "request:", "channel:"),
 )

@@ -10,19 +10,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from time import monotonic
 from typing import Final, Protocol, TypeAlias
 
 import msgspec
 import structlog
 
+from wakeline.errors import UnavailableError
 from wakeline.events import RUN_STARTED, SESSION_SETTLED, Event
 from wakeline.gateway.delivery.pages import Pages
 from wakeline.gateway.delivery.topics import Topics
+from wakeline.gateway.delivery.written import Written
 from wakeline.gateway.log import Change
 from wakeline.gateway.runtime import Slice
 
 CHUNK_BYTES: Final = 64 * 1024
 """Bytes of events that are written to a device at once; with its buffer limit, this bounds its memory."""
+
+_HEARD_WITHIN: Final = 10.0
+"""Seconds within which a gateway hears of another one's commits; where notifications are lost, it polls more often."""
 
 _SLICE: Final = 256
 """Devices that are written to before other tasks run: a fan-out must not delay acknowledgements."""
@@ -98,8 +104,10 @@ class Channel:
     Args:
         session: The session's name.
         soon: Arranges a call of the channel's `step`.
+        written: Counts what is written.
 
     Attributes:
+        readers: How many devices the channel serves, live or catching up.
         pages: The pages that devices read to catch up; set when the session is loaded.
         closed: Whether the session is closed and the tail is its end.
         deleted: Whether this life of the session is deleted; another one may have its name.
@@ -107,9 +115,13 @@ class Channel:
 
     pages: Pages
 
-    def __init__(self, session: str, soon: Callable[[Channel], None]) -> None:
+    def __init__(self, session: str, soon: Callable[[Channel], None], written: Written) -> None:
         self.session = session
+        self.readers = 0
         self._soon = soon
+        self._written = written
+        self._count = 0  # events that this fan-out has written
+        self._since = 0.0  # when the oldest pending event was added
         self.epoch = ""
         self.tail = 0
         self.settled = False
@@ -168,8 +180,34 @@ class Channel:
         finally:
             self._waiting.discard(future)
 
+    async def reach(self, offset: int) -> None:
+        """Wait until the tail is at `offset`, or this life of the session is deleted."""
+        while self.tail < offset and not self.deleted:
+            await self.wait_beyond(offset - 1, 1.0)
+
+    async def hear(self, offset: int) -> None:
+        """Wait, as `reach` does, for events that the log has: another gateway wrote them.
+
+        A device that reconnects through a load balancer may be faster than the notification between the gateways.
+
+        Raises:
+            UnavailableError: The channel hears nothing of them.
+        """
+        if self.tail >= offset:
+            return
+        try:
+            async with asyncio.timeout(_HEARD_WITHIN):
+                await self.reach(offset)
+        except TimeoutError:
+            raise UnavailableError(
+                f"expected news of session {self.session[:64]!r} from the store, got none after offset {self.tail} for a while",
+                hint="Repeat the request: this gateway has not heard yet of what another one has written.",
+            ) from None
+
     def publish(self, events: Sequence[Event]) -> None:
         """Add events that have become durable; they are written in the next turn of the event loop."""
+        if not self._pending:
+            self._since = monotonic()
         self._pending += events
         if self.loaded:
             self.start()
@@ -195,7 +233,7 @@ class Channel:
     def _write_pending(self) -> Iterator[None]:
         """Write everything pending; yield after each slice of devices, and after some milliseconds."""
         events, self._pending = [e for e in self._pending if e.offset >= self.tail], []
-        work, paused = Slice(), False
+        work, paused, since = Slice(), False, self._since
         for chunk in within(CHUNK_BYTES, events):
             first = chunk[0].offset
             if first > self.tail:  # the channel was not notified of the events in between: only the log has them
@@ -227,6 +265,10 @@ class Channel:
             if work.over():
                 yield
                 work = Slice()
+        if self._count:
+            self._written.events(self._count)
+            self._written.seconds(monotonic() - since)
+            self._count = 0
 
     def _write_lane(self, lane: Lane, devices: list[LiveDevice], chunk: list[Event], first: int) -> Iterator[int]:
         """Write a chunk to a lane's devices; yield how many have it, after each slice of them."""
@@ -247,7 +289,9 @@ class Channel:
                 yield start
                 live = self.live.get(lane, {})
                 part = [device for device in part if device in live]
-            for device in _write(part, encoded):
+            behind = _write(part, encoded)
+            self._count += len(matching) * (len(part) - len(behind))
+            for device in behind:
                 self.leave(device)
                 device.leave_live(first)
 

@@ -17,7 +17,7 @@ import msgspec
 from wakeline.errors import EpochChangedError, SessionNotFoundError
 from wakeline.events import Event
 from wakeline.gateway.delivery.channel import Channel, Encode, Lane, Sink
-from wakeline.gateway.delivery.compact import Compacts, Snapshot
+from wakeline.gateway.delivery.compact import Compacts
 
 
 class Connection(Sink, Protocol):
@@ -90,6 +90,7 @@ class Device:
             ConnectionError: The connection is lost.
         """
         channel = self._channel
+        channel.readers += 1
         try:
             if self._opening is not None:
                 await self._open(self._opening)
@@ -106,6 +107,7 @@ class Device:
         finally:
             self.offset = self.given
             channel.leave(self)
+            channel.readers -= 1
 
     @property
     def given(self) -> int:
@@ -141,7 +143,7 @@ class Device:
         if at and not channel.deleted:
             async with self.sink.turn():
                 await self.sink.send(self._encode([snapshot.end()]))
-            await reached(channel, snapshot)
+            await channel.reach(snapshot.offset)
             self.offset = snapshot.offset
 
     async def _catch_up(self) -> None:
@@ -157,9 +159,3 @@ class Device:
 
     def _encode(self, events: list[Event]) -> bytes:
         return self.lane.encode(self._channel.session, self._channel.epoch, events)
-
-
-async def reached(channel: Channel, snapshot: Snapshot) -> None:
-    """Wait until a channel's tail is at a compact form's end, which may be ahead of it."""
-    while channel.tail < snapshot.offset and not channel.deleted:
-        await channel.wait_beyond(snapshot.offset - 1, 1.0)

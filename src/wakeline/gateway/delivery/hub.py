@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from wakeline.errors import SessionNotFoundError
-from wakeline.events import SESSION_SETTLED, Event
+from wakeline.events import SESSION_SETTLED, Cursor, Event
 from wakeline.gateway.delivery.channel import Channel
 from wakeline.gateway.delivery.pages import Pages
+from wakeline.gateway.delivery.written import Written
 from wakeline.gateway.log import Change, Engine
 from wakeline.gateway.runtime import Slice
 
@@ -24,9 +25,13 @@ class Hub:
     Args:
         engine: The log.
         settled: Returns whether a session has had a run and none is open.
+
+    Attributes:
+        written: Counts what is written to live devices.
     """
 
     def __init__(self, engine: Engine, settled: Callable[[str], Awaitable[bool]]) -> None:
+        self.written = Written()
         self._engine = engine
         self._settled = settled
         self._channels: dict[str, Channel] = {}
@@ -76,21 +81,27 @@ class Hub:
         self._unsubscribe.pop(channel.session)()
         del self._channels[channel.session]
 
-    def attach(self, session: str) -> Attached:
+    def attach(self, session: str, start: str = "") -> Attached:
         """Return a context with the session's channel: `async with hub.attach(name) as channel`.
 
-        Raises:
-            SessionNotFoundError: There is no such session; raised when the block is entered.
-        """
-        return Attached(self, session)
+        Args:
+            session: The session's name.
+            start: Where the reader begins. If it is a cursor that the log knows, the channel has the events before it.
+                Default: anywhere.
 
-    async def enter(self, session: str) -> Channel:
+        Raises:
+            SessionNotFoundError: There is no such session; raised when the block is entered, as the next one.
+            UnavailableError: The log has the events before the cursor, and this gateway has not heard of them.
+        """
+        return Attached(self, session, start)
+
+    async def enter(self, session: str, start: str = "") -> Channel:
         """Return the session's channel, loaded, and count one more user; see `attach`."""
         while True:
             # Subscribe before the session's end is read: an event that is committed in between is pending, not missed.
             channel = self._channels.get(session)
             if channel is None:
-                channel = self._channels[session] = Channel(session, self._soon)
+                channel = self._channels[session] = Channel(session, self._soon, self.written)
                 self._unsubscribe[session] = self._engine.subscribe(session, self._committed)
             channel.users += 1
             if channel.users == 1:
@@ -99,12 +110,22 @@ class Hub:
                 async with channel.loading:
                     if not channel.loaded:
                         await self._load(channel)
+                if Cursor.is_one(start):
+                    await self._hear(channel, Cursor.parse(start))
             except BaseException:
                 self.leave(channel)
                 raise
             if not channel.deleted:  # a deletion while it was loaded may be of this life, or of the one before
                 return channel
             self.leave(channel)
+
+    async def _hear(self, channel: Channel, cursor: Cursor) -> None:
+        """Wait for the events before a cursor, or for the end of this life before the cursor's."""
+        if cursor.epoch == channel.epoch and cursor.offset <= channel.tail:
+            return
+        state = await self._engine.state(channel.session)
+        if state is not None and cursor.epoch == state.epoch and cursor.offset <= state.next_offset:
+            await channel.hear(cursor.offset if cursor.epoch == channel.epoch else sys.maxsize)
 
     def leave(self, channel: Channel) -> None:
         """Count one user less; the last one removes the channel."""
@@ -122,9 +143,7 @@ class Hub:
             listener()
 
     async def _load(self, channel: Channel) -> None:
-        state = await self._engine.state(channel.session)
-        if state is None:
-            raise SessionNotFoundError(f"there is no session {channel.session!r}")
+        state = await self._engine.found(channel.session)
         last = await self._engine.read_back(channel.session, state.next_offset, limit=1)
         # Check the log first: the record of the runs is written a moment after the events that report the same.
         ends = bool(last.events) and last.events[-1].topic == SESSION_SETTLED
@@ -161,6 +180,10 @@ class Hub:
             return channel.devices if channel else 0
         return sum(channel.devices for channel in self._channels.values())
 
+    def catching_up(self) -> int:
+        """Return the number of devices that read the log, and are not live."""
+        return sum(channel.readers - channel.devices for channel in self._channels.values())
+
 
 class Attached:
     """One use of a channel, as a context.
@@ -168,15 +191,16 @@ class Attached:
     A class, not a generator: every idle device holds one, and a generator is ten times its size.
     """
 
-    __slots__ = ("_channel", "_hub", "_session")
+    __slots__ = ("_channel", "_hub", "_session", "_start")
 
-    def __init__(self, hub: Hub, session: str) -> None:
+    def __init__(self, hub: Hub, session: str, start: str) -> None:
         self._hub = hub
         self._session = session
+        self._start = start
 
     async def __aenter__(self) -> Channel:
         """Return the channel, loaded."""
-        self._channel = await self._hub.enter(self._session)
+        self._channel = await self._hub.enter(self._session, self._start)
         return self._channel
 
     async def __aexit__(self, *_: object) -> None:

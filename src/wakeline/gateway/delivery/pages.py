@@ -113,6 +113,10 @@ class Pages:
         read = partial(snapshot.page, at, self._read_between, topics)
         return await self._shared((form, topics, snapshot.number, at), read, encode)
 
+    async def folded(self, snapshot: Snapshot, at: int, *, topics: Topics | None) -> tuple[list[Event], int]:
+        """Return a page of a compact form, and the offset of the next one; see `compact`."""
+        return await snapshot.page(at, self._read_between, topics)
+
     async def _read_between(self, offset: int, before: int, topics: Topics | None) -> Page:
         return await self.read(offset, before=before, topics=topics)
 

@@ -35,12 +35,14 @@ async def resolve_start(
         CursorInvalidError: The value has none of these forms.
         EpochChangedError: The cursor is of another life of the session.
         CursorAheadError: The cursor is past the session's end.
+        UnavailableError: The device has seen events that this gateway has not heard of.
     """
     if text == "beginning":
         return 0
     if text == "now":
         return channel.tail
     if text == "device":
+        await channel.hear(seen or 0)
         return seen or 0
     if text.startswith("tail:"):
         return await _tail(engine, channel, text, topics)

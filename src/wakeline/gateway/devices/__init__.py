@@ -9,11 +9,3 @@ from __future__ import annotations
 from wakeline.gateway.devices.exchange import Exchange
 from wakeline.gateway.devices.positions import Furthest, Positions
 from wakeline.gateway.devices.presence import Change, Presence
-
-__all__ = [
-    "Change",
-    "Exchange",
-    "Furthest",
-    "Positions",
-    "Presence",
-]

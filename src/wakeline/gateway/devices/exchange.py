@@ -205,8 +205,7 @@ class Exchange:
         gateways = {*await self._ownership.gateways(), self._ownership.name}
         for record in records:
             if record.key.split("/")[1] not in gateways:
-                with suppress(RecordConflictError):  # another gateway has removed it
-                    await self._records.delete_record(record.key, revision=record.revision)
+                await self._records.remove(record)
         self._cleaned_for = gateways
 
 

@@ -15,6 +15,19 @@ from wakeline.gateway.runtime import Grouped
 OffsetOf: TypeAlias = Callable[[], int]
 """Returns the first offset that has not been written to a connection."""
 
+
+class Connection(NamedTuple):
+    """A connection of a device.
+
+    Attributes:
+        offset_of: Returns the first offset that has not been written to it.
+        transport: The name of its transport.
+    """
+
+    offset_of: OffsetOf
+    transport: str
+
+
 Change: TypeAlias = Callable[[dict[Key, Entry]], object]
 """Changes a part's entries in place. It may run again, on newer entries, if another gateway wrote first."""
 
@@ -39,7 +52,7 @@ class Part:
 
     Attributes:
         entries: The record's entries as of the last read or write by this process.
-        connections: For each connected device, the functions that return its connections' offsets.
+        connections: The connections of each connected device.
         left: Entries of ended connections that are not stored yet.
         users: How many callers use this object now.
     """
@@ -49,7 +62,7 @@ class Part:
         self.epoch = epoch
         self.number = number
         self.entries: dict[Key, Entry] = {}
-        self.connections: dict[Key, list[OffsetOf]] = {}
+        self.connections: dict[Key, list[Connection]] = {}
         self.left: dict[Key, Entry] = {}
         self.users = 0
         self._engine = engine
@@ -61,17 +74,17 @@ class Part:
         self._waiting: list[Change] = []
         self._writes = Grouped[None]()
 
-    def connect(self, key: Key, offset_of: OffsetOf) -> None:
+    def connect(self, key: Key, connection: Connection) -> None:
         """Register a connection of a device."""
-        self.connections.setdefault(key, []).append(offset_of)
+        self.connections.setdefault(key, []).append(connection)
 
-    def disconnect(self, key: Key, offset_of: OffsetOf) -> None:
+    def disconnect(self, key: Key, connection: Connection) -> None:
         """Remove a connection, and keep the offset it had reached for the next `save`."""
-        offsets = self.connections[key]
-        offsets.remove(offset_of)
-        if not offsets:
+        connections = self.connections[key]
+        connections.remove(connection)
+        if not connections:
             del self.connections[key]
-        self.note(Entry(*key, delivered=offset_of(), seen=None, active=now()))
+        self.note(Entry(*key, delivered=connection.offset_of(), seen=None, active=now()))
 
     def note(self, entry: Entry) -> None:
         """Keep an entry for the next `save`."""
@@ -80,9 +93,9 @@ class Part:
     def latest(self, key: Key) -> Entry | None:
         """Return a device's current entry, stored or not; None if the device is unknown."""
         entry = self.left.get(key)
-        offsets = self.connections.get(key)
-        if offsets:
-            entry = Entry(*key, _furthest(offsets), None, now()).merged(entry)
+        connections = self.connections.get(key)
+        if connections:
+            entry = Entry(*key, _furthest(connections), None, now()).merged(entry)
         known = self.entries.get(key)
         return entry.merged(known) if entry else known
 
@@ -90,8 +103,8 @@ class Part:
         """Return delivered offsets that are not stored; with `every`, of all connected devices."""
         current = now()
         found = list(self.left.values())
-        for key, offsets in self.connections.items():
-            offset, known = _furthest(offsets), self.entries.get(key)
+        for key, connections in self.connections.items():
+            offset, known = _furthest(connections), self.entries.get(key)
             if every or known is None or known.delivered is None or known.delivered < offset:
                 found.append(Entry(*key, offset, None, current))
         return found
@@ -189,9 +202,7 @@ class Part:
 
     async def _check_epoch(self) -> None:
         """Raise if the session's epoch is over: nothing would erase a record created after that."""
-        state = await self._engine.state(self.session)
-        if state is None:
-            raise SessionNotFoundError(f"there is no session {self.session!r}")
+        state = await self._engine.found(self.session)
         if state.epoch != self.epoch:
             raise EpochChangedError(f"the session now lives in epoch {state.epoch}, not in {self.epoch}")
 
@@ -243,5 +254,7 @@ class Parts:
             self.give_back(part)
 
 
-def _furthest(offsets: list[OffsetOf]) -> int:
-    return offsets[0]() if len(offsets) == 1 else max(offset_of() for offset_of in offsets)
+def _furthest(connections: list[Connection]) -> int:
+    if len(connections) == 1:
+        return connections[0].offset_of()
+    return max(connection.offset_of() for connection in connections)

@@ -21,9 +21,9 @@ import msgspec
 import structlog
 
 from wakeline.background import cancel_all
-from wakeline.errors import SessionNotFoundError, UnavailableError
+from wakeline.errors import UnavailableError
 from wakeline.events import Cursor
-from wakeline.gateway.devices.parts import DeviceLimit, OffsetOf, Part, Parts
+from wakeline.gateway.devices.parts import Connection, DeviceLimit, OffsetOf, Part, Parts
 from wakeline.gateway.devices.presence import Presence
 from wakeline.gateway.devices.records import PARTS, Entry, Key, erase, moment, now, part_of, stored
 from wakeline.gateway.log import Engine, SessionState
@@ -48,6 +48,7 @@ class DevicePosition(msgspec.Struct, frozen=True):
     seen: str | None
     lag: int
     connected: bool
+    transports: list[str]
     last_active: str
 
 
@@ -80,7 +81,7 @@ class Positions:
         self._engine = engine
         self._presence = presence
         self._parts = Parts(engine, DeviceLimit(user_devices, counted))
-        self._states: WeakValueDictionary[str, Grouped[SessionState | None]] = WeakValueDictionary()
+        self._states: WeakValueDictionary[str, Grouped[SessionState]] = WeakValueDictionary()
         self._saving: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -94,7 +95,7 @@ class Positions:
                 await self._try_to_save()
 
     def connected(
-        self, session: str, epoch: str, user: str, device: str, offset_of: OffsetOf
+        self, session: str, epoch: str, user: str, device: str, offset_of: OffsetOf, transport: str = ""
     ) -> AbstractContextManager[None]:
         """Register a connection of a device inside the block. Entering and leaving do not await.
 
@@ -105,13 +106,21 @@ class Positions:
             device: The device's id.
             offset_of: Returns the first offset that has not been written to the connection. It is called every few
                 seconds and when the block ends.
+            transport: The name of the connection's transport.
         """
-        return _Connected(self._parts, self._presence, session, epoch, (user, device), offset_of)
+        return _Connected(self._parts, self._presence, session, epoch, (user, device), offset_of, transport)
 
     def delivered(self, session: str, epoch: str, user: str, device: str, offset: int) -> None:
         """Record that a device without a registered connection received the events below `offset`."""
         with self._parts.using(session, epoch, part_of((user, device))) as part:
             part.note(Entry(user, device, delivered=offset, seen=None, active=now()))
+
+    def written(self, session: str, epoch: str, user: str, device: str) -> list[tuple[str, int]]:
+        """Return each connection's transport and the first offset that has not been written to it."""
+        key = (user, device)
+        part = self._parts.get(session, epoch, part_of(key))
+        connections = part.connections.get(key, ()) if part is not None else ()
+        return [(connection.transport, connection.offset_of()) for connection in connections]
 
     async def acknowledge(
         self, session: str, user: str, device: str, cursor: str, *, everywhere: bool = False
@@ -145,7 +154,8 @@ class Positions:
             if everywhere:
                 await self._see_everywhere(state, user, offset)
             connected = await self._presence.is_there(session, user, device)
-            return _described(state, part.latest(key) or mine, connected=connected)
+            transports = self._presence.transports(session, user, device)
+            return _described(state, part.latest(key) or mine, connected=connected, transports=transports)
 
     async def seen(self, session: str, epoch: str, user: str, device: str) -> int | None:
         """Return the offset after the last event that a device acknowledged in this epoch, or None."""
@@ -165,7 +175,9 @@ class Positions:
         for key in present.difference(entries, self._presence.present(session)):
             entries[key] = Entry(*key, delivered=None, seen=None, active=now())
         return [
-            _described(state, entries[key], connected=key in present)
+            _described(
+                state, entries[key], connected=key in present, transports=self._presence.transports(session, *key)
+            )
             for key in sorted(entries)
             if user in (None, key[0])
         ]
@@ -272,13 +284,10 @@ class Positions:
 
     async def _state(self, session: str) -> SessionState:
         states = self._states.setdefault(session, Grouped())
-        state = await states.do(lambda: self._engine.state(session))
-        if state is None:
-            raise SessionNotFoundError(f"there is no session {session!r}")
-        return state
+        return await states.do(lambda: self._engine.found(session))
 
 
-def _described(state: SessionState, entry: Entry, *, connected: bool) -> DevicePosition:
+def _described(state: SessionState, entry: Entry, *, connected: bool, transports: list[str]) -> DevicePosition:
     return DevicePosition(
         device=entry.device,
         user=entry.user,
@@ -286,6 +295,7 @@ def _described(state: SessionState, entry: Entry, *, connected: bool) -> DeviceP
         seen=None if entry.seen is None else str(Cursor(state.epoch, entry.seen)),
         lag=state.next_offset - max(entry.seen or 0, state.first_offset),
         connected=connected,
+        transports=transports,
         last_active=moment(now() if connected else entry.active),
     )
 
@@ -293,24 +303,31 @@ def _described(state: SessionState, entry: Entry, *, connected: bool) -> DeviceP
 class _Connected:
     """A registered connection. A generator would take three times the memory per connection."""
 
-    __slots__ = ("_epoch", "_key", "_offset_of", "_part", "_parts", "_presence", "_session")
+    __slots__ = ("_connection", "_epoch", "_key", "_part", "_parts", "_presence", "_session")
 
     def __init__(
-        self, parts: Parts, presence: Presence, session: str, epoch: str, key: Key, offset_of: OffsetOf
+        self,
+        parts: Parts,
+        presence: Presence,
+        session: str,
+        epoch: str,
+        key: Key,
+        offset_of: OffsetOf,
+        transport: str,
     ) -> None:
         self._parts = parts
         self._presence = presence
         self._session = session
         self._epoch = epoch
         self._key = key
-        self._offset_of = offset_of
+        self._connection = Connection(offset_of, transport)
 
     def __enter__(self) -> None:
         self._part = self._parts.take(self._session, self._epoch, part_of(self._key))
-        self._part.connect(self._key, self._offset_of)
-        self._presence.come(self._session, *self._key)
+        self._part.connect(self._key, self._connection)
+        self._presence.come(self._session, *self._key, self._connection.transport)
 
     def __exit__(self, *_: object) -> None:
-        self._part.disconnect(self._key, self._offset_of)
-        self._presence.go(self._session, *self._key)
+        self._part.disconnect(self._key, self._connection)
+        self._presence.go(self._session, *self._key, self._connection.transport)
         self._parts.give_back(self._part)

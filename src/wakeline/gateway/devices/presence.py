@@ -61,13 +61,13 @@ class _Room:
     """One session's connected devices and its watchers.
 
     Attributes:
-        connections: How many connections each device has to this gateway.
+        connections: The transports of each device's connections to this gateway.
         elsewhere: The devices at other gateways, as of the last read; empty while nobody watches.
         watches: The watchers.
     """
 
     def __init__(self) -> None:
-        self.connections: dict[Who, int] = {}
+        self.connections: dict[Who, list[str]] = {}
         self.elsewhere: frozenset[Who] = frozenset()
         self.watches: dict[Watch, None] = {}
 
@@ -93,18 +93,19 @@ class Presence:
         """
         self._changed, self._elsewhere = changed, elsewhere
 
-    def come(self, session: str, user: str, device: str) -> None:
+    def come(self, session: str, user: str, device: str, transport: str = "") -> None:
         """Add a connection of a device; its first one makes the device present."""
         room, who = self._rooms.setdefault(session, _Room()), (user, device)
-        room.connections[who] = room.connections.get(who, 0) + 1
-        if room.connections[who] == 1:
+        transports = room.connections.setdefault(who, [])
+        transports.append(transport)
+        if len(transports) == 1:
             self._moved(session, room, "join", who)
 
-    def go(self, session: str, user: str, device: str) -> None:
+    def go(self, session: str, user: str, device: str, transport: str = "") -> None:
         """Remove a connection of a device; without connections the device is absent."""
         room, who = self._rooms[session], (user, device)
-        room.connections[who] -= 1
-        if room.connections[who] == 0:
+        room.connections[who].remove(transport)
+        if not room.connections[who]:
             del room.connections[who]
             self._moved(session, room, "leave", who)
             self._drop_empty(session)
@@ -142,6 +143,11 @@ class Presence:
         """Return the devices that are connected to the session at this gateway."""
         room = self._rooms.get(session)
         return list(room.connections) if room else []
+
+    def transports(self, session: str, user: str, device: str) -> list[str]:
+        """Return the transports of a device's connections to this gateway."""
+        room = self._rooms.get(session)
+        return room.connections.get((user, device), []) if room else []
 
     async def everywhere(self, session: str) -> frozenset[Who]:
         """Return the devices that are connected to the session, at whichever gateway."""

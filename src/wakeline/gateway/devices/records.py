@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import math
 import time
-from datetime import UTC, datetime
 from typing import Final, TypeAlias
 from zlib import crc32
 
 import msgspec
 
-from wakeline.errors import RecordConflictError
 from wakeline.events import timestamp
 from wakeline.gateway.log import MAX_RECORD_BYTES, Engine, Record
 
@@ -80,15 +78,10 @@ async def stored(engine: Engine, session: str, epoch: str, number: int) -> dict[
 
 async def erase(engine: Engine, session: str, number: int, *, but: str | None) -> None:
     """Delete a part's record, unless it belongs to the epoch `but`."""
-    while True:
-        record = await engine.get_record(record_key(session, number))
-        if record is None or _decoder.decode(record.value).epoch == but:
+    while (record := await engine.get_record(record_key(session, number))) is not None:
+        if _decoder.decode(record.value).epoch == but:
             return
-        try:
-            await engine.delete_record(record.key, revision=record.revision)
-        except RecordConflictError:
-            continue
-        return
+        await engine.remove(record)
 
 
 def now() -> int:
@@ -98,7 +91,7 @@ def now() -> int:
 
 def moment(milliseconds: int) -> str:
     """Return a time in milliseconds in the format of the API."""
-    return timestamp(datetime.fromtimestamp(milliseconds / 1000, UTC))
+    return timestamp(milliseconds / 1000)
 
 
 def record_key(session: str, number: int) -> str:

@@ -1,4 +1,4 @@
-"""Following: from Temporal into sessions, with one reader per run, whatever the number of devices.
+"""Following: from Temporal into sessions, with one reader per run.
 
 It finds the workflows to follow, copies their streams, and reports how each run ends. `inputs` uses its connections, `http` asks
 it to follow, and `app` starts it. Open `followers.py` first, then `follower.py`: the life of one run.
@@ -10,18 +10,10 @@ from wakeline.gateway.following.copying.told import failure as describe_failure
 from wakeline.gateway.following.copying.told import result as describe_result
 from wakeline.gateway.following.finding.rules import can_be_quoted, quoted
 from wakeline.gateway.following.followers import Followers
-from wakeline.gateway.following.reaching.calls import is_busy, is_not_ready
 from wakeline.gateway.following.reaching.connection import Connection, Options
 from wakeline.gateway.following.reaching.namespaces import Namespaces
 from wakeline.gateway.following.reaching.options import options_of
 from wakeline.gateway.following.sessions import SESSION_MEMO
-from wakeline.gateway.following.watching.endings import (
-    complete,
-    first_event,
-    is_closing,
-    is_forgotten,
-    read_ending,
-)
 
 __all__ = [
     "SESSION_MEMO",
@@ -30,15 +22,8 @@ __all__ = [
     "Namespaces",
     "Options",
     "can_be_quoted",
-    "complete",
     "describe_failure",
     "describe_result",
-    "first_event",
-    "is_busy",
-    "is_closing",
-    "is_forgotten",
-    "is_not_ready",
     "options_of",
     "quoted",
-    "read_ending",
 ]

@@ -1,366 +1,217 @@
-"""The follower: the one reader that pulls a workflow's own stream into its session and tells how the run ended.
+"""The follower: executes the effects of one run's life, and observes what follows.
 
-Its publisher's sequence is the upstream offset, and each of Wakeline's own events has a publisher of its own. So whatever
-stops a follower at whatever moment, the next one appends the same things again and the log keeps one copy.
+`life/` has the rules. A follower may be stopped at any moment: the next one makes the run's life again from its record
+and appends the same events again, of which the log keeps one copy.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext, suppress
-from functools import partial
+from dataclasses import replace
 from typing import Any, Final
 
-import msgspec
 import structlog
-from temporalio.api.sdk.v1 import WorkflowMetadata
 
-from wakeline.background import cancel_all
-from wakeline.errors import SessionClosedError, UnavailableError
-from wakeline.events import (
-    INPUT_UNDONE,
-    RUN_CLOSED,
-    RUN_CONTINUED,
-    RUN_STARTED,
-    SESSION_SETTLED,
-    compose,
-    timestamp,
-)
+from wakeline.errors import EpochChangedError, SessionClosedError, UnavailableError
+from wakeline.events import RUN_CLOSED, RUN_STARTED, SESSION_SETTLED
 from wakeline.gateway.following.copying import told
-from wakeline.gateway.following.copying.copy import StreamCopy
-from wakeline.gateway.following.copying.reader import NoStreamError, NotNowError, StreamReader
-from wakeline.gateway.following.draining import Drainer
-from wakeline.gateway.following.following import Following
-from wakeline.gateway.following.telling import Teller
-from wakeline.gateway.following.watching.endings import Ending
-from wakeline.gateway.following.watching.resets import send_again, supersede_undone, undone_inputs
-from wakeline.gateway.following.watching.state import METADATA_QUERY, StateWatch, over
-from wakeline.gateway.following.watching.watch import Attention, RunWatch
+from wakeline.gateway.following.following import Following, Subject
+from wakeline.gateway.following.life import begin, reduce, reports
+from wakeline.gateway.following.life import effects as do
+from wakeline.gateway.following.life import observations as saw
+from wakeline.gateway.following.life.phases import Life, Now, Phase
+from wakeline.gateway.following.life.rules import Step
+from wakeline.gateway.following.observing import Observer
+from wakeline.gateway.following.performing import Performer
+from wakeline.gateway.following.rests import Rests
+from wakeline.gateway.following.telling import RETRY_SECONDS
+from wakeline.gateway.following.watching.watch import Attention
 from wakeline.gateway.sessions import Run, RunState, Telling
+from wakeline.temporal.endings import Ending
 
-_NO_STREAM_SECONDS: Final = 2.0
-_NO_STREAM_MOST: Final = 300.0
-# While the history tells of everything, the stream is read without being told only to be sure.
-_BE_SURE: Final = 120.0
-_SWEPT_MOST: Final = 300.0
-# An answer that is under way when a run ends is waited for so long.
-_LAST_ANSWER_SECONDS: Final = 2.0
-# What went wrong as nobody thought may go wrong again.
-_LOOK_AGAIN: Final = 30.0
-# Activities of that many Temporal runs before the latest may still publish.
-_EARLIER: Final = 10
 _RESULT_BYTES: Final = 16 * 1024
-# The latest event of these tells whether the session is settled.
+# The latest event of these says whether the session is settled.
 _STANDING: Final = frozenset({RUN_STARTED, RUN_CLOSED, SESSION_SETTLED})
 _log = structlog.get_logger(__name__)
 
 
 class Follower:
-    """Follows one run, through everything it continues as, to its end.
+    """Follows an open run to its end, or an ended one until the rest of its stream is read.
 
     Args:
-        session: Where its output goes.
-        run: What is known of the run, from its record.
+        session: The session of its output.
+        run: The run, as its record has it.
         parts: What followers share.
 
     Attributes:
-        attention: How closely it is watched.
+        session: The session of its output.
     """
 
     def __init__(self, session: str, run: Run, parts: Following) -> None:
         self.session = session
-        self.attention = Attention()
+        self._subject = Subject(session, run, parts)
         self._parts = parts
-        self._teller = Teller(session, run.run, parts.accept)
-        self._copy = StreamCopy(run, self._teller, parts.accept, parts.runs)
-        self._watch: RunWatch | None = None
-        self._state: StateWatch | None = None
-        self._telling: Telling | None = None
-        self._drainer = Drainer(parts, self._copy, self._look_at)
-
-    @property
-    def telling(self) -> Telling | None:
-        """What is being told of the run: who has read it is not told anything else, and who has not is not told it before."""
-        return self._telling
+        self._performer = Performer(self._subject)
+        self._observer = Observer(self._subject)
+        self._rests = Rests(self._subject)
+        self._resting = not run.open
+        self._details: dict[str, Any] = {}
 
     @property
     def run(self) -> Run:
-        """The run, as it stands."""
-        return self._copy.run
+        """The run as it stands."""
+        return self._subject.run
+
+    @property
+    def attention(self) -> Attention:
+        """How closely the run is watched."""
+        return self._observer.attention
 
     @property
     def state(self) -> RunState:
-        """What the run is doing, as far as is known."""
-        if self._state is not None:
-            return self._state.state
-        return RunState(waiting=self.run.waiting) if self._watch is None else RunState()  # not looked at yet, or over
+        """The present activity of the run, as far as is known."""
+        return self._observer.state
+
+    @property
+    def telling(self) -> Telling | None:
+        """The change of the run that is being reported; None if there is none."""
+        return self._performer.telling
 
     def nudge(self) -> None:
-        """Somebody says that the workflow has something."""
-        if self._watch is not None:
-            self._watch.nudge()
+        """Check the workflow for new events soon."""
+        self._observer.nudge()
+
+    def hurry(self) -> None:
+        """Read the rest of an ended run now or never: a later run of the session waits for its turn."""
+        self._rests.hurry()
 
     async def tell_result(self) -> None:
-        """Tell what the run completes with; what was being written down of it meanwhile may not know that this is wanted."""
-        await self._copy.change(result=True)
+        """Report the result that the run completes with.
 
-    async def follow(self) -> None:
-        """Go on until the run's end is in the log; an outage on the way is waited out.
-
-        In a session that was closed nothing can be told any more: then only the record learns of the end.
-
-        Raises:
-            EpochChangedError: The session was deleted.
+        The record is written here, because a change of it that is under way may not have this wish yet.
         """
-        if not await self._teller.told(f"started:{self.run.run}"):
-            await self._parts.earlier(self.session, self.run)
-        await self.announce()
-        if self.run.chain:
-            earlier = [run for run in await self._parts.runs.of(self.session) if run.first_run_id == self.run.chain]
-            for before in [run for run in earlier if not run.open][-1:]:
-                await self._undo(before, self.run.run)
-        await self._copy.begin()
-        while self.run.open:
-            ending, drained = await self._follow_one()
-            if ending.follows_by == "reset" and await self._teller.told(f"closed:{self.run.run}"):
-                # The record does not have that end yet; what goes on after it is another run.
-                ending = msgspec.structs.replace(ending, status=ending.without_reset)
-            if ending.status is None:
-                await self._continue(ending, drained)
-            else:
-                await self._close(ending, drained)
+        await self._subject.copy.change(result=True)
 
     async def announce(self) -> None:
-        """Say that the run has begun. Said by whoever follows it; the log keeps one copy, before everything else of the run."""
-        run = self.run
-        data = {
-            "workflow_id": run.workflow_id,
-            "workflow_type": run.workflow_type,
-            "run_id": run.run_id,
-            "started_at": run.started_at,
-        }
-        if run.namespace:
-            data["namespace"] = run.namespace
-        if run.chain:
-            data["reset_of"] = run.chain
-        await self._teller.tell(f"started:{run.run}", self._teller.event(RUN_STARTED, data))
+        """Report that the run has begun; the log keeps one copy, before everything else of the run."""
+        await self._performer.append(do.Append(f"started:{self.run.run}", (reports.started(self.run),)))
 
-    async def _follow_one(self) -> tuple[Ending, bool]:
-        """Follow one Temporal run to its end and read what it said to the last event; False if that could not be read."""
-        parts = self._parts
-        reader = StreamReader(parts.connection, self.run.workflow_id, self.run.run_id)
-        watch = self._watch = self._watch_of(self.run)
-        self._state = self._state_of(self.run, watch, reader)
-        ended = asyncio.create_task(watch.ended())
-        reading = asyncio.create_task(self._read_on(reader, watch))
-        tasks = [ended, reading, asyncio.create_task(self._look_on(self._state))]
+    async def follow(self) -> None:
+        """Follow an open run to its end, or read the rest of an ended one; wait out each outage.
+
+        Nothing can be appended to a session that was closed: then only the record learns of the end.
+
+        Raises:
+            EpochChangedError: The session of an open run was deleted.
+        """
+        started = self._resting or await self._subject.teller.told(f"started:{self.run.run}")
+        life, effects = begin(self.run, self._parts.settings.drain_grace, started=started)
         try:
-            await asyncio.wait([ended, reading], return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
-                reading.result()  # who can read no more is followed anew, from the record
-            ending = await ended
-            # The query that is under way may be the last that a worker answers; cut off, it makes its worker warn.
-            await asyncio.wait([reading], timeout=min(parts.settings.drain_grace, _LAST_ANSWER_SECONDS))
+            while effects:
+                if life.phase is not Phase.CLOSING:
+                    life, effects = await self._step(life, effects)
+                    continue
+                self._details = await self._explained(life.ending)
+                # Two runs that end at once would otherwise each see the other one as open.
+                async with self._parts.runs.lock(self.session):
+                    while effects:
+                        life, effects = await self._step(life, effects)
         finally:
-            reader.stop()
-            await cancel_all(*tasks)
-            self._state = None
-        return ending, await self._drainer.drain(reader, ending, read_whole=watch.read_whole)
+            await self._observer.report_state_of("")
 
-    def _watch_of(self, run: Run) -> RunWatch:
-        parts = self._parts
-        child = partial(parts.child, parts.connection.namespace)
-        return RunWatch(parts.connection, run, self.attention, parts.looks, child)
-
-    def _state_of(self, run: Run, watch: RunWatch, reader: StreamReader) -> StateWatch:
-        parts = self._parts
-        return StateWatch(
-            run,
-            watch,
-            self._teller,
-            explain=lambda failure: told.failure(parts.connection.converter_of(run.workflow_id), failure),
-            metadata=lambda: self._metadata(reader),
-            watched=lambda: parts.watched(self.session),
-            note=self._copy.change,
-            turn=self.run.run_id,
-        )
-
-    async def _read_on(self, reader: StreamReader, watch: RunWatch) -> None:
-        """Read the stream for as long as the run is open: when it is told of, quickly while events come, slowly otherwise."""
-        settings = self._parts.settings
-        interval, no_stream = settings.poll_fastest, _NO_STREAM_SECONDS
-        while not watch.over.is_set():
-            happened, task = watch.happened, watch.history.scheduled
-            try:
-                async with self._parts.reads if not self.attention.closely else nullcontext():
-                    news = await self._copy.read(reader)
-                watch.unanswered = False
-                if not reader.by_update:
-                    watch.read = task
-            except SessionClosedError:
-                return
-            except NoStreamError:
-                # It may be told of as often as it likes: there is nothing to read.
-                await watch.pause(no_stream)
-                no_stream = min(no_stream * 2, _NO_STREAM_MOST)
-                continue
-            except (NotNowError, UnavailableError) as error:
-                _log.debug("cannot read a stream now", workflow_id=self.run.workflow_id, error=str(error))
-                interval, watch.unanswered = min(interval * 2, settings.poll_slowest), True
-                await watch.news(happened, interval)
-                continue
-            slowest = settings.poll_slowest if self.attention.closely else _SWEPT_MOST
-            interval = max(interval / 2, settings.poll_fastest) if news else min(interval * 1.3, slowest)
-            if reader.by_update:
-                await watch.pause(reader.pause(watch.history.updates))
-            else:
-                await watch.news(happened, _BE_SURE if watch.tells else interval)
-
-    async def _look_on(self, state: StateWatch) -> None:
-        """Look what the run is doing, for as long as it is watched closely."""
-        while True:
-            if not self.attention.closely:
-                await self.attention.changed()
-                continue
-            try:
-                await self.attention.while_so(state.follow())
-            except Exception:  # noqa: BLE001 - what a run is doing is worth less than what it says
-                _log.exception("what a run is doing cannot be told", workflow_id=self.run.workflow_id)
-                await asyncio.sleep(_LOOK_AGAIN)
-
-    async def _metadata(self, reader: StreamReader) -> WorkflowMetadata | None:
+    async def _step(self, life: Life, effects: tuple[do.Effect, ...]) -> Step:
+        """Execute effects, and have the rules decide on the observation that they give."""
+        observation: saw.Observation | None = None
         try:
-            return await reader.ask(METADATA_QUERY, WorkflowMetadata)
-        except (NoStreamError, NotNowError):
-            return None
+            for effect in effects:
+                observation = await self._execute(effect)
+        except Exception as error:
+            if not self._resting:
+                raise  # the next follower continues from the record
+            life, observation = replace(life, phase=Phase.RESTING), await self._failed(error)
+        if observation is None:
+            return life, ()
+        now = Now(observation, self.run, asyncio.get_running_loop().time(), self._subject.copy.offset)
+        after, effects = reduce(life, now)
+        assert effects or after.phase is Phase.DONE, f"expected effects of {observation} in {life.phase}"
+        return after, effects
 
-    async def _look_at(self, run_id: str) -> None:
-        """Tell what a later run of the chain is doing than the one whose output has its turn."""
-        run = msgspec.structs.replace(self.run, run_id=run_id)
-        reader = StreamReader(self._parts.connection, run.workflow_id, run_id)
-        self._state = self._state_of(run, self._watch_of(run), reader)
-        try:
-            await self._look_on(self._state)
-        finally:
-            self._state = None
+    async def _failed(self, error: Exception) -> saw.Observation:
+        """An error must neither lose the rest of an ended run nor keep a later run from its turn."""
+        if isinstance(error, (SessionClosedError, EpochChangedError)):
+            return saw.SessionGone()
+        if not isinstance(error, UnavailableError):
+            _log.error("the rest of a run cannot be added; it is tried again", run=self.run.run, exc_info=error)
+        await asyncio.sleep(RETRY_SECONDS)
+        return saw.Failed()
 
-    async def _continue(self, ending: Ending, drained: bool) -> None:
-        """The chain goes on as another Temporal run. Only continue-as-new can carry the stream over."""
-        data = {
-            "workflow_id": self.run.workflow_id,
-            "run_id": ending.next_run_id,
-            "previous_run_id": self.run.run_id,
-            "reason": ending.follows_by,
-            # The next run has the stream that it was given, even if this one can no longer be queried.
-            "drained": drained or ending.carries is True,
-        }
-        changed: dict[str, Any] = {
-            "run_id": ending.next_run_id,
-            "earlier": (*self.run.earlier, self.run.run_id)[-_EARLIER:],
-            "given_whole": drained,
-            "waiting": None,
-            "retrying": {},
-            "failed": {},
-            "paused": {},
-        }
-        name = f"continued:{ending.next_run_id}"
-        self._telling = Telling(name, msgspec.structs.replace(self.run, **changed))
-        events = [self._teller.event(RUN_CONTINUED, data), *over(self._teller, self.run)]
-        await self._teller.tell(name, *events)
-        if ending.follows_by == "reset":
-            client, accept = self._parts.connection.client, self._parts.accept
-            with suppress(SessionClosedError):
-                await supersede_undone(client, accept, self.session, self.run, ending.next_run_id)
-            await self._undo(self.run, ending.next_run_id)
-            # The stream is made anew from what is left of the history: what was said before is said again, or void.
-            changed["stream_attempt"] = self.run.stream_attempt + 1
-        elif ending.carries is False:
-            await self._copy.begin_further(ending.next_run_id, ending.given)
-            changed |= {"stream": ending.next_run_id, "stream_attempt": 1}
-        await self._copy.change(**changed)
-        self._telling = None
+    async def _execute(self, effect: do.Effect) -> saw.Observation | None:
+        """Execute an effect; return what it observes, if it asks for that."""
+        match effect:
+            case do.Append():
+                await self._performer.append(effect)
+            case do.Expect():
+                self._performer.expect(effect)
+            case do.Write():
+                await self._subject.copy.change(**effect.changes)
+            case do.Supersede():
+                await self._performer.supersede(effect)
+            case do.PassOver():
+                await self._subject.copy.begin_further(effect.stream, effect.given)
+            case do.ReportStateOf():
+                await self._observer.report_state_of(effect.run_id)
+            case do.Settle():
+                self._parts.settled(self.session)
+            case do.Abandon():
+                _log.warning("the rest of a run is abandoned, because a later one begins", run=self.run.run)
+            case _:
+                return await self._ask(effect)
+        return None
 
-    async def _undo(self, before: Run, run_id: str) -> None:
-        """Send again or report the session's inputs that a run had before a reset began `run_id`, which lacks them."""
-        client, resend = self._parts.connection.client, self._parts.settings.inputs.after_reset == "send"
-        data: list[dict[str, str]] = []
-        for key, signal in (await undone_inputs(client, before, run_id)).items():
-            if not await self._parts.intents.find(self.session, key):
-                continue  # an input of another session
-            if not (resend and signal is not None and await send_again(client, before, run_id, key, signal)):
-                data.append({"id": key, "run_id": run_id})
-        if data:
-            await self._teller.tell(f"undone:{run_id}", *(self._teller.event(INPUT_UNDONE, each) for each in data))
+    async def _ask(self, effect: do.Question) -> saw.Observation:
+        match effect:
+            case do.AwaitTurn():
+                await self._parts.earlier(self.session, self.run)
+                return saw.TurnCame()
+            case do.Follow():
+                self._performer.telling = None  # the record has the change by now
+                return await self._observer.follow()
+            case do.ReadRest():
+                reader = self._observer.reader
+                return await (self._rests.read(effect) if reader is None else self._rests.drain(effect, reader))
+            case do.DescribeChain():
+                return await self._rests.describe_chain()
+            case do.DescribeRun():
+                return await self._rests.describe_run(effect)
+            case do.AskWorker():
+                return await self._rests.ask_worker(effect.run_id)
+            case do.CheckSession():
+                return await self._check_session(effect)
 
-    async def _close(self, ending: Ending, drained: bool) -> None:
-        assert ending.status is not None
-        run = self.run
-        data = {
-            "status": ending.status,
-            "workflow_id": run.workflow_id,
-            "run_id": run.run_id,
-            "closed_at": timestamp(ending.closed_at),
-            "drained": drained and not run.unread,
-        }
-        converter = self._parts.connection.converter_of(run.workflow_id)
-        if ending.status == "unknown":
-            data |= {"workflow_type": run.workflow_type, "started_at": run.started_at}
-        if ending.reason or ending.status == "terminated":
-            data["reason"] = told.cut(ending.reason)
-        if ending.failure is not None:
-            data["failure"] = await told.failure(converter, ending.failure)
-        if ending.result is not None and await self._wants_result():
-            data |= await told.result(converter, ending.result, _RESULT_BYTES)
-        events = [self._teller.event(RUN_CLOSED, data)]
-        async with self._parts.runs.lock(self.session):
-            others = [o for o in await self._parts.runs.of(self.session) if o.run != run.run and o.open]
-            name = f"closed:{run.run}"
-            told_before = await self._teller.told(name)
-            owed = not (drained and not run.unread) and ending.status != "unknown"
-            if told_before:
-                owed = run.owed  # what was told then still holds, whatever could be read now
-            elif owed:
-                await self._copy.change(owed=True)
-            changed: dict[str, Any] = {
-                "status": ending.status,
-                "owed": owed,
-                "waiting": None,
-                "retrying": {},
-                "failed": {},
-                "paused": {},
-            }
-            self._telling = Telling(name, msgspec.structs.replace(self.run, **changed))
-            settles = await self._have_ended(others)
-            if not told_before:
-                if settles:
-                    events.append(compose(SESSION_SETTLED, b"{}", time=timestamp()))
-                await self._teller.tell(name, *events)
-            if not settles or told_before:
-                await self._settle_late(others)
-            await self._copy.change(**changed)
-        if not others:
-            self._parts.settled(self.session)
+    async def _check_session(self, effect: do.CheckSession) -> saw.Standing:
+        accept, last = self._parts.accept, None
+        reported = await self._subject.teller.told(f"closed:{self.run.run}")
+        runs = await self._parts.runs.of(self.session)
+        others = [other for other in runs if other.run != self.run.run and other.open]
+        # The log may have an end that the record does not have yet.
+        ended = [await accept.position(self.session, f"closed:{other.run}") is not None for other in others]
+        if reported and all(ended):
+            latest = await accept.latest(self.session, _STANDING)
+            last = latest[0] if latest is not None and latest[1] == RUN_CLOSED else None
+        return saw.Standing(effect.again, reported, len(others), all(ended), last, self._details)
+
+    async def _explained(self, ending: Ending | None) -> dict[str, Any]:
+        """Return a run's failure and its result, in their reported form."""
+        connection, details = self._parts.connection, dict[str, Any]()
+        converter_of = connection.converter_of_activity if self.run.activity else connection.converter_of
+        converter = converter_of(self.run.workflow_id)
+        if ending is not None and ending.failure is not None:
+            details["failure"] = await told.failure(converter, ending.failure)
+        if ending is not None and ending.result is not None and await self._wants_result():
+            details |= await told.result(converter, ending.result, _RESULT_BYTES)
+        return details
 
     async def _wants_result(self) -> bool:
-        """Return whether the result is to be reported; another gateway may have written that into the record."""
+        """Return whether to report the result; another gateway may have recorded that."""
         recorded = None if self.run.result else await self._parts.runs.latest(self.session, self.run.run)
         return self.run.result or (recorded is not None and recorded.result)
-
-    async def _settle_late(self, others: list[Run]) -> None:
-        """Report that the session is settled, if its runs have ended at once and each end was appended before the others'.
-
-        Two gateways may follow them. Each checks again after its own append, and names the event by the end that came last:
-        however many of them see that all have ended, the log has the event once.
-        """
-        if not await self._have_ended(others):
-            return
-        latest = await self._parts.accept.latest(self.session, _STANDING)
-        if latest is not None and latest[1] == RUN_CLOSED:
-            await self._teller.tell(f"closed:at-{latest[0]}", compose(SESSION_SETTLED, b"{}", time=timestamp()))
-
-    async def _have_ended(self, others: list[Run]) -> bool:
-        """Whether the end of each is told, even if its record does not have it yet: each sees those that were told before it."""
-        for other in others:
-            if await self._parts.accept.position(self.session, f"closed:{other.run}") is None:
-                return False
-        return True

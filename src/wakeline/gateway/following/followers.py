@@ -1,10 +1,10 @@
-"""Who is followed: what devices, registrations, publishers, parents and rules ask for."""
+"""Follows the workflows of sessions that devices are on, and those that rules find."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from time import monotonic
@@ -13,35 +13,34 @@ from typing import Any, Final
 import structlog
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 
-from wakeline.background import cancel_all, wait_at_most
+from wakeline.background import cancel_all
 from wakeline.errors import SessionClosedError, UnavailableError, WakelineError, WorkflowNotFoundError
 from wakeline.events import check_session_name
 from wakeline.gateway.delivery import Accept, Hub
 from wakeline.gateway.following.finding.finder import Finder, Found, is_older
 from wakeline.gateway.following.finding.readers import Readers
-from wakeline.gateway.following.finding.rules import check_rules, fits, session_by_rule
+from wakeline.gateway.following.finding.rules import check_rules, session_by_rule
 from wakeline.gateway.following.finding.sweep import Sweep, Swept
-from wakeline.gateway.following.lookups import Lookups, until_followed
+from wakeline.gateway.following.lookups import Lookups
 from wakeline.gateway.following.pool import FollowerPool
 from wakeline.gateway.following.reaching.connection import Connection
 from wakeline.gateway.following.reaching.namespaces import Namespaces
+from wakeline.gateway.following.registering import Registrar
 from wakeline.gateway.following.sessions import session_of
 from wakeline.gateway.following.telling import RETRY_SECONDS
-from wakeline.gateway.following.watching.endings import UNKNOWN_TIMES
 from wakeline.gateway.log import Commit, Engine
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.rules import Follow
 from wakeline.gateway.runtime import supervised
-from wakeline.gateway.sessions import Followed, Run, Runs
+from wakeline.gateway.sessions import Followed, Runs
 from wakeline.gateway.settings import Settings
+from wakeline.temporal.failures import UNKNOWN_TIMES
 
-_NAMINGS: Final = 16
 _WANTED: Final = 2_000
 # A reader of an existing session waits so long for a new run that Temporal may have; not at all while Temporal is slower.
 _PATIENCE: Final = 0.5
 # So long a worker is kept for another gateway of the same log.
 _ELSEWHERE_SECONDS: Final = 1.0
-_CATCH_UP_SECONDS: Final = 5.0
 _log = structlog.get_logger(__name__)
 
 
@@ -53,9 +52,13 @@ class Followers:
         engine: The log.
         accept: The way into it.
         runs: The record of each session's runs.
-        settings: What is followed, and how often it is looked at.
+        settings: What is followed, and how often it is polled.
         hub: Knows on which sessions devices are.
         ownership: Decides which workflows this gateway follows.
+
+    Attributes:
+        register: See `Registrar.register`.
+        published: See `Registrar.published`.
 
     Raises:
         SettingsInvalidError: A rule cannot be followed.
@@ -80,18 +83,22 @@ class Followers:
         ownership.wakeups.listen("nudge", self._nudge)
         check_rules(settings.follow, namespaces.__contains__)
         self._finder = Finder(namespaces, engine, runs)
-        self._pool = FollowerPool(namespaces, engine, accept, runs, settings, hub, ownership, self._child)
+        self._pool = FollowerPool(
+            namespaces, engine, accept, runs, settings, hub, ownership, lambda *child: self._registrar.child(*child)
+        )
         self._readers = Readers(2 * settings.sweep_interval)
         engine.feed.listen(self._committed)
-        self._sweeps = {connection.namespace: self._sweep(connection) for connection in namespaces}
         self._lookups = Lookups()
+        self._sweeps: dict[str, Sweep] = {}
+        self._registrar = Registrar(namespaces, runs, settings, self._finder, self._pool, self._sweeps, self._lookups)
+        self._sweeps |= {connection.namespace: self._sweep(connection) for connection in namespaces}
+        self.register = self._registrar.register
+        self.published = self._registrar.published
         self._sweeping: list[asyncio.Task[None]] = []
-        # However many workflows publishers and parents name, so many are looked for at once.
-        self._naming = asyncio.Semaphore(_NAMINGS)
         self._prompt = True
 
     async def start(self) -> None:
-        """Go on with every run that was open when the gateway stopped; Temporal is connected to already, or tried."""
+        """Continue with every run that was open when the gateway stopped."""
         await self._pool.start()
         self._sweeping = [supervised(f"sweep of {namespace}", sweep.run) for namespace, sweep in self._sweeps.items()]
 
@@ -114,7 +121,7 @@ class Followers:
         return self._pool.followed(session)
 
     async def watch(self, session: str) -> None:
-        """A device is on this session: see that the workflow of its name, if there is one, is followed.
+        """Have the workflow of a session's name followed, because a device is on the session.
 
         Any number of devices that arrive at once cause one check, and those that arrive during it at most another. Later readers
         of an existing session cause none for some minutes: sweeps check for new runs of sessions that are read.
@@ -144,58 +151,6 @@ class Followers:
             if not known:
                 raise
 
-    async def register(
-        self,
-        workflow_id: str,
-        session: str | None,
-        *,
-        namespace: str | None = None,
-        run_id: str | None = None,
-        result: bool = False,
-        reaches: Callable[[str], bool] = lambda session: True,
-        any_workflow: bool = True,
-    ) -> tuple[str, Run]:
-        """Follow the workflow's latest run, or one of its runs, into a session until it ends.
-
-        Args:
-            workflow_id: The workflow.
-            session: The session; None: the one that the workflow's memo or search attribute names, or the one of its own name.
-            namespace: Its namespace; None is the main one.
-            run_id: The Temporal run; None is the latest.
-            result: Tell what it completes with.
-            reaches: Whether the caller reaches a session.
-            any_workflow: Whether the caller may register a workflow that names no session which the caller reaches.
-
-        Raises:
-            WorkflowNotFoundError: There is no such workflow or namespace, or the caller may not register the workflow.
-            TemporalUnavailableError: Temporal cannot be asked now.
-            SessionClosedError: The session is closed, and the run is not one of its own.
-        """
-        # Done to its end also where the caller leaves: a run that is written down and not followed would be open for ever.
-        work = partial(self._register, workflow_id, session, namespace, run_id, result, reaches, any_workflow)
-        registered: tuple[str, Run] = await asyncio.shield(self._lookups.begin(object(), work))
-        return registered
-
-    async def _register(
-        self,
-        workflow_id: str,
-        session: str | None,
-        namespace: str | None,
-        run_id: str | None,
-        result: bool,
-        reaches: Callable[[str], bool],
-        any_workflow: bool,
-    ) -> tuple[str, Run]:
-        connection = self._finder.connection(namespace)
-        await self._caught_up()
-        found = await self._finder.find(connection, workflow_id, run_id)
-        session = check_session_name(session or found.session or workflow_id)
-        own = any_workflow or (found.session is not None and reaches(found.session))
-        if not (own and reaches(session)):
-            raise WorkflowNotFoundError(f"Temporal has no workflow {workflow_id!r} of a session that the token reaches")
-        await self._rules_first(session, found)
-        return session, await self._enter(session, found, result=result)
-
     def nudge(self, workflow_id: str, namespace: str | None) -> None:
         """Have a workflow checked for new events soon, by the gateway that follows it; never fails."""
         with suppress(WorkflowNotFoundError):
@@ -219,79 +174,17 @@ class Followers:
                 connection = self._finder.connection(namespace)
                 ours.append((self._finder.named(connection), workflow_id))
                 self.nudge(workflow_id, namespace)
-                if self._rules(connection) and not self._pool.follows(*ours[-1]):
+                if self._registrar.rules(connection) and not self._pool.follows(*ours[-1]):
                     unfound[connection.namespace] = self._sweeps[connection.namespace]
         await asyncio.gather(*(sweep.once_more() for sweep in unfound.values()))
         ids = {workflow_id for _, workflow_id in ours}
         while under_way := [*self._lookups.of(ids), *(task for of in ours for task in self._pool.tasks(*of))]:
             await asyncio.wait(under_way)
-        if not all(self._pool.is_ours(workflow_id) for workflow_id in ids):
+        if not all(self._ownership.owns(workflow_id) for workflow_id in ids):
             await asyncio.sleep(_ELSEWHERE_SECONDS)  # another gateway may follow it, and does not report its end here
 
-    def published(
-        self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool
-    ) -> None:
-        """Follow a workflow that a publisher of a session names, if that is allowed.
-
-        It is allowed if the session has the workflow's name, if the workflow names the session, or if `manages`. The call
-        returns at once and continues in the background; errors are only logged.
-        """
-        work = partial(self._published, session, workflow_id, namespace, run=run, manages=manages)
-        self._lookups.begin((session, workflow_id, namespace, run, manages), partial(until_followed, work))
-
-    def _child(self, namespace: str, workflow_id: str, run_id: str) -> asyncio.Task[None]:
-        """A workflow that is followed has a child that says where it speaks: follow it there."""
-        work = partial(self._enter_child, self._namespaces[namespace], workflow_id, run_id)
-        return self._lookups.begin((namespace, workflow_id, run_id), partial(until_followed, work))
-
-    async def _enter_child(self, connection: Connection, workflow_id: str, run_id: str) -> None:
-        async with self._naming:
-            found = await self._finder.find(connection, workflow_id, run_id)
-        if found.session is not None:
-            await self._enter(check_session_name(found.session), found)
-
-    async def _published(
-        self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool
-    ) -> None:
-        connection = self._finder.connection(namespace)
-        await self._caught_up()
-        async with self._naming:
-            found = await self._named(connection, workflow_id, run)
-        if manages or session in (found.session, workflow_id):
-            await self._rules_first(session, found)
-            await self._enter(session, found)
-        else:
-            _log.debug("a publisher's workflow is not of this session", session=session, workflow_id=workflow_id)
-
-    async def _named(self, connection: Connection, workflow_id: str, run: str | None) -> Found:
-        """The run that a publisher names, which need not be the latest by now; it may also name its runs as it likes."""
-        if run:
-            with suppress(WorkflowNotFoundError):
-                return await self._finder.find(connection, workflow_id, run)
-        return await self._finder.find(connection, workflow_id)
-
-    async def _caught_up(self) -> None:
-        """What rules find comes first, in its order; who comes right after a start would else bring in the latest before it."""
-        caught_up = asyncio.gather(*(sweep.caught_up() for sweep in self._sweeps.values()))
-        await wait_at_most(_CATCH_UP_SECONDS, caught_up)
-
-    async def _rules_first(self, session: str, found: Found) -> None:
-        """Apply the rules, and register the runs before a new one, so that all are in order."""
-        run_id, workflow_id = found.info.execution.run_id, found.info.execution.workflow_id
-        runs = await self._runs.of(session)
-        if any(run_id in (run.run, run.run_id) for run in runs):
-            return
-        sweep = self._sweeps[found.connection.namespace]
-        await sweep.find_runs_of(workflow_id)
-        if any(run.workflow_id == workflow_id for run in runs):
-            for earlier in await sweep.runs_before(workflow_id, run_id):
-                with suppress(WorkflowNotFoundError):
-                    between = await self._finder.find(found.connection, workflow_id, earlier)
-                    if between.session in (None, session) and not is_older(between.info, runs):
-                        await self._enter(session, between)
-
     def _look_anew(self, session: str) -> asyncio.Task[Any]:
-        """A look that begins from now on: one that is under way may have asked before there was something to find."""
+        """Return a lookup that begins from now on; one that is under way may be too early."""
         if self._lookups.get(session) is not None:
             return self._lookups.begin(("next", session), partial(self._look_next, session))
         return self._lookups.begin(session, partial(self._look, session))
@@ -299,36 +192,25 @@ class Followers:
     async def _look_next(self, session: str) -> None:
         while (under_way := self._lookups.get(session)) is not None:
             await asyncio.wait([under_way])
-        # Who comes from here on has the look after this one.
-        own = self._lookups.rename(("next", session), session)
-        try:
-            if session not in self._pool.sessions():
-                await self._look(session)
-        finally:
-            self._lookups.forget(session, own)
+        if session not in self._pool.sessions():
+            # Callers that come from now on need another lookup after this one.
+            look = self._lookups.begin(session, partial(self._look, session))
+            self._lookups.forget(("next", session), asyncio.current_task())
+            await look
 
     async def _look(self, session: str) -> None:
-        await self._caught_up()
+        await self._registrar.caught_up()
         began = monotonic()
         try:
             found = await self._finder.named_after(session)
         finally:
             self._prompt = monotonic() - began < _PATIENCE
         if found is not None:
-            await self._rules_first(session, found)
+            await self._registrar.rules_first(session, found)
             with suppress(SessionClosedError):  # nothing can be added to it
-                await self._enter(session, found)
+                await self._registrar.enter(session, found)
         if await self._engine.state(session) is not None:  # a reader of a missing session waits for its start
             self._readers.asked(session)
-
-    async def _enter(self, session: str, found: Found, *, result: bool = False) -> Run:
-        # A device may be faster than the rule that finds the workflow.
-        rules = [rule for rule in self._rules(found.connection) if rule.result and rule.query is None]
-        result |= any(fits(rule, found.info) for rule in rules)
-        async with self._runs.lock(session):
-            run = await self._finder.enter(session, found, result=result)
-            await self._pool.take(session, run)
-        return run
 
     def _committed(self, commits: Sequence[Commit]) -> None:
         for commit in commits:
@@ -341,21 +223,16 @@ class Followers:
 
     def _sweep(self, connection: Connection) -> Sweep:
         swept = Swept(
-            endings=lambda: self.count() > self.closely(),
+            endings=lambda: self._pool.workflows() > self.closely(),
             ended=self._pool.ended,
             wanted=partial(self._wanted, connection),
             found=partial(self._found, connection),
         )
-        rules = self._rules(connection)
+        rules = self._registrar.rules(connection)
         return Sweep(connection, self._engine, rules, swept, self._settings.sweep_interval)
 
-    def _rules(self, connection: Connection) -> list[Follow]:
-        """The rules for a namespace."""
-        main = self._namespaces.main.namespace
-        return [rule for rule in self._settings.follow if (rule.namespace or main) == connection.namespace]
-
     async def _wanted(self, connection: Connection) -> Sequence[str]:
-        """Return the workflows of sessions that are watched or read, and have no followed run."""
+        """Return the workflows of sessions that are watched or read, and have no followed workflow."""
         followed = self._pool.sessions()
         wanted: dict[str, None] = {}
         waited_for = [session for session in self._waited_for() if session not in followed]
@@ -363,7 +240,8 @@ class Followers:
             waited_for = random.sample(waited_for, _WANTED)  # the others follow in later sweeps
         for session in waited_for:
             if len(wanted) < _WANTED:
-                runs = [run for run in await self._runs.of(session) if run.namespace == self._finder.named(connection)]
+                named = self._finder.named(connection)
+                runs = [run for run in await self._runs.of(session) if run.namespace == named and not run.activity]
                 wanted |= dict.fromkeys([session, *(run.workflow_id for run in runs[-10:])])
         return list(wanted)
 
@@ -377,14 +255,16 @@ class Followers:
                 # Each sweep lists again what the one before has listed, and the first one what was found before a restart.
                 if not any(run_id in (run.run, run.run_id) for run in await self._runs.of(session)):
                     found = await self._listed(connection, workflow_id, run_id)
-                    await self._enter(session, found, result=rule.result)
+                    await self._registrar.enter(session, found, result=rule.result)
                 return
             found = await self._listed(connection, workflow_id, run_id)
             for session in [session for session in self._waited_for() if found.session in (None, session)]:
                 runs = await self._runs.of(session)
-                speaks = session == workflow_id or any(run.workflow_id == workflow_id for run in runs)
+                speaks = session == workflow_id or any(
+                    run.workflow_id == workflow_id and not run.activity for run in runs
+                )
                 if speaks and not is_older(info, runs):
-                    await self._enter(session, found)
+                    await self._registrar.enter(session, found)
         except UnavailableError:
             raise
         except WakelineError as error:

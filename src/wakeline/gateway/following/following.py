@@ -1,4 +1,4 @@
-"""What all that follow runs of one namespace have in common."""
+"""The parts that followers of one namespace share, and those that belong to one run."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from wakeline.gateway.delivery import Accept
+from wakeline.gateway.following.copying.copy import StreamCopy
 from wakeline.gateway.following.reaching.connection import Connection
+from wakeline.gateway.following.telling import Teller
 from wakeline.gateway.sessions import Intents, Run, Runs
 from wakeline.gateway.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Following:
-    """What followers share.
+    """The parts that followers of one namespace share.
 
     Attributes:
         connection: Temporal, in the run's namespace.
@@ -25,10 +27,11 @@ class Following:
         settled: Called with the session when its record says that no run is open.
         watched: Whether a device is on a session.
         child: Has a child that says where it speaks followed; given the namespace, the Workflow Id and the run id.
-        earlier: Awaited before a run's first event: what earlier ones still owe the session comes first.
-        looks: Lets so many runs be looked at at once.
+        earlier: Awaited before a run's first event: earlier runs of the session come first with what they still add.
+        looks: Lets so many runs be described at once.
         reads: Lets so many streams of runs that are swept be read at once.
-        late_reads: The same of runs that have ended and owe something: nobody may be there to answer, and others must not wait.
+        late_reads: The same of runs that have ended: nobody may be there to answer, and others must not wait.
+        activity_polls: Lets so many standalone activities have a waiting call at once.
     """
 
     connection: Connection
@@ -43,3 +46,25 @@ class Following:
     looks: asyncio.Semaphore
     reads: asyncio.Semaphore
     late_reads: asyncio.Semaphore
+    activity_polls: asyncio.Semaphore
+
+
+class Subject:
+    """One run that is followed.
+
+    Args:
+        session: The session of its output.
+        run: The run, as its record has it.
+        parts: What followers share.
+    """
+
+    def __init__(self, session: str, run: Run, parts: Following) -> None:
+        self.session = session
+        self.parts = parts
+        self.teller = Teller(session, run.run, parts.accept)
+        self.copy = StreamCopy(run, self.teller, parts.accept, parts.runs)
+
+    @property
+    def run(self) -> Run:
+        """The run as it stands."""
+        return self.copy.run

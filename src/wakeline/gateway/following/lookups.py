@@ -10,8 +10,8 @@ import structlog
 
 from wakeline.errors import UnavailableError, WakelineError, WorkflowNotFoundError
 from wakeline.gateway.following.telling import RETRY_SECONDS
-from wakeline.gateway.following.watching.endings import UNKNOWN_TIMES
 from wakeline.retry import Backoff
+from wakeline.temporal.failures import UNKNOWN_TIMES
 
 _LONGEST_PAUSE: Final = 30.0
 _log = structlog.get_logger(__name__)
@@ -49,19 +49,14 @@ class Lookups:
             task.add_done_callback(done)
         return task
 
-    def rename(self, key: object, new: object) -> asyncio.Task[Any]:
-        """Give a task another key, under which none runs; return the task."""
-        task = self._tasks[new] = self._tasks.pop(key)
-        return task
-
-    def forget(self, key: object, task: asyncio.Task[Any]) -> None:
+    def forget(self, key: object, task: asyncio.Task[Any] | None) -> None:
         """Let another task begin under this key."""
         if self._tasks.get(key) is task:
             del self._tasks[key]
 
 
 async def until_followed(work: Callable[[], Awaitable[None]]) -> None:
-    """Retry until a named workflow is followed, or cannot be; errors are logged, because no caller would get them."""
+    """Retry until a named workflow is followed, or cannot be; log errors, which no caller sees."""
     backoff, absent = Backoff(2 * RETRY_SECONDS, _LONGEST_PAUSE), 0
     while True:
         try:

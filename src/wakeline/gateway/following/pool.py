@@ -1,4 +1,4 @@
-"""The followers that there are: at most one for each run, kept going, and watching closely where that is worth most."""
+"""The followers of all runs: at most one for each, restarted after errors."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Container, Coroutine, Sequence
 from time import monotonic
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import structlog
 
 from wakeline.background import cancel_all
-from wakeline.errors import AttemptFencedError, EpochChangedError, UnavailableError
+from wakeline.errors import AttemptFencedError, EpochChangedError
 from wakeline.gateway.delivery import Accept, Hub
 from wakeline.gateway.following.follower import Follower
 from wakeline.gateway.following.following import Following
-from wakeline.gateway.following.late import Late
+from wakeline.gateway.following.life.order import before
 from wakeline.gateway.following.reaching.namespaces import Namespaces
+from wakeline.gateway.following.resuming import Resuming
 from wakeline.gateway.following.telling import RETRY_SECONDS
+from wakeline.gateway.following.watching.watch import assign
 from wakeline.gateway.log import Commit, Engine
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.runtime import supervised
@@ -28,24 +30,21 @@ from wakeline.retry import Backoff
 _LOOKS: Final = 16
 _READS: Final = 32
 _LATE_READS: Final = 8
+_ACTIVITY_POLLS: Final = 200
 _ASSIGN_SECONDS: Final = 0.2
-_WALK_SECONDS: Final = 600.0
 _LONGEST_PAUSE: Final = 60.0
 _log = structlog.get_logger(__name__)
 
-K = TypeVar("K")
-V = TypeVar("V")
-
 
 class FollowerPool:
-    """A follower for each open run that is ours, and a reader for each ended one that still owes something.
+    """A follower for each open run of this gateway, and for each ended one with an unread rest.
 
     Args:
         namespaces: Temporal.
         engine: The log.
         accept: The way into it.
         runs: The record of each session's runs.
-        settings: How often a run is looked at, and how many are watched closely.
+        settings: How often a run is polled, and how many are watched closely.
         hub: Knows on which sessions devices are.
         ownership: Decides which workflows this gateway follows.
         child: Has a child that says where it speaks followed; given the namespace, the Workflow Id and the run id.
@@ -67,10 +66,10 @@ class FollowerPool:
         self._runs = runs
         self._settings = settings
         self._hub = hub
-        looks, reads, late_reads = (asyncio.Semaphore(count) for count in (_LOOKS, _READS, _LATE_READS))
+        limits = (_LOOKS, _READS, _LATE_READS, _ACTIVITY_POLLS)
+        looks, reads, late_reads, activity_polls = (asyncio.Semaphore(count) for count in limits)
         self._ownership = ownership
         ownership.listen(self._leased)
-        ownership.wakeups.listen("run", self._registered)
         self._parts = {
             connection.namespace: Following(
                 connection=connection,
@@ -85,27 +84,29 @@ class FollowerPool:
                 looks=looks,
                 reads=reads,
                 late_reads=late_reads,
+                activity_polls=activity_polls,
             )
             for connection in namespaces
         }
         self._followers: dict[tuple[str, str], Follower] = {}
         self._of_workflow: defaultdict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
         self._of_session: defaultdict[str, set[str]] = defaultdict(set)
-        self._late: dict[tuple[str, str], Late] = {}
+        self._activities: set[tuple[str, str]] = set()
+        self._served: defaultdict[str, set[str]] = defaultdict(set)  # the same without standalone activities
+        self._rests: dict[tuple[str, str], Follower] = {}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._keeping: list[asyncio.Task[None]] = []
         self._to_assign = asyncio.Event()
-        self._to_resume: set[str] | None = set()  # the sessions to resume; None for all
-        self._resuming = asyncio.Event()
+        self._resuming = Resuming(namespaces, engine, runs, ownership, self._start)
         engine.feed.listen(self._committed)
         hub.listen(self._to_assign.set)
 
     async def start(self) -> None:
-        """Go on with every run that was open when the gateway stopped."""
-        await self._resume(None)
+        """Resume every run that was open when the gateway stopped."""
+        await self._resuming.resume(None)
         self._keeping = [
             supervised("close watching", self._keep_assigning),
-            supervised("resuming runs", self._keep_resuming),
+            supervised("resuming runs", self._resuming.run),
         ]
 
     async def stop(self) -> None:
@@ -119,6 +120,10 @@ class FollowerPool:
         """How many runs are followed now."""
         return len(self._followers)
 
+    def workflows(self) -> int:
+        """How many of them are runs of workflows rather than standalone activities."""
+        return len(self._followers) - len(self._activities)
+
     def closely(self) -> int:
         """How many of them are watched closely."""
         return sum(follower.attention.closely for follower in self._followers.values())
@@ -129,18 +134,19 @@ class FollowerPool:
         return {run: Followed(follower.run, follower.state, follower.telling) for run, follower in followers.items()}
 
     def sessions(self) -> Collection[str]:
-        """The sessions of which a run is followed now."""
-        return self._of_session.keys()
+        """Return the sessions of which a workflow's run is followed now."""
+        return self._served.keys()
 
     async def serves(self, session: str) -> bool:
-        """Return whether a run of a session is followed here, and the session is there.
+        """Return whether a workflow's run of a session is followed here, and the session is there.
 
+        A standalone activity does not count: the workflow of the session may still have to be found.
         Another gateway may have deleted it a moment ago: then its runs are no longer followed here.
         """
         if session not in self._of_session:
             return False
         if not self._ownership.shared or await self._engine.state(session) is not None:
-            return True
+            return session in self._served
         self._end_all(session)
         return False
 
@@ -159,24 +165,20 @@ class FollowerPool:
         """Return the tasks that follow a workflow's runs; each ends when the run's end is reported."""
         return [self._tasks[key] for key in self._of_workflow.get((namespace, workflow_id), ())]
 
-    def is_ours(self, workflow_id: str) -> bool:
-        """Whether this gateway, and no other of the same log, follows the runs of a workflow."""
-        return self._ownership.owns(workflow_id)
-
     def ended(self, run_ids: Container[str]) -> None:
-        """Look at once at those of these Temporal runs that are followed: they have ended."""
+        """Check those of these Temporal runs that are followed now: they have ended."""
         for follower in self._followers.values():
             if follower.run.run_id in run_ids:
                 follower.nudge()
 
     async def take(self, session: str, run: Run) -> None:
-        """Follow a run that has been written down, if it is open and ours. The session's runs are locked meanwhile."""
+        """Follow a recorded run, if it is open and ours; the session's runs are locked meanwhile."""
         if (follower := self._followers.get((session, run.run))) is not None and run.result and not follower.run.result:
             await follower.tell_result()
         if run.open:
-            if not _before(run, await self._runs.of(session)):  # else they come first
+            if not before(run, await self._runs.of(session)):  # else they come first
                 await Follower(session, run, self._parts_of(run)).announce()
-            if self.is_ours(run.workflow_id):
+            if self._ownership.owns(run.workflow_id):
                 self._start(session, run)
             else:
                 self._ownership.wakeups.wake("run", run.workflow_id, session)
@@ -184,53 +186,12 @@ class FollowerPool:
     def _parts_of(self, run: Run) -> Following:
         return self._parts[run.namespace or self._namespaces.main.namespace]
 
-    async def _resume(self, sessions: Collection[str] | None) -> None:
-        """Follow the open and the owed runs of these sessions that are ours; of all sessions if that is None."""
-        if sessions is None:
-            unfinished = await self._runs.unfinished()
-        else:
-            # The record of a session that is being deleted at another gateway may still be there.
-            there = [session for session in sessions if await self._engine.state(session) is not None]
-            unfinished = [(session, run) for session in there for run in await self._runs.of(session)]
-        for session, run in unfinished:
-            if run.namespace and run.namespace not in self._namespaces:
-                _log.warning("a run's namespace is not among the settings", session=session, namespace=run.namespace)
-            elif self.is_ours(run.workflow_id):
-                self._start(session, run)
-
     def _leased(self) -> None:
         """Follow what is ours now, and no longer what is not."""
         for key, follower in list(self._followers.items()):
-            if not self.is_ours(follower.run.workflow_id):
+            if not self._ownership.owns(follower.run.workflow_id):
                 self._end(key)
-        self._to_resume = None
-        self._resuming.set()
-
-    def _registered(self, _: str, session: str) -> None:
-        """Another gateway has registered a run of ours."""
-        self._resume_soon(session)
-
-    def _resume_soon(self, session: str) -> None:
-        if self._to_resume is not None:
-            self._to_resume.add(session)
-        self._resuming.set()
-
-    async def _keep_resuming(self) -> None:
-        """Resume whenever the leases have changed or another gateway has registered a run, and now and then."""
-        while True:
-            try:
-                async with asyncio.timeout(_WALK_SECONDS if self._ownership.shared else None):
-                    await self._resuming.wait()
-            except TimeoutError:  # a gateway that was killed may have registered a run and given no hint
-                self._to_resume = None
-            self._resuming.clear()
-            sessions, self._to_resume = self._to_resume, set()
-            try:
-                await self._resume(sessions)
-            except UnavailableError as error:
-                _log.warning("runs cannot be gone on with now", error=error.message)
-                self._leased()
-                await asyncio.sleep(RETRY_SECONDS)
+        self._resuming.all()
 
     def _start(self, session: str, run: Run) -> None:
         key = (session, run.run)
@@ -238,17 +199,22 @@ class FollowerPool:
             return
         if run.open:
             self._followers[key] = self._make(session, run)
-            self._of_workflow[run.namespace, run.workflow_id].add(key)
+            if run.activity:  # its id may be that of a workflow, too
+                self._activities.add(key)
+            else:
+                self._of_workflow[run.namespace, run.workflow_id].add(key)
+                self._served[session].add(run.run)
             self._of_session[session].add(run.run)
             self._tasks[key] = self._task(key, self._follow(key))
             self._to_assign.set()
         elif run.owed:
-            late = self._late[key] = Late(session, run, self._parts_of(run))
-            self._tasks[key] = self._task(key, late.wait())
+            rest = self._rests[key] = Follower(session, run, self._parts_of(run))
+            self._tasks[key] = self._task(key, rest.follow())
 
     def _make(self, session: str, run: Run) -> Follower:
         follower = Follower(session, run, self._parts_of(run))
-        follower.attention.set(closely=len(self._followers) < self._settings.close_watches)
+        closely = not run.activity and self.workflows() < self._settings.close_watches
+        follower.attention.set(closely=closely)
         return follower
 
     def _task(self, key: tuple[str, str], work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -264,18 +230,20 @@ class FollowerPool:
         return task
 
     def _end(self, key: tuple[str, str]) -> None:
-        """Follow it no more."""
+        """Stop following a run."""
         self._tasks.pop(key).cancel()
-        self._late.pop(key, None)
+        self._rests.pop(key, None)
+        self._activities.discard(key)
         follower = self._followers.pop(key, None)
         if follower is not None:
             of_workflow = (follower.run.namespace, follower.run.workflow_id)
             _discard(self._of_workflow, of_workflow, key)
-            _discard(self._of_session, key[0], key[1])
+            for sets in (self._of_session, self._served):
+                _discard(sets, key[0], key[1])
             self._to_assign.set()
 
     async def _follow(self, key: tuple[str, str]) -> None:
-        """Follow a run, starting anew from its record whatever goes wrong."""
+        """Follow a run; start again from its record after any error."""
         session, backoff, anew = key[0], Backoff(RETRY_SECONDS, _LONGEST_PAUSE), False
         while True:
             began = monotonic()
@@ -294,7 +262,7 @@ class FollowerPool:
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception:  # noqa: BLE001 - one bad run must not stop being followed
                 _log.exception("following failed; it goes on from the record", session=session, run=key[1])
-                # What went well for long enough begins anew with a short pause.
+                # After enough time without an error, the first pause is short again.
                 if monotonic() - began >= _LONGEST_PAUSE:
                     backoff.reset()
                 await backoff.wait()
@@ -302,20 +270,21 @@ class FollowerPool:
                 return
 
     async def _earlier(self, session: str, run: Run) -> None:
-        """What ended runs still owe a session comes before the first event of a later one, or not at all.
+        """The rests of ended runs come before the first event of a later one, or not at all.
 
         An earlier run of the same workflow has ended, too, even if we have not come to its end.
         """
         waited_for: set[str] = set()
-        # While one is waited for another may end, and owe something too.
-        while others := [r for r in _before(run, await self._runs.of(session)) if r.run not in waited_for]:
+        # While one is waited for, another may end and have an unread rest, too.
+        while others := [r for r in before(run, await self._runs.of(session)) if r.run not in waited_for]:
             waited_for |= {other.run for other in others}
             for other in others:
                 key = (session, other.run)
                 while key in self._followers:
                     await asyncio.wait([self._tasks[key]])
-                if key in self._late:
-                    await self._late[key].last_chance()
+                if key in self._rests:
+                    self._rests[key].hurry()
+                    await asyncio.wait([self._tasks[key]])
 
     def _committed(self, commits: Sequence[Commit]) -> None:
         # Follow nothing into a session that was deleted: further events would create it again.
@@ -323,34 +292,24 @@ class FollowerPool:
             if "deleted" in commit.changes:
                 self._end_all(commit.session)
                 if self._ownership.shared:  # the news may be late: a run may be registered in the next life already
-                    self._resume_soon(commit.session)
+                    self._resuming.soon(commit.session)
 
     def _end_all(self, session: str) -> None:
         for key in [key for key in self._tasks if key[0] == session]:
             self._end(key)
 
     async def _keep_assigning(self) -> None:
-        """Watch closely as many runs as may be: first those whose sessions have devices, then those that were."""
+        """Watch `close_watches` runs closely: first those whose sessions have devices."""
         while True:
             await self._to_assign.wait()
             self._to_assign.clear()
-            followers = list(self._followers.values())
-            if len(followers) > self._settings.close_watches:
-                followers.sort(key=lambda f: (not self._hub.watched(f.session), not f.attention.closely))
-            for place, follower in enumerate(followers):
-                follower.attention.set(closely=place < self._settings.close_watches)
+            workflows = [f for f in self._followers.values() if not f.run.activity]
+            assign([(self._hub.watched(f.session), f.attention) for f in workflows], self._settings.close_watches)
             await asyncio.sleep(_ASSIGN_SECONDS)
 
 
-def _discard(sets: dict[K, set[V]], key: K, value: V) -> None:
+def _discard(sets: dict[Any, set[Any]], key: object, value: object) -> None:
     """Take a value out of one of many sets, and an empty set out of them."""
     sets[key].discard(value)
     if not sets[key]:
         del sets[key]
-
-
-def _before(run: Run, runs: Sequence[Run]) -> list[Run]:
-    """Those of a session's runs that have something to say before this one's first event."""
-    of_workflow = [r for r in runs if (r.namespace, r.workflow_id) == (run.namespace, run.workflow_id) and r.open]
-    earlier = [r.run for r in of_workflow if (r.started_at, r.run) < (run.started_at, run.run)]
-    return [r for r in runs if r.run != run.run and (r.owed or r.run in earlier)]

@@ -13,7 +13,7 @@ SESSION_ATTRIBUTE: Final = "WakelineSession"
 
 
 async def session_of(info: WorkflowExecutionInfo, converter: DataConverter | None) -> str | None:
-    """The session that a workflow names itself: by its memo, or by a search attribute; None if it names none."""
+    """Return the session that a workflow names by its memo or a search attribute, if any."""
     memo = info.memo.fields.get(SESSION_MEMO)
     if memo is not None:
         named = await _decoded(memo, converter or DataConverter.default)

@@ -1,4 +1,4 @@
-"""How Wakeline's own events of a run get into its session: once, however often and by whomever they are told."""
+"""Appends Wakeline's own events of a run to its session, each once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from wakeline.errors import SessionClosedError, UnavailableError
-from wakeline.events import NewEvent, compose, timestamp
+from wakeline.events import MAX_KEY_BYTES, NewEvent, compose, timestamp
 from wakeline.gateway.delivery import Accept
 from wakeline.gateway.log import Publication
 from wakeline.presentable import converted
@@ -27,7 +27,7 @@ class Teller:
         accept: The way into the log.
 
     Attributes:
-        epoch: The life of the session that the run belongs to, once something was told.
+        epoch: The life of the session that the run belongs to, once something was appended.
     """
 
     def __init__(self, session: str, run: str, accept: Accept) -> None:
@@ -55,9 +55,10 @@ class Teller:
                 return
 
     async def told(self, publisher: str) -> bool:
-        """Whether something was told under this name."""
+        """Return whether something was appended under this name."""
         return await self._accept.position(self.session, publisher) is not None
 
-    def event(self, topic: str, data: dict[str, Any], **more: Any) -> NewEvent:
-        """An event of the run."""
-        return compose(topic, converted(msgspec.json.encode, data), time=timestamp(), run=self._run, **more)
+    def event(self, topic: str, data: dict[str, Any], *, key: str | None = None) -> NewEvent:
+        """Compose an event of the run; a key that is too long is cut."""
+        kept = None if key is None else key.encode()[:MAX_KEY_BYTES].decode(errors="ignore")
+        return compose(topic, converted(msgspec.json.encode, data), time=timestamp(), run=self._run, key=kept)

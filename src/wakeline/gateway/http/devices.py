@@ -35,7 +35,7 @@ class DeviceRoutes(Group):
     @route("PUT", "/v1/sessions/{session}/devices/{device}", "user")
     async def acknowledge(self, request: web.Request) -> web.Response:
         """Record that a device has seen everything up to a cursor."""
-        session, user, device = _named(request)
+        session, user, device = device_of(request)
         asked = await read_fields(request, _Acknowledgement, '{"seen": "…", "everywhere": true}')
         return json_answer(
             await self._parts.positions.acknowledge(session, user, device, asked.seen, everywhere=asked.everywhere)
@@ -44,11 +44,11 @@ class DeviceRoutes(Group):
     @route("DELETE", "/v1/sessions/{session}/devices/{device}", "user")
     async def forget(self, request: web.Request) -> web.Response:
         """Forget a device."""
-        await self._parts.positions.forget(*_named(request))
+        await self._parts.positions.forget(*device_of(request))
         return web.Response(status=204)
 
 
-def _named(request: web.Request) -> tuple[str, str, str]:
+def device_of(request: web.Request) -> tuple[str, str, str]:
     """Return a request's session, user and device; raise if the caller may not change them."""
     session, grant = check_session_name(request.match_info["session"]), request[GRANT]
     user = user_parameter(request)

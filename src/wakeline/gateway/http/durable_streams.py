@@ -49,13 +49,7 @@ class StreamRoutes(Group):
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
         self._lifetimes = Lifetimes(parts.engine)
-        self._streams = Streams(
-            parts.engine,
-            parts.deletions,
-            self._lifetimes,
-            max_event_bytes=parts.settings.max_event_bytes,
-            max_batch_events=parts.settings.max_batch_events,
-        )
+        self._streams = Streams(parts.engine, parts.deletions, self._lifetimes, parts.settings)
 
     @route("PUT", _PATH, "*")
     async def create(self, request: web.Request) -> web.Response:
@@ -137,7 +131,8 @@ class StreamRoutes(Group):
                 return await reading.catch_up(request, channel, stream.content, offset, asked)
             with self._parts.limits.connection(request, request[GRANT]):
                 if mode == "long-poll":
-                    answer = await reading.long_poll(request[GRANT], channel, stream.content, offset, asked)
+                    waiting = reading.long_poll(request[GRANT], channel, stream.content, offset, asked)
+                    answer = await self._parts.lasting.serve(waiting)
                     request[GRANT].check_signer()
                     return answer
                 if asked.resumed and channel.closed and offset == channel.tail:
@@ -178,15 +173,8 @@ class StreamRoutes(Group):
         self, request: web.Request, channel: Channel, stream: Stream, offset: int, asked: reading.Asked
     ) -> web.StreamResponse:
         async with self._lifetimes.used(stream):
-            return await live.serve(
-                request,
-                channel,
-                stream.content,
-                offset,
-                topics=asked.topics,
-                echoed=asked.echoed,
-                timeout=self._parts.settings.write_timeout,
-            )
+            timeout = self._parts.settings.write_timeout
+            return await live.serve(request, channel, stream.content, offset, asked, timeout)
 
     def _admit(self, request: web.Request, grant: Grant) -> Admit:
         return partial(self._parts.limits.publish, request, grant)

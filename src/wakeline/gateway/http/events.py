@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from functools import partial
 
+import msgspec
 from aiohttp import web
 
 from wakeline.errors import RequestInvalidError
-from wakeline.events import Cursor, check_session_name
+from wakeline.events import Cursor
 from wakeline.gateway.access import GRANT, Grant
 from wakeline.gateway.delivery import Channel, Topics, at_beginning
+from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.group import Group, route
 from wakeline.gateway.http.parameters import (
     compact_view,
@@ -18,14 +21,23 @@ from wakeline.gateway.http.parameters import (
     flag,
     integer,
     last_event_id,
+    offset_of,
     seconds,
+    session_of,
     until_settled,
 )
+from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.transports import longpoll, sse
 
 
 class EventRoutes(Group):
     """`/v1/sessions/{session}/events`."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        # A search for a publication visits all publishers of a session, in a SQL engine on one of its few connections that
+        # read: one search at a time leaves the others to readers.
+        self._searching = asyncio.Lock()
 
     @route(
         "GET",
@@ -35,12 +47,10 @@ class EventRoutes(Group):
     )
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Read a session, as a stream or as a page."""
-        name = check_session_name(request.match_info["session"])
-        grant = request[GRANT]
-        grant.check("read", name)
+        name, grant = session_of(request, "read")
         query = _Reading(request, grant)
         await self._parts.arrivals.at(name, grant, wait_for_start=query.wait_for_start)
-        async with self._parts.hub.attach(name) as channel:
+        async with self._parts.hub.attach(name, query.before or query.start) as channel:
             if query.before is not None:
                 end = await self._resolve(channel, query, query.before)
                 return await longpoll.backwards(request, self._parts.engine, channel, end, query.page)
@@ -53,9 +63,21 @@ class EventRoutes(Group):
                 self._parts.metrics.connections.inc()
                 return await self._parts.lasting.serve(self._stream(request, channel, offset, query))
 
+    @route("GET", "/v1/sessions/{session}/events/{offset}")
+    async def event(self, request: web.Request) -> web.Response:
+        """Return one event and its publication."""
+        name, grant = session_of(request, "read")
+        offset = offset_of(request)
+        engine = self._parts.engine
+        epoch = (await engine.found(name)).epoch
+        page = await engine.read(name, offset, before=offset + 1, limit=1, topics=grant.topics, epoch=epoch)
+        if not page.events:
+            return json_answer({"event": None, "publication": None})
+        async with self._searching:
+            published = await engine.published(name, offset, epoch=epoch)
+        return json_answer({"event": msgspec.Raw(page.events[0].json()), "publication": published})
+
     async def _resolve(self, channel: Channel, query: _Reading, text: str) -> int:
-        if text == "device" and query.device is None:
-            raise RequestInvalidError("expected device= with from=device")
         return await self._parts.start(channel, text, query.page.topics, query.user, query.device)
 
     async def _page(self, request: web.Request, channel: Channel, offset: int, query: _Reading) -> web.StreamResponse:
@@ -68,9 +90,10 @@ class EventRoutes(Group):
         else:
             with (
                 self._parts.limits.connection(request, request[GRANT]),
-                self._parts.connected(channel, query.user, query.device, lambda: offset),
+                self._parts.connected(channel, query.user, query.device, lambda: offset, "long-poll"),
             ):
-                answer, offset = await longpoll.forwards(request, channel, offset, query.page)
+                waiting = longpoll.forwards(request, channel, offset, query.page)
+                answer, offset = await self._parts.lasting.serve(waiting)
             request[GRANT].check_signer()
         if query.device is not None:
             self._parts.positions.delivered(channel.session, channel.epoch, query.user, query.device, offset)
@@ -85,7 +108,7 @@ class EventRoutes(Group):
             offset,
             topics=query.page.topics,
             until_settled=query.until_settled,
-            connected=partial(self._parts.connected, channel, query.user, query.device),
+            connected=partial(self._parts.connected, channel, query.user, query.device, transport="sse"),
             presence=self._parts.presence if query.presence else None,
             timeout=self._parts.settings.write_timeout,
             compacts=self._parts.compacts if query.compact and at_beginning(query.start, offset) else None,

@@ -13,7 +13,8 @@ from wakeline.gateway.delivery import Topics
 from wakeline.gateway.http.group import Group, route
 from wakeline.gateway.http.parameters import device_id, flag, last_event_id, refuse_others, until_settled
 from wakeline.gateway.transports import feed_sse, websocket
-from wakeline.gateway.transports.feed_socket import GOING_AWAY
+from wakeline.gateway.transports.feed_socket import RESTARTS
+from wakeline.gateway.transports.leaving import LEAVING
 
 _OF_SOCKETS = {"device": False}
 
@@ -39,9 +40,7 @@ class FeedRoutes(Group):
             refuse_others(request, _OF_SOCKETS)
             name = device_id(request)
         connection = websocket.FeedConnection(request, self._parts, grant, name)
-        return await self._parts.lasting.serve(
-            connection.serve(), partial(connection.stop, GOING_AWAY, "the server stops")
-        )
+        return await self._parts.lasting.serve(connection.serve(), partial(connection.stop, RESTARTS, LEAVING))
 
 
 def _reading(request: web.Request, grant: Grant) -> feed_sse.Reading:

@@ -24,8 +24,8 @@ class Group:
 
     def routes(self) -> list[web.RouteDef]:
         """Return the group's routes."""
-        members = [getattr(self, name) for name in vars(type(self))]
-        return [member.route(member) for member in members if hasattr(member, "route")]
+        handlers = [getattr(self, name) for name, member in vars(type(self)).items() if hasattr(member, "route")]
+        return [handler.route(handler) for handler in handlers]
 
 
 def route(method: str, path: str, query: str = "", *, repeated: str = "", **how: Any) -> Callable[[_Handler], _Handler]:

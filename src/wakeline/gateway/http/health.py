@@ -25,11 +25,11 @@ class HealthRoutes(Group):
     async def readyz(self, _: web.Request) -> web.Response:
         """Report the state of the log, of Temporal, of background tasks and of erasure."""
         connections = self._parts.temporal
-        temporal = connections.health() if connections else "off"
+        temporal = _public(connections.health()) if connections else "off"
         in_time = self._parts.engine.erasure_pending() <= self._parts.settings.erase_within
         answer: dict[str, Any] = {"temporal": temporal, "erasure": "ok" if in_time else "overdue"}
         if connections and len(healths := connections.healths()) > 1:
-            answer["namespaces"] = healths
+            answer["namespaces"] = {name: _public(health) for name, health in healths.items()}
         try:
             await self._parts.engine.get_record("readyz")
             log = self._parts.engine.health()
@@ -37,6 +37,8 @@ class HealthRoutes(Group):
             log = f"failed: {error.message}"
         if tasks := failing():
             answer["tasks"] = tasks
+        if self._parts.lasting.leaving:
+            return json_answer({"status": "stopping", "log": log, **answer}, status=503)
         if not log.startswith(("ok", "full")):
             return json_answer({"status": "unready", "log": log, **answer}, status=503)
         well = log == "ok" and temporal in ("ok", "off") and in_time and not tasks
@@ -47,3 +49,8 @@ class HealthRoutes(Group):
         """Return all metrics in Prometheus's text format."""
         request[GRANT].check("manage")
         return web.Response(body=self._parts.metrics.expose(), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+
+def _public(health: str) -> str:
+    """Return Temporal's health as anybody may read it: the reason may name an address."""
+    return "unreachable: the gateway's log has the reason" if health.startswith("unreachable") else health

@@ -10,13 +10,14 @@ from aiohttp import hdrs, web
 from msgspec import UNSET, UnsetType
 
 from wakeline.errors import BodyInvalidError, NotAllowedError, SessionClosedError, SessionNotFoundError
-from wakeline.events import SESSION_CLOSED, check_session_name, compose, timestamp
+from wakeline.events import SESSION_CLOSED, compose, timestamp
 from wakeline.gateway.access import GRANT
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.bodies import read_fields, stream_body
 from wakeline.gateway.http.group import Group, route
+from wakeline.gateway.http.parameters import session_of
 from wakeline.gateway.http.sessions import described
-from wakeline.gateway.log import Append
+from wakeline.gateway.log import Append, NewSession
 from wakeline.gateway.sessions import Importer, Retention, SessionConfig, decode_config, encode_config
 from wakeline.gateway.transports.pieces import write_pieces
 
@@ -36,7 +37,7 @@ class LifecycleRoutes(Group):
         name, engine = _name(request), self._parts.engine
         retention = (await read_fields(request, _Wanted, '{"retention": …}', empty=b"{}")).retention
         given = SessionConfig(None if retention is UNSET else retention)
-        state, created = await engine.create_session(name, config=encode_config(given))
+        state, created = await engine.create_session(NewSession(name, config=encode_config(given)))
         if not created and retention is not UNSET:
             changed = msgspec.structs.replace(decode_config(state.config), retention=retention)
             await engine.configure(name, epoch=state.epoch, config=encode_config(changed))
@@ -46,9 +47,7 @@ class LifecycleRoutes(Group):
     async def close(self, request: web.Request) -> web.Response:
         """Close a session for good; closing it again changes nothing."""
         name = _name(request)
-        state = await self._parts.engine.state(name)
-        if state is None:
-            raise _not_found(name)
+        state = await self._parts.engine.found(name)
         last = compose(SESSION_CLOSED, b"{}", time=timestamp())
         with suppress(SessionClosedError):
             await self._parts.engine.append(Append(name, (last,), close=True, epoch=state.epoch))
@@ -59,7 +58,7 @@ class LifecycleRoutes(Group):
         """Erase a session."""
         name = _name(request)
         if not await self._parts.deletions.delete(name):
-            raise _not_found(name)
+            raise SessionNotFoundError(f"there is no session {name!r}")
         return web.Response(status=204, headers={hdrs.CACHE_CONTROL: "no-store"})
 
     @route("GET", "/v1/sessions/{session}/export", allow_head=False)
@@ -92,9 +91,7 @@ class LifecycleRoutes(Group):
         return await self._answer(name, 201)
 
     async def _answer(self, name: str, status: int) -> web.Response:
-        state = await self._parts.engine.state(name)
-        if state is None:  # it was deleted in between
-            raise _not_found(name)
+        state = await self._parts.engine.found(name)
         return json_answer(await described(self._parts, state), status=status)
 
 
@@ -105,10 +102,4 @@ async def _after(first: bytes, pages: AsyncIterator[bytes]) -> AsyncIterator[byt
 
 
 def _name(request: web.Request) -> str:
-    name = check_session_name(request.match_info["session"])
-    request[GRANT].check("manage", name)
-    return name
-
-
-def _not_found(name: str) -> SessionNotFoundError:
-    return SessionNotFoundError(f"there is no session {name!r}")
+    return session_of(request, "manage")[0]

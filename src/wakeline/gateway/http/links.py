@@ -24,7 +24,7 @@ from wakeline.gateway.http.bodies import read_body
 from wakeline.gateway.http.group import Group, route
 from wakeline.gateway.http.link_pages import page, request_page
 from wakeline.gateway.notifications import Linked
-from wakeline.gateway.requests import Answer, Person
+from wakeline.gateway.requests import Answer, Life, Person
 from wakeline.gateway.sessions import InputRequest
 
 DEVICE: Final = "link"
@@ -69,7 +69,7 @@ class LinkRoutes(Group):
         answer = Answer(payload=msgspec.Raw(msgspec.json.encode(choices[choice])), device=DEVICE)
         try:
             found = await self._parts.requests.answer(
-                linked.session, linked.request, answer, Person(linked.user), epoch=linked.epoch
+                linked.session, linked.request, answer, Person(linked.user), life=_life(linked)
             )
         except AlreadyResolvedError:
             found = await self._found(linked)
@@ -89,7 +89,11 @@ class LinkRoutes(Group):
         return linked
 
     async def _found(self, linked: Linked) -> InputRequest:
-        return await self._parts.requests.find(linked.session, linked.request, epoch=linked.epoch)
+        return await self._parts.requests.find(linked.session, linked.request, life=_life(linked))
+
+
+def _life(linked: Linked) -> Life:
+    return Life(linked.epoch, linked.asked_at)
 
 
 def _is_answerable(found: InputRequest, user: str) -> bool:

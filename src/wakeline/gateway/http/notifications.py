@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, Final, get_args
 
 import msgspec
 from aiohttp import web
 
-from wakeline.errors import NotificationNotFoundError, RequestInvalidError, SessionNotFoundError
+from wakeline.errors import NotificationNotFoundError, RequestInvalidError
 from wakeline.events import Cursor, check_session_name, parse_time, timestamp
 from wakeline.gateway.access import GRANT
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.group import Group, route
-from wakeline.gateway.http.parameters import integer
+from wakeline.gateway.http.parameters import integer, session_of
 from wakeline.gateway.log import SessionState
-from wakeline.gateway.notifications import Box, Message, State, replaced
+from wakeline.gateway.notifications import Box, Message, State, replaced, retried
 
 _SESSIONS: Final = 50  # whose boxes are read at a time
 _MOST_READ: Final = 1_000
@@ -129,12 +128,7 @@ class NotificationRoutes(Group):
 
         def change(box: Box) -> Box:
             for message in messages:
-                # Of a message that ended otherwise, the devices that were reached are left out again.
-                reached = () if message.state == "delivered" else message.reached
-                again = msgspec.structs.replace(
-                    message, state="pending", due=now, failures=0, forced=True, reached=reached
-                )
-                box = replaced(box, again)
+                box = replaced(box, retried(message, now))
             return box
 
         box = await self._parts.outbox.change(state.session, state.epoch, change)
@@ -152,11 +146,8 @@ class NotificationRoutes(Group):
             )
 
     async def _found(self, request: web.Request) -> tuple[SessionState, Message]:
-        name = check_session_name(request.match_info["session"])
-        request[GRANT].check("manage", name)
-        state = await self._parts.engine.state(name)
-        if state is None:
-            raise SessionNotFoundError(f"there is no session {name!r}")
+        name, _ = session_of(request, "manage")
+        state = await self._parts.engine.found(name)
         stored = await self._parts.outbox.load(name, state.epoch)
         return state, _only(stored.box, request.match_info["notification"])
 
@@ -187,17 +178,13 @@ def _described(session: str, epoch: str, message: Message, *, whole: bool = Fals
         "rules": message.rules,
         "digest": message.digest,
         "state": message.state,
-        "created": _moment(message.created),
-        "next_attempt": _moment(message.due) if message.state == "pending" else None,
+        "created": timestamp(message.created),
+        "next_attempt": timestamp(message.due) if message.state == "pending" else None,
         "cursor": str(Cursor(epoch, message.first)),
         "count": message.count,
         "attempts": [
-            {"time": _moment(attempt.at), "seconds": attempt.seconds, "outcome": attempt.outcome}
+            {"time": timestamp(attempt.at), "seconds": attempt.seconds, "outcome": attempt.outcome}
             for attempt in message.attempts
         ],
     }
     return shown | ({"events": message.events} if whole else {})
-
-
-def _moment(unix: float) -> str:
-    return timestamp(datetime.fromtimestamp(unix, UTC))

@@ -12,6 +12,9 @@ from typing import Final
 from aiohttp import web
 
 from wakeline.errors import RequestInvalidError
+from wakeline.events import CONTROL, check_session_name
+from wakeline.gateway.access import GRANT, Action, Grant
+from wakeline.gateway.sessions import STATUSES
 
 _MAX_WAIT: Final = 60.0
 _MAX_USER_BYTES: Final = 256  # the limit of a token's `sub`
@@ -38,11 +41,11 @@ def refuse_others(request: web.Request, parameters: dict[str, bool]) -> None:
     """Refuse a request with other query parameters than the declared ones.
 
     Raises:
-        RequestInvalidError: A parameter is unknown, or is repeated and must not be.
+        RequestInvalidError: A parameter is unknown, is repeated and must not be, or has control characters.
     """
     if "*" in parameters:
         return
-    for name in request.query:
+    for name, text in request.query.items():
         if name not in parameters and name != "ticket":
             known = ", ".join(parameters) or "none"
             raise RequestInvalidError(
@@ -51,11 +54,37 @@ def refuse_others(request: web.Request, parameters: dict[str, bool]) -> None:
             )
         if not parameters.get(name, False) and len(request.query.getall(name)) > 1:
             raise RequestInvalidError(f"expected {name} once, got it {len(request.query.getall(name))} times")
+        if CONTROL.search(text):  # no value has them, and not every engine could compare them
+            raise RequestInvalidError(
+                f"expected {name} without control characters, got {text[:64]!r}",
+                hint="Send the parameter as an answer of the gateway had it, or leave it out.",
+            )
 
 
 def last_event_id(request: web.Request) -> str | None:
     """Return the last cursor of an `EventSource`: its header, or the parameter of polyfills."""
     return request.headers.get("Last-Event-ID") or request.query.get("lastEventId") or None
+
+
+def session_of(request: web.Request, action: Action) -> tuple[str, Grant]:
+    """Return the session that a path names, and the grant, which allows the action there.
+
+    Raises:
+        SessionNameInvalidError: It is not a session's name.
+        NotAllowedError: The grant does not allow the action.
+        SessionNotFoundError: The grant does not reach the session.
+    """
+    name, grant = check_session_name(request.match_info["session"]), request[GRANT]
+    grant.check(action, name)
+    return name, grant
+
+
+def offset_of(request: web.Request) -> int:
+    """Return the offset that a path names."""
+    text = request.match_info["offset"]
+    if not (text.isascii() and text.isdigit() and len(text) < 17 and int(text) < 1 << 53):
+        raise RequestInvalidError(f"expected an offset from 0 to {(1 << 53) - 1}, got {text[:40]!r}")
+    return int(text)
 
 
 def integer(request: web.Request, name: str, default: int, least: int, most: int) -> int:
@@ -90,9 +119,30 @@ def until_settled(request: web.Request) -> bool:
     return _is_first(request, "until", "settled", "never", default="never")
 
 
+def until_never(request: web.Request) -> bool:
+    """Return whether the request has `until=never`, on a route that ends by default."""
+    return not _is_first(request, "until", "settled", "never", default="settled")
+
+
 def compact_view(request: web.Request) -> bool:
     """Return whether the request has `view=compact`."""
     return not _is_first(request, "view", "raw", "compact", default="raw")
+
+
+def newest_first(request: web.Request) -> bool:
+    """Return whether the request has `order=newest`, the only order that knows `contains`."""
+    newest = _is_first(request, "order", "newest", "name", default="name")
+    if "contains" in request.query and not newest:
+        raise RequestInvalidError("expected order=newest with contains, got the order of names")
+    return newest
+
+
+def session_status(request: web.Request) -> str | None:
+    """Return the status that listed sessions must have; None for any."""
+    status = request.query.get("status")
+    if status is not None and status not in STATUSES:
+        raise RequestInvalidError(f"expected status to be one of {', '.join(STATUSES)}, got {status[:40]!r}")
+    return status
 
 
 def _is_first(request: web.Request, name: str, first: str, second: str, *, default: str) -> bool:

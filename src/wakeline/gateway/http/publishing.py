@@ -20,7 +20,8 @@ from wakeline.gateway.http.group import Group, route
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.log import Publication
 from wakeline.gateway.sessions import NamedWorkflow, Registrations, named_workflow
-from wakeline.gateway.transports.feed_socket import GOING_AWAY
+from wakeline.gateway.transports.feed_socket import RESTARTS
+from wakeline.gateway.transports.leaving import LEAVING
 from wakeline.gateway.transports.publishing import PublishConnection, check_topics
 
 MAX_SEQUENCE: Final = 2**53 - 1  # the largest integer that every JSON parser represents exactly
@@ -97,9 +98,7 @@ class PublishRoutes(Group):
         if request[GRANT] is not NOBODY:  # without a token in the head, each channel authenticates itself
             request[GRANT].check("publish")
         connection = PublishConnection(request, self._parts, request[GRANT], self._registrations, self._nudge)
-        return await self._parts.lasting.serve(
-            connection.serve(), partial(connection.stop, GOING_AWAY, "the server stops")
-        )
+        return await self._parts.lasting.serve(connection.serve(), partial(connection.stop, RESTARTS, LEAVING))
 
 
 def _check_headers(headers: Mapping[str, str], known: Sequence[str]) -> None:

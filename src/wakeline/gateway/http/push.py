@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -102,5 +101,5 @@ def _described(user: str, one: Subscription) -> dict[str, Any]:
         "device": one.device,
         "user": user,
         "service": f"{parts.scheme}://{parts.netloc}",
-        "registered": timestamp(datetime.fromtimestamp(one.registered, UTC)),
+        "registered": timestamp(one.registered),
     }

@@ -6,13 +6,13 @@ from typing import Final
 
 from aiohttp import web
 
-from wakeline.errors import RequestInvalidError, SessionNotFoundError, TemporalUnavailableError
-from wakeline.events import INPUT_REQUESTED, check_session_name
-from wakeline.gateway.access import GRANT
+from wakeline.errors import RequestInvalidError, TemporalUnavailableError
+from wakeline.events import INPUT_REQUESTED
+from wakeline.gateway.access import GRANT, Grant
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.bodies import read_fields
 from wakeline.gateway.http.group import Group, route
-from wakeline.gateway.http.parameters import seconds
+from wakeline.gateway.http.parameters import integer, seconds, session_of
 from wakeline.gateway.inputs import RESERVED
 from wakeline.gateway.requests import Answer, Asked, Claim, Person, check_id, described
 from wakeline.gateway.sessions import Delivery, InputRequest
@@ -31,8 +31,7 @@ class RequestRoutes(Group):
     @route("POST", "/v1/sessions/{session}/requests")
     async def ask(self, request: web.Request) -> web.Response:
         """Open a request; answer with it, or with the one that has its id."""
-        name, grant = check_session_name(request.match_info["session"]), request[GRANT]
-        grant.check("publish", name)
+        name, grant = session_of(request, "publish")
         grant.check_topic(INPUT_REQUESTED)
         asked = await read_fields(request, Asked, _ASKED)
         asked.check(identified=bool(grant.user))
@@ -45,13 +44,14 @@ class RequestRoutes(Group):
             found = await self._awaited(request, found.id, asked.wait)
         return json_answer(described(found))
 
-    @route("GET", "/v1/sessions/{session}/requests")
+    @route("GET", "/v1/sessions/{session}/requests", "after limit")
     async def open(self, request: web.Request) -> web.Response:
-        """List the open requests of a session."""
+        """List a page of the open requests of a session."""
         name = self._readable(request)
-        if await self._parts.engine.state(name) is None:
-            raise SessionNotFoundError(f"there is no session {name!r}")
-        return json_answer({"requests": [described(each) for each in await self._parts.requests.open(name)]})
+        limit, after = integer(request, "limit", 100, 1, 1000), request.query.get("after", "")
+        await self._parts.engine.found(name)
+        found, following = await self._parts.requests.open(name, after, limit)
+        return json_answer({"requests": [described(each) for each in found], "after": following})
 
     @route("GET", "/v1/sessions/{session}/requests/{request}", "wait")
     async def find(self, request: web.Request) -> web.Response:
@@ -64,31 +64,26 @@ class RequestRoutes(Group):
     @route("POST", "/v1/sessions/{session}/requests/{request}")
     async def answer(self, request: web.Request) -> web.Response:
         """Answer a request; return it with its outcome."""
-        name, grant = check_session_name(request.match_info["session"]), request[GRANT]
-        grant.check("input", name)
+        name, grant = session_of(request, "input")
         answer = await read_fields(request, Answer, _ANSWER)
         answer.check()
-        requests, id = self._parts.requests, check_id(request.match_info["request"])
-        grant.check_input(name, f"$answer.{await requests.reason_of(name, id)}")
+        id = check_id(request.match_info["request"])
         self._parts.limits.publish(request, grant, 1)
-        return json_answer(described(await requests.answer(name, id, answer, Person(grant.user, grant.roles))))
+        return json_answer(described(await self._parts.requests.answer(name, id, answer, _person(name, grant))))
 
     @route("POST", "/v1/sessions/{session}/requests/{request}/claim")
     async def claim(self, request: web.Request) -> web.Response:
         """Let a device run a tool, so that no other one does."""
-        name, grant = check_session_name(request.match_info["session"]), request[GRANT]
-        grant.check("input", name)
+        name, grant = session_of(request, "input")
         claim = await read_fields(request, Claim, '{"device": "…", "lease"?}')
-        requests, id = self._parts.requests, check_id(request.match_info["request"])
-        grant.check_input(name, f"$answer.{await requests.reason_of(name, id)}")
+        id = check_id(request.match_info["request"])
         self._parts.limits.publish(request, grant, 1)
-        return json_answer(described(await requests.claim(name, id, claim, Person(grant.user, grant.roles))))
+        return json_answer(described(await self._parts.requests.claim(name, id, claim, _person(name, grant))))
 
     @route("DELETE", "/v1/sessions/{session}/requests/{request}")
     async def cancel(self, request: web.Request) -> web.Response:
         """Close a request without an answer."""
-        name, grant = check_session_name(request.match_info["session"]), request[GRANT]
-        grant.check("publish", name)
+        name, grant = session_of(request, "publish")
         grant.check_topic(INPUT_REQUESTED)
         id = check_id(request.match_info["request"])
         return json_answer(described(await self._parts.requests.cancel(name, id, grant.user)))
@@ -119,7 +114,12 @@ class RequestRoutes(Group):
 
     def _readable(self, request: web.Request) -> str:
         """Return the name of a session whose requests the caller may read."""
-        name, grant = check_session_name(request.match_info["session"]), request[GRANT]
-        grant.check("read", name)
+        name, grant = session_of(request, "read")
         grant.check_topic(INPUT_REQUESTED)
         return name
+
+
+def _person(session: str, grant: Grant) -> Person:
+    """Return the caller, whose token is checked on the request that the answer decides."""
+    reads = grant.may("read", session) and grant.may_see(INPUT_REQUESTED)
+    return Person(grant.user, grant.roles, lambda reason: grant.may_input(session, f"$answer.{reason}"), reads)

@@ -9,6 +9,8 @@ from aiohttp import web
 
 from wakeline.errors import TokenMissingError
 from wakeline.gateway.access import ANYONE, GRANT, NOBODY
+from wakeline.gateway.http.ag_ui import AgUiRoutes
+from wakeline.gateway.http.ai_sdk import AiSdkRoutes
 from wakeline.gateway.http.answers import Handler, errors_middleware
 from wakeline.gateway.http.devices import DeviceRoutes
 from wakeline.gateway.http.durable_streams import StreamRoutes
@@ -17,6 +19,7 @@ from wakeline.gateway.http.feed import FeedRoutes
 from wakeline.gateway.http.heads import check_head
 from wakeline.gateway.http.health import HealthRoutes
 from wakeline.gateway.http.inputs import InputRoutes
+from wakeline.gateway.http.inspector import InspectorRoutes
 from wakeline.gateway.http.lifecycle import LifecycleRoutes
 from wakeline.gateway.http.links import LinkRoutes
 from wakeline.gateway.http.notifications import NotificationRoutes
@@ -28,6 +31,7 @@ from wakeline.gateway.http.push import PushRoutes
 from wakeline.gateway.http.requests import RequestRoutes
 from wakeline.gateway.http.sessions import SessionRoutes
 from wakeline.gateway.http.tickets import TicketRoutes
+from wakeline.gateway.http.traces import TraceRoutes
 
 _WEB_SOCKETS: Final = frozenset({"/v1/feed", "/v1/publish"})
 
@@ -38,15 +42,19 @@ def application(parts: Parts) -> web.Application:
     passed = [errors_middleware(parts), parts.connections.middleware, _admission(parts)]
     app = web.Application(client_max_size=parts.settings.max_body_bytes, middlewares=passed)
     app.on_response_prepare.append(parts.guard.on_prepare)
+    app.on_response_prepare.append(parts.lasting.on_prepare)
     app.on_shutdown.append(parts.lasting.end)
     groups = (
         EventRoutes(parts),
         PublishRoutes(parts),
         FeedRoutes(parts),
         StreamRoutes(parts),
+        AiSdkRoutes(parts),
+        AgUiRoutes(parts),
         SessionRoutes(parts),
         LifecycleRoutes(parts),
         DeviceRoutes(parts),
+        TraceRoutes(parts),
         NotificationRoutes(parts),
         PushRoutes(parts),
         InputRoutes(parts),
@@ -55,6 +63,7 @@ def application(parts: Parts) -> web.Application:
         NudgeRoutes(parts),
         TicketRoutes(parts),
         HealthRoutes(parts),
+        *([InspectorRoutes(parts)] if parts.settings.inspector else []),
     )
     for group in groups:
         app.add_routes([_with_any_name(route) for route in group.routes()])
@@ -69,7 +78,7 @@ def _with_any_name(route: web.RouteDef) -> web.RouteDef:
 
 def _admission(parts: Parts) -> Any:
     """Return the middleware that checks every request and authenticates its caller."""
-    free = {"/healthz", "/readyz", "/v1/answers/{link}", *(["/metrics"] if parts.settings.open_metrics else [])}
+    free = {"/", "/healthz", "/readyz", "/v1/answers/{link}", *(["/metrics"] if parts.settings.open_metrics else [])}
 
     @web.middleware
     async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from wakeline.gateway.inputs.asked import ANSWER_KEY, RESERVED, Asked, check_key
 from wakeline.gateway.inputs.inputs import Inputs
+from wakeline.gateway.inputs.unseen import check_seen
 
 __all__ = [
     "ANSWER_KEY",
@@ -16,4 +17,5 @@ __all__ = [
     "Asked",
     "Inputs",
     "check_key",
+    "check_seen",
 ]

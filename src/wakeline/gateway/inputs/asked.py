@@ -14,6 +14,7 @@ from wakeline.events import check_data
 from wakeline.gateway.sessions import Kind
 
 MAX_ARGS_BYTES: Final = 128 * 1024
+MAX_SHOWN_BYTES: Final = 64 * 1024
 NAMED: Final = ("signal", "update")
 """The kinds of input that have a name and arguments."""
 
@@ -42,6 +43,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         start: The name of the rule by which an update starts its workflow, if no run of it is open.
         device: The device that it is sent from.
         expect: The offset of the last event that the device has seen; the input is refused if a later one counts.
+        shown: What `$input.accepted` shows every device of it, such as the message of a chat; a JSON object.
         wait: Seconds to wait for its outcome. Default: 10.
     """
 
@@ -53,6 +55,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     start: str | None = None
     device: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
     expect: Annotated[int, Meta(ge=-1)] | None = None
+    shown: dict[str, msgspec.Raw] | None = None
     wait: Annotated[float, Meta(ge=0, le=30)] = 10.0
 
     @property
@@ -62,7 +65,9 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     def digest(self, by: str) -> str:
         """Return a digest of all that tells two inputs apart, so not of the wait."""
-        told = [by, self.kind, self.name, self.args, self.run, self.start, self.device, self.expect]
+        told: list[object] = [by, self.kind, self.name, self.args, self.run, self.start, self.device, self.expect]
+        if self.shown is not None:
+            told.append(self.shown)
         said = msgspec.json.encode(told)
         try:
             said = msgspec.json.encode(msgspec.json.decode(said), order="sorted")
@@ -76,13 +81,18 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         """The arguments as a JSON array."""
         return msgspec.json.encode(self.args)
 
+    @property
+    def size(self) -> int:
+        """The bytes of the arguments and of what is shown."""
+        return len(self.arguments) + (0 if self.shown is None else len(msgspec.json.encode(self.shown)))
+
     def check(self) -> None:
         """Raise unless this is an input that can be sent.
 
         Raises:
             RequestInvalidError: The id or the name is impossible, or of another kind.
             BodyInvalidError: The arguments nest too deep.
-            BodyTooLargeError: The arguments are too large.
+            BodyTooLargeError: The arguments, or what is shown, are too large.
         """
         check_key(self.id)
         if self.id.startswith(ANSWER_KEY):
@@ -104,6 +114,11 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             raise BodyTooLargeError(
                 f"expected arguments of at most {MAX_ARGS_BYTES} bytes, got {size}",
                 hint="Keep large values elsewhere, and send a reference.",
+            )
+        if self.shown is not None and (size := len(check_data(msgspec.json.encode(self.shown)))) > MAX_SHOWN_BYTES:
+            raise BodyTooLargeError(
+                f"expected shown of at most {MAX_SHOWN_BYTES} bytes, got {size}",
+                hint="Keep large values elsewhere, and show a reference.",
             )
 
 

@@ -5,7 +5,7 @@ They are made by hand: the high-level client chooses another request id for each
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -21,11 +21,14 @@ from temporalio.service import RPCError, RPCStatusCode
 from wakeline.gateway.following import SESSION_MEMO, Connection, describe_failure, describe_result
 from wakeline.gateway.inputs.steps import Outcome
 from wakeline.gateway.sessions import Intent, Starting
-from wakeline.streams.inputs import HEADER
+from wakeline.streams.inputs import HEADER, LIFE_HEADER
 
 MAX_RESULT_BYTES: Final = 64 * 1024
 # Temporal holds an update's call for 20 seconds and then answers that it is not completed yet.
 TIMEOUT: Final = timedelta(seconds=30)
+CLOCKS: Final = 300.0
+"""Seconds by which the clocks of gateways and of Temporal differ at most."""
+
 ABORTED: Final = "AcceptedUpdateCompletedWorkflow"
 """The type of the failure of an update whose run ended before the update was completed."""
 
@@ -57,11 +60,11 @@ def update_request(
     """Return the request of an update to a run, which is answered once the update is at a stage."""
     update = Input(name=intent.name)
     update.args.payloads.extend(args)
-    update.header.fields[HEADER].CopyFrom(key_payload(intent))
+    put_key(update.header.fields, intent)
     return UpdateWorkflowExecutionRequest(
         namespace=connection.namespace,
         workflow_execution=WorkflowExecution(workflow_id=intent.workflow_id, run_id=run_id),
-        request=Request(meta=Meta(update_id=intent.id, identity=connection.client.identity), input=update),
+        request=Request(meta=Meta(update_id=intent.temporal_id, identity=connection.client.identity), input=update),
         wait_policy=WaitPolicy(lifecycle_stage=stage),
     )
 
@@ -77,7 +80,7 @@ async def start_request(connection: Connection, intent: Intent, starting: Starti
     request = StartWorkflowExecutionRequest(
         namespace=connection.namespace,
         workflow_id=intent.workflow_id,
-        request_id=intent.id,
+        request_id=intent.temporal_id,
         identity=connection.client.identity,
         workflow_id_reuse_policy=_REUSE[starting.id_reuse],
         # An open run that somebody else has begun in between is found, and gets the input by its run id.
@@ -86,7 +89,7 @@ async def start_request(connection: Connection, intent: Intent, starting: Starti
     request.workflow_type.name = starting.workflow_type
     request.task_queue.name = starting.task_queue
     request.input.payloads.extend(await payloads(connection, intent, starting.args))
-    request.header.fields[HEADER].CopyFrom(key_payload(intent))
+    put_key(request.header.fields, intent)
     if intent.workflow_id != intent.session:
         (session,) = await payloads(connection, intent, msgspec.json.encode([intent.session]))
         request.memo.fields[SESSION_MEMO].CopyFrom(session)
@@ -110,9 +113,20 @@ async def payloads(connection: Connection, intent: Intent, args: bytes) -> Seque
         raise EncodingFailedError(type(error).__name__) from error
 
 
-def key_payload(intent: Intent) -> Payload:
-    """Return the key as it is in the header `wakeline-input`."""
-    return Payload(metadata={"encoding": b"json/plain"}, data=msgspec.json.encode(intent.id))
+def put_key(fields: MutableMapping[str, Payload], intent: Intent) -> None:
+    """Put the key and the life of an input into the headers of its message."""
+    for name, value in ((HEADER, intent.id), (LIFE_HEADER, intent.life)):
+        fields[name].CopyFrom(_payload(value))
+
+
+def has_key(fields: Mapping[str, Payload], intent: Intent) -> bool:
+    """Return whether a message has the key and the life of an input in its headers."""
+    expected = ((HEADER, intent.id), (LIFE_HEADER, intent.life))
+    return all(name in fields and fields[name].data == _payload(value).data for name, value in expected)
+
+
+def _payload(value: str) -> Payload:
+    return Payload(metadata={"encoding": b"json/plain"}, data=msgspec.json.encode(value))
 
 
 def is_aborted(outcome: UpdateOutcome) -> bool:

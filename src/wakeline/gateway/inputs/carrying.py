@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from contextlib import suppress
 from typing import Final
 
 import msgspec
 import structlog
 
-from wakeline.background import cancel_all
+from wakeline.background import cancel_all, wait_at_most
 from wakeline.errors import (
     EpochChangedError,
     SessionClosedError,
     SessionDeletedError,
     SessionNotFoundError,
-    StaleError,
     UnavailableError,
     WorkflowNotFoundError,
 )
@@ -24,6 +24,7 @@ from wakeline.events import INPUT_ACCEPTED, INPUT_COMPLETED, INPUT_REJECTED, che
 from wakeline.gateway.delivery import Accept
 from wakeline.gateway.following import Connection, Followers
 from wakeline.gateway.inputs.calls import EncodingFailedError
+from wakeline.gateway.inputs.pending import Pending
 from wakeline.gateway.inputs.sending import look, send
 from wakeline.gateway.inputs.starting import find, start
 from wakeline.gateway.inputs.steps import (
@@ -41,7 +42,7 @@ from wakeline.gateway.inputs.steps import (
     place_after,
 )
 from wakeline.gateway.inputs.targets import Targets
-from wakeline.gateway.inputs.unseen import unseen
+from wakeline.gateway.inputs.unseen import stale, unseen
 from wakeline.gateway.log import Engine, Publication
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.sessions import Intent, Intents, Run, Settled, key_hash
@@ -55,6 +56,9 @@ So is an update of a run whose workflow tasks fail.
 
 _NO_NAMESPACE_SECONDS: Final = 60.0
 _LONGEST_PAUSE: Final = 30.0
+_OUTAGE_SECONDS: Final = 30.0
+"""The longest wait for Temporal between two calls of an input; its connection is checked more often."""
+
 # An update that makes the workflow's task fail adds nine events to the history each time that Temporal passes it on again.
 _FIRST_FAILING_PAUSE: Final = 1.0
 _LONGEST_FAILING_PAUSE: Final = 120.0
@@ -72,6 +76,7 @@ class Carrier:
         targets: Know the connection to each namespace.
         followers: Follow what inputs start, and read what a workflow says after an input.
         metrics: Count outcomes.
+        pending: Counts the inputs without an outcome.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class Carrier:
         targets: Targets,
         followers: Followers,
         metrics: Metrics,
+        pending: Pending,
     ) -> None:
         self._intents = intents
         self._engine = engine
@@ -89,15 +95,17 @@ class Carrier:
         self._targets = targets
         self._followers = followers
         self._metrics = metrics
+        self._pending = pending
         self._carrying: dict[tuple[str, str, str], tuple[Intent, asyncio.Task[Settled | None]]] = {}
+        self._updates: Counter[tuple[str, str]] = Counter()  # by namespace and workflow; other inputs count as none
 
     async def stop(self) -> None:
         """Stop; the next gateway carries on what is unfinished."""
         await cancel_all(*(task for _, task in self._carrying.values()))
 
-    def under_way(self) -> list[Intent]:
-        """Return the inputs that have no outcome yet."""
-        return [intent for intent, _ in self._carrying.values()]
+    def updates(self, namespace: str, workflow_id: str) -> int:
+        """Return how many updates of a workflow have no outcome yet."""
+        return self._updates[namespace, workflow_id]
 
     def carry(self, intent: Intent, *, unsure: bool = True) -> asyncio.Task[Settled | None]:
         """Return the task that carries an input to its outcome; start it if none runs.
@@ -110,8 +118,18 @@ class Carrier:
         if key not in self._carrying:
             task = asyncio.create_task(self._carry_on(intent, unsure=unsure))
             self._carrying[key] = intent, task
-            task.add_done_callback(lambda _: self._carrying.pop(key, None))
+            self._pending.begin(intent)
+            self._updates[intent.namespace, intent.workflow_id] += intent.kind == "update"
+            task.add_done_callback(lambda _: self._ended(key))
         return self._carrying[key][1]
+
+    def _ended(self, key: tuple[str, str, str]) -> None:
+        intent, _ = self._carrying.pop(key)
+        self._pending.end(intent)
+        workflow = (intent.namespace, intent.workflow_id)
+        self._updates[workflow] -= intent.kind == "update"
+        if not self._updates[workflow]:
+            del self._updates[workflow]
 
     async def _carry_on(self, intent: Intent, *, unsure: bool) -> Settled | None:
         """Carry an input to its outcome through all failures; None if its session was deleted."""
@@ -160,7 +178,10 @@ class Carrier:
             digest=intent.digest,
             status=outcome.status,
             data=msgspec.Raw(check_data(msgspec.json.encode({"id": intent.id, **outcome.data}))),
+            by=intent.by,
+            closed_at=timestamp(),
             stale=outcome.stale,
+            life=intent.life,
         )
         settled = await self._intents.settle(intent, settled)
         self._metrics.inputs.labels(intent.kind, settled.status).inc()
@@ -169,7 +190,7 @@ class Carrier:
     async def _concluded(self, intent: Intent, settled: Settled) -> Settled:
         topic = INPUT_COMPLETED if settled.status == "completed" else INPUT_REJECTED
         await self._report(intent, 1, topic, settled.data)
-        await self._intents.finish(intent)
+        await self._intents.finish(intent, settled)
         self._followers.nudge(intent.workflow_id, intent.namespace or None)
         return settled
 
@@ -192,7 +213,7 @@ class Carrier:
         event = await unseen(self._engine, intent.session, intent.epoch, intent.expect, offset)
         if event is None:
             return None
-        failure = {"message": stale(event).message, "type": "Stale"}
+        failure = {"message": stale(event, intent.expect).message, "type": "Stale"}
         return intent, Outcome("rejected", {"failure": failure}, stale=event)
 
     async def _delivered(self, intent: Intent, *, unsure: bool) -> tuple[Intent, Outcome] | None:
@@ -209,6 +230,8 @@ class Carrier:
             seen = await _done(connection, intent, aim)
             if isinstance(seen, Failing) and await failures.are_too_many():
                 seen = await _unaccepted(connection, intent, aim)
+            if isinstance(seen, Unanswered) and not connection.up():
+                await wait_at_most(_OUTAGE_SECONDS, connection.until_up())  # the inputs that wait may be very many
             if isinstance(seen, (Unanswered, StillOpen)):
                 await backoff.wait()
             run = await self._followed(intent, seen.run_id) if isinstance(seen, At) else None
@@ -301,17 +324,13 @@ def _failed(error: Exception) -> Outcome:
 
 
 def _accepted(intent: Intent) -> bytes:
-    told: dict[str, str] = {"id": intent.id, "kind": intent.kind}
+    told: dict[str, object] = {"id": intent.id, "kind": intent.kind}
     told |= {"name": intent.name} if intent.name else {}
     told |= {"by": intent.by} if intent.by else {}
     told |= {"device": intent.device} if intent.device is not None else {}
+    told |= {"shown": intent.shown} if intent.shown is not msgspec.UNSET else {}
     return msgspec.json.encode(told)
 
 
 def _run_of(intent: Intent, run_id: str) -> Run:
     return Run(intent.workflow_id, intent.run, run_id, run_id, "", "", namespace=intent.namespace)
-
-
-def stale(offset: int) -> StaleError:
-    """Return the refusal of an input whose device had not seen an event."""
-    return StaleError(f"expected a device that has seen event {offset} of the session", offset=offset)

@@ -13,6 +13,7 @@ import msgspec
 
 from wakeline.background import begin, cancel_all
 from wakeline.errors import (
+    EpochChangedError,
     InputConflictError,
     InputNotFoundError,
     LimitReachedError,
@@ -23,9 +24,10 @@ from wakeline.gateway.following import Followers, Namespaces
 from wakeline.gateway.inputs.arguments import Arguments
 from wakeline.gateway.inputs.asked import Asked
 from wakeline.gateway.inputs.budgets import Budgets
-from wakeline.gateway.inputs.carrying import Carrier, stale
+from wakeline.gateway.inputs.carrying import Carrier
+from wakeline.gateway.inputs.pending import Pending
 from wakeline.gateway.inputs.targets import Rule, Target, Targets
-from wakeline.gateway.inputs.unseen import unseen
+from wakeline.gateway.inputs.unseen import check_seen, stale
 from wakeline.gateway.log import Engine
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.ownership import Ownership
@@ -71,7 +73,8 @@ class Inputs:
         self._targets = Targets(settings.inputs.start, engine, runs, namespaces, followers)
         self._ownership = ownership
         self._settings = settings
-        self._carrier = Carrier(intents, engine, accept, self._targets, followers, metrics)
+        self._pending = Pending(settings.inputs, metrics)
+        self._carrier = Carrier(intents, engine, accept, self._targets, followers, metrics, self._pending)
         # By namespace and workflow: the updates that are being accepted.
         self._arriving: Counter[tuple[str, str]] = Counter()
         self._accepting: set[asyncio.Task[Any]] = set()
@@ -125,26 +128,57 @@ class Inputs:
                 return _fresh(await asyncio.shield(found))
         return None
 
-    async def find(self, session: str, key: str) -> Settled | None:
-        """Return an input's outcome; None if it has none yet.
+    async def deliver(self, session: str, asked: Asked, by: str, *, epoch: str | None = None) -> None:
+        """Accept an input as `send` does, and wait until it has an outcome, however long that takes.
+
+        Args:
+            session: The session's name.
+            asked: The input.
+            by: The user; empty for none.
+            epoch: Send it only in this life of the session; None for any.
 
         Raises:
-            InputNotFoundError: No input of the session has this key.
+            EpochChangedError: The session lives in another epoch.
+            WakelineError: The errors of `send`.
+        """
+        found = await asyncio.shield(begin(self._accepted(session, asked, by, None, epoch), self._accepting))
+        if not isinstance(found, Settled):
+            await asyncio.shield(found)
+
+    async def find(self, session: str, key: str, by: str | None) -> Settled | None:
+        """Return an input's outcome; None if it has none yet.
+
+        Args:
+            session: The session's name.
+            key: The input's key.
+            by: The user who must have sent it; None for any user.
+
+        Raises:
+            InputNotFoundError: No input of the session has this key, or another user has sent it.
             StaleError: It was not sent, because its device had not seen an event that counts.
         """
         found = await self._intents.find(session, key)
-        if found is None:
+        if found is None or by not in (None, found.by):
             raise InputNotFoundError(f"there is no input {key!r} in session {session!r}")
         return _fresh(found) if isinstance(found, Settled) else None
 
     async def _accepted(
-        self, session: str, asked: Asked, by: str, rule: Rule | None
+        self, session: str, asked: Asked, by: str, rule: Rule | None, epoch: str | None = None
     ) -> Settled | asyncio.Task[Settled | None]:
         digest = asked.digest(by)
         found = await self._intents.find(session, asked.id)
         if found is not None:
             return self._carried(found, asked, digest, is_new=False)
+        with self._pending.room(session, asked, by):
+            return await self._created(session, asked, by, digest, rule, epoch)
+
+    async def _created(
+        self, session: str, asked: Asked, by: str, digest: str, rule: Rule | None, epoch: str | None
+    ) -> Settled | asyncio.Task[Settled | None]:
+        """Write the intent of an input that is new here, and carry it."""
         target = await self._target(session, asked, rule)
+        if epoch not in (None, target.epoch):
+            raise EpochChangedError(f"expected session {session!r} in epoch {epoch}, it lives in {target.epoch}")
         with self._counted(asked, target):
             intent = await self._intent(session, asked, by, digest, rule, target)
             found = await self._intents.create(intent)
@@ -168,10 +202,7 @@ class Inputs:
         if starts is None or asked.args:  # those of a rule are not the client's
             self._arguments.check(asked.permission if starts is None else starts.permission, asked)
         target = await self._targets.of(session, asked, rule)
-        if asked.expect is not None:
-            offset = await unseen(self._engine, session, target.epoch, asked.expect)
-            if offset is not None:
-                raise stale(offset)
+        await check_seen(self._engine, session, target.epoch, asked.expect)
         return target
 
     @contextmanager
@@ -182,9 +213,7 @@ class Inputs:
             LimitReachedError: The run has as many as are allowed.
         """
         place, most = (target.namespace, target.workflow_id), self._settings.run_updates
-        updates = [of for of in self._carrier.under_way() if of.kind == "update"]
-        under_way = self._arriving[place] + sum((of.namespace, of.workflow_id) == place for of in updates)
-        if asked.kind == "update" and under_way >= most:
+        if asked.kind == "update" and self._arriving[place] + self._carrier.updates(*place) >= most:
             raise LimitReachedError(f"expected at most {most} updates of one run under way", retry_after=1)
         self._arriving[place] += asked.kind == "update"
         try:
@@ -216,6 +245,7 @@ class Inputs:
             by=by,
             device=asked.device,
             expect=asked.expect,
+            shown=msgspec.UNSET if asked.shown is None else msgspec.Raw(msgspec.json.encode(asked.shown)),
             accepted_at=time.time(),
             **msgspec.structs.asdict(target),
         )
@@ -224,10 +254,10 @@ class Inputs:
         """Carry on what this gateway owns and nobody has moved for the time of a lease."""
         seen: dict[tuple[str, str], int] = {}
         while True:
-            found = await self._intents.unfinished()
-            revisions = {(intent.session, intent.id): revision for intent, revision in found}
-            for intent, revision in found:
+            revisions: dict[tuple[str, str], int] = {}
+            async for intent, revision in self._intents.unfinished():
                 key = (intent.session, intent.id)
+                revisions[key] = revision
                 left = not self._engine.shared or seen.get(key) == revision
                 if left and self._ownership.owns(intent.session):
                     self._carrier.carry(intent)

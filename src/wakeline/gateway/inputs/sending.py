@@ -20,28 +20,25 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
-from wakeline.gateway.following import (
-    Connection,
-    complete,
-    is_busy,
-    is_closing,
-    is_forgotten,
-    is_not_ready,
-    read_ending,
-)
+from wakeline.gateway.following import Connection
+from wakeline.gateway.inputs.asked import ALONE
 from wakeline.gateway.inputs.calls import (
     ABORTED,
+    CLOCKS,
     TIMEOUT,
+    has_key,
     is_aborted,
     is_final,
-    key_payload,
     outcome_of,
     payloads,
+    put_key,
     update_request,
 )
 from wakeline.gateway.inputs.steps import Absent, Failing, Forgotten, NotOpen, Outcome, Seen, StillOpen, Unanswered
 from wakeline.gateway.sessions import Intent, Run
 from wakeline.streams.inputs import HEADER
+from wakeline.temporal.endings import complete, events_back, is_closing, read_ending
+from wakeline.temporal.failures import is_busy, is_forgotten, is_not_ready
 
 # The outcome of an update whose run ended first, as Temporal reports it.
 _BEGUN: Final = Outcome(
@@ -63,9 +60,11 @@ async def send(connection: Connection, intent: Intent, run_id: str) -> Seen:
         if intent.kind == "update":
             return await _update(connection, intent, run_id, args)
         await _CALLS[intent.kind](connection, intent, run_id, args)
+        if intent.kind == "cancel" and not await _is_cancelled(connection, intent, run_id):
+            return NotOpen()
     except RPCError as error:
         if intent.kind == "cancel" and error.status == RPCStatusCode.ALREADY_EXISTS:
-            return NotOpen()  # somebody else has requested it, which its history shows
+            return Outcome("completed")  # the run is open, and somebody else has requested it
         # An update that a run had when it was closed gets "busy" from that run for as long as the server keeps it in memory.
         if is_forgotten(error) or is_busy(error):
             return NotOpen()
@@ -74,8 +73,7 @@ async def send(connection: Connection, intent: Intent, run_id: str) -> Seen:
         if is_final(error):
             return Outcome("rejected", {"failure": {"message": error.message, "type": error.status.name}})
         return Unanswered()
-    # To cancel a run that has ended is a success for Temporal, also if its chain goes on: only the history shows the effect.
-    return NotOpen() if intent.kind == "cancel" else Outcome("completed")
+    return Outcome("completed")
 
 
 async def look(connection: Connection, intent: Intent, run: Run) -> Seen:
@@ -89,6 +87,8 @@ async def look(connection: Connection, intent: Intent, run: Run) -> Seen:
     last: HistoryEvent | None = None
     await connection.until_calm()
     try:
+        if intent.kind in ALONE:
+            return await _look_back(connection, intent, run)
         async for event in handle.fetch_history_events(skip_archival=True, rpc_timeout=TIMEOUT):
             found = await _read(connection, intent, event) or found
             last = event
@@ -96,10 +96,41 @@ async def look(connection: Connection, intent: Intent, run: Run) -> Seen:
             return found
         if last is None or not is_closing(last):
             return StillOpen(begun=found is not None)
-        ending = await complete(connection.client, run, read_ending(last))
+        ending = await complete(connection.client, run.workflow_id, run.run_id, read_ending(last))
     except RPCError as error:
         return Forgotten() if is_forgotten(error) else Unanswered()
     return found if found is not None and ending.follows_by != "reset" else Absent(ending.next_run_id)
+
+
+async def _look_back(connection: Connection, intent: Intent, run: Run) -> Seen:
+    """Look for a cancel or a termination, from the end of the history down to older events.
+
+    Raises:
+        RPCError: Temporal cannot be asked now, or does not know the run.
+    """
+    last: HistoryEvent | None = None
+    async for event in events_back(connection.client, intent.workflow_id, run.run_id):
+        if _has(event, intent):
+            return Outcome("completed")
+        last = last or event
+        if intent.kind == "terminate" or event.event_time.ToNanoseconds() < (intent.accepted_at - CLOCKS) * 1e9:
+            break
+    if last is None or not is_closing(last):
+        return StillOpen()
+    return Absent((await complete(connection.client, run.workflow_id, run.run_id, read_ending(last))).next_run_id)
+
+
+async def _is_cancelled(connection: Connection, intent: Intent, run_id: str) -> bool:
+    """Return whether a request to cancel that has succeeded had an effect.
+
+    To cancel a run that has ended is a success for Temporal, also if its chain goes on. A run that is still open has the request.
+
+    Raises:
+        RPCError: Temporal cannot be asked now, or does not know the run.
+    """
+    handle: WorkflowHandle[Any, Any] = connection.client.get_workflow_handle(intent.workflow_id, run_id=run_id)
+    described = await handle.describe(rpc_timeout=TIMEOUT)
+    return described.close_time is None or described.raw_description.workflow_extended_info.cancel_requested
 
 
 async def _signal(connection: Connection, intent: Intent, run_id: str, args: Sequence[Payload]) -> None:
@@ -108,10 +139,10 @@ async def _signal(connection: Connection, intent: Intent, run_id: str, args: Seq
         workflow_execution=WorkflowExecution(workflow_id=intent.workflow_id, run_id=run_id),
         signal_name=intent.name,
         identity=connection.client.identity,
-        request_id=intent.id,
+        request_id=intent.temporal_id,
     )
     request.input.payloads.extend(args)
-    request.header.fields[HEADER].CopyFrom(key_payload(intent))
+    put_key(request.header.fields, intent)
     await connection.client.workflow_service.signal_workflow_execution(request, timeout=TIMEOUT)
 
 
@@ -120,7 +151,7 @@ async def _cancel(connection: Connection, intent: Intent, run_id: str, _: Sequen
         namespace=connection.namespace,
         workflow_execution=WorkflowExecution(workflow_id=intent.workflow_id, run_id=run_id),
         identity=_identity(intent),
-        request_id=intent.id,
+        request_id=intent.temporal_id,
         reason=_reason(intent),
     )
     await connection.client.workflow_service.request_cancel_workflow_execution(request, timeout=TIMEOUT)
@@ -152,11 +183,13 @@ async def _read(connection: Connection, intent: Intent, event: HistoryEvent) -> 
     if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:
         # Of an update that a reset has applied again, this event has the id alone.
         accepted = event.workflow_execution_update_accepted_event_attributes
-        return _BEGUN if accepted.protocol_instance_id == intent.id else None
+        return _BEGUN if accepted.protocol_instance_id == intent.temporal_id else None
     if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED:
         completed = event.workflow_execution_update_completed_event_attributes
         return (
-            await outcome_of(connection, intent, completed.outcome) if completed.meta.update_id == intent.id else None
+            await outcome_of(connection, intent, completed.outcome)
+            if completed.meta.update_id == intent.temporal_id
+            else None
         )
     return None
 
@@ -165,8 +198,7 @@ def _has(event: HistoryEvent, intent: Intent) -> bool:
     """Return whether an event is that of a signal, a cancel or a termination."""
     match intent.kind:
         case "signal":
-            fields = event.workflow_execution_signaled_event_attributes.header.fields
-            return HEADER in fields and fields[HEADER].data == key_payload(intent).data
+            return has_key(event.workflow_execution_signaled_event_attributes.header.fields, intent)
         case "cancel":
             return event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED
         case _:
@@ -175,7 +207,7 @@ def _has(event: HistoryEvent, intent: Intent) -> bool:
 
 def _identity(intent: Intent) -> str:
     """Return who cancels or terminates a run: the history has no other place for the key."""
-    return f"{HEADER}:{intent.id}"
+    return f"{HEADER}:{intent.temporal_id}"
 
 
 def _reason(intent: Intent) -> str:

@@ -17,12 +17,13 @@ from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import ExecuteMultiOperationRequest
 from temporalio.service import RPCError, RPCStatusCode
 
-from wakeline.gateway.following import Connection, can_be_quoted, first_event, is_forgotten, quoted
+from wakeline.gateway.following import Connection, can_be_quoted, quoted
 from wakeline.gateway.inputs.calls import (
+    CLOCKS,
     TIMEOUT,
+    has_key,
     is_aborted,
     is_final,
-    key_payload,
     outcome_of,
     payloads,
     start_request,
@@ -30,12 +31,11 @@ from wakeline.gateway.inputs.calls import (
 )
 from wakeline.gateway.inputs.steps import At, Free, Outcome, Seen, Unanswered
 from wakeline.gateway.sessions import Intent, Starting
-from wakeline.streams.inputs import HEADER
+from wakeline.temporal.chains import first_event
+from wakeline.temporal.failures import is_forgotten
 
 # An update that no worker accepts in this time is waited for at its run, which is followed by then.
 _ACCEPTED_TIMEOUT: Final = timedelta(seconds=5)
-# Clocks differ by less: a run that an input began started at most so long before the input was accepted.
-_CLOCKS: Final = timedelta(minutes=5)
 _MOST_RUNS: Final = 100
 
 
@@ -140,7 +140,7 @@ async def _begun(connection: Connection, intent: Intent, latest: WorkflowExecuti
     first = latest.first_run_id or latest.execution.run_id
     if await _is_begun(connection, intent, first):
         return first
-    since = datetime.fromtimestamp(intent.accepted_at, UTC) - _CLOCKS
+    since = datetime.fromtimestamp(intent.accepted_at - CLOCKS, UTC)
     if latest.start_time.ToDatetime(tzinfo=UTC) < since or not can_be_quoted(intent.workflow_id):
         return ""
     query = f"WorkflowId = {quoted(intent.workflow_id)} AND StartTime >= '{since.isoformat()}'"
@@ -160,9 +160,7 @@ async def _is_begun(connection: Connection, intent: Intent, run_id: str) -> bool
             return False
         raise
     started: WorkflowExecutionStartedEventAttributes = event.workflow_execution_started_event_attributes
-    fields = started.header.fields
-    is_first = started.first_execution_run_id == run_id
-    return is_first and HEADER in fields and fields[HEADER].data == key_payload(intent).data
+    return started.first_execution_run_id == run_id and has_key(started.header.fields, intent)
 
 
 def _refused(reason: str) -> Outcome:

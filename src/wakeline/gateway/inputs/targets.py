@@ -18,7 +18,7 @@ from wakeline.errors import (
 from wakeline.gateway.access import Grant
 from wakeline.gateway.following import Connection, Followers, Namespaces
 from wakeline.gateway.inputs.asked import Asked
-from wakeline.gateway.log import Engine, matches
+from wakeline.gateway.log import Engine, NewSession, matches
 from wakeline.gateway.rules import Start
 from wakeline.gateway.sessions import NamedWorkflow, Run, Runs, Starting
 
@@ -135,7 +135,7 @@ class Targets:
             return await self._running(session, await self._run(session, asked.run))
         how = rule.start
         workflow_id = NamedWorkflow(how.workflow_id.replace(_SESSION, session)).checked().workflow_id
-        opened = [run for run in await self._runs.of(session) if run.open] if asked.kind == "update" else []
+        opened = [run for run in await self._workflows(session) if run.open] if asked.kind == "update" else []
         ours = [run for run in opened if run.workflow_id == workflow_id]
         if asked.start is None and opened and not ours:
             return await self._running(session, await self._run(session, None))
@@ -192,17 +192,21 @@ class Targets:
 
     async def _epoch(self, session: str) -> str:
         """Return the epoch of a session; create one that has a run or a rule, and no event yet."""
-        state = await self._engine.state(session) or (await self._engine.create_session(session))[0]
+        state = await self._engine.state(session) or (await self._engine.create_session(NewSession(session)))[0]
         if state.closed:
             raise SessionClosedError(f"session {session!r} is closed")
         return state.epoch
 
+    async def _workflows(self, session: str) -> list[Run]:
+        """Return the session's runs that are workflows: a standalone activity receives no inputs."""
+        return [run for run in await self._runs.of(session) if not run.activity]
+
     async def _run(self, session: str, named: str | None) -> Run:
         """Return the run that an input is for: the named one, or the open one."""
-        runs = await self._runs.of(session)
+        runs = await self._workflows(session)
         if not any(run.open for run in runs):
             await self._followers.watch(session)  # it may have been started since
-            runs = await self._runs.of(session)
+            runs = await self._workflows(session)
         if not runs and await self._engine.state(session) is None:
             raise SessionNotFoundError(f"there is no session {session!r}", hint=self._how_to_start(session))
         if named is not None:
@@ -214,7 +218,7 @@ class Targets:
                     hint=f"Leave run out for the open run, or name one; the run ids of open runs: {run_ids}.",
                 )
         if not runs:
-            raise WorkflowNotFoundError(f"expected a session with a run, session {session!r} has none")
+            raise WorkflowNotFoundError(f"expected a session with the run of a workflow, session {session!r} has none")
         opened = [run for run in runs if run.open]
         if not opened:
             raise RunClosedError(f"expected an open run of session {session!r}; the last one is {runs[-1].status}")

@@ -1,10 +1,11 @@
-"""Decides, in the order of the log, whether a device had seen what came before its input."""
+"""Decides whether a device had seen what came before its input or its answer."""
 
 from __future__ import annotations
 
 from collections.abc import Container
 from typing import Final
 
+from wakeline.errors import StaleError
 from wakeline.events import INPUT_ACCEPTED, RUN_CLOSED, RUN_STARTED
 from wakeline.gateway.log import Engine
 
@@ -43,3 +44,25 @@ async def unseen(engine: Engine, session: str, epoch: str, expect: int, before: 
             return page.events[0].offset
         offset = max(page.next_offset, offset + 1)
     return None
+
+
+async def check_seen(engine: Engine, session: str, epoch: str, expect: int | None) -> None:
+    """Raise if a device has not seen an event that counts.
+
+    Args:
+        engine: The log.
+        session: The session's name.
+        epoch: Its life.
+        expect: The offset of the last event that the device has seen; None if that does not matter.
+
+    Raises:
+        StaleError: It has not.
+    """
+    if expect is not None and (offset := await unseen(engine, session, epoch, expect)) is not None:
+        raise stale(offset, expect)
+
+
+def stale(offset: int, expect: int | None = None) -> StaleError:
+    """Return the refusal of a device that had not seen an event."""
+    came = "" if expect is None else f", got one that has seen {expect}"
+    return StaleError(f"expected a device that has seen event {offset} of the session{came}", offset=offset)

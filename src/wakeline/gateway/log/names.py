@@ -20,7 +20,7 @@ def name_ranges(within: Sequence[str]) -> list[tuple[str, str | None]]:
     ranges: list[tuple[str, str | None]] = []
     for name in sorted(within, key=lambda name: name.removesuffix("*")):
         first = name.removesuffix("*")
-        after = _successor(first) if first != name else f"{name}\0"
+        after = after_prefix(first) if first != name else f"{name}\0"
         if ranges and (ranges[-1][1] is None or first < ranges[-1][1]):
             last_after = ranges[-1][1]
             if last_after is not None and (after is None or after > last_after):
@@ -30,12 +30,18 @@ def name_ranges(within: Sequence[str]) -> list[tuple[str, str | None]]:
     return ranges
 
 
-def _successor(beginning: str) -> str | None:
-    """Return the first name after all names with this prefix; None if there is none."""
+def in_ranges(name: str, ranges: Sequence[tuple[str, str | None]]) -> bool:
+    """Return whether a name is in one of the ranges of `name_ranges`."""
+    return any(first <= name and (end is None or name < end) for first, end in ranges)
+
+
+def after_prefix(beginning: str) -> str | None:
+    """Return the first text after all texts with this prefix; None if there is none."""
     kept = beginning.rstrip(chr(0x10FFFF))
     if not kept:
         return None
     last = ord(kept[-1]) + 1
+    # 0xD800 to 0xDFFF are surrogates, which are no characters and cannot be encoded.
     return kept[:-1] + chr(0xE000 if last == 0xD800 else last)
 
 

@@ -4,9 +4,9 @@ An engine stores sessions (append-only logs of events) and small records. One ap
 and its publisher's position, and nothing else; all other state is a record under compare-and-set. The ports do not assume a
 database: they also fit a replicated log whose appends are compare-and-set themselves.
 
-`Log` appends and reads, `Catalog` creates and deletes sessions, `Records` stores small values, and `Index` finds offsets,
-which an engine may do faster than by reading. Every method may be called concurrently in one event loop. A method with an
-`epoch` acts on that life of the session only. `tests/contract` checks every engine against these contracts.
+`Log` appends and reads, `Catalog` creates and deletes sessions, `Records` stores small values, and `Index` (`index.py`) finds
+offsets, which an engine may do faster than by reading. Every method may be called concurrently in one event loop. A method
+with an `epoch` acts on that life of the session only. `tests/contract` checks every engine against these contracts.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Sequence
+from contextlib import suppress
 
 from msgspec import UNSET, UnsetType
 
-from wakeline.errors import WakelineError
-from wakeline.events import NewEvent
+from wakeline.errors import RecordConflictError, SessionNotFoundError, WakelineError
 from wakeline.gateway.log.feed import Feed, Listener
+from wakeline.gateway.log.index import Index
 from wakeline.gateway.log.store import Store
 from wakeline.gateway.log.values import (
     Append,
     Appended,
+    NewSession,
     Opened,
     Outcome,
     Page,
@@ -161,10 +163,35 @@ class Log(ABC):
             publisher: Include the position of this publisher.
         """
 
+    async def found(self, session: str) -> SessionState:
+        """Return the session's present state.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+        """
+        state = await self.state(session)
+        if state is None:
+            raise SessionNotFoundError(f"there is no session {session!r}")
+        return state
+
     async def position(self, session: str, publisher: str) -> Position | None:
         """Return a publisher's position in a session; None if it has appended nothing there."""
         state = await self.state(session, publisher=publisher)
         return None if state is None else state.position
+
+    async def forget_publisher(self, session: str, publisher: str, *, epoch: str) -> bool:
+        """Forget the position of a publisher that will append no more; its events stay.
+
+        An append under its name is new after that. An engine may keep the position, as this method does.
+
+        Returns:
+            Whether the position is forgotten; also True if there was none.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+            EpochChangedError: It lives in another epoch.
+        """
+        return False
 
     @abstractmethod
     async def trim(self, session: str, before: int, *, epoch: str, limit: int = 200) -> int:
@@ -206,6 +233,14 @@ class Records(ABC):
         """Return all records whose keys begin with `prefix`, in the order of keys."""
 
     @abstractmethod
+    async def records_after(self, key: str, *, prefix: str = "", limit: int = 100) -> list[Record]:
+        """Return the first records of a prefix whose keys sort after `key`, in the order of keys."""
+
+    @abstractmethod
+    async def count_records(self, prefix: str) -> tuple[int, int]:
+        """Return the number and the bytes of a prefix's records, without reading their values."""
+
+    @abstractmethod
     async def change_record(self, key: str, value: bytes | None, *, revision: int, erase: bool = False) -> int:
         """Write or remove a record if it is still at `revision`.
 
@@ -235,6 +270,11 @@ class Records(ABC):
         """Remove a record if it is still at `revision`; see `change_record`."""
         await self.change_record(key, None, revision=revision, erase=erase)
 
+    async def remove(self, record: Record) -> None:
+        """Remove a record as it was read; one that was changed or removed meanwhile stays as it is."""
+        with suppress(RecordConflictError):
+            await self.delete_record(record.key, revision=record.revision)
+
 
 class Catalog(ABC):
     """Creates, lists and deletes sessions, and stores their deadlines.
@@ -245,27 +285,8 @@ class Catalog(ABC):
     """
 
     @abstractmethod
-    async def create_session(
-        self,
-        session: str,
-        *,
-        config: bytes = b"",
-        first_offset: int = 0,
-        events: Sequence[NewEvent] = (),
-        closed: bool = False,
-        deadline: float | None = None,
-        draft: bool = False,
-    ) -> tuple[SessionState, bool]:
+    async def create_session(self, new: NewSession) -> tuple[SessionState, bool]:
         """Create a session; an existing one stays unchanged.
-
-        Args:
-            session: The session's name.
-            config: Bytes to store with it. Default: none.
-            first_offset: The offset of its first event. Default: 0.
-            events: Its first events.
-            closed: Close it after these events. Default: False.
-            deadline: Unix time from which `due` returns it; None for never.
-            draft: Create a draft. Default: False.
 
         Returns:
             The session, and whether it was created now.
@@ -336,33 +357,6 @@ class Catalog(ABC):
 
         Returns:
             The name and the epoch of each.
-        """
-
-
-class Index(ABC):
-    """Finds offsets by size or time, which an engine may do faster than by reading all events."""
-
-    @abstractmethod
-    async def offset_within(self, session: str, size: int, *, epoch: str) -> int:
-        """Return the oldest offset from which the session's events have at most `size` bytes.
-
-        Raises:
-            SessionNotFoundError: There is no such session.
-            EpochChangedError: It lives in another epoch.
-        """
-
-    @abstractmethod
-    async def offset_at(self, session: str, moment: int, *, epoch: str) -> int:
-        """Return the first kept offset at or after the first event since `moment`, or the end.
-
-        Args:
-            session: The session's name.
-            moment: Unix time in milliseconds.
-            epoch: The session's life.
-
-        Raises:
-            SessionNotFoundError: There is no such session.
-            EpochChangedError: It lives in another epoch.
         """
 
 

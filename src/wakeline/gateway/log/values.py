@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -85,6 +86,28 @@ class Append(msgspec.Struct, frozen=True):
     order: str = ""
 
 
+class NewSession(msgspec.Struct, frozen=True):
+    """A session to create.
+
+    Attributes:
+        session: The session's name.
+        config: Bytes to store with it. Default: none.
+        first_offset: The offset of its first event. Default: 0.
+        events: Its first events.
+        closed: Whether it is closed after these events. Default: False.
+        deadline: Unix time from which `due` returns it; None for never.
+        draft: Whether it is a draft. Default: False.
+    """
+
+    session: str
+    config: bytes = b""
+    first_offset: int = 0
+    events: Sequence[NewEvent] = ()
+    closed: bool = False
+    deadline: float | None = None
+    draft: bool = False
+
+
 class Appended(msgspec.Struct, frozen=True, gc=False):
     """The place of a batch in the log.
 
@@ -133,6 +156,21 @@ class Position(msgspec.Struct, frozen=True, gc=False):
     attempt: int
     next_sequence: int
     owner: Owner | None = None
+
+
+class Published(msgspec.Struct, frozen=True, gc=False):
+    """The publication of one event, as far as the log still has it.
+
+    Attributes:
+        publisher: The publisher's name.
+        attempt: Its attempt; None if a later one has begun, whose events do not supersede it.
+        sequence: The event's number in the attempt, or of a Durable Streams producer the number of the request, which
+            several events may share; None as for `attempt`.
+    """
+
+    publisher: str
+    attempt: int | None = None
+    sequence: int | None = None
 
 
 class SessionState(msgspec.Struct, frozen=True, gc=False):

@@ -14,6 +14,7 @@ from wakeline.gateway.notifications.channels.web_push import WebPush, check_push
 from wakeline.gateway.notifications.links import Linked, Links
 from wakeline.gateway.notifications.notifier import Notifier
 from wakeline.gateway.notifications.outbox import Outbox, replaced
+from wakeline.gateway.notifications.sending import retried
 from wakeline.gateway.notifications.service import Notifying, notifications
 from wakeline.gateway.notifications.subscriptions import Subscriptions
 from wakeline.gateway.notifications.values import Box, Message, State
@@ -39,4 +40,5 @@ __all__ = [
     "new_keys",
     "notifications",
     "replaced",
+    "retried",
 ]

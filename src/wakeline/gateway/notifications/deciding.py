@@ -37,12 +37,20 @@ PENDING_BYTES: Final = 64 * 1024
 PENDING_MESSAGES: Final = 100
 """Pending messages of a session from which no further one is decided, in bytes and number."""
 
+BOX_BYTES: Final = 208 * 1024
+"""Bytes of a box with pending messages that no further one may exceed: the rest of its record is for attempts."""
+
+_USER_BYTES: Final = 96 * 1024  # what one user is sent at a time, through all channels: one user is decided at least
+_MESSAGE_BYTES: Final = 24 * 1024
+
 _MOST_EVENT_BYTES: Final = 1024
 _MOST_EVENTS: Final = 10  # whose JSON is in one message
 
 
 class _Known(msgspec.Struct):
     time: str
+    offset: int = 0
+    topic: str = ""
     run: str | None = None
     notify: msgspec.Raw | UnsetType = UNSET
 
@@ -87,7 +95,7 @@ def matched(box: Box, session: str, events: Sequence[Event], next_offset: int, r
         known = _known.decode(body)
         notice, status = _notice(known), partial(_status, body)
         for rule in rules.matching(session, event.topic, known.time, now - OLDEST, status, asked=notice is not None):
-            at, shown = rule.due(known.time, notice), _shown(event, body, known)
+            at, shown = rule.due(known.time, now, notice), _shown(event, body, known)
             request, audience, linkable = asked(body) if event.topic == INPUT_REQUESTED else Question()
             item = Waiting(
                 event.offset,
@@ -188,15 +196,12 @@ def _decide(
     """
     messages = list(box.messages)
     pending = [message for message in messages if message.state == "pending"]
-    number, size = len(pending), sum(map(size_of, pending))
+    number, size, waiting = len(pending), sum(map(size_of, pending)), sum(map(_length, box.waiting))
     last: str | None = None
     named = [rules[item.rule].users(item) for item in ready]
     chosen = {users: frozenset(sorted(users or furthest)[:MOST_USERS]) for users in named}
     audiences = [chosen[users] for users in named]
     for user in sorted(frozenset().union(*chosen.values())):
-        if number >= PENDING_MESSAGES or size >= PENDING_BYTES:  # the next turn goes on behind the last user
-            rest = [msgspec.structs.replace(item, after=_later(item.after, last)) for item in ready]
-            return msgspec.structs.replace(box, messages=tuple(messages)), rest
         unseen = [
             item
             for item, audience in zip(ready, audiences, strict=True)
@@ -204,10 +209,14 @@ def _decide(
             and (item.after is None or user > item.after)
             and not is_past(furthest.get(user), item.offset, rules[item.rule].rule.unless)
         ]
-        for message in _messages(session, user, digest, unseen, rules, now):
-            messages.append(message)
-            number, size = number + 1, size + size_of(message)
-        last = user
+        new = _messages(session, user, digest, unseen, rules, now)
+        added = sum(map(size_of, new))
+        is_full = number >= PENDING_MESSAGES or size >= PENDING_BYTES or waiting + size + added > BOX_BYTES
+        if number and is_full:  # the next turn goes on behind the last user
+            rest = [msgspec.structs.replace(item, after=_later(item.after, last)) for item in ready]
+            return msgspec.structs.replace(box, messages=tuple(messages)), rest
+        messages += new
+        number, size, last = number + len(new), size + added, user
     return msgspec.structs.replace(box, messages=tuple(messages)), []
 
 
@@ -223,7 +232,22 @@ def _messages(
     for item in unseen:
         for channel in rules.channels(item.rule):
             found.setdefault(channel, []).append(item)
-    return [_message(session, user, channel, digest, items, rules, now) for channel, items in sorted(found.items())]
+    most = min(_MESSAGE_BYTES, _USER_BYTES // max(1, len(found)))
+    return [
+        _shortened(_message(session, user, channel, digest, items, rules, now), most)
+        for channel, items in sorted(found.items())
+    ]
+
+
+def _shortened(message: Message, most: int) -> Message:
+    """Return a message of at most so many bytes, without its events' data if it is longer.
+
+    One that is still longer loses its requests, and is not cancelled when they are closed.
+    """
+    if size_of(message) <= most:
+        return message
+    short = msgspec.structs.replace(message, events=tuple(map(_without_data, message.events)))
+    return short if size_of(short) <= most else msgspec.structs.replace(short, requests=())
 
 
 def _message(
@@ -232,7 +256,7 @@ def _message(
     events = {item.offset: item.event for item in items}  # two rules of one digest may match one event
     named = [session, user, channel, digest, *(f"{item.offset} {item.time} {item.rule}" for item in items)]
     words = next((item.notice for item in reversed(items) if item.notice is not None), _WORDLESS)
-    linked = dict.fromkeys(item.request for item in items if rules.links(item, user))
+    linked = {item.request: item.time for item in items if rules.links(item, user)}
     strictest = all(rules[item.rule].rule.unless == "delivered" for item in items)
     return Message(
         id="msg_" + sha256(msgspec.json.encode(named)).hexdigest()[:32],
@@ -253,22 +277,23 @@ def _message(
         url=words.url,
         requests=tuple(dict.fromkeys(item.request for item in items)) if all(item.request for item in items) else (),
         linked=tuple(linked)[-_MOST_EVENTS:],
+        asked_at=tuple(linked.values())[-_MOST_EVENTS:],
     )
 
 
+def is_full(box: Box) -> bool:
+    """Return whether no further message is decided until pending ones have ended."""
+    pending = [message for message in box.messages if message.state == "pending"]
+    return len(pending) >= PENDING_MESSAGES or sum(map(size_of, pending)) >= PENDING_BYTES
+
+
 def size_of(message: Message) -> int:
-    """Return about the bytes of a message in its record."""
-    texts = (message.title, message.body, message.url, *message.linked)
-    return 300 + sum(map(len, message.events)) + sum(map(_bytes, texts))
+    """Return the bytes of a message in its record."""
+    return len(msgspec.json.encode(message))
 
 
 def _length(item: Waiting) -> int:
-    notice = 0 if item.notice is None else len(msgspec.json.encode(item.notice))
-    return len(item.event) + notice + sum(map(_bytes, item.audience))
-
-
-def _bytes(text: str) -> int:
-    return len(text.encode())
+    return len(msgspec.json.encode(item))
 
 
 def _status(body: bytes) -> str:
@@ -290,7 +315,14 @@ def _notice(known: _Known) -> Notice | None:
 
 
 def _shown(event: Event, body: bytes, known: _Known) -> msgspec.Raw:
-    if len(body) <= _MOST_EVENT_BYTES:
-        return msgspec.Raw(body)
-    short = {"offset": event.offset, "topic": event.topic, "time": known.time}
+    return msgspec.Raw(body) if len(body) <= _MOST_EVENT_BYTES else _named(event.offset, event.topic, known)
+
+
+def _without_data(event: msgspec.Raw) -> msgspec.Raw:
+    known = _known.decode(event)
+    return _named(known.offset, known.topic, known)
+
+
+def _named(offset: int, topic: str, known: _Known) -> msgspec.Raw:
+    short = {"offset": offset, "topic": topic, "time": known.time}
     return msgspec.Raw(msgspec.json.encode(short | ({"run": known.run} if known.run is not None else {})))

@@ -6,6 +6,7 @@ It is enabled when an attempt by hand succeeds, or when its receiver changes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -80,9 +81,26 @@ class Health:
         self._conditions = {channel: Condition(identity) for channel, identity in identities.items()}
 
     async def load(self) -> None:
-        """Read all conditions: other gateways write them, too."""
+        """Read all conditions, which other gateways write, too.
+
+        A channel that was disabled and has another receiver now is enabled.
+        """
         for channel in self._conditions:
+            await self._enable_changed(channel)
             await self._read(channel)
+
+    async def _enable_changed(self, channel: str) -> None:
+        """Store and report that a disabled channel is enabled if its receiver was changed."""
+        record = await self._records.get_record(_PREFIX + channel)
+        if record is None:
+            return
+        known, fresh = _decoder.decode(record.value), Condition(self._conditions[channel].identity)
+        if known.identity == fresh.identity or not known.disabled:
+            return
+        await self._operations.channel_changed(channel, known.failing or 0.0, disabled=False)
+        with suppress(RecordConflictError):  # another gateway has done it
+            await self._records.put_record(_PREFIX + channel, msgspec.json.encode(fresh), revision=record.revision)
+        _log.warning("a channel is enabled: its receiver was changed", channel=channel)
 
     async def is_disabled(self, channel: str) -> bool:
         """Return whether a channel is disabled, by whichever gateway."""
@@ -93,7 +111,7 @@ class Health:
 
     async def succeeded(self, channel: str) -> None:
         """Note that a channel's receiver has accepted a notification."""
-        if channel in self._conditions and self._conditions[channel].failing is not None:
+        if channel in self._conditions:  # another gateway may have noted a failure
             await self._change(channel, after_success)
 
     async def failed(self, channel: str, now: float, reason: str = "", *, gone: bool = False) -> None:

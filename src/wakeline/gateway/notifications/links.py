@@ -37,6 +37,7 @@ class Linked(msgspec.Struct, frozen=True, array_like=True):
         request: The request's id.
         user: The user who answers with it.
         expires: Unix time from which it is not accepted.
+        asked_at: The time of the request's event, so that it answers no later request of the same id.
     """
 
     session: str
@@ -44,6 +45,7 @@ class Linked(msgspec.Struct, frozen=True, array_like=True):
     request: str
     user: str
     expires: int
+    asked_at: str
 
 
 _decoder = msgspec.msgpack.Decoder(Linked)
@@ -80,15 +82,21 @@ class Links:
     def url(self, linked: Linked) -> str:
         """Return the URL of a link; the same one for the same content."""
         sealed = self._cipher.encrypt(msgspec.msgpack.encode(linked), None)
-        return f"{self._base}/v1/answers/{base64.urlsafe_b64encode(sealed).rstrip(b'=').decode()}"
+        return f"{self._base}/v1/answers/{_text(sealed)}"
 
     def read(self, link: str) -> Linked | None:
         """Return what a link is for; None if no gateway of this store has made it."""
         try:
             sealed = base64.b64decode(link + "=" * (-len(link) % 4), altchars=b"-_", validate=True)
+            if _text(sealed) != link:
+                return None  # the last character has bits that do not count
             return _decoder.decode(self._cipher.decrypt(sealed, None))
         except (InvalidTag, ValueError, binascii.Error, msgspec.DecodeError):
             return None
+
+
+def _text(sealed: bytes) -> str:
+    return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
 
 def check_public_url(url: str) -> None:

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from wakeline.errors import RecordConflictError
-from wakeline.gateway.log import Engine, Record
+from wakeline.gateway.log import MAX_RECORD_BYTES, Engine, Record
 from wakeline.gateway.notifications.values import Box, Message, State
 
 _PREFIX: Final = "notifications/session/"
@@ -51,10 +51,21 @@ class Outbox:
         return _stored(await self._engine.get_record(_PREFIX + session), epoch, first_offset)
 
     async def load_all(self, epochs: Mapping[str, str]) -> dict[str, Box]:
-        """Return the stored boxes of sessions, given with their epochs."""
-        records = await self._engine.get_records([_PREFIX + session for session in epochs])
-        boxes = {key.removeprefix(_PREFIX): _decoder.decode(record.value) for key, record in records.items()}
-        return {session: box for session, box in boxes.items() if box.epoch == epochs[session]}
+        """Return the stored boxes of sessions, given with their epochs.
+
+        A box that cannot be decoded, such as one of a later version, is left out: it must not hinder the others.
+        """
+        found: dict[str, Box] = {}
+        for key, record in (await self._engine.get_records([_PREFIX + session for session in epochs])).items():
+            session = key.removeprefix(_PREFIX)
+            try:
+                box = _decoder.decode(record.value)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                _log.warning("an outbox cannot be read; it is left as it is", session=session, error=str(error))
+                continue
+            if box.epoch == epochs[session]:
+                found[session] = box
+        return found
 
     async def save(self, session: str, box: Box, *, revision: int) -> Stored:
         """Write a box if it is still at `revision`.
@@ -128,7 +139,11 @@ def _stored(record: Record | None, epoch: str, first_offset: int) -> Stored:
 
 
 def _evicted(session: str, box: Box) -> Box:
-    """Return the box without its oldest finished messages, if there are too many."""
+    """Return the box without its oldest finished messages, if there are too many.
+
+    A box that is still full keeps only the last attempt of each message; none if those are too long for its record. Without
+    them it always fits.
+    """
     size = len(msgspec.json.encode(box))
     finished = [message for message in box.messages if message.state != "pending"]
     dropped: set[str] = set()
@@ -141,6 +156,19 @@ def _evicted(session: str, box: Box) -> Box:
         size -= len(msgspec.json.encode(message))
         if message.state == "dead":
             _log.warning("a dead notification was dropped for newer ones", session=session, id=message.id)
-    return msgspec.structs.replace(
+    kept = msgspec.structs.replace(
         box, messages=tuple(message for message in box.messages if message.id not in dropped)
     )
+    if size > _MOST_BYTES:  # the attempts of pending messages have filled it
+        kept = _with_attempts(kept, 1)
+        if len(msgspec.json.encode(kept)) > MAX_RECORD_BYTES:
+            kept = _with_attempts(kept, 0)
+    return kept
+
+
+def _with_attempts(box: Box, most: int) -> Box:
+    """Return the box with at most so many attempts of each message, the latest."""
+    messages = tuple(
+        msgspec.structs.replace(message, attempts=message.attempts[-most:] if most else ()) for message in box.messages
+    )
+    return msgspec.structs.replace(box, messages=messages)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Final, NamedTuple
 
 import msgspec
 
-from wakeline.gateway.notifications.values import Message, Waiting
+from wakeline.gateway.notifications.values import Box, Message, Waiting
 
 _ROLE: Final = "role:"
 _MOST_AUDIENCE_BYTES: Final = 8 * 1024  # each rule that matches keeps the names in the session's one record
@@ -73,6 +73,22 @@ def closed(body: bytes) -> str:
         return _resolved.decode(body).data.request
     except msgspec.DecodeError:
         return ""
+
+
+def is_about_requests(box: Box) -> bool:
+    """Return whether a box has something that is not sent if a request is closed."""
+    return any(item.request for item in box.waiting) or any(
+        message.requests for message in box.messages if message.state == "pending"
+    )
+
+
+def without_closed(box: Box, requests: Set[str]) -> Box:
+    """Return the box after these requests were closed."""
+    about = {item.request for item in box.waiting} | {id for message in box.messages for id in message.requests}
+    for request in about & requests:
+        waiting = tuple(waiting_after(box.waiting, request))
+        box = msgspec.structs.replace(box, waiting=waiting, messages=messages_after(box.messages, request))
+    return box
 
 
 def waiting_after(waiting: Sequence[Waiting], request: str) -> list[Waiting]:

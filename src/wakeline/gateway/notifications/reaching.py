@@ -14,6 +14,7 @@ import structlog
 from wakeline.errors import UnavailableError
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.notifications.channels.channel import Channel, Notification, Outcome, Subscription
+from wakeline.gateway.notifications.channels.resolver import looking_up_for
 from wakeline.gateway.notifications.subscriptions import Subscriptions, short_name
 
 _MOST_REASON: Final = 120
@@ -44,7 +45,8 @@ class Devices:
         left = [one for one in found if short_name(one.device) not in reached]
         sent = [channel.send(msgspec.structs.replace(notification, subscription=one)) for one in left]
         # An error of one device must not hide that the others have the notification: they would get it again.
-        results = await asyncio.gather(*sent, return_exceptions=True)
+        with looking_up_for(notification.user):
+            results = await asyncio.gather(*sent, return_exceptions=True)
         made = [failure(one) if isinstance(one, BaseException) else one for one in results]
         outcomes = list(zip(left, made, strict=True))
         await self._note(notification.user, outcomes)

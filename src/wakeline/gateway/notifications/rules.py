@@ -28,9 +28,12 @@ class NamedRule:
     rule: Notify
     since: float = 0.0
 
-    def due(self, time: str, notice: Notice | None = None) -> float:
-        """Return the Unix time at which an event's notifications are decided."""
-        return _unix(time) + (0.0 if self.is_critical(notice) else self.rule.grace)
+    def due(self, time: str, now: float, notice: Notice | None = None) -> float:
+        """Return the Unix time at which an event's notifications are decided.
+
+        An event whose time is in the future, because a clock was set back since, counts as one of now.
+        """
+        return min(_unix(time), now) + (0.0 if self.is_critical(notice) else self.rule.grace)
 
     def is_critical(self, notice: Notice | None) -> bool:
         """Return whether an event is notified at once and alone."""

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -18,7 +18,7 @@ from wakeline.errors import UnavailableError
 from wakeline.events import Cursor, timestamp
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.notifications.channels.channel import Channel, Notification, Outcome, Verdict
-from wakeline.gateway.notifications.crowding import REASON, relieved
+from wakeline.gateway.notifications.crowding import relieved
 from wakeline.gateway.notifications.health import Health
 from wakeline.gateway.notifications.links import LINK_SECONDS, Linked, Links
 from wakeline.gateway.notifications.outbox import Outbox, replaced
@@ -89,6 +89,18 @@ class Sender:
         if under_way:
             self._sending[session] = under_way
 
+    def relieved(self, box: Box, now: float) -> tuple[Box, list[Message]]:
+        """Return the box without too many pushes, and those that were ended (`crowding.py`)."""
+        return relieved(box, self._to_devices, now)
+
+    def count_ended(self, session: str, ended: Sequence[Message]) -> None:
+        """Count messages that ended so that they leave room for others.
+
+        Call it after the box is stored.
+        """
+        for one in ended:
+            self._count(session, one, Outcome("refused", one.attempts[-1].outcome))
+
     def send(self, session: str, box: Box, now: float) -> float | None:
         """Begin the attempts that are due; return the Unix time of the next ones."""
         times: list[float] = []
@@ -140,8 +152,7 @@ class Sender:
         changed = after(message, outcome, began, time.time() - began, random.random())
         ended = await self._store(session, epoch, changed, outcome)
         self._count(session, changed, outcome)
-        for one in ended:
-            self._count(session, one, Outcome("refused", REASON))
+        self.count_ended(session, ended)
 
     def _release(self, message: Message) -> None:
         for slot, _ in self._slots(message):
@@ -164,12 +175,12 @@ class Sender:
         """Store an outcome, as often as it takes: otherwise the message would be sent again.
 
         Returns:
-            The failing messages that were ended, so that they leave room for others.
+            The messages that were ended, so that they leave room for others.
         """
         ended: list[Message] = []
 
         def change(box: Box) -> Box:
-            relieved_box, ended[:] = relieved(stored_after(box, changed), self._to_devices, time.time())
+            relieved_box, ended[:] = self.relieved(stored_after(box, changed), time.time())
             return relieved_box
 
         backoff = Backoff(0.1, 5.0)
@@ -225,13 +236,46 @@ def after(message: Message, outcome: Outcome, began: float, seconds: float, draw
     )
 
 
+def retried(message: Message, now: float) -> Message:
+    """Return a message as it is sent again by hand: its schedule restarts.
+
+    Answer links that have expired are replaced by new ones, so its body changes then.
+    """
+    return msgspec.structs.replace(
+        message,
+        state="pending",
+        due=now,
+        failures=0,
+        forced=True,
+        # Of a message that ended otherwise, the devices that were reached are left out again.
+        reached=() if message.state == "delivered" else message.reached,
+        renewed=now if message.linked and now >= _links_end(message) else message.renewed,
+    )
+
+
+def _links_end(message: Message) -> int:
+    """Return the Unix time from which a message's answer links are not accepted."""
+    return int(message.renewed or message.created) + LINK_SECONDS
+
+
 def stored_after(box: Box, changed: Message) -> Box:
-    """Return the box after an attempt, during which the message may have ended otherwise."""
+    """Return the box after an attempt.
+
+    Meanwhile another gateway may have made one, too, or the message may have ended otherwise.
+    """
     stored = next((message for message in box.messages if message.id == changed.id), changed)
     if stored.state == "dead" and changed.state == "pending":
         return box
-    state: State = "cancelled" if stored.state == "cancelled" and changed.state == "pending" else changed.state
-    return replaced(box, msgspec.structs.replace(changed, state=state, requests=stored.requests))
+    state: State = stored.state if changed.state == "pending" else changed.state
+    made = dict.fromkeys((*stored.attempts, *changed.attempts))
+    merged = msgspec.structs.replace(
+        changed,
+        state=state,
+        requests=stored.requests,
+        reached=tuple(dict.fromkeys((*stored.reached, *changed.reached))),
+        attempts=tuple(sorted(made, key=lambda attempt: attempt.at))[-KEPT_ATTEMPTS:],
+    )
+    return replaced(box, merged)
 
 
 def notification_of(session: str, epoch: str, message: Message, links: Links | None = None) -> Notification:
@@ -257,8 +301,9 @@ def notification_of(session: str, epoch: str, message: Message, links: Links | N
 
 def _answers(session: str, epoch: str, message: Message, links: Links) -> dict[str, str]:
     """Return the URLs of a message's answer links, by the ids of their requests."""
-    expires = int(message.created) + LINK_SECONDS
-    return {id: links.url(Linked(session, epoch, id, message.user, expires)) for id in message.linked}
+    expires = _links_end(message)
+    asked = zip(message.linked, message.asked_at, strict=True)
+    return {id: links.url(Linked(session, epoch, id, message.user, expires, at)) for id, at in asked}
 
 
 def body_of(session: str, epoch: str, message: Message, answers: Mapping[str, str]) -> bytes:

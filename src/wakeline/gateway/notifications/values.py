@@ -86,6 +86,8 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
         url: The publisher's address to open.
         requests: The requests for input that are still open, if all of its events are such requests.
         linked: The requests that it has answer links for, the newest ones.
+        asked_at: The times of those requests' events, in the same order.
+        renewed: Unix time of the retry by hand that has made new links, because the first ones had expired; 0 if none has.
     """
 
     id: str
@@ -111,6 +113,8 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     url: str = ""
     requests: tuple[str, ...] = ()
     linked: tuple[str, ...] = ()
+    asked_at: tuple[str, ...] = ()
+    renewed: float = 0.0
 
 
 class Box(msgspec.Struct, frozen=True, omit_defaults=True):

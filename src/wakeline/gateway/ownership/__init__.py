@@ -5,8 +5,5 @@ Every room above `log` may import it. Open `ownership.py`; `wakeups.py` sends hi
 
 from __future__ import annotations
 
+from wakeline.gateway.ownership.divided import Share, survey
 from wakeline.gateway.ownership.ownership import Ownership
-
-__all__ = [
-    "Ownership",
-]

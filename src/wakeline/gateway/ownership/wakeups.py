@@ -140,8 +140,7 @@ class Wakeups:
                         last = hint.number
                         self._follow(hint)
             elif now > since + _ABANDONED_SECONDS:
-                with suppress(RecordConflictError):
-                    await self._records.delete_record(record.key, revision=record.revision)
+                await self._records.remove(record)
             self._read[record.key] = (record.revision, since, last)
 
     def _follow(self, hint: _Hint) -> None:

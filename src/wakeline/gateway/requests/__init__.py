@@ -8,13 +8,14 @@ It accepts requests and answers, decides which answer counts by appending it, an
 from __future__ import annotations
 
 from wakeline.gateway.requests.asked import Answer, Asked, Claim, check_id
-from wakeline.gateway.requests.deciding import Person
+from wakeline.gateway.requests.deciding import Life, Person
 from wakeline.gateway.requests.requests import Requests, described
 
 __all__ = [
     "Answer",
     "Asked",
     "Claim",
+    "Life",
     "Person",
     "Requests",
     "check_id",

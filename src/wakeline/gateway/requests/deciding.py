@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -16,6 +17,7 @@ from wakeline.errors import (
     DigestChangedError,
     NotAllowedError,
     RequestInvalidError,
+    RequestNotFoundError,
     ValueInvalidError,
 )
 from wakeline.events import INPUT_ANSWERED, INPUT_CLAIMED, INPUT_RESOLVED, check_data, timestamp
@@ -44,10 +46,14 @@ class Person(NamedTuple):
     Attributes:
         user: The token's user; empty if no token is required.
         roles: The token's roles.
+        permits: Returns whether the token allows answers to requests of a reason; None if that was checked.
+        reads: Whether the token reads requests, so that a refusal may describe one.
     """
 
     user: str
     roles: tuple[str, ...] = ()
+    permits: Callable[[str], bool] | None = None
+    reads: bool = True
 
 
 class Next(NamedTuple):
@@ -57,19 +63,48 @@ class Next(NamedTuple):
     data: Data
 
 
-def check_person(request: InputRequest, person: Person) -> None:
-    """Raise unless a person belongs to the request's audience.
+class Life(NamedTuple):
+    """One of the requests that have had an id, one after the other was forgotten.
+
+    Attributes:
+        epoch: The session's life.
+        asked_at: The time of the request's event.
+    """
+
+    epoch: str
+    asked_at: str
+
+
+def check_life(request: InputRequest, life: Life | None) -> None:
+    """Raise if a request is another one of the same id.
 
     Raises:
-        NotAllowedError: They do not.
+        RequestNotFoundError: It is of another life.
     """
-    audience = request.requested.audience
+    if life not in (None, (request.epoch, request.asked_at)):
+        raise RequestNotFoundError(f"expected the request {request.id!r} of {life.asked_at}, got a later one")
+
+
+def check_person(request: InputRequest, person: Person) -> None:
+    """Raise unless a person's token allows the request's reason, and its audience has them.
+
+    Raises:
+        NotAllowedError: It does not, or they do not.
+    """
+    reason, audience = request.requested.reason, request.requested.audience
+    if person.permits is not None and not person.permits(reason):
+        name = f"the input {f'$answer.{reason}'!r}" if person.reads else "an answer to this request"
+        raise NotAllowedError(
+            f"expected a token that allows {name} in this session, got one that does not",
+            hint="Use a token whose claim wakeline.inputs names $answer. and the request's reason.",
+        )
     if audience is None or not person.user:
         return
     is_named = person.user in audience and not person.user.startswith(ROLE)
     if not is_named and role_names(person.roles).isdisjoint(audience):
+        named = ", ".join(audience)[:200] if person.reads else "the request's audience"
         raise NotAllowedError(
-            f"expected an answer of {', '.join(audience)[:200]}, got one of {person.user!r}",
+            f"expected an answer of {named}, got one of {person.user!r}",
             hint="Use a token of a user or a role (wakeline.roles) that the request's audience names.",
         )
 

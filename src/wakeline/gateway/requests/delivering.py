@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 import msgspec
 import structlog
 
+from wakeline.background import begin, cancel_all
 from wakeline.errors import LimitReachedError, UnavailableError, WakelineError
 from wakeline.gateway.inputs import ANSWER_KEY, Asked, Inputs
-from wakeline.gateway.sessions import InputRequest, key_hash
+from wakeline.gateway.sessions import InputRequest, InputRequests, key_hash
 from wakeline.retry import Backoff
 from wakeline.streams.requests import ANSWER_SIGNAL
 
@@ -17,15 +19,69 @@ _LOSSES: Final = (UnavailableError, LimitReachedError)
 _log = structlog.get_logger(__name__)
 
 
-async def deliver(inputs: Inputs, request: InputRequest) -> None:
-    """Send the outcome of a closed request to its run; return when an intent has it.
+class Deliveries:
+    """The outcomes that are on their way to the runs that asked.
 
-    The input's key is made from the request's id, so that a repetition is the same input.
+    A request's open record stays until its outcome has arrived: it counts as open for the session's limits, another gateway
+    delivers it if this one ends before, and no other request can have its id.
+
+    Args:
+        records: The records of requests.
+
+    Attributes:
+        inputs: Carry outcomes; None without Temporal.
+    """
+
+    def __init__(self, records: InputRequests) -> None:
+        self._records = records
+        self._under_way: set[tuple[str, str, str]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.inputs: Inputs | None = None
+
+    async def stop(self) -> None:
+        """Stop; the next gateway continues."""
+        await cancel_all(*self._tasks)
+
+    async def finish(self, request: InputRequest) -> None:
+        """Remove the open record of a closed request, once its run has received the outcome."""
+        key = (request.session, request.epoch, request.id)
+        if request.deliver is None:
+            await self._records.finish(request)
+        elif self.inputs is not None and key not in self._under_way:
+            self._under_way.add(key)
+            begin(self._delivered(self.inputs, request), self._tasks).add_done_callback(
+                lambda _: self._under_way.discard(key)
+            )
+
+    def refuse(self, session: str, run: str, id: str, error: WakelineError) -> None:
+        """Signal to a run that its request was refused; see `refuse`."""
+        if self.inputs is not None:
+            begin(refuse(self.inputs, session, run, id, error), self._tasks)
+
+    async def _delivered(self, inputs: Inputs, request: InputRequest) -> None:
+        await deliver(inputs, request)
+        backoff = Backoff()
+        while True:
+            try:
+                # Not left to the next start: the input may be forgotten by then, and the outcome would be sent again.
+                await self._records.finish(request)
+            except UnavailableError as error:
+                _log.warning("a request cannot be finished now", session=request.session, error=error.message)
+                await backoff.wait()
+            else:
+                return
+
+
+async def deliver(inputs: Inputs, request: InputRequest) -> None:
+    """Send a closed request's outcome to its run; return when that has it, or cannot get it.
+
+    The input's key is made from the request's id and the time of its closing, so that a repetition is the same input, and
+    the outcome of a later request with that id is another one.
     """
     assert request.deliver is not None
     assert request.resolved is not None
     asked = Asked(
-        id=ANSWER_KEY + key_hash(request.id),
+        id=ANSWER_KEY + key_hash(f"{request.closed_at} {request.id}"),
         kind=request.deliver.kind,
         name=request.deliver.name,
         args=[msgspec.Raw(msgspec.json.encode(request.resolved))],
@@ -33,7 +89,7 @@ async def deliver(inputs: Inputs, request: InputRequest) -> None:
         device=request.resolved.device,
         wait=0,
     )
-    await _send(inputs, request.session, asked, request.resolved.by or "")
+    await _send(inputs, request.session, asked, request.resolved.by or "", request.epoch)
 
 
 async def refuse(inputs: Inputs, session: str, run: str, id: str, error: WakelineError) -> None:
@@ -58,11 +114,11 @@ async def refuse(inputs: Inputs, session: str, run: str, id: str, error: Wakelin
     await _send(inputs, session, asked, "")
 
 
-async def _send(inputs: Inputs, session: str, asked: Asked, by: str) -> None:
+async def _send(inputs: Inputs, session: str, asked: Asked, by: str, epoch: str | None = None) -> None:
     backoff = Backoff()
     while True:
         try:
-            await inputs.send(session, asked, by)
+            await inputs.deliver(session, asked, by, epoch=epoch)
         except _LOSSES as error:
             _log.warning("the outcome of a request cannot be sent now", session=session, error=error.message)
         except WakelineError as error:

@@ -15,13 +15,16 @@ from typing import Final
 import structlog
 
 from wakeline.background import cancel_all
-from wakeline.errors import RequestNotFoundError, SessionClosedError, UnavailableError
+from wakeline.errors import RequestNotFoundError, SessionClosedError, SessionImportingError, UnavailableError
 from wakeline.gateway.ownership import Ownership
-from wakeline.gateway.runtime import supervised
+from wakeline.gateway.runtime import Timetable, supervised
 from wakeline.gateway.sessions import InputRequest, InputRequests
 
 _AGAIN: Final = 1.0
 """Seconds until a request that could not be closed is tried again."""
+
+_REST: Final = 9.0
+"""The pause after the records were read, as a multiple of the time that it took: they may be very many."""
 
 _log = structlog.get_logger(__name__)
 
@@ -32,7 +35,7 @@ class Expiry:
     Args:
         records: The records of requests.
         ownership: Decides which gateway continues with the requests of ended ones.
-        lease: The time in seconds after which the records are read again, on a shared store.
+        lease: The time in seconds after which the records are read again, on a shared store, if they are read fast.
         find: Returns a request as it is now, and closes it if its time is over.
         finish: Finishes a closed request whose open record is still there.
         shared: Whether several gateways use the store.
@@ -54,42 +57,57 @@ class Expiry:
         self._find = find
         self._finish = finish
         self._shared = shared
-        self._deadlines: dict[tuple[str, str], float] = {}  # Unix time, by session and id
+        self._deadlines = Timetable[tuple[str, str]]()  # by session and id
+        self._unsure: set[tuple[str, str]] = set()  # requests that `check` was called with
         self._changed = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Close requests from now on, and continue with those of ended gateways."""
-        self._task = supervised("requests", self._run)
+        self._tasks = [supervised("open requests", self._read), supervised("requests", self._run)]
 
     async def stop(self) -> None:
         """Stop."""
-        await cancel_all(self._task)
+        await cancel_all(*self._tasks)
 
     def note(self, request: InputRequest) -> None:
         """Remember when a request expires."""
         at = expires(request)
-        if request.resolved is None and at is not None:
-            self._deadlines[request.session, request.id] = at
+        if request.resolved is None and at is not None and self._deadlines.put((request.session, request.id), at):
             self._changed.set()
 
     def forget(self, request: InputRequest) -> None:
         """Forget a request that is closed."""
-        self._deadlines.pop((request.session, request.id), None)
+        self._deadlines.remove((request.session, request.id))
+        self._unsure.discard((request.session, request.id))
+
+    def check(self, request: InputRequest) -> None:
+        """Read a request soon, and finish it if it is closed.
+
+        The log may have more of it than its record.
+        """
+        self._unsure.add((request.session, request.id))
+        if self._deadlines.put((request.session, request.id), time.time() + _AGAIN):
+            self._changed.set()
+
+    async def _read(self) -> None:
+        """Continue with the open requests of the store that this gateway owns."""
+        while True:
+            began = time.monotonic()
+            async for request in self._records.open():
+                if self._ownership.owns(request.session):
+                    await self._resume(request.session, request.id)
+            if not self._shared:
+                return
+            await asyncio.sleep(max(self._lease, _REST * (time.monotonic() - began)))
 
     async def _run(self) -> None:
-        read_at: float | None = None
         while True:
-            if read_at is None or (self._shared and time.monotonic() >= read_at + self._lease):
-                for request in await self._records.open():
-                    if self._ownership.owns(request.session):
-                        await self._resume(request.session, request.id)
-                read_at = time.monotonic()
-            for (session, id), at in list(self._deadlines.items()):
-                if at <= time.time():
-                    await self._close(session, id)
+            while (due := self._deadlines.pop(time.time())) is not None:
+                await self._close(*due)
             self._changed.clear()
-            pause = min(self._deadlines.values(), default=time.time() + self._lease) - time.time()
+            first = self._deadlines.first()
+            pause = self._lease if first is None else first - time.time()
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.001, min(pause, self._lease))):
                     await self._changed.wait()
@@ -101,10 +119,10 @@ class Expiry:
             if request.resolved is not None:
                 await self._finish(request)
             self.note(request)
+        except (RequestNotFoundError, SessionClosedError, SessionImportingError):
+            pass  # it is gone
         except UnavailableError:
             raise  # for all requests: they are read again
-        except (RequestNotFoundError, SessionClosedError):
-            pass
         except Exception:  # noqa: BLE001 - so that one request does not hinder the others
             _log.exception("a request cannot be continued", session=session, request=id)
 
@@ -112,19 +130,24 @@ class Expiry:
         again: float | None = None
         try:
             request = await self._find(session, id)
-            again = _AGAIN if request.resolved is None else None  # the clock was set back
+            if request.resolved is not None and (session, id) in self._unsure:
+                await self._finish(request)
+            self._unsure.discard((session, id))
+            # It is open if the clock was set back, or if it was only to be checked.
+            at = expires(request) if request.resolved is None else None
+            again = None if at is None else max(_AGAIN, at - time.time())
         except UnavailableError as error:
             _log.warning("a request cannot be closed now", session=session, error=error.message)
             again = _AGAIN
         except (RequestNotFoundError, SessionClosedError):
-            pass  # it is gone
+            self._unsure.discard((session, id))  # it is gone
         except Exception:  # noqa: BLE001 - so that one request does not hinder the others
             _log.exception("a request cannot be closed", session=session, request=id)
             again = self._lease
         if again is None:
-            self._deadlines.pop((session, id), None)
+            self._deadlines.remove((session, id))
         else:
-            self._deadlines[session, id] = time.time() + again
+            self._deadlines.put((session, id), time.time() + again)
 
 
 def expires(request: InputRequest) -> float | None:

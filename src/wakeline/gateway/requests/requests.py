@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 import structlog
 
-from wakeline.background import begin, cancel_all
 from wakeline.errors import (
     AlreadyResolvedError,
     EpochChangedError,
@@ -21,20 +19,21 @@ from wakeline.errors import (
     SessionClosedError,
     SessionDeletedError,
     SessionNotFoundError,
+    UnavailableError,
 )
-from wakeline.events import INPUT_REQUESTED, Event, compose, timestamp
+from wakeline.events import INPUT_REQUESTED, compose, timestamp
 from wakeline.gateway.delivery import Accept
-from wakeline.gateway.inputs import Inputs
-from wakeline.gateway.log import Change, Engine, Publication
+from wakeline.gateway.inputs import Inputs, check_seen
+from wakeline.gateway.log import Engine, NewSession, Publication
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.ownership import Ownership
-from wakeline.gateway.requests import streamed
+from wakeline.gateway.requests import deciding, streamed
 from wakeline.gateway.requests.asked import Answer, Asked, Claim
-from wakeline.gateway.requests.deciding import Next, Person, check_person, claiming, closing, decide, is_expired
-from wakeline.gateway.requests.delivering import deliver, refuse
+from wakeline.gateway.requests.deciding import Life, Next, Person, check_person, claiming, closing, decide, is_expired
+from wakeline.gateway.requests.delivering import Deliveries
 from wakeline.gateway.requests.expiry import Expiry, expires
-from wakeline.gateway.requests.room import Room
-from wakeline.gateway.requests.seen import check_seen
+from wakeline.gateway.requests.room import MAX_OPEN, Room
+from wakeline.gateway.requests.waiting import Waiting
 from wakeline.gateway.sessions import Delivery, InputRequest, InputRequests
 from wakeline.gateway.settings import Settings
 
@@ -68,10 +67,11 @@ class Requests:
         self._accept = accept
         self._settings = settings
         self._metrics = metrics
-        self._expiry = Expiry(records, ownership, settings.lease, self.find, self._finish, shared=engine.shared)
+        self._deliveries = Deliveries(records)
+        finish = self._deliveries.finish
+        self._expiry = Expiry(records, ownership, settings.lease, self.find, finish, shared=engine.shared)
         self._room = Room(records)
-        self._finishing: set[asyncio.Task[None]] = set()
-        self._inputs: Inputs | None = None
+        self._waiting = Waiting(engine)
 
     async def start(self, inputs: Inputs | None = None) -> None:
         """Close the requests whose time is over, from now on.
@@ -79,13 +79,13 @@ class Requests:
         Args:
             inputs: Carry outcomes to the runs that asked; None without Temporal.
         """
-        self._inputs = inputs
+        self._deliveries.inputs = inputs
         self._expiry.start()
 
     async def stop(self) -> None:
         """Stop; requests are still closed by those who read or answer them."""
         await self._expiry.stop()
-        await cancel_all(*self._finishing)
+        await self._deliveries.stop()
 
     async def ask(self, session: str, asked: Asked, run: str | None, *, epoch: str | None = None) -> InputRequest:
         """Open a request; return the one that there is if its id is known.
@@ -110,10 +110,9 @@ class Requests:
             if epoch is not None and (state is None or state.epoch != epoch):
                 raise EpochChangedError(f"expected session {session!r} in epoch {epoch}")
             if state is None:
-                state, _ = await self._engine.create_session(session)
+                state, _ = await self._engine.create_session(NewSession(session))
             if state.closed:
                 raise SessionClosedError(f"session {session!r} is closed")
-            await self._room.take(session)
             new = InputRequest(
                 session=session,
                 epoch=state.epoch,
@@ -123,6 +122,7 @@ class Requests:
                 activity=asked.activity,
                 deliver=asked.deliver,
             )
+            await self._room.take(session, len(msgspec.json.encode(new)))
             found = await self._records.create(new)
         if found.asked != content:
             raise RequestConflictError(f"expected the request {asked.id!r} as it was asked before, got another one")
@@ -140,10 +140,10 @@ class Requests:
             data: The JSON that the workflow has published.
 
         Returns:
-            False if it is not a request, or another one with a known id.
+            False if it is not a request, or another one with a known id, or if it cancels a request of another asker.
         """
         if (cancelled := streamed.cancelled(data)) is not None:
-            return await self._cancel_from_stream(session, cancelled)
+            return await self._cancel_from_stream(session, epoch, run, cancelled)
         try:
             asked = streamed.asked(data)
             asked.check(identified=self._settings.asks)
@@ -155,19 +155,22 @@ class Requests:
             raise
         except RequestError as error:
             _log.warning("a workflow asks for input in a way that is refused", session=session, error=str(error))
-            if self._inputs is not None and (id := streamed.id_of(data)) is not None:
+            if (id := streamed.id_of(data)) is not None:
                 # Not awaited: the follower goes on, and a run that has ended by then needs no answer.
-                begin(refuse(self._inputs, session, run, id, error), self._finishing)
+                self._deliveries.refuse(session, run, id, error)
             return False
         return True
 
-    async def _cancel_from_stream(self, session: str, id: str) -> bool:
+    async def _cancel_from_stream(self, session: str, epoch: str | None, run: str, id: str) -> bool:
         with suppress(AlreadyResolvedError, RequestNotFoundError, SessionClosedError):
+            if (await self._found(session, id, epoch)).run != run:
+                _log.warning("a workflow cancels a request that it has not asked", session=session, request=id, run=run)
+                return False
             await self.cancel(session, id, "")
         return True
 
     async def answer(
-        self, session: str, id: str, answer: Answer, person: Person, *, epoch: str | None = None
+        self, session: str, id: str, answer: Answer, person: Person, *, life: Life | None = None
     ) -> InputRequest:
         """Append an answer, if it is the first; return the request after it.
 
@@ -175,19 +178,21 @@ class Requests:
             session: The session's name.
             id: The request's id.
             answer: The answer, which was checked.
-            person: Who gives it, and may give answers to requests of this reason.
-            epoch: Answer a request of this life of the session only. Default: of any.
+            person: Who gives it.
+            life: Answer the request of this life only. Default: of any.
 
         Raises:
             RequestNotFoundError: There is no such request.
-            NotAllowedError: The request is for others.
+            NotAllowedError: The request is for others, or of a reason that the token does not allow.
             AlreadyResolvedError: It is closed, and not by this answer.
             StaleError: The device has not seen what was published since.
+            LimitReachedError: The session has too many bytes of outcomes that cannot be delivered now.
             WakelineError: The answer does not fit the request, or cannot be appended now.
         """
-        request = await self._found(session, id, epoch)
+        request = await self._found(session, id)
         check_person(request, person)
         request = await self._present(request)  # so that `$input.requested` comes before the answer
+        deciding.check_life(request, life)
         is_first = True
         while True:
             now = timestamp()
@@ -195,7 +200,9 @@ class Requests:
             if after is None:
                 return request
             if is_first:
-                await check_seen(self._engine, request, answer.expect)
+                await check_seen(self._engine, request.session, request.epoch, answer.expect)
+                if request.deliver is not None:  # its outcome is kept until it is delivered
+                    await self._room.take(session, len(answer.json), number=0)
             is_first = False
             request = await self._append(request, after, now)
 
@@ -206,11 +213,11 @@ class Requests:
             session: The session's name.
             id: The request's id.
             claim: The claim, which was checked.
-            person: Who makes it, and may answer requests of this reason.
+            person: Who makes it.
 
         Raises:
             RequestNotFoundError: There is no such request.
-            NotAllowedError: The request is for others.
+            NotAllowedError: The request is for others, or of a reason that the token does not allow.
             AlreadyResolvedError: It is closed.
             ClaimedError: Another device runs it.
         """
@@ -244,30 +251,24 @@ class Requests:
             )
         return request
 
-    async def find(self, session: str, id: str, wait: float = 0.0, *, epoch: str | None = None) -> InputRequest:
+    async def find(self, session: str, id: str, wait: float = 0.0, *, life: Life | None = None) -> InputRequest:
         """Return a request as it is now, or when it is closed.
 
         Args:
             session: The session's name.
             id: The request's id.
             wait: The longest wait for its closing, in seconds. Default: 0.
-            epoch: Find a request of this life of the session only. Default: of any.
+            life: Find the request of this life only. Default: of any.
 
         Raises:
             RequestNotFoundError: There is no such request.
         """
         ends = time.monotonic() + wait
-        changed = asyncio.Event()
-
-        def listen(_: str, __: str, events: Sequence[Event], changes: Sequence[Change]) -> None:
-            if changes or any(event.topic.startswith("$input.") for event in events):
-                changed.set()
-
-        ignore = self._engine.subscribe(session, listen)
-        try:
+        with self._waiting.changes(session, id) as changed:
             while True:
                 changed.clear()
-                request = await self._present(await self._found(session, id, epoch))
+                request = await self._present(await self._found(session, id))
+                deciding.check_life(request, life)
                 left = ends - time.monotonic()
                 if request.resolved is not None or left <= 0:
                     return request
@@ -276,24 +277,15 @@ class Requests:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(left):
                         await changed.wait()
-        finally:
-            ignore()
 
-    async def open(self, session: str) -> list[InputRequest]:
-        """Return the open requests of a session, in the order of their ids' hashes."""
+    async def open(self, session: str, after: str = "", limit: int = MAX_OPEN) -> tuple[list[InputRequest], str | None]:
+        """Return a page of the open requests, and where the next one begins: `InputRequests.page`."""
+        found, following = await self._records.page(session, after, limit)
         requests: list[InputRequest] = []
-        for request in await self._records.open(session):
+        for request in found:
             with suppress(RequestNotFoundError, SessionClosedError, *_LOST):
                 requests.append(await self._present(request))
-        return [request for request in requests if request.resolved is None]
-
-    async def reason_of(self, session: str, id: str) -> str:
-        """Return the reason of a request.
-
-        Raises:
-            RequestNotFoundError: There is no such request.
-        """
-        return (await self._found(session, id)).requested.reason
+        return [request for request in requests if request.resolved is None], following
 
     async def _found(self, session: str, id: str, epoch: str | None = None) -> InputRequest:
         request = await self._records.find(session, id)
@@ -307,7 +299,11 @@ class Requests:
             return request
         if request.sequence == 0:
             asks = Next(INPUT_REQUESTED, request.requested)
-            request = await self._append(request, asks, timestamp())
+            try:
+                request = await self._append(request, asks, timestamp())
+            except SessionClosedError:
+                await self._records.finish(request)  # nobody has seen it, and nobody ever will
+                raise
         position = await self._engine.position(request.session, request.publisher)
         while request.resolved is None:
             now = timestamp()
@@ -319,7 +315,7 @@ class Requests:
             try:
                 request = await self._append(request, following, now)
             except SessionClosedError:
-                return request.after(following.topic, msgspec.json.encode(following.data))
+                return request.after(following.topic, msgspec.json.encode(following.data), now)
         return request
 
     async def _append(self, request: InputRequest, following: Next, now: str) -> InputRequest:
@@ -341,39 +337,30 @@ class Requests:
                 if not page.events:
                     await self._records.finish(request)
                     raise RequestNotFoundError(gone)
-                topic, data = page.events[0].topic, bytes(_data.decode(b'{"offset":0,' + page.events[0].body).data)
+                topic, there = page.events[0].topic, _known.decode(b'{"offset":0,' + page.events[0].body)
+                data, now = bytes(there.data), there.time
+            after = request.after(topic, data, now)
+            await self._records.put(after)
+            if after.resolved is not None:
+                self._expiry.forget(after)
+                await self._deliveries.finish(after)
         except _LOST:
             await self._records.forget(request.session, request.epoch)
             raise RequestNotFoundError(gone) from None
-        after = request.after(topic, data)
-        await self._records.put(after)
-        if after.resolved is not None:
-            self._expiry.forget(after)
-            if not appended.duplicate:
-                self._metrics.input_requests.labels(after.status).inc()
-            await self._finish(after)
+        except UnavailableError:
+            self._expiry.check(request)  # it may be closed, and its run must receive the outcome
+            raise
+        if after.resolved is not None and not appended.duplicate:
+            self._metrics.input_requests.labels(after.status).inc()
         return after
 
-    async def _finish(self, request: InputRequest) -> None:
-        """Remove the open record of a closed request, once its run will receive the outcome.
 
-        The record is what another gateway finishes if this one ends before.
-        """
-        if request.deliver is None:
-            await self._records.finish(request)
-        elif self._inputs is not None:
-            begin(self._delivered(self._inputs, request), self._finishing)
-
-    async def _delivered(self, inputs: Inputs, request: InputRequest) -> None:
-        await deliver(inputs, request)
-        await self._records.finish(request)
-
-
-class _Data(msgspec.Struct):
+class _Known(msgspec.Struct):
     data: msgspec.Raw
+    time: str
 
 
-_data = msgspec.json.Decoder(_Data)
+_known = msgspec.json.Decoder(_Known)
 
 
 def described(request: InputRequest) -> dict[str, Any]:

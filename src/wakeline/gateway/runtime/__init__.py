@@ -1,4 +1,4 @@
-"""Runtime: supervised tasks, long work in slices, grouped work, and steps of the wall clock.
+"""Runtime: supervised tasks, long work in slices, walks, timetables, and the wall clock.
 
 Every room may import it, and it imports none. Open `tasks.py` first.
 """
@@ -10,14 +10,5 @@ from wakeline.gateway.runtime.clock import forget_steps, listen_steps, watch_clo
 from wakeline.gateway.runtime.grouped import Grouped
 from wakeline.gateway.runtime.slices import Slice, read_whole_in_slices
 from wakeline.gateway.runtime.tasks import supervised
-
-__all__ = [
-    "Grouped",
-    "Slice",
-    "failing",
-    "forget_steps",
-    "listen_steps",
-    "read_whole_in_slices",
-    "supervised",
-    "watch_clock",
-]
+from wakeline.gateway.runtime.timetable import Timetable
+from wakeline.gateway.runtime.walk import Walk

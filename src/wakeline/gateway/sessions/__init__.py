@@ -31,50 +31,12 @@ from wakeline.gateway.sessions.input_requests import (
     RequestKind,
     Resolved,
 )
-from wakeline.gateway.sessions.intents import Intent, Intents, Kind, Settled, Starting, key_hash
+from wakeline.gateway.sessions.intents import Intent, Intents, Kind, Settled, Starting
+from wakeline.gateway.sessions.moving import Move, Moved, check_unused
 from wakeline.gateway.sessions.registrations import NamedWorkflow, Registrations, named_workflow
-from wakeline.gateway.sessions.restoring import renew_if_restored
+from wakeline.gateway.sessions.remembered import Remembered
+from wakeline.gateway.sessions.restoring import carried, renew_if_restored
 from wakeline.gateway.sessions.retention import Keeper
-from wakeline.gateway.sessions.run import Followed, Run, RunState, Status, Telling, Unread
+from wakeline.gateway.sessions.run import STATUSES, Followed, Run, RunState, Status, Telling, Unread, status_of
 from wakeline.gateway.sessions.runs import Runs
-
-__all__ = [
-    "Answered",
-    "Archive",
-    "Arrivals",
-    "Claimed",
-    "ClosedAs",
-    "Core",
-    "Deletions",
-    "Delivery",
-    "Followed",
-    "Importer",
-    "InputRequest",
-    "InputRequests",
-    "Intent",
-    "Intents",
-    "Keeper",
-    "Kind",
-    "NamedWorkflow",
-    "Registrations",
-    "RequestKind",
-    "Requested",
-    "Resolved",
-    "Retention",
-    "Run",
-    "RunState",
-    "Runs",
-    "SessionConfig",
-    "Settled",
-    "Starting",
-    "Status",
-    "Telling",
-    "Unread",
-    "check_content_type",
-    "decode_config",
-    "encode_config",
-    "key_hash",
-    "named_workflow",
-    "outlives",
-    "renew_if_restored",
-]
+from wakeline.gateway.sessions.slices import key_hash

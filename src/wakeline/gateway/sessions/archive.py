@@ -31,16 +31,18 @@ from wakeline.errors import (
     WakelineError,
 )
 from wakeline.events import NewEvent
-from wakeline.gateway.log import Append, Engine, SessionState
+from wakeline.gateway.log import Append, Engine, NewSession, SessionState
 from wakeline.gateway.runtime import supervised
 from wakeline.gateway.sessions.config import SessionConfig, decode_config, encode_config
 from wakeline.gateway.sessions.deletion import Deletions
 from wakeline.gateway.sessions.exported import END, Header, Importer, check_end, parse_event, parse_header
 from wakeline.gateway.sessions.runs import Runs
+from wakeline.gateway.settings import Settings
 
 DRAFT_SECONDS: Final = 20.0
 """Seconds after which an import that has not extended its draft's deadline counts as abandoned."""
 
+_ENVELOPE_BYTES: Final = 64 * 1024  # what an event is beside its data, at most
 _BATCH_EVENTS: Final = 1000
 _BATCH_BYTES: Final = 256 * 1024
 
@@ -52,18 +54,15 @@ class Archive:
         engine: The log.
         runs: The record of each session's runs.
         deletions: Removes the parts of an import that was cut short.
-        most_bytes: The largest file that is imported, in bytes.
-        most_line_bytes: The longest line, in bytes.
+        settings: The largest file that is imported, and the largest data of an event in it.
     """
 
-    def __init__(
-        self, engine: Engine, runs: Runs, deletions: Deletions, *, most_bytes: int, most_line_bytes: int
-    ) -> None:
+    def __init__(self, engine: Engine, runs: Runs, deletions: Deletions, settings: Settings) -> None:
         self._engine = engine
         self._runs = runs
         self._deletions = deletions
-        self._most_bytes = most_bytes
-        self._most_line_bytes = most_line_bytes
+        self._most_bytes = settings.max_import_bytes
+        self._most_line_bytes = settings.max_body_bytes + _ENVELOPE_BYTES
 
     async def export(self, session: str) -> AsyncGenerator[bytes, None]:
         """Yield the session's file as the session is now, a page at a time.
@@ -73,9 +72,7 @@ class Archive:
             EpochChangedError: It was deleted and created again before the end.
             StorageFailedError: It cannot be read, or retention has removed events that had not been written yet.
         """
-        state = await self._engine.state(session)
-        if state is None:
-            raise SessionNotFoundError(f"there is no session {session!r}")
+        state = await self._engine.found(session)
         yield await self._first_line(state)
         offset = state.first_offset
         while offset < state.next_offset:
@@ -134,7 +131,9 @@ class Archive:
     async def _draft(self, session: str, config: bytes, first_offset: int) -> SessionState:
         try:
             draft, created = await self._engine.create_session(
-                session, config=config, first_offset=first_offset, deadline=time.time() + DRAFT_SECONDS, draft=True
+                NewSession(
+                    session, config=config, first_offset=first_offset, deadline=time.time() + DRAFT_SECONDS, draft=True
+                )
             )
         except SessionImportingError:
             raise SessionExistsError(

@@ -7,7 +7,7 @@ from typing import Final
 
 from wakeline.errors import SessionNotFoundError, TemporalUnavailableError, WakelineError
 from wakeline.gateway.access import Grant
-from wakeline.gateway.log import Engine
+from wakeline.gateway.log import Engine, NewSession
 
 _BEGINS: Final = "A session begins with its first event, or with the workflow of its name"
 
@@ -75,4 +75,4 @@ class Arrivals:
                 if not waits:
                     raise
         if waits and await self._engine.state(session) is None:
-            await self._engine.create_session(session)
+            await self._engine.create_session(NewSession(session))

@@ -51,9 +51,6 @@ class Deletions:
         positions: The devices' positions.
         metrics: Counts the deleted sessions.
         compacts: The sessions' compact forms; None if there are none.
-        outbox: The sessions' notifications; None if there are none.
-        intents: The record of the sessions' inputs; None if there are none.
-        requests: The records of the sessions' requests for input; None if there are none.
         owns: Returns whether this gateway finishes the deletion of a session. Default: of all sessions.
     """
 
@@ -64,10 +61,7 @@ class Deletions:
         positions: Positions,
         metrics: Metrics,
         compacts: Compacts | None = None,
-        intents: Intents | None = None,
         *,
-        outbox: Outbox | None = None,
-        requests: InputRequests | None = None,
         owns: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._engine = engine
@@ -75,9 +69,9 @@ class Deletions:
         self._positions = positions
         self._metrics = metrics
         self._compacts = compacts
-        self._outbox = outbox
-        self._intents = intents
-        self._requests = requests
+        self._outbox = Outbox(engine)
+        self._intents = Intents(engine)
+        self._requests = InputRequests(engine)
         self._owns = owns
         self._cut_short: set[str] = set()  # keys of notes
         self._seen: dict[str, tuple[int, float]] = {}  # by note: its revision, and when that was first seen
@@ -207,9 +201,10 @@ class Deletions:
         await self._positions.forget_session(session)
         if self._compacts is not None:
             await self._compacts.forget(session, epoch)
-        if self._outbox is not None:
-            await self._outbox.forget(session)
-        if self._intents is not None:
-            await self._intents.forget(session, None if runs is None else epoch)
-        if self._requests is not None:
-            await self._requests.forget(session, None if runs is None else epoch)
+        await self._outbox.forget(session)
+        for kept in (self._intents, self._requests):
+            for life in await kept.lives(session):
+                # The next life may have begun at any gateway, and its inputs and requests are its own.
+                state = await self._engine.state(session)
+                if state is None or state.epoch != life:
+                    await kept.forget(session, life)

@@ -7,6 +7,7 @@ one under `requests/`.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
@@ -16,7 +17,8 @@ from msgspec import UNSET, Meta, UnsetType
 from wakeline.errors import RecordConflictError
 from wakeline.events import INPUT_ANSWERED, INPUT_CLAIMED, INPUT_REQUESTED, INPUT_RESOLVED
 from wakeline.gateway.log import Records
-from wakeline.gateway.sessions.intents import key_hash
+from wakeline.gateway.sessions.remembered import forget_life, lives_of, remember, remove
+from wakeline.gateway.sessions.slices import each_decoded, key_hash, name_of, of_session
 from wakeline.streams.requests import ANSWER_SIGNAL
 
 RequestKind: TypeAlias = Literal["question", "tool"]
@@ -24,6 +26,7 @@ ClosedAs: TypeAlias = Literal["resolved", "cancelled", "expired"]
 
 _OPEN: Final = "requests.open/"
 _CLOSED: Final = "requests/"
+_PAGE_BYTES: Final = 1024 * 1024
 
 
 class Requested(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -99,10 +102,13 @@ class InputRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
         run: The run that asks.
         activity: The activity that asks.
         deliver: How the run receives the outcome; None if it does not.
+        asked_at: The time of its `$input.requested`; empty until that is appended. A later request of the same id, asked
+            when this one was forgotten, has another one.
         sequence: The number of its events that this record includes.
         answers: The answers so far.
         claim: The latest claim; None if there was none.
         resolved: How it was closed; None while it is open.
+        closed_at: The time of its `$input.resolved`; from then on it is remembered for a time.
     """
 
     session: str
@@ -112,10 +118,12 @@ class InputRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     run: str | None = None
     activity: str | None = None
     deliver: Delivery | None = None
+    asked_at: str = ""
     sequence: int = 0
     answers: tuple[Answered, ...] = ()
     claim: Claimed | None = None
     resolved: Resolved | None = None
+    closed_at: str = ""
 
     @property
     def id(self) -> str:
@@ -132,18 +140,18 @@ class InputRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
         """The status in answers: `open`, or how it was closed."""
         return "open" if self.resolved is None else self.resolved.status
 
-    def after(self, topic: str, data: bytes) -> InputRequest:
-        """Return the request after its next event."""
+    def after(self, topic: str, data: bytes, time: str) -> InputRequest:
+        """Return the request after its next event, with the event's time."""
         following = msgspec.structs.replace(self, sequence=self.sequence + 1)
         match topic:
             case _ if topic == INPUT_REQUESTED:
-                return following
+                return msgspec.structs.replace(following, asked_at=time)
             case _ if topic == INPUT_CLAIMED:
                 return msgspec.structs.replace(following, claim=_claimed.decode(data))
             case _ if topic == INPUT_ANSWERED:
                 return msgspec.structs.replace(following, answers=(*self.answers, _answered.decode(data)))
             case _ if topic == INPUT_RESOLVED:
-                return msgspec.structs.replace(following, resolved=_resolved.decode(data))
+                return msgspec.structs.replace(following, resolved=_resolved.decode(data), closed_at=time)
         raise ValueError(f"expected an event of a request for input, got {topic!r}")
 
 
@@ -165,7 +173,7 @@ class InputRequests:
 
     async def find(self, session: str, id: str) -> InputRequest | None:
         """Return a request as it was last recorded; None if there is none."""
-        name = _name(session, id)
+        name = name_of(session, id)
         found = await self._records.get_records([_OPEN + name, _CLOSED + name])
         record = found.get(_CLOSED + name) or found.get(_OPEN + name)
         return None if record is None else _request.decode(record.value)
@@ -176,12 +184,14 @@ class InputRequests:
         Raises:
             RecordTooLargeError: It is too large.
         """
+        is_new = False
         with suppress(RecordConflictError):
             await self._records.put_record(_OPEN + _name_of(request), msgspec.json.encode(request), revision=0)
+            is_new = True
         found = await self.find(request.session, request.id)
-        if found is not None and found.resolved is not None:
+        if is_new and found is not None and found.resolved is not None:
             # Another gateway closed it and removed its open record, which was then created again.
-            await self.finish(request)
+            await self.finish(found)
         return found or request
 
     async def put(self, request: InputRequest) -> None:
@@ -189,7 +199,8 @@ class InputRequests:
         if request.resolved is not None:
             with suppress(RecordConflictError):
                 await self._records.put_record(_CLOSED + _name_of(request), msgspec.json.encode(request), revision=0)
-            return
+            if request.deliver is None:
+                return  # its open record is removed at once
         key = _OPEN + _name_of(request)
         while (record := await self._records.get_record(key)) is not None:
             if _request.decode(record.value).sequence >= request.sequence:
@@ -199,32 +210,50 @@ class InputRequests:
                 return
 
     async def finish(self, request: InputRequest) -> None:
-        """Remove the open record of a request that is closed."""
-        await self._remove(_OPEN + _name_of(request))
+        """Remove the open record of a request that is closed; its outcome is remembered for a time."""
+        await remember(self._records, _CLOSED + _name_of(request), request.closed_at)
+        await remove(self._records, _OPEN + _name_of(request))
 
-    async def open(self, session: str | None = None) -> list[InputRequest]:
-        """Return the requests whose open record is there: of one session, or of all."""
-        records = await self._records.records(_OPEN if session is None else f"{_OPEN}{session}/")
-        requests = [_request.decode(record.value) for record in records]
-        return [request for request in requests if session in (None, request.session)]
+    async def open(self) -> AsyncIterator[InputRequest]:
+        """Yield the requests of all sessions whose open record is there, read in slices."""
+        async for _, request in each_decoded(self._records, _OPEN, _request):
+            yield request
 
-    async def forget(self, session: str, epoch: str | None = None) -> None:
-        """Remove the records of one life of a session; of all lives if that is None."""
-        for prefix in (_OPEN, _CLOSED):
-            for record in await self._records.records(f"{prefix}{session}/"):
-                kept = _request.decode(record.value)
-                if kept.session == session and epoch in (None, kept.epoch):
-                    await self._remove(record.key)
+    async def count_open(self, session: str) -> tuple[int, int]:
+        """Return how many open records a session has, and their bytes."""
+        return await self._records.count_records(_OPEN + of_session(session))
 
-    async def _remove(self, key: str) -> None:
-        while (record := await self._records.get_record(key)) is not None:
-            with suppress(RecordConflictError):  # another gateway has changed it in between
-                await self._records.delete_record(key, revision=record.revision)
+    async def page(self, session: str, after: str, limit: int) -> tuple[list[InputRequest], str | None]:
+        """Return a page of the requests of a session whose open record is there.
 
+        Args:
+            session: The session's name.
+            after: The hash of the id that the page begins after; empty for the first page.
+            limit: The most requests; the page also ends with the one that makes its records exceed `_PAGE_BYTES`.
 
-def _name(session: str, id: str) -> str:
-    return f"{session}/{key_hash(id)}"
+        Returns:
+            The requests in the order of hashes, and the hash that the next page begins after; None at the end.
+        """
+        prefix, size = _OPEN + of_session(session), 0
+        found: list[InputRequest] = []
+        last = after
+        async for record, request in each_decoded(self._records, prefix, _request, prefix + after):
+            if len(found) == limit or size > _PAGE_BYTES:
+                return found, last
+            size += len(record.value)
+            if request.resolved is None:  # otherwise, its outcome is on its way
+                found.append(request)
+            last = record.key.removeprefix(prefix)
+        return found, None
+
+    async def lives(self, session: str) -> set[str]:
+        """Return the epochs of the lives of a session that have records."""
+        return await lives_of(self._records, (_OPEN, _CLOSED), session)
+
+    async def forget(self, session: str, epoch: str) -> None:
+        """Remove the records of one life of a session."""
+        await forget_life(self._records, (_OPEN, _CLOSED), session, epoch)
 
 
 def _name_of(request: InputRequest) -> str:
-    return _name(request.session, request.id)
+    return name_of(request.session, request.id)

@@ -7,14 +7,17 @@ removed last, when the outcome is in the log.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from contextlib import suppress
-from hashlib import sha256
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from wakeline.errors import RecordConflictError
 from wakeline.gateway.log import Records
+from wakeline.gateway.sessions.remembered import forget_life, lives_of, remember, remove
+from wakeline.gateway.sessions.slices import each_decoded, name_of
+from wakeline.streams.inputs import temporal_id
 
 Kind: TypeAlias = Literal["signal", "update", "cancel", "terminate", "start"]
 
@@ -60,6 +63,7 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         by: The user who sent it; empty if no token is required.
         device: The device that it was sent from.
         expect: The offset of the last event that the device had seen; None if that does not matter.
+        shown: What `$input.accepted` shows of it, a JSON object; unset for nothing.
         accepted_at: When it was accepted, in Unix time.
     """
 
@@ -79,7 +83,18 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     by: str = ""
     device: str | None = None
     expect: int | None = None
+    shown: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     accepted_at: float = 0.0
+
+    @property
+    def life(self) -> str:
+        """A text that an earlier input with this key, whose outcome is forgotten, has not."""
+        return f"{int(self.accepted_at * 1e6):x}"
+
+    @property
+    def temporal_id(self) -> str:
+        """The request id or update id under which it is sent, each time."""
+        return temporal_id(self.id, self.life)
 
 
 class Settled(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -90,14 +105,20 @@ class Settled(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         digest: That of its intent.
         status: Whether the run completed or rejected it.
         data: The data of its `$input.completed` or `$input.rejected`, a JSON object.
+        by: The user who sent it; empty if no token is required.
+        closed_at: When it was written, in ISO 8601; from then on it is remembered for a time.
         stale: The offset of the event that its device had not seen, if it was rejected for that.
+        life: That of its intent.
     """
 
     epoch: str
     digest: str
     status: Literal["completed", "rejected"]
     data: msgspec.Raw
+    by: str = ""
+    closed_at: str = ""
     stale: int | None = None
+    life: str = ""
 
 
 class Unfinished(NamedTuple):
@@ -123,7 +144,7 @@ class Intents:
 
     async def find(self, session: str, key: str) -> Intent | Settled | None:
         """Return an input's outcome; its intent if it has none yet; None if there is no such input."""
-        name = _name(session, key)
+        name = name_of(session, key)
         found = await self._records.get_records([_OPEN + name, _SETTLED + name])
         if (settled := found.get(_SETTLED + name)) is not None:
             return _settled.decode(settled.value)
@@ -141,7 +162,7 @@ class Intents:
         found = await self.find(intent.session, intent.id)
         if isinstance(found, Settled):
             # Another gateway settled it and removed its open record, which was then created again.
-            await self.finish(intent)
+            await self.finish(intent, found)
         return found or intent
 
     async def aim(self, intent: Intent, run_id: str, *, run: str | None = None, over: bool = False) -> Intent | None:
@@ -171,44 +192,31 @@ class Intents:
 
     async def settle(self, intent: Intent, outcome: Settled) -> Settled:
         """Write an input's outcome, unless it has one; return the one that it has then."""
-        key = _SETTLED + _name(intent.session, intent.id)
+        key = _SETTLED + name_of(intent.session, intent.id)
         with suppress(RecordConflictError):
             await self._records.put_record(key, msgspec.json.encode(outcome), revision=0)
             return outcome
         record = await self._records.get_record(key)
         return outcome if record is None else _settled.decode(record.value)
 
-    async def finish(self, intent: Intent) -> None:
-        """Remove an intent: its outcome is in the log, or its session is deleted."""
-        await self._remove(_open(intent))
+    async def finish(self, intent: Intent, outcome: Settled) -> None:
+        """Remove an intent whose outcome is in the log; the outcome is remembered for a time."""
+        await remember(self._records, _SETTLED + name_of(intent.session, intent.id), outcome.closed_at)
+        await remove(self._records, _open(intent))
 
-    async def unfinished(self) -> list[Unfinished]:
-        """Return the intents of all sessions that are still there."""
-        records = await self._records.records(_OPEN)
-        return [Unfinished(_intent.decode(record.value), record.revision) for record in records]
+    async def unfinished(self) -> AsyncIterator[Unfinished]:
+        """Yield the intents of all sessions that are still there, read in slices."""
+        async for record, intent in each_decoded(self._records, _OPEN, _intent):
+            yield Unfinished(intent, record.revision)
 
-    async def forget(self, session: str, epoch: str | None = None) -> None:
-        """Remove the records of one life of a session; of all lives if that is None."""
-        for prefix, decoder in ((_OPEN, _intent), (_SETTLED, _settled)):
-            for record in await self._records.records(f"{prefix}{session}/"):
-                kept: Intent | Settled = decoder.decode(record.value)
-                if record.key.rpartition("/")[0] == prefix + session and epoch in (None, kept.epoch):
-                    await self._remove(record.key)
+    async def lives(self, session: str) -> set[str]:
+        """Return the epochs of the lives of a session that have records."""
+        return await lives_of(self._records, (_OPEN, _SETTLED), session)
 
-    async def _remove(self, key: str) -> None:
-        while (record := await self._records.get_record(key)) is not None:
-            with suppress(RecordConflictError):  # another gateway has changed it in between
-                await self._records.delete_record(key, revision=record.revision)
-
-
-def key_hash(key: str) -> str:
-    """Return a name of fixed length for a key."""
-    return sha256(key.encode()).hexdigest()[:32]
-
-
-def _name(session: str, key: str) -> str:
-    return f"{session}/{key_hash(key)}"
+    async def forget(self, session: str, epoch: str) -> None:
+        """Remove the records of one life of a session."""
+        await forget_life(self._records, (_OPEN, _SETTLED), session, epoch)
 
 
 def _open(intent: Intent) -> str:
-    return _OPEN + _name(intent.session, intent.id)
+    return _OPEN + name_of(intent.session, intent.id)

@@ -57,12 +57,12 @@ def named_workflow(workflow: str | None, namespace: str | None) -> NamedWorkflow
 
 
 class Published(Protocol):
-    """Receives the workflow that a publisher of a session has named: see `Followers.published`."""
+    """Receives the workflow that a publisher of a session has named: see `Registrar.published`."""
 
     def __call__(
         self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool
     ) -> None:
-        """Follow the workflow into the session; see `Followers.published`."""
+        """Follow the workflow into the session; see `Registrar.published`."""
 
 
 class Registrations:

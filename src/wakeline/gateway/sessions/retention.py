@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Final, Self
+from typing import Final
 
 import msgspec
 import structlog
@@ -23,7 +23,7 @@ from wakeline.events import RUN_STARTED, SESSION_CLOSED, SESSION_SETTLED, Event
 from wakeline.gateway.delivery import Compacts
 from wakeline.gateway.log import Commit, Engine, SessionState
 from wakeline.gateway.metrics import Metrics
-from wakeline.gateway.runtime import supervised
+from wakeline.gateway.runtime import Walk, supervised
 from wakeline.gateway.sessions.config import Retention, SessionConfig, decode_config
 from wakeline.gateway.sessions.deletion import Deletions
 from wakeline.gateway.sessions.runs import Runs
@@ -90,7 +90,7 @@ class Keeper:
         self._touched: dict[str, bool] = {}  # sessions to check: whether they may have ended, or begun again
         self._unlimited: set[tuple[str, str]] = set()  # lives (name, epoch) without limits of events and bytes
         self._behind = False
-        self._walked: str | None = ""  # the last session that the walk has checked; None: the walk is complete
+        self._walk = Walk(self._check)
         self._task: asyncio.Task[None] | None = None
         engine.feed.listen(self._committed)
 
@@ -104,14 +104,7 @@ class Keeper:
 
     def walk(self) -> None:
         """Check all sessions again: this gateway has gained sessions, or may have missed a commit."""
-        self._walked = ""
-
-    async def __aenter__(self) -> Self:
-        self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
+        self._walk.restart()
 
     async def stop(self) -> None:
         """Stop the background task; the next start continues its work."""
@@ -215,14 +208,13 @@ class Keeper:
     async def _sweep_for_ever(self) -> None:
         walked = time.monotonic()
         while True:
-            await asyncio.sleep(_TURN_SECONDS if self._behind or self._walked is not None else SWEEP_SECONDS)
+            await asyncio.sleep(_TURN_SECONDS if self._behind or not self._walk.is_over else SWEEP_SECONDS)
             try:
-                if (after := self._walked) is not None:
-                    reached = await self._walk(after)
-                    if self._walked == after:  # otherwise another walk was requested meanwhile
-                        self._walked = reached
+                if not self._walk.is_over:
+                    await self._walk.go_on()
                 elif self._engine.shared and time.monotonic() > walked + WALK_SECONDS:
-                    walked, self._walked = time.monotonic(), ""
+                    walked = time.monotonic()
+                    self._walk.restart()
                 await self.sweep()
             except UnavailableError as error:
                 _log.warning("retention waits: the store is unavailable", error=error.message)
@@ -231,7 +223,7 @@ class Keeper:
                 _log.exception("retention failed")
                 await asyncio.sleep(SWEEP_SECONDS)
 
-    async def _walk(self, after: str) -> str | None:
+    async def _check(self, after: str) -> str | None:
         """Mark the next sessions for a check; an earlier process may have ended before checking.
 
         Returns:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 import msgspec
 
 Status: TypeAlias = Literal["running", "completed", "failed", "canceled", "terminated", "timed_out", "unknown"]
+
+
+STATUSES: Final = (*get_args(Status), "open", "closed")
+"""The statuses of sessions: those of runs, and those of sessions without a run."""
 
 
 class Unread(msgspec.Struct, frozen=True):
@@ -24,15 +29,15 @@ class Unread(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """One workflow execution chain whose output is in a session.
+    """One workflow execution chain, or one standalone activity, whose output is in a session.
 
     Attributes:
-        workflow_id: The Workflow Id.
+        workflow_id: The Workflow Id; of a standalone activity, the Activity Id.
         run: The run's name: the run id of the chain's first execution. If the chain had ended and was reset, the run id that
             the reset began with.
         run_id: The chain's latest Temporal run.
         stream: The run whose stream is being read. Runs that carry the stream over by continue-as-new keep it.
-        workflow_type: The workflow's type.
+        workflow_type: The type of the workflow or activity.
         started_at: When its first known run started, RFC 3339.
         status: The run's status.
         namespace: Its namespace; empty for the gateway's main one.
@@ -47,6 +52,7 @@ class Run(msgspec.Struct, frozen=True):
         retrying: Its unfinished activities that were reported as retried: id to attempt.
         failed: The time at which each activity in `retrying` entered that state, in ns: ids and attempts may occur again.
         paused: Its unfinished activities that were reported as paused: id to attempt and time of the pause, in ns.
+        activity: Whether it is an activity that no workflow scheduled.
     """
 
     workflow_id: str
@@ -68,6 +74,7 @@ class Run(msgspec.Struct, frozen=True):
     retrying: dict[str, int] = {}
     failed: dict[str, int] = {}
     paused: dict[str, tuple[int, int]] = {}
+    activity: bool = False
 
     @property
     def open(self) -> bool:
@@ -123,3 +130,15 @@ class Followed(NamedTuple):
     run: Run
     state: RunState
     telling: Telling | None = None
+
+
+def status_of(runs: Sequence[Run], *, closed: bool) -> str:
+    """Return the status of a session: that of an open run, else of its last run.
+
+    Args:
+        runs: The session's runs, the last one last.
+        closed: Whether the session is closed.
+    """
+    if not runs:
+        return "closed" if closed else "open"
+    return next((run.status for run in runs if run.open), runs[-1].status)

@@ -99,8 +99,8 @@ class RunRecords:
                 found += [(session, entry.run) for entry in _part.decode(record.value).runs]
         return [(session, run) for session, run in found if _needed(run)]
 
-    async def get(self, session: str, name: str) -> Run | None:
-        """Return a run; None if no record has it."""
+    async def latest(self, session: str, name: str) -> Run | None:
+        """Return a run as its record has it now; None if no record has it."""
         found = await self._records.get_records([_HEAD + session, key := _key(session, name)])
         head = _decoded(found.get(_HEAD + session))
         if not head.divided:
@@ -120,11 +120,11 @@ class RunRecords:
 
         await self._change(session, run.run, put)
 
-    async def want_result(self, session: str, name: str) -> None:
+    async def want_result(self, session: str, run: Run) -> None:
         """Note that the result of a run is to be reported, and change nothing else of it."""
-        await self._change(session, name, lambda known: known and msgspec.structs.replace(known, result=True))
+        await self._change(session, run.run, lambda known: known and msgspec.structs.replace(known, result=True))
 
-    async def create(self, session: str, runs: Iterable[Run]) -> None:
+    async def restore(self, session: str, runs: Iterable[Run]) -> None:
         """Write the runs of a session that has none.
 
         Raises:
@@ -151,8 +151,7 @@ class RunRecords:
             if not going:
                 return
             for record in going:
-                with suppress(RecordConflictError):  # a follower has written it in between: check again
-                    await self._records.delete_record(record.key, revision=record.revision)
+                await self._records.remove(record)  # unless a follower has written it in between: check again
 
     async def _change(self, session: str, name: str, change: _Change) -> None:
         """Replace a run by what `change` returns for it; do nothing if that is None."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
 from typing import Final
 
 import structlog
@@ -20,6 +19,7 @@ from wakeline.gateway.transports.feed import SharedConnection, Source
 from wakeline.gateway.transports.feed_socket import (
     FAILED,
     NOT_OURS,
+    RESTARTS,
     SLOW,
     TOKEN,
     TOO_LARGE,
@@ -29,6 +29,7 @@ from wakeline.gateway.transports.feed_socket import (
 )
 from wakeline.gateway.transports.sse import give_up_on_silence
 
+SETTLE_SECONDS: Final = 5.0
 TOKEN_SECONDS: Final = 10.0
 """Seconds in which a client that connected without a token must send one."""
 
@@ -81,6 +82,10 @@ class Conversation(ABC):
         """End the conversation's tasks; the client can receive nothing more."""
 
     @abstractmethod
+    async def _settle(self) -> None:
+        """Answer the writes under way, before the close frame of a gateway that stops."""
+
+    @abstractmethod
     async def _regrant(self, grant: Grant) -> None:
         """Apply a new token: end what it does not allow."""
 
@@ -110,6 +115,8 @@ class Conversation(ABC):
         listen_steps(self._clock_set)
         try:
             closing = await self._until_closed()
+            if closing is not None and closing.code == RESTARTS:
+                await self._settle()
             if closing is not None and not self._socket.closed:
                 await self._socket.close(code=closing.code, message=closing.reason.encode()[:120])
         finally:
@@ -261,4 +268,4 @@ def _too_large() -> Closing:
 
 
 def _rfc3339(moment: float | None) -> str | None:
-    return None if moment is None else timestamp(datetime.fromtimestamp(moment, UTC))
+    return None if moment is None else timestamp(moment)

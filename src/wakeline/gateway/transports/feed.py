@@ -57,17 +57,17 @@ class Source(Core):
         seen: int | None = None
         if text == "device":
             if device is None:
-                raise RequestInvalidError("expected ?device= beside from=device")
+                raise RequestInvalidError("expected device= with from=device")
             seen = await self.positions.seen(channel.session, channel.epoch, user, device)
         return await resolve_start(self.engine, channel, text, topics=topics, seen=seen)
 
     def connected(
-        self, channel: Channel, user: str, name: str | None, offset_of: Callable[[], int]
+        self, channel: Channel, user: str, name: str | None, offset_of: Callable[[], int], transport: str
     ) -> AbstractContextManager[None]:
         """Store a device's position and announce its presence inside the block, if it has a name."""
         if name is None:
             return nullcontext()
-        return self.positions.connected(channel.session, channel.epoch, user, name, offset_of)
+        return self.positions.connected(channel.session, channel.epoch, user, name, offset_of, transport)
 
 
 class SharedConnection:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from wakeline.gateway.transports.feed import SharedConnection
 
-GOING_AWAY, TOO_LARGE, FAILED, NOT_OURS, TOKEN, SLOW, TOO_MUCH = 1001, 1009, 1011, 4400, 4401, 4408, 4429
+TOO_LARGE, FAILED, RESTARTS, NOT_OURS, TOKEN, SLOW, TOO_MUCH = 1009, 1011, 1012, 4400, 4401, 4408, 4429
 """Close codes; PROTOCOL.md §5 defines after which of them a client reconnects."""
 
 _FRAMES_AT_ONCE: Final = 2_000

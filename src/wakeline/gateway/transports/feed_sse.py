@@ -18,12 +18,13 @@ import msgspec
 from aiohttp import web
 
 from wakeline.background import cancel_all
-from wakeline.errors import CursorAheadError, EpochChangedError, SessionNotFoundError, WakelineError
+from wakeline.errors import CursorAheadError, EpochChangedError, SessionNotFoundError, UnavailableError, WakelineError
 from wakeline.events import Cursor
 from wakeline.gateway.access import Grant, expiring
 from wakeline.gateway.delivery import Channel, Device, Lane, Topics
 from wakeline.gateway.transports import feed_frames, frames, sse
 from wakeline.gateway.transports.feed import SharedConnection, Source
+from wakeline.gateway.transports.leaving import UntilLeft, farewell
 
 MAX_SESSIONS: Final = 100
 
@@ -69,6 +70,7 @@ class _Part:
         self.prefix = feed_frames.sse_prefix(session)
         self.cursor = b""
         self.refused: WakelineError | None = None
+        self.unavailable: UnavailableError | None = None
         self.channel: Channel | None = None
         self.offset = 0
 
@@ -135,10 +137,14 @@ class SseFeed:
         """Answer for as long as the connection or the sessions last.
 
         Raises:
+            UnavailableError: A session cannot be read now.
             WakelineError: No session can be read.
         """
         async with AsyncExitStack() as stack:
             await asyncio.gather(*(self._open(stack, part) for part in self._parts))
+            for part in self._parts:
+                if part.unavailable is not None:  # the client repeats the request, and resumes every session
+                    raise part.unavailable
             refused = [part.refused for part in self._parts if part.channel is None and part.refused is not None]
             if len(refused) == len(self._parts):
                 raise refused[0]
@@ -147,27 +153,35 @@ class SseFeed:
             ):
                 return web.Response(status=204)  # 204 makes an EventSource stop reconnecting
             response = web.StreamResponse(headers=sse.HEADERS)
-            if not self._chunked:
-                response.force_close()
             with self._source.limits.connection(self._request, self._grant), suppress(ConnectionError):
                 # The client may disconnect or be cut at any point; it resumes from its composite cursor.
                 await response.prepare(self._request)
                 await response.write(b": wakeline\nretry: 1000\n%b" % self._id())
                 sse.give_up_on_silence(self._request, self._source.settings.write_timeout)
                 self.connection = SharedConnection(self._request, self._source.settings.write_timeout)
-                await self._stream()
+                with UntilLeft() as block:
+                    await self._stream()
+                if block.left:
+                    await response.write(farewell())
                 await response.write_eof()
             return response
 
     async def _open(self, stack: AsyncExitStack, part: _Part) -> None:
         try:
             await self._source.admit(part.session, self._grant, wait_for_start=self._asked.wait_for_start)
-            part.channel = await stack.enter_async_context(self._source.hub.attach(part.session))
+        except WakelineError as error:
+            part.refused = self._source.arrivals.explained(error)
+            return
+        try:
+            part.channel = await stack.enter_async_context(self._source.hub.attach(part.session, part.text))
             asked = self._asked
             offset = await self._source.start(part.channel, part.text, asked.topics, self._grant.user, asked.device)
         except (EpochChangedError, CursorAheadError) as error:
             part.refused = error
             offset = 0
+        except UnavailableError as error:
+            part.unavailable = error
+            return
         except WakelineError as error:
             part.refused, part.channel = self._source.arrivals.explained(error), None
             return
@@ -207,7 +221,7 @@ class SseFeed:
         lane = Lane(feed_frames.sse, b"", self._asked.topics)
         device = Device(part.channel, part, lane, part.offset, until_settled=self._asked.until_settled)
         gone: WakelineError | None = None
-        with self._source.connected(part.channel, self._grant.user, self._asked.device, lambda: device.given):
+        with self._source.connected(part.channel, self._grant.user, self._asked.device, lambda: device.given, "sse"):
             try:
                 await device.run()
             except (SessionNotFoundError, EpochChangedError) as error:

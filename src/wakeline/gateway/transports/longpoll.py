@@ -11,9 +11,10 @@ from aiohttp import hdrs, web
 
 from wakeline.events import Cursor
 from wakeline.gateway.access import GRANT, WhileGranted
-from wakeline.gateway.delivery import FILTERED_EVENTS, MOST_PAGES, Channel, Compacts, Topics, reached, read_backwards
+from wakeline.gateway.delivery import FILTERED_EVENTS, MOST_PAGES, Channel, Compacts, Topics, read_backwards
 from wakeline.gateway.log import PAGE_BYTES, Engine, Page
 from wakeline.gateway.transports import frames
+from wakeline.gateway.transports.leaving import UntilLeft
 from wakeline.gateway.transports.negotiation import accepts_gzip
 from wakeline.gateway.transports.pieces import write_pieces
 
@@ -61,8 +62,11 @@ async def forwards(request: web.Request, channel: Channel, offset: int, asked: A
         remaining = grant.within(deadline - loop.time())
         if remaining <= 0 or channel.closed:
             break
-        async with WhileGranted(grant):
-            await channel.wait_beyond(offset, remaining)
+        with UntilLeft() as block:
+            async with WhileGranted(grant):
+                await channel.wait_beyond(offset, remaining)
+        if block.left:
+            break
     answer = _answer(request, frames.page(channel, page.events, began, offset))
     if asked.cache and offset < tail and page.began == asked_at:
         return _cached(answer, tag), offset
@@ -86,7 +90,7 @@ async def compact(
 ) -> tuple[web.StreamResponse, int]:
     """Return the session's compact form and the offset after it."""
     snapshot = await compacts.snapshot(channel.session, channel.epoch, channel.tail)
-    await reached(channel, snapshot)  # so that the cursor in the answer is not ahead of the session
+    await channel.reach(snapshot.offset)  # so that the cursor in the answer is not ahead of the session
     first = await channel.pages.compact(snapshot, 0, topics=topics, encode=frames.joined, form=frames.joined)
     head, foot = frames.page_around(channel, 0, snapshot.offset)
     if first.next_offset >= snapshot.offset and len(first.chunk) <= PAGE_BYTES:

@@ -37,7 +37,7 @@ from wakeline.gateway.runtime import Slice, read_whole_in_slices
 from wakeline.gateway.sessions import NamedWorkflow, Registrations, named_workflow
 from wakeline.gateway.transports import feed_frames
 from wakeline.gateway.transports import publish_frames as frames
-from wakeline.gateway.transports.conversation import Conversation
+from wakeline.gateway.transports.conversation import SETTLE_SECONDS, Conversation
 from wakeline.gateway.transports.feed import Source
 from wakeline.gateway.transports.feed_socket import NOT_OURS, TOKEN, Allowance, Closing
 
@@ -341,11 +341,19 @@ class PublishConnection(Conversation):
 
     def _flush(self) -> None:
         answers, self._outbox = self._outbox, []
+        if not answers:
+            return  # `_settle` has sent them
         try:
             for part in _parts(answers):
                 self._connection.write(feed_frames.text(b"\n".join(part)))
         except ConnectionError:
             return  # the connection's own task notices it
+
+    async def _settle(self) -> None:
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=SETTLE_SECONDS)
+        if self._outbox:
+            self._flush()
 
     async def _end(self) -> None:
         """Cancel unfinished appends; the next `opened` reports which of them are in the log."""

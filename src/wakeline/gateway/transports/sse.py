@@ -19,6 +19,7 @@ from wakeline.gateway.access import expiring
 from wakeline.gateway.delivery import Channel, Compacts, Device, Lane, Opening, Topics
 from wakeline.gateway.devices import Presence
 from wakeline.gateway.transports import frames
+from wakeline.gateway.transports.leaving import UntilLeft, farewell
 from wakeline.gateway.transports.negotiation import quality
 
 BUFFER_BYTES: Final = 64 * 1024
@@ -168,8 +169,6 @@ async def serve(
     """
     response = web.StreamResponse(headers=HEADERS)
     chunked = request.version >= (1, 1)
-    if not chunked:
-        response.force_close()
     lane = (
         Lane(frames.sse_chunked, frames.chunk(frames.SSE_IDLE), topics)
         if chunked
@@ -183,18 +182,21 @@ async def serve(
         await response.write(_OPENING % str(Cursor(channel.epoch, offset)).encode())
         give_up_on_silence(request, timeout)
         sink = SseSink(request, timeout)
-        async with expiring(request):
-            device = Device(channel, sink, lane, offset, until_settled=until_settled, opening=opening)
-            with connected(lambda: device.given):
-                if presence is None:
-                    await device.run()
-                else:
-                    wrap = frames.chunk if chunked else bytes
-                    async with _announced(presence, channel.session, lambda data: sink.send(wrap(data))):
+        with UntilLeft() as block:
+            async with expiring(request):
+                device = Device(channel, sink, lane, offset, until_settled=until_settled, opening=opening)
+                with connected(lambda: device.given):
+                    if presence is None:
                         await device.run()
-            # A final cursor without an event: a reader that filters by topic then resumes from the session's end, too, and
-            # is answered 204.
-            await response.write(b"id: %b\n\n" % str(Cursor(channel.epoch, channel.tail)).encode())
+                    else:
+                        wrap = frames.chunk if chunked else bytes
+                        async with _announced(presence, channel.session, lambda data: sink.send(wrap(data))):
+                            await device.run()
+                # A final cursor without an event: a reader that filters by topic then resumes from the session's end,
+                # too, and is answered 204.
+                await response.write(b"id: %b\n\n" % str(Cursor(channel.epoch, channel.tail)).encode())
+        if block.left:
+            await response.write(farewell())
         await response.write_eof()
     return response
 

@@ -88,7 +88,7 @@ class Subscription:
         name = self._asked.session
         try:
             await self._source.admit(name, self._grant, wait_for_start=self._asked.wait_for_start)
-            async with self._source.hub.attach(name) as channel:
+            async with self._source.hub.attach(name, self._asked.from_) as channel:
                 return [await self._read(channel)]
         except WakelineError as error:
             return self.last(error)
@@ -114,7 +114,7 @@ class Subscription:
         announcing = asyncio.create_task(self._announce()) if asked.presence else None
         reason: frames.WhatEnded
         try:
-            with self._source.connected(channel, user, self._name, lambda: device.given):
+            with self._source.connected(channel, user, self._name, lambda: device.given, "websocket"):
                 await device.run()
             reason = "deleted" if channel.deleted else "closed" if channel.closed else "settled"
         except (SessionNotFoundError, EpochChangedError):

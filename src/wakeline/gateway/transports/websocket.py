@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -11,18 +12,19 @@ import structlog
 from aiohttp import WSMessage, web
 
 from wakeline.background import cancel_all
-from wakeline.errors import InternalError, RequestInvalidError, WakelineError
+from wakeline.errors import InternalError, LimitReachedError, RequestInvalidError, WakelineError
 from wakeline.events import check_session_name
 from wakeline.gateway.access import NOBODY, Grant
 from wakeline.gateway.transports import feed_frames as frames
-from wakeline.gateway.transports.conversation import Conversation
+from wakeline.gateway.transports import inputs
+from wakeline.gateway.transports.conversation import SETTLE_SECONDS, Conversation
 from wakeline.gateway.transports.feed import Source
 from wakeline.gateway.transports.feed_socket import NOT_OURS, SLOW, TOKEN, Allowance, Closing
-from wakeline.gateway.transports.inputs import FeedInputs
 from wakeline.gateway.transports.subscription import Subscription
 from wakeline.text import whole_json
 
 _ACKS_AT_ONCE: Final = 32
+_INPUTS_AT_ONCE: Final = 32
 
 _log = structlog.get_logger(__name__)
 
@@ -44,7 +46,7 @@ class FeedConnection(Conversation):
         self._name = name
         self._subscriptions: dict[str, Subscription] = {}
         self._acks: list[asyncio.Task[None]] = []
-        self._inputs: FeedInputs | None = None
+        self._inputs: list[asyncio.Task[None]] = []
         self._allowance = Allowance()
 
     async def _take(self, message: WSMessage) -> None:
@@ -128,39 +130,49 @@ class FeedConnection(Conversation):
         if len(self._acks) >= _ACKS_AT_ONCE:
             await asyncio.wait(self._acks, return_when=asyncio.FIRST_COMPLETED)
         # Several at a time, so that one write makes them durable.
-        task = asyncio.create_task(self._acknowledge(frame, self._grant.user, self._name))
-        self._acks.append(task)
-        task.add_done_callback(self._acks.remove)
+        self._answer_later(self._acknowledged(frame, self._grant.user, self._name), self._acks, frame.session)
 
-    async def _acknowledge(self, frame: frames.Ack, user: str, name: str) -> None:
-        session, answer = frame.session, self._answer
-        try:
-            try:
-                position = await self._source.positions.acknowledge(
-                    session, user, name, frame.seen, everywhere=frame.everywhere
-                )
-                answer(frames.Acked(session, position.seen or frame.seen))
-            except WakelineError as error:
-                answer(frames.error_frame(self._source.arrivals.explained(error, read=False), session))
-            except ConnectionError:
-                raise
-            except Exception:  # noqa: BLE001 - answers a defect in the same format as other errors
-                _log.exception("an acknowledgement failed", session=session)
-                answer(frames.error_frame(InternalError("the server failed; this is a defect"), session))
-        except ConnectionError:
-            return
+    async def _acknowledged(self, frame: frames.Ack, user: str, name: str) -> frames.ServerFrame:
+        session, positions = frame.session, self._source.positions
+        position = await positions.acknowledge(session, user, name, frame.seen, everywhere=frame.everywhere)
+        return frames.Acked(session, position.seen or frame.seen)
 
     async def _input(self, frame: frames.Input) -> None:
-        if self._inputs is None:
-            self._inputs = FeedInputs(self._source, self._request, self._answer)
-        self._inputs.send(frame, self._grant)
+        if len(self._inputs) >= _INPUTS_AT_ONCE:
+            raise LimitReachedError(f"expected at most {_INPUTS_AT_ONCE} inputs of one feed under way", retry_after=1)
+        self._answer_later(self._outcome(frame, self._grant), self._inputs, frame.session, frame.input.id)
+
+    async def _outcome(self, frame: frames.Input, grant: Grant) -> frames.ServerFrame:
+        settled = await inputs.send_input(self._source, self._request, grant, frame.session, frame.input)
+        return inputs.outcome_frame(frame.session, frame.input.id, settled)
+
+    def _answer_later(
+        self, work: Awaitable[frames.ServerFrame], tasks: list[asyncio.Task[None]], session: str, key: str | None = None
+    ) -> None:
+        task = asyncio.create_task(self._answer_with(work, session, key))
+        tasks.append(task)
+        task.add_done_callback(tasks.remove)
+
+    async def _answer_with(self, work: Awaitable[frames.ServerFrame], session: str, key: str | None) -> None:
+        """Answer a frame with the outcome of its work, or with the error that the work raises."""
+        try:
+            answer = await work
+        except WakelineError as error:
+            answer = frames.error_frame(self._source.arrivals.explained(error, read=False), session, key)
+        except Exception:  # noqa: BLE001 - answers a defect in the same format as other errors
+            _log.exception("a frame failed", session=session)
+            answer = frames.error_frame(InternalError("the server failed; this is a defect"), session, key)
+        with suppress(ConnectionError):  # the client has disconnected
+            self._answer(answer)
+
+    async def _settle(self) -> None:
+        if self._acks:
+            await asyncio.wait(self._acks, timeout=SETTLE_SECONDS)
 
     async def _end(self) -> None:
-        if self._inputs is not None:
-            await self._inputs.end()
         tasks = [subscription.task for subscription in self._subscriptions.values()]
         self._subscriptions.clear()
-        await cancel_all(*self._acks, *tasks)
+        await cancel_all(*self._inputs, *self._acks, *tasks)  # inputs that were accepted go on
 
 
 class _Kind(msgspec.Struct):

@@ -9,5 +9,3 @@ snapshot.py  a compact form at one offset, read page by page
 
 from wakeline.gateway.delivery.compact.compacts import Compacts
 from wakeline.gateway.delivery.compact.snapshot import Snapshot
-
-__all__ = ["Compacts", "Snapshot"]

@@ -93,30 +93,11 @@ def decode(data: bytes) -> Fold:
 
 
 def _segment(segment: Segment) -> _Segment:
+    place = (segment.first, segment.last, segment.events, segment.time)
     ops = [(op, bytes(data)) for op, data in segment.change.wire()]
-    return _Segment(
-        segment.first,
-        segment.last,
-        segment.events,
-        segment.time,
-        *segment.writer,
-        complete=segment.complete,
-        ops=ops,
-    )
+    return _Segment(*place, *segment.writer, complete=segment.complete, ops=ops)
 
 
 def _read(segment: _Segment) -> Segment:
-    ops = [(op, msgspec.Raw(data)) for op, data in segment.ops]
-    return Segment.of(
-        Part(
-            segment.first,
-            segment.last,
-            segment.events,
-            segment.time,
-            segment.run,
-            segment.activity,
-            segment.attempt,
-            segment.complete,
-            ops,
-        )
-    )
+    fields = msgspec.structs.asdict(segment)
+    return Segment.of(Part(**{**fields, "ops": [(op, msgspec.Raw(data)) for op, data in segment.ops]}))

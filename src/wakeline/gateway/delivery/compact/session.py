@@ -57,6 +57,7 @@ class SessionFold:
         self._stored = False
         self._wanted = False
         self._created = ""
+        self._first_offset = 0
         self._base: Fold | None = None
         self._fresh = Fold()
         self._pending: deque[Event] = deque()
@@ -154,6 +155,7 @@ class SessionFold:
 
     async def _make_snapshot(self) -> Snapshot:
         async with self.lock:
+            await self._check_trimmed()
             await self._catch_up(must_store=False)
             offset = self._fresh.next_offset
             if self._snapshot is not None and self._snapshot.offset == offset:
@@ -171,6 +173,18 @@ class SessionFold:
             if not self._stale:
                 self._snapshot = snapshot
             return snapshot
+
+    async def _check_trimmed(self) -> None:
+        """Reopen the stored blocks if retention has removed events without a notification so far.
+
+        Another gateway's notification may still be on its way. The plain events of this form would be missing in the log, and
+        the other gateway may have stored them.
+        """
+        if self.unopened or self._bodies:
+            return
+        state = await self._engine.state(self.session)
+        if state is not None and state.epoch == self.epoch and state.first_offset > self._first_offset:
+            self.begin_anew(trimmed=True)
 
     async def _read_base(self) -> Fold:
         """Return the fold in the stored blocks; an empty one if there is none."""
@@ -252,7 +266,7 @@ class SessionFold:
     async def _begin(self, *, must_store: bool) -> None:
         store, state, bodies = await self._agreeing(must_store=must_store)
         self._snapshot = self._base = None
-        self._created = state.created
+        self._created, self._first_offset = state.created, state.first_offset
         self._stored = bodies or state.first_offset == 0
         self._store = store
         at = state.first_offset if store.first_offset is None else store.next_offset

@@ -173,8 +173,7 @@ class Store:
         for number in range(named.records):
             record = await self._engine.get_record(self._key(named.id, number))
             if record is not None:
-                with suppress(RecordConflictError):
-                    await self._engine.delete_record(record.key, revision=record.revision)
+                await self._engine.remove(record)
 
     def _key(self, name: str, number: int) -> str:
         return f"{self._prefix}{name}.{number}"
@@ -199,5 +198,4 @@ def prefix(epoch: str) -> str:
 async def erase(engine: Engine, keys: str) -> None:
     """Remove all records with a prefix; the head first, so that it never names missing blocks."""
     for record in sorted(await engine.records(keys), key=lambda record: not record.key.endswith("/head")):
-        with suppress(RecordConflictError):
-            await engine.delete_record(record.key, revision=record.revision)
+        await engine.remove(record)

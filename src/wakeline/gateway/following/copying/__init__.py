@@ -1,1 +1,1 @@
-"""What a run says itself: its stream is read, and copied into its session, each item once."""
+"""The streams of runs: read, and copied into sessions, each item once."""

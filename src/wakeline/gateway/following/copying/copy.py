@@ -1,4 +1,4 @@
-"""Copies a workflow's stream into its session, each item once: the upstream offset is the publisher's sequence."""
+"""Copies a workflow's stream; the upstream offset is the publisher's sequence."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from temporalio.api.common.v1 import Payload
 from wakeline.errors import AttemptFencedError, SequenceGapError, SessionClosedError
 from wakeline.events import GAP, NewEvent, check_topic
 from wakeline.gateway.delivery import Accept
+from wakeline.gateway.following.copying.answers import Answer, Copied, Item, Missing, Stretch
 from wakeline.gateway.following.copying.detours import Group, Identity, groups
-from wakeline.gateway.following.copying.reader import Item, StreamReader, Stretch, TooLargeError, to_event
+from wakeline.gateway.following.copying.reader import StreamReader, to_event
 from wakeline.gateway.following.copying.told import json_of
 from wakeline.gateway.following.telling import Teller
 from wakeline.gateway.log import Publication
@@ -67,7 +68,7 @@ class StreamCopy:
         self._offset = position.next_sequence if position is not None and goes_on else 0
 
     async def change(self, **changed: Any) -> None:
-        """Write down how the run stands now; another stream, or attempt at it, begins at its beginning."""
+        """Change the run and its record; another stream or attempt is read from its beginning."""
         async with self._changing:  # two that are under way must not be written in the other order
             self.run = msgspec.structs.replace(self.run, **changed)
             if self._recorded:
@@ -76,7 +77,7 @@ class StreamCopy:
             await self.begin()
 
     async def begin_further(self, stream: str, given: int) -> None:
-        """Let another stream begin after what it was given of this one, so that it is not copied twice.
+        """Let another stream begin after the events that it received of this one.
 
         Raises:
             EpochChangedError: The session was deleted.
@@ -89,36 +90,38 @@ class StreamCopy:
         with suppress(SessionClosedError):  # then nothing is copied any more
             await self._accept.append(self._teller.session, (), passed_over, epoch=self._teller.epoch)
 
-    async def read(self, reader: StreamReader, *, closed: bool = False) -> bool:
-        """Append everything the stream has now; True if there was something.
+    async def read(self, reader: StreamReader, *, closed: bool = False) -> Copied:
+        """Append everything that the stream has now.
+
+        Args:
+            reader: Reads the stream.
+            closed: Whether the run has ended.
 
         Raises:
-            NoStreamError: The workflow hosts no stream.
-            NotNowError: Nobody could answer.
             WakelineError: What `Accept.append` raises.
         """
-        news = more = False
-        while more or not news:
-            try:
-                stretch = await reader.read(self._offset, closed=closed)
-            except TooLargeError as error:
+        news = False
+        while True:
+            stretch = await reader.read(self._offset, closed=closed)
+            if isinstance(stretch, Missing):
+                if stretch.answer is not Answer.TOO_LARGE:
+                    return Copied(stretch.answer, news, stretch.reason)
                 _log.warning(
-                    "an item of a stream is too large to be read, and is told as a gap",
+                    "an item of a stream is too large to be read, and is reported as a gap",
                     workflow_id=self.run.workflow_id,
                     offset=self._offset,
-                    error=str(error),
+                    error=stretch.reason,
                 )
                 await self._pass_over(self._offset + 1)
-                more = news = True
-                continue
-            if stretch.next_offset < self._offset:
+                news = True
+            elif stretch.next_offset < self._offset:
                 await self._begin_anew()
-                continue
-            if stretch.next_offset == self._offset:
-                return news
-            more = await self._append(stretch) or stretch.more
-            news = True
-        return news
+            elif stretch.next_offset == self._offset:
+                return Copied(Answer.READ, news)
+            else:
+                news = True
+                if not (await self._append(stretch) or stretch.more):
+                    return Copied(Answer.READ, news)
 
     async def _begin_anew(self) -> None:
         """The stream ends before what we have of it: this run did not carry the earlier one's over."""
@@ -128,7 +131,7 @@ class StreamCopy:
             await self.change(stream_attempt=self.run.stream_attempt + 1)
 
     async def _append(self, stretch: Stretch) -> bool:
-        """Append items under their upstream offset as sequence; True if the log wants to be told from another offset."""
+        """Append items under their upstream offsets; return whether the log expects another offset."""
         items = stretch.items
         first = items[0].offset if items else stretch.next_offset
         try:
@@ -158,7 +161,7 @@ class StreamCopy:
         self._offset = first
 
     def _publication(self, offset: int) -> Publication:
-        # What a reset run says takes the place of what was said before it, as that of a later attempt of an activity does.
+        # The output of a run after its reset supersedes the earlier output, as a later attempt of an activity does.
         return Publication(
             self.publisher,
             self.run.stream_attempt,
@@ -190,7 +193,7 @@ class StreamCopy:
         return await self._accept.ask(self._teller.session, self._teller.epoch, self.run.run, data)
 
     async def _append_for(self, group: Group) -> bool:
-        """Append what a publisher sent through the workflow, as that publisher; False if the log cannot have it so."""
+        """Append what a publisher sent through the workflow, as that publisher; False if that fails."""
         its = msgspec.structs.replace(group.identities[0].publication, run=self._run_of(group.identities[0]))
         events = tuple(
             [
@@ -212,7 +215,7 @@ class StreamCopy:
         except AttemptFencedError:
             _log.info("an ended attempt's events are passed over", session=session, publisher=its.publisher)
         except SequenceGapError as error:
-            # Some of it is lost upstream. What is left is better kept without its identity than not at all.
+            # Some of it is lost upstream. The rest is kept without its identity rather than dropped.
             _log.warning("a publisher's events are missing", session=session, error=error.message)
             return False
         return True
@@ -222,7 +225,7 @@ class StreamCopy:
 
 
 def _event(item: Item, run: str, *, notify: Notice | None = None, **more: Any) -> NewEvent:
-    """An item as an event. A topic that a session cannot have is kept, made printable: nothing upstream is dropped."""
+    """Return an item as an event; an invalid topic is made printable, as nothing is dropped."""
     try:
         check_topic(item.topic)
     except Exception:  # noqa: BLE001

@@ -1,4 +1,4 @@
-"""Events of a publisher that could not reach the gateway, and went through the workflow's own stream.
+"""Events of a publisher without a gateway, which went through the workflow's own stream.
 
 Such an item says whose it is in its payload's metadata. It is appended under that identity and not as the stream's own, so
 that what had reached the gateway directly is not there twice.
@@ -17,7 +17,7 @@ from temporalio.api.common.v1 import Payload
 from wakeline.errors import RequestInvalidError
 from wakeline.events import IDENTITY_KEY, MessagePiece, check_key, check_label
 from wakeline.gateway.delivery import check_publisher
-from wakeline.gateway.following.copying.reader import Item
+from wakeline.gateway.following.copying.answers import Item
 from wakeline.gateway.log import Publication
 from wakeline.notices import Notice, check_notice
 from wakeline.streams.requests import REQUEST_TOPIC
@@ -53,7 +53,7 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class Group(msgspec.Struct, frozen=True):
-    """Items that follow each other: of one publisher that took the detour, in its order, or of the workflow itself.
+    """Consecutive items of one publisher that took the detour, or of the workflow itself.
 
     A request for input is a group of its own.
     """
@@ -99,7 +99,7 @@ def _continues(group: Group, item: Item, identity: Identity | None) -> bool:
 
 
 def _read(item: Item) -> tuple[Identity | None, Item]:
-    """Whose an item is, and the item without that; one that says it badly is the workflow's own, as it came."""
+    """Return whose an item is, and the item without that; None and the item if it is invalid."""
     if IDENTITY_KEY.encode() not in item.payload:
         return None, item
     payload = Payload()

@@ -28,14 +28,14 @@ from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.events import MessagePiece, NewEvent, compose, timestamp
+from wakeline.gateway.following.copying.answers import Answer, Item, Missing, Stretch
 from wakeline.gateway.following.copying.told import decoded_item, json_of
-from wakeline.gateway.following.reaching.calls import is_not_ready
 from wakeline.gateway.following.reaching.connection import Connection
 from wakeline.payloads import as_json
 from wakeline.streams.budget import UPDATES_PER_RUN, update_pause
-from wakeline.streams.queries import querying, when_not_busy
-from wakeline.streams.rpc import is_too_large, is_update_limit
 from wakeline.streams.wire import OFFSET_QUERY, POLL, STREAM_DRAINING, TRUNCATED_OFFSET, PollInput, PollResult
+from wakeline.temporal.failures import is_not_ready, is_too_large, is_update_limit, never_began
+from wakeline.temporal.queries import querying, when_not_busy
 
 # A worker that evicts a run may lose a query to it without a word: asking again soon beats waiting.
 _FIRST_TIMEOUT: Final = 2.0
@@ -44,60 +44,18 @@ _UPDATE_WAIT: Final = 20.0
 _UPDATE_PAUSE: Final = 0.05
 # The pause for a host that answers at once without events, because it is cleaning up.
 _MOST_UPDATE_PAUSE: Final = 0.5
-# What the SDKs say of a query they have no handler for: Python and TypeScript, Go, Java. Where failures are encoded, all of
-# them say the last; a stream that is read by query fails none.
+# The messages of the SDKs for a query without a handler: Python and TypeScript, Go, Java. With encoded failures, all of them
+# have the last one; a stream that is read by query never fails so.
 _UNKNOWN_QUERY: Final = re.compile(
     r"did not register a handler|Query handler .* expected but not found|unknown queryType|Unknown query type|^Encoded failure$",
     re.I,
 )
-# What the server says of a query then: there is no history to make the workflow's state of.
-_NEVER_BEGUN: Final = "closed before WorkflowTaskStarted"
+_NO_KEY: Final = (
+    "is encoded, and the gateway holds no key: set data_converter, or put the workers' codec into "
+    "wakeline.streams.EnvelopeCodec"
+)
 _log = structlog.get_logger(__name__)
-
-
 T = TypeVar("T")
-
-
-class NoStreamError(Exception):
-    """The workflow hosts no stream (yet)."""
-
-
-class NeverBegunError(NoStreamError):
-    """The workflow was over before its code ran once: it has said nothing itself."""
-
-
-class TooLargeError(Exception):
-    """The one item that was asked for is larger than any answer may be."""
-
-
-class NotNowError(Exception):
-    """Nobody could answer: no worker, or Temporal is away. Ask again."""
-
-
-class EncodedError(NotNowError):
-    """The answer is encoded, and cannot be read here."""
-
-
-class Item(msgspec.Struct, frozen=True):
-    """One item of the stream, at its upstream offset."""
-
-    offset: int
-    topic: str
-    payload: bytes
-
-
-class Stretch(msgspec.Struct, frozen=True):
-    """What one read gave.
-
-    Attributes:
-        items: In order; the first may be past what was asked for, if the workflow has truncated its log.
-        next_offset: Where to read on.
-        more: There is more at once.
-    """
-
-    items: list[Item]
-    next_offset: int
-    more: bool
 
 
 class StreamReader:
@@ -121,42 +79,39 @@ class StreamReader:
         own = min(_UPDATE_PAUSE * 2.0 ** min(self._canceled, 10), _MOST_UPDATE_PAUSE)
         return max(update_pause(max(updates, self._updates)), own)
 
-    async def ask(self, query: str, kind: type[T]) -> T:
-        """Ask the workflow something else by query.
-
-        Raises:
-            NotNowError: Nobody could answer.
-        """
+    async def ask(self, query: str, kind: type[T]) -> T | None:
+        """Ask the workflow something else by query; None if nobody could answer."""
         handle = querying(self._connection.client).get_workflow_handle(self._workflow_id, run_id=self._run_id)
         await self._connection.until_calm()
         asked = handle.query(query, result_type=kind, rpc_timeout=timedelta(seconds=_FIRST_TIMEOUT))
         try:
             answer: T = await self._connection.to_its_end(asked)
-        except Exception as error:
-            raise NotNowError(f"cannot be asked for {query}: {error!r}") from error
+        except Exception as error:  # noqa: BLE001 - a worker may answer anything
+            _log.debug("a workflow cannot be asked now", query=query, run_id=self._run_id, error=repr(error))
+            return None
         return answer
 
-    async def read(self, offset: int, *, closed: bool = False) -> Stretch:
-        """Items from `offset` on: at once, or, on a host without the query, when there are some.
+    async def read(self, offset: int, *, closed: bool = False) -> Stretch | Missing:
+        """Read from an offset on: at once, or, on a host without the query, when there is an item.
 
         Args:
             offset: Upstream offset.
-            closed: The run has ended, so only a query can reach it.
-
-        Raises:
-            NoStreamError: The workflow hosts no stream.
-            TooLargeError: The item at `offset` is larger than any answer may be.
-            NotNowError: Nobody could answer.
+            closed: Whether the run has ended, so that only a query can reach it.
         """
         asked = PollInput(topics=[], from_offset=offset)
         await self._connection.until_calm()
         try:
-            answer: RawValue | PollResult | None = None if self.by_update else await self._query(asked)
-            if answer is None:
-                if closed:
-                    raise NoStreamError
-                answer = await self._update(asked)
-            result = answer if isinstance(answer, PollResult) else self._read(answer.payload)
+            answer: RawValue | PollResult | Missing | None = None
+            if not self.by_update:
+                answer = await self._query(asked)
+            if answer is None and closed:
+                return Missing(Answer.UPDATES_ONLY if self.by_update else Answer.NO_STREAM)
+            answer = answer or await self._update(asked)
+            if isinstance(answer, Missing):
+                return answer
+            result = answer if isinstance(answer, PollResult) else self._decode(answer.payload)
+            if result is None:
+                return self._encoded(_NO_KEY)
             items = [Item(item.offset, item.topic, _decoded(item.data)) for item in result.items]
             if self._converter is not None:
                 items = [
@@ -164,25 +119,11 @@ class StreamReader:
                     for item in items
                 ]
         except RPCError as error:
-            if error.status == RPCStatusCode.UNAVAILABLE:
-                self._connection.failed(error)
-            if is_update_limit(error):
-                self._updates = UPDATES_PER_RUN
-            if (closed and is_not_ready(error)) or _NEVER_BEGUN in error.message:
-                raise NeverBegunError from error
-            self._timeout = min(self._timeout * 2, _LAST_TIMEOUT)
-            raise NotNowError(error.message) from error
-        except EncodedError as error:
-            self._tell_encoded(error)
-            raise
-        except (NoStreamError, NotNowError, TooLargeError):
-            raise
-        except Exception as error:
+            return self._failed(error, closed=closed)
+        except Exception as error:  # noqa: BLE001 - a worker may answer anything, and a codec may raise anything
             if not self._connection.up():  # the first connection of a client fails with an error of no class
-                raise NotNowError(str(error)) from error
-            told = EncodedError(f"the stream of workflow {self._workflow_id!r} cannot be decoded: {error!r}")
-            self._tell_encoded(told)
-            raise told from error
+                return Missing(Answer.NOBODY, str(error))
+            return self._encoded(f"cannot be decoded: {error!r}")
         self._timeout = _FIRST_TIMEOUT
         return Stretch(items, result.next_offset, result.more_ready)
 
@@ -193,26 +134,36 @@ class StreamReader:
             self._waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._waiting.cancel()
 
-    def _read(self, payload: Payload) -> PollResult:
+    def _failed(self, error: RPCError, *, closed: bool) -> Missing:
+        if error.status == RPCStatusCode.UNAVAILABLE:
+            self._connection.failed(error)
+        if is_update_limit(error):
+            self._updates = UPDATES_PER_RUN
+        if (closed and is_not_ready(error)) or never_began(error):
+            return Missing(Answer.NEVER_BEGAN)
+        self._timeout = min(self._timeout * 2, _LAST_TIMEOUT)
+        return Missing(Answer.NOBODY, error.message)
+
+    def _decode(self, payload: Payload) -> PollResult | None:
+        """Decode an answer; None if it is encoded, and the gateway has no data converter."""
         if self._converter is None and payload.metadata.get("encoding") != b"json/plain":
-            raise EncodedError(
-                f"the stream of workflow {self._workflow_id!r} is encoded, and the gateway holds no key: set data_converter, or "
-                "put the workers' codec into wakeline.streams.EnvelopeCodec"
-            )
+            return None
         converter = self._converter or DataConverter.default
         result: PollResult = converter.payload_converter.from_payload(payload, PollResult)
         return result
 
-    def _tell_encoded(self, error: EncodedError) -> None:
-        self._connection.remember(f"encoded: {error}")
-        self._tell_once(str(error))
+    def _encoded(self, why: str) -> Missing:
+        reason = f"the stream of workflow {self._workflow_id!r} {why}"
+        self._connection.remember(f"encoded: {reason}")
+        self._tell_once(reason)
+        return Missing(Answer.ENCODED, reason)
 
     def _tell_once(self, what: str) -> None:
         if not self._told:
             self._told = True
             _log.warning(what, run_id=self._run_id)
 
-    async def _query(self, asked: PollInput) -> RawValue | None:
+    async def _query(self, asked: PollInput) -> RawValue | Missing | None:
         """Ask by query; None if the host does not know it."""
         client = querying(self._connection.client)
         handle = client.get_workflow_handle(self._workflow_id, run_id=self._run_id)
@@ -232,16 +183,16 @@ class StreamReader:
                 # A host of a stream that is not read by query has the other query, and the SDKs tell which there are.
                 self.by_update = OFFSET_QUERY in str(error)
                 if not self.by_update and "Encoded failure" not in str(error):
-                    raise NoStreamError from error  # and an update would only wake the workflow to be refused
+                    return Missing(Answer.NO_STREAM)  # and an update would only wake the workflow to be refused
                 return None
             if is_too_large(str(error)):
                 # Hosts answer with at most 1 MB, or with one item alone, whatever its size.
-                raise TooLargeError(str(error)) from error
+                return Missing(Answer.TOO_LARGE, str(error))
             self._tell_once(f"the workers of workflow {self._workflow_id!r} cannot tell its stream: {error}")
-            raise NotNowError(str(error)) from error
+            return Missing(Answer.NOBODY, str(error))
 
-    async def _update(self, asked: PollInput) -> RawValue | PollResult:
-        """Ask by update, one at a time: an update that nobody waits for any more keeps its place in the workflow."""
+    async def _update(self, asked: PollInput) -> RawValue | PollResult | Missing:
+        """Ask by update, one at a time: an abandoned update keeps its place in the workflow."""
         if self._waiting is None:
             handle = self._connection.client.get_workflow_handle(self._workflow_id, run_id=self._run_id)
             self._waiting = asyncio.create_task(handle.execute_update(POLL, asked, result_type=RawValue))
@@ -252,20 +203,20 @@ class StreamReader:
         try:
             result = answered.result()
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
-            raise NotNowError(str(error)) from error
+            return Missing(Answer.NOBODY, str(error))
         except WorkflowUpdateFailedError as error:
             kind = error.cause.type if isinstance(error.cause, ApplicationError) else None
             if kind == TRUNCATED_OFFSET:
                 return await self._update(PollInput(topics=[], from_offset=0))
             if kind == STREAM_DRAINING:
-                raise NotNowError(str(error)) from error
+                return Missing(Answer.NOBODY, str(error))
             if isinstance(error.cause, CancelledError):
                 # The workflow was asked to cancel and cleans up: what it publishes meanwhile is there for the next update.
                 self.by_update = True
                 self._updates += 1
                 self._canceled += 1
                 return PollResult(items=[], next_offset=asked.from_offset)
-            raise NoStreamError from error
+            return Missing(Answer.NO_STREAM)
         self.by_update = True
         self._updates += 1
         self._canceled = 0

@@ -1,7 +1,8 @@
-"""What Temporal keeps as payloads, as a session tells it: JSON where it can be read, and as it came where it cannot."""
+"""Payloads and failures of Temporal in their reported form: JSON, or else unchanged."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 import msgspec
@@ -9,28 +10,32 @@ import structlog
 from google.protobuf.message import DecodeError
 from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.api.failure.v1 import Failure
+from temporalio.common import RawValue
 from temporalio.converter import DataConverter
 
 from wakeline.events import IDENTITY_KEY, nests_too_deep
 from wakeline.payloads import as_json
 from wakeline.payloads import json_of as json_of_any_depth
+from wakeline.temporal.failures import RPC_TIMEOUT
 
-# What Temporal's own payload converters make; a codec makes something else of it.
+# The encodings of Temporal's own payload converters; a codec makes others.
 _PLAIN: Final = (b"json/plain", b"json/protobuf", b"binary/plain", b"binary/null", b"binary/protobuf")
 # A message of more bytes is cut; encoded, it cannot be, and is left out where it is so large.
 _MOST_TEXT: Final = 8 * 1024
 _MOST_ENCODED: Final = 64 * 1024
+# A codec or a storage that does not answer must not hold up the report of a run's end.
+_DECODE_SECONDS: Final = RPC_TIMEOUT.total_seconds()
 _log = structlog.get_logger(__name__)
 
 
 class _Attributes(msgspec.Struct, frozen=True):
-    """What a failure converter that encodes a failure's common attributes puts into their payload."""
+    """The payload of a failure's common attributes, as failure converters encode it."""
 
     message: str
 
 
 async def failure(converter: DataConverter | None, failure: Failure) -> dict[str, Any]:
-    """A failure for `$run.closed`: `message`, and `type` and `cause` of the innermost cause, where there are any.
+    """Return a failure in its reported form: `message`, and the innermost `type` and `cause`.
 
     A message that is encoded, and cannot be read here, is in `encoded_attributes`, the cause's in `cause_encoded_attributes`;
     of one that is too large there is the size alone, in `encoded_attributes_bytes`. Long texts are cut.
@@ -49,16 +54,23 @@ async def failure(converter: DataConverter | None, failure: Failure) -> dict[str
 
 
 async def result(converter: DataConverter | None, payloads: Payloads, most_bytes: int) -> dict[str, Any]:
-    """A run's result for `$run.closed`: `result`, or `result_payload` as it came; `result_bytes` alone where that is too much.
+    """Return a run's result in its reported form.
+
+    It is `result`, or `result_payload` if it is not JSON or cannot be decoded, or `result_bytes` alone if it is too large.
+    A result in external storage is fetched only if it is small enough.
 
     Args:
         converter: What the gateway decodes with, if anything.
-        payloads: The result; empty where there is none, and then nothing is told.
+        payloads: The result; nothing is reported if it is empty.
         most_bytes: How large it may be.
     """
     if not payloads.payloads:
         return {}
-    decoded = await _decoded(converter, payloads.payloads[0])
+    if converter is not None and converter.external_storage is not None:
+        stored = sum(part.size_bytes for part in payloads.payloads[0].external_payloads)
+        if stored > most_bytes:
+            return {"result_bytes": stored}
+    decoded = await _decoded(converter, payloads.payloads[0], within=_DECODE_SECONDS)
     size = sum(len(payload.data) for payload in (decoded, *payloads.payloads[1:]))
     if size > most_bytes or len(payloads.payloads) > 1:  # no SDK gives more than one
         return {"result_bytes": size}
@@ -69,7 +81,7 @@ async def result(converter: DataConverter | None, payloads: Payloads, most_bytes
 
 
 def cut(text: str) -> str:
-    """A text that somebody else wrote, short enough to be told; what is cut says so."""
+    """Return a text, cut with a note if it is long."""
     whole = text.encode()
     if len(whole) <= _MOST_TEXT:
         return text
@@ -77,7 +89,7 @@ def cut(text: str) -> str:
 
 
 async def decoded_item(converter: DataConverter, payload: bytes) -> bytes:
-    """A stream's item, decoded where its publisher has encoded it; what cannot be decoded stays as it came."""
+    """Return an item of a stream, decoded if its publisher has encoded it and that is possible."""
     try:
         item = Payload.FromString(payload)
     except DecodeError:
@@ -103,20 +115,28 @@ async def _decoded_failure(converter: DataConverter | None, failure: Failure) ->
     decoded = Failure()
     decoded.CopyFrom(failure)
     try:
-        await converter.payload_codec.decode_failure(decoded)
-    except Exception as error:  # noqa: BLE001 - a codec may raise anything, and the end must be told
-        _log.warning("the data converter cannot decode a failure; it is told as it came", error=repr(error))
+        async with asyncio.timeout(_DECODE_SECONDS):
+            await converter.payload_codec.decode_failure(decoded)
+    except Exception as error:  # noqa: BLE001 - a codec may raise anything, and the end must be reported
+        _log.warning("the data converter cannot decode a failure; it is reported unchanged", error=repr(error))
         return failure
     return decoded
 
 
-async def _decoded(converter: DataConverter | None, payload: Payload) -> Payload:
-    if converter is None or converter.payload_codec is None:
+async def _decoded(converter: DataConverter | None, payload: Payload, within: float | None = None) -> Payload:
+    """Return a payload decoded; unchanged if that fails, or takes longer than so many seconds."""
+    if converter is None or (converter.payload_codec is None and converter.external_storage is None):
         return payload
     try:
-        (decoded,) = await converter.payload_codec.decode([payload])
+        async with asyncio.timeout(within):
+            if converter.external_storage is not None:  # which resolves references before the codec decodes
+                (raw,) = await converter.decode([payload], [RawValue])
+                read: Payload = raw.payload
+                return read
+            assert converter.payload_codec is not None
+            (decoded,) = await converter.payload_codec.decode([payload])
     except Exception as error:  # noqa: BLE001 - as above
-        _log.warning("the data converter cannot decode a payload; it is told as it came", error=repr(error))
+        _log.warning("the data converter cannot decode a payload; it is reported unchanged", error=repr(error))
         return payload
     return decoded
 

@@ -1,1 +1,1 @@
-"""Which workflows are followed, and into which session: by name, by rule, by a sweep of each namespace."""
+"""Finds the workflows to follow, and their sessions: by name, by rule, by sweeps."""

@@ -1,4 +1,4 @@
-"""Where the telling of a chain begins that is found when it has gone on already."""
+"""Finds the first run to follow of a chain that has continued already."""
 
 from __future__ import annotations
 
@@ -7,21 +7,17 @@ import random
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from temporalio.api.enums.v1 import ContinueAsNewInitiator
-from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
+from temporalio.api.history.v1 import HistoryEvent
 from temporalio.service import RPCError
 
 from wakeline.gateway.following.reaching.connection import Connection
-from wakeline.gateway.following.watching.endings import UNKNOWN_TIMES, carries, first_event, is_forgotten
+from wakeline.temporal.chains import first_event, received_stream
+from wakeline.temporal.failures import UNKNOWN_TIMES, is_forgotten
 
 # Each is replayed by a worker once: a chain that has gone on for years is not read from its beginning.
 MOST_BEFORE: Final = 10
 # A device waits meanwhile.
 _AGAIN_SECONDS: Final = 0.1
-_GIVE_NONE: Final = (
-    ContinueAsNewInitiator.CONTINUE_AS_NEW_INITIATOR_RETRY,
-    ContinueAsNewInitiator.CONTINUE_AS_NEW_INITIATOR_CRON_SCHEDULE,
-)
 
 
 class Beginning(NamedTuple):
@@ -37,7 +33,7 @@ class Beginning(NamedTuple):
 
 
 async def beginning(connection: Connection, workflow_id: str, run_id: str) -> Beginning:
-    """The earliest run of a chain whose output is not in what a later one was given, and can still be had.
+    """Return the earliest available run of a chain whose output no later run received.
 
     At most `MOST_BEFORE` runs before the one given; a run that was handed its predecessor's stream has what they said.
 
@@ -48,7 +44,7 @@ async def beginning(connection: Connection, workflow_id: str, run_id: str) -> Be
     for _ in range(MOST_BEFORE):
         started = first.workflow_execution_started_event_attributes
         previous = started.continued_execution_run_id
-        if not previous or _was_given_the_stream(started):
+        if not previous or received_stream(started):
             break
         try:
             first = await _first(connection, workflow_id, previous)
@@ -61,7 +57,7 @@ async def beginning(connection: Connection, workflow_id: str, run_id: str) -> Be
 
 
 async def _first(connection: Connection, workflow_id: str, run_id: str) -> HistoryEvent:
-    """A run's first event; that it is not there is believed when it has been said more than once."""
+    """Return a run's first event; its absence is believed after several answers."""
     for _ in range(UNKNOWN_TIMES - 1):
         await connection.until_calm()
         try:
@@ -71,8 +67,3 @@ async def _first(connection: Connection, workflow_id: str, run_id: str) -> Histo
                 raise
         await asyncio.sleep(_AGAIN_SECONDS * random.uniform(1, 2))
     return await first_event(connection.client, workflow_id, run_id)
-
-
-def _was_given_the_stream(started: WorkflowExecutionStartedEventAttributes) -> bool:
-    """Whether a run has the stream of the one before it, as far as can be seen: retry and cron give it none."""
-    return started.initiator not in _GIVE_NONE and carries(started.input.payloads) is not False

@@ -15,21 +15,23 @@ from temporalio.service import RPCError, RPCStatusCode
 from wakeline.errors import SessionClosedError, TemporalUnavailableError, WorkflowNotFoundError
 from wakeline.events import timestamp
 from wakeline.gateway.following.finding.chain import Beginning, beginning
-from wakeline.gateway.following.reaching.calls import is_no_namespace
 from wakeline.gateway.following.reaching.connection import Connection
 from wakeline.gateway.following.reaching.namespaces import Namespaces
 from wakeline.gateway.following.sessions import session_of
-from wakeline.gateway.following.watching.endings import is_forgotten
+from wakeline.gateway.following.watching.standalone import described_activity
 from wakeline.gateway.log import Engine
 from wakeline.gateway.sessions import Run, Runs
+from wakeline.temporal.failures import is_forgotten, is_no_namespace
 
-# While Temporal is busy somebody who asks is told so, rather than kept waiting.
+# While Temporal is busy, callers get an error after this time.
 _CALM_SECONDS: Final = 2.0
 # For so long Temporal is asked for somebody who waits; and for so long if it does not answer anyway, as far as is known.
 _ASK_TIMEOUT: Final = timedelta(seconds=5)
 _TRY_TIMEOUT: Final = timedelta(seconds=1)
 # And for so long for the beginning of a chain, run by run: the runs of a session are locked meanwhile.
 _BEGINNING_SECONDS: Final = 10.0
+# Servers before 1.31 have no standalone activities.
+_ABSENT: Final = (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.UNIMPLEMENTED)
 
 
 class Found(NamedTuple):
@@ -39,11 +41,13 @@ class Found(NamedTuple):
         connection: Where it is.
         info: What is known of it.
         session: The session that it names itself; None if it names none.
+        activity: Whether it is a standalone activity, whose id and type are in the places of a workflow's.
     """
 
     connection: Connection
     info: WorkflowExecutionInfo
     session: str | None
+    activity: bool = False
 
 
 class Finder:
@@ -76,8 +80,10 @@ class Finder:
         """A namespace as records have it."""
         return "" if connection is self._namespaces.main else connection.namespace
 
-    async def find(self, connection: Connection, workflow_id: str, run_id: str | None = None) -> Found:
-        """A workflow's latest run, or one of its runs.
+    async def find(
+        self, connection: Connection, workflow_id: str, run_id: str | None = None, *, activity: bool = False
+    ) -> Found:
+        """Return a workflow's latest run, or one of its runs; or a standalone activity's.
 
         Raises:
             WorkflowNotFoundError: Temporal has no such workflow.
@@ -88,19 +94,20 @@ class Finder:
                 await connection.until_calm()
         except TimeoutError:
             raise TemporalUnavailableError("Temporal has too many calls now") from None
-        handle = connection.client.get_workflow_handle(workflow_id, run_id=run_id)
+        describe, timeout = described_activity if activity else described, _ASK_TIMEOUT
         try:
-            described = await handle.describe(rpc_timeout=_ASK_TIMEOUT if connection.up() else _TRY_TIMEOUT)
+            info = await describe(connection, workflow_id, run_id, timeout if connection.up() else _TRY_TIMEOUT)
         except RPCError as error:
-            absent = error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT)
-            if absent and not is_no_namespace(error):
-                raise WorkflowNotFoundError(f"Temporal has no workflow {workflow_id!r}") from None
+            if error.status in _ABSENT and not is_no_namespace(error):
+                kind = "standalone activity" if activity else "workflow"
+                raise WorkflowNotFoundError(f"Temporal has no {kind} {workflow_id!r}") from None
             raise TemporalUnavailableError(f"Temporal cannot be asked now: {error.message}") from error
-        info = described.raw_description.workflow_execution_info
-        return Found(connection, info, await session_of(info, connection.converter))
+        return Found(connection, info, await session_of(info, connection.converter), activity)
 
     async def enter(self, session: str, found: Found, *, result: bool = False) -> Run:
-        """The run of the session that an execution belongs to, written down if it is new. The caller holds the runs' lock.
+        """Return the run of the session that an execution belongs to; record it if it is new.
+
+        The caller holds the lock of the session's runs.
 
         Raises:
             SessionClosedError: The session is closed, and the run is not one of its own.
@@ -137,8 +144,9 @@ class Finder:
             namespace=self.named(found.connection),
             chain=chain if ended else "",
             result=result,
+            activity=found.activity,
         )
-        # The record comes before the event: a crash in between leaves a run that is resumed, and told once.
+        # The record comes before the event: a crash in between leaves a run that is resumed, and reported once.
         await self._runs.put(session, run)
         self._runs.names.learn(
             session, info.execution.run_id, name
@@ -157,7 +165,7 @@ class Finder:
             raise TemporalUnavailableError(f"Temporal cannot be asked now: {error.message}") from error
 
     async def _goes_on(self, session: str, chain: str, run_id: str) -> bool:
-        """Whether a run goes on from a chain that ended so many runs ago that the record no longer has it."""
+        """Return whether a run continues from a chain whose end the record no longer has."""
         if run_id == chain or await self._engine.position(session, f"closed:{chain}") is None:
             return False
         return await self._engine.position(session, f"continued:{run_id}") is None
@@ -171,10 +179,10 @@ class Finder:
         for run in chained:
             if run.run_id == run_id:
                 return run
-            # A crash may have kept an end that was told from the record.
+            # A crash may have kept a reported end from the record.
             if run.open and await self._engine.position(session, f"closed:{run.run}") is None:
                 return run
-        # All of the chain that we know has ended. What goes on from there is a reset, if it is what the workflow has come to.
+        # All known runs of the chain have ended. If this is the latest run of the workflow, a reset began it.
         if found.info.status != WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW:
             latest = await self.find(found.connection, found.info.execution.workflow_id)
             if latest.info.execution.run_id == run_id:
@@ -182,7 +190,7 @@ class Finder:
         return chained[-1]
 
     async def named_after(self, session: str) -> Found | None:
-        """The workflow that a session is named after, in the first namespace that has one; None if none has.
+        """Return the workflow of a session's name in the first namespace that has one, if any.
 
         Raises:
             TemporalUnavailableError: Temporal cannot be asked now.
@@ -203,7 +211,19 @@ class Finder:
         return None
 
 
+async def described(
+    connection: Connection, workflow_id: str, run_id: str | None, timeout: timedelta
+) -> WorkflowExecutionInfo:
+    """Describe a workflow's latest run, or one of its runs.
+
+    Raises:
+        RPCError: Temporal cannot be asked now, or has no such workflow.
+    """
+    handle = connection.client.get_workflow_handle(workflow_id, run_id=run_id)
+    return (await handle.describe(rpc_timeout=timeout)).raw_description.workflow_execution_info
+
+
 def is_older(info: WorkflowExecutionInfo, runs: Sequence[Run]) -> bool:
     """Return whether a run began before all runs of its workflow that a session already has."""
-    known = [run.started_at for run in runs if run.workflow_id == info.execution.workflow_id]
+    known = [run.started_at for run in runs if run.workflow_id == info.execution.workflow_id and not run.activity]
     return bool(known) and timestamp(info.start_time.ToDatetime(tzinfo=UTC)) < min(known)

@@ -84,7 +84,7 @@ def _check_rule(rule: Follow) -> None:
 
 
 def query_of(rule: Follow) -> str:
-    """What lists the workflows that a rule is for; where that cannot be asked for exactly, more than those."""
+    """Return the query that lists the workflows of a rule, and perhaps more than those."""
     parts = [
         *_pattern("WorkflowType", rule.workflow_type),
         *_pattern("WorkflowId", rule.workflow_id),

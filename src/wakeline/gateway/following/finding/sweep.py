@@ -1,4 +1,4 @@
-"""Looks at a namespace as a whole: which workflows have ended, and which have started that are to be followed.
+"""Lists a namespace: workflows that have ended, and those that are to be followed.
 
 One listing of the namespace's visibility serves any number of runs. Visibility may trail by a moment, so each listing begins
 somewhat before the last one ended; and times are compared with Temporal's own only, never with our clock, which may be hours off.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Container, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Container, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,29 +18,20 @@ from typing import Any, Final
 import msgspec
 import structlog
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
-from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
 from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.background import wait_at_most
 from wakeline.errors import RecordConflictError, UnavailableError
 from wakeline.gateway.following.finding.rules import can_be_quoted, fits, query_of, quoted
+from wakeline.gateway.following.finding.visibility import Visibility, text
 from wakeline.gateway.following.reaching.connection import Connection
-from wakeline.gateway.following.watching.endings import RPC_TIMEOUT
 from wakeline.gateway.log import Engine
 from wakeline.gateway.rules import Follow
 
-_PAGE: Final = 1000
 _IDS_AT_ONCE: Final = 100
 _AT_A_TIME: Final = 32
 _OVERLAP: Final = timedelta(seconds=30)
-# How far it is looked back at first, from the newest moment that Temporal shows.
-_BACK: Final = timedelta(minutes=10)
-# Before anything has happened in a namespace, everything that ever happens is new.
-_BEGINNING: Final = datetime(1970, 1, 2, tzinfo=UTC)
 _REMEMBERED: Final = 50_000
-# So often visibility is asked again for a run that Temporal is known to have, and after so long.
-_TRAILS_TIMES: Final = 10
-_TRAILS_SECONDS: Final = 0.2
 _INVALID: Final = RPCStatusCode.INVALID_ARGUMENT
 _log = structlog.get_logger(__name__)
 
@@ -51,7 +42,7 @@ class _Position(msgspec.Struct):
 
 @dataclass(frozen=True, kw_only=True)
 class Swept:
-    """Whom a sweep serves.
+    """The callbacks of a sweep.
 
     Attributes:
         endings: Whether there are runs whose end is learned from sweeps.
@@ -73,19 +64,22 @@ class Sweep:
         connection: Temporal.
         engine: Keeps how far it has come, so that nothing is missed while no gateway runs.
         rules: Which workflows are followed by themselves; the first that lists one counts.
-        swept: Whom it serves.
+        swept: Its callbacks.
         seconds: From one sweep to the next.
+
+    Attributes:
+        visibility: Lists the workflows.
     """
 
     def __init__(
         self, connection: Connection, engine: Engine, rules: Sequence[Follow], swept: Swept, seconds: float
     ) -> None:
+        self.visibility = Visibility(connection)
         self._connection = connection
         self._engine = engine
         self._rules = rules
         self._swept = swept
         self._seconds = seconds
-        self._newest: datetime | None = None  # the latest moment that Temporal has shown, by its clock
         self._closed: datetime | None = None
         self._started: dict[str, datetime] = {}
         self._seen: dict[str, None] = {}
@@ -98,7 +92,7 @@ class Sweep:
             self._caught_up.set()
 
     async def caught_up(self) -> None:
-        """Return when the rules have found what had started before; at once while Temporal cannot be asked."""
+        """Return when the rules have found earlier workflows; at once while Temporal is unavailable."""
         if self._connection.up():
             await self._caught_up.wait()
 
@@ -127,7 +121,7 @@ class Sweep:
 
     async def _once(self) -> None:
         """Do every part of a sweep, whatever becomes of the others."""
-        if self._newest is None and not await self._part("what is newest", self._find_newest()):
+        if self.visibility.newest is None and not await self._part("what is newest", self.visibility.find_newest()):
             return
         for rule in self._rules:
             await self._part(f"the rule {query_of(rule)}", self._find_by(rule), rule)
@@ -139,7 +133,7 @@ class Sweep:
             self._closed = None
 
     async def _part(self, what: str, work: Coroutine[Any, Any, None], rule: Follow | None = None) -> bool:
-        """Do one part; a trouble that lasts is told once."""
+        """Do one part; log an error that lasts once."""
         if not self._connection.up():
             work.close()
             return False
@@ -160,44 +154,22 @@ class Sweep:
         self._troubles[what] = trouble
         return not trouble
 
-    async def _find_newest(self) -> None:
-        """Learn what time it is for Temporal, as nearly as visibility tells. It lists the newest first."""
-        for query in ("ExecutionStatus = 'Running'", "ExecutionStatus != 'Running'"):
-            async for _ in self._list(query, most=1):
-                pass
-        self._newest = self._newest or _BEGINNING
-
-    def _some_time_ago(self) -> datetime:
-        return (self._newest or _BEGINNING) - _BACK
-
     async def _find_wanted(self) -> None:
         wanted = await self._swept.wanted()
         plain = [workflow_id for workflow_id in wanted if can_be_quoted(workflow_id)]
-        recently = _text(self._some_time_ago())
+        recently = text(self.visibility.some_time_ago())
         for at in range(0, len(plain), _IDS_AT_ONCE):
             ids = ", ".join(map(quoted, plain[at : at + _IDS_AT_ONCE]))
             await self._find(f"WorkflowId IN ({ids}) AND StartTime >= '{recently}'", None)
         for workflow_id in set(wanted).difference(plain):
-            await self._find_one(workflow_id)
-
-    async def _find_one(self, workflow_id: str) -> None:
-        """Find the latest run of a workflow that visibility cannot be asked for."""
-        await self._connection.until_calm()
-        handle = self._connection.client.get_workflow_handle(workflow_id)
-        try:
-            described = await handle.describe(rpc_timeout=RPC_TIMEOUT)
-        except RPCError as error:
-            if error.status in (RPCStatusCode.NOT_FOUND, _INVALID):
-                return
-            raise
-        await self._follow([described.raw_description.workflow_execution_info], None)
+            await self._follow(await self.visibility.latest(workflow_id), None)
 
     async def _find_endings(self) -> None:
-        since = self._closed or self._some_time_ago()
+        since = self._closed or self.visibility.some_time_ago()
         latest = since
         ended: set[str] = set()
         try:
-            async for info in self._list(f"CloseTime >= '{_text(since - _OVERLAP)}'"):
+            async for info in self.visibility.listed(f"CloseTime >= '{text(since - _OVERLAP)}'"):
                 latest = max(latest, info.close_time.ToDatetime(tzinfo=UTC))
                 if self._is_new(f"closed {info.execution.run_id}"):
                     ended.add(info.execution.run_id)
@@ -207,24 +179,26 @@ class Sweep:
         self._closed = latest
 
     async def _find_by(self, rule: Follow) -> None:
-        """Find what a rule is for: first what is open, then what has started since, in the order in which it started."""
+        """Find the workflows of a rule in the order of their starts: open ones, then later ones."""
         query = query_of(rule)
         key = self._key(query)
         since = self._started.get(key)
         if since is None:
             record = await self._engine.get_record(key)
             if record is None:
-                since = self._some_time_ago()
+                since = self.visibility.some_time_ago()
                 await self._find(f"({query}) AND ExecutionStatus = 'Running'", rule)
             else:
                 since = msgspec.json.decode(record.value, type=_Position).started
-        latest = await self._find(f"({query}) AND StartTime >= '{_text(since - _OVERLAP)}'", rule)
+        latest = await self._find(f"({query}) AND StartTime >= '{text(since - _OVERLAP)}'", rule)
         # Written down only when all of it is followed: after a restart it is found again or known already.
         self._started[key] = max(since, latest or since)
         await self._write(key, self._started[key])
 
     async def _find(self, query: str, rule: Follow | None) -> datetime | None:
-        return await self._follow([info async for info in self._list(query) if rule is None or fits(rule, info)], rule)
+        return await self._follow(
+            [info async for info in self.visibility.listed(query) if rule is None or fits(rule, info)], rule
+        )
 
     async def _follow(self, listed: list[WorkflowExecutionInfo], rule: Follow | None) -> datetime | None:
         """Have what is new among these followed; gives when the last of that has started.
@@ -232,7 +206,7 @@ class Sweep:
         Raises:
             UnavailableError: One of them cannot be followed now. The others are.
         """
-        # What devices wait for may be what a rule is for, too, and each have a session of its own for it.
+        # A workflow may be waited for and match a rule, each with a session of its own.
         seen = "started" if rule is not None else "wanted"
         found = [info for info in listed if f"{seen} {info.execution.run_id}" not in self._seen]
         found.sort(key=lambda info: info.start_time.ToNanoseconds())
@@ -247,7 +221,7 @@ class Sweep:
     async def _follow_in_order(
         self, runs: list[WorkflowExecutionInfo], rule: Follow | None, seen: str
     ) -> UnavailableError | None:
-        """Have the runs of one workflow followed, the earliest first; many workflows are looked at side by side."""
+        """Have the runs of one workflow followed, the earliest first."""
         async with self._at_a_time:
             for info in runs:
                 try:
@@ -258,7 +232,7 @@ class Sweep:
         return None
 
     async def find_runs_of(self, workflow_id: str) -> None:
-        """Find now what rules have not found yet of one workflow; not at all where Temporal cannot be asked.
+        """Find the runs of one workflow that rules have not found yet, if Temporal is available.
 
         Raises:
             UnavailableError: Not all of it can be followed now.
@@ -268,29 +242,9 @@ class Sweep:
         for query, rule in [(query_of(rule), rule) for rule in self._rules]:
             since = self._started.get(self._key(query))
             if since is not None:
-                its = f"WorkflowId = {quoted(workflow_id)} AND StartTime >= '{_text(since - _OVERLAP)}'"
+                its = f"WorkflowId = {quoted(workflow_id)} AND StartTime >= '{text(since - _OVERLAP)}'"
                 with suppress(RPCError):
                     await self._find(f"({query}) AND {its}", rule)
-
-    async def runs_before(self, workflow_id: str, run_id: str) -> list[str]:
-        """Return the workflow's recent runs before one of its runs, in the order of their starts.
-
-        Visibility lags: if it does not list the run itself, it may not list the others yet, and is polled for a while.
-        """
-        if not can_be_quoted(workflow_id):
-            return []
-        query = f"WorkflowId = {quoted(workflow_id)} AND StartTime >= '{_text(self._some_time_ago())}'"
-        for _ in range(_TRAILS_TIMES):
-            try:
-                listed = [info async for info in self._list(query)]
-            except RPCError:
-                return []
-            listed.sort(key=lambda info: info.start_time.ToNanoseconds())
-            run_ids = [info.execution.run_id for info in listed]
-            if run_id in run_ids:
-                return run_ids[: run_ids.index(run_id)]
-            await asyncio.sleep(_TRAILS_SECONDS)
-        return []
 
     def _key(self, query: str) -> str:
         return f"sweeps/{self._connection.namespace}/{blake2s(query.encode(), digest_size=8).hexdigest()}"
@@ -305,24 +259,6 @@ class Sweep:
         except RecordConflictError:
             return  # another gateway sweeps, too
 
-    async def _list(self, query: str, *, most: int | None = None) -> AsyncIterator[WorkflowExecutionInfo]:
-        token = b""
-        while True:
-            await self._connection.until_calm()
-            request = ListWorkflowExecutionsRequest(
-                namespace=self._connection.namespace, page_size=most or _PAGE, next_page_token=token, query=query
-            )
-            answer = await self._connection.client.workflow_service.list_workflow_executions(
-                request, timeout=RPC_TIMEOUT
-            )
-            for info in answer.executions:
-                shown = max(info.start_time.ToDatetime(tzinfo=UTC), info.close_time.ToDatetime(tzinfo=UTC))
-                self._newest = max(self._newest or shown, shown)
-                yield info
-            token = answer.next_page_token
-            if not token or most is not None:
-                return
-
     def _is_new(self, what: str) -> bool:
         """Whether it is seen for the first time, as far as can be remembered."""
         if what in self._seen:
@@ -331,7 +267,3 @@ class Sweep:
         if len(self._seen) > _REMEMBERED:
             del self._seen[next(iter(self._seen))]
         return True
-
-
-def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,1 +1,1 @@
-"""How Temporal is reached: with which credentials and converters, in which namespaces, and how it is now."""
+"""The connections to Temporal: credentials, converters, namespaces and health."""

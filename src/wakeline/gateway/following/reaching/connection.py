@@ -1,4 +1,4 @@
-"""The gateway's connection to one namespace of Temporal: made when it can be, remade by itself, and asked how it is."""
+"""The gateway's connection to one namespace of Temporal, which is remade, and its health."""
 
 from __future__ import annotations
 
@@ -13,21 +13,30 @@ import msgspec
 import structlog
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSystemInfoRequest
 from temporalio.client import Client
-from temporalio.converter import DataConverter, WorkflowSerializationContext
+from temporalio.converter import ActivitySerializationContext, DataConverter, WorkflowSerializationContext
 from temporalio.service import ConnectConfig, RPCError, RPCStatusCode, ServiceClient, TLSConfig
 
-from wakeline.gateway.following.reaching.calls import CountedService, is_no_namespace, is_throttled, is_unavailable
+from wakeline.background import wait_at_most
+from wakeline.gateway.following.reaching.calls import CountedService
 from wakeline.gateway.runtime import supervised
-from wakeline.streams.exit import end_in_order
+from wakeline.retry import Backoff
+from wakeline.temporal.exit import end_in_order
+from wakeline.temporal.failures import is_no_namespace, is_throttled, is_unavailable
 
 _CHECK_SECONDS: Final = 2.0
 _NAMESPACE_SECONDS: Final = 60.0
 _FIRST_REST: Final = 0.5
 _LONGEST_REST: Final = 30.0
-# What a call met is told for so long: it may be the only call of its kind for a while.
+# The failure of a call is reported as health for so long: it may be the only call of its kind for a while.
 _REMEMBERED_SECONDS: Final = 30.0
 # From bad to worse.
 _KINDS: Final = ("ok", "encoded", "invalid rule", "busy", "refused", "no such namespace", "unreachable")
+_OUTAGE_SECONDS: Final = 30.0
+"""The most seconds between two attempts during an outage."""
+
+_AFTER_OUTAGE: Final = 1.0
+"""The most seconds until the first attempt after an outage: the followed runs do not all begin at once."""
+
 _REFUSALS: Final = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED)
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -61,7 +70,7 @@ class Connection:
     """A Temporal client that need not be up.
 
     Args:
-        options: Where, and as whom.
+        options: The address and the credentials.
         count: Called with the name and the outcome of every call that is made.
     """
 
@@ -84,7 +93,7 @@ class Connection:
 
     @property
     def client(self) -> Client:
-        """The client; its calls raise `RPCError` while Temporal is away, and work again when it is back."""
+        """The client; its calls raise `RPCError` while Temporal is unavailable."""
         assert self._client is not None, "expected a started connection"
         return self._client
 
@@ -100,13 +109,29 @@ class Connection:
         return self._up.is_set()
 
     def converter_of(self, workflow_id: str) -> DataConverter | None:
-        """What a workflow's payloads are decoded with, if anything: it may depend on which workflow's they are."""
+        """Return the converter that decodes the payloads of a workflow, if any."""
         if self.converter is None:
             return None
         return self.converter.with_context(WorkflowSerializationContext(self.namespace, workflow_id))
 
+    def converter_of_activity(self, activity_id: str) -> DataConverter | None:
+        """Return the converter that decodes the payloads of a standalone activity, if any."""
+        if self.converter is None:
+            return None
+        # The same members as the SDK's ActivityHandle sets: a handle may know no more than the id.
+        context = ActivitySerializationContext(
+            namespace=self.namespace,
+            activity_id=activity_id,
+            activity_type=None,
+            activity_task_queue=None,
+            workflow_id=None,
+            workflow_type=None,
+            is_local=False,
+        )
+        return self.converter.with_context(context)
+
     async def start(self) -> None:
-        """Try to reach Temporal once, then go on trying in the background. Doing it twice is harmless."""
+        """Try to reach Temporal once, then continue in the background; may be called twice."""
         if self._checking is not None:
             return
         options = self._options
@@ -155,15 +180,24 @@ class Connection:
         return time.monotonic() >= self._rested_at
 
     async def until_calm(self) -> None:
-        """Return when a call may be made: at once, unless Temporal said lately that there are too many.
+        """Return when a call may be made: at once, unless Temporal has had too many lately.
 
-        Who waits together does not come back together.
+        Callers that wait together do not return together.
         """
         if (left := self._rested_at - time.monotonic()) > 0:
             await asyncio.sleep(left * (1 + random.random()))
 
+    async def after_failure(self, backoff: Backoff) -> None:
+        """Wait before the next attempt; during an outage, until the connection works again."""
+        pause = backoff.pause()
+        if self.up():
+            await asyncio.sleep(pause)
+        else:
+            await wait_at_most(_OUTAGE_SECONDS, self.until_up())
+            await asyncio.sleep(_AFTER_OUTAGE * random.random())
+
     def failed(self, error: RPCError) -> None:
-        """A call failed: tell what that says of Temporal, if it says anything, now rather than at the next check."""
+        """Change the health after a failed call, rather than at the next check."""
         if is_no_namespace(error):
             self._note(f"no such namespace: {error.message}")
         elif is_unavailable(error):
@@ -175,11 +209,11 @@ class Connection:
             self._throttled()
 
     def remember(self, health: str, seconds: float = 0.0) -> None:
-        """Tell this for a while as how Temporal is, where nothing worse is to be told.
+        """Report this as the health for a while, unless there is something worse.
 
         Args:
             health: Its kind, as `badness` knows them, and after a colon what was said.
-            seconds: For so long, if that is longer than what everything is told for.
+            seconds: For so long, if that is longer than the default.
         """
         until = time.monotonic() + max(seconds, _REMEMBERED_SECONDS)
         self._remembered[_kind(health)] = (until, health)

@@ -13,7 +13,9 @@ from wakeline.errors import SettingsInvalidError
 
 
 def load_converter(spec: str) -> DataConverter:
-    """The data converter at `MODULE:ATTRIBUTE`: one, or a payload codec, or what gives either when it is called.
+    """Return the data converter at `MODULE:ATTRIBUTE`.
+
+    The attribute is a converter, a payload codec, or a function that returns either.
 
     The working directory is looked in last.
 

@@ -2,7 +2,7 @@
 
 Temporal's own configuration (`temporal.toml`, the `TEMPORAL_…` variables) is read as the SDKs read it: where the settings name a
 profile or a file of it, or where they name no address and the environment has one of `TEMPORAL_ADDRESS`, `TEMPORAL_PROFILE` and
-`TEMPORAL_CONFIG_FILE`. What the settings say themselves wins over it.
+`TEMPORAL_CONFIG_FILE`. The settings take precedence over it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from temporalio.service import TLSConfig
 from wakeline.errors import SettingsInvalidError
 from wakeline.gateway.following.reaching.connection import Options
 from wakeline.gateway.following.reaching.converters import load_converter
-from wakeline.gateway.settings import Namespace, Settings, is_loopback
+from wakeline.gateway.rules import Namespace
+from wakeline.gateway.settings import Settings, is_loopback
 
 _CALLING: Final = ("TEMPORAL_ADDRESS", "TEMPORAL_PROFILE", "TEMPORAL_CONFIG_FILE")
 _CREDENTIALS: Final = ("api_key", "tls_client_cert", "tls_client_key")
 
 
 class _Said(msgspec.Struct, frozen=True):
-    """What one namespace's settings say, and how they call themselves."""
+    """The settings of one namespace, and their names."""
 
     namespace: str | None
     options: Namespace
@@ -127,7 +128,7 @@ def _as_address(text: str) -> str:
 
 
 def _profile(said: _Said) -> ClientConfigProfile:
-    """What Temporal's own configuration says; nothing, where it is not called for."""
+    """Return Temporal's own configuration; an empty one if it is not asked for."""
     own, environment = said.options, said.environment
     if own.address and not _calls(own):
         return ClientConfigProfile()

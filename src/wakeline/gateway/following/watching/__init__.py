@@ -1,1 +1,1 @@
-"""What Temporal says of a run: that something has happened, what it is doing, how it ended."""
+"""Watches runs in Temporal: that something has happened, their state, and their end."""

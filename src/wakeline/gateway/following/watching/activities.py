@@ -11,7 +11,7 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 
 from wakeline.events import timestamp
 from wakeline.gateway.following.copying.told import cut
-from wakeline.gateway.following.watching.history import heartbeat_missed
+from wakeline.temporal.history import heartbeat_missed
 
 SCHEDULED = PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
 _PAUSED = PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED
@@ -58,9 +58,10 @@ def _is_reported(pending: PendingActivityInfo) -> bool:
 def _since(pending: PendingActivityInfo) -> int:
     if pending.state == _PAUSED:
         return pending.pause_info.pause_time.ToNanoseconds()
-    if pending.state == SCHEDULED and pending.HasField("next_attempt_schedule_time"):
-        # After a pause an attempt is to come again, without another having failed.
-        return max(last_failed(pending), pending.next_attempt_schedule_time.ToNanoseconds())
+    if pending.state == SCHEDULED:
+        # After a pause an attempt is to come again, without another having failed. Not `next_attempt_schedule_time`: that is
+        # unset once the attempt is due, and the attempt would be reported twice if a worker takes it late.
+        return max(last_failed(pending), pending.scheduled_time.ToNanoseconds())
     return last_failed(pending)
 
 
@@ -87,7 +88,7 @@ async def _described(
 
 
 def _pause(pending: PendingActivityInfo) -> dict[str, str]:
-    """Return the time of an activity's pause and, if it was paused by hand, by whom and why."""
+    """Return the time of an activity's pause and, if it was paused by hand, who did it and why."""
     manual = pending.pause_info.manual
     said = {"by": cut(manual.identity), "reason": cut(manual.reason)}
     paused_at = timestamp(pending.pause_info.pause_time.ToDatetime(tzinfo=UTC))

@@ -1,4 +1,4 @@
-"""A run's children that say where they speak, as its history names them: none is missed, whenever the history is read."""
+"""A run's children that name their session, as the run's history lists them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from temporalio.client import WorkflowHandle
 from wakeline.gateway.following.sessions import SESSION_ATTRIBUTE, SESSION_MEMO
 
 Enter: TypeAlias = Callable[[str, str], Awaitable[None]]
-"""Has a child's run followed where it speaks; given its Workflow Id and run id. Outages are waited out, other errors are told."""
+"""Has a child's run followed where it speaks; given its Workflow Id and run id. Errors are logged."""
 
 _PAGE_TIMEOUT: Final = timedelta(seconds=40)
 _PATIENCE: Final = 30.0
@@ -37,7 +37,7 @@ class Children:
         self._entering: set[asyncio.Future[None]] = set()
 
     def note(self, event: HistoryEvent) -> None:
-        """Take an event of the history. It may come again; what initiated a child comes before its start."""
+        """Read an event of the history, which may come again; a child is initiated before it starts."""
         kind = event.event_type
         if kind == EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED:
             initiated = event.start_child_workflow_execution_initiated_event_attributes
@@ -66,9 +66,9 @@ class Children:
             self.note(event)
 
     async def entered(self, reachable: Callable[[], bool]) -> None:
-        """Return when all that were noted are followed: a session is not settled before those who speak in it have been found.
+        """Return when all noted children are followed: only then may their session be settled.
 
-        An outage is waited out. One that Temporal does not tell of otherwise is not waited for for ever: the parent has ended.
+        An outage is waited out. A child that Temporal does not answer for is not waited for forever: the parent has ended.
 
         Args:
             reachable: Whether Temporal can be asked now.
@@ -82,5 +82,5 @@ class Children:
                 left -= _LOOK
         if self._entering:
             _log.warning(
-                "children of a run cannot be looked for; its end is told without them", count=len(self._entering)
+                "children of a run cannot be looked up; its end is reported without them", count=len(self._entering)
             )

@@ -21,14 +21,27 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.events import publisher_of_activity
 from wakeline.gateway.delivery import Accept
-from wakeline.gateway.following.watching.endings import RPC_TIMEOUT, first_event, is_forgotten
 from wakeline.gateway.log import Publication
 from wakeline.gateway.sessions import Run
-from wakeline.streams.inputs import HEADER
+from wakeline.streams.inputs import HEADER, LIFE_HEADER, temporal_id
+from wakeline.temporal.chains import first_event
+from wakeline.temporal.failures import RPC_TIMEOUT, is_forgotten
 
 _MOST_EVENTS: Final = 50_000  # as many as Temporal lets a history have, about
 _MOST_RUNS: Final = 100
 Signal: TypeAlias = WorkflowExecutionSignaledEventAttributes
+
+
+class Key(NamedTuple):
+    """An input in a history.
+
+    Attributes:
+        id: The key that the client made.
+        life: What tells it from an earlier input with that key; empty for one that Wakeline did not send.
+    """
+
+    id: str
+    life: str
 
 
 class _Begun(NamedTuple):
@@ -40,7 +53,7 @@ class _Begun(NamedTuple):
 
 
 async def supersede_undone(client: Client, accept: Accept, session: str, run: Run, next_run_id: str) -> None:
-    """Say of what is undone that it no longer counts, and refuse what undone activities still send.
+    """Supersede the output that a reset has undone, and fence the activities that it has undone.
 
     The stream that the run has come to is not among it: it goes on with another attempt. Doing it again says nothing again.
 
@@ -57,8 +70,8 @@ async def supersede_undone(client: Client, accept: Accept, session: str, run: Ru
             await _supersede(accept, session, f"stream:{name}", run, None)
 
 
-async def undone_inputs(client: Client, run: Run, next_run_id: str) -> dict[str, Signal | None]:
-    """Return the inputs that a reset has undone: the runs before had them, and the new run does not.
+async def undone_inputs(client: Client, run: Run, next_run_id: str) -> dict[Key, Signal | None]:
+    """Return the inputs that a reset has undone: earlier runs had them, the new run does not.
 
     They are in the order of the histories, by their keys; an update is None.
 
@@ -87,10 +100,10 @@ async def undone_inputs(client: Client, run: Run, next_run_id: str) -> dict[str,
     return missing
 
 
-async def send_again(client: Client, run: Run, run_id: str, key: str, signal: Signal) -> bool:
+async def send_again(client: Client, run: Run, run_id: str, key: Key, signal: Signal) -> bool:
     """Send a signal that a reset has undone to the new run; return whether that run has it.
 
-    The key is the request id and in the header, so a signal that was sent again before is not sent twice.
+    The key and the life are in the request id and in the headers, so a signal that was sent again before is not sent twice.
 
     Raises:
         RPCError: Temporal cannot be asked now.
@@ -102,7 +115,7 @@ async def send_again(client: Client, run: Run, run_id: str, key: str, signal: Si
         input=signal.input,
         header=signal.header,
         identity=client.identity,
-        request_id=key,
+        request_id=temporal_id(*key),
     )
     try:
         await client.workflow_service.signal_workflow_execution(request, timeout=RPC_TIMEOUT)
@@ -121,12 +134,16 @@ class _Inputs:
     """
 
     def __init__(self) -> None:
-        self.arrived: dict[str, Signal | None] = {}
-        self._completed: set[str] = set()
+        self.arrived: dict[Key, Signal | None] = {}
+        self._completed: set[str] = set()  # ids in Temporal
 
-    def done(self) -> dict[str, Signal | None]:
+    def done(self) -> dict[Key, Signal | None]:
         """Return the signals that have arrived, and the updates that were completed."""
-        return {key: signal for key, signal in self.arrived.items() if signal is not None or key in self._completed}
+        return {
+            key: signal
+            for key, signal in self.arrived.items()
+            if signal is not None or temporal_id(*key) in self._completed
+        }
 
     def read(self, event: HistoryEvent) -> None:
         """Read the next event."""
@@ -145,7 +162,8 @@ class _Inputs:
     def _note(self, fields: Mapping[str, Payload], signal: Signal | None) -> None:
         if HEADER in fields:
             with suppress(msgspec.DecodeError, UnicodeDecodeError):  # somebody else's header
-                self.arrived[msgspec.json.decode(fields[HEADER].data, type=str)] = signal
+                life = msgspec.json.decode(fields[LIFE_HEADER].data, type=str) if LIFE_HEADER in fields else ""
+                self.arrived[Key(msgspec.json.decode(fields[HEADER].data, type=str), life)] = signal
 
 
 async def _supersede(accept: Accept, session: str, publisher: str, run: Run, activity: str | None) -> None:

@@ -1,8 +1,8 @@
-"""What Temporal lets us know of one run without asking its worker: that something happened in it, and how it ended.
+"""Watches one run without its worker: that something happened in it, and how it ended.
 
 A run that is watched *closely* costs one waiting call, which the server renews every 20 seconds: it follows the run's history.
 A workflow's stream changes in workflow tasks alone, so the history tells when there may be something to read. Other runs are
-looked at when somebody says that something has happened (a sweep, a nudge), and now and then in any case.
+described after a hint that something has happened (a sweep, a nudge), and now and then in any case.
 """
 
 from __future__ import annotations
@@ -11,41 +11,28 @@ import asyncio
 import random
 import time
 from collections.abc import Coroutine
-from datetime import timedelta
 from typing import Any, Final, TypeVar
 
 from temporalio.api.enums.v1 import WorkflowExecutionStatus
-from temporalio.client import WorkflowExecutionDescription, WorkflowHandle, WorkflowHistoryEventFilterType
+from temporalio.client import WorkflowExecutionDescription, WorkflowHandle
 from temporalio.service import RPCError
 
 from wakeline.background import cancel_all, wait_at_most
 from wakeline.gateway.following.reaching.connection import Connection
 from wakeline.gateway.following.telling import RETRY_SECONDS
 from wakeline.gateway.following.watching.children import Children, Enter
-from wakeline.gateway.following.watching.endings import (
-    RPC_TIMEOUT,
-    UNKNOWN_TIMES,
-    Ending,
-    closing_event,
-    complete,
-    forgotten,
-    is_closing,
-    is_forgotten,
-    read_ending,
-)
-from wakeline.gateway.following.watching.history import History
 from wakeline.gateway.sessions import Run
 from wakeline.retry import Backoff
+from wakeline.temporal.endings import Ending, closing_event, complete, forgotten, is_closing, read_ending
+from wakeline.temporal.failures import RPC_TIMEOUT, UNKNOWN_TIMES, is_forgotten
+from wakeline.temporal.history import History, is_followed, pages
 
 _RUNNING: Final = WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING
-_LONG_POLL: Final = timedelta(seconds=40)  # the server answers after about 20 s when nothing happened
-# A history is followed from its beginning. Temporal suggests to continue as new at 4 MB; longer ones are not followed.
-_MOST_HISTORY_BYTES: Final = 5_000_000
 # Between two answers of a busy history: what happened meanwhile comes in one.
 _PAUSE: Final = 0.01
 _LOOK_SECONDS: Final = 600.0
 _LONGEST_PAUSE: Final = 30.0
-# Who is told of nothing else tries again so soon.
+# A call that lasted for so long counts as one that worked.
 _OUTAGE_SECONDS: Final = 30.0
 T = TypeVar("T")
 
@@ -69,7 +56,7 @@ class Attention:
         await self._changed.wait()
 
     async def while_so(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """What some work gives; None if the attention changes before it is done, which ends it."""
+        """Return the result of some work; None if the attention changes first, which ends it."""
         # Listened for from this moment on: it may change before a task has taken its first step.
         working, changing = asyncio.ensure_future(work), asyncio.ensure_future(self._changed.wait())
         try:
@@ -79,6 +66,19 @@ class Attention:
             await cancel_all(working, changing)
 
 
+def assign(runs: list[tuple[bool, Attention]], most: int) -> None:
+    """Watch at most so many runs closely.
+
+    Args:
+        runs: Each run's attention, and whether devices are on its session: those come first, then those watched closely.
+        most: How many to watch closely.
+    """
+    if len(runs) > most:
+        runs.sort(key=lambda run: (not run[0], not run[1].closely))
+    for place, (_, attention) in enumerate(runs):
+        attention.set(closely=place < most)
+
+
 class RunWatch:
     """One Temporal run, watched until it ends.
 
@@ -86,7 +86,7 @@ class RunWatch:
         connection: Temporal.
         run: The run; its `run_id` is watched.
         attention: How closely.
-        looks: Lets so many runs be looked at at once.
+        looks: Lets so many runs be described at once.
         enter: Has children that say where they speak followed.
 
     Attributes:
@@ -160,7 +160,8 @@ class RunWatch:
                         async with self._looks:
                             await self._children.read(self._handle)
                     await self._children.entered(self._reachable)
-                    return await complete(self._connection.client, self._run, ending)
+                    run = self._run
+                    return await complete(self._connection.client, run.workflow_id, run.run_id, ending)
                 unknown = 0
                 backoff.reset()
             except RPCError as error:
@@ -171,10 +172,10 @@ class RunWatch:
                     return ending or forgotten()  # it may be known how it ended, and nothing else any more
                 if time.monotonic() - began >= _OUTAGE_SECONDS:
                     backoff.reset()
-                await self._pause(backoff)
+                await self._connection.after_failure(backoff)
 
     def _tells_no_more(self, goes_on: bool) -> None:
-        """From now on news may come late; who counts on being told, and may have minutes to wait, looks now."""
+        """Wake the reader, which relied on news without delay: from now on they may be late."""
         if self.tells:
             self.tells = False
             if goes_on:
@@ -182,15 +183,6 @@ class RunWatch:
 
     def _reachable(self) -> bool:
         return self._connection.up() and self._connection.calm()
-
-    async def _pause(self, backoff: Backoff) -> None:
-        """Wait before the next attempt; during an outage, until the connection works again."""
-        pause = backoff.pause()
-        if self._connection.up():
-            await asyncio.sleep(pause)
-        else:
-            await wait_at_most(_OUTAGE_SECONDS, self._connection.until_up())
-            await asyncio.sleep(RETRY_SECONDS * random.random())
 
     @property
     def _handle(self) -> WorkflowHandle[Any, Any]:
@@ -218,21 +210,12 @@ class RunWatch:
     async def _follow(self) -> Ending | None:
         """Follow the history to its end."""
         info = (await self.describe()).raw_description.workflow_execution_info
-        follows = info.status == _RUNNING and info.history_size_bytes <= _MOST_HISTORY_BYTES
-        kinds = WorkflowHistoryEventFilterType
-        events = self._handle.fetch_history_events(
-            wait_new_event=True,
-            event_filter_type=kinds.ALL_EVENT if follows else kinds.CLOSE_EVENT,
-            skip_archival=True,
-            rpc_timeout=_LONG_POLL,
-        )
+        follows = is_followed(info)
         self.history = History()
         self.tells = follows
         self.nudge()  # what is in the history by now may be read at once
         seen = 0
-        while True:
-            await events.fetch_next_page()
-            page = events.current_page or ()
+        async for page in pages(self._handle, whole=follows):
             news = False
             for event in page:
                 if is_closing(event):
@@ -244,7 +227,6 @@ class RunWatch:
                 news |= self.unanswered and self.history.started == seen
             if news and seen > info.history_length:
                 self.nudge()
-            if events.next_page_token is None:
-                return None
             if page and seen >= info.history_length:
                 await asyncio.sleep(_PAUSE)
+        return None

@@ -6,29 +6,30 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Container, Sequence
 from datetime import datetime
+from heapq import nsmallest
+from operator import attrgetter
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from wakeline.errors import (
-    RecordConflictError,
-    SessionClosedError,
-    SessionImportingError,
-    SessionNotFoundError,
-)
+from wakeline.errors import RecordConflictError, SessionClosedError, SessionImportingError, SessionNotFoundError
 from wakeline.events import Event, NewEvent, milliseconds, timestamp
-from wakeline.gateway.log.names import check_epoch, name_ranges, new_epoch
+from wakeline.gateway.log.index import newest_of
+from wakeline.gateway.log.names import check_epoch, in_ranges, name_ranges, new_epoch
 from wakeline.gateway.log.owners import Owner, check_room, move
 from wakeline.gateway.log.plan import begins, check_life, plan_append, superseded
 from wakeline.gateway.log.ports import Engine
+from wakeline.gateway.log.stretch import Stretch, published_at
 from wakeline.gateway.log.values import (
     PAGE_BYTES,
     Append,
     Appended,
+    NewSession,
     Opened,
     Page,
     Position,
     Publication,
+    Published,
     Record,
     SessionState,
     check_record,
@@ -40,34 +41,37 @@ class _Publisher:
 
     def __init__(self, attempt: int, owner: Owner | None) -> None:
         self.position = Position(attempt, 0, owner)
-        self.starts: list[int] = []  # first sequence of each append
-        self.offsets: list[tuple[int, int]] = []  # that append's first and next offset
-        self.kept: list[tuple[int, int]] = []  # offsets of earlier attempts' events that are not superseded
+        self.stretches: list[Stretch] = []  # one for each append
+        self.kept: list[tuple[int, int, bool]] = []  # earlier attempts' events that are not superseded; none are rough
 
     def add(self, publication: Publication, there: int, first_offset: int, next_offset: int) -> None:
-        count = publication.covers or there + next_offset - first_offset
-        self.starts.append(publication.sequence + (0 if publication.covers else there))
-        self.offsets.append((first_offset, next_offset))
-        self.position = Position(publication.attempt, publication.sequence + count, self.position.owner)
+        first = publication.sequence + (0 if publication.covers else there)
+        after = publication.sequence + (publication.covers or there + next_offset - first_offset)
+        self.stretches.append(Stretch(first, after, first_offset, next_offset))
+        self.position = Position(publication.attempt, after, self.position.owner)
 
     def offset_of(self, sequence: int) -> int:
-        index = bisect_right(self.starts, sequence) - 1
-        first, after = self.offsets[index]
-        return min(first + sequence - self.starts[index], after - 1)
+        found = self.stretches[bisect_right(self.stretches, sequence, key=attrgetter("first_sequence")) - 1]
+        return min(found.first_offset + sequence - found.first_sequence, found.next_offset - 1)
+
+    def ranges(self) -> list[tuple[int, int, bool]]:
+        return [*self.kept, *((one.first_offset, one.next_offset, False) for one in self.stretches)]
+
+    @property
+    def attempt(self) -> int:
+        return self.position.attempt
 
 
 class _Session:
-    def __init__(
-        self, config: bytes = b"", first_offset: int = 0, deadline: float | None = None, *, draft: bool = False
-    ) -> None:
+    def __init__(self, new: NewSession) -> None:
         self.epoch = new_epoch()
         self.created = timestamp()
-        self.closed = False
+        self.closed = new.closed
         self.order = ""
-        self.draft = draft
-        self.config = config
-        self.deadline = deadline
-        self.first_offset = first_offset
+        self.draft = new.draft
+        self.config = new.config
+        self.deadline = new.deadline
+        self.first_offset = new.first_offset
         self.size = 0
         self.events: list[Event] = []
         self.latest: list[int] = []  # for each event, the latest time up to it: it never decreases, unlike the times
@@ -84,11 +88,11 @@ class _Session:
         owner = publication.owner or (earlier.position.owner if earlier else None)
         move(self.owned, earlier.position.owner if earlier else None, owner)
         publisher = self.publishers[publication.publisher] = _Publisher(publication.attempt, owner)
-        stretches = [*earlier.kept, *earlier.offsets] if earlier else []
-        if not publication.supersedes:
-            publisher.kept = stretches
-            return []
-        return self.add(superseded(publication, stretches))
+        if earlier and not publication.supersedes:
+            publisher.kept = earlier.ranges()
+        elif earlier:
+            return self.add(superseded(publication, [(first, after) for first, after, _ in earlier.ranges()]))
+        return []
 
     def used_by(self, publisher: _Publisher, owner: Owner | None) -> None:
         if owner is not None and owner != publisher.position.owner:
@@ -132,7 +136,7 @@ class MemoryEngine(Engine):
 
     async def append(self, append: Append) -> Appended:
         held = self._visible(append.session, append.epoch)
-        session = held or _Session()
+        session = held or _Session(NewSession(append.session))
         publication, publisher = append.publication, None
         if publication is not None:
             publisher = session.publishers.get(publication.publisher)
@@ -173,7 +177,7 @@ class MemoryEngine(Engine):
         position = known.position if known is not None else None
         check_life(session, held.epoch if held is not None else None, epoch, position)
         if held is None:
-            held, created = _Session(), True
+            held, created = _Session(NewSession(session)), True
         beginning = begins(position, publication)
         if beginning and held.closed:
             raise SessionClosedError(f"expected an open session, {session!r} is closed")
@@ -183,10 +187,10 @@ class MemoryEngine(Engine):
         withdrawn = held.begin(publication) if beginning else []
         if position is None:
             self.counts.publishers(1)
-        held.used_by(held.publishers[publication.publisher], publication.owner)
-        self.feed.announce(session, held.epoch, withdrawn, ["configured"] if created else [])
         publisher = held.publishers[publication.publisher]
-        earlier = sum(after - first for first, after in publisher.kept)
+        held.used_by(publisher, publication.owner)
+        self.feed.announce(session, held.epoch, withdrawn, ["configured"] if created else [])
+        earlier = sum(after - first for first, after, _ in publisher.kept)
         return Opened(publisher.position.attempt, publisher.position.next_sequence, earlier, held.epoch)
 
     async def read(
@@ -245,32 +249,27 @@ class MemoryEngine(Engine):
         self, *, after: str = "", limit: int = 100, within: Sequence[str] = ("*",)
     ) -> list[SessionState]:
         ranges = name_ranges(within)
-        names = sorted(
-            name
-            for name in self._sessions
-            if name > after
-            and not self._sessions[name].draft
-            and any(first <= name and (end is None or name < end) for first, end in ranges)
-        )[:limit]
+        found = (name for name, held in self._sessions.items() if name > after and not held.draft)
+        names = sorted(name for name in found if in_ranges(name, ranges))[:limit]
         return [self._state(name, self._sessions[name]) for name in names]
 
-    async def create_session(
+    async def newest(
         self,
-        session: str,
         *,
-        config: bytes = b"",
-        first_offset: int = 0,
-        events: Sequence[NewEvent] = (),
-        closed: bool = False,
-        deadline: float | None = None,
-        draft: bool = False,
-    ) -> tuple[SessionState, bool]:
-        held = self._visible(session)
+        before: tuple[str, str] | None = None,
+        limit: int = 100,
+        within: Sequence[str] = ("*",),
+        contains: str = "",
+    ) -> list[SessionState]:
+        return newest_of(await self.sessions(limit=len(self._sessions), within=within), before, limit, contains)
+
+    async def create_session(self, new: NewSession) -> tuple[SessionState, bool]:
+        session, held = new.session, self._visible(new.session)
         if held is not None:
             return self._state(session, held), False
-        held = self._sessions[session] = _Session(config, first_offset, deadline, draft=draft)
-        added, held.closed = held.add(events), closed
-        if not draft:
+        held = self._sessions[session] = _Session(new)
+        added = held.add(new.events)
+        if not new.draft:
             self.feed.announce(session, held.epoch, added, ["configured"])
         return self._state(session, held), True
 
@@ -310,6 +309,12 @@ class MemoryEngine(Engine):
             self.feed.announce(session, held.epoch, changes=["deleted"])
         return True
 
+    async def forget_publisher(self, session: str, publisher: str, *, epoch: str) -> bool:
+        held = self._session(session, epoch)
+        if (forgotten := held.publishers.pop(publisher, None)) is not None:
+            move(held.owned, forgotten.position.owner, None)
+        return True
+
     async def trim(self, session: str, before: int, *, epoch: str, limit: int = 200) -> int:
         held = self._session(session, epoch)
         count = max(0, min(before - held.first_offset, limit, len(held.events)))
@@ -332,6 +337,9 @@ class MemoryEngine(Engine):
         held = self._session(session, epoch)
         return held.first_offset + bisect_left(held.latest, moment)
 
+    async def published(self, session: str, offset: int, *, epoch: str) -> Published | None:
+        return published_at(offset, self._session(session, epoch).publishers)
+
     async def get_records(self, keys: Sequence[str]) -> dict[str, Record]:
         return {key: self._records[key] for key in keys if key in self._records}
 
@@ -351,9 +359,16 @@ class MemoryEngine(Engine):
     async def records(self, prefix: str) -> list[Record]:
         return [record for key, record in sorted(self._records.items()) if key.startswith(prefix)]
 
+    async def records_after(self, key: str, *, prefix: str = "", limit: int = 100) -> list[Record]:
+        keys = nsmallest(limit, (each for each in self._records if each > key and each.startswith(prefix)))
+        return [self._records[each] for each in keys]
+
+    async def count_records(self, prefix: str) -> tuple[int, int]:
+        sizes = [len(record.value) for key, record in self._records.items() if key.startswith(prefix)]
+        return len(sizes), sum(sizes)
+
     def _session(self, name: str, epoch: str | None = None) -> _Session:
-        held = self._sessions.get(name)
-        if held is None or (held.draft and epoch != held.epoch):
+        if (held := self._sessions.get(name)) is None or (held.draft and epoch != held.epoch):
             raise SessionNotFoundError(f"there is no session {name!r}")
         check_epoch(name, held.epoch, epoch)
         return held

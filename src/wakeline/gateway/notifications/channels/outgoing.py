@@ -15,6 +15,7 @@ from aiohttp import hdrs
 
 from wakeline import __version__
 from wakeline.gateway.notifications.channels.guard import AddressGuard
+from wakeline.gateway.notifications.channels.resolver import Resolver
 
 TIMEOUT: Final = 15.0
 """Seconds in which a receiver must have answered."""
@@ -61,7 +62,9 @@ class Outgoing:
 
     async def __aenter__(self) -> Self:
         # The socket is made for an address that was resolved, so the address that is checked is the one connected to.
-        connector = aiohttp.TCPConnector(socket_factory=self._guard.socket, use_dns_cache=False, limit=0)
+        connector = aiohttp.TCPConnector(
+            socket_factory=self._guard.socket, resolver=Resolver(), use_dns_cache=False, limit=0
+        )
         self._client = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=self._timeout),

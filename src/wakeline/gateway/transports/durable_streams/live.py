@@ -15,11 +15,13 @@ from aiohttp import web
 from wakeline.errors import OffsetGoneError
 from wakeline.events import Event
 from wakeline.gateway.access import expiring
-from wakeline.gateway.delivery import Channel, Connection, Device, Lane, Topics
+from wakeline.gateway.delivery import Channel, Connection, Device, Lane
 from wakeline.gateway.transports import frames
 from wakeline.gateway.transports.durable_streams import offsets
 from wakeline.gateway.transports.durable_streams.content import Content
 from wakeline.gateway.transports.durable_streams.headers import SECURITY
+from wakeline.gateway.transports.durable_streams.reading import Asked
+from wakeline.gateway.transports.leaving import UntilLeft, farewell
 from wakeline.gateway.transports.sse import SseSink, give_up_on_silence
 
 
@@ -67,23 +69,13 @@ class StreamDevice(Device):
         sink: The connection.
         shape: Encodes the events.
         offset: The first offset wanted.
-        topics: The only topics to read; None for all.
-        echoed: The cursor that the reader echoed.
+        asked: The parameters of the read.
     """
 
-    def __init__(
-        self,
-        channel: Channel,
-        sink: Connection,
-        shape: LiveFrames,
-        offset: int,
-        *,
-        topics: Topics | None,
-        echoed: int | None,
-    ) -> None:
-        super().__init__(channel, sink, Lane(shape, shape.framed(frames.SSE_IDLE), topics), offset)
+    def __init__(self, channel: Channel, sink: Connection, shape: LiveFrames, offset: int, asked: Asked) -> None:
+        super().__init__(channel, sink, Lane(shape, shape.framed(frames.SSE_IDLE), asked.topics), offset)
         self._shape = shape
-        self._echoed = echoed
+        self._echoed = asked.echoed
         self._reported: tuple[bool, bool] | None = None
 
     async def _catch_up(self) -> None:
@@ -114,14 +106,7 @@ class StreamDevice(Device):
 
 
 async def serve(
-    request: web.Request,
-    channel: Channel,
-    content: Content,
-    offset: int,
-    *,
-    topics: Topics | None,
-    echoed: int | None,
-    timeout: float,
+    request: web.Request, channel: Channel, content: Content, offset: int, asked: Asked, timeout: float
 ) -> web.StreamResponse:
     """Answer with a stream from `offset` on, for as long as the connection or the stream lasts."""
     response = web.StreamResponse(
@@ -134,16 +119,17 @@ async def serve(
     )
     if content.form == "bytes":
         response.headers["Stream-SSE-Data-Encoding"] = "base64"
-    chunked = request.version >= (1, 1)
-    if not chunked:
-        response.force_close()
     # The client may disconnect or be cut, or retention may pass it. It reconnects with its offset, and is answered then.
     with suppress(ConnectionError, OffsetGoneError):
         await response.prepare(request)
         await response.write(b"retry: 1000\n\n")
         give_up_on_silence(request, timeout)
-        shape = LiveFrames(content, chunked)
-        async with expiring(request):
-            await StreamDevice(channel, SseSink(request, timeout), shape, offset, topics=topics, echoed=echoed).run()
+        shape = LiveFrames(content, request.version >= (1, 1))
+        with UntilLeft() as block:
+            async with expiring(request):
+                sink = SseSink(request, timeout)
+                await StreamDevice(channel, sink, shape, offset, asked).run()
+        if block.left:
+            await response.write(farewell())
         await response.write_eof()
     return response

@@ -12,6 +12,7 @@ from wakeline.gateway.delivery import MOST_PAGES, Channel, Encoded, Topics
 from wakeline.gateway.transports.durable_streams import offsets
 from wakeline.gateway.transports.durable_streams.content import Content
 from wakeline.gateway.transports.durable_streams.headers import SECURITY
+from wakeline.gateway.transports.leaving import UntilLeft
 
 _KEPT_BY_CACHES = "private, max-age=31536000, immutable"
 
@@ -78,8 +79,11 @@ async def long_poll(grant: Grant, channel: Channel, content: Content, offset: in
         if remaining <= 0 or channel.closed or channel.deleted:
             answer = web.Response(status=204, headers=_position(channel, offset))
             break
-        async with WhileGranted(grant):
-            await channel.wait_beyond(offset, remaining)
+        with UntilLeft() as block:
+            async with WhileGranted(grant):
+                await channel.wait_beyond(offset, remaining)
+        if block.left:
+            deadline = loop.time()
     if "Stream-Closed" not in answer.headers:
         answer.headers["Stream-Cursor"] = str(offsets.cursor_after(asked.echoed))
     return answer

@@ -18,8 +18,9 @@ from wakeline.errors import (
     StreamConflictError,
 )
 from wakeline.events import NewEvent, timestamp
-from wakeline.gateway.log import Append, Appended, Engine, Position, Publication
+from wakeline.gateway.log import Append, Appended, Engine, NewSession, Position, Publication
 from wakeline.gateway.sessions import Deletions, SessionConfig, encode_config
+from wakeline.gateway.settings import Settings
 from wakeline.gateway.transports.durable_streams.content import Content, closed_event
 from wakeline.gateway.transports.durable_streams.headers import Lifetime, Producer
 from wakeline.gateway.transports.durable_streams.lifetimes import Lifetimes
@@ -84,24 +85,14 @@ class Streams:
         engine: The log.
         deletions: Deletes sessions.
         lifetimes: The ends of streams.
-        max_event_bytes: The largest data of one event.
-        max_batch_events: The most messages of one request.
+        settings: The largest data of one event, and the most messages of one request.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        deletions: Deletions,
-        lifetimes: Lifetimes,
-        *,
-        max_event_bytes: int,
-        max_batch_events: int,
-    ) -> None:
+    def __init__(self, engine: Engine, deletions: Deletions, lifetimes: Lifetimes, settings: Settings) -> None:
         self._engine = engine
         self._deletions = deletions
         self._lifetimes = lifetimes
-        self._most = max_event_bytes
-        self._most_events = max_batch_events
+        self._most, self._most_events = settings.max_event_bytes, settings.max_batch_events
 
     async def find(self, name: str) -> Stream:
         """Return the stream in its current state.
@@ -211,11 +202,13 @@ class Streams:
             content_type=asked.content_type, ttl=asked.lifetime.ttl, expires_at=asked.lifetime.expires_at
         )
         state, created = await self._engine.create_session(
-            name,
-            config=encode_config(its),
-            events=events,
-            closed=asked.closed,
-            deadline=self._lifetimes.first_deadline(asked.lifetime),
+            NewSession(
+                name,
+                config=encode_config(its),
+                events=events,
+                closed=asked.closed,
+                deadline=self._lifetimes.first_deadline(asked.lifetime),
+            )
         )
         if not created:
             return None

@@ -5,5 +5,3 @@ An append is decided and written in one transaction, which holds the rows of its
 """
 
 from wakeline.gateway.log.engines.postgres.engine import PostgresEngine
-
-__all__ = ["PostgresEngine"]

@@ -16,7 +16,7 @@ from wakeline.gateway.log.engines.postgres.transaction import Held, Publisher, T
 from wakeline.gateway.log.owners import Owner, check_room
 from wakeline.gateway.log.plan import Plan, begins, check_life, plan_append, superseded
 from wakeline.gateway.log.stretch import Stretch
-from wakeline.gateway.log.values import Append, Appended, Opened, Outcome, Publication
+from wakeline.gateway.log.values import Append, Appended, NewSession, Opened, Outcome, Publication
 
 
 async def append_each(transaction: Transaction, appends: Sequence[Append]) -> list[Outcome]:
@@ -47,7 +47,7 @@ async def append(transaction: Transaction, append: Append) -> Appended:
     if session is not None and publisher is None and publication is not None:
         await _check_room(transaction, session, publication)
     if session is None:
-        session = transaction.create(append.session)
+        session = transaction.create(NewSession(append.session))
     if plan.begins and plan.advances and publisher is not None and publication is not None:
         await _end_earlier(transaction, session, publisher, publication)
     if plan.order != session.order:
@@ -83,7 +83,7 @@ async def open_attempt(transaction: Transaction, name: str, publication: Publica
         if publisher is None:
             await _check_room(transaction, session, publication)
     if session is None:
-        session = transaction.create(name)
+        session = transaction.create(NewSession(name))
         transaction.changed(session, "configured")
     if beginning:
         if publisher is not None:

@@ -2,50 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from msgspec import UNSET, UnsetType
 
-from wakeline.errors import RecordConflictError, SessionImportingError, SessionNotFoundError
-from wakeline.events import NewEvent
+from wakeline.errors import RecordConflictError, SessionNotFoundError
 from wakeline.gateway.log.engines.postgres import statements as sql
 from wakeline.gateway.log.engines.postgres.queries import STATE, parse_state
 from wakeline.gateway.log.engines.postgres.stretches import Stretches
 from wakeline.gateway.log.engines.postgres.transaction import Held, RepeatError, Transaction
 from wakeline.gateway.log.names import check_epoch
-from wakeline.gateway.log.values import SessionState
+from wakeline.gateway.log.values import NewSession, SessionState
 
 
-async def create_session(
-    transaction: Transaction,
-    name: str,
-    *,
-    config: bytes,
-    first_offset: int,
-    events: Sequence[NewEvent],
-    closed: bool,
-    deadline: float | None,
-    draft: bool,
-) -> tuple[SessionState, bool]:
+async def create_session(transaction: Transaction, new: NewSession) -> tuple[SessionState, bool]:
     """Create a session; see `Catalog.create_session`."""
-    there = transaction.any_session(name)
-    if there is not None and there.draft:
-        raise SessionImportingError.of(name)
-    if there is not None:
+    name = new.session
+    if transaction.session(name) is not None:
         await transaction.flush()
         row = await transaction.connection.fetchrow(f"{STATE} WHERE name = $1", name)
         assert row is not None
         return parse_state(row), False
-    held = transaction.create(
-        name, config=config, first_offset=first_offset, closed=closed, deadline=deadline, draft=draft
-    )
-    transaction.add(held, events)
-    if not draft:
+    held = transaction.create(new)
+    transaction.add(held, new.events)
+    if not new.draft:
         transaction.changed(held, "configured")
-    size = held.bytes_end
-    return SessionState(
-        name, held.epoch, held.next_offset, held.created, closed, first_offset, size, config, deadline
-    ), True
+    place = (held.epoch, held.next_offset, held.created, new.closed, new.first_offset, held.bytes_end)
+    return SessionState(name, *place, new.config, new.deadline), True
 
 
 async def configure(
@@ -94,6 +75,15 @@ async def trim(
     transaction.merged += await stretches.trimmed(transaction.connection, held.id, kept)
     transaction.changed(held, "trimmed")
     return kept
+
+
+async def forget_publisher(transaction: Transaction, name: str, publisher: str, *, epoch: str) -> None:
+    """Remove the position of a publisher; see `Log.forget_publisher`."""
+    held = _find(transaction, name, epoch)
+    await transaction.flush()
+    await transaction.connection.execute(sql.FORGET_PUBLISHER, held.id, publisher)
+    held.publishers[publisher] = None
+    transaction.touch(held)  # by its version, other gateways know that what they remember of its publishers is old
 
 
 def _find(transaction: Transaction, name: str, epoch: str) -> Held:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from zlib import crc32
 
 import structlog
 from msgspec import UNSET, UnsetType
 
 from wakeline.background import begin
-from wakeline.errors import WakelineError
-from wakeline.events import NewEvent
 from wakeline.gateway.log.engines.postgres import appends as appending
-from wakeline.gateway.log.engines.postgres import changes, queries
+from wakeline.gateway.log.engines.postgres import changes, portable, queries
 from wakeline.gateway.log.engines.postgres.eraser import Eraser
+from wakeline.gateway.log.engines.postgres.published import published
 from wakeline.gateway.log.engines.postgres.readers import Readers
-from wakeline.gateway.log.engines.postgres.schema import migrate
+from wakeline.gateway.log.engines.postgres.renewal import renew
+from wakeline.gateway.log.engines.postgres.schema import MIGRATIONS, migrate, version_of
 from wakeline.gateway.log.engines.postgres.statements import FORGET_WRITERS
 from wakeline.gateway.log.engines.postgres.stretches import Stretches
 from wakeline.gateway.log.engines.postgres.target import FAILURES, Target
@@ -27,15 +27,20 @@ from wakeline.gateway.log.engines.postgres.wakeups import Wakeups
 from wakeline.gateway.log.engines.postgres.watches import Watches
 from wakeline.gateway.log.engines.postgres.writer import Operation, Writer
 from wakeline.gateway.log.feed import Listener
+from wakeline.gateway.log.joined import joined
 from wakeline.gateway.log.names import name_ranges
+from wakeline.gateway.log.portable import Portable, StoredPublisher
 from wakeline.gateway.log.ports import Engine
+from wakeline.gateway.log.store import Carry
 from wakeline.gateway.log.values import (
     Append,
     Appended,
+    NewSession,
     Opened,
     Outcome,
     Page,
     Publication,
+    Published,
     Record,
     SessionState,
     check_record,
@@ -48,7 +53,7 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
-class PostgresEngine(Engine):
+class PostgresEngine(Engine, Portable):
     """Stores sessions in a PostgreSQL database, which any number of gateways share.
 
     Its tables are in the schema `wakeline`.
@@ -64,7 +69,7 @@ class PostgresEngine(Engine):
         self._target = Target(address)
         self._readers = Readers(self._target)
         self._watches = Watches(self._readers, self.feed)
-        self._wakeups = Wakeups(self._target, self._watches, self.feed)
+        self._wakeups = Wakeups(self._target, self._readers, self._watches, self.feed)
         self._writers = [Writer(self._target, self._committed, self.counts) for _ in range(WRITERS)]
         # Leases and other records do not wait for a large transaction of appends.
         self._recorder = Writer(self._target, self._committed, self.counts)
@@ -91,6 +96,37 @@ class PostgresEngine(Engine):
             writer.start()
         self._eraser.start()
 
+    async def migrate(self, *, check: bool) -> tuple[int, int]:
+        """Bring the tables to this program's schema, without opening the store.
+
+        Args:
+            check: Change nothing.
+
+        Returns:
+            The version that the tables had, 0 without tables, and this program's.
+        """
+        connection = await self._target.open()
+        try:
+            found = await version_of(connection)
+            if not check:
+                await migrate(connection)
+        except FAILURES as error:
+            raise self._target.failure(error) from error
+        finally:
+            connection.terminate()
+        return found, len(MIGRATIONS)
+
+    async def renew(self, carry: Carry) -> int:
+        """Give every session a new epoch; return how many there are. The store is not opened."""
+        connection = await self._target.open()
+        try:
+            await migrate(connection)
+            return await renew(connection, carry)
+        except FAILURES as error:
+            raise self._target.failure(error) from error
+        finally:
+            connection.terminate()
+
     async def close(self) -> None:
         await self._eraser.stop()
         await asyncio.gather(*(writer.stop() for writer in (*self._writers, self._recorder)))
@@ -112,10 +148,7 @@ class PostgresEngine(Engine):
         self._watches.committed(news)
 
     async def append(self, append: Append) -> Appended:
-        answer: Appended = await self._submit(
-            [append.session], lambda transaction: appending.append(transaction, append), [append]
-        )
-        return answer
+        return await self._submit([append.session], lambda transaction: appending.append(transaction, append), [append])
 
     def append_each(self, appends: Sequence[Append]) -> asyncio.Future[list[Outcome]]:
         by_writer: dict[Writer, list[int]] = {}
@@ -131,22 +164,21 @@ class PostgresEngine(Engine):
         }
         if len(parts) == 1:
             return next(iter(parts.values()))
-        return begin(_joined(len(appends), parts), self._tasks)
+        return begin(joined(len(appends), parts), self._tasks)
 
     async def open_attempt(self, session: str, publication: Publication, *, epoch: str | None = None) -> Opened:
-        opened: Opened = await self._submit(
+        return await self._submit(
             [session],
             lambda transaction: appending.open_attempt(transaction, session, publication, epoch),
             [Append(session, (), publication)],
         )
-        return opened
 
     def _writer(self, session: str) -> Writer:
         return self._writers[crc32(session.encode()) % WRITERS]
 
     def _submit(
-        self, names: Sequence[str], work: Callable[[Transaction], Awaitable[Any]], appends: Sequence[Append] = ()
-    ) -> asyncio.Future[Any]:
+        self, names: Sequence[str], work: Callable[[Transaction], Awaitable[T]], appends: Sequence[Append] = ()
+    ) -> asyncio.Future[T]:
         """Run work on sessions, all of which have one writer, in its next transaction."""
         publishers = [(one.session, one.publication.publisher) for one in appends if one.publication is not None]
         size = sum(len(event.body) for one in appends for event in one.events)
@@ -186,29 +218,19 @@ class PostgresEngine(Engine):
     ) -> list[SessionState]:
         return await queries.sessions(self._readers, after, limit, name_ranges(within))
 
-    async def create_session(
+    async def newest(
         self,
-        session: str,
         *,
-        config: bytes = b"",
-        first_offset: int = 0,
-        events: Sequence[NewEvent] = (),
-        closed: bool = False,
-        deadline: float | None = None,
-        draft: bool = False,
-    ) -> tuple[SessionState, bool]:
-        work = partial(
-            changes.create_session,
-            name=session,
-            config=config,
-            first_offset=first_offset,
-            events=events,
-            closed=closed,
-            deadline=deadline,
-            draft=draft,
-        )
-        answer: tuple[SessionState, bool] = await self._submit([session], work)
-        return answer
+        before: tuple[str, str] | None = None,
+        limit: int = 100,
+        within: Sequence[str] = ("*",),
+        contains: str = "",
+    ) -> list[SessionState]:
+        return await queries.newest(self._readers, before, limit, name_ranges(within), contains)
+
+    async def create_session(self, new: NewSession) -> tuple[SessionState, bool]:
+        work = partial(changes.create_session, new=new)
+        return await self._submit([new.session], work)
 
     async def configure(
         self,
@@ -228,21 +250,27 @@ class PostgresEngine(Engine):
     async def delete_session(self, session: str, *, epoch: str | None = None, draft: bool = False) -> bool:
         work = partial(changes.delete_session, name=session, epoch=epoch, draft=draft)
         try:
-            deleted: bool = await self._submit([session], work)
+            return await self._submit([session], work)
         finally:  # even if the caller was cancelled, the session is deleted
             self._eraser.wake()
-        return deleted
+
+    async def forget_publisher(self, session: str, publisher: str, *, epoch: str) -> bool:
+        work = partial(changes.forget_publisher, name=session, publisher=publisher, epoch=epoch)
+        await self._submit([session], work)
+        return True
 
     async def trim(self, session: str, before: int, *, epoch: str, limit: int = 200) -> int:
         work = partial(changes.trim, stretches=self._stretches, name=session, before=before, epoch=epoch, limit=limit)
-        kept: int = await self._submit([session], work)
-        return kept
+        return await self._submit([session], work)
 
     async def offset_within(self, session: str, size: int, *, epoch: str) -> int:
         return await queries.halve(self._readers, queries.OFFSET_WITHIN, session, size, epoch)
 
     async def offset_at(self, session: str, moment: int, *, epoch: str) -> int:
         return await queries.halve(self._readers, queries.OFFSET_AT, session, moment, epoch)
+
+    async def published(self, session: str, offset: int, *, epoch: str) -> Published | None:
+        return await published(self._readers, session, offset, epoch)
 
     async def get_records(self, keys: Sequence[str]) -> dict[str, Record]:
         rows = await self._readers.fetch(queries.GET_RECORDS, list(set(keys)))
@@ -251,21 +279,29 @@ class PostgresEngine(Engine):
     async def records(self, prefix: str) -> list[Record]:
         return await queries.records(self._readers, prefix)
 
+    async def records_after(self, key: str, *, prefix: str = "", limit: int = 100) -> list[Record]:
+        return await queries.records_after(self._readers, key, prefix, limit)
+
+    async def count_records(self, prefix: str) -> tuple[int, int]:
+        return await queries.count_records(self._readers, prefix)
+
+    async def publishers(self, session: str, *, epoch: str, after: str = "", limit: int = 100) -> list[StoredPublisher]:
+        return await portable.publishers(self._readers, session, epoch, after, limit)
+
+    async def order(self, session: str, *, epoch: str) -> str:
+        return await portable.order(self._readers, session, epoch)
+
+    async def add_publishers(self, session: str, publishers: Sequence[StoredPublisher], *, epoch: str) -> None:
+        work = partial(portable.add_publishers, session=session, added=publishers, epoch=epoch)
+        await self._submit([session], work)
+
+    async def adopt(self, session: str, state: SessionState, order: str, *, epoch: str) -> None:
+        work = partial(portable.adopt, session=session, state=state, its_order=order, epoch=epoch)
+        await self._submit([session], work)
+
     async def change_record(self, key: str, value: bytes | None, *, revision: int, erase: bool = False) -> int:
         check_record(key, value)
         operation = Operation(
             lambda _, records: records.change(key, value, revision), keys=[key], size=len(value or b"")
         )
-        now: int = await self._recorder.submit(operation)
-        return now
-
-
-async def _joined(count: int, parts: Mapping[tuple[int, ...], asyncio.Future[list[Outcome]]]) -> list[Outcome]:
-    """Return the outcomes of all parts in the order of the batches; a part fails for each batch."""
-    outcomes: dict[int, Outcome] = {}
-    for places, part in parts.items():
-        try:
-            outcomes |= zip(places, await part, strict=True)
-        except WakelineError as error:
-            outcomes |= dict.fromkeys(places, error)
-    return [outcomes[place] for place in range(count)]
+        return int(await self._recorder.submit(operation))

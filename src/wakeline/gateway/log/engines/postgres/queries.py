@@ -11,7 +11,7 @@ from msgspec import structs
 from wakeline.errors import SessionNotFoundError, StorageFailedError
 from wakeline.events import Event
 from wakeline.gateway.log.engines.postgres.readers import Readers
-from wakeline.gateway.log.names import check_epoch
+from wakeline.gateway.log.names import after_prefix, check_epoch
 from wakeline.gateway.log.values import PAGE_BYTES, Page, Position, Record, SessionState
 
 _SCANNED: Final = 5_000  # events of a page that is read backwards
@@ -76,6 +76,15 @@ OFFSET_WITHIN: Final = _HALVE.format(column="bytes_before", least="(SELECT bytes
 OFFSET_AT: Final = _HALVE.format(column="latest", least="$3::bigint")
 
 RECORDS: Final = "SELECT key, value, revision FROM wakeline.records WHERE key >= $1 AND key < $2 ORDER BY key"
+RECORDS_AFTER: Final = (
+    "SELECT key, value, revision FROM wakeline.records"
+    " WHERE key >= $1 AND key > $2 AND ($3::text IS NULL OR key < $3) ORDER BY key LIMIT $4"
+)
+# The length of a value that is stored apart is in its pointer, so the value is not read.
+COUNT_RECORDS: Final = (
+    "SELECT count(*), coalesce(sum(octet_length(value)), 0)::bigint FROM wakeline.records"
+    " WHERE key >= $1 AND ($2::text IS NULL OR key < $2)"
+)
 ALL_RECORDS: Final = "SELECT key, value, revision FROM wakeline.records WHERE key >= $1 ORDER BY key"
 GET_RECORDS: Final = "SELECT key, value, revision FROM wakeline.records WHERE key = ANY($1::text[])"
 DUE: Final = "SELECT name, epoch FROM wakeline.sessions WHERE deadline <= $1 ORDER BY deadline LIMIT $2"
@@ -115,6 +124,34 @@ async def sessions(
         query = f"{STATE} WHERE NOT draft AND name > $1 AND name >= $3 AND {where} ORDER BY name LIMIT $2"
         found += map(parse_state, await readers.fetch(query, after, limit - len(found), *given))
     return found
+
+
+async def newest(
+    readers: Readers,
+    before: tuple[str, str] | None,
+    limit: int,
+    ranges: Sequence[tuple[str, str | None]],
+    contains: str,
+) -> list[SessionState]:
+    """Return sessions within ranges of names, the newest first: a scan of their index."""
+    parts, given = list[str](), list[object]([limit, contains])
+
+    def added(value: str) -> str:
+        given.append(value)
+        return f"${len(given)}"
+
+    for first, end in ranges:
+        if end is None:
+            parts.append(f"name >= {added(first)}")
+        elif end.endswith("\0"):  # the first name after another one; the server's texts have no zeros
+            parts.append(f"name = {added(first)}")
+        else:
+            parts.append(f"(name >= {added(first)} AND name < {added(end)})")
+    where = f"NOT draft AND ({' OR '.join(parts) or 'false'}) AND strpos(name, $2) > 0"
+    if before is not None:
+        where += f' AND (created COLLATE "C", name) < ({added(before[0])}, {added(before[1])})'
+    query = f'{STATE} WHERE {where} ORDER BY created COLLATE "C" DESC, name DESC LIMIT $1'
+    return [parse_state(row) for row in await readers.fetch(query, *given)]
 
 
 async def read(
@@ -174,13 +211,21 @@ async def halve(readers: Readers, query: str, session: str, least: int, epoch: s
 
 async def records(readers: Readers, prefix: str) -> list[Record]:
     """Return the records of `Records.records` from one index range."""
-    kept = prefix.rstrip("\U0010ffff")
-    if not kept:
-        return [Record(*row) for row in await readers.fetch(ALL_RECORDS, prefix)]
-    last = ord(kept[-1]) + 1
-    # 0xD800 to 0xDFFF are surrogates, which are no characters and cannot be encoded.
-    end = kept[:-1] + chr(0xE000 if last == 0xD800 else last)
-    return [Record(*row) for row in await readers.fetch(RECORDS, prefix, end)]
+    end = after_prefix(prefix)
+    rows = await (readers.fetch(ALL_RECORDS, prefix) if end is None else readers.fetch(RECORDS, prefix, end))
+    return [Record(*row) for row in rows]
+
+
+async def records_after(readers: Readers, key: str, prefix: str, limit: int) -> list[Record]:
+    """Return the records of `Records.records_after` from one index range."""
+    rows = await readers.fetch(RECORDS_AFTER, max(prefix, key), key, after_prefix(prefix), limit)
+    return [Record(*row) for row in rows]
+
+
+async def count_records(readers: Readers, prefix: str) -> tuple[int, int]:
+    """Return the counts of `Records.count_records` from one index range."""
+    ((number, size),) = await readers.fetch(COUNT_RECORDS, prefix, after_prefix(prefix))
+    return number, size
 
 
 def _check(rows: Sequence[asyncpg.Record], session: str, epoch: str | None) -> int:

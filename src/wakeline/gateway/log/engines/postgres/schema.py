@@ -104,6 +104,14 @@ MIGRATIONS: Final = (
         since   double precision NOT NULL
     );
     """,
+    """
+    -- Retention removes events as fast as they arrive. A fifth of a large table, the default, would be much dead space.
+    ALTER TABLE wakeline.events SET (autovacuum_vacuum_scale_factor = 0.05);
+    """,
+    """
+    -- The newest sessions, without a sort.
+    CREATE INDEX sessions_by_created ON wakeline.sessions (created COLLATE "C", name) WHERE NOT draft;
+    """,
 )
 
 
@@ -115,11 +123,11 @@ async def migrate(connection: Connection) -> None:
         EngineRefusedError: The role has too few privileges.
     """
     try:
-        if await _version(connection) == len(MIGRATIONS):
+        if await version_of(connection) == len(MIGRATIONS):
             return
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-            version = await _version(connection)
+            version = await version_of(connection)
             if version == 0:
                 # `IF NOT EXISTS` needs the right to create schemas, also for one that exists.
                 if await connection.fetchval("SELECT to_regnamespace('wakeline') IS NULL"):
@@ -133,13 +141,13 @@ async def migrate(connection: Connection) -> None:
             await connection.execute("UPDATE wakeline.version SET version = $1", len(MIGRATIONS))
     except asyncpg.InsufficientPrivilegeError as error:
         raise EngineRefusedError(
-            f"expected a role that may create and use the schema wakeline, got: {error}",
-            hint="Grant CREATE on the database to the role, or create the schema for it:"
-            " CREATE SCHEMA wakeline AUTHORIZATION role.",
+            f"expected a role that may create and change the schema wakeline, got: {error}",
+            hint="Run `wakeline admin migrate` as a role that may, or let this one: grant CREATE on the database to it, or"
+            " create the schema for it: CREATE SCHEMA wakeline AUTHORIZATION role.",
         ) from None
 
 
-async def _version(connection: Connection) -> int:
+async def version_of(connection: Connection) -> int:
     """Return the version of the tables; 0 if there are none.
 
     Raises:

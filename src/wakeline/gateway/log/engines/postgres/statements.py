@@ -7,7 +7,11 @@ from typing import Final
 BEGIN: Final = (
     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '3s';"
     # A gateway that is stopped in the middle of a transaction must not keep its sessions from the others.
-    " SET LOCAL idle_in_transaction_session_timeout = '6s'"
+    " SET LOCAL idle_in_transaction_session_timeout = '6s';"
+    # Every statement finds its rows by an index. On a young table the planner would scan, and keep that plan as it grows.
+    " SET LOCAL enable_seqscan = off;"
+    # In each transaction: the server's own value may change at any time, also for connections that are open.
+    " SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
 )
 
 _SESSION: Final = (
@@ -107,6 +111,12 @@ VALID: Final = """
 FORGET_KEPT: Final = "DELETE FROM wakeline.kept WHERE publisher = $1"
 
 FORGET_PLACES: Final = "DELETE FROM wakeline.publications WHERE publisher = $1"
+
+FORGET_PUBLISHER: Final = """
+    WITH forgotten AS (DELETE FROM wakeline.publishers WHERE session = $1 AND name = $2 RETURNING id),
+    places AS (DELETE FROM wakeline.publications USING forgotten WHERE publisher = forgotten.id)
+    DELETE FROM wakeline.kept USING forgotten WHERE publisher = forgotten.id
+"""
 
 COUNT_KEPT: Final = (
     "SELECT coalesce(sum(next_offset - first_offset), 0)::bigint FROM wakeline.kept WHERE publisher = $1"

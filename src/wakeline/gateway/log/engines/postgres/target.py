@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
+import structlog
 
 from wakeline.errors import EngineRefusedError, StorageFailedError, StorageFullError, WakelineError
 from wakeline.retry import Backoff
@@ -23,6 +24,8 @@ CONNECT_SECONDS: Final = 5.0
 COMMAND_SECONDS: Final = 15.0
 _LEAST_VERSION: Final = 140_000
 _SILENCE_MILLISECONDS: Final = 15_000
+_LOG_SECONDS: Final = 10.0  # every call fails while the server is away
+_log = structlog.get_logger(__name__)
 
 FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 """Every error of a statement or connection."""
@@ -59,6 +62,7 @@ class Target:
         self.name = f"PostgreSQL at {host}"
         self._backoff = Backoff(0.05, 1.0)
         self._refusal: tuple[float, BaseException] | None = None
+        self._logged: dict[str, float] = {}  # by the type of a failure: the time of its last log line
 
     def __repr__(self) -> str:
         """Return the server without user, password and parameters."""
@@ -106,12 +110,6 @@ class Target:
             encoding = await connection.fetchval("SHOW server_encoding")
             if encoding != "UTF8":
                 raise self._unfit(f"a database in UTF8, its encoding is {encoding}", "Create a database in UTF8.")
-            commit = await connection.fetchval("SHOW synchronous_commit")
-            if commit == "off":
-                raise self._unfit(
-                    "synchronous_commit = on, it is off: acknowledged events could be lost",
-                    "Set synchronous_commit to on for the role or the database of the gateways.",
-                )
         except BaseException:
             connection.terminate()
             raise
@@ -142,10 +140,18 @@ class Target:
         return EngineRefusedError(f"expected of {self.name} {expected}", hint=hint)
 
     def failure(self, error: BaseException) -> WakelineError:
-        """Return the error for callers of a statement that failed."""
+        """Return the error for callers of a statement that failed; log the failure.
+
+        Anybody may read this error, at `/readyz` even without a token. So only the log names the server, and has its message,
+        which may name roles and hosts.
+        """
+        kind, now = type(error).__name__, time.monotonic()
+        if now >= self._logged.get(kind, 0.0) + _LOG_SECONDS:
+            self._logged[kind] = now
+            _log.warning("the store has failed", server=self.name, kind=kind, error=_text(error))
         if isinstance(error, asyncpg.DiskFullError):
-            return StorageFullError(f"{self.name} has no space: {error}")
-        return StorageFailedError(f"{self.name} failed: {_text(error)}")
+            return StorageFullError("PostgreSQL has no space")
+        return StorageFailedError(f"PostgreSQL failed: {kind}; the gateway's log has the reason")
 
 
 def _end_with_its_network(connection: Connection) -> None:

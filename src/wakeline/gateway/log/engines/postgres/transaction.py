@@ -20,7 +20,7 @@ from wakeline.gateway.log.engines.postgres.target import Connection
 from wakeline.gateway.log.names import new_epoch
 from wakeline.gateway.log.owners import Owner
 from wakeline.gateway.log.stretch import Stretch
-from wakeline.gateway.log.values import Change, Position
+from wakeline.gateway.log.values import Change, NewSession, Position
 
 _IDS: Final = 32
 
@@ -215,24 +215,16 @@ class Transaction:
         """Return a session or draft; None if there is none."""
         return self._sessions[name]
 
-    def create(
-        self,
-        name: str,
-        *,
-        config: bytes = b"",
-        first_offset: int = 0,
-        closed: bool = False,
-        deadline: float | None = None,
-        draft: bool = False,
-    ) -> Held:
+    def create(self, new: NewSession) -> Held:
         """Create a session that does not exist; its row is inserted with the next `flush`."""
+        first = new.first_offset
         held = Held(
-            self.new_id(), name, new_epoch(), timestamp(), 0, first_offset, first_offset, 0, 0, 0, closed, draft, "",
-            config, deadline, exists=False,
+            self.new_id(), new.session, new_epoch(), timestamp(), 0, first, first, 0, 0, 0, new.closed, new.draft, "",
+            new.config, new.deadline, exists=False,
         )  # fmt: skip
-        self._sessions[name] = held
+        self._sessions[new.session] = held
         self.touch(held)
-        if not draft:
+        if not new.draft:
             self._news(held).begins = True
         return held
 

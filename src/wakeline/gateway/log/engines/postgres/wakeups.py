@@ -21,6 +21,7 @@ import structlog
 
 from wakeline.background import cancel_all, wait_at_most
 from wakeline.errors import UnavailableError
+from wakeline.gateway.log.engines.postgres.readers import Readers
 from wakeline.gateway.log.engines.postgres.target import FAILURES, Connection, Link, Target
 from wakeline.gateway.log.engines.postgres.transaction import Life, News
 from wakeline.gateway.log.engines.postgres.watches import Watches
@@ -67,6 +68,7 @@ class Wakeups:
 
     Args:
         target: The database.
+        readers: Send the test notifications.
         watches: The watched sessions.
         feed: Has the listeners to all sessions.
 
@@ -74,10 +76,11 @@ class Wakeups:
         works: Whether notifications arrive.
     """
 
-    def __init__(self, target: Target, watches: Watches, feed: Feed) -> None:
+    def __init__(self, target: Target, readers: Readers, watches: Watches, feed: Feed) -> None:
         self.works = False
         self._gateway = secrets.token_hex(6)
         self._link = Link(target)
+        self._readers = readers
         self._watches = watches
         self._feed = feed
         self._news: dict[Life, _Item] = {}
@@ -139,8 +142,13 @@ class Wakeups:
     async def _test(self) -> None:
         self._tested = secrets.token_hex(6)
         self._passed.clear()
-        await self._send([_Notification(self._gateway, test=self._tested)])
-        await wait_at_most(_TEST_SECONDS, self._passed.wait())
+        test = _encode(_Notification(self._gateway, test=self._tested)).decode()
+        # From another connection, while this one is idle: a pooler in transaction mode passes a notification on only during
+        # a statement, and perhaps to the client that has sent it.
+        async with self._using:
+            with suppress(UnavailableError):
+                await self._readers.fetch(_NOTIFY, CHANNEL, [test])
+                await wait_at_most(_TEST_SECONDS, self._passed.wait())
         self.works = self._passed.is_set()
 
     async def _keep_listening(self) -> None:
@@ -149,7 +157,11 @@ class Wakeups:
             await wait_at_most(_TEST_AGAIN_SECONDS, self._lost.wait())
             try:
                 if self._link.is_open:
+                    worked = self.works
                     await self._test()
+                    if worked and not self.works:
+                        self._link.drop()  # it may be dead, and nobody has noticed
+                        self._lost.set()
                 else:
                     self.works = False
                     self._poll_now.set()

@@ -160,11 +160,11 @@ class Writer:
                     self._away = not self._link.is_open
                     return self._target.failure(error)
                 await backoff.wait()
-            except Exception as error:  # noqa: BLE001 - every waiting caller must receive the error
+            except Exception:  # noqa: BLE001 - every waiting caller must receive the error
                 _log.exception("a transaction failed")
                 self._memory.forget()
                 self._passing = False
-                return StorageFailedError(f"the transaction failed: {error!r}")
+                return StorageFailedError("the transaction failed; the gateway's log has the reason")
             else:
                 break
         self._away = False
@@ -246,8 +246,9 @@ class Writer:
             except FAILURES as error:
                 self._link.drop()
                 if time.monotonic() - began > _UNKNOWN_SECONDS:
+                    _log.warning("the outcome of a commit is unknown", error=repr(error))
                     raise StorageFailedError(
-                        f"the connection was lost during a commit, and its outcome is unknown: {error!r}"
+                        "the connection was lost during a commit, and its outcome is unknown"
                     ) from error
             await backoff.wait()
 

@@ -22,7 +22,7 @@ from wakeline.gateway.log.names import new_epoch
 from wakeline.gateway.log.owners import Owner, check_room, move
 from wakeline.gateway.log.plan import Plan, begins, check_life, plan_append, superseded
 from wakeline.gateway.log.stretch import Stretch
-from wakeline.gateway.log.values import Append, Appended, Change, Opened, Outcome, Position, Publication
+from wakeline.gateway.log.values import Append, Appended, Change, NewSession, Opened, Outcome, Position, Publication
 
 _MAX_CACHED: Final = 100_000
 
@@ -104,7 +104,7 @@ class Appends:
         )
         there = plan.there
         if session is None:
-            session = self.create(append.session)
+            session = self.create(NewSession(append.session))
         elif publisher is None and publication is not None:
             self._check_room(append.session, session, publication)
         if plan.begins and plan.advances and publisher is not None and publication is not None:
@@ -135,7 +135,7 @@ class Appends:
         check_life(name, session.epoch if session is not None else None, epoch, position)
         beginning = begins(position, publication)
         if session is None:
-            session = self.create(name)
+            session = self.create(NewSession(name))
             self.changed(name, session.epoch, "configured")
         if beginning:
             if session.closed:
@@ -154,19 +154,9 @@ class Appends:
         ).fetchone()
         return Opened(publisher.attempt, publisher.last.next_sequence, earlier, session.epoch)
 
-    def create(
-        self,
-        name: str,
-        *,
-        config: bytes = b"",
-        first_offset: int = 0,
-        events: Sequence[NewEvent] = (),
-        closed: bool = False,
-        deadline: float | None = None,
-        draft: bool = False,
-    ) -> _Session:
+    def create(self, new: NewSession) -> _Session:
         """Create a session that does not exist; see `Catalog.create_session`."""
-        epoch = new_epoch()
+        name, epoch, first = new.session, new_epoch(), new.first_offset
         # Not an id of a session that is being erased: its rows still have that id.
         (newest,) = self._connection.execute(
             "SELECT max(coalesce((SELECT max(id) FROM sessions), 0), coalesce((SELECT max(session) FROM erasing), 0))"
@@ -174,10 +164,10 @@ class Appends:
         self._connection.execute(
             "INSERT INTO sessions (id, name, epoch, created, closed, first_offset, config, deadline, draft)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (newest + 1, name, epoch, timestamp(), closed, first_offset, config, deadline, draft),
+            (newest + 1, name, epoch, timestamp(), new.closed, first, new.config, new.deadline, new.draft),
         )
-        session = self._sessions[name] = _Session(newest + 1, epoch, first_offset, 0, 0, closed, draft, "")
-        self._add(name, session, events)
+        session = self._sessions[name] = _Session(newest + 1, epoch, first, 0, 0, new.closed, new.draft, "")
+        self._add(name, session, new.events)
         return session
 
     def flush(self) -> None:
@@ -231,6 +221,20 @@ class Appends:
         session = self._sessions.pop(name, None)
         if session is not None:
             self._publishers -= len(session.publishers)
+
+    def forget_publisher(self, name: str, publisher: str) -> None:
+        """Remove the position of a publisher; see `Log.forget_publisher`."""
+        self.flush()
+        session = self._session(name)
+        found = self._publisher(session, publisher) if session is not None else None
+        if session is None or found is None:
+            return
+        for table in ("publications", "kept"):
+            self._connection.execute(f"DELETE FROM {table} WHERE publisher = ?", (found.id,))
+        self._connection.execute("DELETE FROM publishers WHERE id = ?", (found.id,))
+        move(self._owned.of(session.id, session.epoch), found.owner, None)
+        del session.publishers[publisher]
+        self._publishers -= 1
 
     def _session(self, name: str, epoch: str | None = None) -> _Session | None:
         session = self._sessions.get(name)

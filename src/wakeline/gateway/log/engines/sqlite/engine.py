@@ -16,24 +16,27 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from wakeline.errors import RecordConflictError, SessionImportingError, StorageFailedError
-from wakeline.events import NewEvent
-from wakeline.gateway.log.engines.sqlite import queries
+from wakeline.gateway.log.engines.sqlite import portable, queries
 from wakeline.gateway.log.engines.sqlite.appends import Appends
 from wakeline.gateway.log.engines.sqlite.erasing import Eraser, mark_removed, remove_oldest
+from wakeline.gateway.log.engines.sqlite.published import published
 from wakeline.gateway.log.engines.sqlite.renewal import renew
 from wakeline.gateway.log.engines.sqlite.schema import DirectoryLock, connect_reader, connect_writer
 from wakeline.gateway.log.engines.sqlite.upkeep import DATABASE, LOCK, Upkeep, is_full
 from wakeline.gateway.log.engines.sqlite.writer import Writer
 from wakeline.gateway.log.names import name_ranges
+from wakeline.gateway.log.portable import Portable, StoredPublisher
 from wakeline.gateway.log.ports import Engine
 from wakeline.gateway.log.store import Carry, Restorable
 from wakeline.gateway.log.values import (
     Append,
     Appended,
+    NewSession,
     Opened,
     Outcome,
     Page,
     Publication,
+    Published,
     Record,
     SessionState,
     check_record,
@@ -43,7 +46,7 @@ _READERS: Final = 3
 T = TypeVar("T")
 
 
-class SqliteEngine(Engine, Restorable):
+class SqliteEngine(Engine, Restorable, Portable):
     """Stores sessions in `directory/wakeline.db`.
 
     Args:
@@ -120,15 +123,13 @@ class SqliteEngine(Engine, Restorable):
         self._upkeep.generation.renewed()
 
     async def append(self, append: Append) -> Appended:
-        answer: Appended = await self._writer.submit(lambda _, appends: appends.append(append), grows=True)
-        return answer
+        return await self._writer.submit(lambda _, appends: appends.append(append), grows=True)
 
     def append_each(self, appends: Sequence[Append]) -> asyncio.Future[list[Outcome]]:
-        return self._writer.submitted(lambda _, rows: rows.append_each(appends), grows=True)
+        return self._writer.submit(lambda _, rows: rows.append_each(appends), grows=True)
 
     async def open_attempt(self, session: str, publication: Publication, *, epoch: str | None = None) -> Opened:
-        opened: Opened = await self._writer.submit(lambda _, appends: appends.open(session, publication, epoch))
-        return opened
+        return await self._writer.submit(lambda _, appends: appends.open(session, publication, epoch))
 
     async def read(
         self,
@@ -163,17 +164,21 @@ class SqliteEngine(Engine, Restorable):
         rows = await self._reading(lambda c: queries.sessions(c, after, limit, ranges))
         return [queries.parse_state(row) for row in rows]
 
-    async def create_session(
+    async def newest(
         self,
-        session: str,
         *,
-        config: bytes = b"",
-        first_offset: int = 0,
-        events: Sequence[NewEvent] = (),
-        closed: bool = False,
-        deadline: float | None = None,
-        draft: bool = False,
-    ) -> tuple[SessionState, bool]:
+        before: tuple[str, str] | None = None,
+        limit: int = 100,
+        within: Sequence[str] = ("*",),
+        contains: str = "",
+    ) -> list[SessionState]:
+        ranges = name_ranges(within)
+        rows = await self._reading(lambda c: queries.newest(c, before, limit, ranges, contains))
+        return [queries.parse_state(row) for row in rows]
+
+    async def create_session(self, new: NewSession) -> tuple[SessionState, bool]:
+        session = new.session
+
         def create(connection: sqlite3.Connection, appends: Appends) -> tuple[SessionState, bool]:
             appends.flush()
             there = connection.execute(f"{queries.STATE} WHERE name = ? AND NOT draft", (session,)).fetchone()
@@ -181,24 +186,15 @@ class SqliteEngine(Engine, Restorable):
                 return queries.parse_state(there), False
             if connection.execute("SELECT 1 FROM sessions WHERE name = ?", (session,)).fetchone():
                 raise SessionImportingError.of(session)
-            appends.create(
-                session,
-                config=config,
-                first_offset=first_offset,
-                events=events,
-                closed=closed,
-                deadline=deadline,
-                draft=draft,
-            )
+            appends.create(new)
             appends.flush()
             row = connection.execute(f"{queries.STATE} WHERE name = ?", (session,)).fetchone()
             state = queries.parse_state(row)
-            if not draft:
+            if not new.draft:
                 appends.changed(session, state.epoch, "configured")
             return state, True
 
-        answer: tuple[SessionState, bool] = await self._writer.submit(create, grows=True)
-        return answer
+        return await self._writer.submit(create, grows=True)
 
     async def configure(
         self,
@@ -248,10 +244,17 @@ class SqliteEngine(Engine, Restorable):
             return True
 
         try:
-            deleted: bool = await self._writer.submit(delete)
+            return await self._writer.submit(delete)
         finally:  # even if the caller was cancelled, the session is deleted
             self._eraser.wake()
-        return deleted
+
+    async def forget_publisher(self, session: str, publisher: str, *, epoch: str) -> bool:
+        def forget(connection: sqlite3.Connection, appends: Appends) -> None:
+            queries.find(connection, session, epoch)
+            appends.forget_publisher(session, publisher)
+
+        await self._writer.submit(forget)
+        return True
 
     async def trim(self, session: str, before: int, *, epoch: str, limit: int = 200) -> int:
         def trim(connection: sqlite3.Connection, appends: Appends) -> int:
@@ -265,14 +268,16 @@ class SqliteEngine(Engine, Restorable):
             appends.changed(session, epoch, "trimmed")
             return kept
 
-        first_offset: int = await self._writer.submit(trim)
-        return first_offset
+        return await self._writer.submit(trim)
 
     async def offset_within(self, session: str, size: int, *, epoch: str) -> int:
         return await self._reading(lambda c: queries.offset_within(c, session, size, epoch))
 
     async def offset_at(self, session: str, moment: int, *, epoch: str) -> int:
         return await self._reading(lambda c: queries.offset_at(c, session, moment, epoch))
+
+    async def published(self, session: str, offset: int, *, epoch: str) -> Published | None:
+        return await self._reading(lambda c: published(c, session, offset, epoch))
 
     async def get_records(self, keys: Sequence[str]) -> dict[str, Record]:
         query = "SELECT key, value, revision FROM records WHERE key IN (SELECT value FROM json_each(?))"
@@ -296,8 +301,7 @@ class SqliteEngine(Engine, Restorable):
             return 0
 
         try:
-            now: int = await self._writer.submit(change)
-            return now
+            return await self._writer.submit(change)
         finally:
             if erase:
                 self._eraser.wake()
@@ -305,8 +309,36 @@ class SqliteEngine(Engine, Restorable):
     async def records(self, prefix: str) -> list[Record]:
         return await self._reading(lambda c: queries.records(c, prefix))
 
+    async def records_after(self, key: str, *, prefix: str = "", limit: int = 100) -> list[Record]:
+        return await self._reading(lambda c: queries.records_after(c, key, prefix, limit))
+
+    async def count_records(self, prefix: str) -> tuple[int, int]:
+        return await self._reading(lambda c: queries.count_records(c, prefix))
+
     def erasure_pending(self) -> float:
         return self._eraser.pending
+
+    async def publishers(self, session: str, *, epoch: str, after: str = "", limit: int = 100) -> list[StoredPublisher]:
+        return await self._reading(lambda c: portable.publishers(c, session, epoch, after, limit))
+
+    async def order(self, session: str, *, epoch: str) -> str:
+        return await self._reading(lambda c: portable.order(c, session, epoch))
+
+    async def add_publishers(self, session: str, publishers: Sequence[StoredPublisher], *, epoch: str) -> None:
+        await self._directly(session, lambda c: portable.add_publishers(c, session, publishers, epoch=epoch))
+
+    async def adopt(self, session: str, state: SessionState, order: str, *, epoch: str) -> None:
+        await self._directly(session, lambda c: portable.adopt(c, session, state, order, epoch=epoch))
+
+    async def _directly(self, session: str, change: Callable[[sqlite3.Connection], None]) -> None:
+        """Change a session's rows in the writer's transaction; the cache forgets the session."""
+
+        def run(connection: sqlite3.Connection, appends: Appends) -> None:
+            appends.flush()
+            appends.forget_session(session)
+            change(connection)
+
+        await self._writer.submit(run, grows=True)
 
     async def _reading(self, query: Callable[[sqlite3.Connection], T]) -> T:
         if self._readers is None:

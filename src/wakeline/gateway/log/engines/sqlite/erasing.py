@@ -235,7 +235,7 @@ class Eraser:
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
-            pending: Pending = await self._writer.submit(erase_slice)
+            pending = await self._writer.submit(erase_slice)
             self._oldest = pending.oldest
             if pending.rebuilt:
                 if not await asyncio.to_thread(empty_wal, self._path):

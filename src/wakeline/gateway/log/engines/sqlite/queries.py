@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from wakeline.errors import RecordConflictError, SessionNotFoundError, StorageFailedError
 from wakeline.events import Event
-from wakeline.gateway.log.names import check_epoch
+from wakeline.gateway.log.names import after_prefix, check_epoch
 from wakeline.gateway.log.values import PAGE_BYTES, Page, Position, Record, SessionState
 
 DAMAGED: Final = "Stop the gateway, check the disk, and restore the data directory from a backup."
@@ -31,6 +31,12 @@ _LAST: Final = (
     "SELECT offset + 1, bytes_before + length(body) FROM events WHERE session = ? ORDER BY offset DESC LIMIT 1"
 )
 RECORDS: Final = "SELECT key, value, revision FROM records WHERE key >= ? AND key < ? ORDER BY key"
+# The index is searched by one lower bound only; the + keeps SQLite from taking the lesser one.
+RECORDS_AFTER: Final = (
+    "SELECT key, value, revision FROM records WHERE key >= ? AND +key > ? AND key < ? ORDER BY key LIMIT ?"
+)
+# The length of a value is in the row's header, so the pages of the value are not read.
+COUNT_RECORDS: Final = "SELECT count(*), coalesce(sum(length(value)), 0) FROM records WHERE key >= ? AND key < ?"
 _READ_BACK: Final = "SELECT offset, topic, body FROM events WHERE session = ? AND offset < ? ORDER BY offset DESC"
 
 
@@ -64,6 +70,26 @@ def sessions(
         given = (after, first, limit - len(rows)) if end is None else (after, first, end, limit - len(rows))
         rows += connection.execute(query, given).fetchall()
     return rows
+
+
+def newest(
+    connection: sqlite3.Connection,
+    before: tuple[str, str] | None,
+    limit: int,
+    ranges: Sequence[tuple[str, str | None]],
+    contains: str,
+) -> list[tuple[Any, ...]]:
+    """Return rows of `STATE` within ranges of names, the newest first: a scan of their index."""
+    parts, given = list[str](), list[Any]()
+    for first, end in ranges:
+        parts.append("name >= ?" if end is None else "(name >= ? AND name < ?)")
+        given += [first] if end is None else [first, end]
+    where = f"NOT draft AND ({' OR '.join(parts) or 'false'}) AND instr(name, ?) > 0"
+    if before is not None:
+        where = f"(created, name) < (?, ?) AND {where}"
+        given = [*before, *given]
+    query = f"{STATE} INDEXED BY sessions_by_created WHERE {where} ORDER BY created DESC, name DESC LIMIT ?"
+    return connection.execute(query, (*given, contains, limit)).fetchall()
 
 
 def find(connection: sqlite3.Connection, session: str, epoch: str | None) -> tuple[int, int]:
@@ -173,18 +199,23 @@ def _halve(connection: sqlite3.Connection, session: str, query: str, stretch: tu
 
 def records(connection: sqlite3.Connection, prefix: str) -> list[Record]:
     """Return the records of `Records.records` from one index range."""
-    return [Record(*row) for row in connection.execute(RECORDS, (prefix, after_prefix(prefix)))]
-
-
-def after_prefix(prefix: str) -> str | bytes:
-    """Return the least key that sorts after every text with this prefix."""
+    end = after_prefix(prefix)
     # Texts sort by their bytes in UTF-8, and any text sorts before any blob.
-    kept = prefix.rstrip("\U0010ffff")
-    if not kept:
-        return b""
-    last = ord(kept[-1]) + 1
-    # 0xD800 to 0xDFFF are surrogates, which are no characters and cannot be encoded.
-    return kept[:-1] + chr(0xE000 if last == 0xD800 else last)
+    return [Record(*row) for row in connection.execute(RECORDS, (prefix, b"" if end is None else end))]
+
+
+def records_after(connection: sqlite3.Connection, key: str, prefix: str, limit: int) -> list[Record]:
+    """Return the records of `Records.records_after` from one index range."""
+    end = after_prefix(prefix)
+    bounds = (max(prefix, key), key, b"" if end is None else end, limit)
+    return [Record(*row) for row in connection.execute(RECORDS_AFTER, bounds).fetchall()]
+
+
+def count_records(connection: sqlite3.Connection, prefix: str) -> tuple[int, int]:
+    """Return the counts of `Records.count_records` from one index range."""
+    end = after_prefix(prefix)
+    number, size = connection.execute(COUNT_RECORDS, (prefix, b"" if end is None else end)).fetchone()
+    return number, size
 
 
 def check_revision(connection: sqlite3.Connection, key: str, revision: int) -> None:

@@ -142,6 +142,10 @@ MIGRATIONS: Final = (
         WHERE key = 'stream-seq/' || name AND json_extract(CAST(value AS TEXT), '$.epoch') = epoch;
     DELETE FROM records WHERE key >= 'stream-seq/' AND key < 'stream-seq0';
     """,
+    """
+    -- The newest sessions, without a sort.
+    CREATE INDEX sessions_by_created ON sessions (created, name) WHERE NOT draft;
+    """,
 )
 
 

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import structlog
 
@@ -30,14 +30,15 @@ _MAX_GROUP: Final = 5_000
 _CHECK_SECONDS: Final = 1.0
 _LONGEST_PAUSE: Final = 10.0
 
-Operation: TypeAlias = Callable[[sqlite3.Connection, Appends], Any]
+T = TypeVar("T")
+Operation: TypeAlias = Callable[[sqlite3.Connection, Appends], T]
 Notify: TypeAlias = Callable[[Sequence[Commit]], None]
 _Outcomes: TypeAlias = list[tuple[asyncio.Future[Any], Any]]
 _log = structlog.get_logger(__name__)
 
 
 class _Pending(NamedTuple):
-    operation: Operation
+    operation: Operation[Any]
     future: asyncio.Future[Any]
     grows: bool
     alone: bool = False
@@ -114,11 +115,7 @@ class Writer:
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
 
-    async def submit(self, operation: Operation, *, grows: bool = False, alone: bool = False) -> Any:
-        """Return an operation's result once it is durable; see `submitted`."""
-        return await self.submitted(operation, grows=grows, alone=alone)
-
-    def submitted(self, operation: Operation, *, grows: bool = False, alone: bool = False) -> asyncio.Future[Any]:
+    def submit(self, operation: Operation[T], *, grows: bool = False, alone: bool = False) -> asyncio.Future[T]:
         """Run an operation in the next transaction; the future is done once it is durable.
 
         Args:
@@ -129,7 +126,7 @@ class Writer:
         """
         if self._loop is None or self._stopping:
             raise StorageFailedError("expected an open store, it is closing")
-        future: asyncio.Future[Any] = self._loop.create_future()
+        future: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(_Pending(operation, future, grows, alone))
         return future
 

@@ -16,7 +16,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode, ServiceClient
 
 from wakeline.retry import Backoff
-from wakeline.streams.exit import end_in_order
+from wakeline.temporal.exit import end_in_order
 
 T = TypeVar("T")
 
@@ -49,7 +49,10 @@ _of_client: weakref.WeakKeyDictionary[Client, Client] = weakref.WeakKeyDictionar
 
 
 def querying(client: Client) -> Client:
-    """The same client, interceptors and converters included, for queries and updates alone; each is tried once."""
+    """Return the same client for queries and updates alone; each is tried once.
+
+    It has the interceptors and converters of the client.
+    """
     if client not in _of_client:
         end_in_order()
         config = client.config(active_config=True)

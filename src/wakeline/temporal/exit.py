@@ -28,7 +28,7 @@ def end_in_order() -> None:
 
 
 def _wait() -> None:
-    # What is left of futures after this, a thread of the SDK has.
+    # The futures that are left after this belong to threads of the SDK.
     gc.collect()
     deadline = time.monotonic() + _LONGEST_WAIT
     while _is_handing_over() and time.monotonic() < deadline:

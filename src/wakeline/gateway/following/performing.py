@@ -1,0 +1,73 @@
+"""Performs the effects of a run's life that change the log and the record."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import msgspec
+
+from wakeline.errors import SessionClosedError
+from wakeline.events import INPUT_UNDONE, compose, timestamp
+from wakeline.gateway.following.following import Subject
+from wakeline.gateway.following.life.effects import Append, Expect, Supersede
+from wakeline.gateway.following.life.reports import SETTLED
+from wakeline.gateway.following.watching.resets import send_again, supersede_undone, undone_inputs
+from wakeline.gateway.sessions import Run, Telling
+
+
+class Performer:
+    """Performs effects on one run.
+
+    Args:
+        subject: The run.
+
+    Attributes:
+        telling: The change of the run that is being reported; None if there is none.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self.telling: Telling | None = None
+        self._subject = subject
+        self._parts = subject.parts
+
+    async def append(self, effect: Append) -> None:
+        """Append events, once."""
+        teller = self._subject.teller
+        events = [
+            compose(report.topic, b"{}", time=timestamp())  # it belongs to no run
+            if report is SETTLED
+            else teller.event(report.topic, report.data, key=report.key)
+            for report in effect.reports
+        ]
+        await teller.tell(effect.publisher, *events)
+
+    def expect(self, effect: Expect) -> None:
+        """Show the change as soon as it is in the log."""
+        self.telling = Telling(effect.publisher, msgspec.structs.replace(self._subject.run, **effect.changes))
+
+    async def supersede(self, effect: Supersede) -> None:
+        """Mark what a reset has undone."""
+        client, accept, before = self._parts.connection.client, self._parts.accept, self._subject.run
+        if effect.output:
+            with suppress(SessionClosedError):
+                await supersede_undone(client, accept, self._subject.session, before, effect.next_run_id)
+            await self._undo(before, effect.next_run_id)
+            return
+        runs = await self._parts.runs.of(self._subject.session)
+        for ended in [run for run in runs if run.first_run_id == before.chain and not run.open][-1:]:
+            await self._undo(ended, effect.next_run_id)
+
+    async def _undo(self, before: Run, run_id: str) -> None:
+        """Send the inputs of the session that a reset has undone to `run_id` again, or report them."""
+        client, resend = self._parts.connection.client, self._parts.settings.inputs.after_reset == "send"
+        data: list[dict[str, str]] = []
+        for key, signal in (await undone_inputs(client, before, run_id)).items():
+            found = await self._parts.intents.find(self._subject.session, key.id)
+            if found is None or found.life != key.life:
+                continue  # an input of another session, or a forgotten one whose key another one has
+            if not (resend and signal is not None and await send_again(client, before, run_id, key, signal)):
+                data.append({"id": key.id, "run_id": run_id})
+        if data:
+            await self._subject.teller.tell(
+                f"undone:{run_id}", *(self._subject.teller.event(INPUT_UNDONE, each) for each in data)
+            )

@@ -1,0 +1,136 @@
+"""Reads the rest of a Temporal run's stream after its end, and asks who could answer for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import structlog
+from temporalio.service import RPCError
+
+from wakeline.background import wait_at_most
+from wakeline.errors import AttemptFencedError, SessionClosedError, UnavailableError
+from wakeline.gateway.following.copying.answers import Answer, Copied, Stretch
+from wakeline.gateway.following.copying.copy import StreamCopy
+from wakeline.gateway.following.copying.reader import StreamReader
+from wakeline.gateway.following.following import Subject
+from wakeline.gateway.following.life.effects import DescribeRun, ReadRest
+from wakeline.gateway.following.life.observations import ChainSeen, LastChance, NotSeen, Read, Seen, WorkerSeen
+from wakeline.temporal.chains import is_over
+from wakeline.temporal.failures import RPC_TIMEOUT, is_forgotten
+
+_log = structlog.get_logger(__name__)
+
+
+class Rests:
+    """Reads the rests of one run.
+
+    Args:
+        subject: The run.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._parts = subject.parts
+        self._last_chance = asyncio.Event()
+
+    def hurry(self) -> None:
+        """Wait for nothing any more: a later run of the session waits for its turn."""
+        self._last_chance.set()
+
+    async def drain(self, effect: ReadRest, reader: StreamReader) -> Read:
+        """Read the rest of a run that has just ended, once.
+
+        Args:
+            effect: Until when.
+            reader: Read its stream while it was open.
+        """
+        connection, loop, run = self._parts.connection, asyncio.get_running_loop(), self._subject.run
+        await asyncio.sleep(effect.pause)
+        began = loop.time()
+        await connection.until_calm()
+        rested = loop.time() - began
+        assert effect.deadline is not None
+        try:
+            async with asyncio.timeout_at(effect.deadline + rested):
+                answer = (await self._subject.copy.read(reader, closed=True)).answer
+        except SessionClosedError:
+            answer = Answer.SESSION_CLOSED
+        except (UnavailableError, TimeoutError):
+            answer = Answer.NOBODY
+        return Read(run.run_id, answer, rested, connection.calm())
+
+    async def read(self, effect: ReadRest) -> Read | LastChance:
+        """Read the rest of a run whose end is in the log, once."""
+        if effect.deadline is not None:
+            await asyncio.sleep(effect.pause)
+            return await self._read(effect)
+        await wait_at_most(effect.pause, self._last_chance.wait())
+        async with self._place() as free:
+            return await self._read(effect) if free else LastChance()
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[bool]:
+        """Wait for a place among the reads of rests; False if a later run waits, which needs none."""
+        places = self._parts.late_reads
+        waiting = asyncio.ensure_future(places.acquire())
+        hurried = asyncio.ensure_future(self._last_chance.wait())
+        try:
+            await asyncio.wait([waiting, hurried], return_when=asyncio.FIRST_COMPLETED)
+            yield waiting.done() and not self._last_chance.is_set()
+        finally:
+            hurried.cancel()
+            if waiting.done() and not waiting.cancelled():
+                places.release()
+            waiting.cancel()
+
+    async def _read(self, effect: ReadRest) -> Read:
+        run, parts, copy = self._subject.run, self._parts, self._subject.copy
+        if (unread := effect.unread) is not None:
+            run = msgspec.structs.replace(
+                run, run_id=unread.run_id, stream=unread.stream, stream_attempt=unread.stream_attempt
+            )
+            copy = StreamCopy(run, self._subject.teller, parts.accept, parts.runs, recorded=False)
+        try:
+            async with asyncio.timeout_at(effect.deadline):
+                await copy.begin()
+                reader = StreamReader(parts.connection, run.workflow_id, run.run_id)
+                copied = await copy.read(reader, closed=True)
+        except TimeoutError:
+            copied = Copied(Answer.NOBODY)
+        except AttemptFencedError:
+            if unread is None:
+                raise
+            return Read(run.run_id, Answer.NOBODY, fenced=True)
+        if not copied.answer.is_final:
+            _log.debug("cannot read the rest of a run", workflow_id=run.workflow_id, error=copied.reason)
+        return Read(run.run_id, copied.answer)
+
+    async def describe_chain(self) -> ChainSeen | NotSeen:
+        """Describe the workflow's latest run."""
+        run = self._subject.run
+        try:
+            over, latest = await is_over(self._parts.connection.client, run.workflow_id, run.first_run_id)
+        except RPCError as error:
+            return NotSeen(is_forgotten(error))
+        return ChainSeen(over, latest)
+
+    async def describe_run(self, effect: DescribeRun) -> Seen | NotSeen:
+        """Describe one Temporal run."""
+        handle = self._parts.connection.client.get_workflow_handle(self._subject.run.workflow_id, run_id=effect.run_id)
+        try:
+            async with asyncio.timeout_at(effect.deadline):
+                await handle.describe(rpc_timeout=RPC_TIMEOUT)
+        except TimeoutError:
+            return NotSeen(absent=False)
+        except RPCError as error:
+            return NotSeen(is_forgotten(error))
+        return Seen()
+
+    async def ask_worker(self, run_id: str) -> WorkerSeen:
+        """Query a Temporal run, to learn whether a worker is there."""
+        reader = StreamReader(self._parts.connection, self._subject.run.workflow_id, run_id)
+        answer = await reader.read(0, closed=True)
+        return WorkerSeen(isinstance(answer, Stretch) or answer.answer.is_a_worker_s)

@@ -1,0 +1,94 @@
+"""Resumes unfinished runs: at a start, when leases change, and when a run is registered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import Final
+
+import structlog
+
+from wakeline.errors import UnavailableError
+from wakeline.gateway.following.reaching.namespaces import Namespaces
+from wakeline.gateway.following.telling import RETRY_SECONDS
+from wakeline.gateway.log import Engine
+from wakeline.gateway.ownership import Ownership
+from wakeline.gateway.sessions import Run, Runs
+
+_WALK_SECONDS: Final = 600.0
+_log = structlog.get_logger(__name__)
+
+
+class Resuming:
+    """Finds the unfinished runs of this gateway.
+
+    Args:
+        namespaces: Temporal.
+        engine: The log.
+        runs: The record of each session's runs.
+        ownership: Decides which workflows this gateway follows.
+        start: Follows a run of a session; called again for a run that is followed.
+    """
+
+    def __init__(
+        self,
+        namespaces: Namespaces,
+        engine: Engine,
+        runs: Runs,
+        ownership: Ownership,
+        start: Callable[[str, Run], None],
+    ) -> None:
+        self._namespaces = namespaces
+        self._engine = engine
+        self._runs = runs
+        self._ownership = ownership
+        self._start = start
+        self._sessions: set[str] | None = set()  # the sessions to resume; None for all
+        self._asked = asyncio.Event()
+        ownership.wakeups.listen("run", lambda _, session: self.soon(session))
+
+    def soon(self, session: str) -> None:
+        """Resume the runs of a session: another gateway may have registered one."""
+        if self._sessions is not None:
+            self._sessions.add(session)
+        self._asked.set()
+
+    def all(self) -> None:
+        """Resume the runs of all sessions."""
+        self._sessions = None
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Resume when leases change or another gateway registers a run, and every ten minutes."""
+        while True:
+            try:
+                async with asyncio.timeout(_WALK_SECONDS if self._ownership.shared else None):
+                    await self._asked.wait()
+            except TimeoutError:  # a gateway that was killed may have registered a run and given no hint
+                self._sessions = None
+            self._asked.clear()
+            sessions, self._sessions = self._sessions, set()
+            try:
+                await self.resume(sessions)
+            except UnavailableError as error:
+                _log.warning("cannot resume runs now", error=error.message)
+                self.all()
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def resume(self, sessions: Collection[str] | None) -> None:
+        """Follow the unfinished runs of these sessions that are ours; of all sessions if None.
+
+        Raises:
+            UnavailableError: The log cannot be read now.
+        """
+        if sessions is None:
+            unfinished = await self._runs.unfinished()
+        else:
+            # The record of a session that is being deleted at another gateway may still be there.
+            there = [session for session in sessions if await self._engine.state(session) is not None]
+            unfinished = [(session, run) for session in there for run in await self._runs.of(session)]
+        for session, run in unfinished:
+            if run.namespace and run.namespace not in self._namespaces:
+                _log.warning("a run's namespace is not among the settings", session=session, namespace=run.namespace)
+            elif self._ownership.owns(run.workflow_id):
+                self._start(session, run)

@@ -1,0 +1,376 @@
+"""Folds a session's events into turns and parts: the one mapping that all faces share."""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any, Final
+
+import msgspec
+
+from wakeline.compact import Fold
+from wakeline.compact.operations import UNDECODABLE
+from wakeline.compact.plain import PlainRanges
+from wakeline.events import (
+    ATTEMPT_SUPERSEDED,
+    COMPACT,
+    INPUT_ACCEPTED,
+    INPUT_COMPLETED,
+    INPUT_REJECTED,
+    INPUT_REQUESTED,
+    INPUT_RESOLVED,
+    RUN_CLOSED,
+    RUN_STARTED,
+    SESSION_CLOSED,
+    Event,
+)
+from wakeline.gateway.rules import Face, PartKind
+from wakeline.gateway.transports.faces.parts import Part, Request, Sub, Turn
+
+STRUCTURE: Final = (INPUT_ACCEPTED, INPUT_COMPLETED, INPUT_REJECTED, INPUT_REQUESTED, INPUT_RESOLVED)
+"""Wakeline's own topics that the turns are made of, with those of runs."""
+
+_KINDS: Final[dict[str, PartKind]] = {"reasoning": "reasoning", "tool": "tool", "step": "step", "usage": "usage"}
+"""The kinds of topics that the settings do not name; any other is text or data, as its events are."""
+
+
+class _Piece(msgspec.Struct, frozen=True, gc=False):
+    id: str
+    op: str
+    complete: bool = False
+
+
+class _Span(msgspec.Struct, frozen=True, gc=False):
+    first: int
+
+
+class _Body(msgspec.Struct, frozen=True, gc=False):
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    run: str | None = None
+    key: str | None = None
+    message: _Piece | None = None
+    compact: _Span | None = None
+
+
+class _Offsets(msgspec.Struct, frozen=True):
+    offsets: list[tuple[int, int]]
+
+
+_body = msgspec.json.Decoder(_Body)
+_offsets = msgspec.json.Decoder(_Offsets)
+_first = attrgetter("first")
+
+
+class Conversation:
+    """The turns of a session, event by event.
+
+    Args:
+        rule: What the topics mean, and when a turn begins.
+        latest_only: Forget the parts of a turn once the next one begins.
+
+    Attributes:
+        turns: The turns, oldest first.
+    """
+
+    def __init__(self, rule: Face, *, latest_only: bool = False) -> None:
+        self.turns: list[Turn] = []
+        self._rule = rule
+        self._latest_only = latest_only
+        self._fold = Fold(plain=PlainRanges())
+        self._parts: dict[tuple[str, str], Part] = {}  # by topic and id or key, as in the fold
+        self._tools: dict[str, Part] = {}
+        self._requests: dict[str, tuple[Turn, Part]] = {}
+        self._turn_of: dict[Part, Turn] = {}
+        self._dirty: dict[Part, None] = {}
+
+    @property
+    def latest(self) -> Turn | None:
+        """The latest turn."""
+        return self.turns[-1] if self.turns else None
+
+    def find(self, id: str) -> Turn | None:
+        """Return a turn by its id."""
+        return next((turn for turn in reversed(self.turns) if turn.id == id), None)
+
+    def changes(self) -> list[Part]:
+        """Return the parts that have changed since the last call."""
+        changed, self._dirty = list(self._dirty), {}
+        return changed
+
+    def add(self, event: Event) -> None:
+        """Add the next event of the log, or of the compact form that the log follows."""
+        try:
+            body = _body.decode(b"{" + event.body)
+        except UNDECODABLE:
+            return
+        if event.topic == ATTEMPT_SUPERSEDED:
+            self._supersede(event, body)
+        elif event.topic.startswith("$"):
+            if event.topic != COMPACT and body.data is not msgspec.UNSET:
+                self._control(event, body, msgspec.json.decode(body.data))
+        elif body.data is not msgspec.UNSET:  # a Temporal payload is for those who can decode it
+            self._content(event, body, bytes(body.data))
+
+    def _control(self, event: Event, body: _Body, data: Any) -> None:
+        """Add one of Wakeline's own events; imported ones may have data of any shape."""
+        if not isinstance(data, dict):
+            return
+        match event.topic:
+            case topic if topic == INPUT_ACCEPTED:
+                self._accepted(event, body, data)
+            case topic if topic in (INPUT_COMPLETED, INPUT_REJECTED):
+                self._concluded(event.topic, body, data)
+            case topic if topic == INPUT_REQUESTED:
+                self._asked(event, body, data)
+            case topic if topic == INPUT_RESOLVED:
+                self._resolved(data)
+            case topic if topic == RUN_STARTED and body.run is not None:
+                self._started(event, body.run, str(data.get("workflow_type", "")))
+            case topic if topic == RUN_CLOSED and body.run is not None:
+                self._closed(body.run, data)
+            case topic if topic == SESSION_CLOSED:
+                for turn in self.turns:
+                    if turn.is_running:
+                        turn.status = "completed"
+
+    def _begin(self, turn: Turn) -> None:
+        if self._latest_only:
+            self._forget([ended for ended in self.turns if not ended.is_running])
+            self.turns = [running for running in self.turns if running.is_running]
+        self.turns.append(turn)
+
+    def _forget(self, turns: Sequence[Turn]) -> None:
+        """Drop what is held of turns that are shown no more."""
+        gone = {part for turn in turns for part in turn.parts}
+        for name in [name for name, part in self._parts.items() if part in gone]:
+            del self._parts[name]
+            self._fold.messages.pop(name, None)
+            self._fold.keyed.pop(name, None)
+        for part in gone:
+            self._turn_of.pop(part, None)
+            self._dirty.pop(part, None)
+            self._tools.pop(part.id, None) if part.kind == "tool" else None
+        self._requests = {id: held for id, held in self._requests.items() if held[1] not in gone}
+
+    def _accepted(self, event: Event, body: _Body, data: dict[str, Any]) -> None:
+        shown = data.get("shown")
+        if not isinstance(shown, dict) or shown.get("role") != "user":
+            return
+        before = self.latest
+        if before is not None and before.is_running and before.kind is None and before.run == body.run:
+            before.status = "completed"  # a run's own turn ends with the first message to it
+        kind = str(data.get("kind"))
+        self._begin(Turn(str(data.get("id")), event.offset, user=shown, kind=kind, run=body.run))
+
+    def _concluded(self, topic: str, body: _Body, data: dict[str, Any]) -> None:
+        turn = self.find(str(data.get("id")))
+        if turn is None or not turn.is_running or turn.kind is None:
+            return
+        turn.run = turn.run or body.run
+        if topic == INPUT_REJECTED:
+            turn.status, turn.failure = "failed", _failure(data)
+        elif turn.kind == "update":
+            turn.status, turn.certain = "completed", False
+
+    def _started(self, event: Event, run: str, workflow_type: str) -> None:
+        turn = self.latest
+        if turn is not None and turn.is_running:
+            if turn.run in (None, run):
+                turn.run = run
+            else:
+                turn.subs[run] = Sub(run, workflow_type or run)
+        elif self._rule.kind == "start":
+            self._begin(Turn(run, event.offset, run=run))
+
+    def _closed(self, run: str, data: dict[str, Any]) -> None:
+        for turn in self.turns:
+            if turn.is_running and turn.run == run:
+                turn.status, turn.failure = data.get("status", "unknown"), _failure(data)
+            if run in turn.subs:
+                turn.subs[run].status, turn.subs[run].failure = data.get("status", "unknown"), _failure(data)
+
+    def _asked(self, event: Event, body: _Body, data: dict[str, Any]) -> None:
+        try:
+            request = msgspec.convert(data, Request)
+        except msgspec.ValidationError:
+            return
+        call = request.tool_call_id or request.id
+        part = self._tools.get(call)
+        if part is None:
+            part = Part(call, "tool", request.reason, event.offset, 0, run=body.run)
+            if self._place(part) is None:
+                return
+            self._tools[call] = part
+        part.request = request
+        self._requests[request.id] = self._turn_of[part], part
+        self._dirty[part] = None
+
+    def _resolved(self, data: dict[str, Any]) -> None:
+        turn, part = self._requests.get(str(data.get("request")), (None, None))
+        if turn is None or part is None or part.request is None or part.request.id != data.get("request"):
+            return
+        part.request.status, part.request.payload = str(data.get("status")), data.get("payload")
+        self._dirty[part] = None
+        if not turn.open_requests:
+            turn.step += 1
+
+    def _content(self, event: Event, body: _Body, data: bytes) -> None:
+        kind = self._rule.kind_of(event.topic) or _KINDS.get(event.topic)
+        if kind == "hidden":
+            return
+        if kind == "finish":
+            if self.latest is not None and self.latest.is_running:
+                self.latest.status = "completed"
+        elif body.message is not None:
+            self._grow(event, body, body.message, data, kind)
+        elif body.key is not None:
+            self._fold.add(event)
+            self._keyed(event, body, body.key, kind or "data")
+        else:
+            value = msgspec.json.decode(data)
+            part = Part(str(event.offset), "data", event.topic, event.offset, 0, run=body.run, value=value)
+            if self._place(part) is not None:
+                self._dirty[part] = None
+
+    def _grow(self, event: Event, body: _Body, piece: _Piece, data: bytes, kind: PartKind | None) -> None:
+        name = (event.topic, piece.id)
+        part = self._parts.get(name)
+        known = part is not None and part.is_text and body.compact is None
+        before = part.text if known and part is not None and piece.op not in ("text", "none") else ""
+        self._fold.add(event)
+        message = self._fold.messages.get(name)
+        if message is None:
+            return
+        if part is None and (piece.op == "none" or data == b"null"):
+            return  # a message that was completed without a value
+        if part is None:
+            is_text = piece.op == "text" or (piece.op == "set" and data[:1] == b'"')
+            shown: PartKind = "data" if not is_text else "reasoning" if kind == "reasoning" else "text"
+            first = event.offset if body.compact is None else body.compact.first
+            part = Part(piece.id, shown, event.topic, first, 0, run=body.run, message=message)
+            if self._place(part) is None:
+                return
+            self._parts[name] = part
+        elif known and piece.op == "text":
+            part.fresh.append(msgspec.json.decode(data, type=str))
+        elif known and piece.op != "none":
+            after = part.text
+            if after.startswith(before):
+                part.fresh.append(after[len(before) :])
+            else:
+                self._turn_of[part].changed(part)
+        part.complete = part.complete or piece.complete
+        if not part.is_text:
+            part.value = msgspec.json.decode(message.value())
+        self._dirty[part] = None
+
+    def _keyed(self, event: Event, body: _Body, key: str, kind: PartKind) -> None:
+        name = (event.topic, key)
+        value: Any = msgspec.json.decode(bytes(body.data)) if body.data is not msgspec.UNSET else None
+        first = event.offset if body.compact is None else body.compact.first
+        part = self._parts.get(name)
+        if kind in ("tool", "step", "usage") and not isinstance(value, dict):
+            kind = "data"
+        if part is None and kind == "tool":
+            part = self._tools.get(str(value.get("id", key)))
+            if part is not None:
+                self._parts[name] = part
+        if part is None:
+            shown = str(value.get("id", key)) if kind == "tool" else key
+            title = str(value.get("name", event.topic)) if kind == "tool" else event.topic
+            part = Part(shown, kind, title, first, 0, run=body.run)
+            if self._place(part, visible=kind != "usage") is None:
+                return
+            self._parts[name] = part
+            if kind == "tool":
+                self._tools[shown] = part
+        self._set(part, value)
+
+    def _set(self, part: Part, value: Any) -> None:
+        part.value = value
+        if part.kind == "tool":
+            part.name = str(value.get("name", part.name))
+        if part.kind == "usage":
+            self._turn_of[part].usage[part.id] = value
+        self._dirty[part] = None
+
+    def _place(self, part: Part, *, visible: bool = True) -> Turn | None:
+        """Put a part into its turn, by its first offset; return None if that is forgotten."""
+        at = bisect_right(self.turns, part.first, key=_first) - 1
+        if at < 0 and self.turns:
+            if self._latest_only:
+                return None
+            at = 0
+        if at < 0:
+            self._begin(Turn(part.run or "0", part.first, run=part.run, status="completed", certain=False))
+            at = 0
+        turn = self.turns[at]
+        part.step = turn.step
+        self._turn_of[part] = turn
+        if visible:
+            insort(turn.parts, part, key=_first)
+        return turn
+
+    def _supersede(self, event: Event, body: _Body) -> None:
+        """Take back what an earlier attempt has published."""
+        stamps = {name: message.stamp for name, message in self._fold.messages.items()}
+        latest = {name: keyed.latest for name, keyed in self._fold.keyed.items()}
+        self._fold.add(event)
+        for name, stamp in stamps.items():
+            message, part = self._fold.messages.get(name), self._parts.get(name)
+            if part is None or (message is not None and message.stamp == stamp):
+                continue
+            if message is None:
+                self._remove(name, part)
+            else:
+                part.complete = any(segment.complete for segment in message.segments)
+                part.fresh.clear()
+                self._turn_of[part].changed(part)
+                self._dirty[part] = None
+        for name, offset in latest.items():
+            keyed, part = self._fold.keyed.get(name), self._parts.get(name)
+            if part is None or (keyed is not None and keyed.latest == offset):
+                continue
+            if keyed is None:
+                self._remove(name, part)
+            else:
+                restored = _body.decode(b"{" + keyed.events(name[0])[-1].body)
+                self._set(part, msgspec.json.decode(bytes(restored.data or b"null")))
+                self._turn_of[part].changed(part)
+        self._remove_plain(body)
+
+    def _remove_plain(self, body: _Body) -> None:
+        try:
+            ranges = _offsets.decode(bytes(body.data or b"{}")).offsets
+        except UNDECODABLE:
+            return
+        for part, turn in list(self._turn_of.items()):
+            is_plain = part.kind == "data" and part.id == str(part.first) and (part.name, part.id) not in self._parts
+            if is_plain and any(first <= part.first <= last for first, last in ranges):
+                self._drop(part, turn)
+
+    def _remove(self, name: tuple[str, str], part: Part) -> None:
+        del self._parts[name]
+        turn = self._turn_of[part]
+        if part.kind == "usage":
+            turn.usage.pop(part.id, None)
+        elif part.request is not None:  # what was asked stays
+            part.value = None
+            turn.changed(part)
+            self._dirty[part] = None
+            return
+        self._tools.pop(part.id, None) if part.kind == "tool" else None
+        self._drop(part, turn)
+
+    def _drop(self, part: Part, turn: Turn) -> None:
+        self._turn_of.pop(part)
+        self._dirty.pop(part, None)
+        if part in turn.parts:
+            turn.parts.remove(part)
+            turn.changed(part)
+
+
+def _failure(data: dict[str, Any]) -> str | None:
+    failure = data.get("failure")
+    return str(failure.get("message")) if isinstance(failure, dict) else None
