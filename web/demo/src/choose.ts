@@ -1,9 +1,7 @@
 import type { SessionInfo } from "./wire.ts";
 
-/**
- * Browsers allow six connections to one host. One is left free, so that a stream can open while another one closes.
- */
-export const MOST_CONNECTIONS = 5;
+/** How many sessions a device reads at a time: those that fit its screen. */
+export const MOST_SESSIONS = 5;
 
 /** The sessions known and those just told of, which say it better. One that is no longer told of may still have events. */
 export function merge(known: readonly SessionInfo[], told: readonly SessionInfo[]): SessionInfo[] {
@@ -28,20 +26,9 @@ export function prominent(sessions: readonly SessionInfo[]): Map<string, Session
 export function toFollow(
   sessions: readonly SessionInfo[],
   finished: (session: string) => boolean,
-  most = MOST_CONNECTIONS,
+  most = MOST_SESSIONS,
 ): string[] {
   const large = [...prominent(sessions).values()].map((info) => info.session);
   const rest = sessions.map((info) => info.session).filter((session) => !large.includes(session));
   return [...large, ...rest].filter((session) => !finished(session)).slice(0, most);
-}
-
-/** How many events a device has yet to get: the most that any device has seen of each session, less its own. */
-export function behind(own: ReadonlyMap<string, number>, all: readonly ReadonlyMap<string, number>[]): number {
-  const furthest = new Map<string, number>();
-  for (const device of all) {
-    for (const [session, next] of device) furthest.set(session, Math.max(next, furthest.get(session) ?? 0));
-  }
-  let sum = 0;
-  for (const [session, next] of furthest) sum += Math.max(0, next - (own.get(session) ?? 0));
-  return sum;
 }

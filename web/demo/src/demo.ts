@@ -2,7 +2,7 @@ import type { DemoState } from "./wire.ts";
 
 /** The demo process behind the page: its state as it changes, and the things it can be asked to do. */
 
-export type Action = "kill" | "offline" | "terminate";
+export type Action = "kill" | "offline" | "terminate" | "approve";
 
 const AGAIN_AFTER = 1000;
 

@@ -1,16 +1,15 @@
-import { answerCall, deliver, seenCall } from "./calls.ts";
+import { type Client, connect, WakelineError } from "@wakeline/client";
 import { merge, toFollow } from "./choose.ts";
 import { Feed } from "./feed.ts";
 import { onLockScreen, type Question } from "./question.ts";
 import type { DemoState, Notice, SessionInfo, WireEvent } from "./wire.ts";
 
-/** `lost`: online, but a stream that was open has broken and the browser is on its way back. */
+/** `lost`: online, but the connection has broken and the client is on its way back. */
 export type Presence = "live" | "lost" | "offline";
 
-/** A time without a connection: since when, and how much had been sent by then. */
+/** A time without a connection. */
 export interface Absence {
   readonly since: number;
-  readonly sent: number;
 }
 
 /** The end of an absence: how long it was, and how many events from that time have been filled in since. */
@@ -28,17 +27,15 @@ export class Device {
   sessions: readonly SessionInfo[] = [];
   absence: Absence | undefined;
   back: Return | undefined;
-  received = 0;
   #host: string;
   #changed: () => void;
   #state: DemoState | undefined;
-  #url = "";
+  #client: Client | undefined;
   #heldOffline = false;
   #switchedOff = false;
 
   /**
-   * @param host Which name of this machine to reach the gateway by. Browsers allow six connections a host name, so each
-   *     device has its own.
+   * @param host Which name of this machine to reach the gateway by: the devices share nothing, not even that.
    */
   constructor(name: string, host: string, changed: () => void) {
     this.name = name;
@@ -61,9 +58,11 @@ export class Device {
     return "live";
   }
 
-  /** The next offset of each session it has read from. */
-  positions(): ReadonlyMap<string, number> {
-    return new Map([...this.feeds.values()].map((feed) => [feed.session, feed.view.ledger.next]));
+  /** How many published events it has read. */
+  get received(): number {
+    let sum = 0;
+    for (const { view } of this.feeds.values()) sum += view.published;
+    return sum;
   }
 
   /** The notifications that reached it while it was asleep, newest first. */
@@ -72,8 +71,16 @@ export class Device {
   }
 
   /** Answers a question; whether the gateway was reached. */
-  answer(session: string, question: Question, choice: string): Promise<boolean> {
-    return deliver(this.#url, answerCall(session, question.id, choice, this.name), () => this.online);
+  async answer(session: string, question: Question, choice: string): Promise<boolean> {
+    const client = this.#client;
+    if (!client || !this.online) return false;
+    try {
+      await client.session(session).answer(question.id, choice);
+    } catch (error) {
+      // Another device was faster, and the log tells which.
+      return error instanceof WakelineError && !error.retry;
+    }
+    return true;
   }
 
   update(state: DemoState): void {
@@ -100,13 +107,17 @@ export class Device {
     if (!state) return;
     this.sessions = merge(this.sessions, state.sessions);
     const url = gatewayUrl(state.gateway.url, this.#host);
-    if (url !== this.#url) for (const feed of this.feeds.values()) feed.disconnect();
-    this.#url = url;
+    if (url !== this.#client?.url) {
+      for (const feed of this.feeds.values()) feed.disconnect();
+      this.#client?.close();
+      this.#client = connect({ url, device: this.name });
+    }
+    const client = this.#client;
     const wanted = toFollow(this.sessions, (session) => this.feeds.get(session)?.finished ?? false);
     for (const feed of this.feeds.values()) if (!wanted.includes(feed.session)) feed.disconnect();
     for (const session of wanted)
       this.#feed(session).connect(
-        (cursor) => new EventSource(eventsUrl(url, session, cursor)),
+        client,
         (event) => this.#receive(session, event),
         () => this.#settle(),
       );
@@ -121,10 +132,11 @@ export class Device {
   #receive(session: string, event: WireEvent): void {
     // The laptop lies open on a desk. Only the phone is in somebody's hand, and reports that a question was seen.
     if (event.topic === "$input.requested" && this.name === "phone")
-      void deliver(this.#url, seenCall(session, this.name, this.#feed(session).cursor), () => this.online);
-    // What Wakeline itself says of a run was not sent by the workflow, and is not held against what was.
-    if (!event.topic.startsWith("$")) this.received += 1;
-    if (this.back && Date.parse(event.time) < this.back.at) this.back.filled += 1;
+      void this.#client
+        ?.session(session)
+        .seen(event.offset)
+        .catch(() => undefined);
+    if (this.back && !event.topic.startsWith("$") && Date.parse(event.time) < this.back.at) this.back.filled += 1;
     this.#changed();
   }
 
@@ -132,7 +144,7 @@ export class Device {
   #note(): void {
     const here = this.presence === "live";
     if (!here && !this.absence) {
-      this.absence = { since: Date.now(), sent: this.#state?.counter.sent ?? 0 };
+      this.absence = { since: Date.now() };
     } else if (here && this.absence) {
       this.back = { at: Date.now(), away: Date.now() - this.absence.since, filled: 0 };
       this.absence = undefined;
@@ -146,8 +158,4 @@ export function gatewayUrl(url: string, host: string): string {
   const parsed = new URL(url);
   if (parsed.hostname === "127.0.0.1" || parsed.hostname === "localhost") parsed.hostname = host;
   return parsed.href.replace(/\/$/, "");
-}
-
-export function eventsUrl(url: string, session: string, cursor: string): string {
-  return `${url}/v1/sessions/${encodeURIComponent(session)}/events?from=${encodeURIComponent(cursor)}&until=settled`;
 }

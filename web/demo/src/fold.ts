@@ -6,6 +6,8 @@ import { type Ending, firstNumber, firstString, members, type Status, type WireE
 /** Everything a device knows of one session, from its events alone. */
 export interface SessionView {
   readonly ledger: Ledger;
+  /** How many of its events were published; Wakeline's own, such as the end of a run, do not count. */
+  readonly published: number;
   readonly story: Story;
   readonly status: Status;
   /** Why it ended so: the failure's message, or what was said at a termination. */
@@ -19,6 +21,7 @@ export interface SessionView {
 
 export const emptyView: SessionView = {
   ledger: emptyLedger,
+  published: 0,
   story: emptyStory,
   status: "running",
   why: "",
@@ -30,28 +33,29 @@ export const emptyView: SessionView = {
 const ENDINGS: ReadonlySet<string> = new Set<Ending>(["completed", "failed", "canceled", "terminated", "timed_out"]);
 
 /** The view after one more event. A duplicate is entered in the ledger, and its content is not told twice. */
-export function fold(view: SessionView, event: WireEvent): SessionView {
+export function fold(before: SessionView, event: WireEvent): SessionView {
   const lost = event.topic === "$gap" ? (firstNumber(event.data, "missed") ?? 0) : 0;
-  const ledger = enter(view.ledger, event.offset, lost);
-  if (ledger.duplicate > view.ledger.duplicate) return { ...view, ledger };
+  const ledger = enter(before.ledger, event.offset, lost);
+  if (ledger.duplicate > before.ledger.duplicate) return { ...before, ledger };
+  const view = { ...before, ledger, published: before.published + (event.topic.startsWith("$") ? 0 : 1) };
   switch (event.topic) {
     case "$run.started":
-      return { ...view, ledger, status: "running", why: "", doing: "", settled: false };
+      return { ...view, status: "running", why: "", doing: "", settled: false };
     case "$run.closed":
-      return { ...view, ledger, status: endingOf(event), why: whyOf(event), doing: "", question: afterEnd(view) };
+      return { ...view, status: endingOf(event), why: whyOf(event), doing: "", question: afterEnd(view) };
     case "$input.requested":
-      return { ...view, ledger, question: asked(event) ?? view.question };
+      return { ...view, question: asked(event) ?? view.question };
     case "$input.resolved":
-      return { ...view, ledger, question: answered(view.question, event) };
+      return { ...view, question: answered(view.question, event) };
     case "$run.waiting":
     case "$activity.retrying":
     case "$activity.paused":
     case "$activity.stalled":
-      return { ...view, ledger, doing: doingOf(event) };
+      return { ...view, doing: doingOf(event) };
     case "$session.settled":
-      return { ...view, ledger, settled: true };
+      return { ...view, settled: true };
     default:
-      return { ...view, ledger, story: tell(view.story, event) };
+      return { ...view, story: tell(view.story, event) };
   }
 }
 

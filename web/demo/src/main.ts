@@ -1,10 +1,10 @@
+import "../../shared/page.css";
 import "./style/base.css";
 import "./style/layout.css";
 import "./style/panel.css";
 import "./style/card.css";
 import "./style/question.css";
 import "./style/sections.css";
-import { behind } from "./choose.ts";
 import { Comparison } from "./compare.ts";
 import { watchState } from "./demo.ts";
 import { Device } from "./device.ts";
@@ -53,6 +53,12 @@ watchState(
   },
 );
 
+// A key held down acts once; with Control or another modifier it is the browser's.
+document.addEventListener("keydown", (event) => {
+  if (!event.repeat && !event.ctrlKey && !event.metaKey && !event.altKey && header.press(event.key.toLowerCase()))
+    event.preventDefault();
+});
+
 // The seconds in the notes go on without any event.
 setInterval(draw, 500);
 draw();
@@ -73,15 +79,11 @@ function draw(): void {
 function drawNow(): void {
   scheduled = false;
   const now = Date.now();
-  const positions = devices.map((device) => device.positions());
-  header.update(state, reachable);
+  // What arrived was sent, though the demo counts it a little later. One number, so that all counters agree.
+  const sent = Math.max(state?.counter.sent ?? 0, ...devices.map((device) => device.received));
+  header.update(state, reachable, sent);
   announcer.update(state, devices);
   comparison.update(devices);
   foot.update(state, comparison);
-  panels.forEach((panel, index) => {
-    const away = devices[index]?.absence;
-    // Nobody knows what a session holds that no device has read. What was sent since the connection broke is a floor.
-    const sentSince = away ? Math.max(0, (state?.counter.sent ?? 0) - away.sent) : 0;
-    panel.update(Math.max(behind(positions[index] ?? new Map(), positions), sentSince), now);
-  });
+  for (const panel of panels) panel.update(sent, now);
 }

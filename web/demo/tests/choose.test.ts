@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { behind, merge, prominent, toFollow } from "../src/choose.ts";
+import { merge, prominent, toFollow } from "../src/choose.ts";
 import type { SessionInfo, Status } from "../src/wire.ts";
 
 function info(session: string, status: Status = "running"): SessionInfo {
@@ -44,17 +44,4 @@ it("remembers sessions that are no longer told of", () => {
     "order-2 failed",
     "order-3 running",
   ]);
-});
-
-it("measures how far behind by what other devices have", () => {
-  const laptop = new Map([
-    ["a", 10],
-    ["b", 4],
-  ]);
-  const phone = new Map([
-    ["a", 7],
-    ["c", 1],
-  ]);
-  expect(behind(laptop, [laptop, phone])).toBe(1);
-  expect(behind(phone, [laptop, phone])).toBe(7);
 });

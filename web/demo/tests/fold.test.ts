@@ -16,6 +16,18 @@ describe("the account of offsets", () => {
     expect(ledger).toEqual({ count: 3, next: 3, missing: 0, duplicate: 0 });
   });
 
+  it("counts published events apart from Wakeline's own, so that it agrees with what was sent", () => {
+    const view = foldAll(
+      event(0, "$run.started"),
+      event(1, "a"),
+      event(1, "a"),
+      event(2, "$run.closed"),
+      event(3, "b"),
+    );
+    expect(view.published).toBe(2);
+    expect(view.ledger.count).toBe(5);
+  });
+
   it("counts the offsets that were skipped, also before the first event", () => {
     const { ledger } = foldAll(event(2, "a"), event(6, "a"));
     expect(ledger).toEqual({ count: 2, next: 7, missing: 5, duplicate: 0 });

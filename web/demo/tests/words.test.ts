@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { sameLines } from "../src/compare.ts";
-import { eventsUrl, gatewayUrl } from "../src/device.ts";
+import { gatewayUrl } from "../src/device.ts";
 import { counterParts, plural, seconds, statusText } from "../src/format.ts";
 
 it("writes the counter", () => {
@@ -19,12 +19,6 @@ it("writes numbers, times and statuses", () => {
 it("reaches the gateway by the device's own host name", () => {
   expect(gatewayUrl("http://127.0.0.1:7777", "localhost")).toBe("http://localhost:7777");
   expect(gatewayUrl("https://wakeline.example/", "localhost")).toBe("https://wakeline.example");
-});
-
-it("escapes the session in the address", () => {
-  expect(eventsUrl("http://localhost:7777", "team/chat 1", "abc-3")).toBe(
-    "http://localhost:7777/v1/sessions/team%2Fchat%201/events?from=abc-3&until=settled",
-  );
 });
 
 it("compares copies line by line", () => {

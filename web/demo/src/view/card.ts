@@ -60,9 +60,9 @@ export class Card {
     if (view === this.#shown && resumes === this.#resumes) return;
     this.#shown = view;
     this.#resumes = resumes;
-    const { ledger, question, status, story } = view;
+    const { ledger, published, question, status, story } = view;
     const running = status === "running";
-    setAttribute(this.root, "data-count", String(ledger.count));
+    setAttribute(this.root, "data-count", String(published));
     const asks = isOpen(question);
     setAttribute(this.root, "data-status", asks ? "waiting" : status);
     setText(this.#status, asks ? "waiting" : statusText(status));
@@ -75,7 +75,7 @@ export class Card {
     });
     // The buttons are gone, and the keyboard goes on from here.
     if (focused && !asks) this.#body.focus({ preventScroll: true });
-    setText(this.#count, plural(ledger.count, "event"));
+    setText(this.#count, plural(published, "event"));
     setText(this.#last, ledger.next > 0 ? `· last offset ${number(ledger.next - 1)}` : "");
     setText(this.#faults, faultsText(ledger));
     const resuming = resumes && !view.settled && ledger.next > 0;

@@ -23,7 +23,7 @@ export class Earlier {
   /** @param sessions Newest first. */
   update(sessions: readonly SessionInfo[], device: Device): void {
     const views = sessions.map((info) => device.feeds.get(info.session)?.view ?? emptyView);
-    const events = views.reduce((sum, view) => sum + view.ledger.count, 0);
+    const events = views.reduce((sum, view) => sum + view.published, 0);
     const ended = views.filter((view) => view.status !== "running").length;
     const parts = [`${number(ended)} ended`, plural(events, "event")];
     if (ended < views.length) parts.splice(1, 0, `${number(views.length - ended)} to be read to the end`);
@@ -40,13 +40,13 @@ export class Earlier {
   }
 }
 
-function drawRow(row: Element, session: string, { ledger, status }: SessionView): void {
+function drawRow(row: Element, session: string, { published, status }: SessionView): void {
   const [name, count, how] = row.children;
   setAttribute(row, "data-session", session);
-  setAttribute(row, "data-count", String(ledger.count));
+  setAttribute(row, "data-count", String(published));
   setAttribute(row, "data-status", status);
   if (name) setText(name, session);
-  if (count) setText(count, plural(ledger.count, "event"));
+  if (count) setText(count, plural(published, "event"));
   if (how) setText(how, statusText(status));
 }
 

@@ -14,10 +14,11 @@ export class Foot {
   readonly root: HTMLElement;
   #verdict = element("span", { class: "verdict", "data-verdict": "" });
   #notify = element("button", { type: "button", class: "notify" }, "Notify this browser, too");
+  #inspector = element("a", { class: "inspect", target: "_blank", rel: "noopener" }, "Inspect the gateway");
   #gateway = "";
 
   constructor(say: (message: string) => void) {
-    const method = "Each device checks every offset it is given. The keys k, o, t and a work in the terminal.";
+    const method = "Each device checks every offset. Keys: k, o, t, and a to approve.";
     this.#notify.hidden = true;
     this.#notify.addEventListener("click", async () => {
       if (this.#notify.getAttribute("aria-disabled") === "true") return;
@@ -27,11 +28,20 @@ export class Foot {
       say(`${SUBSCRIBED[outcome]}.`);
       setAttribute(this.#notify, "aria-disabled", String(outcome === "subscribed"));
     });
-    this.root = element("footer", { class: "foot" }, this.#verdict, this.#notify, element("span", {}, method));
+    this.root = element(
+      "footer",
+      { class: "foot" },
+      this.#verdict,
+      this.#notify,
+      this.#inspector,
+      element("span", {}, method),
+    );
   }
 
   update(state: DemoState | undefined, { same, different }: Comparison): void {
     this.#gateway = state?.gateway.url ?? "";
+    this.#inspector.hidden = !this.#gateway;
+    setAttribute(this.#inspector, "href", `${this.#gateway}/`);
     this.#notify.hidden = !state || !canSubscribe();
     setText(this.#verdict, verdict(same, different));
     this.#verdict.classList.toggle("wrong", different > 0);

@@ -9,6 +9,8 @@ const ACTIONS: readonly { action: Action; label: string; key: string }[] = [
   { action: "offline", label: "Phone offline 10 s", key: "o" },
   { action: "terminate", label: "Terminate a workflow", key: "t" },
 ];
+/** For this one each question has a button of its own. */
+const APPROVE_KEY = "a";
 
 export class Header {
   readonly root: HTMLElement;
@@ -17,11 +19,12 @@ export class Header {
   #duplicate = element("span", {}, "duplicate 0");
   #counter: HTMLElement;
   #gateway = element("p", { class: "gateway", "data-gateway": "unknown" }, "Gateway");
+  #buttons: ReadonlyMap<string, HTMLElement>;
 
   constructor(say: (message: string) => void) {
     const counted = [this.#sent, dot(), this.#missing, dot(), this.#duplicate];
     this.#counter = element("p", { class: "counter", "data-counter": "" }, ...counted);
-    const buttons = ACTIONS.map((it) => button(it, say));
+    this.#buttons = new Map(ACTIONS.map((it) => [it.key, button(it, say)]));
     this.root = element(
       "header",
       { class: "top" },
@@ -29,17 +32,24 @@ export class Header {
       element("p", { class: "tagline" }, "Publish once: every device gets all of it, through any disconnect."),
       this.#gateway,
       this.#counter,
-      element("div", { class: "actions", role: "group", "aria-label": "Things to break" }, ...buttons),
+      element("div", { class: "actions", role: "group", "aria-label": "Things to break" }, ...this.#buttons.values()),
     );
   }
 
-  update(state: DemoState | undefined, reachable: boolean): void {
+  /** Does what a key stands for, here as in the terminal; whether it stands for something. */
+  press(key: string): boolean {
+    if (key === APPROVE_KEY) void act("approve");
+    else this.#buttons.get(key)?.click();
+    return key === APPROVE_KEY || this.#buttons.has(key);
+  }
+
+  update(state: DemoState | undefined, reachable: boolean, total: number): void {
     if (!state) {
       setText(this.#gateway, "Connecting");
       return;
     }
     const { counter, gateway } = state;
-    const [sent = "", missing = "", duplicate = ""] = counterParts(counter);
+    const [sent = "", missing = "", duplicate = ""] = counterParts({ ...counter, sent: total });
     setText(this.#sent, sent);
     setText(this.#missing, missing);
     setText(this.#duplicate, duplicate);
@@ -58,7 +68,7 @@ function dot(): HTMLElement {
 function button({ action, label, key }: (typeof ACTIONS)[number], say: (message: string) => void): HTMLElement {
   const node = element(
     "button",
-    { type: "button", class: "action", "data-action": action, title: `The same as the key ${key} in the terminal` },
+    { type: "button", class: "action", "data-action": action, title: `Key ${key}, here and in the terminal` },
     element("span", {}, label),
     " ",
     element("kbd", {}, key),

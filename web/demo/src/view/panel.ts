@@ -57,14 +57,15 @@ export class Panel {
     );
   }
 
-  update(behind: number, now: number): void {
+  /** @param sent How many events were published so far, in all sessions. */
+  update(sent: number, now: number): void {
     const device = this.#device;
     setAttribute(this.root, "data-presence", device.presence);
     setAttribute(this.#switch, "aria-checked", String(device.online));
     setAttribute(this.#switch, "aria-disabled", String(device.heldOffline));
     this.#lock.update(device.notices, device.heldOffline);
     setText(this.#switchText, device.online ? "Online" : "Offline");
-    this.#updateTotals(behind);
+    this.#updateTotals(sent);
     const large = prominent(device.sessions);
     for (const [kind, info] of large) this.#updateSlot(kind, info);
     const shown = new Set([...large.values()].map((info) => info.session));
@@ -74,7 +75,7 @@ export class Panel {
     setText(this.#note, this.#noteText(now, [...shown]));
   }
 
-  #updateTotals(behind: number): void {
+  #updateTotals(sent: number): void {
     let missing = 0;
     let duplicate = 0;
     for (const { view } of this.#device.feeds.values()) {
@@ -84,7 +85,7 @@ export class Panel {
     setText(this.#totals.received, `received ${number(this.#device.received)}`);
     setText(this.#totals.missing, `missing ${number(missing)}`);
     setText(this.#totals.duplicate, `duplicate ${number(duplicate)}`);
-    setText(this.#totals.behind, `behind ${number(behind)}`);
+    setText(this.#totals.behind, `behind ${number(sent - this.#device.received)}`);
     this.#totals.missing.classList.toggle("wrong", missing !== 0);
     this.#totals.duplicate.classList.toggle("wrong", duplicate !== 0);
   }

@@ -2,12 +2,17 @@ import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
+/** What the page is made of beside its own source: the client, which is built into it, and what the pages share. */
+const OTHERS = ["../client/src", "../shared"];
+
 /** The files the page is made of, as sorted posix paths relative to `root`. */
 export function sourceFiles(root: string): string[] {
-  const inside = readdirSync(join(root, "src"), { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => join(entry.parentPath, entry.name).slice(root.length + 1))
-    .map((path) => path.replaceAll("\\", "/"));
+  const inside = ["src", ...OTHERS].flatMap((folder) =>
+    readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => folder + join(entry.parentPath, entry.name).slice(join(root, folder).length))
+      .map((path) => path.replaceAll("\\", "/")),
+  );
   return ["index.html", ...inside].sort(byCodePoint);
 }
 

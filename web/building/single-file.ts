@@ -36,7 +36,8 @@ function inlined(html: string, bundle: Rolldown.OutputBundle): string {
   const page = html
     .replace(/<script type="module"[^>]* src="([^"]+)"><\/script>/g, (_tag, path: string) => {
       const file = take(path);
-      const code = file.type === "chunk" ? file.code : String(file.source);
+      // Parts that are loaded on demand are in the page; vite leaves a mark where it would name their files.
+      const code = (file.type === "chunk" ? file.code : String(file.source)).replaceAll("__VITE_PRELOAD__", "void 0");
       return `<script type="module">${code.trim().replaceAll("</script", "<\\/script")}</script>`;
     })
     .replace(/<link rel="stylesheet"[^>]* href="([^"]+)">/g, (_tag, path: string) => {

@@ -1,0 +1,53 @@
+/** Answers of the gateway that are asked for again and again while a view is shown. */
+
+import { type Signal, useSignal } from "@preact/signals";
+import type { WakelineError } from "@wakeline/client";
+import { useEffect } from "preact/hooks";
+
+export interface Polled<T> {
+  readonly data: Signal<T | undefined>;
+  readonly error: Signal<WakelineError | undefined>;
+  /** Ask again now. */
+  refresh(): void;
+}
+
+/** Do some work now and again `ms` milliseconds after it has ended, not while the page is hidden; return what stops it. */
+export function repeat(work: () => Promise<void>, ms: number): () => void {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let stopped = false;
+  const next = async () => {
+    if (!document.hidden) await work();
+    if (!stopped) timer = setTimeout(next, ms);
+  };
+  void next();
+  return () => {
+    stopped = true;
+    clearTimeout(timer);
+  };
+}
+
+/** Ask now and then every `ms` milliseconds, not while the page is hidden; afresh when `key` changes. */
+export function usePolled<T>(ask: (signal: AbortSignal) => Promise<T>, ms: number, key: string): Polled<T> {
+  const data = useSignal<T | undefined>(undefined);
+  const error = useSignal<WakelineError | undefined>(undefined);
+  const round = useSignal(0);
+  useEffect(() => {
+    const stop = new AbortController();
+    const end = repeat(async () => {
+      try {
+        const answer = await ask(stop.signal);
+        if (stop.signal.aborted) return;
+        data.value = answer;
+        error.value = undefined;
+      } catch (thrown) {
+        if (stop.signal.aborted) return;
+        error.value = thrown as WakelineError;
+      }
+    }, ms);
+    return () => {
+      end();
+      stop.abort();
+    };
+  }, [key, ms, round.value]);
+  return { data, error, refresh: () => round.value++ };
+}

@@ -1,0 +1,4 @@
+import { defineConfig } from "vitest/config";
+import { page } from "../building/page.ts";
+
+export default defineConfig(page(import.meta.dirname, "../../src/wakeline/gateway/http/inspector.html"));
