@@ -4,6 +4,8 @@ import sys
 
 from examples import external, llm, order, reconnect, rollover, stage, ticker
 from examples.approval import play as approval
+from examples.chat_ag_ui import play as chat_ag_ui
+from examples.chat_ai_sdk import play as chat_ai_sdk
 
 ALL = [
     order.EXAMPLE,
@@ -13,6 +15,8 @@ ALL = [
     llm.EXAMPLE,
     rollover.EXAMPLE,
     approval.EXAMPLE,
+    chat_ai_sdk.EXAMPLE,
+    chat_ag_ui.EXAMPLE,
 ]
 
 if __name__ == "__main__":

@@ -1,0 +1,16 @@
+"""Run this example alone: `python -m examples.chat_ag_ui`; with `--page` it serves a page to chat in."""
+
+import asyncio
+import contextlib
+import sys
+from pathlib import Path
+
+from examples.chat_ag_ui.play import EXAMPLE
+from examples.chat_ai_sdk.page import serve
+from examples.stage import main
+
+if "--page" in sys.argv:
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(Path(__file__).with_name("page")))
+else:
+    main(EXAMPLE)

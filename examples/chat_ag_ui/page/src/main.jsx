@@ -1,0 +1,66 @@
+import { HttpAgent, runHttpRequest, transformHttpEventStream } from "@ag-ui/client";
+import { StrictMode, useEffect, useState } from "react";
+import { createRoot } from "react-dom/client";
+
+// HttpAgent leaves `connect` to its subclasses.
+class SessionAgent extends HttpAgent {
+  connect() {
+    return transformHttpEventStream(runHttpRequest(() => fetch(this.url, { headers: this.headers })));
+  }
+}
+
+// The chat's id is in the address, so that another device that opens it sees the same chat.
+const id = location.hash.slice(1) || `chat-${crypto.randomUUID().slice(0, 8)}`;
+location.hash = id;
+
+const agent = new SessionAgent({ url: `/v1/ag-ui/${id}`, threadId: id });
+const connected = agent.connectAgent();
+
+function Chat() {
+  const [text, setText] = useState("");
+  const [shown, setShown] = useState({ messages: [], interrupts: [], running: false });
+
+  useEffect(() => {
+    const show = () =>
+      setShown({ messages: [...agent.messages], interrupts: agent.pendingInterrupts, running: agent.isRunning });
+    const { unsubscribe } = agent.subscribe({ onMessagesChanged: show, onRunFinalized: show, onRunFailed: show });
+    connected.then(show, show);
+    return unsubscribe;
+  }, []);
+
+  const submit = (event) => {
+    event.preventDefault();
+    agent.addMessage({ id: crypto.randomUUID(), role: "user", content: text });
+    agent.runAgent();
+    setText("");
+  };
+
+  const answer = (interrupt, approved) =>
+    agent.runAgent({ resume: [{ interruptId: interrupt.id, status: "resolved", payload: { approved } }] });
+
+  return (
+    <>
+      {shown.messages.map((message) => (
+        <p key={message.id} className={message.role}>
+          {message.role === "tool" ? `Payment: ${message.content}` : message.content}
+        </p>
+      ))}
+      {shown.interrupts.map((interrupt) => (
+        <p key={interrupt.id}>
+          {interrupt.message} <button onClick={() => answer(interrupt, true)}>Approve</button>
+          <button onClick={() => answer(interrupt, false)}>Deny</button>
+        </p>
+      ))}
+      <form onSubmit={submit}>
+        <input value={text} onChange={(event) => setText(event.target.value)} placeholder="How is the weather?" />
+        <button disabled={!text || shown.running}>Send</button>
+      </form>
+    </>
+  );
+}
+
+createRoot(document.getElementById("chat")).render(
+  <StrictMode>
+    <Chat />
+  </StrictMode>,
+);
