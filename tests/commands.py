@@ -29,7 +29,19 @@ _IMPORTED = [
     "wakeline.gateway.app",
     *(
         f"wakeline.cli.{name}"
-        for name in ("serve", "dev", "tail", "token", "publish", "input", "restored", "drain", "notifications")
+        for name in (
+            "serve",
+            "dev",
+            "tail",
+            "sessions",
+            "token",
+            "publish",
+            "input",
+            "restored",
+            "drain",
+            "notifications",
+            "admin",
+        )
     ),
     "wakeline.cli.demo.command",
     "tests.stores",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -12,6 +13,7 @@ from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
 from tests.commands import forking
+from tests.nats import NatsStore, nats_cluster, nats_server
 from tests.postgres import PostgresServer, postgres_server
 from tests.servers import temporal_server
 
@@ -27,9 +29,16 @@ structlog.configure(
     ]
 )
 
+_UNIT = Path(__file__).with_name("unit")
+
 # No test is timed: machines are shared.
 settings.register_profile("wakeline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("wakeline")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the unit tests last: their files are short, so that no process has much left when the others are done."""
+    items.sort(key=lambda item: item.path.is_relative_to(_UNIT))
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -50,6 +59,20 @@ def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server; each test has a database of its own, or empties it."""
     with postgres_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def nats() -> Iterator[NatsStore]:
+    """A NATS server with JetStream; each test has a store of its own."""
+    with nats_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def nats_of_three() -> Iterator[NatsStore]:
+    """Three NATS servers that replicate every store."""
+    with nats_cluster() as servers:
+        yield servers
 
 
 @pytest.fixture(scope="session")

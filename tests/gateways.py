@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 
@@ -25,6 +26,8 @@ class GatewayProcess:
         prefix: What stands before the command, and starts it.
         environment: Its variables, beside ours.
         afresh: Start Python for it, also where commands are forked.
+        port: Its port; a free one by default.
+        host: The address that it listens on.
     """
 
     def __init__(
@@ -34,13 +37,16 @@ class GatewayProcess:
         prefix: Sequence[str] = (),
         environment: Mapping[str, str] = MappingProxyType({}),
         afresh: bool = False,
+        port: int | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.port = port or free_port()
+        self.url = f"http://{host}:{self.port}"
         self.log = data.parent.with_name(f"{data.parent.name}-{data.name}.log")
         asks = any(name.startswith("WAKELINE_TOKEN_") for name in environment)
         auth = [] if asks else ["--no-auth"]
-        self._arguments = ["serve", "--data", str(data), "--port", str(self.port), *auth, *arguments]
+        place = ["--host", host, "--port", str(self.port)]
+        self._arguments = ["serve", "--data", str(data), *place, *auth, *arguments]
         self._environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment}
         self._prefix = prefix
         self._afresh = afresh or bool(prefix)
@@ -71,6 +77,15 @@ class GatewayProcess:
                 except aiohttp.ClientError:
                     assert self.process.returncode is None, self.log.read_text()
                     await asyncio.sleep(0.01)
+
+    async def persist(self) -> None:
+        """Start it, and again whenever it ends before it answers, as a supervisor does."""
+        while True:
+            await self.start(wait=False)
+            with suppress(AssertionError):
+                await self.ready()
+                return
+            await asyncio.sleep(0.5)
 
     async def kill(self) -> None:
         assert self.process is not None

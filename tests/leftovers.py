@@ -1,4 +1,4 @@
-"""No test leaves a process running: a process that outlives its test is killed, and the test fails.
+"""No test leaves a process or a background task running: what outlives its test is ended, and the test fails.
 
 Each process that a test starts inherits a mark in its environment, so that a process whose parent has ended is found, too.
 Processes of fixtures of a wider scope (a Temporal server, a browser) may stay until the last test has ended.
@@ -6,6 +6,7 @@ Processes of fixtures of a wider scope (a Temporal server, a browser) may stay u
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from wakeline.background import _Supervised
 
 _MARK = "WAKELINE_TESTS"
 # A process that was told to end may take a moment, on a busy machine a long one.
@@ -77,8 +80,22 @@ def _command(pid: int) -> str:
     return "?"
 
 
+def _background_tasks() -> set[asyncio.Task[Any]]:
+    """The gateways' supervised tasks, in event loops that will run again."""
+    # `asyncio.all_tasks` returns those of one loop, and tests have several.
+    tasks: Iterable[asyncio.Task[Any]] = list(asyncio.tasks._all_tasks)  # type: ignore[attr-defined]
+    return {task for task in tasks if not task.done() and _is_of_a_gateway(task) and not task.get_loop().is_closed()}
+
+
+def _is_of_a_gateway(task: asyncio.Task[Any]) -> bool:
+    # A publisher keeps its connection for a while, for the next publisher.
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    known = frame.f_locals.get("self") if frame is not None else None
+    return isinstance(known, _Supervised) and known._work.__module__.startswith("wakeline.gateway.")
+
+
 class Leftovers:
-    """Looks after each test, and after the last one, whether processes were left.
+    """Looks after each test, and after the last one, whether processes or background tasks were left.
 
     Args:
         run: The id of the whole run, which the processes of pytest-xdist share.
@@ -89,14 +106,16 @@ class Leftovers:
         os.environ[_MARK] = mark = f"{run}:{os.getpid()};"
         self._processes = Processes(mark)
         self._allowed: set[int] = self._processes.running()
+        self._lasting: set[asyncio.Task[Any]] = set()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
         if fixturedef.scope == "function":
             return (yield)
-        before = self._processes.running()
+        before, tasks = self._processes.running(), _background_tasks()
         result = yield
         self._allowed |= self._processes.running() - before
+        self._lasting |= _background_tasks() - tasks
         return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -105,8 +124,13 @@ class Leftovers:
             yield
         finally:
             left = self._end(set() if nextitem is None else self._allowed)
+            tasks = _background_tasks() - self._lasting
+            self._lasting |= tasks  # one test fails because of them, not all that follow
         if left:
             pytest.fail(f"expected a test to end every process that it starts, these were left:\n{left}", pytrace=False)
+        if tasks:
+            names = "\n".join(sorted(f"  {task.get_name()}" for task in tasks))
+            pytest.fail(f"expected a test to end its background tasks, these were left:\n{names}", pytrace=False)
 
     def _end(self, allowed: set[int]) -> str:
         """Kill every process that is not allowed to stay; what they were."""

@@ -16,6 +16,7 @@ class Wire:
         answers_cut: So many commits reach the server, and the connection is cut before their answers pass.
         commits_cut: So many commits do not reach the server: the connection is cut before them.
         notifies: Whether notifications pass.
+        away: Whether new connections are refused.
         cuts: How many connections were cut.
     """
 
@@ -23,6 +24,7 @@ class Wire:
         self.answers_cut = 0
         self.commits_cut = 0
         self.notifies = True
+        self.away = False
         self.cuts = 0
         self.port = 0
         self._server_port = port
@@ -39,6 +41,9 @@ class Wire:
             writer.transport.abort()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.away:
+            writer.transport.abort()
+            return
         try:
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
         except OSError:

@@ -22,10 +22,12 @@ from wakeline.gateway.log import (
     Commit,
     Engine,
     Listener,
+    NewSession,
     Opened,
     Outcome,
     Page,
     Publication,
+    Published,
     Record,
     SessionState,
 )
@@ -243,6 +245,9 @@ class SharedEngine(Engine):
     async def state(self, session: str, *, publisher: str | None = None) -> SessionState | None:
         return await self._call(lambda memory: memory.state(session, publisher=publisher), writes=False)
 
+    async def forget_publisher(self, session: str, publisher: str, *, epoch: str) -> bool:
+        return await self._call(lambda memory: memory.forget_publisher(session, publisher, epoch=epoch))
+
     async def trim(self, session: str, before: int, *, epoch: str, limit: int = 200) -> int:
         return await self._call(lambda memory: memory.trim(session, before, epoch=epoch, limit=limit))
 
@@ -252,17 +257,35 @@ class SharedEngine(Engine):
     async def records(self, prefix: str) -> list[Record]:
         return await self._call(lambda memory: memory.records(prefix), writes=False)
 
+    async def records_after(self, key: str, *, prefix: str = "", limit: int = 100) -> list[Record]:
+        return await self._call(lambda memory: memory.records_after(key, prefix=prefix, limit=limit), writes=False)
+
+    async def count_records(self, prefix: str) -> tuple[int, int]:
+        return await self._call(lambda memory: memory.count_records(prefix), writes=False)
+
     async def change_record(self, key: str, value: bytes | None, *, revision: int, erase: bool = False) -> int:
         return await self._call(lambda memory: memory.change_record(key, value, revision=revision, erase=erase))
 
-    async def create_session(self, session: str, **how: Any) -> tuple[SessionState, bool]:
-        return await self._call(lambda memory: memory.create_session(session, **how))
+    async def create_session(self, new: NewSession) -> tuple[SessionState, bool]:
+        return await self._call(lambda memory: memory.create_session(new))
 
     async def configure(self, session: str, **how: Any) -> None:
         await self._call(lambda memory: memory.configure(session, **how))
 
     async def delete_session(self, session: str, *, epoch: str | None = None, draft: bool = False) -> bool:
         return await self._call(lambda memory: memory.delete_session(session, epoch=epoch, draft=draft))
+
+    async def newest(
+        self,
+        *,
+        before: tuple[str, str] | None = None,
+        limit: int = 100,
+        within: Sequence[str] = ("*",),
+        contains: str = "",
+    ) -> list[SessionState]:
+        return await self._call(
+            lambda memory: memory.newest(before=before, limit=limit, within=within, contains=contains), writes=False
+        )
 
     async def sessions(
         self, *, after: str = "", limit: int = 100, within: Sequence[str] = ("*",)
@@ -274,6 +297,9 @@ class SharedEngine(Engine):
 
     async def offset_within(self, session: str, size: int, *, epoch: str) -> int:
         return await self._call(lambda memory: memory.offset_within(session, size, epoch=epoch), writes=False)
+
+    async def published(self, session: str, offset: int, *, epoch: str) -> Published | None:
+        return await self._call(lambda memory: memory.published(session, offset, epoch=epoch), writes=False)
 
     async def offset_at(self, session: str, moment: int, *, epoch: str) -> int:
         return await self._call(lambda memory: memory.offset_at(session, moment, epoch=epoch), writes=False)

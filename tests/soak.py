@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
 
 # `make faults` sets it.
 SOAK = int(os.environ.get("WAKELINE_SOAK", "1"))
+
+
+# Another number is another course of what is left to chance.
+SEED = int(os.environ.get("WAKELINE_SEED", "0"))
+
+
+def dice(number: int) -> random.Random:
+    """The course of one thing that is left to chance: the same one each time, unless `WAKELINE_SEED` is set."""
+    return random.Random(number + 1_000 * SEED)
 
 
 def times(few: int, each: int) -> int:

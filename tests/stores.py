@@ -20,7 +20,7 @@ from typing import Any
 from tests.sharing import Faults, SharedEngine, SharedStore
 from wakeline.background import begin, cancel_all
 from wakeline.errors import StorageFailedError, WakelineError
-from wakeline.gateway import app
+from wakeline.gateway import stores
 from wakeline.gateway.log import Commit, Engine, Listener
 
 VARIABLE = "TESTS_STORE"
@@ -172,19 +172,24 @@ class RemoteEngine(Engine):
     read: Any = _remote("read")
     read_back: Any = _remote("read_back")
     state: Any = _remote("state")
+    forget_publisher: Any = _remote("forget_publisher")
     trim: Any = _remote("trim")
     get_records: Any = _remote("get_records")
     records: Any = _remote("records")
+    records_after: Any = _remote("records_after")
+    count_records: Any = _remote("count_records")
     change_record: Any = _remote("change_record")
     create_session: Any = _remote("create_session")
     configure: Any = _remote("configure")
     delete_session: Any = _remote("delete_session")
     sessions: Any = _remote("sessions")
+    newest: Any = _remote("newest")
     due: Any = _remote("due")
     offset_within: Any = _remote("offset_within")
     offset_at: Any = _remote("offset_at")
+    published: Any = _remote("published")
 
 
 def use(path: str) -> None:
     """Have this process's gateway use the store of another process."""
-    app._engine = lambda settings: RemoteEngine(path)
+    stores.engine_of = lambda settings: RemoteEngine(path)

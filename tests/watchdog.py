@@ -8,10 +8,10 @@ the loop with the gateway, are passed over: a sample of the stack must be in the
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
-import sys
+import tempfile
 import threading
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,8 +91,19 @@ class Watchdog:
         while not self._over.wait(MOST_SECONDS / 2):
             began = self._began
             if began is not None and not self._stack and perf_counter() - began > MOST_SECONDS * 0.75:
-                frame = sys._current_frames().get(self._thread)
-                self._stack = "".join(traceback.format_stack(frame))
+                self._stack = _stack_of(self._thread)
+
+
+def _stack_of(thread: int) -> str:
+    """Where a thread is, its latest call first.
+
+    It runs on meanwhile: read by Python, one frame after the other, its frames may be gone or another's.
+    """
+    with tempfile.TemporaryFile("w+") as file:
+        faulthandler.dump_traceback(file, all_threads=True)
+        file.seek(0)
+        parts = file.read().split("\n\n")
+    return next((part for part in parts if part.startswith(f"Thread 0x{thread:016x} ")), "")
 
 
 def _is_the_gateway_s(handle: asyncio.Handle, stack: str) -> bool:

@@ -224,3 +224,26 @@ async def test_batches_of_several_sessions_are_decided_one_by_one_in_their_order
     assert answers == [(0, 1), (1, 2), SequenceGapError, EpochChangedError, (1, 2), (1, 3)]
     assert [data_of(event) for event in await everything(engine, "a")] == ["one", "two", "three"]
     assert [data_of(event) for event in await everything(engine, "b")] == [0, "of this life"]
+
+
+async def test_a_forgotten_publisher_begins_again_and_its_events_stay(engine: Engine) -> None:
+    epoch = (await publish(engine, "a", 1, publisher="p")).epoch
+    await publish(engine, "a", 2, publisher="p", sequence=1)
+    await publish(engine, "a", 3, publisher="q")
+    if not await engine.forget_publisher("a", "p", epoch=epoch):  # an engine may keep it
+        assert (await publish(engine, "a", 1, publisher="p")).duplicate
+        return
+    assert await engine.position("a", "p") is None
+    for _ in range(2):  # a second time changes nothing
+        assert await engine.forget_publisher("a", "p", epoch=epoch)
+    with pytest.raises(SequenceGapError):
+        await publish(engine, "a", 5, publisher="p", sequence=1)
+    again = await publish(engine, "a", 4, publisher="p")
+    assert (again.first_offset, again.duplicate) == (3, False)
+    assert (await publish(engine, "a", 4, publisher="p")).duplicate
+    assert (await publish(engine, "a", 3, publisher="q")).duplicate
+    assert [data_of(event) for event in await everything(engine, "a")] == [1, 2, 3, 4]
+    with pytest.raises(EpochChangedError):
+        await engine.forget_publisher("a", "p", epoch="aaaaaaaaaa")
+    with pytest.raises(SessionNotFoundError):
+        await engine.forget_publisher("b", "p", epoch=epoch)

@@ -12,7 +12,7 @@ import pytest
 from tests.support import batch, close, data_of, everything, publish
 from wakeline.errors import EpochChangedError, SessionClosedError, SessionImportingError, SessionNotFoundError
 from wakeline.events import Event, compose, timestamp
-from wakeline.gateway.log import Append, Appended, Change, Commit, Engine, Publication, SessionState
+from wakeline.gateway.log import Append, Appended, Change, Commit, Engine, NewSession, Publication, SessionState
 
 
 async def state_of(engine: Engine, session: str) -> SessionState:
@@ -35,18 +35,18 @@ class Told:
 
 
 async def test_a_session_is_created_once(engine: Engine) -> None:
-    first, created = await engine.create_session("a", config=b"one", first_offset=5, deadline=3.5)
+    first, created = await engine.create_session(NewSession("a", config=b"one", first_offset=5, deadline=3.5))
     assert created
     assert (first.session, first.first_offset, first.next_offset, first.size) == ("a", 5, 5, 0)
     assert (first.config, first.deadline, first.closed) == (b"one", 3.5, False)
-    assert await engine.create_session("a", config=b"two", closed=True) == (first, False)
+    assert await engine.create_session(NewSession("a", config=b"two", closed=True)) == (first, False)
     assert await engine.state("a") == first
     assert (await publish(engine, "a", 1)).first_offset == 5
-    assert await engine.create_session("a") == (await state_of(engine, "a"), False)
+    assert await engine.create_session(NewSession("a")) == (await state_of(engine, "a"), False)
 
 
 async def test_a_session_can_be_created_closed(engine: Engine) -> None:
-    await engine.create_session("a", closed=True)
+    await engine.create_session(NewSession("a", closed=True))
     with pytest.raises(SessionClosedError):
         await publish(engine, "a", 1)
     assert (await state_of(engine, "a")).closed
@@ -66,6 +66,7 @@ async def test_what_is_set_is_of_one_life(engine: Engine) -> None:
         lambda name, epoch: engine.trim(name, 1, epoch=epoch),
         lambda name, epoch: engine.offset_within(name, 1, epoch=epoch),
         lambda name, epoch: engine.offset_at(name, 1, epoch=epoch),
+        lambda name, epoch: engine.published(name, 0, epoch=epoch),
         lambda name, epoch: engine.read(name, 0, before=1, epoch=epoch),
         lambda name, epoch: engine.read_back(name, 1, epoch=epoch),
     ):
@@ -79,7 +80,7 @@ async def test_what_is_set_is_of_one_life(engine: Engine) -> None:
 async def test_sessions_are_due_by_their_deadline_the_earliest_first(engine: Engine) -> None:
     epochs = {}
     for name, deadline in (("late", 30.0), ("early", 10.0), ("now", 20.0), ("never", None)):
-        state, _ = await engine.create_session(name, deadline=deadline)
+        state, _ = await engine.create_session(NewSession(name, deadline=deadline))
         epochs[name] = state.epoch
     assert await engine.due(9.9) == []
     assert await engine.due(20) == [("early", epochs["early"]), ("now", epochs["now"])]
@@ -233,7 +234,7 @@ async def test_what_is_kept_within_a_size_is_told_by_its_oldest_offset(engine: E
 async def test_the_first_event_at_or_after_a_moment_is_found_although_times_go_back(engine: Engine, seed: int) -> None:
     chance = random.Random(seed)
     now, first, name, times = 1_800_000_000_000, 0, "a", list[int]()
-    state, _ = await engine.create_session(name)
+    state, _ = await engine.create_session(NewSession(name))
     for _ in range(12):
         now += chance.choice((1, 5, 5, 60_000, -3, -90_000))  # the clock goes on, or is set
         for _ in range(chance.randrange(1, 6)):
@@ -249,7 +250,7 @@ async def test_the_first_event_at_or_after_a_moment_is_found_although_times_go_b
         for moment in {*times, *(time + 1 for time in times), min(times) - 1}:
             found = next((at for at, time in enumerate(times) if time >= moment), len(times))
             assert await engine.offset_at(name, moment, epoch=state.epoch) == max(found, first)
-    state, _ = await engine.create_session("empty", first_offset=7)
+    state, _ = await engine.create_session(NewSession("empty", first_offset=7))
     assert await engine.offset_at("empty", 0, epoch=state.epoch) == 7
 
 
@@ -285,7 +286,7 @@ async def test_a_deletion_is_told_between_the_lives(engine: Engine) -> None:
 
 async def test_a_draft_is_found_by_its_epoch_alone_until_it_is_finished(engine: Engine) -> None:
     told = Told(engine)
-    draft, created = await engine.create_session("a", first_offset=3, deadline=10.0, draft=True)
+    draft, created = await engine.create_session(NewSession("a", first_offset=3, deadline=10.0, draft=True))
     assert created
     await engine.append(Append("a", batch("a", 3, 4).events, epoch=draft.epoch))
     assert await engine.state("a") is None
@@ -295,7 +296,7 @@ async def test_a_draft_is_found_by_its_epoch_alone_until_it_is_finished(engine: 
     with pytest.raises(SessionNotFoundError):
         await engine.read("a", 0, before=9)
     for refused in (
-        lambda: engine.create_session("a"),
+        lambda: engine.create_session(NewSession("a")),
         lambda: publish(engine, "a", 5),
         lambda: publish(engine, "a", 5, publisher="p"),
         lambda: engine.open_attempt("a", Publication("p")),
@@ -316,7 +317,7 @@ async def test_a_draft_is_found_by_its_epoch_alone_until_it_is_finished(engine: 
 
 async def test_a_draft_is_deleted_unheard(engine: Engine) -> None:
     told = Told(engine)
-    draft, _ = await engine.create_session("a", draft=True)
+    draft, _ = await engine.create_session(NewSession("a", draft=True))
     assert not await engine.delete_session("a", epoch="another", draft=True)
     assert await engine.delete_session("a", epoch=draft.epoch, draft=True)
     assert told.all == []
@@ -327,13 +328,13 @@ async def test_a_draft_is_deleted_unheard(engine: Engine) -> None:
 
 async def test_a_session_is_created_with_its_first_events_at_once(engine: Engine) -> None:
     told = Told(engine)
-    state, created = await engine.create_session("a", events=batch("a", 1, 2).events, closed=True)
+    state, created = await engine.create_session(NewSession("a", events=batch("a", 1, 2).events, closed=True))
     assert created
     assert (state.next_offset, state.closed) == (2, True)
     assert state == await state_of(engine, "a")
     assert [data_of(e) for e in await everything(engine, "a")] == [1, 2]
     assert told.all == [(state.epoch, "1"), (state.epoch, "2"), (state.epoch, "configured")]
-    assert await engine.create_session("a", events=batch("a", 3).events) == (state, False)
+    assert await engine.create_session(NewSession("a", events=batch("a", 3).events)) == (state, False)
 
 
 async def test_a_subscriber_hears_of_one_session_until_it_ends_that(engine: Engine) -> None:

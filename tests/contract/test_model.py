@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from tests.contract.conftest import ENGINES
+from tests.contract.conftest import ENGINES, ON_SERVERS, remove_store, start_servers
 from tests.soak import times
 from tests.support import batch, close, data_of, everything
 from wakeline.errors import (
@@ -24,7 +24,7 @@ from wakeline.errors import (
     SessionClosedError,
     SessionDeletedError,
 )
-from wakeline.gateway.log import Append, Engine, Publication
+from wakeline.gateway.log import Append, Engine, NewSession, Publication
 
 T = TypeVar("T")
 SESSIONS = st.sampled_from(["s", "other"])
@@ -213,7 +213,9 @@ class LogMachine(RuleBasedStateMachine):
     @rule(session=SESSIONS, first=st.integers(0, 3), closed=st.booleans())
     def create(self, session: str, first: int, closed: bool) -> None:
         state, created = self.run(
-            self.engine.create_session(session, config=b"given", first_offset=first, closed=closed, deadline=7.0)
+            self.engine.create_session(
+                NewSession(session, config=b"given", first_offset=first, closed=closed, deadline=7.0)
+            )
         )
         assert created == (session not in self.model)
         model = self.took(session, state.epoch, first)
@@ -261,7 +263,9 @@ class LogMachine(RuleBasedStateMachine):
         if session in self.model:
             return
         data = self.fresh(size)
-        state, _ = self.run(self.engine.create_session(session, first_offset=first, deadline=1.0, draft=True))
+        state, _ = self.run(
+            self.engine.create_session(NewSession(session, first_offset=first, deadline=1.0, draft=True))
+        )
         if data:
             self.run(self.engine.append(Append(session, batch(session, *data).events, epoch=state.epoch)))
         self.log_is_the_model(drafts=[(session, state.epoch)])
@@ -280,7 +284,7 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        if self.kind in ("sqlite", "postgres"):
+        if self.kind in {"sqlite", *ON_SERVERS}:
             self.run(self.engine.close())
             self.engine = self.opened()
 
@@ -310,6 +314,7 @@ class LogMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.run(self.engine.close())
+        self.run(remove_store(self.kind, Path(self.directory.name)))
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
         self.directory.cleanup()
@@ -317,13 +322,12 @@ class LogMachine(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("kind", sorted(ENGINES))
 def test_every_engine_behaves_as_the_model(kind: str, request: pytest.FixtureRequest) -> None:
-    if kind == "postgres":
-        request.getfixturevalue("postgres")
+    start_servers(kind, request)
     machine = type(f"{kind.title()}Machine", (LogMachine,), {"kind": kind})
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=times(8 if kind == "postgres" else 30, 60),  # there a step takes ten times as long
+            max_examples=times(8 if kind in ON_SERVERS else 30, 60),  # there a step takes ten times as long
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from tests.support import everything, publish
 from wakeline.errors import SessionNotFoundError
-from wakeline.gateway.log import Engine
+from wakeline.gateway.log import Engine, NewSession, SessionState
 
 
 async def test_pages_are_contiguous_and_say_where_the_next_begins(engine: Engine) -> None:
@@ -50,6 +53,28 @@ async def test_sessions_are_listed_by_name_in_pages(engine: Engine) -> None:
     assert all(s.next_offset == 1 and not s.closed for s in first + rest)
 
 
+async def test_the_newest_sessions_are_listed_first_in_pages(engine: Engine) -> None:
+    for name in ("order-2", "order-1", "chat-1", "order-3", "ä"):
+        await engine.create_session(NewSession(name))
+        await asyncio.sleep(0.002)
+    await engine.create_session(NewSession("draft", draft=True))
+    found: list[SessionState] = []
+    while page := await engine.newest(before=(found[-1].created, found[-1].session) if found else None, limit=2):
+        found += page
+    assert [state.session for state in found] == ["ä", "order-3", "chat-1", "order-1", "order-2"]
+
+    async def listed(**how: Any) -> str:
+        return " ".join(state.session for state in await engine.newest(**how))
+
+    assert await listed(contains="er-") == "order-3 order-1 order-2"
+    assert await listed(contains="er-", limit=1) == "order-3"
+    assert await listed(contains="%") == await listed(contains="ER-") == await listed(within=()) == ""
+    assert await listed(within=("order-*", "ä")) == "ä order-3 order-1 order-2"
+    assert await listed(within=("order-1", "chat-*")) == "chat-1 order-1"
+    await engine.delete_session("order-3")
+    assert await listed() == "ä chat-1 order-1 order-2"
+
+
 @pytest.mark.parametrize(
     ("within", "expected"),
     [
@@ -68,7 +93,7 @@ async def test_sessions_are_listed_within_names_and_beginnings(
     engine: Engine, within: tuple[str, ...], expected: str
 ) -> None:
     for name in ("b", "a", "ab", "a/b", "a0", "A", "ba", "\ud7ffx", "\U0010ffff", "\U0010ffffx"):
-        await engine.create_session(name)
+        await engine.create_session(NewSession(name))
     found: list[str] = []
     while page := await engine.sessions(after=found[-1] if found else "", limit=2, within=within):
         found += [state.session for state in page]

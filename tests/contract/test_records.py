@@ -28,6 +28,16 @@ async def test_a_stale_revision_is_refused(engine: Engine) -> None:
         await engine.delete_record("absent", revision=0)
 
 
+async def test_only_a_record_that_is_unchanged_is_removed(engine: Engine) -> None:
+    first = await engine.put_record("k", b"one", revision=0)
+    second = await engine.put_record("k", b"two", revision=first.revision)
+    await engine.remove(first)
+    assert await engine.get_record("k") == second
+    for _ in range(2):
+        await engine.remove(second)
+        assert await engine.get_record("k") is None
+
+
 async def test_a_revision_is_never_used_twice(engine: Engine) -> None:
     first = await engine.put_record("k", b"one", revision=0)
     await engine.delete_record("k", revision=first.revision)
@@ -78,3 +88,20 @@ async def test_a_record_over_the_greatest_size_is_refused_and_changes_nothing(en
     with pytest.raises(RecordTooLargeError, match=f"at most {MAX_RECORD_BYTES} bytes in record 'k', got"):
         await engine.put_record("k", b"x" * (MAX_RECORD_BYTES + 1), revision=largest.revision)
     assert await engine.get_record("k") == largest
+
+
+async def test_records_are_read_by_ranges_and_counted_without_their_values(engine: Engine) -> None:
+    keys = ["a", "m", "m/1", "m/2", "m/3", "m0", "z\U0010ffff"]
+    for key in reversed(keys):
+        await engine.put_record(key, key.encode() * 2, revision=0)
+    assert [r.key for r in await engine.records_after("", prefix="m/", limit=2)] == ["m/1", "m/2"]
+    assert [r.key for r in await engine.records_after("m/2", prefix="m/")] == ["m/3"]
+    assert [r.key for r in await engine.records_after("m/3", prefix="m/")] == []
+    assert [r.key for r in await engine.records_after("", prefix="m", limit=1)] == ["m"]
+    assert [r.key for r in await engine.records_after("m0")] == ["z\U0010ffff"]
+    assert [r.key for r in await engine.records_after("")] == keys
+    assert await engine.count_records("m/") == (3, 18)
+    assert await engine.count_records("n") == (0, 0)
+    assert (await engine.count_records(""))[0] == len(keys)
+    await engine.remove((await engine.get_records(["m/1"]))["m/1"])
+    assert await engine.count_records("m/") == (2, 12)

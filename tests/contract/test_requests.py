@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
-from wakeline.errors import AlreadyResolvedError, ClaimRequiredError, RequestNotFoundError
+from wakeline.errors import (
+    AlreadyResolvedError,
+    ClaimRequiredError,
+    RequestNotFoundError,
+    SessionClosedError,
+    StorageFailedError,
+)
 from wakeline.gateway.delivery import Accept
 from wakeline.gateway.log import Append, Engine
 from wakeline.gateway.metrics import Metrics
@@ -46,11 +55,25 @@ class Cut(InputRequests):
         await super().finish(request)
 
 
-def requests(engine: Engine, before: str = "") -> Requests:
+def requests(engine: Engine, before: str = "", ownership: Ownership | None = None) -> Requests:
     records = Cut(engine)
     records.before = before
-    ownership = Ownership(engine, 10.0, shared=engine.shared)
+    ownership = ownership or Ownership(engine, 10.0, shared=engine.shared)
     return Requests(records, engine, Accept(engine), ownership, Settings(), Metrics())
+
+
+@asynccontextmanager
+async def running(engine: Engine, before: str = "") -> AsyncIterator[Requests]:
+    """Close expired requests and finish closed ones, as the gateway that owns all sessions does."""
+    ownership = Ownership(engine, 10.0, shared=engine.shared)
+    await ownership.start()
+    found = requests(engine, before, ownership)
+    await found.start()
+    try:
+        yield found
+    finally:
+        await found.stop()
+        await ownership.stop()
 
 
 def answer(payload: Any) -> Answer:
@@ -71,21 +94,43 @@ async def test_an_answer_counts_although_its_gateway_ends_before_it_is_recorded(
         await requests(engine).answer("s", "r", answer("no"), BOB)
     assert (await requests(engine).answer("s", "r", answer("yes"), ALICE)).status == "resolved"
     assert await outcome(engine) == ("resolved", "alice")
-    assert await requests(engine).open("s") == []
+    assert await requests(engine).open("s") == ([], None)
+
+
+@pytest.mark.parametrize("write", ["put", "finish"])
+async def test_an_answer_whose_record_cannot_be_written_is_recorded_soon(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, write: str
+) -> None:
+    """Nobody reads the request again, and no gateway is started."""
+    async with running(engine) as found:
+        await found.ask("s", Asked(id="r", reason="approval"), None)
+        works = getattr(InputRequests, write)
+
+        async def fails(self: InputRequests, request: InputRequest) -> None:
+            monkeypatch.setattr(InputRequests, write, works)
+            raise StorageFailedError("the store is away for a moment")
+
+        monkeypatch.setattr(InputRequests, write, fails)
+        with pytest.raises(StorageFailedError):
+            await found.answer("s", "r", answer("yes"), ALICE)
+        async with asyncio.timeout(20):
+            while await InputRequests(engine).count_open("s") != (0, 0):
+                await asyncio.sleep(0.05)
+    assert await outcome(engine) == ("resolved", "alice")
 
 
 async def test_reading_alone_finds_what_a_gateway_did_not_record(engine: Engine) -> None:
     await requests(engine).ask("s", Asked(id="r", reason="approval"), None)
     with pytest.raises(KilledError):
         await requests(engine, "put").answer("s", "r", answer("yes"), ALICE)
-    assert await requests(engine).open("s") == []
+    assert await requests(engine).open("s") == ([], None)
     assert await outcome(engine) == ("resolved", "alice")
 
 
 async def test_a_request_that_was_not_appended_is_appended_when_it_is_read(engine: Engine) -> None:
     with pytest.raises(KilledError):
         await requests(engine, "put").ask("s", Asked(id="r", reason="approval"), None)
-    (listed,) = await requests(engine).open("s")
+    ((listed,), _) = await requests(engine).open("s")
     assert listed.sequence == 1
     page = await engine.read("s", 0, before=10)
     assert [event.topic for event in page.events] == ["$input.requested"]
@@ -109,15 +154,11 @@ async def test_a_request_is_in_the_log_before_what_follows_it(engine: Engine, ac
 async def test_a_request_that_cannot_be_recorded_hinders_no_other(engine: Engine) -> None:
     with pytest.raises(KilledError):
         await requests(engine, "append").ask("s", Asked(id="r", reason="approval", expires_in=0.1), None)
-    running = requests(engine, "put of s")
-    await running.start()  # it reads session s before session z
-    try:
-        await running.ask("z", Asked(id="r", reason="approval", expires_in=0.1), None)
+    async with running(engine, "put of s") as found:  # it reads session s before session z
+        await found.ask("z", Asked(id="r", reason="approval", expires_in=0.1), None)
         async with asyncio.timeout(30):
             while len((await engine.read("z", 0, before=10)).events) < 2:
                 await asyncio.sleep(0.02)
-    finally:
-        await running.stop()
 
 
 async def test_an_answer_that_retention_has_removed_before_it_was_recorded_is_not_found(engine: Engine) -> None:
@@ -130,19 +171,38 @@ async def test_an_answer_that_retention_has_removed_before_it_was_recorded_is_no
         pass
     with pytest.raises(RequestNotFoundError):
         await requests(engine).find("s", "r")
-    assert await requests(engine).open("s") == []
+    assert await requests(engine).open("s") == ([], None)
 
 
 async def test_a_request_whose_session_was_closed_before_it_was_appended_hinders_no_other(engine: Engine) -> None:
     with pytest.raises(KilledError):
-        await requests(engine, "append").ask("s", Asked(id="r", reason="approval"), None)
+        await requests(engine, "append").ask("s", Asked(id="r", reason="approval", expires_in=0.1), None)
     await engine.append(Append("s", (), close=True))
-    running = requests(engine)
-    await running.start()
-    try:
-        await running.ask("other", Asked(id="r", reason="approval", expires_in=0.1), None)
-        async with asyncio.timeout(30):
-            while len((await engine.read("other", 0, before=10)).events) < 2:
-                await asyncio.sleep(0.02)
-    finally:
-        await running.stop()
+    assert [request.id async for request in InputRequests(engine).open()] == ["r"]
+
+    async def opened(session: str) -> int:
+        return (await InputRequests(engine).count_open(session))[0]
+
+    with capture_logs() as logs:
+        async with running(engine) as found:  # it reads session s before session z
+            await found.ask("z", Asked(id="r", reason="approval", expires_in=0.1), None)
+            async with asyncio.timeout(30):
+                while len((await engine.read("z", 0, before=10)).events) < 2 or await opened("s"):
+                    await asyncio.sleep(0.02)
+            assert await found.open("s") == ([], None)
+            with pytest.raises(SessionClosedError):
+                await found.ask("s", Asked(id="r", reason="approval"), None)
+    assert [log["event"] for log in logs] == []
+
+
+async def test_a_workflow_s_stream_cancels_the_requests_of_its_run_alone(engine: Engine) -> None:
+    asked, cancel = b'{"id":"r","reason":"approval"}', b'{"cancel":"r"}'
+    assert await requests(engine).ask_from_stream("s", None, "run-1", asked)
+    await requests(engine).ask("s", Asked(id="of a service", reason="approval"), None)
+    assert not await requests(engine).ask_from_stream("s", None, "run-2", cancel)
+    assert not await requests(engine).ask_from_stream("s", None, "run-1", b'{"cancel":"of a service"}')
+    assert {request.id for request in (await requests(engine).open("s"))[0]} == {"r", "of a service"}
+    for _ in range(2):
+        assert await requests(engine).ask_from_stream("s", None, "run-1", cancel)
+    assert await outcome(engine) == ("cancelled", None)
+    assert await requests(engine).ask_from_stream("s", None, "run-1", b'{"cancel":"unknown"}')

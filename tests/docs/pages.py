@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tests.docs.markdown import ROOT
 
-RUN = frozenset({"python", "sh", "js", "toml"})
-SHOWN = frozenset({"json", "text", "mermaid"})
+RUN = frozenset({"python", "sh", "js", "toml", "html", "ts", "tsx"})
+SHOWN = frozenset({"json", "text", "mermaid", "jsx"})  # `tests/web` runs jsx
 # Of the concepts, those with commands and programs; others show fragments of code.
 _CONCEPTS = [f"docs/concepts/{name}.md" for name in ("compact", "positions", "retention", "tokens")]
 _GUIDES = sorted(f"docs/how-to/{path.name}" for path in (ROOT / "docs/how-to").glob("*.md"))
@@ -17,7 +17,7 @@ PAGES = ["README.md", "PROTOCOL.md", *_GUIDES, *_CONCEPTS]
 # A fence with the comment above it; or a comment with commands that are run and not shown.
 _BLOCK = re.compile(r"(?:^<!-- not run: (?P<why>[^\n]+) -->\n+)?^```(?P<kind>[^\n]*)\n(?P<code>.*?)^```$", re.M | re.S)
 _HIDDEN = re.compile(r"^<!-- sh\n(?P<code>.*?)^-->$", re.M | re.S)
-_FILE = re.compile(r"# ([\w/]+\.(?:py|toml))\n")
+_FILE = re.compile(r"(?:# ([\w/]+\.(?:py|toml))|<!-- ([\w/]+\.html) -->)\n")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Block:
     def file(self) -> str | None:
         """The file that its first line names."""
         found = _FILE.match(self.code)
-        return found[1] if found else None
+        return found[found.lastindex or 0] if found else None
 
     @property
     def place(self) -> str:

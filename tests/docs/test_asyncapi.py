@@ -17,6 +17,7 @@ from tests.publishers import line
 from tests.support import Served
 from wakeline.gateway.app import gateway
 from wakeline.gateway.inputs import Asked
+from wakeline.gateway.log import NewSession
 from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.sessions import Intent, Intents, Settled
 from wakeline.gateway.settings import Settings
@@ -222,7 +223,7 @@ async def test_what_the_gateway_sends_is_as_documented() -> None:
 async def an_outcome() -> dict[str, Any]:
     """The answer to an input that was settled before, so that no Temporal is needed."""
     engine = MemoryEngine()
-    state, _ = await engine.create_session("s")
+    state, _ = await engine.create_session(NewSession("s"))
     digest = Asked(id="k", kind="signal", name="say").digest("")
     data = msgspec.Raw(b'{"id":"k","result":{"a":1}}')
     settled = Settled(epoch=state.epoch, digest=digest, status="completed", data=data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from tests.docs.markdown import ROOT, blocks, spans, tables, text, tree, without_code
 from wakeline.gateway.delivery.accept import OWN_PUBLISHERS
+from wakeline.gateway.following.life import picture
 
 DOCUMENTS = [path for path in tree() if path.suffix == ".md"]
 _LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
@@ -67,22 +67,6 @@ def test_the_readme_names_the_commands_of_the_makefile() -> None:
         assert named <= targets, f"{document} names {named - targets}"
 
 
-def source_stamp(root: Path) -> str:
-    """One hash over path and content of what the page is made of; `web/demo/build/stamp.ts` makes the same."""
-    files = {path.relative_to(root).as_posix(): path for path in (root / "src").rglob("*") if path.is_file()}
-    files["index.html"] = root / "index.html"
-    stamp = hashlib.sha256()
-    for name in sorted(files):
-        stamp.update(name.encode() + b"\0" + files[name].read_bytes() + b"\0")
-    return stamp.hexdigest()
-
-
-def test_the_built_page_is_of_the_source_as_it_stands() -> None:
-    page = text("src/wakeline/cli/demo/page.html")
-    (stamp,) = re.findall(r'<meta name="wakeline-source" content="([0-9a-f]{64})">', page)
-    assert stamp == source_stamp(ROOT / "web/demo"), "the page is stale: make web"
-
-
 # Put together from pieces, since this file is looked through, too.
 REGISTRIES = [
     ".".join(host)
@@ -120,3 +104,7 @@ def test_the_protocol_names_the_publishers_that_are_wakeline_s_own() -> None:
     )
     named = [name for name in spans(row["value"]) if name.endswith(":")]
     assert sorted(named) == sorted(OWN_PUBLISHERS)
+
+
+def test_the_picture_of_a_run_s_life_is_drawn_from_its_rules() -> None:
+    assert picture() in text("docs/concepts/runs.md")

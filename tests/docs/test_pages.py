@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from tests import nodejs
 from tests.docs.markdown import ROOT
 from tests.docs.pages import PAGES, RUN, SHOWN, blocks, indented, runnable
 
 SECONDS = 200
+FACES = ROOT / "tests" / "faces"
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +46,27 @@ async def outcome(*command: str | Path, cwd: Path = ROOT) -> tuple[int | None, s
     return running.returncode, printed.decode()
 
 
+@pytest.fixture(scope="module")
+def npm_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder `node_modules` of somebody who has installed the npm packages, and those of chat frontends."""
+    folder = tmp_path_factory.mktemp("npm") / "node_modules"
+    folder.mkdir()
+    nodejs.install(FACES)
+    for package in (FACES / "node_modules").glob("[!.]*"):
+        (folder / package.name).symlink_to(package)
+    client = folder / "@wakeline" / "client"
+    shutil.copytree(nodejs.client(ROOT / "web"), client / "dist")
+    shutil.copy(ROOT / "web" / "client" / "package.json", client)
+    return folder
+
+
 @pytest.mark.parametrize("page", runnable())
-async def test_every_block_of_a_page_runs(page: str, programs: Path, tmp_path: Path) -> None:
+async def test_every_block_of_a_page_runs(
+    page: str, programs: Path, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "empty").mkdir()
+    if any(block.runs and block.kind == "ts" for block in blocks(page)):
+        monkeypatch.setenv("NPM_PACKAGES", str(request.getfixturevalue("npm_packages")))
     scene = (sys.executable, "-m", "tests.docs.scene", page, tmp_path / "empty", programs)
     code, printed = await outcome("unshare", "--map-root-user", "--net", *scene)
     assert code == 0, printed

@@ -11,8 +11,8 @@ import pytest
 from tests.docs.markdown import sections, span, spans, tables, text
 from wakeline.cli.main import app
 from wakeline.gateway.metrics import Metrics
-from wakeline.gateway.rules import Follow, InputRules, Notify, Start
-from wakeline.gateway.settings import Namespace, Settings, load
+from wakeline.gateway.rules import Face, Follow, InputRules, Namespace, Notify, Start
+from wakeline.gateway.settings import Settings, load
 
 
 def setting_rows() -> list[dict[str, str]]:
@@ -44,18 +44,28 @@ def test_every_setting_is_read_from_the_variable_that_is_documented(row: dict[st
     name = span(row["name"])
     examples = {"engine": "memory", "durability": "process", "no_auth": "true", "log_level": "error"}
     examples["event_loop"] = "uvloop"
-    examples |= {"cors_origins": "http://a.example, http://b.example", "open_metrics": "true"}
+    examples |= {
+        "cors_origins": "http://a.example, http://b.example",
+        "open_metrics": "true",
+        "inspector": "false",
+        "temporal_ui": "https://cloud.temporal.io",
+        "codec_server": "http://localhost:8081/codec",
+        "nats_sync_unchecked": "true",
+    }
     examples |= {"notify": '{"ends": {"topics": ["$run.closed"]}}', "channels": '{"ops": {"type": "webhook"}}'}
     examples |= {"temporal_tls": "true", "namespaces": '{"billing": {}}', "follow": '[{"workflow_type": "Agent*"}]'}
     examples |= {"inputs": '{"start": {"chat": {"sessions": ["chat-*"], "workflow_type": "Chat", "task_queue": "q"}}}'}
+    examples |= {"faces": '{"chat": {"name": "message", "kind": "update"}}'}
     text = examples.get(name, "4096")
     changed = getattr(load(environment={span(row["environment"]): text}), name)
     assert changed != getattr(Settings(), name)
     tables_of = {
+        "inspector": False,
         "namespaces": {"billing": Namespace()},
         "follow": (Follow(workflow_type="Agent*"),),
         "notify": {"ends": Notify(topics=("$run.closed",))},
         "channels": {"ops": {"type": "webhook"}},
+        "faces": {"chat": Face(name="message", kind="update")},
         "inputs": InputRules(start={"chat": Start(sessions=("chat-*",), workflow_type="Chat", task_queue="q")}),
     }
     if name in tables_of:

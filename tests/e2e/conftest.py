@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -45,10 +46,10 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
     await context.close()
 
 
-@pytest.fixture
-async def demo(tmp_path: Path) -> AsyncIterator[str]:
+@asynccontextmanager
+async def _running_demo(folder: Path) -> AsyncIterator[str]:
     """The demo, without a terminal; gives the page's URL. Ended as Ctrl-C ends it, it must leave nothing behind."""
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    environment = {**os.environ, "TMPDIR": str(folder)}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "wakeline", "demo", "--port", "0", "--no-open"),
         stdout=asyncio.subprocess.PIPE,
@@ -67,4 +68,18 @@ async def demo(tmp_path: Path) -> AsyncIterator[str]:
         process.send_signal(2)
         output, _ = await asyncio.wait_for(process.communicate(), 60)
     assert re.search(rb"sent [\d,]+ \xc2\xb7 missing 0 \xc2\xb7 duplicate 0", output), output
-    assert list(tmp_path.iterdir()) == [], "the demo removes what it has made"
+    assert list(folder.iterdir()) == [], "the demo removes what it has made"
+
+
+@pytest.fixture
+async def demo(tmp_path: Path) -> AsyncIterator[str]:
+    """A demo of the test's own, at its beginning; gives the page's URL."""
+    async with _running_demo(tmp_path) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+async def old_demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """A demo for tests to which it does not matter what others have done in it; gives the page's URL."""
+    async with _running_demo(tmp_path_factory.mktemp("demo")) as url:
+        yield url

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import Browser, Page
 
+from tests.accessibility import violations
 from tests.receivers import receiver
 from tests.unit.conftest import Serve, kept_in, serve
 from wakeline.gateway.rules import Notify
@@ -64,6 +65,7 @@ async def test_a_tap_answers(serve: Serve, phone: Page, scheme: Literal["light",
     )
     assert (await served.call("GET", f"{REQUESTS}/q1"))[1]["status"] == "open"
     await picture(phone, f"open-{scheme}")
+    assert await violations(phone) == []
     if scheme == "light":
         await phone.get_by_role("button", name="Approve").tap()
     else:
@@ -73,10 +75,12 @@ async def test_a_tap_answers(serve: Serve, phone: Page, scheme: Literal["light",
     await phone.get_by_role("status").wait_for()
     assert await phone.get_by_role("status").inner_text() == "Answered: Approve, by ada"
     await picture(phone, f"answered-{scheme}")
+    assert await violations(phone) == []
     assert (await served.call("GET", f"{REQUESTS}/q1"))[1]["outcome"]["device"] == "link"
     assert await phone.get_by_role("button").count() == 0
     assert set(loaded) == {url}, "the page is all that is loaded"
     assert errors == []
     await phone.goto(served.url + "/v1/answers/unknown")
     await picture(phone, f"unknown-{scheme}")
+    assert await violations(phone) == []
     assert await phone.locator("h1").inner_text() == "This link is not valid"

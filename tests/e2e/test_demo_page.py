@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from typing import Any
 
 from playwright.async_api import Page, expect
 
+from tests.accessibility import violations
 from tests.pushes import push_service
 
 DEVICES = ("laptop", "phone")
@@ -21,7 +23,7 @@ async def events(page: Page, device: str, session: str) -> list[str]:
 
 async def has_at_least(page: Page, device: str, session: str, count: int) -> None:
     await page.wait_for_function(
-        "([d, s, n]) => window.wakeline.events(d, s).length >= n", arg=[device, session, count], timeout=30_000
+        "([d, s, n]) => window.wakeline.events(d, s).length >= n", arg=[device, session, count], timeout=90_000
     )
 
 
@@ -40,12 +42,20 @@ async def to_the_end(page: Page, session: str) -> tuple[list[str], str]:
     return laptop, next(e["data"]["status"] for e in parsed if e["topic"] == "$run.closed")
 
 
-async def test_two_devices_through_an_absence_a_reload_and_a_killed_gateway(page: Page, demo: str) -> None:
+async def test_two_devices_through_an_absence_a_reload_and_a_killed_gateway(demo: str, page: Page) -> None:
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     await page.goto(demo)
     for device in DEVICES:
         await has_at_least(page, device, "agent-1", 10)
+
+    # The inspector shows the same gateway.
+    url = await page.get_by_role("link", name="Inspect the gateway").get_attribute("href")
+    assert url is not None
+    inspector = await page.context.new_page()
+    await inspector.goto(url)
+    await expect(inspector.locator('[data-session="agent-1"]')).to_be_visible()
+    await inspector.close()
 
     # The phone goes offline and comes back: it saw nothing meanwhile, and has everything afterwards.
     await page.click('[data-toggle="phone"]')
@@ -80,9 +90,75 @@ async def test_two_devices_through_an_absence_a_reload_and_a_killed_gateway(page
     assert complaints == []
 
 
-async def test_an_eventsource_needs_no_client_code(page: Page, demo: str) -> None:
-    """What README promises: a plain EventSource is a complete client, from the first event to the end."""
+async def test_the_keys_work_in_the_page_and_an_end_stays_visible(demo: str, page: Page) -> None:
     await page.goto(demo)
+    laptop = page.locator('[data-device="laptop"]')
+    await has_at_least(page, "laptop", "order-1", 2)
+    await page.keyboard.press("t")
+    ended = laptop.locator('[data-slot="order"] [data-session="order-1"]')
+    await expect(ended).to_have_attribute("data-status", "terminated")
+    await expect(ended.locator("footer")).to_contain_text("terminated in the demo")
+    seen = time.monotonic()
+    following = laptop.locator('[data-slot="order"] [data-session="order-2"]')
+    await expect(following).to_have_attribute("data-status", "waiting", timeout=60_000)
+    assert time.monotonic() - seen > 1, "the end could be read before the next order came"
+    await page.keyboard.press("a")
+    await expect(following.locator("footer")).to_contain_text("“approve” from the laptop")
+
+    await page.keyboard.press("o")
+    phone = page.locator('[data-device="phone"]')
+    await expect(phone).to_have_attribute("data-presence", "offline")
+    await page.keyboard.press("Control+k")  # the browser's own
+    await expect(page.locator("[data-gateway]")).to_contain_text("0 restarts")
+    await page.keyboard.press("K")
+    await expect(page.locator("[data-gateway]")).to_contain_text("1 restart", timeout=60_000)
+
+
+async def test_a_sleeping_phone_is_notified_of_a_question_wakes_and_answers_it(demo: str, page: Page) -> None:
+    await page.context.grant_permissions(["notifications"], origin=demo)
+    await page.goto(demo)
+    laptop, phone = [page.locator(f'[data-device="{device}"]') for device in DEVICES]
+    order = '[data-slot="order"] [data-session="{}"]'.format
+    notify = page.locator(".notify")
+    await expect(notify).to_have_text("Notify this browser, too")
+    async with push_service() as service:
+        browser = service.browser("browser")
+        # Debian's Chromium has no push service; this one gives it the test's.
+        await page.evaluate(
+            """(subscription) => { PushManager.prototype.subscribe = async () => ({ toJSON: () => subscription }) }""",
+            browser.subscription(),
+        )
+        await notify.press("Enter")
+        await expect(notify).to_have_text("This browser is notified, too")
+        await page.click('[data-toggle="phone"]')
+
+        # The first order's payment is rejected on the laptop, so the next order asks while the phone is asleep for certain.
+        await laptop.locator(f'{order("order-1")} [data-choice="reject"]').click()
+        asks = laptop.locator(order("order-2"))
+        await expect(asks).to_have_attribute("data-status", "waiting", timeout=60_000)
+        notice = phone.locator('[data-notified="order-2"]')
+        await expect(notice).to_contain_text("Pay 12 EUR to ACME?", timeout=60_000)
+        await expect(notice).to_have_count(1)
+        await expect(asks.locator("footer")).to_contain_text("waits for an answer")
+        async with asyncio.timeout(30):
+            while "order-2" not in [shown["title"] for shown in browser.shown()]:
+                await asyncio.sleep(0.05)
+
+    # By keyboard: a press on the notification wakes the phone, which then has the question.
+    await notice.press("Enter")
+    await expect(notice).to_have_count(0)
+    answered = phone.locator(order("order-2"))
+    await answered.get_by_role("group", name="Pay 12 EUR to ACME?").get_by_role("button", name="Approve").press("Enter")
+    for card in (asks, answered):
+        await expect(card.locator("footer")).to_contain_text("“approve” from the phone")
+        await expect(card.get_by_role("button")).to_have_count(0)
+        await expect(card.locator(".steps")).to_contain_text("paid")
+    await expect(page.locator("[data-counter]")).to_have_text(re.compile(r"missing 0 · duplicate 0$"))
+
+
+async def test_an_eventsource_needs_no_client_code(old_demo: str, page: Page) -> None:
+    """What README promises: a plain EventSource is a complete client, from the first event to the end."""
+    await page.goto(old_demo)
     gateway = await page.evaluate(
         """() => new Promise((resolve) => {
             const state = new EventSource('/demo/state');
@@ -103,10 +179,38 @@ async def test_an_eventsource_needs_no_client_code(page: Page, demo: str) -> Non
     assert len(result) > 3
 
 
-async def test_the_page_fits_a_phone_and_the_dark(page: Page, demo: str) -> None:
+async def test_the_counters_agree_and_the_steps_of_an_order_have_one_row(old_demo: str, page: Page) -> None:
+    await page.goto(old_demo)
+    await page.locator('[data-device="laptop"] [data-choice="approve"]').click()
+    steps = page.locator('[data-device="laptop"] [data-slot="order"] .step')
+    await expect(steps).to_have_count(7, timeout=60_000)
+    boxes = [await step.bounding_box() for step in await steps.all()]
+    assert len({box["y"] for box in boxes if box is not None}) == 1, "at 1280 px all steps are in one row"
+    cut = "(all) => all.filter((label) => label.scrollWidth > label.clientWidth).length"
+    assert await page.locator('[data-device="laptop"] .step .label').evaluate_all(cut) == 0
+    await page.click('[data-toggle="phone"]')
+    await has_at_least(page, "laptop", "agent-1", 200)
+    # In one moment: sent, by device the received and the behind, and the sum of its cards.
+    sent, *devices = await page.evaluate(
+        """() => {
+            const count = (text) => Number(text.replaceAll(/[^0-9]/g, ''));
+            const devices = ['laptop', 'phone'].map((name) => {
+                const device = document.querySelector(`[data-device="${name}"]`);
+                const totals = [...device.querySelectorAll('[data-totals] > span')].map((it) => count(it.textContent));
+                const cards = [...device.querySelectorAll('[data-count]')].map((it) => Number(it.dataset.count));
+                return [totals[0], totals.at(-1), cards.reduce((sum, it) => sum + it, 0)];
+            });
+            return [count(document.querySelector('[data-counter] > span').textContent), ...devices];
+        }"""
+    )
+    for received, behind, cards in devices:
+        assert (received + behind, cards) == (sent, received)
+
+
+async def test_the_page_fits_a_phone_and_the_dark(old_demo: str, page: Page) -> None:
     await page.emulate_media(color_scheme="dark")
     await page.set_viewport_size({"width": 360, "height": 780})
-    await page.goto(demo)
+    await page.goto(old_demo)
     await has_at_least(page, "phone", "agent-1", 5)
     width = await page.evaluate("document.documentElement.scrollWidth")
     assert width <= 360, "nothing sticks out at the side"
@@ -114,53 +218,7 @@ async def test_the_page_fits_a_phone_and_the_dark(page: Page, demo: str) -> None
         "getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).slice(0, 3).reduce((a, b) => a + Number(b), 0)"
     )
     assert luminance < 200, "dark when the system is"
-
-
-async def test_a_sleeping_phone_is_notified_of_a_question_wakes_and_answers_it(page: Page, demo: str) -> None:
-    await page.goto(demo)
-    laptop, phone = [page.locator(f'[data-device="{device}"]') for device in DEVICES]
-    order = '[data-slot="order"] [data-session="{}"]'.format
-    await page.click('[data-toggle="phone"]')
-
-    # The first order's payment is rejected on the laptop, so the next order asks while the phone is asleep for certain.
-    await laptop.locator(f'{order("order-1")} [data-choice="reject"]').click()
-    asks = laptop.locator(order("order-2"))
-    await expect(asks).to_have_attribute("data-status", "waiting", timeout=30_000)
-    notice = phone.locator('[data-notified="order-2"]')
-    await expect(notice).to_contain_text("Pay 12 EUR to ACME?", timeout=30_000)
-    await expect(asks.locator("footer")).to_contain_text("waits for an answer")
-
-    # By keyboard: a press on the notification wakes the phone, which then has the question.
-    await notice.press("Enter")
-    await expect(notice).to_have_count(0)
-    answered = phone.locator(order("order-2"))
-    await answered.get_by_role("group", name="Pay 12 EUR to ACME?").get_by_role("button", name="Approve").press("Enter")
-    for card in (asks, answered):
-        await expect(card.locator("footer")).to_contain_text("“approve” from the phone")
-        await expect(card.get_by_role("button")).to_have_count(0)
-        await expect(card.locator(".steps")).to_contain_text("paid")
-    await expect(page.locator("[data-counter]")).to_have_text(re.compile(r"missing 0 · duplicate 0$"))
-
-
-async def test_a_browser_with_a_push_service_is_notified_too(page: Page, demo: str) -> None:
-    await page.context.grant_permissions(["notifications"], origin=demo)
-    await page.goto(demo)
-    notify = page.locator(".notify")
-    await expect(notify).to_have_text("Notify this browser, too")
-    async with push_service() as service:
-        browser = service.browser("browser")
-        # Debian's Chromium has no push service; this one gives it the test's.
-        await page.evaluate(
-            """(subscription) => { PushManager.prototype.subscribe = async () => ({ toJSON: () => subscription }) }""",
-            browser.subscription(),
-        )
-        await notify.press("Enter")
-        await expect(notify).to_have_text("This browser is notified, too")
-        await page.click('[data-toggle="phone"]')
-        await page.click(
-            '[data-device="laptop"] [data-choice="reject"]'
-        )  # the next order asks while the phone is asleep
-        await expect(page.locator('[data-notified="order-2"]')).to_have_count(1, timeout=30_000)
-        async with asyncio.timeout(30):
-            while "order-2" not in [shown["title"] for shown in browser.shown()]:
-                await asyncio.sleep(0.05)
+    assert await violations(page) == []
+    await page.set_viewport_size({"width": 1280, "height": 900})
+    await page.emulate_media(color_scheme="light")
+    assert await violations(page) == []

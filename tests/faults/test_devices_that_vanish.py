@@ -14,7 +14,7 @@ from tests.gateways import GatewayProcess
 from tests.soak import times
 from tests.support import Served
 
-EVENTS = times(200, 600)
+EVENTS = times(120, 600)
 RESET = struct.pack("ii", 1, 0)  # close with a reset, as a device does that lost its network
 
 

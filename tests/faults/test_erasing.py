@@ -235,7 +235,7 @@ class Lives:
         return (mark + "~" * self.chance.choice([0, 3, 20, 60, longest]))[:longest]
 
 
-@pytest.mark.parametrize("seed", range(times(2, 6)))
+@pytest.mark.parametrize("seed", range(times(1, 6)))
 async def test_no_byte_of_deleted_sessions_is_in_any_file_after_the_promised_time(tmp_path: Path, seed: int) -> None:
     engine = SqliteEngine(tmp_path, durability="process", erase_within=1.0)
     await engine.open()
@@ -351,10 +351,10 @@ async def test_large_deletions_are_done_in_slices(tmp_path: Path, monkeypatch: p
         commits = 0
         inner = engine._writer.submit
 
-        async def counting(operation: Operation, **how: bool) -> object:
+        def counting(operation: Operation[Any], **how: bool) -> asyncio.Future[Any]:
             nonlocal commits
             commits += operation is erasing.erase_slice
-            return await inner(operation, **how)
+            return inner(operation, **how)
 
         engine._writer.submit = counting  # type: ignore[method-assign]
         await engine.delete_session("a")

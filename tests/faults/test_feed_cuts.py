@@ -19,7 +19,7 @@ from tests.soak import SOAK, times
 from tests.support import Served
 
 SESSIONS = [f"order-{n}" for n in range(5)]
-CUTS = times(40, 100)
+CUTS = times(20, 100)
 KILLS = 4 if SOAK > 1 else 2
 
 

@@ -21,12 +21,12 @@ from temporalio.worker import Worker
 from tests.faults.input_workflows import Counted, Counts
 from tests.gateways import GatewayProcess
 from tests.sharing import Faults, SharedStore
-from tests.soak import times
+from tests.soak import SEED, dice, times
 from tests.stores import served_store
 from tests.temporal.test_runs import reset
 from wakeline.integrations.temporal import WakelinePlugin
 
-INPUTS = times(120, 67)
+INPUTS = times(60, 67)
 AT_ONCE = 12
 FAULTS = Faults(latency=0.002, lost_wakeups=0.2, repeated_wakeups=0.2)
 NAMES = {"signal": "say", "update": "approve"}
@@ -34,15 +34,17 @@ Handle = WorkflowHandle[Any, Any]
 
 
 @asynccontextmanager
-async def gateways(count: int, address: str, directory: Path) -> AsyncIterator[list[GatewayProcess]]:
-    """One gateway on a file, or some on a store that they share; each a process of its own."""
+async def gateways(
+    count: int, address: str | None, directory: Path, **changed: str
+) -> AsyncIterator[list[GatewayProcess]]:
+    """One gateway on a file, or some on a store that they share; each a process of its own, with variables `changed`."""
+    temporal = [] if address is None else ["--temporal", address]
     async with AsyncExitStack() as stack:
-        environment = {"WAKELINE_LEASE": "2"}
+        environment = {"WAKELINE_LEASE": "2", **changed}
         if count > 1:
             environment |= await stack.enter_async_context(served_store(SharedStore(), directory, FAULTS))
         found = [
-            GatewayProcess(directory / f"data-{number}", "--temporal", address, environment=environment)
-            for number in range(count)
+            GatewayProcess(directory / f"data-{number}", *temporal, environment=environment) for number in range(count)
         ]
         try:
             await asyncio.gather(*(gateway.start() for gateway in found))
@@ -201,7 +203,7 @@ def ids(events: list[dict[str, Any]], topic: str) -> Counter[str]:
 async def test_each_input_is_handled_once_through_kills_lost_answers_continuations_and_resets(
     client: Client, tmp_path: Path, count: int
 ) -> None:
-    chance, name = random.Random(15), f"counts-{uuid.uuid4().hex[:8]}"
+    chance, name = dice(15), f"counts-{uuid.uuid4().hex[:8]}"
     keys = [f"{kind}-{number}" for number in range((INPUTS + 1) // 2) for kind in NAMES]
     plugin = WakelinePlugin("http://127.0.0.1:9", report=None, nudge=False)
     over = asyncio.Event()
@@ -224,7 +226,8 @@ async def test_each_input_is_handled_once_through_kills_lost_answers_continuatio
         seconds = time.monotonic() - began
         events = await reported(http, running[0].url, handle, set(keys))
         print(
-            f"{len(keys)} inputs in {seconds:.0f} s, {len(keys) / seconds:.1f} a second; {killing.result()} kills, "
+            f"{count} gateways, seed {SEED}: {len(keys)} inputs in {seconds:.0f} s, {len(keys) / seconds:.1f} a second; "
+            f"{killing.result()} kills, "
             f"{dict(changing.result())}; answers: {dict(devices.seen)}"
         )
         counted = await handle.query(Counts.all_counted)

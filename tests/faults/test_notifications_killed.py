@@ -14,8 +14,8 @@ import pytest
 
 from tests.gateways import GatewayProcess
 from tests.pushes import channel, push_service
-from tests.receivers import Received, Receiver, receiver
-from tests.soak import times
+from tests.receivers import Received, Receiver, receiver, status
+from tests.soak import dice, times
 from tests.support import Served
 
 KILLS = times(5, 20)
@@ -27,6 +27,7 @@ def process(hook: Receiver, data: Path, **channels: dict[str, Any]) -> GatewayPr
     rules = {
         "alerts": {"topics": ["alert"], "users": ["ada", "bob"], "grace": 0.2},
         "fires": {"topics": ["fire"], "critical": True},
+        "late": {"topics": ["late"], "users": ["ada", "bob"], "grace": 3},
     }
     environment = {
         "WAKELINE_NOTIFY": json.dumps(rules),
@@ -72,7 +73,7 @@ async def load(served: Served, chance: random.Random) -> None:
 
 @pytest.mark.timeout(240 + 10 * KILLS)
 async def test_kills_lose_no_notification_and_repeat_none_under_another_id(tmp_path: Path) -> None:
-    chance = random.Random(11)
+    chance = dice(11)
     async with receiver() as hook, push_service() as service:
         gateway = process(hook, tmp_path / "data", phones=channel())
         phone = service.browser("phone")
@@ -136,3 +137,38 @@ async def test_what_was_published_while_no_rule_was_looked_at_is_notified_after_
                 assert {request.data["user"] for request in requests} == {"ada", "bob"}
         finally:
             await gateway.kill()
+
+
+async def test_a_receiver_that_is_away_holds_up_no_other_session_after_a_kill(tmp_path: Path) -> None:
+    """More sessions wait for their next attempt than are checked at a time."""
+    waiting = 110
+    async with receiver() as hook:
+        hook.always = status(503, Retry_After="3600")
+        gateway = process(hook, tmp_path / "data")
+        await gateway.start()
+        try:
+            async with Served(gateway.url) as served:
+                for number in range(waiting):
+                    await served.publish(f"a{number}", {"topic": "alert", "data": 1})
+                async with asyncio.timeout(60):
+                    while await attempted(served) < 2 * waiting:
+                        await asyncio.sleep(0.1)
+                await served.publish("z", {"topic": "late", "data": 2})
+                await gateway.kill()
+                assert [request for request in hook.received if request.data["session"] == "z"] == []
+                hook.always = status(200)
+                await gateway.start()
+                async with asyncio.timeout(30):
+                    while {key for request in hook.received for key in keys(request) if key[0] == "z"} != {
+                        ("z", "ada", 0),
+                        ("z", "bob", 0),
+                    }:
+                        await asyncio.sleep(0.05)
+        finally:
+            await gateway.kill()
+
+
+async def attempted(served: Served) -> int:
+    """Return how many pending notifications have an attempt whose outcome is stored."""
+    _, page = await served.call("GET", "/v1/notifications?state=pending&limit=1000")
+    return sum(bool(found["attempts"]) for found in page["notifications"])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import random
 import time
 import uuid
 from collections import Counter, defaultdict
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,17 +22,17 @@ from aiohttp import web
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from tests.faults.test_inputs_soak import keep_killing
-from tests.gateways import GatewayProcess
+from tests.faults.test_inputs_soak import gateways, keep_killing
 from tests.receivers import SECRET, Received, Receiver, receiver
-from tests.soak import times
+from tests.soak import SEED, SOAK, dice, times
 from tests.support import Served
 from tests.temporal.ending_workflows import Ends
 from tests.temporal.fronts import NODE
 from tests.tokens import SECRET as TOKEN_SECRET
 from tests.tokens import bearer
 
-RUNS = times(30, 67)
+RUNS = times(16, 67)
+COUNTS = (1,) if SOAK == 1 else (1, 2)
 AT_ONCE = 40
 GRACE = 3.0
 STATUSES = ("completed", "failed", "canceled", "terminated", "timed_out")
@@ -68,17 +69,18 @@ class Life:
 
 
 class Soak:
-    def __init__(self, client: Client, served: Served, queue: str) -> None:
+    def __init__(self, client: Client, served: Sequence[Served], queue: str) -> None:
         self._client = client
         self._served = served
         self._queue = queue
+        self._chance = dice(7)
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def call(self, user: str, method: str, path: str, **how: Any) -> Any:
         """Call until it is answered with success, as a device does."""
         while True:
             try:
-                status, answer = await self._served.call(
+                status, answer = await self._chance.choice(self._served).call(
                     method, path, headers=bearer(sub=user), timeout=aiohttp.ClientTimeout(10), **how
                 )
                 if status == 200:
@@ -169,8 +171,9 @@ async def nothing_pending(soak: Soak) -> None:
 
 
 @pytest.mark.timeout(200 + RUNS)
+@pytest.mark.parametrize("count", COUNTS)
 async def test_each_user_is_notified_once_of_each_end_and_nobody_who_has_seen_it(
-    client: Client, tmp_path: Path
+    client: Client, tmp_path: Path, count: int
 ) -> None:
     queue, over = f"ends-{uuid.uuid4().hex[:8]}", asyncio.Event()
     lives = [Life(f"{queue}-{number}", STATUSES[number % 5], number % 2 == 0) for number in range(RUNS)]
@@ -178,45 +181,43 @@ async def test_each_user_is_notified_once_of_each_end_and_nobody_who_has_seen_it
     async with (
         receiver() as hook,
         Worker(client, task_queue=queue, workflows=[Ends]),
+        gateways(
+            count,
+            client.service_client.config.target_host,
+            tmp_path,
+            WAKELINE_TOKEN_SECRET=TOKEN_SECRET,
+            WAKELINE_NOTIFY=json.dumps({"ends": {"topics": ["$run.closed"], "grace": GRACE}}),
+            WAKELINE_CHANNELS=json.dumps({"ops": hook.channel()}),
+            WAKELINE_OUTGOING_NETWORKS="127.0.0.1",
+        ) as running,
+        AsyncExitStack() as stack,
     ):
         hook.always = answering(hook, accepted)
-        environment = {
-            "WAKELINE_TOKEN_SECRET": TOKEN_SECRET,
-            "WAKELINE_NOTIFY": json.dumps({"ends": {"topics": ["$run.closed"], "grace": GRACE}}),
-            "WAKELINE_CHANNELS": json.dumps({"ops": hook.channel()}),
-            "WAKELINE_OUTGOING_NETWORKS": "127.0.0.1",
-        }
-        address = client.service_client.config.target_host
-        gateway = GatewayProcess(tmp_path / "data", "--temporal", address, environment=environment)
-        await gateway.start()
-        try:
-            began = time.monotonic()
-            async with Served(gateway.url) as served:
-                soak = Soak(client, served, queue)
-                async with asyncio.TaskGroup() as group:
-                    killing = group.create_task(keep_killing([gateway], over, random.Random(21)))
-                    async with asyncio.TaskGroup() as living:
-                        for life in lives:
-                            living.create_task(soak.live(life))
-                    expected = {
-                        (life.name, user) for life in lives for user in life.away if life.must_be_notified(user)
-                    }
-                    async with asyncio.timeout(60):
-                        while expected - {key for request in accepted.values() for key in [of(request)]}:
-                            await asyncio.sleep(0.1)
-                    over.set()
-                seconds = time.monotonic() - began
-                await nothing_pending(soak)
+        began = time.monotonic()
+        served = [await stack.enter_async_context(Served(gateway.url)) for gateway in running]
+        soak = Soak(client, served, queue)
+        async with asyncio.TaskGroup() as group:
+            killing = group.create_task(keep_killing(running, over, dice(21)))
+            async with asyncio.TaskGroup() as living:
+                for life in lives:
+                    living.create_task(soak.live(life))
+            expected = {(life.name, user) for life in lives for user in life.away if life.must_be_notified(user)}
+            async with asyncio.timeout(60):
+                while expected - {key for request in accepted.values() for key in [of(request)]}:
+                    await asyncio.sleep(0.1)
+            over.set()
+        seconds = time.monotonic() - began
+        await nothing_pending(soak)
+        for gateway in running:
             assert await gateway.stop() == 0
-        finally:
-            await gateway.kill()
     ids: dict[tuple[str, str], set[str]] = defaultdict(set)
     for request in hook.received:
         ids[of(request)].add(request.id)
     allowed = {(life.name, user) for life in lives for user in life.away if life.may_be_notified(user)}
     late = sum(life.watched and life.may_be_notified("bob") for life in lives)
     print(
-        f"{RUNS} runs in {seconds:.0f} s, {killing.result()} kills: {len(expected)} notifications expected, "
+        f"{count} gateways, seed {SEED}: {RUNS} runs in {seconds:.0f} s, {killing.result()} kills: "
+        f"{len(expected)} notifications expected, "
         f"{len(accepted)} ids accepted in {len(hook.received)} requests; {late} seen too late to decide"
     )
     assert expected <= set(ids) <= allowed

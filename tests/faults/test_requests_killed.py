@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from tests.gateways import GatewayProcess
-from tests.soak import times
+from tests.soak import SEED, dice, times
 from tests.support import Served
 from wakeline.client import SessionClient
 from wakeline.errors import AlreadyResolvedError
@@ -79,7 +79,7 @@ async def watch(url: str, device: str, seen: Seen, chance: random.Random) -> Non
 
 @pytest.mark.timeout(240 + 20 * KILLS)
 async def test_each_request_has_one_outcome_through_kills(tmp_path: Path) -> None:
-    chance = random.Random(7)
+    chance = dice(7)
     gateway = GatewayProcess(tmp_path / "data")
     await gateway.start()
     seen = {device: Seen() for device in DEVICES}
@@ -113,6 +113,7 @@ async def test_each_request_has_one_outcome_through_kills(tmp_path: Path) -> Non
             )
             assert before == (event.data["status"] == "resolved")
     won = Counter(data.get("device", "expired") for data in told)
+    print(f"seed {SEED}: {REQUESTS} requests, {KILLS} kills; {dict(won)}")
     assert set(won) == {*DEVICES, "expired"}, "each device was first at times, and time was"
 
 

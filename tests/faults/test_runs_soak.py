@@ -32,12 +32,13 @@ from temporalio.testing import WorkflowEnvironment
 
 from tests.faults.soak_workflows import Plan, Soaks
 from tests.gateways import GatewayProcess
+from tests.soak import times
 from tests.support import Served
 from tests.workers import WorkerProcess
 from wakeline.client import RefusedError, SessionClient, SessionEvent
 from wakeline.streams.wire import POLL, PollInput, PollResult, decode_payload
 
-CHAINS: Final = int(os.environ.get("WAKELINE_RUNS") or 20 * int(os.environ.get("WAKELINE_SOAK", "1")))
+CHAINS: Final = int(os.environ.get("WAKELINE_RUNS") or times(12, 20))
 AT_ONCE: Final = 40
 ENDS: Final = ["completed", "completed", "failed", "canceled", "terminated", "timed_out"]
 STATUS: Final = {

@@ -17,6 +17,7 @@ from wakeline.errors import DataInUseError, SchemaTooNewError, StorageFailedErro
 from wakeline.events import compose, timestamp
 from wakeline.gateway.log.engines.sqlite import SqliteEngine, queries
 from wakeline.gateway.log.engines.sqlite.schema import APPLICATION_ID, MIGRATIONS
+from wakeline.gateway.log.names import after_prefix
 
 BIG = {"topic": "t", "data": "x" * 100_000}
 
@@ -74,7 +75,7 @@ async def test_a_full_database_fails_the_whole_group_and_the_next_one_goes_on(tm
         connection = engine._writer._connection
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages + 5}")
-        held = asyncio.create_task(
+        held = asyncio.ensure_future(
             engine._writer.submit(lambda *_: time.sleep(0.3))
         )  # so that the next three are one group
         await asyncio.sleep(0.1)
@@ -233,9 +234,7 @@ async def test_records_are_found_by_a_range_of_the_index(tmp_path: Path) -> None
     async with opened(tmp_path):
         pass
     with closing(sqlite3.connect(tmp_path / "wakeline.db")) as connection:
-        plan = connection.execute(
-            f"EXPLAIN QUERY PLAN {queries.RECORDS}", ("a/", queries.after_prefix("a/"))
-        ).fetchall()
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {queries.RECORDS}", ("a/", after_prefix("a/"))).fetchall()
     assert [row[3] for row in plan] == [
         "SEARCH records USING INDEX sqlite_autoindex_records_1 (key>? AND key<?)",
     ]

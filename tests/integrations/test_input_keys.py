@@ -20,7 +20,7 @@ from wakeline.gateway.settings import Settings
 from wakeline.integrations.temporal import WakelinePlugin
 
 
-async def pay(client: Client, name: str, amount: int, header: bytes | None) -> None:
+async def pay(client: Client, name: str, amount: int, header: bytes | None, life: bytes | None = None) -> None:
     """Signal the workflow's latest run, as a program that knows nothing of runs does."""
     request = SignalWorkflowExecutionRequest(
         namespace=client.namespace,
@@ -31,6 +31,8 @@ async def pay(client: Client, name: str, amount: int, header: bytes | None) -> N
     request.input.payloads.extend(await client.data_converter.encode([amount]))
     if header is not None:
         request.header.fields["wakeline-input"].CopyFrom(Payload(metadata={"encoding": b"json/plain"}, data=header))
+    if life is not None:
+        request.header.fields["wakeline-input-life"].CopyFrom(Payload(metadata={"encoding": b"json/plain"}, data=life))
     await client.workflow_service.signal_workflow_execution(request)
 
 
@@ -63,6 +65,22 @@ async def test_an_input_that_is_sent_again_after_continue_as_new_is_handled_once
         history = await handle.fetch_history()
         await handle.terminate()
     await Replayer(workflows=[Pays], plugins=[plugin]).replay_workflow(history)
+
+
+async def test_a_key_that_is_used_again_after_it_was_forgotten_is_handled(client: Client) -> None:
+    name = f"pays-{uuid.uuid4().hex[:8]}"
+    plugin = WakelinePlugin("http://127.0.0.1:9", report=None, nudge=False)
+    async with Worker(client, task_queue=name, workflows=[Pays], plugins=[plugin]):
+        await client.start_workflow(Pays.run, id=name, task_queue=name)
+        handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(name)
+        for life in (b'"a1"', b'"a1"', b'"a2"', None):  # a key without a life is that of each
+            await pay(client, name, 5, b'"k1"', life)
+        assert await handle.query("all_paid") == 10
+        assert await handle.query("all_keys") == ["k1"] * 4
+        await continued(handle)
+        await pay(client, name, 5, b'"k1"', b'"a2"')
+        assert await handle.query("all_paid") == 10
+        await handle.terminate()
 
 
 @pytest.mark.parametrize("kind", ["signal", "update"])

@@ -1,8 +1,9 @@
-"""Two whole gateways on one store that is slow and loses wake-ups."""
+"""Whole gateways on one store: a simulated one that is slow and loses wake-ups, PostgreSQL, and NATS."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -10,19 +11,72 @@ from typing import Any
 
 import pytest
 
+from tests import nats_wire, postgres_wire
+from tests.nats import NatsStore
+from tests.postgres import PostgresServer
 from tests.sharing import Faults, SharedEngine, SharedStore
+from tests.soak import SOAK
 from tests.support import Served
 from wakeline.gateway.app import gateway
+from wakeline.gateway.log.engines.nats import NatsEngine
+from wakeline.gateway.log.engines.postgres import PostgresEngine
 from wakeline.gateway.ownership.ownership import SHARDS
 from wakeline.gateway.settings import Settings
 
+# For tests of a simulated store's faults, or of what it keeps.
+simulated = pytest.mark.parametrize("kept_in", ["simulated"])
+# What every run of the tests tries on NATS, too; a soak tries everything.
+ON_NATS = {
+    "test_a_gateway_takes_over_what_another_has_not_sent",
+    "test_a_waiting_asker_learns_of_an_answer_at_another_gateway",
+    "test_devices_at_either_gateway_get_everything_in_order",
+    "test_each_session_is_trimmed_by_one_gateway_whichever_took_its_events",
+    "test_runs_are_followed_by_their_owners_and_each_end_is_reported_once",
+    "test_the_devices_of_a_gateway_that_vanishes_leave_within_its_lease",
+    "test_two_gateways_never_accept_the_same_or_a_lower_stream_seq",
+}
 FAULTS = Faults(latency=0.005, lost_wakeups=0.3, repeated_wakeups=0.3)
+
+
+class Distant:
+    """A gateway's way to a server, which can be cut."""
+
+    wire: nats_wire.Wire | postgres_wire.Wire
+
+    @property
+    def cut(self) -> bool:
+        return self.wire.away
+
+    @cut.setter
+    def cut(self, value: bool) -> None:
+        self.wire.away = value
+        if value:
+            self.wire.cut_all()
+
+
+class OnPostgres(Distant, PostgresEngine):
+    """An engine of a gateway that reaches PostgreSQL by a wire."""
+
+    def __init__(self, address: str, wire: postgres_wire.Wire) -> None:
+        super().__init__(wire.address(address))
+        self.wire = wire
+
+
+class OnNats(Distant, NatsEngine):
+    """An engine of a gateway that reaches NATS by a wire."""
+
+    def __init__(self, address: str, wire: nats_wire.Wire) -> None:
+        super().__init__(wire.address(address))
+        self.wire = wire
+
+
+AnEngine = SharedEngine | OnPostgres | OnNats
 
 
 class Gateway(Served):
     """One of the gateways, and its way to the store."""
 
-    def __init__(self, url: str, engine: SharedEngine) -> None:
+    def __init__(self, url: str, engine: AnEngine) -> None:
         super().__init__(url)
         self.engine = engine
 
@@ -41,19 +95,47 @@ async def shared_out(gateways: Sequence[Gateway]) -> None:
             await asyncio.sleep(0.02)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every test of whole gateways on all stores, unless it is for a simulated one."""
+    own = {"kept_in", "store"} & set(inspect.signature(metafunc.function).parameters)
+    chosen = any(mark.args[0] == "kept_in" for mark in metafunc.definition.iter_markers("parametrize"))
+    if "start" in metafunc.fixturenames and not own and not chosen:
+        nats = ["nats"] if SOAK > 1 or metafunc.function.__name__ in ON_NATS else []
+        metafunc.parametrize("kept_in", ["simulated", "postgres", *nats])
+
+
+@pytest.fixture
+def kept_in() -> str:
+    return "simulated"
+
+
 @pytest.fixture
 def store() -> SharedStore:
     return SharedStore()
 
 
 @pytest.fixture
-async def start(store: SharedStore) -> AsyncIterator[Start]:
+async def start(store: SharedStore, kept_in: str, request: pytest.FixtureRequest) -> AsyncIterator[Start]:
     """Start gateways on the store; each ends with the test."""
     async with AsyncExitStack() as stack:
         seeds = iter(range(100))
+        server = None if kept_in == "simulated" else request.getfixturevalue(kept_in)
+        address = ""
+        if isinstance(server, PostgresServer):
+            address = await server.database()
+        elif isinstance(server, NatsStore):
+            address = server.address()
+
+        async def engine_of(faults: Faults) -> AnEngine:
+            if isinstance(server, PostgresServer):
+                return OnPostgres(address, await stack.enter_async_context(postgres_wire.wire_to(server.port)))
+            if isinstance(server, NatsStore):
+                port = server.servers[0].port
+                return OnNats(address, await stack.enter_async_context(nats_wire.wire_to(port)))
+            return store.engine(faults, next(seeds))
 
         async def one(faults: Faults = FAULTS, **changed: Any) -> Gateway:
-            engine = store.engine(faults, next(seeds))
+            engine = await engine_of(faults)
             asked = {"no_auth": not any(key.startswith("token_") for key in changed)}
             settings = Settings(**{"port": 0, "lease": 1.0, **asked, **changed})
             url = await stack.enter_async_context(gateway(settings, engine=engine))

@@ -12,7 +12,7 @@ from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
-from tests.shared.conftest import FAULTS, Gateway, Start, shared_out
+from tests.shared.conftest import FAULTS, Gateway, Start, shared_out, simulated
 from tests.sharing import Faults, SharedEngine
 from tests.support import Served, data_of, everything
 from tests.temporal import run_workflows as workflows
@@ -141,6 +141,7 @@ async def test_a_nudge_at_any_gateway_wakes_the_owner(
         await handle.terminate()
 
 
+@simulated
 async def test_nudges_cost_the_owner_no_write_and_are_written_together_elsewhere(
     start: Start, client: Client, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

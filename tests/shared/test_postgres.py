@@ -12,6 +12,7 @@ import pytest
 
 from tests.postgres import PostgresServer, postgres_server
 from tests.postgres_wire import wire_to
+from tests.shared.hearing import Heard
 from tests.support import batch, close, data_of, everything, publish
 from wakeline.errors import (
     EngineRefusedError,
@@ -21,31 +22,10 @@ from wakeline.errors import (
     TooManyPublishersError,
     UnavailableError,
 )
-from wakeline.events import Event
 from wakeline.gateway.log import Appended, Change, Commit, Engine, Owner, Publication, owners
 from wakeline.gateway.log.engines.postgres import PostgresEngine, stretches, target
 
 Open = Callable[..., Awaitable[PostgresEngine]]
-
-
-class Heard:
-    """What a listener of one session has heard."""
-
-    def __init__(self, engine: Engine, session: str) -> None:
-        self.all: list[tuple[str, object]] = []
-        self.offsets: list[int] = []
-        self.end = engine.subscribe(session, self._listener)
-
-    def _listener(self, _: str, epoch: str, events: Sequence[Event], changes: Sequence[Change]) -> None:
-        self.offsets += [event.offset for event in events]
-        self.all += [(epoch, data_of(event)) for event in events]
-        self.all += [(epoch, change) for change in changes]
-
-    async def until(self, last: object, seconds: float = 20.0) -> None:
-        """Return when the last thing heard is this event's data or this change."""
-        async with asyncio.timeout(seconds):
-            while not self.all or self.all[-1][1] != last:
-                await asyncio.sleep(0.005)
 
 
 @pytest.fixture
@@ -300,10 +280,7 @@ async def test_a_server_that_does_not_fit_is_refused_without_its_password(
     wrong = guarded.replace("the-password", "another-the-password")
     assert "password authentication failed" in (await refused(wrong)).message
     assert "does not exist" in (await refused(guarded.replace(database, "nowhere"))).message
-    assert "expected a role that may create" in (await refused(guarded)).message
-    await postgres.execute(f"ALTER DATABASE {database} SET synchronous_commit = off")
-    assert "synchronous_commit = on, it is off" in (await refused(guarded)).message
-    await postgres.execute(f"ALTER DATABASE {database} RESET synchronous_commit")
+    assert "expected a role that may create and change" in (await refused(guarded)).message
     assert "can be reached" in (await refused(f"{GUARDED}127.0.0.1:1/x")).message
     for bad in (f"{GUARDED}127.0.0.1:port/x", f"{GUARDED}127.0.0.1:5432/x?statement_cache_size=many"):
         with pytest.raises(EngineRefusedError) as error:
@@ -311,6 +288,46 @@ async def test_a_server_that_does_not_fit_is_refused_without_its_password(
         assert "the-password" not in str(error.value)
     monkeypatch.setattr(target, "_LEAST_VERSION", 990_000)
     assert "it has version" in (await refused(guarded)).message
+
+
+@pytest.mark.parametrize("value", ["off", "local"])
+async def test_each_transaction_that_writes_waits_for_the_disk_also_after_the_server_was_told_not_to(
+    postgres: PostgresServer, opened: Open, address: str, value: str
+) -> None:
+    engine = await opened()
+    await publish(engine, "s", 1, publisher="p")
+    database = address.rsplit("/", 1)[1]
+    await postgres.execute(f"ALTER DATABASE {database} SET synchronous_commit = {value}")
+    await postgres.execute(
+        """
+        CREATE TABLE public.used (value text);
+        CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN INSERT INTO public.used VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
+        CREATE TRIGGER note AFTER INSERT OR UPDATE ON wakeline.sessions EXECUTE FUNCTION public.note();
+        CREATE TRIGGER note AFTER INSERT OR UPDATE ON wakeline.records EXECUTE FUNCTION public.note();
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid();
+        """,
+        database,
+    )
+    later = await opened()  # its connections begin with that value, and so do the new ones of the first engine
+    for number, each in enumerate((engine, later), 1):
+        await publish(each, "s", number, publisher="p", sequence=number)
+        await each.put_record(f"key-{number}", b"value", revision=0)
+    connection = await asyncpg.connect(address)
+    used = {row[0] for row in await connection.fetch("SELECT value FROM public.used")}
+    await connection.close()
+    assert used == {"on" if value == "off" else value}
+
+
+async def test_a_publisher_that_one_gateway_has_forgotten_is_new_at_the_other(opened: Open) -> None:
+    first, second = await opened(), await opened()
+    epoch = (await publish(first, "s", 1, publisher="p")).epoch
+    assert (await publish(first, "s", 1, publisher="p")).duplicate
+    assert await second.forget_publisher("s", "p", epoch=epoch)
+    assert not (await publish(first, "s", 2, publisher="p")).duplicate
+    assert (await publish(second, "s", 2, publisher="p")).duplicate
+    assert [data_of(event) for event in await everything(second, "s")] == [1, 2]
 
 
 async def test_a_role_that_owns_the_schema_needs_no_right_to_create_one(postgres: PostgresServer, address: str) -> None:
@@ -354,7 +371,7 @@ async def test_a_server_that_restarts_is_waited_for_and_used_again(own_server: P
     await heard.until(0)
     await asyncio.to_thread(own_server.stop)
     for _ in range(2):
-        with pytest.raises(StorageFailedError, match="PostgreSQL at 127"):
+        with pytest.raises(StorageFailedError, match="PostgreSQL failed"):
             await publish(first, "s", 1, publisher="p", sequence=1)
         with pytest.raises(StorageFailedError):
             await first.state("s")

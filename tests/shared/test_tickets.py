@@ -11,7 +11,6 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.shared.conftest import Gateway, Start
-from tests.sharing import SharedStore
 from tests.tokens import SECRET, bearer, jwk, token
 from wakeline.gateway.access import keys as keys_module
 from wakeline.gateway.access import tickets as tickets_module
@@ -51,7 +50,7 @@ async def test_a_ticket_is_used_once_although_all_gateways_receive_it_at_once(st
 
 
 async def test_an_unused_ticket_expires_at_every_gateway_and_leaves_nothing(
-    start: Start, store: SharedStore, monkeypatch: pytest.MonkeyPatch
+    start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tickets_module, "TICKET_SECONDS", 2)
     first, second = await start(token_secret=SECRET), await start(token_secret=SECRET)
@@ -60,13 +59,13 @@ async def test_an_unused_ticket_expires_at_every_gateway_and_leaves_nothing(
     given = [str((await first.call("POST", "/v1/tickets", headers=headers))[1]["ticket"]) for _ in range(2)]
     assert await used(second, given[0]) == 200
     async with asyncio.timeout(60):
-        while await store.memory.records("tickets/"):
+        while await second.engine.records("tickets/"):
             await asyncio.sleep(0.1)
     assert await used(second, given[1]) == await used(first, given[1]) == 401
 
 
 async def test_a_ticket_whose_gateway_is_killed_is_good_for_a_while_and_then_removed(
-    start: Start, store: SharedStore, monkeypatch: pytest.MonkeyPatch
+    start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tickets_module, "TICKET_SECONDS", 2)
     first, second = await start(token_secret=SECRET), await start(token_secret=SECRET)
@@ -76,7 +75,7 @@ async def test_a_ticket_whose_gateway_is_killed_is_good_for_a_while_and_then_rem
     first.engine.cut = True
     assert await used(second, given[0]) == 200
     async with asyncio.timeout(60):
-        while await store.memory.records("tickets/"):
+        while await second.engine.records("tickets/"):
             await asyncio.sleep(0.1)
     assert await used(second, given[1]) == 401
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.shared.conftest import Gateway, Start, shared_out
-from tests.sharing import SharedEngine, SharedStore
+from tests.shared.conftest import Gateway, OnNats, OnPostgres, Start, shared_out
+from tests.sharing import SharedEngine
 from wakeline.gateway.sessions import retention
 
 NAMES = [f"s{number}" for number in range(24)]
@@ -28,21 +28,27 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 
 @pytest.fixture
-def trims(monkeypatch: pytest.MonkeyPatch) -> list[tuple[SharedEngine, str]]:
+def trims(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, str]]:
     """Which engine has trimmed which session."""
-    seen: list[tuple[SharedEngine, str]] = []
-    trim = SharedEngine.trim
+    seen: list[tuple[object, str]] = []
 
-    async def noted(engine: SharedEngine, session: str, *args: Any, **how: Any) -> int:
-        seen.append((engine, session))
-        return await trim(engine, session, *args, **how)
+    def note(kind: Any) -> None:
+        trim = kind.trim
 
-    monkeypatch.setattr(SharedEngine, "trim", noted)
+        async def noted(engine: Any, session: str, *args: Any, **how: Any) -> int:
+            seen.append((engine, session))
+            kept: int = await trim(engine, session, *args, **how)
+            return kept
+
+        monkeypatch.setattr(kind, "trim", noted)
+
+    for kind in (SharedEngine, OnPostgres, OnNats):
+        note(kind)
     return seen
 
 
 async def test_each_session_is_trimmed_by_one_gateway_whichever_took_its_events(
-    start: Start, store: SharedStore, trims: list[tuple[SharedEngine, str]], monkeypatch: pytest.MonkeyPatch
+    start: Start, trims: list[tuple[object, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "WALK_SECONDS", 1.0)
     # A lease that a busy machine does not let end in the middle of this.
@@ -53,7 +59,7 @@ async def test_each_session_is_trimmed_by_one_gateway_whichever_took_its_events(
         await publish(gateways[number % 2], name, 10)
 
     async def trimmed() -> bool:
-        states = [await store.memory.state(name) for name in NAMES]
+        states = [await gateways[0].engine.state(name) for name in NAMES]
         return all(state is not None and state.first_offset == 7 for state in states)
 
     await until(trimmed)
@@ -62,22 +68,20 @@ async def test_each_session_is_trimmed_by_one_gateway_whichever_took_its_events(
     assert {engine for engines in by.values() for engine in engines} == {served.engine for served in gateways}
 
 
-async def test_a_session_expires_although_the_gateway_that_took_its_events_is_gone(
-    start: Start, store: SharedStore
-) -> None:
+async def test_a_session_expires_although_the_gateway_that_took_its_events_is_gone(start: Start) -> None:
     first = await start(retention_age=1.0)
     for name in NAMES:
         await publish(first, name, 2)
         assert (await first.call("POST", f"/v1/sessions/{name}/close"))[0] == 200
-    await start(retention_age=1.0)
+    second = await start(retention_age=1.0)
 
     async def gone() -> bool:
-        return not await store.memory.sessions()
+        return not await second.engine.sessions()
 
     await until(gone)
 
 
-async def test_a_gateway_that_starts_leaves_the_import_of_another_alone(start: Start, store: SharedStore) -> None:
+async def test_a_gateway_that_starts_leaves_the_import_of_another_alone(start: Start) -> None:
     first = await start()
     await publish(first, "old", 5)
     async with first.http.get("/v1/sessions/old/export") as answer:
@@ -93,7 +97,7 @@ async def test_a_gateway_that_starts_leaves_the_import_of_another_alone(start: S
     importing = asyncio.create_task(first.http.post("/v1/sessions/new/import", data=file(), headers=headers))
 
     async def drafted() -> bool:
-        return bool(await store.memory.due(float("inf")))
+        return bool(await first.engine.due(float("inf")))
 
     await until(drafted)
     second = await start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 
-from tests.shared.conftest import Gateway, Start
+from tests.shared.conftest import Gateway, Start, simulated
 from tests.sharing import Faults
 
 STREAM = "/v1/stream/s"
@@ -32,6 +32,7 @@ async def test_two_gateways_never_accept_the_same_or_a_lower_stream_seq(start: S
     assert statuses.count(204) + 20 == len(values)
 
 
+@simulated
 async def test_a_request_with_a_stream_seq_is_retried_at_another_gateway_without_a_copy(start: Start) -> None:
     gateways = [await start(Faults(latency=0.002, lost_answers=0.3)) for _ in range(2)]
     while (await gateways[0].http.put(STREAM, headers={"Content-Type": "application/json"})).status == 503:

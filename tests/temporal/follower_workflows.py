@@ -126,15 +126,21 @@ class Rounds:
 
 @workflow.defn
 class GoesNowhere:
-    """Carries its stream over to a run that no worker takes, and that is given so many seconds, if any."""
+    """Once told to go, carries its stream over to a run that no worker takes."""
 
     @workflow.init
     def __init__(self, state: WorkflowStreamState | None = None, patience: float | None = None) -> None:
         self.stream = WorkflowStream(state)
         self.patience = None if patience is None else timedelta(seconds=patience)
+        self.going = False
+
+    @workflow.signal
+    def go(self) -> None:
+        self.going = True
 
     @workflow.run
     async def run(self, state: WorkflowStreamState | None = None, patience: float | None = None) -> None:
+        await workflow.wait_condition(lambda: self.going)
         self.stream.topic("n", type=int).publish(1)
         workflow.continue_as_new(self.stream.get_state(), task_queue="of-nobody", run_timeout=self.patience)
 

@@ -86,11 +86,13 @@ async def test_a_child_is_looked_for_again(
 ) -> None:
     find, refused = Finder.find, Counter[str]()
 
-    async def absent(finder: Finder, connection: Any, workflow_id: str, run_id: str | None = None) -> Found:
+    async def absent(
+        finder: Finder, connection: Any, workflow_id: str, run_id: str | None = None, *, activity: bool = False
+    ) -> Found:
         if "-child-" in workflow_id and not refused[workflow_id]:
             refused[workflow_id] += 1
             raise WorkflowNotFoundError(f"Temporal has no workflow {workflow_id!r}")
-        return await find(finder, connection, workflow_id, run_id)
+        return await find(finder, connection, workflow_id, run_id, activity=activity)
 
     monkeypatch.setattr(Finder, "find", absent)
     async with running_gateway(temporal, tmp_path) as served:

@@ -25,8 +25,11 @@ async def test_a_run_that_never_begins_has_nothing_to_add_to_the_stream_it_was_g
     name = f"nowhere/{uuid.uuid4().hex[:8]}"
     async with Worker(client, task_queue=name, workflows=[GoesNowhere]), running_gateway(temporal, tmp_path) as served:
         patience = 2.0 if end == "timed_out" else None
-        await client.start_workflow(GoesNowhere.run, args=[None, patience], id=name, task_queue=name)
+        handle = await client.start_workflow(GoesNowhere.run, args=[None, patience], id=name, task_queue=name)
         await served.call("POST", "/v1/runs", json={"workflow_id": name})
+        # The follower must know the first run: no worker can be asked for the stream of the second.
+        await until(served, name, has("$run.started"))
+        await handle.signal(GoesNowhere.go)
         if end == "terminated":
             await until(served, name, has("$run.continued"))
             await client.get_workflow_handle(name).terminate()

@@ -23,10 +23,11 @@ from tests.temporal.follower_workflows import Retried, Round, Rounds
 from tests.temporal.run_workflows import Chapters, Forgets
 from tests.temporal.test_follower import running_gateway
 from tests.temporal.test_run_endings import data, has, until
-from wakeline.gateway.following.draining import Drainer
 from wakeline.gateway.following.finding import chain
-from wakeline.gateway.following.watching import state
-from wakeline.gateway.following.watching.endings import first_event
+from wakeline.gateway.following.life.observations import WorkerSeen
+from wakeline.gateway.following.rests import Rests
+from wakeline.gateway.following.watching import waiting
+from wakeline.temporal.chains import first_event
 
 RETRIES = RetryPolicy(initial_interval=timedelta(milliseconds=100), backoff_coefficient=1, maximum_attempts=3)
 
@@ -142,7 +143,7 @@ async def test_the_end_is_told_although_no_worker_can_tell_what_any_run_of_the_c
 async def test_while_no_worker_is_there_a_chain_that_goes_on_is_told_to_wait_for_one(
     client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(state, "_UNTAKEN", 0.5)
+    monkeypatch.setattr(waiting, "_UNTAKEN", 0.5)
     async with worker(client, name):
         await client.start_workflow(Chapters.run, 0, id=name, task_queue=name)
         await turn_to(client, name, 1)
@@ -169,13 +170,13 @@ async def test_a_next_run_that_has_not_begun_does_not_count_as_a_worker_that_is_
     client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    answers = Drainer._answers
+    ask = Rests.ask_worker
 
-    async def counted(drainer: Drainer, run_id: str) -> bool:
+    async def counted(rests: Rests, run_id: str) -> WorkerSeen:
         asked.append(run_id)
-        return await answers(drainer, run_id)
+        return await ask(rests, run_id)
 
-    monkeypatch.setattr(Drainer, "_answers", counted)
+    monkeypatch.setattr(Rests, "ask_worker", counted)
     later = RetryPolicy(initial_interval=timedelta(hours=1), maximum_attempts=3)
     async with worker(client, name):
         first = await client.start_workflow(Retried.run, id=name, task_queue=name, retry_policy=later)

@@ -106,11 +106,13 @@ async def test_a_child_that_cannot_be_looked_for_at_first(
 ) -> None:
     find, refused = Finder.find, Counter[str]()
 
-    async def unavailable(finder: Finder, connection: Any, workflow_id: str, run_id: str | None = None) -> Found:
+    async def unavailable(
+        finder: Finder, connection: Any, workflow_id: str, run_id: str | None = None, *, activity: bool = False
+    ) -> Found:
         if "-child-" in workflow_id and refused[workflow_id] < 2:
             refused[workflow_id] += 1
             raise TemporalUnavailableError("Temporal cannot be asked now")
-        return await find(finder, connection, workflow_id, run_id)
+        return await find(finder, connection, workflow_id, run_id, activity=activity)
 
     monkeypatch.setattr(Finder, "find", unavailable)
     async with running_gateway(temporal, tmp_path) as served:
@@ -139,10 +141,12 @@ async def test_a_child_that_temporal_never_tells_of_does_not_keep_the_parent_fro
 ) -> None:
     find = Finder.find
 
-    async def refused(finder: Finder, connection: Any, workflow_id: str, run_id: str | None = None) -> Found:
+    async def refused(
+        finder: Finder, connection: Any, workflow_id: str, run_id: str | None = None, *, activity: bool = False
+    ) -> Found:
         if "-child-" in workflow_id:
             raise TemporalUnavailableError("Temporal cannot be asked now: permission denied")
-        return await find(finder, connection, workflow_id, run_id)
+        return await find(finder, connection, workflow_id, run_id, activity=activity)
 
     monkeypatch.setattr(Finder, "find", refused)
     monkeypatch.setattr(children, "_PATIENCE", 1.0)

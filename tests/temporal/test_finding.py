@@ -22,7 +22,7 @@ from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_runs import QUEUE, start, steps, until
 from tests.tokens import SECRET, token
 from wakeline.errors import SettingsInvalidError
-from wakeline.gateway.following.finding.sweep import Sweep
+from wakeline.gateway.following.finding.visibility import Visibility
 from wakeline.gateway.rules import Follow
 
 
@@ -288,17 +288,17 @@ async def test_what_a_sweep_listed_before_it_failed_has_ended_nevertheless(
     client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Listed twice is told once: what the page before the failure had is not new to the next sweep."""
-    listing, failures = Sweep._list, 0
+    listing, failures = Visibility.listed, 0
 
-    async def failing(sweep: Sweep, query: str, **how: Any) -> AsyncIterator[WorkflowExecutionInfo]:
+    async def failing(visibility: Visibility, query: str, **how: Any) -> AsyncIterator[WorkflowExecutionInfo]:
         nonlocal failures
-        async for info in listing(sweep, query, **how):
+        async for info in listing(visibility, query, **how):
             yield info
             if query.startswith("CloseTime") and info.execution.workflow_id == name and not failures:
                 failures += 1
                 raise RPCError("the next page cannot be had", RPCStatusCode.UNAVAILABLE, b"")
 
-    monkeypatch.setattr(Sweep, "_list", failing)
+    monkeypatch.setattr(Visibility, "listed", failing)
     async with running_gateway(temporal, tmp_path, sweep_interval=0.2, close_watches=0) as served:
         handle = await start(client, name, workflows.Steps.run)
         await served.call("POST", "/v1/runs", json={"workflow_id": name})

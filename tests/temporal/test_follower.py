@@ -23,6 +23,7 @@ from temporalio.worker import Worker
 
 from tests.pairs import Pair
 from tests.sharing import Faults, SharedStore
+from tests.soak import times
 from tests.support import Served
 from tests.temporal import follower_workflows as workflows
 from wakeline.gateway.app import gateway
@@ -236,7 +237,7 @@ async def test_a_gateway_that_restarts_all_the_time_loses_and_repeats_nothing(
     client: Client, temporal: WorkflowEnvironment, name: str, tmp_path: Path
 ) -> None:
     handle = await start(client, name, workflows.Talks.run, "waits", 1000)
-    for _ in range(12):
+    for _ in range(times(5, 12)):
         async with running_gateway(temporal, tmp_path, poll_fastest=0.005) as served:
             stream = await served.stream(name)
             await stream.next()

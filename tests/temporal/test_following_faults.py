@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -23,6 +22,7 @@ from temporalio.worker import Worker
 
 from tests.gateways import GatewayProcess
 from tests.servers import temporal_server
+from tests.soak import SOAK, times
 from tests.support import Served
 from tests.temporal import odd_workflows
 from tests.temporal import run_workflows as workflows
@@ -35,8 +35,6 @@ from wakeline.gateway.log.engines.sqlite import SqliteEngine
 from wakeline.gateway.rules import Follow
 from wakeline.gateway.sessions import Run, Runs
 from wakeline.gateway.settings import Settings
-
-SOAK = int(os.environ.get("WAKELINE_SOAK", "1"))
 
 
 @pytest.fixture
@@ -420,7 +418,7 @@ async def test_what_a_run_says_too_much_of_is_cut_or_told_as_a_gap(
 async def test_very_many_runs_of_one_session_end_at_once(
     client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
 ) -> None:
-    count = 100 * SOAK
+    count = times(50, 100)
     rules = (Follow(workflow_id=f"{name}-*", session=name),)
     how = {"follow": rules, "sweep_interval": 0.2, "close_watches": 20, "drain_grace": 60.0}
     names = [f"{name}-{number}" for number in range(count)]
@@ -448,7 +446,7 @@ async def test_very_many_runs_of_one_session_end_at_once(
 async def test_a_workflow_id_that_is_started_anew_all_the_time(
     client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
 ) -> None:
-    count = 25 * SOAK
+    count = times(10, 25)
     async with running_gateway(temporal, tmp_path, sweep_interval=0.1) as served:
         stream = await served.stream(name, "wait_for_start=true")
         runs: list[str | None] = []

@@ -35,8 +35,8 @@ from wakeline.gateway.app import gateway
 from wakeline.gateway.inputs import carrying
 from wakeline.gateway.inputs.sending import send
 from wakeline.gateway.inputs.steps import Seen, Unanswered
-from wakeline.gateway.rules import Follow
-from wakeline.gateway.settings import Namespace, Settings
+from wakeline.gateway.rules import Follow, Namespace
+from wakeline.gateway.settings import Settings
 
 QUEUE = "hostile"
 DEEPEST = 128
@@ -214,7 +214,7 @@ async def test_an_input_to_a_run_that_temporal_has_forgotten_is_rejected(
         async with asyncio.timeout(60):
             with suppress(RPCError):
                 while (await handle.describe()).run_id:
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.2)
         return Unanswered() if sent else await send(*how)
 
     monkeypatch.setattr(carrying, "send", once(after_its_deletion))
@@ -223,7 +223,7 @@ async def test_an_input_to_a_run_that_temporal_has_forgotten_is_rejected(
     assert ("may have received" in answer["failure"]["message"]) is sent
     async with asyncio.timeout(60):
         while (found := await put(served, name, kind, method, "hello"))[0] != 409:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)
     assert found[1]["error"]["code"] == "run_closed"
 
 
@@ -296,4 +296,7 @@ async def test_updates_that_come_at_once_are_no_more_than_are_allowed(
         answers = Counter(status for status, _ in await asyncio.gather(*calls))
         assert answers == {202: 2, 429: 18}
         await handle.signal("release")
+        async with asyncio.timeout(60):
+            while len(await handle.query("all_heard")) < 3:
+                await asyncio.sleep(0.05)
     assert len(await handle.query("all_heard")) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Raw
+from msgspec.structs import replace
 from temporalio.api.common.v1 import Payload, WorkflowExecution
 from temporalio.api.enums.v1 import EventType, ResetReapplyExcludeType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
@@ -31,13 +34,18 @@ from tests.temporal.test_encryption import BARE
 from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_runs import reset
 from tests.tokens import SECRET, bearer
+from tests.unit.inputs.test_intents import intent
 from wakeline.client import SessionClient
+from wakeline.gateway.following import Namespaces, Options
 from wakeline.gateway.inputs import carrying
-from wakeline.gateway.inputs.sending import send
-from wakeline.gateway.inputs.steps import Seen, Unanswered
+from wakeline.gateway.inputs.sending import look, send
+from wakeline.gateway.inputs.steps import Absent, NotOpen, Outcome, Seen, Unanswered
+from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.rules import InputRules, Start
+from wakeline.gateway.sessions import Kind, Remembered, Run
 
 QUEUE = "inputs"
+DAY = 86_400.0
 Handle = WorkflowHandle[Any, Any]
 Send = Callable[..., Awaitable[Seen]]
 
@@ -121,6 +129,20 @@ async def test_a_signal_reaches_the_workflow_and_everybody_sees_it(handle: Handl
     assert told(events, "$input.completed") == [{"id": "k1"}]
 
 
+async def test_a_forgotten_key_is_that_of_another_input_while_its_run_lives(
+    handle: Handle, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    engine = MemoryEngine()
+    async with running_gateway(temporal, tmp_path, engine) as served:
+        for text in ("first", "second"):
+            for kind, method in (("signal", "say"), ("update", "approve")):
+                status, answer = await put(served, name, kind, method, text, id=f"k-{kind}")
+                assert (status, answer["status"]) == (200, "completed")
+            await Remembered(engine, 7 * DAY, lambda _: True, lambda: time.time() + 30 * DAY).sweep()
+            assert (await served.call("GET", f"/v1/sessions/{name}/inputs/k-signal"))[0] == 404
+        assert await handle.query("all_heard") == ["first", "first", "second", "second"]
+
+
 async def test_an_update_is_answered_with_its_result(handle: Handle, served: Served, name: str) -> None:
     status, answer = await put(served, name, "update", "approve", "order 1", id="k1")
     assert (status, answer) == (200, {"id": "k1", "status": "completed", "result": {"approved": "order 1"}})
@@ -171,8 +193,9 @@ async def test_an_update_that_fails_the_workflow_s_task_is_rejected_and_the_run_
             # The first call is held by Temporal for 20 seconds; the second one learns at once that the task fails.
             assert await settled(served, name, "breaks", id="k2") == "rejected"
             assert await broken == "rejected"
-            failures = [said["failure"]["type"] for said in told(await log(served, name), "$input.rejected")]
-            assert failures == ["UpdateNotAccepted", "UpdateNotAccepted"]
+            failures = {said["failure"]["type"] for said in told(await log(served, name), "$input.rejected")}
+            # Temporal answers the first call by itself if the task fails once the worker has the update.
+            assert "UpdateNotAccepted" in failures <= {"UpdateNotAccepted", "UnprocessedUpdate"}
             monkeypatch.setattr(carrying, "_FAILING_SECONDS", 600.0)  # the task may still fail for a moment
             assert await settled(served, name, "approve", "next", id="k3") == "completed"
     assert await handle.query("all_heard") == ["next"]
@@ -585,6 +608,35 @@ async def test_a_run_that_continued_as_new_is_cancelled_as_it_goes_on(
     assert closed["status"] == "canceled"
 
 
+@pytest.mark.parametrize("kind", ["cancel", "terminate"])
+async def test_ending_a_run_costs_few_calls_however_long_its_history_is(
+    client: Client, handle: Handle, name: str, kind: Kind
+) -> None:
+    """A history of 600 signals has three pages; the run is open, has ended by the input, or has ended without it."""
+    await asyncio.gather(*(handle.signal("say", str(number)) for number in range(600)))
+    address = client.service_client.config.target_host
+    calls: Counter[str] = Counter()
+    (connection,) = Namespaces([Options(address=address)], lambda call, _: calls.update([call]))
+    await connection.start()
+    try:
+        of = replace(intent(name, run_id=await run_id(handle)), kind=kind, name="", workflow_id=name, run=name)
+        of = replace(of, accepted_at=time.time(), args=Raw(b"[]"))
+        run = Run(name, of.run_id, of.run_id, of.run_id, "Listens", "")
+        calls.clear()
+        assert await send(connection, of, of.run_id) == Outcome("completed")
+        with suppress(WorkflowFailureError):
+            await handle.result()
+        assert await look(connection, of, run) == Outcome("completed")
+        late = replace(of, id="late", accepted_at=time.time() + 3600)
+        assert await send(connection, late, of.run_id) == (Outcome("completed") if kind == "cancel" else NotOpen())
+        if kind == "terminate":
+            assert await look(connection, late, run) == Absent()
+    finally:
+        await connection.stop()
+    print(kind, dict(calls))
+    assert sum(count for call, count in calls.items() if "History" in call) <= 3
+
+
 async def test_two_devices_that_cancel_have_cancelled_both(handle: Handle, served: Served, name: str) -> None:
     await handle.signal("stay")
     path = f"/v1/sessions/{name}/inputs"
@@ -788,9 +840,9 @@ async def test_a_deleted_session_forgets_its_inputs(handle: Handle, served: Serv
     await put(served, name, "signal", "say", "hello", id="k1")
     assert (await served.call("DELETE", f"/v1/sessions/{name}"))[0] == 204
     assert (await served.call("GET", f"/v1/sessions/{name}/inputs/k1"))[0] == 404
-    # Temporal still knows the key: its run does not get the input again.
-    assert (await put(served, name, "signal", "say", "hello", id="k1"))[0] == 200
-    assert await handle.query("all_heard") == ["hello"]
+    # The key is another one now, also to Temporal, which still knows the earlier input.
+    assert (await put(served, name, "signal", "say", "again", id="k1"))[0] == 200
+    assert await handle.query("all_heard") == ["hello", "again"]
 
 
 async def test_arguments_that_their_schema_does_not_allow_are_refused_and_nothing_is_sent(

@@ -137,7 +137,7 @@ async def test_a_host_that_is_read_by_update_is_not_used_up(
     client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(budget, "UPDATES_PER_RUN", 30)
-    monkeypatch.setattr(budget, "_UPDATE_SECONDS", 4.0)
+    monkeypatch.setattr(budget, "_UPDATE_SECONDS", 20.0)
     async with running_gateway(temporal, tmp_path) as served:
         handle = await start(client, name, hosts.HubWithoutQuery)
         stream = await served.stream(name, "topics=n")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from temporalio.worker import Worker
 
-from tests.support import Served
+from tests.support import Served, Stream
 from tests.temporal.follower_workflows import Talks, stream_numbers
 from wakeline.cli.processes import TemporalServer
 from wakeline.gateway.app import gateway
@@ -46,6 +46,15 @@ async def readyz(served: Served, status: str) -> dict[str, Any]:
             await asyncio.sleep(0.1)
 
 
+async def watch(served: Served, query: str = "") -> Stream:
+    """Open the stream of "order" as a device does: a 503 says that Temporal did not answer in time, so try again."""
+    async with asyncio.timeout(60):
+        while (stream := await served.stream("order", query)).answer.status == 503:
+            stream.close()
+            await asyncio.sleep(0.1)
+    return stream
+
+
 async def test_down_at_start_then_there(server: TemporalServer, served: Served) -> None:
     body = await readyz(served, "degraded")
     assert body["temporal"].startswith("unreachable")
@@ -64,7 +73,7 @@ async def test_down_at_start_then_there(server: TemporalServer, served: Served) 
     async with Worker(client, task_queue="q", workflows=[Talks], activities=[stream_numbers]):
         await client.start_workflow(Talks.run, args=["completes", 3], id="order", task_queue="q")
         async with asyncio.timeout(60):
-            events = await (await served.stream("order", "until=settled")).rest()
+            events = await (await watch(served, "until=settled")).rest()
     assert [e["data"] for e in events if e["topic"] == "number"] == [0, 1, 2]
 
 
@@ -73,7 +82,7 @@ async def test_away_in_the_middle_of_a_run_and_back(server: TemporalServer, serv
     client = await server.ready()
     async with Worker(client, task_queue="q", workflows=[Talks], activities=[stream_numbers]):
         await client.start_workflow(Talks.run, args=["waits", 20], id="order", task_queue="q")
-        stream = await served.stream("order", "until=settled")
+        stream = await watch(served, "until=settled")
         events = await stream.take(22)
 
     await server.kill()

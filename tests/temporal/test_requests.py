@@ -190,7 +190,7 @@ async def test_an_answer_is_delivered_by_the_next_gateway(
     client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first gateway ends after the answer is in the log, and before its run has it."""
-    from wakeline.gateway.requests import requests
+    from wakeline.gateway.requests import delivering
 
     handle = await client.start_workflow(workflows.Pays.run, {"id": "pay-1"}, id=name, task_queue=QUEUE)
 
@@ -198,7 +198,7 @@ async def test_an_answer_is_delivered_by_the_next_gateway(
         await asyncio.Event().wait()
 
     with monkeypatch.context() as patched:
-        patched.setattr(requests, "deliver", never)
+        patched.setattr(delivering, "deliver", never)
         async with running_gateway(temporal, tmp_path / "data") as first:
             await until_open(first, name)
             await answer(first, name, "pay-1", "yes")

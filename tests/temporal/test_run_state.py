@@ -7,6 +7,7 @@ import uuid
 from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tests.temporal.test_runs import QUEUE, start, until
 from wakeline.cli.processes import temporal_program
 from wakeline.events import NewEvent
 from wakeline.gateway.following.telling import Teller
-from wakeline.gateway.following.watching import state
+from wakeline.gateway.following.watching import waiting
 from wakeline.gateway.sessions import Run, Runs
 
 
@@ -325,11 +326,28 @@ async def test_an_activity_under_an_id_that_was_used_before_is_told_as_every_oth
     await handle.terminate()
 
 
+async def test_an_attempt_that_a_worker_takes_late_is_reported_once(client: Client, served: Served, name: str) -> None:
+    workflows.failures_left[name] = 1
+    handle = await start(client, name, workflows.Again.run, "fails_at_first", f"{name}-queue")
+    stream = await served.stream(name)
+    worker = partial(Worker, client, task_queue=f"{name}-queue", activities=workflows.ACTIVITIES)
+    async with worker():
+        (retrying,) = told(await until(stream, "$activity.retrying"), "$activity.retrying")
+        assert (retrying["attempt"], "over" in retrying) == (2, False)
+    async with asyncio.timeout(60):  # it is due, and the gateway has seen that
+        while (await run_of(served, name))["activities"][0]["next_at"] is not None:
+            await asyncio.sleep(0.1)
+    async with worker():
+        (retrying,) = told(await until(stream, "$activity.retrying"), "$activity.retrying")
+        assert (retrying["attempt"], retrying.get("over")) == (2, True)
+    await handle.terminate()
+
+
 async def test_that_no_worker_is_there_is_told_each_time(
     client: Client, served: Served, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An activity's attempts come and go without a word in the history."""
-    monkeypatch.setattr(state, "_UNTAKEN", 1.0)
+    monkeypatch.setattr(waiting, "_UNTAKEN", 1.0)
     handle = await start(client, name, workflows.Again.run, "silent_at_first", f"{name}-queue")
     stream = await served.stream(name)
     nobody = {"for": "worker", "task_queue": f"{name}-queue"}

@@ -22,7 +22,7 @@ from tests.support import Served, Stream
 from tests.temporal import run_workflows as workflows
 from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_run_endings import forget_the_end
-from wakeline.gateway.following.watching import state
+from wakeline.gateway.following.watching import waiting
 from wakeline.gateway.rules import Follow
 from wakeline.gateway.sessions import Run, Runs
 
@@ -281,7 +281,7 @@ async def test_a_result_that_is_asked_for_while_the_run_is_written_down_is_not_f
 
     monkeypatch.setattr(Runs, "put", slow)
     monkeypatch.setattr(Runs, "want_result", noted)
-    monkeypatch.setattr(state, "_QUIET", 0.0)
+    monkeypatch.setattr(waiting, "_QUIET", 0.0)
     handle = await start(client, name, workflows.Approval.run, None)
     async with running_gateway(temporal, tmp_path) as served, asyncio.timeout(60):
         await served.stream(name)

@@ -125,7 +125,7 @@ async def test_readers_slow_down_as_updates_are_used_up(
     client: Client, queue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(budget, "UPDATES_PER_RUN", 30)
-    monkeypatch.setattr(budget, "_UPDATE_SECONDS", 4.0)
+    monkeypatch.setattr(budget, "_UPDATE_SECONDS", 20.0)
     handle = await start(client, queue, hosts.HubWithoutQuery)
     items = WorkflowStreamClient.create(client, handle.id).subscribe(poll_cooldown=timedelta(milliseconds=10))
     reader = asyncio.create_task(read(items, 200))

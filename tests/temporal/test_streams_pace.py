@@ -16,7 +16,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from tests.temporal import streams_workflows as hosts
 from tests.temporal.streams_support import read, start, worker
 from wakeline.streams import WorkflowStreamClient, pace, runs
-from wakeline.streams.queries import when_not_busy
+from wakeline.temporal import history
+from wakeline.temporal.queries import when_not_busy
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -28,7 +29,7 @@ async def queue(client: Client) -> AsyncIterator[str]:
 @pytest.fixture
 def told_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody asks unasked, so that what is not told is not read."""
-    monkeypatch.setattr(pace, "_LONGEST_WHEN_TOLD", 1e9)
+    monkeypatch.setattr(pace, "_LONGEST_FOLLOWED", 1e9)
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ async def test_what_the_workflow_publishes_by_itself_is_told(client: Client, que
 
 
 async def test_a_long_history_is_not_followed(client: Client, queue: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "_MOST_HISTORY_BYTES", 0)
+    monkeypatch.setattr(history, "_MOST_BYTES", 0)
     handle = await start(client, queue, hosts.Hub)
     reader = asyncio.create_task(read(WorkflowStreamClient.create(client, handle.id).subscribe()))
     for number in range(10):

@@ -64,7 +64,6 @@ async def read() -> None:
                     assert_type(change.offsets, list[tuple[int, int]])
                 else:
                     assert_type(change.event, SessionEvent[Status | dict[str, Any]])
-        session.view(from_="now")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
         session.events(until="closed")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
         session.events(since="now")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 

@@ -65,6 +65,10 @@ def test_a_bad_file_is_told_with_what_is_wrong(tmp_path: Path, content: str, mes
             ("`$.inputs.start.chat.id_reuse`", "expected one of allow_duplicate, allow_duplicate_failed_only"),
         ),
         (
+            '[faces.chat]\nkind = "signal"\nname = "say"\nstart = "chat"',
+            ("expected start with the kind update only, got it with signal", "`$.faces.chat`"),
+        ),
+        (
             '[inputs.start.chat]\nsessions = ["*"]\nworkflow_type = "C"',
             ("missing required field `task_queue`", "`$.inputs.start.chat`"),
         ),

@@ -20,6 +20,7 @@ from wakeline.gateway.access import Addresses, Auth, Grant, Guard, Keys, Tickets
 from wakeline.gateway.access.keys import parse_jwks
 from wakeline.gateway.delivery import Topics
 from wakeline.gateway.log.engines.memory import MemoryEngine
+from wakeline.gateway.settings import Settings
 
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC = ec.generate_private_key(ec.SECP256R1())
@@ -32,9 +33,8 @@ STRANGERS: dict[str, Any] = {
 
 
 def auth(keys: Keys | None = None, **how: Any) -> Auth:
-    guard = Guard((), loopback_only=False, addresses=Addresses())
-    keys = keys or Keys(SECRET, None)
-    return Auth(keys, Tickets(MemoryEngine(), keys), guard, **how)
+    settings, keys = Settings(token_secret=SECRET, **how), keys or Keys(SECRET, None)
+    return Auth(settings, keys, Tickets(MemoryEngine(), keys), Guard(settings, Addresses()))
 
 
 @pytest.fixture
@@ -265,7 +265,7 @@ async def test_time_is_kept() -> None:
 
 
 async def test_issuer_and_audience_are_checked_where_they_are_set() -> None:
-    strict = auth(issuer="https://issuer.example", audience="wakeline")
+    strict = auth(token_issuer="https://issuer.example", token_audience="wakeline")
     good: dict[str, Any] = {"iss": "https://issuer.example", "aud": "wakeline"}
     await strict.verify(token(**good))
     await strict.verify(token(**(good | {"aud": ["other", "wakeline"]})))

@@ -12,7 +12,7 @@ from tests.tokens import SECRET, bearer
 from tests.unit.conftest import Serve
 from wakeline.gateway.http import routes
 
-FREE = {"/healthz", "/readyz"}
+FREE = {"/", "/healthz", "/readyz"}  # the page at / holds no data, and asks for a token itself
 ANY_TOKEN = {"/v1/tickets", "/v1/push"}
 BY_LINK = {"/v1/answers/{link}"}
 BY_BODY, BY_QUERY = "/v1/runs", "/v1/feed"  # where a session is not named in the path
@@ -58,7 +58,7 @@ async def asking(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> tuple[Served,
     return served, [Route(*one) for one in sorted(found) if one[0] != "*"]
 
 
-async def test_every_route_but_health_asks_who_calls(asking: tuple[Served, list[Route]]) -> None:
+async def test_every_route_but_health_and_the_page_asks_who_calls(asking: tuple[Served, list[Route]]) -> None:
     served, every = asking
     assert len(every) > 10
     for route in every:

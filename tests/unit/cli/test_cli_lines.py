@@ -129,6 +129,11 @@ def test_an_end_whose_beginning_was_not_seen_has_no_duration() -> None:
         ("$input.completed", {"id": "i1", "result": {"n": 1}}, 'input i1 completed: {"n": 1}'),
         ("$input.completed", {"id": "i1"}, "input i1 completed"),
         ("$input.rejected", {"id": "i1", "failure": {"message": "too late"}}, "input i1 rejected: too late"),
+        (
+            "$attempt.superseded",
+            {"activity": "3", "attempt": 2, "offsets": [[0, 0], [2, 1001], [7, 8], [10, 10], [12, 12], [14, 14]]},
+            "attempt 2 supersedes 1,006 events (0, 2–1001, 7–8, 10, 12, …)",
+        ),
         ("$input.undone", {"id": "i1", "run_id": "r"}, "a reset has undone input i1"),
         (
             "$input.requested",

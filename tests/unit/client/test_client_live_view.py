@@ -78,6 +78,7 @@ async def test_what_is_superseded_is_taken_out_and_what_was_before_is_there_agai
         superseded, _ = await changes(view, 2)
         assert isinstance(superseded, Superseded)
         assert superseded.offsets == [(3, 6)]
+        assert (superseded.event.offset, superseded.event.attempt) == (7, 2)
         assert [event.data for event in superseded.events] == [1]
         assert sorted(message.id for message in superseded.messages) == ["m", "o"]
         assert superseded.states == [("status", "now")]
@@ -85,6 +86,15 @@ async def test_what_is_superseded_is_taken_out_and_what_was_before_is_there_agai
         assert values(view) == ({"m": "kept right", "n": "other"}, {"now": "old"}, [])
         page = await client.session("s").page(view="compact")
         assert [event.data for event in page.events] == ["old", "other", "kept right"]
+
+
+async def test_a_view_that_begins_later_has_only_what_was_changed_since(served: Served) -> None:
+    await served.publish("s", delta("Hel"), state("busy"), {"topic": "tool", "data": 1})
+    async with SessionClient(served.url) as client, client.session("s").view(from_="tail:1") as view:
+        await changes(view, 1)
+        await served.publish("s", delta("lo"))
+        await changes(view, 1)
+        assert values(view) == ({"m": "lo"}, {}, [1])
 
 
 async def test_it_ends_when_the_session_does(served: Served) -> None:

@@ -37,6 +37,19 @@ async def test_a_session_survives_as_a_file(client: SessionClient, tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir() if "ndjson" in path.name] == ["s.ndjson"]
 
 
+async def test_both_ways_report_their_progress(client: SessionClient, tmp_path: Path) -> None:
+    session, file = client.session("s"), tmp_path / "s.ndjson"
+    await session.publish_many([("t", {"n": n, "pad": "x" * 10_000}) for n in range(300)])
+    out: list[int] = []
+    back: list[int] = []
+    await session.export(file, on_progress=out.append)
+    await client.session("copy").import_(file, on_progress=back.append)
+    for lines in (out, back):
+        assert len(lines) > 1
+        assert lines == sorted(lines)
+        assert lines[-1] == 302
+
+
 async def test_what_is_not_a_whole_export_is_not_imported(client: SessionClient, tmp_path: Path) -> None:
     await client.session("s").publish("t")
     file = tmp_path / "s.ndjson"

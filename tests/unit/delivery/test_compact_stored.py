@@ -203,6 +203,21 @@ async def test_blocks_that_another_gateway_has_replaced_are_not_erased() -> None
     assert await told(engine, Compacts(engine, lambda _: True)) == whole
 
 
+async def test_a_gateway_that_does_not_know_of_a_trim_yet_reads_what_another_has_stored() -> None:
+    engine, outlives = MemoryEngine(), False
+    late = Compacts(engine, lambda _: outlives)
+    await add(engine, event("text", 0), event("plain", 1), event("text", 2))
+    whole = await told(engine, late)
+    outlives = True
+    engine.feed = Feed()  # its notifications are on their way from here on
+    other = Compacts(engine, lambda _: outlives)
+    state = await engine.state("s")
+    assert state is not None
+    assert await other.store("s", state.epoch, 3) == 3
+    await engine.trim("s", 3, epoch=state.epoch)
+    assert await told(engine, late) == whole
+
+
 async def test_it_is_stored_while_it_is_published_and_read_again_after_a_restart() -> None:
     engine = MemoryEngine()
     async with Compacts(engine) as compacts, asyncio.timeout(60):

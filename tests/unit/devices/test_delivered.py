@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import tracemalloc
 from contextlib import ExitStack
+from functools import partial
 
 import msgspec
 import pytest
@@ -69,6 +70,19 @@ async def test_of_several_connections_the_furthest_counts(epoch: str, kept: Posi
         await kept.save()
     phone = (await listed(kept))["phone"]
     assert (phone.delivered, phone.connected) == (f"{epoch}-8", False)
+
+
+async def test_each_connection_has_its_own_transport_when_another_ends(epoch: str, kept: Positions) -> None:
+    offsets = {"first": 2, "second": 8, "third": 5}
+    connections = {
+        name: kept.connected("s", epoch, "alice", "phone", partial(offsets.__getitem__, name), transport)
+        for name, transport in {"first": "sse", "second": "websocket", "third": "sse"}.items()
+    }
+    with connections["first"], connections["second"]:
+        with connections["third"]:
+            assert kept.written("s", epoch, "alice", "phone") == [("sse", 2), ("websocket", 8), ("sse", 5)]
+        assert kept.written("s", epoch, "alice", "phone") == [("sse", 2), ("websocket", 8)]
+    assert kept.written("s", epoch, "alice", "phone") == []
 
 
 async def test_positions_only_grow_when_a_device_reads_again(epoch: str, kept: Positions) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from typing import Any, cast
 
 import msgspec
 import pytest
 
 from tests.unit.following.followed import World, run, steps
-from tests.unit.following.test_late import parts_of
-from wakeline.gateway.following.follower import Follower
-from wakeline.gateway.following.watching.endings import Ending
+from tests.unit.following.test_rests import parts_of
+from wakeline.gateway.following.following import Subject
+from wakeline.gateway.following.life.effects import Append
+from wakeline.gateway.following.life.reports import over
+from wakeline.gateway.following.observing import Observer
+from wakeline.gateway.following.performing import Performer
 from wakeline.gateway.following.watching.state import StateWatch
 from wakeline.gateway.sessions import RunState
 
@@ -25,16 +27,18 @@ async def test_what_a_run_waits_for_is_told_again_in_its_turn(monkeypatch: pytes
 
     monkeypatch.setattr(StateWatch, "follow", follow)
     world = World(monkeypatch)
-    follower = Follower("a", run("a"), parts_of(world, places=1))
-    follower.attention.set(closely=True)
-    looking = asyncio.create_task(follower._look_at("next"))
+    subject = Subject("a", run("a"), parts_of(world, places=1))
+    observer, performer = Observer(subject), Performer(subject)
+    observer.attention.set(closely=True)
+    await observer.report_state_of("next")
     await steps()
-    looking.cancel()
-    await asyncio.gather(looking, return_exceptions=True)
-    await follower._continue(Ending(None, datetime.now(UTC), "next", "continue_as_new", carries=True), True)
+    await observer.report_state_of("")
+    changes: dict[str, Any] = {"run_id": "next", "waiting": None, "retrying": {}, "failed": {}}
+    await performer.append(Append("continued:next", tuple(over(subject.run))))
+    await subject.copy.change(**changes)
     for _ in range(2):  # that it is told twice by those whose turn it is makes no difference
-        state = follower._state_of(follower.run, follower._watch_of(follower.run), cast(Any, None))
-        looking = asyncio.create_task(follower._look_on(state))
+        state = observer._state_of(subject.run, observer._watch_of(subject.run), cast(Any, None))
+        looking = asyncio.create_task(observer._look_on(state))
         await steps()
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import pytest
 
-from tests.unit.following.followed import World, followed, steps
+from tests.unit.following.followed import World, followed, run, steps
 from wakeline.errors import WorkflowNotFoundError
+from wakeline.gateway.log import NewSession
 
 
 @pytest.mark.parametrize("after", range(30))
@@ -37,7 +39,7 @@ async def test_nothing_is_left_running_where_a_child_is_found_while_everything_s
     stop = followers._pool.stop
 
     async def stop_late(*_: Any) -> None:
-        followers._child("default", "child", "run-of-child")
+        followers._registrar.child("default", "child", "run-of-child")
         await steps(2)
         await stop()
 
@@ -91,7 +93,7 @@ async def test_who_comes_when_a_workflow_has_started_finds_it_although_it_is_loo
 
 async def test_a_nudge_is_not_lost_to_a_look_that_began_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch)
-    await world.engine.create_session("a")
+    await world.engine.create_session(NewSession("a"))
     followers = world.followers()
     temporal = Answers(followers)
     await followers.start()
@@ -109,4 +111,25 @@ async def test_a_nudge_is_not_lost_to_a_look_that_began_before_it(monkeypatch: p
         await steps(100)
         assert followed(followers, "a") is not None
     assert not list(followers._lookups)
+    await followers.stop()
+
+
+@pytest.mark.parametrize("activity_id", ["a", "another"])
+async def test_a_workflow_is_found_while_an_activity_of_its_session_is_open(
+    activity_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(monkeypatch)
+    await world.engine.create_session(NewSession("a"))
+    activity = msgspec.structs.replace(run(activity_id, activity=True), run="of-an-activity", run_id="of-an-activity")
+    await world.runs.put("a", activity)
+    followers = world.followers()
+    await followers.start()
+    await steps()
+    assert followers.followed("a").keys() == {"of-an-activity"}
+    async with world.hub.attach("a"):
+        assert "a" in await followers._wanted(cast(Any, world.temporal))
+        await followers.watch("a")
+        await steps(100)
+        assert followers.followed("a").keys() == {"of-an-activity", "run-of-a"}
+        assert not await followers._wanted(cast(Any, world.temporal))
     await followers.stop()

@@ -12,7 +12,8 @@ from temporalio.service import TLSConfig
 from wakeline.errors import SettingsInvalidError
 from wakeline.gateway.following import options_of
 from wakeline.gateway.following.reaching.connection import Options
-from wakeline.gateway.settings import Namespace, Settings, load
+from wakeline.gateway.rules import Namespace
+from wakeline.gateway.settings import Settings, load
 
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----\n"
 KEY = "-----BEGIN PRIVATE KEY-----\nYg==\n-----END PRIVATE KEY-----\n"

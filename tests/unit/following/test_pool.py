@@ -11,7 +11,7 @@ from structlog.testing import CapturingLogger
 from tests.unit.following.followed import World, followed, run, steps
 from wakeline.errors import AttemptFencedError, StorageFailedError
 from wakeline.gateway.following import pool as pooling
-from wakeline.gateway.following.late import Late
+from wakeline.gateway.log import NewSession
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +113,7 @@ async def test_a_run_that_is_followed_anew_is_watched_as_closely_as_before(monke
 async def test_where_a_device_comes_a_run_is_watched_closely(after: int, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, close_watches=1)
     for session in "ab":
-        await world.engine.create_session(session)
+        await world.engine.create_session(NewSession(session))
         await world.runs.put(session, run(session))
     followers = world.followers()
     pool = followers._pool
@@ -136,14 +136,12 @@ async def test_where_a_device_comes_a_run_is_watched_closely(after: int, monkeyp
 async def test_nothing_is_left_running_where_a_run_ends_while_everything_stops(
     after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def wait(late: Late) -> None:
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(Late, "wait", wait)
     world, ends = World(monkeypatch), asyncio.Event()
     await world.runs.put("a", run("a"))
 
     async def follow(follower: Any) -> None:
+        if not follower.run.open:
+            await asyncio.Event().wait()  # its rest is never read
         await ends.wait()
         follower.run = run("a", status="completed", owed=True)
 
@@ -157,3 +155,25 @@ async def test_nothing_is_left_running_where_a_run_ends_while_everything_stops(
     await pool.stop()
     await steps()
     assert not asyncio.all_tasks() - before
+
+
+@pytest.mark.parametrize("first", ["activity", "workflow"])
+async def test_standalone_activities_are_not_among_the_runs_watched_closely(
+    first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(monkeypatch, close_watches=1)
+    runs = {"activity": run("activity", activity=True), "workflow": run("workflow")}
+    followers = world.followers()
+    pool = followers._pool
+    await followers.start()
+    for session in (first, *(runs.keys() - {first})):
+        await world.engine.create_session(NewSession(session))
+        await world.runs.put(session, runs[session])
+        await pool.take(session, runs[session])
+    async with world.hub.attach("activity"):
+        await steps()
+        assert closely(pool) == {"workflow"}
+    (sweep,) = followers._sweeps.values()
+    assert (pool.count(), sweep._swept.endings()) == (2, False)
+    await followers.stop()
+    assert (pool.count(), pool.workflows()) == (0, 0)

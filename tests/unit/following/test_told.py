@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from base64 import b64decode
 from collections.abc import Sequence
@@ -15,10 +16,14 @@ from temporalio.converter import (
     DataConverter,
     DefaultFailureConverterWithEncodedAttributes,
     DefaultPayloadConverter,
+    ExternalStorage,
     PayloadCodec,
+    StorageDriverClaim,
+    StorageDriverRetrieveContext,
 )
 from temporalio.exceptions import ActivityError, ApplicationError, RetryState
 
+from tests.storage import InMemory
 from wakeline.gateway.following.copying import told
 
 MARK = "the secret text"
@@ -35,6 +40,25 @@ class Backwards(PayloadCodec):
 class Broken(Backwards):
     async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
         raise RuntimeError("no key")
+
+
+class Silent(InMemory):
+    """Stores, and never returns what it has stored."""
+
+    asked = 0
+
+    async def retrieve(
+        self, context: StorageDriverRetrieveContext, claims: Sequence[StorageDriverClaim]
+    ) -> list[Payload]:
+        self.asked += 1
+        await asyncio.Event().wait()
+        raise AssertionError("expected no answer")
+
+
+class SilentCodec(Backwards):
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        await asyncio.Event().wait()
+        raise AssertionError("expected no answer")
 
 
 CODED = DataConverter(payload_codec=Backwards(), failure_converter_class=DefaultFailureConverterWithEncodedAttributes)
@@ -122,6 +146,40 @@ async def test_a_result_too_large_is_told_by_its_size() -> None:
     payloads = Payloads(payloads=await DataConverter.default.encode(["x" * 100]))
     assert await told.result(None, payloads, 101) == {"result_bytes": 102}
     assert await told.result(None, Payloads(), 101) == {}
+
+
+async def test_a_result_in_a_storage_that_does_not_answer_is_passed_on_as_a_reference(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(told, "_DECODE_SECONDS", 0.01)
+    storing = DataConverter(external_storage=ExternalStorage(drivers=[Silent()], payload_size_threshold=10))
+    payloads = Payloads(payloads=await storing.encode(["x" * 100]))
+    async with asyncio.timeout(60):
+        kept = await told.result(storing, payloads, 1000)
+    message = b64decode(kept["result_payload"]["metadata"]["messageType"])
+    assert message == b"temporal.api.sdk.v1.ExternalStorageReference"
+
+
+async def test_a_stored_result_too_large_is_told_by_its_size_and_not_fetched() -> None:
+    silent = Silent()
+    storing = DataConverter(external_storage=ExternalStorage(drivers=[silent], payload_size_threshold=10))
+    payloads = Payloads(payloads=await storing.encode(["x" * 1000]))
+    async with asyncio.timeout(60):
+        kept = await told.result(storing, payloads, 1000)
+    (stored,) = silent.kept.values()
+    assert (kept, silent.asked) == ({"result_bytes": len(stored)}, 0)
+
+
+async def test_a_codec_that_does_not_answer_does_not_keep_the_end_from_being_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(told, "_DECODE_SECONDS", 0.01)
+    silent = DataConverter(payload_codec=SilentCodec())
+    async with asyncio.timeout(60):
+        kept = await told.failure(silent, await failure_of(CODED, cause=False))
+        result = await told.result(silent, Payloads(payloads=await CODED.encode([MARK])), 1000)
+    assert "encoded_attributes" in kept
+    assert "result_payload" in result
 
 
 async def test_long_messages_are_cut_and_large_encoded_ones_left_out() -> None:

@@ -41,7 +41,7 @@ def as_user(user: str, *allow: str, sessions: tuple[str, ...] = ("s",)) -> dict[
 async def test_a_device_acknowledges_is_listed_and_forgotten(served: Served, epoch: str) -> None:
     status, answer = await served.call("PUT", f"{DEVICES}/phone", json={"seen": f"{epoch}-7"})
     assert status == 200
-    assert list(answer) == ["device", "user", "delivered", "seen", "lag", "connected", "last_active"]
+    assert list(answer) == ["device", "user", "delivered", "seen", "lag", "connected", "transports", "last_active"]
     assert answer["last_active"].endswith("Z")
     rest = {name: value for name, value in answer.items() if name != "last_active"}
     assert rest == {
@@ -51,6 +51,7 @@ async def test_a_device_acknowledges_is_listed_and_forgotten(served: Served, epo
         "seen": f"{epoch}-7",
         "lag": 3,
         "connected": False,
+        "transports": [],
     }
     assert await served.call("GET", DEVICES) == (200, {"devices": [answer]})
     for _ in range(2):

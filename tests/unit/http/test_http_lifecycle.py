@@ -166,6 +166,17 @@ async def test_an_export_is_the_session_line_by_line(served: Served) -> None:
     assert b",".join(lines) == b",".join(raw)
 
 
+async def test_an_http_1_0_client_sees_where_an_export_ends(served: Served) -> None:
+    await fill(served, 1)
+    host, port = served.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"GET /v1/sessions/a/export HTTP/1.0\r\nHost: {host}\r\nConnection: keep-alive\r\n\r\n".encode())
+    answer = await asyncio.wait_for(reader.read(), 60)
+    assert b"keep-alive" not in answer.partition(b"\r\n\r\n")[0]
+    assert b'{"wakeline_export_end":' in answer[-40:]
+    writer.close()
+
+
 @on_disk_and_shared
 async def test_an_import_is_the_session_that_was_exported(served: Served) -> None:
     payload = compose("p", b'{"metadata": {"encoding": "YmluYXJ5"}, "data": "AAE="}', time=TIME, payload=True)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support import Served
 from tests.unit.conftest import Serve
+from wakeline.gateway.delivery.accept import OWN_PUBLISHERS
 
 EVENT = {"topic": "t", "data": 1}
 PATH = "/v1/sessions/s/events"
@@ -287,7 +288,7 @@ async def test_bad_headers_of_an_attempt_are_refused(served: Served, headers: di
     assert (status, answer["error"]["code"]) == (400, "request_invalid")
 
 
-@pytest.mark.parametrize("name", ["stream:r", "started:r", "continued:r", "closed:r", "producer:p"])
+@pytest.mark.parametrize("name", [f"{own}r" for own in OWN_PUBLISHERS])
 async def test_nobody_can_publish_as_wakeline_itself(served: Served, name: str) -> None:
     """Else a run's end, appended under the same name, would be taken for a repetition, and never be told."""
     assert await opened(served, publisher=name) == (400, "request_invalid")

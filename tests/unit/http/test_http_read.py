@@ -8,6 +8,7 @@ import socket
 import pytest
 
 from tests.support import Served
+from tests.tokens import SECRET, bearer
 from tests.unit.conftest import Serve, on_disk
 
 PATH = "/v1/sessions/s/events"
@@ -294,3 +295,25 @@ async def test_a_device_that_does_not_read_hurts_nobody_and_is_cut_in_time(serve
             await asyncio.sleep(0.05)
     healthy.close()
     writer.close()
+
+
+async def test_one_event_is_read_with_its_publication(served: Served) -> None:
+    await served.publish("s", *events(0))
+    await served.publish("s", *events(1, 2), publisher="p", attempt="2", sequence="0")
+    for offset, publication in ((0, None), (2, {"publisher": "p", "attempt": 2, "sequence": 1})):
+        status, answer = await served.call("GET", f"{PATH}/{offset}")
+        assert (status, answer["event"]["data"], answer["publication"]) == (200, offset, publication)
+    assert await served.call("GET", f"{PATH}/3") == (200, {"event": None, "publication": None})
+    for path, expected_status in ((f"{PATH}/x", 400), (f"{PATH}/{1 << 53}", 400), ("/v1/sessions/none/events/0", 404)):
+        assert (await served.call("GET", path))[0] == expected_status
+
+
+async def test_one_event_is_not_shown_beyond_the_topics_of_the_token(serve: Serve) -> None:
+    served = await serve(no_auth=False, token_secret=SECRET)
+    served.http.headers.update(bearer())
+    await served.publish("s", *events(0), *events(1, topic="secret"), publisher="p", sequence="0")
+    served.http.headers.update(bearer(topics=["t"]))
+    assert (await served.call("GET", f"{PATH}/0"))[1]["publication"]["sequence"] == 0
+    assert await served.call("GET", f"{PATH}/1") == (200, {"event": None, "publication": None})
+    served.http.headers.update(bearer(allow=["publish"]))
+    assert (await served.call("GET", f"{PATH}/0"))[0] == 403

@@ -165,7 +165,7 @@ async def test_a_body_that_is_not_in_its_encoding_is_no_defect(served: Served, m
         return
     kind = "application/x-ndjson" if path.endswith("import") else "application/json"
     await served.http.put("/v1/stream/s", headers={"Content-Type": "application/json"})
-    reads = not path.endswith(("/close", "/tickets", "/retry"))
+    reads = not path.endswith(("/close", "/tickets", "/retry", "/stop"))
     whole = gzip.compress(b'{"events": [{"topic": "t"}]}')
     for encoding, body in (
         ("gzip", b"not gzip"),
@@ -180,7 +180,7 @@ async def test_a_body_that_is_not_in_its_encoding_is_no_defect(served: Served, m
             code = "encoding_invalid" if encoding in ("gzip", "deflate") else "encoding_unknown"
             assert (status, answer["error"]["code"]) == (400 if code == "encoding_invalid" else 415, code)
         else:
-            assert status < 500
+            assert status < 500 or answer["error"]["code"] == "temporal_unavailable"
 
 
 @pytest.mark.parametrize("path", ["/v1/sessions/s/events", "/v1/sessions/s/close", "/nowhere"])

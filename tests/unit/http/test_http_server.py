@@ -13,7 +13,7 @@ from wakeline.errors import DataInUseError, ListenRefusedError
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "not_found"),
+        ("GET", "/v1", 404, "not_found"),
         ("GET", "/v1/sessions/a/b/events", 404, "not_found"),
         ("DELETE", "/v1/sessions/s/events", 405, "method_not_allowed"),
         ("GET", "/v1/sessions/s", 404, "session_not_found"),
@@ -105,7 +105,6 @@ async def test_stopping_ends_streams_and_a_device_resumes_with_the_next_gateway(
 @pytest.mark.parametrize(
     ("path", "hint", "other"),
     [
-        ("/", "GET /v1/sessions lists", "%2F"),
         ("/v1/sessions/a/b/c", "a / in a session's name is written %2F", "/healthz"),
         ("/v2", "routes begin with /v1/", "%2F"),
     ],
@@ -130,3 +129,32 @@ async def test_an_empty_body_is_called_empty(served: Served) -> None:
         status, answer = await served.call(method, path, **how)
         assert status == 400, path
         assert answer["error"]["message"].endswith("got: nothing, it is empty"), path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/sessions?after=a%00b",
+        "/v1/sessions?after=%1F",
+        "/v1/notifications?after=a%00b",
+        "/v1/notifications?channel=%E2%80%A8",
+        "/v1/sessions/s/devices?user=%0Aada",
+        "/v1/sessions/s/events?topics=%00",
+        "/v1/feed?session=s&topics=%7F",
+    ],
+)
+async def test_a_parameter_with_a_control_character_is_refused_by_its_name(served: Served, path: str) -> None:
+    await served.publish("s", {"topic": "t"})
+    status, body = await served.call("GET", path)
+    name = path.rpartition("&")[2].rpartition("?")[2].partition("=")[0]
+    assert (status, body["error"]["code"]) == (400, "request_invalid")
+    assert body["error"]["message"].startswith(f"expected {name} without control characters, got '")
+
+
+async def test_nobody_learns_from_readyz_where_temporal_is(serve: Serve) -> None:
+    served = await serve(temporal="127.0.0.1:1")
+    async with asyncio.timeout(60):
+        while not (answer := (await served.call("GET", "/readyz"))[1])["temporal"].startswith("unreachable: "):
+            await asyncio.sleep(0.02)
+    assert (answer["status"], answer["log"]) == ("degraded", "ok")
+    assert "127.0.0.1" not in str(answer)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.tokens import SECRET, bearer
 from tests.unit.conftest import Serve
+from tests.unit.inputs.test_intents import intent
+from wakeline.gateway.log import NewSession
+from wakeline.gateway.log.engines.memory import MemoryEngine
+from wakeline.gateway.sessions import Intents, Settled
 
 INPUT = {"id": "k1", "kind": "signal", "name": "say", "args": ["hello"]}
 
@@ -70,3 +75,35 @@ async def test_arguments_that_are_no_json_or_nest_too_deep_are_refused(serve: Se
     body = '{"id":"k1","kind":"signal","name":"say","args":ARGS}'.replace("ARGS", args)
     status, answer = await served.call("POST", "/v1/sessions/order-1/inputs", data=body.encode("latin-1"))
     assert (status, answer["error"]["code"]) == (400, "body_invalid")
+
+
+@pytest.mark.parametrize(
+    ("claims", "status"),
+    [
+        ({"sub": "alice", "allow": ["input"]}, 200),
+        ({"sub": "bob", "allow": ["input"]}, 404),
+        ({"sub": "bob", "allow": ["input", "read"]}, 200),
+        ({"sub": "bob", "allow": ["read"]}, 200),
+        ({"sub": "bob", "allow": ["read", "input"], "topics": ["status"]}, 404),
+        ({"sub": "bob", "allow": ["read", "input"], "topics": ["$input.completed"]}, 404),
+        ({"sub": "bob", "allow": ["read", "input"], "topics": ["$input.*"]}, 200),
+        ({"sub": "alice", "allow": ["read", "input"], "topics": ["status"]}, 200),
+        ({"sub": "alice", "allow": ["publish"]}, 403),
+        ({"sub": "alice", "allow": ["input"], "sessions": ["other"]}, 404),
+    ],
+)
+async def test_an_outcome_is_for_its_user_and_for_those_who_may_read_it_in_the_log(
+    serve: Serve, claims: dict[str, Any], status: int
+) -> None:
+    engine = MemoryEngine()
+    epoch = (await engine.create_session(NewSession("s")))[0].epoch
+    data = msgspec.Raw(b'{"id":"k","result":1}')
+    done = Settled(epoch=epoch, digest="d", status="completed", data=data, by="alice")
+    await Intents(engine).settle(intent("s", "k", epoch), done)
+    # Its outcome is the same while it is under way.
+    await Intents(engine).create(msgspec.structs.replace(intent("s", "k-2", epoch, namespace="gone"), by="alice"))
+    served = await serve(log=engine, token_secret=SECRET, temporal="127.0.0.1:1")
+    for key, answered in (("k", 200), ("k-2", 202)):
+        got, answer = await served.call("GET", f"/v1/sessions/s/inputs/{key}", headers=bearer(**claims))
+        assert got == (answered if status == 200 else status)
+        assert ("result" in answer) == (got == 200)

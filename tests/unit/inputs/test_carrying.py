@@ -13,10 +13,12 @@ from tests.support import publish
 from tests.unit.inputs.test_intents import intent
 from wakeline.gateway.delivery import Accept
 from wakeline.gateway.inputs import Inputs, carrying
-from wakeline.gateway.inputs.steps import Failing, Outcome, Seen, StillOpen
+from wakeline.gateway.inputs.pending import Pending
+from wakeline.gateway.inputs.steps import Failing, Outcome, Seen, StillOpen, Unanswered
 from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.ownership import Ownership
+from wakeline.gateway.rules import InputRules
 from wakeline.gateway.sessions import Intents, Runs
 from wakeline.gateway.settings import Settings
 from wakeline.retry import Backoff
@@ -52,7 +54,7 @@ async def test_an_input_of_a_namespace_that_is_no_longer_followed_waits_quietly(
         await inputs.stop()
     assert [entry["log_level"] for entry in logs] == ["warning"]
     assert "gone" in logs[0]["error"]
-    assert [found.intent for found in await Intents(engine).unfinished()] == [waiting]
+    assert [found.intent async for found in Intents(engine).unfinished()] == [waiting]
 
 
 class Failures:
@@ -91,7 +93,13 @@ class Failures:
         engine = MemoryEngine()
         epoch = (await publish(engine, "s", 1)).epoch
         carrier = carrying.Carrier(
-            Intents(engine), engine, Accept(engine), cast(Any, Nothing()), cast(Any, Nothing()), Metrics()
+            Intents(engine),
+            engine,
+            Accept(engine),
+            cast(Any, Nothing()),
+            cast(Any, Nothing()),
+            metrics := Metrics(),
+            Pending(InputRules(), metrics),
         )
         update = intent(epoch=epoch)
         await Intents(engine).create(update)
@@ -100,6 +108,54 @@ class Failures:
         assert settled.status == "rejected"
         failure: dict[str, Any] = msgspec.json.decode(settled.data)["failure"]
         return failure
+
+
+class Away:
+    """A connection to a Temporal that is away until it is `up`."""
+
+    def __init__(self) -> None:
+        self.is_up = asyncio.Event()
+        self.sent = 0
+
+    def up(self) -> bool:
+        return self.is_up.is_set()
+
+    async def until_up(self) -> None:
+        await self.is_up.wait()
+
+    async def send(self, *_: object) -> Seen:
+        self.sent += 1
+        return Outcome("completed") if self.up() else Unanswered()
+
+    def connection(self, _: str) -> Away:
+        return self
+
+    def nudge(self, *_: object) -> None:
+        return None
+
+
+async def test_inputs_wait_for_temporal_and_do_not_call_it_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    away, engine, metrics = Away(), MemoryEngine(), Metrics()
+    monkeypatch.setattr(carrying, "send", away.send)
+    epoch = (await publish(engine, "s", 1)).epoch
+    carrier = carrying.Carrier(
+        Intents(engine),
+        engine,
+        Accept(engine),
+        cast(Any, away),
+        cast(Any, away),
+        metrics,
+        Pending(InputRules(), metrics),
+    )
+    waiting = intent(epoch=epoch)
+    await Intents(engine).create(waiting)
+    carried = carrier.carry(waiting)
+    await asyncio.wait([carried], timeout=1)
+    assert (carried.done(), away.sent) == (False, 1)
+    away.is_up.set()
+    settled = await asyncio.wait_for(carried, 10)
+    assert settled is not None
+    assert settled.status == "completed"
 
 
 class Nothing:

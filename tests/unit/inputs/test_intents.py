@@ -33,12 +33,12 @@ async def test_an_intent_is_there_until_it_is_finished_and_its_outcome_stays() -
     assert await intents.find("s", "k") is None
     await intents.create(intent())
     assert await intents.find("s", "k") == intent()
-    assert [found.intent for found in await intents.unfinished()] == [intent()]
+    assert [found.intent async for found in intents.unfinished()] == [intent()]
     await intents.settle(intent(), settled())
     assert await intents.find("s", "k") == settled()
-    await intents.finish(intent())
+    await intents.finish(intent(), settled())
     assert await intents.find("s", "k") == settled()
-    assert await intents.unfinished() == []
+    assert [found async for found in intents.unfinished()] == []
 
 
 async def test_the_first_outcome_counts() -> None:
@@ -52,7 +52,7 @@ async def test_an_input_that_was_settled_meanwhile_is_not_begun_again() -> None:
     intents = Intents(MemoryEngine())
     await intents.settle(intent(), settled())
     assert await intents.create(intent()) == settled()
-    assert await intents.unfinished() == []
+    assert [found async for found in intents.unfinished()] == []
 
 
 async def test_of_two_intents_with_one_key_the_first_counts() -> None:
@@ -68,7 +68,7 @@ async def test_a_gateway_that_aims_late_learns_where_the_other_one_aimed() -> No
     assert await intents.aim(intent(), "r2") == intent(run_id="r2")
     assert await intents.aim(intent(run_id="r2"), "r3") == intent(run_id="r3")
     assert await intents.aim(intent(), "r2") == intent(run_id="r3")
-    await intents.finish(intent())
+    await intents.finish(intent(), settled())
     assert await intents.aim(intent(), "r2") is None
 
 
@@ -82,7 +82,15 @@ async def test_a_session_s_inputs_are_forgotten_with_it_and_no_others() -> None:
     assert await intents.find("s", "open") is None
     assert await intents.find("s", "done") is None
     assert await intents.find("s", "later") is not None
-    await intents.forget("s")
-    left = sorted((found.intent.session, found.intent.id) for found in await intents.unfinished())
+    assert await intents.lives("s") == {"f"}
+    await intents.forget("s", "f")
+    left = sorted([(found.intent.session, found.intent.id) async for found in intents.unfinished()])
     assert left == [("s/t", "open"), ("st", "open")]
     assert await intents.find("s/t", "done") == settled()
+
+
+async def test_a_record_that_cannot_be_read_hinders_no_other() -> None:
+    engine = MemoryEngine()
+    await engine.put_record("inputs.open/a\x1funreadable", b'{"kind": "of a later version"}', revision=0)
+    await Intents(engine).create(intent())
+    assert [found.intent async for found in Intents(engine).unfinished()] == [intent()]

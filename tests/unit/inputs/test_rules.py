@@ -43,6 +43,12 @@ async def test_rules_are_of_use_with_temporal_only() -> None:
             pass
 
 
+async def test_outcomes_of_requests_are_remembered_without_temporal_too() -> None:
+    days = InputRules(remembered=30 * 86_400.0)
+    async with gateway(Settings(engine="memory", no_auth=True, port=0, inputs=days)) as url:
+        assert url.startswith("http://")
+
+
 async def test_a_schema_that_is_not_valid_is_refused_at_start() -> None:
     broken = InputRules(schemas={"approve": {"type": "arrow"}})
     settings = Settings(engine="memory", no_auth=True, port=0, temporal="127.0.0.1:1", inputs=broken)

@@ -11,6 +11,7 @@ from wakeline.errors import RequestInvalidError, RunClosedError, SessionNotFound
 from wakeline.gateway.following import Namespaces, Options
 from wakeline.gateway.inputs import Asked
 from wakeline.gateway.inputs.targets import Rule, Targets
+from wakeline.gateway.log import NewSession
 from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.rules import Start
 from wakeline.gateway.sessions import Run, Runs
@@ -49,7 +50,7 @@ async def test_a_run_whose_first_event_is_not_there_yet_gets_inputs() -> None:
 
 async def test_an_input_without_a_rule_needs_an_open_run() -> None:
     scene = Scene()
-    await scene.engine.create_session("chat-1")
+    await scene.engine.create_session(NewSession("chat-1"))
     with pytest.raises(WorkflowNotFoundError):
         await scene.targets.of("chat-1", SAY, None)
     await scene.has("r1", status="completed")

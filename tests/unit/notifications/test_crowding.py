@@ -7,14 +7,23 @@ from collections import Counter
 
 import msgspec
 import pytest
+from aiohttp import web
 
 from tests.pushes import channel, push_service
 from tests.receivers import status
 from tests.tokens import SECRET, bearer
 from tests.unit.conftest import Serve
 from tests.unit.notifications.test_schedule import message
+from wakeline.gateway.notifications import crowding
 from wakeline.gateway.notifications.channels.channel import Outcome
-from wakeline.gateway.notifications.crowding import MOST_FAILING, REASON, relieved
+from wakeline.gateway.notifications.crowding import (
+    MOST_FAILING,
+    MOST_WAITING,
+    REASON,
+    REASON_WAITING,
+    SLOW_SECONDS,
+    relieved,
+)
 from wakeline.gateway.notifications.deciding import PENDING_BYTES, PENDING_MESSAGES, size_of
 from wakeline.gateway.notifications.sending import after, stored_after
 from wakeline.gateway.notifications.values import Box, Message
@@ -77,12 +86,53 @@ def test_long_ones_take_half_of_a_box_too() -> None:
     assert sum(map(size_of, kept)) <= PENDING_BYTES // 2
 
 
+def waiting(user: str, number: int, **changed: object) -> Message:
+    return msgspec.structs.replace(failing(user, number), failures=0, attempts=(), **changed)
+
+
+def test_a_user_whose_endpoint_never_answers_keeps_a_share_of_a_full_box() -> None:
+    messages = [waiting("ada", number, critical=number == 10) for number in range(PENDING_MESSAGES - 1)]
+    box = Box("e", 0, messages=(*messages, waiting("bob", 500)))
+    kept, ended = relieved(box, {"phones"}, NOW + 500)
+    assert {one.attempts[-1].outcome for one in ended} == {REASON_WAITING}
+    pending = [one.id for one in kept.messages if one.state == "pending"]
+    assert pending[:5] == ["ada0", "ada1", "ada2", "ada3", "ada10"], "attempts are being made, and the critical one"
+    assert pending[-2:] == [f"ada{PENDING_MESSAGES - 2}", "bob500"]
+    assert len(pending) == MOST_WAITING + 1
+
+
+def test_a_burst_that_is_being_sent_is_not_ended() -> None:
+    box = Box("e", 0, messages=tuple(waiting("ada", 0, id=f"ada{number}") for number in range(PENDING_MESSAGES)))
+    assert relieved(box, {"phones"}, NOW + SLOW_SECONDS) == (box, [])
+    rest = msgspec.structs.replace(box, messages=box.messages[1:])
+    assert relieved(rest, {"phones"}, NOW + 60) == (rest, []), "the box is not full"
+
+
+def test_many_users_whose_endpoints_never_answer_share_half_of_a_box() -> None:
+    messages = tuple(waiting(f"user{user}", user, id=f"{user}-{number}") for user in range(20) for number in range(5))
+    box, _ = relieved(Box("e", 0, messages=messages), {"phones"}, NOW + 60)
+    assert sum(one.state == "pending" for one in box.messages) == PENDING_MESSAGES // 2
+
+
 def test_a_push_that_ended_during_its_attempt_stays_dead_unless_it_was_accepted() -> None:
     sent = failing("ada", 0)
     box = Box("e", 0, messages=(msgspec.structs.replace(sent, state="dead"),))
     assert stored_after(box, sent) == box
     accepted = after(sent, Outcome("delivered", "201"), NOW, 0.1, 0.5)
     assert stored_after(box, accepted).messages == (accepted,)
+
+
+def test_an_attempt_that_ends_after_another_gateway_s_takes_nothing_back() -> None:
+    """A gateway that was paused makes an attempt of a session that another one has taken over."""
+    begun = waiting("ada", 0)
+    there = after(begun, Outcome("delivered", "phone: 201", reached=("phone",)), NOW + 1, 0.1, 0.5)
+    here = after(begun, Outcome("failed", "laptop: 503", reached=("laptop",)), NOW, 9.0, 0.5)
+    (merged,) = stored_after(Box("e", 0, messages=(there,)), here).messages
+    assert merged.state == "delivered"
+    assert set(merged.reached) == {"phone", "laptop"}
+    assert [attempt.outcome for attempt in merged.attempts] == ["laptop: 503", "phone: 201"]
+    (merged,) = stored_after(Box("e", 0, messages=(here,)), there).messages
+    assert (merged.state, set(merged.reached)) == ("delivered", {"phone", "laptop"})
 
 
 async def test_others_are_notified_while_a_users_endpoint_accepts_nothing(serve: Serve) -> None:
@@ -115,3 +165,35 @@ async def test_others_are_notified_while_a_users_endpoint_accepts_nothing(serve:
         assert len(sent) == len(events), "each is sent once before it ends"
         served.http.headers.update(writer)
         assert await served.metric("wakeline_notifications_total", outcome="dead") >= len(dead)
+
+
+async def test_others_are_notified_while_a_users_endpoint_never_answers(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crowding, "SLOW_SECONDS", 0.2)
+    release = asyncio.Event()
+
+    async def hang(request: web.Request) -> web.StreamResponse:
+        await release.wait()
+        return web.Response()
+
+    rules = {"asked": Notify(topics=("asked",), by_publisher=True, grace=0)}
+    async with push_service() as service:
+        served = await serve(notify=rules, channels={"phones": channel()}, token_secret=SECRET)
+        ada, bob = service.browser("ada"), service.browser("bob")
+        for browser in (ada, bob):
+            await browser.subscribe(served, headers=bearer(sub=browser.name, sessions=["*"], allow=["ack"]))
+        service.answers["ada"] += [hang] * 1_000
+        writer = bearer(sub="w", sessions=["*"], allow=["publish", "manage"])
+        notices = [*[{"title": "x", "for": "ada", "critical": True}] * 600, {"title": "fire", "for": "bob"}]
+        events = [{"topic": "asked", "data": number, "notify": one} for number, one in enumerate(notices)]
+        code, answer = await served.call("POST", "/v1/sessions/s/events", json={"events": events}, headers=writer)
+        assert code == 200, answer
+        try:
+            async with asyncio.timeout(60):
+                while not bob.received:
+                    await asyncio.sleep(0.02)
+            _, page = await served.call("GET", "/v1/notifications?state=dead", headers=writer)
+            assert {one["attempts"][-1]["outcome"] for one in page["notifications"]} == {REASON_WAITING}
+        finally:
+            release.set()

@@ -11,11 +11,21 @@ from hypothesis import strategies as st
 from wakeline.events import Event, compose
 from wakeline.gateway.devices import Furthest
 from wakeline.gateway.log import MAX_RECORD_BYTES
+from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.notifications.channels.channel import Outcome
-from wakeline.gateway.notifications.deciding import OLDEST, PENDING_MESSAGES, cancelled, decided, due, matched
+from wakeline.gateway.notifications.deciding import (
+    BOX_BYTES,
+    OLDEST,
+    PENDING_MESSAGES,
+    cancelled,
+    decided,
+    due,
+    matched,
+)
+from wakeline.gateway.notifications.outbox import Outbox
 from wakeline.gateway.notifications.rules import Rules
 from wakeline.gateway.notifications.sending import after
-from wakeline.gateway.notifications.values import Box
+from wakeline.gateway.notifications.values import KEPT_ATTEMPTS, Box
 from wakeline.gateway.rules import Notify
 
 BEGAN = 1_700_000_000.0
@@ -76,7 +86,7 @@ def test_nothing_is_decided_before_the_grace_time_is_over() -> None:
 
 
 def test_a_user_who_watches_is_not_notified_of_what_came_a_moment_ago() -> None:
-    box = page(Box("e", 0), event(0, "alert"), event(1, "alert", BEGAN + 9))
+    box = page(Box("e", 0), event(0, "alert"), event(1, "alert", BEGAN + 9), now=BEGAN + 9)
     positions = {"ada": Furthest(0, 1), "bob": Furthest(0, 0)}
     assert due(box, RULES) == BEGAN + 19
     assert decided(box, "s", RULES, positions, BEGAN + 18).messages == ()
@@ -156,6 +166,77 @@ def test_a_full_box_with_all_attempts_fits_its_record() -> None:
         messages = tuple(after(message, failed, BEGAN + 0.123, 14.567, 0.5) for message in box.messages)
         box = msgspec.structs.replace(box, messages=messages)
     assert len(msgspec.json.encode(box)) < MAX_RECORD_BYTES
+
+
+def test_many_requests_for_many_users_and_channels_fit_the_record() -> None:
+    """What a burst of requests makes: as many ids as there are events, for each user and channel."""
+    channels = [f"hook{number}" for number in range(8)]
+    rules = Rules({"asks": Notify(topics=("$input.requested",), grace=10)}, channels)
+    events = [asked(offset, f"{offset:0128d}") for offset in range(300)]
+    positions = {f"user{number}": Furthest(0, 0) for number in range(20)}
+    box, told = Box("e", 0), Counter[tuple[str, str]]()
+    for _ in range(1_000):
+        if box.offset < len(events):
+            box = matched(box, "s", events[box.offset :], len(events), rules, BEGAN + 10)
+        box = decided(box, "s", rules, positions, BEGAN + 10)
+        assert len(msgspec.json.encode(box)) < MAX_RECORD_BYTES
+        for message in box.messages:
+            told[message.user, message.channel] += message.count
+        box = msgspec.structs.replace(box, messages=())  # all are sent
+        if not box.waiting and box.offset == len(events):
+            break
+    assert told == Counter(dict.fromkeys(((user, channel) for user in positions for channel in channels), 300))
+
+
+async def test_a_full_box_is_stored_whatever_its_attempts_were() -> None:
+    """Retried by hand again and again, each message has as many attempts as are kept."""
+    events = [event(offset, "fire", size=150) for offset in range(400)]
+    box = decided(page(Box("e", 0), *events), "s", RULES, {}, BEGAN)
+    box = page(box, *events[box.offset :])
+    failed = Outcome("failed", "E" * 120, reached=("12345678",) * 2)
+    outbox, revision = Outbox(MemoryEngine()), 0
+    for _ in range(KEPT_ATTEMPTS):
+        again = [msgspec.structs.replace(one, failures=0) for one in box.messages]
+        messages = tuple(after(one, failed, BEGAN + 0.123, 14.567, 0.5) for one in again)
+        stored = await outbox.save("s", msgspec.structs.replace(box, messages=messages), revision=revision)
+        box, revision = stored.box, stored.revision
+    assert len(box.messages) >= PENDING_MESSAGES
+    assert {message.state for message in box.messages} == {"pending"}
+    assert all(message.attempts for message in box.messages)
+
+
+async def test_a_full_box_is_stored_however_long_the_names_of_devices_are() -> None:
+    """The outcome of a push has its devices' names, which users choose."""
+    box = page(Box("e", 0), *(event(offset, "fire", size=900) for offset in range(60)))
+    (message, *_) = decided(box, "s", RULES, {}, BEGAN).messages
+    size = (BOX_BYTES - len(msgspec.json.encode(box))) // PENDING_MESSAGES
+    events = (msgspec.Raw(b'"' + b"x" * (size - 450) + b'"'),)
+    many = [msgspec.structs.replace(message, id=f"msg_{n:032d}", events=events) for n in range(PENDING_MESSAGES)]
+    box = msgspec.structs.replace(box, messages=tuple(many))
+    assert BOX_BYTES - 64 * 1024 < len(msgspec.json.encode(box)) <= BOX_BYTES
+    pushed = Outcome("failed", "\N{PILE OF POO}" * 120, reached=tuple(f"{number:08d}" for number in range(20)))
+    outbox = Outbox(MemoryEngine())
+    messages = tuple(after(one, pushed, BEGAN, 14.567, 0.5) for one in box.messages)
+    stored = (await outbox.save("s", msgspec.structs.replace(box, messages=messages), revision=0)).box
+    assert [(one.id, one.reached) for one in stored.messages] == [(one.id, one.reached) for one in messages]
+
+
+async def test_an_outbox_that_cannot_be_read_hinders_no_other() -> None:
+    engine = MemoryEngine()
+    await engine.put_record("notifications/session/a", b'{"of": "a later version"}', revision=0)
+    await Outbox(engine).save("s", Box("e", 7), revision=0)
+    assert await Outbox(engine).load_all({"a": "e", "s": "e"}) == {"s": Box("e", 7)}
+
+
+def test_an_event_of_the_future_is_decided_after_its_grace_time() -> None:
+    """The clock was set back since."""
+    box = page(Box("e", 0), event(0, "alert", BEGAN + 30), now=BEGAN)
+    assert due(box, RULES) == BEGAN + 10
+
+
+def asked(offset: int, request: str) -> Event:
+    data = msgspec.json.encode({"id": request, "reason": "a"})
+    return Event(offset, "$input.requested", compose("$input.requested", data, time="2023-11-14T22:13:20.000Z").body)
 
 
 logs = st.lists(st.sampled_from(TOPICS), min_size=1, max_size=12)

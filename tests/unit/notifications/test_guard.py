@@ -6,13 +6,13 @@ import socket
 from typing import Any
 
 import pytest
-from aiohttp import ThreadedResolver
 from aiohttp.abc import ResolveResult
 
 from tests.receivers import Receiver, status
 from wakeline.errors import SettingsInvalidError
 from wakeline.gateway.notifications.channels.guard import AddressGuard
 from wakeline.gateway.notifications.channels.outgoing import Outgoing
+from wakeline.gateway.notifications.channels.resolver import Resolver
 
 PRIVATE = [
     "127.0.0.1",
@@ -115,12 +115,12 @@ async def test_a_name_that_resolves_to_another_address_the_next_time_is_refused(
     port = int(hook.url.rsplit(":", 1)[1].split("/")[0])
     looked_up: list[str] = []
 
-    async def rebind(self: ThreadedResolver, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
+    async def rebind(self: Resolver, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
         address = ["127.0.0.2", "127.0.0.1"][min(len(looked_up), 1)]
         looked_up.append(address)
         return [ResolveResult(hostname=host, host=address, port=port, family=socket.AF_INET, proto=0, flags=0)]
 
-    monkeypatch.setattr(ThreadedResolver, "resolve", rebind)
+    monkeypatch.setattr(Resolver, "resolve", rebind)
     async with Outgoing(AddressGuard(["127.0.0.2"])) as outgoing:  # which stands for a public address
         for _ in range(2):
             answer = await outgoing.post(f"http://rebinding.example:{port}/hook", b"{}", {})

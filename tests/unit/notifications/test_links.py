@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 from tests.pushes import channel, push_service
@@ -17,8 +19,11 @@ from tests.tokens import SECRET, bearer
 from tests.unit.conftest import Serve
 from wakeline.errors import SettingsInvalidError
 from wakeline.gateway.app import gateway
-from wakeline.gateway.notifications import Linked, Links
+from wakeline.gateway.log.engines.memory import MemoryEngine
+from wakeline.gateway.notifications import Linked, Links, Message, retried
+from wakeline.gateway.notifications.sending import notification_of
 from wakeline.gateway.rules import Notify
+from wakeline.gateway.sessions import Remembered
 from wakeline.gateway.settings import Settings
 
 TWO_GATEWAYS = True
@@ -96,6 +101,30 @@ async def test_reading_a_link_changes_nothing_and_posting_its_choice_answers_onc
     assert "Answered: no, by ada" in again.text
     assert "<form" not in again.text
     assert await outcome(served) == won
+
+
+async def test_a_link_answers_no_later_request_of_the_same_id(hook: Receiver) -> None:
+    store, day = MemoryEngine(), 86_400
+    settings = Settings(
+        port=0,
+        token_secret=SECRET,
+        public_url=PUBLIC,
+        outgoing_networks=("127.0.0.1",),
+        notify={"asks": Notify(topics=("$input.requested",), grace=0.05, links=True)},
+        channels={"ops": hook.channel()},
+    )
+    async with gateway(settings, engine=store) as url, Served(url) as served:
+        old = await linked(served, hook)
+        assert (await served.call("DELETE", f"{PATH}/q1", headers=TOKEN))[0] == 200
+        await Remembered(store, day, lambda _: True, lambda: time.time() + 3 * day).sweep()
+        await ask(served, message="Pay 1,000,000 EUR?")
+        for shown in (await opened(served, old), await post(served, old, 0)):
+            assert shown.status == 404
+            assert "Pay" not in shown.text
+        assert await outcome(served) is None
+        (_, request) = await hook.until(2)
+        new = urlsplit(request.data["answers"][0]["url"]).path.removeprefix("/gateway")
+        assert (await post(served, new, 0)).status == 200
 
 
 async def test_an_answer_from_elsewhere_ends_the_link(serve: Serve, hook: Receiver) -> None:
@@ -276,6 +305,29 @@ async def test_a_retry_sends_the_same_link(serve: Serve, hook: Receiver) -> None
     assert (first.id, first.body) == (second.id, second.body)
 
 
+def test_a_retry_by_hand_after_the_links_have_expired_makes_new_ones() -> None:
+    links, day = Links(bytes(64), PUBLIC), 86_400.0
+    first = Message(
+        *("m", "ada", "ops", ("asks",), "d", 0.0, 3, 3, 1, (msgspec.Raw(b"{}"),), "seen"),
+        state="dead",
+        linked=("q1",),
+        asked_at=("2026-01-01T00:00:00.000Z",),
+    )
+    early = retried(first, 6 * day)
+    late = retried(early, 9 * day)
+    later = retried(late, 10 * day)
+
+    def sent(message: Message) -> tuple[bytes, float]:
+        body = notification_of("s", "e", message, links).body
+        (answer,) = msgspec.json.decode(body)["data"]["answers"]
+        link = links.read(answer["url"].rpartition("/")[2])
+        assert link is not None
+        return body, link.expires / day
+
+    assert sent(early) == sent(first)
+    assert [sent(message)[1] for message in (first, early, late, later)] == [7, 7, 16, 16]
+
+
 async def test_answers_count_as_events_of_their_user(serve: Serve, hook: Receiver) -> None:
     served = await start(serve, hook, publish_rate=0.1)
     path = await linked(served, hook)
@@ -337,10 +389,10 @@ async def test_links_stay_valid_when_their_gateway_is_replaced(hook: Receiver, t
 
 def test_a_link_tells_nothing_of_what_it_is_for() -> None:
     made = Links(bytes(64), PUBLIC)
-    url = made.url(what := Linked("order-1", "e", "q1", "ada", 5))
+    url = made.url(what := Linked("order-1", "e", "q1", "ada", 5, "2026-01-01T00:00:00.000Z"))
     assert made.read(url.rsplit("/", 1)[1]) == what
     assert made.url(what) == url
     assert not re.search("order-1|ada|q1", url.removeprefix(PUBLIC))
     assert Links(bytes(63) + b"x", PUBLIC).read(url.rsplit("/", 1)[1]) is None
-    longest = made.url(Linked("s" * 512, "e" * 16, "q" * 128, "u" * 256, 1 << 40))
+    longest = made.url(Linked("s" * 512, "e" * 16, "q" * 128, "u" * 256, 1 << 40, "2026-01-01T00:00:00.000Z"))
     assert len(longest) < 1_500

@@ -21,8 +21,8 @@ BEGAN = 1_700_000_000.0
 ALERT = {"topic": "alert", "data": 1}
 
 
-def health(engine: MemoryEngine, session: str | None = "ops") -> Health:
-    return Health(engine, {"hook": "https://hook.example"}, lambda channel, disabled: None, Operations(engine, session))
+def health(engine: MemoryEngine, session: str | None = "ops", url: str = "https://hook.example") -> Health:
+    return Health(engine, {"hook": url}, lambda channel, disabled: None, Operations(engine, session))
 
 
 async def reports(engine: MemoryEngine) -> list[tuple[str, Any]]:
@@ -107,3 +107,27 @@ async def test_without_the_setting_nothing_is_appended() -> None:
 async def test_a_name_that_no_session_can_have_is_refused_at_start(serve: Serve) -> None:
     with pytest.raises(SettingsInvalidError, match="operations"):
         await serve(operations="a\nb")
+
+
+async def test_a_changed_receiver_enables_a_disabled_channel_and_is_reported_once() -> None:
+    engine = MemoryEngine()
+    await health(engine).failed("hook", BEGAN, gone=True)
+    changed = [health(engine, url="https://other.example") for _ in range(2)]
+    await asyncio.gather(*(one.load() for one in changed))
+    await health(engine, url="https://other.example").load()
+    assert not await changed[0].is_disabled("hook")
+    assert [topic for topic, _ in await reports(engine)] == ["$channel.disabled", "$channel.enabled"]
+    await changed[0].failed("hook", BEGAN + 1, gone=True)
+    assert [topic for topic, _ in await reports(engine)][2:] == ["$channel.disabled"]
+
+
+async def test_a_success_enables_a_channel_that_another_gateway_has_disabled() -> None:
+    """Such as one retried by hand, which the owner of its session sends without a look at the channel."""
+    engine = MemoryEngine()
+    one, other = health(engine), health(engine)
+    await one.load()
+    await other.load()
+    await one.failed("hook", BEGAN, "410", gone=True)
+    await other.succeeded("hook")
+    assert not await one.is_disabled("hook")
+    assert [topic for topic, _ in await reports(engine)] == ["$channel.disabled", "$channel.enabled"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -60,6 +61,21 @@ async def test_a_request_that_was_answered_in_time_notifies_nobody(serve: Serve,
     assert [event["data"]["id"] for event in request.data["events"]] == ["q2"]
 
 
+async def test_requests_that_were_answered_in_time_notify_nobody_however_many_there_are(
+    serve: Serve, hook: Receiver
+) -> None:
+    """The session's record has no room for all of them at a time."""
+    served = await start(serve, hook, grace=4)
+    many = [f"user-{number:02d}-{'x' * 60}" for number in range(100)]
+    for number in range(12):
+        await ask(served, f"q{number}", *many)
+    for number in range(12):
+        await answer(served, f"q{number}")
+    await ask(served, "last", "ada")
+    requests = await hook.until(1)
+    assert [(request.data["user"], request.data["count"]) for request in requests] == [("ada", 1)]
+
+
 async def test_an_answer_cancels_the_next_attempt(serve: Serve, hook: Receiver) -> None:
     hook.always = status(500)
     served = await start(serve, hook, users=("ada",))
@@ -114,6 +130,22 @@ async def test_a_cancelled_request_is_closed_too(serve: Serve, hook: Receiver) -
     await hook.until(1)
     assert (await served.call("DELETE", f"{PATH}/q1"))[0] == 200
     await until(served, "state=cancelled")
+
+
+async def test_a_burst_of_requests_notifies_each_user_and_leaves_room_for_what_follows(
+    serve: Serve, hook: Receiver
+) -> None:
+    users = tuple(f"user{number}" for number in range(20))
+    served = await start(serve, hook, users=users, grace=1.5)
+    await asyncio.gather(*(ask(served, f"{number:0128d}") for number in range(200)))
+    await served.publish("order-1", {"topic": "alert", "data": 1})
+    told: Counter[str] = Counter()
+    async with asyncio.timeout(60):
+        while set(told.values()) != {201} or len(told) < len(users):
+            await asyncio.sleep(0.05)
+            told = Counter()
+            for request in hook.received:
+                told[request.data["user"]] += request.data["count"]
 
 
 @pytest.mark.parametrize(

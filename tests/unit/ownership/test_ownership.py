@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from tests.sharing import Faults, SharedStore
 from wakeline.gateway.ownership import Ownership
+from wakeline.gateway.ownership.ownership import SHARDS
 
 NAMES = [f"s{number}" for number in range(200)]
 
 
-async def until(condition: Callable[[], bool], seconds: float) -> None:
+async def until(condition: Callable[[], object], seconds: float) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.02)
@@ -34,3 +36,85 @@ async def test_a_gateway_that_stops_leaves_its_share_to_the_other_before_its_lea
     await until(lambda: share(first) == set(NAMES), 0.75 * lease)
     await first.stop()
     assert await store.memory.records("leases/") == []
+
+
+async def test_a_gateway_that_leaves_gives_up_its_share_and_still_counts_as_running() -> None:
+    store, lease = SharedStore(), 4.0
+    first, second = (Ownership(store.engine(Faults(latency=0.001), n), lease, shared=True) for n in range(2))
+    changes: list[bool] = []
+    gains: list[int] = []
+    first.listen(lambda: changes.append(bool(share(first))))
+    first.listen(lambda: gains.append(len(share(first))), gains=True)
+    await first.start()
+    await second.start()
+    await until(lambda: bool(share(second)) and share(first) | share(second) == set(NAMES), 2 * lease)
+    await first.leave()
+    assert (share(first), changes[-1]) == (set(), False)
+    assert gains == [len(NAMES)], "what it has lost is no gain"
+    assert await second.gateways() == {first.name: True, second.name: True}
+    await until(lambda: share(second) == set(NAMES), 0.75 * lease)
+    await asyncio.sleep(lease / 2)  # rounds go on, and claim nothing
+    assert (share(first), share(second)) == (set(), set(NAMES))
+    await first.stop()
+    await second.stop()
+    assert await store.memory.records("leases/") == []
+
+
+async def test_a_gateway_has_its_shards_again_after_an_outage_although_the_store_is_slow() -> None:
+    """A round takes a good part of a lease."""
+    store, lease = SharedStore(), 2.0
+    engine = store.engine(Faults(latency=0.001), 1)
+    gateway = Ownership(engine, lease, shared=True)
+    await gateway.start()
+    assert share(gateway) == set(NAMES)
+    engine.faults = Faults(latency=30.0)
+    await until(lambda: not share(gateway), 3 * lease)
+    await asyncio.sleep(lease)
+    engine.faults = Faults(latency=0.2)
+    await until(lambda: share(gateway) == set(NAMES), 4 * lease)
+    engine.faults = Faults(latency=0.001)
+    await gateway.stop()
+
+
+async def keep_renewing(store: SharedStore, *names: str) -> None:
+    """Be so many gateways that have leases of their own, and claim nothing."""
+    while True:
+        for name in names:
+            key = f"leases/gateway/{name}"
+            record = await store.memory.get_record(key)
+            await store.memory.put_record(key, b"", revision=record.revision if record is not None else 0)
+        await asyncio.sleep(0.05)
+
+
+async def test_while_gateways_come_and_go_each_shard_has_an_owner_at_some_time() -> None:
+    """Each gateway is killed as soon as it has claimed its share; it must not be the same share that all of them claim."""
+    store, lease = SharedStore(), 0.5
+    owned: set[str] = set()
+    for number in range(SHARDS):
+        await store.memory.put_record(f"leases/shard/{number}", b"dead", revision=0)
+    renewing = asyncio.create_task(keep_renewing(store, "a", "b", "c"))
+    try:
+        for number in range(12):  # four, if the gateways that have ended did not count for the time of a lease
+            engine = store.engine(Faults(), number)
+            gateway = Ownership(engine, lease, shared=True)
+            await gateway.start()
+            await until(partial(share, gateway), 60)
+            owned |= share(gateway)
+            engine.cut = True  # it is killed: it releases nothing
+            await gateway.stop()
+            if owned == set(NAMES):
+                break
+    finally:
+        renewing.cancel()
+    assert owned == set(NAMES)
+
+
+async def test_a_gateway_that_stops_while_it_renews_its_leases_leaves_none() -> None:
+    for latency in (0.002, 0.005, 0.01):
+        store = SharedStore()
+        gateway = Ownership(store.engine(Faults(latency=latency), 1), 0.5, shared=True)  # a round every 0.125 s
+        await gateway.start()
+        for _ in range(3):
+            await asyncio.sleep(0.125)
+        await gateway.stop()
+        assert await store.memory.records("leases/") == []

@@ -15,22 +15,41 @@ class Sent:
 
     def __init__(self) -> None:
         self.keys: list[str] = []
+        self.epochs: list[str | None] = []
 
-    async def send(self, session: str, asked: Asked, by: str) -> None:
+    async def deliver(self, session: str, asked: Asked, by: str, *, epoch: str | None = None) -> None:
         self.keys.append(asked.id)
+        self.epochs.append(epoch)
 
 
 async def test_no_request_has_the_key_of_a_refusal() -> None:
     sent = Sent()
     id = "refused/run-1/pay-1"
-    request = InputRequest(
+    await deliver(cast(Inputs, sent), closed(id, "2026-01-01T00:00:00Z"))
+    await refuse(cast(Inputs, sent), "s", "run-1", "pay-1", RequestConflictError("another one"))
+    assert len(set(sent.keys)) == 2
+
+
+async def test_a_later_request_with_a_forgotten_id_has_an_outcome_of_its_own() -> None:
+    sent = Sent()
+    for closed_at in ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"):
+        await deliver(cast(Inputs, sent), closed("pay-1", closed_at))
+    assert sent.keys[0] == sent.keys[1] != sent.keys[2]
+
+
+async def test_an_outcome_is_for_a_run_of_its_own_session_and_no_later_one_of_that_name() -> None:
+    sent = Sent()
+    await deliver(cast(Inputs, sent), closed("pay-1", "2026-01-01T00:00:00Z"))
+    assert sent.epochs == ["e"]
+
+
+def closed(id: str, closed_at: str) -> InputRequest:
+    return InputRequest(
         session="s",
         epoch="e",
         asked="a",
         requested=Requested(id=id, reason="approval"),
         deliver=Delivery(),
         resolved=Resolved(request=id, status="cancelled"),
+        closed_at=closed_at,
     )
-    await deliver(cast(Inputs, sent), request)
-    await refuse(cast(Inputs, sent), "s", "run-1", "pay-1", RequestConflictError("another one"))
-    assert len(set(sent.keys)) == 2

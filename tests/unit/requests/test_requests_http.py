@@ -10,6 +10,8 @@ import pytest
 
 from tests.support import Served
 from tests.unit.conftest import Serve
+from wakeline.client import SessionClient
+from wakeline.gateway.devices import Positions
 
 TWO_GATEWAYS = True
 
@@ -37,14 +39,32 @@ async def events(served: Served, *topics: str) -> list[tuple[str, dict[str, Any]
 async def test_a_request_is_asked_listed_answered_and_closed(served: Served) -> None:
     asked = await ask(served, metadata={"amount": 12}, tool_call_id="call-1")
     assert asked == {**ASKED, "metadata": {"amount": 12}, "tool_call_id": "call-1", "status": "open"}
-    assert (await served.call("GET", PATH))[1] == {"requests": [asked]}
+    assert (await served.call("GET", PATH))[1] == {"requests": [asked], "after": None}
     status, answered = await answer(served, device="phone-1")
     outcome = {"request": "pay-1", "status": "resolved", "payload": "approve", "device": "phone-1"}
     assert (status, answered) == (200, {**asked, "status": "resolved", "outcome": outcome})
-    assert (await served.call("GET", PATH))[1] == {"requests": []}
+    assert (await served.call("GET", PATH))[1] == {"requests": [], "after": None}
     assert (await served.call("GET", f"{PATH}/pay-1"))[1] == answered
     requested = {name: value for name, value in asked.items() if name != "status"}
     assert await events(served) == [("$input.requested", requested), ("$input.resolved", outcome)]
+
+
+async def test_a_request_of_the_next_session_of_a_name_outlives_the_deletion_of_the_one_before(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = await serve()
+    await ask(served)
+    forget_session = Positions.forget_session
+
+    async def slow(self: Positions, session: str) -> None:
+        await forget_session(self, session)
+        await ask(served, id="pay-2")  # which creates the session again
+
+    monkeypatch.setattr(Positions, "forget_session", slow)
+    assert (await served.call("DELETE", "/v1/sessions/order-1"))[0] == 204
+    assert [request["id"] for request in (await served.call("GET", PATH))[1]["requests"]] == ["pay-2"]
+    assert (await answer(served, id="pay-2"))[0] == 200
+    assert (await answer(served))[0] == 404
 
 
 async def test_without_tokens_there_are_no_users_and_anybody_answers_for_an_audience(served: Served) -> None:
@@ -160,10 +180,23 @@ async def test_an_answer_of_a_device_that_has_not_seen_what_was_published_since_
     assert (
         "expected a device that has seen event 2 of the session, got one that has seen 1" in refused["error"]["message"]
     )
-    # Wakeline's own events do not make an answer stale.
+    # The events of requests do not make an answer stale.
     await answer(served, id="pay-2")
     assert (await answer(served, expect=2))[0] == 200
     assert (await answer(served, expect=0))[0] == 200  # the same answer again
+
+
+async def test_an_event_that_retention_has_removed_makes_an_answer_stale_as_it_does_an_input(served: Served) -> None:
+    await served.call("PUT", "/v1/sessions/order-1", json={"retention": {"events": 2}})
+    for number in range(4):
+        await served.publish("order-1", {"topic": "status", "data": number})
+    await ask(served)
+    async with asyncio.timeout(60):
+        while (first := (await served.call("GET", "/v1/sessions/order-1"))[1]["first_offset"]) < 3:
+            await asyncio.sleep(0.02)
+    status, refused = await answer(served, expect=first - 2)
+    assert (status, refused["error"]["code"], refused["error"]["offset"]) == (409, "stale", first - 1)
+    assert (await answer(served, expect=4))[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -252,3 +285,32 @@ async def test_a_closed_session_accepts_no_answer(served: Served) -> None:
     assert (await answer(served))[1]["error"]["code"] == "session_closed"
     status, refused = await served.call("POST", PATH, json={**ASKED, "id": "pay-2"})
     assert (status, refused["error"]["code"]) == (409, "session_closed")
+
+
+async def test_open_requests_are_listed_in_pages(served: Served) -> None:
+    for number in range(7):
+        await ask(served, id=f"pay-{number}")
+    assert (await served.call("POST", "/v1/sessions/order-1%2F2/requests", json=ASKED))[0] == 200
+    await answer(served, id="pay-3")
+    pages: list[list[str]] = []
+    after: str | None = ""
+    while after is not None:
+        status, page = await served.call("GET", f"{PATH}?limit=2&after={after}")
+        assert status == 200
+        pages.append([request["id"] for request in page["requests"]])
+        after = page["after"]
+    assert [len(page) for page in pages] == [2, 2, 2]
+    assert sorted(id for page in pages for id in page) == [f"pay-{number}" for number in (0, 1, 2, 4, 5, 6)]
+    for wrong in ("limit=0", "limit=1001", "after=%00"):
+        assert (await served.call("GET", f"{PATH}?{wrong}"))[0] == 400
+    assert (await served.call("GET", f"{PATH}?after=zzz"))[1] == {"requests": [], "after": None}
+
+
+async def test_a_page_of_requests_ends_after_a_mebibyte_and_the_client_reads_all_pages(served: Served) -> None:
+    for number in range(30):
+        await ask(served, id=f"pay-{number}", message="€" * 8000, metadata={"x": "y" * 16_000})
+    _, page = await served.call("GET", f"{PATH}?limit=1000")
+    assert 20 < len(page["requests"]) < 30
+    assert page["after"] is not None
+    async with SessionClient(served.url) as client:
+        assert len(await client.session("order-1").requests()) == 30

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.support import Served
 from tests.tokens import SECRET, bearer
 from tests.unit.conftest import Serve
 from tests.unit.requests.test_requests_http import PATH, answer, ask
+from wakeline.gateway.sessions import InputRequest, InputRequests
 
 ASKER = bearer(sub="worker", allow=["publish"], exp=4_000_000_000)
 
@@ -81,6 +83,34 @@ async def test_only_the_audience_answers(asked: Served) -> None:
     assert (await answer(asked, id="pay-2", headers=person(roles=["manager"])))[0] == 200
     await ask(asked, id="pay-3", audience=["bob"], headers=ASKER)
     assert (await answer(asked, id="pay-3", headers=person("bob")))[0] == 200
+
+
+async def test_a_refusal_describes_a_request_only_to_a_token_that_reads(asked: Served) -> None:
+    await ask(asked, id="pay-2", reason="salary", audience=["bob"], headers=ASKER)
+    for allow in (["input"], ["read", "input"]):
+        for inputs, secret in ((["$answer.approval"], "salary"), (["$answer.*"], "bob")):
+            token = person(allow=allow, inputs=inputs)
+            for path, body in (("", {"payload": "approve"}), ("/claim", {"device": "phone"})):
+                status, refused = await asked.call("POST", f"{PATH}/pay-2{path}", json=body, headers=token)
+                assert (status, refused["error"]["code"]) == (403, "not_allowed")
+                assert (secret in str(refused)) == ("read" in allow)
+
+
+async def test_a_token_is_checked_on_the_request_that_the_answer_decides(
+    asked: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, seen = InputRequests.find, 0
+
+    async def changing(records: InputRequests, session: str, id: str) -> InputRequest | None:
+        nonlocal seen
+        seen += 1  # the id is forgotten and used again after the first read
+        found = await find(records, session, id)
+        assert found is not None
+        return found if seen == 1 else replace(found, requested=replace(found.requested, reason="salary"))
+
+    monkeypatch.setattr(InputRequests, "find", changing)
+    assert (await answer(asked, headers=person()))[0] == 200
+    assert seen == 1
 
 
 async def test_a_user_whose_name_is_that_of_a_role_does_not_have_it(asked: Served) -> None:

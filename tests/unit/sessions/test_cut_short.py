@@ -18,12 +18,13 @@ from tests.support import publish
 from wakeline.errors import SessionExistsError, SessionImportingError
 from wakeline.events import timestamp
 from wakeline.gateway.devices import Positions, Presence
-from wakeline.gateway.log import Append, Appended, Engine, SessionState
+from wakeline.gateway.log import Append, Appended, Engine, NewSession, SessionState
 from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.log.engines.sqlite import SqliteEngine
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.sessions import Archive, Deletions, Run, Runs
 from wakeline.gateway.sessions.archive import DRAFT_SECONDS
+from wakeline.gateway.settings import Settings
 from wakeline.gateway.transports.durable_streams.headers import Lifetime
 from wakeline.gateway.transports.durable_streams.lifetimes import Lifetimes
 from wakeline.gateway.transports.durable_streams.writing import Creation, Streams
@@ -47,7 +48,7 @@ async def busy(engine: SqliteEngine) -> AsyncIterator[None]:
         began.set()
         done.wait()
 
-    working = asyncio.create_task(engine._writer.submit(work))
+    working = asyncio.ensure_future(engine._writer.submit(work))
     try:
         await until(began.is_set)
         yield
@@ -186,9 +187,9 @@ class Yielding(MemoryEngine):
         await asyncio.sleep(0)
         return appended
 
-    async def create_session(self, session: str, **how: Any) -> tuple[SessionState, bool]:
+    async def create_session(self, new: NewSession) -> tuple[SessionState, bool]:
         await asyncio.sleep(0)
-        created = await super().create_session(session, **how)
+        created = await super().create_session(new)
         await asyncio.sleep(0)
         return created
 
@@ -231,7 +232,7 @@ async def cancelled_at_each_turn(
 
 async def test_a_stream_is_made_with_its_content_or_not_at_all() -> None:
     def begin(engine: Engine) -> Coroutine[Any, Any, object]:
-        streams = Streams(engine, deletions_of(engine), Lifetimes(engine), max_event_bytes=1000, max_batch_events=100)
+        streams = Streams(engine, deletions_of(engine), Lifetimes(engine), Settings())
         return streams.create("s", Creation("text/plain", Lifetime(), closed=False, body=b"hello"), lambda _: None)
 
     await cancelled_at_each_turn(begin, may_leave_draft=True)
@@ -265,7 +266,7 @@ async def test_a_deletion_that_an_earlier_version_began_removes_the_runs_that_it
 
 def archive_of(engine: Engine, runs: Runs | None = None, deletions: Deletions | None = None) -> Archive:
     its, deletes = runs or Runs(engine), deletions or deletions_of(engine)
-    return Archive(engine, its, deletes, most_bytes=10_000, most_line_bytes=10_000)
+    return Archive(engine, its, deletes, Settings())
 
 
 async def chunks_of(file: list[bytes]) -> AsyncIterator[bytes]:

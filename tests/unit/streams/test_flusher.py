@@ -213,7 +213,7 @@ async def test_a_codec_that_fails_for_longer_than_is_retried_costs_one_batch(hos
     host.before = [ValueError("no key")]
     sender = flusher(host, max_batch_size=1, max_retry_duration=timedelta(0))
     publish(sender, 1, 2)
-    with pytest.raises(PublishDroppedError, match="1 events for workflow w were given up: no key"):
+    with pytest.raises(PublishDroppedError, match="1 events for workflow w were abandoned: no key"):
         await sender.flush()
     assert host.log == [b"2"]
 

@@ -25,7 +25,7 @@ def pace(milliseconds: float = 100) -> Pace:
 
 def test_the_first_look_is_at_once(clock: SimpleNamespace) -> None:
     new = pace()
-    assert (new.rest, new.patience(told=False), new.patience(told=True)) == (0, 0, 0)
+    assert (new.rest, new.patience(followed=False), new.patience(followed=True)) == (0, 0, 0)
 
 
 def test_half_of_the_time_is_left_to_others(clock: SimpleNamespace) -> None:
@@ -40,7 +40,7 @@ def test_half_of_the_time_is_left_to_others(clock: SimpleNamespace) -> None:
 def test_more_is_read_at_once(clock: SimpleNamespace) -> None:
     reader = pace()
     reader.looked(found=True, more=True, seconds=0.3)
-    assert (reader.rest, reader.patience(told=False)) == (0, 0)
+    assert (reader.rest, reader.patience(followed=False)) == (0, 0)
 
 
 def test_pauses_grow_with_the_silence(clock: SimpleNamespace) -> None:
@@ -50,23 +50,23 @@ def test_pauses_grow_with_the_silence(clock: SimpleNamespace) -> None:
     for silence in (0, 0.08, 0.72, 60):
         clock.now += silence
         reader.looked(found=False, more=False, seconds=0.004)
-        told.append(round(reader.rest + reader.patience(told=False), 3))
+        told.append(round(reader.rest + reader.patience(followed=False), 3))
     assert told == [0.005, 0.01, 0.1, 1.0]
 
 
 def test_who_is_told_hardly_looks_unasked(clock: SimpleNamespace) -> None:
     reader = pace()
     reader.looked(found=True, more=False, seconds=0.004)
-    assert (reader.rest, reader.patience(told=True)) == pytest.approx((0.005, 10))
+    assert (reader.rest, reader.patience(followed=True)) == pytest.approx((0.005, 10))
 
 
 def test_a_cooldown_of_nothing_is_back_to_back(clock: SimpleNamespace) -> None:
     reader = pace(0)
     reader.looked(found=True, more=False, seconds=0.3)
-    assert (reader.rest, reader.patience(told=False)) == (0, 0)
+    assert (reader.rest, reader.patience(followed=False)) == (0, 0)
     clock.now += 60
     # But silence is no reason to ask hundreds of times a second.
-    assert reader.patience(told=False) == 0.1
+    assert reader.patience(followed=False) == 0.1
 
 
 def test_updates_keep_the_cooldown(clock: SimpleNamespace) -> None:

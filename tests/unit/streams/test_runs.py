@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
-from temporalio.client import WorkflowExecutionStatus
 
 from wakeline.retry import Backoff
 from wakeline.streams import runs as running
 from wakeline.streams.places import Places
-from wakeline.streams.runs import Run, RunClose
+from wakeline.streams.runs import Run
 from wakeline.streams.shared import SharedWork
+from wakeline.temporal.endings import Ending
 
 
 @pytest.mark.parametrize(("lasts", "pauses"), [(3600.0, [1, 1, 1]), (0.1, [1, 2, 3])])
@@ -20,9 +21,9 @@ async def test_the_pauses_grow_only_while_it_goes_wrong(
     lasts: float, pauses: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, paused = 0.0, list[int]()
-    close = RunClose(WorkflowExecutionStatus.COMPLETED)
+    close = Ending("completed", datetime.now(UTC))
 
-    async def follow() -> RunClose | None:
+    async def follow() -> Ending | None:
         nonlocal now
         now += lasts
         return close if len(paused) == 3 else None

@@ -16,7 +16,7 @@ EPOCH = "aaaaaaaaaa"
 def frame(offset: int, data: Any = None, *, topic: str = "t", cursor: str | None = None, **fields: Any) -> bytes:
     """An event as the gateway writes it."""
     event = {"offset": offset, "topic": topic, "time": "2026-11-21T05:14:43.123Z", "data": data, **fields}
-    return f"id: {cursor or f'{EPOCH}-{offset + 1}'}\ndata: {json.dumps(event)}\n\n".encode()
+    return f"id: {cursor or f'{EPOCH}-{offset + 1}'}\ndata: {json.dumps(event, separators=(',', ':'))}\n\n".encode()
 
 
 def opening(offset: int, epoch: str = EPOCH) -> bytes:

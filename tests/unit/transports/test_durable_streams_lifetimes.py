@@ -13,7 +13,7 @@ import pytest
 from tests.durable import CLOSED, JSON, Durable
 from tests.support import Served, publish
 from wakeline.gateway.app import gateway
-from wakeline.gateway.log import Engine
+from wakeline.gateway.log import Engine, NewSession
 from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.sessions import SessionConfig, encode_config
 from wakeline.gateway.settings import Settings
@@ -51,7 +51,7 @@ async def made(engine: Engine, lifetimes: Lifetimes, **how: Any) -> None:
     lifetime = Lifetime(**how)
     its = SessionConfig(content_type="application/json", ttl=lifetime.ttl, expires_at=lifetime.expires_at)
     deadline = lifetimes.first_deadline(lifetime)
-    await engine.create_session("s", config=encode_config(its), deadline=deadline)
+    await engine.create_session(NewSession("s", config=encode_config(its), deadline=deadline))
 
 
 async def now(engine: Engine) -> Stream:

@@ -17,7 +17,7 @@ from wakeline.gateway.settings import Settings
 from wakeline.gateway.transports import conversation
 from wakeline.gateway.transports import feed_frames as frames
 from wakeline.gateway.transports.feed import Source
-from wakeline.gateway.transports.feed_socket import GOING_AWAY, TOKEN
+from wakeline.gateway.transports.feed_socket import RESTARTS, TOKEN
 from wakeline.gateway.transports.websocket import FeedConnection
 
 
@@ -47,9 +47,9 @@ async def test_a_feed_whose_time_is_over_can_be_stopped_at_that_moment(monkeypat
         ending = asyncio.create_task(connection._until_closed())
         for _ in range(turns):
             await asyncio.sleep(0)
-        connection.stop(GOING_AWAY, "the server stops")
+        connection.stop(RESTARTS, "the server stops")
         codes.append((await ending).code)
-    assert set(codes) == {GOING_AWAY, TOKEN}
+    assert set(codes) == {RESTARTS, TOKEN}
 
 
 class Refused:

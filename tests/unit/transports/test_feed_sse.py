@@ -17,7 +17,7 @@ from yarl import URL
 from tests.support import Served, Stream, close, publish
 from tests.unit.conftest import Serve, on_disk
 from wakeline.events import RUN_STARTED, SESSION_SETTLED
-from wakeline.gateway import app
+from wakeline.gateway import stores
 from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.transports import feed_sse
 
@@ -30,7 +30,7 @@ def events(*data: object, topic: str = "t") -> list[dict[str, object]]:
 def engine(monkeypatch: pytest.MonkeyPatch) -> MemoryEngine:
     """The engine of the gateway that is started next, so that a test can do what no publisher may."""
     engine = MemoryEngine()
-    monkeypatch.setattr(app, "_engine", lambda _: engine)
+    monkeypatch.setattr(stores, "engine_of", lambda _: engine)
     return engine
 
 
@@ -218,7 +218,7 @@ async def test_closed_sessions_end_the_stream_too(engine: MemoryEngine, serve: S
         ("", (400, "request_invalid")),
         ("&".join(f"session=s{n}" for n in range(101)), (400, "request_invalid")),
         ("session=", (400, "session_name_invalid")),
-        ("session=a%00b", (400, "session_name_invalid")),
+        ("session=a%00b", (400, "request_invalid")),
         ("session=none", (404, "session_not_found")),
         ("session=none&session=neither", (404, "session_not_found")),
         ("session=a&from=garbage", (400, "cursor_invalid")),

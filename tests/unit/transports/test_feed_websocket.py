@@ -14,7 +14,7 @@ from tests.support import Served, close, publish
 from tests.unit.conftest import Serve
 from wakeline.errors import StorageFailedError
 from wakeline.events import RUN_STARTED, SESSION_SETTLED
-from wakeline.gateway import app
+from wakeline.gateway import stores
 from wakeline.gateway.app import gateway
 from wakeline.gateway.delivery import Lane
 from wakeline.gateway.log import Page
@@ -104,7 +104,7 @@ async def test_the_cursor_of_unsubscribed_is_past_what_no_topic_matched(served: 
 def engine(monkeypatch: pytest.MonkeyPatch) -> MemoryEngine:
     """The engine of the gateway that is started next, so that a test can do what no publisher may."""
     engine = MemoryEngine()
-    monkeypatch.setattr(app, "_engine", lambda _: engine)
+    monkeypatch.setattr(stores, "engine_of", lambda _: engine)
     return engine
 
 
@@ -316,5 +316,5 @@ async def test_the_gateway_that_stops_says_so() -> None:
         served.http = aiohttp.ClientSession()  # the client outlives the gateway here
     assert asyncio.get_running_loop().time() - stopped < 8
     assert (await closing).type is aiohttp.WSMsgType.CLOSE
-    assert opened.close_code == 1001
+    assert opened.close_code == 1012
     await session.close()

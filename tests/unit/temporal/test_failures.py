@@ -1,4 +1,4 @@
-"""What Temporal's answers say of a run's end."""
+"""What a failed call to Temporal says of the server, of the workflow and of the run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from temporalio.api.errordetails.v1 import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from wakeline.gateway.following.reaching.calls import is_busy, is_not_ready, is_unavailable
-from wakeline.gateway.following.watching.endings import is_forgotten
+from wakeline.temporal.failures import is_busy, is_forgotten, is_not_ready, is_unavailable
 
 CLOSING = ResourceExhaustedCause.RESOURCE_EXHAUSTED_CAUSE_BUSY_WORKFLOW
 RATE = ResourceExhaustedCause.RESOURCE_EXHAUSTED_CAUSE_RPS_LIMIT

@@ -10,7 +10,7 @@ import pytest
 from temporalio.client import Client
 from temporalio.service import ConnectConfig, RPCError, RPCStatusCode
 
-from wakeline.streams import queries
+from wakeline.temporal import queries
 
 BUSY = RPCError("consistent query buffer is full, this may be caused by", RPCStatusCode.RESOURCE_EXHAUSTED, b"")
 LIMITED = RPCError("namespace rate limit exceeded", RPCStatusCode.RESOURCE_EXHAUSTED, b"")

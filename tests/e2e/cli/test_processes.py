@@ -1,0 +1,91 @@
+"""`wakeline serve --processes`: several gateways share a port, are restarted, and stop together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.commands import wakeline
+from tests.gateways import GatewayProcess
+from tests.postgres import PostgresServer
+from tests.support import Served
+from wakeline.cli.processes import free_port
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+async def answering(port: int) -> bool:
+    async with aiohttp.ClientSession() as http:
+        try:
+            async with http.get(f"http://127.0.0.1:{port}/readyz") as answer:
+                return answer.status == 200
+        except aiohttp.ClientError:
+            return False
+
+
+async def test_processes_share_the_port_are_restarted_and_stop_together(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    own = free_port()
+    gateways = GatewayProcess(
+        tmp_path / "data",
+        *("--processes", "2"),
+        environment={
+            "WAKELINE_ENGINE": await postgres.database(),
+            "WAKELINE_OWN_PORT": str(own),
+            "WAKELINE_LEAVE_WITHIN": "0.2",
+        },
+        afresh=True,
+    )
+    await gateways.start()
+    try:
+        async with asyncio.timeout(120), Served(gateways.url) as served:
+            while not (await answering(own) and await answering(own + 1)):
+                await asyncio.sleep(0.05)
+            assert gateways.process is not None
+            before = children(gateways.process.pid)
+            assert len(before) == 2
+            await served.publish("s", {"topic": "t", "data": 0})
+            streams = [await served.stream("s") for _ in range(30)]  # the kernel gives each process its part
+            for port in (own, own + 1):
+                async with Served(f"http://127.0.0.1:{port}") as one:
+                    assert 0 < await one.metric("wakeline_connections_open") < 40
+            await served.publish("s", {"topic": "t", "data": 1})
+            for stream in streams:
+                assert [event["data"] for event in await stream.take(2)] == [0, 1]
+            os.kill(before[0], signal.SIGKILL)
+            while not (await answering(own) and await answering(own + 1)) or before[0] in children(
+                gateways.process.pid
+            ):
+                await asyncio.sleep(0.05)
+    finally:
+        assert await gateways.stop() == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in before)
+
+
+@pytest.mark.usefixtures("forks")
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [((), "got sqlite"), (("--engine", "memory"), "got memory")],
+)
+async def test_a_store_that_one_gateway_has_for_itself_is_refused(
+    arguments: tuple[str, ...], why: str, tmp_path: Path
+) -> None:
+    code, _, err = await wakeline("serve", "--no-auth", "--data", str(tmp_path), "--processes", "2", *arguments)
+    assert code == 2
+    assert why in err
+    assert not list(tmp_path.iterdir())
+
+
+async def test_a_gateway_that_is_refused_ends_all_of_them() -> None:
+    asked = ("--port", str(free_port()), "--engine", "postgres://nobody@127.0.0.1:1/nowhere")
+    code, _, err = await wakeline("serve", "--no-auth", "--processes", "3", *asked)
+    assert code == 2
+    assert err.count("can be reached") == 1

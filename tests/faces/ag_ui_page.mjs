@@ -1,0 +1,50 @@
+// A page with HttpAgent of @ag-ui/client. Each line on stdin is a command, answered by one line on stdout.
+import { createInterface } from "node:readline";
+import { HttpAgent, runHttpRequest, transformHttpEventStream } from "@ag-ui/client";
+
+const [url] = process.argv.slice(2);
+const headers = process.env.TOKEN ? { authorization: `Bearer ${process.env.TOKEN}` } : {};
+
+// HttpAgent leaves `connect` to its subclasses.
+class Agent extends HttpAgent {
+  connect() {
+    const init = { headers: { ...this.headers, accept: "text/event-stream" }, signal: this.abortController.signal };
+    return transformHttpEventStream(runHttpRequest(() => fetch(`${this.url}${process.env.QUERY ?? ""}`, init)));
+  }
+}
+
+const agent = new Agent({ url, headers, threadId: "thread" });
+const errors = [];
+const events = [];
+const subscriber = {
+  onEvent: ({ event }) => void events.push(event),
+  onRunFailed: ({ error }) => void errors.push(error.message),
+  onRunErrorEvent: ({ event }) => void errors.push(event.message),
+};
+// The client rejects a promise that nobody holds when its connection is cut; a browser would log it.
+process.on("unhandledRejection", (error) => errors.push(error.message));
+let count = 0;
+const quietly = (running) => void running.catch((error) => errors.push(error.message));
+
+const commands = {
+  send: ({ text }) => {
+    agent.addMessage({ id: `u${process.pid}-${count++}`, role: "user", content: text });
+    quietly(agent.runAgent({}, subscriber));
+  },
+  connect: () => quietly(agent.connectAgent({}, subscriber)),
+  resume: ({ resume }) => quietly(agent.runAgent({ resume }, subscriber)),
+  abort: () => agent.abortRun(),
+  state: () => ({
+    running: agent.isRunning,
+    messages: agent.messages,
+    interrupts: agent.pendingInterrupts,
+    errors,
+    types: events.map((event) => event.type),
+    events,
+  }),
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const { command, ...asked } = JSON.parse(line);
+  process.stdout.write(`${JSON.stringify((await commands[command](asked)) ?? null)}\n`);
+}

@@ -1,0 +1,142 @@
+"""Gateways on NATS clusters: under load, gateways and nodes are killed and frozen, and nothing is lost or there twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.pairs import Pair, gateways_on, nothing_is_lost
+from tests.nats import NatsStore, nats_cluster
+from tests.soak import SOAK
+from tests.support import Served
+from wakeline.errors import EngineRefusedError
+from wakeline.gateway.log.engines.nats import NatsEngine
+
+FAULTS = ["gateway killed", "node killed"]
+if SOAK > 1:  # make faults
+    FAULTS = [*FAULTS, "gateway frozen", "node frozen", "all nodes killed"] * SOAK
+
+
+def one(data: object) -> dict[str, object]:
+    """The body of a request that publishes one event."""
+    return {"events": [{"topic": "t", "data": data}]}
+
+
+@pytest.fixture
+def cluster() -> Iterator[NatsStore]:
+    """Three nodes that a test may kill."""
+    with nats_cluster() as store:
+        yield store
+
+
+@pytest.fixture
+async def pair(cluster: NatsStore, tmp_path: Path) -> AsyncIterator[Pair]:
+    async with gateways_on(cluster.address(), tmp_path) as pair:
+        yield pair
+
+
+async def test_fewer_replicas_than_nodes_are_refused_unless_they_are_asked_for(cluster: NatsStore) -> None:
+    alone = NatsEngine(cluster.address("single", replicas="1"))
+    await alone.open()
+    await alone.close()
+    with pytest.raises(EngineRefusedError, match=r"expected of .* 3 replicas of stream single-records, it has 1"):
+        await NatsEngine(cluster.address("single")).open()
+    asked = NatsEngine(cluster.address("default"))
+    await asked.open()
+    await asked.close()
+    for server in cluster.servers:
+        streams = server.variables("jsz?streams=true")["account_details"][0]["stream_detail"]
+        assert {"default-records", "default-sessions-0", "default-sessions-1"} <= {one["name"] for one in streams}
+
+
+@pytest.mark.timeout(240)
+async def test_what_is_published_at_one_gateway_is_read_live_at_the_other_and_after_a_restart(pair: Pair) -> None:
+    async with Served(pair[0].url) as first, Served(pair[1].url) as second:
+        await first.publish("s", {"topic": "t", "data": 0})
+        streams = [await served.stream("s", "from=beginning") for served in (first, second)]
+        for number in range(1, 30):
+            await (first, second)[number % 2].publish("s", {"topic": "t", "data": number})
+        for stream in streams:
+            assert [(e["offset"], e["data"]) for e in await stream.take(30)] == [(n, n) for n in range(30)]
+        status, ready = await second.call("GET", "/readyz")
+        assert (status, ready["status"], ready["log"]) == (200, "ready", "ok")
+        counted = [await served.metric("wakeline_events_total") for served in (first, second)]
+        assert sum(counted) == 30
+    await pair[0].kill()
+    await pair[0].start()
+    async with Served(pair[0].url) as first:
+        stream = await first.stream("s", "from=beginning")
+        assert [e["offset"] for e in await stream.take(30)] == list(range(30))
+
+
+@pytest.mark.timeout(240 + 40 * len(FAULTS))
+async def test_faults_of_gateways_and_nodes_lose_and_double_nothing(pair: Pair, cluster: NatsStore) -> None:
+    async def faults(chance: random.Random) -> None:
+        for fault in FAULTS:
+            await asyncio.sleep(chance.uniform(0.3, 1.0))
+            node = chance.choice(cluster.servers)
+            match fault:
+                case "gateway killed":
+                    await pair[0].kill()
+                    await pair[0].start(wait=chance.random() < 0.8)
+                case "node killed":
+                    await asyncio.to_thread(node.stop)
+                    await asyncio.sleep(chance.uniform(0, 1 if SOAK == 1 else 10))
+                    await asyncio.to_thread(node.start)
+                case "gateway frozen":
+                    pair[0].hold()
+                    await asyncio.sleep(6)
+                    pair[0].go_on()
+                case "node frozen":
+                    node.pause(signal.SIGSTOP)
+                    await asyncio.sleep(chance.choice((6, 30)))
+                    node.pause(signal.SIGCONT)
+                case "all nodes killed":
+                    for one in cluster.servers:
+                        one.stop()
+                    for one in cluster.servers:
+                        one.launch()
+                    for one in cluster.servers:
+                        await asyncio.to_thread(one.wait)
+        await pair[0].ready()
+
+    assert await nothing_is_lost(pair, faults) > 100
+
+
+@pytest.mark.timeout(240)
+async def test_a_minority_acknowledges_nothing_and_everything_continues_afterwards(
+    pair: Pair, cluster: NatsStore
+) -> None:
+    async with Served(pair[0].url) as served:
+        await served.publish("s", {"topic": "t", "data": "before"})
+        for node in cluster.servers:
+            streams = node.variables("jsz?streams=true")["account_details"][0]["stream_detail"]
+            assert len(streams) == 3  # each node has a replica of each stream
+        for node in cluster.servers[1:]:
+            node.pause(signal.SIGSTOP)
+        try:
+            writing = asyncio.ensure_future(served.call("POST", "/v1/sessions/s/events", json=one("during")))
+            done, _ = await asyncio.wait([writing], timeout=5)
+            assert not done or writing.result()[0] == 503
+        finally:
+            for node in cluster.servers[1:]:
+                node.pause(signal.SIGCONT)
+        await asyncio.wait([writing])
+        end = time.monotonic() + 60
+        while True:
+            status, _ = await served.call("POST", "/v1/sessions/s/events", json=one("after"))
+            if status == 200:
+                break
+            assert time.monotonic() < end
+            await asyncio.sleep(0.2)
+        said = json.dumps(await served.call("GET", "/readyz"))
+        assert not any(server.place in said for server in cluster.servers)
+        events = await (await served.stream("s", "from=beginning")).take(2)
+        assert events[0]["data"] == "before"

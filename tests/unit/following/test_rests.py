@@ -1,0 +1,174 @@
+"""The rest of an ended run, over the memory engine: it is added once, or abandoned before a later run begins."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import msgspec
+import pytest
+from temporalio.api.common.v1 import Payload
+
+from tests.unit.following.followed import World, run, steps
+from wakeline.gateway.following import rests as resting
+from wakeline.gateway.following.copying.answers import Answer, Item, Missing, Stretch
+from wakeline.gateway.following.copying.copy import StreamCopy
+from wakeline.gateway.following.follower import Follower
+from wakeline.gateway.following.following import Following
+from wakeline.gateway.following.telling import Teller
+from wakeline.gateway.log import Publication
+from wakeline.gateway.sessions import Intents, Run, Unread
+
+OWING = run("a", status="terminated", owed=True)
+
+
+def parts_of(world: World, *, places: int) -> Following:
+    async def nothing(*_: Any) -> None:
+        pass
+
+    return Following(
+        connection=cast(Any, world.temporal),
+        accept=world.accept,
+        runs=world.runs,
+        intents=Intents(world.engine),
+        settings=world.settings,
+        settled=lambda session: None,
+        watched=lambda session: False,
+        child=nothing,
+        earlier=nothing,
+        looks=asyncio.Semaphore(1),
+        reads=asyncio.Semaphore(1),
+        late_reads=asyncio.Semaphore(places),
+        activity_polls=asyncio.Semaphore(1),
+    )
+
+
+class Stream:
+    """Reads the stream of a run. The next one received that of the first, and has published more."""
+
+    by_update = False
+    there = True
+    reads = 0
+
+    def __init__(self, connection: Any, workflow_id: str, run_id: str) -> None:
+        self._said = 5 if run_id == "next" else 3
+
+    async def read(self, offset: int, *, closed: bool = False) -> Stretch | Missing:
+        Stream.reads += 1
+        if not Stream.there:
+            return Missing(Answer.NOBODY)
+        items = [
+            Item(at, "said", Payload(metadata={"encoding": b"json/plain"}, data=str(at).encode()).SerializeToString())
+            for at in range(offset, self._said)
+        ]
+        return Stretch(items, self._said, more=False)
+
+
+@pytest.fixture(autouse=True)
+def streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resting, "StreamReader", Stream)
+    monkeypatch.setattr(Stream, "there", True)
+    monkeypatch.setattr(Stream, "reads", 0)
+
+
+async def follower_of(world: World, owing: Run = OWING, *, places: int = 1) -> Follower:
+    await world.runs.put("a", owing)
+    return Follower("a", owing, parts_of(world, places=places))
+
+
+async def events_of(world: World) -> list[dict[str, Any]]:
+    page = await world.engine.read("a", 0, before=100)
+    return [msgspec.json.decode(event.json()) for event in page.events]
+
+
+async def test_a_rest_is_added_and_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch)
+    follower = await follower_of(world)
+    await follower.follow()
+    assert [event["topic"] for event in await events_of(world)] == ["said"] * 3 + ["$run.drained"]
+    assert not follower.run.owed
+
+
+async def test_a_rest_that_a_later_run_does_not_wait_for_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, drain_grace=0.0)
+    follower = await follower_of(world)
+    follower.hurry()
+    await follower.follow()
+    assert (Stream.reads, follower.run.owed) == (0, False)
+    assert await world.engine.state("a") is None  # nothing was appended
+
+
+async def test_a_last_chance_does_not_wait_for_the_rests_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, drain_grace=3600.0)
+    follower = await follower_of(world, places=0)
+    following = asyncio.create_task(follower.follow())
+    await steps()
+    assert Stream.reads == 0
+    follower.hurry()
+    await steps(100)
+    assert following.done()
+    assert [event["topic"] for event in await events_of(world)] == ["said"] * 3 + ["$run.drained"]
+
+
+async def test_a_last_chance_does_not_wait_for_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stream, "there", False)
+    world = World(monkeypatch, drain_grace=3600.0)
+    follower = await follower_of(world)
+    following = asyncio.create_task(follower.follow())
+    await steps()
+    assert (Stream.reads, following.done()) == (1, False)
+    monkeypatch.setattr(Stream, "there", True)
+    follower.hurry()
+    await steps(100)
+    assert following.done()
+    assert [event["topic"] for event in await events_of(world)] == ["said"] * 3 + ["$run.drained"]
+
+
+async def test_a_place_among_the_rests_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch)
+    await world.runs.put("a", OWING)
+    parts = parts_of(world, places=1)
+    for _ in range(3):
+        follower = Follower("a", OWING, parts)
+        following = asyncio.create_task(follower.follow())
+        await steps(2)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await steps()
+    assert not parts.late_reads.locked()
+
+
+@pytest.mark.parametrize("read_before", [True, False])
+async def test_a_stream_that_was_received_is_added_once_although_nobody_could_read_it_there(
+    read_before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(monkeypatch)
+    first = run("a")
+    copy = StreamCopy(first, Teller("a", first.run, world.accept), world.accept, world.runs)
+    await copy.change(run_id="next", given_whole=False)
+    if read_before:
+        await copy.read(cast(Any, Stream(None, "a", "next")), closed=True)
+    await copy.change(status="terminated", owed=True)
+    await Follower("a", copy.run, parts_of(world, places=1)).follow()
+    events = await events_of(world)
+    assert [event["data"] for event in events if event["topic"] == "said"] == [0, 1, 2, 3, 4]
+    assert [event["topic"] for event in events if event["topic"] != "said"] == ["$run.drained"]
+
+
+async def test_the_output_that_a_reset_has_undone_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch)
+    first = run("a")
+    copy = StreamCopy(first, Teller("a", first.run, world.accept), world.accept, world.runs)
+    await copy.read(cast(Any, Stream(None, "a", first.run_id)), closed=True)
+    await world.accept.open_attempt("a", Publication(copy.publisher, 2, supersedes=True, run=first.run))
+    unread = Unread(first.run_id, first.run_id, 1)
+    owing = msgspec.structs.replace(OWING, unread=(unread,), run_id="next", stream="next")
+    follower = await follower_of(world, owing)
+    following = asyncio.create_task(follower.follow())
+    await steps(200)
+    ended = following.done()
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    assert ended
+    (after,) = await world.runs.of("a")
+    assert (after.owed, after.unread) == (False, ())
