@@ -104,8 +104,12 @@ class Wakeline(Road):
     title = "Wakeline, durable"
     path = "/v1/sessions/s{}/events"
 
-    async def start(self) -> list[Send]:
+    def serve(self) -> None:
+        """Start what publishers and devices talk to."""
         gateway(self)
+
+    async def start(self) -> list[Send]:
+        self.serve()
         self.publishers = [
             await self.stack.enter_async_context(SessionPublisher(f"http://127.0.0.1:{self.port}", session=f"s{n}"))
             for n in range(self.streams)
@@ -236,9 +240,8 @@ class OfficialForced(Official):
 
 
 def gateway(road: Road) -> Process:
-    return road.server(
-        [sys.executable, "-m", "wakeline", "serve", "--no-auth", "--port", "0", "--data", str(road.folder / "data")]
-    )
+    data = os.environ.get("WAKELINE_DATA", str(road.folder / "data"))
+    return road.server([sys.executable, "-m", "wakeline", "serve", "--no-auth", "--port", "0", "--data", data])
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from wakeline.events import NewEvent, compose
 from wakeline.gateway.devices import Positions, Presence
-from wakeline.gateway.log import Append, Publication
+from wakeline.gateway.log import Append, NewSession, Publication
 from wakeline.gateway.log.engines.sqlite import SqliteEngine
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.sessions import Deletions, Keeper, Retention, Runs
@@ -96,7 +96,7 @@ async def measure(directory: Path, count: int, rate: float) -> None:
     publishing = Publishing(engine, rate)
     await publishing.during("nothing else", asyncio.sleep(15))
     keeper = Keeper(engine, runs, deletions, Retention(events=1000), metrics)
-    await engine.create_session("other-kept")
+    await engine.create_session(NewSession("other-kept"))
     keeper.start()
 
     async def trimmed() -> bool:
