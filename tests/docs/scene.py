@@ -153,7 +153,11 @@ class Scene:
             await self._shell(block, plain)
             plain = ""
             command = background[1] if background else line
-            await (self._serve(block, command) if _SERVER.match(command) else self._start(command))
+            if _SERVER.match(command):
+                await self._serve(block, command)
+            else:
+                await self._serve(block)
+                await self._start(command)
         await self._shell(block, plain)
 
     async def restart(self, command: str) -> None:

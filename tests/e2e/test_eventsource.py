@@ -50,6 +50,7 @@ COUNTING = """() => {
         }
     };
 }"""
+DOCUMENTS = ("README.md", "docs/how-to/watch-in-a-browser.md")
 Behind = Callable[[str], Awaitable[str]]
 
 
@@ -89,10 +90,11 @@ async def behind(tmp_path: Path) -> AsyncIterator[Behind]:
         yield start
 
 
-async def test_the_loop_of_the_guide_outlives_a_gateway_that_is_killed(
+async def test_the_loop_of_readme_and_guide_outlives_a_gateway_that_is_killed(
     page: Page, behind: Behind, tmp_path: Path
 ) -> None:
-    *_, loop = blocks(text("docs/how-to/watch-in-a-browser.md"), "js")
+    loop, in_the_guide = (blocks(text(document), "js")[-1] for document in DOCUMENTS)
+    assert loop == in_the_guide
     function = loop[: loop.index("\n}") + 2]
     running = GatewayProcess(tmp_path / "data")
     await running.start()
