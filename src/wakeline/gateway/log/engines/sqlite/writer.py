@@ -29,6 +29,7 @@ from wakeline.retry import Backoff
 _MAX_GROUP: Final = 5_000
 _CHECK_SECONDS: Final = 1.0
 _LONGEST_PAUSE: Final = 10.0
+_STOPPED: Final = "the writer has stopped"
 
 T = TypeVar("T")
 Operation: TypeAlias = Callable[[sqlite3.Connection, Appends], T]
@@ -126,6 +127,8 @@ class Writer:
         """
         if self._loop is None or self._stopping:
             raise StorageFailedError("expected an open store, it is closing")
+        if not self._thread.is_alive():
+            raise StorageFailedError(_STOPPED)  # nothing in the queue would ever be answered
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(_Pending(operation, future, grows, alone))
         return future
@@ -138,7 +141,7 @@ class Writer:
             return f"failed: {self._failed}"
         if self._upkeep.full:
             return "full: the disk is full; appends are refused until there is space: free some, or delete sessions"
-        return "ok" if self._thread.is_alive() else "failed: the writer has stopped"
+        return "ok" if self._thread.is_alive() else f"failed: {_STOPPED}"
 
     def _run(self) -> None:
         backoff, going_on = Backoff(0.2, _LONGEST_PAUSE), True
