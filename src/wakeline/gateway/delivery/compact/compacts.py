@@ -89,11 +89,13 @@ class Compacts:
             UnavailableError: The log cannot be read now.
         """
         fold = self._fold(session, epoch)
-        snapshot = await fold.snapshot(offset)
-        if fold.unsaved:
-            self._touch(fold)
-        self._make_room(fold)
-        return snapshot
+        try:
+            snapshot = await fold.snapshot(offset)
+            if fold.unsaved:
+                self._touch(fold)
+            return snapshot
+        finally:  # a caller that has left in the middle leaves a fold, too
+            self._make_room(fold)
 
     async def store(self, session: str, epoch: str, offset: int) -> int:
         """Store a session's compact form; return the offset below which it no longer needs the log.

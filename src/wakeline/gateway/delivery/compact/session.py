@@ -65,7 +65,7 @@ class SessionFold:
         self._end = 0
         self._stale = False
         self._snapshot: Snapshot | None = None
-        self._making = Grouped[Snapshot]()
+        self._making = Grouped[Snapshot](wanted_only=True)
 
     @property
     def size(self) -> int:
@@ -123,6 +123,8 @@ class SessionFold:
     async def snapshot(self, offset: int) -> Snapshot:
         """Return the compact form at an offset or a later one; concurrent calls share one.
 
+        The work ends when all of its callers are cancelled; a later call continues it.
+
         Raises:
             SessionNotFoundError: The session was deleted.
             EpochChangedError: It was deleted and created again.
@@ -163,8 +165,12 @@ class SessionFold:
             if self._base is None:
                 self._base = await self._read_base()
             base, fresh = self._base, self._fresh
-            if base.size + fresh.size > _AT_ONCE_BYTES:  # in a thread; the lock keeps both folds unchanged
-                events, ranges, first = await asyncio.to_thread(_whole, base, fresh)
+            if base.size + fresh.size > _AT_ONCE_BYTES:
+                joining = asyncio.ensure_future(asyncio.to_thread(_whole, base, fresh))
+                try:
+                    events, ranges, first = await asyncio.shield(joining)
+                finally:
+                    await asyncio.wait([joining])  # the lock keeps both folds unchanged until the thread is done
             else:
                 events, ranges, first = _whole(base, fresh)
             if first > 0:
