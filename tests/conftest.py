@@ -11,6 +11,8 @@ import structlog
 from hypothesis import HealthCheck, settings
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from tests.commands import forking
 from tests.nats import NatsStore, nats_cluster, nats_server
@@ -34,6 +36,31 @@ _UNIT = Path(__file__).with_name("unit")
 # No test is timed: machines are shared.
 settings.register_profile("wakeline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("wakeline")
+
+
+class OneOfEachServer(LoadFileScheduling):
+    """A file's tests run in one process, and so do all that need a certain server: it costs while it idles, too."""
+
+    _SERVERS = ("nats_of_three", "nats", "postgres")
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, name = nodeid.partition("::")
+        parameters = name.partition("[")[2].rstrip("]").split("-")
+        for server in self._SERVERS:
+            if server in parameters or file.startswith(f"tests/shared/test_{server}"):
+                return server
+        return file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+    return OneOfEachServer(config, log)
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name a test with a long parameter by how that begins."""
+    if isinstance(val, str | bytes) and len(val) > 60:
+        return f"{val[:40]!a}, {len(val)} in all"
+    return None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
