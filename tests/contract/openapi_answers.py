@@ -85,7 +85,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @schema.parametrize()
-@settings(max_examples=times(8, 15), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=times(5, 15), deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_answer_is_as_the_document_says(case: Any, url: str) -> None:
     # An answer without an end cannot be waited for; streams have tests of their own.
     if "text/event-stream" in str((case.headers or {}).get("Accept", "")) or case.path == "/v1/feed":

@@ -37,7 +37,7 @@ class Described:
         self, name: str, channel: str, section: str, heading: str, asked: list[Kind], told: list[Kind]
     ) -> None:
         self.path = f"docs/reference/{name}.yaml"
-        self.document: dict[str, Any] = yaml.safe_load(text(self.path))
+        self.document: dict[str, Any] = yaml.load(text(self.path), Loader=yaml.CSafeLoader)
         self.schemas: dict[str, Any] = self.document["components"]["schemas"]
         self.channel, self.section, self.heading = channel, section, heading
         self.asked, self.told = asked, told

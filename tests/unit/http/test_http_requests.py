@@ -25,7 +25,7 @@ from wakeline.gateway.http.parameters import taken
 from wakeline.gateway.transports.negotiation import accepts_gzip
 from wakeline.gateway.transports.sse import wanted
 
-OPENAPI: dict[str, Any] = yaml.safe_load((ROOT / "docs/reference/openapi.yaml").read_text())
+OPENAPI: dict[str, Any] = yaml.load((ROOT / "docs/reference/openapi.yaml").read_text(), Loader=yaml.CSafeLoader)
 
 
 def routes() -> dict[tuple[str, str], web.RouteDef]:
