@@ -4,7 +4,7 @@
 
 In a network of its own the usual ports are free, so that nothing in a page has to be changed. One block after the other is
 run, as in one terminal: what is exported stays, and so does a gateway until another one is started. Before a page starts one
-itself, one runs beside a Temporal dev server.
+itself, one runs; beside a Temporal dev server if the page speaks of Temporal.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from wakeline.cli.processes import TemporalServer
 
 SECONDS = 60
 GATEWAY = "http://127.0.0.1:7777"
-USUAL = "wakeline serve --no-auth --temporal localhost:7233"
+USUAL = "wakeline serve --no-auth"
 _BACKGROUND = re.compile(r"(.+?) *&$")
 _SERVER = re.compile(r"(?:[A-Z_]+=\S+ +)*wakeline (?:serve|dev)\b")
 # What a page of a browser has, where Node has not.
@@ -95,6 +95,7 @@ class Scene:
         self._server: asyncio.subprocess.Process | None = None
         self._background: dict[str, asyncio.subprocess.Process] = {}
         self._temporal = TemporalServer(port=7233)
+        self._needs_temporal = any(re.search("temporal", block.code, re.I) for block in self._blocks if block.runs)
 
     async def play(self) -> None:
         """Run every block.
@@ -226,10 +227,11 @@ class Scene:
         if line is None and self._server is not None:
             return
         await self._stop()
-        line = line or USUAL
+        if line is None:
+            line = f"{USUAL} --temporal localhost:7233" if self._needs_temporal else USUAL
         if "wakeline dev" in line:
             await self._temporal.stop()
-        elif not self._temporal.running:
+        elif self._needs_temporal and not self._temporal.running:
             await self._temporal.start()
             await self._temporal.ready(SECONDS)
         log = self._directory.with_name(f"{self._directory.name}.log")
