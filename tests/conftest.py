@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -11,8 +12,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
-from xdist.remote import Producer
-from xdist.scheduler import LoadFileScheduling
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from tests.commands import forking
 from tests.nats import NatsStore, nats_cluster, nats_server
@@ -38,22 +38,20 @@ settings.register_profile("wakeline", deadline=None, suppress_health_check=[Heal
 settings.load_profile("wakeline")
 
 
-class OneOfEachServer(LoadFileScheduling):
-    """A file's tests run in one process, and so do all that need a certain server: it costs while it idles, too."""
-
-    _SERVERS = ("nats_of_three", "nats", "postgres")
-
-    def _split_scope(self, nodeid: str) -> str:
-        file, _, name = nodeid.partition("::")
-        parameters = name.partition("[")[2].rstrip("]").split("-")
-        for server in self._SERVERS:
-            if server in parameters or file.startswith(f"tests/shared/test_{server}"):
-                return server
-        return file
+def _process(nodeid: str) -> str:
+    """What one process runs: a file, or all tests that need a certain server, which costs while it idles, too."""
+    file, _, name = nodeid.partition("::")
+    parameters = name.partition("[")[2].rstrip("]").split("-")
+    for server in ("nats_of_three", "nats", "postgres"):
+        if server in parameters or file.startswith(f"tests/shared/test_{server}"):
+            return server
+    return file
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
-    return OneOfEachServer(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    scheduler = LoadFileScheduling(config, log)
+    scheduler._split_scope = _process
+    return scheduler
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

@@ -43,15 +43,18 @@ def _is_handing_over() -> bool:
     futures = [thing for thing in gc.get_objects() if type(thing) is asyncio.Future and thing.done()]
     if not futures:
         return False
-    # Python's objects also hold futures: a task that has ended holds the last one that it awaited. The collector knows
-    # all their references, and none of the SDK's threads'.
     known = {id(future): 0 for future in futures}
+    _count_references(known)
+    # Two more references: the variable, and the argument of the call.
+    return any(sys.getrefcount(future) - 2 > known[id(future)] for future in futures)
+
+
+def _count_references(known: dict[int, int]) -> None:
+    """Count the references that Python's objects hold: the collector knows them, and none of the SDK's threads'."""
+    # A task that has ended holds the last future that it awaited.
     things = gc.get_objects()
     for thing in things:
         if thing is not things:
             for held in gc.get_referents(thing):
                 if id(held) in known:
                     known[id(held)] += 1
-    del things, thing, held
-    # Two more references: the variable, and the argument of the call.
-    return any(sys.getrefcount(future) - 2 > known[id(future)] for future in futures)
