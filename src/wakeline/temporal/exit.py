@@ -29,7 +29,7 @@ def end_in_order() -> None:
 
 
 def _wait() -> None:
-    # What was frozen is not among the objects that the collector lists.
+    # The collector lists no frozen objects.
     gc.unfreeze()
     gc.collect()
     deadline = time.monotonic() + _LONGEST_WAIT
@@ -50,8 +50,8 @@ def _is_handing_over() -> bool:
 
 
 def _count_references(known: dict[int, int]) -> None:
-    """Count the references that Python's objects hold: the collector knows them, and none of the SDK's threads'."""
-    # A task that has ended holds the last future that it awaited.
+    """Count how many references Python's objects hold."""
+    # A task that has ended holds the last future that it awaited. The collector knows no references of other threads.
     things = gc.get_objects()
     for thing in things:
         if thing is not things:
