@@ -168,6 +168,8 @@ def connect_writer(path: Path, *, durability: str = "full") -> sqlite3.Connectio
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
         # Checkpoints run in the writer; rarer ones keep them out of the p99 at the price of a WAL of some 40 MB.
         connection.execute("PRAGMA wal_autocheckpoint = 10000")
+        # It grows beyond while another program reads. Without a limit SQLite would keep the file as long as it once was.
+        connection.execute("PRAGMA journal_size_limit = 50000000")
         connection.execute("PRAGMA cache_size = -65536")
         connection.execute("PRAGMA secure_delete = ON")  # overwrite deleted rows
         if 0 < version < len(MIGRATIONS):
