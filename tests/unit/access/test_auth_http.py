@@ -224,6 +224,25 @@ async def test_behind_a_trusted_proxy_its_scheme_counts(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
+    ("passed_on", "seen"),
+    [({}, "http://127.0.0.1"), ({"Host": "gateway.example"}, "http://gateway.example")],
+    ids=["neither Host nor scheme", "no scheme"],
+)
+async def test_behind_a_proxy_that_hides_the_origin_the_refusal_names_what_to_set(
+    asking: Served, passed_on: dict[str, str], seen: str
+) -> None:
+    """The page comes through the same proxy: only the gateway cannot know it."""
+    headers = {"Origin": "https://gateway.example", **passed_on}
+    by_cookie = {"Cookie": f"wakeline_token={token()}", "Referer": "https://gateway.example/page", **passed_on}
+    for how in (headers, bearer() | headers, by_cookie):
+        status, body = await asking.call("GET", "/v1/sessions", headers=how)
+        assert (status, body["error"]["code"]) == (403, "origin_refused")
+        assert f"the gateway's own origin is '{seen}" in body["error"]["message"]
+        for remedy in ("cors_origins", "a proxy", "Host", "X-Forwarded-Proto", "trusted_proxies"):
+            assert remedy in body["error"]["hint"]
+
+
+@pytest.mark.parametrize(
     ("sessions", "reached", "not_reached"),
     [
         (["order-1"], ["order-1"], ["order-2", "order-11", "order-", "Order-1", "order-1 "]),

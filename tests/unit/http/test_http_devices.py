@@ -117,6 +117,9 @@ async def test_what_is_no_acknowledgement(served: Served, epoch: str, body: byte
     content = body.replace(b"%s", epoch.encode())
     got, answer = await served.call("PUT", f"{DEVICES}/phone", data=content)
     assert (got, answer["error"]["code"]) == (status, code)
+    if code == "body_invalid":
+        assert answer["error"]["message"].startswith('expected {"seen": "…", "everywhere": true}, got: ')
+        assert answer["error"]["hint"] == "Send a body of the form that the message names."
     assert (await served.call("GET", DEVICES))[1]["devices"] == []
 
 
