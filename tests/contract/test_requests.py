@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 from wakeline.errors import (
     AlreadyResolvedError,
     ClaimRequiredError,
+    RequestConflictError,
     RequestNotFoundError,
     SessionClosedError,
     StorageFailedError,
@@ -23,7 +25,7 @@ from wakeline.gateway.log import Append, Engine
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.requests import Answer, Asked, Claim, Person, Requests
-from wakeline.gateway.sessions import InputRequest, InputRequests
+from wakeline.gateway.sessions import InputRequest, InputRequests, Run, Runs, key_hash
 from wakeline.gateway.settings import Settings
 
 ALICE, BOB = Person("alice"), Person("bob")
@@ -59,7 +61,7 @@ def requests(engine: Engine, before: str = "", ownership: Ownership | None = Non
     records = Cut(engine)
     records.before = before
     ownership = ownership or Ownership(engine, 10.0, shared=engine.shared)
-    return Requests(records, engine, Accept(engine), ownership, Settings(), Metrics())
+    return Requests(records, engine, Accept(engine), ownership, Settings(), Metrics(), Runs(engine).names)
 
 
 @asynccontextmanager
@@ -206,3 +208,37 @@ async def test_a_workflow_s_stream_cancels_the_requests_of_its_run_alone(engine:
         assert await requests(engine).ask_from_stream("s", None, "run-1", cancel)
     assert await outcome(engine) == ("cancelled", None)
     assert await requests(engine).ask_from_stream("s", None, "run-1", b'{"cancel":"unknown"}')
+
+
+async def test_a_request_of_an_older_gateway_is_the_same_request(engine: Engine) -> None:
+    """Its digest is that of the whole body, with the Temporal run and the activity that asked."""
+    asked = Asked(id="r", reason="approval", run="run-1", activity="ask")
+    first = await requests(engine).ask("s", asked, "run-1")
+    record = await engine.get_records([key := f"requests.open/s\x1f{key_hash('r')}"])
+    body = msgspec.json.encode(msgspec.to_builtins(asked), order="sorted")
+    older = msgspec.structs.replace(first, asked=sha256(body).hexdigest())
+    await engine.put_record(key, msgspec.json.encode(older), revision=record[key].revision)
+    for activity in ("ask", "ask-again"):
+        again = msgspec.structs.replace(asked, activity=activity, wait=1.0)
+        assert await requests(engine).ask("s", again, "run-1") == older
+    with pytest.raises(RequestConflictError):
+        await requests(engine).ask("s", msgspec.structs.replace(asked, reason="payment"), "run-1")
+
+
+async def test_a_request_is_that_of_a_run_which_was_known_by_the_id_of_a_later_one(engine: Engine) -> None:
+    """The first ask came before the gateway knew that `later` continues `first`."""
+    asked = Asked(id="r", reason="approval", run="later")
+    opened = await requests(engine).ask("s", asked, "later")
+    with pytest.raises(RequestConflictError, match="was asked by later"):
+        await requests(engine).ask("s", msgspec.structs.replace(asked, run="first"), "first")
+    await Runs(engine).put("s", Run("w", "first", "later", "later", "W", "2026-11-30T00:00:00.000Z"))
+    assert await requests(engine).ask("s", msgspec.structs.replace(asked, run="first"), "first") == opened
+    with pytest.raises(RequestConflictError, match="was asked by later"):
+        await requests(engine).ask("s", msgspec.structs.replace(asked, run="other"), "other")
+
+
+async def test_a_request_is_the_same_for_each_temporal_run_and_activity_of_a_run(engine: Engine) -> None:
+    asked = Asked(id="r", reason="approval", run="second", activity="ask")
+    opened = await requests(engine).ask("s", asked, "first")
+    again = msgspec.structs.replace(asked, run="third", activity="ask-again")
+    assert await requests(engine).ask("s", again, "first") == opened

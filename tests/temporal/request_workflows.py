@@ -6,11 +6,13 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-from temporalio import workflow
+from temporalio import activity, workflow
+from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
     from temporalio.contrib.workflow_streams import WorkflowStream as OfficialStream
 
+    from wakeline.publisher import SessionPublisher
     from wakeline.streams import RequestOutcome, RequestsState, WorkflowRequests, WorkflowStream
 
 
@@ -93,4 +95,38 @@ class AsksOnTheOfficialStream:
         return self.outcomes
 
 
-WORKFLOWS = [Pays, PaysInTheNextRun, AsksOnTheOfficialStream]
+@activity.defn
+async def asks(url: str) -> Any:
+    async with SessionPublisher.from_within_activity(url) as session:
+        outcome = await (await session.request("approval", id="pay-1", message="Pay?")).outcome()
+        return outcome and outcome.payload
+
+
+@workflow.defn
+class PaysByAnActivity:
+    """Asks in an activity, which runs again in the next run of the chain, under another id."""
+
+    def __init__(self) -> None:
+        self.continues = False
+
+    @workflow.signal
+    def go_on(self) -> None:
+        self.continues = True
+
+    @workflow.run
+    async def run(self, url: str, turn: int = 0) -> Any:
+        asking = workflow.start_activity(
+            asks,
+            url,
+            activity_id=f"ask-{turn}",
+            start_to_close_timeout=timedelta(seconds=60),
+            retry_policy=RetryPolicy(maximum_attempts=1),
+        )
+        if turn == 0:
+            await workflow.wait_condition(lambda: self.continues or asking.done())
+        if self.continues:
+            workflow.continue_as_new(args=[url, turn + 1])
+        return await asking
+
+
+WORKFLOWS = [PaysByAnActivity, Pays, PaysInTheNextRun, AsksOnTheOfficialStream]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
@@ -18,6 +18,7 @@ from temporalio.worker import Worker
 from tests.support import Served
 from tests.temporal import request_workflows as workflows
 from tests.temporal.test_follower import running_gateway
+from tests.temporal.test_runs import reset
 
 QUEUE = "requests"
 Handle = WorkflowHandle[Any, Any]
@@ -30,7 +31,7 @@ def name() -> str:
 
 @pytest.fixture(autouse=True)
 async def worker(client: Client) -> AsyncIterator[None]:
-    async with Worker(client, task_queue=QUEUE, workflows=workflows.WORKFLOWS):
+    async with Worker(client, task_queue=QUEUE, workflows=workflows.WORKFLOWS, activities=[workflows.asks]):
         yield
 
 
@@ -146,6 +147,66 @@ async def test_a_request_that_is_refused_fails_its_workflow_instead_of_waiting(
         await handle.result()
     assert isinstance(caught.value.cause, ApplicationError)
     assert caught.value.cause.type == kind
+
+
+async def until_asked(served: Served, session: str) -> dict[str, Any]:
+    """The request `pay-1`, once it is there; reading it does not have the workflow followed."""
+    async with asyncio.timeout(60):
+        while (found := await served.call("GET", f"/v1/sessions/{session}/requests/pay-1"))[0] != 200:
+            await asyncio.sleep(0.05)
+    return dict(found[1])
+
+
+async def until_run(client: Client, name: str, done: Callable[[WorkflowExecutionDescription], bool]) -> str:
+    async with asyncio.timeout(60):
+        while not done(described := await client.get_workflow_handle(name).describe()):
+            await asyncio.sleep(0.05)
+    return str(described.run_id)
+
+
+async def until_scheduled(client: Client, name: str, run_id: str) -> None:
+    """Return when the run's activity is there; its first attempt is its only one."""
+    async with asyncio.timeout(60):
+        while not (await client.get_workflow_handle(name, run_id=run_id).describe()).raw_description.pending_activities:
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("again", ["continued", "reset"])
+@pytest.mark.parametrize("followed", [True, False])
+async def test_an_activity_of_the_next_run_of_a_chain_asks_the_same_request(
+    client: Client, served: Served, name: str, again: str, followed: bool
+) -> None:
+    """A Temporal run that the gateway has not heard of before is no other asker."""
+    handle: Handle = await client.start_workflow(workflows.PaysByAnActivity.run, served.url, id=name, task_queue=QUEUE)
+    asked = await until_asked(served, name)
+    first = str(handle.first_execution_run_id)
+    if followed:
+        await served.call("POST", "/v1/runs", json={"workflow_id": name})
+    if again == "continued":
+        await handle.signal("go_on")
+        latest = await until_run(client, name, lambda described: described.run_id != first)
+    else:
+        latest = await reset(client, handle, first, 4)
+    await until_scheduled(client, name, latest)
+    assert await until_asked(served, name) == asked
+    await answer(served, name, "pay-1", "yes")
+    assert await client.get_workflow_handle(name, run_id=latest).result() == "yes"
+    assert (await topics(served, name)).count("$input.requested") == 1
+
+
+async def test_an_activity_of_another_run_asks_another_request(client: Client, served: Served, name: str) -> None:
+    """The same workflow, started again: what was approved for the first run is not approved for this one."""
+    for turn in range(2):
+        handle: Handle = await client.start_workflow(
+            workflows.PaysByAnActivity.run, served.url, id=name, task_queue=QUEUE
+        )
+        if turn == 0:
+            await until_asked(served, name)
+            await answer(served, name, "pay-1", "yes")
+            assert await handle.result() == "yes"
+    with pytest.raises(WorkflowFailureError) as caught:
+        await handle.result()
+    assert "was asked by" in repr(caught.value.cause.__cause__)
 
 
 async def test_another_run_does_not_get_the_answer_that_an_earlier_one_received(

@@ -128,7 +128,7 @@ async def running(
         if temporal:
             namespaces, followers = await _follow(temporal, core, ownership, stack)
             inputs = await _inputs(namespaces, followers, core, ownership, stack)
-        await requests.start(inputs)
+        await requests.start(inputs, None if followers is None else followers.learn)
         stack.push_async_callback(requests.stop)
         parts = Parts(
             **{field.name: getattr(core, field.name) for field in fields(core)},
@@ -258,7 +258,7 @@ async def _inputs(
 def _requests(core: Core, ownership: Ownership) -> Requests:
     """Return the requests for input, which workflows ask through their streams, too."""
     records = InputRequests(core.engine)
-    requests = Requests(records, core.engine, core.accept, ownership, core.settings, core.metrics)
+    requests = Requests(records, core.engine, core.accept, ownership, core.settings, core.metrics, core.runs.names)
     core.accept.ask = requests.ask_from_stream
     return requests
 

@@ -11,7 +11,7 @@ from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.requests import Asked, Requests
-from wakeline.gateway.sessions import InputRequest, InputRequests
+from wakeline.gateway.sessions import InputRequest, InputRequests, Runs
 from wakeline.gateway.settings import Settings
 
 READ = 2 + 5
@@ -33,7 +33,7 @@ async def test_a_caller_that_waits_does_not_read_at_the_events_of_other_requests
     records = Counting(engine)
     records.found = Counter()
     ownership = Ownership(engine, 10.0, shared=engine.shared)
-    requests = Requests(records, engine, Accept(engine), ownership, Settings(), Metrics())
+    requests = Requests(records, engine, Accept(engine), ownership, Settings(), Metrics(), Runs(engine).names)
     await requests.ask("s", Asked(id="pay", reason="approval"), None)
     waiting = [asyncio.create_task(requests.find("s", "pay", 60.0)) for _ in range(5)]
     async with asyncio.timeout(30):
@@ -50,7 +50,9 @@ async def test_a_caller_that_waits_does_not_read_at_the_events_of_other_requests
 async def test_the_deletion_of_a_session_wakes_those_that_wait_for_its_requests() -> None:
     engine = MemoryEngine()
     ownership = Ownership(engine, 10.0, shared=engine.shared)
-    requests = Requests(InputRequests(engine), engine, Accept(engine), ownership, Settings(), Metrics())
+    requests = Requests(
+        InputRequests(engine), engine, Accept(engine), ownership, Settings(), Metrics(), Runs(engine).names
+    )
     epoch = (await requests.ask("s", Asked(id="pay", reason="approval"), None)).epoch
     waiting = asyncio.create_task(requests.find("s", "pay", 60.0))
     await asyncio.sleep(0)

@@ -59,6 +59,7 @@ class Followers:
     Attributes:
         register: See `Registrar.register`.
         published: See `Registrar.published`.
+        learn: See `Registrar.learn`.
 
     Raises:
         SettingsInvalidError: A rule cannot be followed.
@@ -94,6 +95,7 @@ class Followers:
         self._sweeps |= {connection.namespace: self._sweep(connection) for connection in namespaces}
         self.register = self._registrar.register
         self.published = self._registrar.published
+        self.learn = self._registrar.learn
         self._sweeping: list[asyncio.Task[None]] = []
         self._prompt = True
 

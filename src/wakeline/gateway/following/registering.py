@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from wakeline.background import wait_at_most
-from wakeline.errors import WorkflowNotFoundError
+from wakeline.errors import SessionClosedError, WorkflowNotFoundError
 from wakeline.events import check_session_name
 from wakeline.gateway.following.finding.finder import Finder, Found, is_older
 from wakeline.gateway.following.finding.rules import fits
@@ -130,6 +130,28 @@ class Registrar:
                 _log.debug("a publisher's workflow is not of this session", session=session, workflow_id=workflow_id)
 
         self._lookups.begin((session, workflow_id, namespace, run, manages), partial(until_followed, work))
+
+    async def learn(self, session: str, run_id: str, beside: str) -> None:
+        """Have the name of a Temporal run's run known, if Temporal has the run.
+
+        Args:
+            session: The session's name.
+            run_id: The Temporal run, which the session's records do not have yet.
+            beside: Another run, maybe of the same workflow. If no record has it, the workflow of the session's name is meant.
+
+        Raises:
+            TemporalUnavailableError: Temporal cannot be asked now.
+        """
+        known = next((run for run in await self._runs.of(session) if beside in run.run_ids), None)
+        workflow_id, namespace = (session, "") if known is None else (known.workflow_id, known.namespace)
+        with suppress(WorkflowNotFoundError, SessionClosedError):
+            async with self._naming:
+                found = await self._finder.find(self._finder.connection(namespace), workflow_id, run_id)
+            if known is not None:
+                await self._finder.learn(session, found)
+            elif found.session in (None, session):  # as if it had published
+                await self.rules_first(session, found)
+                await self.enter(session, found)
 
     def child(self, namespace: str, workflow_id: str, run_id: str) -> asyncio.Task[None]:
         """Follow the child of a followed workflow into the session that it names, if it names one."""

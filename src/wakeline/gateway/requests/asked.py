@@ -109,9 +109,25 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         check_bytes("a request", msgspec.json.encode(self), _MAX_REQUEST_BYTES)
 
     def content(self) -> str:
-        """Return a digest of all that tells two requests apart, so not of the wait."""
-        asked = msgspec.to_builtins(msgspec.structs.replace(self, wait=0.0))
-        return sha256(msgspec.json.encode(asked, order="sorted")).hexdigest()
+        """Return a digest of all that tells two requests of a run apart, so not of who asks."""
+        return _digest(self)
+
+    def is_content(self, digest: str, run: str | None, activity: str | None) -> bool:
+        """Return whether this is the request of a record, which may have an older digest.
+
+        Args:
+            digest: The digest of the record.
+            run: The run that asked first.
+            activity: The activity that asked first.
+        """
+        if digest == self.content():
+            return True
+        # Older gateways stored a digest that also has who asked: the run by its id, which may be its name, and the activity.
+        return any(
+            digest == _digest(self, run=a_run, activity=an_activity)
+            for a_run in {self.run, run}
+            for an_activity in {self.activity, activity}
+        )
 
     def requested(self) -> Requested:
         """Return the data of its `$input.requested`, which expires so long after now."""
@@ -184,6 +200,11 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def json(self) -> bytes:
         """The payload; null without one."""
         return b"null" if self.payload is UNSET else bytes(self.payload)
+
+
+def _digest(asked: Asked, *, run: str | None = None, activity: str | None = None) -> str:
+    plain = msgspec.to_builtins(msgspec.structs.replace(asked, wait=0.0, run=run, activity=activity))
+    return sha256(msgspec.json.encode(plain, order="sorted")).hexdigest()
 
 
 def role_names(roles: Sequence[str]) -> set[str]:

@@ -29,12 +29,13 @@ from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.requests import deciding, streamed
 from wakeline.gateway.requests.asked import Answer, Asked, Claim
+from wakeline.gateway.requests.askers import Askers, Learn
 from wakeline.gateway.requests.deciding import Life, Next, Person, check_person, claiming, closing, decide, is_expired
 from wakeline.gateway.requests.delivering import Deliveries
 from wakeline.gateway.requests.expiry import Expiry, expires
 from wakeline.gateway.requests.room import MAX_OPEN, Room
 from wakeline.gateway.requests.waiting import Waiting
-from wakeline.gateway.sessions import Delivery, InputRequest, InputRequests
+from wakeline.gateway.sessions import Delivery, InputRequest, InputRequests, RunNames
 from wakeline.gateway.settings import Settings
 
 _LOST: Final = (EpochChangedError, SessionDeletedError, SessionNotFoundError)
@@ -51,6 +52,7 @@ class Requests:
         ownership: Decides which gateway closes the expired requests of a session.
         settings: The time of a lease.
         metrics: Count outcomes.
+        names: The names of runs.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Requests:
         ownership: Ownership,
         settings: Settings,
         metrics: Metrics,
+        names: RunNames,
     ) -> None:
         self._records = records
         self._engine = engine
@@ -71,15 +74,17 @@ class Requests:
         finish = self._deliveries.finish
         self._expiry = Expiry(records, ownership, settings.lease, self.find, finish, shared=engine.shared)
         self._room = Room(records)
+        self._askers = Askers(names)
         self._waiting = Waiting(engine)
 
-    async def start(self, inputs: Inputs | None = None) -> None:
+    async def start(self, inputs: Inputs | None = None, learn: Learn | None = None) -> None:
         """Close the requests whose time is over, from now on.
 
         Args:
             inputs: Carry outcomes to the runs that asked; None without Temporal.
+            learn: Asks Temporal which run a Temporal run belongs to; None without Temporal.
         """
-        self._deliveries.inputs = inputs
+        self._deliveries.inputs, self._askers.learn = inputs, learn
         self._expiry.start()
 
     async def stop(self) -> None:
@@ -87,7 +92,9 @@ class Requests:
         await self._expiry.stop()
         await self._deliveries.stop()
 
-    async def ask(self, session: str, asked: Asked, run: str | None, *, epoch: str | None = None) -> InputRequest:
+    async def ask(
+        self, session: str, asked: Asked, run: str | None, *, epoch: str | None = None, learns: bool = True
+    ) -> InputRequest:
         """Open a request; return the one that there is if its id is known.
 
         Args:
@@ -95,15 +102,15 @@ class Requests:
             asked: The request, which was checked.
             run: The name of the run that asks.
             epoch: Ask only in this life of the session; None for any.
+            learns: Whether Temporal may be asked if another Temporal run has asked before. Default: True.
 
         Raises:
             EpochChangedError: The session does not live in this epoch.
-            RequestConflictError: The session has another request of this id.
+            RequestConflictError: The session has another request of this id, or another run has asked it.
             LimitReachedError: The session has too many open requests.
             SessionClosedError: The session is closed.
             WakelineError: It cannot be appended now.
         """
-        content = asked.content()
         found = await self._records.find(session, asked.id)
         if found is None:
             state = await self._engine.state(session)
@@ -116,7 +123,7 @@ class Requests:
             new = InputRequest(
                 session=session,
                 epoch=state.epoch,
-                asked=content,
+                asked=asked.content(),
                 requested=asked.requested(),
                 run=run,
                 activity=asked.activity,
@@ -124,8 +131,11 @@ class Requests:
             )
             await self._room.take(session, len(msgspec.json.encode(new)))
             found = await self._records.create(new)
-        if found.asked != content:
+        if not asked.is_content(found.asked, found.run, found.activity):
             raise RequestConflictError(f"expected the request {asked.id!r} as it was asked before, got another one")
+        if not await self._askers.are_one(session, found.run, run, learns=learns):
+            # An approval for one run is none for another one, also if both ask the same.
+            raise RequestConflictError(f"expected a request of run {run}, {asked.id!r} was asked by {found.run}")
         found = await self._present(found)
         self._expiry.note(found)
         return found
@@ -148,9 +158,8 @@ class Requests:
             asked = streamed.asked(data)
             asked.check(identified=self._settings.asks)
             asked = msgspec.structs.replace(asked, deliver=asked.deliver or Delivery())
-            found = await self.ask(session, asked, run, epoch=epoch)
-            if found.run != run:  # its outcome goes to that run
-                raise RequestConflictError(f"expected a request of run {run}, {asked.id!r} was asked by {found.run}")
+            # Its run is known: Temporal is not asked, because the follower would wait.
+            await self.ask(session, asked, run, epoch=epoch, learns=False)
         except _LOST:
             raise
         except RequestError as error:

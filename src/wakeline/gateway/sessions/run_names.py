@@ -44,6 +44,10 @@ class RunNames:
         """Return the name of a Temporal run's run, or its own id if this gateway does not know it."""
         return self._names.get((session, run_id), run_id)
 
+    def has(self, session: str, run_id: str) -> bool:
+        """Return whether this gateway knows the name of a Temporal run's run."""
+        return (session, run_id) in self._names
+
     async def find(self, session: str, run_id: str) -> str:
         """Return the name of a Temporal run's run, or its own id if the records do not have it.
 

@@ -104,6 +104,16 @@ class Finder:
             raise TemporalUnavailableError(f"Temporal cannot be asked now: {error.message}") from error
         return Found(connection, info, await session_of(info, connection.converter), activity)
 
+    async def learn(self, session: str, found: Found) -> None:
+        """Remember the name of the run that an execution belongs to, if the session has the run.
+
+        Raises:
+            TemporalUnavailableError: Temporal cannot be asked now.
+        """
+        run = await self._known(session, await self._runs.of(session), found)
+        if run is not None:
+            self._runs.names.learn(session, found.info.execution.run_id, run.run)
+
     async def enter(self, session: str, found: Found, *, result: bool = False) -> Run:
         """Return the run of the session that an execution belongs to; record it if it is new.
 
