@@ -61,7 +61,7 @@ class Notification(msgspec.Struct, frozen=True):
         id: The notification's name, the same in each attempt.
         user: The user to notify.
         session: The session's name.
-        body: The JSON object of the notification, as `docs/concepts/notifications.md` describes it.
+        body: The JSON object of the notification, as `docs/concepts/channels.md` describes it.
         title: A line for people.
         text: A few more lines.
         url: The address to open; empty for the channel's own.
