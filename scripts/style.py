@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 FILE_LINES, MEDIAN_LINES, FUNCTION_LINES = 400, 130, 60
+CONCEPT_LINES = 150
 DOCSTRING_CHARACTERS, MARKDOWN_CHARACTERS = 90, 120
 
 # Files and functions that are longer than the limit, with the most lines that they may have.
@@ -137,6 +138,13 @@ def sizes(paths: Iterable[tuple[str, Path]], longer: dict[str, int]) -> Iterator
     yield from (f"LONGER has {key!r}, which is no longer too long: remove it" for key in longer if key not in needed)
 
 
+def concepts(paths: Iterable[tuple[str, Path]]) -> Iterator[str]:
+    """Yield a finding for each page that explains more than fits one idea."""
+    for name, path in paths:
+        if (length := len(path.read_text().splitlines())) > CONCEPT_LINES:
+            yield f"{name}: {length} lines, expected at most {CONCEPT_LINES}"
+
+
 def prose(paths: Iterable[tuple[str, Path]], unedited: Iterable[str]) -> Iterator[str]:
     """Yield a finding for each flaw in prose, and for each exempt path without flaws."""
     flawed = dict.fromkeys(unedited, False)
@@ -161,6 +169,7 @@ def main() -> int:
     """Print what was found and return the exit status."""
     sources = files("src/**/*.py")
     found = [*sizes(sources + files("web/*/src/**/*.ts*"), LONGER)]
+    found += concepts(files("docs/concepts/*.md"))
     found += prose(sources + files("*.md", "docs/**/*.md", "benchmarks/*.md", "examples/**/*.md"), UNEDITED)
     print("\n".join(found) if found else f"{len(sources)} files: sizes and prose as expected")
     return 1 if found else 0

@@ -67,6 +67,16 @@ def test_a_file_and_a_function_may_not_outgrow_their_exceptions(style: ModuleTyp
     ]
 
 
+def test_a_page_of_the_concepts_has_a_limit(style: ModuleType, tmp_path: Path) -> None:
+    page = tmp_path / "idea.md"
+    page.write_text("a line\n" * 150)
+    assert list(style.concepts([("docs/concepts/idea.md", page)])) == []
+    page.write_text("a line\n" * 151)
+    assert list(style.concepts([("docs/concepts/idea.md", page)])) == [
+        "docs/concepts/idea.md: 151 lines, expected at most 150"
+    ]
+
+
 def test_a_room_without_flaws_is_no_exception(style: ModuleType, tmp_path: Path) -> None:
     path = tmp_path / "room.py"
     path.write_text('"""Who reads this?"""\n')
