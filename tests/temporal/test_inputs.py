@@ -305,6 +305,25 @@ async def test_inputs_that_no_run_can_get(handle: Handle, served: Served, name: 
     assert await handle.result() == ["hello"]
 
 
+async def test_a_signal_that_the_workflow_does_not_know_is_kept_and_an_update_is_rejected(
+    handle: Handle, served: Served, name: str
+) -> None:
+    """Nobody notices such a signal: it is in the history, and the run goes on."""
+    assert (await put(served, name, "signal", "no_such", 1, id="k1"))[1]["status"] == "completed"
+    answer = (await put(served, name, "update", "no_such", 1, id="k2"))[1]
+    assert (answer["status"], "no_such" in answer["failure"]["message"]) == ("rejected", True)
+    history = await handle.fetch_history()
+    signaled = [event.workflow_execution_signaled_event_attributes.signal_name for event in history.events]
+    assert [found for found in signaled if found] == ["no_such"]
+    events = await log(served, name)
+    assert [(data["id"], data["name"]) for data in told(events, "$input.accepted")] == [
+        ("k1", "no_such"),
+        ("k2", "no_such"),
+    ]
+    assert [data["id"] for data in told(events, "$input.completed")] == ["k1"]
+    assert (await put(served, name, "update", "approve", "yes"))[1]["status"] == "completed"
+
+
 async def test_an_input_to_a_run_that_just_ended_is_rejected(
     handle: Handle, served: Served, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from wakeline.gateway.transports.inputs import inputs_of, send_input
 
 _EXPECTED: Final = (
     '{"id": "…", "kind": "signal" | "update" | "cancel" | "terminate" | "start", "name"?, '
-    '"args"?: […], "run"?, "start"?, "device"?, "expect"?, "wait"?}'
+    '"args"?: […], "run"?, "start"?, "device"?, "expect"?, "shown"?, "wait"?}'
 )
 
 
