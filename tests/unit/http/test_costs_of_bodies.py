@@ -14,6 +14,9 @@ from tests.support import Served
 from tests.unit.conftest import Serve, on_disk
 from tests.unit.http.test_costs import EVENTS, JSON, NDJSON, STREAM, refusal, sent
 
+MESSAGE = 64 * 1024
+"""The most characters of a message of `/v1/publish` with several frames."""
+
 GZIP = {**JSON, "Content-Encoding": "gzip"}
 
 
@@ -144,8 +147,25 @@ async def test_a_message_of_small_frames_ends_a_connection(served: Served, line:
     async with served.http.ws_connect("/v1/publish") as socket:
         await socket.send_str(f"{line}\n" * (7_000_000 // len(line)))
         while (message := await socket.receive(20)).type is aiohttp.WSMsgType.TEXT:
-            assert len(message.data) <= 256 * 1024
+            assert len(message.data) <= MESSAGE
     assert message.data in (4429, 4400)
+
+
+async def test_the_answers_to_a_large_message_come_in_messages_of_64_kib_or_one_frame(served: Served) -> None:
+    pings = ["x" * 1_000] * 200 + ["x" * (2 * MESSAGE)]
+    answered: list[str] = []
+    messages: list[tuple[int, int]] = []
+    async with served.http.ws_connect("/v1/publish") as socket:
+        await socket.receive(10)
+        await socket.send_str("\n".join(f'{{"type":"ping","data":"{data}"}}' for data in pings))
+        while len(answered) < len(pings):
+            message = await socket.receive_str(timeout=20)
+            frames = message.split("\n")
+            messages.append((len(frames), len(message)))
+            answered += [json.loads(frame)["data"] for frame in frames]
+    assert answered == pings
+    assert max(size for frames, size in messages if frames > 1) <= MESSAGE
+    assert [frames for frames, size in messages if size > MESSAGE] == [1]
 
 
 async def test_a_message_of_empty_lines_delays_no_other(served: Served) -> None:
