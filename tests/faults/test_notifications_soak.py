@@ -8,8 +8,8 @@ import json
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,14 +23,16 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from tests.faults.test_inputs_soak import gateways, keep_killing
-from tests.receivers import SECRET, Received, Receiver, receiver
+from tests.nodejs import NODE, install
+from tests.pushes import Browser, channel, push_service
+from tests.receivers import SECRET, Received, Receiver, receiver, status
 from tests.soak import SEED, SOAK, dice, times
 from tests.support import Served
 from tests.temporal.ending_workflows import Ends
-from tests.temporal.fronts import NODE
 from tests.tokens import SECRET as TOKEN_SECRET
 from tests.tokens import bearer
 
+FOLDER = Path(__file__).parent
 RUNS = times(16, 67)
 COUNTS = (1,) if SOAK == 1 else (1, 2)
 AT_ONCE = 40
@@ -121,14 +123,15 @@ class Soak:
                 life.seen = time.time()
 
 
-def answering(hook: Receiver, accepted: dict[str, Received]) -> Any:
-    """Verify each request with the official library, and fail at the first attempt of every tenth."""
+def answering(hook: Receiver, accepted: dict[str, Received], other: JavaScript) -> Any:
+    """Verify each request with the official libraries, and fail at the first attempt of every tenth."""
     failed: set[str] = set()
 
     async def answer(request: web.Request) -> web.StreamResponse:
         found = hook.received[-1]
         assert found.id == request.headers["webhook-id"]
         found.verify()
+        other.verify(found)
         if crc32(found.id.encode()) % 10 == 0 and found.id not in failed:
             failed.add(found.id)
             return web.Response(status=500)
@@ -138,23 +141,38 @@ def answering(hook: Receiver, accepted: dict[str, Received]) -> Any:
     return answer
 
 
-async def verified(requests: list[Received]) -> Counter[str]:
-    """What another language's implementation says of the signatures."""
-    lines = [
-        {
-            "id": request.id,
-            "timestamp": request.headers["webhook-timestamp"],
-            "signature": request.headers["webhook-signature"],
-            "body": base64.b64encode(request.body).decode(),
-        }
-        for request in requests
-    ]
-    script = Path(__file__).with_name("verify.mjs")
+class JavaScript:
+    """The JavaScript implementation of Standard Webhooks, which verifies requests as they come: it refuses old ones."""
+
+    def __init__(self, node: asyncio.subprocess.Process) -> None:
+        assert node.stdin is not None
+        assert node.stdout is not None
+        self._requests = node.stdin
+        self._verdicts = asyncio.ensure_future(node.stdout.read())
+
+    def verify(self, request: Received) -> None:
+        headers = {name: value for name, value in request.headers.items() if name.startswith("webhook-")}
+        line = {"headers": headers, "body": base64.b64encode(request.body).decode()}
+        self._requests.write(json.dumps(line).encode() + b"\n")
+
+    async def verdicts(self) -> Counter[str]:
+        """Its verdicts: `true`, or the error. It ends."""
+        self._requests.close()
+        return Counter((await self._verdicts).decode().split())
+
+
+@asynccontextmanager
+async def javascript() -> AsyncIterator[JavaScript]:
+    install(FOLDER)
     node = await asyncio.create_subprocess_exec(
-        *(str(NODE), str(script), SECRET), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        str(NODE), str(FOLDER / "verify.mjs"), SECRET, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
-    out, _ = await node.communicate("".join(json.dumps(line) + "\n" for line in lines).encode())
-    return Counter(out.decode().split())
+    try:
+        yield JavaScript(node)
+    finally:
+        if node.returncode is None:
+            node.kill()
+        await node.wait()
 
 
 async def nothing_pending(soak: Soak) -> None:
@@ -179,7 +197,9 @@ async def test_each_user_is_notified_once_of_each_end_and_nobody_who_has_seen_it
     lives = [Life(f"{queue}-{number}", STATUSES[number % 5], number % 2 == 0) for number in range(RUNS)]
     accepted: dict[str, Received] = {}
     async with (
+        javascript() as other,
         receiver() as hook,
+        push_service() as service,
         Worker(client, task_queue=queue, workflows=[Ends]),
         gateways(
             count,
@@ -187,15 +207,19 @@ async def test_each_user_is_notified_once_of_each_end_and_nobody_who_has_seen_it
             tmp_path,
             WAKELINE_TOKEN_SECRET=TOKEN_SECRET,
             WAKELINE_NOTIFY=json.dumps({"ends": {"topics": ["$run.closed"], "grace": GRACE}}),
-            WAKELINE_CHANNELS=json.dumps({"ops": hook.channel()}),
+            WAKELINE_CHANNELS=json.dumps({"ops": hook.channel(), "phones": channel()}),
             WAKELINE_OUTGOING_NETWORKS="127.0.0.1",
         ) as running,
         AsyncExitStack() as stack,
     ):
-        hook.always = answering(hook, accepted)
+        hook.always = answering(hook, accepted, other)
         began = time.monotonic()
         served = [await stack.enter_async_context(Served(gateway.url)) for gateway in running]
         soak = Soak(client, served, queue)
+        browsers = {user: service.browser(user) for user in ("ada", "bob")}
+        for user, browser in browsers.items():
+            await browser.subscribe(served[0], headers=bearer(sub=user))
+            service.answers[user] += [status(503)] * 2
         async with asyncio.TaskGroup() as group:
             killing = group.create_task(keep_killing(running, over, dice(21)))
             async with asyncio.TaskGroup() as living:
@@ -203,13 +227,16 @@ async def test_each_user_is_notified_once_of_each_end_and_nobody_who_has_seen_it
                     living.create_task(soak.live(life))
             expected = {(life.name, user) for life in lives for user in life.away if life.must_be_notified(user)}
             async with asyncio.timeout(60):
-                while expected - {key for request in accepted.values() for key in [of(request)]}:
+                while expected - {of(request) for request in accepted.values()} or expected - pushed(browsers).keys():
                     await asyncio.sleep(0.1)
             over.set()
         seconds = time.monotonic() - began
         await nothing_pending(soak)
         for gateway in running:
             assert await gateway.stop() == 0
+        tampered = Received(hook.received[0].headers, hook.received[0].body + b" ")
+        other.verify(tampered)
+        verdicts = await other.verdicts()
     ids: dict[tuple[str, str], set[str]] = defaultdict(set)
     for request in hook.received:
         ids[of(request)].add(request.id)
@@ -224,11 +251,23 @@ async def test_each_user_is_notified_once_of_each_end_and_nobody_who_has_seen_it
     assert {key: found for key, found in ids.items() if len(found) != 1} == {}, "one id for each user and end"
     assert len({request.body for request in hook.received}) == len(accepted), "one id is one body"
     assert len(expected) >= 1.4 * RUNS
-    assert await verified(hook.received) == Counter(true=len(hook.received))
+    assert verdicts == Counter({"true": len(hook.received), "No_matching_signature_found": 1})
+    pushes = pushed(browsers)
+    assert expected <= pushes.keys() <= allowed
+    assert {key: tags for key, tags in pushes.items() if len(tags) != 1} == {}, "one tag for each user and end"
     statuses = {life.name: life.status for life in lives}
     for request in accepted.values():
         (event,) = request.data["events"]
         assert event["data"]["status"] == statuses[request.data["session"]]
+
+
+def pushed(browsers: Mapping[str, Browser]) -> dict[tuple[str, str], set[str]]:
+    """The tags of the pushes for each session and user, decrypted by another library."""
+    tags: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for user, browser in browsers.items():
+        for notification in browser.shown():
+            tags[notification["data"]["session"], user].add(notification["tag"])
+    return tags
 
 
 def of(request: Received) -> tuple[str, str]:
