@@ -20,12 +20,14 @@ from temporalio.worker import Worker
 
 from tests.faults.input_workflows import Counted, Counts
 from tests.gateways import GatewayProcess
+from tests.postgres import postgres_server
 from tests.sharing import Faults, SharedStore
-from tests.soak import SEED, dice, times
+from tests.soak import SEED, SOAK, dice, times
 from tests.stores import served_store
 from tests.temporal.test_runs import reset
 from wakeline.integrations.temporal import WakelinePlugin
 
+POSTGRES = [] if SOAK == 1 else [(2, "postgres")]
 INPUTS = times(60, 67)
 AT_ONCE = 12
 FAULTS = Faults(latency=0.002, lost_wakeups=0.2, repeated_wakeups=0.2)
@@ -35,13 +37,18 @@ Handle = WorkflowHandle[Any, Any]
 
 @asynccontextmanager
 async def gateways(
-    count: int, address: str | None, directory: Path, **changed: str
+    count: int, address: str | None, directory: Path, store: str = "simulated", **changed: str
 ) -> AsyncIterator[list[GatewayProcess]]:
-    """One gateway on a file, or some on a store that they share; each a process of its own, with variables `changed`."""
+    """One gateway on a file, or some on a store that they share; each a process of its own, with variables `changed`.
+
+    The store of several is a simulated one, which is slow and loses wake-ups, or `postgres`.
+    """
     temporal = [] if address is None else ["--temporal", address]
     async with AsyncExitStack() as stack:
         environment = {"WAKELINE_LEASE": "2", **changed}
-        if count > 1:
+        if store == "postgres":
+            environment["WAKELINE_ENGINE"] = await stack.enter_context(postgres_server()).database()
+        elif count > 1:
             environment |= await stack.enter_async_context(served_store(SharedStore(), directory, FAULTS))
         found = [
             GatewayProcess(directory / f"data-{number}", *temporal, environment=environment) for number in range(count)
@@ -199,9 +206,9 @@ def ids(events: list[dict[str, Any]], topic: str) -> Counter[str]:
 
 
 @pytest.mark.timeout(200 + INPUTS)
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(("count", "store"), [(1, "simulated"), (2, "simulated"), *POSTGRES])
 async def test_each_input_is_handled_once_through_kills_lost_answers_continuations_and_resets(
-    client: Client, tmp_path: Path, count: int
+    client: Client, tmp_path: Path, count: int, store: str
 ) -> None:
     chance, name = dice(15), f"counts-{uuid.uuid4().hex[:8]}"
     keys = [f"{kind}-{number}" for number in range((INPUTS + 1) // 2) for kind in NAMES]
@@ -209,7 +216,7 @@ async def test_each_input_is_handled_once_through_kills_lost_answers_continuatio
     over = asyncio.Event()
     async with (
         Worker(client, task_queue=name, workflows=[Counts], plugins=[plugin]),
-        gateways(count, client.service_client.config.target_host, tmp_path) as running,
+        gateways(count, client.service_client.config.target_host, tmp_path, store) as running,
         aiohttp.ClientSession() as http,
     ):
         await client.start_workflow(Counts.run, Counted(), id=name, task_queue=name)
@@ -226,7 +233,7 @@ async def test_each_input_is_handled_once_through_kills_lost_answers_continuatio
         seconds = time.monotonic() - began
         events = await reported(http, running[0].url, handle, set(keys))
         print(
-            f"{count} gateways, seed {SEED}: {len(keys)} inputs in {seconds:.0f} s, {len(keys) / seconds:.1f} a second; "
+            f"{count} gateways, {store}, seed {SEED}: {len(keys)} inputs in {seconds:.0f} s, {len(keys) / seconds:.1f} a second; "
             f"{killing.result()} kills, "
             f"{dict(changing.result())}; answers: {dict(devices.seen)}"
         )

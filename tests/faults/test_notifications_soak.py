@@ -22,7 +22,7 @@ from aiohttp import web
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from tests.faults.test_inputs_soak import gateways, keep_killing
+from tests.faults.test_inputs_soak import POSTGRES, gateways, keep_killing
 from tests.nodejs import NODE, install
 from tests.pushes import Browser, channel, push_service
 from tests.receivers import SECRET, Received, Receiver, receiver, status
@@ -34,7 +34,7 @@ from tests.tokens import bearer
 
 FOLDER = Path(__file__).parent
 RUNS = times(16, 67)
-COUNTS = (1,) if SOAK == 1 else (1, 2)
+GATEWAYS = [(1, "simulated"), *([] if SOAK == 1 else [(2, "simulated")]), *POSTGRES]
 AT_ONCE = 40
 GRACE = 3.0
 STATUSES = ("completed", "failed", "canceled", "terminated", "timed_out")
@@ -189,9 +189,9 @@ async def nothing_pending(soak: Soak) -> None:
 
 
 @pytest.mark.timeout(200 + RUNS)
-@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize(("count", "store"), GATEWAYS)
 async def test_each_user_is_notified_once_of_each_end_and_nobody_who_has_seen_it(
-    client: Client, tmp_path: Path, count: int
+    client: Client, tmp_path: Path, count: int, store: str
 ) -> None:
     queue, over = f"ends-{uuid.uuid4().hex[:8]}", asyncio.Event()
     lives = [Life(f"{queue}-{number}", STATUSES[number % 5], number % 2 == 0) for number in range(RUNS)]
@@ -205,6 +205,7 @@ async def test_each_user_is_notified_once_of_each_end_and_nobody_who_has_seen_it
             count,
             client.service_client.config.target_host,
             tmp_path,
+            store,
             WAKELINE_TOKEN_SECRET=TOKEN_SECRET,
             WAKELINE_NOTIFY=json.dumps({"ends": {"topics": ["$run.closed"], "grace": GRACE}}),
             WAKELINE_CHANNELS=json.dumps({"ops": hook.channel(), "phones": channel()}),
@@ -243,7 +244,7 @@ async def test_each_user_is_notified_once_of_each_end_and_nobody_who_has_seen_it
     allowed = {(life.name, user) for life in lives for user in life.away if life.may_be_notified(user)}
     late = sum(life.watched and life.may_be_notified("bob") for life in lives)
     print(
-        f"{count} gateways, seed {SEED}: {RUNS} runs in {seconds:.0f} s, {killing.result()} kills: "
+        f"{count} gateways, {store}, seed {SEED}: {RUNS} runs in {seconds:.0f} s, {killing.result()} kills: "
         f"{len(expected)} notifications expected, "
         f"{len(accepted)} ids accepted in {len(hook.received)} requests; {late} seen too late to decide"
     )
