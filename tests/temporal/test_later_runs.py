@@ -222,6 +222,37 @@ async def test_runs_that_begin_close_to_each_other_are_reported_in_their_order(
     assert runs(log) == ran
 
 
+@pytest.mark.parametrize("nudged", [(0, 2), (0, 1, 2)], ids=["the first and the last", "all"])
+async def test_runs_that_begin_close_to_each_other_and_are_nudged_are_reported_in_their_order(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, nudged: tuple[int, ...]
+) -> None:
+    async with worker(client, name), running_gateway(temporal, tmp_path, sweep_interval=1000, drain_grace=60) as served:
+        first = await start(client, name)
+        device = await served.stream(name)  # a gateway follows a nudged workflow if its session has a device
+        ran, log = [first.first_execution_run_id], list[Any]()
+        await first.signal(Ends.end)
+        await first.result()
+        await nudge(served, name, 0 in nudged)
+        for number in (1, 2):
+            handle = await start(client, name)
+            ran.append(handle.first_execution_run_id)
+            await nudge(served, name, number in nudged)
+            await handle.signal(Ends.end)
+            await handle.result()
+        await nudge(served, name, True)
+        async with asyncio.timeout(60):
+            while topics(log).count("$run.closed") < 3:
+                log.append(await device.next())
+    assert own(log) == RUN * 3
+    assert runs(log) == ran
+
+
+async def nudge(served: Served, name: str, wanted: bool) -> None:
+    if wanted:
+        async with served.http.post("/v1/nudge", json={"workflow_id": name}) as answer:
+            assert answer.status == 202
+
+
 async def swept(served: Served) -> None:
     """Return when a sweep is over: when the second has begun."""
     async with asyncio.timeout(60):
