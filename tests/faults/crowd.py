@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
+from tests.faults.test_gateway_killed import next_offset
 from tests.soak import SOAK
 from wakeline.background import cancel_all
 from wakeline.client import RefusedError, SessionClient, SessionEvent
@@ -159,7 +160,7 @@ class Crowd:
         return sum([await self._check(client, session) for session in SESSIONS])
 
     async def _check(self, client: SessionClient, session: str) -> int:
-        end = (await client.session(session).state()).next_offset
+        end = await next_offset(client, session)
         log = _Log(self._acknowledged[session])
         async for event in client.session(session).events():
             log.add(event)

@@ -127,13 +127,22 @@ async def test_nothing_acknowledged_is_lost_and_nothing_is_there_twice(tmp_path:
 
 
 async def whole_log(client: SessionClient, session: str) -> list[SessionEvent[Any]]:
-    end = (await client.session(session).state()).next_offset
+    end = await next_offset(client, session)
     log: list[SessionEvent[Any]] = []
     async for event in client.session(session).events():
         log.append(event)
         if event.offset == end - 1:
             break
     return log
+
+
+async def next_offset(client: SessionClient, session: str) -> int:
+    """The end of a session, once the store can be read: after a fault it may need a while to elect a leader."""
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(UnavailableError):
+                return (await client.session(session).state()).next_offset
+            await asyncio.sleep(0.1)
 
 
 async def until_seen(load: Load, logs: dict[str, list[SessionEvent[Any]]]) -> None:
