@@ -13,6 +13,7 @@ from temporalio.testing import WorkflowEnvironment
 from tests.support import Served
 from tests.temporal import follower_workflows as workflows
 from tests.temporal.test_follower import name, running_gateway, served, start, to_the_end, told, worker
+from wakeline.gateway.following.finding.finder import Finder
 
 __all__ = ["name", "served", "worker"]
 
@@ -81,6 +82,41 @@ async def test_a_deletion_while_the_follower_writes_is_whole(client: Client, ser
     assert [e["offset"] for e in events] == list(range(len(events)))
     assert [e["topic"] for e in events[:1] + events[-2:]] == ["$run.started", "$run.closed", "$session.settled"]
     assert told(events, "number") == list(range(300))
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_lookup_that_ends_after_a_deletion_does_not_undo_it(
+    client: Client, served: Served, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = await start(client, name, workflows.Talks.run, "waits", 0)
+    asked, may_answer, entered = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    named_after, enter = Finder.named_after, Finder.enter
+
+    async def late(finder: Finder, session: str) -> Any:
+        asked.set()
+        await may_answer.wait()
+        return await named_after(finder, session)
+
+    async def noticed(*args: Any, **how: Any) -> Any:
+        try:
+            return await enter(*args, **how)
+        finally:
+            entered.set()
+
+    monkeypatch.setattr(Finder, "named_after", late)
+    monkeypatch.setattr(Finder, "enter", noticed)
+    await served.publish(name, {"topic": "t", "data": 1})
+    stream = await served.stream(name)
+    async with asyncio.timeout(60):
+        await asked.wait()
+        await stream.next()
+    assert (await served.call("DELETE", path_of(name)))[0] == 204
+    may_answer.set()
+    async with asyncio.timeout(60):
+        await entered.wait()
+    await asyncio.sleep(0.1)
+    assert name not in await names(served)
+    await handle.terminate()
 
 
 @pytest.mark.usefixtures("worker")

@@ -14,7 +14,13 @@ import structlog
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 
 from wakeline.background import cancel_all
-from wakeline.errors import SessionClosedError, UnavailableError, WakelineError, WorkflowNotFoundError
+from wakeline.errors import (
+    SessionClosedError,
+    SessionNotFoundError,
+    UnavailableError,
+    WakelineError,
+    WorkflowNotFoundError,
+)
 from wakeline.events import check_session_name
 from wakeline.gateway.delivery import Accept, Hub
 from wakeline.gateway.following.finding.finder import Finder, Found, is_older
@@ -202,15 +208,15 @@ class Followers:
 
     async def _look(self, session: str) -> None:
         await self._registrar.caught_up()
-        began = monotonic()
+        began, life = monotonic(), await self._finder.life(session)
         try:
             found = await self._finder.named_after(session)
         finally:
             self._prompt = monotonic() - began < _PATIENCE
         if found is not None:
             await self._registrar.rules_first(session, found)
-            with suppress(SessionClosedError):  # nothing can be added to it
-                await self._registrar.enter(session, found)
+            with suppress(SessionClosedError, SessionNotFoundError):  # nothing can be added to it
+                await self._registrar.enter(session, found, life=life)
         if await self._engine.state(session) is not None:  # a reader of a missing session waits for its start
             self._readers.asked(session)
 
@@ -261,12 +267,16 @@ class Followers:
                 return
             found = await self._listed(connection, workflow_id, run_id)
             for session in [session for session in self._waited_for() if found.session in (None, session)]:
+                life = await self._finder.life(session)
+                if session not in self._waited_for():
+                    continue  # it was deleted meanwhile
                 runs = await self._runs.of(session)
                 speaks = session == workflow_id or any(
                     run.workflow_id == workflow_id and not run.activity for run in runs
                 )
                 if speaks and not is_older(info, runs):
-                    await self._registrar.enter(session, found)
+                    with suppress(SessionNotFoundError):
+                        await self._registrar.enter(session, found, life=life)
         except UnavailableError:
             raise
         except WakelineError as error:

@@ -191,8 +191,8 @@ class Registrar:
                     if between.session in (None, session) and not is_older(between.info, runs):
                         await self.enter(session, between)
 
-    async def enter(self, session: str, found: Found, *, result: bool = False) -> Run:
-        """Enter a run into a session, and have it followed.
+    async def enter(self, session: str, found: Found, *, result: bool = False, life: str | None = None) -> Run:
+        """Enter a run into a session, and have it followed; see `Finder.enter`.
 
         Raises:
             WakelineError: What `Finder.enter` raises.
@@ -201,7 +201,7 @@ class Registrar:
         rules = [rule for rule in self.rules(found.connection) if rule.result and rule.query is None]
         result |= not found.activity and any(fits(rule, found.info) for rule in rules)
         async with self._runs.lock(session):
-            run = await self._finder.enter(session, found, result=result)
+            run = await self._finder.enter(session, found, result=result, life=life)
             await self._pool.take(session, run)
         return run
 

@@ -12,7 +12,7 @@ from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.service import RPCError, RPCStatusCode
 
-from wakeline.errors import SessionClosedError, TemporalUnavailableError, WorkflowNotFoundError
+from wakeline.errors import SessionClosedError, SessionNotFoundError, TemporalUnavailableError, WorkflowNotFoundError
 from wakeline.events import timestamp
 from wakeline.gateway.following.finding.chain import Beginning, beginning
 from wakeline.gateway.following.reaching.connection import Connection
@@ -114,12 +114,24 @@ class Finder:
         if run is not None:
             self._runs.names.learn(session, found.info.execution.run_id, run.run)
 
-    async def enter(self, session: str, found: Found, *, result: bool = False) -> Run:
+    async def life(self, session: str) -> str | None:
+        """Return the epoch of a session; None if there is no such session."""
+        state = await self._engine.state(session)
+        return state.epoch if state is not None else None
+
+    async def enter(self, session: str, found: Found, *, result: bool = False, life: str | None = None) -> Run:
         """Return the run of the session that an execution belongs to; record it if it is new.
 
         The caller holds the lock of the session's runs.
 
+        Args:
+            session: The session's name.
+            found: The execution.
+            result: Report what it completes with.
+            life: The epoch in which the execution was looked for. A deletion since then is not undone. None: any.
+
         Raises:
+            SessionNotFoundError: The session was deleted after the execution had been looked for.
             SessionClosedError: The session is closed, and the run is not one of its own.
             WorkflowNotFoundError: Temporal no longer has the run.
             TemporalUnavailableError: Temporal cannot be asked now.
@@ -133,6 +145,8 @@ class Finder:
                 await self._runs.want_result(session, run)
             return run
         state = await self._engine.state(session)
+        if life is not None and (state is None or state.epoch != life):
+            raise SessionNotFoundError(f"expected session {session!r}, it was deleted meanwhile")
         if state is not None and state.closed:
             raise SessionClosedError(f"expected an open session, {session!r} is closed")
         info = found.info
