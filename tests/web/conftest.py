@@ -23,6 +23,8 @@ from tests.gateways import GatewayProcess
 from tests.tokens import SECRET, token
 
 WEB = Path(__file__).parents[2] / "web"
+# Seconds that a program of the workspace may take.
+SECONDS = float(os.environ.get("WAKELINE_WEB_TIMEOUT", "400"))
 Npx = Callable[..., None]
 
 
@@ -43,7 +45,7 @@ def npx() -> Npx:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=float(os.environ.get("WAKELINE_WEB_TIMEOUT", "400")),
+            timeout=SECONDS,
         )
         assert done.returncode == 0, f"{' '.join(command)} in web/{folder}:\n{done.stdout[-8000:]}"
 

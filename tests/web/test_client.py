@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.web.conftest import WEB, Npx
+from tests.web.conftest import SECONDS, WEB, Npx
 
 MAIN_ENTRY_BYTES = 8 * 1024
 
@@ -23,7 +23,7 @@ def test_the_source_is_linted_and_formatted(npx: Npx) -> None:
     npx(".", "biome", "ci", "--colors=off", ".")
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(SECONDS + 20)
 def test_the_client_and_random_schedules_of_faults(npx: Npx) -> None:
     npx("client", "vitest", "run")
 
