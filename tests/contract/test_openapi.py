@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).parents[2]
@@ -16,6 +17,7 @@ ROUTES = ROOT / "src" / "wakeline" / "gateway" / "http"
 METHODS = ("get", "post", "put", "delete")
 
 
+@pytest.mark.timeout(900)
 def test_every_answer_is_as_the_document_says() -> None:
     # A run of its own: to collect these tests takes seconds, in each process of a run that has them.
     cases = Path(__file__).with_name("openapi_answers.py")

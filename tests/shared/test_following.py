@@ -55,7 +55,7 @@ async def test_runs_are_followed_by_their_owners_and_each_end_is_reported_once(
     for handle in handles:
         await handle.signal("step", "a")
     await asyncio.gather(*(handle.signal("step", "end") for handle in handles))
-    async with asyncio.timeout(100):
+    async with asyncio.timeout(200):
         events = await stream.rest()
     topics = [event["topic"] for event in events]
     assert topics.count("$run.started") == topics.count("$run.closed") == topics.count("step") == 12
@@ -76,7 +76,7 @@ async def test_the_session_is_settled_once_although_its_runs_end_at_once_at_two_
     async def topics() -> list[str]:
         return [event.topic for event in await everything(store, session)]
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         while (seen := await topics()).count("$run.closed") < 6 or "$session.settled" not in seen:
             await asyncio.sleep(0.1)
     assert seen.count("$session.settled") == 1
@@ -97,7 +97,7 @@ async def test_an_activitys_event_has_the_same_run_at_every_gateway(
     stream = await gateways[1].stream(session, "from=beginning&topics=$run.continued")
     for _ in range(2):
         await client.get_workflow_handle(session).signal(workflows.Chapters.go)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             chain.append((await stream.next())["data"]["run_id"])
         await asyncio.sleep(1)  # the owner writes it down after the event
         for number, run_id in enumerate(chain):  # an activity knows the id of its own Temporal run only
@@ -133,7 +133,7 @@ async def test_a_nudge_at_any_gateway_wakes_the_owner(
             began = asyncio.get_running_loop().time()
             served = gateways[number % 2]
             assert (await served.call("POST", "/v1/nudge", json={"workflow_id": handle.id}))[0] == 202
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(100):
                 assert (await stream.next())["data"] == f"{handle.id} {number}"
             slowest = max(slowest, asyncio.get_running_loop().time() - began)
     assert slowest < 2
@@ -177,7 +177,7 @@ async def test_a_run_is_followed_by_its_owner_although_every_wake_up_is_lost(
     handles = await begin(client, gateways[0], session, 6)  # both gateways own some of them
     for handle in handles:
         await handle.signal("step", "end")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         stream = await gateways[0].stream(session, "topics=$run.closed")
         for _ in handles:
             await stream.next()
@@ -199,6 +199,6 @@ async def test_a_result_that_is_wanted_at_one_gateway_is_reported_by_the_owner(
     await asyncio.sleep(1)
     for handle in handles:
         await handle.signal("step", "end")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         closed = [(await stream.next())["data"] for _ in handles]
     assert [data["result"] for data in closed] == [{"steps": 1}] * len(handles)

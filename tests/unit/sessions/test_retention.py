@@ -268,7 +268,7 @@ async def test_nothing_is_missed_for_ever_after_a_restart(engine: Engine) -> Non
     await engine.create_session(NewSession("draft", closed=True, draft=True))
     again = gateway.keeper = gateway.new_keeper(age=100, events=3)
     again.start()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         while await gateway.kept("99") != [2, 3, 4] or await gateway.kept("settled") != [5, 6, 7]:
             await asyncio.sleep(0.05)
     await again.stop()
@@ -287,7 +287,7 @@ async def test_a_session_far_behind_is_trimmed_in_turns(engine: Engine, monkeypa
     assert (await gateway.kept("large"))[0] == 30
     assert (await gateway.kept("small"))[0] == 2
     gateway.keeper.start()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         while (await gateway.kept("large"))[0] != 95:
             await asyncio.sleep(0.01)
     await gateway.keeper.stop()
