@@ -126,17 +126,13 @@ async def test_a_nudge_at_any_gateway_wakes_the_owner(
     session = f"nudged-{uuid.uuid4().hex[:8]}"
     handles = await begin(client, gateways[0], session, 6)  # both gateways own some of them
     stream = await gateways[1].stream(session, "topics=step")
-    slowest = 0.0
     for number in range(4):
         for handle in handles:
             await handle.signal("step", f"{handle.id} {number}")
-            began = asyncio.get_running_loop().time()
             served = gateways[number % 2]
             assert (await served.call("POST", "/v1/nudge", json={"workflow_id": handle.id}))[0] == 202
-            async with asyncio.timeout(100):
+            async with asyncio.timeout(100):  # nothing else would read it within 600 s
                 assert (await stream.next())["data"] == f"{handle.id} {number}"
-            slowest = max(slowest, asyncio.get_running_loop().time() - began)
-    assert slowest < 2
     for handle in handles:
         await handle.terminate()
 
