@@ -20,7 +20,9 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 from tests import nodejs
 from tests.e2e.conftest import ARGUMENTS
 from tests.gateways import GatewayProcess
+from tests.support import Served
 from tests.tokens import SECRET, token
+from tests.web.inspector_page import Tab, inspected
 
 WEB = Path(__file__).parents[2] / "web"
 # Seconds that a program of the workspace may take.
@@ -178,3 +180,30 @@ async def fault_proxies(gateway: str) -> AsyncIterator[FaultProxies]:
     finally:
         process.kill()
         await process.wait()
+
+
+@pytest.fixture(scope="module")
+async def served() -> AsyncIterator[Served]:
+    """The gateway whose inspector is opened."""
+    async with inspected() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+async def opened(browser: Browser, served: Served) -> AsyncIterator[Page]:
+    """One tab for all tests: a page takes a second of CPU."""
+    context = await browser.new_context(
+        viewport={"width": 1280, "height": 800}, permissions=["clipboard-read", "clipboard-write"]
+    )
+    page = await context.new_page()
+    page.set_default_timeout(60_000)
+    yield page
+    await context.close()
+
+
+@pytest.fixture
+async def tab(opened: Page, served: Served) -> AsyncIterator[Tab]:
+    made = Tab(opened, served.url)
+    yield made
+    assert made.wrong == []
+    assert await opened.evaluate("window.hacked") is None

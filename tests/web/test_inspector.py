@@ -3,115 +3,18 @@
 from __future__ import annotations
 
 import base64
-import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, Literal
 from urllib.parse import quote
 
-import pytest
-from aiohttp import web
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import expect
 
 from tests.accessibility import violations
-from tests.receivers import receiver, status
 from tests.support import Served
-from tests.tokens import SECRET, bearer, token
+from tests.tokens import token
 from tests.web.conftest import Npx
-from wakeline.gateway.app import gateway
-from wakeline.gateway.rules import Notify
-from wakeline.gateway.settings import Settings
+from tests.web.inspector_page import Tab, order
 
 HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
-UI = "https://temporal.example/namespaces/orders"
-
-
-@asynccontextmanager
-async def codec_server() -> AsyncIterator[str]:
-    """A codec server whose encryption is the letters backwards; pages of every origin may call it."""
-    allow = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Headers": "content-type,x-namespace"}
-
-    async def decode(request: web.Request) -> web.Response:
-        if request.method == "OPTIONS":
-            return web.Response(headers=allow)
-        (payload,) = (await request.json())["payloads"]
-        data = base64.b64encode(base64.b64decode(payload["data"])[::-1]).decode()
-        plain = {"metadata": {"encoding": base64.b64encode(b"json/plain").decode()}, "data": data}
-        return web.json_response({"payloads": [plain]}, headers=allow)
-
-    application = web.Application()
-    application.router.add_route("*", "/codec/decode", decode)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/codec"
-    finally:
-        await runner.cleanup()
-
-
-@pytest.fixture(scope="module")
-async def served() -> AsyncIterator[Served]:
-    async with receiver() as hook, codec_server() as codec:
-        hook.always = status(500)
-        settings = Settings(
-            port=0,
-            engine="memory",
-            token_secret=SECRET,
-            codec_server=codec,
-            temporal_ui=UI,
-            notify={"late": Notify(topics=("late",), users=("bob",), grace=0)},
-            channels={"ops": hook.channel()},
-            outgoing_networks=("127.0.0.1",),
-        )
-        async with gateway(settings) as url, Served(url) as made:
-            made.http.headers.update(bearer(exp=time.time() + 3600))
-            yield made
-
-
-@pytest.fixture(scope="module")
-async def opened(browser: Browser, served: Served) -> AsyncIterator[Page]:
-    """One tab for all tests: a page takes a second of CPU."""
-    context = await browser.new_context(
-        viewport={"width": 1280, "height": 800}, permissions=["clipboard-read", "clipboard-write"]
-    )
-    page = await context.new_page()
-    page.set_default_timeout(60_000)
-    yield page
-    await context.close()
-
-
-class Tab:
-    """The tab, and what went wrong in it."""
-
-    def __init__(self, page: Page, url: str) -> None:
-        self.page = page
-        self.url = url
-        self.wrong: list[str] = []
-        page.on("console", self._note)
-        page.on("pageerror", lambda error: self.wrong.append(str(error)))
-
-    def _note(self, message: Any) -> None:
-        # A refused request is no fault of the page.
-        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
-            self.wrong.append(message.text)
-
-    async def open(self, hash_: str = "", *, sign_in: bool = True, claims: dict[str, Any] | None = None) -> Page:
-        await self.page.goto("about:blank")
-        await self.page.goto(f"{self.url}/{hash_}")
-        if sign_in:
-            await self.page.get_by_label("Token").fill(token(exp=time.time() + 600, **(claims or {})))
-            await self.page.get_by_role("button", name="Sign in").click()
-        return self.page
-
-
-@pytest.fixture
-async def tab(opened: Page, served: Served) -> AsyncIterator[Tab]:
-    made = Tab(opened, served.url)
-    yield made
-    assert made.wrong == []
-    assert await opened.evaluate("window.hacked") is None
 
 
 async def test_the_parts_of_the_page_work(npx: Npx) -> None:
@@ -172,15 +75,6 @@ async def test_the_list_is_searched_paged_and_walked_by_keys(tab: Tab, served: S
     await expect(rows).to_have_attribute("data-session", "many-005")
 
 
-async def test_every_view_is_json_as_well(tab: Tab, served: Served) -> None:
-    await served.publish("order-1", {"topic": "n"})
-    page = await tab.open("#/sessions?q=order-1")
-    await page.get_by_role("link", name=".json").click()
-    shown = json.loads(await page.locator("pre").inner_text())
-    assert [session["session"] for session in shown["sessions"]] == ["order-1"]
-    await expect(page.locator("code").first).to_have_text("GET /v1/sessions?order=newest&contains=order-1")
-
-
 async def test_what_strangers_write_is_shown_as_text(tab: Tab, served: Served) -> None:
     message = {"topic": HOSTILE, "data": HOSTILE, "message": {"id": HOSTILE, "op": "text"}}
     name = f"{HOSTILE} 2"
@@ -197,15 +91,6 @@ async def test_what_strangers_write_is_shown_as_text(tab: Tab, served: Served) -
     await expect(detail.locator("pre")).to_contain_text(HOSTILE.replace('"', '\\"'))
     await expect(page.get_by_role("region", name="Conversation")).to_contain_text(HOSTILE)
     assert await page.locator("img").count() == 0
-
-
-async def order(served: Served, name: str) -> None:
-    """A session whose activity failed once."""
-    how = {"run": "r", "activity": "write", "publisher": "r:write", "sequence": "0"}
-    piece = {"topic": "answer", "message": {"id": "m", "op": "text"}}
-    await served.publish(name, {**piece, "data": "Dear cust"}, {**piece, "data": "o"}, attempt="1", **how)
-    await served.publish(name, {**piece, "data": "Dear "}, {**piece, "data": "customer"}, attempt="2", **how)
-    await served.publish(name, {"topic": "status", "key": "order", "data": {"state": "packed"}})
 
 
 async def test_a_session_is_a_tape_of_events_and_a_conversation(tab: Tab, served: Served) -> None:
@@ -347,46 +232,3 @@ async def test_the_outbox_is_shown_and_sent_again(tab: Tab, served: Served) -> N
     await expect(row).to_contain_text("500")
     await row.get_by_role("button", name="Send again").click()
     await expect(row).to_contain_text("pending")
-
-
-async def test_the_gateway_shows_what_it_delivers(tab: Tab, served: Served) -> None:
-    page = await tab.open("#/gateway")
-    stream = await served.stream("order-8", "wait_for_start=true")
-    live = page.locator(".figures div", has_text="live devices").locator("dd")
-    await expect(live).not_to_have_text("0")
-    await served.publish("order-8", {"topic": "n"})
-    await stream.next()
-    fan_out = page.get_by_role("region", name="From durable to the last device")
-    await expect(fan_out.locator("strong").first).to_contain_text("s")
-    assert await served.metric("wakeline_deliveries_total") >= 1
-    stream.close()
-
-
-@pytest.mark.parametrize(
-    ("scheme", "width", "views"),
-    [
-        ("light", 1280, "sessions session?e=1 session?pane=send session?pane=devices outbox gateway sessions.json"),
-        ("dark", 1280, "session?e=1 gateway"),
-        ("light", 375, "sessions session?e=1 outbox"),
-    ],
-)
-async def test_every_view_can_be_used_by_everybody(
-    tab: Tab, served: Served, scheme: Literal["light", "dark"], width: int, views: str
-) -> None:
-    """WCAG AA, as far as axe can tell; and nothing is wider than the window."""
-    name = f"order-{scheme}-{width}"
-    await order(served, name)
-    body = {"id": "pay", "reason": "approval", "message": "Pay 12 EUR?"}
-    await served.call("POST", f"/v1/sessions/{name}/requests", json=body)
-    await tab.page.set_viewport_size({"width": width, "height": 800})
-    await tab.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-    page = await tab.open("#/sessions?q=order-")
-    for view in views.split():
-        shown = view.replace("session?", f"session/{name}?")
-        await page.evaluate("hash => { location.hash = hash }", f"#/{shown}")
-        await expect(page.locator("main :is(h1, h2)").first).to_be_visible()
-        if "e=1" in view:
-            await expect(page.get_by_role("complementary", name="Event")).to_be_visible()
-        assert await violations(page) == [], view
-        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
-    await tab.page.set_viewport_size({"width": 1280, "height": 800})

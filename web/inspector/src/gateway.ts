@@ -99,6 +99,20 @@ export async function textOf(path: string): Promise<string> {
   throw new WakelineError(refusal, answer.status);
 }
 
+/** What `/readyz` reports. */
+export interface Readiness {
+  readonly status: string;
+  readonly log: string;
+  readonly temporal: string;
+  readonly erasure: string;
+  readonly tasks?: readonly string[];
+}
+
+/** Read `/readyz`: a gateway that is not ready answers 503, with the reason, and that is no failure of the request. */
+export async function readiness(): Promise<Readiness> {
+  return (await fetch("/readyz")).json();
+}
+
 /** Call `told` with each `data` of a stream; resolves when the gateway ends it. */
 export async function follow<T>(
   path: string,

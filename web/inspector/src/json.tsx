@@ -1,12 +1,11 @@
-/** A view as the gateway's own JSON: the requests that it is made of, and their answers. */
+/** A view as the gateway's own answers: the requests that it is made of, and what they return, JSON as a rule. */
 
+import { sessionPath } from "./api.ts";
 import { pretty } from "./format.ts";
-import { call } from "./gateway.ts";
+import { call, readiness, textOf } from "./gateway.ts";
 import { Copy, Failure } from "./parts.tsx";
 import { usePolled } from "./polling.ts";
 import { type Route, route, to } from "./route.ts";
-
-const session = (name: string, below = ""): string => `/v1/sessions/${encodeURIComponent(name)}${below}`;
 
 /** The requests of a view. */
 export function requestsOf({ view, parts: [name = ""], query }: Route): string[] {
@@ -20,8 +19,10 @@ export function requestsOf({ view, parts: [name = ""], query }: Route): string[]
       return [`/v1/sessions?${search}`];
     }
     case "session": {
-      const paths = [session(name), session(name, "/events?before=now&limit=1000"), session(name, "/devices")];
-      return [...paths, session(name, "/requests")];
+      const paths = [sessionPath(name), `${sessionPath(name, "events")}?before=now&limit=1000`];
+      const chosen = query.get("e") ?? "";
+      if (/^\d+$/.test(chosen)) paths.push(sessionPath(name, "events", chosen));
+      return [...paths, sessionPath(name, "devices"), sessionPath(name, "requests")];
     }
     case "outbox":
       return [`/v1/notifications?${query}`];
@@ -30,6 +31,13 @@ export function requestsOf({ view, parts: [name = ""], query }: Route): string[]
     default:
       return [];
   }
+}
+
+/** Make a request of a view: two answers of the gateway are not JSON, or not only with a status of success. */
+function answerTo(path: string, signal: AbortSignal): Promise<unknown> {
+  if (path === "/metrics") return textOf(path);
+  if (path === "/readyz") return readiness();
+  return call("GET", path, { signal });
 }
 
 export function JsonView() {
@@ -49,15 +57,16 @@ export function JsonView() {
 }
 
 function Answer({ path }: { path: string }) {
-  const { data, error } = usePolled((signal) => call("GET", path, { signal }), 600_000, path);
+  const { data, error } = usePolled((signal) => answerTo(path, signal), 600_000, path);
+  const shown = (): string => (typeof data.value === "string" ? data.value : pretty(data.value));
   return (
     <article class="card">
       <h2 class="line">
         <code>GET {path}</code>
-        <Copy text={() => pretty(data.value)}>Copy</Copy>
+        <Copy text={shown}>Copy</Copy>
       </h2>
       <Failure error={error.value} />
-      {data.value !== undefined && <pre>{pretty(data.value)}</pre>}
+      {data.value !== undefined && <pre>{shown()}</pre>}
     </article>
   );
 }

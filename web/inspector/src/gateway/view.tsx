@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { count, span } from "../format.ts";
-import { textOf } from "../gateway.ts";
+import { readiness, textOf } from "../gateway.ts";
 import { AsJson, Failure } from "../parts.tsx";
 import { usePolled } from "../polling.ts";
 import { Chart } from "./chart.tsx";
@@ -11,14 +11,6 @@ import { parseMetrics, quantileOf, rateOf, type Scrape, sumOf } from "./metrics.
 
 const EVERY_MS = 2000;
 const KEPT = 150;
-
-interface Ready {
-  readonly status: string;
-  readonly log: string;
-  readonly temporal: string;
-  readonly erasure: string;
-  readonly tasks?: readonly string[];
-}
 
 /** A figure for each time between two scrapes. */
 interface Moment {
@@ -28,8 +20,7 @@ interface Moment {
 
 export function GatewayView() {
   const scrape = usePolled(async () => parseMetrics(await textOf("/metrics"), Date.now()), EVERY_MS, "metrics");
-  // A gateway that is not ready answers 503, with the reason.
-  const ready = usePolled(async () => (await (await fetch("/readyz")).json()) as Ready, EVERY_MS, "ready");
+  const ready = usePolled(readiness, EVERY_MS, "ready");
   const moments = useSignal<readonly Moment[]>([]);
   const before = useSignal<Scrape | undefined>(undefined);
   const now = scrape.data.value;
