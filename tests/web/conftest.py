@@ -146,6 +146,65 @@ async def site(built: Path, data: Path) -> AsyncIterator[Site]:
         await runner.cleanup()
 
 
+class Relay:
+    """A way to a gateway whose connections can go dead: nothing moves on them any more, and nothing is closed."""
+
+    def __init__(self, target: str) -> None:
+        self._host, self._port = target.removeprefix("http://").split(":")
+        self._dead: list[asyncio.Event] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def cut(self) -> None:
+        """Let the connections of now go dead; later ones work."""
+        for dead in self._dead:
+            dead.set()
+        self._dead.clear()
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass one connection on."""
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """End every connection."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        dead = asyncio.Event()
+        self._dead.append(dead)
+        there, back = await asyncio.open_connection(self._host, int(self._port))
+        try:
+            await asyncio.gather(_pass_on(reader, back, dead), _pass_on(there, writer, dead))
+        except ConnectionError:
+            pass
+        finally:
+            for end in (writer, back):
+                end.close()
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, dead: asyncio.Event) -> None:
+    while piece := await reader.read(65_536):
+        if not dead.is_set():
+            writer.write(piece)
+    if not dead.is_set():
+        writer.close()
+
+
+@asynccontextmanager
+async def relay(target: str) -> AsyncIterator[tuple[Relay, str]]:
+    """A relay before a gateway, and its URL."""
+    made = Relay(target)
+    server = await asyncio.start_server(made.accept, "127.0.0.1", 0)
+    try:
+        yield made, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        await made.close()
+
+
 class FaultProxies:
     """Proxies before a gateway whose first connections fail, in one process."""
 

@@ -16,7 +16,7 @@ import pytest
 from playwright.async_api import Browser, BrowserContext, Page
 
 from tests.tokens import bearer, token
-from tests.web.conftest import FaultProxies, Site, fault_proxies, site
+from tests.web.conftest import FaultProxies, Site, fault_proxies, relay, site
 
 TABS = 8
 TRANSPORTS = ("auto", "websocket", "sse", "long-poll")
@@ -179,6 +179,30 @@ async def test_a_page_that_was_offline_goes_on_where_it_was(shop: Site, context:
     await context.set_offline(False)
     await has(page, "s", 10)
     await is_live(page, "s")
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
+async def test_a_change_of_the_network_finds_a_dead_connection(
+    shop: Site, context: BrowserContext, transport: str
+) -> None:
+    """The device was never offline, and no time-out of the client ends the wait."""
+    await publish(shop, "s", 5)
+    async with relay(shop.gateway.url) as (way, url):
+        waits = {"silence": 600_000, "quiet": 600_000}
+        page = await shop.open(context, url=url, share=False, transport=transport, timing=waits)
+        await page.evaluate("window.read('s')")
+        await has(page, "s", 5)
+        await is_live(page, "s")
+        way.cut()
+        await publish(shop, "s", 5)
+        await asyncio.sleep(1)
+        assert len(await page.evaluate("window.got.s")) == 5
+        network = {"offline": False, "latency": 300, "downloadThroughput": -1, "uploadThroughput": -1}
+        devtools = await context.new_cdp_session(page)
+        await devtools.send("Network.emulateNetworkConditions", {**network, "connectionType": "cellular3g"})
+        await has(page, "s", 10)
+        await is_live(page, "s")
+        await page.close()
 
 
 async def follow_through_faults(shop: Site, page: Page, proxies: FaultProxies, seed: int) -> None:

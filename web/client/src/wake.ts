@@ -13,6 +13,12 @@ export interface Page {
   end(): void;
 }
 
+/** `navigator.connection`, which not every browser has; on a desktop it has no `type`. */
+interface Connection extends EventTarget {
+  readonly type?: string;
+  readonly effectiveType?: string;
+}
+
 /** Listen to the page's events; outside of a page there are none. */
 export function listen({ wake, sleep }: Wakeable): Page {
   if (typeof addEventListener !== "function") return { awake: async () => undefined, end: () => undefined };
@@ -37,6 +43,7 @@ export function listen({ wake, sleep }: Wakeable): Page {
   addEventListener("pageshow", come, { signal });
   addEventListener("online", wake, { signal });
   addEventListener("offline", wake, { signal });
+  hearNetwork(wake, signal);
   if (typeof document === "object") {
     document.addEventListener("freeze", leave, { signal });
     document.addEventListener("resume", come, { signal });
@@ -49,4 +56,18 @@ export function listen({ wake, sleep }: Wakeable): Page {
       back?.();
     },
   };
+}
+
+/** Wake when the device moves to another network without being offline, such as from Wi-Fi to cellular. */
+function hearNetwork(wake: () => void, signal: AbortSignal): void {
+  const { connection } = navigator as { connection?: Connection };
+  const kind = () => connection?.type ?? connection?.effectiveType;
+  let last = kind();
+  const changed = () => {
+    // The event also reports each new estimate of the speed, for which no stream is to be made anew.
+    if (last === kind()) return;
+    last = kind();
+    wake();
+  };
+  connection?.addEventListener("change", changed, { signal });
 }
