@@ -17,6 +17,8 @@ export type Fault =
   | { readonly kind: "answer"; readonly status: 401 | 502 | 503; readonly headers: string; readonly body: string }
   /** The answer is held back until it is whole. */
   | { readonly kind: "buffer" }
+  /** The answer is held back for some time, in which the answers of later connections overtake it. */
+  | { readonly kind: "hold"; readonly ms: number }
   /** Every piece of the answer's body comes twice. */
   | { readonly kind: "duplicate" }
   /** The answer comes piece by piece, a few bytes at a time. */
@@ -27,7 +29,7 @@ const busy = JSON.stringify({ error: { code: "limit_reached", message: "too many
 
 /** A fault by chance. */
 export function fault(random: Random): Fault {
-  switch (random.between(0, 10)) {
+  switch (random.between(0, 11)) {
     case 0:
     case 1:
     case 2:
@@ -52,6 +54,9 @@ export function fault(random: Random): Fault {
       return { kind: "buffer" };
     case 9:
       return { kind: "duplicate" };
+    case 10:
+      // Shorter than the time-outs of the tests' clients: they are to take the answer late, not to ask again.
+      return { kind: "hold", ms: random.between(20, random.pick([60, 350])) };
     default:
       return { kind: "trickle", bytes: random.between(1, 7) };
   }
@@ -124,6 +129,10 @@ function forward(client: Socket, gateway: Socket, fault: Fault | undefined): voi
     sent += piece.length;
     if (sent >= fault.after) client.destroy();
   });
+  if (fault?.kind === "hold") {
+    gateway.pause();
+    client.once("data", () => setTimeout(() => gateway.resume(), fault.ms));
+  }
   const doubler = fault?.kind === "duplicate" ? new Doubler() : undefined;
   gateway.on("data", (piece) => {
     if (stalled) return;

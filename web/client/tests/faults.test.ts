@@ -153,6 +153,28 @@ test(`every event once, in order, to the end, through ${SCHEDULES} schedules of 
   await Promise.all(Array.from({ length: AT_ONCE }, run));
 });
 
+test("an answer that is held comes after those of later connections", async () => {
+  let held = true;
+  const proxy = await faultProxy(keyed, () => {
+    const fault = held ? ({ kind: "hold", ms: 2_000 } as const) : undefined;
+    held = false;
+    return fault;
+  });
+  const came: string[] = [];
+  const ask = async (name: string) => {
+    expect((await fetch(`${proxy.url}/healthz`)).status).toBe(200);
+    came.push(name);
+  };
+  try {
+    const first = ask("first");
+    await until(() => proxy.had.length === 1);
+    await Promise.all([first, ask("second")]);
+    expect(came).toEqual(["second", "first"]);
+  } finally {
+    await proxy.close();
+  }
+});
+
 test("a refusal with Retry-After is waited for", async () => {
   const session = fresh();
   await publish(keyed, session).catch(() => undefined);
