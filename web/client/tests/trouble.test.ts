@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { fresh, gateway, publish, request, token, until } from "../../testing/gateway.ts";
+import { faultProxy } from "../../testing/proxy.ts";
 import type { State, Transport } from "../src/index.ts";
 import { client, keyed, numbers, url } from "./support.ts";
 
@@ -35,6 +36,35 @@ test("a killed gateway is offline, and the reading goes on where it was, over ea
   await killed.start();
   await publish(killed.url, name, ...numbers(3, 3));
   await read(3);
+  expect(states).not.toContain("ended");
+});
+
+test("behind a proxy that buffers, the events of an open session come by long-polls", async () => {
+  const name = fresh();
+  await publish(url, name, ...numbers(0, 3));
+  const proxy = await faultProxy(url, () => ({ kind: "buffer" }));
+  onTestFinished(() => proxy.close());
+  const asked: string[] = [];
+  const made = client({
+    url: proxy.url,
+    timing: { connect: 500, pause: [5, 100] },
+    fetch: (to, init) => {
+      asked.push(`${new Headers(init.headers).get("accept")} ${new URL(to).searchParams.has("wait")}`);
+      return fetch(to, init);
+    },
+  });
+  const session = made.session(name);
+  const states: State["status"][] = [];
+  session.onState(({ status }) => states.push(status));
+  const events = session.events();
+  for (let n = 0; n < 20; n += 1) {
+    if (n >= 3) await publish(url, name, ...numbers(n, 1));
+    expect((await events.next()).value?.data).toBe(n);
+  }
+  // The WebSocket and the stream were tried before, and each of the long-polls brings an event.
+  expect(asked).toContain("text/event-stream false");
+  expect(asked.slice(-5)).toEqual(Array(5).fill("application/json true"));
+  expect(events.state.status).toBe("live");
   expect(states).not.toContain("ended");
 });
 
