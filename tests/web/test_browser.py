@@ -17,6 +17,7 @@ from playwright.async_api import Browser, BrowserContext, Page
 
 from tests.tokens import bearer, token
 from tests.web.conftest import FaultProxies, Site, fault_proxies, relay, site
+from tests.web.hidden import hidden_page
 
 TABS = 8
 TRANSPORTS = ("auto", "websocket", "sse", "long-poll")
@@ -62,6 +63,12 @@ async def has(page: Page, session: str, count: int) -> None:
 
 async def is_live(page: Page, session: str) -> None:
     await page.wait_for_function("s => window.reading[s].state.status === 'live'", arg=session)
+
+
+async def has_devices(shop: Site, session: str, count: int) -> None:
+    async with asyncio.timeout(30):
+        while (await call(shop, "GET", session))["devices"] != count:
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +173,26 @@ async def test_a_page_that_was_put_away_goes_on_where_it_was(shop: Site, context
     assert await page.evaluate("window.shown") == 1
     await publish(shop, "s", 5)
     await has(page, "s", 15)
+
+
+@pytest.mark.parametrize("share", [True, False], ids=["shared", "alone"])
+async def test_a_page_that_was_frozen_goes_on_where_it_was(shop: Site, browser: Browser, share: bool) -> None:
+    await publish(shop, "s", 5)
+    async with hidden_page(browser, shop.url) as page:
+        options = {"url": shop.gateway.url, "share": share}
+        await page.wait_for("'begin' in window")
+        await page.evaluate(f"window.begin({json.dumps(options)}); window.read('s')")
+        await page.wait_for("window.reading.s.state.status === 'live'")
+        await page.evaluate("document.addEventListener('freeze', () => window.froze = true)")
+        await page.freeze()
+        # A frozen page could not keep its connection alive.
+        await has_devices(shop, "s", 0)
+        await publish(shop, "s", 5)
+        await page.resume()
+        await page.wait_for("window.got.s.length >= 10 && window.reading.s.state.status === 'live'")
+        await publish(shop, "s", 5)
+        await page.wait_for("window.got.s.length >= 15")
+        assert await page.evaluate("[window.froze, window.got.s]") == [True, list(range(15))]
 
 
 async def test_a_page_that_was_offline_goes_on_where_it_was(shop: Site, context: BrowserContext) -> None:
