@@ -9,6 +9,8 @@ import { keyed } from "./support.ts";
 const SCHEDULES = Number(process.env.WAKELINE_SCHEDULES ?? 20);
 const SEED = Number(process.env.WAKELINE_SEED ?? Math.floor(Math.random() * 2 ** 31));
 const AT_ONCE = 24;
+/** Milliseconds after which a reader counts as hanging: a busy machine may need a minute. */
+const PATIENCE = 200_000;
 const TIMING = {
   connect: 500,
   silence: 700,
@@ -116,8 +118,8 @@ async function schedule(seed: number): Promise<void> {
     const got: number[] = [];
     const events = clients[0]?.session(session).events();
     const late = shared ? lateReader(clients[0] as Client, session, random.between(0, 200)) : [];
-    const ends = Date.now() + 40_000;
-    const hanging = setTimeout(() => events?.close(), 40_000);
+    const ends = Date.now() + PATIENCE;
+    const hanging = setTimeout(() => events?.close(), PATIENCE);
     for await (const event of events ?? []) got.push(event.offset);
     clearTimeout(hanging);
     await telling;
