@@ -82,7 +82,7 @@ class Tab:
         await self.page.goto("about:blank")
         await self.page.goto(f"{self.url}/{hash_}")
         if sign_in:
-            await self.page.get_by_label("Token").fill(token(exp=time.time() + 600, **(claims or {})))
+            await self.page.get_by_label("Token").fill(token(**{"exp": time.time() + 600, **(claims or {})}))
             await self.page.get_by_role("button", name="Sign in").click()
         return self.page
 

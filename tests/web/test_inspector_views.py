@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Literal
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Page, expect
 
 from tests.accessibility import violations
 from tests.support import Served
+from tests.tokens import token
 from tests.web.inspector_page import Tab, order
 
 
@@ -57,6 +59,38 @@ async def test_the_json_of_a_gateway_that_is_not_ready_is_its_reason(tab: Tab) -
     await expect(answer.locator("pre")).to_contain_text("no space left")
     await expect(answer.get_by_role("alert")).to_have_count(0)
     await page.unroute("**/readyz")
+
+
+async def test_the_gateway_asks_for_another_token_and_continues(tab: Tab) -> None:
+    page = await tab.open("#/gateway", claims={"exp": time.time() + 6})
+    asked = page.get_by_role("heading", name="Sign in")
+    await expect(page.locator(".figures")).to_be_visible()
+    await expect(asked).to_be_visible(timeout=60_000)
+    await expect(page.locator("main.gate")).to_contain_text("The token has expired.")
+    await expect(page.locator(".figures")).to_have_count(1)
+    await sign_in_again(page)
+    async with page.expect_response(lambda answer: answer.url.endswith("/metrics") and answer.ok, timeout=60_000):
+        await expect(asked).to_have_count(0)
+    await expect(page.get_by_role("alert")).to_have_count(0)
+
+
+async def test_a_trace_asks_for_another_token_and_continues(tab: Tab, served: Served) -> None:
+    await order(served, "order-10")
+    stream = await served.stream("order-10", "device=phone")
+    page = await tab.open("#/session/order-10?pane=devices", claims={"exp": time.time() + 12})
+    await page.locator('[data-device="phone"]').get_by_role("button", name="Trace").click()
+    trace = page.locator('[data-trace="phone"]')
+    await expect(trace).to_contain_text("sse at 6")
+    await expect(page.get_by_role("heading", name="Sign in")).to_be_visible(timeout=60_000)
+    await sign_in_again(page)
+    await served.publish("order-10", {"topic": "status"})
+    await expect(trace).to_contain_text("sse at 7", timeout=60_000)
+    stream.close()
+
+
+async def sign_in_again(page: Page) -> None:
+    await page.get_by_label("Token").fill(token(exp=time.time() + 600))
+    await page.get_by_role("button", name="Sign in").click()
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ export const settings: Settings = JSON.parse(
 );
 
 let token: string | undefined;
+/** A token that the gateway no longer accepts, although it has not ended by this device's clock. */
+let refused: string | undefined;
 let made: Client | undefined;
 let given: ((token: string) => void) | undefined;
 let waiting: Promise<string> | undefined;
@@ -87,7 +89,7 @@ export function call<T>(
 
 /** Read a text that is not JSON, such as `/metrics`. */
 export async function textOf(path: string): Promise<string> {
-  const answer = await fetch(path, { headers: token === undefined ? {} : { Authorization: `Bearer ${token}` } });
+  const { answer } = await request(path);
   const text = await answer.text();
   if (answer.ok) return text;
   let refusal = { message: `the gateway answered ${answer.status}` };
@@ -113,20 +115,30 @@ export async function readiness(): Promise<Readiness> {
   return (await fetch("/readyz")).json();
 }
 
-/** Call `told` with each `data` of a stream; resolves when the gateway ends it. */
+/** Call `told` with each `data` of a stream; resolves when the gateway ends it for another reason than its token. */
 export async function follow<T>(
   path: string,
   query: Record<string, string>,
   told: (data: T) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const headers = { Accept: "text/event-stream", ...(token !== undefined && { Authorization: `Bearer ${token}` }) };
-  const answer = await fetch(`${path}?${new URLSearchParams(query)}`, { headers, signal });
-  if (!answer.ok || !answer.body) {
-    const { error } = (await answer.json()) as { error: Refusal };
-    throw new WakelineError(error, answer.status);
+  for (;;) {
+    const init = { headers: { Accept: "text/event-stream" }, signal };
+    const { answer, sent } = await request(`${path}?${new URLSearchParams(query)}`, init);
+    if (!answer.ok || !answer.body) {
+      const { error } = (await answer.json()) as { error: Refusal };
+      throw new WakelineError(error, answer.status);
+    }
+    const failed = await read(answer.body, told).catch((error: unknown) => error);
+    // The gateway cuts a stream when its token ends: with another token the stream continues.
+    if (!signal.aborted && sent !== undefined && (await current()) !== sent) continue;
+    if (failed) throw failed;
+    return;
   }
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+}
+
+async function read<T>(body: ReadableStream<Uint8Array<ArrayBuffer>>, told: (data: T) => void): Promise<void> {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   for (let rest = ""; ; ) {
     const { done, value } = await reader.read();
     if (done) return;
@@ -136,9 +148,25 @@ export async function follow<T>(
   }
 }
 
+/** Send a request with a token that has not ended, and return the answer and that token; a cookie is sent by itself. */
+async function request(
+  path: string,
+  init: { headers?: Record<string, string>; signal?: AbortSignal } = {},
+): Promise<{ answer: Response; sent: string | undefined }> {
+  for (;;) {
+    const sent = token === undefined ? undefined : await current();
+    const headers = { ...init.headers, ...(sent !== undefined && { Authorization: `Bearer ${sent}` }) };
+    const answer = await fetch(path, { ...init, headers });
+    if (answer.status !== 401 || sent === undefined) return { answer, sent };
+    // This device's clock may be behind the gateway's, which decides.
+    refused = sent;
+  }
+}
+
 /** The token in use; one that has ended is asked for again, and whoever needs it waits. */
 function current(): string | Promise<string> {
-  if (token !== undefined && (expiry(token) ?? Number.POSITIVE_INFINITY) > Date.now() + 1000) return token;
+  if (token !== undefined && token !== refused && (expiry(token) ?? Number.POSITIVE_INFINITY) > Date.now() + 1000)
+    return token;
   waiting ??= new Promise((resolve) => {
     given = resolve;
   });
