@@ -97,8 +97,8 @@ async def sign_in_again(page: Page) -> None:
     ("scheme", "width", "views"),
     [
         ("light", 1280, "sessions session?e=1 session?pane=send session?pane=devices outbox gateway sessions.json"),
-        ("dark", 1280, "session?e=1 gateway"),
-        ("light", 375, "sessions session?e=1 outbox"),
+        ("dark", 1280, "sessions session?e=1 outbox gateway"),
+        ("light", 375, "sessions session?e=1 session?pane=send session?pane=devices outbox gateway"),
     ],
 )
 async def test_every_view_can_be_used_by_everybody(
