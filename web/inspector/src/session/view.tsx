@@ -13,11 +13,11 @@ import { AsJson, Badge, Failure } from "../parts.tsx";
 import { usePolled } from "../polling.ts";
 import { change, changed, route, to } from "../route.ts";
 import { Conversation } from "./conversation.tsx";
-import type { Playhead } from "./drawing.ts";
 import { Events } from "./events.tsx";
 import { filterOf } from "./filter.ts";
 import { SessionLog } from "./log.ts";
 import { Player } from "./player.ts";
+import { playheadOf } from "./playheads.ts";
 import { Requests } from "./requests.tsx";
 import { Send } from "./send.tsx";
 import { Strip } from "./strip.tsx";
@@ -131,16 +131,6 @@ function Session({ name }: { name: string }) {
 
 interface DeviceList {
   readonly devices: readonly DeviceRecord[];
-}
-
-function playheadOf({ device, user, seen, delivered, connected, transports }: DeviceRecord, end: number): Playhead[] {
-  const cursor = seen ?? delivered;
-  const offset = Number(cursor?.split("-")[1] ?? Number.NaN);
-  if (Number.isNaN(offset)) return [];
-  const lag = Math.max(0, end - offset);
-  const by = transports[0] ? ` · ${transports[0]}` : "";
-  const label = `${user ? `${user}/` : ""}${device}${by}${lag ? ` −${count(lag)}` : ""}`;
-  return [{ label, offset: Math.max(0, offset - 1), connected }];
 }
 
 function refusalOf(log: SessionLog) {
