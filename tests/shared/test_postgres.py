@@ -49,6 +49,8 @@ async def opened(address: str) -> AsyncIterator[Open]:
 async def test_a_listener_hears_the_appends_of_both_gateways_once_in_order(opened: Open) -> None:
     engines = await asyncio.gather(opened(), opened())
     heard = [Heard(engine, "s") for engine in engines]
+    for engine in engines:
+        assert await engine.state("s") is None  # as a hub asks: its readers begin here
     chance = random.Random(7)
     for number in range(150):
         some = (
@@ -77,6 +79,19 @@ async def test_a_listener_hears_another_gateway_s_events_before_the_end(
     await close(second, "s")
     await heard.until("closed")
     assert heard.all == [(epoch, 2), (epoch, 3), (epoch, "closed")]
+
+
+async def test_a_listener_of_a_session_that_is_not_there_hears_its_first_event_from_another_gateway(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await opened(), await opened()
+    heard = Heard(second, "s")
+    assert await second.state("s") is None
+    monkeypatch.setattr(second._watches, "woken", lambda *_: True)  # the wake-up is late
+    epoch = (await publish(first, "s", 1)).epoch
+    await publish(second, "s", 2)
+    await heard.until(2)
+    assert heard.all == [(epoch, 1), (epoch, 2)]
 
 
 async def test_a_listener_hears_of_the_next_life_after_the_end_of_the_one_before(opened: Open) -> None:

@@ -134,7 +134,11 @@ class Watches:
     def seen(self, session: str, state: SessionState | None) -> None:
         """Note a state that was read after the subscription: the subscriber knows all before it."""
         watch = self._watches.get(session)
-        if watch is not None and watch.epoch is None and session not in self._reading and state is not None:
+        if watch is None or watch.epoch is not None or session in self._reading:
+            return
+        if state is None:
+            watch.begin(Tail(None, 0, 0, closed=False))  # so the first that is heard of it is read from its beginning
+        else:
             watch.begin(Tail(state.epoch, state.first_offset, state.next_offset, state.closed))
 
     def committed(self, news: Mapping[Life, News]) -> None:
