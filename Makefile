@@ -23,7 +23,7 @@ help: ## This list
 demo: $(VENV)/.demo ## Start everything and open the page: workflows that talk, devices that watch
 	$(BIN)/wakeline demo
 
-test: $(VENV)/.dev ## Every test: unit, contract, Temporal, browser, faults (8 to 15 minutes on two cores)
+test: $(VENV)/.dev ## Every test: unit, contract, Temporal, browser, faults (8 to 20 minutes on two cores)
 	scripts/need caddy chromium curl faketime nginx openssl pgbouncer postgresql
 	$(COMPILE)
 	$(PYTEST) $(AT_ONCE)
