@@ -9,6 +9,8 @@ from itertools import count
 
 import aiohttp
 
+from tests.accepting import accepting
+
 _CHECK_SECONDS = 0.1
 
 
@@ -44,12 +46,6 @@ class Balancer:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
-        try:
-            await self._serve(reader, writer)
-        finally:
-            await _cut(writer)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         turn = next(self._turns)
         ports = sorted(self._ready)
         for place in range(len(ports)):
@@ -83,20 +79,11 @@ async def _cut(writer: asyncio.StreamWriter) -> None:
 async def balancer(ports: Sequence[int]) -> AsyncIterator[Balancer]:
     """A balancer that runs as long as the block lasts."""
     one = Balancer(ports)
-    connections: set[asyncio.Task[None]] = set()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(one.serve(reader, writer))
-        connections.add(task)
-        task.add_done_callback(connections.discard)
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    one.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     checking = asyncio.create_task(one.check())
     try:
-        yield one
+        async with accepting(one.serve) as port:
+            one.url = f"http://127.0.0.1:{port}"
+            yield one
     finally:
-        server.close()
-        for task in (checking, *connections):
-            task.cancel()
-        await asyncio.wait([checking, *connections])
+        checking.cancel()
+        await asyncio.wait([checking])

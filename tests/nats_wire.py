@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
+from tests.accepting import accepting
+
 _WITH_PAYLOAD = (b"PUB", b"HPUB", b"MSG", b"HMSG")
 
 
@@ -43,12 +45,10 @@ class Wire:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.away:
-            writer.transport.abort()
             return
         try:
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
         except OSError:
-            writer.transport.abort()
             return
         one = _Connection(self)
         self._writers |= {writer, server_writer}
@@ -60,7 +60,6 @@ class Wire:
             self.cuts += 1
         finally:
             self._writers -= {writer, server_writer}
-            writer.transport.abort()
             server_writer.transport.abort()
 
 
@@ -113,10 +112,5 @@ async def _pass(
 async def wire_to(port: int) -> AsyncIterator[Wire]:
     """A proxy to the server on a port of loopback."""
     wire = Wire(port)
-    server = await asyncio.start_server(wire.serve, "127.0.0.1", 0, limit=1 << 24)
-    wire.port = server.sockets[0].getsockname()[1]
-    try:
+    async with accepting(wire.serve, limit=1 << 24) as wire.port:
         yield wire
-    finally:
-        server.close()
-        await asyncio.sleep(0)

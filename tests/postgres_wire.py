@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
+from tests.accepting import accepting
+
 _COMMIT = b"COMMIT\0"
 
 
@@ -29,7 +31,6 @@ class Wire:
         self.port = 0
         self._server_port = port
         self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def address(self, address: str) -> str:
         """The address of a database through this proxy."""
@@ -42,12 +43,10 @@ class Wire:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.away:
-            writer.transport.abort()
             return
         try:
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
         except OSError:
-            writer.transport.abort()
             return
         one = _Connection(self, writer, server_writer)
         self._writers |= {writer, server_writer}
@@ -57,7 +56,6 @@ class Wire:
             )
         finally:
             self._writers -= {writer, server_writer}
-            writer.transport.abort()
             server_writer.transport.abort()
 
 
@@ -114,9 +112,5 @@ async def _pass(
 async def wire_to(port: int) -> AsyncIterator[Wire]:
     """A proxy to the server at a port."""
     wire = Wire(port)
-    server = await asyncio.start_server(wire.serve, "127.0.0.1", 0)
-    wire.port = server.sockets[0].getsockname()[1]
-    async with server:
+    async with accepting(wire.serve) as wire.port:
         yield wire
-        wire.cut_all()
-        server.close()

