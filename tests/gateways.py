@@ -14,6 +14,7 @@ from types import MappingProxyType
 import aiohttp
 
 from tests import commands
+from tests.pausing import pause, resume
 from wakeline.cli.processes import free_port
 
 
@@ -95,12 +96,12 @@ class GatewayProcess:
     def hold(self) -> None:
         """Let it do nothing until `go_on`: its connections stay, and nobody takes what comes."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
+        pause([self.process.pid])
 
     def go_on(self) -> None:
         """Let it go on."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGCONT)
+        resume([self.process.pid])
 
     async def stop(self) -> int:
         """End it with SIGTERM; its exit code."""

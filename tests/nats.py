@@ -24,6 +24,7 @@ import nats.errors
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError, ServiceUnavailableError
 
+from tests.pausing import pause, resume
 from wakeline.cli.processes import free_port
 
 _MEMORY: Final = Path("/dev/shm")
@@ -115,10 +116,15 @@ class NatsServer:
         self._process.send_signal(how)
         self._process.wait()
 
-    def pause(self, number: int) -> None:
-        """Stop it, or let it go on."""
+    def pause(self) -> None:
+        """Stop it until `resume`."""
         assert self._process is not None
-        self._process.send_signal(number)
+        pause([self._process.pid])
+
+    def resume(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        resume([self._process.pid])
 
     def remove(self) -> None:
         """Stop it, and remove its directory."""

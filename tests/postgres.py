@@ -10,13 +10,14 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Final
 
 import asyncpg
 
+from tests.pausing import pause, resume
 from wakeline.cli.processes import free_port
 
 # Fast: a power cut would lose everything, a kill nothing.
@@ -116,13 +117,18 @@ class PostgresServer:
         self._process.send_signal(how)
         self._process.wait()
 
-    def pause(self, number: int) -> None:
-        """Stop all of its processes, or let them go on."""
+    def pause(self) -> None:
+        """Stop all of its processes until `resume`."""
+        pause(self._pids())
+
+    def resume(self) -> None:
+        """Let its processes go on."""
+        resume(self._pids())
+
+    def _pids(self) -> list[int]:
         assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        for pid in (self._process.pid, *map(int, children)):
-            with suppress(ProcessLookupError):  # one of its processes has ended meanwhile
-                os.kill(pid, number)
+        return [self._process.pid, *map(int, children)]
 
     def remove(self) -> None:
         """Stop it, and remove its directory."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -95,9 +94,9 @@ async def test_faults_of_gateways_and_nodes_lose_and_double_nothing(pair: Pair, 
                     await asyncio.sleep(6)
                     pair[0].go_on()
                 case "node frozen":
-                    node.pause(signal.SIGSTOP)
+                    node.pause()
                     await asyncio.sleep(chance.choice((6, 30)))
-                    node.pause(signal.SIGCONT)
+                    node.resume()
                 case "all nodes killed":
                     for one in cluster.servers:
                         one.stop()
@@ -120,14 +119,14 @@ async def test_a_minority_acknowledges_nothing_and_everything_continues_afterwar
             streams = node.variables("jsz?streams=true")["account_details"][0]["stream_detail"]
             assert len(streams) == 3  # each node has a replica of each stream
         for node in cluster.servers[1:]:
-            node.pause(signal.SIGSTOP)
+            node.pause()
         try:
             writing = asyncio.ensure_future(served.call("POST", "/v1/sessions/s/events", json=one("during")))
             done, _ = await asyncio.wait([writing], timeout=5)
             assert not done or writing.result()[0] == 503
         finally:
             for node in cluster.servers[1:]:
-                node.pause(signal.SIGCONT)
+                node.resume()
         await asyncio.wait([writing])
         end = time.monotonic() + 60
         while True:

@@ -34,9 +34,9 @@ def faults_of(three: Three, server: PostgresServer, wires: Sequence[Wire]) -> li
         await asyncio.to_thread(server.start)
 
     async def freeze_the_server() -> None:
-        server.pause(signal.SIGSTOP)
+        server.pause()
         await asyncio.sleep(1.0 if SOAK == 1 else three.chance.choice(FROZEN_SECONDS))
-        server.pause(signal.SIGCONT)
+        server.resume()
 
     async def cut_a_way() -> None:
         wire = three.chance.choice(wires)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -53,9 +52,9 @@ def faults_of(three: Three, cluster: NatsStore) -> list[Fault]:
 
     async def freeze_the_leader(seconds: float) -> None:
         node = await asyncio.to_thread(leader, cluster, "three-sessions-0")
-        node.pause(signal.SIGSTOP)
+        node.pause()
         await asyncio.sleep(seconds)
-        node.pause(signal.SIGCONT)
+        node.resume()
         await asyncio.to_thread(node.wait)
 
     async def freeze_it_for_long() -> None:

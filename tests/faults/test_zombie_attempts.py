@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from tests.faults.zombie_worker import AT_ONCE, Speaks, answer
+from tests.pausing import pause, resume
 from tests.soak import SOAK
 from tests.support import Served, Stream
 from tests.temporal.test_follower import running_gateway
@@ -103,10 +103,10 @@ async def one_round(client: Client, served: Served, target: str, queue: str, end
         ]
         try:
             await until_said(screens, 1, 20)
-            first.send_signal(signal.SIGSTOP)
+            pause([first.pid])
             async with worker(served, target, queue, ended):
                 await until_said(screens, 2, 30)
-                first.send_signal(signal.SIGCONT)
+                resume([first.pid])
                 await asyncio.wait_for(asyncio.gather(*watching), 40)
                 async with asyncio.timeout(60):
                     while len(ended.read_text().splitlines()) < 2 * AT_ONCE:
