@@ -173,6 +173,36 @@ async def test_a_lost_answer_to_a_commit_is_asked_for(opened: Open, postgres: Po
         await engine.close()
 
 
+async def test_the_first_commit_of_a_writer_is_asked_for_while_the_server_is_still_at_it(
+    opened: Open, postgres: PostgresServer, address: str
+) -> None:
+    own = await asyncpg.connect(address)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND $1 IN (wait_event, wait_event_type)"
+
+    async def standby(name: str) -> None:
+        """Let commits wait for a standby of this name; the empty name is none."""
+        await own.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
+        await own.execute("SELECT pg_reload_conf()")
+
+    async with wire_to(postgres.port) as wire:
+        engine = await opened(wire.address(address))
+        await standby("nobody")
+        try:
+            publishing = asyncio.ensure_future(publish(engine, "s", 1))
+            async with asyncio.timeout(30):
+                while not await own.fetchval(waiting, "SyncRep"):
+                    await asyncio.sleep(0.01)
+                wire.cut_all()
+                while not await own.fetchval(waiting, "Lock"):  # the gateway asks, or writes again
+                    await asyncio.sleep(0.01)
+        finally:
+            await standby("")
+        assert isinstance(await publishing, Appended)
+        assert [data_of(event) for event in await everything(engine, "s")] == [1]
+        await engine.close()
+    await own.close()
+
+
 async def test_two_gateways_create_the_same_sessions_and_records(opened: Open) -> None:
     engines = await asyncio.gather(opened(), opened(), opened())
 

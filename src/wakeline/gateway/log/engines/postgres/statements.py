@@ -33,8 +33,12 @@ LOCK_RECORDS: Final = (
     f"{_MARK} SELECT key, revision FROM wakeline.records WHERE key = ANY($1::text[]) ORDER BY key FOR UPDATE"
 )
 
-# It waits for the end of the transaction that is asked about, if the server has not noticed yet that its client is gone.
-LAST_TOKEN: Final = "SELECT token FROM wakeline.writers WHERE id = $1 FOR UPDATE"
+# It waits for the end of the transaction that is asked about, if the server has not noticed yet that its client is gone. A
+# SELECT would not: the writer's first transaction has inserted the row, which others do not see before its end.
+LAST_TOKEN: Final = """
+    INSERT INTO wakeline.writers (id, token, at) VALUES ($1, 0, now())
+    ON CONFLICT (id) DO UPDATE SET at = excluded.at RETURNING token
+"""
 
 FORGET_WRITERS: Final = "DELETE FROM wakeline.writers WHERE at < now() - interval '1 day'"
 
