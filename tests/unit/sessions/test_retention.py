@@ -412,3 +412,71 @@ def test_a_config_is_read_back_and_an_empty_one_takes_no_room() -> None:
     assert encode_config(SessionConfig()) == b""
     assert decode_config(b"") == SessionConfig()
     assert decode_config(b'{"content_type": "a/b", "new": 1}') == SessionConfig(content_type="a/b")
+
+
+def count_reads(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note each read of a single session: by name of the method."""
+    reads: list[str] = []
+
+    def note(name: str) -> None:
+        inner = getattr(engine, name)
+
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            reads.append(name)
+            return inner(*args, **kwargs)
+
+        monkeypatch.setattr(engine, name, noted)
+
+    for name in ("state", "read", "read_back", "get_records", "offset_within"):
+        note(name)
+    return reads
+
+
+async def walk(gateway: Gateway) -> None:
+    """Walk over all sessions as a gateway on a shared store does, then check what the walk has found."""
+    gateway.keeper.walk()
+    gateway.keeper.start()
+    async with asyncio.timeout(60):
+        while not gateway.keeper.is_idle:
+            await asyncio.sleep(0.01)
+    await gateway.keeper.stop()
+
+
+async def test_a_walk_reads_no_session_that_has_not_changed(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = Gateway(engine, age=100, events=5, bytes=10_000)
+    for number in range(5):
+        await gateway.run(f"open-{number}", "running")
+        await gateway.publish(f"plain-{number}", "t", "t")
+    await gateway.run("ended", "running")
+    await gateway.run("ended", "completed")
+    await walk(gateway)
+    assert await gateway.deadline("ended") == NOW + 100
+    reads = count_reads(engine, monkeypatch)
+    await walk(gateway)
+    assert reads == []
+
+
+async def test_a_walk_that_finds_sessions_without_limits_reads_none(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        await Gateway(engine).publish(f"plain-{number}", "t", "t")
+    gateway = Gateway(engine)
+    reads = count_reads(engine, monkeypatch)
+    await walk(gateway)
+    assert reads == []
+
+
+async def test_a_walk_finds_what_other_gateways_changed(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = Gateway(engine, age=100)
+    await gateway.run("ends", "running")
+    await gateway.publish("grows", "t", "t", "t")
+    await walk(gateway)
+    with monkeypatch.context() as patched:  # the notifications of these commits are lost
+        patched.setattr(engine.feed, "announce_all", lambda _: None)
+        patched.setattr(engine.feed, "announce", lambda *_, **__: None)
+        await gateway.run("ends", "completed")
+        await gateway.retain("grows", events=1)
+    await walk(gateway)
+    assert await gateway.deadline("ends") == NOW + 100
+    assert await gateway.kept("grows") == [2]

@@ -33,7 +33,7 @@ from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.runtime import Timetable, Walk, supervised
 
 WALK_SECONDS: Final = 60.0
-"""Seconds between two walks over all sessions of a shared store: its notifications of commits may be lost."""
+"""Seconds from one walk over all sessions of a shared store to the next: its notifications of commits may be lost."""
 
 SUBJECT: Final = "notifications"
 """The subject of the hints to other gateways."""
@@ -159,7 +159,6 @@ class Notifier:
                 self.again(session, 0.0)  # only to store the cursor
 
     async def _work(self) -> None:
-        walked = time.monotonic()
         while True:
             now = time.time()
             while len(self._turns) < _TURNS and (session := self._times.pop(now)) is not None:
@@ -168,9 +167,8 @@ class Notifier:
             if not self._walk.is_over and len(self._turns) < _TURNS:
                 await self._walk.go_on()
                 continue
-            if self._engine.shared and time.monotonic() > walked + WALK_SECONDS:
-                walked = time.monotonic()
-                self._walk.restart()
+            if self._engine.shared:
+                self._walk.repeat(WALK_SECONDS)
             await self._sleep()
 
     async def _sleep(self) -> None:

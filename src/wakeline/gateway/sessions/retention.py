@@ -1,8 +1,9 @@
 """Retention: trims sessions and deletes expired ones, in the background and in small steps.
 
-A session is checked after each commit that may matter to its retention, and all sessions are checked after a start. The
-result of a check is stored in the session (its deadline, its first offset), so nothing depends on a process's memory. A check
-is idempotent.
+A session is checked after each commit that may matter to its retention, and all sessions are checked after a start. On a
+shared store, where another gateway's commit may not be heard of, a walk over the states of all sessions finds those that have
+changed since their last check. The result of a check is stored in the session (its deadline, its first offset), so nothing
+depends on a process's memory. A check is idempotent.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Final
+from itertools import islice
+from typing import Final, NamedTuple
 
 import msgspec
 import structlog
@@ -30,7 +32,7 @@ from wakeline.gateway.sessions.runs import Runs
 
 SWEEP_SECONDS: Final = 1.0
 WALK_SECONDS: Final = 60.0
-"""Seconds between two walks over all sessions of a shared store: its notifications may be lost."""
+"""Seconds from one walk over all sessions of a shared store to the next: its notifications may be lost."""
 
 STEP_EVENTS: Final = 200
 """The most events that one step of trimming removes."""
@@ -51,6 +53,21 @@ class _Timed(msgspec.Struct):
 
 
 _timed = msgspec.json.Decoder(_Timed)
+
+
+class _Look(NamedTuple):
+    """The life of a session at its last check.
+
+    Attributes:
+        epoch: The life.
+        mark: Stands for all that a check depends on: the same mark means that nothing has changed since. None if the check
+            did not look for an end.
+        unlimited: Whether events and bytes have no limits.
+    """
+
+    epoch: str
+    mark: int | None
+    unlimited: bool
 
 
 class Keeper:
@@ -88,7 +105,7 @@ class Keeper:
         self._owns = owns
         self._clock = clock
         self._touched: dict[str, bool] = {}  # sessions to check: whether they may have ended, or begun again
-        self._unlimited: set[tuple[str, str]] = set()  # lives (name, epoch) without limits of events and bytes
+        self._looks: dict[str, _Look] = {}
         self._behind = False
         self._walk = Walk(self._check)
         self._task: asyncio.Task[None] | None = None
@@ -101,6 +118,11 @@ class Keeper:
     def start(self) -> None:
         """Start the background task."""
         self._task = supervised("retention", self._sweep_for_ever)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is left to check now."""
+        return self._walk.is_over and not self._touched
 
     def walk(self) -> None:
         """Check all sessions again: this gateway has gained sessions, or may have missed a commit."""
@@ -147,13 +169,13 @@ class Keeper:
             return
         its = decode_config(state.config)
         retention = self.retention(its)
-        self._remember(session, state.epoch, unlimited=retention.events is None and retention.bytes is None)
         with suppress(SessionNotFoundError, EpochChangedError):  # the session was deleted meanwhile
             if ends and not its.has_lifetime:  # otherwise its transport sets the deadline
                 deadline = await self._deadline(state, retention.age)
                 if deadline != state.deadline:
                     await self._engine.configure(session, epoch=state.epoch, deadline=deadline)
             await self._trim(state, retention)
+        self._remember(state, retention, ends=ends)
 
     async def _delete(self, session: str, epoch: str) -> None:
         if await self._deletions.delete(session, epoch=epoch, unless_open=True):
@@ -206,15 +228,13 @@ class Keeper:
         self._touched.setdefault(state.session, False)
 
     async def _sweep_for_ever(self) -> None:
-        walked = time.monotonic()
         while True:
             await asyncio.sleep(_TURN_SECONDS if self._behind or not self._walk.is_over else SWEEP_SECONDS)
             try:
                 if not self._walk.is_over:
                     await self._walk.go_on()
-                elif self._engine.shared and time.monotonic() > walked + WALK_SECONDS:
-                    walked = time.monotonic()
-                    self._walk.restart()
+                elif self._engine.shared:
+                    self._walk.repeat(WALK_SECONDS)
                 await self.sweep()
             except UnavailableError as error:
                 _log.warning("retention waits: the store is unavailable", error=error.message)
@@ -224,38 +244,62 @@ class Keeper:
                 await asyncio.sleep(SWEEP_SECONDS)
 
     async def _check(self, after: str) -> str | None:
-        """Mark the next sessions for a check; an earlier process may have ended before checking.
+        """Mark the next sessions for a check, unless their states show that there is nothing to do.
 
         Returns:
             The last session's name, where the walk continues; None at its end.
         """
         states = await self._engine.sessions(after=after, limit=_WALK_SESSIONS)
-        owned = [state for state in states if self._owns(state.session)]
-        self._touched |= {state.session: True for state in owned}
-        for state in owned:
+        for state in states:
+            look = self._looks.get(state.session)
+            if not self._owns(state.session) or (look is not None and look.mark == _mark(state)):
+                continue
             if state.first_offset > 0 and self._compacts is not None:
                 self._compacts.look(state.session, state.epoch)
+            its = decode_config(state.config)
+            retention = self.retention(its)
+            if _is_kept(state, retention) and (its.has_lifetime or (retention.age is None and state.deadline is None)):
+                self._remember(state, retention, ends=True)
+            else:
+                self._touched[state.session] = True
         return states[-1].session if len(states) == _WALK_SESSIONS else None
 
     def _committed(self, commits: Sequence[Commit]) -> None:
         for session, epoch, events, changes in commits:
             ends = any(event.topic in _OWN for event in events)
-            if events and (ends or (session, epoch) not in self._unlimited):
+            unlimited = self._is_unlimited(session, epoch)
+            if events and (ends or not unlimited):
                 self._touch(session, ends=ends)
             for change in changes:
                 if change in ("configured", "deleted"):
-                    self._unlimited.discard((session, epoch))
-                unknown = change == "appended" and (session, epoch) not in self._unlimited
-                if unknown or change in ("configured", "closed"):
+                    self._looks.pop(session, None)
+                    unlimited = False
+                if (change == "appended" and not unlimited) or change in ("configured", "closed"):
                     self._touch(session, ends=True)
+
+    def _is_unlimited(self, session: str, epoch: str) -> bool:
+        look = self._looks.get(session)
+        return look is not None and look.epoch == epoch and look.unlimited
 
     def _touch(self, session: str, *, ends: bool) -> None:
         self._touched[session] = ends or self._touched.get(session, False)
 
-    def _remember(self, session: str, epoch: str, *, unlimited: bool) -> None:
-        if len(self._unlimited) >= _MAX_REMEMBERED:
-            self._unlimited.clear()
-        (self._unlimited.add if unlimited else self._unlimited.discard)((session, epoch))
+    def _remember(self, state: SessionState, retention: Retention, *, ends: bool) -> None:
+        if len(self._looks) >= _MAX_REMEMBERED:  # forget every other one: a walk in order finds the rest again
+            self._looks = dict(islice(self._looks.items(), 0, None, 2))
+        unlimited = retention.events is None and retention.bytes is None
+        self._looks[state.session] = _Look(state.epoch, _mark(state) if ends else None, unlimited)
+
+
+def _mark(state: SessionState) -> int:
+    return hash((state.epoch, state.next_offset, state.closed, state.config))
+
+
+def _is_kept(state: SessionState, retention: Retention) -> bool:
+    """Return whether a session is within its limits of events and bytes."""
+    events, size = retention.events, retention.bytes
+    within = events is None or state.next_offset - state.first_offset <= events
+    return within and (size is None or state.size <= size)
 
 
 def _time(event: Event) -> float:
