@@ -2,7 +2,8 @@
 
 `latency`: from a publisher at one gateway to devices at another one; on SQLite, where both are at the same gateway. `intake`: how
 many durable events a second publishers bring into one gateway over WebSockets. `processes`: deliveries with 1, 2 and 4 gateway
-processes on one port. `stored`: the CPU time of a delivery with 1,000, 10,000 and 100,000 sessions in the store.
+processes on one port. `stored`: the CPU time of a delivery with 1,000, 10,000 and 100,000 sessions in the store. `replay`: 1,000
+devices come back at once, each 1,000 events behind.
 
 Gateways have one core, publishers and devices the other; in `processes` all of them share both.
 The servers of the stores may use both, and write to the disk before they answer; `nats-3` is a cluster of three nodes.
@@ -13,10 +14,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import resource
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from benchmarks import storm
 from benchmarks.engines import store
 from benchmarks.processes import ALL_CORES
 from benchmarks.publishing import TEXT, Row, Send, Wakeline, gateway, intake, latency
@@ -28,7 +31,7 @@ from wakeline.gateway.stores import engine_of
 
 STORES = ["sqlite", "postgres", "nats", "nats-3"]
 ROWS = "1x1 1x100 1x1000 200x1"
-PARTS = ["latency", "intake", "processes", "stored"]
+PARTS = ["latency", "intake", "processes", "stored", "replay"]
 PROCESSES = [1, 2, 4]
 STORED = [1_000, 10_000, 100_000]
 BUSY = Row(200, 10, 50)
@@ -113,6 +116,9 @@ async def measure(part: str, name: str, rows: list[Row], seconds: float) -> None
             for sessions in STORED:
                 async with stored_in(name, sessions):
                     await latency(titled(f"{name}, {sessions:,} stored"), PACED, seconds)
+        case "replay":
+            async with stored_in(name):
+                await asyncio.to_thread(storm.measure, "wakeline", 1_000, 1_000, name)
 
 
 async def run(parts: list[str], names: list[str], rows: list[Row], seconds: float) -> None:
@@ -129,6 +135,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8, help="for each row of latency")
     parser.add_argument("--rows", nargs="*", type=Row.parse, default=[Row.parse(row) for row in ROWS.split()])
     asked = parser.parse_args()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     asyncio.run(run(asked.parts, asked.only, asked.rows, asked.seconds))
 
 

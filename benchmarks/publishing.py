@@ -270,6 +270,7 @@ BY_REQUEST = "1x1 200x1@25"
 async def latency(kind: type[Road], row: Row, seconds: float) -> None:
     """Every stream sends at its rate, in its own rhythm."""
     busy: list[float] = []
+    starts: list[float] = []
     streams, devices, pause = row.streams, row.devices, 1 / row.rate
     with tempfile.TemporaryDirectory(prefix="wakeline-bench-") as folder:
         road = kind(Path(folder), streams, devices)
@@ -289,6 +290,7 @@ async def latency(kind: type[Road], row: Row, seconds: float) -> None:
                     if isinstance(road, Official):
                         road.sent = count
                     before, own, began = cpu_seconds(road.main.pid), time.process_time(), time.monotonic()
+                    starts.append(began)
                     async with asyncio.timeout(seconds * 2 + 10):
                         await asyncio.gather(*(stream(send) for send in sends))
                         await road.settle()
@@ -299,6 +301,7 @@ async def latency(kind: type[Road], row: Row, seconds: float) -> None:
                 road.sending = sending
                 async with asyncio.timeout(seconds * 4 + 120):
                     told = await road.read()
+                    rate = told["received"] / (time.monotonic() - starts[0])
             except (TimeoutError, RuntimeError) as error:
                 print(f"{kind.title:34s} {row}   fell behind: {str(error) or 'gave up'}", flush=True)
                 return
@@ -306,7 +309,7 @@ async def latency(kind: type[Road], row: Row, seconds: float) -> None:
     missing = streams * devices * count - told["received"]
     print(
         f"{kind.title:34s} {row}   {late} ms   {busy[2] * 1e6 / streams / count:5.0f} µs a token   "
-        f"{told['received']:8d} delivered, {missing} missing, {told['breaks']} out of order; "
+        f"{told['received']:8d} delivered, {rate:.0f}/s, {missing} missing, {told['breaks']} out of order; "
         f"server {busy[0]:.0%}, publishers {busy[1]:.0%} of a core",
         flush=True,
     )

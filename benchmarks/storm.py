@@ -103,8 +103,8 @@ def storm(port: int, request: bytes, devices: int, limit: float) -> list[float]:
     return finished
 
 
-def measure(key: str, devices: int, events: int) -> None:
-    """One storm against one freshly started server."""
+def measure(key: str, devices: int, events: int, title: str = "") -> None:
+    """One storm against one freshly started server; the title is the server's by default."""
     peer = PEERS_BY_KEY[key]
     with tempfile.TemporaryDirectory(prefix="wakeline-storm-") as temporary:
         folder = Path(temporary)
@@ -121,12 +121,13 @@ def measure(key: str, devices: int, events: int) -> None:
             cpu = cpu_seconds(server.pid) - before
         finally:
             server.stop()
+    title = title or peer.title
     if not times:
-        print(f"{peer.title:<34} no device had everything in 120 s", flush=True)
+        print(f"{title:<34} no device had everything in 120 s", flush=True)
         return
     per_second = len(times) * events / max(times)
     print(
-        f"{peer.title:<34} {len(times):>5} of {devices} caught up; median {statistics.median(times):6.2f} s, "
+        f"{title:<34} {len(times):>5} of {devices} caught up; median {statistics.median(times):6.2f} s, "
         f"last {max(times):6.2f} s, {per_second / 1000:6.0f} k events/s, {cpu:5.2f} CPU-s",
         flush=True,
     )
