@@ -1,10 +1,10 @@
-"""Three gateways on three NATS nodes: gateways, nodes, leaders and the ways between them fail, under load."""
+"""Three gateways on three NATS nodes: gateways, nodes, leaders, the ways between them and answers to writes fail, under load."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from temporalio.client import Client
 
 from tests.faults.three import APPENDS, FROZEN_SECONDS, Fault, Three, nothing_is_lost, three_on
 from tests.nats import NatsServer, NatsStore, nats_cluster
+from tests.nats_wire import Wire, wire_to
 from tests.soak import SOAK
 from tests.ways import way_to
 
@@ -33,7 +34,7 @@ def leader(cluster: NatsStore, stream: str) -> NatsServer:
     return cluster.servers[0]
 
 
-def faults_of(three: Three, cluster: NatsStore) -> list[Fault]:
+def faults_of(three: Three, cluster: NatsStore, wires: Sequence[Wire]) -> list[Fault]:
     """Every fault once; a kill of a gateway in between, if they are not killed all the time."""
 
     async def kill_a_node() -> None:
@@ -63,10 +64,20 @@ def faults_of(three: Three, cluster: NatsStore) -> list[Fault]:
     async def freeze_it() -> None:
         await freeze_the_leader(FROZEN_SECONDS[0])
 
+    async def lose_answers() -> None:
+        """Cut connections of a gateway after a write has reached the node, and before."""
+        for wire in wires:
+            wire.answers_cut += 3
+            wire.writes_cut += 2
+        await asyncio.sleep(0.5)
+
     if SOAK == 1:
-        return [kill_a_node, three.kill_a_gateway, freeze_it, three.part_a_gateway, three.freeze_a_gateway]
+        return [
+            *(kill_a_node, three.kill_a_gateway, lose_answers, freeze_it),
+            *(three.part_a_gateway, three.freeze_a_gateway),
+        ]
     return [
-        *(kill_a_node, freeze_it, three.part_a_gateway, kill_all_nodes),
+        *(kill_a_node, lose_answers, freeze_it, three.part_a_gateway, kill_all_nodes),
         *(three.freeze_a_gateway, kill_a_node, freeze_it_for_long),
     ]
 
@@ -80,8 +91,13 @@ async def test_faults_of_every_kind_lose_and_double_nothing(
     async with AsyncExitStack() as stack:
         apart = SOAK > 1 and os.geteuid() == 0
         way = await stack.enter_async_context(way_to(ports, stays=[temporal], apart=apart))
-        address = cluster.address("three")
-        addresses = [way.address(address), address, address]
-        three = await stack.enter_async_context(three_on(addresses, way, tmp_path, client))
-        events = await nothing_is_lost(three, faults_of(three, cluster), client)
+        wires = [await stack.enter_async_context(wire_to(server.port)) for server in cluster.servers]
+        address = through = cluster.address("three")
+        for wire in wires:
+            through = wire.address(through)
+        three = await stack.enter_async_context(
+            three_on([way.address(address), address, through], way, tmp_path, client)
+        )
+        events = await nothing_is_lost(three, faults_of(three, cluster, wires), client)
         assert events >= max(APPENDS, 100)
+        assert sum(wire.cuts for wire in wires) > 0
