@@ -35,23 +35,28 @@ ON_NATS = {
     "test_the_devices_of_a_gateway_that_vanishes_leave_within_its_lease",
     "test_two_gateways_never_accept_the_same_or_a_lower_stream_seq",
 }
+ON_THREE_NODES = {
+    "test_devices_at_either_gateway_get_everything_in_order",
+    "test_runs_are_followed_by_their_owners_and_each_end_is_reported_once",
+}
 FAULTS = Faults(latency=0.005, lost_wakeups=0.3, repeated_wakeups=0.3)
 
 
 class Distant:
     """A gateway's way to a server, which can be cut."""
 
-    wire: nats_wire.Wire | postgres_wire.Wire
+    wires: Sequence[nats_wire.Wire | postgres_wire.Wire]
 
     @property
     def cut(self) -> bool:
-        return self.wire.away
+        return self.wires[0].away
 
     @cut.setter
     def cut(self, value: bool) -> None:
-        self.wire.away = value
-        if value:
-            self.wire.cut_all()
+        for wire in self.wires:
+            wire.away = value
+            if value:
+                wire.cut_all()
 
 
 class OnPostgres(Distant, PostgresEngine):
@@ -59,15 +64,17 @@ class OnPostgres(Distant, PostgresEngine):
 
     def __init__(self, address: str, wire: postgres_wire.Wire) -> None:
         super().__init__(wire.address(address))
-        self.wire = wire
+        self.wires = [wire]
 
 
 class OnNats(Distant, NatsEngine):
-    """An engine of a gateway that reaches NATS by a wire."""
+    """An engine of a gateway that reaches each node of NATS by a wire."""
 
-    def __init__(self, address: str, wire: nats_wire.Wire) -> None:
-        super().__init__(wire.address(address))
-        self.wire = wire
+    def __init__(self, address: str, wires: Sequence[nats_wire.Wire]) -> None:
+        for wire in wires:
+            address = wire.address(address)
+        super().__init__(address)
+        self.wires = wires
 
 
 AnEngine = SharedEngine | OnPostgres | OnNats
@@ -101,7 +108,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     chosen = any(mark.args[0] == "kept_in" for mark in metafunc.definition.iter_markers("parametrize"))
     if "start" in metafunc.fixturenames and not own and not chosen:
         nats = ["nats"] if SOAK > 1 or metafunc.function.__name__ in ON_NATS else []
-        metafunc.parametrize("kept_in", ["simulated", "postgres", *nats])
+        three = ["nats_of_three"] if SOAK > 1 or metafunc.function.__name__ in ON_THREE_NODES else []
+        metafunc.parametrize("kept_in", ["simulated", "postgres", *nats, *three])
 
 
 @pytest.fixture
@@ -130,8 +138,8 @@ async def start(store: SharedStore, kept_in: str, request: pytest.FixtureRequest
             if isinstance(server, PostgresServer):
                 return OnPostgres(address, await stack.enter_async_context(postgres_wire.wire_to(server.port)))
             if isinstance(server, NatsStore):
-                port = server.servers[0].port
-                return OnNats(address, await stack.enter_async_context(nats_wire.wire_to(port)))
+                ports = [node.port for node in server.servers]
+                return OnNats(address, [await stack.enter_async_context(nats_wire.wire_to(port)) for port in ports])
             return store.engine(faults, next(seeds))
 
         async def one(faults: Faults = FAULTS, **changed: Any) -> Gateway:
