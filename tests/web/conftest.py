@@ -101,7 +101,11 @@ class Site:
 
 PAGE = """<!doctype html><title>page</title><link rel="icon" href="data:,"><script type="module">
 import { connect } from "/client/index.js";
-const token = async () => (await fetch("/token")).text();
+window.asked = 0;
+const token = async () => {
+  window.asked += 1;
+  return (await fetch("/token")).text();
+};
 window.begin = (options) => { window.client = connect({ token, ...options }); };
 window.got = {}; window.reading = {};
 window.readBy = (options, names) => { window.begin(options); names.forEach((name) => window.read(name)); };
@@ -110,14 +114,24 @@ window.read = (name, options) => {
   const events = window.reading[name] = window.client.session(name).events(options);
   (async () => { for await (const { offset } of events) got.push(offset); })();
 };
+window.show = (name) => {
+  const pre = document.body.appendChild(document.createElement("pre"));
+  window.states = new Set();
+  window.view = window.client.session(name).view((view) => {
+    window.states.add(view.state.status);
+    const keyed = view.keyed.map(({ topic, data }) => `${topic}: ${data}`);
+    const runs = [...view.runs.values()].map(({ status }) => `run: ${status}`);
+    pre.textContent = [...view.messages.map(({ value }) => value), ...keyed, ...runs].join("\\n");
+  }, { until: "settled" });
+};
 window.shown = 0;
 addEventListener("pageshow", (event) => { window.shown += event.persisted; });
 </script>"""
 
 
 @asynccontextmanager
-async def site(built: Path, data: Path) -> AsyncIterator[Site]:
-    """A site and its gateway, on ports of their own."""
+async def site(built: Path, data: Path, **settings: str) -> AsyncIterator[Site]:
+    """A site and its gateway with some more settings, on ports of their own."""
     application = web.Application()
 
     async def page(_: web.Request) -> web.Response:
@@ -136,7 +150,7 @@ async def site(built: Path, data: Path) -> AsyncIterator[Site]:
     await listener.start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     environment = {"WAKELINE_TOKEN_SECRET": SECRET, "WAKELINE_CORS_ORIGINS": url}
-    gateway = GatewayProcess(data, environment={**environment, "WAKELINE_DURABILITY": "process"})
+    gateway = GatewayProcess(data, environment={**environment, "WAKELINE_DURABILITY": "process", **settings})
     serving = Site(url, gateway)
     try:
         await gateway.start()
@@ -153,12 +167,23 @@ class Relay:
         self._host, self._port = target.removeprefix("http://").split(":")
         self._dead: list[asyncio.Event] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._open = asyncio.Event()
+        self._open.set()
 
     def cut(self) -> None:
         """Let the connections of now go dead; later ones work."""
         for dead in self._dead:
             dead.set()
         self._dead.clear()
+
+    def block(self) -> None:
+        """Let the connections of now go dead; nothing moves on later ones until `unblock`."""
+        self.cut()
+        self._open.clear()
+
+    def unblock(self) -> None:
+        """Let later connections work again."""
+        self._open.set()
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass one connection on."""
@@ -173,9 +198,14 @@ class Relay:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._open.wait()
         dead = asyncio.Event()
         self._dead.append(dead)
-        there, back = await asyncio.open_connection(self._host, int(self._port))
+        try:
+            there, back = await asyncio.open_connection(self._host, int(self._port))
+        except OSError:  # the gateway was killed
+            writer.close()
+            return
         try:
             await asyncio.gather(_pass_on(reader, back, dead), _pass_on(there, writer, dead))
         except ConnectionError:

@@ -285,10 +285,9 @@ export class Reader {
     // A page that authenticates by a cookie gets a fresh one by itself: an expired token ends nothing.
     const expired = error.code === "token_expired" || (error.code === "token_missing" && this.#at !== undefined);
     const retry = error.retry || (expired && !tokens.isFixed);
-    if (!retry) {
-      this.#become({ status: "refused", error, retry });
-    } else if (error.code === "unavailable") this.#become({ status: "offline", error });
-    else this.#become({ status: "refused", error, retry });
+    // Without a network the function that returns tokens fails as well.
+    const offline = error.code === "unavailable" || globalThis.navigator?.onLine === false;
+    this.#become(retry && offline ? { status: "offline", error } : { status: "refused", error, retry });
     return error.retryAfter * 1000;
   }
 
