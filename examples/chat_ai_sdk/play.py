@@ -42,7 +42,7 @@ def settings(client: Client, queue: str, **more: Any) -> Settings:
         temporal=client.service_client.config.target_host,
         no_auth=True,
         inputs=InputRules(start={"chat": start}),
-        faces={"chat": Face(sessions=("chat-*",), kind="update", name="message", start="chat")},
+        faces={"chat": Face(sessions=("chat-*",), kind="update", name="message", start="chat", stop="stop")},
         **more,
     )
 

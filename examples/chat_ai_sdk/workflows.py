@@ -8,6 +8,7 @@ from typing import Any
 
 from temporalio import activity, workflow
 from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from wakeline.publisher import SessionPublisher
@@ -16,6 +17,8 @@ with workflow.unsafe.imports_passed_through():
 async def model(text: str, attempt: int) -> list[str]:
     """Stand for a language model; break off in the first attempt at the weather."""
     await asyncio.sleep(0.05)
+    if "count" in text:
+        return [f"{number} " for number in range(1, 301)]
     if "weather" in text:
         return ["It is ", "snow"] if attempt == 1 else ["It is ", "sunny ", "in ", "Oslo."]
     return [f"You said: {text}"]
@@ -36,7 +39,7 @@ class Assistant:
         """Stream an answer token by token."""
         attempt = activity.info().attempt
         async with SessionPublisher.from_within_activity(self._url) as session:
-            session.heartbeat_every(timedelta(seconds=5))
+            session.heartbeat_every(timedelta(seconds=1))  # an activity learns by heartbeats that it is stopped
             if "pay" in message["text"]:
                 await self._pay(session, message["turn"])
                 return
@@ -68,6 +71,10 @@ class Assistant:
 class ChatWorkflow:
     """Holds a chat: each message is an update, which completes with its answer."""
 
+    @workflow.init
+    def __init__(self) -> None:
+        self._answer: workflow.ActivityHandle[None] | None = None
+
     @workflow.run
     async def run(self) -> None:
         """Run until the history is long, and continue as new."""
@@ -78,11 +85,23 @@ class ChatWorkflow:
 
     @workflow.update
     async def message(self, message: dict[str, Any]) -> None:
-        """Answer a message."""
-        await workflow.execute_activity_method(
+        """Answer a message; an answer that is stopped ends with what it has said."""
+        self._answer = workflow.start_activity_method(
             Assistant.answer,
             message,
             start_to_close_timeout=timedelta(hours=1),
-            heartbeat_timeout=timedelta(seconds=30),
+            heartbeat_timeout=timedelta(seconds=3),
             retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=100)),
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
+        try:
+            await self._answer
+        except ActivityError as error:
+            if not is_cancelled_exception(error):
+                raise
+
+    @workflow.signal
+    def stop(self) -> None:
+        """Stop the answer; the chat goes on."""
+        if self._answer is not None:
+            self._answer.cancel()

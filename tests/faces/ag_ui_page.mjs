@@ -3,17 +3,23 @@ import { createInterface } from "node:readline";
 import { HttpAgent, runHttpRequest, transformHttpEventStream } from "@ag-ui/client";
 
 const [url] = process.argv.slice(2);
-const headers = process.env.TOKEN ? { authorization: `Bearer ${process.env.TOKEN}` } : {};
+let token = process.env.TOKEN;
 
-// HttpAgent leaves `connect` to its subclasses.
+// HttpAgent leaves `connect` to its subclasses, and its `abortRun` ends the page's stream only.
 class Agent extends HttpAgent {
   connect() {
-    const init = { headers: { ...this.headers, accept: "text/event-stream" }, signal: this.abortController.signal };
-    return transformHttpEventStream(runHttpRequest(() => fetch(`${this.url}${process.env.QUERY ?? ""}`, init)));
+    const init = { headers: { accept: "text/event-stream" }, signal: this.abortController.signal };
+    return transformHttpEventStream(runHttpRequest(() => this.fetch(`${this.url}${process.env.QUERY ?? ""}`, init)));
+  }
+
+  abortRun() {
+    void this.fetch(`${this.url}/stop`, { method: "POST" });
   }
 }
 
-const agent = new Agent({ url, headers, threadId: "thread" });
+const authorized = (url, init) =>
+  fetch(url, { ...init, headers: { ...init.headers, ...(token && { authorization: `Bearer ${token}` }) } });
+const agent = new Agent({ url, threadId: "thread", fetch: authorized });
 const errors = [];
 const events = [];
 const subscriber = {
@@ -29,11 +35,14 @@ const quietly = (running) => void running.catch((error) => errors.push(error.mes
 const commands = {
   send: ({ text }) => {
     agent.addMessage({ id: `u${process.pid}-${count++}`, role: "user", content: text });
-    quietly(agent.runAgent({}, subscriber));
+    quietly(agent.runAgent({ forwardedProps: JSON.parse(process.env.PROPS ?? "{}") }, subscriber));
   },
   connect: () => quietly(agent.connectAgent({}, subscriber)),
   resume: ({ resume }) => quietly(agent.runAgent({ resume }, subscriber)),
   abort: () => agent.abortRun(),
+  token: (asked) => {
+    token = asked.token;
+  },
   state: () => ({
     running: agent.isRunning,
     messages: agent.messages,

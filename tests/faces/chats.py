@@ -24,6 +24,7 @@ def script(chat: str, *words: tuple[str, Any]) -> None:
 
 OWN = json.dumps({"chat": {"kind": "start", "name": "answer"}})
 SIGNALS = json.dumps({"chat": {"kind": "signal", "name": "say", "topics": {"done": "finish"}}})
+STOPPED = json.dumps({"chat": {"kind": "update", "name": "message", "start": "chat", "stop": "stop"}})
 END = ("end", None)
 DONE: tuple[str, Any] = ("publish", ("done", {}, None))
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -22,7 +23,13 @@ def packages() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 async def worker(client: Client) -> AsyncIterator[None]:
-    async with Worker(client, task_queue=QUEUE, workflows=[Chat, Answer, Listener], activities=[model]):
+    async with Worker(
+        client,
+        task_queue=QUEUE,
+        workflows=[Chat, Answer, Listener],
+        activities=[model],
+        max_heartbeat_throttle_interval=timedelta(seconds=0.5),  # so that activities soon learn that they are cancelled
+    ):
         yield
 
 

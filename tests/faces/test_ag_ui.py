@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import pytest
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
-from tests.faces.chats import END, gateway, script
+from tests.faces.chats import END, OWN, STOPPED, gateway, script
 from tests.faces.pages import Page, page
 from tests.faces.workflows import QUEUE
 from tests.gateways import GatewayProcess
+from tests.tokens import SECRET, token
 
 WORDS = ["Tomorrow ", "it “rains”, ", "and 🌧️ then", " – perhaps –\n\n", "the sun: ☀️ ", "\\n</script>"]
 
@@ -135,6 +137,44 @@ async def test_a_run_that_fails_is_a_run_error(running: GatewayProcess, chat: st
         assert state["types"][-1] == "RUN_ERROR"
 
 
+@pytest.mark.parametrize("rule", ["update", "start"])
+async def test_stop_ends_the_run_on_every_device(
+    temporal: WorkflowEnvironment, tmp_path: Path, chat: str, forks: None, rule: str
+) -> None:
+    more = {"WAKELINE_FACES": OWN} if rule == "start" else {}
+    async with gateway(temporal, tmp_path, **more) as running:
+        where = json.dumps({"where": {"url": running.url}})
+        async with device(running, chat, PROPS=where) as laptop, device(running, chat) as phone:
+            await laptop.do("send", text="hello")
+            script(chat, ("say", "It is "))
+            await until_said(laptop, "It is ")
+            await phone.do("connect")
+            await until_said(phone, "It is ")
+            await phone.do("abort")
+            for each in (laptop, phone):
+                state = await until_over(each)
+                assert state["events"][-1]["outcome"] == {"type": "cancelled"}
+                assert (said(state), state["errors"]) == ("It is ", [])
+
+
+async def test_a_signal_may_stop_the_answer_and_leave_the_chat(
+    temporal: WorkflowEnvironment, client: Client, tmp_path: Path, chat: str, forks: None
+) -> None:
+    async with gateway(temporal, tmp_path, WAKELINE_FACES=STOPPED) as running, device(running, chat) as laptop:
+        await laptop.do("send", text="hello")
+        script(chat, ("say", "It is "))
+        await until_said(laptop, "It is ")
+        await laptop.do("abort")
+        state = await until_over(laptop)
+        assert state["events"][-1]["outcome"] == {"type": "success"}
+        first = (await client.get_workflow_handle(chat).describe()).run_id
+        script(chat, ("say", "Sunny."), END)
+        await laptop.do("send", text="And tomorrow?")
+        state = await laptop.until(lambda state: state["types"].count("RUN_FINISHED") == 2)
+        assert (said(state), state["errors"]) == ("It is Sunny.", [])
+        assert (await client.get_workflow_handle(chat).describe()).run_id == first
+
+
 async def test_a_killed_gateway_loses_no_letter(running: GatewayProcess, chat: str) -> None:
     async with device(running, chat) as laptop:
         await laptop.do("send", text="hello")
@@ -147,6 +187,30 @@ async def test_a_killed_gateway_loses_no_letter(running: GatewayProcess, chat: s
         await running.start()
         await laptop.do("connect")
         state = await laptop.until(lambda state: said(state) == "It is sunny." and "RUN_FINISHED" in state["types"])
+
+
+async def test_the_end_of_a_token_is_no_end_of_the_run(
+    temporal: WorkflowEnvironment, tmp_path: Path, chat: str, forks: None
+) -> None:
+    inputs = {"chat-*": ["message", "$start"]}
+    async with gateway(temporal, tmp_path, WAKELINE_TOKEN_SECRET=SECRET) as running:
+        short = token(sub="alice", exp=time.time() + 6, inputs=inputs)
+        async with device(running, chat, TOKEN=short) as laptop:
+            await laptop.do("send", text="hello")
+            script(chat, ("say", "It is "))
+            await until_said(laptop, "It is ")
+            state = await until_over(laptop)
+            assert state["errors"]  # a cut is no end
+            assert {"RUN_FINISHED", "RUN_ERROR"}.isdisjoint(state["types"])
+            await laptop.do("connect")
+            state = await until_over(laptop)
+            assert any("401" in error for error in state["errors"])  # a request with the same token is refused
+            await laptop.do("token", token=token(sub="alice", inputs=inputs))
+            await laptop.do("connect")
+            script(chat, ("say", "sunny."), END)
+            state = await laptop.until(lambda state: "RUN_FINISHED" in state["types"])
+            assert said(state) == "It is sunny."
+            assert [message["role"] for message in state["messages"]] == ["user", "assistant"]
 
 
 async def test_runs_beside_the_turn_s_own_are_sub_agents(running: GatewayProcess, client: Client, chat: str) -> None:

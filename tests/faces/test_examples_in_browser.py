@@ -74,6 +74,11 @@ async def test_laptop_and_phone_show_the_same(client: Client, browser: Browser, 
         await expect(phone.get_by_text("The bill is paid.")).to_be_visible()
         await laptop.reload()
         await expect(laptop.get_by_text("The bill is paid.")).to_be_visible()
+        await say(laptop, "Please count.")
+        await expect(laptop.get_by_text("1 2 3 4")).to_be_visible()
+        await laptop.get_by_role("button", name="Stop").click()
+        await expect(laptop.get_by_role("button", name="Stop")).to_have_count(0)
+        await expect(laptop.get_by_text(" 299")).to_have_count(0)
         await expect(laptop.get_by_text("How is the weather?")).to_have_count(1)
         for page in (laptop, phone):
             await expect(page.get_by_text(re.compile("^Payment: .*"))).to_have_count(1)

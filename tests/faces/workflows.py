@@ -10,6 +10,7 @@ from typing import Any
 
 from temporalio import activity, workflow
 from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from wakeline.publisher import SessionPublisher
@@ -74,14 +75,26 @@ class Chat:
     @workflow.init
     def __init__(self, where: dict[str, Any]) -> None:
         self._where = where
+        self._answer: asyncio.Task[Any] | None = None
 
     @workflow.run
     async def run(self, where: dict[str, Any]) -> None:
         await workflow.wait_condition(lambda: False)
 
-    @workflow.update
+    @workflow.update(unfinished_policy=workflow.HandlerUnfinishedPolicy.ABANDON)
     async def message(self, message: dict[str, Any]) -> Any:
-        return await answered(message, self._where)
+        self._answer = asyncio.create_task(answered(message, self._where))
+        try:
+            return await self._answer
+        except ActivityError as error:
+            if not is_cancelled_exception(error):
+                raise
+            return "stopped"
+
+    @workflow.signal
+    def stop(self) -> None:
+        assert self._answer is not None
+        self._answer.cancel()
 
 
 @workflow.defn
@@ -90,7 +103,8 @@ class Answer:
 
     @workflow.run
     async def run(self, message: dict[str, Any]) -> Any:
-        return await answered(message, message["options"]["where"])
+        options = message["options"]  # of AG-UI with its `forwardedProps`
+        return await answered(message, options.get("forwardedProps", options)["where"])
 
 
 @workflow.defn
@@ -119,5 +133,6 @@ async def answered(message: dict[str, Any], where: dict[str, Any]) -> Any:
         args=[message, where],
         start_to_close_timeout=timedelta(minutes=2),
         heartbeat_timeout=timedelta(seconds=60),
+        cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=20), maximum_attempts=3),
     )

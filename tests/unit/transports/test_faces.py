@@ -129,6 +129,40 @@ def test_a_message_that_is_sent_again_replaces_what_follows() -> None:
     assert [message["id"] for message in messages] == ["u-k1", "k3"]
 
 
+def rejected(log: Log, key: str, type: str) -> None:
+    log.add("$input.rejected", {"id": key, "failure": {"message": "the run ended", "type": type}}, run="r")
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        (("$run.closed", {"status": "canceled"}), "canceled"),
+        (("$run.closed", {"status": "terminated"}), "terminated"),
+        (("$run.closed", {"status": "timed_out"}), "timed_out"),
+        (("$run.closed", {"status": "completed"}), "failed"),
+        (("$run.continued", {"reason": "continue_as_new"}), "failed"),
+        (("$input.accepted", {"id": "k2", "kind": "update", "shown": {"role": "user"}}), "failed"),
+    ],
+)
+def test_a_turn_whose_run_ends_before_its_update_ends_as_the_run(end: tuple[str, Any], status: str) -> None:
+    log = Log()
+    log.turn("k1", "one")
+    rejected(log, "k1", "AcceptedUpdateCompletedWorkflow")
+    assert conversation(log.events).turns[0].is_running
+    log.add(*end, run="r")
+    turn = conversation(log.events).turns[0]
+    assert (turn.status, turn.failure is None) == (status, status != "failed")
+
+
+def test_a_turn_whose_update_is_refused_fails_at_once() -> None:
+    log = Log()
+    log.turn("k1", "one")
+    rejected(log, "k1", "ValueError")
+    assert (conversation(log.events).turns[0].status, conversation(log.events).turns[0].failure) == (
+        *("failed", "the run ended"),
+    )
+
+
 @pytest.mark.parametrize("data", [None, 1, [], {"shown": 1}, {"shown": {"role": "user"}}])
 def test_own_events_of_another_shape_do_no_harm(data: Any) -> None:
     log = Log()

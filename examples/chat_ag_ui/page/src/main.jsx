@@ -2,10 +2,14 @@ import { HttpAgent, runHttpRequest, transformHttpEventStream } from "@ag-ui/clie
 import { StrictMode, useEffect, useState } from "react";
 import { createRoot } from "react-dom/client";
 
-// HttpAgent leaves `connect` to its subclasses.
+// HttpAgent leaves `connect` to its subclasses; its own `abortRun` stops the page's stream, and not the answer.
 class SessionAgent extends HttpAgent {
   connect() {
-    return transformHttpEventStream(runHttpRequest(() => fetch(this.url, { headers: this.headers })));
+    return transformHttpEventStream(runHttpRequest(() => this.fetch(this.url, {})));
+  }
+
+  abortRun() {
+    this.fetch(`${this.url}/stop`, { method: "POST" });
   }
 }
 
@@ -19,12 +23,21 @@ const connected = agent.connectAgent();
 function Chat() {
   const [text, setText] = useState("");
   const [shown, setShown] = useState({ messages: [], interrupts: [], running: false });
+  const [cut, setCut] = useState(false);
 
   useEffect(() => {
     const show = () =>
       setShown({ messages: [...agent.messages], interrupts: agent.pendingInterrupts, running: agent.isRunning });
-    const { unsubscribe } = agent.subscribe({ onMessagesChanged: show, onRunFinalized: show, onRunFailed: show });
-    connected.then(show, show);
+    const { unsubscribe } = agent.subscribe({
+      onRunInitialized: () => {
+        setCut(false);
+        show();
+      },
+      onMessagesChanged: show,
+      onRunFinalized: show,
+      onRunFailed: () => setCut(true),
+    });
+    connected.then(show, () => setCut(true));
     return unsubscribe;
   }, []);
 
@@ -51,9 +64,15 @@ function Chat() {
           <button onClick={() => answer(interrupt, false)}>Deny</button>
         </p>
       ))}
+      {cut && <button onClick={() => agent.connectAgent()}>The connection was cut. Continue</button>}
       <form onSubmit={submit}>
         <input value={text} onChange={(event) => setText(event.target.value)} placeholder="How is the weather?" />
         <button disabled={!text || shown.running}>Send</button>
+        {shown.running && (
+          <button type="button" onClick={() => agent.abortRun()}>
+            Stop
+          </button>
+        )}
       </form>
     </>
   );

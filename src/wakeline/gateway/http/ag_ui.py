@@ -12,7 +12,7 @@ from wakeline.events import Cursor, check_session_name
 from wakeline.gateway.access import GRANT
 from wakeline.gateway.delivery import Channel
 from wakeline.gateway.http.bodies import read_body
-from wakeline.gateway.http.faces import begun, check_readable, reading, speaking_rule, stream
+from wakeline.gateway.http.faces import begun, check_readable, reading, speaking_rule, stopped, stream
 from wakeline.gateway.http.group import Group, route
 from wakeline.gateway.http.parameters import last_event_id, until_never
 from wakeline.gateway.transports.faces import Reader, Turn, answer, encoded_turn, idle_until, say
@@ -66,6 +66,11 @@ class AgUiRoutes(Group):
                     return await stream(parts, request, pieces)
             except SessionNotFoundError:
                 return await stream(parts, request, _once(empty_run(Run(name, name))))
+
+    @route("POST", "/v1/ag-ui/{session}/stop")
+    async def stop(self, request: web.Request) -> web.Response:
+        """Stop the run, as the session's rule says."""
+        return await stopped(self._parts, request)
 
     def _run(
         self, channel: Channel, reader: Reader, turn: Turn | None, run: Run, *, joins: bool

@@ -9,10 +9,10 @@ from wakeline.events import check_session_name
 from wakeline.gateway.access import GRANT
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.bodies import read_body
-from wakeline.gateway.http.faces import begun, check_readable, reading, rule_for, speaking_rule, stream
+from wakeline.gateway.http.faces import begun, check_readable, reading, speaking_rule, stopped, stream
 from wakeline.gateway.http.group import Group, route
 from wakeline.gateway.http.parameters import integer
-from wakeline.gateway.transports.faces import Reader, Turn, answer, encoded_turn, say, stop
+from wakeline.gateway.transports.faces import Reader, Turn, answer, encoded_turn, say
 from wakeline.gateway.transports.faces.ai_sdk import HEADERS, Asked, UiMessageStream, ui_messages
 
 
@@ -82,11 +82,7 @@ class AiSdkRoutes(Group):
     @route("POST", "/v1/ai/{session}/stop")
     async def stop(self, request: web.Request) -> web.Response:
         """Stop the run, as the session's rule says."""
-        name, grant = check_session_name(request.match_info["session"]), request[GRANT]
-        settled = await stop(self._parts, request, grant, name, rule_for(self._parts, name))
-        if settled is None:
-            return json_answer({"status": "accepted"}, status=202)
-        return json_answer({"status": settled.status})
+        return await stopped(self._parts, request)
 
     async def _stream(
         self, request: web.Request, reader: Reader, turn: Turn, encoder: UiMessageStream

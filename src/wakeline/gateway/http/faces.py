@@ -9,12 +9,13 @@ from typing import Final
 from aiohttp import web
 
 from wakeline.errors import RequestInvalidError, SessionClosedError
-from wakeline.events import RUN_CLOSED, RUN_STARTED
+from wakeline.events import RUN_CLOSED, RUN_STARTED, check_session_name
 from wakeline.gateway.access import GRANT, Grant
 from wakeline.gateway.delivery import Channel
+from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.log import matches
-from wakeline.gateway.transports.faces import STRUCTURE, Conversation, Face, Reader, Turn
+from wakeline.gateway.transports.faces import STRUCTURE, Conversation, Face, Reader, Turn, stop
 from wakeline.gateway.transports.pieces import write_pieces
 from wakeline.gateway.transports.sse import HEADERS
 
@@ -100,3 +101,12 @@ async def stream(
     parts.metrics.connections.inc()
     response, timeout = web.StreamResponse(headers=headers), parts.settings.write_timeout
     return await parts.lasting.serve(write_pieces(request, response, pieces, timeout=timeout))
+
+
+async def stopped(parts: Parts, request: web.Request) -> web.Response:
+    """Stop what runs in the request's session, as its rule says, and answer with the outcome."""
+    name = check_session_name(request.match_info["session"])
+    settled = await stop(parts, request, request[GRANT], name, rule_for(parts, name))
+    if settled is None:
+        return json_answer({"status": "accepted"}, status=202)
+    return json_answer({"status": settled.status})

@@ -8,10 +8,12 @@ It accepts signals, updates and requests to start or end a run, sends them, and 
 from __future__ import annotations
 
 from wakeline.gateway.inputs.asked import ANSWER_KEY, RESERVED, Asked, check_key
+from wakeline.gateway.inputs.calls import ABORTED
 from wakeline.gateway.inputs.inputs import Inputs
 from wakeline.gateway.inputs.unseen import check_seen
 
 __all__ = [
+    "ABORTED",
     "ANSWER_KEY",
     "RESERVED",
     "Asked",

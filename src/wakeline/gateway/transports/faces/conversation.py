@@ -21,10 +21,12 @@ from wakeline.events import (
     INPUT_REQUESTED,
     INPUT_RESOLVED,
     RUN_CLOSED,
+    RUN_CONTINUED,
     RUN_STARTED,
     SESSION_CLOSED,
     Event,
 )
+from wakeline.gateway.inputs import ABORTED
 from wakeline.gateway.rules import Face, PartKind
 from wakeline.gateway.transports.faces.parts import Part, Request, Sub, Turn
 
@@ -129,6 +131,8 @@ class Conversation:
                 self._started(event, body.run, str(data.get("workflow_type", "")))
             case topic if topic == RUN_CLOSED and body.run is not None:
                 self._closed(body.run, data)
+            case topic if topic == RUN_CONTINUED and body.run is not None:
+                self._cut_off(body.run)
             case topic if topic == SESSION_CLOSED:
                 for turn in self.turns:
                     if turn.is_running:
@@ -160,6 +164,8 @@ class Conversation:
         before = self.latest
         if before is not None and before.is_running and before.kind is None and before.run == body.run:
             before.status = "completed"  # a run's own turn ends with the first message to it
+        if before is not None and before.run is not None:
+            self._cut_off(before.run)
         kind = str(data.get("kind"))
         self._begin(Turn(str(data.get("id")), event.offset, user=shown, kind=kind, run=body.run))
 
@@ -167,11 +173,14 @@ class Conversation:
         turn = self.find(str(data.get("id")))
         if turn is None or not turn.is_running or turn.kind is None:
             return
-        turn.run = turn.run or body.run
         if topic == INPUT_REJECTED:
-            turn.status, turn.failure = "failed", _failure(data)
+            turn.failure = _failure(data)
+            # The outcome comes before the end of the run, which says whether it was stopped or has failed.
+            turn.ends_with_run = turn.run is not None and _failure(data, "type") == ABORTED
+            turn.status = "running" if turn.ends_with_run else "failed"
         elif turn.kind == "update":
             turn.status, turn.certain = "completed", False
+        turn.run = turn.run or body.run
 
     def _started(self, event: Event, run: str, workflow_type: str) -> None:
         turn = self.latest
@@ -183,7 +192,15 @@ class Conversation:
         elif self._rule.kind == "start":
             self._begin(Turn(run, event.offset, run=run))
 
+    def _cut_off(self, run: str) -> None:
+        """End the turns whose updates a run did not complete, although it goes on."""
+        for turn in self.turns:
+            if turn.ends_with_run and turn.is_running and turn.run == run:
+                turn.status = "failed"
+
     def _closed(self, run: str, data: dict[str, Any]) -> None:
+        if data.get("status") == "completed":
+            self._cut_off(run)
         for turn in self.turns:
             if turn.is_running and turn.run == run:
                 turn.status, turn.failure = data.get("status", "unknown"), _failure(data)
@@ -371,6 +388,6 @@ class Conversation:
             turn.changed(part)
 
 
-def _failure(data: dict[str, Any]) -> str | None:
+def _failure(data: dict[str, Any], member: str = "message") -> str | None:
     failure = data.get("failure")
-    return str(failure.get("message")) if isinstance(failure, dict) else None
+    return str(failure.get(member)) if isinstance(failure, dict) else None

@@ -214,6 +214,7 @@ class Turn:
         step: The current step; each answered request begins another one.
         status: `running`, or how it ended.
         failure: Why it failed.
+        ends_with_run: Whether its update was cut off by the end of its run, which tells how it ended.
         certain: Whether no part can follow its end; an update may complete before the last output of its run is read.
         reset: The first step with a part that was replaced or removed since the turn was shown last; None for none.
     """
@@ -229,6 +230,7 @@ class Turn:
     step: int = 0
     status: TurnStatus = "running"
     failure: str | None = None
+    ends_with_run: bool = False
     certain: bool = True
     reset: int | None = None
 
