@@ -22,8 +22,8 @@ async def test_the_gateway_shows_what_it_delivers(tab: Tab, served: Served) -> N
     await expect(live).not_to_have_text("0")
     await served.publish("order-8", {"topic": "n"})
     await stream.next()
-    fan_out = page.get_by_role("region", name="From durable to the last device")
-    await expect(fan_out.locator("strong").first).to_contain_text("s")
+    latency = page.get_by_role("region", name="From publish to device")
+    await expect(latency.locator("strong").first).to_contain_text("s")
     assert await served.metric("wakeline_deliveries_total") >= 1
     stream.close()
 

@@ -285,7 +285,7 @@ def _observe(core: Core, connections: Connections) -> None:
     metrics, engine = core.metrics, core.engine
     metrics.observe(metrics.live, core.hub.devices)
     metrics.observe(metrics.catching_up, core.hub.catching_up)
-    core.hub.written.events, core.hub.written.seconds = metrics.deliveries.inc, metrics.fan_out_seconds.observe
+    core.hub.written.events, core.hub.written.seconds = metrics.deliveries.inc, metrics.delivery_seconds.observe
     metrics.observe(metrics.open, lambda: len(connections))
     metrics.observe(metrics.present, core.presence.devices)
     if engine.shared:

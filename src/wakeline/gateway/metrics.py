@@ -22,9 +22,9 @@ class Metrics:
         self.append_seconds = histogram(
             "wakeline_append_seconds", "Seconds from accepting a batch to its being durable."
         )
-        self.fan_out_seconds = histogram(
-            "wakeline_fan_out_seconds",
-            "Seconds from events' being durable to their being written to the last live device.",
+        self.delivery_seconds = histogram(
+            "wakeline_delivery_seconds",
+            "Seconds from accepting an event to its being handed to the socket of the last live device.",
         )
         self.deliveries = counter("wakeline_deliveries", "Events written to live devices, counted for each device.")
         self.refused = counter("wakeline_errors", "Requests answered with an error, by its code.", ["code"])

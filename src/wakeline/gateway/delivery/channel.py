@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from time import monotonic
+from time import time
 from typing import Final, Protocol, TypeAlias
 
 import msgspec
@@ -20,7 +20,7 @@ from wakeline.errors import UnavailableError
 from wakeline.events import RUN_STARTED, SESSION_SETTLED, Event
 from wakeline.gateway.delivery.pages import Pages
 from wakeline.gateway.delivery.topics import Topics
-from wakeline.gateway.delivery.written import Written
+from wakeline.gateway.delivery.written import Written, accepted_at
 from wakeline.gateway.log import Change
 from wakeline.gateway.runtime import Slice
 
@@ -29,6 +29,9 @@ CHUNK_BYTES: Final = 64 * 1024
 
 _HEARD_WITHIN: Final = 10.0
 """Seconds within which a gateway hears of another one's commits; where notifications are lost, it polls more often."""
+
+_HALF_A_MILLISECOND: Final = 0.0005
+"""By so much the time of an event, which has whole milliseconds, is too early on average."""
 
 _SLICE: Final = 256
 """Devices that are written to before other tasks run: a fan-out must not delay acknowledgements."""
@@ -121,7 +124,6 @@ class Channel:
         self._soon = soon
         self._written = written
         self._count = 0  # events that this fan-out has written
-        self._since = 0.0  # when the oldest pending event was added
         self.epoch = ""
         self.tail = 0
         self.settled = False
@@ -206,8 +208,6 @@ class Channel:
 
     def publish(self, events: Sequence[Event]) -> None:
         """Add events that have become durable; they are written in the next turn of the event loop."""
-        if not self._pending:
-            self._since = monotonic()
         self._pending += events
         if self.loaded:
             self.start()
@@ -233,7 +233,7 @@ class Channel:
     def _write_pending(self) -> Iterator[None]:
         """Write everything pending; yield after each slice of devices, and after some milliseconds."""
         events, self._pending = [e for e in self._pending if e.offset >= self.tail], []
-        work, paused, since = Slice(), False, self._since
+        work, paused = Slice(), False
         for chunk in within(CHUNK_BYTES, events):
             first = chunk[0].offset
             if first > self.tail:  # the channel was not notified of the events in between: only the log has them
@@ -267,8 +267,10 @@ class Channel:
                 work = Slice()
         if self._count:
             self._written.events(self._count)
-            self._written.seconds(monotonic() - since)
             self._count = 0
+            accepted = accepted_at(events[0].body)
+            if accepted is not None:
+                self._written.seconds(max(0.0, time() - accepted - _HALF_A_MILLISECOND))
 
     def _write_lane(self, lane: Lane, devices: list[LiveDevice], chunk: list[Event], first: int) -> Iterator[int]:
         """Write a chunk to a lane's devices; yield how many have it, after each slice of them."""

@@ -91,14 +91,14 @@ function Charts({ moments }: { moments: readonly Moment[] }) {
         lines={[line("delivered", "deliveries", "accent"), line("durable", "events", "good")]}
       />
       <Chart
-        title="From durable to the last device"
+        title="From publish to device"
         times={times}
         least={0.001}
         show={seconds}
-        lines={[line("p50", "fan50", "accent"), line("p99", "fan99", "warm")]}
+        lines={[line("p50", "delivery50", "accent"), line("p99", "delivery99", "warm")]}
       />
       <Chart
-        title="From accepted to durable, in the engine"
+        title="Of that, in the engine"
         times={times}
         least={0.001}
         show={seconds}
@@ -115,8 +115,8 @@ function momentOf(before: Scrape, now: Scrape): Moment {
     values: {
       deliveries: rateOf(before, now, "wakeline_deliveries_total"),
       events: rateOf(before, now, "wakeline_events_total"),
-      fan50: quantile("wakeline_fan_out_seconds", 0.5),
-      fan99: quantile("wakeline_fan_out_seconds", 0.99),
+      delivery50: quantile("wakeline_delivery_seconds", 0.5),
+      delivery99: quantile("wakeline_delivery_seconds", 0.99),
       append50: quantile("wakeline_append_seconds", 0.5),
       append99: quantile("wakeline_append_seconds", 0.99),
     },
