@@ -1,29 +1,35 @@
-"""The React page of the tutorial, built as an application is, against a real gateway."""
+"""The React page of the tutorial with its service, its worker and a gateway: the files are those of the document."""
 
 from __future__ import annotations
 
 import asyncio
-import time
+import re
+import sys
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from aiohttp import web
 from playwright.async_api import Browser, expect
+from temporalio.testing import WorkflowEnvironment
 
+from tests.docs.first_app import LETTER, opened
 from tests.docs.markdown import blocks, text
-from tests.support import Served
+from tests.nodejs import environment
 from tests.tokens import SECRET, token
-from tests.tokens import bearer as worker
 from tests.web.conftest import WEB, Npx
+from wakeline.cli.processes import free_port
 from wakeline.gateway.app import gateway
 from wakeline.gateway.settings import Settings
 
+# As Vite's template has them.
 MAIN = """
+import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
-import { Tea } from "./Tea.jsx";
-createRoot(document.getElementById("root")).render(<Tea session="orders/alice/1" />);
+import App from "./App.jsx";
+createRoot(document.getElementById("root")).render(<StrictMode><App /></StrictMode>);
 """
+INDEX = '<!doctype html><div id="root"></div><script type="module" src="/src/main.jsx"></script>'
 CONFIGURATION = """
 export default {
   oxc: { jsx: { runtime: "automatic" } },
@@ -32,69 +38,57 @@ export default {
 """
 
 
-def build(npx: Npx, folder: Path, url: str) -> None:
-    (component,) = blocks(text("docs/how-to/first-app.md"), "jsx")
-    (folder / "Tea.jsx").write_text(component.replace("http://localhost:7777", url))
-    (folder / "main.jsx").write_text(MAIN)
-    (folder / "vite.config.mjs").write_text(CONFIGURATION)
-    (folder / "index.html").write_text(
-        '<!doctype html><div id="root"></div><script type="module" src="/main.jsx"></script>'
-    )
-    (folder / "node_modules").symlink_to(WEB / "node_modules")
-    npx("react", "vite", "build", str(folder), "--logLevel", "warn")
-
-
-async def bearer(_: web.Request) -> web.Response:
-    return web.json_response(token(exp=time.time() + 4, allow=["read"], sessions=["orders/alice/*"]))
+def write(folder: Path, gateway: str, temporal: str) -> None:
+    """Write the files of the tutorial; its tokens last for 4 seconds."""
+    document = text("docs/how-to/first-app.md")
+    files = {"page/src/main.jsx": MAIN, "page/index.html": INDEX, "page/vite.config.mjs": CONFIGURATION}
+    for code in [*blocks(document, "python"), *blocks(document, "jsx"), *blocks(document, "html")]:
+        named = re.match(r"(?:#|//|<!--) (at the end of )?([\w/.]+)", code)
+        assert named is not None, code
+        files[named[2]] = files[named[2]] + code if named[1] else code
+    for name, code in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        changed = code.replace("http://localhost:7777", gateway).replace("localhost:7233", temporal)
+        path.write_text(changed.replace("SECONDS = 900", "SECONDS = 4"))
+    (folder / "page/node_modules").symlink_to(WEB / "node_modules")
 
 
 @asynccontextmanager
-async def site(dist: Path) -> AsyncIterator[str]:
-    """The built page, and the route that the tutorial adds; gives its origin."""
-    dist.mkdir()
-    application = web.Application()
-    application.router.add_post("/bearer", bearer)
-    application.router.add_static("/", dist)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+async def running(folder: Path, *command: str, log: Path, **variables: str) -> AsyncIterator[Process]:
+    """A program of the tutorial, in its directory."""
+    with log.open("ab") as output:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *command, cwd=folder, env=environment(**variables), stdout=output, stderr=output
+        )
     try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield process
     finally:
-        await runner.cleanup()
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
 
 
-async def publish(served: Served, words: str, attempt: int) -> None:
-    headers = {"Wakeline-Publisher": "r:1", "Wakeline-Run": "r", "Wakeline-Activity": "1", "Wakeline-Sequence": "0"}
-    event = {"topic": "letter", "data": words, "message": {"id": "letter", "op": "text"}}
-    status, answer = await served.call(
-        "POST",
-        "/v1/sessions/orders%2Falice%2F1/events",
-        json={"events": [event]},
-        headers={**headers, "Wakeline-Attempt": str(attempt), **worker()},
-    )
-    assert status == 200, answer
-
-
-async def test_the_react_page_shows_a_letter_through_a_retry_and_an_expired_token(
-    browser: Browser, npx: Npx, tmp_path: Path
+async def test_the_react_page_shows_a_letter_through_a_killed_worker_and_expired_tokens(
+    browser: Browser, npx: Npx, temporal: WorkflowEnvironment, tmp_path: Path
 ) -> None:
-    async with (
-        site(tmp_path / "dist") as origin,
-        gateway(
-            Settings(port=0, engine="memory", token_secret=SECRET, cors_origins=(origin,), open_metrics=True)
-        ) as url,
-        Served(url) as served,
-    ):
-        await publish(served, "Dear cust", 1)
-        build(npx, tmp_path, url)
-        page = await browser.new_page()
-        await page.goto(f"{origin}/index.html")
-        shown = page.locator("#letter")
-        await expect(shown).to_have_text("Dear cust", timeout=60_000)
-        expired = time.time() + 4
-        while time.time() < expired:
-            await asyncio.sleep(0.05)
-        await publish(served, "Dear customer", 2)
-        await expect(shown).to_have_text("Dear customer", timeout=60_000)
-        await page.close()
+    expect.set_options(timeout=60_000)
+    port, server = free_port(), temporal.client.service_client.config.target_host
+    origin, log = f"http://127.0.0.1:{port}", tmp_path / "log"
+    settings = Settings(port=0, engine="memory", token_secret=SECRET, cors_origins=(origin,), temporal=server)
+    async with gateway(settings) as url, AsyncExitStack() as stack:
+        write(tmp_path, url, server)
+        npx("react", "vite", "build", str(tmp_path / "page"), "--base", "/react/", "--logLevel", "warn")
+        publishes = token(sub="worker", allow=["publish"], sessions=["*"])
+        variables = {"WAKELINE_TOKEN": publishes, "WAKELINE_URL": url, "WAKELINE_TOKEN_SECRET": SECRET}
+        service = ("-m", "uvicorn", "web:app", "--port", str(port))
+        await stack.enter_async_context(running(tmp_path, *service, log=log, **variables))
+        page = await opened(browser, f"{origin}/react/")
+        async with running(tmp_path, "worker.py", log=log, **variables):
+            await page.click("#order")
+            await expect(page.locator("#letter")).to_contain_text("Dear customer, your")
+        await stack.enter_async_context(running(tmp_path, "worker.py", log=log, **variables))
+        await expect(page.locator("#status")).to_have_text("completed")
+        await expect(page.locator("#letter")).to_have_text(LETTER)
+        await page.context.close()
+        assert log.read_text().count("POST /bearer") > 1, log.read_text()
