@@ -11,12 +11,13 @@ import pytest
 import pytest_asyncio
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowUpdateFailedError, WorkflowUpdateStage
+from temporalio.converter import DataConverter, DefaultFailureConverterWithEncodedAttributes
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from tests.servers import temporal_server
 from tests.temporal import streams_workflows as hosts
-from tests.temporal.streams_support import PATIENCE, Handle, read, start, worker
+from tests.temporal.streams_support import PATIENCE, Handle, queue_name, read, start, worker
 from wakeline.streams import StreamEnd, StreamUnavailableError, WorkflowStreamClient, budget, places, runs
 from wakeline.streams.wire import POLL, PollInput, PollResult
 
@@ -119,6 +120,17 @@ async def test_an_update_that_the_worker_left_undone_is_asked_again(
     assert data(await read(WorkflowStreamClient.create(client, handle.id).subscribe(), 1)) == [1]
     assert not undone
     await handle.terminate()
+
+
+async def test_a_host_that_encodes_its_failures_is_read(client: Client) -> None:
+    config = client.config(active_config=True)
+    config["data_converter"] = DataConverter(failure_converter_class=DefaultFailureConverterWithEncodedAttributes)
+    coded, own = Client(**config), queue_name()
+    async with Worker(coded, task_queue=own, workflows=[hosts.HubWithoutQuery]):
+        handle = await start(coded, own, hosts.HubWithoutQuery)
+        await handle.signal("say", args=["n", [1]])
+        assert data(await read(WorkflowStreamClient.create(coded, handle.id).subscribe(), 1)) == [1]
+        await handle.terminate()
 
 
 async def test_readers_slow_down_as_updates_are_used_up(

@@ -11,7 +11,7 @@ import random
 
 from temporalio.service import RPCError
 
-from wakeline.temporal.failures import waiting_limit
+from wakeline.temporal.refusals import waiting_limit
 
 ALLOWED = 10
 # How often a reader finds all places taken before it asks nevertheless, to learn whether the server allows more.

@@ -19,9 +19,10 @@ from wakeline.streams.places import MOST_LET_GO, Places
 from wakeline.streams.shared import SharedWork
 from wakeline.streams.wire import POLL, PollInput, PollResult
 from wakeline.temporal.endings import Ending, is_closing, read_ending, with_reset
-from wakeline.temporal.failures import backoff, is_let_go, is_transient, is_update_limit, is_waiting_limit
+from wakeline.temporal.failures import backoff, is_transient
 from wakeline.temporal.history import History, is_followed, pages
 from wakeline.temporal.queries import querying, when_not_busy
+from wakeline.temporal.refusals import Refusal, refusal
 
 # A worker that evicts a run may lose a query to it without an error, and a query without a worker hangs in the server:
 # asking again soon is better than waiting. Longer after each failure, for a worker that is only slow.
@@ -131,9 +132,10 @@ class Run:
                     try:
                         result = await self._update(topics, offset)
                     except RPCError as error:
-                        if is_waiting_limit(error):
+                        said = refusal(error)
+                        if said is Refusal.FULL:
                             self.places.refused(error)
-                        elif not (is_let_go(error) and tries < MOST_LET_GO):
+                        elif said is not Refusal.DROPPED or tries >= MOST_LET_GO:
                             raise
                     else:
                         break
@@ -160,7 +162,7 @@ class Run:
                 raise error.__cause__ from None
             raise
         except RPCError as error:
-            if is_update_limit(error):
+            if refusal(error) is Refusal.USED_UP:
                 self.updates = max(self.updates, UPDATES_PER_RUN)
             raise
 

@@ -14,14 +14,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal
 
-from temporalio.client import (
-    Client,
-    WorkflowQueryFailedError,
-    WorkflowUpdateFailedError,
-    WorkflowUpdateRPCTimeoutOrCancelledError,
-)
-from temporalio.exceptions import CancelledError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.client import Client
+from temporalio.service import RPCError
 
 from wakeline.logs import get_logger
 from wakeline.outages import Outage
@@ -30,9 +24,10 @@ from wakeline.streams.errors import StreamUnavailableError
 from wakeline.streams.notices import StreamEnd, StreamGap
 from wakeline.streams.pace import Pace
 from wakeline.streams.runs import Run, run_of
-from wakeline.streams.wire import POLL, STREAM_DRAINING, TRUNCATED_OFFSET, UNPROCESSED_UPDATE, PollResult
+from wakeline.streams.wire import PollResult
 from wakeline.temporal.endings import Ending
-from wakeline.temporal.failures import backoff, is_transient, is_update_limit, never_began
+from wakeline.temporal.failures import backoff
+from wakeline.temporal.refusals import REFUSED, Refusal, refusal
 
 logger = get_logger(__name__)
 
@@ -43,6 +38,8 @@ _CANCELED_PAUSE = 0.25
 # How long a reader waits for the run's close after the answer "no such run" or "update failed".
 _CLOSE_GRACE = 5.0
 _DRAIN_TIMEOUT = 30.0
+# The answers of a host that may be read by update.
+_BY_UPDATE = frozenset({Refusal.NO_HANDLER, Refusal.NOT_BY_QUERY, Refusal.ENCODED})
 _NO_UPDATES_LEFT = (
     "It can be read again when it continues as new: its host answers no poll query, so it is read by update, "
     "and its run has accepted as many updates as the server allows"
@@ -144,21 +141,8 @@ class Subscription:
             if not ask.done():
                 return None
             result = ask.result()
-        except WorkflowQueryFailedError as error:
-            if not _has_no_handler(error):
-                raise
-            self._by_update = True
-            return None
-        except WorkflowUpdateFailedError as error:
-            await self._on_update_failed(error, watch)
-            return None
-        except (RPCError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
-            if isinstance(error, RPCError) and error.status == RPCStatusCode.NOT_FOUND:
-                # An update to a run that has just closed is answered with this too.
-                await asyncio.wait({watch}, timeout=_CLOSE_GRACE)
-            if not watch.done():
-                self._pace.rest = update_pause(run.updates) if self._by_update else 0.0
-                await self._recover(error, watch)
+        except REFUSED as error:
+            await self._refused(error, run, watch)
             return None
         finally:
             ask.cancel()
@@ -182,23 +166,26 @@ class Subscription:
         self._pace.looked(found=result.next_offset > self._offset, more=result.more_ready, seconds=answer.seconds)
         return result
 
-    async def _on_update_failed(self, error: WorkflowUpdateFailedError, watch: asyncio.Future[Ending]) -> None:
-        kind = getattr(error.cause, "type", None)
-        if kind == TRUNCATED_OFFSET:
+    async def _refused(self, error: Exception, run: Run, watch: asyncio.Future[Ending]) -> None:
+        """Wait as long as a refusal calls for, at most until the run closes; raise a permanent one."""
+        said = refusal(error)
+        if said in _BY_UPDATE and not self._by_update:
+            self._by_update = True
+        elif said is Refusal.TRUNCATED:
             self._ask_oldest = True
-        elif isinstance(error.cause, CancelledError):
+        elif said is Refusal.CANCELED:
             # The workflow cleans up after a cancellation; the next update has the events that it publishes meanwhile.
             self._by_update = True
             await asyncio.wait({watch}, timeout=_CANCELED_PAUSE)
-        elif kind == STREAM_DRAINING:
+        elif said is Refusal.DRAINING:
             await asyncio.wait({watch}, timeout=_DRAINING_PAUSE)
-        elif kind == UNPROCESSED_UPDATE:
-            # As if there had been no answer.
-            await self._recover(RPCError(str(error.cause), RPCStatusCode.UNAVAILABLE, b""), watch)
         else:
-            await asyncio.wait({watch}, timeout=_CLOSE_GRACE)
+            if said in _BY_UPDATE or said is Refusal.ABSENT:
+                # An update to a run that has just closed is answered with this too.
+                await asyncio.wait({watch}, timeout=_CLOSE_GRACE)
             if not watch.done():
-                raise error
+                self._pace.rest = update_pause(run.updates) if self._by_update else 0.0
+                await self._recover(error, watch)
 
     def _took(self, result: PollResult, run_id: str) -> PollResult:
         first = result.items[0].offset if result.items else result.next_offset
@@ -234,13 +221,12 @@ class Subscription:
                 self._workflow_id,
             )
 
-    async def _recover(
-        self, error: RPCError | WorkflowUpdateRPCTimeoutOrCancelledError, watch: asyncio.Future[Ending] | None = None
-    ) -> None:
+    async def _recover(self, error: Exception, watch: asyncio.Future[Ending] | None = None) -> None:
         """Wait before the next attempt, at most until the run closes; raise a permanent error."""
-        if isinstance(error, RPCError) and not is_transient(error, reading=True):
+        said = refusal(error)
+        if not said.is_transient:
             raise error
-        if is_update_limit(error):
+        if said is Refusal.USED_UP:
             self._outage.failed(f"{error}. {_NO_UPDATES_LEFT}", at_once=True)
         else:
             self._outage.failed(error)
@@ -263,15 +249,14 @@ class Subscription:
         while more:
             try:
                 answer = await run.read(self._asked_topics, self._offset, failures=self._backoff.failures, closed=True)
-            except WorkflowQueryFailedError as error:
-                if not _has_no_handler(error):
-                    raise
-                more = False
-            except RPCError as error:
-                if not is_transient(error, reading=True):
+            except REFUSED as error:
+                said = refusal(error)
+                if said in _BY_UPDATE:
+                    return
+                if not said.is_transient:
                     raise
                 # A run that closed before its first task has published nothing, and never answers.
-                self._drained = never_began(error)
+                self._drained = said is Refusal.NEVER_BEGAN
                 more = not self._drained and time.monotonic() < deadline
                 if not (more or self._drained):
                     logger.warning("Workflow %s closed and cannot be read to its end: %s", self._workflow_id, error)
@@ -283,8 +268,3 @@ class Subscription:
                 yield answer.result
                 # The consumer may have taken its time.
                 deadline = time.monotonic() + _DRAIN_TIMEOUT
-
-
-def _has_no_handler(error: WorkflowQueryFailedError) -> bool:
-    # Each SDK has its own message; all of them name the query.
-    return POLL in str(error)

@@ -20,20 +20,20 @@ from typing import Any, Generic, TypeVar
 
 from temporalio.api.common.v1 import Payload
 
+from wakeline.temporal import refusals
+
 T = TypeVar("T")
 
 PUBLISH_SIGNAL = "__temporal_workflow_stream_publish"
 # One name for the update that waits and for the query that answers at once.
-POLL = "__temporal_workflow_stream_poll"
-OFFSET_QUERY = "__temporal_workflow_stream_offset"
+POLL = refusals.POLL
+OFFSET_QUERY = refusals.OFFSET_QUERY
 
 # `ApplicationError.type` of a poll that met a continue-as-new under way, of one before the oldest retained event, and
 # of a truncation past the end.
-STREAM_DRAINING = "StreamDraining"
-TRUNCATED_OFFSET = "TruncatedOffset"
+STREAM_DRAINING = refusals.STREAM_DRAINING
+TRUNCATED_OFFSET = refusals.TRUNCATED_OFFSET
 TRUNCATE_OUT_OF_RANGE = "TruncateOutOfRange"
-# The server's own: a worker has ended a workflow task and left an update of it undone. In a throng that happens.
-UNPROCESSED_UPDATE = "UnprocessedUpdate"
 
 # Bytes of events in one poll answer; a single larger event still travels alone.
 MAX_POLL_BYTES = 1_000_000

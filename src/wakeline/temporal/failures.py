@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import Any, Final
 
@@ -42,8 +41,6 @@ _OF_ONE_WORKFLOW: Final = (
 )
 # The message of an update whose run was closed or unloaded. Its status, UNAVAILABLE, says nothing of the server.
 _UPDATE_ABORTED: Final = "update was aborted"
-# The server's answer to a query of a run that was closed before its code ran once.
-_NEVER_BEGAN: Final = "closed before WorkflowTaskStarted"
 
 
 def is_transient(error: RPCError, *, reading: bool = False) -> bool:
@@ -61,22 +58,6 @@ def is_too_large(message: str) -> bool:
 def is_signal_limit(error: RPCError) -> bool:
     """Return whether a signal was refused because its run has accepted as many as it may."""
     return error.status == RPCStatusCode.INVALID_ARGUMENT and "limit for signal events" in error.message.lower()
-
-
-def is_update_limit(error: Exception) -> bool:
-    """Return whether an update was refused because its run has accepted as many as it may."""
-    return isinstance(error, RPCError) and "total number of distinct updates" in error.message
-
-
-def is_waiting_limit(error: RPCError) -> bool:
-    """Return whether an update was refused because as many wait in the workflow as may."""
-    return error.status == RPCStatusCode.RESOURCE_EXHAUSTED and "in-flight updates" in error.message
-
-
-def waiting_limit(error: RPCError) -> int:
-    """Return how many updates may wait in a workflow, as a refusal says; 0 if it does not."""
-    said = re.search(r"\((\d+)\)", error.message)
-    return int(said[1]) if said else 0
 
 
 def is_let_go(error: RPCError) -> bool:
@@ -125,11 +106,6 @@ def is_not_ready(error: RPCError) -> bool:
     No worker has accepted a task of it, or its task has failed.
     """
     return error.status == RPCStatusCode.FAILED_PRECONDITION and _detail(error, WorkflowNotReadyFailure) is not None
-
-
-def never_began(error: RPCError) -> bool:
-    """Return whether a query was refused because its run was closed before its code ran once."""
-    return _NEVER_BEGAN in error.message
 
 
 def backoff() -> Backoff:

@@ -13,10 +13,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
 from temporalio.client import Client
-from temporalio.service import RPCError, RPCStatusCode, ServiceClient
+from temporalio.service import RPCError, ServiceClient
 
 from wakeline.retry import Backoff
 from wakeline.temporal.exit import end_in_order
+from wakeline.temporal.refusals import Refusal, refusal
 
 T = TypeVar("T")
 
@@ -72,10 +73,6 @@ async def when_not_busy(ask: Callable[[], Awaitable[T]], seconds: float) -> T:
         try:
             return await ask()
         except RPCError as error:
-            if not _is_busy(error) or time.monotonic() > deadline:
+            if refusal(error) is not Refusal.BUSY or time.monotonic() > deadline:
                 raise
         await backoff.wait()
-
-
-def _is_busy(error: RPCError) -> bool:
-    return error.status == RPCStatusCode.RESOURCE_EXHAUSTED and "query buffer is full" in error.message

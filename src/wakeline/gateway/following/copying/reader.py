@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import re
 from datetime import timedelta
 from typing import Final, TypeVar
 
@@ -17,15 +16,9 @@ import msgspec
 import structlog
 from google.protobuf.message import DecodeError
 from temporalio.api.common.v1 import Payload
-from temporalio.client import (
-    WorkflowQueryFailedError,
-    WorkflowUpdateFailedError,
-    WorkflowUpdateRPCTimeoutOrCancelledError,
-)
+from temporalio.client import WorkflowQueryFailedError, WorkflowUpdateFailedError
 from temporalio.common import RawValue
 from temporalio.converter import DataConverter
-from temporalio.exceptions import ApplicationError, CancelledError
-from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.events import MessagePiece, NewEvent, compose, timestamp
 from wakeline.gateway.following.copying.answers import Answer, Item, Missing, Stretch
@@ -33,17 +26,9 @@ from wakeline.gateway.following.copying.told import decoded_item, json_of
 from wakeline.gateway.following.reaching.connection import Connection
 from wakeline.payloads import as_json
 from wakeline.streams.budget import UPDATES_PER_RUN, update_pause
-from wakeline.streams.wire import (
-    OFFSET_QUERY,
-    POLL,
-    STREAM_DRAINING,
-    TRUNCATED_OFFSET,
-    UNPROCESSED_UPDATE,
-    PollInput,
-    PollResult,
-)
-from wakeline.temporal.failures import is_not_ready, is_too_large, is_update_limit, never_began
+from wakeline.streams.wire import POLL, PollInput, PollResult
 from wakeline.temporal.queries import querying, when_not_busy
+from wakeline.temporal.refusals import REFUSED, Refusal, refusal
 
 # A worker that evicts a run may lose a query to it without a word: asking again soon beats waiting.
 _FIRST_TIMEOUT: Final = 2.0
@@ -52,12 +37,12 @@ _UPDATE_WAIT: Final = 20.0
 _UPDATE_PAUSE: Final = 0.05
 # The pause for a host that answers at once without events, because it is cleaning up.
 _MOST_UPDATE_PAUSE: Final = 0.5
-# The messages of the SDKs for a query without a handler: Python and TypeScript, Go, Java. With encoded failures, all of them
-# have the last one; a stream that is read by query never fails so.
-_UNKNOWN_QUERY: Final = re.compile(
-    r"did not register a handler|Query handler .* expected but not found|unknown queryType|Unknown query type|^Encoded failure$",
-    re.I,
-)
+# All other refusals are those of nobody who could answer. Hosts answer with at most 1 MB, or with one item alone.
+_ANSWERS: Final = {
+    Refusal.NO_HANDLER: Answer.NO_STREAM,
+    Refusal.NEVER_BEGAN: Answer.NEVER_BEGAN,
+    Refusal.TOO_LARGE: Answer.TOO_LARGE,
+}
 _NO_KEY: Final = (
     "is encoded, and the gateway holds no key: set data_converter, or put the workers' codec into "
     "wakeline.streams.EnvelopeCodec"
@@ -109,14 +94,12 @@ class StreamReader:
         asked = PollInput(topics=[], from_offset=offset)
         await self._connection.until_calm()
         try:
-            answer: RawValue | PollResult | Missing | None = None
+            answer: RawValue | PollResult | None = None
             if not self.by_update:
                 answer = await self._query(asked)
             if answer is None and closed:
                 return Missing(Answer.UPDATES_ONLY if self.by_update else Answer.NO_STREAM)
             answer = answer or await self._update(asked)
-            if isinstance(answer, Missing):
-                return answer
             result = answer if isinstance(answer, PollResult) else self._decode(answer.payload)
             if result is None:
                 return self._encoded(_NO_KEY)
@@ -126,8 +109,8 @@ class StreamReader:
                     msgspec.structs.replace(item, payload=await decoded_item(self._converter, item.payload))
                     for item in items
                 ]
-        except RPCError as error:
-            return self._failed(error, closed=closed)
+        except REFUSED as error:
+            return self._refused(error, closed=closed)
         except Exception as error:  # noqa: BLE001 - a worker may answer anything, and a codec may raise anything
             if not self._connection.up():  # the first connection of a client fails with an error of no class
                 return Missing(Answer.NOBODY, str(error))
@@ -142,15 +125,18 @@ class StreamReader:
             self._waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._waiting.cancel()
 
-    def _failed(self, error: RPCError, *, closed: bool) -> Missing:
-        if error.status == RPCStatusCode.UNAVAILABLE:
-            self._connection.failed(error)
-        if is_update_limit(error):
+    def _refused(self, error: Exception, *, closed: bool) -> Missing:
+        said = refusal(error)
+        if said is Refusal.USED_UP:
             self._updates = UPDATES_PER_RUN
-        if (closed and is_not_ready(error)) or never_began(error):
-            return Missing(Answer.NEVER_BEGAN)
-        self._timeout = min(self._timeout * 2, _LAST_TIMEOUT)
-        return Missing(Answer.NOBODY, error.message)
+        if said is Refusal.NOT_READY and closed:
+            said = Refusal.NEVER_BEGAN
+        if said is Refusal.FAILED:
+            self._tell_once(f"the workers of workflow {self._workflow_id!r} cannot tell its stream: {error}")
+        answer = _ANSWERS.get(said, Answer.NOBODY)
+        if answer is Answer.NOBODY:
+            self._timeout = min(self._timeout * 2, _LAST_TIMEOUT)
+        return Missing(answer, str(error))
 
     def _decode(self, payload: Payload) -> PollResult | None:
         """Decode an answer; None if it is encoded, and the gateway has no data converter."""
@@ -171,8 +157,8 @@ class StreamReader:
             self._told = True
             _log.warning(what, run_id=self._run_id)
 
-    async def _query(self, asked: PollInput) -> RawValue | Missing | None:
-        """Ask by query; None if the host does not know it."""
+    async def _query(self, asked: PollInput) -> RawValue | None:
+        """Ask by query; None if the host is to be asked by update."""
         client = querying(self._connection.client)
         handle = client.get_workflow_handle(self._workflow_id, run_id=self._run_id)
 
@@ -187,19 +173,14 @@ class StreamReader:
         try:
             return await when_not_busy(query, self._timeout)
         except WorkflowQueryFailedError as error:
-            if _UNKNOWN_QUERY.search(str(error)):
-                # A host of a stream that is not read by query has the other query, and the SDKs tell which there are.
-                self.by_update = OFFSET_QUERY in str(error)
-                if not self.by_update and "Encoded failure" not in str(error):
-                    return Missing(Answer.NO_STREAM)  # and an update would only wake the workflow to be refused
-                return None
-            if is_too_large(str(error)):
-                # Hosts answer with at most 1 MB, or with one item alone, whatever its size.
-                return Missing(Answer.TOO_LARGE, str(error))
-            self._tell_once(f"the workers of workflow {self._workflow_id!r} cannot tell its stream: {error}")
-            return Missing(Answer.NOBODY, str(error))
+            said = refusal(error)
+            self.by_update = said is Refusal.NOT_BY_QUERY
+            # A workflow without the query is not asked: an update would only wake it to be refused.
+            if said not in (Refusal.NOT_BY_QUERY, Refusal.ENCODED):
+                raise
+            return None
 
-    async def _update(self, asked: PollInput) -> RawValue | PollResult | Missing:
+    async def _update(self, asked: PollInput) -> RawValue | PollResult:
         """Ask by update, one at a time: an abandoned update keeps its place in the workflow."""
         if self._waiting is None:
             client = querying(self._connection.client)
@@ -209,26 +190,22 @@ class StreamReader:
         if not done:
             return PollResult(items=[], next_offset=asked.from_offset)
         answered, self._waiting = self._waiting, None
+        result: RawValue | PollResult
         try:
             result = answered.result()
-        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
-            return Missing(Answer.NOBODY, str(error))
         except WorkflowUpdateFailedError as error:
-            kind = error.cause.type if isinstance(error.cause, ApplicationError) else None
-            if kind == TRUNCATED_OFFSET:
+            said = refusal(error)
+            if said is Refusal.TRUNCATED:
                 return await self._update(PollInput(topics=[], from_offset=0))
-            if kind in (STREAM_DRAINING, UNPROCESSED_UPDATE):
-                return Missing(Answer.NOBODY, str(error))
-            if isinstance(error.cause, CancelledError):
-                # The workflow was asked to cancel and cleans up: what it publishes meanwhile is there for the next update.
-                self.by_update = True
-                self._updates += 1
-                self._canceled += 1
-                return PollResult(items=[], next_offset=asked.from_offset)
-            return Missing(Answer.NO_STREAM)
+            if said is not Refusal.CANCELED:
+                raise
+            # The workflow was asked to cancel and cleans up: what it publishes meanwhile is there for the next update.
+            result = PollResult(items=[], next_offset=asked.from_offset)
+            self._canceled += 1
+        else:
+            self._canceled = 0
         self.by_update = True
         self._updates += 1
-        self._canceled = 0
         return result
 
 
