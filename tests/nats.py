@@ -24,6 +24,7 @@ import nats.errors
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError, ServiceUnavailableError
 
+from tests.disk import Disk
 from tests.pausing import pause, resume
 from wakeline.cli.processes import free_port
 
@@ -46,27 +47,37 @@ class NatsServer:
         options: Lines of its configuration.
         sync: When it writes to its disk.
         disk: Whether it has one; in memory a power cut would lose everything, a kill nothing.
+        payload: The largest message.
+        holds: How much its streams may hold; empty for a server without JetStream.
+        on: Where its streams lie; nowhere special by default.
     """
 
     def __init__(
-        self, name: str = "alone", options: Sequence[str] = (), *, sync: str = "always", disk: bool = False
+        self,
+        name: str = "alone",
+        options: Sequence[str] = (),
+        *,
+        sync: str = "always",
+        disk: bool = False,
+        payload: str = "8MB",
+        holds: str = "4GB",
+        on: Disk | None = None,
     ) -> None:
         folder = _MEMORY if _MEMORY.is_dir() and not disk else None
         self._directory = Path(tempfile.mkdtemp(prefix="wakeline-nats-", dir=folder))
         self._process: subprocess.Popen[bytes] | None = None
         self.name, self.port, self.monitor = name, free_port(), free_port()
-        (self._directory / "conf").write_text(
-            "\n".join(
-                (
-                    f"server_name: {name}",
-                    f"listen: 127.0.0.1:{self.port}",
-                    f"http: 127.0.0.1:{self.monitor}",
-                    "max_payload: 8MB",
-                    f"jetstream {{ store_dir: {self._directory}/store, sync_interval: {sync}, max_memory_store: 64MB }}",
-                    *options,
-                )
-            )
+        self._lines = (
+            f"server_name: {name}",
+            f"listen: 127.0.0.1:{self.port}",
+            f"http: 127.0.0.1:{self.monitor}",
+            f"max_payload: {payload}",
+            *options,
         )
+        self._enter = on.enter if on is not None else ()
+        self._store = (on.path if on is not None else self._directory) / "store"
+        self._sync = sync
+        self.holds(holds)
 
     @property
     def place(self) -> str:
@@ -78,11 +89,21 @@ class NatsServer:
         """The address of its variables."""
         return f"http://127.0.0.1:{self.monitor}"
 
+    def holds(self, size: str) -> None:
+        """Say how much its streams may hold, from its next start on."""
+        store = f"store_dir: {self._store}, sync_interval: {self._sync}, max_memory_store: 64MB"
+        # All nodes of a cluster have the same, so that each gets its part of the streams.
+        jetstream = [f"jetstream {{ {store}, max_file_store: {size} }}"] if size else []
+        (self._directory / "conf").write_text("\n".join((*self._lines, *jetstream)))
+
     def launch(self) -> None:
         """Start the process."""
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [_program(), "-c", str(self._directory / "conf")], stdout=log, stderr=log, start_new_session=True
+                [*self._enter, _program(), "-c", str(self._directory / "conf")],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def wait(self) -> None:
@@ -187,9 +208,9 @@ def name_of(directory: Path) -> str:
 
 
 @contextmanager
-def nats_server(*options: str, sync: str = "always", disk: bool = False) -> Iterator[NatsStore]:
+def nats_server(*options: str, **how: Any) -> Iterator[NatsStore]:
     """A server that runs as long as the block lasts."""
-    server = NatsServer(options=options, sync=sync, disk=disk)
+    server = NatsServer(options=options, **how)
     try:
         server.start()
         yield NatsStore([server])

@@ -8,15 +8,17 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Final
 
 import asyncpg
 
+from tests.disk import Disk
 from tests.pausing import pause, resume
 from wakeline.cli.processes import free_port
 
@@ -42,14 +44,34 @@ class PostgresServer:
 
     Args:
         settings: Its settings.
+        certificate: The files of its certificate and its key; with them it offers TLS.
+        disk: Where its data lies, or only its write-ahead log; nowhere special by default.
+        log_alone: Whether only the log lies there.
     """
 
-    def __init__(self, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, str],
+        certificate: tuple[str, str] | None = None,
+        *,
+        disk: Disk | None = None,
+        log_alone: bool = False,
+    ) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="wakeline-postgres-", dir="/tmp"))
-        self._data = self._directory / "data"
+        self._data = self._seen = self._directory / "data"
         self._settings = {**_SMALL, **settings}
-        self._user = "nobody" if os.getuid() == 0 else None
+        self._user = "nobody" if os.getuid() == 0 and disk is None else None
+        self._enter: tuple[str, ...] = ()
+        self._initial: tuple[str, ...] = ()
+        if disk is not None:
+            # On the disk it would be root: it gets another number for the same user.
+            self._enter = (*disk.enter, "unshare", "--user", "--map-user=1000", "--map-group=1000", "--")
+            self._initial = ("--wal-segsize=1", *([f"--waldir={disk.path}/wal"] if log_alone else []))
+            self._settings |= {"min_wal_size": "2MB", "max_wal_size": "4MB"}
+            if not log_alone:
+                self._data, self._seen = disk.path / "data", disk.seen / "data"
         self._names = count(1)
+        self._certificate = certificate
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
 
@@ -63,8 +85,10 @@ class PostgresServer:
             shutil.chown(self._directory, self._user)
         subprocess.run(
             [
+                *self._enter,
                 *(_programs() / "initdb", "--pgdata", self._data, "--username", "wakeline"),
                 *("--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions"),
+                *self._initial,
             ],
             check=True,
             stdout=subprocess.DEVNULL,
@@ -73,8 +97,15 @@ class PostgresServer:
         )
 
         # A password takes 20 ms: only the tests of passwords need one.
-        trust = self._data / "pg_hba.conf"
+        trust = self._seen / "pg_hba.conf"
         trust.write_text(f"host all guarded 127.0.0.1/32 scram-sha-256\n{trust.read_text()}")
+        if self._certificate is not None:
+            for file, name in zip(self._certificate, ("server.crt", "server.key"), strict=True):
+                shutil.copyfile(file, self._seen / name)
+                (self._seen / name).chmod(0o600)
+                if self._user is not None:
+                    shutil.chown(self._seen / name, self._user)
+            self._settings["ssl"] = "on"
 
     def launch(self) -> None:
         """Start the process."""
@@ -82,6 +113,7 @@ class PostgresServer:
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
+                    *self._enter,
                     *(_programs() / "postgres", "-D", self._data, "-p", str(self.port), "-k", ""),
                     *("--listen_addresses=127.0.0.1", *options),
                 ],
@@ -112,10 +144,27 @@ class PostgresServer:
             thread.submit(asyncio.run, self._ready()).result()
 
     def stop(self, how: int = signal.SIGQUIT) -> None:
-        """End it at once, as a crash does."""
+        """End it at once, as a crash does; with SIGKILL all of its processes, as the end of its machine does."""
         assert self._process is not None
-        self._process.send_signal(how)
+        if how == signal.SIGKILL:
+            pids = self._pids()
+            for pid in pids:  # the first one first: it would react to the end of another one
+                with suppress(ProcessLookupError):
+                    os.kill(pid, how)
+            while any(map(_lives, pids)):  # a start while one of them has the shared memory is refused
+                time.sleep(0.005)
+        else:
+            self._process.send_signal(how)
         self._process.wait()
+
+    def has_ended(self) -> bool:
+        """Return whether it has ended by itself."""
+        assert self._process is not None
+        return self._process.poll() is not None
+
+    def has_panicked(self) -> bool:
+        """Return whether one of its processes could not go on."""
+        return b" PANIC: " in (self._directory / "log").read_bytes()
 
     def pause(self) -> None:
         """Stop all of its processes until `resume`."""
@@ -126,6 +175,7 @@ class PostgresServer:
         resume(self._pids())
 
     def _pids(self) -> list[int]:
+        """Return its processes, the first one first."""
         assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         return [self._process.pid, *map(int, children)]
@@ -162,14 +212,24 @@ class PostgresServer:
             await connection.close()
 
 
+def _lives(pid: int) -> bool:
+    """Return whether a process has not ended; one that nobody has waited for has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 running: list[PostgresServer] = []
 """The servers that run now."""
 
 
 @contextmanager
-def postgres_server(**settings: str) -> Iterator[PostgresServer]:
+def postgres_server(
+    certificate: tuple[str, str] | None = None, *, disk: Disk | None = None, log_alone: bool = False, **settings: str
+) -> Iterator[PostgresServer]:
     """A server that runs as long as the block lasts."""
-    server = PostgresServer({**_FAST, **settings})
+    server = PostgresServer({**_FAST, **settings}, certificate, disk=disk, log_alone=log_alone)
     try:
         server.prepare()
         server.start()

@@ -3,66 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.disk import Disk, small_disk
 from tests.gateways import GatewayProcess
 from tests.support import Served
 
 BIG = {"topic": "t", "data": "x" * 100_000}
 
 
-class Disk:
-    """A small disk in a mount namespace of its own, which is gone when its keeper is; it takes no root."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    async def mount(self, size: str) -> None:
-        mount = f"mount -t tmpfs -o size={size} tmpfs {self.path} && echo mounted && exec sleep 300"
-        self._keeper = await asyncio.create_subprocess_exec(
-            *("unshare", "--map-root-user", "--mount", "sh", "-c", mount), stdout=asyncio.subprocess.PIPE
-        )
-        assert self._keeper.stdout is not None
-        assert await self._keeper.stdout.readline() == b"mounted\n"
-        self.seen = Path(f"/proc/{self._keeper.pid}/root{self.path}")
-
-    async def unmount(self) -> None:
-        self._keeper.kill()
-        await self._keeper.wait()
-
-    def gateway(self, *, log_too: bool = True) -> GatewayProcess:
-        """A gateway with its data, and its log, on the disk."""
-        enter = ("nsenter", "--user", "--mount", "--preserve-credentials", "-t", str(self._keeper.pid), "--")
-        log = f'exec "$@" 2>>{self.path}/log' if log_too else 'exec "$@"'
-        return GatewayProcess(self.path / "data", prefix=[*enter, "sh", "-c", log, "sh"])
-
-    def fill(self) -> None:
-        """Take every byte that is left."""
-        file = os.open(self.seen / "ballast", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        with suppress(OSError):
-            while True:
-                os.write(file, bytes(1 << 16))
-        with suppress(OSError):
-            while True:
-                os.write(file, bytes(1 << 12))
-        os.close(file)
+def gateway_on(disk: Disk, *, log_too: bool = True) -> GatewayProcess:
+    """A gateway with its data, and its log, on the disk."""
+    log = f'exec "$@" 2>>{disk.path}/log' if log_too else 'exec "$@"'
+    return GatewayProcess(disk.path / "data", prefix=[*disk.enter, "sh", "-c", log, "sh"])
 
 
 @pytest.fixture
 async def disk(tmp_path: Path) -> AsyncIterator[Disk]:
-    path = tmp_path / "disk"
-    path.mkdir()
-    disk = Disk(path)
-    await disk.mount("24m")
-    yield disk
-    await disk.unmount()
+    async with small_disk(tmp_path / "disk", "24m") as disk:
+        yield disk
 
 
 async def publish(served: Served, session: str) -> None:
@@ -92,7 +56,7 @@ async def until_ready(served: Served) -> dict[str, Any]:
 
 
 async def test_a_full_disk_that_has_the_log_too_is_degraded_and_a_deletion_makes_room(disk: Disk) -> None:
-    gateway = disk.gateway()
+    gateway = gateway_on(disk)
     await gateway.start()
     try:
         async with Served(gateway.url) as served:
@@ -110,7 +74,7 @@ async def test_a_full_disk_that_has_the_log_too_is_degraded_and_a_deletion_makes
             async with asyncio.timeout(60):
                 while (await append(served))[0] != 200:  # within what was deleted, the disk being as full as before
                     await asyncio.sleep(0.05)
-            (disk.seen / "ballast").unlink()
+            disk.make_room()
             assert (await until_ready(served))["log"] == "ok"
             assert (await append(served))[0] == 200
             assert len((await served.call("GET", "/v1/sessions/older/events"))[1]["events"]) > 0
@@ -122,7 +86,7 @@ async def test_a_full_disk_that_has_the_log_too_is_degraded_and_a_deletion_makes
 
 @pytest.mark.parametrize("ends", ["stop", "kill"])
 async def test_a_start_on_a_full_disk_serves_reads_and_refuses_appends_at_once(disk: Disk, ends: str) -> None:
-    gateway = disk.gateway()
+    gateway = gateway_on(disk)
     await gateway.start()
     try:
         async with Served(gateway.url) as served:
@@ -142,7 +106,7 @@ async def test_a_start_on_a_full_disk_serves_reads_and_refuses_appends_at_once(d
 
 
 async def test_a_start_without_any_space_tells_how_much_to_make(disk: Disk) -> None:
-    gateway = disk.gateway(log_too=False)
+    gateway = gateway_on(disk, log_too=False)
     await gateway.start()
     try:
         async with Served(gateway.url) as served:
@@ -156,7 +120,7 @@ async def test_a_start_without_any_space_tells_how_much_to_make(disk: Disk) -> N
         log = gateway.log.read_text()
         assert f"storage_full: expected 4 MiB of free space in {disk.path / 'data'} for the start" in log
         assert "Make space on the disk" in log
-        (disk.seen / "ballast").unlink()
+        disk.make_room()
         await gateway.start()
     finally:
         await gateway.kill()
