@@ -12,15 +12,21 @@ from pathlib import Path
 import pytest
 
 from tests.faults.pairs import Pair, gateways_on, nothing_is_lost
-from tests.nats import NatsStore, nats_cluster
+from tests.nats import NatsServer, NatsStore, nats_cluster
 from tests.soak import SOAK
 from tests.support import Served
 from wakeline.errors import EngineRefusedError
-from wakeline.gateway.log.engines.nats import NatsEngine
+from wakeline.gateway.app import gateway
+from wakeline.gateway.log.engines.nats import NatsEngine, link
+from wakeline.gateway.settings import Settings
+from wakeline.gateway.stores import streams
 
 FAULTS = ["gateway killed", "node killed"]
 if SOAK > 1:  # make faults
     FAULTS = [*FAULTS, "gateway frozen", "node frozen", "all nodes killed"] * SOAK
+
+
+OTHERS = {"temporal": "off", "erasure": "ok"}
 
 
 def one(data: object) -> dict[str, object]:
@@ -139,3 +145,39 @@ async def test_a_minority_acknowledges_nothing_and_everything_continues_afterwar
         assert not any(server.place in said for server in cluster.servers)
         events = await (await served.stream("s", "from=beginning")).take(2)
         assert events[0]["data"] == "before"
+
+
+@pytest.mark.timeout(240)
+async def test_a_stream_whose_node_is_away_is_named_and_the_others_are_served(
+    cluster: NatsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "CALL_SECONDS", 1.0)
+    address = cluster.address("spread", replicas="1", shards="6")
+    settings = Settings(engine=address, port=0, no_auth=True, leave_within=0)
+    async with gateway(settings) as url, Served(url) as served:
+
+        async def until(status: str, log: str) -> None:
+            async with asyncio.timeout(60):
+                while (await served.call("GET", "/readyz"))[1] != {"status": status, "log": log, **OTHERS}:
+                    await asyncio.sleep(0.1)
+
+        await until("ready", "ok")
+        node, away = next(
+            (server, names) for server in cluster.servers if "spread-records" not in (names := held_by(server))
+        )
+        assert away
+        node.stop()
+        several = f"{len(away)} streams do not answer: {', '.join(sorted(away))}"
+        await until("degraded", f"ok, but {several if len(away) > 1 else f'stream {min(away)} does not answer'}")
+        shown = {state.name: state for state in await streams(settings)}
+        assert {name for name in shown if shown[name].problem == "it does not answer"} == away
+        there = {name for name in shown if shown[name].current == 1 and shown[name].leader}
+        assert there | away == {"spread-records", *(f"spread-sessions-{n}" for n in range(6))}
+        node.start()
+        await until("ready", "ok")
+
+
+def held_by(server: NatsServer) -> set[str]:
+    """The streams that a node has a replica of."""
+    details = server.variables("jsz?streams=true")["account_details"]
+    return {stream["name"] for account in details for stream in account["stream_detail"]}

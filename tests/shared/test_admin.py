@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import asyncpg
 import pytest
@@ -156,3 +157,25 @@ async def test_the_shards_of_each_gateway_are_shown(address: str) -> None:
     assert (code, out) == (0, f"no gateway        free      {' '.join(map(str, range(16)))}\n")
     code, _, err = await wakeline("admin", "shards", environment={"WAKELINE_ENGINE": "memory"})
     assert (code, "got memory" in err) == (2, True)
+
+
+async def test_the_streams_of_nats_are_shown_before_the_gateways(nats: NatsStore) -> None:
+    address = nats.address()
+    name = address.split("/")[3].split("?")[0]
+    environment = {"WAKELINE_ENGINE": address, "WAKELINE_LEASE": "1"}
+    code, out, err = await wakeline("admin", "shards", environment=environment)
+    assert code == 2
+    assert out.splitlines() == [
+        f"{f'{name}-{one}':24}  it is not there" for one in ("records", "sessions-0", "sessions-1")
+    ]
+    assert f"stream {name}-records, which has the leases of the gateways: it is not there" in err
+    settings = Settings(engine=address, port=0, no_auth=True, lease=1.0, leave_within=0)
+    async with gateway(settings) as url, Served(url) as served:
+        await served.publish("s", {"topic": "t"})
+        code, out, _ = await wakeline("admin", "shards", environment=environment)
+    lines = out.splitlines()
+    described = r" +leader alone, 1 of 1 replicas current, [\d,]+ messages, [\d,]+ bytes"
+    assert code == 0
+    assert [bool(re.fullmatch(rf"{name}-\S+{described}", line)) for line in lines] == [True] * 3 + [False]
+    assert lines[3].split()[1:] == ["running", *map(str, range(16))]
+    assert sorted(int(line.split(" messages")[0].split()[-1]) for line in lines[1:3]) == [0, 1]

@@ -15,7 +15,7 @@ from wakeline.cli.logs import configure
 from wakeline.errors import SettingsInvalidError
 from wakeline.gateway.sessions import Moved
 from wakeline.gateway.settings import Settings, load
-from wakeline.gateway.stores import migrate, move, renew, shares
+from wakeline.gateway.stores import migrate, move, renew, shares, streams
 
 _PENDING = 1
 
@@ -42,7 +42,7 @@ def admin(
     run it again: it continues. Give passwords in PGPASSWORD, or by password_file in the address of NATS.
 
     `shards` lists the gateways that share the store, and the shards of background work that each has. It watches for half of
-    the setting lease.
+    the setting lease. On NATS it lists the streams before them: each holds a part of the sessions.
 
     For example:
 
@@ -100,6 +100,14 @@ def _move(settings: Settings, source: str | None, target: str | None) -> None:
 
 
 def _shards(settings: Settings) -> None:
+    for stream in asyncio.run(streams(settings)):
+        if stream.problem:
+            print(f"{stream.name:24}  {stream.problem}")
+        else:
+            print(
+                f"{stream.name:24}  leader {stream.leader}, {stream.current} of {stream.replicas} replicas current,"
+                f" {stream.messages:,} messages, {stream.bytes:,} bytes"
+            )
     for share in asyncio.run(shares(settings)):
         numbers = " ".join(map(str, share.shards)) or "none"
         print(f"{share.gateway or 'no gateway':16}  {share.state:8}  {numbers}")

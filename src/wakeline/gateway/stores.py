@@ -16,7 +16,7 @@ from wakeline.gateway.sessions import Move, Moved, carried, check_unused
 from wakeline.gateway.settings import Settings
 
 if TYPE_CHECKING:
-    from wakeline.gateway.log.engines.nats import NatsEngine
+    from wakeline.gateway.log.engines.nats import NatsEngine, StreamState
     from wakeline.gateway.log.engines.postgres import PostgresEngine
 
 _NATS = ("nats://", "tls://")
@@ -120,11 +120,30 @@ async def shares(settings: Settings) -> list[Share]:
         raise SettingsInvalidError(
             f"expected an engine that gateways share, got {settings.engine}", hint="Set WAKELINE_ENGINE."
         )
+    if settings.engine.startswith(_NATS):
+        from wakeline.gateway.log.engines.nats import records_of
+
+        async with records_of(settings.engine) as records:
+            return await survey(records.listed, settings.lease / 2)
     await engine.open()
     try:
-        return await survey(engine, settings.lease / 2)
+        return await survey(engine.records, settings.lease / 2)
     finally:
         await engine.close()
+
+
+async def streams(settings: Settings) -> list[StreamState]:
+    """Return the streams of the engine that the settings name; none, if it is not NATS.
+
+    Raises:
+        StartupError: It cannot be reached.
+    """
+    if not settings.engine.startswith(_NATS):
+        return []
+    _nats(settings)  # reports that its library is missing
+    from wakeline.gateway.log.engines.nats import survey_streams
+
+    return await survey_streams(settings.engine)
 
 
 async def migrate(settings: Settings, *, check: bool) -> tuple[int, int]:

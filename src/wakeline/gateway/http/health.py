@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -11,6 +11,9 @@ from wakeline.gateway.access import GRANT
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.group import Group, route
 from wakeline.gateway.runtime import failing
+
+_SERVES: Final = ("ok", "full")
+"""How the health of a log begins whose sessions can be read."""
 
 
 class HealthRoutes(Group):
@@ -30,16 +33,18 @@ class HealthRoutes(Group):
         answer: dict[str, Any] = {"temporal": temporal, "erasure": "ok" if in_time else "overdue"}
         if connections and len(healths := connections.healths()) > 1:
             answer["namespaces"] = {name: _public(health) for name, health in healths.items()}
-        try:
-            await self._parts.engine.get_record("readyz")
-            log = self._parts.engine.health()
-        except StorageFailedError as error:
-            log = f"failed: {error.message}"
+        log = self._parts.engine.health()
+        if log.startswith(_SERVES):
+            try:
+                await self._parts.engine.get_record("readyz")
+                log = self._parts.engine.health()
+            except StorageFailedError as error:
+                log = f"failed: {error.message}"
         if tasks := failing():
             answer["tasks"] = tasks
         if self._parts.lasting.leaving:
             return json_answer({"status": "stopping", "log": log, **answer}, status=503)
-        if not log.startswith(("ok", "full")):
+        if not log.startswith(_SERVES):
             return json_answer({"status": "unready", "log": log, **answer}, status=503)
         well = log == "ok" and temporal in ("ok", "off") and in_time and not tasks
         return json_answer({"status": "ready" if well else "degraded", "log": log, **answer})

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from typing import Final, Literal
 
 import msgspec
 
-from wakeline.gateway.log import Records
+from wakeline.gateway.log import Record
 from wakeline.gateway.ownership.ownership import GATEWAY, LEAVING, SHARD, SHARDS
 
 FREE: Final = ""
@@ -29,16 +30,16 @@ class Share(msgspec.Struct, frozen=True):
     shards: tuple[int, ...]
 
 
-async def survey(records: Records, seconds: float) -> list[Share]:
+async def survey(records: Callable[[str], Awaitable[list[Record]]], seconds: float) -> list[Share]:
     """Return the shares of all gateways that have a lease, and the shards without a gateway.
 
     Args:
-        records: The store.
+        records: Reads the records of a prefix from the store.
         seconds: How long to watch; a running gateway renews its lease every `lease / 4` seconds.
     """
-    before = await records.records(GATEWAY)
+    before = await records(GATEWAY)
     await asyncio.sleep(seconds)
-    after = {record.key: record for record in await records.records("leases/")}
+    after = {record.key: record for record in await records("leases/")}
     of = defaultdict[str, list[int]](list)
     for number in range(SHARDS):
         lease = after.get(f"{SHARD}{number}")

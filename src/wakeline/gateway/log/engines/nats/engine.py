@@ -18,6 +18,7 @@ from wakeline.events import NewEvent
 from wakeline.gateway.log.engines.nats import appends as appending
 from wakeline.gateway.log.engines.nats import portable
 from wakeline.gateway.log.engines.nats.eraser import Eraser
+from wakeline.gateway.log.engines.nats.health import health
 from wakeline.gateway.log.engines.nats.held import Held
 from wakeline.gateway.log.engines.nats.index import Index
 from wakeline.gateway.log.engines.nats.link import Link
@@ -128,7 +129,7 @@ class NatsEngine(Engine, Portable):
         await self._leave()
 
     def health(self) -> str:
-        return "ok" if self._link.client.is_connected else "failed: no connection to NATS"
+        return health(self._link, self._records.tail, list(self._tails.values()))
 
     def erasure_pending(self) -> float:
         return self._eraser.pending

@@ -30,7 +30,10 @@ _log = structlog.get_logger(__name__)
 _WRONG_LAST: Final = (10071, 10164)
 _REPLICAS: Final = 3
 _IN_PROCESS: Final = 10158
-_FULL: Final = (10023, 10047, 10077)
+_FULL: Final = (10002, 10023, 10047, 10077)
+TROUBLE_SECONDS: Final = 10.0
+"""The seconds for which NATS counts as full after it has refused a message, and a stream as silent after it has not answered."""
+
 _NO_MESSAGE: Final = 10037
 _ENDLESS: Final = 1_000_000_000
 _END_STATUS: Final = ("204", "404", "408", "409")  # end of the batch, no message, no more now, a limit of bytes
@@ -97,6 +100,8 @@ class Link:
         self._inbox = ""
         self._logged: dict[str, float] = {}  # by the type of a failure: the time of its last log line
         self._answered_at = time.monotonic()
+        self._full_at = -TROUBLE_SECONDS
+        self._unanswered: dict[str, float] = {}  # by the stream: when a message for it was last left without an answer
         self._tokens = count(1)
         self._waiting: dict[str, _Waiting] = {}
 
@@ -119,6 +124,20 @@ class Link:
         if not nodes and self.client._server_info.get("cluster"):  # nats-py has no public name for it
             nodes = _REPLICAS
         return min(max(nodes, len(self._target.servers), 1), _REPLICAS)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether JetStream has refused a message for want of space a moment ago."""
+        return time.monotonic() - self._full_at < TROUBLE_SECONDS
+
+    def stores(self, stream: str) -> bool:
+        """Return whether no message for a stream was left without an answer a moment ago."""
+        return time.monotonic() - self._unanswered.get(stream, -TROUBLE_SECONDS) >= TROUBLE_SECONDS
+
+    @property
+    def server_name(self) -> str:
+        """The name of the server that this connection reaches."""
+        return str(self.client._server_info.get("server_name", ""))  # nats-py has no public name for it
 
     async def close(self) -> None:
         """Close the connection."""
@@ -282,13 +301,19 @@ class Link:
             try:
                 ack = msgspec.json.decode((await self.call(subject, payload, headers))[0].data, type=_Ack)
                 if ack.error is None and ack.seq:
+                    self._unanswered.pop(stream, None)
                     return ack.seq
                 failure = ack.error or Failure()
                 trouble = RefusedError(failure)
                 if failure.err_code in _WRONG_LAST and not unknown:
                     return None
                 if failure.err_code in _FULL and not unknown:
-                    raise StorageFullError("NATS has no space")
+                    self._full_at = time.monotonic()
+                    raise StorageFullError(
+                        "NATS has no space",
+                        hint="Raise max_file_store or the limits of its account, then retry; the gateway recovers"
+                        " automatically.",
+                    )
             except _NotSentError as error:
                 trouble, failure = error, Failure()
             except (*UNAVAILABLE, msgspec.MsgspecError) as error:
@@ -301,6 +326,7 @@ class Link:
             elif failure.err_code == _IN_PROCESS:
                 unknown = True
             if time.monotonic() - began > (_UNKNOWN_SECONDS if unknown else _AWAY_SECONDS):
+                self._unanswered[stream] = time.monotonic()
                 raise self.failed(trouble)
             await backoff.wait()
 

@@ -54,7 +54,9 @@ class Tail:
             among them was removed.
 
     Attributes:
+        name: The stream's name.
         seen: The sequence up to which all messages were applied.
+        answers: Whether the stream's leader answered the last time: it is asked at least once a second.
     """
 
     def __init__(
@@ -65,7 +67,9 @@ class Tail:
         learn: Callable[[int, bytes], None],
         settle: Callable[[set[int], int], None],
     ) -> None:
+        self.name = stream.name
         self.seen = -1
+        self.answers = True
         self._link = link
         self._stream = stream
         self._apply = apply
@@ -126,8 +130,12 @@ class Tail:
         try:
             answer = await self._link.api(f"STREAM.INFO.{self._stream.name}")
         except RefusedError as error:
+            self.answers = False
             raise self._link.failed(error) from error
-        self._contact = time.monotonic()
+        except StorageFailedError:
+            self.answers = False
+            raise
+        self._contact, self.answers = time.monotonic(), True
         return msgspec.json.decode(answer, type=_Info).state.last_seq
 
     async def fresh(self) -> None:
