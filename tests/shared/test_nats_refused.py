@@ -14,7 +14,7 @@ from tests.nats import NatsStore, nats_server
 from tests.nats_keys import Key, operated
 from tests.support import data_of, everything, publish
 from wakeline.errors import EngineRefusedError, StorageFailedError
-from wakeline.gateway.log.engines.nats import NatsEngine, link, target
+from wakeline.gateway.log.engines.nats import NatsEngine, link, streams, target
 
 
 async def opens(address: str, **how: Any) -> None:
@@ -145,6 +145,30 @@ async def test_servers_that_would_lose_acknowledged_events_are_refused() -> None
         error = await refused(address)
         assert "a power cut would lose acknowledged events" in error.message
         await opens(address, sync_unchecked=True)
+
+
+async def test_one_node_is_refused_for_three_replicas(nats: NatsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "_TRIES", 1)
+    error = await refused(nats.address(replicas="3"))
+    assert "enough nodes for the replicas of stream" in error.message
+    assert error.hint == "Start all nodes, or set replicas= in the engine's address."
+
+
+async def test_a_server_without_jetstream_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "_TRIES", 1)
+    with nats_server(holds="") as store:
+        for checked in (False, True):
+            error = await refused(store.address(), sync_unchecked=not checked)
+            assert "JetStream" in error.message
+            assert "jetstream" in (error.hint or "").lower()
+            assert "sync_interval" not in f"{error.message} {error.hint}"
+
+
+async def test_a_server_that_accepts_small_messages_only_is_refused() -> None:
+    with nats_server(payload="1MB") as store:
+        error = await refused(store.address())
+        assert f"max_payload of at least 2MB, it is {1024 * 1024} bytes" in error.message
+        assert "Set max_payload: 8MB" in (error.hint or "")
 
 
 async def test_a_stream_with_another_configuration_is_refused(nats: NatsStore) -> None:

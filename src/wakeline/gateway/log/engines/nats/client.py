@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+import time
+from asyncio import StreamWriter
+from typing import Any, Final
 
 import structlog
-from nats.aio.client import Client, Srv
+from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, Srv
 from nats.aio.transport import TcpTransport
 from nats.errors import Error
 
@@ -13,16 +15,38 @@ _DENIES: Final = "permissions violation"  # the server ignores a request, and ke
 _log = structlog.get_logger(__name__)
 
 
+class _Transport(TcpTransport):
+    """A connection that can be closed after a failed handshake of TLS, too."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # nats-py gives it no types
+        self._failed = False
+
+    async def connect_tls(self, *args: Any, **how: Any) -> None:
+        try:
+            await super().connect_tls(*args, **how)
+        except BaseException:
+            self._failed = True
+            raise
+
+    async def wait_closed(self) -> None:
+        # The stream had its protocol replaced for the handshake, and never learns that its connection is gone.
+        if not self._failed:
+            await super().wait_closed()  # type: ignore[no-untyped-call]
+
+
 class LastingClient(Client):
     """A client that reconnects after every error, with or without a public key.
 
     Attributes:
         denied: The last request that the user may not make, as the server reports it; empty if there was none.
+        encrypts: Whether it connects with TLS only.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.denied = ""
+        self.encrypts = False
 
     def identify(self, public_key: str) -> None:
         """Log in with a public key, whose signatures the option `signature_cb` makes."""
@@ -35,9 +59,17 @@ class LastingClient(Client):
 
     def abort(self) -> None:
         """Drop the connection without sending what is pending."""
-        writer = self._transport._io_writer if isinstance(self._transport, TcpTransport) else None
-        if writer is not None:
+        if (writer := self._writer()) is not None:
             writer.transport.abort()
+
+    def _writer(self) -> StreamWriter | None:
+        return self._transport._io_writer if isinstance(self._transport, TcpTransport) else None
+
+    def _connect_command(self) -> bytes:
+        # nats-py follows a server that does not ask for TLS, and would send it the password in clear text.
+        if self.encrypts and ((writer := self._writer()) is None or writer.get_extra_info("ssl_object") is None):
+            raise Error("the server offers no TLS, and the engine's address asks for it")
+        return super()._connect_command()
 
     async def _attempt_reconnect(self) -> None:
         # nats-py first waits until the old connection has sent everything, on a dead network for a quarter of an hour.
@@ -48,7 +80,9 @@ class LastingClient(Client):
         # nats-py replaces a connection whose handshake has failed without closing it.
         if self._transport is not None:
             self._transport.close()  # type: ignore[no-untyped-call]  # nats-py gives it no types
-        await super()._connect_to_server(s)
+        s.last_attempt = time.monotonic()
+        self._transport = _Transport()
+        await self._transport.connect(s.uri, DEFAULT_BUFFER_SIZE, self.options["connect_timeout"])
 
     async def _process_err(self, err_msg: str) -> None:
         # After most errors, such as a changed password, nats-py closes the client for good, and all later writes fail.

@@ -96,7 +96,7 @@ class Target:
             _number(options, "shards", 1, 256) or SHARDS,
             _number(options, "replicas", 1, 5),
             tuple(monitors.split(",")),
-            _login(login, options, tls=parts.scheme == "tls"),
+            _login(login, options, tls=parts.scheme == "tls" or bool(options.get("tls_ca"))),
             _key_file(login, options),
         )
 
@@ -115,6 +115,7 @@ class Target:
         async def failed(error: Exception) -> None:
             errors.append(str(error) or type(error).__name__)
 
+        client.encrypts = "tls" in self.login
         try:
             await client.connect(
                 list(self.servers),
@@ -135,6 +136,12 @@ class Target:
                 raise self.unfit(
                     "a user that may connect, it answered: authorization violation",
                     "Correct the user, password or token in the engine's address, or the file that it names.",
+                ) from None
+            if any("certificate" in one.lower() for one in errors):
+                raise self.unfit(
+                    f"a certificate that can be verified, got: {text[:200]}",
+                    "Name the certificate of the authority that has signed the servers' in tls_ca, and the servers as"
+                    " their own certificates do.",
                 ) from None
             raise self.unfit(
                 f"a server that can be reached, got: {text[:200]}",
@@ -191,6 +198,11 @@ class Target:
                     continue
                 read += 1
                 nodes = max(nodes, cluster.cluster_size)  # one that has just started may not know all of them
+                if known.jetstream.config is None:
+                    raise self.unfit(
+                        f"JetStream, {monitor} reports that the server runs without",
+                        "Add a jetstream block to the configuration of every server.",
+                    )
                 if not known.jetstream.config.sync_always:
                     raise self.unfit(
                         f"sync_interval: always, {monitor} reports another one: a power cut would lose acknowledged events",
@@ -222,7 +234,7 @@ class _Config(msgspec.Struct):
 
 
 class _OfVariables(msgspec.Struct):
-    config: _Config = msgspec.field(default_factory=_Config)
+    config: _Config | None = None
 
 
 class _Variables(msgspec.Struct):
@@ -275,5 +287,15 @@ def _login(text: str, options: dict[str, str], *, tls: bool) -> dict[str, Any]:
     elif user:
         login = {"token": unquote(user)}
     if tls:
-        login["tls"] = ssl.create_default_context(cafile=options.get("tls_ca") or None)
+        login["tls"] = _certificates(options.get("tls_ca") or None)
     return login
+
+
+def _certificates(file: str | None) -> ssl.SSLContext:
+    """Return what verifies the certificates of the servers."""
+    try:
+        return ssl.create_default_context(cafile=file)
+    except OSError as error:
+        raise EngineRefusedError(
+            f"expected a file with certificates in tls_ca, got: {error.strerror} for {file!r}"
+        ) from None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -30,6 +32,10 @@ _log = structlog.get_logger(__name__)
 FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 """Every error of a statement or connection."""
 
+_ELSEWHERE: Final = (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched)
+"""The errors after which another host may accept the connection."""
+
+_FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile")
 _PASSING: Final = (
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
@@ -57,9 +63,16 @@ class Target:
         self._cached = int(cached)
         # Of several hosts, and after a failover, the one that accepts writes.
         self._wanted: Any = query.pop("target_session_attrs", "read-write")
-        self._address = urlunsplit(parts._replace(query=urlencode(query)))
-        host = parts.netloc.rpartition("@")[2] or query.get("host") or "its default host"
-        self.name = f"PostgreSQL at {host}"
+        for name in _FILES:
+            if file := query.get(name):
+                _check_file(name, file)
+        login, at, hosts = parts.netloc.rpartition("@")
+        # asyncpg has one time limit for all hosts: a silent one would keep it from the others.
+        self._addresses = [
+            urlunsplit(parts._replace(netloc=f"{login}{at}{host}", query=urlencode(query))) for host in hosts.split(",")
+        ]
+        self._used = 0  # the one of them that was used last
+        self.name = f"PostgreSQL at {hosts or query.get('host') or 'its default host'}"
         self._backoff = Backoff(0.05, 1.0)
         self._refusal: tuple[float, BaseException] | None = None
         self._logged: dict[str, float] = {}  # by the type of a failure: the time of its last log line
@@ -80,14 +93,7 @@ class Target:
         if self._refusal is not None and time.monotonic() < self._refusal[0]:
             raise ConnectionError(f"{self.name} could not be reached a moment ago: {self._refusal[1]}")
         try:
-            connection = await asyncpg.connect(
-                self._address,
-                timeout=CONNECT_SECONDS,
-                command_timeout=COMMAND_SECONDS,
-                statement_cache_size=self._cached,
-                target_session_attrs=self._wanted,
-                server_settings={"application_name": "wakeline"},
-            )
+            connection = await self._connect()
         except FAILURES as error:
             self._refusal = (time.monotonic() + self._backoff.pause(), error)
             raise
@@ -95,6 +101,28 @@ class Target:
         self._backoff.reset()
         _end_with_its_network(connection)
         return connection
+
+    async def _connect(self) -> Connection:
+        """Connect to the host that was used last, or to the next one that accepts writes."""
+        began, failure = self._used, None
+        for place in range(began, began + len(self._addresses)):
+            at = place % len(self._addresses)
+            try:
+                connection = await asyncpg.connect(
+                    self._addresses[at],
+                    timeout=CONNECT_SECONDS,
+                    command_timeout=COMMAND_SECONDS,
+                    statement_cache_size=self._cached,
+                    target_session_attrs=self._wanted,
+                    server_settings={"application_name": "wakeline"},
+                )
+            except _ELSEWHERE as error:
+                failure = error
+            else:
+                self._used = at
+                return connection
+        assert failure is not None
+        raise failure
 
     async def open(self) -> Connection:
         """Connect for the first time, and check that the server fits.
@@ -125,6 +153,12 @@ class Target:
             ) from None
         except asyncpg.InvalidCatalogNameError as error:
             raise self._unfit(f"an existing database, got: {error}", "Create it, or correct the address.") from None
+        except ssl.SSLError as error:  # some of them are a ValueError, too
+            raise self._unfit(
+                f"a certificate that can be verified, got: {error}",
+                "Name the certificate of the authority that has signed the server's in sslrootcert, and the server as its"
+                " own certificate does.",
+            ) from None
         except (asyncpg.ClientConfigurationError, ValueError):
             # Their messages may repeat the address, and with it the password.
             raise EngineRefusedError(
@@ -152,6 +186,17 @@ class Target:
         if isinstance(error, asyncpg.DiskFullError):
             return StorageFullError("PostgreSQL has no space")
         return StorageFailedError(f"PostgreSQL failed: {kind}; the gateway's log has the reason")
+
+
+def _check_file(name: str, file: str) -> None:
+    """Raise `EngineRefusedError` unless a file of the engine's address can be read."""
+    try:
+        with Path(file).open("rb"):
+            return
+    except OSError as error:
+        raise EngineRefusedError(
+            f"expected a file in {name} of the engine's address, got: {error.strerror} for {file!r}"
+        ) from None
 
 
 def _end_with_its_network(connection: Connection) -> None:
