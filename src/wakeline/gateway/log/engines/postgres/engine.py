@@ -135,6 +135,8 @@ class PostgresEngine(Engine, Portable):
         await self._readers.close()
 
     def health(self) -> str:
+        if self._target.is_full:
+            return "full: PostgreSQL has no space on a disk; appends are refused until it has"
         return "ok" if self._wakeups.works else "ok, but notifications do not arrive: watched sessions are polled"
 
     def erasure_pending(self) -> float:

@@ -24,6 +24,9 @@ else:
 
 CONNECT_SECONDS: Final = 5.0
 COMMAND_SECONDS: Final = 15.0
+FULL_SECONDS: Final = 10.0
+"""The seconds for which a disk counts as full after a write that it refused."""
+
 _LEAST_VERSION: Final = 140_000
 _SILENCE_MILLISECONDS: Final = 15_000
 _LOG_SECONDS: Final = 10.0  # every call fails while the server is away
@@ -76,6 +79,7 @@ class Target:
         self._backoff = Backoff(0.05, 1.0)
         self._refusal: tuple[float, BaseException] | None = None
         self._logged: dict[str, float] = {}  # by the type of a failure: the time of its last log line
+        self._full_at = -FULL_SECONDS
 
     def __repr__(self) -> str:
         """Return the server without user, password and parameters."""
@@ -173,6 +177,11 @@ class Target:
     def _unfit(self, expected: str, hint: str) -> EngineRefusedError:
         return EngineRefusedError(f"expected of {self.name} {expected}", hint=hint)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the server has refused a write for want of space a moment ago."""
+        return time.monotonic() - self._full_at < FULL_SECONDS
+
     def failure(self, error: BaseException) -> WakelineError:
         """Return the error for callers of a statement that failed; log the failure.
 
@@ -184,7 +193,11 @@ class Target:
             self._logged[kind] = now
             _log.warning("the store has failed", server=self.name, kind=kind, error=_text(error))
         if isinstance(error, asyncpg.DiskFullError):
-            return StorageFullError("PostgreSQL has no space")
+            self._full_at = now
+            return StorageFullError(
+                "PostgreSQL has no space on a disk",
+                hint="Make space on the server's disk, then retry; the gateway recovers automatically.",
+            )
         return StorageFailedError(f"PostgreSQL failed: {kind}; the gateway's log has the reason")
 
 
