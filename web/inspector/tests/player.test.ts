@@ -4,7 +4,13 @@ import type { SessionLog } from "../src/session/log.ts";
 import { Player } from "../src/session/player.ts";
 import { logOf } from "./support.ts";
 
-const log = { events: logOf({}, {}, {}, {}), version: signal(1) } as unknown as SessionLog;
+const log = {
+  events: logOf({}, {}, {}, {}),
+  version: signal(1),
+  live: signal(true),
+  hasEarlier: false,
+  hasLater: false,
+} as unknown as SessionLog;
 
 it("replays from a place in the time that it took, and ends at the end", () => {
   vi.useFakeTimers();

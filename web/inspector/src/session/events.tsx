@@ -78,8 +78,10 @@ export function Events({ log, shown }: { log: SessionLog; shown: ReadonlySignal<
       aria-label="Events"
       onScroll={(event) => {
         const { scrollTop, clientHeight, scrollHeight } = event.currentTarget;
+        // The list may have grown since the page scrolled it to its end: it leaves the end when it is scrolled back.
+        if (scrollTop + clientHeight >= scrollHeight - LINE) follows.current = true;
+        else if (scrollTop < top.peek()) follows.current = false;
         top.value = scrollTop;
-        follows.current = scrollTop + clientHeight >= scrollHeight - LINE;
       }}
     >
       <ol style={{ height: events.length * LINE }}>

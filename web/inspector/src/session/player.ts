@@ -19,6 +19,8 @@ export class Player {
     return this.head.value === undefined ? events.length : indexAfter(events, this.head.value);
   });
   readonly #log: SessionLog;
+  /** Grows whenever the replay goes on from another place, so that an answer that was for the place before is ignored. */
+  #turn = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(log: SessionLog) {
@@ -31,10 +33,16 @@ export class Player {
     if (this.playing.peek()) this.#next();
   }
 
-  /** Show all events. */
+  /** Show the session as it was after an event, or at a time (`time:…`); what is not held is read. */
+  async seek(to: number | string): Promise<void> {
+    await this.#log.seek(to, (found) => this.at(found));
+  }
+
+  /** Show all events, and those that come. */
   toEnd(): void {
     this.stop();
     this.head.value = undefined;
+    if (!this.#log.live.peek()) this.#log.follow();
   }
 
   /** Replay from where the reader is; from the beginning, if that is the end. */
@@ -45,31 +53,41 @@ export class Player {
     }
     const { events } = this.#log;
     const last = events.at(-1)?.offset ?? 0;
-    if ((this.head.peek() ?? last) >= last) this.head.value = (events[0]?.offset ?? 0) - 1;
+    const head = this.head.peek();
+    if (head === undefined || (head >= last && !this.#log.hasLater)) this.head.value = (events[0]?.offset ?? 0) - 1;
     this.playing.value = true;
     this.#next();
   }
 
   stop(): void {
     clearTimeout(this.#timer);
+    this.#turn += 1;
     this.playing.value = false;
   }
 
-  /** Go some events on or back. */
-  step(by: number): void {
+  /** Go some events on or back; beyond those that are held, more are read. */
+  async step(by: number): Promise<void> {
+    const to = this.#place() + by;
+    if (to < 0 && this.#log.hasEarlier) await this.#log.earlier();
+    else if (to >= this.#log.events.length && this.#log.hasLater) await this.#log.later();
     const { events } = this.#log;
-    const now = this.head.peek() === undefined ? events.length - 1 : this.count.peek() - 1;
-    const event = events[Math.max(0, Math.min(events.length - 1, now + by))];
+    const event = events[Math.max(0, Math.min(events.length - 1, this.#place() + by))];
     if (event) this.at(event.offset);
+  }
+
+  /** The index of the last event that is shown. */
+  #place(): number {
+    return this.count.peek() - 1;
   }
 
   #next(): void {
     clearTimeout(this.#timer);
+    this.#turn += 1;
     const { events } = this.#log;
     const at = this.count.peek();
     const next = events[at];
     if (!next) {
-      this.toEnd();
+      void this.#goOn();
       return;
     }
     const before = events[at - 1] ?? next;
@@ -89,6 +107,15 @@ export class Player {
       },
       Math.max(16, wait),
     );
+  }
+
+  /** The events that are held were replayed: go on with those that follow, if there are some. */
+  async #goOn(): Promise<void> {
+    const turn = this.#turn;
+    if (!this.#log.hasLater) this.toEnd();
+    else if (await this.#log.later()) {
+      if (turn === this.#turn) this.#next();
+    } else if (turn === this.#turn) this.stop();
   }
 }
 

@@ -69,6 +69,9 @@ export function Strip({ log, player, playheads }: { log: SessionLog; player: Pla
   const seek = (event: PointerEvent) => {
     const value = valueAt(scale, event.offsetX);
     player.at(nearest(tape.value, log, axis, value));
+    // Dragged beyond what is held: read more, and the next movement reaches it.
+    if (value < first[axis]) void log.earlier();
+    else if (value > last[axis]) void log.later();
   };
 
   return (
@@ -117,8 +120,8 @@ export function Strip({ log, player, playheads }: { log: SessionLog; player: Pla
           }}
           onKeyDown={(event) => {
             const step = { ArrowRight: 1, ArrowLeft: -1, PageDown: 50, PageUp: -50 }[event.key];
-            if (step) player.step(step);
-            else if (event.key === "Home") player.at(first.offset);
+            if (step) void player.step(step);
+            else if (event.key === "Home") void player.seek(log.record.peek()?.first_offset ?? 0);
             else if (event.key === "End") player.toEnd();
             else return;
             event.preventDefault();
@@ -127,6 +130,7 @@ export function Strip({ log, player, playheads }: { log: SessionLog; player: Pla
           <canvas data-scheme={scheme.value} ref={canvas} style={{ height }} />
         </div>
       </div>
+      {(log.hasEarlier || log.hasLater) && <Whole log={log} player={player} first={first} last={last} />}
     </section>
   );
 }
@@ -146,7 +150,7 @@ function Controls({
 }) {
   const { head } = player;
   const at = log.events[Math.max(0, player.count.value - 1)];
-  const end = log.events.at(-1);
+  const end = log.live.value ? log.events.at(-1) : undefined;
   return (
     <div class="line controls">
       <button type="button" onClick={() => player.toggle()} title="Replay from here, or pause  ( space )">
@@ -165,23 +169,17 @@ function Controls({
           </option>
         ))}
       </select>
-      <button
-        type="button"
-        aria-pressed={head.value === undefined && log.live.value}
-        onClick={() => {
-          player.toEnd();
-          if (!log.live.peek()) log.follow();
-        }}
-      >
+      <button type="button" aria-pressed={head.value === undefined && log.live.value} onClick={() => player.toEnd()}>
         Live
       </button>
       {at && (
         <span class="soft" aria-live="off">
-          {head.value === undefined ? "at the end" : `offset ${count(at.offset)}, ${clock(at.time)}`}
-          {head.value !== undefined && end && ` · ${span(Date.parse(end.time) - Date.parse(at.time))} before the end`}
+          {head.value === undefined
+            ? end && "at the end"
+            : `offset ${count(at.offset)}, ${clock(at.time)}${end ? ` · ${span(Date.parse(end.time) - Date.parse(at.time))} before the end` : ""}`}
         </span>
       )}
-      <Seek log={log} player={player} />
+      <Seek player={player} />
       {log.hasEarlier && (
         <button type="button" onClick={() => void log.earlier()}>
           Earlier events
@@ -203,8 +201,31 @@ function Controls({
   );
 }
 
+/** The whole log, of which the tape shows a part: dragged to another place, it reads the part that is there. */
+function Whole({ log, player, first, last }: { log: SessionLog; player: Player; first: Place; last: Place }) {
+  const begin = log.record.value?.first_offset ?? 0;
+  const end = Math.max(last.offset, (log.record.value?.next_offset ?? 0) - 1);
+  const share = (offset: number) => `${(100 * (offset - begin)) / Math.max(1, end - begin)}%`;
+  return (
+    <label class="whole">
+      <span class="soft">
+        Offsets {count(first.offset)} to {count(last.offset)} of {count(end)}
+      </span>
+      <input
+        type="range"
+        aria-label="Place in the whole log"
+        min={begin}
+        max={end}
+        value={player.head.value ?? last.offset}
+        style={{ "--from": share(first.offset), "--to": share(last.offset) }}
+        onChange={(event) => void player.seek(event.currentTarget.valueAsNumber)}
+      />
+    </label>
+  );
+}
+
 /** Go to an offset, or to a time. */
-function Seek({ log, player }: { log: SessionLog; player: Player }) {
+function Seek({ player }: { player: Player }) {
   const field = useRef<HTMLInputElement>(null);
   const submit = async (event: Event) => {
     event.preventDefault();
@@ -216,8 +237,7 @@ function Seek({ log, player }: { log: SessionLog; player: Player }) {
       field.current?.reportValidity();
       return;
     }
-    const found = await log.seek(time === undefined ? Number(text) : `time:${new Date(time).toISOString()}`);
-    if (found !== undefined) player.at(found);
+    await player.seek(time === undefined ? Number(text) : `time:${new Date(time).toISOString()}`);
   };
   return (
     <form class="line" onSubmit={submit}>

@@ -47,8 +47,8 @@ function Session({ name }: { name: string }) {
   }, [log]);
   useKeys({
     " ": () => player.toggle(),
-    ArrowLeft: () => player.step(-1),
-    ArrowRight: () => player.step(1),
+    ArrowLeft: () => void player.step(-1),
+    ArrowRight: () => void player.step(1),
     Escape: () => change({ e: "" }),
   });
 
@@ -73,9 +73,11 @@ function Session({ name }: { name: string }) {
     return log.events.find((one) => one.offset === offset);
   });
   useEffect(() => {
-    // A link to an event that the end of the log does not have.
-    const first = log.events[0]?.offset;
-    if (!Number.isNaN(chosen) && first !== undefined && chosen < first && log.live.peek()) void log.seek(chosen);
+    // A link to an event beside those that are held.
+    const [first, last] = [log.events[0], log.events.at(-1)];
+    if (first && last && (chosen < first.offset || (chosen > last.offset && log.hasLater))) {
+      void log.seek(chosen, () => undefined);
+    }
   }, [chosen, log.events.length > 0]);
   const pane = route.value.query.get("pane") ?? "";
 
