@@ -1,4 +1,4 @@
-"""The pages of the examples in a browser: laptop and phone show the same, through a reload and a taken-back attempt."""
+"""The pages of the examples in a browser: laptop and phone show the same, letter for letter, through all faults."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ import pytest
 from examples.chat_ai_sdk.play import served
 from playwright.async_api import Browser, BrowserContext, Page, expect
 from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
 
 from tests.e2e.conftest import browser
+from tests.faces.chats import END, STOPPED, gateway, script
+from tests.faces.test_ag_ui import WORDS
 from tests.nodejs import NODE, environment, install
 from wakeline.cli.processes import free_port
 
@@ -84,3 +87,58 @@ async def test_laptop_and_phone_show_the_same(client: Client, browser: Browser, 
             await expect(page.get_by_text(re.compile("^Payment: .*"))).to_have_count(1)
             await page.context.close()
         await client.get_workflow_handle(laptop.url.partition("#")[2]).terminate()
+
+
+async def says(page: Page, *answers: str) -> None:
+    """Wait until these are the answers on the screen, letter for letter."""
+    await page.wait_for_function(
+        """(answers) => {
+            const shown = [...document.querySelectorAll(".assistant")].map((one) => one.textContent).filter(Boolean);
+            return JSON.stringify(shown) === JSON.stringify(answers);
+        }""",
+        arg=list(answers),
+        timeout=60_000,
+    )
+
+
+@pytest.mark.parametrize("name", ["chat_ai_sdk", "chat_ag_ui"])
+async def test_a_stop_and_a_killed_gateway_lose_no_letter(
+    temporal: WorkflowEnvironment, browser: Browser, tmp_path: Path, chat: str, forks: None, name: str
+) -> None:
+    expect.set_options(timeout=60_000)
+    async with (
+        gateway(temporal, tmp_path, WAKELINE_FACES=STOPPED) as running,
+        site(EXAMPLES / name / "page", running.url) as url,
+    ):
+        laptop = await opened(await browser.new_context(), f"{url}/#{chat}")
+        await say(laptop, "How is the weather?")
+        for count in range(1, len(WORDS) - 2):
+            script(chat, ("say", WORDS[count - 1]))
+            await says(laptop, "".join(WORDS[:count]))
+        phone = await opened(await browser.new_context(), laptop.url)
+        pages, said = (laptop, phone), "".join(WORDS[: len(WORDS) - 3])
+        await says(phone, said)
+
+        # The gateway is killed in the middle of the answer: what was said stays, and the answer goes on where it was.
+        await running.kill()
+        script(chat, *(("say", words) for words in WORDS[-3:]))
+        for page in pages:
+            await expect(page.get_by_role("button", name="The connection was cut.")).to_be_visible()
+            await says(page, said)
+        await running.start()
+        for page in pages:
+            await page.get_by_role("button", name="The connection was cut.").click()
+            await says(page, "".join(WORDS))
+
+        # One device stops it: both show what was said until then, and the chat goes on.
+        await phone.get_by_role("button", name="Stop").click()
+        for page in pages:
+            await expect(page.get_by_role("button", name="Stop")).to_have_count(0)
+            await says(page, "".join(WORDS))
+        script(chat, ("say", "Sunny."), END)
+        await say(laptop, "And tomorrow?")
+        await says(laptop, "".join(WORDS), "Sunny.")
+        await phone.reload()
+        await says(phone, "".join(WORDS), "Sunny.")
+        for page in pages:
+            await page.context.close()

@@ -18,7 +18,7 @@ const id = location.hash.slice(1) || `chat-${crypto.randomUUID().slice(0, 8)}`;
 location.hash = id;
 
 const agent = new SessionAgent({ url: `/v1/ag-ui/${id}`, threadId: id });
-const connected = agent.connectAgent();
+let connected;
 
 function Chat() {
   const [text, setText] = useState("");
@@ -37,6 +37,8 @@ function Chat() {
       onRunFinalized: show,
       onRunFailed: () => setCut(true),
     });
+    // A run tells those who have subscribed before it.
+    connected ??= agent.connectAgent();
     connected.then(show, () => setCut(true));
     return unsubscribe;
   }, []);
