@@ -86,5 +86,5 @@ def _hint(error: WakelineError, session: str, needed: str | None, key: str) -> s
         return (
             f"{error.hint} The gateway may have the input: repeat the command with --id {key}, so that it is sent once."
         )
-    make = f"wakeline token --session '{session}' --allow input --input '{needed or 'NAME'}'"
+    make = f"wakeline token --user NAME --session '{session}' --allow input --input '{needed or 'NAME'}'"
     return f"Pass --token, or set WAKELINE_TOKEN; `{make}` prints one."

@@ -11,15 +11,16 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from urllib.parse import quote
 
 import msgspec
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from wakeline.cli.session_lines import description, heading, row
-from wakeline.cli.session_list import Filter, RunStatus, State
+from wakeline.cli.session_list import Filter, RunStatus, State, state_of
 from wakeline.client import Session, SessionClient, SessionState
 from wakeline.errors import RequestInvalidError
 
+_OF_LIST: Final = Group.create_ordered("Only of list")
 Action: TypeAlias = Literal["list", "show", "export", "import", "close", "delete"]
 _REFUSED: Final = 1
 
@@ -37,11 +38,11 @@ def sessions(
     file: Path | None = None,
     /,
     *,
-    match: str | None = None,
-    state: State | None = None,
-    last_run: Annotated[RunStatus | None, Parameter(name="--run")] = None,
-    limit: int | None = None,
-    after: str | None = None,
+    match: Annotated[str | None, Parameter(group=_OF_LIST)] = None,
+    state: Annotated[State | None, Parameter(group=_OF_LIST)] = None,
+    last_run: Annotated[RunStatus | None, Parameter(name="--run", group=_OF_LIST)] = None,
+    limit: Annotated[int | None, Parameter(group=_OF_LIST)] = None,
+    after: Annotated[str | None, Parameter(group=_OF_LIST)] = None,
     yes: Annotated[bool, Parameter(name=("--yes", "-y"), negative=(), show_default=False)] = False,
     json: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     url: Annotated[str, Parameter(env_var="WAKELINE_URL")] = "http://127.0.0.1:7777",
@@ -60,22 +61,24 @@ def sessions(
         wakeline sessions delete order-1
 
     A closed session accepts no more events, and readers come to its end. A deleted one is gone with all of its events,
-    for every reader at once; its name may be used again. An import creates a session with the offsets of the file.
+    for every reader at once; a run that is still open begins it again with its next event. An import creates a session
+    with the offsets of the file.
 
     Args:
         action: What to do.
         session: The session's name.
         file: The file of an export or import; an export is by default written to SESSION.ndjson.
-        match: List only names that match this pattern; * stands for any characters.
-        state: List only sessions that are running (a run is open), settled (all runs have ended), open (without a
-            run) or closed.
-        last_run: List only sessions whose latest run has this status.
-        limit: List at most so many sessions; stderr then says with which --after the list continues.
-        after: List only names that sort after this one.
+        match: Names that match this pattern; * stands for any characters.
+        state: Sessions that are running (a run is open), settled (all runs have ended), open (without a run) or
+            closed.
+        last_run: Sessions whose latest run has this status.
+        limit: At most so many sessions; stderr then says with which --after the list continues.
+        after: Names that sort after this one.
         yes: Do not ask before a session is deleted or a file is replaced.
         json: Print JSON: of list one object a line, of show one object.
         url: The gateway.
-        token: The token; to list and show it must allow read, for everything else manage, and to import also publish.
+        token: The token; to list and show it must allow read, for everything else manage; to export also read, and to
+            import also publish.
     """
     if action == "list" and session is None:
         asyncio.run(_list(url, token, Filter(match, state, last_run), limit, after or "", lines=json))
@@ -113,7 +116,9 @@ def _name(action: Action, session: str | None, file: Path | None) -> str:
         raise RequestInvalidError(message, hint=f"Filter by name with --match '{session}*'.")
     if session is None:
         message = f"expected the name of a session to {action}, got none"
-        raise RequestInvalidError(message, hint="`wakeline sessions list` prints the names.")
+        taken = "`wakeline sessions list` prints the names."
+        new = "Pass a name that no session has, and the file: `wakeline sessions import SESSION FILE`."
+        raise RequestInvalidError(message, hint=new if action == "import" else taken)
     if file is not None and action not in ("export", "import"):
         raise RequestInvalidError(f"expected no file after {action} SESSION, got {file}")
     return session
@@ -162,7 +167,7 @@ async def _export(session: Session, file: Path) -> None:
     state = await session.state()
     with _progress(f"exporting {session.name}", state.next_offset - state.first_offset) as on_progress:
         end = await session.export(file, on_progress=on_progress)
-    print(f"exported {session.name} up to offset {end} to {file}")
+    print(f"exported {session.name} to {file}: {_counted(end - state.first_offset)}")
 
 
 async def _import(session: Session, file: Path) -> None:
@@ -174,8 +179,10 @@ async def _import(session: Session, file: Path) -> None:
 async def _delete(session: Session, *, yes: bool) -> None:
     if not yes:
         state = await session.state()
+        again = " A run is open: its next event begins the session again." if state_of(state) == "running" else ""
         _confirm(
-            f"Delete session {session.name} with {_events(state)}? This cannot be undone.", "--yes, to delete a session"
+            f"Delete session {session.name} with {_events(state)}? This cannot be undone.{again}",
+            "--yes, to delete a session",
         )
     await session.delete()
     print(f"deleted {session.name}")
@@ -207,7 +214,10 @@ def _progress(what: str, events: int | None) -> Iterator[Callable[[int], None]]:
 
 
 def _events(state: SessionState) -> str:
-    count = state.next_offset - state.first_offset
+    return _counted(state.next_offset - state.first_offset)
+
+
+def _counted(count: int) -> str:
     return "1 event" if count == 1 else f"{count:,} events"
 
 

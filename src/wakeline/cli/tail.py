@@ -84,7 +84,7 @@ def tail(
         status = asyncio.run(_tail(watch, session, url, token, reading))
     except WakelineError as error:
         if isinstance(error, SessionNotFoundError) and not wait_for_start:
-            error.hint += " To wait until it starts, add --wait-for-start."
+            error.hint += " Here, add --wait-for-start."
         print_error(error)
         sys.exit(_REFUSED)
     sys.exit(_EXIT_CODES.get(status or "completed", _EXIT_CODES["unknown"]))

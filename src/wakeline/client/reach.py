@@ -24,7 +24,10 @@ from wakeline.errors import (
 )
 
 E = TypeVar("E", bound=WakelineError)
-GIVE_TOKEN: Final = "Pass token=…, or set WAKELINE_TOKEN; `wakeline token --allow {}` prints one."
+GIVE_TOKEN: Final = (
+    "Pass token=… (--token), or set WAKELINE_TOKEN; "
+    "`wakeline token --user NAME --session SESSION --allow {}` prints one."
+)
 _ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 
 

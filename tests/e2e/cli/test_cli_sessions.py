@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio.client import WorkflowHandle
+from temporalio.testing import WorkflowEnvironment
 
 from tests.commands import wakeline
 from tests.support import Served
 from tests.terminals import shown, until
+from wakeline.gateway.app import gateway
+from wakeline.gateway.settings import Settings
 
 STARTED = {"workflow_id": "order-1", "workflow_type": "Order", "run_id": "r", "started_at": "2026-11-21T05:14:43.000Z"}
 CLOSED = {"workflow_id": "order-1", "run_id": "r", "closed_at": "2026-11-21T05:14:55.300Z", "drained": True}
@@ -114,7 +118,7 @@ async def test_a_session_is_exported_and_imported(
     await served.publish("a/b", *[{"topic": "t", "data": n} for n in range(1200)])
     code, lines, err = await sessions(served, "export", "a/b")
     assert (code, err) == (0, "")
-    assert lines == ["exported a/b up to offset 1200 to a%2Fb.ndjson"]
+    assert lines == ["exported a/b to a%2Fb.ndjson: 1,200 events"]
     code, _, err = await sessions(served, "export", "a/b")
     assert (code, "but a%2Fb.ndjson exists" in err, "Pass --yes." in err) == (2, True, True)
     assert (await sessions(served, "export", "a/b", "-y"))[0] == 0
@@ -122,9 +126,31 @@ async def test_a_session_is_exported_and_imported(
     assert (code, lines) == (0, ["imported a%2Fb.ndjson as copy: 1,200 events"])
     assert (await served.call("GET", "/v1/sessions/copy"))[1]["next_offset"] == 1200
     code, _, err = await sessions(served, "import", "copy", "a%2Fb.ndjson")
-    assert (code, err.split(":")[0]) == (2, "session_exists")
+    assert (code, err.splitlines()[0]) == (2, "session_exists: there is a session 'copy' already")
     code, _, err = await sessions(served, "import", "other", "nowhere.ndjson")
     assert (code, "nowhere.ndjson" in err) == (2, True)
+
+
+async def test_an_import_over_a_session_with_runs_says_that_it_exists(served: Served, tmp_path: Path) -> None:
+    await imported(served, "order-1", "completed")
+    file = str(tmp_path / "order-1.ndjson")
+    assert (await sessions(served, "export", "order-1", file))[0] == 0
+    code, _, err = await sessions(served, "import", "order-1", file)
+    assert (code, err.splitlines()[0]) == (2, "session_exists: there is a session 'order-1' already")
+
+
+async def test_the_question_says_that_a_run_begins_the_session_again(temporal: WorkflowEnvironment) -> None:
+    client = temporal.client
+    settings = Settings(port=0, engine="memory", no_auth=True, temporal=client.service_client.config.target_host)
+    handle: WorkflowHandle[Any, Any] = await client.start_workflow("Order", id="asked-order", task_queue="nobody")
+    async with (
+        gateway(settings) as url,
+        shown("sessions", "delete", "asked-order", "--url", url) as (terminal, process),
+    ):
+        await until(terminal, lambda text: "A run is open: its next event begins the session again. [y/N]" in text)
+        terminal.type("n\n")
+        assert await process.wait() == 1
+    await handle.terminate()
 
 
 async def test_a_session_is_closed(served: Served) -> None:

@@ -127,7 +127,7 @@ async def test_an_input_without_a_token_learns_which_one_it_needs() -> None:
     async with scripted(refused(401, "token_missing")) as server, SessionClient(server.url, "") as client:
         with pytest.raises(TokenMissingError) as raised:
             await client.session("s").send("approve")
-    assert "`wakeline token --allow input --input NAME`" in raised.value.hint
+    assert "`wakeline token --user NAME --session SESSION --allow input --input NAME`" in raised.value.hint
 
 
 async def test_an_empty_token_is_none_also_if_the_environment_has_one(monkeypatch: pytest.MonkeyPatch) -> None:

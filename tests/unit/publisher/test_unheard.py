@@ -147,7 +147,9 @@ async def test_what_an_activity_s_failure_shows_has_a_hint_and_no_address(
             guarded.url,
             None,
             TokenMissingError,
-            ["Pass token=…, or set WAKELINE_TOKEN; `wakeline token --allow publish`"],
+            [
+                "Pass token=… (--token), or set WAKELINE_TOKEN; `wakeline token --user NAME --session SESSION --allow publish`"
+            ],
         ),
         (
             guarded.url,

@@ -102,6 +102,8 @@ class Archive:
         header = parse_header(await anext(lines, b""))
         importer = importer or Importer()
         importer.check_runs(header.runs)
+        if await self._engine.state(session) is not None:
+            raise _exists(session)
         await self._check_unfollowed(session)
         made = SessionConfig(header.retention, header.content_type or None)
         creating = asyncio.create_task(self._draft(session, encode_config(made), header.first_offset))
@@ -141,7 +143,7 @@ class Archive:
                 hint=f"If that import was cut short, its name is free again after {DRAFT_SECONDS:.0f} seconds.",
             ) from None
         if not created:
-            raise SessionExistsError(f"there is a session {session!r} already")
+            raise _exists(session)
         return draft
 
     async def _delete_draft(self, draft: SessionState) -> None:
@@ -250,6 +252,10 @@ class Archive:
                 )
         if rest.strip():
             yield bytes(rest)
+
+
+def _exists(session: str) -> SessionExistsError:
+    return SessionExistsError(f"there is a session {session!r} already")
 
 
 def _followed(session: str) -> SessionExistsError:

@@ -52,7 +52,7 @@ class Arrivals:
             none = (
                 f"Either the token does not reach it (its claim wakeline.sessions), which is answered alike, or {none}"
             )
-        return f"{_BEGINS}. {none}. wait_for_start=true waits for one that is not started yet."
+        return f"{_BEGINS}. {none}. Reading events with wait_for_start=true waits until it is started."
 
     async def at(self, session: str, grant: Grant, *, wait_for_start: bool = False) -> None:
         """Prepare a session that is about to be read.
