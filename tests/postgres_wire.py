@@ -20,6 +20,7 @@ class Wire:
         notifies: Whether notifications pass.
         away: Whether new connections are refused.
         cuts: How many connections were cut.
+        opened: How many connections were opened, those that only cancel a statement included.
     """
 
     def __init__(self, port: int) -> None:
@@ -28,6 +29,7 @@ class Wire:
         self.notifies = True
         self.away = False
         self.cuts = 0
+        self.opened = 0
         self.port = 0
         self._server_port = port
         self._writers: set[asyncio.StreamWriter] = set()
@@ -42,6 +44,7 @@ class Wire:
             writer.transport.abort()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.opened += 1
         if self.away:
             return
         try:

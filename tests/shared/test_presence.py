@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any
 
@@ -15,20 +13,23 @@ from tests.support import Served, Stream
 PATH = "/v1/sessions/s"
 
 
-SECONDS = 5.0
-"""The promise is two seconds; a busy machine has more."""
+PROMISED = 2.0
+"""The seconds after which a device that joins or leaves is seen at another gateway."""
 
+ROUNDS = 5
+"""A busy machine is late now and then: once in so many rounds it must be in time."""
 
-@asynccontextmanager
-async def within(seconds: float) -> AsyncIterator[None]:
-    began = monotonic()
-    async with asyncio.timeout(30):
-        yield
-    assert monotonic() - began < seconds
+SLACK = 5.0
+"""Seconds that a busy machine may take longer, where there is only one round."""
 
 
 async def presence(stream: Stream) -> tuple[str, str]:
     """The next device that joins or leaves."""
+    async with asyncio.timeout(30):
+        return await _presence(stream)
+
+
+async def _presence(stream: Stream) -> tuple[str, str]:
     while True:
         fields = dict(line.decode().split(": ", 1) for line in await stream.lines() if not line.startswith(b":"))
         if fields.get("event") == "presence":
@@ -50,25 +51,29 @@ async def pair(start: Start, **changed: Any) -> tuple[Gateway, Gateway]:
 async def test_a_device_that_joins_and_leaves_at_one_gateway_is_seen_soon_at_the_other(start: Start) -> None:
     first, second = await pair(start)
     watcher = await second.stream("s", "presence=true&from=now")
-    phone = await first.stream("s", "device=phone")
-    async with within(SECONDS):
+    joins, leaves = list[float](), list[float]()
+    while not joins or (max(min(joins), min(leaves)) >= PROMISED and len(joins) < ROUNDS):
+        began = monotonic()
+        phone = await first.stream("s", "device=phone")
         assert await presence(watcher) == ("join", "phone")
-    assert await connected(second) == {"phone": True}
-    _, page = await second.call("GET", f"{PATH}/events?from=beginning")
-    _, device = await second.call("PUT", f"{PATH}/devices/phone", json={"seen": page["cursor"]})
-    assert device["connected"]
-    phone.close()
-    async with within(SECONDS):
+        joins.append(monotonic() - began)
+        assert await connected(second) == {"phone": True}
+        _, page = await second.call("GET", f"{PATH}/events?from=beginning")
+        _, device = await second.call("PUT", f"{PATH}/devices/phone", json={"seen": page["cursor"]})
+        assert device["connected"]
+        began = monotonic()
+        phone.close()
         assert await presence(watcher) == ("leave", "phone")
-    assert await connected(second) == {"phone": False}
+        leaves.append(monotonic() - began)
+        assert await connected(second) == {"phone": False}
+    assert max(min(joins), min(leaves)) < PROMISED, (joins, leaves)
 
 
 async def test_a_watcher_begins_with_the_devices_at_both_gateways(start: Start) -> None:
     first, second = await pair(start)
     phones = [await served.stream("s", f"device={name}") for served, name in ((first, "one"), (second, "two"))]
     watcher = await first.stream("s", "presence=true&from=now")
-    async with within(SECONDS):
-        assert {await presence(watcher), await presence(watcher)} == {("join", "one"), ("join", "two")}
+    assert {await presence(watcher), await presence(watcher)} == {("join", "one"), ("join", "two")}
     for phone in phones:
         phone.close()
 
@@ -79,7 +84,8 @@ async def test_the_devices_of_a_gateway_that_vanishes_leave_within_its_lease(sta
     watcher = await second.stream("s", "presence=true&from=now")
     await first.stream("s", "device=phone")
     assert await presence(watcher) == ("join", "phone")
+    began = monotonic()
     first.engine.cut = True
-    async with within(lease + SECONDS):
-        assert await presence(watcher) == ("leave", "phone")
+    assert await presence(watcher) == ("leave", "phone")
+    assert monotonic() - began < lease + SLACK
     first.engine.cut = False
