@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.conftest import ENGINES, remove_store, start_servers
 from tests.contract.transports import CutError, DurablePoll, DurableSse, FeedSse, LongPoll, Reader, Sse, WebSocket, Wire
 from tests.soak import times
 from tests.support import Served
@@ -22,12 +23,21 @@ CUTS = times(40, 120)
 TOPICS = ("delta", "status")
 
 
-@pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    settings = Settings(data=str(tmp_path), port=0, durability="process", no_auth=True)
+@pytest.fixture(params=["memory", "nats", "nats_of_three", "postgres", "sqlite"])
+async def served(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Served]:
+    start_servers(request.param, request)
+    settings = Settings(port=0, no_auth=True, leave_within=0)
     with loop_is_never_held():
-        async with gateway(settings) as url, Served(url) as served:
+        async with gateway(settings, engine=ENGINES[request.param](tmp_path)) as url, Served(url) as served:
             yield served
+    await remove_store(request.param, tmp_path)
+
+
+@pytest.fixture
+def cuts(request: pytest.FixtureRequest) -> int:
+    """How often each reader is cut: the transports are the same on all engines, so that most cuts are on one of them."""
+    on_sqlite = request.node.callspec.params["served"] == "sqlite"
+    return CUTS if on_sqlite else CUTS // 4
 
 
 class Publishing:
@@ -81,7 +91,7 @@ async def read_to(url: str, reader: Reader, count: int) -> None:
 
 
 @pytest.mark.parametrize("kind", [Sse, LongPoll, FeedSse, WebSocket, DurablePoll, DurableSse])
-async def test_every_event_once_however_often_it_is_cut(served: Served, kind: type[Reader]) -> None:
+async def test_every_event_once_however_often_it_is_cut(served: Served, kind: type[Reader], cuts: int) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -91,7 +101,7 @@ async def test_every_event_once_however_often_it_is_cut(served: Served, kind: ty
         await asyncio.sleep(0.01)
     # Two devices at once: the same bytes for both, whatever each of them went through.
     readers = [kind(SESSION), kind(SESSION)]
-    await asyncio.gather(*[cut_and_read(served.url, reader, chance, CUTS // 2) for reader in readers])
+    await asyncio.gather(*[cut_and_read(served.url, reader, chance, cuts // 2) for reader in readers])
     publishing.enough.set()
     count = await publisher
     expected = Sse(SESSION)

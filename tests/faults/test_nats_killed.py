@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.pairs import Pair, gateways_on, nothing_is_lost
-from tests.nats import NatsServer, NatsStore, nats_cluster
+from tests.nats import NatsServer, NatsStore, nats_cluster, nats_server
 from tests.soak import SOAK
 from tests.support import Served
 from wakeline.errors import EngineRefusedError
@@ -34,11 +34,14 @@ def one(data: object) -> dict[str, object]:
     return {"events": [{"topic": "t", "data": data}]}
 
 
-@pytest.fixture
-def cluster() -> Iterator[NatsStore]:
-    """Three nodes that a test may kill."""
-    with nats_cluster() as store:
+@pytest.fixture(params=[3])
+def cluster(request: pytest.FixtureRequest) -> Iterator[NatsStore]:
+    """Nodes that a test may kill: three, or one that is not part of a cluster."""
+    with nats_server() if request.param == 1 else nats_cluster(request.param) as store:
         yield store
+
+
+with_one_node_too = pytest.mark.parametrize("cluster", [1, 3], indirect=True)
 
 
 @pytest.fixture
@@ -61,6 +64,7 @@ async def test_fewer_replicas_than_nodes_are_refused_unless_they_are_asked_for(c
         assert {"default-records", "default-sessions-0", "default-sessions-1"} <= {one["name"] for one in streams}
 
 
+@with_one_node_too
 @pytest.mark.timeout(240)
 async def test_what_is_published_at_one_gateway_is_read_live_at_the_other_and_after_a_restart(pair: Pair) -> None:
     async with Served(pair[0].url) as first, Served(pair[1].url) as second:
@@ -81,6 +85,7 @@ async def test_what_is_published_at_one_gateway_is_read_live_at_the_other_and_af
         assert [e["offset"] for e in await stream.take(30)] == list(range(30))
 
 
+@with_one_node_too
 @pytest.mark.timeout(240 + 40 * len(FAULTS))
 async def test_faults_of_gateways_and_nodes_lose_and_double_nothing(pair: Pair, cluster: NatsStore) -> None:
     async def faults(chance: random.Random) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -75,7 +76,7 @@ async def test_kills_of_a_gateway_and_of_the_server_lose_and_double_nothing(
         for number in range(KILLS):
             await asyncio.sleep(chance.uniform(0.3, 1.0))
             if number % 3 == 1:
-                await asyncio.to_thread(durable.stop)
+                await asyncio.to_thread(durable.stop, signal.SIGKILL)
                 await asyncio.to_thread(durable.start)
             else:
                 await pair[0].kill()

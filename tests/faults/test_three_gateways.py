@@ -30,7 +30,7 @@ def faults_of(three: Three, server: PostgresServer, wires: Sequence[Wire]) -> li
     """Every fault once; kills of gateways in between, if they are not killed all the time."""
 
     async def restart_the_server() -> None:
-        await asyncio.to_thread(server.stop, three.chance.choice([signal.SIGQUIT, signal.SIGINT]))
+        await asyncio.to_thread(server.stop, three.chance.choice([signal.SIGKILL, signal.SIGQUIT, signal.SIGINT]))
         await asyncio.to_thread(server.start)
 
     async def freeze_the_server() -> None:
