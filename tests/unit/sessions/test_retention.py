@@ -456,6 +456,31 @@ async def test_a_walk_reads_no_session_that_has_not_changed(engine: Engine, monk
     assert reads == []
 
 
+async def test_a_check_that_a_stop_interrupts_is_made_after_the_next_start(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = Gateway(engine, age=100)
+    await gateway.run("ended", "running")
+    await gateway.run("ended", "completed")
+    begun = asyncio.Event()
+
+    async def hangs(*_: Any, **__: Any) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "configure", hangs)
+        gateway.keeper.start()
+        async with asyncio.timeout(60):
+            await begun.wait()
+        await gateway.keeper.stop()
+    gateway.keeper.start()
+    async with asyncio.timeout(60):
+        while await gateway.deadline("ended") is None:
+            await asyncio.sleep(0.01)
+    await gateway.keeper.stop()
+
+
 async def test_a_walk_that_finds_sessions_without_limits_reads_none(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

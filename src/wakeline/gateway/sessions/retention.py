@@ -106,6 +106,7 @@ class Keeper:
         self._clock = clock
         self._touched: dict[str, bool] = {}  # sessions to check: whether they may have ended, or begun again
         self._looks: dict[str, _Look] = {}
+        self._looking = False  # at a session that is no longer among the touched ones
         self._behind = False
         self._walk = Walk(self._check)
         self._task: asyncio.Task[None] | None = None
@@ -122,7 +123,7 @@ class Keeper:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is left to check now."""
-        return self._walk.is_over and not self._touched
+        return self._walk.is_over and not self._touched and not self._looking
 
     def walk(self) -> None:
         """Check all sessions again: this gateway has gained sessions, or may have missed a commit."""
@@ -142,13 +143,16 @@ class Keeper:
         for _ in range(len(self._touched)):
             session = next(iter(self._touched))  # the one that has waited longest
             ends = self._touched.pop(session)
+            self._looking = True
             try:
                 await self.look(session, ends=ends)
-            except UnavailableError:
+            except (UnavailableError, asyncio.CancelledError):
                 self._touched[session] = True
                 raise
             except Exception:  # noqa: BLE001 - an error of one session must not stop the others
                 _log.exception("retention failed", session=session)
+            finally:
+                self._looking = False
         await self._deletions.finish()
         for session, epoch in await self._engine.due(self._clock()):
             if self._owns(session):
