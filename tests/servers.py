@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Final
 
 from temporalio.testing import WorkflowEnvironment
 
@@ -19,14 +20,24 @@ os.environ.setdefault("GOGC", "400")
 # It is up in a second where nobody else wants the machine. The SDK gives it five, a busy machine may take more.
 _START_TIMEOUT = timedelta(seconds=30)
 
+# A workflow may be started again, and continue as new, at once instead of after a second. Timers fire when they are due, and
+# not up to a second later. A task that has failed again and again is tried again soon.
+_PAUSES: Final = {
+    "history_workflowIdReuseMinimalInterval": "0s",
+    "history_timerProcessorMaxTimeShift": "50ms",
+    "history_workflowTaskRetryMaxInterval": "1s",
+}
+
 
 @asynccontextmanager
-async def temporal_server(**configuration: int | bool) -> AsyncIterator[WorkflowEnvironment]:
+async def temporal_server(**configuration: int | bool | str) -> AsyncIterator[WorkflowEnvironment]:
     """An empty dev server on loopback.
 
     Args:
-        configuration: The server's dynamic configuration: `history_maxTotalUpdates=5` for `history.maxTotalUpdates`.
+        configuration: The server's dynamic configuration, beside shorter pauses: `history_maxTotalUpdates=5` for
+            `history.maxTotalUpdates`.
     """
+    configuration = {**_PAUSES, **configuration}
     values = [f"{name.replace('_', '.')}={json.dumps(value)}" for name, value in configuration.items()]
     async with await _start([argument for value in values for argument in ("--dynamic-config-value", value)]) as server:
         yield server

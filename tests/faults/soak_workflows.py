@@ -11,8 +11,7 @@ from temporalio.exceptions import ApplicationError
 with workflow.unsafe.imports_passed_through():
     from wakeline.streams import WorkflowStream, WorkflowStreamState
 
-# A dev server's timers fire about once a second, however short they are.
-PAUSE = 0.1
+PAUSE = 0.7
 
 
 @dataclass

@@ -16,12 +16,11 @@ from temporalio.worker import Worker
 
 from tests.support import Served
 from tests.temporal import run_workflows as workflows
-from tests.temporal.ending_workflows import FIRST, LAST, Ends
 from tests.temporal.fronts import Front, front
 from tests.temporal.test_children import has_the_whole_family, register, to_the_end
 from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_following_faults import are_whole, ended, gateway_at, play
-from tests.temporal.test_run_endings import data, has, has_said
+from tests.temporal.test_run_endings import data, has
 from tests.temporal.test_run_endings import until as log_until
 from tests.temporal.test_runs import QUEUE, reset, start, steps, until
 from wakeline.errors import WorkflowNotFoundError
@@ -101,22 +100,6 @@ async def test_a_child_is_looked_for_again(
         await parent.signal("go")
         has_the_whole_family(await to_the_end(served, name), 2)
     assert set(refused.values()) == {1}
-
-
-async def test_what_an_ended_run_owes_is_not_given_up(client: Client, before: Front, tmp_path: Path, name: str) -> None:
-    async with gateway_at(before.address, tmp_path, drain_grace=0.2) as served:
-        async with Worker(client, task_queue=name, workflows=[Ends]):
-            handle = await client.start_workflow(Ends.run, args=["terminated", True], id=name, task_queue=name)
-            await handle.signal(Ends.end)
-            await has_said(handle)
-        await handle.terminate(reason="enough")
-        await register(served, name)
-        assert not data(await log_until(served, name, has("$session.settled")), "said")
-        await before.fail(DescribeWorkflowExecution=ABSENT)
-        await described(served, 1, "NOT_FOUND")
-        async with Worker(client, task_queue=name, workflows=[Ends]):
-            log = await log_until(served, name, has("$run.drained"))
-    assert data(log, "said") == FIRST + LAST
 
 
 async def test_a_reset_is_not_taken_for_a_termination(

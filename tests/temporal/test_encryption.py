@@ -222,4 +222,5 @@ async def test_a_stream_that_cannot_be_read_is_told_with_what_to_do(
         assert "EnvelopeCodec" in health["temporal"]
         await handle.signal("close")
         events = await to_the_end(served, handle.id)
-        assert events[-2]["data"]["status"] == "completed"
+        assert [e["topic"] for e in events] == ["$run.started", "$run.closed", "$session.settled"]
+        assert (events[1]["data"]["status"], events[1]["data"]["drained"]) == ("completed", False)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -13,11 +12,10 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import RetryPolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.converter import DataConverter, PayloadCodec
+from temporalio.converter import DataConverter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
@@ -28,8 +26,6 @@ from tests.support import Served
 from tests.temporal import follower_workflows as workflows
 from wakeline.gateway.app import gateway
 from wakeline.gateway.log import Engine
-from wakeline.gateway.log.engines.sqlite import SqliteEngine
-from wakeline.gateway.sessions import Run, Runs
 from wakeline.gateway.settings import Settings
 from wakeline.streams import WorkflowStreamClient
 
@@ -66,6 +62,7 @@ async def running_gateway(
             "no_auth": True,
             # However slow the machine is, a worker that is there is waited for.
             "drain_grace": 40.0,
+            "sweep_interval": 0.5,
             **changed,
         }
     )
@@ -73,12 +70,15 @@ async def running_gateway(
         yield served
 
 
-@pytest.fixture(params=["one", "two"])
+either = pytest.mark.parametrize("served", ["one", "two"], indirect=True)
+
+
+@pytest.fixture
 async def served(
     request: pytest.FixtureRequest, temporal: WorkflowEnvironment, tmp_path: Path
 ) -> AsyncIterator[Served]:
-    """A gateway, or two on one store."""
-    if request.param == "one":
+    """A gateway; or two on one store, in a test with `either`."""
+    if getattr(request, "param", "one") == "one":
         async with running_gateway(temporal, tmp_path) as running:
             yield running
         return
@@ -107,6 +107,7 @@ async def to_the_end(served: Served, name: str) -> list[dict[str, Any]]:
         return await (await served.stream(name, "until=settled")).rest()
 
 
+@either
 @pytest.mark.usefixtures("worker")
 async def test_a_device_sees_a_workflow_from_its_first_event_to_its_end(
     client: Client, served: Served, name: str
@@ -123,6 +124,7 @@ async def test_a_device_sees_a_workflow_from_its_first_event_to_its_end(
     assert (closed["status"], closed["drained"]) == ("completed", True)
 
 
+@either
 @pytest.mark.usefixtures("worker")
 async def test_one_reader_whatever_the_number_of_devices(client: Client, served: Served, name: str) -> None:
     await start(client, name, workflows.Talks.run, "waits", 20)
@@ -143,7 +145,11 @@ async def test_reading_leaves_no_trace_in_the_history(client: Client, served: Se
     stream = await served.stream(name)
     await stream.take(3)
     before = (await handle.describe()).history_length
-    await asyncio.sleep(1)
+    read = await served.metric("wakeline_temporal_calls_total", call="QueryWorkflow")
+    async with asyncio.timeout(60):
+        while await served.metric("wakeline_temporal_calls_total", call="QueryWorkflow") < read + 3:
+            await served.call("POST", "/v1/nudge", json={"workflow_id": name})
+            await asyncio.sleep(0.05)
     assert (await handle.describe()).history_length == before
     stream.close()
     await handle.terminate()
@@ -251,6 +257,7 @@ async def test_a_gateway_that_restarts_all_the_time_loses_and_repeats_nothing(
     assert len(told(events, "$run.started")) == len(told(events, "$run.closed")) == 1
 
 
+@either
 @pytest.mark.usefixtures("worker")
 async def test_a_workflow_can_be_registered_into_a_session_of_another_name(
     client: Client, served: Served, name: str
@@ -282,82 +289,3 @@ async def test_an_ended_session_tells_a_browser_to_stop_for_good(client: Client,
     assert told(await stream.rest(), "status") == ["begun", "last words"]
     again = await served.stream(name, "until=settled&topics=status", **{"Last-Event-ID": stream.last_id})
     assert again.answer.status == 204
-
-
-@pytest.mark.usefixtures("worker")
-async def test_two_runs_of_one_session_that_end_together_settle_it_once(
-    client: Client, temporal: WorkflowEnvironment, tmp_path: Path
-) -> None:
-    async with running_gateway(temporal, tmp_path) as served:
-        for number in range(8):
-            session = f"chat-{uuid.uuid4().hex[:6]}"
-            handles = [await start(client, f"{session}-{n}", workflows.Talks.run, "hangs", 0) for n in range(3)]
-            for handle in handles:
-                await served.call("POST", "/v1/runs", json={"workflow_id": handle.id, "session": session})
-            stream = await served.stream(session, "until=settled")
-            await asyncio.gather(*(handle.terminate() for handle in handles))
-            async with asyncio.timeout(60):
-                events = await stream.rest()
-            topics = [e["topic"] for e in events]
-            assert topics.count("$run.closed") == 3, number
-            assert topics.count("$session.settled") == 1
-            assert topics[-1] == "$session.settled"
-
-
-@pytest.mark.usefixtures("worker")
-async def test_a_crash_between_the_record_and_the_event_still_tells_the_start_first(
-    client: Client, temporal: WorkflowEnvironment, name: str, tmp_path: Path
-) -> None:
-    handle = await start(client, name, workflows.Talks.run, "completes", 3)
-    engine = SqliteEngine(tmp_path)
-    await engine.open()
-    run = handle.first_execution_run_id
-    assert run is not None
-    await Runs(engine).put(name, Run(name, run, run, run, "Talks", "2026-11-21T05:14:43.123Z"))
-    await engine.close()
-    async with running_gateway(temporal, tmp_path) as served:
-        async with asyncio.timeout(60):
-            while (await served.call("GET", f"/v1/sessions/{name.replace('/', '%2F')}/events"))[0] != 200:
-                await asyncio.sleep(0.05)
-        events = await to_the_end(served, name)
-    assert [e["topic"] for e in events][:2] == ["$run.started", "status"]
-    assert len(told(events, "$run.started")) == len(told(events, "$run.closed")) == 1
-
-
-async def test_a_run_that_temporal_no_longer_knows_ends_as_unknown(
-    temporal: WorkflowEnvironment, name: str, tmp_path: Path
-) -> None:
-    engine = SqliteEngine(tmp_path)
-    await engine.open()
-    run = str(uuid.uuid4())
-    await Runs(engine).put(name, Run(name, run, run, run, "Talks", "2026-11-21T05:14:43.123Z"))
-    await engine.close()
-    async with running_gateway(temporal, tmp_path, drain_grace=0.5) as served:
-        async with asyncio.timeout(60):
-            while (await served.call("GET", f"/v1/sessions/{name.replace('/', '%2F')}/events"))[0] != 200:
-                await asyncio.sleep(0.05)
-        events = await to_the_end(served, name)
-    assert [c["status"] for c in told(events, "$run.closed")] == ["unknown"]
-
-
-class Reversing(PayloadCodec):
-    """A codec that the gateway does not have."""
-
-    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        return [Payload(metadata={"encoding": b"binary/secret"}, data=p.SerializeToString()[::-1]) for p in payloads]
-
-    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        return [Payload.FromString(p.data[::-1]) for p in payloads]
-
-
-async def test_the_end_is_told_also_of_a_stream_that_cannot_be_read(
-    client: Client, temporal: WorkflowEnvironment, name: str, tmp_path: Path
-) -> None:
-    converter = dataclasses.replace(DataConverter.default, payload_codec=Reversing())
-    secret = Client(**{**client.config(), "data_converter": converter})  # type: ignore[arg-type] # mypy widens the TypedDict
-    async with running_worker(secret), running_gateway(temporal, tmp_path, drain_grace=1.0) as served:
-        await start(secret, name, workflows.Talks.run, "completes", 0)
-        events = await to_the_end(served, name)
-    assert [e["topic"] for e in events] == ["$run.started", "$run.closed", "$session.settled"]
-    closed = told(events, "$run.closed")[0]
-    assert (closed["status"], closed["drained"]) == ("completed", False)

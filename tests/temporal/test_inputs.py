@@ -183,14 +183,19 @@ async def test_an_update_that_the_workflow_refuses(
 
 
 async def test_an_update_that_fails_the_workflow_s_task_is_rejected_and_the_run_goes_on(
-    temporal: WorkflowEnvironment, handle: Handle, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(carrying, "_FAILING_SECONDS", 0.5)
-    async with running_gateway(temporal, tmp_path) as served:
+    async with (
+        temporal_server(history_longPollExpirationInterval="2s") as own,
+        Worker(own.client, task_queue=QUEUE, workflows=workflows.WORKFLOWS),
+        running_gateway(own, tmp_path) as served,
+    ):
+        handle: Handle = await own.client.start_workflow(workflows.Listens.run, [], id=name, task_queue=QUEUE)
         async with asyncio.timeout(200):  # Temporal pauses between the tasks, the longer the more have failed
             broken = asyncio.create_task(settled(served, name, "breaks", "once", id="k1"))
             await until_logged(served, name, "$input.accepted")
-            # The first call is held by Temporal for 20 seconds; the second one learns at once that the task fails.
+            # The first call is held by Temporal for a while; the second one learns at once that the task fails.
             assert await settled(served, name, "breaks", id="k2") == "rejected"
             assert await broken == "rejected"
             failures = {said["failure"]["type"] for said in told(await log(served, name), "$input.rejected")}
@@ -198,7 +203,7 @@ async def test_an_update_that_fails_the_workflow_s_task_is_rejected_and_the_run_
             assert "UpdateNotAccepted" in failures <= {"UpdateNotAccepted", "UnprocessedUpdate"}
             monkeypatch.setattr(carrying, "_FAILING_SECONDS", 600.0)  # the task may still fail for a moment
             assert await settled(served, name, "approve", "next", id="k3") == "completed"
-    assert await handle.query("all_heard") == ["next"]
+        assert await handle.query("all_heard") == ["next"]
 
 
 async def test_an_answer_that_takes_longer_is_fetched_later(handle: Handle, served: Served, name: str) -> None:

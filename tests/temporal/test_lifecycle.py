@@ -12,7 +12,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from tests.support import Served
 from tests.temporal import follower_workflows as workflows
-from tests.temporal.test_follower import name, running_gateway, served, start, to_the_end, told, worker
+from tests.temporal.test_follower import either, name, running_gateway, served, start, to_the_end, told, worker
 from wakeline.gateway.following.finding.finder import Finder
 
 __all__ = ["name", "served", "worker"]
@@ -47,6 +47,13 @@ async def until_waiting(served: Served, name: str) -> list[dict[str, Any]]:
     return events
 
 
+async def until_nothing_is_followed(served: Served) -> None:
+    async with asyncio.timeout(60):
+        while await served.metric("wakeline_runs_followed"):
+            await asyncio.sleep(0.05)
+
+
+@either
 @pytest.mark.usefixtures("worker")
 async def test_a_deleted_session_stays_deleted_until_a_device_comes(client: Client, served: Served, name: str) -> None:
     handle = await start(client, name, workflows.Talks.run, "waits", 20)
@@ -58,7 +65,7 @@ async def test_a_deleted_session_stays_deleted_until_a_device_comes(client: Clie
         assert told(await live.rest(), "number") == list(range(20))
     await handle.signal(workflows.Talks.go)
     await handle.result()
-    await asyncio.sleep(1.5)  # a follower that went on would have read the rest by now
+    await until_nothing_is_followed(served)
     assert name not in await names(served)
     events = await to_the_end(served, name)
     assert [e["offset"] for e in events] == list(range(len(events)))
@@ -67,6 +74,7 @@ async def test_a_deleted_session_stays_deleted_until_a_device_comes(client: Clie
     assert (await state_when(served, name))["epoch"] != first["epoch"]
 
 
+@either
 @pytest.mark.usefixtures("worker")
 async def test_a_deletion_while_the_follower_writes_is_whole(client: Client, served: Served, name: str) -> None:
     await start(client, name, workflows.Talks.run, "completes", 300)
@@ -119,6 +127,7 @@ async def test_a_lookup_that_ends_after_a_deletion_does_not_undo_it(
     await handle.terminate()
 
 
+@either
 @pytest.mark.usefixtures("worker")
 async def test_a_run_that_goes_on_in_a_closed_session_ends_in_the_record_alone(
     client: Client, served: Served, name: str
@@ -151,10 +160,10 @@ async def test_a_run_that_goes_on_in_a_closed_session_ends_in_the_record_alone(
 async def test_age_counts_from_the_end_of_the_last_run(
     client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
 ) -> None:
-    async with running_gateway(temporal, tmp_path, retention_age=1.0) as served:
+    async with running_gateway(temporal, tmp_path, retention_age=0.5) as served:
         handle = await start(client, name, workflows.Talks.run, "waits", 20)
         await until_waiting(served, name)
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(1.2)
         assert name in await names(served), "its run is open"
         await handle.signal(workflows.Talks.go)
         async with asyncio.timeout(60):
@@ -180,5 +189,5 @@ async def test_an_imported_session_is_not_followed(client: Client, served: Serve
     assert told(events, "number") == list(range(20))
     await handle.signal(workflows.Talks.go)
     await handle.result()
-    await asyncio.sleep(1)
+    await until_nothing_is_followed(served)
     assert (await state_when(served, name))["next_offset"] == made["next_offset"]

@@ -44,7 +44,6 @@ from tests.support import Served
 from tests.temporal.ending_workflows import FIRST, LAST, WORKFLOWS, Ends
 from tests.temporal.test_follower import running_gateway
 from tests.workers import WorkerProcess
-from wakeline.gateway.following.copying.copy import StreamCopy
 from wakeline.gateway.log.engines.sqlite import SqliteEngine
 from wakeline.gateway.sessions import Runs
 
@@ -361,22 +360,8 @@ async def test_an_end_that_temporal_no_longer_has_is_told_as_unknown(
     assert int(asked) <= 10
 
 
-async def test_a_workflow_that_ends_before_a_worker_has_taken_it_has_said_everything(
+async def test_a_crash_between_an_undrained_end_and_its_record_leaves_what_was_told_true(
     client: Client, temporal: WorkflowEnvironment, tmp_path: Path
-) -> None:
-    name = f"never-begun/{uuid.uuid4().hex[:8]}"
-    async with running_gateway(temporal, tmp_path, drain_grace=_LONG) as served:
-        handle = await client.start_workflow(Ends.run, args=["completed", True], id=name, task_queue=name)
-        await served.call("POST", "/v1/runs", json={"workflow_id": name})
-        await handle.terminate()
-        log = await until(served, name, has("$session.settled"))
-    assert topics(log) == ["$run.started", "$run.closed", "$session.settled"]
-    assert data(log, "$run.closed")[0]["drained"]
-
-
-@pytest.mark.parametrize("drained", [True, False])
-async def test_a_crash_between_the_end_and_its_record_leaves_what_was_told_true(
-    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, drained: bool
 ) -> None:
     name = f"crash/{uuid.uuid4().hex[:8]}"
     async with Worker(client, task_queue=name, workflows=WORKFLOWS):
@@ -384,28 +369,18 @@ async def test_a_crash_between_the_end_and_its_record_leaves_what_was_told_true(
         async with running_gateway(temporal, tmp_path, drain_grace=_LONG) as served:
             await served.call("POST", "/v1/runs", json={"workflow_id": name})
             await until(served, name, has("said", len(FIRST)))
-            if drained:
-                await handle.signal(Ends.end)
-                await until(served, name, has("said", len(FIRST + LAST)))
-                await handle.terminate(reason="enough")
-                told = await until(served, name, has("$session.settled"))
-        if not drained:
-            await handle.signal(Ends.end)
-            await has_said(handle)
-            await handle.terminate(reason="enough")
-    if not drained:
-        async with running_gateway(temporal, tmp_path, drain_grace=0.2) as served:
-            told = await until(served, name, has("$session.settled"))
+        await handle.signal(Ends.end)
+        await has_said(handle)
+        await handle.terminate(reason="enough")
+    async with running_gateway(temporal, tmp_path, drain_grace=0.2) as served:
+        told = await until(served, name, has("$session.settled"))
     await forget_the_end(tmp_path, name)
-    if drained:  # and nobody can be asked again
-        async with running_gateway(temporal, tmp_path, drain_grace=0.2) as served:
-            await until_settled(served, name)
     worker = Worker(client, task_queue=name, workflows=WORKFLOWS)
     async with worker, running_gateway(temporal, tmp_path) as served:
         await until_settled(served, name)
-        log = await (read(served, name) if drained else until(served, name, has("$run.drained")))
-    assert topics(log) == topics(told) + ([] if drained else ["said"] * len(LAST) + ["$run.drained"])
-    assert [closed["drained"] for closed in data(log, "$run.closed")] == [drained]
+        log = await until(served, name, has("$run.drained"))
+    assert topics(log) == [*topics(told), *["said"] * len(LAST), "$run.drained"]
+    assert [closed["drained"] for closed in data(log, "$run.closed")] == [False]
     assert data(log, "said") == FIRST + LAST
 
 
@@ -433,34 +408,6 @@ async def test_a_crash_between_an_end_and_its_record_does_not_keep_the_session_f
         await until_settled(served, name)
         assert topics(await read(served, name)) == topics(log)
     assert topics(log)[-2:] == ["$run.closed", "$session.settled"]
-
-
-async def test_what_a_run_said_last_is_added_although_that_fails_at_first(
-    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name = f"fails/{uuid.uuid4().hex[:8]}"
-    async with running_gateway(temporal, tmp_path, drain_grace=0.2) as served:
-        async with Worker(client, task_queue=name, workflows=WORKFLOWS):
-            handle = await client.start_workflow(Ends.run, args=["terminated", True], id=name, task_queue=name)
-            await handle.signal(Ends.end)
-            await has_said(handle)
-        await handle.terminate(reason="enough")
-        await served.call("POST", "/v1/runs", json={"workflow_id": name})
-        log = await until(served, name, has("$session.settled"))
-        assert (data(log, "said"), data(log, "$run.closed")[0]["drained"]) == ([], False)
-        failures = iter([RuntimeError("nobody thought of this")])
-        append = StreamCopy._append
-
-        async def fails(copy: StreamCopy, stretch: Any) -> bool:
-            for failure in failures:
-                raise failure
-            return await append(copy, stretch)
-
-        monkeypatch.setattr(StreamCopy, "_append", fails)
-        async with Worker(client, task_queue=name, workflows=WORKFLOWS):
-            log = await until(served, name, has("$run.drained"))
-    assert next(failures, None) is None
-    assert data(log, "said") == FIRST + LAST
 
 
 async def forget_the_end(folder: Path, session: str) -> None:

@@ -24,7 +24,7 @@ from tests.temporal.test_runs import QUEUE, start, until
 from wakeline.cli.processes import temporal_program
 from wakeline.events import NewEvent
 from wakeline.gateway.following.telling import Teller
-from wakeline.gateway.following.watching import waiting
+from wakeline.gateway.following.watching import state, waiting
 from wakeline.gateway.sessions import Run, Runs
 
 
@@ -37,6 +37,14 @@ def name() -> str:
 async def worker(client: Client) -> AsyncIterator[None]:
     async with Worker(client, task_queue=QUEUE, workflows=workflows.WORKFLOWS, activities=workflows.ACTIVITIES):
         yield
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a state reported soon that is certain only after a while."""
+    monkeypatch.setattr(waiting, "_QUIET", 0.5)
+    monkeypatch.setattr(waiting, "_UNTAKEN", 2.0)
+    monkeypatch.setattr(state, "_SOONEST", 0.3)
 
 
 @pytest.fixture
@@ -211,25 +219,11 @@ async def test_a_run_that_waits_for_somebody_says_for_what(
     assert ("until" in waiting) == until_told
     waiting.pop("until", None)
     assert waiting == {"for": "input", "signals": ["approve"], "updates": [], "details": "asks for 12 EUR"}
-    state = (await run_of(served, name))["waiting"]
-    assert state["signals"] == ["approve"]
+    assert (await run_of(served, name))["waiting"]["signals"] == ["approve"]
     await handle.signal("approve")
     events = await until(stream, "$run.closed")
     assert told(events, "$run.closed")[0]["status"] == "completed"
     assert (await run_of(served, name))["waiting"] is None
-
-
-async def test_what_a_run_waited_for_is_over_when_it_goes_on_as_another(
-    client: Client, served: Served, name: str
-) -> None:
-    handle = await start(client, name, workflows.Turns.run, False)
-    stream = await served.stream(name)
-    assert told(await until(stream, "$run.waiting"), "$run.waiting")[0]["for"] == "input"
-    await handle.signal("go_on")
-    events = await until(stream, "$run.waiting")
-    assert [event["topic"] for event in events] == ["$run.continued", "$run.waiting"]
-    assert told(events, "$run.waiting") == [{"for": None}]
-    await client.get_workflow_handle(name).terminate()
 
 
 async def test_a_run_that_sleeps_waits_for_a_timer(client: Client, served: Served, name: str) -> None:
@@ -260,9 +254,9 @@ async def test_the_state_says_no_less_than_the_events_that_were_seen(
     await handle.terminate()
     await until(stream, "$run.closed")
     for _ in range(2):
-        state = (await served.call("GET", f"/v1/sessions/{name}"))[1]
-        assert (state["settled"], state["runs"][0]["status"]) == (True, "terminated")
-        assert state["runs"][0]["waiting"] is None
+        session = (await served.call("GET", f"/v1/sessions/{name}"))[1]
+        assert (session["settled"], session["runs"][0]["status"]) == (True, "terminated")
+        assert session["runs"][0]["waiting"] is None
         recording.release()
         while (await run_of(served, name))["followed"]:
             await asyncio.sleep(0.01)
@@ -285,12 +279,12 @@ async def test_the_state_does_not_say_what_no_event_has_said_yet(
     await until(stream, "$run.started")
     await handle.terminate()
     await asyncio.wait_for(about_to.wait(), 60)
-    state = (await served.call("GET", f"/v1/sessions/{name}"))[1]
-    assert (state["settled"], state["runs"][0]["status"]) == (False, "running")
+    session = (await served.call("GET", f"/v1/sessions/{name}"))[1]
+    assert (session["settled"], session["runs"][0]["status"]) == (False, "running")
     may.set()
     await until(stream, "$session.settled")
-    state = (await served.call("GET", f"/v1/sessions/{name}"))[1]
-    assert (state["settled"], state["runs"][0]["status"]) == (True, "terminated")
+    session = (await served.call("GET", f"/v1/sessions/{name}"))[1]
+    assert (session["settled"], session["runs"][0]["status"]) == (True, "terminated")
 
 
 async def test_a_task_that_nobody_takes_waits_for_a_worker(client: Client, served: Served, name: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,7 @@ import pytest
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
-from temporalio.common import RetryPolicy
+from temporalio.client import Client, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
@@ -307,49 +305,6 @@ async def test_what_an_activity_publishes_after_continue_as_new_is_of_the_same_r
     await served.publish(name, {"topic": "delta", "data": 1}, **headers)
     log = (await served.call("GET", f"/v1/sessions/{name}/events?topics=delta"))[1]["events"]
     assert [event["run"] for event in log] == [handle.first_execution_run_id]
-
-
-async def test_what_a_run_said_last_is_waited_for_where_it_is_tried_again(
-    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
-) -> None:
-    options: dict[str, Any] = {"workflows": workflows.WORKFLOWS, "activities": workflows.ACTIVITIES, "task_queue": name}
-    async with Worker(client, **options), running_gateway(temporal, tmp_path) as served:
-        handle: WorkflowHandle[Any, Any] = await client.start_workflow(
-            workflows.Steps.run,
-            id=name,
-            task_queue=name,
-            run_timeout=timedelta(seconds=4),
-            retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1)),
-        )
-        stream = await served.stream(name)
-        await steps(handle, "a")
-        await until(stream, "step")
-    # Said while no gateway runs; then there is no worker, and the run times out.
-    async with Worker(client, **options):
-        await steps(handle, "b")
-        async with asyncio.timeout(60):
-            while (await handle.query("__temporal_workflow_stream_offset")) < 2:
-                await asyncio.sleep(0.05)
-    first = client.get_workflow_handle(name, run_id=handle.first_execution_run_id)
-    async with asyncio.timeout(60):
-        while (await first.describe()).status == WorkflowExecutionStatus.RUNNING:
-            await asyncio.sleep(0.1)
-    async with running_gateway(temporal, tmp_path, drain_grace=0.5) as served:
-        async with asyncio.timeout(60):
-            # It has asked in vain for longer than an end would wait.
-            while await served.metric("wakeline_temporal_calls_total", call="QueryWorkflow") < 2:
-                await asyncio.sleep(0.1)
-        log = (await served.call("GET", f"/v1/sessions/{name}/events"))[1]["events"]
-        assert told(log, "$run.continued") == []
-        async with Worker(client, **options):
-            stream = await served.stream(name)
-            events = await until(stream, "$run.continued")
-            assert told(events, "step") == ["a", "b"]
-            assert (told(events, "$run.continued")[0]["reason"], told(events, "$run.continued")[0]["drained"]) == (
-                "retry",
-                True,
-            )
-            await client.get_workflow_handle(name).terminate()
 
 
 @pytest.mark.usefixtures("worker")

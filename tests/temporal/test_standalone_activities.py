@@ -21,8 +21,6 @@ from tests.contextual import CONTEXTUAL
 from tests.support import Served
 from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_runs import until
-from wakeline.gateway.following import pool
-from wakeline.gateway.following.watching import standalone
 from wakeline.publisher import SessionPublisher
 
 QUEUE = "standalone"
@@ -150,22 +148,6 @@ async def test_a_terminated_activity_ends_without_a_worker(client: Client, serve
     await handle.terminate(reason="enough")
     (closed,) = told(await ended(served, name), "$run.closed")
     assert (closed["status"], closed["reason"], closed["drained"]) == ("terminated", "enough", True)
-
-
-async def test_an_activity_without_a_place_for_a_waiting_call_is_described_at_intervals(
-    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pool, "_ACTIVITY_POLLS", 1)
-    monkeypatch.setattr(standalone, "_DESCRIBE_SECONDS", 0.2)
-    handles = [await start(client, f"{name}-{number}", linger) for number in range(3)]
-    async with running_gateway(temporal, tmp_path) as served:
-        for handle in handles:
-            await register(served, handle.id)
-        for handle in reversed(handles):
-            await handle.terminate(reason=handle.id)
-        for handle in reversed(handles):
-            (closed,) = told(await ended(served, handle.id), "$run.closed")
-            assert (closed["status"], closed["reason"]) == ("terminated", handle.id)
 
 
 async def test_an_activity_that_no_worker_accepts_in_time_ends_as_timed_out(

@@ -68,7 +68,7 @@ async def test_a_query_for_each_batch_and_none_in_silence(
         before = -1
         while questions() != before:
             before = questions()
-            await asyncio.sleep(1)
+            await asyncio.sleep(0.5)
     await handle.signal("say", args=["n", ["at last"]])
     assert (await idle).data == "at last"
     await handle.terminate()

@@ -10,11 +10,13 @@ import pytest
 from temporalio.api.common.v1 import Payload
 
 from tests.unit.following.followed import World, run, steps
+from wakeline.gateway.following import follower as runner
 from wakeline.gateway.following import rests as resting
 from wakeline.gateway.following.copying.answers import Answer, Item, Missing, Stretch
 from wakeline.gateway.following.copying.copy import StreamCopy
 from wakeline.gateway.following.follower import Follower
 from wakeline.gateway.following.following import Following
+from wakeline.gateway.following.life import resting as rules
 from wakeline.gateway.following.telling import Teller
 from wakeline.gateway.log import Publication
 from wakeline.gateway.sessions import Intents, Run, Unread
@@ -87,6 +89,24 @@ async def test_a_rest_is_added_and_reported_once(monkeypatch: pytest.MonkeyPatch
     await follower.follow()
     assert [event["topic"] for event in await events_of(world)] == ["said"] * 3 + ["$run.drained"]
     assert not follower.run.owed
+
+
+async def test_a_rest_that_cannot_be_added_at_first_is_added_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = iter([RuntimeError("nobody thought of this")])
+    append = StreamCopy._append
+
+    async def fails(copy: StreamCopy, stretch: Any) -> bool:
+        for failure in failures:
+            raise failure
+        return await append(copy, stretch)
+
+    monkeypatch.setattr(StreamCopy, "_append", fails)
+    monkeypatch.setattr(runner, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(rules, "_SOONEST", 0.0)
+    world = World(monkeypatch)
+    await (await follower_of(world)).follow()
+    assert next(failures, None) is None
+    assert [event["topic"] for event in await events_of(world)] == ["said"] * 3 + ["$run.drained"]
 
 
 async def test_a_rest_that_a_later_run_does_not_wait_for_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
