@@ -7,6 +7,7 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import aiohttp
@@ -53,7 +54,13 @@ async def served(client: Client, queue: str, port: int = 0) -> AsyncIterator[str
     with tempfile.TemporaryDirectory() as data:
         async with gateway(settings(client, queue, data=data, port=port)) as url:
             assistant = Assistant(url)
-            async with Worker(client, task_queue=queue, workflows=[ChatWorkflow], activities=[assistant.answer]):
+            async with Worker(
+                client,
+                task_queue=queue,
+                workflows=[ChatWorkflow],
+                activities=[assistant.answer],
+                max_heartbeat_throttle_interval=timedelta(seconds=1),  # so that a stop reaches the activity soon
+            ):
                 yield url
 
 
