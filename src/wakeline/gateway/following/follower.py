@@ -83,7 +83,7 @@ class Follower:
 
     def hurry(self) -> None:
         """Read the rest of an ended run now or never: a later run of the session waits for its turn."""
-        self._rests.hurry()
+        self._rests.last_chance.set()
 
     async def tell_result(self) -> None:
         """Report the result that the run completes with.

@@ -11,7 +11,7 @@ from wakeline.events import INPUT_UNDONE, compose, timestamp
 from wakeline.gateway.following.following import Subject
 from wakeline.gateway.following.life.effects import Append, Expect, Supersede
 from wakeline.gateway.following.life.reports import SETTLED
-from wakeline.gateway.following.watching.resets import send_again, supersede_undone, undone_inputs
+from wakeline.gateway.following.watching.resets import Reset, reset_of, send_again, supersede_undone, undone_inputs
 from wakeline.gateway.sessions import Run, Telling
 
 
@@ -49,19 +49,21 @@ class Performer:
         """Mark what a reset has undone."""
         client, accept, before = self._parts.connection.client, self._parts.accept, self._subject.run
         if effect.output:
+            reset = await reset_of(client, before, effect.next_run_id)
             with suppress(SessionClosedError):
-                await supersede_undone(client, accept, self._subject.session, before, effect.next_run_id)
-            await self._undo(before, effect.next_run_id)
+                await supersede_undone(client, accept, self._subject.session, before, reset)
+            await self._undo(before, reset)
             return
         runs = await self._parts.runs.of(self._subject.session)
         for ended in [run for run in runs if run.first_run_id == before.chain and not run.open][-1:]:
-            await self._undo(ended, effect.next_run_id)
+            await self._undo(ended, await reset_of(client, ended, effect.next_run_id))
 
-    async def _undo(self, before: Run, run_id: str) -> None:
-        """Send the inputs of the session that a reset has undone to `run_id` again, or report them."""
+    async def _undo(self, before: Run, reset: Reset) -> None:
+        """Send the session's inputs that a reset has undone to the new run, or report them."""
+        run_id = reset.next_run_id
         client, resend = self._parts.connection.client, self._parts.settings.inputs.after_reset == "send"
         data: list[dict[str, str]] = []
-        for key, signal in (await undone_inputs(client, before, run_id)).items():
+        for key, signal in (await undone_inputs(client, before, reset)).items():
             found = await self._parts.intents.find(self._subject.session, key.id)
             if found is None or found.life != key.life:
                 continue  # an input of another session, or a forgotten one whose key another one has

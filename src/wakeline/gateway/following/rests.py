@@ -29,16 +29,15 @@ class Rests:
 
     Args:
         subject: The run.
+
+    Attributes:
+        last_chance: Set when a later run of the session waits for its turn, so that nothing is waited for any more.
     """
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
         self._parts = subject.parts
-        self._last_chance = asyncio.Event()
-
-    def hurry(self) -> None:
-        """Wait for nothing any more: a later run of the session waits for its turn."""
-        self._last_chance.set()
+        self.last_chance = asyncio.Event()
 
     async def drain(self, effect: ReadRest, reader: StreamReader) -> Read:
         """Read the rest of a run that has just ended, once.
@@ -67,7 +66,7 @@ class Rests:
         if effect.deadline is not None:
             await asyncio.sleep(effect.pause)
             return await self._read(effect)
-        await wait_at_most(effect.pause, self._last_chance.wait())
+        await wait_at_most(effect.pause, self.last_chance.wait())
         async with self._place() as free:
             return await self._read(effect) if free else LastChance()
 
@@ -76,10 +75,10 @@ class Rests:
         """Wait for a place among the reads of rests; False if a later run waits, which needs none."""
         places = self._parts.late_reads
         waiting = asyncio.ensure_future(places.acquire())
-        hurried = asyncio.ensure_future(self._last_chance.wait())
+        hurried = asyncio.ensure_future(self.last_chance.wait())
         try:
             await asyncio.wait([waiting, hurried], return_when=asyncio.FIRST_COMPLETED)
-            yield waiting.done() and not self._last_chance.is_set()
+            yield waiting.done() and not self.last_chance.is_set()
         finally:
             hurried.cancel()
             if waiting.done() and not waiting.cancelled():

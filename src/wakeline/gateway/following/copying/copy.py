@@ -38,12 +38,10 @@ class StreamCopy:
 
     Attributes:
         run: The run, as it stands now.
-        copied: How many items this object has appended.
     """
 
     def __init__(self, run: Run, teller: Teller, accept: Accept, runs: Runs, *, recorded: bool = True) -> None:
         self.run = run
-        self.copied = 0
         self._teller = teller
         self._accept = accept
         self._runs = runs
@@ -140,7 +138,6 @@ class StreamCopy:
             for group in groups(items):
                 await self._append_group(group)
                 self._offset = group.items[-1].offset + 1
-                self.copied += len(group.items)
         except SequenceGapError as error:
             self._offset = error.expected
             return True

@@ -112,8 +112,6 @@ class StreamReader:
         except REFUSED as error:
             return self._refused(error, closed=closed)
         except Exception as error:  # noqa: BLE001 - a worker may answer anything, and a codec may raise anything
-            if not self._connection.up():  # the first connection of a client fails with an error of no class
-                return Missing(Answer.NOBODY, str(error))
             return self._encoded(f"cannot be decoded: {error!r}")
         self._timeout = _FIRST_TIMEOUT
         return Stretch(items, result.next_offset, result.more_ready)

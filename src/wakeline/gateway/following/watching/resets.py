@@ -7,7 +7,7 @@ the new run again, unless the reset excludes them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -52,7 +52,37 @@ class _Begun(NamedTuple):
     previous: str
 
 
-async def supersede_undone(client: Client, accept: Accept, session: str, run: Run, next_run_id: str) -> None:
+class Reset(NamedTuple):
+    """A reset, as the histories have it.
+
+    Attributes:
+        next_run_id: The run that it was found by: the one that it began, or a later one.
+        base: The run that was reset.
+        point: The event of that run after which the new one is another.
+        way: The runs from the last one back to the one that was reset; none if that is not among them.
+    """
+
+    next_run_id: str
+    base: str
+    point: int
+    way: Sequence[_Begun]
+
+
+async def reset_of(client: Client, run: Run, next_run_id: str) -> Reset:
+    """Return the reset of a run by which another one has begun.
+
+    Raises:
+        RPCError: Temporal cannot be asked now.
+    """
+    base, point = "", 0
+    async for event in _history(client, run.workflow_id, next_run_id):
+        failed = event.workflow_task_failed_event_attributes
+        if failed.cause == WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW:
+            base, point = failed.base_run_id, event.event_id
+    return Reset(next_run_id, base, point, await _way_back(client, run, base))
+
+
+async def supersede_undone(client: Client, accept: Accept, session: str, run: Run, reset: Reset) -> None:
     """Supersede the output that a reset has undone, and fence the activities that it has undone.
 
     The stream that the run has come to is not among it: it goes on with another attempt. Doing it again says nothing again.
@@ -61,16 +91,14 @@ async def supersede_undone(client: Client, accept: Accept, session: str, run: Ru
         RPCError: Temporal cannot be asked now.
         WakelineError: What `Accept.open_attempt` raises.
     """
-    base, point = await _point(client, run, next_run_id)
-    way = [begun async for begun in _way_back(client, run, base)]
-    for run_id, activity in await _activities(client, run, base, point, [begun.run_id for begun in way]):
+    for run_id, activity in await _activities(client, run, reset):
         await _supersede(accept, session, publisher_of_activity(run_id, activity), run, activity)
-    for begun in way:
+    for begun in reset.way:
         for name in {begun.run_id, begun.original} - {run.stream}:
             await _supersede(accept, session, f"stream:{name}", run, None)
 
 
-async def undone_inputs(client: Client, run: Run, next_run_id: str) -> dict[Key, Signal | None]:
+async def undone_inputs(client: Client, run: Run, reset: Reset) -> dict[Key, Signal | None]:
     """Return the inputs that a reset has undone: earlier runs had them, the new run does not.
 
     They are in the order of the histories, by their keys; an update is None.
@@ -80,14 +108,12 @@ async def undone_inputs(client: Client, run: Run, next_run_id: str) -> dict[Key,
     Raises:
         RPCError: Temporal cannot be asked now.
     """
-    base, point = await _point(client, run, next_run_id)
-    way = [begun.run_id async for begun in _way_back(client, run, base)]
     before = _Inputs()
-    for run_id in dict.fromkeys([base, *way[::-1], run.run_id]):
+    for run_id in dict.fromkeys([reset.base, *(begun.run_id for begun in reversed(reset.way)), run.run_id]):
         async for event in _history(client, run.workflow_id, run_id):
-            if run_id != base or event.event_id > point:
+            if run_id != reset.base or event.event_id > reset.point:
                 before.read(event)
-    after, missing, run_id = _Inputs(), before.done(), next_run_id
+    after, missing, run_id = _Inputs(), before.done(), reset.next_run_id
     # There may be runs between the reset and the run that it was found by, and a reset among them.
     for _ in range(_MOST_RUNS):
         if not missing or run_id in ("", *run.run_ids):
@@ -173,28 +199,16 @@ async def _supersede(accept: Accept, session: str, publisher: str, run: Run, act
         await accept.open_attempt(session, after)
 
 
-async def _point(client: Client, run: Run, next_run_id: str) -> tuple[str, int]:
-    """The run that was reset, and its event after which the new one is another."""
-    base, point = "", 0
-    async for event in _history(client, run.workflow_id, next_run_id):
-        failed = event.workflow_task_failed_event_attributes
-        if failed.cause == WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW:
-            base, point = failed.base_run_id, event.event_id
-    return base, point
-
-
-async def _way_back(client: Client, run: Run, base: str) -> AsyncIterator[_Begun]:
-    """The runs from the last back to the one that was reset; none if that is not among them."""
+async def _way_back(client: Client, run: Run, base: str) -> Sequence[_Begun]:
     reset = await _begun(client, run, base)
     way: list[_Begun] = []
     begun = await _begun(client, run, run.run_id)
     while reset is not None and begun is not None:
         way.append(begun)
         if begun.original == reset.original:
-            for each in way:
-                yield each
-            return
+            return way
         begun = await _begun(client, run, begun.previous)
+    return ()
 
 
 async def _begun(client: Client, run: Run, run_id: str) -> _Begun | None:
@@ -210,13 +224,13 @@ async def _begun(client: Client, run: Run, run_id: str) -> _Begun | None:
     return _Begun(run_id, started.original_execution_run_id, started.continued_execution_run_id)
 
 
-async def _activities(client: Client, run: Run, base: str, point: int, way: list[str]) -> list[tuple[str, str]]:
+async def _activities(client: Client, run: Run, reset: Reset) -> list[tuple[str, str]]:
     """Run id and activity id of each activity that is undone."""
     undone: list[tuple[str, str]] = []
-    for run_id in dict.fromkeys([base, *way, run.run_id]):
+    for run_id in dict.fromkeys([reset.base, *(begun.run_id for begun in reset.way), run.run_id]):
         if not run_id:
             continue
-        after = point if run_id == base else 0
+        after = reset.point if run_id == reset.base else 0
         undone += [
             (run_id, event.activity_task_scheduled_event_attributes.activity_id)
             async for event in _history(client, run.workflow_id, run_id)
