@@ -1,4 +1,6 @@
-"""Makes text valid UTF-8: halves of surrogate pairs are joined, or replaced by U+FFFD.
+"""Text that can be passed on: valid UTF-8, and not too long.
+
+Halves of surrogate pairs are joined, or replaced by U+FFFD.
 
 JavaScript and some tokenizers cut text by UTF-16 units and so split an emoji in two. A Python `str` and a JSON escape can
 hold such a half, but UTF-8 cannot encode it, and most readers refuse it.
@@ -23,6 +25,7 @@ _LONE_LOW = re.compile(rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}(?<!\\u[dD][89abAB][0-9a-
 _LOW = re.compile(rb"\\u[dD][c-fC-F]")
 _SENTINELS = re.compile(rb"\0*")
 _PIECE_BYTES: Final = 64 * 1024
+_MOST_BYTES: Final = 8 * 1024
 
 
 def whole(text: str) -> str:
@@ -30,6 +33,14 @@ def whole(text: str) -> str:
     if text.isascii() or _HALF.search(text) is None:
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def cut(text: str) -> str:
+    """Return a text, cut with a note if it is long."""
+    encoded = text.encode()
+    if len(encoded) <= _MOST_BYTES:
+        return text
+    return f"{encoded[:_MOST_BYTES].decode(errors='ignore')}… (cut, {len(encoded)} bytes in all)"
 
 
 def split_half(text: str) -> tuple[str, str]:

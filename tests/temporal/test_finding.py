@@ -22,7 +22,7 @@ from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_runs import QUEUE, start, steps, until
 from tests.tokens import SECRET, token
 from wakeline.errors import SettingsInvalidError
-from wakeline.gateway.following.finding.visibility import Visibility
+from wakeline.gateway.reaching.visibility import Visibility
 from wakeline.gateway.rules import Follow
 
 

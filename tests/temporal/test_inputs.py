@@ -36,11 +36,11 @@ from tests.temporal.test_runs import reset
 from tests.tokens import SECRET, bearer
 from tests.unit.inputs.test_intents import intent
 from wakeline.client import SessionClient
-from wakeline.gateway.following import Namespaces, Options
 from wakeline.gateway.inputs import carrying
 from wakeline.gateway.inputs.sending import look, send
 from wakeline.gateway.inputs.steps import Absent, NotOpen, Outcome, Seen, Unanswered
 from wakeline.gateway.log.engines.memory import MemoryEngine
+from wakeline.gateway.reaching import Namespaces, Options
 from wakeline.gateway.rules import InputRules, Start
 from wakeline.gateway.sessions import Kind, Remembered, Run
 

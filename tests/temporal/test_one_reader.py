@@ -29,13 +29,14 @@ from tests.temporal.test_runs import QUEUE, start, steps, until
 from wakeline.errors import UnavailableError
 from wakeline.events import Event
 from wakeline.gateway.delivery import Accept, Hub
-from wakeline.gateway.following import Followers, Namespaces, observing
+from wakeline.gateway.following import Followers, observing
 from wakeline.gateway.following.copying.copy import StreamCopy
 from wakeline.gateway.following.life.pace import Pace
-from wakeline.gateway.following.reaching.connection import Options
 from wakeline.gateway.log import Record
 from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.ownership import Ownership
+from wakeline.gateway.reaching import Namespaces
+from wakeline.gateway.reaching.connection import Options
 from wakeline.gateway.sessions import Runs
 from wakeline.gateway.settings import Settings
 from wakeline.streams import WorkflowStreamClient, budget, places

@@ -19,7 +19,7 @@ from temporalio.client import Client
 
 from wakeline.background import wait_at_most
 from wakeline.errors import ListenRefusedError, ProgramMissingError, TemporalUnavailableError
-from wakeline.temporal.exit import end_in_order
+from wakeline.exit import end_in_order
 
 _PR_SET_PDEATHSIG: Final = 1
 _STOP_SECONDS: Final = 5.0

@@ -20,7 +20,7 @@ from wakeline.gateway import stores
 from wakeline.gateway.access import Addresses, Auth, Connections, Guard, Keys, Limits, Tickets
 from wakeline.gateway.delivery import Accept, Compacts, Hub
 from wakeline.gateway.devices import Exchange, Positions, Presence
-from wakeline.gateway.following import Followers, Namespaces, Options, options_of
+from wakeline.gateway.following import Followers
 from wakeline.gateway.http.lasting import Lasting
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.http.routes import application
@@ -29,6 +29,7 @@ from wakeline.gateway.log import Engine
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.notifications import Outbox, notifications
 from wakeline.gateway.ownership import Ownership
+from wakeline.gateway.reaching import Namespaces, Options, options_of
 from wakeline.gateway.requests import Requests
 from wakeline.gateway.runtime import supervised, watch_clock
 from wakeline.gateway.sessions import (

@@ -10,7 +10,7 @@ import structlog
 
 from wakeline.errors import WakelineError
 from wakeline.gateway.app import running
-from wakeline.gateway.following import options_of
+from wakeline.gateway.reaching import options_of
 from wakeline.gateway.settings import Settings, unknown_variables
 
 _log = structlog.get_logger(__name__)

@@ -31,6 +31,7 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
+from wakeline.exit import end_in_order
 from wakeline.integrations.activity_reports import ActivityReports, Report, failure_of, state_after, time_out_of
 from wakeline.integrations.activity_session import ActivitySession, current_session, current_sync_session, has_session
 from wakeline.integrations.children import JoiningInterceptor
@@ -43,7 +44,6 @@ from wakeline.publisher.activity import namespace_of, publisher_name
 from wakeline.publisher.options import PublisherOptions
 from wakeline.publisher.sync import SyncSessionPublisher
 from wakeline.streams.flushed import surrounding_on_flushed
-from wakeline.temporal.exit import end_in_order
 
 if TYPE_CHECKING:
     from temporalio.client import Client

@@ -9,13 +9,13 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowHandle
 from temporalio.converter import DataConverter
 
+from wakeline.exit import end_in_order
 from wakeline.streams.errors import StreamMisplacedError
 from wakeline.streams.flusher import Flusher
 from wakeline.streams.options import Buffering, Publishing
 from wakeline.streams.reader import StreamReader
 from wakeline.streams.sync import SyncWorkflowStreamClient
 from wakeline.streams.topics import TopicHandle, TopicTypes
-from wakeline.temporal.exit import end_in_order
 
 T = TypeVar("T")
 

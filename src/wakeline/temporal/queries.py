@@ -15,8 +15,8 @@ from typing import Any, TypeVar, cast
 from temporalio.client import Client
 from temporalio.service import RPCError, ServiceClient
 
+from wakeline.exit import end_in_order
 from wakeline.retry import Backoff
-from wakeline.temporal.exit import end_in_order
 from wakeline.temporal.refusals import Refusal, refusal
 
 T = TypeVar("T")

@@ -11,8 +11,8 @@ from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.service import RPCError, RPCStatusCode
 
-from wakeline.gateway.following.reaching.connection import Connection, Options
 from wakeline.gateway.following.watching.watch import Attention, RunWatch
+from wakeline.gateway.reaching.connection import Connection, Options
 from wakeline.gateway.sessions import Run
 
 RUN = Run("chat", "run", "run", "run", "Chat", "2026-11-21T05:14:43.123Z")

@@ -8,11 +8,11 @@ import msgspec
 import pytest
 
 from wakeline.errors import RequestInvalidError, RunClosedError, SessionNotFoundError, WorkflowNotFoundError
-from wakeline.gateway.following import Namespaces, Options
 from wakeline.gateway.inputs import Asked
 from wakeline.gateway.inputs.targets import Rule, Targets
 from wakeline.gateway.log import NewSession
 from wakeline.gateway.log.engines.memory import MemoryEngine
+from wakeline.gateway.reaching import Namespaces, Options
 from wakeline.gateway.rules import Start
 from wakeline.gateway.sessions import Run, Runs
 

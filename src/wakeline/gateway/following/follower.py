@@ -14,7 +14,6 @@ import structlog
 
 from wakeline.errors import EpochChangedError, SessionClosedError, UnavailableError
 from wakeline.events import RUN_CLOSED, RUN_STARTED, SESSION_SETTLED
-from wakeline.gateway.following.copying import told
 from wakeline.gateway.following.following import Following, Subject
 from wakeline.gateway.following.life import begin, reduce, reports
 from wakeline.gateway.following.life import effects as do
@@ -26,6 +25,7 @@ from wakeline.gateway.following.performing import Performer
 from wakeline.gateway.following.rests import Rests
 from wakeline.gateway.following.telling import RETRY_SECONDS
 from wakeline.gateway.following.watching.watch import Attention
+from wakeline.gateway.reaching import describe_failure, describe_result
 from wakeline.gateway.sessions import Run, RunState, Telling
 from wakeline.temporal.endings import Ending
 
@@ -206,9 +206,9 @@ class Follower:
         converter_of = connection.converter_of_activity if self.run.activity else connection.converter_of
         converter = converter_of(self.run.workflow_id)
         if ending is not None and ending.failure is not None:
-            details["failure"] = await told.failure(converter, ending.failure)
+            details["failure"] = await describe_failure(converter, ending.failure)
         if ending is not None and ending.result is not None and await self._wants_result():
-            details |= await told.result(converter, ending.result, _RESULT_BYTES)
+            details |= await describe_result(converter, ending.result, _RESULT_BYTES)
         return details
 
     async def _wants_result(self) -> bool:

@@ -29,13 +29,11 @@ from wakeline.gateway.following.finding.rules import check_rules, session_by_rul
 from wakeline.gateway.following.finding.sweep import Sweep, Swept
 from wakeline.gateway.following.lookups import Lookups
 from wakeline.gateway.following.pool import FollowerPool
-from wakeline.gateway.following.reaching.connection import Connection
-from wakeline.gateway.following.reaching.namespaces import Namespaces
 from wakeline.gateway.following.registering import Registrar
-from wakeline.gateway.following.sessions import session_of
 from wakeline.gateway.following.telling import RETRY_SECONDS
 from wakeline.gateway.log import Commit, Engine
 from wakeline.gateway.ownership import Ownership
+from wakeline.gateway.reaching import Connection, Namespaces, session_of
 from wakeline.gateway.rules import Follow
 from wakeline.gateway.runtime import supervised
 from wakeline.gateway.sessions import Followed, Runs

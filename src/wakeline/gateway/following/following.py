@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from wakeline.gateway.delivery import Accept
 from wakeline.gateway.following.copying.copy import StreamCopy
-from wakeline.gateway.following.reaching.connection import Connection
 from wakeline.gateway.following.telling import Teller
+from wakeline.gateway.reaching import Connection
 from wakeline.gateway.sessions import Intents, Run, Runs
 from wakeline.gateway.settings import Settings
 

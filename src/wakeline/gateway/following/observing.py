@@ -13,7 +13,6 @@ from temporalio.api.sdk.v1 import WorkflowMetadata
 
 from wakeline.background import cancel_all
 from wakeline.errors import SessionClosedError, UnavailableError
-from wakeline.gateway.following.copying import told
 from wakeline.gateway.following.copying.answers import Answer, Copied
 from wakeline.gateway.following.copying.reader import StreamReader
 from wakeline.gateway.following.following import Subject
@@ -23,6 +22,7 @@ from wakeline.gateway.following.watching.standalone import activity_ended
 from wakeline.gateway.following.watching.state import StateWatch
 from wakeline.gateway.following.watching.waiting import METADATA_QUERY
 from wakeline.gateway.following.watching.watch import Attention, RunWatch
+from wakeline.gateway.reaching import describe_failure
 from wakeline.gateway.sessions import Run, RunState
 
 # An answer that is under way when a run ends is waited for so long.
@@ -133,7 +133,7 @@ class Observer:
             run,
             watch,
             self._subject.teller,
-            explain=lambda failure: told.failure(parts.connection.converter_of(run.workflow_id), failure),
+            explain=lambda failure: describe_failure(parts.connection.converter_of(run.workflow_id), failure),
             metadata=lambda: reader.ask(METADATA_QUERY, WorkflowMetadata),
             watched=lambda: parts.watched(self._subject.session),
             note=self._subject.copy.change,

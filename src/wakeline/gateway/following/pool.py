@@ -16,12 +16,12 @@ from wakeline.gateway.delivery import Accept, Hub
 from wakeline.gateway.following.follower import Follower
 from wakeline.gateway.following.following import Following
 from wakeline.gateway.following.life.order import before
-from wakeline.gateway.following.reaching.namespaces import Namespaces
 from wakeline.gateway.following.resuming import Resuming
 from wakeline.gateway.following.telling import RETRY_SECONDS
 from wakeline.gateway.following.watching.watch import assign
 from wakeline.gateway.log import Commit, Engine
 from wakeline.gateway.ownership import Ownership
+from wakeline.gateway.reaching import Namespaces
 from wakeline.gateway.runtime import supervised
 from wakeline.gateway.sessions import Followed, Intents, Run, Runs
 from wakeline.gateway.settings import Settings

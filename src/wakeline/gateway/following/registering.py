@@ -18,8 +18,7 @@ from wakeline.gateway.following.finding.rules import fits
 from wakeline.gateway.following.finding.sweep import Sweep
 from wakeline.gateway.following.lookups import Lookups, until_followed
 from wakeline.gateway.following.pool import FollowerPool
-from wakeline.gateway.following.reaching.connection import Connection
-from wakeline.gateway.following.reaching.namespaces import Namespaces
+from wakeline.gateway.reaching import Connection, Namespaces
 from wakeline.gateway.rules import Follow
 from wakeline.gateway.sessions import Run, Runs
 from wakeline.gateway.settings import Settings

@@ -9,10 +9,10 @@ from typing import Final
 import structlog
 
 from wakeline.errors import UnavailableError
-from wakeline.gateway.following.reaching.namespaces import Namespaces
 from wakeline.gateway.following.telling import RETRY_SECONDS
 from wakeline.gateway.log import Engine
 from wakeline.gateway.ownership import Ownership
+from wakeline.gateway.reaching import Namespaces
 from wakeline.gateway.sessions import Run, Runs
 
 _WALK_SECONDS: Final = 600.0

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from wakeline.gateway.access import Connections, Guard, Tickets
-from wakeline.gateway.following import Followers, Namespaces
+from wakeline.gateway.following import Followers
 from wakeline.gateway.http.lasting import Lasting
 from wakeline.gateway.notifications import Links, Notifier, WebPush
+from wakeline.gateway.reaching import Namespaces
 from wakeline.gateway.requests import Requests
 from wakeline.gateway.sessions import Archive
 from wakeline.gateway.transports.feed import Source

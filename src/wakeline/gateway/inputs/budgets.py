@@ -17,7 +17,7 @@ from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError
 
 from wakeline.errors import LimitReachedError
-from wakeline.gateway.following import Connection
+from wakeline.gateway.reaching import Connection
 
 _EVENTS: Final = {
     "signal": EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED,

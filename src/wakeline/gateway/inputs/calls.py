@@ -18,8 +18,8 @@ from temporalio.api.update.v1 import Outcome as UpdateOutcome
 from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest, UpdateWorkflowExecutionRequest
 from temporalio.service import RPCError, RPCStatusCode
 
-from wakeline.gateway.following import SESSION_MEMO, Connection, describe_failure, describe_result
 from wakeline.gateway.inputs.steps import Outcome
+from wakeline.gateway.reaching import SESSION_MEMO, Connection, describe_failure, describe_result
 from wakeline.gateway.sessions import Intent, Starting
 from wakeline.streams.inputs import HEADER, LIFE_HEADER
 

@@ -22,7 +22,7 @@ from wakeline.errors import (
 )
 from wakeline.events import INPUT_ACCEPTED, INPUT_COMPLETED, INPUT_REJECTED, check_data, compose, timestamp
 from wakeline.gateway.delivery import Accept
-from wakeline.gateway.following import Connection, Followers
+from wakeline.gateway.following import Followers
 from wakeline.gateway.inputs.calls import EncodingFailedError
 from wakeline.gateway.inputs.pending import Pending
 from wakeline.gateway.inputs.sending import look, send
@@ -45,6 +45,7 @@ from wakeline.gateway.inputs.targets import Targets
 from wakeline.gateway.inputs.unseen import stale, unseen
 from wakeline.gateway.log import Engine, Publication
 from wakeline.gateway.metrics import Metrics
+from wakeline.gateway.reaching import Connection
 from wakeline.gateway.sessions import Intent, Intents, Run, Settled, key_hash
 from wakeline.retry import Backoff
 

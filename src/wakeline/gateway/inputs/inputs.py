@@ -20,7 +20,7 @@ from wakeline.errors import (
 )
 from wakeline.gateway.access import Grant
 from wakeline.gateway.delivery import Accept
-from wakeline.gateway.following import Followers, Namespaces
+from wakeline.gateway.following import Followers
 from wakeline.gateway.inputs.arguments import Arguments
 from wakeline.gateway.inputs.asked import Asked
 from wakeline.gateway.inputs.budgets import Budgets
@@ -31,6 +31,7 @@ from wakeline.gateway.inputs.unseen import check_seen, stale
 from wakeline.gateway.log import Engine
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.ownership import Ownership
+from wakeline.gateway.reaching import Namespaces
 from wakeline.gateway.runtime import supervised
 from wakeline.gateway.sessions import Intent, Intents, Runs, Settled
 from wakeline.gateway.settings import Settings

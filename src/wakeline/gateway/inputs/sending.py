@@ -20,7 +20,6 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
-from wakeline.gateway.following import Connection
 from wakeline.gateway.inputs.asked import ALONE
 from wakeline.gateway.inputs.calls import (
     ABORTED,
@@ -35,6 +34,7 @@ from wakeline.gateway.inputs.calls import (
     update_request,
 )
 from wakeline.gateway.inputs.steps import Absent, Failing, Forgotten, NotOpen, Outcome, Seen, StillOpen, Unanswered
+from wakeline.gateway.reaching import Connection
 from wakeline.gateway.sessions import Intent, Run
 from wakeline.streams.inputs import HEADER
 from wakeline.temporal.endings import complete, events_back, is_closing, read_ending

@@ -17,7 +17,6 @@ from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import ExecuteMultiOperationRequest
 from temporalio.service import RPCError, RPCStatusCode
 
-from wakeline.gateway.following import Connection, can_be_quoted, quoted
 from wakeline.gateway.inputs.calls import (
     CLOCKS,
     TIMEOUT,
@@ -30,6 +29,7 @@ from wakeline.gateway.inputs.calls import (
     update_request,
 )
 from wakeline.gateway.inputs.steps import At, Free, Outcome, Seen, Unanswered
+from wakeline.gateway.reaching import Connection, can_be_quoted, quoted
 from wakeline.gateway.sessions import Intent, Starting
 from wakeline.temporal.chains import first_event
 from wakeline.temporal.failures import is_forgotten

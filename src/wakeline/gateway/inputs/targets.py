@@ -16,9 +16,10 @@ from wakeline.errors import (
     WorkflowNotFoundError,
 )
 from wakeline.gateway.access import Grant
-from wakeline.gateway.following import Connection, Followers, Namespaces
+from wakeline.gateway.following import Followers
 from wakeline.gateway.inputs.asked import Asked
 from wakeline.gateway.log import Engine, NewSession, matches
+from wakeline.gateway.reaching import Connection, Namespaces
 from wakeline.gateway.rules import Start
 from wakeline.gateway.sessions import NamedWorkflow, Run, Runs, Starting
 

@@ -17,9 +17,9 @@ from wakeline.gateway.delivery import Accept
 from wakeline.gateway.following.copying.answers import Answer, Copied, Item, Missing, Stretch
 from wakeline.gateway.following.copying.detours import Group, Identity, groups
 from wakeline.gateway.following.copying.reader import StreamReader, to_event
-from wakeline.gateway.following.copying.told import json_of
 from wakeline.gateway.following.telling import Teller
 from wakeline.gateway.log import Publication
+from wakeline.gateway.reaching import json_of
 from wakeline.gateway.sessions import Run, Runs
 from wakeline.notices import Notice, with_notice
 

@@ -22,8 +22,7 @@ from temporalio.converter import DataConverter
 
 from wakeline.events import MessagePiece, NewEvent, compose, timestamp
 from wakeline.gateway.following.copying.answers import Answer, Item, Missing, Stretch
-from wakeline.gateway.following.copying.told import decoded_item, json_of
-from wakeline.gateway.following.reaching.connection import Connection
+from wakeline.gateway.reaching import Connection, decoded_item, json_of
 from wakeline.payloads import as_json
 from wakeline.streams.budget import UPDATES_PER_RUN, update_pause
 from wakeline.streams.wire import POLL, PollInput, PollResult

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.service import RPCError
 
-from wakeline.gateway.following.reaching.connection import Connection
+from wakeline.gateway.reaching import Connection
 from wakeline.temporal.chains import first_event, received_stream
 from wakeline.temporal.failures import UNKNOWN_TIMES, is_forgotten
 

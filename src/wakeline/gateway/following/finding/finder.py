@@ -15,11 +15,9 @@ from temporalio.service import RPCError, RPCStatusCode
 from wakeline.errors import SessionClosedError, SessionNotFoundError, TemporalUnavailableError, WorkflowNotFoundError
 from wakeline.events import timestamp
 from wakeline.gateway.following.finding.chain import Beginning, beginning
-from wakeline.gateway.following.reaching.connection import Connection
-from wakeline.gateway.following.reaching.namespaces import Namespaces
-from wakeline.gateway.following.sessions import session_of
 from wakeline.gateway.following.watching.standalone import described_activity
 from wakeline.gateway.log import Engine
+from wakeline.gateway.reaching import Connection, Namespaces, session_of
 from wakeline.gateway.sessions import Run, Runs
 from wakeline.temporal.failures import is_forgotten, is_no_namespace
 

@@ -9,12 +9,12 @@ from typing import Final
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 
 from wakeline.errors import SettingsInvalidError
+from wakeline.gateway.reaching import can_be_quoted, quoted
 from wakeline.gateway.rules import Follow
 
 _FIELDS: Final = ("workflow_id", "workflow_type", "parent_workflow_id", "root_workflow_id", "task_queue")
 _ANY: Final = "StartTime > '1970-01-01T00:00:00Z'"
 _FIELD: Final = re.compile(r"\{([^{}]*)\}")
-_UNQUOTABLE: Final = re.compile(r"""[\x00-\x1f\x7f"\\]|^'|'\Z""")
 
 
 def session_by_rule(rule: Follow, info: WorkflowExecutionInfo) -> str:
@@ -28,20 +28,6 @@ def session_by_rule(rule: Follow, info: WorkflowExecutionInfo) -> str:
         "task_queue": info.task_queue,
     }
     return _FIELD.sub(lambda field: values[field[1]], rule.session)
-
-
-def can_be_quoted(text: str) -> bool:
-    """Whether visibility can be asked for exactly this.
-
-    Temporal's servers undo what a quoted text is escaped with for a quote alone, and not at its ends.
-    """
-    return bool(text) and _UNQUOTABLE.search(text) is None
-
-
-def quoted(text: str) -> str:
-    """A text that can be, as visibility queries take it."""
-    escaped = text.replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def check_rules(rules: Iterable[Follow], known: Callable[[str], bool]) -> None:

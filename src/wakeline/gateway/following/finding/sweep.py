@@ -22,10 +22,9 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.background import wait_at_most
 from wakeline.errors import RecordConflictError, UnavailableError
-from wakeline.gateway.following.finding.rules import can_be_quoted, fits, query_of, quoted
-from wakeline.gateway.following.finding.visibility import Visibility, text
-from wakeline.gateway.following.reaching.connection import Connection
+from wakeline.gateway.following.finding.rules import fits, query_of
 from wakeline.gateway.log import Engine
+from wakeline.gateway.reaching import Connection, Visibility, can_be_quoted, quoted, written
 from wakeline.gateway.rules import Follow
 
 _IDS_AT_ONCE: Final = 100
@@ -157,7 +156,7 @@ class Sweep:
     async def _find_wanted(self) -> None:
         wanted = await self._swept.wanted()
         plain = [workflow_id for workflow_id in wanted if can_be_quoted(workflow_id)]
-        recently = text(self.visibility.some_time_ago())
+        recently = written(self.visibility.some_time_ago())
         for at in range(0, len(plain), _IDS_AT_ONCE):
             ids = ", ".join(map(quoted, plain[at : at + _IDS_AT_ONCE]))
             await self._find(f"WorkflowId IN ({ids}) AND StartTime >= '{recently}'", None)
@@ -169,7 +168,7 @@ class Sweep:
         latest = since
         ended: set[str] = set()
         try:
-            async for info in self.visibility.listed(f"CloseTime >= '{text(since - _OVERLAP)}'"):
+            async for info in self.visibility.listed(f"CloseTime >= '{written(since - _OVERLAP)}'"):
                 latest = max(latest, info.close_time.ToDatetime(tzinfo=UTC))
                 if self._is_new(f"closed {info.execution.run_id}"):
                     ended.add(info.execution.run_id)
@@ -190,7 +189,7 @@ class Sweep:
                 await self._find(f"({query}) AND ExecutionStatus = 'Running'", rule)
             else:
                 since = msgspec.json.decode(record.value, type=_Position).started
-        latest = await self._find(f"({query}) AND StartTime >= '{text(since - _OVERLAP)}'", rule)
+        latest = await self._find(f"({query}) AND StartTime >= '{written(since - _OVERLAP)}'", rule)
         # Written down only when all of it is followed: after a restart it is found again or known already.
         self._started[key] = max(since, latest or since)
         await self._write(key, self._started[key])
@@ -242,7 +241,7 @@ class Sweep:
         for query, rule in [(query_of(rule), rule) for rule in self._rules]:
             since = self._started.get(self._key(query))
             if since is not None:
-                its = f"WorkflowId = {quoted(workflow_id)} AND StartTime >= '{text(since - _OVERLAP)}'"
+                its = f"WorkflowId = {quoted(workflow_id)} AND StartTime >= '{written(since - _OVERLAP)}'"
                 with suppress(RPCError):
                     await self._find(f"({query}) AND {its}", rule)
 

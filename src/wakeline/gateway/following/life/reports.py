@@ -15,9 +15,9 @@ from wakeline.events import (
     SESSION_SETTLED,
     timestamp,
 )
-from wakeline.gateway.following.copying.told import cut
 from wakeline.gateway.sessions import Run
 from wakeline.temporal.endings import Ending
+from wakeline.text import cut
 
 
 class Report(NamedTuple):

@@ -10,8 +10,8 @@ from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
 
 from wakeline.events import timestamp
-from wakeline.gateway.following.copying.told import cut
 from wakeline.temporal.history import heartbeat_missed
+from wakeline.text import cut
 
 SCHEDULED = PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
 _PAUSED = PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED

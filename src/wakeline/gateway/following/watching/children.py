@@ -12,7 +12,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHandle
 
-from wakeline.gateway.following.sessions import SESSION_ATTRIBUTE, SESSION_MEMO
+from wakeline.gateway.reaching import SESSION_ATTRIBUTE, SESSION_MEMO
 
 Enter: TypeAlias = Callable[[str, str], Awaitable[None]]
 """Has a child's run followed where it speaks; given its Workflow Id and run id. Errors are logged."""

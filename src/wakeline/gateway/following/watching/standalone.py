@@ -18,8 +18,8 @@ from temporalio.api.workflowservice.v1 import (
 )
 from temporalio.service import RPCError
 
-from wakeline.gateway.following.reaching.connection import Connection
 from wakeline.gateway.following.telling import RETRY_SECONDS
+from wakeline.gateway.reaching import Connection
 from wakeline.retry import Backoff
 from wakeline.temporal.endings import ChainStatus, Ending, forgotten
 from wakeline.temporal.failures import RPC_TIMEOUT, UNKNOWN_TIMES, is_forgotten

@@ -13,9 +13,9 @@ from temporalio.api.workflow.v1 import PendingWorkflowTaskInfo
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 
 from wakeline.events import timestamp
-from wakeline.gateway.following.copying.told import cut
 from wakeline.gateway.following.watching.activities import SCHEDULED
 from wakeline.gateway.following.watching.watch import RunWatch
+from wakeline.text import cut
 
 METADATA_QUERY: Final = "__temporal_workflow_metadata"
 # A task that no worker has accepted for so long waits for a worker; a busy worker accepts it sooner.

@@ -18,9 +18,9 @@ from temporalio.client import WorkflowExecutionDescription, WorkflowHandle
 from temporalio.service import RPCError
 
 from wakeline.background import cancel_all, wait_at_most
-from wakeline.gateway.following.reaching.connection import Connection
 from wakeline.gateway.following.telling import RETRY_SECONDS
 from wakeline.gateway.following.watching.children import Children, Enter
+from wakeline.gateway.reaching import Connection
 from wakeline.gateway.sessions import Run
 from wakeline.retry import Backoff
 from wakeline.temporal.endings import Ending, closing_event, complete, forgotten, is_closing, read_ending

@@ -17,11 +17,11 @@ from wakeline.events import IDENTITY_KEY, nests_too_deep
 from wakeline.payloads import as_json
 from wakeline.payloads import json_of as json_of_any_depth
 from wakeline.temporal.failures import RPC_TIMEOUT
+from wakeline.text import cut
 
 # The encodings of Temporal's own payload converters; a codec makes others.
 _PLAIN: Final = (b"json/plain", b"json/protobuf", b"binary/plain", b"binary/null", b"binary/protobuf")
-# A message of more bytes is cut; encoded, it cannot be, and is left out where it is so large.
-_MOST_TEXT: Final = 8 * 1024
+# A long message is cut; encoded, it cannot be, and is left out where it has more bytes.
 _MOST_ENCODED: Final = 64 * 1024
 # A codec or a storage that does not answer must not hold up the report of a run's end.
 _DECODE_SECONDS: Final = RPC_TIMEOUT.total_seconds()
@@ -78,14 +78,6 @@ async def result(converter: DataConverter | None, payloads: Payloads, most_bytes
     if data is None or nests_too_deep(b"[%b]" % data):  # it is one level deeper in the event's data
         return {"result_payload": as_json(decoded)}
     return {"result": msgspec.Raw(data)}
-
-
-def cut(text: str) -> str:
-    """Return a text, cut with a note if it is long."""
-    whole = text.encode()
-    if len(whole) <= _MOST_TEXT:
-        return text
-    return f"{whole[:_MOST_TEXT].decode(errors='ignore')}… (cut, {len(whole)} bytes in all)"
 
 
 async def decoded_item(converter: DataConverter, payload: bytes) -> bytes:

@@ -17,10 +17,10 @@ from temporalio.converter import ActivitySerializationContext, DataConverter, Wo
 from temporalio.service import ConnectConfig, RPCError, RPCStatusCode, ServiceClient, TLSConfig
 
 from wakeline.background import wait_at_most
-from wakeline.gateway.following.reaching.calls import CountedService
+from wakeline.exit import end_in_order
+from wakeline.gateway.reaching.calls import CountedService
 from wakeline.gateway.runtime import supervised
 from wakeline.retry import Backoff
-from wakeline.temporal.exit import end_in_order
 from wakeline.temporal.failures import is_no_namespace, is_throttled, is_unavailable
 
 _CHECK_SECONDS: Final = 2.0

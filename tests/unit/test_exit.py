@@ -11,7 +11,7 @@ import asyncio, atexit, ctypes, gc, sys, threading, time
 # Registered first, so called last.
 atexit.register(lambda: print("left after", time.monotonic() - began))
 
-from wakeline.temporal.exit import end_in_order
+from wakeline.exit import end_in_order
 
 class Holder: pass
 

@@ -19,8 +19,8 @@ from temporalio.envconfig import ClientConfigProfile, ClientConfigTLS, DataSourc
 from temporalio.service import TLSConfig
 
 from wakeline.errors import SettingsInvalidError
-from wakeline.gateway.following.reaching.connection import Options
-from wakeline.gateway.following.reaching.converters import load_converter
+from wakeline.gateway.reaching.connection import Options
+from wakeline.gateway.reaching.converters import load_converter
 from wakeline.gateway.rules import Namespace
 from wakeline.gateway.settings import Settings, is_loopback
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -11,8 +12,7 @@ from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
 from temporalio.service import RPCError, RPCStatusCode
 
-from wakeline.gateway.following.finding.rules import can_be_quoted, quoted
-from wakeline.gateway.following.reaching.connection import Connection
+from wakeline.gateway.reaching.connection import Connection
 from wakeline.temporal.failures import RPC_TIMEOUT
 
 _PAGE: Final = 1000
@@ -24,6 +24,7 @@ _BEGINNING: Final = datetime(1970, 1, 2, tzinfo=UTC)
 _TRAILS_TIMES: Final = 10
 # Seconds between two of these listings.
 _TRAILS_SECONDS: Final = 0.2
+_UNQUOTABLE: Final = re.compile(r"""[\x00-\x1f\x7f"\\]|^'|'\Z""")
 
 
 class Visibility:
@@ -101,7 +102,7 @@ class Visibility:
         """
         if not can_be_quoted(workflow_id):
             return []
-        query = f"WorkflowId = {quoted(workflow_id)} AND StartTime >= '{text(self.some_time_ago())}'"
+        query = f"WorkflowId = {quoted(workflow_id)} AND StartTime >= '{written(self.some_time_ago())}'"
         for _ in range(_TRAILS_TIMES):
             try:
                 found = [info async for info in self.listed(query)]
@@ -115,6 +116,20 @@ class Visibility:
         return []
 
 
-def text(moment: datetime) -> str:
+def can_be_quoted(text: str) -> bool:
+    """Return whether visibility can be asked for exactly this.
+
+    Temporal's servers undo what a quoted text is escaped with for a quote alone, and not at its ends.
+    """
+    return bool(text) and _UNQUOTABLE.search(text) is None
+
+
+def quoted(text: str) -> str:
+    """Return a text that can be quoted as queries take it."""
+    escaped = text.replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def written(moment: datetime) -> str:
     """Return a time as queries take it."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

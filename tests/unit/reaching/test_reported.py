@@ -24,7 +24,7 @@ from temporalio.converter import (
 from temporalio.exceptions import ActivityError, ApplicationError, RetryState
 
 from tests.storage import InMemory
-from wakeline.gateway.following.copying import told
+from wakeline.gateway.reaching import reported
 
 MARK = "the secret text"
 
@@ -89,17 +89,17 @@ async def failure_of(converter: DataConverter, *, cause: bool) -> Failure:
 
 async def test_a_failure_tells_its_message_and_what_it_failed_of() -> None:
     simple = await failure_of(DataConverter.default, cause=False)
-    assert await told.failure(None, simple) == {"message": MARK, "type": "Bad"}
+    assert await reported.failure(None, simple) == {"message": MARK, "type": "Bad"}
     caused = await failure_of(DataConverter.default, cause=True)
-    assert await told.failure(None, caused) == {"message": "Activity task failed", "type": "Bad", "cause": MARK}
+    assert await reported.failure(None, caused) == {"message": "Activity task failed", "type": "Bad", "cause": MARK}
 
 
 async def test_an_encoded_failure_is_read_with_the_converter_and_kept_encoded_without() -> None:
     failure = await failure_of(CODED, cause=True)
     before = failure.SerializeToString()
     expected = {"message": "Activity task failed", "type": "Bad", "cause": MARK}
-    assert await told.failure(CODED, failure) == expected
-    kept = await told.failure(None, failure)
+    assert await reported.failure(CODED, failure) == expected
+    kept = await reported.failure(None, failure)
     assert {key: kept[key] for key in ("message", "cause", "type")} == {
         "message": "Encoded failure",
         "cause": "Encoded failure",
@@ -113,49 +113,49 @@ async def test_an_encoded_failure_is_read_with_the_converter_and_kept_encoded_wi
 
 async def test_attributes_that_no_codec_encoded_are_read_without_a_converter() -> None:
     converter = DataConverter(failure_converter_class=DefaultFailureConverterWithEncodedAttributes)
-    assert await told.failure(None, await failure_of(converter, cause=False)) == {"message": MARK, "type": "Bad"}
+    assert await reported.failure(None, await failure_of(converter, cause=False)) == {"message": MARK, "type": "Bad"}
 
 
 async def test_a_codec_that_cannot_decode_does_not_keep_the_end_from_being_told() -> None:
     failing = DataConverter(payload_codec=Broken())
-    kept = await told.failure(failing, await failure_of(CODED, cause=False))
+    kept = await reported.failure(failing, await failure_of(CODED, cause=False))
     assert kept["message"] == "Encoded failure"
     assert "encoded_attributes" in kept
     (payload,) = await CODED.encode([MARK])
-    assert "result_payload" in await told.result(failing, Payloads(payloads=[payload]), 1000)
+    assert "result_payload" in await reported.result(failing, Payloads(payloads=[payload]), 1000)
 
 
 @pytest.mark.parametrize(("value", "expected"), [({"a": [1]}, {"a": [1]}), (None, None), ("ü", "ü")])
 async def test_a_result_is_told_as_json(value: Any, expected: Any) -> None:
     for converter in (DataConverter.default, CODED):
         payloads = Payloads(payloads=await converter.encode([value]))
-        assert plain(await told.result(converter, payloads, 1000)) == {"result": expected}
+        assert plain(await reported.result(converter, payloads, 1000)) == {"result": expected}
 
 
 async def test_a_result_that_is_not_json_comes_as_it_is() -> None:
     (payload,) = DefaultPayloadConverter().to_payloads([b"bytes"])
-    kept = await told.result(None, Payloads(payloads=[payload]), 1000)
+    kept = await reported.result(None, Payloads(payloads=[payload]), 1000)
     assert b64decode(kept["result_payload"]["data"]) == b"bytes"
     coded = Payloads(payloads=await CODED.encode([MARK]))
-    kept = await told.result(None, coded, 1000)
+    kept = await reported.result(None, coded, 1000)
     assert b64decode(kept["result_payload"]["metadata"]["encoding"]) == b"b"
     assert MARK not in str(kept)
 
 
 async def test_a_result_too_large_is_told_by_its_size() -> None:
     payloads = Payloads(payloads=await DataConverter.default.encode(["x" * 100]))
-    assert await told.result(None, payloads, 101) == {"result_bytes": 102}
-    assert await told.result(None, Payloads(), 101) == {}
+    assert await reported.result(None, payloads, 101) == {"result_bytes": 102}
+    assert await reported.result(None, Payloads(), 101) == {}
 
 
 async def test_a_result_in_a_storage_that_does_not_answer_is_passed_on_as_a_reference(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(told, "_DECODE_SECONDS", 0.01)
+    monkeypatch.setattr(reported, "_DECODE_SECONDS", 0.01)
     storing = DataConverter(external_storage=ExternalStorage(drivers=[Silent()], payload_size_threshold=10))
     payloads = Payloads(payloads=await storing.encode(["x" * 100]))
     async with asyncio.timeout(60):
-        kept = await told.result(storing, payloads, 1000)
+        kept = await reported.result(storing, payloads, 1000)
     message = b64decode(kept["result_payload"]["metadata"]["messageType"])
     assert message == b"temporal.api.sdk.v1.ExternalStorageReference"
 
@@ -165,7 +165,7 @@ async def test_a_stored_result_too_large_is_told_by_its_size_and_not_fetched() -
     storing = DataConverter(external_storage=ExternalStorage(drivers=[silent], payload_size_threshold=10))
     payloads = Payloads(payloads=await storing.encode(["x" * 1000]))
     async with asyncio.timeout(60):
-        kept = await told.result(storing, payloads, 1000)
+        kept = await reported.result(storing, payloads, 1000)
     (stored,) = silent.kept.values()
     assert (kept, silent.asked) == ({"result_bytes": len(stored)}, 0)
 
@@ -173,25 +173,25 @@ async def test_a_stored_result_too_large_is_told_by_its_size_and_not_fetched() -
 async def test_a_codec_that_does_not_answer_does_not_keep_the_end_from_being_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(told, "_DECODE_SECONDS", 0.01)
+    monkeypatch.setattr(reported, "_DECODE_SECONDS", 0.01)
     silent = DataConverter(payload_codec=SilentCodec())
     async with asyncio.timeout(60):
-        kept = await told.failure(silent, await failure_of(CODED, cause=False))
-        result = await told.result(silent, Payloads(payloads=await CODED.encode([MARK])), 1000)
+        kept = await reported.failure(silent, await failure_of(CODED, cause=False))
+        result = await reported.result(silent, Payloads(payloads=await CODED.encode([MARK])), 1000)
     assert "encoded_attributes" in kept
     assert "result_payload" in result
 
 
 async def test_long_messages_are_cut_and_large_encoded_ones_left_out() -> None:
     failure = Failure(message="é" * 10_000, cause=Failure(message="c" * 10_000))
-    read = await told.failure(None, failure)
+    read = await reported.failure(None, failure)
     assert read["message"] == "é" * 4096 + "… (cut, 20000 bytes in all)"
     assert read["cause"] == "c" * 8192 + "… (cut, 10000 bytes in all)"
     for level in (failure, failure.cause):
         level.message = "Encoded failure"
         level.encoded_attributes.data = b"x" * 100_000
     size = failure.encoded_attributes.ByteSize()
-    assert await told.failure(None, failure) == {
+    assert await reported.failure(None, failure) == {
         "message": "Encoded failure",
         "encoded_attributes_bytes": size,
         "cause": "Encoded failure",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 
-from wakeline.gateway.following.reaching.connection import Connection, Options, badness
+from wakeline.gateway.reaching.connection import Connection, Options, badness
 
 
 class Namespaces:

@@ -10,8 +10,8 @@ from temporalio.converter import DataConverter, DefaultPayloadConverter, Payload
 from temporalio.service import TLSConfig
 
 from wakeline.errors import SettingsInvalidError
-from wakeline.gateway.following import options_of
-from wakeline.gateway.following.reaching.connection import Options
+from wakeline.gateway.reaching import options_of
+from wakeline.gateway.reaching.connection import Options
 from wakeline.gateway.rules import Namespace
 from wakeline.gateway.settings import Settings, load
 

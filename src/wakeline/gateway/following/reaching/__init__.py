@@ -1,1 +1,0 @@
-"""The connections to Temporal: credentials, converters, namespaces and health."""
