@@ -13,6 +13,8 @@ _PAUSE = 0.2
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (follower, followers, lookups, pool, reducer, resting, resuming, standalone, telling, watch):
+    for module in (follower, followers, lookups, pool, resuming, standalone, telling, watch):
         monkeypatch.setattr(module, "RETRY_SECONDS", _PAUSE)
+    for rules in (reducer, resting):
+        monkeypatch.setattr(rules, "AGAIN_SECONDS", _PAUSE)
     monkeypatch.setattr(resting, "_SOONEST", _PAUSE)

@@ -25,8 +25,9 @@ from tests.temporal import follower_workflows as workflows
 from tests.temporal.test_follower import running_gateway, running_worker, start, to_the_end
 from wakeline.cli.processes import free_port
 from wakeline.gateway.app import gateway
-from wakeline.gateway.following.copying.answers import Answer, Missing
+from wakeline.gateway.following.copying.items import Missing
 from wakeline.gateway.following.copying.reader import StreamReader
+from wakeline.gateway.following.life.answers import Answer
 from wakeline.gateway.reaching import Namespaces, options_of
 from wakeline.gateway.reaching.connection import Connection, Options
 from wakeline.gateway.rules import Namespace

@@ -16,7 +16,7 @@ from wakeline.gateway.delivery import Accept, Hub
 from wakeline.gateway.following import Followers
 from wakeline.gateway.following import pool as pooling
 from wakeline.gateway.following.pool import FollowerPool
-from wakeline.gateway.following.watching.watch import Attention
+from wakeline.gateway.following.watching.attention import Attention
 from wakeline.gateway.log import Append, Appended, Record
 from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.ownership import Ownership

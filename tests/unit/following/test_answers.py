@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wakeline.gateway.following.copying.answers import Answer
+from wakeline.gateway.following.life.answers import Answer
 
 
 @pytest.mark.parametrize("answer", Answer)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from wakeline.gateway.following.watching.watch import Attention
+from wakeline.gateway.following.watching.attention import Attention
 
 
 @pytest.mark.parametrize("steps", range(1, 6))

@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from wakeline.events import SESSION_SETTLED
-from wakeline.gateway.following.copying.answers import Answer
 from wakeline.gateway.following.life import RULES, begin, reduce
 from wakeline.gateway.following.life import effects as do
 from wakeline.gateway.following.life import observations as saw
+from wakeline.gateway.following.life.answers import Answer
 from wakeline.gateway.following.life.phases import Now, Phase
 from wakeline.gateway.sessions import Run, Unread
 from wakeline.temporal.endings import Ending

@@ -17,10 +17,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tests.soak import times
 from wakeline.events import RUN_CLOSED, RUN_CONTINUED, RUN_DRAINED, RUN_STARTED, SESSION_SETTLED
-from wakeline.gateway.following.copying.answers import Answer
 from wakeline.gateway.following.life import begin, reduce
 from wakeline.gateway.following.life import effects as do
 from wakeline.gateway.following.life import observations as saw
+from wakeline.gateway.following.life.answers import Answer
 from wakeline.gateway.following.life.phases import Life, Now, Phase
 from wakeline.gateway.sessions import Run
 from wakeline.temporal.endings import Ending

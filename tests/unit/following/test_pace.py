@@ -6,7 +6,7 @@ from typing import TypedDict
 
 import pytest
 
-from wakeline.gateway.following.copying.answers import Answer, Copied
+from wakeline.gateway.following.life.answers import Answer, Copied
 from wakeline.gateway.following.life.pace import Pace, Wait
 
 FASTEST, SLOWEST = 0.05, 20.0

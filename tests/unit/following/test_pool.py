@@ -11,13 +11,14 @@ from structlog.testing import CapturingLogger
 from tests.unit.following.followed import World, followed, run, steps
 from wakeline.errors import AttemptFencedError, StorageFailedError
 from wakeline.gateway.following import pool as pooling
+from wakeline.gateway.following.watching import attention
 from wakeline.gateway.log import NewSession
 
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pooling, "RETRY_SECONDS", 0.0)
-    monkeypatch.setattr(pooling, "_ASSIGN_SECONDS", 0.0)
+    monkeypatch.setattr(attention, "_ASSIGN_SECONDS", 0.0)
 
 
 def closely(pool: pooling.FollowerPool) -> set[str]:

@@ -12,11 +12,12 @@ from temporalio.api.common.v1 import Payload
 from tests.unit.following.followed import World, run, steps
 from wakeline.gateway.following import follower as runner
 from wakeline.gateway.following import rests as resting
-from wakeline.gateway.following.copying.answers import Answer, Item, Missing, Stretch
 from wakeline.gateway.following.copying.copy import StreamCopy
+from wakeline.gateway.following.copying.items import Item, Missing, Stretch
 from wakeline.gateway.following.follower import Follower
-from wakeline.gateway.following.following import Following
+from wakeline.gateway.following.following import Following, Limits
 from wakeline.gateway.following.life import resting as rules
+from wakeline.gateway.following.life.answers import Answer
 from wakeline.gateway.following.telling import Teller
 from wakeline.gateway.log import Publication
 from wakeline.gateway.sessions import Intents, Run, Unread
@@ -38,10 +39,7 @@ def parts_of(world: World, *, places: int) -> Following:
         watched=lambda session: False,
         child=nothing,
         earlier=nothing,
-        looks=asyncio.Semaphore(1),
-        reads=asyncio.Semaphore(1),
-        late_reads=asyncio.Semaphore(places),
-        activity_polls=asyncio.Semaphore(1),
+        limits=Limits(late_reads=places),
     )
 
 
@@ -155,7 +153,7 @@ async def test_a_place_among_the_rests_is_given_back(monkeypatch: pytest.MonkeyP
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
         await steps()
-    assert not parts.late_reads.locked()
+    assert not parts.limits.late_reads.locked()
 
 
 @pytest.mark.parametrize("read_before", [True, False])

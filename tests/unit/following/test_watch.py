@@ -11,7 +11,8 @@ from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.service import RPCError, RPCStatusCode
 
-from wakeline.gateway.following.watching.watch import Attention, RunWatch
+from wakeline.gateway.following.watching.attention import Attention
+from wakeline.gateway.following.watching.watch import RunWatch
 from wakeline.gateway.reaching.connection import Connection, Options
 from wakeline.gateway.sessions import Run
 

@@ -24,7 +24,7 @@ from wakeline.gateway.following.observing import Observer
 from wakeline.gateway.following.performing import Performer
 from wakeline.gateway.following.rests import Rests
 from wakeline.gateway.following.telling import RETRY_SECONDS
-from wakeline.gateway.following.watching.watch import Attention
+from wakeline.gateway.following.watching.attention import Attention
 from wakeline.gateway.reaching import describe_failure, describe_result
 from wakeline.gateway.sessions import Run, RunState, Telling
 from wakeline.temporal.endings import Ending

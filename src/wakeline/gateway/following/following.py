@@ -14,6 +14,23 @@ from wakeline.gateway.sessions import Intents, Run, Runs
 from wakeline.gateway.settings import Settings
 
 
+class Limits:
+    """How much goes on at once, in all namespaces together.
+
+    Attributes:
+        looks: Lets so many runs be described.
+        reads: Lets so many streams of runs that are swept be read.
+        late_reads: The same of runs that have ended: nobody may be there to answer, and others must not wait.
+        activity_polls: Lets so many standalone activities have a waiting call.
+    """
+
+    def __init__(self, *, looks: int = 16, reads: int = 32, late_reads: int = 8, activity_polls: int = 200) -> None:
+        self.looks = asyncio.Semaphore(looks)
+        self.reads = asyncio.Semaphore(reads)
+        self.late_reads = asyncio.Semaphore(late_reads)
+        self.activity_polls = asyncio.Semaphore(activity_polls)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Following:
     """The parts that followers of one namespace share.
@@ -28,10 +45,7 @@ class Following:
         watched: Whether a device is on a session.
         child: Has a child that says where it speaks followed; given the namespace, the Workflow Id and the run id.
         earlier: Awaited before a run's first event: earlier runs of the session come first with what they still add.
-        looks: Lets so many runs be described at once.
-        reads: Lets so many streams of runs that are swept be read at once.
-        late_reads: The same of runs that have ended: nobody may be there to answer, and others must not wait.
-        activity_polls: Lets so many standalone activities have a waiting call at once.
+        limits: How much goes on at once.
     """
 
     connection: Connection
@@ -43,10 +57,7 @@ class Following:
     watched: Callable[[str], bool]
     child: Callable[[str, str, str], Awaitable[None]]
     earlier: Callable[[str, Run], Awaitable[None]]
-    looks: asyncio.Semaphore
-    reads: asyncio.Semaphore
-    late_reads: asyncio.Semaphore
-    activity_polls: asyncio.Semaphore
+    limits: Limits
 
 
 class Subject:

@@ -13,15 +13,16 @@ from temporalio.api.sdk.v1 import WorkflowMetadata
 
 from wakeline.background import cancel_all
 from wakeline.errors import SessionClosedError, UnavailableError
-from wakeline.gateway.following.copying.answers import Answer, Copied
 from wakeline.gateway.following.copying.reader import StreamReader
 from wakeline.gateway.following.following import Subject
+from wakeline.gateway.following.life.answers import Answer, Copied
 from wakeline.gateway.following.life.observations import Ended
 from wakeline.gateway.following.life.pace import Pace
+from wakeline.gateway.following.watching.attention import Attention
 from wakeline.gateway.following.watching.standalone import activity_ended
 from wakeline.gateway.following.watching.state import StateWatch
 from wakeline.gateway.following.watching.waiting import METADATA_QUERY
-from wakeline.gateway.following.watching.watch import Attention, RunWatch
+from wakeline.gateway.following.watching.watch import RunWatch
 from wakeline.gateway.reaching import describe_failure
 from wakeline.gateway.sessions import Run, RunState
 
@@ -69,7 +70,7 @@ class Observer:
         """Follow one Temporal run to its end, while its stream is copied and its state reported."""
         parts, run_id = self._parts, self._subject.run.run_id
         if self._subject.run.activity:
-            activity_id, looks, polls = self._subject.run.workflow_id, parts.looks, parts.activity_polls
+            activity_id, looks, polls = self._subject.run.workflow_id, parts.limits.looks, parts.limits.activity_polls
             ending = await activity_ended(parts.connection, activity_id, run_id, looks=looks, polls=polls)
             return Ended(run_id, ending, read_whole=True)
         await self._subject.copy.begin()
@@ -100,7 +101,7 @@ class Observer:
         while not watch.over.is_set():
             happened, task = watch.happened, watch.history.scheduled
             try:
-                async with self._parts.reads if not self.attention.closely else nullcontext():
+                async with self._parts.limits.reads if not self.attention.closely else nullcontext():
                     copied = await self._subject.copy.read(reader)
             except SessionClosedError:
                 return
@@ -125,7 +126,7 @@ class Observer:
     def _watch_of(self, run: Run) -> RunWatch:
         parts = self._parts
         child = partial(parts.child, parts.connection.namespace)
-        return RunWatch(parts.connection, run, self.attention, parts.looks, child)
+        return RunWatch(parts.connection, run, self.attention, parts.limits.looks, child)
 
     def _state_of(self, run: Run, watch: RunWatch, reader: StreamReader) -> StateWatch:
         parts = self._parts

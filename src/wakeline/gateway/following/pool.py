@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Container, Coroutine, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any, Final
 
@@ -14,11 +15,11 @@ from wakeline.background import cancel_all
 from wakeline.errors import AttemptFencedError, EpochChangedError
 from wakeline.gateway.delivery import Accept, Hub
 from wakeline.gateway.following.follower import Follower
-from wakeline.gateway.following.following import Following
+from wakeline.gateway.following.following import Following, Limits
 from wakeline.gateway.following.life.order import before
 from wakeline.gateway.following.resuming import Resuming
 from wakeline.gateway.following.telling import RETRY_SECONDS
-from wakeline.gateway.following.watching.watch import assign
+from wakeline.gateway.following.watching.attention import Attention, keep_assigning
 from wakeline.gateway.log import Commit, Engine
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.reaching import Namespaces
@@ -27,11 +28,6 @@ from wakeline.gateway.sessions import Followed, Intents, Run, Runs
 from wakeline.gateway.settings import Settings
 from wakeline.retry import Backoff
 
-_LOOKS: Final = 16
-_READS: Final = 32
-_LATE_READS: Final = 8
-_ACTIVITY_POLLS: Final = 200
-_ASSIGN_SECONDS: Final = 0.2
 _LONGEST_PAUSE: Final = 60.0
 _log = structlog.get_logger(__name__)
 
@@ -66,28 +62,21 @@ class FollowerPool:
         self._runs = runs
         self._settings = settings
         self._hub = hub
-        limits = (_LOOKS, _READS, _LATE_READS, _ACTIVITY_POLLS)
-        looks, reads, late_reads, activity_polls = (asyncio.Semaphore(count) for count in limits)
         self._ownership = ownership
         ownership.listen(self._leased)
-        self._parts = {
-            connection.namespace: Following(
-                connection=connection,
-                accept=accept,
-                runs=runs,
-                intents=Intents(engine),
-                settings=settings,
-                settled=hub.settle,
-                watched=hub.watched,
-                child=child,
-                earlier=self._earlier,
-                looks=looks,
-                reads=reads,
-                late_reads=late_reads,
-                activity_polls=activity_polls,
-            )
-            for connection in namespaces
-        }
+        shared = partial(
+            Following,
+            accept=accept,
+            runs=runs,
+            intents=Intents(engine),
+            settings=settings,
+            settled=hub.settle,
+            watched=hub.watched,
+            child=child,
+            earlier=self._earlier,
+            limits=Limits(),
+        )
+        self._parts = {connection.namespace: shared(connection=connection) for connection in namespaces}
         self._followers: dict[tuple[str, str], Follower] = {}
         self._of_workflow: defaultdict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
         self._of_session: defaultdict[str, set[str]] = defaultdict(set)
@@ -104,8 +93,9 @@ class FollowerPool:
     async def start(self) -> None:
         """Resume every run that was open when the gateway stopped."""
         await self._resuming.resume(None)
+        most = self._settings.close_watches
         self._keeping = [
-            supervised("close watching", self._keep_assigning),
+            supervised("close watching", partial(keep_assigning, self._to_assign, self._attentions, most)),
             supervised("resuming runs", self._resuming.run),
         ]
 
@@ -236,8 +226,7 @@ class FollowerPool:
         self._activities.discard(key)
         follower = self._followers.pop(key, None)
         if follower is not None:
-            of_workflow = (follower.run.namespace, follower.run.workflow_id)
-            _discard(self._of_workflow, of_workflow, key)
+            _discard(self._of_workflow, (follower.run.namespace, follower.run.workflow_id), key)
             for sets in (self._of_session, self._served):
                 _discard(sets, key[0], key[1])
             self._to_assign.set()
@@ -298,14 +287,9 @@ class FollowerPool:
         for key in [key for key in self._tasks if key[0] == session]:
             self._end(key)
 
-    async def _keep_assigning(self) -> None:
-        """Watch `close_watches` runs closely: first those whose sessions have devices."""
-        while True:
-            await self._to_assign.wait()
-            self._to_assign.clear()
-            workflows = [f for f in self._followers.values() if not f.run.activity]
-            assign([(self._hub.watched(f.session), f.attention) for f in workflows], self._settings.close_watches)
-            await asyncio.sleep(_ASSIGN_SECONDS)
+    def _attentions(self) -> list[tuple[bool, Attention]]:
+        workflows = [follower for follower in self._followers.values() if not follower.run.activity]
+        return [(self._hub.watched(follower.session), follower.attention) for follower in workflows]
 
 
 def _discard(sets: dict[Any, set[Any]], key: object, value: object) -> None:

@@ -12,10 +12,11 @@ from temporalio.service import RPCError
 
 from wakeline.background import wait_at_most
 from wakeline.errors import AttemptFencedError, SessionClosedError, UnavailableError
-from wakeline.gateway.following.copying.answers import Answer, Copied, Stretch
 from wakeline.gateway.following.copying.copy import StreamCopy
+from wakeline.gateway.following.copying.items import Stretch
 from wakeline.gateway.following.copying.reader import StreamReader
 from wakeline.gateway.following.following import Subject
+from wakeline.gateway.following.life.answers import Answer, Copied
 from wakeline.gateway.following.life.effects import DescribeRun, ReadRest
 from wakeline.gateway.following.life.observations import ChainSeen, LastChance, NotSeen, Read, Seen, WorkerSeen
 from wakeline.temporal.chains import is_over
@@ -73,7 +74,7 @@ class Rests:
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[bool]:
         """Wait for a place among the reads of rests; False if a later run waits, which needs none."""
-        places = self._parts.late_reads
+        places = self._parts.limits.late_reads
         waiting = asyncio.ensure_future(places.acquire())
         hurried = asyncio.ensure_future(self.last_chance.wait())
         try:

@@ -14,9 +14,10 @@ from temporalio.api.common.v1 import Payload
 from wakeline.errors import AttemptFencedError, SequenceGapError, SessionClosedError
 from wakeline.events import GAP, NewEvent, check_topic
 from wakeline.gateway.delivery import Accept
-from wakeline.gateway.following.copying.answers import Answer, Copied, Item, Missing, Stretch
 from wakeline.gateway.following.copying.detours import Group, Identity, groups
+from wakeline.gateway.following.copying.items import Item, Missing, Stretch
 from wakeline.gateway.following.copying.reader import StreamReader, to_event
+from wakeline.gateway.following.life.answers import Answer, Copied
 from wakeline.gateway.following.telling import Teller
 from wakeline.gateway.log import Publication
 from wakeline.gateway.reaching import json_of

@@ -21,7 +21,8 @@ from temporalio.common import RawValue
 from temporalio.converter import DataConverter
 
 from wakeline.events import MessagePiece, NewEvent, compose, timestamp
-from wakeline.gateway.following.copying.answers import Answer, Item, Missing, Stretch
+from wakeline.gateway.following.copying.items import Item, Missing, Stretch
+from wakeline.gateway.following.life.answers import Answer
 from wakeline.gateway.reaching import Connection, decoded_item, json_of
 from wakeline.payloads import as_json
 from wakeline.streams.budget import UPDATES_PER_RUN, update_pause

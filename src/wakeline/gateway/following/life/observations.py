@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from wakeline.gateway.following.copying.answers import Answer
+from wakeline.gateway.following.life.answers import Answer
 from wakeline.temporal.endings import Ending
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from wakeline.gateway.following.copying.answers import Answer, Copied
+from wakeline.gateway.following.life.answers import Answer, Copied
 
 _NO_STREAM_SECONDS: Final = 2.0
 _NO_STREAM_MOST: Final = 300.0

@@ -11,14 +11,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from wakeline.gateway.following.copying.answers import Answer
 from wakeline.gateway.following.life import effects as do
 from wakeline.gateway.following.life import observations as saw
 from wakeline.gateway.following.life import reports
+from wakeline.gateway.following.life.answers import Answer
 from wakeline.gateway.following.life.phases import Life, Now, Phase
 from wakeline.gateway.following.life.resting import next_rest
-from wakeline.gateway.following.life.rules import RULES, Step, rule
-from wakeline.gateway.following.telling import RETRY_SECONDS
+from wakeline.gateway.following.life.rules import AGAIN_SECONDS, RULES, Step, rule
 from wakeline.gateway.sessions import Run, Unread
 from wakeline.temporal.endings import Ending
 from wakeline.temporal.failures import UNKNOWN_TIMES
@@ -85,7 +84,7 @@ def _ended(life: Life, now: Now, seen: saw.Ended) -> Step:
     if seen.read_whole:
         return _leave(life, now, True)
     # After a run that could not be read in time, the next one is not waited for as long.
-    patience = RETRY_SECONDS if _goes_on(ending) and life.unheard else life.grace
+    patience = AGAIN_SECONDS if _goes_on(ending) and life.unheard else life.grace
     life = replace(life, phase=Phase.DRAINING, patience=patience, deadline=now.time + patience)
     return life, (do.ReadRest(life.deadline),)
 
@@ -116,12 +115,12 @@ def _after_read(life: Life, now: Now, read: saw.Read) -> Step:
     # A worker cannot help while Temporal has too many calls: that time does not count.
     deadline = life.deadline + read.rested
     life = replace(life, deadline=deadline)
-    if now.time + RETRY_SECONDS <= deadline or not read.calm:
-        return life, (do.ReadRest(deadline, RETRY_SECONDS),)
+    if now.time + AGAIN_SECONDS <= deadline or not read.calm:
+        return life, (do.ReadRest(deadline, AGAIN_SECONDS),)
     if not _goes_on(ending) or life.worker_seen:
         return _leave(life, now, None)
     # This run's output comes before that of the next one: wait for a worker, or for the chain's end.
-    return replace(life, phase=Phase.STRANDED, patience=max(life.patience, RETRY_SECONDS)), (do.DescribeChain(),)
+    return replace(life, phase=Phase.STRANDED, patience=max(life.patience, AGAIN_SECONDS)), (do.DescribeChain(),)
 
 
 def _conclusion(answer: Answer, run: Run) -> bool | None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from wakeline.gateway.following.copying.answers import Answer
 from wakeline.gateway.following.life import effects as do
 from wakeline.gateway.following.life import observations as saw
 from wakeline.gateway.following.life import reports
+from wakeline.gateway.following.life.answers import Answer
 from wakeline.gateway.following.life.phases import Life, Now, Phase
-from wakeline.gateway.following.life.rules import Step, rule
-from wakeline.gateway.following.telling import RETRY_SECONDS
+from wakeline.gateway.following.life.rules import AGAIN_SECONDS, Step, rule
 from wakeline.gateway.sessions import Run, Unread
 from wakeline.temporal.failures import UNKNOWN_TIMES
 
@@ -84,7 +83,7 @@ def _rest_later(life: Life, now: Now) -> Step:
         return replace(life, pause=min(pause * 1.5, _RARELY)), (next_rest(now.run, None, pause),)
     if now.time >= life.deadline:
         return _rested(life, do.Abandon())
-    return life, (next_rest(now.run, life.deadline, RETRY_SECONDS),)
+    return life, (next_rest(now.run, life.deadline, AGAIN_SECONDS),)
 
 
 @rule(

@@ -8,6 +8,9 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from wakeline.gateway.following.life.effects import Effect
 from wakeline.gateway.following.life.phases import Life, Now, Phase
 
+AGAIN_SECONDS: Final = 1.0
+"""Seconds between two attempts to read a stream to its end."""
+
 Step: TypeAlias = tuple[Life, tuple[Effect, ...]]
 Apply: TypeAlias = Callable[[Life, Now, Any], Step]
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.client import WorkflowExecutionDescription, WorkflowHandle
 from temporalio.service import RPCError
 
-from wakeline.background import cancel_all, wait_at_most
+from wakeline.background import wait_at_most
 from wakeline.gateway.following.telling import RETRY_SECONDS
+from wakeline.gateway.following.watching.attention import Attention
 from wakeline.gateway.following.watching.children import Children, Enter
 from wakeline.gateway.reaching import Connection
 from wakeline.gateway.sessions import Run
@@ -34,49 +34,6 @@ _LOOK_SECONDS: Final = 600.0
 _LONGEST_PAUSE: Final = 30.0
 # A call that lasted for so long counts as one that worked.
 _OUTAGE_SECONDS: Final = 30.0
-T = TypeVar("T")
-
-
-class Attention:
-    """How closely a run is watched, which may change at any moment."""
-
-    def __init__(self) -> None:
-        self.closely = False
-        self._changed = asyncio.Event()
-
-    def set(self, *, closely: bool) -> None:
-        """Watch it so from now on."""
-        if closely != self.closely:
-            self.closely = closely
-            self._changed.set()
-            self._changed = asyncio.Event()
-
-    async def changed(self) -> None:
-        """Return when it changes."""
-        await self._changed.wait()
-
-    async def while_so(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """Return the result of some work; None if the attention changes first, which ends it."""
-        # Listened for from this moment on: it may change before a task has taken its first step.
-        working, changing = asyncio.ensure_future(work), asyncio.ensure_future(self._changed.wait())
-        try:
-            await asyncio.wait([working, changing], return_when=asyncio.FIRST_COMPLETED)
-            return working.result() if working.done() else None
-        finally:
-            await cancel_all(working, changing)
-
-
-def assign(runs: list[tuple[bool, Attention]], most: int) -> None:
-    """Watch at most so many runs closely.
-
-    Args:
-        runs: Each run's attention, and whether devices are on its session: those come first, then those watched closely.
-        most: How many to watch closely.
-    """
-    if len(runs) > most:
-        runs.sort(key=lambda run: (not run[0], not run[1].closely))
-    for place, (_, attention) in enumerate(runs):
-        attention.set(closely=place < most)
 
 
 class RunWatch:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-import msgspec
-
 
 class Answer(Enum):
     """The outcome of an attempt to read a run's stream."""
@@ -29,40 +27,6 @@ class Answer(Enum):
     def is_a_worker_s(self) -> bool:
         """Whether a worker has answered, and not the server."""
         return self in (Answer.READ, Answer.NO_STREAM, Answer.UPDATES_ONLY, Answer.TOO_LARGE, Answer.ENCODED)
-
-
-class Item(msgspec.Struct, frozen=True):
-    """One item of a stream, at its upstream offset."""
-
-    offset: int
-    topic: str
-    payload: bytes
-
-
-class Stretch(msgspec.Struct, frozen=True):
-    """Items of a stream.
-
-    Attributes:
-        items: In order. The first may be past the offset that was asked for, if the workflow has truncated its log.
-        next_offset: The offset to continue at.
-        more: Whether there are more at once.
-    """
-
-    items: list[Item]
-    next_offset: int
-    more: bool
-
-
-class Missing(NamedTuple):
-    """An answer without items.
-
-    Attributes:
-        answer: Why there are none.
-        reason: The error, for the log.
-    """
-
-    answer: Answer
-    reason: str = ""
 
 
 class Copied(NamedTuple):
