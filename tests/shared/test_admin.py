@@ -112,6 +112,26 @@ async def test_a_declared_restore_begins_a_new_epoch_and_keeps_positions(
         assert again["duplicate"]
 
 
+async def test_a_restore_is_not_declared_while_a_gateway_runs(address: str) -> None:
+    environment = {"WAKELINE_ENGINE": address, "WAKELINE_LEASE": "1"}
+    settings = Settings(engine=address, port=0, no_auth=True, lease=1.0, leave_within=0)
+    async with gateway(settings) as url, Served(url) as served:
+        await served.publish("s", {"topic": "t", "data": 1})
+        _, before = await served.call("GET", "/v1/sessions/s")
+        code, _, err = await wakeline("admin", "restored", environment=environment)
+        assert (code, "without gateways" in err) == (2, True)
+        _, after = await served.call("GET", "/v1/sessions/s")
+        assert after["epoch"] == before["epoch"]
+
+
+@pytest.mark.parametrize("action", ["shards", "restored"])
+async def test_a_store_is_not_made_by_a_command_that_surveys_or_renews_it(address: str, action: str) -> None:
+    environment = {"WAKELINE_ENGINE": address}
+    code, _, err = await wakeline("admin", action, environment=environment)
+    assert (code, "it has no tables" in err, "wakeline admin migrate" in err) == (2, True, True)
+    assert await PostgresEngine(address).migrate(check=True) == (0, NOW)
+
+
 async def test_a_renewal_on_nats_that_was_cut_short_is_completed_by_the_next_one(
     nats: NatsStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -199,3 +199,13 @@ async def test_the_command_moves_the_store_of_a_gateway_with_its_cursors(
     for given in (("--from", old), ("--from", "memory", "--to", new), ("--from", old, "--to", "s3://x")):
         code, _, err = await wakeline("admin", "move", *given)
         assert (code, "settings_invalid" in err) == (2, True), err
+
+
+@pytest.mark.usefixtures("forks")
+async def test_a_store_that_does_not_exist_is_not_moved(postgres: PostgresServer, tmp_path: Path) -> None:
+    address = await postgres.database()
+    code, _, err = await wakeline("admin", "move", "--from", f"sqlite:{tmp_path}/nope", "--to", address)
+    assert (code, "there is none in" in err) == (2, True)
+    assert not (tmp_path / "nope").exists()
+    code, _, err = await wakeline("admin", "move", "--from", address, "--to", f"sqlite:{tmp_path}/new")
+    assert (code, "it has no tables" in err) == (2, True)

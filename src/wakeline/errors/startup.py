@@ -53,7 +53,7 @@ class DataInUseError(StartupError):
     """A data directory that another process uses."""
 
     code = "data_in_use"
-    hint = "Stop the other gateway, or give this one a --data directory of its own."
+    hint = "Stop the gateway that uses it. Two gateways cannot share a data directory: a second one needs its own."
 
 
 class SchemaTooNewError(StartupError):

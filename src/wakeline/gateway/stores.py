@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wakeline.errors import ProgramMissingError, SettingsInvalidError
+from wakeline.errors import EngineRefusedError, ProgramMissingError, SettingsInvalidError
 from wakeline.gateway.log import Engine
 from wakeline.gateway.log.engines.memory import MemoryEngine
-from wakeline.gateway.log.engines.sqlite import SqliteEngine, mark_restored
+from wakeline.gateway.log.engines.sqlite import SqliteEngine, check_stored, mark_restored
 from wakeline.gateway.ownership import Share, survey
 from wakeline.gateway.sessions import Move, Moved, carried, check_unused
 from wakeline.gateway.settings import Settings
@@ -45,7 +45,7 @@ def _nats(settings: Settings) -> NatsEngine:
     except ModuleNotFoundError as error:
         raise ProgramMissingError(
             f"expected nats-py for engine = nats://…, got: {error}",
-            hint="Install it with: pip install 'wakeline[nats]'",
+            hint="Install nats-py, or Wakeline with its extra `nats`.",
         ) from None
     return NatsEngine(settings.engine, sync_unchecked=settings.nats_sync_unchecked)
 
@@ -56,7 +56,7 @@ def _postgres(address: str) -> PostgresEngine:
     except ModuleNotFoundError as error:
         raise ProgramMissingError(
             f"expected asyncpg for engine = postgres://…, got: {error}",
-            hint="Install it with: pip install 'wakeline[postgres]'",
+            hint="Install asyncpg, or Wakeline with its extra `postgres`.",
         ) from None
     return PostgresEngine(address)
 
@@ -71,14 +71,16 @@ async def renew(settings: Settings) -> int:
         SettingsInvalidError: They name another engine than PostgreSQL or NATS.
         StartupError: The store cannot be used, or a gateway uses it.
     """
-    if settings.engine.startswith("postgres"):
-        return await _postgres(settings.engine).renew(carried)
-    if not settings.engine.startswith(_NATS):
+    if settings.engine.startswith(_NATS):
+        engine: NatsEngine | PostgresEngine = _nats(settings)
+    elif settings.engine.startswith("postgres"):
+        engine = _postgres(settings.engine)
+    else:
         raise SettingsInvalidError(
             f"expected engine = postgres://… or nats://…, got {settings.engine.partition(':')[0]}",
             hint="Set WAKELINE_ENGINE. `wakeline restored` declares the restore of the files of the engine sqlite.",
         )
-    engine = _nats(settings)
+    await _check_there(settings)
     await engine.open()
     try:
         await check_unused(engine, settings.lease)
@@ -101,6 +103,7 @@ async def move(source: Settings, target: Settings, progress: Callable[[Moved], N
     """
     async with AsyncExitStack() as stack:
         first, second = engine_of(source), engine_of(target)
+        await _check_there(source)
         for engine in (first, second):
             await engine.open()
             stack.push_async_callback(engine.close)
@@ -120,6 +123,7 @@ async def shares(settings: Settings) -> list[Share]:
         raise SettingsInvalidError(
             f"expected an engine that gateways share, got {settings.engine}", hint="Set WAKELINE_ENGINE."
         )
+    await _check_there(settings)
     if settings.engine.startswith(_NATS):
         from wakeline.gateway.log.engines.nats import records_of
 
@@ -130,6 +134,23 @@ async def shares(settings: Settings) -> list[Share]:
         return await survey(engine.records, settings.lease / 2)
     finally:
         await engine.close()
+
+
+async def _check_there(settings: Settings) -> None:
+    """Check that a store has this program's schema: opening it would make or migrate it.
+
+    Raises:
+        StartupError: It cannot be used, or the directory has no database.
+    """
+    if settings.engine == "sqlite":
+        check_stored(Path(settings.data))
+    elif settings.engine.startswith("postgres"):
+        found, wanted = await _postgres(settings.engine).migrate(check=True)
+        if found != wanted:
+            raise EngineRefusedError(
+                f"expected a store with schema {wanted}, it has {f'schema {found}' if found else 'no tables'}",
+                hint="Correct the address, or run `wakeline admin migrate` first.",
+            )
 
 
 async def streams(settings: Settings) -> list[StreamState]:

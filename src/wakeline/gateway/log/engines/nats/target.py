@@ -16,6 +16,7 @@ import nats.errors
 import structlog
 
 from wakeline.errors import EngineRefusedError
+from wakeline.gateway.log.engines.addresses import split
 from wakeline.gateway.log.engines.nats.client import LastingClient
 from wakeline.gateway.log.engines.nats.credentials import KeyFile
 
@@ -66,8 +67,8 @@ class Target:
         Raises:
             EngineRefusedError: A part of the address cannot be read; the message has no credentials.
         """
+        parts = split(address, _EXAMPLE)
         try:
-            parts = urlsplit(address)
             options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
             login, _, hosts = parts.netloc.rpartition("@")
             named = [urlsplit(f"//{host}") for host in hosts.split(",")]

@@ -9,12 +9,13 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlunsplit
 
 import asyncpg
 import structlog
 
 from wakeline.errors import EngineRefusedError, StorageFailedError, StorageFullError, WakelineError
+from wakeline.gateway.log.engines.addresses import split
 from wakeline.retry import Backoff
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ COMMAND_SECONDS: Final = 15.0
 FULL_SECONDS: Final = 10.0
 """The seconds for which a disk counts as full after a write that it refused."""
 
+_EXAMPLE: Final = "postgres://USER@HOST:5432/DATABASE"
 _LEAST_VERSION: Final = 140_000
 _SILENCE_MILLISECONDS: Final = 15_000
 _LOG_SECONDS: Final = 10.0  # every call fails while the server is away
@@ -56,7 +58,7 @@ class Target:
     """
 
     def __init__(self, address: str) -> None:
-        parts = urlsplit(address)
+        parts = split(address, _EXAMPLE)
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         cached = query.pop("statement_cache_size", "100")
         if not cached.isdigit():
@@ -165,9 +167,7 @@ class Target:
             ) from None
         except (asyncpg.ClientConfigurationError, ValueError):
             # Their messages may repeat the address, and with it the password.
-            raise EngineRefusedError(
-                "expected an address such as postgres://USER@HOST:5432/DATABASE, its parts cannot be read"
-            ) from None
+            raise EngineRefusedError(f"expected an address such as {_EXAMPLE}, its parts cannot be read") from None
         except FAILURES as error:
             raise self._unfit(
                 f"a server that can be reached, got: {_text(error)}",

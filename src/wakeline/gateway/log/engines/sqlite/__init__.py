@@ -4,4 +4,4 @@ An append is on disk before any reader receives its events. Open `engine.py` fir
 """
 
 from wakeline.gateway.log.engines.sqlite.engine import SqliteEngine
-from wakeline.gateway.log.engines.sqlite.renewal import mark_restored
+from wakeline.gateway.log.engines.sqlite.renewal import check_stored, mark_restored

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from wakeline.errors import StorageFailedError
+from wakeline.errors import SettingsInvalidError, StorageFailedError
 from wakeline.gateway.log.engines.sqlite.appends import Appends
 from wakeline.gateway.log.engines.sqlite.generations import Generation
 from wakeline.gateway.log.engines.sqlite.schema import DirectoryLock, connect_writer
@@ -37,15 +37,28 @@ def renew(connection: sqlite3.Connection, appends: Appends, *, generation: Gener
     generation.renew(connection)
 
 
+def check_stored(directory: Path) -> None:
+    """Check that a directory has a store.
+
+    Raises:
+        SettingsInvalidError: It has none.
+    """
+    if not (directory / DATABASE).is_file():
+        raise SettingsInvalidError(
+            f"expected a data directory with a {DATABASE}, there is none in {directory}",
+            hint="Correct the path of the directory.",
+        )
+
+
 def mark_restored(directory: Path) -> None:
     """Mark the store in a directory as restored, for its next start.
 
     Raises:
         DataInUseError: A process uses the directory.
-        StorageFailedError: There is no store, or it cannot be written.
+        SettingsInvalidError: There is no store.
+        StorageFailedError: It cannot be written.
     """
-    if not (directory / DATABASE).is_file():
-        raise StorageFailedError(f"expected a data directory with a {DATABASE}, there is none in {directory}")
+    check_stored(directory)
     lock = DirectoryLock(directory / LOCK)
     lock.acquire()
     try:
