@@ -219,13 +219,16 @@ def nats_server(*options: str, **how: Any) -> Iterator[NatsStore]:
 
 
 @contextmanager
-def nats_cluster(nodes: int = 3, *, disk: bool = False) -> Iterator[NatsStore]:
-    """A cluster that runs as long as the block lasts."""
+def nats_cluster(nodes: int = 3, *, disk: bool = False, first_on: Disk | None = None) -> Iterator[NatsStore]:
+    """A cluster that runs as long as the block lasts; its first node has its streams on a disk, if that is given."""
     ports = [free_port() for _ in range(nodes)]
     routes = ", ".join(f"nats://127.0.0.1:{port}" for port in ports)
     # Gateways connect to the nodes that their address names, so that a test can stand in between.
     options = [f"name: tests, no_advertise: true, listen: 127.0.0.1:{port}, routes: [{routes}]" for port in ports]
-    servers = [NatsServer(f"n{n}", (f"cluster {{ {option} }}",), disk=disk) for n, option in enumerate(options)]
+    servers = [
+        NatsServer(f"n{n}", (f"cluster {{ {option} }}",), disk=disk, on=first_on if n == 0 else None)
+        for n, option in enumerate(options)
+    ]
     try:
         for server in servers:
             server.launch()

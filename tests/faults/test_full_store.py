@@ -9,14 +9,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import nats
 import pytest
 
 from tests.disk import Disk, small_disk
-from tests.nats import nats_server
+from tests.nats import NatsStore, nats_cluster, nats_server
 from tests.postgres import postgres_server
 from tests.support import Served
 from wakeline.gateway.app import gateway
-from wakeline.gateway.log.engines.nats import link
+from wakeline.gateway.log.engines.nats import StreamState, link, survey_streams
 from wakeline.gateway.log.engines.postgres import target, writer
 from wakeline.gateway.settings import Settings
 
@@ -163,3 +165,45 @@ async def test_a_full_disk_of_nats_is_answered_503_until_the_server_is_restarted
             stored = await appends.stored()
             assert set(appends.acknowledged) <= set(stored)
             assert len(stored) == len(set(stored))
+
+
+async def test_a_full_disk_of_a_node_stops_a_stream_for_no_longer_than_an_election(disk: Disk) -> None:
+    with nats_cluster(first_on=disk) as store:
+        address = store.address("full")
+        async with appends_to(address) as appends:
+            await appends.until("ok")
+            (stream,) = [
+                name for name, state in (await shown(address)).items() if "sessions" in name and state.messages
+            ]
+            await lead(store, address, stream, "n0")
+            disk.fill()
+            for _ in range(20):
+                await appends.until("ok")
+            state = (await shown(address))[stream]
+            assert (state.leader != "n0", state.current, state.replicas) == (True, 2, 3)
+            disk.make_room()
+            await asyncio.to_thread(store.servers[0].stop)
+            await asyncio.to_thread(store.servers[0].start)
+            async with asyncio.timeout(60):
+                while any(state.current != 3 for state in (await shown(address)).values()):
+                    await asyncio.sleep(0.1)
+            await appends.until("ok")
+            stored = await appends.stored()
+            assert set(appends.acknowledged) <= set(stored)
+            assert len(stored) == len(set(stored))
+
+
+async def shown(address: str) -> dict[str, StreamState]:
+    """The streams of a store, by their names."""
+    return {state.name: state for state in await survey_streams(address)}
+
+
+async def lead(store: NatsStore, address: str, stream: str, node: str) -> None:
+    """Have a node lead a stream."""
+    connection = await nats.connect(f"nats://{store.servers[1].place}")
+    placement = msgspec.json.encode({"placement": {"preferred": node}})
+    async with asyncio.timeout(60):
+        while (await shown(address))[stream].leader != node:
+            await connection.request(f"$JS.API.STREAM.LEADER.STEPDOWN.{stream}", placement, timeout=5)
+            await asyncio.sleep(0.2)
+    await connection.close()
