@@ -57,7 +57,8 @@ async def inspect(demo: Page, folder: Path) -> None:
     url = await demo.get_by_role("link", name="Inspect the gateway").get_attribute("href")
     page = await demo.context.new_page()
     await page.goto(f"{url}#/session/agent-1?e=300")
-    await expect(page.locator('[data-detail="300"]')).to_be_visible(timeout=PATIENCE)
+    await expect(page.locator('[data-detail="300"]')).to_contain_text("Sequence", timeout=PATIENCE)
+    await expect(page.get_by_text("live", exact=True)).to_be_visible(timeout=PATIENCE)
     await both(page, folder, "inspector")
 
 

@@ -103,6 +103,21 @@ async def test_a_drag_over_the_edge_of_the_tape_reads_on(tab: Tab, long: str) ->
     await shows(page, last)
 
 
+async def test_the_end_of_the_log_is_on_the_screen_of_a_phone(tab: Tab, served: Served, long: str) -> None:
+    stream = await served.stream(long, "from=now&device=tablet")
+    await tab.page.set_viewport_size({"width": 375, "height": 812})
+    page = await tab.open(f"#/session/{long}")
+    await holds(page, COUNT - AT_FIRST, COUNT - 1)
+    await shows(page, COUNT - 1)
+    assert await page.locator("[data-offset]").count() < 60, "the rows that the list shows, and no others"
+    await page.get_by_role("tab", name="Devices").click()
+    row = page.locator('[data-device="tablet"]')
+    await expect(row.get_by_role("button", name="Set")).to_be_attached()
+    assert await row.evaluate("row => row.offsetHeight") < 60, "what can be done with a device is in one line"
+    await page.set_viewport_size({"width": 1280, "height": 800})
+    stream.close()
+
+
 async def test_a_replay_goes_on_beyond_the_part_that_is_loaded(tab: Tab, served: Served, long: str) -> None:
     page = await tab.open(f"#/session/{long}")
     await go_to(page, "100")

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { parseMetrics, quantileOf, rateOf, sumOf } from "../src/gateway/metrics.ts";
+import { minuteOf, parseMetrics, quantileOf, rateOf, sumOf } from "../src/gateway/metrics.ts";
 
 const histogram = (low: number, high: number, all: number) =>
   `# HELP x y\nt_bucket{le="0.1"} ${low}\nt_bucket{le="0.5"} ${high}\nt_bucket{le="+Inf"} ${all}\n`;
@@ -23,4 +23,10 @@ it("gives quantiles of what came between two scrapes", () => {
   expect(quantileOf(before, now, "t", 0.75)).toBeCloseTo(0.3);
   expect(quantileOf(before, parseMetrics(histogram(100, 100, 101), 1), "t", 0.99)).toBe(0.5);
   expect(quantileOf(now, now, "t", 0.5)).toBeUndefined();
+});
+
+it("has room for a minute, also with one value or none", () => {
+  expect(minuteOf(undefined, undefined, 1000)).toEqual([940, 1000]);
+  expect(minuteOf(500, 500, 1000)).toEqual([440, 500]);
+  expect(minuteOf(100, 500, 1000)).toEqual([100, 500]);
 });

@@ -47,7 +47,7 @@ export function Devices({ name, polled, end }: { name: string; polled: Listed; e
                 Seen
               </th>
               <th scope="col" class="number">
-                Behind
+                Not seen
               </th>
               <th scope="col">Not delivered</th>
               <th scope="col">Position</th>

@@ -4,6 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import { clock } from "../format.ts";
 import { paletteOf } from "../session/colours.ts";
+import { minuteOf } from "./metrics.ts";
 
 export interface Line {
   readonly label: string;
@@ -51,10 +52,14 @@ export function Chart({
           cursor: { show: false },
           series: [{}, ...lines.map(({ colour }) => ({ stroke: palette.of(colour), width: 2, spanGaps: true }))],
           axes: [
-            { ...axis, values: (_, ticks) => ticks.map(second) },
+            { ...axis, space: 80, values: (_, ticks) => ticks.map(second) },
             { ...axis, size: 64, values: (_, ticks) => ticks.map(show) },
           ],
-          scales: { y: { range: (_, __, most) => [0, Math.max(most ?? 0, least) * 1.1] } },
+          scales: {
+            // uPlot itself would show a day for one value.
+            x: { range: ({ data: [at] }) => minuteOf(at[0], at.at(-1), Date.now() / 1000) },
+            y: { range: (_, __, most) => [0, Math.max(most ?? 0, least) * 1.1] },
+          },
         },
         data,
         current,

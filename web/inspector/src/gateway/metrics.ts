@@ -55,3 +55,9 @@ export function quantileOf(before: Scrape | undefined, now: Scrape, name: string
   }
   return least;
 }
+
+/** The seconds that a chart shows of its values: a minute at least, which ends with the last one. */
+export function minuteOf(first: number | undefined, last: number | undefined, now: number): [from: number, to: number] {
+  const to = last ?? now;
+  return [Math.min(first ?? to, to - 60), to];
+}

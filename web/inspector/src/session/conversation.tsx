@@ -15,7 +15,7 @@ const SHORT = 80;
 export function Conversation({ log, count }: { log: SessionLog; count: ReadonlySignal<number> }) {
   const box = useRef<HTMLDivElement>(null);
   const follows = useRef(true);
-  const top = useRef(0);
+  const seen = useRef(0);
   const chat = useMemo(() => new Chat(), [log]);
   const entries = useComputed(() => {
     void log.version.value;
@@ -35,9 +35,11 @@ export function Conversation({ log, count }: { log: SessionLog; count: ReadonlyS
       aria-label="Conversation"
       onScroll={(event) => {
         const { scrollTop, clientHeight, scrollHeight } = event.currentTarget;
-        if (scrollTop + clientHeight >= scrollHeight - 30) follows.current = true;
-        else if (scrollTop < top.current) follows.current = false;
-        top.current = scrollTop;
+        const bottom = scrollTop + clientHeight;
+        // As in the list of events.
+        if (bottom >= scrollHeight - 30) follows.current = true;
+        else if (bottom < seen.current - 1) follows.current = false;
+        seen.current = bottom;
       }}
     >
       {all.length > MOST && <p class="soft">{all.length - MOST} earlier entries are not shown.</p>}

@@ -18,6 +18,8 @@ export function Events({ log, shown }: { log: SessionLog; shown: ReadonlySignal<
   const height = useSignal(400);
   /** Whether the box shows the end, and so goes on with it. */
   const follows = useRef(true);
+  /** The lower edge of what it shows; a box that becomes higher or lower keeps it. */
+  const seen = useRef(0);
   const gone = useComputed(() => {
     void log.version.value;
     return supersededIn(log.events);
@@ -78,9 +80,11 @@ export function Events({ log, shown }: { log: SessionLog; shown: ReadonlySignal<
       aria-label="Events"
       onScroll={(event) => {
         const { scrollTop, clientHeight, scrollHeight } = event.currentTarget;
+        const bottom = scrollTop + clientHeight;
         // The list may have grown since the page scrolled it to its end: it leaves the end when it is scrolled back.
-        if (scrollTop + clientHeight >= scrollHeight - LINE) follows.current = true;
-        else if (scrollTop < top.peek()) follows.current = false;
+        if (bottom >= scrollHeight - LINE) follows.current = true;
+        else if (bottom < seen.current - 1) follows.current = false;
+        seen.current = bottom;
         top.value = scrollTop;
       }}
     >

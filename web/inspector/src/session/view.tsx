@@ -159,7 +159,7 @@ function Head({ name, record, log }: { name: string; record: SessionInfo | undef
           </span>
         </>
       )}
-      <span class={status === "live" ? "badge good" : "badge quiet"} aria-live="polite">
+      <span class={log.live.value && status === "live" ? "badge good" : "badge quiet"} aria-live="polite">
         {log.live.value ? status : "a part of the log"}
       </span>
       <AsJson />
