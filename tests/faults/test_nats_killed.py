@@ -182,6 +182,28 @@ async def test_a_stream_whose_node_is_away_is_named_and_the_others_are_served(
         await until("ready", "ok")
 
 
+@pytest.mark.timeout(240)
+async def test_a_gateway_whose_nodes_have_lost_their_majority_is_not_ready(
+    cluster: NatsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "TROUBLE_SECONDS", 0.0)  # a write that got no answer would show it for a moment only
+    settings = Settings(engine=cluster.address("majority"), port=0, no_auth=True, leave_within=0)
+    async with gateway(settings) as url, Served(url) as served:
+
+        async def until(status: str, log: str) -> None:
+            async with asyncio.timeout(60):
+                while (await served.call("GET", "/readyz"))[1] != {"status": status, "log": log, **OTHERS}:
+                    await asyncio.sleep(0.1)
+
+        await until("ready", "ok")
+        for node in cluster.servers[1:]:
+            node.stop()
+        await until("unready", "failed: stream majority-records does not answer")
+        for node in cluster.servers[1:]:
+            node.launch()
+        await until("ready", "ok")
+
+
 def held_by(server: NatsServer) -> set[str]:
     """The streams that a node has a replica of."""
     details = server.variables("jsz?streams=true")["account_details"]

@@ -28,6 +28,7 @@ _POLL_SECONDS: Final = 1.0
 _PATIENCE_SECONDS: Final = 0.05
 _START_TRIES: Final = 20
 AWAY_SECONDS: Final = 300.0
+_HEARD_NANOSECONDS: Final = 5 * 10**9  # replicas confirm to their leader each second that they are there
 """After so long without the stream's leader, messages may have been removed that were never seen."""
 _BATCH: Final = 256
 _BATCH_BYTES: Final = 1024 * 1024
@@ -38,8 +39,24 @@ class _State(msgspec.Struct):
     last_seq: int
 
 
+class _Replica(msgspec.Struct):
+    active: int = 0
+
+
+class _Cluster(msgspec.Struct):
+    leader: str = ""
+    replicas: list[_Replica] = []
+
+    @property
+    def can_store(self) -> bool:
+        """Whether there is a leader that has heard from a majority a moment ago."""
+        heard = 1 + sum(replica.active < _HEARD_NANOSECONDS for replica in self.replicas)
+        return bool(self.leader) and 2 * heard > len(self.replicas) + 1
+
+
 class _Info(msgspec.Struct):
     state: _State
+    cluster: _Cluster | None = None
 
 
 class Tail:
@@ -56,7 +73,7 @@ class Tail:
     Attributes:
         name: The stream's name.
         seen: The sequence up to which all messages were applied.
-        answers: Whether the stream's leader answered the last time: it is asked at least once a second.
+        answers: Whether the stream's leader answered the last time, and could store: it is asked at least once a second.
     """
 
     def __init__(
@@ -135,8 +152,9 @@ class Tail:
         except StorageFailedError:
             self.answers = False
             raise
-        self._contact, self.answers = time.monotonic(), True
-        return msgspec.json.decode(answer, type=_Info).state.last_seq
+        info = msgspec.json.decode(answer, type=_Info)
+        self._contact, self.answers = time.monotonic(), info.cluster is None or info.cluster.can_store
+        return info.state.last_seq
 
     async def fresh(self) -> None:
         """Wait until everything was applied that had been stored before this call.
