@@ -26,6 +26,12 @@ class Outage:
         self._next = 0.0
         self._pause = _SECOND_SECONDS
         self._is_logged = False
+        self._failed_at = 0.0
+
+    @property
+    def quiet(self) -> float:
+        """The seconds since the last failure."""
+        return time.monotonic() - self._failed_at
 
     @property
     def seconds(self) -> float:
@@ -40,7 +46,7 @@ class Outage:
             began: The start of the failed call, by `time.monotonic`; None for now.
             at_once: Log the first failure too, since the outage will last.
         """
-        now = time.monotonic()
+        now = self._failed_at = time.monotonic()
         if self._since is None:
             self._since = now if began is None else began
             self._next = self._since + (0.0 if at_once else _FIRST_SECONDS)
@@ -49,13 +55,25 @@ class Outage:
             self._is_logged = True
             self._next = now + self._pause
             self._pause = min(self._pause * 2, _LONGEST_SECONDS)
-            self._logger.warning("%s has failed for %.0f s and is retried: %s", self._what, now - self._since, error)
+            self.log_failure(error, now - self._since)
 
-    def over(self) -> None:
-        """Record a success; log it if the outage was logged."""
+    def over(self, since: float | None = None) -> None:
+        """Record a success; log it if the outage was logged.
+
+        Args:
+            since: The time of the success, by `time.monotonic`; None for now.
+        """
         if self._since is None:
             return
         if self._is_logged:
             self._is_logged = False
-            self._logger.info("%s works again after %.0f s", self._what, time.monotonic() - self._since)
+            self.log_end((time.monotonic() if since is None else since) - self._since)
         self._since = None
+
+    def log_failure(self, error: object, seconds: float) -> None:
+        """Log that the service has failed for so many seconds."""
+        self._logger.warning("%s has failed for %.0f s and is retried: %s", self._what, seconds, error)
+
+    def log_end(self, seconds: float) -> None:
+        """Log that the service works again, after so many seconds."""
+        self._logger.info("%s works again after %.0f s", self._what, seconds)

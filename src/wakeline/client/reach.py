@@ -113,4 +113,6 @@ def reason(error: BaseException | str) -> str:
         return "it did not answer in time"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "it closed the connection"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the connection was cut in the middle of an answer"
     return type(error).__name__

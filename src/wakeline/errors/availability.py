@@ -7,12 +7,21 @@ from typing import Final
 from wakeline.errors.base import WakelineError
 
 _RETRY_SECONDS: Final = 2
+_RETRY_IDEMPOTENT: Final = (
+    "Retry with the same Wakeline-Publisher and Wakeline-Sequence: a second copy is never written."
+)
+_RETRY_PLAIN: Final = "Whether the events were written is unknown: read the session before you publish them again."
 
 
 class UnavailableError(WakelineError):
-    """A request that cannot be served now; the same request may succeed later."""
+    """A request that cannot be served now; the same request may succeed later.
+
+    Attributes:
+        logged: Whether the store's engine logs the outage that this error is part of, so that no other part needs to.
+    """
 
     code, status = "unavailable", 503
+    logged = False
     hint = "Check that the gateway runs and answers on /healthz, then try again."
 
     def headers(self) -> dict[str, str]:
@@ -43,7 +52,24 @@ class StorageFailedError(UnavailableError):
     """A failure of the store, after which it is unknown whether a write took effect."""
 
     code, status = "storage_failed", 503
-    hint = "Retry with the same Wakeline-Publisher and Wakeline-Sequence: a second copy is never written."
+    hint = "Try again when the store is back; no acknowledged event is lost."
+
+    @classmethod
+    def of_outage(cls, message: str) -> StorageFailedError:
+        """Return the error for a request during an outage that the engine logs."""
+        error = cls(message)
+        error.logged = True
+        return error
+
+    def for_publisher(self, *, idempotent: bool) -> StorageFailedError:
+        """Return the same error with a hint for the publisher of a batch.
+
+        Args:
+            idempotent: Whether the batch has a publisher and a sequence.
+        """
+        if "hint" in vars(self) or type(self) is not StorageFailedError:
+            return self
+        return StorageFailedError(self.message, hint=_RETRY_IDEMPOTENT if idempotent else _RETRY_PLAIN)
 
 
 class StorageLostError(StorageFailedError):
@@ -57,6 +83,7 @@ class StorageFullError(UnavailableError):
     """A write that was refused because the disk is full."""
 
     code, status = "storage_full", 507
+    logged = True
     hint = "Make space or delete sessions, then retry; the gateway recovers automatically."
 
 

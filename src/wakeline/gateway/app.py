@@ -61,9 +61,11 @@ class Running:
 
     Attributes:
         url: Where.
+        store: The kind of its store and where that is, without credentials.
     """
 
     url: str
+    store: str
     _lasting: Lasting
     _ownership: Ownership
     _seconds: float
@@ -151,7 +153,7 @@ async def running(
         host, port = await _serve(parts, stack)
         _calm_collector()
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        yield Running(url, parts.lasting, ownership, _leave_seconds(settings, log))
+        yield Running(url, log.name, parts.lasting, ownership, _leave_seconds(settings, log))
 
 
 def _leave_seconds(settings: Settings, engine: Engine) -> float:

@@ -47,11 +47,11 @@ async def serve(settings: Settings, *, warn_no_auth: bool = True) -> None:
             _log.warning(said)
         if settings.no_auth and warn_no_auth:
             _log.warning("--no-auth: whoever reaches this port may read and write every session")
-        engine = settings.engine.partition(":")[0]  # without an address, which may have a password
         temporal = ", ".join(options.address for options in options_of(settings, os.environ)) or "off"
         if temporal == "off":
             _log.info("Temporal is off: no workflow is followed; --temporal HOST:PORT turns it on")
-        _log.info(f"listening on {gateway.url}", engine=engine, data=settings.data, temporal=temporal)
+        own = {} if settings.own_port is None else {"own_port": settings.own_port}
+        _log.info(f"listening on {gateway.url}", store=gateway.store, temporal=temporal, **own)
         await stopping.wait()
         _log.info("stopping")
         if not failures:

@@ -24,7 +24,7 @@ from wakeline.errors import RecordConflictError, UnavailableError
 from wakeline.gateway.devices.presence import Presence, Who
 from wakeline.gateway.log import MAX_RECORD_BYTES, Records
 from wakeline.gateway.ownership import Ownership
-from wakeline.gateway.runtime import Grouped, supervised
+from wakeline.gateway.runtime import Grouped, log_failure, supervised
 
 EVERY_SECONDS: Final = 0.75
 """Seconds between two exchanges: a change is seen elsewhere after at most two of them."""
@@ -101,7 +101,7 @@ class Exchange:
             try:
                 await self._exchange()
             except UnavailableError as error:
-                _log.warning("presence cannot be exchanged with other gateways", error=str(error))
+                log_failure(_log, "presence cannot be exchanged with other gateways", error)
 
     async def _exchange(self) -> None:
         if self._lapses != self._ownership.lapses:

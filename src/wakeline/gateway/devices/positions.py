@@ -27,7 +27,7 @@ from wakeline.gateway.devices.parts import Connection, DeviceLimit, OffsetOf, Pa
 from wakeline.gateway.devices.presence import Presence
 from wakeline.gateway.devices.records import PARTS, Entry, Key, erase, moment, now, part_of, stored
 from wakeline.gateway.log import Engine, SessionState
-from wakeline.gateway.runtime import Grouped, supervised
+from wakeline.gateway.runtime import Grouped, log_failure, supervised
 
 SAVE_SECONDS: Final = 2.0
 """Seconds between two saves of delivered offsets."""
@@ -256,7 +256,7 @@ class Positions:
         try:
             await self.save(pause=pause)
         except UnavailableError as error:
-            _log.warning("delivered positions could not be saved", error=str(error))
+            log_failure(_log, "delivered positions could not be saved", error)
         except Exception:  # noqa: BLE001 - one record's error must not end the task; the next save retries all
             _log.exception("delivered positions could not be saved")
 

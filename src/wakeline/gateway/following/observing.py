@@ -24,6 +24,7 @@ from wakeline.gateway.following.watching.state import StateWatch
 from wakeline.gateway.following.watching.waiting import METADATA_QUERY
 from wakeline.gateway.following.watching.watch import RunWatch
 from wakeline.gateway.reaching import describe_failure
+from wakeline.gateway.runtime import log_failure
 from wakeline.gateway.sessions import Run, RunState
 
 # An answer that is under way when a run ends is waited for so long.
@@ -149,8 +150,10 @@ class Observer:
                 continue
             try:
                 await self.attention.while_so(state.follow())
-            except Exception:  # noqa: BLE001 - the state of a run matters less than its output
-                _log.exception("the state of a run cannot be reported", workflow_id=self._subject.run.workflow_id)
+            except Exception as error:  # noqa: BLE001 - the state of a run matters less than its output
+                log_failure(
+                    _log, "the state of a run cannot be reported", error, workflow_id=self._subject.run.workflow_id
+                )
                 await asyncio.sleep(_LOOK_AGAIN)
 
     async def _look_at(self, run_id: str) -> None:

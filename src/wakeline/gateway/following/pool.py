@@ -23,7 +23,7 @@ from wakeline.gateway.following.watching.attention import Attention, keep_assign
 from wakeline.gateway.log import Commit, Engine
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.reaching import Namespaces
-from wakeline.gateway.runtime import supervised
+from wakeline.gateway.runtime import log_failure, supervised
 from wakeline.gateway.sessions import Followed, Intents, Run, Runs
 from wakeline.gateway.settings import Settings
 from wakeline.retry import Backoff
@@ -249,8 +249,8 @@ class FollowerPool:
                 _log.info("another gateway has come further; it goes on from the record", session=session, run=key[1])
                 # Both hold the run until a lease has moved: without a pause they would take turns as fast as they can.
                 await asyncio.sleep(RETRY_SECONDS)
-            except Exception:  # noqa: BLE001 - one bad run must not stop being followed
-                _log.exception("following failed; it goes on from the record", session=session, run=key[1])
+            except Exception as error:  # noqa: BLE001 - one bad run must not stop being followed
+                log_failure(_log, "following failed; it goes on from the record", error, session=session, run=key[1])
                 # After enough time without an error, the first pause is short again.
                 if monotonic() - began >= _LONGEST_PAUSE:
                     backoff.reset()

@@ -13,6 +13,7 @@ from wakeline.gateway.following.telling import RETRY_SECONDS
 from wakeline.gateway.log import Engine
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.reaching import Namespaces
+from wakeline.gateway.runtime import log_failure
 from wakeline.gateway.sessions import Run, Runs
 
 _WALK_SECONDS: Final = 600.0
@@ -71,7 +72,7 @@ class Resuming:
             try:
                 await self.resume(sessions)
             except UnavailableError as error:
-                _log.warning("cannot resume runs now", error=error.message)
+                log_failure(_log, "cannot resume runs now", error)
                 self.all()
                 await asyncio.sleep(RETRY_SECONDS)
 

@@ -12,6 +12,7 @@ from wakeline.errors import SessionClosedError, UnavailableError
 from wakeline.events import MAX_KEY_BYTES, NewEvent, compose, timestamp
 from wakeline.gateway.delivery import Accept
 from wakeline.gateway.log import Publication
+from wakeline.gateway.runtime import log_failure
 from wakeline.presentable import converted
 
 RETRY_SECONDS: Final = 1.0
@@ -46,7 +47,7 @@ class Teller:
             try:
                 told = await self._accept.append(self.session, events, Publication(publisher), epoch=self.epoch)
             except UnavailableError as error:
-                _log.warning("cannot write to the log now", session=self.session, error=error.message)
+                log_failure(_log, "cannot write to the log now", error, session=self.session)
                 await asyncio.sleep(RETRY_SECONDS)
             except SessionClosedError:
                 return

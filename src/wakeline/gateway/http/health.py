@@ -12,6 +12,7 @@ from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.group import Group, route
 from wakeline.gateway.runtime import failing
 
+_REASON: Final = "the gateway's log has the reason"
 _SERVES: Final = ("ok", "full")
 """How the health of a log begins whose sessions can be read."""
 
@@ -39,7 +40,7 @@ class HealthRoutes(Group):
                 await self._parts.engine.get_record("readyz")
                 log = self._parts.engine.health()
             except StorageFailedError as error:
-                log = f"failed: {error.message}"
+                log = f"failed: {error.message}; {_REASON}"
         if tasks := failing():
             answer["tasks"] = tasks
         if self._parts.lasting.leaving:
@@ -58,4 +59,4 @@ class HealthRoutes(Group):
 
 def _public(health: str) -> str:
     """Return Temporal's health as anybody may read it: the reason may name an address."""
-    return "unreachable: the gateway's log has the reason" if health.startswith("unreachable") else health
+    return f"unreachable: {_REASON}" if health.startswith("unreachable") else health

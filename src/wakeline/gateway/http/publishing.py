@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from wakeline.errors import BodyInvalidError, RequestInvalidError
+from wakeline.errors import BodyInvalidError, RequestInvalidError, StorageFailedError
 from wakeline.gateway.access import ANYONE, GRANT, NOBODY, PUBLISHING_HEADERS, Grant
 from wakeline.gateway.delivery import check_publisher, decode_json, decode_ndjson
 from wakeline.gateway.http.answers import json_answer
@@ -66,7 +66,10 @@ class PublishRoutes(Group):
         run = await self._registrations.run_of(name, _text(request.headers, "Wakeline-Run"))
         who, workflow = publication(request.headers, run, grant), _workflow(request.headers)
         with self._parts.metrics.append_seconds.time():
-            appended = await self._parts.accept.publish(name, incoming, who)
+            try:
+                appended = await self._parts.accept.publish(name, incoming, who)
+            except StorageFailedError as error:
+                raise error.for_publisher(idempotent=who is not None) from error
         self._registrations.tell(name, workflow, _text(request.headers, "Wakeline-Run"), grant)
         return json_answer(appended)
 

@@ -46,6 +46,7 @@ from wakeline.gateway.inputs.unseen import stale, unseen
 from wakeline.gateway.log import Engine, Publication
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.reaching import Connection
+from wakeline.gateway.runtime import log_failure
 from wakeline.gateway.sessions import Intent, Intents, Run, Settled, key_hash
 from wakeline.retry import Backoff
 
@@ -143,7 +144,7 @@ class Carrier:
                 await self._intents.forget(intent.session, intent.epoch)
                 return None
             except UnavailableError as error:
-                _log.warning("an input cannot be carried on now", session=intent.session, error=error.message)
+                log_failure(_log, "an input cannot be carried on now", error, session=intent.session)
                 await backoff.wait()
             except WorkflowNotFoundError as error:  # its namespace is not in the settings any more
                 _log.warning("an input waits", session=intent.session, input=intent.id, error=error.message)

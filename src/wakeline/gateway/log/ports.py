@@ -364,10 +364,12 @@ class Engine(Log, Catalog, Records, Index, Store):
     """The base class of engines: all ports on one kind of storage.
 
     Attributes:
+        name: The kind of the store and where it is, without credentials.
         shared: Whether several gateways may use the storage at once. Default: False.
         feed: Notifies listeners of this process's commits.
     """
 
+    name: str = "memory"
     shared: bool = False
 
     def __init__(self) -> None:

@@ -30,7 +30,7 @@ from wakeline.gateway.notifications.rules import Rules
 from wakeline.gateway.notifications.sending import Sender
 from wakeline.gateway.notifications.values import Box
 from wakeline.gateway.ownership import Ownership
-from wakeline.gateway.runtime import Timetable, Walk, supervised
+from wakeline.gateway.runtime import Timetable, Walk, log_failure, supervised
 
 WALK_SECONDS: Final = 60.0
 """Seconds from one walk over all sessions of a shared store to the next: its notifications of commits may be lost."""
@@ -199,7 +199,7 @@ class Notifier:
         except RecordConflictError:
             at = 0.0  # an attempt's end or another gateway has changed the box
         except UnavailableError as error:
-            _log.warning("notifications wait: the store is unavailable", session=session, error=error.message)
+            log_failure(_log, "notifications wait: the store is unavailable", error, session=session)
             at = time.time() + _REST_SECONDS
         except Exception:  # noqa: BLE001 - an error of one session must not stop the others
             _log.exception("notifications failed", session=session)

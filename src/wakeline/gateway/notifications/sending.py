@@ -26,6 +26,7 @@ from wakeline.gateway.notifications.reaching import Devices, failure
 from wakeline.gateway.notifications.schedule import pause
 from wakeline.gateway.notifications.values import KEPT_ATTEMPTS, Attempt, Box, Message, State
 from wakeline.gateway.notifications.wording import worded
+from wakeline.gateway.runtime import log_failure
 from wakeline.retry import Backoff
 
 IN_FLIGHT: Final = 32
@@ -133,8 +134,8 @@ class Sender:
                 await self._make(session, epoch, message)
             finally:
                 self._release(message)  # before the pause below, in which other messages are sent
-        except Exception:  # noqa: BLE001 - the attempt is made again; no other code would report the error
-            _log.exception("an attempt to notify failed", session=session, id=message.id)
+        except Exception as error:  # noqa: BLE001 - the attempt is made again; no other code would report the error
+            log_failure(_log, "an attempt to notify failed", error, session=session, id=message.id)
             await asyncio.sleep(_TROUBLE_SECONDS)
         finally:
             self._sending[session][message.id] = True

@@ -17,21 +17,17 @@ from collections.abc import Callable
 from typing import Final
 from zlib import crc32
 
-import structlog
-
 from wakeline.background import cancel_all
 from wakeline.errors import RecordConflictError, UnavailableError
 from wakeline.gateway.log import Record, Records
 from wakeline.gateway.ownership.wakeups import Wakeups
-from wakeline.gateway.runtime import supervised
+from wakeline.gateway.runtime import LoggedOutage, is_logged, supervised
 
 SHARDS: Final = 16
 SHARD: Final = "leases/shard/"
 GATEWAY: Final = "leases/gateway/"
 LEAVING: Final = b"leaving"
 """The value of the lease of a gateway that is about to stop: it counts as running, and wants no shards."""
-
-_log = structlog.get_logger(__name__)
 
 
 class Ownership:
@@ -62,6 +58,7 @@ class Ownership:
         self._seen: dict[str, tuple[int, float]] = {}  # by key: the last revision, and the time it was first seen
         self._renewed = time.monotonic()
         self._announced: set[str] = set()  # the shards as the listeners know them
+        self._outage = LoggedOutage("leases cannot be renewed", "leases are renewed again")
         self._rounds = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self.wakeups = Wakeups(records, self.name, self.owns)
@@ -134,11 +131,14 @@ class Ownership:
             async with asyncio.timeout(max(ends - began, self._seconds / 20)):
                 await self._renew_and_claim()
             self._renewed = began
+            self._outage.over()
         except Exception as error:  # noqa: BLE001 - on any error the shards must be dropped in time
             if time.monotonic() - self._renewed > 0.6 * self._seconds:
                 # The next round may end too late: when another gateway claims the shards, this one must have stopped.
                 self._held.clear()
-            _log.warning("leases cannot be renewed", error=repr(error))
+            if not is_logged(error):
+                text = "the store did not answer in time" if isinstance(error, TimeoutError) else repr(error)
+                self._outage.failed(text, began, at_once=True)
         if set(self._held) != self._announced:
             gained, self._announced = set(self._held) - self._announced, set(self._held)
             for listener, gains in self._listeners:

@@ -11,6 +11,7 @@ import structlog
 from wakeline.background import begin, cancel_all
 from wakeline.errors import LimitReachedError, UnavailableError, WakelineError
 from wakeline.gateway.inputs import ANSWER_KEY, Asked, Inputs
+from wakeline.gateway.runtime import log_failure
 from wakeline.gateway.sessions import InputRequest, InputRequests, key_hash
 from wakeline.retry import Backoff
 from wakeline.streams.requests import ANSWER_SIGNAL
@@ -66,7 +67,7 @@ class Deliveries:
                 # Not left to the next start: the input may be forgotten by then, and the outcome would be sent again.
                 await self._records.finish(request)
             except UnavailableError as error:
-                _log.warning("a request cannot be finished now", session=request.session, error=error.message)
+                log_failure(_log, "a request cannot be finished now", error, session=request.session)
                 await backoff.wait()
             else:
                 return
@@ -120,7 +121,7 @@ async def _send(inputs: Inputs, session: str, asked: Asked, by: str, epoch: str 
         try:
             await inputs.deliver(session, asked, by, epoch=epoch)
         except _LOSSES as error:
-            _log.warning("the outcome of a request cannot be sent now", session=session, error=error.message)
+            log_failure(_log, "the outcome of a request cannot be sent now", error, session=session)
         except WakelineError as error:
             # The run has ended, or there is none: the outcome is in the log for others.
             _log.info("the outcome of a request has no receiver", session=session, error=error.message)

@@ -17,7 +17,7 @@ import structlog
 from wakeline.background import cancel_all
 from wakeline.errors import RequestNotFoundError, SessionClosedError, SessionImportingError, UnavailableError
 from wakeline.gateway.ownership import Ownership
-from wakeline.gateway.runtime import Timetable, supervised
+from wakeline.gateway.runtime import Timetable, log_failure, supervised
 from wakeline.gateway.sessions import InputRequest, InputRequests
 
 _AGAIN: Final = 1.0
@@ -137,7 +137,7 @@ class Expiry:
             at = expires(request) if request.resolved is None else None
             again = None if at is None else max(_AGAIN, at - time.time())
         except UnavailableError as error:
-            _log.warning("a request cannot be closed now", session=session, error=error.message)
+            log_failure(_log, "a request cannot be closed now", error, session=session)
             again = _AGAIN
         except (RequestNotFoundError, SessionClosedError):
             self._unsure.discard((session, id))  # it is gone

@@ -11,4 +11,5 @@ from wakeline.gateway.runtime.grouped import Grouped
 from wakeline.gateway.runtime.slices import Slice, read_whole_in_slices
 from wakeline.gateway.runtime.tasks import supervised
 from wakeline.gateway.runtime.timetable import Timetable
+from wakeline.gateway.runtime.troubles import LoggedOutage, StoreOutage, is_logged, log_failure
 from wakeline.gateway.runtime.walk import Walk

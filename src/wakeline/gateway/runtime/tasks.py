@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
 
 from wakeline import background
+from wakeline.gateway.runtime.troubles import log_failure
 
 _log = structlog.get_logger(__name__)
 
@@ -19,4 +21,6 @@ def supervised(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyn
 
 
 def _failed(name: str, seconds: float) -> None:
-    _log.exception("a background task failed and is restarted", task=name, seconds=seconds)
+    error = sys.exception()
+    assert error is not None
+    log_failure(_log, "a background task failed and is restarted", error, task=name, seconds=seconds)

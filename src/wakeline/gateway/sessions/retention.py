@@ -25,7 +25,7 @@ from wakeline.events import RUN_STARTED, SESSION_CLOSED, SESSION_SETTLED, Event
 from wakeline.gateway.delivery import Compacts
 from wakeline.gateway.log import Commit, Engine, SessionState
 from wakeline.gateway.metrics import Metrics
-from wakeline.gateway.runtime import Walk, supervised
+from wakeline.gateway.runtime import Walk, log_failure, supervised
 from wakeline.gateway.sessions.config import Retention, SessionConfig, decode_config
 from wakeline.gateway.sessions.deletion import Deletions
 from wakeline.gateway.sessions.runs import Runs
@@ -241,7 +241,7 @@ class Keeper:
                     self._walk.repeat(WALK_SECONDS)
                 await self.sweep()
             except UnavailableError as error:
-                _log.warning("retention waits: the store is unavailable", error=error.message)
+                log_failure(_log, "retention waits: the store is unavailable", error)
                 await asyncio.sleep(SWEEP_SECONDS)
             except Exception:  # noqa: BLE001 - the next sweep may succeed
                 _log.exception("retention failed")

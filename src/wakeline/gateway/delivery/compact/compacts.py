@@ -22,7 +22,7 @@ from wakeline.gateway.delivery.compact.session import SessionFold
 from wakeline.gateway.delivery.compact.snapshot import Snapshot
 from wakeline.gateway.delivery.compact.store import erase, prefix
 from wakeline.gateway.log import Change, Commit, Engine, SessionState
-from wakeline.gateway.runtime import Slice, supervised
+from wakeline.gateway.runtime import Slice, log_failure, supervised
 
 MEMORY_BYTES: Final = 64 * 1024 * 1024
 """The memory of all folds together. The least recently used ones are dropped, and read again when they are needed."""
@@ -199,7 +199,7 @@ class Compacts:
         except (SessionNotFoundError, EpochChangedError):
             self._drop(fold)
         except UnavailableError as error:
-            _log.warning("a compact form could not be stored", session=fold.session, error=error.message)
+            log_failure(_log, "a compact form could not be stored", error, session=fold.session)
             self._drop(fold)  # it is folded again when it is needed
             if fold.unopened and not fold.over:  # its stored blocks may have to be erased, even if no device needs it
                 asyncio.get_running_loop().call_later(STORE_SECONDS, self.look, fold.session, fold.epoch)

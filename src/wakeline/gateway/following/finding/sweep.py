@@ -26,6 +26,7 @@ from wakeline.gateway.following.finding.rules import fits, query_of
 from wakeline.gateway.log import Engine
 from wakeline.gateway.reaching import Connection, Visibility, can_be_quoted, quoted, written
 from wakeline.gateway.rules import Follow
+from wakeline.gateway.runtime import is_logged
 
 _IDS_AT_ONCE: Final = 100
 _AT_A_TIME: Final = 32
@@ -136,16 +137,16 @@ class Sweep:
         if not self._connection.up():
             work.close()
             return False
-        trouble, known = "", True
+        trouble, known, quiet = "", True, False
         try:
             await work
         except (RPCError, UnavailableError) as error:
-            trouble = error.message
+            trouble, quiet = error.message, is_logged(error)
             if rule is not None and isinstance(error, RPCError) and error.status == _INVALID:
                 self._connection.remember(f"invalid rule: {query_of(rule)}: {trouble}", 3 * self._seconds)
         except Exception as error:  # noqa: BLE001 - nothing may stop the sweeps
             trouble, known = repr(error), False
-        if trouble and trouble != self._troubles.get(what):
+        if trouble and not quiet and trouble != self._troubles.get(what):
             namespace = self._connection.namespace
             _log.warning(
                 "a namespace cannot be swept now", namespace=namespace, part=what, error=trouble, exc_info=not known

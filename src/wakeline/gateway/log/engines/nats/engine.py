@@ -18,7 +18,7 @@ from wakeline.events import NewEvent
 from wakeline.gateway.log.engines.nats import appends as appending
 from wakeline.gateway.log.engines.nats import portable
 from wakeline.gateway.log.engines.nats.eraser import Eraser
-from wakeline.gateway.log.engines.nats.health import health
+from wakeline.gateway.log.engines.nats.health import HealthLog, health
 from wakeline.gateway.log.engines.nats.held import Held
 from wakeline.gateway.log.engines.nats.index import Index
 from wakeline.gateway.log.engines.nats.link import Link
@@ -68,6 +68,7 @@ class NatsEngine(Engine, Portable):
     def __init__(self, address: str, *, sync_unchecked: bool = False) -> None:
         super().__init__()
         self._target = Target.parse(address)
+        self.name = self._target.name
         self._sync_unchecked = sync_unchecked
         self._link = Link(self._target)
         self._streams = Streams(self._target)
@@ -88,6 +89,7 @@ class NatsEngine(Engine, Portable):
             for stream in self._streams.shards
         }
         self._eraser = Eraser(self._link, self._streams, self._index, self._records)
+        self._health_log = HealthLog(self._link, self.health)
         self._tasks: set[asyncio.Task[list[Outcome]]] = set()
 
     async def open(self) -> None:
@@ -104,12 +106,13 @@ class NatsEngine(Engine, Portable):
         except StorageFailedError as error:
             await self._leave()
             raise self._target.unfit(
-                f"that it can be read, got: {error}", "Read the servers' log for the reason."
+                f"that it can be read, got: {error.message}", "Read the servers' log for the reason."
             ) from error
         except BaseException:
             await self._leave()
             raise
         self._eraser.start()
+        self._health_log.start()
 
     async def _follow(self) -> None:
         """Follow every stream; if one cannot be read, begin no other."""
@@ -124,6 +127,7 @@ class NatsEngine(Engine, Portable):
         await self._link.close()
 
     async def close(self) -> None:
+        await self._health_log.stop()
         await self._writers.stop()
         await self._eraser.stop()
         await self._leave()

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import msgspec
 import nats.errors
-import structlog
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
@@ -18,6 +17,7 @@ from wakeline.errors import StorageFailedError, StorageFullError, WakelineError
 from wakeline.gateway.log.engines.nats.client import LastingClient
 from wakeline.gateway.log.engines.nats.messages import Stored
 from wakeline.gateway.log.engines.nats.target import Target
+from wakeline.gateway.runtime import StoreOutage
 from wakeline.retry import Backoff
 
 CALL_SECONDS: Final = 5.0
@@ -25,8 +25,7 @@ _CLOSE_SECONDS: Final = 5.0
 _UNKNOWN_SECONDS: Final = 20.0
 _AWAY_SECONDS: Final = 3.0
 _SILENT_SECONDS: Final = 8.0
-_LOG_SECONDS: Final = 10.0  # every call fails while the servers are away
-_log = structlog.get_logger(__name__)
+_UNAVAILABLE_CODE: Final = 503
 _WRONG_LAST: Final = (10071, 10164)
 _REPLICAS: Final = 3
 _IN_PROCESS: Final = 10158
@@ -65,6 +64,15 @@ class _NotSentError(ConnectionError):
     """A request that was not sent: it has certainly had no effect."""
 
 
+_KINDS: Final[tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...]] = (
+    (RefusedError, "it refused a request"),
+    (nats.errors.NoRespondersError, "a stream has no leader"),
+    (TimeoutError, "no answer in time"),
+    ((OSError, nats.errors.ConnectionClosedError), "no connection"),
+)
+"""The meaning of errors, for those who do not know the names of nats-py's."""
+
+
 class _Ack(msgspec.Struct):
     seq: int = 0
     error: Failure | None = None
@@ -92,13 +100,16 @@ class Link:
 
     Attributes:
         client: The connection.
+        outage: Logs the outages of the servers.
+        is_watched: Whether a gateway uses the store, and outages are logged: while it opens, errors are expected.
     """
 
     def __init__(self, target: Target) -> None:
         self.client = LastingClient()
         self._target = target
         self._inbox = ""
-        self._logged: dict[str, float] = {}  # by the type of a failure: the time of its last log line
+        self.outage = StoreOutage(target.name)
+        self.is_watched = False
         self._answered_at = time.monotonic()
         self._full_at = -TROUBLE_SECONDS
         self._unanswered: dict[str, float] = {}  # by the stream: when a message for it was last left without an answer
@@ -236,15 +247,15 @@ class Link:
         return answer
 
     def failed(self, error: BaseException) -> StorageFailedError:
-        """Return the error for callers of a request that failed; log the failure.
+        """Return the error for callers of a request that failed; log a refusal.
 
         Anybody may read this error, at `/readyz` even without a token. So only the log names the servers.
         """
-        kind, now = type(error).__name__, time.monotonic()
-        if now >= self._logged.get(kind, 0.0) + _LOG_SECONDS:
-            self._logged[kind] = now
-            _log.warning("the store has failed", server=self._target.name, kind=kind, error=str(error) or kind)
-        return StorageFailedError(f"NATS failed: {kind}; the gateway's log has the reason")
+        kind = next((words for kinds, words in _KINDS if isinstance(error, kinds)), "an unexpected answer")
+        # `HealthLog` logs the failures that last: a stream that elects a leader answers again in a moment.
+        if self.is_watched and isinstance(error, RefusedError) and error.failure.code != _UNAVAILABLE_CODE:
+            self.outage.refused(kind, str(error))
+        return StorageFailedError.of_outage(f"NATS failed: {kind}")
 
     async def get(self, stream: str, **request: Any) -> Stored | None:
         """Return one message as the stream's leader has it; None if there is none.

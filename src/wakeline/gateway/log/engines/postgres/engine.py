@@ -14,6 +14,7 @@ from msgspec import UNSET, UnsetType
 from wakeline.background import begin
 from wakeline.gateway.log.engines.postgres import appends as appending
 from wakeline.gateway.log.engines.postgres import changes, portable, queries
+from wakeline.gateway.log.engines.postgres.connections import check_connections
 from wakeline.gateway.log.engines.postgres.eraser import Eraser
 from wakeline.gateway.log.engines.postgres.published import published
 from wakeline.gateway.log.engines.postgres.readers import Readers
@@ -67,6 +68,7 @@ class PostgresEngine(Engine, Portable):
     def __init__(self, address: str) -> None:
         super().__init__()
         self._target = Target(address)
+        self.name = self._target.name
         self._readers = Readers(self._target)
         self._watches = Watches(self._readers, self.feed)
         self._wakeups = Wakeups(self._target, self._readers, self._watches, self.feed)
@@ -82,6 +84,7 @@ class PostgresEngine(Engine, Portable):
         try:
             await migrate(connection)
             await connection.execute(FORGET_WRITERS)
+            await check_connections(self._target, connection)
             if await connection.fetchval("SHOW fsync") == "off":
                 _log.warning("fsync is off in PostgreSQL: a power cut may lose acknowledged events, or all of them")
         except FAILURES as error:

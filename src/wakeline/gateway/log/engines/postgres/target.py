@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 import time
@@ -12,16 +13,19 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import parse_qsl, urlencode, urlunsplit
 
 import asyncpg
-import structlog
 
 from wakeline.errors import EngineRefusedError, StorageFailedError, StorageFullError, WakelineError
 from wakeline.gateway.log.engines.addresses import split
+from wakeline.gateway.runtime import StoreOutage
 from wakeline.retry import Backoff
 
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 else:
     Connection: TypeAlias = asyncpg.Connection
+
+CONNECTIONS: Final = 9
+"""The most connections of a gateway: readers, writers, the one that listens, and the one that erases."""
 
 CONNECT_SECONDS: Final = 5.0
 COMMAND_SECONDS: Final = 15.0
@@ -31,8 +35,6 @@ FULL_SECONDS: Final = 10.0
 _EXAMPLE: Final = "postgres://USER@HOST:5432/DATABASE"
 _LEAST_VERSION: Final = 140_000
 _SILENCE_MILLISECONDS: Final = 15_000
-_LOG_SECONDS: Final = 10.0  # every call fails while the server is away
-_log = structlog.get_logger(__name__)
 
 FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 """Every error of a statement or connection."""
@@ -41,12 +43,33 @@ _ELSEWHERE: Final = (OSError, TimeoutError, asyncpg.CannotConnectNowError, async
 """The errors after which another host may accept the connection."""
 
 _FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile")
+_AWAY: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+)
+"""The errors of a server that cannot be used; after the others, some statements still succeed."""
+
 _PASSING: Final = (
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
     asyncpg.LockNotAvailableError,
     asyncpg.QueryCanceledError,
 )
+_KINDS: Final[tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...]] = (
+    (_PASSING, "other transactions were in the way"),
+    (asyncpg.CannotConnectNowError, "it is starting or stopping"),
+    (asyncpg.OperatorInterventionError, "it is stopping"),
+    (asyncpg.TooManyConnectionsError, "too many connections"),
+    (asyncpg.DiskFullError, "no space on a disk"),
+    (asyncpg.ReadOnlySQLTransactionError, "it is read-only"),
+    (TimeoutError, "no answer in time"),
+    ((OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError), "no connection"),
+)
+"""The meaning of errors, for those who do not know the names of asyncpg's."""
 
 
 class Target:
@@ -77,10 +100,10 @@ class Target:
             urlunsplit(parts._replace(netloc=f"{login}{at}{host}", query=urlencode(query))) for host in hosts.split(",")
         ]
         self._used = 0  # the one of them that was used last
-        self.name = f"PostgreSQL at {hosts or query.get('host') or 'its default host'}"
+        self.name = f"PostgreSQL at {hosts or query.get('host') or os.environ.get('PGHOST') or 'its default host'}"
+        self.outage = StoreOutage(self.name)
         self._backoff = Backoff(0.05, 1.0)
         self._refusal: tuple[float, BaseException] | None = None
-        self._logged: dict[str, float] = {}  # by the type of a failure: the time of its last log line
         self._full_at = -FULL_SECONDS
 
     def __repr__(self) -> str:
@@ -97,7 +120,7 @@ class Target:
             asyncpg.PostgresError: It refuses the connection.
         """
         if self._refusal is not None and time.monotonic() < self._refusal[0]:
-            raise ConnectionError(f"{self.name} could not be reached a moment ago: {self._refusal[1]}")
+            raise self._refusal[1].with_traceback(None)
         try:
             connection = await self._connect()
         except FAILURES as error:
@@ -105,6 +128,7 @@ class Target:
             raise
         self._refusal = None
         self._backoff.reset()
+        self.outage.works()
         _end_with_its_network(connection)
         return connection
 
@@ -188,17 +212,20 @@ class Target:
         Anybody may read this error, at `/readyz` even without a token. So only the log names the server, and has its message,
         which may name roles and hosts.
         """
-        kind, now = type(error).__name__, time.monotonic()
-        if now >= self._logged.get(kind, 0.0) + _LOG_SECONDS:
-            self._logged[kind] = now
-            _log.warning("the store has failed", server=self.name, kind=kind, error=_text(error))
+        kind = kind_of(error)
+        if isinstance(error, _AWAY) and not passes(error):
+            self.outage.failed(f"{kind}: {_text(error)}")
+        else:
+            many = isinstance(error, asyncpg.TooManyConnectionsError)
+            advice = f"; a gateway uses {CONNECTIONS} connections" if many else ""
+            self.outage.refused(kind, f"{_text(error)}{advice}")
         if isinstance(error, asyncpg.DiskFullError):
-            self._full_at = now
+            self._full_at = time.monotonic()
             return StorageFullError(
                 "PostgreSQL has no space on a disk",
                 hint="Make space on the server's disk, then retry; the gateway recovers automatically.",
             )
-        return StorageFailedError(f"PostgreSQL failed: {kind}; the gateway's log has the reason")
+        return StorageFailedError.of_outage(f"PostgreSQL failed: {kind}")
 
 
 def _check_file(name: str, file: str) -> None:
@@ -228,7 +255,16 @@ def _end_with_its_network(connection: Connection) -> None:
 
 
 def _text(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    return str(error) or kind_of(error)
+
+
+def kind_of(error: BaseException) -> str:
+    """Return what an error means, in words that name no role, host or table."""
+    for kinds, words in _KINDS:
+        if isinstance(error, kinds):
+            return words
+    code = error.sqlstate if isinstance(error, asyncpg.PostgresError) else None
+    return f"it refused a statement (SQLSTATE {code})" if code else "no attempt of the transaction succeeded"
 
 
 def passes(error: BaseException) -> bool:
@@ -293,9 +329,12 @@ class Link:
             reused = self.is_open
             try:
                 connection = await self.get()
-                return await connection.fetch(query, *given)
+                rows = await connection.fetch(query, *given)
             except FAILURES as error:
                 if isinstance(error, TimeoutError):
                     self.drop()
                 if not reused or self.is_open:
                     raise self._target.failure(error) from error
+            else:
+                self._target.outage.works()
+                return rows

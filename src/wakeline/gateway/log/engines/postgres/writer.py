@@ -164,10 +164,11 @@ class Writer:
                 _log.exception("a transaction failed")
                 self._memory.forget()
                 self._passing = False
-                return StorageFailedError("the transaction failed; the gateway's log has the reason")
+                return StorageFailedError.of_outage("the transaction failed")
             else:
                 break
         self._away = False
+        self._target.outage.works()
         # Acknowledge first: a publisher must not wait for the fan-out of what it published.
         _answer(outcomes)
         if transaction.added:
@@ -225,7 +226,7 @@ class Writer:
             if not connection.is_closed() and not isinstance(error, TimeoutError):
                 raise
             self._link.drop()
-            _log.warning("the answer to a commit was lost; its outcome is read back", error=repr(error))
+            _log.info("the answer to a commit was lost; its outcome is read back", error=repr(error))
             if not await self._has_committed():
                 raise RepeatError("the connection was lost before the commit") from error
         else:
@@ -247,7 +248,7 @@ class Writer:
                 self._link.drop()
                 if time.monotonic() - began > _UNKNOWN_SECONDS:
                     _log.warning("the outcome of a commit is unknown", error=repr(error))
-                    raise StorageFailedError(
+                    raise StorageFailedError.of_outage(
                         "the connection was lost during a commit, and its outcome is unknown"
                     ) from error
             await backoff.wait()

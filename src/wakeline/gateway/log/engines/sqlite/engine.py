@@ -65,6 +65,7 @@ class SqliteEngine(Engine, Restorable, Portable):
     ) -> None:
         super().__init__()
         self._directory = directory
+        self.name = f"SQLite in {directory}"
         self._path = directory / DATABASE
         self._lock = DirectoryLock(directory / LOCK)
         self._upkeep = Upkeep(directory)

@@ -68,6 +68,9 @@ def mark_restored(directory: Path) -> None:
                 "UPDATE store SET generation = coalesce(nullif(generation, ''), 'none'), inode = 'restored'"
             )
     except sqlite3.Error as error:
-        raise StorageFailedError(f"the store in {directory} cannot be written: {error}") from error
+        raise StorageFailedError(
+            f"expected a store in {directory} that can be written, got: {error}",
+            hint="Run the command as the gateway's user.",
+        ) from error
     finally:
         lock.release()

@@ -153,7 +153,7 @@ class Writer:
                 pause = backoff.pause()
                 self._note_failed(error)
                 _log.exception("the writer failed and continues", seconds=pause)
-                self._fail(self._group, StorageFailedError(f"the store failed: {error}"))
+                self._fail(self._group, StorageFailedError.of_outage(f"the store failed: {error}"))
                 time.sleep(pause)
         self._close()
 
@@ -263,7 +263,7 @@ class Writer:
             self._upkeep.generation.forget(self._connection)
         except Exception as again:  # noqa: BLE001 - the next commit fails too, and retries this
             _log.error("the store cannot be opened again", error=str(again))
-        return StorageFailedError(f"the store failed: {error}")
+        return StorageFailedError.of_outage(f"the store failed: {error}")
 
     def _open(self) -> None:
         self._connection = self._connect()
