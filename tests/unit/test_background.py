@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from tests.support import Served
 from wakeline import background
 from wakeline.background import begin, cancel_all, wait_at_most
+from wakeline.errors import StorageFailedError, UnavailableError
 from wakeline.gateway.delivery import Compacts
 from wakeline.gateway.runtime import supervised
 
@@ -45,6 +46,31 @@ async def test_a_background_task_that_fails_is_reported_and_restarted(
     status, health = await served.call("GET", "/readyz")
     assert (status, health["status"]) == (200, "degraded")
     assert failing("compact forms", health["tasks"]) == ["compact forms: KeyError('unexpected')"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "level"),
+    [
+        (StorageFailedError.of_outage("no connection"), "debug"),
+        (ExceptionGroup("leases", [StorageFailedError.of_outage("no connection")]), "debug"),
+        (UnavailableError("Temporal cannot be asked"), "warning"),
+        (KeyError("unexpected"), "error"),
+    ],
+)
+async def test_a_traceback_is_of_a_defect_and_an_outage_of_the_store_is_left_to_its_engine(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception, level: str
+) -> None:
+    monkeypatch.setattr(background, "_FIRST_PAUSE", 0.01)
+    failures = iter([failure])
+
+    async def work() -> None:
+        if (error := next(failures, None)) is not None:
+            raise error
+
+    with capture_logs() as logged:
+        async with asyncio.timeout(10):
+            await supervised("work", work)
+    assert [(line["log_level"], "exc_info" in line) for line in logged] == [(level, level == "error")]
 
 
 async def test_a_task_is_well_again_when_it_has_run_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

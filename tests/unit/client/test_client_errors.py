@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import aiohttp
 import pytest
 
 from wakeline import errors
 from wakeline.client import RefusedError
 from wakeline.client.errors import refusal
+from wakeline.client.reach import unavailable
 from wakeline.errors import WakelineError
 
 KINDS = [
@@ -41,3 +43,8 @@ def test_the_package_itself_imports_nothing() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
     code = "import sys, wakeline; wakeline.SessionClient; print('temporalio' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_a_connection_that_was_cut_is_reported_in_words() -> None:
+    error = unavailable("http://127.0.0.1:7777", aiohttp.ClientPayloadError("Response payload is not completed"))
+    assert error.message == "the gateway cannot be reached: the connection was cut in the middle of an answer"
