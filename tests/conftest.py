@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tests.commands import forking
 from tests.nats import NatsStore, nats_cluster, nats_server
 from tests.postgres import PostgresServer, postgres_server
 from tests.servers import temporal_server
+from tests.soak import SEED
 
 pytest_plugins = ["tests.leftovers"]
 
@@ -52,6 +53,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     scheduler = LoadFileScheduling(config, log)
     scheduler._split_scope = _process
     return scheduler
+
+
+def pytest_report_header() -> str:
+    return f"WAKELINE_SEED={SEED}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Have each failure say how what is left to chance can be had again."""
+    report = yield
+    if report.failed:
+        report.sections.append(("What was left to chance", f"WAKELINE_SEED={SEED}"))
+    return report
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

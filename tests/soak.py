@@ -9,12 +9,14 @@ import random
 SOAK = int(os.environ.get("WAKELINE_SOAK", "1"))
 
 
-# Another number is another course of what is left to chance.
-SEED = int(os.environ.get("WAKELINE_SEED", "0"))
+# Another number is another course of what is left to chance. A failure prints it. The processes of one run of the tests share
+# it by a variable of their own, because a gateway warns of variables that it does not know.
+_FRESH = os.environ.setdefault("TESTS_SEED", str(random.SystemRandom().randrange(1_000_000)))
+SEED = int(os.environ.get("WAKELINE_SEED", _FRESH))
 
 
 def dice(number: int) -> random.Random:
-    """The course of one thing that is left to chance: the same one each time, unless `WAKELINE_SEED` is set."""
+    """The course of one thing that is left to chance: another one each time, unless `WAKELINE_SEED` is set."""
     return random.Random(number + 1_000 * SEED)
 
 

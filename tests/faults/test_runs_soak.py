@@ -1,5 +1,8 @@
 """Workflows that begin, go on and end in every way at random, while the gateway is killed every few seconds.
 
+Or two gateways share a store, and the leases by which they share the runs move every second: one after the other is stopped
+for longer than its lease, and then goes on with what it has in its hands.
+
 In the end each session is held against what Temporal itself says of each chain, and against each workflow's own stream, asked
 past the gateway: one `$run.closed` for each, with its status, and every event once, in order. WAKELINE_RUNS says how many
 chains there are.
@@ -13,8 +16,8 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import groupby
@@ -32,7 +35,9 @@ from temporalio.testing import WorkflowEnvironment
 
 from tests.faults.soak_workflows import Plan, Soaks
 from tests.gateways import GatewayProcess
-from tests.soak import times
+from tests.sharing import Faults, SharedStore
+from tests.soak import SEED, dice, times
+from tests.stores import served_store
 from tests.support import Served
 from tests.workers import WorkerProcess
 from wakeline.client import RefusedError, SessionClient, SessionEvent
@@ -40,6 +45,8 @@ from wakeline.streams.wire import POLL, PollInput, PollResult, decode_payload
 
 CHAINS: Final = int(os.environ.get("WAKELINE_RUNS") or times(12, 20))
 AT_ONCE: Final = 40
+LEASE: Final = 1.0
+FAULTS: Final = Faults(latency=0.002, lost_wakeups=0.2, repeated_wakeups=0.2)
 ENDS: Final = ["completed", "completed", "failed", "canceled", "terminated", "timed_out"]
 STATUS: Final = {
     WorkflowExecutionStatus.COMPLETED: "completed",
@@ -186,6 +193,24 @@ async def keep_killing(gateway: GatewayProcess, chance: random.Random, over: asy
         await gateway.start(wait=False)
 
 
+async def keep_moving(gateways: list[GatewayProcess], chance: random.Random, over: asyncio.Event) -> int:
+    """Stop one after the other for longer than its lease, or kill it; returns how often."""
+    moves = 0
+    while not await is_over(over, chance.uniform(0.1, 0.6)):
+        gateway = gateways[moves % len(gateways)]
+        if chance.random() < 0.1:
+            await gateway.kill()
+            await gateway.start()
+        else:
+            gateway.hold()
+            try:
+                await asyncio.sleep(LEASE * chance.uniform(1.1, 1.6))
+            finally:
+                gateway.go_on()
+        moves += 1
+    return moves
+
+
 async def keep_restarting(worker: WorkerProcess, chance: random.Random, over: asyncio.Event) -> int:
     """How often it was killed, and started anew."""
     kills = 0
@@ -327,37 +352,60 @@ async def check_chain(
     report.update({"events": len(expected), "continued": len(continued), "waiting": len(log) - len(topics)})
 
 
-@pytest.mark.timeout(500 + 4 * CHAINS)
-async def test_every_run_ends_once_and_no_event_is_lost_repeated_or_out_of_order(
-    client: Client, temporal: WorkflowEnvironment, tmp_path: Path
-) -> None:
-    chance = random.Random(6)
-    address, queue = temporal.client.service_client.config.target_host, f"soak-{uuid4().hex[:8]}"
+@asynccontextmanager
+async def gateways(count: int, address: str, directory: Path) -> AsyncIterator[list[GatewayProcess]]:
+    """One gateway on a file, or two on a store that they share, which is slow and loses wake-ups."""
     # Half of the runs are watched closely, the other half are swept.
     config = f"""sweep_interval = 1
 close_watches = {AT_ONCE // 2}
 follow = [{{workflow_id = "by-rule/*"}}]
+lease = {LEASE}
 """
-    (tmp_path / "wakeline.toml").write_text(config)
-    gateway = GatewayProcess(tmp_path / "data", "--temporal", address, "--config", str(tmp_path / "wakeline.toml"))
+    (directory / "wakeline.toml").write_text(config)
+    how = ("--temporal", address, "--config", str(directory / "wakeline.toml"))
+    async with AsyncExitStack() as stack:
+        shared = {}
+        if count > 1:
+            shared = await stack.enter_async_context(served_store(SharedStore(), directory, FAULTS))
+        found = [GatewayProcess(directory / f"data-{number}", *how, environment=shared) for number in range(count)]
+        try:
+            await asyncio.gather(*(gateway.start() for gateway in found))
+            yield found
+        finally:
+            await asyncio.gather(*(gateway.kill() for gateway in found))
+
+
+@pytest.mark.timeout(500 + 4 * CHAINS)
+@pytest.mark.parametrize("count", [1, 2], ids=["one gateway is killed", "the leases of two move"])
+async def test_every_run_ends_once_and_no_event_is_lost_repeated_or_out_of_order(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, count: int
+) -> None:
+    chance = dice(6)
+    address, queue = temporal.client.service_client.config.target_host, f"soak-{uuid4().hex[:8]}"
     worker = WorkerProcess(address, queue, "tests.faults.soak_workflows")
     over, began = asyncio.Event(), time.monotonic()
     everything = list(lives(chance))
     try:
-        await asyncio.gather(worker.start(), gateway.start())
         # Outermost what is used longest: a group ends when its tasks have.
-        async with SessionClient(gateway.url) as sessions, Served(gateway.url) as served, asyncio.TaskGroup() as group:
-            soak = Soak(client, sessions, gateway.url, queue)
+        async with (
+            gateways(count, address, tmp_path) as running,
+            SessionClient(running[-1].url) as sessions,
+            Served(running[0].url) as served,
+            asyncio.TaskGroup() as group,
+        ):
+            await worker.start()
+            soak = Soak(client, sessions, running[0].url, queue)
             devices = [group.create_task(soak.watch(life)) for life in everything if life.watched]
-            killing = group.create_task(keep_killing(gateway, chance, over))
+            trouble = keep_killing(running[0], chance, over) if count == 1 else keep_moving(running, chance, over)
+            killing = group.create_task(trouble)
             restarting = group.create_task(keep_restarting(worker, chance, over))
-            living = [group.create_task(soak.live(life, random.Random(n))) for n, life in enumerate(everything)]
+            living = [group.create_task(soak.live(life, dice(100 + n))) for n, life in enumerate(everything)]
             await asyncio.wait(living, timeout=240 + 2 * CHAINS)
             stuck = [life for life, task in zip(everything, living, strict=True) if not task.done()]
             assert not stuck, f"the gateway has not found, or Temporal not ended: {stuck}"
             over.set()
             kills = await killing, await restarting
-            await gateway.ready()
+            await asyncio.gather(*(gateway.ready() for gateway in running))
             ended = time.monotonic()
             await until_told(served, everything)
             told = time.monotonic()
@@ -371,8 +419,12 @@ follow = [{{workflow_id = "by-rule/*"}}]
             return_exceptions=True,
         )
     finally:
-        await asyncio.gather(gateway.kill(), worker.kill())
-    print(f"\n{CHAINS} chains of {len(everything)} Workflow Ids; killed: gateway {kills[0]}, worker {kills[1]} times")
+        await worker.kill()
+    print(
+        f"\nseed {SEED}: {CHAINS} chains of {len(everything)} Workflow Ids, {count} gateways; stopped or killed: ",
+        end="",
+    )
+    print(f"gateways {kills[0]}, worker {kills[1]} times")
     print(f"{ended - began:.0f} s until all had ended, {told - ended:.0f} s until all was told: {dict(report)}")
     found = [problem for problem in problems if problem is not None]
     if found:

@@ -5,6 +5,7 @@ Gateways are killed between any two effects, observations come twice, and worker
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -29,6 +30,9 @@ AT = datetime(2026, 11, 29, tzinfo=UTC)
 GRACE = 5.0
 ITEM = "said"
 ACTORS = st.integers(0, 3)
+# What a machine is at one moment, and the steps after which all gateways are killed in its replays.
+KEPT = ("log", "time", "count", "chains", "gateways", "said", "lost", "late")
+KILLS = (None, 1, 2, 3, 5, 8, 13, 21)
 
 
 @dataclass
@@ -350,11 +354,40 @@ class Lives(RuleBasedStateMachine):
         self.worker = self.temporal = True
         for chain in self.chains:
             chain.latest.ending = chain.latest.ending or Ending("completed", AT)
+        before = deepcopy({name: vars(self)[name] for name in KEPT})
+        self._to_the_end()
+        self._nothing_is_missing()
+        self._every_replay_is_the_same(before)
+
+    def _every_replay_is_the_same(self, before: dict[str, Any]) -> None:
+        """Whenever all gateways are killed once more on the way, each run's events and record are the same in the end."""
+        results: list[Any] = []
+        for killed_after in KILLS:
+            vars(self).update(deepcopy(before))
+            self._kill_all()
+            self._to_the_end(killed_after)
+            events = {run: [event[1:] for event in self.log.events if event[0] == run] for run in self.log.records}
+            own = {run: [each for each in mine if each[0] != SESSION_SETTLED] for run, mine in events.items()}
+            settled = sum(topic == SESSION_SETTLED for _, topic, _ in self.log.events)
+            results.append((own, settled, self.log.records))
+        assert all(result == results[0] for result in results)
+
+    def _kill_all(self) -> None:
+        for run in list(self.log.records):
+            self._revive(run)
+
+    def _to_the_end(self, killed_after: int | None = None) -> None:
+        steps = 0
         for _ in range(400):
             for run in sorted(self.gateways):
+                if steps == killed_after:
+                    self._kill_all()
+                steps += 1
                 if run in self.gateways:
                     self._step(run)
         assert not self.gateways
+
+    def _nothing_is_missing(self) -> None:
         for run, said in self.said.items():
             assert len(self.log.of(run, RUN_CLOSED)) == 1
             assert not self.log.records[run].owed
