@@ -432,7 +432,7 @@ ROWS: dict[str, Row] = {
         msgspec.structs.replace(RUN, owed=True),
         [(0, ended(COMPLETED)), (1, read()), (1, first())],
         Phase.DONE,
-        [CLOSE, DRAINED, "write status=completed, owed=False", "Settle"],
+        ["write owed=False", CLOSE, DRAINED, "write status=completed, owed=False", "Settle"],
     ),
     "a worker that is back adds the rest, and that is reported once": Row(
         RESTS, [(0, read())], Phase.DONE, ["append drained:one: $run.drained", "write owed=False"]

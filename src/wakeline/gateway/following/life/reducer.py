@@ -246,7 +246,8 @@ def _standing(life: Life, now: Now, seen: saw.Standing) -> Step:
     # A report that the log has still holds, whatever could be read now.
     owed = run.owed if seen.reported else not drained and ending.status != "unknown"
     life = replace(life, appended=True, owed=owed)
-    effects: list[do.Effect] = [do.Write({"owed": True})] if owed and not run.owed else []
+    # Before the end: after a kill the record alone says whether a reported end was drained.
+    effects: list[do.Effect] = [do.Write({"owed": owed})] if owed != run.owed else []
     effects.append(do.Expect(name, {"status": ending.status, "owed": owed, **_STATELESS}))
     if not seen.reported:
         closed = reports.closed(run, ending, seen.details, drained=drained)
