@@ -414,8 +414,10 @@ async def forget_the_end(folder: Path, session: str) -> None:
     """Leave the record of a session's run as it is right before what follows from the end is written down."""
     engine = SqliteEngine(folder)
     await engine.open()
-    (run,) = await Runs(engine).of(session)
-    await Runs(engine).put(session, msgspec.structs.replace(run, status="running"))
+    runs = Runs(engine)
+    (run,) = await runs.of(session)
+    await runs.forget(session)
+    await runs.restore(session, [msgspec.structs.replace(run, status="running")])
     await engine.close()
 
 

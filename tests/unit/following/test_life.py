@@ -548,6 +548,11 @@ def test_the_rule(row: Row) -> None:
     assert (life.phase, [told(effect) for effect in effects]) == (row.phase, row.effects)
 
 
+def test_a_run_whose_end_is_recorded_with_everything_has_nothing_left_to_do() -> None:
+    life, effects = begin(msgspec.structs.replace(RUN, status="completed"), GRACE, started=True)
+    assert (life.phase, effects) == (Phase.DONE, ())
+
+
 def test_each_rule_of_the_table_has_a_row() -> None:
     covered: set[tuple[Phase, type, Phase]] = set()
     for row in ROWS.values():

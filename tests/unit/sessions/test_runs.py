@@ -146,6 +146,45 @@ async def test_no_record_is_large_and_ended_runs_make_room(monkeypatch: pytest.M
     assert max(len(record.value) for record in await engine.records("runs")) <= largest
 
 
+ONE = Run("chat", "one", "one", "one", "Chat", "2026-11-30T00:00:00.000Z")
+TWO = msgspec.structs.replace(ONE, run_id="two", earlier=("one",))
+THREE = msgspec.structs.replace(ONE, run_id="three", earlier=("one", "two"))
+
+
+@pytest.mark.parametrize(
+    ("known", "written", "is_behind"),
+    [
+        pytest.param(ONE, TWO, False, id="the chain continues"),
+        pytest.param(TWO, msgspec.structs.replace(TWO, waiting={"for": "input"}), False, id="a state is reported"),
+        pytest.param(TWO, msgspec.structs.replace(TWO, status="completed"), False, id="the chain ends"),
+        pytest.param(TWO, msgspec.structs.replace(TWO, stream="two"), False, id="a stream is begun"),
+        pytest.param(TWO, ONE, True, id="the chain has continued"),
+        pytest.param(THREE, TWO, True, id="the chain has continued once more"),
+        pytest.param(msgspec.structs.replace(TWO, status="failed"), TWO, True, id="the chain has ended"),
+        pytest.param(msgspec.structs.replace(ONE, stream_attempt=2), ONE, True, id="a later attempt has begun"),
+    ],
+)
+async def test_a_gateway_that_was_stopped_writes_nothing_that_others_have_left_behind(
+    known: Run, written: Run, is_behind: bool
+) -> None:
+    runs = Runs(MemoryEngine())
+    await runs.put("s", known)
+    if is_behind:
+        with pytest.raises(RecordConflictError, match="has come further"):
+            await runs.put("s", written)
+    else:
+        await runs.put("s", written)
+    assert await runs.of("s") == [known if is_behind else written]
+
+
+async def test_a_run_that_two_gateways_find_at_once_is_added_once() -> None:
+    runs = Runs(MemoryEngine())
+    assert await runs.add("s", ONE) == ONE
+    await runs.put("s", TWO)
+    assert await runs.add("s", ONE) == TWO
+    assert await runs.of("s") == [TWO]
+
+
 async def test_a_session_that_has_runs_is_not_given_those_of_an_import() -> None:
     runs = Runs(MemoryEngine())
     await runs.put("s", run(0))

@@ -7,12 +7,13 @@ and appends the same events again, of which the log keeps one copy.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
 import structlog
 
-from wakeline.errors import EpochChangedError, SessionClosedError, UnavailableError
+from wakeline.errors import EpochChangedError, RecordConflictError, SessionClosedError, UnavailableError
 from wakeline.events import RUN_CLOSED, RUN_STARTED, SESSION_SETTLED
 from wakeline.gateway.following.following import Following, Subject
 from wakeline.gateway.following.life import begin, reduce, reports
@@ -90,7 +91,8 @@ class Follower:
 
         The record is written here, because a change of it that is under way may not have this wish yet.
         """
-        await self._subject.copy.change(result=True)
+        with suppress(RecordConflictError):  # another gateway reports it
+            await self._subject.copy.change(result=True)
 
     async def announce(self) -> None:
         """Report that the run has begun; the log keeps one copy, before everything else of the run."""

@@ -12,7 +12,7 @@ import structlog
 from temporalio.api.sdk.v1 import WorkflowMetadata
 
 from wakeline.background import cancel_all
-from wakeline.errors import SessionClosedError, UnavailableError
+from wakeline.errors import RecordConflictError, SessionClosedError, UnavailableError
 from wakeline.gateway.following.copying.reader import StreamReader
 from wakeline.gateway.following.following import Subject
 from wakeline.gateway.following.life.answers import Answer, Copied
@@ -150,6 +150,8 @@ class Observer:
                 continue
             try:
                 await self.attention.while_so(state.follow())
+            except RecordConflictError:
+                return  # another gateway reports it
             except Exception as error:  # noqa: BLE001 - the state of a run matters less than its output
                 log_failure(
                     _log, "the state of a run cannot be reported", error, workflow_id=self._subject.run.workflow_id

@@ -12,7 +12,7 @@ from typing import Any, Final
 import structlog
 
 from wakeline.background import cancel_all
-from wakeline.errors import AttemptFencedError, EpochChangedError
+from wakeline.errors import AttemptFencedError, EpochChangedError, RecordConflictError
 from wakeline.gateway.delivery import Accept, Hub
 from wakeline.gateway.following.follower import Follower
 from wakeline.gateway.following.following import Following, Limits
@@ -245,7 +245,7 @@ class FollowerPool:
                 await self._followers[key].follow()
             except EpochChangedError:
                 return  # that life of the session is over, and its record with it
-            except AttemptFencedError:
+            except (AttemptFencedError, RecordConflictError):
                 _log.info("another gateway has come further; it goes on from the record", session=session, run=key[1])
                 # Both hold the run until a lease has moved: without a pause they would take turns as fast as they can.
                 await asyncio.sleep(RETRY_SECONDS)

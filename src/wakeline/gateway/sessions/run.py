@@ -86,6 +86,14 @@ class Run(msgspec.Struct, frozen=True):
         """The Temporal runs that are known to belong to the run."""
         return self.run, *self.earlier, *(unread.run_id for unread in self.unread), self.run_id
 
+    def is_behind(self, other: Run) -> bool:
+        """Return whether the run has come further in another state of it than in this one."""
+        if other.run_id != self.run_id:
+            return other.run_id not in self.run_ids
+        if other.open != self.open:
+            return self.open
+        return other.stream == self.stream and other.stream_attempt > self.stream_attempt
+
     @property
     def first_run_id(self) -> str:
         """The run id of the chain's first execution."""

@@ -108,17 +108,44 @@ class RunRecords:
         entry = _entries(found.get(key)).get(name)
         return entry.run if entry else None
 
-    async def put(self, session: str, run: Run) -> None:
-        """Add a run, or replace it; `result` stays set, because another gateway may have set it.
+    async def add(self, session: str, run: Run) -> Run:
+        """Add a run, unless another gateway has; return it as the record has it.
 
         Raises:
             RecordTooLargeError: The session has too many open runs for another one.
         """
+        there = run
 
-        def put(known: Run | None) -> Run:
-            return run if known is None else msgspec.structs.replace(run, result=run.result or known.result)
+        def add(known: Run | None) -> Run | None:
+            nonlocal there
+            there = known or run
+            return run if known is None else None
+
+        await self._change(session, run.run, add)
+        return there
+
+    async def put(self, session: str, run: Run) -> None:
+        """Add a run, or replace it; `result` stays set, because another gateway may have set it.
+
+        A gateway that was stopped for longer than its lease goes on for a moment with what it has in memory. If it wrote
+        that, the next one would begin where the chain is no longer, and read the stream of a run that others follow.
+
+        Raises:
+            RecordConflictError: Another gateway has come further with the run.
+            RecordTooLargeError: The session has too many open runs for another one.
+        """
+        behind = False
+
+        def put(known: Run | None) -> Run | None:
+            nonlocal behind
+            behind = known is not None and run.is_behind(known)
+            if behind or known is None:
+                return None if behind else run
+            return msgspec.structs.replace(run, result=run.result or known.result)
 
         await self._change(session, run.run, put)
+        if behind:
+            raise RecordConflictError(f"expected run {run.run!r} at {run.run_id!r}, another gateway has come further")
 
     async def want_result(self, session: str, run: Run) -> None:
         """Note that the result of a run is to be reported, and change nothing else of it."""

@@ -45,10 +45,21 @@ class Runs(RunRecords):
             self.names.know(session, run)
         return found
 
+    async def add(self, session: str, run: Run) -> Run:
+        """Add a run to the records, unless another gateway has; return it as the record has it.
+
+        Raises:
+            RecordTooLargeError: The session has too many open runs for another one.
+        """
+        there = await super().add(session, run)
+        self.names.know(session, there)
+        return there
+
     async def put(self, session: str, run: Run) -> None:
         """Add a run to the records, or replace it.
 
         Raises:
+            RecordConflictError: Another gateway has come further with the run.
             RecordTooLargeError: The session has too many open runs for another one.
         """
         self.names.know(session, run)

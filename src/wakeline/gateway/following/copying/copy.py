@@ -67,7 +67,11 @@ class StreamCopy:
         self._offset = position.next_sequence if position is not None and goes_on else 0
 
     async def change(self, **changed: Any) -> None:
-        """Change the run and its record; another stream or attempt is read from its beginning."""
+        """Change the run and its record; another stream or attempt is read from its beginning.
+
+        Raises:
+            RecordConflictError: Another gateway has come further with the run.
+        """
         async with self._changing:  # two that are under way must not be written in the other order
             self.run = msgspec.structs.replace(self.run, **changed)
             if self._recorded:

@@ -169,9 +169,9 @@ class Finder:
             activity=found.activity,
         )
         # The record comes before the event: a crash in between leaves a run that is resumed, and reported once.
-        await self._runs.put(session, run)
+        run = await self._runs.add(session, run)
         self._runs.names.learn(
-            session, info.execution.run_id, name
+            session, info.execution.run_id, run.run
         )  # its activities may speak before its turn has come
         return run
 

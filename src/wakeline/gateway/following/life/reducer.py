@@ -36,7 +36,7 @@ def begin(run: Run, grace: float, *, started: bool) -> Step:
         started: Whether the log has its `$run.started`.
     """
     if not run.open:
-        return Life(Phase.RESTING, grace), (next_rest(run, None),)
+        return (Life(Phase.RESTING, grace), (next_rest(run, None),)) if run.owed else (Life(Phase.DONE, grace), ())
     life = Life(Phase.WAITING, grace)
     return _take_turn(life, run) if started else (life, (do.AwaitTurn(),))
 
