@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -12,18 +12,21 @@ from google.protobuf.message import DecodeError
 from temporalio.api.common.v1 import Payload
 
 from wakeline.errors import AttemptFencedError, SequenceGapError, SessionClosedError
-from wakeline.events import GAP, NewEvent, check_topic
+from wakeline.events import GAP, NewEvent, check_topic, compose, timestamp
 from wakeline.gateway.delivery import Accept
 from wakeline.gateway.following.copying.detours import Group, Identity, groups
 from wakeline.gateway.following.copying.items import Item, Missing, Stretch
-from wakeline.gateway.following.copying.reader import StreamReader, to_event
+from wakeline.gateway.following.copying.reader import StreamReader
 from wakeline.gateway.following.life.answers import Answer, Copied
 from wakeline.gateway.following.telling import Teller
 from wakeline.gateway.log import Publication
 from wakeline.gateway.reaching import json_of
 from wakeline.gateway.sessions import Run, Runs
-from wakeline.notices import Notice, with_notice
+from wakeline.notices import with_notice
+from wakeline.payloads import as_json
 
+# Of an item that the workflow itself has published.
+_ITS_OWN: Final = Identity("", 1, 0)
 _log = structlog.get_logger(__name__)
 
 
@@ -197,20 +200,8 @@ class StreamCopy:
     async def _append_for(self, group: Group) -> bool:
         """Append what a publisher sent through the workflow, as that publisher; False if that fails."""
         its = msgspec.structs.replace(group.identities[0].publication, run=self._run_of(group.identities[0]))
-        events = tuple(
-            [
-                _event(
-                    item,
-                    self._run_of(identity),
-                    activity=identity.activity,
-                    attempt=None if identity.activity is None else identity.attempt,
-                    key=identity.key,
-                    message=identity.message,
-                    notify=identity.notify,
-                )
-                for item, identity in zip(group.items, group.identities, strict=True)
-            ]
-        )
+        both = zip(group.items, group.identities, strict=True)
+        events = tuple([_event(item, self._run_of(identity), identity) for item, identity in both])
         session = self._teller.session
         try:
             await self._accept.append(session, events, its, epoch=self._teller.epoch)
@@ -226,14 +217,33 @@ class StreamCopy:
         return self.run.run if identity.run is None else self._runs.names.known(self._teller.session, identity.run)
 
 
-def _event(item: Item, run: str, *, notify: Notice | None = None, **more: Any) -> NewEvent:
-    """Return an item as an event; an invalid topic is made printable, as nothing is dropped."""
+def _event(item: Item, run: str, identity: Identity = _ITS_OWN) -> NewEvent:
+    """Return an item as an event: JSON becomes `data`, any other payload stays as it is.
+
+    An invalid topic is made printable, as nothing is dropped.
+    """
+    topic, payload = item.topic, Payload()
     try:
-        check_topic(item.topic)
+        check_topic(topic)
     except Exception:  # noqa: BLE001
-        item = msgspec.structs.replace(item, topic=_printable(item.topic))
-    event = to_event(item, run, **more)
-    return event if notify is None else with_notice(event, notify)
+        topic = _printable(topic)
+    try:
+        payload.ParseFromString(item.payload)
+    except DecodeError:
+        payload = Payload(metadata={"encoding": b"binary/plain"}, data=item.payload)
+    data = json_of(payload)
+    event = compose(
+        topic,
+        msgspec.json.encode(as_json(payload)) if data is None else data,
+        time=timestamp(),
+        payload=data is None,
+        run=run,
+        activity=identity.activity,
+        attempt=None if identity.activity is None else identity.attempt,
+        key=identity.key,
+        message=None if data is None else identity.message,  # nobody here could put its pieces together
+    )
+    return event if identity.notify is None else with_notice(event, identity.notify)
 
 
 def _printable(topic: str) -> str:

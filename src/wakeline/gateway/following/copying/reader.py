@@ -14,17 +14,14 @@ from typing import Final, TypeVar
 
 import msgspec
 import structlog
-from google.protobuf.message import DecodeError
 from temporalio.api.common.v1 import Payload
 from temporalio.client import WorkflowQueryFailedError, WorkflowUpdateFailedError
 from temporalio.common import RawValue
 from temporalio.converter import DataConverter
 
-from wakeline.events import MessagePiece, NewEvent, compose, timestamp
 from wakeline.gateway.following.copying.items import Item, Missing, Stretch
 from wakeline.gateway.following.life.answers import Answer
-from wakeline.gateway.reaching import Connection, decoded_item, json_of
-from wakeline.payloads import as_json
+from wakeline.gateway.reaching import Connection, decoded_item
 from wakeline.streams.budget import UPDATES_PER_RUN, update_pause
 from wakeline.streams.wire import POLL, PollInput, PollResult
 from wakeline.temporal.queries import querying, when_not_busy
@@ -205,38 +202,6 @@ class StreamReader:
         self.by_update = True
         self._updates += 1
         return result
-
-
-def to_event(
-    item: Item,
-    run: str | None,
-    *,
-    activity: str | None = None,
-    attempt: int | None = None,
-    key: str | None = None,
-    message: MessagePiece | None = None,
-) -> NewEvent:
-    """An item as an event: JSON payloads become `data`, all others stay the payload they are."""
-    payload = Payload()
-    try:
-        payload.ParseFromString(item.payload)
-    except DecodeError:
-        payload = Payload(metadata={"encoding": b"binary/plain"}, data=item.payload)
-    data, is_payload = json_of(payload), False
-    if data is None:
-        data, is_payload = msgspec.json.encode(as_json(payload)), True
-        message = None  # nobody here could put its pieces together
-    return compose(
-        item.topic,
-        data,
-        time=timestamp(),
-        payload=is_payload,
-        run=run,
-        activity=activity,
-        attempt=attempt,
-        key=key,
-        message=message,
-    )
 
 
 def _decoded(wire: str) -> bytes:
