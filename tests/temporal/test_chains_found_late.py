@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 from temporalio.common import RetryPolicy
 from temporalio.service import RPCError, RPCStatusCode
@@ -27,7 +26,7 @@ from wakeline.gateway.following.finding import chain
 from wakeline.gateway.following.life.observations import WorkerSeen
 from wakeline.gateway.following.rests import Rests
 from wakeline.gateway.following.watching import waiting
-from wakeline.temporal.chains import first_event
+from wakeline.temporal.chains import Start, start_of
 
 RETRIES = RetryPolicy(initial_interval=timedelta(milliseconds=100), backoff_coefficient=1, maximum_attempts=3)
 
@@ -106,13 +105,13 @@ async def test_what_temporal_no_longer_has_is_left_out_if_it_says_so_more_than_o
 ) -> None:
     asked: list[str] = []
 
-    async def forgetful(client: Client, workflow_id: str, run_id: str) -> HistoryEvent:
+    async def forgetful(client: Client, workflow_id: str, run_id: str) -> Start:
         asked.append(run_id)
         if run_id == handle.first_execution_run_id and asked.count(run_id) <= times:
             raise RPCError("workflow not found", RPCStatusCode.NOT_FOUND, b"")
-        return await first_event(client, workflow_id, run_id)
+        return await start_of(client, workflow_id, run_id)
 
-    monkeypatch.setattr(chain, "first_event", forgetful)
+    monkeypatch.setattr(chain, "start_of", forgetful)
     async with worker(client, name):
         handle = await client.start_workflow(Retried.run, id=name, task_queue=name, retry_policy=RETRIES)
         await handle.result()

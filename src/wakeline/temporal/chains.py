@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
 
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import ContinueAsNewInitiator, WorkflowExecutionStatus
@@ -24,6 +25,52 @@ _GIVE_NONE: Final = (
 )
 
 
+class Start(NamedTuple):
+    """How a run began.
+
+    Attributes:
+        run_id: The run.
+        at: When.
+        said: What its first event says.
+    """
+
+    run_id: str
+    at: datetime
+    said: WorkflowExecutionStartedEventAttributes
+
+    @property
+    def original(self) -> str:
+        """The run that this event was written for: a reset copies it."""
+        return self.said.original_execution_run_id
+
+    @property
+    def previous(self) -> str:
+        """The run before it in its chain; empty if there is none."""
+        return self.said.continued_execution_run_id
+
+    @property
+    def by_cron(self) -> bool:
+        """Whether its cron schedule began it."""
+        return self.said.initiator == ContinueAsNewInitiator.CONTINUE_AS_NEW_INITIATOR_CRON_SCHEDULE
+
+    @property
+    def received(self) -> bool:
+        """Whether it has the stream of the run before it, as far as can be seen.
+
+        Retry and cron give it none.
+        """
+        return self.said.initiator not in _GIVE_NONE and carries(self.said.input.payloads) is not False
+
+    @property
+    def given(self) -> int:
+        """How many events of an earlier stream it received; 0 if that cannot be seen."""
+        for payload in self.said.input.payloads:
+            if _CARRIED in payload.data:
+                with suppress(ValueError, RecursionError):
+                    return _length(json.loads(payload.data))
+        return 0
+
+
 async def first_event(client: Client, workflow_id: str, run_id: str) -> HistoryEvent:
     """Return the event that a run began with.
 
@@ -38,21 +85,14 @@ async def first_event(client: Client, workflow_id: str, run_id: str) -> HistoryE
     return HistoryEvent()
 
 
-async def given_to(client: Client, workflow_id: str, run_id: str) -> tuple[int, bool]:
-    """Return how many events of an earlier stream a run received, and whether cron began it.
-
-    The number is 0 if it cannot be seen.
+async def start_of(client: Client, workflow_id: str, run_id: str) -> Start:
+    """Return how a run began.
 
     Raises:
         RPCError: Temporal cannot be asked now, or does not have the run.
     """
-    started = (await first_event(client, workflow_id, run_id)).workflow_execution_started_event_attributes
-    by_cron = started.initiator == ContinueAsNewInitiator.CONTINUE_AS_NEW_INITIATOR_CRON_SCHEDULE
-    for payload in started.input.payloads:
-        if _CARRIED in payload.data:
-            with suppress(ValueError, RecursionError):
-                return _length(json.loads(payload.data)), by_cron
-    return 0, by_cron
+    event = await first_event(client, workflow_id, run_id)
+    return Start(run_id, event.event_time.ToDatetime(tzinfo=UTC), event.workflow_execution_started_event_attributes)
 
 
 async def began_by_reset(client: Client, workflow_id: str, latest: str) -> str:
@@ -65,12 +105,12 @@ async def began_by_reset(client: Client, workflow_id: str, latest: str) -> str:
     """
     run_id = latest
     for _ in range(_MOST_SINCE_RESET):
-        started = (await first_event(client, workflow_id, run_id)).workflow_execution_started_event_attributes
-        if started.original_execution_run_id != run_id:
+        start = await start_of(client, workflow_id, run_id)
+        if start.original != run_id:
             return run_id  # a reset copies the first events of another run
-        if not started.continued_execution_run_id:
+        if not start.previous:
             break
-        run_id = started.continued_execution_run_id
+        run_id = start.previous
     return latest
 
 
@@ -100,14 +140,6 @@ def carries(given: Iterable[Payload]) -> bool | None:
         readable &= payload.metadata.get("encoding", b"") in (b"json/plain", b"binary/null", b"binary/plain")
         readable &= not payload.external_payloads
     return False if readable else None
-
-
-def received_stream(started: WorkflowExecutionStartedEventAttributes) -> bool:
-    """Return whether a run has the stream of the run before it, as far as can be seen.
-
-    Retry and cron give it none.
-    """
-    return started.initiator not in _GIVE_NONE and carries(started.input.payloads) is not False
 
 
 def _length(value: Any) -> int:

@@ -15,7 +15,7 @@ from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverse
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, WorkflowHistoryEventFilterType
 from temporalio.service import RPCError, RPCStatusCode
 
-from wakeline.temporal.chains import began_by_reset, carries, given_to
+from wakeline.temporal.chains import began_by_reset, carries, start_of
 from wakeline.temporal.failures import RPC_TIMEOUT
 
 # A reverse history is read in pages of this many events.
@@ -90,9 +90,9 @@ async def complete(client: Client, workflow_id: str, run_id: str, ending: Ending
     if ending.follows_by == "continue_as_new":
         return ending
     if ending.next_run_id:
-        given, by_cron = await given_to(client, workflow_id, ending.next_run_id)
+        start = await start_of(client, workflow_id, ending.next_run_id)
         # A failed run is followed by a retry, or by the next run of its cron schedule; its close event does not say which.
-        return replace(ending, given=given, follows_by="cron" if by_cron else ending.follows_by)
+        return replace(ending, given=start.given, follows_by="cron" if start.by_cron else ending.follows_by)
     return await with_reset(client, workflow_id, run_id, ending)
 
 

@@ -14,11 +14,12 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.errors import SessionClosedError, SessionNotFoundError, TemporalUnavailableError, WorkflowNotFoundError
 from wakeline.events import timestamp
-from wakeline.gateway.following.finding.chain import Beginning, beginning
+from wakeline.gateway.following.finding.chain import beginning
 from wakeline.gateway.following.watching.standalone import described_activity
 from wakeline.gateway.log import Engine
 from wakeline.gateway.reaching import Connection, Namespaces, session_of
 from wakeline.gateway.sessions import Run, Runs
+from wakeline.temporal.chains import Start
 from wakeline.temporal.failures import is_forgotten, is_no_namespace
 
 # While Temporal is busy, callers get an error after this time.
@@ -155,7 +156,7 @@ class Finder:
         if run_id != name:
             earliest = await self._beginning(found.connection, info.execution.workflow_id, run_id)
             if earliest.run_id != run_id:
-                run_id, started_at = earliest
+                run_id, started_at = earliest.run_id, earliest.at
         run = Run(
             info.execution.workflow_id,
             name,
@@ -175,7 +176,7 @@ class Finder:
         )  # its activities may speak before its turn has come
         return run
 
-    async def _beginning(self, connection: Connection, workflow_id: str, run_id: str) -> Beginning:
+    async def _beginning(self, connection: Connection, workflow_id: str, run_id: str) -> Start:
         try:
             async with asyncio.timeout(_BEGINNING_SECONDS):
                 return await beginning(connection, workflow_id, run_id)

@@ -24,7 +24,7 @@ from wakeline.gateway.delivery import Accept
 from wakeline.gateway.log import Publication
 from wakeline.gateway.sessions import Run
 from wakeline.streams.inputs import HEADER, LIFE_HEADER, temporal_id
-from wakeline.temporal.chains import first_event
+from wakeline.temporal.chains import Start, start_of
 from wakeline.temporal.failures import RPC_TIMEOUT, is_forgotten
 
 _MOST_EVENTS: Final = 50_000  # as many as Temporal lets a history have, about
@@ -44,14 +44,6 @@ class Key(NamedTuple):
     life: str
 
 
-class _Begun(NamedTuple):
-    """A run, as its first event has it."""
-
-    run_id: str
-    original: str  # the run that this event was written for: a reset copies it
-    previous: str
-
-
 class Reset(NamedTuple):
     """A reset, as the histories have it.
 
@@ -65,7 +57,7 @@ class Reset(NamedTuple):
     next_run_id: str
     base: str
     point: int
-    way: Sequence[_Begun]
+    way: Sequence[Start]
 
 
 async def reset_of(client: Client, run: Run, next_run_id: str) -> Reset:
@@ -199,9 +191,9 @@ async def _supersede(accept: Accept, session: str, publisher: str, run: Run, act
         await accept.open_attempt(session, after)
 
 
-async def _way_back(client: Client, run: Run, base: str) -> Sequence[_Begun]:
+async def _way_back(client: Client, run: Run, base: str) -> Sequence[Start]:
     reset = await _begun(client, run, base)
-    way: list[_Begun] = []
+    way: list[Start] = []
     begun = await _begun(client, run, run.run_id)
     while reset is not None and begun is not None:
         way.append(begun)
@@ -211,17 +203,13 @@ async def _way_back(client: Client, run: Run, base: str) -> Sequence[_Begun]:
     return ()
 
 
-async def _begun(client: Client, run: Run, run_id: str) -> _Begun | None:
-    if not run_id:
-        return None
+async def _begun(client: Client, run: Run, run_id: str) -> Start | None:
     try:
-        event = await first_event(client, run.workflow_id, run_id)
+        return await start_of(client, run.workflow_id, run_id) if run_id else None
     except RPCError as error:
         if not is_forgotten(error):
             raise
         return None
-    started = event.workflow_execution_started_event_attributes
-    return _Begun(run_id, started.original_execution_run_id, started.continued_execution_run_id)
 
 
 async def _activities(client: Client, run: Run, reset: Reset) -> list[tuple[str, str]]:
