@@ -25,6 +25,8 @@ from wakeline.gateway.rules import Follow
 
 SAID_FIRST = ["said"] * len(FIRST)
 SAID_LAST = ["said"] * len(LAST)
+# Without being told otherwise, a server starts a Workflow Id again after a second.
+BETWEEN = 1.0
 RUN = ["$run.started", *SAID_FIRST, *SAID_LAST, "$run.closed"]
 
 
@@ -207,6 +209,7 @@ async def test_runs_that_begin_close_to_each_other_are_reported_in_their_order(
     async with worker(client, name), running_gateway(temporal, tmp_path, sweep_interval=1000, drain_grace=60) as served:
         ran: list[str | None] = []
         for number in range(3):
+            await asyncio.sleep(BETWEEN if number else 0)
             handle = await start(client, name)
             ran.append(handle.first_execution_run_id)
             if number == 0:
@@ -234,6 +237,7 @@ async def test_runs_that_begin_close_to_each_other_and_are_nudged_are_reported_i
         await first.result()
         await nudge(served, name, 0 in nudged)
         for number in (1, 2):
+            await asyncio.sleep(BETWEEN)
             handle = await start(client, name)
             ran.append(handle.first_execution_run_id)
             await nudge(served, name, number in nudged)
