@@ -19,7 +19,7 @@ from wakeline.gateway.log.engines.postgres.eraser import Eraser
 from wakeline.gateway.log.engines.postgres.published import published
 from wakeline.gateway.log.engines.postgres.readers import Readers
 from wakeline.gateway.log.engines.postgres.renewal import renew
-from wakeline.gateway.log.engines.postgres.schema import MIGRATIONS, migrate, version_of
+from wakeline.gateway.log.engines.postgres.schema import MIGRATIONS, check_rights, migrate, version_of
 from wakeline.gateway.log.engines.postgres.statements import FORGET_WRITERS
 from wakeline.gateway.log.engines.postgres.stretches import Stretches
 from wakeline.gateway.log.engines.postgres.target import FAILURES, Target
@@ -82,14 +82,16 @@ class PostgresEngine(Engine, Portable):
     async def open(self) -> None:
         connection = await self._target.open()
         try:
-            await migrate(connection)
+            await migrate(connection, self._target)
+            await check_rights(connection, self._target)
             await connection.execute(FORGET_WRITERS)
             await check_connections(self._target, connection)
             if await connection.fetchval("SHOW fsync") == "off":
                 _log.warning("fsync is off in PostgreSQL: a power cut may lose acknowledged events, or all of them")
         except FAILURES as error:
+            refusal = await self._target.refusal(error, connection)
             connection.terminate()
-            raise self._target.failure(error) from error
+            raise refusal from None
         except BaseException:
             connection.terminate()
             raise
@@ -112,9 +114,9 @@ class PostgresEngine(Engine, Portable):
         try:
             found = await version_of(connection)
             if not check:
-                await migrate(connection)
+                await migrate(connection, self._target)
         except FAILURES as error:
-            raise self._target.failure(error) from error
+            raise await self._target.refusal(error, connection) from None
         finally:
             connection.terminate()
         return found, len(MIGRATIONS)
@@ -123,10 +125,11 @@ class PostgresEngine(Engine, Portable):
         """Give every session a new epoch; return how many there are. The store is not opened."""
         connection = await self._target.open()
         try:
-            await migrate(connection)
+            await migrate(connection, self._target)
+            await check_rights(connection, self._target)
             return await renew(connection, carry)
         except FAILURES as error:
-            raise self._target.failure(error) from error
+            raise await self._target.refusal(error, connection) from None
         finally:
             connection.terminate()
 

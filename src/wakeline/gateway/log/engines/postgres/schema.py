@@ -7,8 +7,9 @@ from typing import Final
 import asyncpg
 import structlog
 
-from wakeline.errors import EngineRefusedError, SchemaTooNewError
-from wakeline.gateway.log.engines.postgres.target import Connection
+from wakeline.errors import SchemaTooNewError
+from wakeline.gateway.log.engines.postgres.refusals import of_migration
+from wakeline.gateway.log.engines.postgres.target import Connection, Target
 
 _LOCK: Final = 0x57414B45  # "WAKE": the advisory lock of a migration
 _log = structlog.get_logger(__name__)
@@ -115,16 +116,45 @@ MIGRATIONS: Final = (
 )
 
 
-async def migrate(connection: Connection) -> None:
+# Gateways only read the version. `has_table_privilege` asks for one right at a time: of several, any would do.
+_LACKS: Final = """
+    SELECT wanted.privilege || ' on ' || c.relname
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
+        unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'USAGE']) AS wanted(privilege)
+    WHERE n.nspname = 'wakeline' AND CASE
+        WHEN c.relkind = 'S' THEN wanted.privilege = 'USAGE' AND NOT has_sequence_privilege(c.oid, 'USAGE')
+        WHEN c.relkind <> 'r' OR wanted.privilege = 'USAGE' THEN false
+        WHEN c.relname = 'version' THEN wanted.privilege = 'SELECT' AND NOT has_table_privilege(c.oid, 'SELECT')
+        ELSE NOT has_table_privilege(c.oid, wanted.privilege)
+    END
+    ORDER BY 1
+"""
+_SHOWN: Final = 3
+
+
+async def check_rights(connection: Connection, target: Target) -> None:
+    """Check that the role may use every table, before the first session needs one.
+
+    Raises:
+        EngineRefusedError: It may not.
+    """
+    lacks = [row[0] for row in await connection.fetch(_LACKS)]
+    if lacks:
+        more = f" and {len(lacks) - _SHOWN} more" if len(lacks) > _SHOWN else ""
+        raise await target.lacking(connection, f"one without {', '.join(lacks[:_SHOWN])}{more}")
+
+
+async def migrate(connection: Connection, target: Target) -> None:
     """Bring the tables to the newest version, one gateway after the other.
 
     Raises:
         SchemaTooNewError: A newer Wakeline has written them.
         EngineRefusedError: The role has too few privileges.
     """
+    version = await version_of(connection)
+    if version == len(MIGRATIONS):
+        return
     try:
-        if await version_of(connection) == len(MIGRATIONS):
-            return
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
             version = await version_of(connection)
@@ -140,11 +170,7 @@ async def migrate(connection: Connection) -> None:
                 await connection.execute(script)
             await connection.execute("UPDATE wakeline.version SET version = $1", len(MIGRATIONS))
     except asyncpg.InsufficientPrivilegeError as error:
-        raise EngineRefusedError(
-            f"expected a role that may create and change the schema wakeline, got: {error}",
-            hint="Run `wakeline admin migrate` as a role that may, or let this one: grant CREATE on the database to it, or"
-            " create the schema for it: CREATE SCHEMA wakeline AUTHORIZATION role.",
-        ) from None
+        raise of_migration(target.name, error, found=version) from None
 
 
 async def version_of(connection: Connection) -> int:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import ssl
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import parse_qsl, urlencode, urlunsplit
 
@@ -16,6 +14,7 @@ import asyncpg
 
 from wakeline.errors import EngineRefusedError, StorageFailedError, StorageFullError, WakelineError
 from wakeline.gateway.log.engines.addresses import split
+from wakeline.gateway.log.engines.postgres import refusals
 from wakeline.gateway.runtime import StoreOutage
 from wakeline.retry import Backoff
 
@@ -32,7 +31,6 @@ COMMAND_SECONDS: Final = 15.0
 FULL_SECONDS: Final = 10.0
 """The seconds for which a disk counts as full after a write that it refused."""
 
-_EXAMPLE: Final = "postgres://USER@HOST:5432/DATABASE"
 _LEAST_VERSION: Final = 140_000
 _SILENCE_MILLISECONDS: Final = 15_000
 
@@ -42,7 +40,6 @@ FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Intern
 _ELSEWHERE: Final = (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched)
 """The errors after which another host may accept the connection."""
 
-_FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile")
 _AWAY: Final = (
     OSError,
     TimeoutError,
@@ -81,7 +78,7 @@ class Target:
     """
 
     def __init__(self, address: str) -> None:
-        parts = split(address, _EXAMPLE)
+        parts = split(address, refusals.EXAMPLE)
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         cached = query.pop("statement_cache_size", "100")
         if not cached.isdigit():
@@ -91,15 +88,15 @@ class Target:
         self._cached = int(cached)
         # Of several hosts, and after a failover, the one that accepts writes.
         self._wanted: Any = query.pop("target_session_attrs", "read-write")
-        for name in _FILES:
-            if file := query.get(name):
-                _check_file(name, file)
+        refusals.check_files(query)
+        self._query = {**query, "target_session_attrs": self._wanted}
         login, at, hosts = parts.netloc.rpartition("@")
         # asyncpg has one time limit for all hosts: a silent one would keep it from the others.
         self._addresses = [
             urlunsplit(parts._replace(netloc=f"{login}{at}{host}", query=urlencode(query))) for host in hosts.split(",")
         ]
         self._used = 0  # the one of them that was used last
+        # The order is that of libpq: the variable counts if the address names no host.
         self.name = f"PostgreSQL at {hosts or query.get('host') or os.environ.get('PGHOST') or 'its default host'}"
         self.outage = StoreOutage(self.name)
         self._backoff = Backoff(0.05, 1.0)
@@ -168,6 +165,9 @@ class Target:
             encoding = await connection.fetchval("SHOW server_encoding")
             if encoding != "UTF8":
                 raise self._unfit(f"a database in UTF8, its encoding is {encoding}", "Create a database in UTF8.")
+        except FAILURES as error:
+            connection.terminate()
+            raise refusals.of_statement(self.name, error) from None
         except BaseException:
             connection.terminate()
             raise
@@ -176,30 +176,32 @@ class Target:
     async def _first(self) -> Connection:
         try:
             return await self.connect()
-        except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError) as error:
-            raise self._unfit(
-                f"a role that may connect, got: {error}",
-                "Correct the user and the password, in the address or in PGUSER, PGPASSWORD or PGPASSFILE.",
-            ) from None
-        except asyncpg.InvalidCatalogNameError as error:
-            raise self._unfit(f"an existing database, got: {error}", "Create it, or correct the address.") from None
-        except ssl.SSLError as error:  # some of them are a ValueError, too
-            raise self._unfit(
-                f"a certificate that can be verified, got: {error}",
-                "Name the certificate of the authority that has signed the server's in sslrootcert, and the server as its"
-                " own certificate does.",
-            ) from None
-        except (asyncpg.ClientConfigurationError, ValueError):
-            # Their messages may repeat the address, and with it the password.
-            raise EngineRefusedError(f"expected an address such as {_EXAMPLE}, its parts cannot be read") from None
-        except FAILURES as error:
-            raise self._unfit(
-                f"a server that can be reached, got: {_text(error)}",
-                "Start the server, or correct its address; the database's log may say more.",
-            ) from None
+        except (*FAILURES, ValueError) as error:
+            raise refusals.of_connection(self.name, error, self._query) from None
 
     def _unfit(self, expected: str, hint: str) -> EngineRefusedError:
-        return EngineRefusedError(f"expected of {self.name} {expected}", hint=hint)
+        return refusals.unfit(self.name, expected, hint)
+
+    async def refusal(self, error: BaseException, connection: Connection) -> WakelineError:
+        """Return the error for a failed statement of a start, or of an admin command.
+
+        Args:
+            error: The error.
+            connection: The connection of the statement.
+        """
+        if isinstance(error, asyncpg.DiskFullError):
+            return self.failure(error)
+        if isinstance(error, asyncpg.InsufficientPrivilegeError):
+            return await self.lacking(connection, refusals.text_of(error))
+        return refusals.of_statement(self.name, error)
+
+    async def lacking(self, connection: Connection, lacks: str) -> EngineRefusedError:
+        """Return the refusal of the connection's role, which lacks rights on the tables."""
+        try:
+            role = await connection.fetchval("SELECT quote_ident(current_user)")
+        except FAILURES:
+            role = "role"
+        return refusals.of_rights(self.name, role, lacks)
 
     @property
     def is_full(self) -> bool:
@@ -226,17 +228,6 @@ class Target:
                 hint="Make space on the server's disk, then retry; the gateway recovers automatically.",
             )
         return StorageFailedError.of_outage(f"PostgreSQL failed: {kind}")
-
-
-def _check_file(name: str, file: str) -> None:
-    """Raise `EngineRefusedError` unless a file of the engine's address can be read."""
-    try:
-        with Path(file).open("rb"):
-            return
-    except OSError as error:
-        raise EngineRefusedError(
-            f"expected a file in {name} of the engine's address, got: {error.strerror} for {file!r}"
-        ) from None
 
 
 def _end_with_its_network(connection: Connection) -> None:
