@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import socket
+from pathlib import Path
 
 import asyncpg
 import pytest
 
 from tests.commands import wakeline
+from tests.gateways import GatewayProcess
 from tests.nats import NatsStore
 from tests.postgres import PostgresServer
 from tests.support import Served
+from wakeline.cli.processes import free_port
 from wakeline.errors import EngineRefusedError
 from wakeline.gateway.app import gateway
 from wakeline.gateway.log.engines.postgres import PostgresEngine, schema
@@ -171,12 +176,26 @@ async def test_the_shards_of_each_gateway_are_shown(address: str) -> None:
             while True:
                 code, out, _ = await wakeline("admin", "shards", environment=environment)
                 lines = [line.split() for line in out.splitlines()]
-                if code == 0 and [(line[1], len(line)) for line in lines] == [("running", 2 + 8)] * 2:
+                if code == 0 and [(line[1], len(line)) for line in lines] == [("running", 5 + 8)] * 2:
                     break
+        assert [line[2:5] for line in lines] == [[socket.gethostname(), "pid", str(os.getpid())]] * 2
     code, out, _ = await wakeline("admin", "shards", environment=environment)
-    assert (code, out) == (0, f"no gateway        free      {' '.join(map(str, range(16)))}\n")
+    assert (code, out) == (0, f"no gateway        free        {' '.join(map(str, range(16)))}\n")
     code, _, err = await wakeline("admin", "shards", environment={"WAKELINE_ENGINE": "memory"})
     assert (code, "got memory" in err) == (2, True)
+
+
+async def test_a_gateway_that_is_silent_is_shown_with_its_host_port_and_process(address: str, tmp_path: Path) -> None:
+    own = free_port()
+    environment = {"WAKELINE_ENGINE": address, "WAKELINE_LEASE": "30", "WAKELINE_OWN_PORT": str(own)}
+    gateways = GatewayProcess(tmp_path / "data", environment=environment)
+    await gateways.start()
+    assert gateways.process is not None
+    place = f"{socket.gethostname()}:{own} pid {gateways.process.pid}"
+    await gateways.kill()
+    code, out, _ = await wakeline("admin", "shards", environment={"WAKELINE_ENGINE": address, "WAKELINE_LEASE": "1"})
+    assert code == 0
+    assert re.fullmatch(rf"[0-9a-f]{{16}}  silent    {re.escape(place)}  0 1 [\d ]+\n", out)
 
 
 async def test_the_streams_of_nats_are_shown_before_the_gateways(nats: NatsStore) -> None:
@@ -197,5 +216,5 @@ async def test_the_streams_of_nats_are_shown_before_the_gateways(nats: NatsStore
     described = r" +leader alone, 1 of 1 replicas current, [\d,]+ messages, [\d,]+ bytes"
     assert code == 0
     assert [bool(re.fullmatch(rf"{name}-\S+{described}", line)) for line in lines] == [True] * 3 + [False]
-    assert lines[3].split()[1:] == ["running", *map(str, range(16))]
+    assert lines[3].split()[1:] == ["running", socket.gethostname(), "pid", str(os.getpid()), *map(str, range(16))]
     assert sorted(int(line.split(" messages")[0].split()[-1]) for line in lines[1:3]) == [0, 1]

@@ -181,6 +181,30 @@ def test_a_bad_variable_s_hint_says_what_to_write(environment: dict[str, str], h
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("engine", "postgres", "got 'postgres'"),
+        ("engine", "mysql", "got 'mysql'"),
+        ("engine", "", "got ''"),
+        ("engine", "mysql://root:the-password@host/db", "got an address with mysql://"),
+        ("engine", "root:the-password@host/db", "got something else"),
+        ("temporal_ui", "localhost:8233", "got 'localhost:8233'"),
+        ("codec_server", "", "got ''"),
+    ],
+)
+def test_a_value_of_another_form_s_refusal_has_the_form_in_words(name: str, value: str, shown: str) -> None:
+    variable = f"WAKELINE_{name.upper()}"
+    with pytest.raises(SettingsInvalidError) as raised:
+        load(environment={variable: value})
+    assert "regex" not in raised.value.message
+    assert shown in raised.value.message
+    assert "the-password" not in f"{raised.value.message} {raised.value.hint}"
+    assert ("postgres://USER@HOST/DATABASE" in raised.value.message) == (name == "engine")
+    sample = raised.value.hint.split(f"such as {variable}=")[1].split(",")[0]
+    assert getattr(load(environment={variable: sample}), name) == sample
+
+
+@pytest.mark.parametrize(
     ("content", "hint"),
     [("prot = 1", "at the top level; did you mean port?"), ("[wakeline]\nport = 1", "leave the line [wakeline] out")],
 )

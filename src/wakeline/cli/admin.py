@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -41,8 +42,9 @@ def admin(
     `move` copies everything of a store to another one while no gateway runs, and compares every byte. If it is interrupted,
     run it again: it continues. Give passwords in PGPASSWORD, or by password_file in the address of NATS.
 
-    `shards` lists the gateways that share the store, and the shards of background work that each has. It watches for half of
-    the setting lease. On NATS it lists the streams before them: each holds a part of the sessions.
+    `shards` lists the gateways that share the store, each with its host, port and process, and its shards of background
+    work. It watches for half of the setting lease. On NATS it lists the streams before them: each holds a part of the
+    sessions.
 
     For example:
 
@@ -60,7 +62,9 @@ def admin(
         engine: For migrate, restored and shards, the store (default: WAKELINE_ENGINE).
         config: A TOML file with settings (default: WAKELINE_CONFIG, if set).
     """
-    settings = load({"engine": engine}, file=config)
+    unused = "WAKELINE_ENGINE" if action == "move" else ""  # move names both stores itself
+    environment = {name: value for name, value in os.environ.items() if name != unused}
+    settings = load({"engine": engine}, file=config, environment=environment)
     configure(settings.log_level)
     match action:
         case "migrate":
@@ -108,9 +112,11 @@ def _shards(settings: Settings) -> None:
                 f"{stream.name:24}  leader {stream.leader}, {stream.current} of {stream.replicas} replicas current,"
                 f" {stream.messages:,} messages, {stream.bytes:,} bytes"
             )
-    for share in asyncio.run(shares(settings)):
+    found = asyncio.run(shares(settings))
+    width = max(len(share.place) for share in found)
+    for share in found:
         numbers = " ".join(map(str, share.shards)) or "none"
-        print(f"{share.gateway or 'no gateway':16}  {share.state:8}  {numbers}")
+        print(f"{share.gateway or 'no gateway':16}  {share.state:8}  {share.place:{width}}  {numbers}")
 
 
 def _store(settings: Settings, option: str, text: str | None) -> Settings:

@@ -14,12 +14,17 @@ import structlog
 from wakeline.background import cancel_all
 from wakeline.cli.processes import die_with_parent
 from wakeline.errors import SettingsInvalidError
+from wakeline.gateway.listening import check_ports
 from wakeline.gateway.settings import Settings
 from wakeline.retry import Backoff
 
 NUMBER: Final = "WAKELINE_PROCESS_NUMBER"
 """The variable by which a process knows that it is one of several, and which one."""
 
+_ALONE: Final = {
+    "sqlite": "One gateway writes a SQLite file, on one core.",
+    "memory": "The engine memory keeps sessions in one process, where other gateways cannot read them.",
+}
 _REFUSED: Final = 2
 _HEALTHY_SECONDS: Final = 10.0
 _log = structlog.get_logger(__name__)
@@ -30,8 +35,11 @@ async def supervise(settings: Settings) -> int:
 
     Raises:
         SettingsInvalidError: Several gateways cannot run with these settings.
+        ListenRefusedError: A port of theirs is in use.
     """
     _check(settings)
+    # Here, so that it is reported once: another program that answers there would look like the first gateway.
+    await check_ports(settings)
     gateways = _Gateways(settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -40,10 +48,10 @@ async def supervise(settings: Settings) -> int:
 
 
 def _check(settings: Settings) -> None:
-    if settings.engine in ("sqlite", "memory"):
+    if settings.engine in _ALONE:
         raise SettingsInvalidError(
             f"expected an engine that gateways share for processes = {settings.processes}, got {settings.engine}",
-            hint="One gateway writes a SQLite file, on one core. Set engine to postgres://… or nats://…, or leave processes out.",
+            hint=f"{_ALONE[settings.engine]} Set engine to postgres://… or nats://…, or leave processes out.",
         )
     if settings.port == 0:
         raise SettingsInvalidError(
@@ -80,7 +88,8 @@ class _Gateways:
         await cancel_all(listening)
         if not self._stopping and not self._refused.is_set():
             keeping += [asyncio.ensure_future(self._keep(number)) for number in range(1, self._settings.processes)]
-        return max(await asyncio.gather(*keeping))
+        codes = await asyncio.gather(*keeping)
+        return _REFUSED if self._refused.is_set() else max(codes)
 
     async def _keep(self, number: int) -> int:
         """Run one process, and again when it ends; return its last exit code."""
@@ -97,7 +106,7 @@ class _Gateways:
                 process.terminate()
             code = await process.wait()
             if self._stopping:
-                return abs(code)
+                return _ended(code)
             if code == _REFUSED:  # it has printed why
                 self._refused.set()
                 self.stop()
@@ -107,7 +116,7 @@ class _Gateways:
             _log.warning("a gateway has ended and is started again", process=number, code=code)
             await backoff.wait()
             if self._stopping:
-                return abs(code)
+                return _ended(code)
 
     async def _until_it_listens(self) -> None:
         while True:
@@ -118,3 +127,9 @@ class _Gateways:
             else:
                 writer.close()
                 return
+
+
+def _ended(code: int) -> int:
+    """Return the exit code of a process that was asked to stop."""
+    # It may have been asked before it could handle the signal.
+    return 0 if code == -signal.SIGTERM else abs(code)

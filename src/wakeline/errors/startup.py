@@ -26,21 +26,25 @@ class ListenRefusedError(StartupError):
     hint = "Listen on another address or port, with --host and --port."
 
     @classmethod
-    def of(cls, host: str, port: int, error: OSError | OverflowError, option: str = "--port") -> ListenRefusedError:
+    def of(
+        cls, host: str, port: int, error: OSError | OverflowError, option: str = "--port", *, least: int = 0
+    ) -> ListenRefusedError:
         """Return the error for an address and the system's error.
 
         Args:
             host: The address.
             port: The port.
             error: The system's error.
-            option: The command's option that names the port.
+            option: The command's option, or the setting, that names the port.
+            least: The least port that it may have; 0, if it can select a free one.
         """
         number = error.errno if isinstance(error, OSError) else None
         match number:
             case None:
-                hint = f"Give {option} a port from 0 to 65535."
+                hint = f"Give {option} a port from {least} to 65535."
             case errno.EADDRINUSE:
-                hint = f"Stop the program that listens there, or give {option} another port; 0 takes a free one."
+                free = "" if least else "; 0 takes a free one"
+                hint = f"Stop the program that listens there, or give {option} another port{free}."
             case errno.EACCES:
                 hint = f"Give {option} a port of 1024 or more, or let this program bind lower ones."
             case _:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, fields
@@ -15,7 +14,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from wakeline.background import wait_at_most
-from wakeline.errors import ListenRefusedError, SettingsInvalidError, WakelineError
+from wakeline.errors import SettingsInvalidError, WakelineError
 from wakeline.gateway import stores
 from wakeline.gateway.access import Addresses, Auth, Connections, Guard, Keys, Limits, Tickets
 from wakeline.gateway.delivery import Accept, Compacts, Hub
@@ -25,6 +24,7 @@ from wakeline.gateway.http.lasting import Lasting
 from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.http.routes import application
 from wakeline.gateway.inputs import Inputs
+from wakeline.gateway.listening import listen, place_of
 from wakeline.gateway.log import Engine
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.notifications import Outbox, notifications
@@ -117,7 +117,7 @@ async def running(
         log.listen_lost(lost)
         await log.open()
         stack.push_async_callback(log.close)
-        ownership = await _started(Ownership(log, settings.lease, shared=log.shared), stack)
+        ownership = await _started(Ownership(log, settings.lease, shared=log.shared, place=place_of(settings)), stack)
         core = await _core(settings, log, metrics, ownership, stack)
         _observe(core, connections)
         metrics.observe(metrics.shards, ownership.shards)
@@ -315,34 +315,10 @@ async def _listen(
     """Accept connections from now on; return host and port."""
     assert runner.server is not None
     protocol = connections.protocol(runner.server)
-    if settings.own_port is not None:
-        await _listen_on(settings.host, settings.own_port, protocol, stack)
-    # Several processes share the port: the kernel gives each of them its part of the connections.
-    server = await _listen_on(settings.host, settings.port, protocol, stack, shared=settings.processes > 1)
+    server = await listen(settings, protocol, stack)
     stack.callback(supervised("connections", connections.watch).cancel)
     host, port = server.sockets[0].getsockname()[:2]
     return host, port
-
-
-async def _listen_on(
-    host: str,
-    port: int,
-    protocol: Callable[[], asyncio.BaseProtocol],
-    stack: AsyncExitStack,
-    *,
-    shared: bool = False,
-) -> asyncio.Server:
-    loop = asyncio.get_running_loop()
-    try:
-        # The loop accepts so many at a time, so that a storm of connections leaves the others their turn …
-        server = await loop.create_server(protocol, host, port, backlog=16, reuse_port=shared or None)
-    except (OSError, OverflowError) as error:
-        raise ListenRefusedError.of(host, port, error) from error
-    stack.callback(server.close)
-    for listening in server.sockets:  # … and the kernel keeps the rest until then.
-        with socket.fromfd(listening.fileno(), listening.family, listening.type) as handle:
-            handle.listen(4096)
-    return server
 
 
 async def _keep_alive(hub: Hub, seconds: float) -> None:

@@ -29,6 +29,12 @@ _OTHERS: Final = ("WAKELINE_CONFIG", "WAKELINE_URL", "WAKELINE_TOKEN", "WAKELINE
 """Variables of the commands and of clients, which may share the gateway's environment."""
 _LISTS: Final = ("cors_origins", "cors_headers", "trusted_proxies", "outgoing_networks")
 _SECRETS: Final = ("engine", "token_secret", "temporal_api_key", "namespaces", "channels")
+_FORMS: Final = {
+    "engine": ("sqlite, memory, postgres://USER@HOST/DATABASE or nats://HOST:4222", "sqlite"),
+    "temporal_ui": ("a URL without user and query", "http://localhost:8233"),
+    "codec_server": ("a URL without user and query", "https://codec.example"),
+}
+"""Settings whose value has a pattern: the pattern in words, and a value."""
 _PLAIN_URL: Final = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$"
 _TABLES: Final = ("follow", "namespaces", "notify", "channels", "inputs", "faces")
 
@@ -306,7 +312,9 @@ def _convert(given: dict[str, Any], source: str, *, strict: bool) -> dict[str, A
         checked = msgspec.convert(given, Settings, strict=strict)
     except msgspec.ValidationError as error:
         hint = _hint(source, given, str(error))
-        said = f"{_in_its_rule(given, str(error))}{_value_at_fault(given, str(error))}{_choices(str(error))}"
+        said = _of_form(given, str(error)) or (
+            f"{_in_its_rule(given, str(error))}{_value_at_fault(given, str(error))}{_choices(str(error))}"
+        )
         raise SettingsInvalidError(f"in {source}: {said}", hint=hint) from None
     return {name: getattr(checked, name) for name in given}
 
@@ -326,11 +334,26 @@ def _hint(source: str, given: Mapping[str, Any], said: str) -> str | None:
     kinds = {"bool": "true or false", "int": "a whole number", "float": "a number"}
     wanted = next((words for kind, words in kinds.items() if said.startswith(f"Expected `{kind}`, got")), None)
     variable = _ENVIRONMENT + found[1].upper()
+    if "matching regex" in said and found[1] in _FORMS:
+        return f"Write one in {variable}, such as {variable}={_FORMS[found[1]][1]}, or unset it."
     return (
         f"Correct {variable}."
         if wanted is None
         else f"Write {wanted} in {variable}, such as {variable}={_SAMPLES[wanted]}."
     )
+
+
+def _of_form(given: Mapping[str, Any], said: str) -> str:
+    """Return what a setting with a pattern may be and is; empty if msgspec says something else."""
+    found = re.search(r"matching regex .* at `\$\.(\w+)`$", said)
+    if found is None or found[1] not in _FORMS:
+        return ""
+    text, scheme = given[found[1]], given[found[1]].partition("://")[0]
+    if found[1] not in _SECRETS or text.isalnum() or not text:
+        got = f"{text!r:.100}"
+    else:  # the rest of an address may be a password
+        got = f"an address with {scheme[:16]}://" if scheme.isalnum() else "something else"
+    return f"expected {_FORMS[found[1]][0]} for {found[1]}, got {got}"
 
 
 def _value_at_fault(given: Mapping[str, Any], said: str) -> str:

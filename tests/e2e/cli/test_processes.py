@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
+import sys
 from pathlib import Path
 
 import aiohttp
@@ -73,14 +75,18 @@ async def test_processes_share_the_port_are_restarted_and_stop_together(
 @pytest.mark.usefixtures("forks")
 @pytest.mark.parametrize(
     ("arguments", "why"),
-    [((), "got sqlite"), (("--engine", "memory"), "got memory")],
+    [
+        ((), "One gateway writes a SQLite file"),
+        (("--engine", "memory"), "The engine memory keeps sessions in one process"),
+    ],
 )
 async def test_a_store_that_one_gateway_has_for_itself_is_refused(
     arguments: tuple[str, ...], why: str, tmp_path: Path
 ) -> None:
     code, _, err = await wakeline("serve", "--no-auth", "--data", str(tmp_path), "--processes", "2", *arguments)
     assert code == 2
-    assert why in err
+    assert why in err.splitlines()[1]
+    assert ("SQLite" in err) == (not arguments)
     assert not list(tmp_path.iterdir())
 
 
@@ -89,3 +95,42 @@ async def test_a_gateway_that_is_refused_ends_all_of_them() -> None:
     code, _, err = await wakeline("serve", "--no-auth", "--processes", "3", *asked)
     assert code == 2
     assert err.count("can be reached") == 1
+
+
+@pytest.mark.usefixtures("forks")
+@pytest.mark.parametrize("taken", ["port", "own_port"])
+async def test_a_port_that_is_taken_is_reported_once_with_the_setting_that_names_it(
+    postgres: PostgresServer, taken: str
+) -> None:
+    busy, free = free_port() + 1, free_port()
+    with socket.create_server(("127.0.0.1", busy)):
+        asked = ("--port", str(busy if taken == "port" else free), "--engine", await postgres.database())
+        environment = {"WAKELINE_OWN_PORT": str(busy - 1)} if taken == "own_port" else {}
+        code, _, err = await wakeline("serve", "--no-auth", "--processes", "2", *asked, environment=environment)
+    assert code == 2
+    assert [line for line in err.splitlines() if "listen" in line.lower()] == err.splitlines()
+    assert err.count(f"listen_refused: cannot listen on 127.0.0.1:{busy}: Address already in use") == 1
+    assert ("give --port another port" if taken == "port" else "give own_port (WAKELINE_OWN_PORT)") in err
+    assert "0 takes a free one" not in err
+
+
+@pytest.mark.usefixtures("forks")
+async def test_an_own_port_that_is_taken_is_named_for_one_gateway_too(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        environment = {"WAKELINE_OWN_PORT": str(listening.getsockname()[1])}
+        asked = ("--port", "0", "--data", str(tmp_path / "data"))
+        code, _, err = await wakeline("serve", "--no-auth", *asked, environment=environment)
+    assert code == 2
+    assert "give own_port (WAKELINE_OWN_PORT) another port." in err
+
+
+async def test_processes_that_are_stopped_at_once_end_with_exit_code_0(postgres: PostgresServer) -> None:
+    asked = ("--processes", "2", "--port", str(free_port()), "--engine", await postgres.database())
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "wakeline", "serve", "--no-auth", *asked), stderr=asyncio.subprocess.DEVNULL
+    )
+    async with asyncio.timeout(60):
+        while not children(process.pid):
+            await asyncio.sleep(0.01)
+    process.terminate()  # its child is still importing, and cannot handle the signal yet
+    assert await process.wait() == 0

@@ -23,11 +23,13 @@ class Share(msgspec.Struct, frozen=True):
         gateway: Its name; `FREE` for the shards without a gateway.
         state: Whether it renews its lease, is about to stop, or has not renewed its lease during the survey.
         shards: Their numbers.
+        place: Its host, port and process; empty if it has not said.
     """
 
     gateway: str
     state: Literal["running", "leaving", "silent", "free"]
     shards: tuple[int, ...]
+    place: str = ""
 
 
 async def survey(records: Callable[[str], Awaitable[list[Record]]], seconds: float) -> list[Share]:
@@ -48,6 +50,8 @@ async def survey(records: Callable[[str], Awaitable[list[Record]]], seconds: flo
     for key, lease in after.items():
         if key.startswith(GATEWAY):
             name = key.removeprefix(GATEWAY)
-            state: Literal["running", "leaving", "silent"] = "leaving" if lease.value == LEAVING else "running"
-            shares.append(Share(name, "silent" if lease in before else state, tuple(of.pop(name, ()))))
+            leaving = lease.value.startswith(LEAVING)
+            state: Literal["running", "leaving", "silent"] = "leaving" if leaving else "running"
+            place = lease.value.removeprefix(LEAVING).decode()
+            shares.append(Share(name, "silent" if lease in before else state, tuple(of.pop(name, ())), place))
     return [*shares, *(Share(name, "free" if name == FREE else "silent", tuple(some)) for name, some in of.items())]

@@ -26,8 +26,8 @@ from wakeline.gateway.runtime import LoggedOutage, is_logged, supervised
 SHARDS: Final = 16
 SHARD: Final = "leases/shard/"
 GATEWAY: Final = "leases/gateway/"
-LEAVING: Final = b"leaving"
-"""The value of the lease of a gateway that is about to stop: it counts as running, and wants no shards."""
+LEAVING: Final = b"leaving "
+"""The value of a gateway's lease is its place, after this if it is about to stop: it runs, and wants no shards."""
 
 
 class Ownership:
@@ -37,6 +37,7 @@ class Ownership:
         records: Stores the leases.
         seconds: The duration of a lease: after so long without a change other gateways may claim the shard.
         shared: Whether several gateways may use the store.
+        place: What tells this gateway from others, for people who run them.
 
     Attributes:
         name: This gateway's name, another one after each start.
@@ -45,8 +46,9 @@ class Ownership:
         wakeups: Hints for the owner of a name at another gateway; none are sent if the store is not shared.
     """
 
-    def __init__(self, records: Records, seconds: float, *, shared: bool) -> None:
+    def __init__(self, records: Records, seconds: float, *, shared: bool, place: str = "unknown") -> None:
         self.shared = shared
+        self._place = place.encode()
         self.name = secrets.token_hex(8)
         self.lapses = 0
         self._lapsed = False
@@ -154,7 +156,7 @@ class Ownership:
         self._lapsed = own not in records and own in self._seen
         fresh = {key for key, record in records.items() if self._is_fresh(record)}
         gateways = {key for key in fresh if key.startswith(GATEWAY)} | {own}
-        staying = {key for key in gateways - {own} if records[key].value != LEAVING}
+        staying = {key for key in gateways - {own} if not records[key].value.startswith(LEAVING)}
         share = 0 if self._leaving else math.ceil(SHARDS / (len(staying) + 1))
         shards = [f"{SHARD}{number}" for number in range(SHARDS)]
         for key in shards:
@@ -171,7 +173,7 @@ class Ownership:
         gone = [key for key in records if key.startswith(GATEWAY) and key not in gateways]
         # Concurrently: on a slow store, one write after the other could take longer than a lease lasts.
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._write(own, records.get(own), LEAVING if self._leaving else None))
+            group.create_task(self._write(own, records.get(own), (LEAVING if self._leaving else b"") + self._place))
             for key in list(self._held)[:share]:
                 group.create_task(self._write(key, records[key], held=True))
             for key in free[: max(0, share - len(self._held))]:
