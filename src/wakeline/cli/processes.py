@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import sys
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ _PR_SET_PDEATHSIG: Final = 1
 _STOP_SECONDS: Final = 5.0
 # Systems use ports from 32768 on for outgoing connections: one of those could be taken while its server restarts.
 _LASTING_PORTS: Final = range(20_000, 32_000)
+_returned: Final[deque[int]] = deque(maxlen=1_000)
 
 
 class Process:
@@ -96,12 +98,17 @@ def die_with_parent() -> None:
 
 
 def free_port() -> int:
-    """Return a free port on loopback for a server that starts soon, possibly more than once."""
+    """Return a free port on loopback for a server that starts soon, possibly more than once.
+
+    None of the last thousand is returned again: the server that shall have it may not listen yet.
+    """
     for port in [*random.sample(_LASTING_PORTS, 100), 0]:
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             bound: int = probe.getsockname()[1]
-            return bound
+            if bound not in _returned:
+                _returned.append(bound)
+                return bound
     raise OSError("expected a free port on 127.0.0.1, got none")
 
 
