@@ -106,7 +106,6 @@ class Keeper:
         self._clock = clock
         self._touched: dict[str, bool] = {}  # sessions to check: whether they may have ended, or begun again
         self._looks: dict[str, _Look] = {}
-        self._looking = False  # at a session that is no longer among the touched ones
         self._behind = False
         self._walk = Walk(self._check)
         self._task: asyncio.Task[None] | None = None
@@ -119,11 +118,6 @@ class Keeper:
     def start(self) -> None:
         """Start the background task."""
         self._task = supervised("retention", self._sweep_for_ever)
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing is left to check now."""
-        return self._walk.is_over and not self._touched and not self._looking
 
     def walk(self) -> None:
         """Check all sessions again: this gateway has gained sessions, or may have missed a commit."""
@@ -143,7 +137,6 @@ class Keeper:
         for _ in range(len(self._touched)):
             session = next(iter(self._touched))  # the one that has waited longest
             ends = self._touched.pop(session)
-            self._looking = True
             try:
                 await self.look(session, ends=ends)
             except (UnavailableError, asyncio.CancelledError):
@@ -151,8 +144,6 @@ class Keeper:
                 raise
             except Exception:  # noqa: BLE001 - an error of one session must not stop the others
                 _log.exception("retention failed", session=session)
-            finally:
-                self._looking = False
         await self._deletions.finish()
         for session, epoch in await self._engine.due(self._clock()):
             if self._owns(session):
