@@ -160,26 +160,22 @@ async def test_a_stream_whose_node_is_away_is_named_and_the_others_are_served(
     address = cluster.address("spread", replicas="1", shards="6")
     settings = Settings(engine=address, port=0, no_auth=True, leave_within=0)
     async with gateway(settings) as url, Served(url) as served:
-
-        async def until(status: str, log: str) -> None:
-            async with asyncio.timeout(60):
-                while (await served.call("GET", "/readyz"))[1] != {"status": status, "log": log, **OTHERS}:
-                    await asyncio.sleep(0.1)
-
-        await until("ready", "ok")
+        await until_health(served, "ready", "ok")
         node, away = next(
             (server, names) for server in cluster.servers if "spread-records" not in (names := held_by(server))
         )
         assert away
         node.stop()
         several = f"{len(away)} streams do not answer: {', '.join(sorted(away))}"
-        await until("degraded", f"ok, but {several if len(away) > 1 else f'stream {min(away)} does not answer'}")
+        await until_health(
+            served, "degraded", f"ok, but {several if len(away) > 1 else f'stream {min(away)} does not answer'}"
+        )
         shown = {state.name: state for state in await streams(settings)}
         assert {name for name in shown if shown[name].problem == "it does not answer"} == away
         there = {name for name in shown if shown[name].current == 1 and shown[name].leader}
         assert there | away == {"spread-records", *(f"spread-sessions-{n}" for n in range(6))}
         node.start()
-        await until("ready", "ok")
+        await until_health(served, "ready", "ok")
 
 
 @pytest.mark.timeout(240)
@@ -189,19 +185,20 @@ async def test_a_gateway_whose_nodes_have_lost_their_majority_is_not_ready(
     monkeypatch.setattr(link, "TROUBLE_SECONDS", 0.0)  # a write that got no answer would show it for a moment only
     settings = Settings(engine=cluster.address("majority"), port=0, no_auth=True, leave_within=0)
     async with gateway(settings) as url, Served(url) as served:
-
-        async def until(status: str, log: str) -> None:
-            async with asyncio.timeout(60):
-                while (await served.call("GET", "/readyz"))[1] != {"status": status, "log": log, **OTHERS}:
-                    await asyncio.sleep(0.1)
-
-        await until("ready", "ok")
+        await until_health(served, "ready", "ok")
         for node in cluster.servers[1:]:
             node.stop()
-        await until("unready", "failed: stream majority-records does not answer")
+        await until_health(served, "unready", "failed: stream majority-records does not answer")
         for node in cluster.servers[1:]:
             node.launch()
-        await until("ready", "ok")
+        await until_health(served, "ready", "ok")
+
+
+async def until_health(served: Served, status: str, log: str) -> None:
+    """Return when `/readyz` reports this."""
+    async with asyncio.timeout(60):
+        while (await served.call("GET", "/readyz"))[1] != {"status": status, "log": log, **OTHERS}:
+            await asyncio.sleep(0.1)
 
 
 def held_by(server: NatsServer) -> set[str]:
