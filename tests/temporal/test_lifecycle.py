@@ -10,6 +10,7 @@ import pytest
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
+from tests.sharing import Faults, SharedStore
 from tests.support import Served
 from tests.temporal import follower_workflows as workflows
 from tests.temporal.test_follower import either, name, running_gateway, served, start, to_the_end, told, worker
@@ -124,6 +125,30 @@ async def test_a_lookup_that_ends_after_a_deletion_does_not_undo_it(
         await entered.wait()
     await asyncio.sleep(0.1)
     assert name not in await names(served)
+    await handle.terminate()
+
+
+@pytest.mark.parametrize(("by", "sweep_interval"), [("a sweep", 0.2), ("a nudge", 60.0)])
+@pytest.mark.usefixtures("worker")
+async def test_a_gateway_that_has_not_heard_of_a_deletion_does_not_undo_it(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str, by: str, sweep_interval: float
+) -> None:
+    store, deaf = SharedStore(), Faults(lost_wakeups=1.0, poll=2.0)
+    handle = await start(client, name, workflows.Talks.run, "waits", 20)
+    async with (
+        running_gateway(temporal, tmp_path, store.engine(deaf, 1), sweep_interval=sweep_interval) as first,
+        running_gateway(temporal, tmp_path, store.engine(deaf, 2), sweep_interval=sweep_interval) as second,
+    ):
+        await until_waiting(first, name)
+        owner, other = (first, second) if await first.metric("wakeline_runs_followed") else (second, first)
+        async with asyncio.timeout(60):
+            live = await other.stream(name, "topics=number")
+            await live.take(20)
+            assert (await owner.call("DELETE", path_of(name)))[0] == 204
+            if by == "a nudge":
+                assert (await other.call("POST", "/v1/nudge", json={"workflow_id": name}))[0] == 202
+            assert await live.rest() == [], "the gateway has heard of it"
+        assert name not in await names(owner)
     await handle.terminate()
 
 

@@ -166,7 +166,7 @@ class Followers:
 
     def _nudge(self, workflow_id: str, named: str) -> None:
         if not self._pool.nudge(named, workflow_id) and self._hub.watched(workflow_id):
-            self._look_anew(workflow_id)
+            self._lookups.begin(("nudged", workflow_id), partial(self._look_if_there, workflow_id))
 
     async def ended(self, workflows: Sequence[tuple[str, str | None]]) -> None:
         """Check these workflows at once; return when each has ended and its end is in its session.
@@ -194,6 +194,11 @@ class Followers:
         if self._lookups.get(session) is not None:
             return self._lookups.begin(("next", session), partial(self._look_next, session))
         return self._lookups.begin(session, partial(self._look, session))
+
+    async def _look_if_there(self, session: str) -> None:
+        # Another gateway may have deleted it a moment ago: only a device begins another life.
+        if await self._engine.state(session) is not None:
+            await self._look_anew(session)
 
     async def _look_next(self, session: str) -> None:
         while (under_way := self._lookups.get(session)) is not None:
@@ -266,8 +271,8 @@ class Followers:
             found = await self._listed(connection, workflow_id, run_id)
             for session in [session for session in self._waited_for() if found.session in (None, session)]:
                 life = await self._finder.life(session)
-                if session not in self._waited_for():
-                    continue  # it was deleted meanwhile
+                if life is None or session not in self._waited_for():
+                    continue  # it was deleted; another gateway's deletion may not have come here yet
                 runs = await self._runs.of(session)
                 speaks = session == workflow_id or any(
                     run.workflow_id == workflow_id and not run.activity for run in runs
