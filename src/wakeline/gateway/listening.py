@@ -22,7 +22,8 @@ async def listen(
     """
     if settings.own_port is not None:
         _accept(await _bind_own(settings, settings.own_port, protocol), stack)
-    return _accept(await _bind_port(settings, protocol), stack)
+    # Several processes share the port: the kernel gives each of them its part of the connections.
+    return _accept(await _bind_port(settings, protocol, shared=settings.processes > 1), stack)
 
 
 async def check_ports(settings: Settings) -> None:
@@ -31,7 +32,8 @@ async def check_ports(settings: Settings) -> None:
     Raises:
         ListenRefusedError: One is not.
     """
-    (await _bind_port(settings, asyncio.Protocol, start=False)).close()
+    # Not shared: a port of another command's gateways is taken, too.
+    (await _bind_port(settings, asyncio.Protocol, shared=False, start=False)).close()
     if settings.own_port is not None:
         for number in range(settings.processes):
             (await _bind_own(settings, settings.own_port + number, asyncio.Protocol, start=False)).close()
@@ -44,14 +46,12 @@ def place_of(settings: Settings) -> str:
 
 
 async def _bind_port(
-    settings: Settings, protocol: Callable[[], asyncio.BaseProtocol], *, start: bool = True
+    settings: Settings, protocol: Callable[[], asyncio.BaseProtocol], *, shared: bool, start: bool = True
 ) -> asyncio.Server:
-    # Several processes share the port: the kernel gives each of them its part of the connections.
-    shared = settings.processes > 1
     try:
         return await _bind(settings.host, settings.port, protocol, shared=shared, start=start)
     except (OSError, OverflowError) as error:
-        raise ListenRefusedError.of(settings.host, settings.port, error, least=int(shared)) from error
+        raise ListenRefusedError.of(settings.host, settings.port, error, least=int(settings.processes > 1)) from error
 
 
 async def _bind_own(

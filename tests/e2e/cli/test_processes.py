@@ -35,12 +35,12 @@ async def answering(port: int) -> bool:
 async def test_processes_share_the_port_are_restarted_and_stop_together(
     postgres: PostgresServer, tmp_path: Path
 ) -> None:
-    own = free_port()
+    own, engine = free_port(), await postgres.database()
     gateways = GatewayProcess(
         tmp_path / "data",
         *("--processes", "2"),
         environment={
-            "WAKELINE_ENGINE": await postgres.database(),
+            "WAKELINE_ENGINE": engine,
             "WAKELINE_OWN_PORT": str(own),
             "WAKELINE_LEAVE_WITHIN": "0.2",
         },
@@ -67,6 +67,9 @@ async def test_processes_share_the_port_are_restarted_and_stop_together(
                 gateways.process.pid
             ):
                 await asyncio.sleep(0.05)
+            asked = ("--processes", "2", "--port", served.url.rpartition(":")[2], "--engine", engine)
+            code, _, err = await wakeline("serve", "--no-auth", *asked)
+            assert (code, "Address already in use" in err) == (2, True), "another command takes no part of the port"
     finally:
         assert await gateways.stop() == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in before)
