@@ -49,7 +49,7 @@ class RecordingUpstream:
         self.are_over += workflows
 
     def published(
-        self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool
+        self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool, life: str
     ) -> None:
         self.told.append((session, workflow_id, namespace, manages))
 

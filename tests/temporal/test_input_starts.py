@@ -318,6 +318,28 @@ async def test_a_start_is_carried_on_by_the_next_gateway(
     assert await heard(temporal.client, name) == args
 
 
+async def test_a_start_does_not_begin_its_session_again_that_was_deleted_meanwhile(
+    client: Client, served: Served, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, may_start = asyncio.Event(), asyncio.Event()
+
+    async def late(*how: Any) -> Seen:
+        reached.set()
+        await may_start.wait()
+        return await start(*how)
+
+    monkeypatch.setattr(carrying, "start", late)
+    assert (await put(served, name, "start", "chat", id="k1", wait=0))[0] == 202
+    await asyncio.wait_for(reached.wait(), 60)
+    assert (await served.call("DELETE", f"/v1/sessions/{name}"))[0] == 204
+    may_start.set()
+    async with asyncio.timeout(60):
+        while await served.metric("wakeline_inputs_pending"):
+            await asyncio.sleep(0.05)
+    assert len(await run_ids(client, name, 1)) == 1
+    assert (await served.call("GET", "/v1/sessions"))[1]["sessions"] == []
+
+
 async def test_two_gateways_that_get_the_same_first_message_start_once(
     temporal: WorkflowEnvironment, client: Client, tmp_path: Path, name: str
 ) -> None:

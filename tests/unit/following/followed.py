@@ -117,8 +117,8 @@ class World:
         world = self
 
         class FakeFollower:
-            def __init__(self, session: str, run: Run, parts: Any) -> None:
-                self.session, self.run, self.attention = session, run, Attention()
+            def __init__(self, session: str, run: Run, parts: Any, life: str | None = None) -> None:
+                self.session, self.run, self.life, self.attention = session, run, life, Attention()
                 self.telling, self.state = None, RunState()
 
             async def follow(self) -> None:
@@ -130,7 +130,7 @@ class World:
         monkeypatch.setattr(pooling, "Follower", FakeFollower)
 
     def pool(self) -> FollowerPool:
-        async def child(namespace: str, workflow_id: str, run_id: str) -> None:
+        async def child(*_: Any) -> None:
             raise AssertionError("expected no children")
 
         namespaces = cast(Any, self.temporal)

@@ -39,7 +39,7 @@ async def test_nothing_is_left_running_where_a_child_is_found_while_everything_s
     stop = followers._pool.stop
 
     async def stop_late(*_: Any) -> None:
-        followers._registrar.child("default", "child", "run-of-child")
+        followers._registrar.child("default", "a", None, "child", "run-of-child")
         await steps(2)
         await stop()
 

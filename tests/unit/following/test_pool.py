@@ -168,9 +168,9 @@ async def test_standalone_activities_are_not_among_the_runs_watched_closely(
     pool = followers._pool
     await followers.start()
     for session in (first, *(runs.keys() - {first})):
-        await world.engine.create_session(NewSession(session))
+        state, _ = await world.engine.create_session(NewSession(session))
         await world.runs.put(session, runs[session])
-        await pool.take(session, runs[session])
+        await pool.take(session, runs[session], state.epoch)
     async with world.hub.attach("activity"):
         await steps()
         assert closely(pool) == {"workflow"}

@@ -19,7 +19,7 @@ from wakeline.gateway.following.following import Following, Limits
 from wakeline.gateway.following.life import resting as rules
 from wakeline.gateway.following.life.answers import Answer
 from wakeline.gateway.following.telling import Teller
-from wakeline.gateway.log import Publication
+from wakeline.gateway.log import NewSession, Publication
 from wakeline.gateway.sessions import Intents, Run, Unread
 
 OWING = run("a", status="terminated", owed=True)
@@ -72,6 +72,7 @@ def streams(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def follower_of(world: World, owing: Run = OWING, *, places: int = 1) -> Follower:
+    await world.engine.create_session(NewSession("a"))
     await world.runs.put("a", owing)
     return Follower("a", owing, parts_of(world, places=places))
 
@@ -113,7 +114,7 @@ async def test_a_rest_that_a_later_run_does_not_wait_for_is_not_read(monkeypatch
     follower.hurry()
     await follower.follow()
     assert (Stream.reads, follower.run.owed) == (0, False)
-    assert await world.engine.state("a") is None  # nothing was appended
+    assert await events_of(world) == []
 
 
 async def test_a_last_chance_does_not_wait_for_the_rests_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,8 +143,29 @@ async def test_a_last_chance_does_not_wait_for_the_next_attempt(monkeypatch: pyt
     assert [event["topic"] for event in await events_of(world)] == ["said"] * 3 + ["$run.drained"]
 
 
+@pytest.mark.parametrize("begun_again", [False, True])
+async def test_a_rest_is_not_added_to_another_life_of_its_session(
+    begun_again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stream, "there", False)
+    world = World(monkeypatch, drain_grace=3600.0)
+    follower = await follower_of(world)
+    following = asyncio.create_task(follower.follow())
+    await steps()
+    await world.engine.delete_session("a")
+    if begun_again:
+        await world.engine.create_session(NewSession("a"))
+    monkeypatch.setattr(Stream, "there", True)
+    follower.hurry()
+    await asyncio.wait_for(following, 60)
+    state = await world.engine.state("a")
+    assert (state is not None) == begun_again
+    assert state is None or state.next_offset == 0
+
+
 async def test_a_place_among_the_rests_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch)
+    await world.engine.create_session(NewSession("a"))
     await world.runs.put("a", OWING)
     parts = parts_of(world, places=1)
     for _ in range(3):
@@ -161,6 +183,7 @@ async def test_a_stream_that_was_received_is_added_once_although_nobody_could_re
     read_before: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(monkeypatch)
+    await world.engine.create_session(NewSession("a"))
     first = run("a")
     copy = StreamCopy(first, Teller("a", first.run, world.accept), world.accept, world.runs)
     await copy.change(run_id="next", given_whole=False)

@@ -137,22 +137,34 @@ def test_the_same_is_told_again_after_a_minute_and_memory_is_bounded() -> None:
     now = [0.0]
     told: list[tuple[str, str, str | None, bool]] = []
 
-    def published(session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool) -> None:
+    def published(
+        session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool, life: str
+    ) -> None:
         told.append((session, workflow_id, namespace, manages))
 
     registrations = Registrations(published, clock=lambda: now[0])
     for moment in (0.0, 59.0, 60.0, 61.0):
         now[0] = moment
-        registrations.tell("s", WORKFLOW, "run-1", ANYONE)
+        registrations.tell("s", WORKFLOW, "run-1", ANYONE, "life")
     assert told == [("s", "order-1", None, True)] * 2
     elsewhere = Grant("alice", ("chat-*",), frozenset({"publish", "manage"}))
-    registrations.tell("s", WORKFLOW, "run-1", elsewhere)
+    registrations.tell("s", WORKFLOW, "run-1", elsewhere, "life")
     assert told[2:] == [("s", "order-1", None, False)]
     for number in range(20_000):
-        registrations.tell("s", NamedWorkflow(f"order-{number}"), None, ANYONE)
+        registrations.tell("s", NamedWorkflow(f"order-{number}"), None, ANYONE, "life")
     assert len(registrations) == 10_000
-    registrations.tell("s", None, None, ANYONE)
+    registrations.tell("s", None, None, ANYONE, "life")
     assert len(told) == 20_003
+
+
+async def test_a_workflow_is_told_again_for_the_next_life_of_its_session(
+    upstream: RecordingUpstream, served: Served
+) -> None:
+    for _ in range(2):
+        for _ in range(2):
+            assert (await append(served, **named("order-1")))[0] == 200
+        assert (await served.call("DELETE", "/v1/sessions/s"))[0] == 204
+    assert upstream.told == [("s", "order-1", None, True)] * 2
 
 
 async def test_a_publisher_of_an_activity_names_its_workflow(upstream: RecordingUpstream, served: Served) -> None:

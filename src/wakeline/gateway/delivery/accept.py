@@ -17,7 +17,7 @@ from wakeline.events import (
 )
 from wakeline.gateway.delivery.composing import Composer, Incoming
 from wakeline.gateway.delivery.counting import check_batch, too_many
-from wakeline.gateway.log import Append, Appended, Engine, Opened, Outcome, Position, Publication
+from wakeline.gateway.log import Append, Appended, Engine, Opened, Outcome, Position, Publication, SessionState
 from wakeline.gateway.runtime import Slice, read_whole_in_slices
 
 _HINT: Final = (
@@ -179,6 +179,10 @@ class Accept:
     def append_each(self, appends: Sequence[Append]) -> asyncio.Future[list[Outcome]]:
         """Append composed batches in their order; see `Log.append_each`."""
         return self._engine.append_each(appends)
+
+    async def state(self, session: str, publisher: str) -> SessionState | None:
+        """Return a session's state with a publisher's position; None if there is no such session."""
+        return await self._engine.state(session, publisher=publisher)
 
     async def position(self, session: str, publisher: str) -> Position | None:
         """Return a publisher's position in a session; None if it has appended nothing there."""

@@ -43,14 +43,15 @@ class Follower:
         session: The session of its output.
         run: The run, as its record has it.
         parts: What followers share.
+        life: The epoch of the session; None for the one that it has when `follow` begins.
 
     Attributes:
         session: The session of its output.
     """
 
-    def __init__(self, session: str, run: Run, parts: Following) -> None:
+    def __init__(self, session: str, run: Run, parts: Following, life: str | None = None) -> None:
         self.session = session
-        self._subject = Subject(session, run, parts)
+        self._subject = Subject(session, run, parts, life)
         self._parts = parts
         self._performer = Performer(self._subject)
         self._observer = Observer(self._subject)
@@ -62,6 +63,11 @@ class Follower:
     def run(self) -> Run:
         """The run as it stands."""
         return self._subject.run
+
+    @property
+    def life(self) -> str | None:
+        """The life of the session that the run is followed into; None if that is not known yet."""
+        return self._subject.teller.epoch
 
     @property
     def attention(self) -> Attention:
@@ -106,7 +112,12 @@ class Follower:
         Raises:
             EpochChangedError: The session of an open run was deleted.
         """
-        started = self._resting or await self._subject.teller.told(f"started:{self.run.run}")
+        try:
+            started = await self._subject.teller.begin(f"started:{self.run.run}")
+        except EpochChangedError:
+            if self._resting:
+                return
+            raise
         life, effects = begin(self.run, self._parts.settings.drain_grace, started=started)
         try:
             while effects:

@@ -217,7 +217,7 @@ class Followers:
         finally:
             self._prompt = monotonic() - began < _PATIENCE
         if found is not None:
-            await self._registrar.rules_first(session, found)
+            await self._registrar.rules_first(session, found, life)
             with suppress(SessionClosedError, SessionNotFoundError):  # nothing can be added to it
                 await self._registrar.enter(session, found, life=life)
         if await self._engine.state(session) is not None:  # a reader of a missing session waits for its start
@@ -263,10 +263,11 @@ class Followers:
             if rule is not None:
                 named = await session_of(info, connection.converter)
                 session = check_session_name(named or session_by_rule(rule, info))
+                life = await self._finder.life(session)
                 # Each sweep lists again what the one before has listed, and the first one what was found before a restart.
                 if not any(run_id in (run.run, run.run_id) for run in await self._runs.of(session)):
                     found = await self._listed(connection, workflow_id, run_id)
-                    await self._registrar.enter(session, found, result=rule.result)
+                    await self._registrar.enter(session, found, result=rule.result, life=life)
                 return
             found = await self._listed(connection, workflow_id, run_id)
             for session in [session for session in self._waited_for() if found.session in (None, session)]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from wakeline.gateway.delivery import Accept
 from wakeline.gateway.following.copying.copy import StreamCopy
@@ -12,6 +13,12 @@ from wakeline.gateway.following.telling import Teller
 from wakeline.gateway.reaching import Connection
 from wakeline.gateway.sessions import Intents, Run, Runs
 from wakeline.gateway.settings import Settings
+
+Child: TypeAlias = Callable[[str, str, str | None, str, str], Awaitable[None]]
+"""Has a child's run followed into the session that it names.
+
+Called with the namespace, the session of its parent's output, the life of that, the child's Workflow Id and its run id.
+"""
 
 
 class Limits:
@@ -43,7 +50,7 @@ class Following:
         settings: How often to read, how long to wait for a worker at the end.
         settled: Called with the session when its record says that no run is open.
         watched: Whether a device is on a session.
-        child: Has a child that says where it speaks followed; given the namespace, the Workflow Id and the run id.
+        child: Has a child that says where it speaks followed.
         earlier: Awaited before a run's first event: earlier runs of the session come first with what they still add.
         limits: How much goes on at once.
     """
@@ -55,7 +62,7 @@ class Following:
     settings: Settings
     settled: Callable[[str], None]
     watched: Callable[[str], bool]
-    child: Callable[[str, str, str], Awaitable[None]]
+    child: Child
     earlier: Callable[[str, Run], Awaitable[None]]
     limits: Limits
 
@@ -67,12 +74,13 @@ class Subject:
         session: The session of its output.
         run: The run, as its record has it.
         parts: What followers share.
+        life: The epoch of the session; None for the one that it has when the run begins to be followed.
     """
 
-    def __init__(self, session: str, run: Run, parts: Following) -> None:
+    def __init__(self, session: str, run: Run, parts: Following, life: str | None = None) -> None:
         self.session = session
         self.parts = parts
-        self.teller = Teller(session, run.run, parts.accept)
+        self.teller = Teller(session, run.run, parts.accept, life)
         self.copy = StreamCopy(run, self.teller, parts.accept, parts.runs)
 
     @property

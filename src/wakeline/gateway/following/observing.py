@@ -126,7 +126,8 @@ class Observer:
 
     def _watch_of(self, run: Run) -> RunWatch:
         parts = self._parts
-        child = partial(parts.child, parts.connection.namespace)
+        teller = self._subject.teller
+        child = partial(parts.child, parts.connection.namespace, teller.session, teller.epoch)
         return RunWatch(parts.connection, run, self.attention, parts.limits.looks, child)
 
     def _state_of(self, run: Run, watch: RunWatch, reader: StreamReader) -> StateWatch:

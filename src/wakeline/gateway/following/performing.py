@@ -51,7 +51,8 @@ class Performer:
         if effect.output:
             reset = await reset_of(client, before, effect.next_run_id)
             with suppress(SessionClosedError):
-                await supersede_undone(client, accept, self._subject.session, before, reset)
+                epoch = self._subject.teller.epoch
+                await supersede_undone(client, accept, self._subject.session, before, reset, epoch=epoch)
             await self._undo(before, reset)
             return
         runs = await self._parts.runs.of(self._subject.session)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Container, Coroutine, Sequence
+from collections.abc import Collection, Container, Coroutine, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any, Final
@@ -15,7 +15,7 @@ from wakeline.background import cancel_all
 from wakeline.errors import AttemptFencedError, EpochChangedError, RecordConflictError
 from wakeline.gateway.delivery import Accept, Hub
 from wakeline.gateway.following.follower import Follower
-from wakeline.gateway.following.following import Following, Limits
+from wakeline.gateway.following.following import Child, Following, Limits
 from wakeline.gateway.following.life.order import before
 from wakeline.gateway.following.resuming import Resuming
 from wakeline.gateway.following.telling import RETRY_SECONDS
@@ -43,7 +43,7 @@ class FollowerPool:
         settings: How often a run is polled, and how many are watched closely.
         hub: Knows on which sessions devices are.
         ownership: Decides which workflows this gateway follows.
-        child: Has a child that says where it speaks followed; given the namespace, the Workflow Id and the run id.
+        child: Has a child that says where it speaks followed.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class FollowerPool:
         settings: Settings,
         hub: Hub,
         ownership: Ownership,
-        child: Callable[[str, str, str], Awaitable[None]],
+        child: Child,
     ) -> None:
         self._namespaces = namespaces
         self._engine = engine
@@ -135,10 +135,13 @@ class FollowerPool:
         """
         if session not in self._of_session:
             return False
-        if not self._ownership.shared or await self._engine.state(session) is not None:
+        if not self._ownership.shared:
             return session in self._served
-        self._end_all(session)
-        return False
+        state = await self._engine.state(session)
+        for key in [key for key in self._tasks if key[0] == session]:
+            if state is None or self._life_of(key) not in (None, state.epoch):
+                self._end(key)
+        return session in self._served
 
     def follows(self, namespace: str, workflow_id: str) -> bool:
         """Whether a run of this workflow is followed now; the main namespace has no name here."""
@@ -161,15 +164,25 @@ class FollowerPool:
             if follower.run.run_id in run_ids:
                 follower.nudge()
 
-    async def take(self, session: str, run: Run) -> None:
-        """Follow a recorded run, if it is open and ours; the session's runs are locked meanwhile."""
-        if (follower := self._followers.get((session, run.run))) is not None and run.result and not follower.run.result:
+    async def take(self, session: str, run: Run, life: str) -> None:
+        """Follow a recorded run, if it is open and ours; the session's runs are locked meanwhile.
+
+        Args:
+            session: The session's name.
+            run: The run, as its record has it.
+            life: The epoch of the session.
+
+        Raises:
+            EpochChangedError: The session was deleted meanwhile.
+        """
+        follower = self._followers.get((session, run.run))
+        if follower is not None and follower.life in (None, life) and run.result and not follower.run.result:
             await follower.tell_result()
         if run.open:
             if not before(run, await self._runs.of(session)):  # else they come first
-                await Follower(session, run, self._parts_of(run)).announce()
+                await Follower(session, run, self._parts_of(run), life).announce()
             if self._ownership.owns(run.workflow_id):
-                self._start(session, run)
+                self._start(session, run, life)
             else:
                 self._ownership.wakeups.wake("run", run.workflow_id, session)
 
@@ -183,12 +196,14 @@ class FollowerPool:
                 self._end(key)
         self._resuming.all()
 
-    def _start(self, session: str, run: Run) -> None:
+    def _start(self, session: str, run: Run, life: str | None = None) -> None:
         key = (session, run.run)
         if key in self._tasks:
-            return
+            if life is None or self._life_of(key) in (None, life):
+                return
+            self._end(key)  # it follows the run into a life that another gateway has ended
         if run.open:
-            self._followers[key] = self._make(session, run)
+            self._followers[key] = self._make(session, run, life)
             if run.activity:  # its id may be that of a workflow, too
                 self._activities.add(key)
             else:
@@ -198,11 +213,16 @@ class FollowerPool:
             self._tasks[key] = self._task(key, self._follow(key))
             self._to_assign.set()
         elif run.owed:
-            rest = self._rests[key] = Follower(session, run, self._parts_of(run))
+            rest = self._rests[key] = Follower(session, run, self._parts_of(run), life)
             self._tasks[key] = self._task(key, rest.follow())
 
-    def _make(self, session: str, run: Run) -> Follower:
-        follower = Follower(session, run, self._parts_of(run))
+    def _life_of(self, key: tuple[str, str]) -> str | None:
+        """Return the life of the session that a run is followed into; None if that is not known yet."""
+        follower = self._followers.get(key) or self._rests.get(key)
+        return None if follower is None else follower.life
+
+    def _make(self, session: str, run: Run, life: str | None) -> Follower:
+        follower = Follower(session, run, self._parts_of(run), life)
         closely = not run.activity and self.workflows() < self._settings.close_watches
         follower.attention.set(closely=closely)
         return follower
@@ -213,7 +233,7 @@ class FollowerPool:
                 follower = self._followers.get(key)
                 self._end(key)
                 if follower is not None and follower.run.owed and not task.cancelled():
-                    self._start(key[0], follower.run)
+                    self._start(key[0], follower.run, follower.life)
 
         task = asyncio.create_task(work)
         task.add_done_callback(done)
@@ -239,7 +259,7 @@ class FollowerPool:
             try:
                 if anew:
                     run = await self._runs.latest(session, key[1]) or self._followers[key].run
-                    self._followers[key] = self._make(session, run)
+                    self._followers[key] = self._make(session, run, self._followers[key].life)
                     self._to_assign.set()
                 anew = True
                 await self._followers[key].follow()

@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from wakeline.background import wait_at_most
-from wakeline.errors import SessionClosedError, WorkflowNotFoundError
+from wakeline.errors import EpochChangedError, SessionClosedError, SessionNotFoundError, WorkflowNotFoundError
 from wakeline.events import check_session_name
 from wakeline.gateway.following.finding.finder import Finder, Found, is_older
 from wakeline.gateway.following.finding.rules import fits
@@ -72,6 +72,7 @@ class Registrar:
         activity: bool = False,
         reaches: Callable[[str], bool] = lambda session: True,
         any_workflow: bool = True,
+        life: str | None = None,
     ) -> tuple[str, Run]:
         """Follow the workflow's latest run, or one of its runs, into a session until it ends.
 
@@ -84,11 +85,13 @@ class Registrar:
             activity: Whether `workflow_id` is the id of a standalone activity.
             reaches: Whether the caller reaches a session.
             any_workflow: Whether the caller may register a workflow that names no session which the caller reaches.
+            life: Register it in this life of the session only. Default: in any, or in a new one.
 
         Raises:
             WorkflowNotFoundError: There is no such workflow or namespace, or the caller may not register the workflow.
             TemporalUnavailableError: Temporal cannot be asked now.
             SessionClosedError: The session is closed, and the run is not one of its own.
+            SessionNotFoundError: The session of `life` was deleted.
         """
 
         async def work() -> tuple[str, Run]:
@@ -101,20 +104,20 @@ class Registrar:
                 what = f"Temporal has no workflow {workflow_id!r} of a session that the token reaches"
                 raise WorkflowNotFoundError(what)
             if not activity:
-                await self.rules_first(into, found)
-            return into, await self.enter(into, found, result=result)
+                await self.rules_first(into, found, life)
+            return into, await self.enter(into, found, result=result, life=life)
 
         # It ends also if the caller leaves: a run that is recorded and not followed would be open for ever.
         registered: tuple[str, Run] = await asyncio.shield(self._lookups.begin(object(), work))
         return registered
 
     def published(
-        self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool
+        self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool, life: str
     ) -> None:
         """Follow a workflow that a publisher of a session names, if that is allowed.
 
         It is allowed if the session has the workflow's name, if the workflow names the session, or if `manages`. The call
-        returns at once and continues in the background; errors are only logged.
+        returns at once and continues in the background, in this life of the session only; errors are only logged.
         """
 
         async def work() -> None:
@@ -123,12 +126,12 @@ class Registrar:
             async with self._naming:
                 found = await self._named(connection, workflow_id, run)
             if manages or session in (found.session, workflow_id):
-                await self.rules_first(session, found)
-                await self.enter(session, found)
+                await self.rules_first(session, found, life)
+                await self.enter(session, found, life=life)
             else:
                 _log.debug("a publisher's workflow is not of this session", session=session, workflow_id=workflow_id)
 
-        self._lookups.begin((session, workflow_id, namespace, run, manages), partial(until_followed, work))
+        self._lookups.begin((session, workflow_id, namespace, run, manages, life), partial(until_followed, work))
 
     async def learn(self, session: str, run_id: str, beside: str) -> None:
         """Have the name of a Temporal run's run known, if Temporal has the run.
@@ -141,27 +144,37 @@ class Registrar:
         Raises:
             TemporalUnavailableError: Temporal cannot be asked now.
         """
+        life = await self._finder.life(session)
         known = next((run for run in await self._runs.of(session) if beside in run.run_ids), None)
         workflow_id, namespace = (session, "") if known is None else (known.workflow_id, known.namespace)
-        with suppress(WorkflowNotFoundError, SessionClosedError):
+        with suppress(WorkflowNotFoundError, SessionClosedError, SessionNotFoundError):
             async with self._naming:
                 found = await self._finder.find(self._finder.connection(namespace), workflow_id, run_id)
             if known is not None:
                 await self._finder.learn(session, found)
             elif found.session in (None, session):  # as if it had published
-                await self.rules_first(session, found)
-                await self.enter(session, found)
+                await self.rules_first(session, found, life)
+                await self.enter(session, found, life=life)
 
-    def child(self, namespace: str, workflow_id: str, run_id: str) -> asyncio.Task[None]:
-        """Follow the child of a followed workflow into the session that it names, if it names one."""
+    def child(self, namespace: str, beside: str, life: str | None, workflow_id: str, run_id: str) -> asyncio.Task[None]:
+        """Follow the child of a followed workflow into the session that it names, if it names one.
+
+        Args:
+            namespace: The child's namespace.
+            beside: The session of its parent's output, of which a deletion since then is not undone.
+            life: The epoch of that session.
+            workflow_id: The child's Workflow Id.
+            run_id: Its run.
+        """
 
         async def work() -> None:
             async with self._naming:
                 found = await self._finder.find(self._namespaces[namespace], workflow_id, run_id)
             if found.session is not None:
-                await self.enter(check_session_name(found.session), found)
+                its = life if found.session == beside else None
+                await self.enter(check_session_name(found.session), found, life=its)
 
-        return self._lookups.begin((namespace, workflow_id, run_id), partial(until_followed, work))
+        return self._lookups.begin((namespace, workflow_id, run_id, beside, life), partial(until_followed, work))
 
     async def _named(self, connection: Connection, workflow_id: str, run: str | None) -> Found:
         """Return the run that a publisher names; else the latest, as it may use names of its own."""
@@ -175,7 +188,7 @@ class Registrar:
         caught_up = asyncio.gather(*(sweep.caught_up() for sweep in self._sweeps.values()))
         await wait_at_most(_CATCH_UP_SECONDS, caught_up)
 
-    async def rules_first(self, session: str, found: Found) -> None:
+    async def rules_first(self, session: str, found: Found, life: str | None) -> None:
         """Apply the rules, and register the runs before a new one, so that all are in order."""
         run_id, workflow_id = found.info.execution.run_id, found.info.execution.workflow_id
         runs = await self._runs.of(session)
@@ -188,7 +201,7 @@ class Registrar:
                 with suppress(WorkflowNotFoundError):
                     between = await self._finder.find(found.connection, workflow_id, earlier)
                     if between.session in (None, session) and not is_older(between.info, runs):
-                        await self.enter(session, between)
+                        await self.enter(session, between, life=life)
 
     async def enter(self, session: str, found: Found, *, result: bool = False, life: str | None = None) -> Run:
         """Enter a run into a session, and have it followed; see `Finder.enter`.
@@ -200,9 +213,14 @@ class Registrar:
         rules = [rule for rule in self.rules(found.connection) if rule.result and rule.query is None]
         result |= not found.activity and any(fits(rule, found.info) for rule in rules)
         async with self._runs.lock(session):
-            run = await self._finder.enter(session, found, result=result, life=life)
-            await self._pool.take(session, run)
-        return run
+            entered = await self._finder.enter(session, found, result=result, life=life)
+            try:
+                await self._pool.take(session, *entered)
+            except EpochChangedError:
+                if await self._finder.life(session) is None:
+                    await self._runs.forget(session)  # it was recorded after the deletion
+                raise SessionNotFoundError(f"expected session {session!r}, it was deleted meanwhile") from None
+        return entered.run
 
     def rules(self, connection: Connection) -> list[Follow]:
         """Return the rules for a namespace."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from wakeline.errors import SessionClosedError, UnavailableError
+from wakeline.errors import EpochChangedError, SessionClosedError, UnavailableError
 from wakeline.events import MAX_KEY_BYTES, NewEvent, compose, timestamp
 from wakeline.gateway.delivery import Accept
 from wakeline.gateway.log import Publication
@@ -26,16 +26,35 @@ class Teller:
         session: Where they go.
         run: The run's name.
         accept: The way into the log.
+        epoch: The life of the session that the run belongs to; None if `begin` is to find that.
 
     Attributes:
-        epoch: The life of the session that the run belongs to, once something was appended.
+        epoch: The life, once it is known.
     """
 
-    def __init__(self, session: str, run: str, accept: Accept) -> None:
+    def __init__(self, session: str, run: str, accept: Accept, epoch: str | None = None) -> None:
         self.session = session
-        self.epoch: str | None = None
+        self.epoch = epoch
         self._run = run
         self._accept = accept
+
+    async def begin(self, publisher: str) -> bool:
+        """Learn the session's life; return whether something was appended under this name.
+
+        Raises:
+            EpochChangedError: The session was deleted; no event of the run may begin it again.
+        """
+        while True:
+            try:
+                state = await self._accept.state(self.session, publisher)
+            except UnavailableError as error:
+                log_failure(_log, "cannot read the log now", error, session=self.session)
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if state is None or self.epoch not in (None, state.epoch):
+                raise EpochChangedError(f"expected session {self.session!r}, it was deleted")
+            self.epoch = state.epoch
+            return state.position is not None
 
     async def tell(self, publisher: str, *events: NewEvent) -> None:
         """Append events under a name that only they have; none to a session that was closed.

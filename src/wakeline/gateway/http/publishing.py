@@ -70,7 +70,7 @@ class PublishRoutes(Group):
                 appended = await self._parts.accept.publish(name, incoming, who)
             except StorageFailedError as error:
                 raise error.for_publisher(idempotent=who is not None) from error
-        self._registrations.tell(name, workflow, _text(request.headers, "Wakeline-Run"), grant)
+        self._registrations.tell(name, workflow, _text(request.headers, "Wakeline-Run"), grant, appended.epoch)
         return json_answer(appended)
 
     @route("PUT", "/v1/sessions/{session}/publishers/{publisher}")
@@ -92,7 +92,7 @@ class PublishRoutes(Group):
         )
         self._parts.limits.publish(request, grant, 1)
         opened = await self._parts.accept.open_attempt(name, who, epoch=asked.epoch)
-        self._registrations.tell(name, workflow, asked.run, grant)
+        self._registrations.tell(name, workflow, asked.run, grant, opened.epoch)
         return json_answer(opened)
 
     @route("GET", "/v1/publish", allow_head=False)

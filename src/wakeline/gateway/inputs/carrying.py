@@ -257,9 +257,17 @@ class Carrier:
         """Follow the run that an input has found or started into its session; return its name."""
         try:
             _, run = await self._followers.register(
-                intent.workflow_id, intent.session, namespace=intent.namespace or None, run_id=run_id
+                intent.workflow_id,
+                intent.session,
+                namespace=intent.namespace or None,
+                run_id=run_id,
+                life=intent.epoch,
             )
-        except (WorkflowNotFoundError, SessionClosedError) as error:  # the input has arrived all the same
+        except (
+            WorkflowNotFoundError,
+            SessionClosedError,
+            SessionNotFoundError,
+        ) as error:  # the input has arrived all the same
             _log.warning("a workflow that was started is not followed", session=intent.session, error=error.message)
             return run_id
         return run.run

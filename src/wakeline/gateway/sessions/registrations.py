@@ -60,7 +60,7 @@ class Published(Protocol):
     """Receives the workflow that a publisher of a session has named: see `Registrar.published`."""
 
     def __call__(
-        self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool
+        self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool, life: str
     ) -> None:
         """Follow the workflow into the session; see `Registrar.published`."""
 
@@ -68,8 +68,8 @@ class Published(Protocol):
 class Registrations:
     """Reports the workflows that publish into sessions.
 
-    A workflow is reported again for another run, for a caller with more permissions, and after a minute: by then the workflow
-    may have been started, or Temporal may be reachable again.
+    A workflow is reported again for another run, for another life of the session, for a caller with more permissions, and after
+    a minute: by then the workflow may have been started, or Temporal may be reachable again.
 
     Args:
         published: Receives the reports; None for a gateway that follows no workflows.
@@ -100,7 +100,7 @@ class Registrations:
         """
         return run if run is None or self._run_of is None else await self._run_of(session, run)
 
-    def tell(self, session: str, workflow: NamedWorkflow | None, run: str | None, grant: Grant) -> None:
+    def tell(self, session: str, workflow: NamedWorkflow | None, run: str | None, grant: Grant, life: str) -> None:
         """Report the workflow of a publisher that opened or appended, unless reported recently.
 
         Args:
@@ -108,11 +108,12 @@ class Registrations:
             workflow: The workflow that the publisher names, or None.
             run: The run that it names, or None.
             grant: Its permissions.
+            life: The epoch of the session that it opened or appended in.
         """
         if workflow is None or self._published is None:
             return
         manages = grant.may("manage", session) and grant.registers(workflow.workflow_id)
-        key = (session, workflow.workflow_id, workflow.namespace, run, manages)
+        key = (session, life, workflow.workflow_id, workflow.namespace, run, manages)
         now = self._clock()
         last = self._reported.get(key)
         if last is not None and now < last + _AGAIN_SECONDS:
@@ -122,7 +123,7 @@ class Registrations:
         if len(self._reported) > _KEPT:
             del self._reported[next(iter(self._reported))]
         try:
-            self._published(session, workflow.workflow_id, workflow.namespace, run=run, manages=manages)
+            self._published(session, workflow.workflow_id, workflow.namespace, run=run, manages=manages, life=life)
         except Exception:  # noqa: BLE001 - the append has succeeded, and must not fail with its workflow
             _log.exception("a workflow could not be registered", session=session, workflow_id=workflow.workflow_id)
 

@@ -218,7 +218,7 @@ class PublishConnection(Conversation):
             self._refuse(channel, error)
         else:
             channel.epoch = opened.epoch
-            self._register(channel)
+            self._register(channel, opened.epoch)
             if not channel.broken:
                 self._send(frames.opened(channel.number, opened))
             self._batch += channel.held
@@ -282,7 +282,7 @@ class PublishConnection(Conversation):
             if isinstance(outcome, BaseException):
                 self._refuse(one.channel, outcome)
                 continue
-            self._register(one.channel)
+            self._register(one.channel, outcome.epoch)
             if not one.channel.broken:
                 below = one.publication.sequence + len(one.events)
                 self._send(frames.appended(one.channel.number, below, outcome.next_offset))
@@ -292,8 +292,8 @@ class PublishConnection(Conversation):
         for one in batch:
             self._bytes -= one.size
 
-    def _register(self, channel: _Channel) -> None:
-        self._registrations.tell(channel.session, channel.workflow, channel.publication.run, self._grant)
+    def _register(self, channel: _Channel, life: str) -> None:
+        self._registrations.tell(channel.session, channel.workflow, channel.publication.run, self._grant, life)
 
     def _nudge(self, frame: frames.Nudge) -> None:
         self._grant.check("publish")

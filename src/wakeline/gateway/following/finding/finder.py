@@ -16,7 +16,7 @@ from wakeline.errors import SessionClosedError, SessionNotFoundError, TemporalUn
 from wakeline.events import timestamp
 from wakeline.gateway.following.finding.chain import beginning
 from wakeline.gateway.following.watching.standalone import described_activity
-from wakeline.gateway.log import Engine
+from wakeline.gateway.log import Engine, NewSession
 from wakeline.gateway.reaching import Connection, Namespaces, session_of
 from wakeline.gateway.sessions import Run, Runs
 from wakeline.temporal.chains import Start
@@ -47,6 +47,18 @@ class Found(NamedTuple):
     info: WorkflowExecutionInfo
     session: str | None
     activity: bool = False
+
+
+class Entered(NamedTuple):
+    """A run that is in a session's record.
+
+    Attributes:
+        run: The run.
+        life: The epoch of the session.
+    """
+
+    run: Run
+    life: str
 
 
 class Finder:
@@ -118,7 +130,7 @@ class Finder:
         state = await self._engine.state(session)
         return state.epoch if state is not None else None
 
-    async def enter(self, session: str, found: Found, *, result: bool = False, life: str | None = None) -> Run:
+    async def enter(self, session: str, found: Found, *, result: bool = False, life: str | None = None) -> Entered:
         """Return the run of the session that an execution belongs to; record it if it is new.
 
         The caller holds the lock of the session's runs.
@@ -135,17 +147,18 @@ class Finder:
             WorkflowNotFoundError: Temporal no longer has the run.
             TemporalUnavailableError: Temporal cannot be asked now.
         """
-        known = await self._runs.of(session)
+        state = await self._engine.state(session)
+        if life is not None and (state is None or state.epoch != life):
+            raise SessionNotFoundError(f"expected session {session!r}, it was deleted meanwhile")
+        # Without a session, records are those of an earlier life whose deletion another gateway has not finished yet.
+        known = [] if state is None else await self._runs.of(session)
         run = await self._known(session, known, found)
-        if run is not None:
+        if state is not None and run is not None:
             self._runs.names.learn(session, found.info.execution.run_id, run.run)
             if result and not run.result and run.open:
                 run = msgspec.structs.replace(run, result=True)
                 await self._runs.want_result(session, run)
-            return run
-        state = await self._engine.state(session)
-        if life is not None and (state is None or state.epoch != life):
-            raise SessionNotFoundError(f"expected session {session!r}, it was deleted meanwhile")
+            return Entered(run, state.epoch)
         if state is not None and state.closed:
             raise SessionClosedError(f"expected an open session, {session!r} is closed")
         info = found.info
@@ -169,12 +182,21 @@ class Finder:
             result=result,
             activity=found.activity,
         )
-        # The record comes before the event: a crash in between leaves a run that is resumed, and reported once.
+        # The session comes first: a record without one is what a deletion has not removed yet. The record comes before the
+        # event: a crash in between leaves a run that is resumed, and reported once.
+        begun = state.epoch if state is not None else await self._begin(session)
         run = await self._runs.add(session, run)
         self._runs.names.learn(
             session, info.execution.run_id, run.run
         )  # its activities may speak before its turn has come
-        return run
+        return Entered(run, begun)
+
+    async def _begin(self, session: str) -> str:
+        """Begin a life of a session without the records of the one before; return its epoch."""
+        state, is_new = await self._engine.create_session(NewSession(session))
+        if is_new:
+            await self._runs.forget(session)
+        return state.epoch
 
     async def _beginning(self, connection: Connection, workflow_id: str, run_id: str) -> Start:
         try:

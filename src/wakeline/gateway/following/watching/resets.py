@@ -74,7 +74,9 @@ async def reset_of(client: Client, run: Run, next_run_id: str) -> Reset:
     return Reset(next_run_id, base, point, await _way_back(client, run, base))
 
 
-async def supersede_undone(client: Client, accept: Accept, session: str, run: Run, reset: Reset) -> None:
+async def supersede_undone(
+    client: Client, accept: Accept, session: str, run: Run, reset: Reset, *, epoch: str | None
+) -> None:
     """Supersede the output that a reset has undone, and fence the activities that it has undone.
 
     The stream that the run has come to is not among it: it goes on with another attempt. Doing it again says nothing again.
@@ -84,10 +86,10 @@ async def supersede_undone(client: Client, accept: Accept, session: str, run: Ru
         WakelineError: What `Accept.open_attempt` raises.
     """
     for run_id, activity in await _activities(client, run, reset):
-        await _supersede(accept, session, publisher_of_activity(run_id, activity), run, activity)
+        await _supersede(accept, session, publisher_of_activity(run_id, activity), run, activity, epoch)
     for begun in reset.way:
         for name in {begun.run_id, begun.original} - {run.stream}:
-            await _supersede(accept, session, f"stream:{name}", run, None)
+            await _supersede(accept, session, f"stream:{name}", run, None, epoch)
 
 
 async def undone_inputs(client: Client, run: Run, reset: Reset) -> dict[Key, Signal | None]:
@@ -184,11 +186,13 @@ class _Inputs:
                 self.arrived[Key(msgspec.json.decode(fields[HEADER].data, type=str), life)] = signal
 
 
-async def _supersede(accept: Accept, session: str, publisher: str, run: Run, activity: str | None) -> None:
+async def _supersede(
+    accept: Accept, session: str, publisher: str, run: Run, activity: str | None, epoch: str | None
+) -> None:
     position = await accept.position(session, publisher)
     if position is not None:
         after = Publication(publisher, position.attempt + 1, supersedes=True, run=run.run, activity=activity)
-        await accept.open_attempt(session, after)
+        await accept.open_attempt(session, after, epoch=epoch)
 
 
 async def _way_back(client: Client, run: Run, base: str) -> Sequence[Start]:
