@@ -109,6 +109,43 @@ async def test_a_deletion_goes_on_though_who_asked_has_left_and_keeps_others_wai
     assert await engine.records("unfinished/") == []
 
 
+async def test_a_session_that_two_gateways_delete_at_once_is_deleted_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = MemoryEngine()
+    await publish(engine, "s", 1)
+    await Runs(engine).add("s", run("1"))
+    noted, go_on = held_before(engine, "delete_session", monkeypatch)
+    first = asyncio.create_task(deletions_of(engine).delete("s"))
+    await noted.wait()
+    note = await engine.records("unfinished/")
+    second = asyncio.create_task(deletions_of(engine).delete("s"))
+    while await engine.records("unfinished/") == note:
+        await asyncio.sleep(0)
+    go_on.set()
+    assert sorted(await asyncio.gather(first, second)) == [False, True]
+    assert await engine.records("") == []
+
+
+async def test_a_life_that_begins_while_the_one_before_is_deleted_keeps_its_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = MemoryEngine()
+    await publish(engine, "s", 1)
+    runs = Runs(engine)
+    await runs.add("s", run("1"))
+    delete_session = engine.delete_session
+
+    async def begin_another(*args: Any, **how: Any) -> bool:
+        deleted = await delete_session(*args, **how)
+        await publish(engine, "s", 2)
+        await runs.forget("s")
+        await runs.add("s", run("2"))
+        return deleted
+
+    monkeypatch.setattr(engine, "delete_session", begin_another)
+    assert await deletions_of(engine).delete("s")
+    assert [known.run for known in await runs.of("s")] == ["2"]
+
+
 async def test_an_import_that_was_cut_short_while_it_was_committed_has_its_runs(
     engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

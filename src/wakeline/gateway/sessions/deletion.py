@@ -117,30 +117,37 @@ class Deletions:
                 return False
             if unless_open and any(run.open for run in await self._runs.of(session)):
                 return False
-            async with self.noted(session, state.epoch, erase=True):
+            async with self.noted(session, state.epoch, erase=True) as runs:
                 deleted = await self._engine.delete_session(session, epoch=state.epoch)
+                # Also if another gateway has deleted it meanwhile: this one's note has replaced that one's.
+                await self._forget(session, state.epoch, runs)
                 if deleted:
-                    await self._forget(session, state.epoch)
                     self._metrics.deleted.inc()
             return deleted
 
     @asynccontextmanager
-    async def noted(self, session: str, epoch: str, *, erase: bool = False) -> AsyncIterator[None]:
+    async def noted(self, session: str, epoch: str, *, erase: bool = False) -> AsyncIterator[Mapping[str, int]]:
         """Guard a block that begins or ends a life of a session; `finish` cleans up if it fails.
+
+        Yields the revisions of the records of the session's runs before the block.
 
         Args:
             session: The session's name.
             epoch: The life.
             erase: The block removes records whose data must also leave the store's files.
         """
-        key, note = _PREFIX + session, _Note(epoch, await self._runs.revisions(session))
+        runs = await self._runs.revisions(session)
+        key, note = _PREFIX + session, _Note(epoch, runs)
         earlier = await self._engine.get_record(key)
         record = await self._engine.put_record(
             key, msgspec.json.encode(note), revision=earlier.revision if earlier else 0
         )
         try:
-            yield
-            await self._engine.delete_record(key, revision=record.revision, erase=erase)
+            yield runs
+            with suppress(
+                RecordConflictError
+            ):  # another gateway deletes or imports the session, too: the note is its own now
+                await self._engine.delete_record(key, revision=record.revision, erase=erase)
         except BaseException:
             self._cut_short.add(key)
             raise
@@ -187,17 +194,14 @@ class Deletions:
             except RecordConflictError:
                 return  # another gateway has finished it, or the session is being deleted again
             state = await self._engine.state(session)
-            if state is None:
-                await self._forget(session, note.epoch)
-            elif state.epoch != note.epoch:
-                # The present life may have runs of its own: remove only the records that are still those in the note.
+            if state is None or state.epoch != note.epoch:
                 noted = head_revision(session, note.runs) if isinstance(note.runs, int) else note.runs
                 await self._forget(session, note.epoch, noted)
             with suppress(RecordConflictError):  # the session is being deleted again
                 await self._engine.delete_record(record.key, revision=known.revision, erase=True)
 
-    async def _forget(self, session: str, epoch: str, runs: Mapping[str, int] | None = None) -> None:
-        await self._runs.forget(session, runs)
+    async def _forget(self, session: str, epoch: str, runs: Mapping[str, int]) -> None:
+        await self._forget_runs(session, runs)
         await self._positions.forget_session(session)
         if self._compacts is not None:
             await self._compacts.forget(session, epoch)
@@ -208,3 +212,18 @@ class Deletions:
                 state = await self._engine.state(session)
                 if state is None or state.epoch != life:
                     await kept.forget(session, life)
+
+    async def _forget_runs(self, session: str, noted: Mapping[str, int]) -> None:
+        """Remove the runs of a deleted life, not those of the next one.
+
+        Args:
+            session: The session's name.
+            noted: The revisions of the records before the deletion. The next life may have begun at any gateway.
+        """
+        while found := await self._runs.revisions(session):
+            # Read after the records: a life begins before its runs are recorded.
+            if await self._engine.state(session) is not None:
+                found = {key: revision for key, revision in found.items() if noted.get(key) == revision}
+            if not found:
+                return
+            await self._runs.forget(session, found)
