@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -15,7 +16,6 @@ from tests import nats_wire, postgres_wire
 from tests.nats import NatsStore
 from tests.postgres import PostgresServer
 from tests.sharing import Faults, SharedEngine, SharedStore
-from tests.soak import SOAK
 from tests.support import Served
 from wakeline.gateway.app import gateway
 from wakeline.gateway.log.engines.nats import NatsEngine
@@ -25,20 +25,6 @@ from wakeline.gateway.settings import Settings
 
 # For tests of a simulated store's faults, or of what it keeps.
 simulated = pytest.mark.parametrize("kept_in", ["simulated"])
-# What every run of the tests tries on NATS, too; a soak tries everything.
-ON_NATS = {
-    "test_a_gateway_takes_over_what_another_has_not_sent",
-    "test_a_waiting_asker_learns_of_an_answer_at_another_gateway",
-    "test_devices_at_either_gateway_get_everything_in_order",
-    "test_each_session_is_trimmed_by_one_gateway_whichever_took_its_events",
-    "test_runs_are_followed_by_their_owners_and_each_end_is_reported_once",
-    "test_the_devices_of_a_gateway_that_vanishes_leave_within_its_lease",
-    "test_two_gateways_never_accept_the_same_or_a_lower_stream_seq",
-}
-ON_THREE_NODES = {
-    "test_devices_at_either_gateway_get_everything_in_order",
-    "test_runs_are_followed_by_their_owners_and_each_end_is_reported_once",
-}
 FAULTS = Faults(latency=0.005, lost_wakeups=0.3, repeated_wakeups=0.3)
 
 
@@ -107,9 +93,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     own = {"kept_in", "store"} & set(inspect.signature(metafunc.function).parameters)
     chosen = any(mark.args[0] == "kept_in" for mark in metafunc.definition.iter_markers("parametrize"))
     if "start" in metafunc.fixturenames and not own and not chosen:
-        nats = ["nats"] if SOAK > 1 or metafunc.function.__name__ in ON_NATS else []
-        three = ["nats_of_three"] if SOAK > 1 or metafunc.function.__name__ in ON_THREE_NODES else []
-        metafunc.parametrize("kept_in", ["simulated", "postgres", *nats, *three])
+        metafunc.parametrize("kept_in", ["simulated", "postgres", "nats", "nats_of_three"])
 
 
 @pytest.fixture
@@ -133,6 +117,7 @@ async def start(store: SharedStore, kept_in: str, request: pytest.FixtureRequest
             address = await server.database()
         elif isinstance(server, NatsStore):
             address = server.address()
+            stack.push_async_callback(server.remove, urlsplit(address).path[1:])
 
         async def engine_of(faults: Faults) -> AnEngine:
             if isinstance(server, PostgresServer):
@@ -148,6 +133,7 @@ async def start(store: SharedStore, kept_in: str, request: pytest.FixtureRequest
             settings = Settings(**{"port": 0, "lease": 1.0, **asked, **changed})
             url = await stack.enter_async_context(gateway(settings, engine=engine))
             served = Gateway(url, engine)
+            stack.callback(setattr, engine, "cut", False)  # one that ends without its store waits for it for seconds
             await stack.enter_async_context(served)
             return served
 

@@ -49,7 +49,7 @@ async def test_a_waiting_asker_learns_of_an_answer_at_another_gateway(start: Sta
 async def test_requests_of_a_gateway_that_has_ended_expire(start: Start) -> None:
     first, second = await start(), await start()
     await first.call("POST", PATH, json={"id": "r", "reason": "approval", "expires_in": 0.5})
-    await first.engine.close()
+    first.engine.cut = True
     stream = await second.stream("s", "topics=$input.resolved")
     async with asyncio.timeout(60):
         assert (await stream.next())["data"] == {"request": "r", "status": "expired"}
