@@ -130,7 +130,9 @@ def encode(_: str, __: str, events: Sequence[Event]) -> bytes:
     return b"".join(b"%d " % e.offset for e in events)
 
 
-async def scene(schedule: Schedule, publishers: list[list[int]], devices: list[tuple[int, bool]]) -> None:
+async def scene(
+    schedule: Schedule, publishers: list[list[int]], devices: list[tuple[int, bool]], readers: list[tuple[int, bool]]
+) -> None:
     engine = SlowEngine(schedule)
     hub = Hub(engine, Runs(engine).settled)
     await publish(engine, "s", 0, topic=RUN_STARTED)
@@ -156,7 +158,22 @@ async def scene(schedule: Schedule, publishers: list[list[int]], devices: list[t
             await Device(channel, sink, lane, offset, until_settled=True).run()
         return sink, offset, filtered
 
+    async def read(start: int, filtered: bool) -> tuple[RecordingSink, int, bool]:
+        """Read pages, and wait for the next event at the end, as a chat frontend and a long poll do."""
+        for _ in range(start):
+            await schedule.wait()
+        sink, topics = RecordingSink(schedule), Topics({"x"}) if filtered else None
+        async with hub.attach("s") as channel:
+            first = offset = min(start, channel.tail)
+            while not (channel.settled and offset >= channel.tail):
+                await channel.wait_beyond(offset, 60)
+                page = await channel.pages.read(offset, before=channel.tail, topics=topics)
+                sink.chunks.append(encode("s", "", page.events))
+                offset = page.next_offset
+        return sink, first, filtered
+
     watching = [asyncio.ensure_future(watch(*device)) for device in devices]
+    watching += [asyncio.ensure_future(read(*reader)) for reader in readers]
     await asyncio.gather(*map(publisher, publishers))
     end = await publish(engine, "s", 0, topic=SESSION_SETTLED)
     expected[False].append(end.first_offset)
@@ -171,11 +188,15 @@ async def scene(schedule: Schedule, publishers: list[list[int]], devices: list[t
     numbers=st.lists(st.integers(0, 3), max_size=300),
     publishers=st.lists(st.lists(st.integers(1, 6), max_size=8), min_size=1, max_size=3),
     devices=st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=1, max_size=5),
+    readers=st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=3),
 )
 def test_each_device_gets_every_event_once_in_order(
-    numbers: list[int], publishers: list[list[int]], devices: list[tuple[int, bool]]
+    numbers: list[int],
+    publishers: list[list[int]],
+    devices: list[tuple[int, bool]],
+    readers: list[tuple[int, bool]],
 ) -> None:
-    asyncio.run(scene(Schedule(numbers), publishers, devices))
+    asyncio.run(scene(Schedule(numbers), publishers, devices, readers))
 
 
 class Watcher:
@@ -225,6 +246,39 @@ async def test_events_are_encoded_once_whatever_the_number_of_devices() -> None:
     assert len({id(device.written[0]) for device in devices}) == 1
 
 
+class CountedReads(MemoryEngine):
+    """Counts the reads of the log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
+    async def read(self, *asked: Any, **how: Any) -> Page:
+        self.reads += 1
+        return await super().read(*asked, **how)
+
+
+async def test_a_reader_that_waits_for_an_event_has_it_without_a_read_of_the_log() -> None:
+    engine = CountedReads()
+    hub = Hub(engine, Runs(engine).settled)
+    await publish(engine, "s", 0)
+    async with hub.attach("s") as channel:
+        before, offset, seen = engine.reads, channel.tail, list[int]()
+        for count in (1, 3, 2):
+            waiting = asyncio.create_task(channel.wait_beyond(offset, 60))
+            await asyncio.sleep(0)
+            await publish(engine, "s", *range(count))
+            await waiting
+            page = await channel.pages.read(offset, before=channel.tail, topics=Topics({"t"}))
+            offset, seen = page.next_offset, seen + [event.offset for event in page.events]
+        assert (seen, engine.reads) == (list(range(1, 7)), before)
+        assert (await channel.pages.read(2, before=channel.tail)).next_offset == 7
+        assert engine.reads == before + 1, "an earlier event is in the log alone"
+        await engine.trim("s", 7, epoch=channel.epoch)
+        page = await channel.pages.read(5, before=channel.tail)
+        assert [event.topic for event in page.events] == ["$gap"], "retention has removed it meanwhile"
+
+
 async def test_a_commit_that_was_not_told_sends_devices_back_to_the_log() -> None:
     _, attached, engine = await _channel([])
     async with attached as channel:
@@ -233,6 +287,18 @@ async def test_a_commit_that_was_not_told_sends_devices_back_to_the_log() -> Non
         channel.publish([Event(5, "t", b"}")])
         await asyncio.sleep(0.01)
         assert (device.left, device.written, channel.tail) == (1, [], 6)
+    await engine.close()
+
+
+async def test_a_commit_that_was_not_told_between_two_that_were_sends_devices_back_to_the_log() -> None:
+    _, attached, engine = await _channel([])
+    async with attached as channel:
+        device = Watcher(Lane(encode, b""))
+        channel.join(device, channel.tail)
+        channel.publish([Event(1, "t", b"}")])
+        channel.publish([Event(5, "t", b"}")])
+        await asyncio.sleep(0.01)
+        assert (device.left, device.written, channel.tail) == (2, [b"1 "], 6)
     await engine.close()
 
 

@@ -239,9 +239,9 @@ class Channel:
             if first > self.tail:  # the channel was not notified of the events in between: only the log has them
                 self._all_leave(self.tail)
             self.tail = chunk[-1].offset + 1
-            for future in self._waiting:
-                if not future.done():
-                    future.set_result(None)
+            if self._waiting:
+                self.pages.hold(chunk)
+                self._wake()
             # Devices that join from here on join at the new tail, and read this chunk from the log.
             lanes = [(lane, list(devices)) for lane, devices in self.live.items()]
             for event in chunk:
@@ -344,9 +344,12 @@ class Channel:
         self.closed = self._closing and at_rest
         if self.closed or self.deleted:
             self._all_leave(self.tail)
-            for future in self._waiting:
-                if not future.done():
-                    future.set_result(None)
+            self._wake()
+
+    def _wake(self) -> None:
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
 
     def keep_alive(self) -> None:
         """Write each lane's idle bytes to its devices."""
@@ -378,11 +381,11 @@ def _keep(device: LiveDevice, chunk: bytes, taken: int) -> bool:
 
 
 def within(most_bytes: int, events: Sequence[Event]) -> Iterator[list[Event]]:
-    """Yield the events in chunks of at most `most_bytes`; a larger event is a chunk of its own."""
+    """Yield the events in contiguous chunks of at most `most_bytes`, or of one larger event."""
     chunk: list[Event] = []
     size = 0
     for event in events:
-        if chunk and size + len(event.body) > most_bytes:
+        if chunk and (size + len(event.body) > most_bytes or event.offset != chunk[-1].offset + 1):
             yield chunk
             chunk, size = [], 0
         chunk.append(event)

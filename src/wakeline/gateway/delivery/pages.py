@@ -56,6 +56,7 @@ class Pages:
         self._reading: dict[Hashable, asyncio.Task[Any]] = {}
         self._kept: OrderedDict[Hashable, Encoded] = OrderedDict()
         self._kept_bytes = 0
+        self._held: Sequence[Event] = ()
 
     async def read(self, offset: int, *, before: int, limit: int = PAGE_EVENTS, topics: Topics | None = None) -> Page:
         """Return events from `offset` on; the first is a `$gap` if retention removed events there.
@@ -70,6 +71,8 @@ class Pages:
             SessionNotFoundError: The session was deleted.
             EpochChangedError: It was deleted and created again.
         """
+        if (page := self._at_hand(offset, before, limit, topics)) is not None:
+            return page
         key = (offset, before, limit, topics)
         return await self._once(key, lambda: self._read(offset, before, limit, topics))
 
@@ -125,14 +128,31 @@ class Pages:
         """Bytes of the cached pages."""
         return self._kept_bytes
 
+    def hold(self, events: Sequence[Event]) -> None:
+        """Have events that have just become durable at hand, for the readers that wait for them.
+
+        They replace the ones before. So a reader at the session's end costs no read of the log for each event.
+        """
+        self._held = events
+
     def forget(self) -> None:
         """Drop all pages: retention has removed events, and later readers must receive a `$gap`."""
+        self._held = ()
         self._reading.clear()  # reads in progress may have seen the removed events
         self._keep_nothing()
 
     def _keep_nothing(self) -> None:
         self._kept.clear()
         self._kept_bytes = 0
+
+    def _at_hand(self, offset: int, before: int, limit: int, topics: Topics | None) -> Page | None:
+        """Return the page if its first event is held."""
+        if not self._held or not self._held[0].offset <= offset < min(before, self._held[-1].offset + 1):
+            return None
+        at = offset - self._held[0].offset
+        events = self._held[at : at + min(limit, before - offset)]
+        matching = [event for event in events if topics is None or event.topic in topics]
+        return Page(matching, offset + len(events), offset)
 
     async def _read(self, offset: int, before: int, limit: int, topics: Topics | None) -> Page:
         page = await self._engine.read(
