@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
 from temporalio import activity, workflow
-from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from wakeline.publisher import SessionPublisher
 
 
-async def model(text: str, attempt: int) -> list[str]:
+async def model(text: str, attempt: int) -> AsyncIterator[str]:
     """Stand for a language model; break off in the first attempt at the weather."""
-    await asyncio.sleep(0.05)
+    words = [f"You said: {text}"]
     if "count" in text:
-        return [f"{number} " for number in range(1, 301)]
+        words = [f"{number} " for number in range(1, 301)]
     if "weather" in text:
-        return ["It is ", "snow"] if attempt == 1 else ["It is ", "sunny ", "in ", "Oslo."]
-    return [f"You said: {text}"]
+        words = ["It is ", "snow"] if attempt == 1 else ["It is ", "sunny ", "in ", "Oslo."]
+    for word in words:
+        await asyncio.sleep(0.1)
+        yield word
+    if "weather" in text and attempt == 1:
+        raise ConnectionError("the model hung up")
 
 
 class Assistant:
@@ -37,18 +41,14 @@ class Assistant:
     @activity.defn
     async def answer(self, message: dict[str, Any]) -> None:
         """Stream an answer token by token."""
-        attempt = activity.info().attempt
         async with SessionPublisher.from_within_activity(self._url) as session:
             session.heartbeat_every(timedelta(seconds=1))  # an activity learns by heartbeats that it is stopped
             if "pay" in message["text"]:
                 await self._pay(session, message["turn"])
                 return
             text = session.topic("answer", append="text").message(message["turn"])
-            for word in await model(message["text"], attempt):
+            async for word in model(message["text"], activity.info().attempt):
                 await text.append(word)
-                await asyncio.sleep(0.1)
-            if "weather" in message["text"] and attempt == 1:
-                raise ConnectionError("the model hung up")
             await text.complete()
 
     async def _pay(self, session: SessionPublisher, turn: str) -> None:
@@ -91,7 +91,6 @@ class ChatWorkflow:
             message,
             start_to_close_timeout=timedelta(hours=1),
             heartbeat_timeout=timedelta(seconds=30),
-            retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=100)),
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
         try:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from examples.chat_ai_sdk import workflows
 from examples.chat_ai_sdk.play import served
 from playwright.async_api import Browser, BrowserContext, Page, expect
 from temporalio.client import Client
@@ -61,12 +62,27 @@ async def say(page: Page, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["chat_ai_sdk", "chat_ag_ui"])
-async def test_laptop_and_phone_show_the_same(client: Client, browser: Browser, name: str) -> None:
+async def test_laptop_and_phone_show_the_same(
+    client: Client, browser: Browser, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expect.set_options(timeout=60_000)
+    model, seen = workflows.model, asyncio.Event()
+
+    async def hanging_up_late(text: str, attempt: int) -> AsyncIterator[str]:
+        """Answer as the example's model does, and break off once the page has shown what was said."""
+        try:
+            async for word in model(text, attempt):
+                yield word
+        except ConnectionError:
+            await seen.wait()
+            raise
+
+    monkeypatch.setattr(workflows, "model", hanging_up_late)
     async with served(client, f"page-{name}") as gateway, site(EXAMPLES / name / "page", gateway) as url:
         laptop = await opened(await browser.new_context(), url)
         await say(laptop, "How is the weather?")
         await expect(laptop.get_by_text("It is snow")).to_be_visible()
+        seen.set()
         await laptop.reload()
         phone = await opened(await browser.new_context(), laptop.url)
         for page in (laptop, phone):
@@ -91,14 +107,14 @@ async def test_laptop_and_phone_show_the_same(client: Client, browser: Browser, 
 
 async def says(page: Page, *answers: str) -> None:
     """Wait until these are the answers on the screen, letter for letter."""
-    await page.wait_for_function(
-        """(answers) => {
-            const shown = [...document.querySelectorAll(".assistant")].map((one) => one.textContent).filter(Boolean);
-            return JSON.stringify(shown) === JSON.stringify(answers);
-        }""",
-        arg=list(answers),
-        timeout=60_000,
-    )
+    shown = list[str]()
+    try:
+        async with asyncio.timeout(60):
+            while shown != list(answers):
+                shown = [text for text in await page.locator(".assistant").all_text_contents() if text]
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        assert shown == list(answers), await page.locator("body").inner_text()
 
 
 @pytest.mark.parametrize("name", ["chat_ai_sdk", "chat_ag_ui"])

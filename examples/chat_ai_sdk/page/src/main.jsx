@@ -22,13 +22,18 @@ function Chat() {
   });
 
   // Show the messages, and resume the answer that runs.
-  const load = async () => {
+  const load = async (wanted = () => true) => {
     const loaded = await (await fetch(`/v1/ai/${id}/messages`)).json();
+    if (!wanted()) return;
     setMessages(loaded.messages);
     running = loaded.running;
     if (running) await resumeStream();
   };
-  useEffect(() => void load(), []);
+  useEffect(() => {
+    let mounted = true; // in development React mounts twice: only one of them shows what it loads
+    load(() => mounted);
+    return () => void (mounted = false);
+  }, []);
 
   const submit = (event) => {
     event.preventDefault();
@@ -45,7 +50,7 @@ function Chat() {
           ))}
         </div>
       ))}
-      {error && <button onClick={load}>The connection was cut. Continue</button>}
+      {error && <button onClick={() => load()}>The connection was cut. Continue</button>}
       <form onSubmit={submit}>
         <input value={text} onChange={(event) => setText(event.target.value)} placeholder="How is the weather?" />
         <button disabled={!text || status === "streaming"}>Send</button>
