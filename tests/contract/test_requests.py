@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from tests.support import publish
 from wakeline.errors import (
     AlreadyResolvedError,
     ClaimRequiredError,
@@ -195,6 +196,25 @@ async def test_a_request_whose_session_was_closed_before_it_was_appended_hinders
             with pytest.raises(SessionClosedError):
                 await found.ask("s", Asked(id="r", reason="approval"), None)
     assert [log["event"] for log in logs] == []
+
+
+@pytest.mark.parametrize("was_answered", [False, True])
+async def test_a_request_that_a_deletion_has_left_is_none_of_the_next_life(engine: Engine, was_answered: bool) -> None:
+    """The gateway that deleted the session is not done yet, or was killed meanwhile."""
+    asked = Asked(id="r", reason="approval")
+    await requests(engine).ask("s", asked, None)
+    if was_answered:
+        await requests(engine).answer("s", "r", answer(1), ALICE)
+    assert await engine.delete_session("s")
+    life = (await publish(engine, "s", 1)).epoch
+    with pytest.raises(RequestNotFoundError):
+        await requests(engine).find("s", "r")
+    with pytest.raises(RequestNotFoundError):
+        await requests(engine).answer("s", "r", answer(1), ALICE)
+    again = await requests(engine).ask("s", asked, None)
+    assert (again.epoch, again.status) == (life, "open")
+    await requests(engine).answer("s", "r", answer(2), BOB)
+    assert await outcome(engine) == ("resolved", "bob")
 
 
 async def test_a_workflow_s_stream_cancels_the_requests_of_its_run_alone(engine: Engine) -> None:

@@ -42,7 +42,7 @@ from wakeline.gateway.inputs.steps import Absent, NotOpen, Outcome, Seen, Unansw
 from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.reaching import Namespaces, Options
 from wakeline.gateway.rules import InputRules, Start
-from wakeline.gateway.sessions import Kind, Remembered, Run
+from wakeline.gateway.sessions import Intents, Kind, Remembered, Run
 
 QUEUE = "inputs"
 DAY = 86_400.0
@@ -865,6 +865,23 @@ async def test_a_deleted_session_forgets_its_inputs(handle: Handle, served: Serv
     assert (await served.call("DELETE", f"/v1/sessions/{name}"))[0] == 204
     assert (await served.call("GET", f"/v1/sessions/{name}/inputs/k1"))[0] == 404
     # The key is another one now, also to Temporal, which still knows the earlier input.
+    assert (await put(served, name, "signal", "say", "again", id="k1"))[0] == 200
+    assert await handle.query("all_heard") == ["hello", "again"]
+
+
+async def test_an_input_that_a_deletion_has_left_is_none_of_the_next_life(
+    handle: Handle, served: Served, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gateway that deleted the session is not done yet, or was killed meanwhile."""
+
+    async def killed(intents: Intents, session: str, epoch: str) -> None:
+        pass
+
+    await put(served, name, "signal", "say", "hello", id="k1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Intents, "forget", killed)
+        assert (await served.call("DELETE", f"/v1/sessions/{name}"))[0] == 204
+    assert (await served.call("GET", f"/v1/sessions/{name}/inputs/k1"))[0] == 404
     assert (await put(served, name, "signal", "say", "again", id="k1"))[0] == 200
     assert await handle.query("all_heard") == ["hello", "again"]
 

@@ -33,7 +33,7 @@ from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.reaching import Namespaces
 from wakeline.gateway.runtime import supervised
-from wakeline.gateway.sessions import Intent, Intents, Runs, Settled
+from wakeline.gateway.sessions import Intent, Intents, Runs, Settled, key_hash
 from wakeline.gateway.settings import Settings
 
 
@@ -158,7 +158,7 @@ class Inputs:
             InputNotFoundError: No input of the session has this key, or another user has sent it.
             StaleError: It was not sent, because its device had not seen an event that counts.
         """
-        found = await self._intents.find(session, key)
+        found = await self._recorded(session, key)
         if found is None or by not in (None, found.by):
             raise InputNotFoundError(f"there is no input {key!r} in session {session!r}")
         return _fresh(found) if isinstance(found, Settled) else None
@@ -167,11 +167,22 @@ class Inputs:
         self, session: str, asked: Asked, by: str, rule: Rule | None, epoch: str | None = None
     ) -> Settled | asyncio.Task[Settled | None]:
         digest = asked.digest(by)
-        found = await self._intents.find(session, asked.id)
+        found = await self._recorded(session, asked.id)
         if found is not None:
             return self._carried(found, asked, digest, is_new=False)
         with self._pending.room(session, asked, by):
             return await self._created(session, asked, by, digest, rule, epoch)
+
+    async def _recorded(self, session: str, key: str) -> Intent | Settled | None:
+        """Return an input as it was recorded; None if it is left from an earlier life."""
+        found = await self._intents.find(session, key)
+        if found is None:
+            return None
+        state = await self._engine.state(session, publisher=f"input:{key_hash(key)}")
+        if state is None or (state.epoch != found.epoch and state.position is None):  # a restored one has the publisher
+            await self._intents.forget(session, found.epoch)
+            return None
+        return found
 
     async def _created(
         self, session: str, asked: Asked, by: str, digest: str, rule: Rule | None, epoch: str | None

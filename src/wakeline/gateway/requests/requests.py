@@ -24,7 +24,7 @@ from wakeline.errors import (
 from wakeline.events import INPUT_REQUESTED, compose, timestamp
 from wakeline.gateway.delivery import Accept
 from wakeline.gateway.inputs import Inputs, check_seen
-from wakeline.gateway.log import Engine, NewSession, Publication
+from wakeline.gateway.log import Engine, NewSession, Publication, SessionState
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.requests import deciding, streamed
@@ -112,7 +112,7 @@ class Requests:
             WakelineError: It cannot be appended now.
         """
         found = await self._records.find(session, asked.id)
-        if found is None:
+        if found is None or await self._state(found) is None:
             state = await self._engine.state(session)
             if epoch is not None and (state is None or state.epoch != epoch):
                 raise EpochChangedError(f"expected session {session!r} in epoch {epoch}")
@@ -304,6 +304,9 @@ class Requests:
 
     async def _present(self, request: InputRequest) -> InputRequest:
         """Return a request as the log has it now, and close it if its time is over."""
+        state = await self._state(request)
+        if state is None:
+            raise RequestNotFoundError(f"the request {request.id!r} of session {request.session!r} is gone")
         if request.resolved is not None:
             return request
         if request.sequence == 0:
@@ -313,10 +316,9 @@ class Requests:
             except SessionClosedError:
                 await self._records.finish(request)  # nobody has seen it, and nobody ever will
                 raise
-        position = await self._engine.position(request.session, request.publisher)
         while request.resolved is None:
             now = timestamp()
-            is_behind = position is not None and position.next_sequence > request.sequence
+            is_behind = state.position is not None and state.position.next_sequence > request.sequence
             if not is_behind and not is_expired(request, now):
                 return request
             # If the record is behind, the log has another event in this place, and the append returns that one.
@@ -326,6 +328,16 @@ class Requests:
             except SessionClosedError:
                 return request.after(following.topic, msgspec.json.encode(following.data), now)
         return request
+
+    async def _state(self, request: InputRequest) -> SessionState | None:
+        """Return the state of a request's session; None if the request is left from an earlier life."""
+        state = await self._engine.state(request.session, publisher=request.publisher)
+        if state is None or (
+            state.epoch != request.epoch and state.position is None
+        ):  # a restored one has the publisher
+            await self._records.forget(request.session, request.epoch)
+            return None
+        return state
 
     async def _append(self, request: InputRequest, following: Next, now: str) -> InputRequest:
         """Append the next event of a request, unless the log has one; return the request after it.
