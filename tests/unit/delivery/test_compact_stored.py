@@ -435,3 +435,20 @@ async def test_what_cannot_be_read_and_not_be_erased_is_folded_from_the_log() ->
         await compacts.snapshot("s", epoch, 9)
     engine.left = 1 << 30
     assert await told(engine, compacts) == await expected(engine)
+
+
+async def test_a_block_that_is_stored_after_a_deletion_that_was_not_heard_of_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = MemoryEngine()
+    compacts = Compacts(engine)
+    await add(engine, event("text", 0), event("text", 1))
+    state = await engine.state("s")
+    assert state is not None
+    await compacts.snapshot("s", state.epoch, 2)
+    assert await engine.records("compact/") == []
+    monkeypatch.setattr(engine.feed, "announce_all", lambda commits: None)
+    await engine.delete_session("s")
+    with pytest.raises(SessionNotFoundError):
+        await compacts.store("s", state.epoch, 2)
+    assert await engine.records("compact/") == []

@@ -14,7 +14,7 @@ from wakeline.errors import (
 from wakeline.gateway.devices import Positions, Presence
 from wakeline.gateway.devices.positions import DevicePosition
 from wakeline.gateway.devices.records import PARTS
-from wakeline.gateway.log import SessionState
+from wakeline.gateway.log import Record, SessionState
 
 
 async def test_a_forgotten_device_is_unknown(engine: Counting, epoch: str, kept: Positions) -> None:
@@ -50,6 +50,26 @@ async def test_a_device_that_another_gateway_made_known_is_forgotten(
             await other.acknowledge("s", "alice", "phone", f"{epoch}-1")
             await kept.forget("s", "alice", "phone")
             assert await other.devices("s", "alice") == []
+
+
+@pytest.mark.parametrize("begun_again", [False, True])
+async def test_a_position_that_is_written_during_a_deletion_elsewhere_leaves_nothing(
+    engine: Counting, epoch: str, kept: Positions, begun_again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_record = engine.put_record
+
+    async def late(key: str, value: bytes, *, revision: int) -> Record:
+        async with Positions(engine, Presence()) as elsewhere:
+            await engine.delete_session("s")
+            if begun_again:
+                await publish(engine, "s", *range(10))
+            await elsewhere.forget_session("s")
+        return await put_record(key, value, revision=revision)
+
+    monkeypatch.setattr(engine, "put_record", late)
+    with pytest.raises(EpochChangedError if begun_again else SessionNotFoundError):
+        await kept.acknowledge("s", "alice", "phone", f"{epoch}-7")
+    assert await engine.records("positions/") == []
 
 
 async def test_an_erased_session_leaves_nothing(engine: Counting, epoch: str, kept: Positions) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 from wakeline.errors import EpochChangedError, RecordConflictError, SessionNotFoundError
 from wakeline.gateway.devices.records import Entry, Key, decode, encode, forget_over, now, record_key
-from wakeline.gateway.log import Engine
+from wakeline.gateway.log import Engine, Record
 from wakeline.gateway.runtime import Grouped
 
 OffsetOf: TypeAlias = Callable[[], int]
@@ -196,9 +196,22 @@ class Part:
             if isinstance(error, RecordConflictError):
                 return False
             raise
+        if not self._revision:
+            await self._check_kept(record)
         self._limit.counted(len(entries.keys() - self.entries.keys()), len(wanted - entries.keys()))
         self.entries, self._revision = entries, record.revision
         return True
+
+    async def _check_kept(self, record: Record) -> None:
+        """Raise if the session was deleted while its first record was written, and remove that."""
+        try:
+            await self._check_epoch()
+        except (SessionNotFoundError, EpochChangedError):
+            await self._engine.remove(record)
+            raise
+        except BaseException:
+            self._stale = True
+            raise
 
     async def _check_epoch(self) -> None:
         """Raise if the session's epoch is over: nothing would erase a record created after that."""

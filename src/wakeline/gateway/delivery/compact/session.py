@@ -318,6 +318,7 @@ class SessionFold:
         assert store is not None
         if fresh.next_offset == fresh.first_offset or self.over:
             return
+        is_first = store.first_offset is None
         try:
             await store.append(fresh)
         except RecordConflictError:
@@ -327,9 +328,12 @@ class SessionFold:
             # The error may have occurred after the block was stored: then it must not be stored a second time.
             self._stale = self._stale or store.next_offset > fresh.first_offset
             raise
+        if is_first and not self.over:  # a later block needs the head, which a deletion at another gateway has removed
+            state = await self._engine.state(self.session)
+            self.over = state is None or state.epoch != self.epoch
         if self.over:  # the session and its earlier blocks were deleted meanwhile
             await erase(self._engine, prefix(self.epoch))
-            return
+            raise SessionNotFoundError(f"there is no session {self.session!r}")
         if self._base is not None:
             self._base.extend(fresh)
         self._fresh = Fold(fresh.next_offset, blocks.plain(bodies=store.bodies))
