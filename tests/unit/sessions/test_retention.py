@@ -181,6 +181,28 @@ async def test_a_session_with_an_open_run_is_never_deleted_by_age(engine: Engine
     assert not await gateway.exists("a")
 
 
+async def test_a_deadline_that_is_moved_while_others_are_deleted_counts(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = Gateway(engine)
+    its = encode_config(SessionConfig(content_type="text/plain", ttl=100))
+    for number, session in enumerate("ab"):
+        await engine.create_session(NewSession(session, config=its, deadline=NOW + number))
+    delete = gateway.deletions.delete
+
+    async def use_the_other(session: str, **how: Any) -> bool:
+        """Another gateway reads the other stream meanwhile."""
+        state = await engine.state("b")
+        assert state is not None
+        await engine.configure("b", epoch=state.epoch, deadline=NOW + 1000)
+        return await delete(session, **how)
+
+    monkeypatch.setattr(gateway.deletions, "delete", use_the_other)
+    await gateway.after(10)
+    assert not await gateway.exists("a")
+    assert await gateway.deadline("b") == NOW + 1000
+
+
 async def test_the_oldest_events_go_when_there_are_too_many(engine: Engine) -> None:
     gateway = Gateway(engine, events=5)
     await gateway.publish("a", *["t"] * 4)

@@ -92,6 +92,20 @@ async def test_after_a_restart_a_stream_never_ends_too_early(engine: Counted) ->
     assert after.over(await now(engine))
 
 
+async def test_a_use_at_another_gateway_keeps_a_stream(engine: Counted) -> None:
+    engine.shared = True
+    clock = Clock()
+    here, elsewhere = Lifetimes(engine, clock), Lifetimes(engine, clock)
+    await made(engine, here, ttl=1000)
+    await here.use(await now(engine))
+    clock.now += 50
+    await elsewhere.use(await now(engine))  # which moves no deadline
+    clock.now += 999
+    assert not here.over(await now(engine))
+    clock.now += 51
+    assert here.over(await now(engine))
+
+
 async def test_a_write_by_anybody_renews(engine: Counted) -> None:
     clock = Clock()
     lifetimes = Lifetimes(engine, clock)

@@ -173,6 +173,9 @@ class Keeper:
         self._remember(state, retention, ends=ends)
 
     async def _delete(self, session: str, epoch: str) -> None:
+        state = await self._engine.state(session)
+        if state is not None and (state.deadline is None or state.deadline > self._clock()):
+            return  # it was used, or a run has begun, while others were deleted
         if await self._deletions.delete(session, epoch=epoch, unless_open=True):
             self._metrics.expired.inc()
             return

@@ -2,7 +2,8 @@
 
 The exact end of a stream is kept in memory. The log has a later deadline, after which the session is deleted whatever
 happens. The deadline is moved only when the exact end passes it, so that a stream in constant use costs one commit in
-a tenth of its time to live. A gateway that starts knows the deadline only, so a stream may live longer by that much.
+a tenth of its time to live. A gateway that starts, or that shares its store, knows the deadline only, so a stream may
+live longer by that much.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ class Lifetimes:
             return now >= stream.lifetime.expires_at.timestamp()
         if stream.lifetime.ttl is None:
             return False
-        life = self._lives.get(stream.name)
+        # Uses at other gateways are known by the deadline alone.
+        life = None if self._engine.shared else self._lives.get(stream.name)
         kept_until = stream.state.deadline or 0
         if life is not None and life.epoch == stream.epoch and life.kept_until >= kept_until:
             return now >= life.ends  # otherwise another gateway has used the stream since, and has moved the deadline
