@@ -23,7 +23,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from wakeline.background import wait_at_most
 from wakeline.errors import RecordConflictError, UnavailableError
 from wakeline.gateway.following.finding.rules import fits, query_of
-from wakeline.gateway.log import Engine
+from wakeline.gateway.log import Engine, Record
 from wakeline.gateway.reaching import Connection, Visibility, can_be_quoted, quoted, written
 from wakeline.gateway.rules import Follow
 from wakeline.gateway.runtime import is_logged
@@ -32,12 +32,24 @@ _IDS_AT_ONCE: Final = 100
 _AT_A_TIME: Final = 32
 _OVERLAP: Final = timedelta(seconds=30)
 _REMEMBERED: Final = 50_000
+_MOST_RUNS: Final = 4_000  # in one record
 _INVALID: Final = RPCStatusCode.INVALID_ARGUMENT
 _log = structlog.get_logger(__name__)
 
 
-class _Position(msgspec.Struct):
+class _Position(msgspec.Struct, omit_defaults=True):
+    """How far the gateways have come with a rule.
+
+    Attributes:
+        started: When the last workflow that they have found started.
+        runs: The run ids of those that a listing from `_OVERLAP` before that has again.
+    """
+
     started: datetime
+    runs: list[str] = []
+
+
+_position = msgspec.json.Decoder(_Position)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,26 +194,32 @@ class Sweep:
         """Find the workflows of a rule in the order of their starts: open ones, then later ones."""
         query = query_of(rule)
         key = self._key(query)
-        since = self._started.get(key)
-        if since is None:
-            record = await self._engine.get_record(key)
-            if record is None:
-                since = self.visibility.some_time_ago()
-                await self._find(f"({query}) AND ExecutionStatus = 'Running'", rule)
-            else:
-                since = msgspec.json.decode(record.value, type=_Position).started
-        latest = await self._find(f"({query}) AND StartTime >= '{written(since - _OVERLAP)}'", rule)
+        since, record = self._started.get(key), await self._engine.get_record(key)
+        if record is not None:
+            # Another gateway may have come further. A run that was found once is not found again: its session may have been
+            # deleted since.
+            stored = _position.decode(record.value)
+            since = max(since or stored.started, stored.started)
+            for run_id in stored.runs:
+                self._is_new(f"started {run_id}")
+        elif since is None:
+            since = self.visibility.some_time_ago()
+            await self._find(f"({query}) AND ExecutionStatus = 'Running'", rule)
+        listed = await self._find(f"({query}) AND StartTime >= '{written(since - _OVERLAP)}'", rule)
         # Written down only when all of it is followed: after a restart it is found again or known already.
-        self._started[key] = max(since, latest or since)
-        await self._write(key, self._started[key])
+        self._started[key] = since = max([since, *map(_start_of, listed)])
+        runs = [info.execution.run_id for info in listed if _start_of(info) >= since - _OVERLAP]
+        await self._write(key, _Position(since, runs[-_MOST_RUNS:]), record)
 
-    async def _find(self, query: str, rule: Follow | None) -> datetime | None:
-        return await self._follow(
-            [info async for info in self.visibility.listed(query) if rule is None or fits(rule, info)], rule
-        )
+    async def _find(self, query: str, rule: Follow | None) -> list[WorkflowExecutionInfo]:
+        """Have what is new of a listing followed; return the listing in the order of starts."""
+        listed = [info async for info in self.visibility.listed(query) if rule is None or fits(rule, info)]
+        listed.sort(key=lambda info: info.start_time.ToNanoseconds())
+        await self._follow(listed, rule)
+        return listed
 
-    async def _follow(self, listed: list[WorkflowExecutionInfo], rule: Follow | None) -> datetime | None:
-        """Have what is new among these followed; gives when the last of that has started.
+    async def _follow(self, listed: Sequence[WorkflowExecutionInfo], rule: Follow | None) -> None:
+        """Have what is new among these followed.
 
         Raises:
             UnavailableError: One of them cannot be followed now. The others are.
@@ -209,14 +227,12 @@ class Sweep:
         # A workflow may be waited for and match a rule, each with a session of its own.
         seen = "started" if rule is not None else "wanted"
         found = [info for info in listed if f"{seen} {info.execution.run_id}" not in self._seen]
-        found.sort(key=lambda info: info.start_time.ToNanoseconds())
         workflows: dict[str, list[WorkflowExecutionInfo]] = {}
         for info in found:
             workflows.setdefault(info.execution.workflow_id, []).append(info)
         failures = await asyncio.gather(*(self._follow_in_order(runs, rule, seen) for runs in workflows.values()))
         for failed in filter(None, failures):
             raise failed
-        return found[-1].start_time.ToDatetime(tzinfo=UTC) if found else None
 
     async def _follow_in_order(
         self, runs: list[WorkflowExecutionInfo], rule: Follow | None, seen: str
@@ -249,15 +265,12 @@ class Sweep:
     def _key(self, query: str) -> str:
         return f"sweeps/{self._connection.namespace}/{blake2s(query.encode(), digest_size=8).hexdigest()}"
 
-    async def _write(self, key: str, started: datetime) -> None:
-        record = await self._engine.get_record(key)
-        value = msgspec.json.encode(_Position(started))
+    async def _write(self, key: str, position: _Position, record: Record | None) -> None:
+        value = msgspec.json.encode(position)
         if record is not None and record.value == value:
             return
-        try:
+        with suppress(RecordConflictError):  # another gateway sweeps, too
             await self._engine.put_record(key, value, revision=record.revision if record else 0)
-        except RecordConflictError:
-            return  # another gateway sweeps, too
 
     def _is_new(self, what: str) -> bool:
         """Whether it is seen for the first time, as far as can be remembered."""
@@ -267,3 +280,7 @@ class Sweep:
         if len(self._seen) > _REMEMBERED:
             del self._seen[next(iter(self._seen))]
         return True
+
+
+def _start_of(info: WorkflowExecutionInfo) -> datetime:
+    return info.start_time.ToDatetime(tzinfo=UTC)
