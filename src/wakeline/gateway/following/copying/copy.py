@@ -123,11 +123,20 @@ class StreamCopy:
             elif stretch.next_offset < self._offset:
                 await self._begin_anew()
             elif stretch.next_offset == self._offset:
+                if not self._offset:
+                    await self._open()
                 return Copied(Answer.READ, news)
             else:
                 news = True
                 if not (await self._append(stretch) or stretch.more):
                     return Copied(Answer.READ, news)
+
+    async def _open(self) -> None:
+        """Begin a later attempt at a stream that has nothing yet; an append may never do so."""
+        own = self._publication(0)
+        position = await self._accept.position(self._teller.session, own.publisher) if own.supersedes else None
+        if position is not None and position.attempt < own.attempt:
+            await self._accept.open_attempt(self._teller.session, own, epoch=self._teller.epoch)
 
     async def _begin_anew(self) -> None:
         """The stream ends before what we have of it: this run did not carry the earlier one's over."""

@@ -80,6 +80,7 @@ async def supersede_undone(
     """Supersede the output that a reset has undone, and fence the activities that it has undone.
 
     The stream that the run has come to is not among it: it goes on with another attempt. Doing it again says nothing again.
+    Neither is that of an ended run which this one began as a reset of: it stays in the session as it was.
 
     Raises:
         RPCError: Temporal cannot be asked now.
@@ -87,9 +88,13 @@ async def supersede_undone(
     """
     for run_id, activity in await _activities(client, run, reset):
         await _supersede(accept, session, publisher_of_activity(run_id, activity), run, activity, epoch)
-    for begun in reset.way:
-        for name in {begun.run_id, begun.original} - {run.stream}:
-            await _supersede(accept, session, f"stream:{name}", run, None, epoch)
+    first = await _begun(client, run, run.run) if run.chain else None
+    kept = {run.stream} if first is None else {run.stream, first.original}
+    # Nothing of these may be in the log yet. They would be read once a worker is back, beside the output that replaces them.
+    unread = {each.stream: each.stream_attempt for each in run.unread}
+    for begun in [*reset.way, *await _carried(client, run, reset.way)]:
+        for name in {begun.run_id, begun.original} - kept:
+            await _supersede(accept, session, f"stream:{name}", run, None, epoch, least=unread.get(name, 0))
 
 
 async def undone_inputs(client: Client, run: Run, reset: Reset) -> dict[Key, Signal | None]:
@@ -187,11 +192,20 @@ class _Inputs:
 
 
 async def _supersede(
-    accept: Accept, session: str, publisher: str, run: Run, activity: str | None, epoch: str | None
+    accept: Accept,
+    session: str,
+    publisher: str,
+    run: Run,
+    activity: str | None,
+    epoch: str | None,
+    *,
+    least: int = 0,
 ) -> None:
+    """Begin another attempt of a publisher, after that in the log or after `least`, if any."""
     position = await accept.position(session, publisher)
-    if position is not None:
-        after = Publication(publisher, position.attempt + 1, supersedes=True, run=run.run, activity=activity)
+    attempt = max(least, 0 if position is None else position.attempt)
+    if attempt:
+        after = Publication(publisher, attempt + 1, supersedes=True, run=run.run, activity=activity)
         await accept.open_attempt(session, after, epoch=epoch)
 
 
@@ -205,6 +219,19 @@ async def _way_back(client: Client, run: Run, base: str) -> Sequence[Start]:
             return way
         begun = await _begun(client, run, begun.previous)
     return ()
+
+
+async def _carried(client: Client, run: Run, way: Sequence[Start]) -> list[Start]:
+    """Return the runs whose stream was carried over to the one that was reset.
+
+    A stream has the name of the run that it began with. None if the latest run still has that stream: it goes on.
+    """
+    carried: list[Start] = []
+    begun = way[-1] if way and not all(later.received for later in way[:-1]) else None
+    while begun is not None and begun.received and begun.previous and len(carried) < _MOST_RUNS:
+        begun = await _begun(client, run, begun.previous)
+        carried += [] if begun is None else [begun]
+    return carried
 
 
 async def _begun(client: Client, run: Run, run_id: str) -> Start | None:
