@@ -186,8 +186,14 @@ ROWS: dict[str, Row] = {
         Phase.DONE,
         [CLOSE, DRAINED, "write status=terminated, owed=False", "Settle"],
     ),
-    "a run that never began cannot pass on a stream that it received and that was not read": Row(
+    "of a run that never began, the stream that it received is left to be read from the run before it": Row(
         LATER,
+        [(0, ended(TERMINATED, "two")), (1, read(Answer.NEVER_BEGAN, "two"))],
+        Phase.CLOSING,
+        ["write unread=['one']", "CheckSession"],
+    ),
+    "a run that never began has ended undrained if the stream that it received was not read": Row(
+        msgspec.structs.replace(LATER, unread=(Unread("one", "one", 1),)),
         [(0, ended(TERMINATED, "two")), (1, read(Answer.NEVER_BEGAN, "two")), (1, first())],
         Phase.RESTING,
         ["write owed=True", CLOSE, NOT_DRAINED, "write status=terminated, owed=True", "Settle"],
@@ -443,7 +449,19 @@ ROWS: dict[str, Row] = {
     "a rest that only updates could read is abandoned": Row(
         RESTS, [(0, read(Answer.UPDATES_ONLY))], Phase.DONE, ["write owed=False"]
     ),
-    "a stream that was received by a run that never began is abandoned": Row(
+    "the stream that a run received and never read was read from the run before it": Row(
+        msgspec.structs.replace(RESTS, run_id="two", unread=(Unread("one", "one", 1),)),
+        [(0, read())],
+        Phase.RESTING,
+        ["write unread=[], given_whole=True", "the rest"],
+    ),
+    "a run that never began is drained once the stream that it received was read": Row(
+        msgspec.structs.replace(RESTS, run_id="two", given_whole=True),
+        [(0, read(Answer.NEVER_BEGAN, "two"))],
+        Phase.DONE,
+        ["append drained:one: $run.drained", "write owed=False"],
+    ),
+    "a stream that was received by a run that never began is abandoned if nobody else has it": Row(
         msgspec.structs.replace(RESTS, run_id="two"),
         [(0, read(Answer.NEVER_BEGAN, "two"))],
         Phase.DONE,

@@ -107,10 +107,13 @@ def _ended(life: Life, now: Now, seen: saw.Ended) -> Step:
 def _after_read(life: Life, now: Now, read: saw.Read) -> Step:
     if read.run_id != now.run.run_id:
         return life, ()
-    ending, drained = life.ending, _conclusion(read.answer, now.run)
+    run, ending, drained = now.run, life.ending, _conclusion(read.answer, now.run)
+    assert ending is not None
+    if read.answer is Answer.NEVER_BEGAN and not drained and ending.status is not None and run.earlier:
+        # The stream that it received and that was not read to its end is with the run before it, once a worker is back.
+        return _leave(life, now, False, unread=_later(run, run.earlier[-1]))
     if drained is not None:
         return _leave(life, now, drained)
-    assert ending is not None
     assert life.deadline is not None
     # A worker cannot help while Temporal has too many calls: that time does not count.
     deadline = life.deadline + read.rested
@@ -126,7 +129,7 @@ def _after_read(life: Life, now: Now, read: saw.Read) -> Step:
 def _conclusion(answer: Answer, run: Run) -> bool | None:
     """Return whether an answer means that everything was read; None if it means nothing yet."""
     if answer is Answer.NEVER_BEGAN:
-        # It has published nothing. A stream that it received was read there, or cannot be read any more.
+        # It has published nothing, and cannot be asked for a stream that it received.
         return run.stream == run.run_id or run.given_whole
     if answer in (Answer.READ, Answer.NO_STREAM):
         return True
@@ -161,9 +164,14 @@ def _stranded(life: Life, now: Now, *, over: bool) -> Step:
     # The chain's end is reported first, and the rest of this run later. Not if the next run received its stream: that run
     # has it all. Once that stream was read further than this one's end, this one would have to be read from its beginning.
     if ending.carries is False and ending.given <= now.offset:
-        unread = Unread(run.run_id, run.stream, run.stream_attempt)
-        return _leave(life, now, None, unread=(*[other for other in run.unread if other != unread], unread))
+        return _leave(life, now, None, unread=_later(run, run.run_id))
     return _leave(life, now, None)
+
+
+def _later(run: Run, run_id: str) -> tuple[Unread, ...]:
+    """Return the runs that are to be read later, with another one of the present stream."""
+    unread = Unread(run_id, run.stream, run.stream_attempt)
+    return (*[other for other in run.unread if other != unread], unread)
 
 
 @rule(

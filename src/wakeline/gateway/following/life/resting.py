@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from wakeline.gateway.following.life import effects as do
 from wakeline.gateway.following.life import observations as saw
@@ -45,19 +45,21 @@ def _rest_read(life: Life, now: Now, read: saw.Read) -> Step:
     if unread is not None:
         # A reset may have undone it: then its publisher is fenced.
         if read.fenced or answer.is_final:
-            return _drop(life, run, unread)
+            return _drop(life, run, unread, whole=answer is Answer.READ and unread.stream == run.stream)
     elif not read.fenced and answer.is_final:
-        carried = answer is Answer.NEVER_BEGAN and run.stream != run.run_id
+        carried = answer is Answer.NEVER_BEGAN and run.stream != run.run_id and not run.given_whole
         if answer is Answer.UPDATES_ONLY or carried:
             return _rested(life)  # it cannot be read any more
         return _rested(life, do.Append(f"drained:{run.run}", (reports.drained(run),)))
     return life, (do.DescribeRun(read.run_id, life.deadline),)
 
 
-def _drop(life: Life, run: Run, unread: Unread) -> Step:
+def _drop(life: Life, run: Run, unread: Unread, *, whole: bool = False) -> Step:
+    """Continue with the next rest; `whole` if this was the stream that the run received."""
     left = tuple([other for other in run.unread if other != unread])
+    changes: dict[str, Any] = {"unread": left, **({"given_whole": True} if whole else {})}
     following = left[0] if left else None
-    return replace(life, absent=0), (do.Write({"unread": left}), do.ReadRest(life.deadline, unread=following))
+    return replace(life, absent=0), (do.Write(changes), do.ReadRest(life.deadline, unread=following))
 
 
 @rule(
