@@ -16,6 +16,7 @@ from tests.unit.inputs.test_intents import intent
 from wakeline.errors import LimitReachedError
 from wakeline.gateway.inputs import ANSWER_KEY, Asked
 from wakeline.gateway.inputs.pending import Pending
+from wakeline.gateway.log import NewSession
 from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.rules import InputRules
@@ -26,6 +27,7 @@ KIB = 1024
 
 async def gateway(serve: Serve, engine: MemoryEngine, **limits: Any) -> Served:
     for session in ("s", "t", "u"):
+        await engine.create_session(NewSession(session))
         await Runs(engine).put(session, Run(session, "r1", "r1", "r1", "Chat", ""))
     return await serve(
         log=engine, token_secret=SECRET, open_metrics=True, temporal="127.0.0.1:1", inputs=InputRules(**limits)
@@ -120,6 +122,7 @@ async def test_what_is_shown_of_an_input_counts_as_its_arguments_do(serve: Serve
 
 async def test_a_wait_for_an_outcome_is_a_connection_of_its_user_and_ends_with_the_token(serve: Serve) -> None:
     engine = MemoryEngine()
+    await engine.create_session(NewSession("s"))
     await Runs(engine).put("s", Run("s", "r1", "r1", "r1", "Chat", ""))
     settings = {"token_secret": SECRET, "open_metrics": True, "temporal": "127.0.0.1:1", "user_connections": 1}
     served = await serve(log=engine, **settings)

@@ -36,6 +36,7 @@ class Scene:
         self.targets = Targets({rule.name: rule.start for rule in rules}, self.engine, self.runs, namespaces, nobody)
 
     async def has(self, name: str, *, workflow_id: str = "chat-1", status: Any = "running") -> None:
+        await self.engine.create_session(NewSession("chat-1"))
         await self.runs.put("chat-1", Run(workflow_id, name, name, name, "Chat", "", status=status))
 
 
@@ -46,6 +47,18 @@ async def test_a_run_whose_first_event_is_not_there_yet_gets_inputs() -> None:
     state = await scene.engine.state("chat-1")
     assert state is not None
     assert (target.run, target.epoch) == ("r1", state.epoch)
+
+
+@pytest.mark.parametrize("asked", [SAY, msgspec.structs.replace(SAY, run="r1")])
+async def test_a_run_that_a_deletion_has_left_gets_no_input_and_does_not_begin_the_session_again(asked: Asked) -> None:
+    scene = Scene()
+    await scene.has("r1")
+    await scene.engine.delete_session("chat-1")
+    with pytest.raises(SessionNotFoundError):
+        await scene.targets.of("chat-1", asked, None)
+    assert await scene.engine.state("chat-1") is None
+    target = await scene.targets.of("chat-1", SAY, CHAT)
+    assert (target.run, target.starting is not None) == ("", True)
 
 
 async def test_an_input_without_a_rule_needs_an_open_run() -> None:

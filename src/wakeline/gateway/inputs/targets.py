@@ -18,7 +18,7 @@ from wakeline.errors import (
 from wakeline.gateway.access import Grant
 from wakeline.gateway.following import Followers
 from wakeline.gateway.inputs.asked import Asked
-from wakeline.gateway.log import Engine, NewSession, matches
+from wakeline.gateway.log import Engine, NewSession, SessionState, matches
 from wakeline.gateway.reaching import Connection, Namespaces
 from wakeline.gateway.rules import Start
 from wakeline.gateway.sessions import NamedWorkflow, Run, Runs, Starting
@@ -148,7 +148,7 @@ class Targets:
             id_reuse=how.id_reuse,
             id_conflict=how.id_conflict,
         )
-        epoch = await self._epoch(session)
+        epoch = _epoch_of(await self._begun(session))
         if ours:
             return Target(epoch, workflow_id, ours[0].namespace, ours[0].run, ours[0].run_id, starting)
         main = self._namespaces.main.namespace
@@ -187,19 +187,18 @@ class Targets:
         )
 
     async def _running(self, session: str, run: Run) -> Target:
-        epoch = await self._epoch(session)
+        epoch = _epoch_of(await self._engine.found(session))
         self.connection(run.namespace)
         return Target(epoch, run.workflow_id, run.namespace, run.run, run.run_id)
 
-    async def _epoch(self, session: str) -> str:
-        """Return the epoch of a session; create one that has a run or a rule, and no event yet."""
-        state = await self._engine.state(session) or (await self._engine.create_session(NewSession(session)))[0]
-        if state.closed:
-            raise SessionClosedError(f"session {session!r} is closed")
-        return state.epoch
+    async def _begun(self, session: str) -> SessionState:
+        """Return the state of a session, which is created if there is none."""
+        return await self._engine.state(session) or (await self._engine.create_session(NewSession(session)))[0]
 
     async def _workflows(self, session: str) -> list[Run]:
         """Return the session's runs that are workflows: a standalone activity receives no inputs."""
+        if await self._engine.state(session) is None:
+            return []  # records may be left from an earlier life
         return [run for run in await self._runs.of(session) if not run.activity]
 
     async def _run(self, session: str, named: str | None) -> Run:
@@ -230,6 +229,13 @@ class Targets:
                 hint="Send the name of one of the session's runs as run.",
             )
         return own[0]
+
+
+def _epoch_of(state: SessionState) -> str:
+    """Return the epoch of a session that is not closed."""
+    if state.closed:
+        raise SessionClosedError(f"session {state.session!r} is closed")
+    return state.epoch
 
 
 def _check_rule(name: str, rule: Start) -> None:
