@@ -181,3 +181,24 @@ async def test_a_device_of_the_next_life_has_its_workflow_looked_for(
     assert followed(followers, "a") is not None
     assert cast(Any, followers._pool._followers["a", "run-of-a"]).life == life
     await followers.stop()
+
+
+async def test_a_reader_of_the_next_life_has_temporal_asked_again(
+    monkeypatch: pytest.MonkeyPatch, world: World
+) -> None:
+    asked = 0
+
+    async def nothing(finder: Finder, session: str) -> None:
+        nonlocal asked
+        asked += 1
+
+    monkeypatch.setattr(Finder, "named_after", nothing)
+    followers = world.followers()
+    await followers.start()
+    for lives in (1, 2):
+        await created(world)
+        for _ in range(2):
+            await followers.watch("a")
+        assert asked == lives
+        await delete_elsewhere(world)
+    await followers.stop()

@@ -143,7 +143,7 @@ class Followers:
             if state.closed:
                 return  # nothing can be added to it
             self._readers.came(session)
-            if self._readers.need_not_ask(session):
+            if self._readers.need_not_ask(session, state.epoch):
                 return  # a sweep finds what begins after that
         if known and not all(connection.up() for connection in self._namespaces):
             return  # what we have is served now, not after a time-out
@@ -220,8 +220,10 @@ class Followers:
             await self._registrar.rules_first(session, found, life)
             with suppress(SessionClosedError, SessionNotFoundError):  # nothing can be added to it
                 await self._registrar.enter(session, found, life=life)
-        if await self._engine.state(session) is not None:  # a reader of a missing session waits for its start
-            self._readers.asked(session)
+        if (
+            state := await self._engine.state(session)
+        ) is not None:  # a reader of a missing session waits for its start
+            self._readers.asked(session, state.epoch)
 
     def _committed(self, commits: Sequence[Commit]) -> None:
         for commit in commits:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from time import monotonic
-from typing import Final
+from typing import Final, TypeVar
+
+T = TypeVar("T")
 
 _KEPT: Final = 50_000
 # Sweeps cover the last ten minutes, so one of them finds a run that has begun since Temporal was asked.
@@ -26,20 +28,20 @@ class Readers:
         self._lately = lately
         self._clock = clock
         self._read: dict[str, float] = {}  # both oldest first
-        self._asked: dict[str, float] = {}
+        self._asked: dict[str, tuple[float, str]] = {}  # the time, and the session's epoch
 
     def came(self, session: str) -> None:
         """Note that a session is being read."""
         _note(self._read, session, self._clock())
 
-    def asked(self, session: str) -> None:
+    def asked(self, session: str, life: str) -> None:
         """Note that Temporal has just answered for the session's workflow, with a run or without."""
-        _note(self._asked, session, self._clock())
+        _note(self._asked, session, (self._clock(), life))
 
-    def need_not_ask(self, session: str) -> bool:
-        """Return whether Temporal was asked for this session recently enough."""
-        asked = self._asked.get(session)
-        return asked is not None and self._clock() < asked + _ASK_AGAIN_SECONDS
+    def need_not_ask(self, session: str, life: str) -> bool:
+        """Return whether Temporal was asked for this life of the session recently enough."""
+        at, its = self._asked.get(session, (-_ASK_AGAIN_SECONDS, life))
+        return its == life and self._clock() < at + _ASK_AGAIN_SECONDS
 
     def forget(self, session: str) -> None:
         """Forget a deleted session: another one may have its name later."""
@@ -54,8 +56,8 @@ class Readers:
         return list(self._read)
 
 
-def _note(times: dict[str, float], session: str, now: float) -> None:
-    times.pop(session, None)
-    times[session] = now
-    if len(times) > _KEPT:
-        del times[next(iter(times))]
+def _note(noted: dict[str, T], session: str, value: T) -> None:
+    noted.pop(session, None)
+    noted[session] = value
+    if len(noted) > _KEPT:
+        del noted[next(iter(noted))]
