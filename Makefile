@@ -31,7 +31,8 @@ test: $(VENV)/.dev ## Every test: unit, contract, Temporal, browser, faults (8 t
 faults: $(VENV)/.dev ## The long soaks: hundreds of kills under load
 	$(COMPILE)
 	scripts/need chromium faketime iproute2 pgbouncer postgresql
-	WAKELINE_SOAK=15 $(PYTEST) tests/faults tests/shared tests/contract/test_transports.py tests/contract/test_model.py tests/contract/test_openapi.py \
+	WAKELINE_SOAK=15 $(PYTEST) tests/faults tests/shared tests/contract/test_transports.py tests/contract/test_model.py \
+		tests/contract/test_handover.py tests/contract/test_openapi.py \
 		tests/temporal/test_follower.py tests/temporal/test_following_faults.py tests/temporal/test_streams.py \
 		tests/unit/compact/test_compact_fold.py tests/unit/compact/test_compact_operations.py \
 		tests/unit/delivery/test_compact_stored.py tests/unit/delivery/test_handover.py \
