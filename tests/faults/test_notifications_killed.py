@@ -6,7 +6,9 @@ import asyncio
 import json
 import random
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -18,12 +20,14 @@ from tests.receivers import Received, Receiver, receiver, status
 from tests.soak import dice, times
 from tests.support import Served
 
-KILLS = times(5, 20)
-SESSIONS = times(40, 400)
+KILLS = times(2, 8)
+SESSIONS = times(30, 200)
 GONE = (aiohttp.ClientError, TimeoutError)
 
 
-def process(hook: Receiver, data: Path, **channels: dict[str, Any]) -> GatewayProcess:
+def process(
+    hook: Receiver, data: Path, kept_in: Mapping[str, str] = MappingProxyType({}), **channels: dict[str, Any]
+) -> GatewayProcess:
     rules = {
         "alerts": {"topics": ["alert"], "users": ["ada", "bob"], "grace": 0.2},
         "fires": {"topics": ["fire"], "critical": True},
@@ -33,6 +37,7 @@ def process(hook: Receiver, data: Path, **channels: dict[str, Any]) -> GatewayPr
         "WAKELINE_NOTIFY": json.dumps(rules),
         "WAKELINE_CHANNELS": json.dumps({"ops": hook.channel(), **channels}),
         "WAKELINE_OUTGOING_NETWORKS": "127.0.0.1",
+        **kept_in,
     }
     return GatewayProcess(data, environment=environment)
 
@@ -72,10 +77,12 @@ async def load(served: Served, chance: random.Random) -> None:
 
 
 @pytest.mark.timeout(240 + 10 * KILLS)
-async def test_kills_lose_no_notification_and_repeat_none_under_another_id(tmp_path: Path) -> None:
+async def test_kills_lose_no_notification_and_repeat_none_under_another_id(
+    kept_in: Mapping[str, str], tmp_path: Path
+) -> None:
     chance = dice(11)
     async with receiver() as hook, push_service() as service:
-        gateway = process(hook, tmp_path / "data", phones=channel())
+        gateway = process(hook, tmp_path / "data", kept_in, phones=channel())
         phone = service.browser("phone")
         await gateway.start()
         try:
@@ -83,7 +90,11 @@ async def test_kills_lose_no_notification_and_repeat_none_under_another_id(tmp_p
                 await phone.subscribe(served)
                 loading = asyncio.ensure_future(load(served, chance))
                 for _ in range(KILLS):
-                    await asyncio.sleep(chance.uniform(0.1, 0.6))
+                    # It sends nothing before the lease of the one that was killed has ended.
+                    before = len(hook.received)
+                    while len(hook.received) == before and not loading.done():
+                        await asyncio.sleep(0.01)
+                    await asyncio.sleep(chance.uniform(0, 0.5))
                     await gateway.kill()
                     await gateway.start()
                 await loading
@@ -122,10 +133,12 @@ def keys(request: Received) -> list[tuple[str, str, int]]:
     return [(data["session"], data["user"], event["offset"]) for event in data["events"]]
 
 
-async def test_what_was_published_while_no_rule_was_looked_at_is_notified_after_the_start(tmp_path: Path) -> None:
+async def test_what_was_published_while_no_rule_was_looked_at_is_notified_after_the_start(
+    kept_in: Mapping[str, str], tmp_path: Path
+) -> None:
     """The cursor is in the log: a gateway that was killed right after the acknowledgement misses nothing."""
     async with receiver() as hook:
-        gateway = process(hook, tmp_path / "data")
+        gateway = process(hook, tmp_path / "data", kept_in)
         await gateway.start()
         try:
             async with Served(gateway.url) as served:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tests.gateways import GatewayProcess
 from tests.soak import times
 from tests.support import Served
 
-KILLS = times(3, 8)
+KILLS = times(3, 4)
 EVENTS = 400
 PATH = "/v1/sessions/s/devices"
 GONE = (aiohttp.ClientError, TimeoutError)
@@ -56,9 +57,9 @@ async def listed(served: Served) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(240 + 10 * KILLS)
-async def test_what_was_acknowledged_is_never_taken_back(tmp_path: Path) -> None:
+async def test_what_was_acknowledged_is_never_taken_back(kept_in: Mapping[str, str], tmp_path: Path) -> None:
     chance = random.Random(7)
-    gateway = GatewayProcess(tmp_path / "data")
+    gateway = GatewayProcess(tmp_path / "data", environment=kept_in)
     await gateway.start()
     try:
         async with Served(gateway.url) as served:
@@ -82,15 +83,17 @@ async def test_what_was_acknowledged_is_never_taken_back(tmp_path: Path) -> None
         await gateway.kill()
 
 
-async def test_delivered_survives_a_stop_and_trails_a_kill_by_seconds(tmp_path: Path) -> None:
-    gateway = GatewayProcess(tmp_path / "data")
+async def test_delivered_survives_a_stop_and_trails_a_kill_by_seconds(
+    kept_in: Mapping[str, str], tmp_path: Path
+) -> None:
+    gateway = GatewayProcess(tmp_path / "data", environment=kept_in)
     await gateway.start()
     try:
         async with Served(gateway.url) as served:
             answer = await served.publish("s", *({"topic": "t", "data": n} for n in range(10)))
             stream = await served.stream("s", "device=phone")
             await stream.take(10)
-            await asyncio.sleep(4)  # two times as long as it may take until it is saved
+            await asyncio.sleep(3)  # half as long again as it may take until it is saved
             await gateway.kill()
             stream.close()
             await gateway.start()

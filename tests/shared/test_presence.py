@@ -79,7 +79,7 @@ async def test_a_watcher_begins_with_the_devices_at_both_gateways(start: Start) 
 
 
 async def test_the_devices_of_a_gateway_that_vanishes_leave_within_its_lease(start: Start) -> None:
-    lease = 2.0
+    lease = 1.0
     first, second = await pair(start, lease=lease)
     watcher = await second.stream("s", "presence=true&from=now")
     await first.stream("s", "device=phone")
