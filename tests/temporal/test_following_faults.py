@@ -31,6 +31,7 @@ from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_runs import QUEUE, reset, start, steps, until
 from wakeline.cli.processes import free_port
 from wakeline.gateway.app import gateway
+from wakeline.gateway.log import NewSession
 from wakeline.gateway.log.engines.sqlite import SqliteEngine
 from wakeline.gateway.rules import Follow
 from wakeline.gateway.sessions import Run, Runs
@@ -294,6 +295,7 @@ async def test_open_runs_wait_for_a_server_that_is_away_at_the_start(
     for number in range(20):
         run = str(uuid.uuid4())
         each = f"{name}-{number}"
+        await engine.create_session(NewSession(each))
         await Runs(engine).put(each, Run(each, run, run, run, "Steps", "2026-11-21T05:14:43.123Z"))
     await engine.close()
     async with gateway_at(f"127.0.0.1:{free_port()}", tmp_path) as served:
