@@ -20,6 +20,7 @@ from temporalio.worker import Worker
 
 from tests.faults.input_workflows import Counted, Counts
 from tests.gateways import GatewayProcess
+from tests.nats import nats_cluster
 from tests.postgres import postgres_server
 from tests.sharing import Faults, SharedStore
 from tests.soak import SEED, SOAK, dice, times
@@ -27,7 +28,7 @@ from tests.stores import served_store
 from tests.temporal.test_runs import reset
 from wakeline.integrations.temporal import WakelinePlugin
 
-POSTGRES = [] if SOAK == 1 else [(2, "postgres")]
+ON_SERVERS = [] if SOAK == 1 else [(2, "postgres"), (2, "nats_of_three")]
 INPUTS = times(60, 67)
 AT_ONCE = 12
 FAULTS = Faults(latency=0.002, lost_wakeups=0.2, repeated_wakeups=0.2)
@@ -41,13 +42,15 @@ async def gateways(
 ) -> AsyncIterator[list[GatewayProcess]]:
     """One gateway on a file, or some on a store that they share; each a process of its own, with variables `changed`.
 
-    The store of several is a simulated one, which is slow and loses wake-ups, or `postgres`.
+    The store of several is a simulated one, which is slow and loses wake-ups, `postgres`, or `nats_of_three` nodes.
     """
     temporal = [] if address is None else ["--temporal", address]
     async with AsyncExitStack() as stack:
         environment = {"WAKELINE_LEASE": "2", **changed}
         if store == "postgres":
             environment["WAKELINE_ENGINE"] = await stack.enter_context(postgres_server()).database()
+        elif store == "nats_of_three":
+            environment["WAKELINE_ENGINE"] = stack.enter_context(nats_cluster()).address()
         elif count > 1:
             environment |= await stack.enter_async_context(served_store(SharedStore(), directory, FAULTS))
         found = [
@@ -206,7 +209,7 @@ def ids(events: list[dict[str, Any]], topic: str) -> Counter[str]:
 
 
 @pytest.mark.timeout(200 + INPUTS)
-@pytest.mark.parametrize(("count", "store"), [(1, "simulated"), (2, "simulated"), *POSTGRES])
+@pytest.mark.parametrize(("count", "store"), [(1, "simulated"), (2, "simulated"), *ON_SERVERS])
 async def test_each_input_is_handled_once_through_kills_lost_answers_continuations_and_resets(
     client: Client, tmp_path: Path, count: int, store: str
 ) -> None:

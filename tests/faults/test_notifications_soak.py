@@ -22,7 +22,7 @@ from aiohttp import web
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from tests.faults.test_inputs_soak import POSTGRES, gateways, keep_killing
+from tests.faults.test_inputs_soak import ON_SERVERS, gateways, keep_killing
 from tests.nodejs import NODE, install
 from tests.pushes import Browser, channel, push_service
 from tests.receivers import SECRET, Received, Receiver, receiver, status
@@ -34,7 +34,7 @@ from tests.tokens import bearer
 
 FOLDER = Path(__file__).parent
 RUNS = times(16, 67)
-GATEWAYS = [(1, "simulated"), *([] if SOAK == 1 else [(2, "simulated")]), *POSTGRES]
+GATEWAYS = [(1, "simulated"), *([] if SOAK == 1 else [(2, "simulated")]), *ON_SERVERS]
 AT_ONCE = 40
 GRACE = 3.0
 STATUSES = ("completed", "failed", "canceled", "terminated", "timed_out")
