@@ -134,7 +134,11 @@ async def test_waiting_takes_a_token_that_names_the_session_or_may_manage_it(
     async with running_gateway(temporal, tmp_path, no_auth=False, token_secret=SECRET) as served:
         bearer = {"Authorization": f"Bearer {token(sessions=sessions, allow=allow)}"}
         query = "/v1/sessions/exactly/events?wait_for_start=true"
-        assert (await served.call("GET", query, headers=bearer))[0] == status
+        answered, told = await served.call("GET", query, headers=bearer)
+        assert answered == status
+        if status == 404:
+            assert "names the session in its claim wakeline.sessions, without *" in told["error"]["hint"]
+            assert "waits until it is started" not in told["error"]["hint"]
 
 
 async def test_a_run_that_a_device_waits_for_and_that_a_rule_has_elsewhere_is_in_both_sessions(

@@ -19,6 +19,7 @@ from tests.support import Served
 from tests.temporal import request_workflows as workflows
 from tests.temporal.test_follower import running_gateway
 from tests.temporal.test_runs import reset
+from wakeline.gateway.rules import Follow
 
 QUEUE = "requests"
 Handle = WorkflowHandle[Any, Any]
@@ -265,3 +266,29 @@ async def test_an_answer_is_delivered_by_the_next_gateway(
             await answer(first, name, "pay-1", "yes")
     async with running_gateway(temporal, tmp_path / "data"):
         assert (await handle.result()).payload == "yes"
+
+
+async def test_a_question_of_a_run_that_is_not_followed_is_not_there_and_the_hint_says_why(
+    client: Client, served: Served, name: str
+) -> None:
+    await client.start_workflow(workflows.Pays.run, {"id": "pay-1", "expires": 600}, id=name, task_queue=QUEUE)
+    path = f"/v1/sessions/{name}/requests"
+    for call in (("GET", path), ("GET", f"{path}/pay-1")):
+        status, refused = await served.call(*call)
+        assert status == 404
+        assert "a [[follow]] rule finds it" in refused["error"]["hint"]
+        assert "not followed yet has not been read" in refused["error"]["hint"]
+    status, refused = await served.call("POST", f"{path}/pay-1", json={"payload": "approve"})
+    assert (status, refused["error"]["code"]) == (404, "request_not_found")
+    assert "not followed yet has not been read" in refused["error"]["hint"]
+
+
+async def test_a_rule_has_the_questions_of_workflows_asked_that_nobody_reads(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    rules = (Follow(workflow_type="Pays", workflow_id=f"{name}*"),)
+    async with running_gateway(temporal, tmp_path, follow=rules, sweep_interval=0.2) as served:
+        await client.start_workflow(workflows.Pays.run, {"id": "pay-1", "expires": 600}, id=name, task_queue=QUEUE)
+        async with asyncio.timeout(60):
+            while (await served.call("GET", f"/v1/sessions/{name}/requests/pay-1"))[0] == 404:
+                await asyncio.sleep(0.05)

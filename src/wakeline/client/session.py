@@ -95,7 +95,7 @@ class Session(Answering):
                 topics and Wakeline's own. With `topics`, Wakeline's own (`$run.closed`) must be named, except `$gap`.
             until: `settled`: end when no run of the session is open and every event was delivered.
             wait_for_start: If neither a session nor a workflow has this name, wait until one has. The token must name the
-                session, or may manage it.
+                session without `*`, or may manage it.
             type: The type of `data`: a dataclass, a msgspec Struct, or another type that msgspec can decode. The data of
                 Wakeline's own topics stays a dict.
             device: This device's id, under which the gateway stores its positions.

@@ -52,7 +52,7 @@ def errors_middleware(parts: Parts) -> Any:
         try:
             return await handler(request)
         except WakelineError as error:
-            failure = parts.arrivals.explained(error, read=_reads(request))
+            failure = parts.arrivals.explained(error, read=_reads(request), waited=_waits(request))
         except web.HTTPMethodNotAllowed as error:
             allowed = ", ".join(sorted(error.allowed_methods))
             failure = MethodNotAllowedError(f"expected one of {allowed}, got {request.method}")
@@ -98,6 +98,11 @@ def _reads(request: web.Request) -> bool:
     """Return whether a request reads a session, so that its workflow is to be followed."""
     resource = request.match_info.route.resource
     return request.method in (hdrs.METH_GET, hdrs.METH_HEAD) and resource is not None and resource.canonical in _READ
+
+
+def _waits(request: web.Request) -> bool:
+    """Return whether a request is to wait for the start of the session that it reads."""
+    return request.query.get("wait_for_start") == "true"
 
 
 def _passes_in(error: WakelineError, request: web.Request) -> float | None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from wakeline.errors import SessionNotFoundError, TemporalUnavailableError, WakelineError
+from wakeline.errors import RequestNotFoundError, SessionNotFoundError, TemporalUnavailableError, WakelineError
 from wakeline.gateway.access import Grant
 from wakeline.gateway.log import Engine, NewSession
 
 _BEGINS: Final = "A session begins with its first event, or with the workflow of its name"
+_FOLLOWED: Final = (
+    "once the gateway follows that: it does if its events are read, if a publisher names it, or if a [[follow]] rule finds it. "
+    "A question of a run that is not followed yet has not been read"
+)
+_WAITS: Final = "for a token that names the session in its claim wakeline.sessions, without *, or that may manage it"
 
 
 class Arrivals:
@@ -26,19 +31,29 @@ class Arrivals:
         self._engine = engine
         self._watch = watch
 
-    def explained(self, error: WakelineError, *, read: bool = True) -> WakelineError:
-        """Return the error; a missing session's gets a hint that fits this gateway's settings.
+    def explained(self, error: WakelineError, *, read: bool = True, waited: bool = False) -> WakelineError:
+        """Return the error, whose hint fits this gateway if a session or request is missing.
 
         Args:
             error: The refusal of a request.
             read: Whether the request was to read the session, so that Temporal was asked for its workflow.
+            waited: Whether the request was to wait for the start of the session.
         """
-        if isinstance(error, SessionNotFoundError) and "hint" not in vars(error):
-            error.hint = self._hint(read=read)
+        if "hint" in vars(error):
+            return error
+        if isinstance(error, SessionNotFoundError):
+            error.hint = self._hint(read=read, waited=waited)
+        elif isinstance(error, RequestNotFoundError) and self._watch is not None:
+            error.hint += f" A run's question is there {_FOLLOWED}."
         return error
 
-    def _hint(self, *, read: bool) -> str:
+    def _hint(self, *, read: bool, waited: bool) -> str:
         """Return one hint for missing and forbidden sessions, so that it reveals no names."""
+        if waited and self._asks:
+            return (
+                f"wait_for_start=true waits only {_WAITS}. "
+                "For any other token a session that has not started is missing, and one that it does not reach is, too."
+            )
         token = " A token that does not reach it (its claim wakeline.sessions) is answered alike." if self._asks else ""
         if self._watch is None:
             return (
@@ -46,13 +61,14 @@ class Arrivals:
                 f"Start the gateway with --temporal HOST:PORT if it is to follow workflows.{token}"
             )
         if not read:
-            return f"{_BEGINS} once that is read.{token}"
+            return f"{_BEGINS} {_FOLLOWED}.{token}"
         none = "Temporal has no workflow of this id either, or its events go to another session"
         if self._asks:
             none = (
                 f"Either the token does not reach it (its claim wakeline.sessions), which is answered alike, or {none}"
             )
-        return f"{_BEGINS}. {none}. Reading events with wait_for_start=true waits until it is started."
+        waits = f", {_WAITS}" if self._asks else ""
+        return f"{_BEGINS}. {none}. Reading events with wait_for_start=true waits until it is started{waits}."
 
     async def at(self, session: str, grant: Grant, *, wait_for_start: bool = False) -> None:
         """Prepare a session that is about to be read.

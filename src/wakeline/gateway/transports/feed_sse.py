@@ -170,7 +170,7 @@ class SseFeed:
         try:
             await self._source.admit(part.session, self._grant, wait_for_start=self._asked.wait_for_start)
         except WakelineError as error:
-            part.refused = self._source.arrivals.explained(error)
+            part.refused = self._source.arrivals.explained(error, waited=self._asked.wait_for_start)
             return
         try:
             part.channel = await stack.enter_async_context(self._source.hub.attach(part.session, part.text))

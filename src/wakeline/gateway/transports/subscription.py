@@ -75,7 +75,7 @@ class Subscription:
 
     def last(self, error: WakelineError) -> list[frames.ServerFrame]:
         """Return the frames to send when the subscription ends with an error."""
-        error = self._source.arrivals.explained(error)
+        error = self._source.arrivals.explained(error, waited=self._asked.wait_for_start)
         frame, cursor = frames.error_frame(error, self._asked.session), self.cursor
         return [frame] if cursor is None else [frame, frames.End(self._asked.session, cursor, "error")]
 
