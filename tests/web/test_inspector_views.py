@@ -88,6 +88,12 @@ async def test_a_trace_asks_for_another_token_and_continues(tab: Tab, served: Se
     stream.close()
 
 
+async def test_an_outbox_that_the_token_may_not_read_shows_the_refusal_alone(tab: Tab) -> None:
+    page = await tab.open("#/outbox", claims={"allow": ["read"]})
+    await expect(page.get_by_role("alert")).to_be_visible()
+    await expect(page.get_by_role("region", name="Notifications")).to_have_text("")
+
+
 async def sign_in_again(page: Page) -> None:
     await page.get_by_label("Token").fill(token(exp=time.time() + 600))
     await page.get_by_role("button", name="Sign in").click()
@@ -109,6 +115,7 @@ async def test_every_view_can_be_used_by_everybody(
     await order(served, name)
     body = {"id": "pay", "reason": "approval", "message": "Pay 12 EUR?"}
     await served.call("POST", f"/v1/sessions/{name}/requests", json=body)
+    await served.publish(name, {"topic": "late"})
     await tab.page.set_viewport_size({"width": width, "height": 800})
     await tab.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     page = await tab.open("#/sessions?q=order-")
@@ -120,4 +127,6 @@ async def test_every_view_can_be_used_by_everybody(
             await expect(page.get_by_role("complementary", name="Event")).to_be_visible()
         assert await violations(page) == [], view
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
+        scrolls = "[...document.querySelectorAll('nav, .wide')].filter((box) => box.scrollWidth > box.clientWidth)"
+        assert await page.evaluate(f"{scrolls}.length") == 0, f"a part of {view} is out of sight"
     await tab.page.set_viewport_size({"width": 1280, "height": 800})

@@ -69,7 +69,7 @@ function Frame({ children }: { children: ComponentChildren }) {
           <svg viewBox="0 0 24 24" aria-hidden="true">
             <path d="M2 9c4 0 4 3 8 3s4-3 8-3M6 15c4 0 4 3 8 3s4-3 8-3" />
           </svg>
-          Wakeline
+          <span class="word">Wakeline</span>
         </a>
         <nav aria-label="Views">
           {VIEWS.map(([name, title]) => (

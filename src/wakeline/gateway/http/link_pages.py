@@ -30,6 +30,7 @@ form { display: grid; gap: .75rem; margin-top: 1.25rem }
 button { min-height: 3rem; padding: .6rem 1rem; font: inherit; font-weight: 600; color: var(--on-strong);
   background: var(--strong); border: 1px solid var(--strong); border-radius: .5rem; cursor: pointer;
   overflow-wrap: anywhere }
+button ~ button { color: var(--text); background: none; border-color: var(--line) }
 button:hover { filter: brightness(1.1) }
 button:focus-visible { outline: 3px solid var(--focus); outline-offset: 3px }
 """

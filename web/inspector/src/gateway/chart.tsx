@@ -52,7 +52,7 @@ export function Chart({
           cursor: { show: false },
           series: [{}, ...lines.map(({ colour }) => ({ stroke: palette.of(colour), width: 2, spanGaps: true }))],
           axes: [
-            { ...axis, space: 80, values: (_, ticks) => ticks.map(second) },
+            { ...axis, size: 26, space: 80, values: (_, ticks) => ticks.map(second) },
             { ...axis, size: 64, values: (_, ticks) => ticks.map(show) },
           ],
           scales: {

@@ -94,9 +94,11 @@ export function OutboxView() {
       </div>
       <Failure error={error.value ?? polled.error.value} />
       <section class="card wide" aria-label="Notifications">
-        {found.length === 0 && <p class="soft">{polled.data.value ? "No notification." : "Reading…"}</p>}
+        {found.length === 0 && !polled.error.value && (
+          <p class="soft">{polled.data.value ? "No notification." : "Reading…"}</p>
+        )}
         {found.length > 0 && (
-          <table>
+          <table class="outbox">
             <thead>
               <tr>
                 <th scope="col">Session</th>
@@ -132,7 +134,9 @@ export function OutboxView() {
                   <td>
                     <Badge state={one.state} />
                   </td>
-                  <td class="number">{one.count}</td>
+                  <td class="number" title={`${one.count} ${one.count === 1 ? "event" : "events"}`}>
+                    {one.count}
+                  </td>
                   <td title={one.created}>{ago(one.created)}</td>
                   <td>
                     <bdi>{one.attempts.at(-1)?.outcome ?? "–"}</bdi>

@@ -58,14 +58,21 @@ function Request({ name, request, answered }: { name: string; request: InputRequ
           <bdi>{request.message ?? request.reason}</bdi>
         </strong>{" "}
         <span class="soft">
-          {request.kind ?? "question"} <bdi>{request.reason}</bdi>
+          {request.kind === "tool" && "for the tool "}
+          <bdi>{request.message === undefined ? "" : request.reason}</bdi>
           {request.expires_at &&
             `, until ${ago(new Date().toISOString(), Date.parse(request.expires_at)).replace(" ago", "")} from now`}
         </span>
       </p>
       <div class="line">
-        {request.choices?.map((choice) => (
-          <button key={choice} type="button" class="strong" disabled={busy.value} onClick={() => void answer(choice)}>
+        {request.choices?.map((choice, at) => (
+          <button
+            key={choice}
+            type="button"
+            class={at === 0 ? "strong" : undefined}
+            disabled={busy.value}
+            onClick={() => void answer(choice)}
+          >
             <bdi>{choice}</bdi>
           </button>
         ))}

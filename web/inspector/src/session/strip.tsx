@@ -89,7 +89,8 @@ export function Strip({ log, player, playheads }: { log: SessionLog; player: Pla
             <li key={lane.id} class={lane.kind} style={{ height: LANE }} title={lane.title}>
               <bdi>{lane.title}</bdi>
               <span class="heard">
-                {count(lane.ticks.length)} events; {lane.bars.map(({ label }) => label).join(", ")}
+                {count(lane.ticks.length)} {lane.ticks.length === 1 ? "event" : "events"};{" "}
+                {lane.bars.map(({ label }) => label).join(", ")}
               </span>
             </li>
           ))}

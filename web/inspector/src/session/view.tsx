@@ -154,8 +154,8 @@ function Head({ name, record, log }: { name: string; record: SessionInfo | undef
         <>
           <Badge state={stateOf(record)} />
           <span class="soft">
-            {count(record.next_offset)} events · {record.devices} {record.devices === 1 ? "device" : "devices"} · since{" "}
-            {day(record.created)}
+            {count(record.next_offset)} {record.next_offset === 1 ? "event" : "events"} · {record.devices}{" "}
+            {record.devices === 1 ? "device" : "devices"} · since {day(record.created)}
           </span>
         </>
       )}

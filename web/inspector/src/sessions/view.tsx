@@ -190,7 +190,10 @@ function SessionRow({ row, at, all, chosen }: { row: Row; at: number; all: numbe
         <Badge state={row.state} title={row.runs.length > 1 ? `${row.runs.length} runs` : ""} />
       </span>
       <span class="rate">
-        <Spark values={row.rates} label={`${count(lately)} events in the last 6 seconds`} />
+        <Spark
+          values={row.rates}
+          label={`${count(lately)} ${lately === 1 ? "event" : "events"} in the last 6 seconds`}
+        />
       </span>
       <span class="number">{count(row.next_offset)}</span>
       <span class="number devices">{row.devices || ""}</span>
