@@ -58,12 +58,14 @@ async def until_nothing_is_followed(served: Served) -> None:
 @pytest.mark.usefixtures("worker")
 async def test_a_deleted_session_stays_deleted_until_a_device_comes(client: Client, served: Served, name: str) -> None:
     handle = await start(client, name, workflows.Talks.run, "waits", 20)
-    live = await served.stream(name)
+    live = await served.stream(name, "topics=number")
+    async with asyncio.timeout(60):
+        assert told(await live.take(20), "number") == list(range(20))
     await until_waiting(served, name)
     first = await state_when(served, name)
     assert await served.call("DELETE", path_of(name)) == (204, None)
     async with asyncio.timeout(60):
-        assert told(await live.rest(), "number") == list(range(20))
+        assert await live.rest() == []
     await handle.signal(workflows.Talks.go)
     await handle.result()
     await until_nothing_is_followed(served)

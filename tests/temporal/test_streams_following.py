@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import RetryPolicy, WorkflowIDConflictPolicy
@@ -106,6 +107,16 @@ async def test_cron_goes_on_with_the_next_run(client: Client, queue: str) -> Non
     await client.get_workflow_handle(handle.id).terminate()
 
 
+async def until_begun(handle: Handle) -> None:
+    """Wait until the first workflow task is completed: a reset keeps the signals before that."""
+    async with asyncio.timeout(60):
+        while not any(
+            event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
+            for event in (await handle.fetch_history()).events
+        ):
+            await asyncio.sleep(0.05)
+
+
 async def reset(client: Client, handle: Handle) -> None:
     """Back to after the first workflow task, without the signals that came since."""
     request = ResetWorkflowExecutionRequest(
@@ -126,7 +137,7 @@ async def test_a_reset_is_followed(client: Client, queue: str, host: Any) -> Non
     gaps: list[StreamGap] = []
     ends: list[StreamEnd] = []
     items = WorkflowStreamClient.create(client, handle.id).subscribe(on_gap=gaps.append, on_end=ends.append)
-    await asyncio.sleep(0.1)
+    await until_begun(handle)
     await current.signal("say", args=["n", [1, 2]])
     assert data(await read(items, 2)) == [1, 2]
     await reset(client, handle)
