@@ -46,6 +46,7 @@ from wakeline.streams.wire import POLL, PollInput, PollResult, decode_payload
 CHAINS: Final = int(os.environ.get("WAKELINE_RUNS") or times(12, 20))
 AT_ONCE: Final = 40
 LEASE: Final = 1.0
+GRACE: Final = 3.0
 FAULTS: Final = Faults(latency=0.002, lost_wakeups=0.2, repeated_wakeups=0.2)
 ENDS: Final = ["completed", "completed", "failed", "canceled", "terminated", "timed_out"]
 STATUS: Final = {
@@ -212,10 +213,12 @@ async def keep_moving(gateways: list[GatewayProcess], chance: random.Random, ove
 
 
 async def keep_restarting(worker: WorkerProcess, chance: random.Random, over: asyncio.Event) -> int:
-    """How often it was killed, and started anew."""
+    """How often it was killed, and started anew: at once, or after ends have been reported without it."""
     kills = 0
     while not await is_over(over, chance.uniform(10, 30)):
         await worker.kill()
+        if chance.random() < 0.4:
+            await is_over(over, GRACE * chance.uniform(1, 4))
         await worker.start()
         kills += 1
     return kills
@@ -344,12 +347,30 @@ async def check_chain(
     assert closed["closed_at"][:23] == description.close_time.isoformat()[:23]
     assert closed.get("failure") == failure
     assert closed.get("reason") == ("enough" if status == "terminated" else None)
-    expected = await said(client, life.name, chain) if plan.hosts else []
-    assert [event.data for event in log if event.topic == "n"] == expected
     late = topics[topics.index("$run.closed") + 1 :]
-    assert late == ([] if closed["drained"] else ["n"] * (len(late) - 1) + ["$run.drained"])
-    report.update([status, "not drained"][: 1 + (not closed["drained"])])
+    drained = closed["drained"] or "$run.drained" in late
+    assert late == [] if closed["drained"] else late == ["n"] * late.count("n") + ["$run.drained"] * drained
+    # Only a later chain, which waits for its turn, lets a rest be abandoned.
+    assert drained or log[0].run != life.chains[-1]
+    expected = await said(client, life.name, chain) if plan.hosts else []
+    # A retry that received more of a stream than was read begins with that; the end of the failed run is then lost.
+    lost = {c["previous_run_id"] for c in continued if not c["drained"] and c["reason"] == "retry"}
+    check_events([event.data for event in log if event.topic == "n"], expected, closed["drained"], drained, lost)
+    report.update([status, *["not drained"] * (not closed["drained"]), *["abandoned"] * (not drained)])
     report.update({"events": len(expected), "continued": len(continued), "waiting": len(log) - len(topics)})
+    report.update({"undrained runs": sum(not c["drained"] for c in continued), "lost": len(lost)})
+
+
+def check_events(found: list[Any], expected: list[Any], at_once: bool, drained: bool, lost: set[str]) -> None:
+    """Hold a chain's events against its streams; what came after its end may be in another order, or be abandoned."""
+    if at_once:
+        assert found == expected
+        return
+    for run_id in {item["run_id"] for item in [*found, *expected]}:
+        of_run = [item["n"] for item in expected if item["run_id"] == run_id]
+        numbers = [item["n"] for item in found if item["run_id"] == run_id]
+        whole = drained and run_id not in lost
+        assert numbers == (of_run if whole else of_run[: len(numbers)])
 
 
 @asynccontextmanager
@@ -360,6 +381,7 @@ async def gateways(count: int, address: str, directory: Path) -> AsyncIterator[l
 close_watches = {AT_ONCE // 2}
 follow = [{{workflow_id = "by-rule/*"}}]
 lease = {LEASE}
+drain_grace = {GRACE}
 """
     (directory / "wakeline.toml").write_text(config)
     how = ("--temporal", address, "--config", str(directory / "wakeline.toml"))
