@@ -43,6 +43,9 @@ class WorkerProcess:
 
 async def main(address: str, queue: str, module: str) -> None:
     """Work until killed."""
+    # The SDK logs to stdout, too. A pipe that nobody reads any more would stop the worker, and hide its end.
+    said = os.dup(1)
+    os.dup2(2, 1)
     what = importlib.import_module(module)
     async with Worker(
         await Client.connect(address),
@@ -52,7 +55,8 @@ async def main(address: str, queue: str, module: str) -> None:
         # What is meant for one that was killed is soon given to another.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
     ):
-        print("working", flush=True)
+        os.write(said, b"working\n")
+        os.close(said)
         await asyncio.Event().wait()
 
 
