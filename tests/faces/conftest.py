@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -41,3 +42,11 @@ async def chat(client: Client) -> AsyncIterator[str]:
     handle: Any = client.get_workflow_handle(name)
     with suppress(RPCError):
         await handle.terminate()
+
+
+@pytest.fixture
+async def over() -> AsyncIterator[asyncio.Event]:
+    """Ends an activity that does not learn of its cancellation, at the latest after the test."""
+    event = asyncio.Event()
+    yield event
+    event.set()

@@ -157,6 +157,21 @@ async def test_stop_ends_the_run_on_every_device(
                 assert (said(state), state["errors"]) == ("It is ", [])
 
 
+async def test_a_stopped_answer_that_is_written_on_does_not_hold_the_next_one_open(
+    running: GatewayProcess, chat: str, over: asyncio.Event
+) -> None:
+    async with device(running, chat) as laptop:
+        await laptop.do("send", text="hello")
+        script(chat, ("write on", over))
+        await laptop.until(lambda state: said(state).startswith("w "))
+        await laptop.do("abort")
+        before = said(await until_over(laptop))
+        await laptop.do("send", text="And tomorrow?")
+        script(chat, ("say", "Sunny."), END)
+        state = await laptop.until(lambda state: state["types"].count("RUN_FINISHED") == 2)
+        assert (said(state), state["errors"]) == (f"{before}Sunny.", [])
+
+
 async def test_a_signal_may_stop_the_answer_and_leave_the_chat(
     temporal: WorkflowEnvironment, client: Client, tmp_path: Path, chat: str, forks: None
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -178,6 +179,27 @@ async def test_stop_ends_the_run_and_aborts_the_message(
             state = await until_ready(laptop)
             assert not state["finishes"][0]["isError"]
             assert (state["status"], shown(state), state["errors"]) == ("ready", "It is ", [])
+
+
+async def test_a_stopped_answer_that_is_written_on_stays_out_of_the_next_one(
+    running: GatewayProcess, chat: str, over: asyncio.Event
+) -> None:
+    async with device(running, chat) as laptop, device(running, chat) as phone:
+        await laptop.do("send", text="hello")
+        script(chat, ("write on", over))
+        await laptop.until(lambda state: bool(state["messages"]) and shown(state).startswith("w "))
+        await laptop.do("stop")
+        await until_ready(laptop)
+        await laptop.do("send", text="And tomorrow?")
+        script(chat, ("say", "Sunny"))
+        await until_shown(laptop, "Sunny")
+        await phone.do("load")
+        await phone.do("resume")
+        await until_shown(phone, "Sunny")
+        script(chat, ("say", "."), END)
+        states = [await each.until(lambda state: state["status"] == "ready") for each in (laptop, phone)]
+        assert [shown(state) for state in states] == ["Sunny."] * 2
+        assert [state["errors"] for state in states] == [[]] * 2
 
 
 async def test_a_failure_is_an_error_on_the_page(running: GatewayProcess, chat: str) -> None:

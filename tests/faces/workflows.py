@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import defaultdict
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -50,6 +51,13 @@ async def model(message: dict[str, Any], where: dict[str, Any]) -> list[Any]:
                         outcome = await request.outcome()
                         assert outcome is not None
                         answers.append([outcome.status, outcome.payload])
+                    case ("write on", over):  # as an activity that does not learn of its cancellation
+                        while not over.is_set():
+                            with suppress(asyncio.CancelledError):
+                                await text.append("w ")
+                                await session.flush()
+                                await asyncio.sleep(0.02)
+                        return answers
                     case ("fail", why):
                         await session.flush()
                         raise RuntimeError(why)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from wakeline.compact import Fold
 from wakeline.events import Event, MessagePiece, compose
 from wakeline.gateway.rules import Face
-from wakeline.gateway.transports.faces import Conversation
+from wakeline.gateway.transports.faces import Conversation, Reader, encoded_turn
 from wakeline.gateway.transports.faces.ai_sdk import UiMessageStream, ui_messages
 
 TIME = "2026-11-29T12:00:00.000Z"
@@ -172,3 +174,98 @@ def test_own_events_of_another_shape_do_no_harm(data: Any) -> None:
     log.add("$run.closed", data, run="r")
     log.add("tool", data, key="k")
     ui_messages(conversation(log.events).turns)
+
+
+def a_stopped_chat() -> Log:
+    """Three answers; the first two were stopped while they grew, and go on during the third."""
+    call = {"id": "c", "name": "look", "state": "called", "arguments": {}}
+    log = Log()
+    log.turn("k1", "one")
+    log.say("m1", "It is ", run="r1", activity="1", attempt=1)
+    log.add("tool", call, key="c", run="r1", activity="1", attempt=1)
+    log.add("$run.closed", {"status": "canceled"}, run="r")
+    log.turn("k2", "two", run="r2")
+    log.say("m2", "Perhaps ", run="r2", activity="2", attempt=1)
+    log.say("m1", "rainy ", run="r1", activity="1", attempt=1)
+    log.add("$run.closed", {"status": "canceled"}, run="r2")
+    log.turn("k3", "three", run="r3")
+    log.say("m3", "Hello ", run="r3", activity="3", attempt=1)
+    log.say("m1", "today, ", run="r1", activity="1", attempt=1)
+    log.say("m2", "not.", run="r2", activity="2", attempt=1)
+    log.add("$input.requested", {"id": "q", "reason": "approval", "tool_call_id": "c"}, run="r1")
+    log.add("tool", {**call, "state": "returned"}, key="c", run="r1", activity="1", attempt=1)
+    log.add("$attempt.superseded", {"activity": "1", "attempt": 2, "offsets": [[1, 2], [6, 6], [10, 10], [13, 13]]})
+    log.say("m1", "It is sunny.", run="r1", activity="1", attempt=2)
+    log.add("tool", call, key="c", run="r1", activity="1", attempt=2)
+    log.say("m3", "World.", run="r3", activity="3", attempt=1)
+    return log
+
+
+@pytest.mark.parametrize("at", range(14))
+@pytest.mark.parametrize("latest_only", [True, False])
+def test_what_an_earlier_turn_has_begun_stays_out_of_the_next_one(at: int, latest_only: bool) -> None:
+    events = a_stopped_chat().events
+    joined = Conversation(FACE, latest_only=latest_only)
+    for event in [*compact(events[:at]), *events[at:]]:
+        joined.add(event)
+    turn = joined.latest
+    assert turn is not None
+    assert [(part.kind, part.text) for part in turn.parts] == [("text", "Hello World.")]
+    assert turn.is_running
+    assert not turn.open_requests
+
+
+def test_a_turn_that_is_forgotten_while_an_older_one_runs_keeps_its_rest() -> None:
+    log = Log()
+    log.turn("k1", "one", run="r1")
+    log.turn("k2", "two", run="r2")
+    log.say("m2", "It ", run="r2")
+    log.add("$input.completed", {"id": "k2"}, run="r2")
+    log.turn("k3", "three", run="r3")
+    log.say("m2", "is sunny.", run="r2")
+    folded = Conversation(FACE, latest_only=True)
+    for event in [*compact(log.events)]:
+        folded.add(event)
+    assert [(turn.id, turn.parts) for turn in folded.turns] == [("k1", []), ("k3", [])]
+
+
+class Growing:
+    """A channel whose session gets a piece of an old answer with each read."""
+
+    session, epoch, closed, deleted = "chat", "e", False, False
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self.pages = self
+
+    @property
+    def tail(self) -> int:
+        return len(self._log.events) + 1
+
+    async def read(self, offset: int, **_: Any) -> SimpleNamespace:
+        assert len(self._log.events) < 500, "the old answer holds the stream open"
+        await asyncio.sleep(0.01)
+        self._log.say("m1", "more ")
+        return SimpleNamespace(events=self._log.events[offset:], next_offset=len(self._log.events))
+
+
+async def test_the_events_of_an_old_answer_do_not_hold_the_next_one_open() -> None:
+    log = Log()
+    log.turn("k1", "one")
+    log.say("m1", "It is ")
+    log.add("$run.closed", {"status": "canceled"}, run="r")
+    log.turn("k2", "two", run="r2")
+    log.say("m2", "Sunny.", run="r2")
+    log.add("$input.completed", {"id": "k2"}, run="r2")
+    live = Conversation(FACE, latest_only=True)
+    channel: Any = Growing(log)
+    reader = Reader(channel, live, None)
+    for event in log.events:
+        live.add(event)
+        reader.offset += 1
+    turn = live.latest
+    assert turn is not None
+    shown = b"".join([piece async for piece in encoded_turn(reader, turn, UiMessageStream(), keep_alive=5)])
+    assert b'"delta":"Sunny."' in shown
+    assert shown.endswith(b"data: [DONE]\n\n")
+    assert b"more" not in shown

@@ -28,6 +28,7 @@ from wakeline.events import (
 )
 from wakeline.gateway.inputs import ABORTED
 from wakeline.gateway.rules import Face, PartKind
+from wakeline.gateway.transports.faces.bodies import Body, Piece, decode_body, decode_offsets
 from wakeline.gateway.transports.faces.parts import Part, Request, Sub, Turn
 
 STRUCTURE: Final = (INPUT_ACCEPTED, INPUT_COMPLETED, INPUT_REJECTED, INPUT_REQUESTED, INPUT_RESOLVED)
@@ -37,30 +38,6 @@ _KINDS: Final[dict[str, PartKind]] = {"reasoning": "reasoning", "tool": "tool", 
 """The kinds of topics that the settings do not name; any other is text or data, as its events are."""
 
 
-class _Piece(msgspec.Struct, frozen=True, gc=False):
-    id: str
-    op: str
-    complete: bool = False
-
-
-class _Span(msgspec.Struct, frozen=True, gc=False):
-    first: int
-
-
-class _Body(msgspec.Struct, frozen=True, gc=False):
-    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    run: str | None = None
-    key: str | None = None
-    message: _Piece | None = None
-    compact: _Span | None = None
-
-
-class _Offsets(msgspec.Struct, frozen=True):
-    offsets: list[tuple[int, int]]
-
-
-_body = msgspec.json.Decoder(_Body)
-_offsets = msgspec.json.Decoder(_Offsets)
 _first = attrgetter("first")
 
 
@@ -84,6 +61,10 @@ class Conversation:
         self._tools: dict[str, Part] = {}
         self._requests: dict[str, tuple[Turn, Part]] = {}
         self._turn_of: dict[Part, Turn] = {}
+        # Where each message, key and tool call began. It outlives their parts: an answer that was stopped may go on for
+        # a while, and the rest belongs to its turn, although that is forgotten or an attempt was taken back meanwhile.
+        self._began: dict[tuple[str, str], int] = {}
+        self._forgotten: list[int] = []  # where the turns began that are forgotten
         self._dirty: dict[Part, None] = {}
 
     @property
@@ -95,6 +76,10 @@ class Conversation:
         """Return a turn by its id."""
         return next((turn for turn in reversed(self.turns) if turn.id == id), None)
 
+    def turn_of(self, part: Part) -> Turn | None:
+        """Return the turn of a part; None if the part was taken back, or its turn is forgotten."""
+        return self._turn_of.get(part)
+
     def changes(self) -> list[Part]:
         """Return the parts that have changed since the last call."""
         changed, self._dirty = list(self._dirty), {}
@@ -103,7 +88,7 @@ class Conversation:
     def add(self, event: Event) -> None:
         """Add the next event of the log, or of the compact form that the log follows."""
         try:
-            body = _body.decode(b"{" + event.body)
+            body = decode_body(b"{" + event.body)
         except UNDECODABLE:
             return
         if event.topic == ATTEMPT_SUPERSEDED:
@@ -114,7 +99,7 @@ class Conversation:
         elif body.data is not msgspec.UNSET:  # a Temporal payload is for those who can decode it
             self._content(event, body, bytes(body.data))
 
-    def _control(self, event: Event, body: _Body, data: Any) -> None:
+    def _control(self, event: Event, body: Body, data: Any) -> None:
         """Add one of Wakeline's own events; imported ones may have data of any shape."""
         if not isinstance(data, dict):
             return
@@ -140,7 +125,10 @@ class Conversation:
 
     def _begin(self, turn: Turn) -> None:
         if self._latest_only:
-            self._forget([ended for ended in self.turns if not ended.is_running])
+            ended = [turn for turn in self.turns if not turn.is_running]
+            self._forget(ended)
+            for gone in ended:
+                insort(self._forgotten, gone.first)
             self.turns = [running for running in self.turns if running.is_running]
         self.turns.append(turn)
 
@@ -157,7 +145,7 @@ class Conversation:
             self._tools.pop(part.id, None) if part.kind == "tool" else None
         self._requests = {id: held for id, held in self._requests.items() if held[1] not in gone}
 
-    def _accepted(self, event: Event, body: _Body, data: dict[str, Any]) -> None:
+    def _accepted(self, event: Event, body: Body, data: dict[str, Any]) -> None:
         shown = data.get("shown")
         if not isinstance(shown, dict) or shown.get("role") != "user":
             return
@@ -169,7 +157,7 @@ class Conversation:
         kind = str(data.get("kind"))
         self._begin(Turn(str(data.get("id")), event.offset, user=shown, kind=kind, run=body.run))
 
-    def _concluded(self, topic: str, body: _Body, data: dict[str, Any]) -> None:
+    def _concluded(self, topic: str, body: Body, data: dict[str, Any]) -> None:
         turn = self.find(str(data.get("id")))
         if turn is None or not turn.is_running or turn.kind is None:
             return
@@ -207,18 +195,19 @@ class Conversation:
             if run in turn.subs:
                 turn.subs[run].status, turn.subs[run].failure = data.get("status", "unknown"), _failure(data)
 
-    def _asked(self, event: Event, body: _Body, data: dict[str, Any]) -> None:
+    def _asked(self, event: Event, body: Body, data: dict[str, Any]) -> None:
         try:
             request = msgspec.convert(data, Request)
         except msgspec.ValidationError:
             return
         call = request.tool_call_id or request.id
+        name = (INPUT_REQUESTED, call)
+        if self._is_forgotten(name, event.offset):
+            return
         part = self._tools.get(call)
         if part is None:
-            part = Part(call, "tool", request.reason, event.offset, 0, run=body.run)
-            if self._place(part) is None:
-                return
-            self._tools[call] = part
+            part = self._tools[call] = Part(call, "tool", request.reason, event.offset, 0, run=body.run)
+            self._place(part, name)
         part.request = request
         self._requests[request.id] = self._turn_of[part], part
         self._dirty[part] = None
@@ -232,7 +221,7 @@ class Conversation:
         if not turn.open_requests:
             turn.step += 1
 
-    def _content(self, event: Event, body: _Body, data: bytes) -> None:
+    def _content(self, event: Event, body: Body, data: bytes) -> None:
         kind = self._rule.kind_of(event.topic) or _KINDS.get(event.topic)
         if kind == "hidden":
             return
@@ -242,16 +231,18 @@ class Conversation:
         elif body.message is not None:
             self._grow(event, body, body.message, data, kind)
         elif body.key is not None:
-            self._fold.add(event)
             self._keyed(event, body, body.key, kind or "data")
         else:
             value = msgspec.json.decode(data)
             part = Part(str(event.offset), "data", event.topic, event.offset, 0, run=body.run, value=value)
-            if self._place(part) is not None:
-                self._dirty[part] = None
+            self._place(part)
+            self._dirty[part] = None
 
-    def _grow(self, event: Event, body: _Body, piece: _Piece, data: bytes, kind: PartKind | None) -> None:
+    def _grow(self, event: Event, body: Body, piece: Piece, data: bytes, kind: PartKind | None) -> None:
         name = (event.topic, piece.id)
+        first = event.offset if body.compact is None else body.compact.first
+        if self._is_forgotten(name, first):
+            return
         part = self._parts.get(name)
         known = part is not None and part.is_text and body.compact is None
         before = part.text if known and part is not None and piece.op not in ("text", "none") else ""
@@ -264,11 +255,8 @@ class Conversation:
         if part is None:
             is_text = piece.op == "text" or (piece.op == "set" and data[:1] == b'"')
             shown: PartKind = "data" if not is_text else "reasoning" if kind == "reasoning" else "text"
-            first = event.offset if body.compact is None else body.compact.first
-            part = Part(piece.id, shown, event.topic, first, 0, run=body.run, message=message)
-            if self._place(part) is None:
-                return
-            self._parts[name] = part
+            part = self._parts[name] = Part(piece.id, shown, event.topic, first, 0, run=body.run, message=message)
+            self._place(part, name)
         elif known and piece.op == "text":
             part.fresh.append(msgspec.json.decode(data, type=str))
         elif known and piece.op != "none":
@@ -282,24 +270,24 @@ class Conversation:
             part.value = msgspec.json.decode(message.value())
         self._dirty[part] = None
 
-    def _keyed(self, event: Event, body: _Body, key: str, kind: PartKind) -> None:
+    def _keyed(self, event: Event, body: Body, key: str, kind: PartKind) -> None:
         name = (event.topic, key)
         value: Any = msgspec.json.decode(bytes(body.data)) if body.data is not msgspec.UNSET else None
         first = event.offset if body.compact is None else body.compact.first
-        part = self._parts.get(name)
         if kind in ("tool", "step", "usage") and not isinstance(value, dict):
             kind = "data"
-        if part is None and kind == "tool":
-            part = self._tools.get(str(value.get("id", key)))
-            if part is not None:
-                self._parts[name] = part
+        shown = str(value.get("id", key)) if kind == "tool" else key
+        call = (INPUT_REQUESTED, shown)  # a request names a tool call by its id
+        if self._is_forgotten(name, first) or (kind == "tool" and self._is_forgotten(call, first)):
+            return
+        self._fold.add(event)
+        part = self._parts.get(name)
+        if part is None and kind == "tool" and shown in self._tools:
+            part = self._parts[name] = self._tools[shown]
         if part is None:
-            shown = str(value.get("id", key)) if kind == "tool" else key
             title = str(value.get("name", event.topic)) if kind == "tool" else event.topic
-            part = Part(shown, kind, title, first, 0, run=body.run)
-            if self._place(part, visible=kind != "usage") is None:
-                return
-            self._parts[name] = part
+            part = self._parts[name] = Part(shown, kind, title, first, 0, run=body.run)
+            self._place(part, name, visible=kind != "usage")
             if kind == "tool":
                 self._tools[shown] = part
         self._set(part, value)
@@ -312,24 +300,31 @@ class Conversation:
             self._turn_of[part].usage[part.id] = value
         self._dirty[part] = None
 
-    def _place(self, part: Part, *, visible: bool = True) -> Turn | None:
-        """Put a part into its turn, by its first offset; return None if that is forgotten."""
-        at = bisect_right(self.turns, part.first, key=_first) - 1
-        if at < 0 and self.turns:
-            if self._latest_only:
-                return None
-            at = 0
+    def _is_forgotten(self, name: tuple[str, str], first: int) -> bool:
+        """Return whether a name's first event is in a forgotten turn; note where it is."""
+        return self._turn_at(self._began.setdefault(name, first)) is None and bool(self.turns)
+
+    def _turn_at(self, offset: int) -> Turn | None:
+        """Return the turn that an offset is in; None if that is forgotten, or there is none yet."""
+        at = bisect_right(self.turns, offset, key=_first) - 1
         if at < 0:
-            self._begin(Turn(part.run or "0", part.first, run=part.run, status="completed", certain=False))
-            at = 0
-        turn = self.turns[at]
+            return self.turns[0] if self.turns and not self._forgotten else None
+        forgotten = bisect_right(self._forgotten, offset)
+        is_later = forgotten > 0 and self._forgotten[forgotten - 1] > self.turns[at].first
+        return None if is_later else self.turns[at]
+
+    def _place(self, part: Part, name: tuple[str, str] | None = None, *, visible: bool = True) -> None:
+        """Put a part into the turn in which its name began; that is not forgotten."""
+        turn = self._turn_at(part.first if name is None else self._began[name])
+        if turn is None:
+            turn = Turn(part.run or "0", part.first, run=part.run, status="completed", certain=False)
+            self._begin(turn)
         part.step = turn.step
         self._turn_of[part] = turn
         if visible:
             insort(turn.parts, part, key=_first)
-        return turn
 
-    def _supersede(self, event: Event, body: _Body) -> None:
+    def _supersede(self, event: Event, body: Body) -> None:
         """Take back what an earlier attempt has published."""
         stamps = {name: message.stamp for name, message in self._fold.messages.items()}
         latest = {name: keyed.latest for name, keyed in self._fold.keyed.items()}
@@ -352,14 +347,14 @@ class Conversation:
             if keyed is None:
                 self._remove(name, part)
             else:
-                restored = _body.decode(b"{" + keyed.events(name[0])[-1].body)
+                restored = decode_body(b"{" + keyed.events(name[0])[-1].body)
                 self._set(part, msgspec.json.decode(bytes(restored.data or b"null")))
                 self._turn_of[part].changed(part)
         self._remove_plain(body)
 
-    def _remove_plain(self, body: _Body) -> None:
+    def _remove_plain(self, body: Body) -> None:
         try:
-            ranges = _offsets.decode(bytes(body.data or b"{}")).offsets
+            ranges = decode_offsets(bytes(body.data or b"{}")).offsets
         except UNDECODABLE:
             return
         for part, turn in list(self._turn_of.items()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, Protocol
 
@@ -11,7 +12,7 @@ from wakeline.gateway.transports.faces.conversation import Conversation
 from wakeline.gateway.transports.faces.parts import Part, Turn
 
 QUIET: Final = 0.3
-"""Seconds without an event after which an answer ends that may still get parts.
+"""Seconds without a change of its turn after which an answer ends that may still get parts.
 
 A run asks for several approvals one after the other, and the last output of a workflow's own stream is read after its
 update has completed.
@@ -37,6 +38,11 @@ class Reader:
         self.offset = 0
         self._channel = channel
         self._topics = None if topics is None else topics.of_compact_view()
+
+    @property
+    def tail(self) -> int:
+        """The offset of the next event that the session gets."""
+        return self._channel.tail
 
     @property
     def is_at_end(self) -> bool:
@@ -111,22 +117,50 @@ async def encoded_turn(reader: Reader, turn: Turn, encoder: Encoder, keep_alive:
         encoder: Shows it.
         keep_alive: Seconds after which an idle connection gets a comment.
     """
-    reader.conversation.changes()
+    conversation = reader.conversation
+    conversation.changes()
     yield encoder.begin(turn)
+    quiet = _Quiet(reader)
     while not encoder.is_over:
         settles = turn.is_waiting or not turn.is_running
         if not turn.is_running and turn.certain:
             break
-        came = await reader.more(QUIET if settles else keep_alive)
-        if came:
-            if chunk := encoder.advance(turn, reader.conversation.changes()):
-                yield chunk
-        elif settles:
+        if not settles:
+            quiet = _Quiet(reader)
+        elif quiet.is_over:
             break
-        else:
+        if await reader.more(quiet.seconds if settles else keep_alive):
+            changed = conversation.changes()
+            if turn.reset is not None or any(conversation.turn_of(part) is turn for part in changed):
+                quiet = _Quiet(reader)
+            if chunk := encoder.advance(turn, changed):
+                yield chunk
+        elif not settles:
             yield IDLE
     if not encoder.is_over:
         yield encoder.end(turn)
+
+
+class _Quiet:
+    """The time after a change of a turn.
+
+    The events of other turns do not prolong it: the activity of a stopped answer may still write.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._tail = reader.tail
+        self._until = time.monotonic() + QUIET
+
+    @property
+    def seconds(self) -> float:
+        """The seconds that are left."""
+        return max(0.0, self._until - time.monotonic())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has passed, and all events were read that the session had when it began."""
+        return self.seconds == 0 and self._reader.offset >= self._tail
 
 
 async def idle_until(reader: Reader, holds: Callable[[], bool], keep_alive: float) -> AsyncIterator[bytes]:
