@@ -54,7 +54,7 @@ async def test_fewer_replicas_than_nodes_are_refused_unless_they_are_asked_for(c
     alone = NatsEngine(cluster.address("single", replicas="1"))
     await alone.open()
     await alone.close()
-    with pytest.raises(EngineRefusedError, match=r"expected of .* 3 replicas of stream single-records, it has 1"):
+    with pytest.raises(EngineRefusedError, match=r"NATS .*: expected 3 replicas of stream single-records, it has 1"):
         await NatsEngine(cluster.address("single")).open()
     asked = NatsEngine(cluster.address("default"))
     await asked.open()

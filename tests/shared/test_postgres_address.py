@@ -131,4 +131,4 @@ async def test_if_no_host_answers_the_refusal_names_all(monkeypatch: pytest.Monk
     monkeypatch.setattr(target, "CONNECT_SECONDS", 0.5)
     first, second = free_port(), free_port()
     message = await refused(f"postgres://guarded:{PASSWORD}@127.0.0.1:{first},127.0.0.1:{second}/x")
-    assert f"127.0.0.1:{first},127.0.0.1:{second} a server that can be reached" in message
+    assert f"127.0.0.1:{first},127.0.0.1:{second}: expected a server that can be reached" in message

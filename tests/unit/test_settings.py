@@ -56,23 +56,28 @@ def test_a_bad_file_is_told_with_what_is_wrong(tmp_path: Path, content: str, mes
         (
             '[notify.good]\ntopics = ["x"]\n[notify.bad]\ntopics = ["x"]\nstatuses = ["error"]',
             (
-                "`$.notify.bad.statuses[0]`",
+                "notify.bad.statuses[0]",
                 "expected one of canceled, completed, failed, terminated, timed_out, unknown",
             ),
         ),
         (
             '[inputs.start.chat]\nsessions = ["*"]\nworkflow_type = "C"\ntask_queue = "q"\nid_reuse = "never"',
-            ("`$.inputs.start.chat.id_reuse`", "expected one of allow_duplicate, allow_duplicate_failed_only"),
+            ("inputs.start.chat.id_reuse", "expected one of allow_duplicate, allow_duplicate_failed_only"),
         ),
         (
             '[faces.chat]\nkind = "signal"\nname = "say"\nstart = "chat"',
-            ("expected start with the kind update only, got it with signal", "`$.faces.chat`"),
+            ("expected no start with kind = 'signal'", "in faces.chat"),
         ),
         (
             '[inputs.start.chat]\nsessions = ["*"]\nworkflow_type = "C"',
-            ("missing required field `task_queue`", "`$.inputs.start.chat`"),
+            ("expected task_queue in inputs.start.chat",),
         ),
-        ('durability = "none"', ("`$.durability`", "got 'none', expected one of")),
+        ('durability = "none"', ("expected one of full, process for durability, got 'none'",)),
+        ('port = "7777"', ("expected a whole number for port, got '7777'",)),
+        ("port = 70000", ("expected port to be at most 65535, got 70000",)),
+        ("follow = 1", ("expected a list for follow, got 1",)),
+        ("token_secret = 17", ("expected text for token_secret, got a whole number",)),
+        ("[notify.a]\ntopics = []", ("expected notify.a.topics to have at least 1 entries",)),
     ],
 )
 def test_the_rule_and_the_choices_are_named(tmp_path: Path, content: str, parts: tuple[str, ...]) -> None:
@@ -87,7 +92,7 @@ def test_the_rule_and_the_choices_are_named(tmp_path: Path, content: str, parts:
 def test_a_missing_file_and_a_bad_variable_are_told(tmp_path: Path) -> None:
     with pytest.raises(SettingsInvalidError, match="nowhere"):
         load(file=tmp_path / "nowhere.toml", environment={})
-    with pytest.raises(SettingsInvalidError, match=r"environment.*int"):
+    with pytest.raises(SettingsInvalidError, match=r"environment.*a whole number for port"):
         load(environment={"WAKELINE_PORT": "many"})
 
 
@@ -185,11 +190,9 @@ def test_a_bad_variable_s_hint_says_what_to_write(environment: dict[str, str], h
     [
         ("engine", "postgres", "got 'postgres'"),
         ("engine", "mysql", "got 'mysql'"),
-        ("engine", "", "got ''"),
         ("engine", "mysql://root:the-password@host/db", "got an address with mysql://"),
         ("engine", "root:the-password@host/db", "got something else"),
         ("temporal_ui", "localhost:8233", "got 'localhost:8233'"),
-        ("codec_server", "", "got ''"),
     ],
 )
 def test_a_value_of_another_form_s_refusal_has_the_form_in_words(name: str, value: str, shown: str) -> None:
@@ -206,7 +209,13 @@ def test_a_value_of_another_form_s_refusal_has_the_form_in_words(name: str, valu
 
 @pytest.mark.parametrize(
     ("content", "hint"),
-    [("prot = 1", "at the top level; did you mean port?"), ("[wakeline]\nport = 1", "leave the line [wakeline] out")],
+    [
+        ("prot = 1", "at the top level; did you mean port?"),
+        ("[wakeline]\nport = 1", "leave the line [wakeline] out"),
+        ('[[follow]]\nworkflow_tpye = "x"', "workflow_tpye in follow[0], or leave it out; did you mean workflow_type?"),
+        ('[notify.a]\ntopics = ["x"]\nusrs = ["y"]', "usrs in notify.a, or leave it out; did you mean users?"),
+        ('[[follow]]\nzzz = "x"', "its members are workflow_type, workflow_id, task_queue, query,"),
+    ],
 )
 def test_an_unknown_name_s_hint_says_what_was_meant(tmp_path: Path, content: str, hint: str) -> None:
     file = tmp_path / "wakeline.toml"
@@ -224,3 +233,12 @@ def test_hints_of_keys_have_a_command_that_makes_one() -> None:
     with pytest.raises(SettingsInvalidError) as short:
         shared_key("short")
     assert "openssl rand -hex 32" in short.value.hint
+
+
+def test_an_empty_variable_counts_as_not_set(tmp_path: Path) -> None:
+    empty = {f"WAKELINE_{name.upper()}": "" for name in Settings.__struct_fields__ if not name.startswith("token_")}
+    assert load(environment={**empty, "WAKELINE_TOKEN_SECRET": "", "WAKELINE_CONFIG": ""}) == Settings()
+    load({"no_auth": True}, environment={"WAKELINE_TOKEN_SECRET": "", "WAKELINE_TOKEN_JWKS": ""}).check_listen()
+    file = tmp_path / "wakeline.toml"
+    file.write_text("port = 1")
+    assert load(file=file, environment={"WAKELINE_PORT": ""}).port == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -22,6 +23,7 @@ def dev(
     port: int | None = None,
     temporal_port: int = 7233,
     ui_port: int = 8233,
+    config: Path | None = None,
     cors_origins: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True, negative=())] = None,
 ) -> None:
     """Run the gateway and a Temporal dev server, on loopback, until Ctrl-C.
@@ -34,9 +36,10 @@ def dev(
         port: Port of the gateway; 0 selects a free one (default: 7777).
         temporal_port: Port of Temporal's frontend; 0 selects a free one.
         ui_port: Port of Temporal's web interface; 0 selects a free one.
+        config: A TOML file with settings (default: WAKELINE_CONFIG, if set).
         cors_origins: Origins of web pages that may call, such as http://localhost:3000.
     """
-    settings = load({"data": data, "port": port, "host": "127.0.0.1", "cors_origins": cors_origins})
+    settings = load({"data": data, "port": port, "host": "127.0.0.1", "cors_origins": cors_origins}, file=config)
     server = TemporalServer(port=temporal_port, ui_port=ui_port, namespace=settings.namespace)
     # Settings for another Temporal, such as an API key, do not apply to the dev server.
     elsewhere = [name for name in Settings.__struct_fields__ if name.startswith("temporal_")]

@@ -5,16 +5,29 @@ from __future__ import annotations
 import os
 import sys
 
-from cyclopts import App
+from cyclopts import App, CycloptsError, CycloptsPanel, UnusedCliTokensError
 
 from wakeline import __version__
 from wakeline.cli.failures import print_error
 from wakeline.errors import WakelineError
 
+
+def _explained(error: CycloptsError) -> object:
+    """Return what is printed of a command line that is refused."""
+    if isinstance(error, UnusedCliTokensError):
+        command = " ".join(["wakeline", *(error.command_chain or ())])
+        more = " ".join(error.unused_tokens or ())
+        return CycloptsPanel(
+            f"More arguments than the command takes: {more}. `{command} --help` has those that it takes."
+        )
+    return CycloptsPanel(error)
+
+
 app = App(
     name="wakeline",
     version=__version__,
     help="Durable sessions for Temporal workflows: published once, in order, to every device, through any disconnect.",
+    error_formatter=_explained,
 )
 # Commands are imported when they are called, so that `--help` stays quick. Their lines in the list of commands are
 # therefore here; a command's own help is its docstring.

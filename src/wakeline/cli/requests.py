@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from wakeline.cli.publish import as_value
 from wakeline.client import Session, SessionClient
 from wakeline.client.options import Answer
-from wakeline.errors import RequestInvalidError
+from wakeline.errors import AlreadyResolvedError, RequestInvalidError
 
 
 def requests(
@@ -60,7 +60,12 @@ def requests(
     if action == "decline":
         how["status"] = "cancelled"
     value = None if payload is None else as_value(payload)
-    _print(_run(url, token, session, lambda it: it.answer(id, value, **how)))
+    try:
+        _print(_run(url, token, session, lambda it: it.answer(id, value, **how)))
+    except AlreadyResolvedError as error:
+        if "outcome" in error.details:
+            error.hint = f"The first answer counts: {msgspec.json.encode(error.details['outcome']).decode()}"
+        raise
 
 
 def _run(url: str, token: str | None, session: str, work: Callable[[Session], Coroutine[Any, Any, Any]]) -> Any:

@@ -27,7 +27,14 @@ package may import them. Open `session.py` first.
 from typing import TYPE_CHECKING, Any
 
 from wakeline.client.client import SessionClient
-from wakeline.client.errors import CodecError, EventDataError, RefusedError, StreamBrokenError, TransferError
+from wakeline.client.errors import (
+    CodecError,
+    EventDataError,
+    NotAGatewayError,
+    RefusedError,
+    StreamBrokenError,
+    TransferError,
+)
 from wakeline.client.live_view import (
     Change,
     EventAdded,
@@ -68,6 +75,7 @@ __all__ = [
     "LiveMessage",
     "LiveView",
     "MessageChanged",
+    "NotAGatewayError",
     "Page",
     "Published",
     "RefusedError",

@@ -2,6 +2,7 @@
 
     WakelineError
     ├── RefusedError         the gateway refused; every refusal of a known code is also of that code's class
+    │   └── NotAGatewayError  not_a_gateway: another server answered
     ├── EventDataError       event_data: an event's data is not of the requested type
     ├── StreamBrokenError    stream_broken: the answer is not the session's event stream
     ├── CodecError           codec_failed: a codec server refuses, or answers without payloads
@@ -36,9 +37,16 @@ class RefusedError(WakelineError):
         details = {key: value for key, value in error.items() if key not in ("code", "message", "hint")}
         WakelineError.__init__(self, str(error.get("message", f"the gateway answered {status}")), **details)
         vars(self).update(details)  # attributes of the code's class, such as `expected`
-        self.code = error.get("code", "unknown")  # type: ignore[misc] # fixed per class elsewhere, the gateway's here
+        self.code = error.get("code", type(self).code)  # type: ignore[misc] # fixed per class elsewhere, the gateway's here
         self.hint = error.get("hint", NOT_A_GATEWAY)
         self.status = status  # type: ignore[misc] # as above
+
+
+class NotAGatewayError(RefusedError):
+    """Another server answered: its answer is not one of Wakeline's."""
+
+    code = "not_a_gateway"
+    hint = NOT_A_GATEWAY
 
 
 class EventDataError(WakelineError):
@@ -79,6 +87,8 @@ class TransferError(WakelineError):
 
 def refusal(status: int, error: Mapping[str, Any]) -> RefusedError:
     """Return the error of a refusal: also of its code's class, if that is known."""
+    if "code" not in error:
+        return NotAGatewayError(status, error)
     return _KINDS.get(str(error.get("code")), RefusedError)(status, error)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from wakeline.client.http import Http
 from wakeline.client.values import encode
-from wakeline.errors import LimitReachedError, UnavailableError
+from wakeline.errors import LimitReachedError, UnavailableError, WakelineError
 from wakeline.retry import Backoff
 
 T = TypeVar("T")
@@ -34,8 +34,17 @@ async def post(http: Http, path: str, body: bytes, kind: type[T], wait: float = 
     return await http.call("POST", path, kind, headers=JSON, body=lambda: body, wait=wait)
 
 
-async def repeated(call: Callable[[], Awaitable[T]], retry_seconds: float) -> T:
+async def repeated(
+    call: Callable[[], Awaitable[T]],
+    retry_seconds: float,
+    on_lost: Callable[[WakelineError], None] | None = None,
+) -> T:
     """Make a call that has no second effect, until the gateway answers it.
+
+    Args:
+        call: Makes the call.
+        retry_seconds: How long it is repeated.
+        on_lost: Called with the reason when it is repeated for the first time.
 
     Raises:
         UnavailableError: The gateway cannot be reached for so many seconds.
@@ -46,10 +55,13 @@ async def repeated(call: Callable[[], Awaitable[T]], retry_seconds: float) -> T:
         try:
             return await call()
         except (UnavailableError, LimitReachedError) as error:
+            is_first = failing_since is None
             failing_since = failing_since or time.monotonic()
             least = float(error.details.get("retry_after", 0))
             if time.monotonic() + least >= failing_since + retry_seconds:
                 raise
+            if is_first and on_lost is not None:
+                on_lost(error)
             await backoff.wait(least)
 
 
@@ -62,6 +74,7 @@ async def until_known(
     *,
     wait_seconds: float | None,
     retry_seconds: float,
+    on_lost: Callable[[WakelineError], None] | None = None,
 ) -> T:
     """Post the same body until its outcome is known; a repetition has no second effect.
 
@@ -73,6 +86,7 @@ async def until_known(
         is_known: Returns whether an answer has the outcome.
         wait_seconds: The longest wait for the outcome; None for no limit.
         retry_seconds: How long a gateway that cannot be reached, or has too much to do, is tried again.
+        on_lost: Called with the reason when that begins.
 
     Raises:
         RefusedError: The gateway refused it.
@@ -82,6 +96,6 @@ async def until_known(
     while True:
         left = _LONGEST_WAIT if ends is None else max(0.0, min(_LONGEST_WAIT, ends - time.monotonic()))
         body = encode({**asked, "wait": left})
-        answer = await repeated(partial(post, http, path, body, kind, left), retry_seconds)
+        answer = await repeated(partial(post, http, path, body, kind, left), retry_seconds, on_lost)
         if is_known(answer) or (ends is not None and time.monotonic() >= ends):
             return answer

@@ -58,6 +58,7 @@ class Sending(TypedDict, total=False):
     device: str | None
     expect: int | None
     wait: timedelta | None
+    on_lost: Callable[[WakelineError], None] | None
 
 
 class Answer(TypedDict, total=False):

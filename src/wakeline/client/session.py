@@ -285,6 +285,7 @@ class Session(Answering):
         device: str | None = None,
         expect: int | None = None,
         wait: timedelta | None = None,
+        on_lost: Callable[[WakelineError], None] | None = None,
     ) -> InputOutcome:
         """Send an input to the session's run, once; return its outcome, also if the run rejected it.
 
@@ -300,6 +301,7 @@ class Session(Answering):
             device: The id of this device, for `$input.accepted`.
             expect: The offset of the last event that its user has seen; a later one that counts refuses the input.
             wait: The longest wait for the outcome; its status is `accepted` then. By default there is no limit.
+            on_lost: Called with the reason when the gateway is retried.
 
         Raises:
             InputConflictError: Another input of the session has this key.
@@ -310,7 +312,6 @@ class Session(Answering):
         given: dict[str, Any] = {"name": name or None, "args": inputs.listed(args) or None, "run": run, "start": start}
         given |= {"device": device, "expect": expect}
         asked = {"id": id or str(uuid4()), "kind": kind, **{k: v for k, v in given.items() if v is not None}}
-        seconds = None if wait is None else seconds_of(wait, "wait")
         try:
             return await inputs.until_known(
                 self._http,
@@ -318,8 +319,9 @@ class Session(Answering):
                 asked,
                 InputOutcome,
                 lambda outcome: outcome.status != "accepted",
-                wait_seconds=seconds,
+                wait_seconds=None if wait is None else seconds_of(wait, "wait"),
                 retry_seconds=self._retry_seconds,
+                on_lost=on_lost,
             )
         except UnavailableError as error:
             error.add_note(f"the input's id: {asked['id']}")

@@ -142,7 +142,7 @@ class Face(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             ValueError: It has `start` with another kind than `update`.
         """
         if self.start is not None and self.kind != "update":
-            raise ValueError(f"expected start with the kind update only, got it with {self.kind}")
+            raise ValueError(f"expected no start with kind = {self.kind!r}: only an update can start its workflow")
 
     def kind_of(self, topic: str) -> PartKind | None:
         """Return the kind of a topic, by the longest prefix; None if no entry names it."""

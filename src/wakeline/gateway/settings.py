@@ -6,35 +6,25 @@ here. `docs/reference/settings.md` lists them; a test keeps the two equal.
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-import msgspec.inspect
 from msgspec import Meta
 
 from wakeline.errors import ListenRefusedError, SettingsInvalidError
 from wakeline.gateway.rules import Face, Follow, InputRules, Namespace, Notify
+from wakeline.gateway.setting_refusals import ENVIRONMENT, THE_ENVIRONMENT, meant, refused
 
-_ENVIRONMENT: Final = "WAKELINE_"
-_THE_ENVIRONMENT: Final = "the environment"
-_SAMPLES: Final = {"true or false": "true", "a whole number": "8080", "a number": "1.5"}
 _OTHERS: Final = ("WAKELINE_CONFIG", "WAKELINE_URL", "WAKELINE_TOKEN", "WAKELINE_PROCESS_NUMBER")
 """Variables of the commands and of clients, which may share the gateway's environment."""
 _LISTS: Final = ("cors_origins", "cors_headers", "trusted_proxies", "outgoing_networks")
-_SECRETS: Final = ("engine", "token_secret", "temporal_api_key", "namespaces", "channels")
-_FORMS: Final = {
-    "engine": ("sqlite, memory, postgres://USER@HOST/DATABASE or nats://HOST:4222", "sqlite"),
-    "temporal_ui": ("a URL without user and query", "http://localhost:8233"),
-    "codec_server": ("a URL without user and query", "https://codec.example"),
-}
-"""Settings whose value has a pattern: the pattern in words, and a value."""
+_NEVER_EMPTY: Final = ("token_issuer", "token_audience")
+"""Settings whose empty variable is refused: as none, it would accept the tokens of others."""
 _PLAIN_URL: Final = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$"
 _TABLES: Final = ("follow", "namespaces", "notify", "channels", "inputs", "faces")
 
@@ -259,23 +249,17 @@ def load(
     if file is None and environment.get("WAKELINE_CONFIG"):
         file = Path(environment["WAKELINE_CONFIG"])
     settings = _convert(_read(file), f"the file {file}", strict=True) if file else {}
-    settings |= _convert(_from_environment(environment), _THE_ENVIRONMENT, strict=False)
+    settings |= _convert(_from_environment(environment), THE_ENVIRONMENT, strict=False)
     settings |= _convert({k: v for k, v in (arguments or {}).items() if v is not None}, "the command line", strict=True)
     return msgspec.convert(settings, Settings)
 
 
 def unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
     """Yield a sentence about each unknown `WAKELINE_…` variable, without its value."""
-    known = [*(_ENVIRONMENT + name.upper() for name in Settings.__struct_fields__), *_OTHERS]
+    known = [*(ENVIRONMENT + name.upper() for name in Settings.__struct_fields__), *_OTHERS]
     for name in sorted(environment):
-        if name.upper().startswith(_ENVIRONMENT) and name not in known:
-            yield f"the variable {name} is not one of Wakeline's and has no effect{_meant(name.upper(), known)}"
-
-
-def _meant(name: str, known: Iterable[str]) -> str:
-    """Return the question whether the closest known name was meant; empty if none is close."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-    return f"; did you mean {close[0]}?" if close else ""
+        if name.upper().startswith(ENVIRONMENT) and name not in known:
+            yield f"the variable {name} is not one of Wakeline's and has no effect{meant(name.upper(), known)}"
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -288,13 +272,14 @@ def _read(file: Path) -> dict[str, Any]:
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for field in Settings.__struct_fields__:
-        text = environment.get(_ENVIRONMENT + field.upper())
-        if text is None:
+        text = environment.get(ENVIRONMENT + field.upper())
+        # Compose files and shells pass a variable that has no value as an empty one.
+        if text is None or (not text and field not in _NEVER_EMPTY):
             continue
         if field in _LISTS:
             found[field] = [part.strip() for part in text.split(",") if part.strip()]
         elif field in _TABLES:
-            found[field] = _table(_ENVIRONMENT + field.upper(), text)
+            found[field] = _table(ENVIRONMENT + field.upper(), text)
         else:
             found[field] = text
     return found
@@ -311,90 +296,5 @@ def _convert(given: dict[str, Any], source: str, *, strict: bool) -> dict[str, A
     try:
         checked = msgspec.convert(given, Settings, strict=strict)
     except msgspec.ValidationError as error:
-        hint = _hint(source, given, str(error))
-        said = _of_form(given, str(error)) or (
-            f"{_in_its_rule(given, str(error))}{_value_at_fault(given, str(error))}{_choices(str(error))}"
-        )
-        raise SettingsInvalidError(f"in {source}: {said}", hint=hint) from None
+        raise refused(Settings, source, given, error) from None
     return {name: getattr(checked, name) for name in given}
-
-
-def _hint(source: str, given: Mapping[str, Any], said: str) -> str | None:
-    """Return the hint for a value that msgspec refuses; None for the class's own hint."""
-    if unknown := re.search(r"unknown field `(.+)`$", said):
-        name = unknown[1]
-        if isinstance(given.get(name), dict):
-            return f"Settings stand at the top level of the file, not in a table: leave the line [{name}] out."
-        return (
-            f"Leave {name} out, or write a setting's name, at the top level{_meant(name, Settings.__struct_fields__)}"
-        )
-    found = re.search(r"at `\$\.(\w+)`$", said)
-    if found is None or source != _THE_ENVIRONMENT:
-        return None
-    kinds = {"bool": "true or false", "int": "a whole number", "float": "a number"}
-    wanted = next((words for kind, words in kinds.items() if said.startswith(f"Expected `{kind}`, got")), None)
-    variable = _ENVIRONMENT + found[1].upper()
-    if "matching regex" in said and found[1] in _FORMS:
-        return f"Write one in {variable}, such as {variable}={_FORMS[found[1]][1]}, or unset it."
-    return (
-        f"Correct {variable}."
-        if wanted is None
-        else f"Write {wanted} in {variable}, such as {variable}={_SAMPLES[wanted]}."
-    )
-
-
-def _of_form(given: Mapping[str, Any], said: str) -> str:
-    """Return what a setting with a pattern may be and is; empty if msgspec says something else."""
-    found = re.search(r"matching regex .* at `\$\.(\w+)`$", said)
-    if found is None or found[1] not in _FORMS:
-        return ""
-    text, scheme = given[found[1]], given[found[1]].partition("://")[0]
-    if found[1] not in _SECRETS or text.isalnum() or not text:
-        got = f"{text!r:.100}"
-    else:  # the rest of an address may be a password
-        got = f"an address with {scheme[:16]}://" if scheme.isalnum() else "something else"
-    return f"expected {_FORMS[found[1]][0]} for {found[1]}, got {got}"
-
-
-def _value_at_fault(given: Mapping[str, Any], said: str) -> str:
-    """Return the value of the setting that msgspec names, unless it is a secret."""
-    found = re.search(r"at `\$\.(\w+)`$", said)
-    if found is None or found[1] not in given or found[1] in _SECRETS:
-        return ""
-    return f", got {given[found[1]]!r:.100}"
-
-
-def _in_its_rule(given: Mapping[str, Any], said: str) -> str:
-    """Return what msgspec says of a rule, such as `at $.notify[...]`, with the rule's name."""
-    found = re.search(r"at `\$\.([\w.]+)\[\.\.\.\]", said)
-    if found is None:
-        return said
-    tables = found[1].split(".")
-    rules: Any = given
-    for table in tables:
-        rules = rules[table]
-    for name, rule in rules.items():
-        alone: Any = {name: rule}
-        for table in reversed(tables):
-            alone = {table: alone}
-        try:
-            msgspec.convert(alone, Settings)
-        except msgspec.ValidationError as error:
-            if str(error) == said:
-                return said.replace("[...]", f".{name}", 1)
-    return said
-
-
-def _choices(said: str) -> str:
-    """Return the values that a setting may have, if msgspec refuses one that is none of them."""
-    found = re.search(r"^Invalid enum value .* at `\$(.+)`$", said)
-    if found is None:
-        return ""
-    at: Any = msgspec.inspect.type_info(Settings)
-    for step in re.findall(r"\w+|\.\.\.", found[1]):
-        if isinstance(at, msgspec.inspect.StructType):
-            at = next(field.type for field in at.fields if field.encode_name == step)
-        else:
-            at = at.value_type if isinstance(at, msgspec.inspect.DictType) else at.item_type
-    values = getattr(at, "values", ())
-    return f", expected one of {', '.join(map(str, values))}" if values else ""

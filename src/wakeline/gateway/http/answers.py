@@ -57,10 +57,8 @@ def errors_middleware(parts: Parts) -> Any:
             allowed = ", ".join(sorted(error.allowed_methods))
             failure = MethodNotAllowedError(f"expected one of {allowed}, got {request.method}")
             headers[hdrs.ALLOW] = allowed
-        except web.HTTPException as error:
-            failure = NotFoundError(
-                f"there is no route {request.path!r} ({error.status})", hint=_no_route(request.path)
-            )
+        except web.HTTPException:
+            failure = NotFoundError(f"the gateway has no route {request.path!r}", hint=_no_route(request.path))
         except Exception:  # noqa: BLE001 - answers a defect in the same format as other errors
             _log.exception("request failed", path=_logged(request.path))
             failure = InternalError("the server failed; this is a defect")

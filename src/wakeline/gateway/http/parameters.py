@@ -47,10 +47,12 @@ def refuse_others(request: web.Request, parameters: dict[str, bool]) -> None:
         return
     for name, text in request.query.items():
         if name not in parameters and name != "ticket":
-            known = ", ".join(parameters) or "none"
+            known = ", ".join(parameters)
+            expected = (
+                f"one of the query parameters {known}" if known else "no query parameter, because this route has none"
+            )
             raise RequestInvalidError(
-                f"expected no query parameter but these: {known}; got {name[:40]!r}",
-                hint="Correct the parameter's name, or leave it out.",
+                f"expected {expected}; got {name[:40]!r}", hint="Correct the parameter's name, or leave it out."
             )
         if not parameters.get(name, False) and len(request.query.getall(name)) > 1:
             raise RequestInvalidError(f"expected {name} once, got it {len(request.query.getall(name))} times")

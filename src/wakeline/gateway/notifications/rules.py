@@ -70,10 +70,15 @@ class Rules:
 
     def _check(self, name: str, rule: Notify) -> None:
         unknown = [channel for channel in rule.channels if channel not in self._channels]
-        if unknown or not self._channels:
+        if not self._channels:
             raise SettingsInvalidError(
-                f"expected a channel for notify.{name}, got {unknown[0] if unknown else 'no channels'!r}",
-                hint="Name one of the tables in channels, such as [channels.ops].",
+                f"expected a channel through which notify.{name} notifies, got settings without channels",
+                hint="Add one: a table such as [channels.ops] with url and secrets, or leave the rule out.",
+            )
+        if unknown:
+            raise SettingsInvalidError(
+                f"expected channels of notify.{name} to be of {', '.join(self._channels)}, got {unknown[0]!r}",
+                hint=f"Name one of these, or add a table [channels.{unknown[0]}].",
             )
         for option, patterns in (("topics", rule.topics), ("sessions", rule.sessions)):
             for pattern in patterns:

@@ -103,7 +103,7 @@ class Target:
 
     def unfit(self, expected: str, hint: str) -> EngineRefusedError:
         """Return the error for servers that cannot be used."""
-        return EngineRefusedError(f"expected of {self.name} {expected}", hint=hint)
+        return EngineRefusedError(f"{self.name}: expected {expected}", hint=hint)
 
     async def connect(self, client: LastingClient, **callbacks: Any) -> None:
         """Connect for the first time, and check that the server fits.

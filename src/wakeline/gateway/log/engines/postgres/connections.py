@@ -38,7 +38,7 @@ async def check_connections(target: Target, connection: Connection) -> None:
             more.append(await target.connect())
     except asyncpg.TooManyConnectionsError as error:
         raise EngineRefusedError(
-            f"expected of {target.name} {CONNECTIONS} connections for each gateway, got {len(more) + 1}: {error}",
+            f"{target.name}: expected {CONNECTIONS} connections for each gateway, got {len(more) + 1}: {error}",
             hint="Raise the limit of the role (ALTER ROLE … CONNECTION LIMIT), of the database, or max_connections.",
         ) from None
     finally:

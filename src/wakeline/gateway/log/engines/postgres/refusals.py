@@ -120,7 +120,7 @@ _HARMLESS: Final = re.compile(
 
 def unfit(name: str, expected: str, hint: str) -> EngineRefusedError:
     """Return the refusal of a server."""
-    return EngineRefusedError(f"expected of {name} {expected}", hint=hint)
+    return EngineRefusedError(f"{name}: expected {expected}", hint=hint)
 
 
 def of_connection(name: str, error: BaseException, query: Mapping[str, str]) -> EngineRefusedError:
