@@ -137,6 +137,7 @@ class Log:
     events: list[Event] = field(default_factory=list)
     positions: dict[str, Position] = field(default_factory=dict)
     records: dict[str, Run] = field(default_factory=dict)
+    abandoned: set[str] = field(default_factory=set)
 
     def report(self, run: str, append: do.Append) -> None:
         if append.publisher not in self.positions:
@@ -169,7 +170,7 @@ class Log:
             self.positions[f"stream:{stream}"] = Position(attempt + 1, 0)
 
     def _fence(self, publisher: str, attempt: int) -> None:
-        if attempt < self.positions.get(publisher, Position(0, 0)).attempt:
+        if publisher in self.abandoned or attempt < self.positions.get(publisher, Position(0, 0)).attempt:
             raise FencedError
 
     def of(self, run: str, topic: str) -> list[Any]:

@@ -467,6 +467,9 @@ ROWS: dict[str, Row] = {
         Phase.DONE,
         ["write owed=False"],
     ),
+    "a rest that was abandoned meanwhile is not read again": Row(
+        RESTS, [(0, nobody(fenced=True))], Phase.DONE, ["write owed=False"]
+    ),
     "a rest without a worker is checked in Temporal": Row(RESTS, [(0, nobody())], Phase.RESTING, ["DescribeRun one"]),
     "a rest that Temporal still has is read again later": Row(
         RESTS, [(0, nobody()), (0, saw.Seen())], Phase.RESTING, ["the rest in 2 s"]

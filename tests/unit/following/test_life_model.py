@@ -259,6 +259,9 @@ class Lives(RuleBasedStateMachine):
                     self._supersede(record, next_run_id)
             case do.Abandon():
                 self.lost.add(run)
+                self.log.abandoned |= {
+                    f"stream:{name}" for name in (record.stream, *(each.stream for each in record.unread))
+                }
             case do.AwaitTurn():
                 return self._turn(run)
             case do.CheckSession(again):
@@ -347,8 +350,6 @@ class Lives(RuleBasedStateMachine):
         try:
             self.log.copy(run, asked, read.stream)
         except FencedError:
-            if effect.unread is None:
-                raise
             return saw.Read(asked.run_id, Answer.NOBODY, fenced=True)
         return saw.Read(asked.run_id, Answer.READ)
 

@@ -10,6 +10,7 @@ import pytest
 from temporalio.api.common.v1 import Payload
 
 from tests.unit.following.followed import World, run, steps
+from wakeline.errors import AttemptFencedError
 from wakeline.gateway.following import follower as runner
 from wakeline.gateway.following import rests as resting
 from wakeline.gateway.following.copying.copy import StreamCopy
@@ -114,6 +115,25 @@ async def test_a_rest_that_a_later_run_does_not_wait_for_is_not_read(monkeypatch
     follower.hurry()
     await follower.follow()
     assert (Stream.reads, follower.run.owed) == (0, False)
+    assert await events_of(world) == []
+
+
+async def test_a_gateway_that_had_stopped_cannot_add_a_rest_that_was_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, drain_grace=0.0)
+    unread = Unread("earlier", "earlier", 1)
+    owing = msgspec.structs.replace(OWING, unread=(unread,))
+    follower = await follower_of(world, owing)
+    stopped = [
+        StreamCopy(run, Teller("a", OWING.run, world.accept), world.accept, world.runs, recorded=False)
+        for run in (owing, msgspec.structs.replace(owing, run_id="earlier", stream="earlier"))
+    ]
+    for copy in stopped:
+        await copy.begin()
+    follower.hurry()
+    await follower.follow()
+    for copy in stopped:
+        with pytest.raises(AttemptFencedError):
+            await copy.read(cast(Any, Stream(None, "a", copy.run.run_id)), closed=True)
     assert await events_of(world) == []
 
 

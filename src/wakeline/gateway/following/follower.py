@@ -177,6 +177,7 @@ class Follower:
                 self._parts.settled(self.session)
             case do.Abandon():
                 _log.warning("the rest of a run is abandoned, because a later one begins", run=self.run.run)
+                await self._performer.abandon()
             case _:
                 return await self._ask(effect)
         return None

@@ -6,12 +6,13 @@ from contextlib import suppress
 
 import msgspec
 
-from wakeline.errors import SessionClosedError
+from wakeline.errors import AttemptFencedError, SessionClosedError
 from wakeline.events import INPUT_UNDONE, compose, timestamp
 from wakeline.gateway.following.following import Subject
 from wakeline.gateway.following.life.effects import Append, Expect, Supersede
 from wakeline.gateway.following.life.reports import SETTLED
 from wakeline.gateway.following.watching.resets import Reset, reset_of, send_again, supersede_undone, undone_inputs
+from wakeline.gateway.log import Publication
 from wakeline.gateway.sessions import Run, Telling
 
 
@@ -44,6 +45,18 @@ class Performer:
     def expect(self, effect: Expect) -> None:
         """Show the change as soon as it is in the log."""
         self.telling = Telling(effect.publisher, msgspec.structs.replace(self._subject.run, **effect.changes))
+
+    async def abandon(self) -> None:
+        """Refuse what is left of the run's streams from now on.
+
+        A gateway that was stopped may have it in its hands, and would append it after the later run's first event.
+        """
+        run, teller = self._subject.run, self._subject.teller
+        attempts = {unread.stream: unread.stream_attempt for unread in run.unread} | {run.stream: run.stream_attempt}
+        for stream, attempt in attempts.items():
+            refused = Publication(f"stream:{stream}", attempt + 1, run=run.run)
+            with suppress(SessionClosedError, AttemptFencedError):
+                await self._parts.accept.open_attempt(self._subject.session, refused, epoch=teller.epoch)
 
     async def supersede(self, effect: Supersede) -> None:
         """Mark what a reset has undone."""

@@ -101,8 +101,6 @@ class Rests:
         except TimeoutError:
             copied = Copied(Answer.NOBODY)
         except AttemptFencedError:
-            if unread is None:
-                raise
             return Read(run.run_id, Answer.NOBODY, fenced=True)
         if not copied.answer.is_final:
             _log.debug("cannot read the rest of a run", workflow_id=run.workflow_id, error=copied.reason)

@@ -67,7 +67,7 @@ class Settle:
 
 @dataclass(frozen=True)
 class Abandon:
-    """Log that the rest of a run is abandoned."""
+    """Abandon the rest of a run: no gateway can append anything of it any more."""
 
 
 # The effects from here on ask for an observation. Each is the last of its list.

@@ -46,7 +46,9 @@ def _rest_read(life: Life, now: Now, read: saw.Read) -> Step:
         # A reset may have undone it: then its publisher is fenced.
         if read.fenced or answer.is_final:
             return _drop(life, run, unread, whole=answer is Answer.READ and unread.stream == run.stream)
-    elif not read.fenced and answer.is_final:
+    elif read.fenced:
+        return _rested(life)  # it was abandoned
+    elif answer.is_final:
         carried = answer is Answer.NEVER_BEGAN and run.stream != run.run_id and not run.given_whole
         if answer is Answer.UPDATES_ONLY or carried:
             return _rested(life)  # it cannot be read any more
