@@ -242,6 +242,16 @@ async def until_seen(lives: list[Life], logs: list[list[SessionEvent[Any]]]) -> 
             await asyncio.sleep(0.05)
 
 
+async def log_of(sessions: SessionClient, life: Life) -> list[SessionEvent[Any]]:
+    """All of a session: a page has a largest size."""
+    log: list[SessionEvent[Any]] = []
+    while True:
+        page = await sessions.session(life.name).page(from_=log[-1].cursor if log else "beginning", limit=10000)
+        if not page.events:
+            return log
+        log += page.events
+
+
 async def is_told(served: Served, life: Life) -> bool:
     """Whether the session has the end, and everything else, of every chain."""
     status, state = await served.call("GET", f"/v1/sessions/{life.name.replace('/', '%2F')}")
@@ -321,8 +331,9 @@ async def check(
         assert [event.raw for event in life.seen] == [event.raw for event in log], "the device saw the log"
     assert [event.run for event in log if event.topic == "$run.started"] == life.chains
     assert log[-1].topic in ("$session.settled", "$run.drained")
-    runs = [event.run for event in log if event.run is not None]
-    assert list(dict.fromkeys(runs)) == [run for run, _ in groupby(runs)], "one chain after the other"
+    parts = [(run, list(part)) for run, part in groupby((e for e in log if e.run), key=lambda event: event.run)]
+    order = [f"{run}: {part[0].topic} at {part[0].time} to {part[-1].topic} at {part[-1].time}" for run, part in parts]
+    assert list(dict.fromkeys(run for run, _ in parts)) == [run for run, _ in parts], f"chains are mixed: {order}"
     for run, plan in zip(life.chains, life.plans, strict=True):
         async with slots:
             await check_chain(client, life, plan, [event for event in log if event.run == run], report)
@@ -434,7 +445,7 @@ async def test_every_run_ends_once_and_no_event_is_lost_repeated_or_out_of_order
             ended = time.monotonic()
             await until_told(served, everything)
             told = time.monotonic()
-            logs = [list((await sessions.session(life.name).page(limit=10000)).events) for life in everything]
+            logs = [await log_of(sessions, life) for life in everything]
             await until_seen(everything, logs)
             for device in devices:
                 device.cancel()
