@@ -15,7 +15,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from tests.docs.first_app import LETTER, opened
 from tests.docs.markdown import blocks, text
-from tests.nodejs import environment
+from tests.nodejs import client, environment
 from tests.tokens import SECRET, token
 from tests.web.conftest import WEB, Npx
 from wakeline.cli.processes import free_port
@@ -33,7 +33,10 @@ INDEX = '<!doctype html><div id="root"></div><script type="module" src="/src/mai
 CONFIGURATION = """
 export default {
   oxc: { jsx: { runtime: "automatic" } },
-  resolve: { conditions: ["@wakeline/source", "module", "browser", "production"] },
+  resolve: {
+    conditions: ["@wakeline/source", "module", "browser", "production"],
+    alias: [{ find: /^@wakeline.client.worker.js/, replacement: "WORKER" }],
+  },
 };
 """
 
@@ -41,7 +44,9 @@ export default {
 def write(folder: Path, gateway: str, temporal: str) -> None:
     """Write the files of the tutorial; its tokens last for 4 seconds."""
     document = text("docs/how-to/first-app.md")
-    files = {"page/src/main.jsx": MAIN, "page/index.html": INDEX, "page/vite.config.mjs": CONFIGURATION}
+    files = {"page/src/main.jsx": MAIN, "page/index.html": INDEX}
+    # The workspace has the packages' sources; the worker is the file that a build puts into `dist`.
+    files["page/vite.config.mjs"] = CONFIGURATION.replace("WORKER", str(client(WEB) / "worker.js"))
     for code in [*blocks(document, "python"), *blocks(document, "jsx"), *blocks(document, "html")]:
         named = re.match(r"(?:#|//|<!--) (at the end of )?([\w/.]+)", code)
         assert named is not None, code
@@ -92,3 +97,4 @@ async def test_the_react_page_shows_a_letter_through_a_killed_worker_and_expired
         await expect(page.locator("#letter")).to_have_text(LETTER)
         await page.context.close()
         assert log.read_text().count("POST /bearer") > 1, log.read_text()
+        assert re.search(r"GET /react/assets/worker-\S+\.js HTTP/1.1\" 200", log.read_text()), log.read_text()

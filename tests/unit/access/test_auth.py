@@ -226,7 +226,7 @@ async def test_large_tokens_are_refused_before_they_are_read() -> None:
         ({"topics": ["a\0"]}, r"wakeline\.topics"),
         ({"topics": [None]}, r"wakeline\.topics"),
         ({"cache": "yes"}, r"wakeline\.cache"),
-        ({"topic": ["status"]}, "topic.*wakeline"),
+        ({"topic": ["status"]}, "wakeline.*'topic'"),
     ],
     ids=str,
 )
@@ -343,4 +343,31 @@ async def test_two_keys_that_could_be_meant_ask_for_a_kid(tmp_path: Any) -> None
     assert "expected a kid" in await refused(checked, token(RSA, "RS256"))
     await checked.verify(token(RSA, "RS256", {"kid": "a"}))
     assert "signed with RS256" in await refused(checked, token())
+    await keys.stop()
+
+
+async def test_the_hint_of_a_wrong_claim_is_not_to_use_another_key() -> None:
+    text = by_hand({"alg": "HS256"}, json.dumps(claims(seesions=["a"])).encode(), SECRET.encode())
+    with pytest.raises(TokenInvalidError) as misspelt:
+        await auth().verify(text)
+    assert "one of sessions, allow" in misspelt.value.message
+    assert "did you mean sessions?" in misspelt.value.hint
+    for changed in ({"sub": ""}, {"allow": ["fly"]}):
+        with pytest.raises(TokenInvalidError) as refusal:
+            await auth().verify(by_hand({"alg": "HS256"}, json.dumps(claims(**changed)).encode(), SECRET.encode()))
+        assert "correct the claim" in refusal.value.hint
+
+
+async def test_without_a_secret_no_hint_is_to_sign_a_token_with_it(tmp_path: Any) -> None:
+    file = tmp_path / "keys.json"
+    file.write_text(json.dumps({"keys": [jwk(RSA, "r")]}))
+    keys = Keys(None, str(file))
+    await keys.start()
+    settings = Settings(token_jwks=str(file))
+    checked = Auth(settings, keys, Tickets(MemoryEngine(), keys), Guard(settings, Addresses()))
+    for text in (token(), "no token"):
+        with pytest.raises(TokenInvalidError) as refusal:
+            await checked.verify(text)
+        assert "wakeline token" not in refusal.value.hint
+        assert "token_jwks" in refusal.value.hint
     await keys.stop()

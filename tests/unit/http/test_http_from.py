@@ -156,3 +156,20 @@ async def test_nothing_is_kept_by_caches_unless_a_token_says_so(served: Served) 
     async with served.http.get(f"{PATH}?from={epoch}-0&limit=2") as answer:
         assert answer.headers["Cache-Control"] == "no-store"
         assert "ETag" not in answer.headers
+
+
+async def test_a_beginning_that_is_none_is_refused_with_all_that_there_are(served: Served) -> None:
+    await fill(served, 1)
+    status, body = await served.call("GET", f"{PATH}?from=yesterday")
+    assert (status, body["error"]["code"]) == (400, "cursor_invalid")
+    for beginning in ("beginning", "now", "tail:N", "time:T", "device"):
+        assert beginning in body["error"]["message"]
+        assert beginning in body["error"]["hint"]
+
+
+async def test_a_page_refuses_to_end_by_until_which_streams_alone_do(served: Served) -> None:
+    await fill(served, 1)
+    status, body = await served.call("GET", f"{PATH}?until=settled")
+    assert (status, body["error"]["code"]) == (400, "request_invalid")
+    assert "until=settled with Accept: text/event-stream" in body["error"]["message"]
+    assert (await served.call("GET", f"{PATH}?until=never"))[0] == 200

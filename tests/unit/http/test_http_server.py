@@ -158,3 +158,22 @@ async def test_nobody_learns_from_readyz_where_temporal_is(serve: Serve) -> None
             await asyncio.sleep(0.02)
     assert (answer["status"], answer["log"]) == ("degraded", "ok")
     assert "127.0.0.1" not in str(answer)
+
+
+async def test_nobody_learns_from_a_read_where_temporal_is(serve: Serve) -> None:
+    served = await serve(temporal="127.0.0.1:1")
+    status, body = await served.call("GET", "/v1/sessions/order-1/events")
+    assert (status, body["error"]["code"]) == (503, "temporal_unavailable")
+    assert body["error"]["message"] == "Temporal cannot be reached now"
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/v1/sessions/s?x=1", "expected no query parameter, because this route has none; got 'x'"),
+        ("/v1/sessions/s/requests?x=1", "expected one of the query parameters after, limit; got 'x'"),
+        ("/v2/sessions", "the gateway has no route '/v2/sessions'"),
+    ],
+)
+async def test_a_mistaken_path_or_query_is_refused_in_words(served: Served, path: str, message: str) -> None:
+    assert (await served.call("GET", path))[1]["error"]["message"] == message

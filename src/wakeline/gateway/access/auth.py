@@ -5,6 +5,7 @@ Logs and answers never contain a token, nor any of its claims before the signatu
 
 from __future__ import annotations
 
+import re
 import time
 from collections import OrderedDict
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ from wakeline.gateway.access.guard import Guard
 from wakeline.gateway.access.keys import Keys
 from wakeline.gateway.access.tickets import Tickets
 from wakeline.gateway.delivery import Topics
+from wakeline.gateway.setting_refusals import meant
 from wakeline.gateway.settings import Settings
 
 COOKIE: Final = "wakeline_token"
@@ -76,6 +78,16 @@ class _Registry(JWSRegistry):
 
 _registry = _Registry(strict_check_header=False)
 _claims = msgspec.json.Decoder(_Claims)
+_CORRECT_CLAIM: Final = "The key is the gateway's: have the issuer correct the claim that the message names."
+_ASK_ISSUER: Final = (
+    "Request a new one from the issuer whose keys token_jwks names, with the gateway's token_issuer and token_audience."
+)
+
+
+class _ClaimInvalidError(TokenInvalidError):
+    """A claim, of a token that the gateway's key has signed, with a value that it cannot have."""
+
+    hint = _CORRECT_CLAIM
 
 
 class Auth:
@@ -94,6 +106,7 @@ class Auth:
         self._guard = guard
         self._issuer = settings.token_issuer
         self._audience = settings.token_audience
+        self._has_secret = settings.token_secret is not None
         self._verified: OrderedDict[bytes, Grant] = OrderedDict()
         self._version = 0
 
@@ -156,7 +169,12 @@ class Auth:
         key = sha256(token.encode(errors="replace")).digest()
         grant = self._verified.get(key)
         if grant is None:
-            payload, signer = await _payload(token, self._keys)
+            try:
+                payload, signer = await _payload(token, self._keys)
+            except TokenInvalidError as error:
+                if not self._has_secret and "hint" not in vars(error):
+                    error.hint = _ASK_ISSUER  # `wakeline token` has no key that could sign one
+                raise
             grant = self._grant(payload, signer)
             self._verified[key] = grant
             if len(self._verified) > _CACHED:
@@ -171,29 +189,29 @@ class Auth:
     def _grant(self, payload: bytes, signer: Signer | None) -> Grant:
         claims = _decoded(payload)
         if not claims.sub or len(claims.sub.encode()) > 256:
-            raise TokenInvalidError("expected the claim sub to name the user in 1 to 256 bytes")
+            raise _ClaimInvalidError("expected the claim sub to name the user in 1 to 256 bytes")
         if not 0 < claims.exp < _LAST_EXP:
-            raise TokenInvalidError("expected the claim exp in seconds since 1970")
+            raise _ClaimInvalidError("expected the claim exp in seconds since 1970")
         if claims.nbf is not None and claims.nbf > time.time() + _NOT_BEFORE_LEEWAY:
-            raise TokenInvalidError(
+            raise _ClaimInvalidError(
                 "expected a token that is valid now, got a claim nbf in the future",
                 hint="Try again after that time; compare the clocks of the issuer and the gateway.",
             )
         if self._issuer is not None and claims.iss != self._issuer:
-            raise TokenInvalidError("expected the claim iss to be the gateway's token_issuer")
+            raise _ClaimInvalidError("expected the claim iss to be the gateway's token_issuer")
         named = [claims.aud] if isinstance(claims.aud, str) else claims.aud or []
         if self._audience is not None and self._audience not in named:
-            raise TokenInvalidError("expected the claim aud to name the gateway's token_audience")
+            raise _ClaimInvalidError("expected the claim aud to name the gateway's token_audience")
         scope = claims.wakeline
         try:
             sessions = tuple(check_session_name(name) for name in scope.sessions)
             topics = None if scope.topics is None else Topics(check_topic(name, own=True) for name in scope.topics)
         except SessionNameInvalidError:
-            raise TokenInvalidError("expected names, or prefixes with *, in the claim wakeline.sessions") from None
+            raise _ClaimInvalidError("expected names, or prefixes with *, in the claim wakeline.sessions") from None
         except TopicInvalidError:
-            raise TokenInvalidError("expected names, or prefixes with *, in the claim wakeline.topics") from None
+            raise _ClaimInvalidError("expected names, or prefixes with *, in the claim wakeline.topics") from None
         if not all(1 <= len(name) <= 256 and name.isascii() and name.isprintable() for name in scope.publishers):
-            raise TokenInvalidError("expected names, or prefixes with *, in the claim wakeline.publishers")
+            raise _ClaimInvalidError("expected names, or prefixes with *, in the claim wakeline.publishers")
         publishers = tuple(scope.publishers)
         return Grant(
             claims.sub,
@@ -244,9 +262,17 @@ def _decoded(payload: bytes) -> _Claims:
         return _claims.decode(payload)
     except msgspec.ValidationError as error:
         # A trusted issuer signed these claims, so the answer may quote them: the issuer needs to know the claim to fix.
-        raise TokenInvalidError(f"expected the claims of a Wakeline token, got: {str(error)[:200]}") from None
+        said = str(error)[:200]
+        unknown = re.match(r"Object contains unknown field `([^`]*)` - at `\$\.wakeline`", said)
+        if unknown is None:
+            raise _ClaimInvalidError(f"expected the claims of a Wakeline token, got: {said}") from None
+        known = _Scope.__struct_fields__
+        raise _ClaimInvalidError(
+            f"expected a member of the claim wakeline, one of {', '.join(known)}, got {unknown[1]!r}",
+            hint=f"{_CORRECT_CLAIM[:-1]}{meant(unknown[1], known) or '.'}",
+        ) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise TokenInvalidError("expected the claims to be a JSON object") from None
+        raise _ClaimInvalidError("expected the claims to be a JSON object") from None
 
 
 def _bearer(request: web.Request) -> str | None:

@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from typing import Final
 
-from wakeline.errors import RequestInvalidError
+from wakeline.errors import CursorInvalidError, RequestInvalidError
 from wakeline.events import Cursor, Event, milliseconds, parse_time
 from wakeline.gateway.delivery.channel import Channel
 from wakeline.gateway.delivery.topics import MOST_PAGES, Topics
@@ -49,6 +49,12 @@ async def resolve_start(
     if text.startswith("time:"):
         moment = milliseconds(_parse_moment(text.removeprefix("time:")))
         return min(await engine.offset_at(channel.session, moment, epoch=channel.epoch), channel.tail)
+    if not Cursor.is_one(text):
+        raise CursorInvalidError(
+            f"expected a cursor such as k3v9x2abqm-18, or beginning, now, tail:N, time:T or device, got {text[:64]!r}",
+            hint="Pass a cursor back unchanged, or begin at beginning, now, tail:N (the last N events), time:T (RFC 3339, such "
+            "as time:2026-11-21T05:14:43Z) or device (after the last event that the device has acknowledged).",
+        )
     return Cursor.parse(text).offset_in(channel.epoch, channel.tail)
 
 

@@ -130,6 +130,11 @@ class _Reading:
         if self.before is not None and ("from" in request.query or "wait" in request.query):
             raise RequestInvalidError("expected before without from and wait, because it reads backwards")
         self.until_settled = until_settled(request)
+        if self.until_settled and not self.stream:
+            raise RequestInvalidError(
+                "expected until=settled with Accept: text/event-stream, because a page ends by itself",
+                hint="Send Accept: text/event-stream to receive a stream that ends, or leave until out: each page has settled.",
+            )
         self.user, self.device = grant.user, device_id(request)
         self.wait_for_start = flag(request, "wait_for_start")
         self.presence = flag(request, "presence")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import UTC, timedelta
 from typing import Final, NamedTuple
 
 import msgspec
+import structlog
 from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.service import RPCError, RPCStatusCode
@@ -20,7 +22,7 @@ from wakeline.gateway.log import Engine, NewSession
 from wakeline.gateway.reaching import Connection, Namespaces, session_of
 from wakeline.gateway.sessions import Run, Runs
 from wakeline.temporal.chains import Start
-from wakeline.temporal.failures import is_forgotten, is_no_namespace
+from wakeline.temporal.failures import is_forgotten, is_no_namespace, is_unavailable
 
 # While Temporal is busy, callers get an error after this time.
 _CALM_SECONDS: Final = 2.0
@@ -29,8 +31,11 @@ _ASK_TIMEOUT: Final = timedelta(seconds=5)
 _TRY_TIMEOUT: Final = timedelta(seconds=1)
 # And for so long for the beginning of a chain, run by run: the runs of a session are locked meanwhile.
 _BEGINNING_SECONDS: Final = 10.0
+# Failures of calls are logged at most once in so many seconds: devices cause them as often as they like.
+_LOG_SECONDS: Final = 30.0
 # Servers before 1.31 have no standalone activities.
 _ABSENT: Final = (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.UNIMPLEMENTED)
+_log = structlog.get_logger(__name__)
 
 
 class Found(NamedTuple):
@@ -74,6 +79,7 @@ class Finder:
         self._namespaces = namespaces
         self._engine = engine
         self._runs = runs
+        self._log_next = 0.0
 
     def connection(self, namespace: str | None) -> Connection:
         """The connection to a namespace; None or empty is the main one.
@@ -112,7 +118,7 @@ class Finder:
             if error.status in _ABSENT and not is_no_namespace(error):
                 kind = "standalone activity" if activity else "workflow"
                 raise WorkflowNotFoundError(f"Temporal has no {kind} {workflow_id!r}") from None
-            raise TemporalUnavailableError(f"Temporal cannot be asked now: {error.message}") from error
+            raise self._unavailable(connection, error) from error
         return Found(connection, info, await session_of(info, connection.converter), activity)
 
     async def learn(self, session: str, found: Found) -> None:
@@ -207,7 +213,18 @@ class Finder:
         except RPCError as error:
             if is_forgotten(error):
                 raise WorkflowNotFoundError(f"Temporal no longer has run {run_id!r} of {workflow_id!r}") from None
-            raise TemporalUnavailableError(f"Temporal cannot be asked now: {error.message}") from error
+            raise self._unavailable(connection, error) from error
+
+    def _unavailable(self, connection: Connection, error: RPCError) -> TemporalUnavailableError:
+        """Return the error of a failed call without the reason, which has addresses; log that."""
+        if is_unavailable(error):  # the connection logs the outage
+            return TemporalUnavailableError("Temporal cannot be reached now")
+        if time.monotonic() >= self._log_next:
+            self._log_next = time.monotonic() + _LOG_SECONDS
+            _log.warning(
+                "Temporal does not answer what a workflow is", namespace=connection.namespace, error=error.message
+            )
+        return TemporalUnavailableError("Temporal cannot be asked now")
 
     async def _goes_on(self, session: str, chain: str, run_id: str) -> bool:
         """Return whether a run continues from a chain whose end the record no longer has."""
