@@ -50,8 +50,8 @@ export interface Client {
 
 /** Return a client of a gateway. */
 export function connect(options: ConnectOptions = {}): Client {
-  const { url = globalThis.location?.origin, token, device, storage, transport = "auto", share = true } = options;
-  if (!url) throw new TypeError("expected connect({ url }) outside of a page");
+  const { url = globalThis.location?.origin ?? "", token, device, storage, transport = "auto", share = true } = options;
+  if (!/^https?:/i.test(url)) throw new TypeError(`expected connect({ url: "http://…" }), got ${url}`);
   if (transport === "websocket" && typeof WebSocket === "undefined") {
     throw new TypeError('expected transport "auto" where there is no WebSocket, such as in Node 20');
   }

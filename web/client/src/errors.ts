@@ -26,7 +26,7 @@ export class WakelineError extends Error {
 
   constructor(refusal: Refusal, status = 0, retryAfter = 0) {
     super(refusal.message ?? `the gateway answered ${status}`);
-    this.code = refusal.code ?? (status >= 500 ? "unavailable" : "unknown");
+    this.code = refusal.code ?? (status >= 500 ? "unavailable" : "not_a_gateway");
     this.hint = refusal.hint ?? HINT;
     this.status = status;
     this.details = refusal;

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { fresh, gateway, publish, request, token, until } from "../../testing/gateway.ts";
 import { faultProxy } from "../../testing/proxy.ts";
-import type { State, Transport } from "../src/index.ts";
+import { connect, type State, type Transport } from "../src/index.ts";
 import { client, keyed, numbers, url } from "./support.ts";
 
 const TRANSPORTS: readonly Transport[] = ["websocket", "sse", "long-poll"];
@@ -172,4 +172,13 @@ test.each(["websocket", "sse"] as const)("devices that join and leave are report
   phone.close();
   await until(() => present.length === 1);
   end();
+});
+
+test.each(["127.0.0.1:7777", "localhost:7777", "/v1", ""])("the URL %j is refused by connect itself", (wrong) => {
+  expect(() => connect({ url: wrong })).toThrow(`expected connect({ url: "http://…" }), got ${wrong}`);
+});
+
+test("an answer of another server has a code that is documented", async () => {
+  const made = client({ fetch: async () => new Response("<!doctype html>", { status: 404 }) });
+  await expect(made.call("GET", "/v1/sessions")).rejects.toMatchObject({ code: "not_a_gateway", status: 404 });
 });
