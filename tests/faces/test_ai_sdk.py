@@ -202,6 +202,22 @@ async def test_a_stopped_answer_that_is_written_on_stays_out_of_the_next_one(
         assert [state["errors"] for state in states] == [[]] * 2
 
 
+@pytest.mark.parametrize("face", ["ai", "ag-ui"])
+async def test_a_stop_before_the_first_message_is_told_what_to_wait_for(
+    running: GatewayProcess, chat: str, face: str
+) -> None:
+    async with aiohttp.ClientSession(running.url) as http:
+        for _ in range(2):
+            async with http.post(f"/v1/{face}/{chat}/stop") as answer:
+                error = (await answer.json())["error"]
+            assert answer.status == 404
+            assert "begins with a message" in error["hint"]
+            assert "nothing has run" in error["message"]
+            watched = f"/v1/sessions/{chat}/events?wait_for_start=true&from=now"  # by a page that is open already
+            async with http.get(watched, headers={"Accept": "text/event-stream"}) as events:
+                assert events.status == 200
+
+
 async def test_a_failure_is_an_error_on_the_page(running: GatewayProcess, chat: str) -> None:
     async with device(running, chat) as laptop:
         await laptop.do("send", text="hello")

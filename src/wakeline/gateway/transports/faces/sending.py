@@ -10,7 +10,13 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET
 
-from wakeline.errors import AlreadyResolvedError, DigestChangedError, RequestNotFoundError
+from wakeline.errors import (
+    AlreadyResolvedError,
+    DigestChangedError,
+    RequestNotFoundError,
+    SessionNotFoundError,
+    WorkflowNotFoundError,
+)
 from wakeline.gateway.access import Grant
 from wakeline.gateway.inputs import Asked
 from wakeline.gateway.requests import Answer, Life, Person, Requests
@@ -20,6 +26,7 @@ from wakeline.gateway.transports.faces.parts import Request
 from wakeline.gateway.transports.feed import Source
 from wakeline.gateway.transports.inputs import send_input
 
+_WAIT: Final = "An answer begins with a message. If one was sent just now, stop once its answer begins to stream."
 _ENDS: Final[dict[str, Kind]] = {"$cancel": "cancel", "$terminate": "terminate"}
 
 
@@ -161,4 +168,9 @@ async def stop(source: Source, request: web.Request, grant: Grant, session: str,
     kind = _ENDS.get(rule.stop, "signal")
     name = rule.stop if kind == "signal" else ""
     asked = Asked(id=f"stop-{uuid.uuid4().hex}", kind=kind, name=name)
-    return await send_input(source, request, grant, session, asked)
+    try:
+        return await send_input(source, request, grant, session, asked)
+    except (SessionNotFoundError, WorkflowNotFoundError) as error:
+        # The hint of an input is about starting the workflow, which is no help to somebody who wants it to stop.
+        message = f"expected an answer to stop in session {session!r}, nothing has run there yet"
+        raise type(error)(message, hint=_WAIT) from None
