@@ -98,7 +98,7 @@ async def play(client: Client, _: str) -> None:
             last = await run(messages=[{"id": f"user-{number}", "role": "user", "content": text}])
         (interrupt,) = last["outcome"]["interrupts"]
         print(f"[asked] {interrupt['message']}\n[page] approves")
-        await run(resume=[{"interruptId": interrupt["id"], "status": "resolved", "payload": {"approved": True}}])
+        await run(resume=[{"interruptId": interrupt["id"], "status": "resolved", "payload": "approve"}])
         async with http.get(f"/v1/ag-ui/{chat}") as answer:
             snapshot = [event async for event in chunks(answer)][1]
         print(f"[other device] {', '.join(message['role'] for message in snapshot['messages'])}")

@@ -57,9 +57,15 @@ class Assistant:
         id = f"{turn}-pay"
         call = {"id": id, "name": "pay", "arguments": {"amount": 12, "to": "ACME"}}
         await tools.publish({**call, "state": "called"}, key=id)
-        request = await session.request("approval", id=f"{turn}-ask", tool_call_id=id, message="Pay 12 EUR to ACME?")
+        request = await session.request(
+            "approval",
+            id=f"{turn}-ask",
+            tool_call_id=id,
+            message="Pay 12 EUR to ACME?",
+            choices=["approve", "deny"],  # the gateway refuses any other answer
+        )
         outcome = await request.outcome()
-        approved = outcome is not None and outcome.status == "resolved" and outcome.payload["approved"]
+        approved = outcome is not None and outcome.status == "resolved" and outcome.payload == "approve"
         if approved:
             await tools.publish({**call, "state": "returned", "result": {"paid": 12}}, key=id)
         text = session.topic("answer", append="text").message(turn)

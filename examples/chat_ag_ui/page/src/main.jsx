@@ -50,8 +50,8 @@ function Chat() {
     setText("");
   };
 
-  const answer = (interrupt, approved) =>
-    agent.runAgent({ resume: [{ interruptId: interrupt.id, status: "resolved", payload: { approved } }] });
+  const answer = (interrupt, payload) =>
+    agent.runAgent({ resume: [{ interruptId: interrupt.id, status: "resolved", payload }] });
 
   return (
     <>
@@ -62,8 +62,8 @@ function Chat() {
       ))}
       {shown.interrupts.map((interrupt) => (
         <p key={interrupt.id}>
-          {interrupt.message} <button onClick={() => answer(interrupt, true)}>Approve</button>
-          <button onClick={() => answer(interrupt, false)}>Deny</button>
+          {interrupt.message} <button onClick={() => answer(interrupt, "approve")}>Approve</button>
+          <button onClick={() => answer(interrupt, "deny")}>Deny</button>
         </p>
       ))}
       {cut && <button onClick={() => agent.connectAgent()}>The connection was cut. Continue</button>}
