@@ -1,6 +1,6 @@
 import { useChat } from "@ai-sdk/react";
 import { DefaultChatTransport, lastAssistantMessageIsCompleteWithApprovalResponses } from "ai";
-import { StrictMode, useEffect, useState } from "react";
+import { StrictMode, useEffect, useRef, useState } from "react";
 import { createRoot } from "react-dom/client";
 
 // The chat's id is in the address, so that another device that opens it sees the same chat.
@@ -13,27 +13,55 @@ const transport = new DefaultChatTransport({
   prepareReconnectToStreamRequest: () => ({ api: `/v1/ai/${id}/stream?turn=${encodeURIComponent(running)}` }),
 });
 
+// Calls back whenever it is connected, and when a device sends a message or answers an approval.
+function watch(changed) {
+  let events, again;
+  const open = () => {
+    const topics = "$input.accepted,$input.resolved";
+    events = new EventSource(`/v1/sessions/${id}/events?topics=${topics}&from=now&wait_for_start=true`);
+    events.onopen = events.onmessage = changed;
+    events.onerror = () => {
+      // A browser gives up after the proxy's answer for a gateway that is away.
+      if (events.readyState === EventSource.CLOSED) again = setTimeout(open, 1000);
+    };
+  };
+  open();
+  return () => {
+    clearTimeout(again);
+    events.close();
+  };
+}
+
 function Chat() {
   const [text, setText] = useState("");
+  const [news, setNews] = useState(0); // counts the changes
+  const shown = useRef(-1); // those that the page shows
   const { messages, sendMessage, setMessages, resumeStream, addToolApprovalResponse, status, error } = useChat({
     id,
     transport,
     sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithApprovalResponses,
   });
 
+  const isIdle = status === "ready" || status === "error";
+  const changed = () => setNews((count) => count + 1);
+
   // Show the messages, and resume the answer that runs.
-  const load = async (wanted = () => true) => {
-    const loaded = await (await fetch(`/v1/ai/${id}/messages`)).json();
-    if (!wanted()) return;
+  const load = async (isWanted) => {
+    const answer = await fetch(`/v1/ai/${id}/messages`);
+    const loaded = answer.ok && (await answer.json());
+    if (!loaded || !isWanted()) return;
+    shown.current = news;
     setMessages(loaded.messages);
     running = loaded.running;
     if (running) await resumeStream();
   };
+  useEffect(() => watch(changed), []);
   useEffect(() => {
-    let mounted = true; // in development React mounts twice: only one of them shows what it loads
-    load(() => mounted);
-    return () => void (mounted = false);
-  }, []);
+    if (!isIdle || shown.current === news) return;
+    let isWanted = true; // until the page sends a message itself, or something changes again
+    load(() => isWanted);
+    return () => void (isWanted = false);
+  }, [isIdle, news]);
 
   const submit = (event) => {
     event.preventDefault();
@@ -50,7 +78,7 @@ function Chat() {
           ))}
         </div>
       ))}
-      {error && <button onClick={() => load()}>The connection was cut. Continue</button>}
+      {error && <button onClick={changed}>The connection was cut. Continue</button>}
       <form onSubmit={submit}>
         <input value={text} onChange={(event) => setText(event.target.value)} placeholder="How is the weather?" />
         <button disabled={!text || status === "streaming"}>Send</button>
