@@ -7,7 +7,9 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 from examples.chat_ai_sdk import workflows
 from examples.chat_ai_sdk.play import served
@@ -95,6 +97,8 @@ async def test_laptop_and_phone_show_the_same(
             await expect(page.get_by_text("It is sunny in Oslo.")).to_be_visible()
             await expect(page.get_by_text("snow")).to_have_count(0)
         await say(phone, "Please pay the bill.")
+        await expect(phone.get_by_role("button", name="Approve")).to_be_visible()
+        await refused(gateway, laptop.url.partition("#")[2], "yes", {"approved": True}, None)
         await phone.get_by_role("button", name="Approve").click()
         await expect(phone.get_by_text("The bill is paid.")).to_be_visible()
         if name == "chat_ag_ui":  # the other page sees by itself what a device has sent
@@ -110,6 +114,16 @@ async def test_laptop_and_phone_show_the_same(
             await expect(page.get_by_text(re.compile("^Payment: .*"))).to_have_count(1)
             await page.context.close()
         await client.get_workflow_handle(laptop.url.partition("#")[2]).terminate()
+
+
+async def refused(gateway: str, chat: str, *payloads: Any) -> None:
+    """Answer the chat's only request in ways that its activity does not know."""
+    async with aiohttp.ClientSession(gateway) as http:
+        async with http.get(f"/v1/sessions/{chat}/requests") as answer:
+            (request,) = (await answer.json())["requests"]
+        for payload in payloads:
+            async with http.post(f"/v1/sessions/{chat}/requests/{request['id']}", json={"payload": payload}) as answer:
+                assert answer.status == 400, await answer.text()
 
 
 async def says(page: Page, *answers: str) -> None:
