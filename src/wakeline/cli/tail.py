@@ -16,11 +16,12 @@ from wakeline.cli.lines import Lines
 from wakeline.cli.screen import Screen
 from wakeline.client import EventAdded, Session, SessionClient, SessionEvent
 from wakeline.client.options import Reading
-from wakeline.errors import SessionNotFoundError, WakelineError
-from wakeline.events import GAP, RUN_CLOSED, RUN_DRAINED, check_beginning, check_topic
+from wakeline.errors import CursorInvalidError, SessionNotFoundError, WakelineError
+from wakeline.events import GAP, RUN_CLOSED, RUN_DRAINED, Cursor, check_beginning, check_topic
 
 _EXIT_CODES: Final = {"completed": 0, "failed": 3, "canceled": 4, "terminated": 5, "timed_out": 6, "unknown": 7}
 _REFUSED: Final = 1
+_BEGINNINGS: Final = ("beginning", "now", "device")
 _MOMENT: Final = 1.0
 """Seconds without an event after which `tail` explains the silence."""
 _KEPT_EVENTS: Final = 1000
@@ -77,6 +78,8 @@ def tail(
         json: As --raw, but print each event's JSON object, unchanged.
     """
     try:
+        if not (from_ in _BEGINNINGS or from_.startswith(("tail:", "time:")) or Cursor.is_one(from_)):
+            raise CursorInvalidError.of_beginning(from_)  # here, because a gateway asks for the token first
         watch = _Watch(
             [check_topic(check_beginning(topic, "--topics"), own=True) for topic in topics], raw=raw, json=json
         )

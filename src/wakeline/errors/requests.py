@@ -69,6 +69,15 @@ class CursorInvalidError(RequestError):
     code, status = "cursor_invalid", 400
     hint = "Pass a cursor back unchanged, or read from=beginning or from=now."
 
+    @classmethod
+    def of_beginning(cls, text: str) -> CursorInvalidError:
+        """Return the error for a place to begin at that is none."""
+        return cls(
+            f"expected a cursor such as k3v9x2abqm-18, or beginning, now, tail:N, time:T or device, got {text[:64]!r}",
+            hint="Pass a cursor back unchanged, or begin at beginning, now, tail:N (the last N events), time:T (RFC 3339, such "
+            "as time:2026-11-21T05:14:43Z) or device (after the last event that the device has acknowledged).",
+        )
+
 
 class ImportInvalidError(RequestError):
     """An import of a file that is not a complete export."""
@@ -140,7 +149,7 @@ class NotificationNotFoundError(RequestError):
     """A notification that the session does not have, or has no more."""
 
     code, status = "notification_not_found", 404
-    hint = "List them with GET /v1/notifications; a session keeps its last 50 that are not pending."
+    hint = "List them (`wakeline notifications list`, GET /v1/notifications); a session keeps its last 50 that are not pending."
 
 
 class InputNotFoundError(RequestError):
@@ -154,7 +163,7 @@ class RequestNotFoundError(RequestError):
     """An id that no request for input of the session has."""
 
     code, status = "request_not_found", 404
-    hint = "List the open requests with GET …/requests; a request is removed with its session."
+    hint = "List the open requests (`wakeline requests list`, GET …/requests); a request is removed with its session."
 
 
 class MethodNotAllowedError(RequestError):

@@ -109,6 +109,13 @@ async def test_a_refusal_is_told_with_exit_code_1(served: Served) -> None:
         assert "Traceback" not in err
 
 
+async def test_an_impossible_beginning_is_refused_before_a_token_is_asked_for(serve: Serve) -> None:
+    served = await serve(token_secret=SECRET)
+    code, _, err = await tail("s", "--from", "yesterday", "--url", served.url)
+    assert (code, err.split(":")[0]) == (1, "cursor_invalid")
+    assert "tail:N (the last N events)" in err
+
+
 async def test_what_is_no_gateway_is_told_at_once() -> None:
     async def not_http(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00\x00@\x00")  # as a gRPC server begins

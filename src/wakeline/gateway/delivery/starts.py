@@ -50,11 +50,7 @@ async def resolve_start(
         moment = milliseconds(_parse_moment(text.removeprefix("time:")))
         return min(await engine.offset_at(channel.session, moment, epoch=channel.epoch), channel.tail)
     if not Cursor.is_one(text):
-        raise CursorInvalidError(
-            f"expected a cursor such as k3v9x2abqm-18, or beginning, now, tail:N, time:T or device, got {text[:64]!r}",
-            hint="Pass a cursor back unchanged, or begin at beginning, now, tail:N (the last N events), time:T (RFC 3339, such "
-            "as time:2026-11-21T05:14:43Z) or device (after the last event that the device has acknowledged).",
-        )
+        raise CursorInvalidError.of_beginning(text)
     return Cursor.parse(text).offset_in(channel.epoch, channel.tail)
 
 
