@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 
 from rich.console import Console
@@ -14,6 +15,11 @@ def message_of(error: WakelineError) -> str:
     """Return an error's message and its notes, such as the gateway's URL."""
     notes = getattr(error, "__notes__", ())
     return f"{error.message} ({'; '.join(notes)})" if notes else error.message
+
+
+def report_retry(error: WakelineError) -> None:
+    """Report on stderr that a call has failed and is repeated."""
+    print(f"{message_of(error)}; retrying", file=sys.stderr, flush=True)
 
 
 def print_error(error: WakelineError) -> None:

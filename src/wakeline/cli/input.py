@@ -11,7 +11,7 @@ from uuid import uuid4
 import msgspec
 from cyclopts import Parameter
 
-from wakeline.cli.failures import message_of
+from wakeline.cli.failures import report_retry
 from wakeline.cli.publish import as_value
 from wakeline.client import InputOutcome, SessionClient
 from wakeline.client.options import Sending
@@ -69,7 +69,7 @@ def send(
             how: Sending = {"kind": kind, "id": chosen, "run": run, "start": start, "device": device}
             how["expect"] = expect
             how["wait"] = timedelta(seconds=wait)
-            how["on_lost"] = _report_retry
+            how["on_lost"] = report_retry
             return await client.session(session).send(name or "", values, **how)
 
     try:
@@ -80,10 +80,6 @@ def send(
     print(msgspec.json.encode(outcome).decode(), flush=True)
     if outcome.status != "completed":
         sys.exit(1)
-
-
-def _report_retry(error: WakelineError) -> None:
-    print(f"{message_of(error)}; retrying", file=sys.stderr, flush=True)
 
 
 def _hint(error: WakelineError, session: str, needed: str | None, key: str) -> str:

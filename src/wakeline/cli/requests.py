@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from cyclopts import Parameter
 
+from wakeline.cli.failures import report_retry
 from wakeline.cli.publish import as_value
 from wakeline.client import Session, SessionClient
 from wakeline.client.options import Answer
@@ -56,7 +57,7 @@ def requests(
         return
     if id is None:
         raise RequestInvalidError(f"expected the id of a request to {action}, got none")
-    how: Answer = {"device": device, "digest": digest, "expect": expect}
+    how: Answer = {"device": device, "digest": digest, "expect": expect, "on_lost": report_retry}
     if action == "decline":
         how["status"] = "cancelled"
     value = None if payload is None else as_value(payload)

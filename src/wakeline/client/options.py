@@ -68,6 +68,7 @@ class Answer(TypedDict, total=False):
     device: str | None
     digest: str | None
     expect: int | None
+    on_lost: Callable[[WakelineError], None] | None
 
 
 class ExactlyOnce(TypedDict, total=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from wakeline.client.inputs import post, repeated
 from wakeline.client.structs import InputRequest
 from wakeline.client.values import encode
 from wakeline.durations import seconds_of
+from wakeline.errors import WakelineError
 
 
 class _Requests(msgspec.Struct):
@@ -63,6 +65,7 @@ class Answering:
         device: str | None = None,
         digest: str | None = None,
         expect: int | None = None,
+        on_lost: Callable[[WakelineError], None] | None = None,
     ) -> InputRequest:
         """Answer a request for input; return it with its outcome.
 
@@ -76,6 +79,7 @@ class Answering:
             device: The id of this device, for `$input.resolved`.
             digest: The digest of what was shown, if the request has one.
             expect: The offset of the last event that this device has seen.
+            on_lost: Called with the reason when the gateway is retried.
 
         Raises:
             AlreadyResolvedError: The request is closed, and not by this answer; the error has the `outcome`.
@@ -88,4 +92,4 @@ class Answering:
         asked = {"status": status, **{name: value for name, value in given.items() if value is not None}}
         body = encode(asked if status == "cancelled" else {**asked, "payload": payload})
         path = session_path(self.name, "requests", request)
-        return await repeated(partial(post, self._http, path, body, InputRequest), self._retry_seconds)
+        return await repeated(partial(post, self._http, path, body, InputRequest), self._retry_seconds, on_lost)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 
-from tests.commands import wakeline
+from tests.commands import start, wakeline
 from tests.support import Served
 
 
@@ -18,6 +20,19 @@ async def test_an_input_reports_that_it_is_retried_when_that_begins() -> None:
     assert first.startswith("the gateway cannot be reached")
     assert first.endswith("; retrying")
     assert err.count("; retrying") == 1
+
+
+async def test_an_answer_reports_that_it_is_retried_when_that_begins(tmp_path: Path) -> None:
+    command = ("requests", "answer", "order-1", "pay-1", "approve", "--url", "http://127.0.0.1:1")
+    file = tmp_path / "output"
+    with file.open("wb") as output:
+        running = await start(*command, output=output, environment=os.environ)
+    async with asyncio.timeout(20):  # the command itself gives up after 30 s
+        while "; retrying" not in file.read_text():
+            await asyncio.sleep(0.05)
+    assert running.returncode is None
+    running.send_signal(signal.SIGKILL)
+    await running.wait()
 
 
 async def test_a_late_answer_prints_the_outcome_that_counts(served: Served) -> None:
