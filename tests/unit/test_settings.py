@@ -66,7 +66,7 @@ def test_a_bad_file_is_told_with_what_is_wrong(tmp_path: Path, content: str, mes
         ),
         (
             '[faces.chat]\nkind = "signal"\nname = "say"\nstart = "chat"',
-            ("expected no start with kind = 'signal'", "in faces.chat"),
+            ("faces.chat: expected no start with kind = 'signal'",),
         ),
         (
             '[inputs.start.chat]\nsessions = ["*"]\nworkflow_type = "C"',
@@ -177,6 +177,7 @@ def test_a_claim_that_no_token_could_have_is_refused(name: str) -> None:
         ({"WAKELINE_NO_AUTH": "yes"}, "Write true or false in WAKELINE_NO_AUTH, such as WAKELINE_NO_AUTH=true."),
         ({"WAKELINE_KEEP_ALIVE": "soon"}, "Write a number in WAKELINE_KEEP_ALIVE, such as WAKELINE_KEEP_ALIVE=1.5."),
         ({"WAKELINE_PORT": "70000"}, "Correct WAKELINE_PORT."),
+        ({"WAKELINE_NOTIFY": '{"a": {"topics": 1}}'}, "Correct notify.a.topics in the JSON of WAKELINE_NOTIFY."),
     ],
 )
 def test_a_bad_variable_s_hint_says_what_to_write(environment: dict[str, str], hint: str) -> None:

@@ -119,7 +119,7 @@ def _in_words(kind: type, given: Mapping[str, Any], fault: _Fault) -> str:
     if mistaken := re.match(r"Expected `(\w+)[^`]*`, got `(\w+)`", said):
         wanted = _KINDS.get(mistaken[1], mistaken[1])
         return f"expected {wanted} for {place}{got or f', got {_KINDS.get(mistaken[2], mistaken[2])}'}"
-    return f"{said}{f' in {place}' if place else ''}{got}"
+    return f"{f'{place}: ' if place else ''}{said}{got}"
 
 
 def _got(given: Mapping[str, Any], fault: _Fault) -> str:
@@ -168,9 +168,11 @@ def _hint(kind: type, source: str, given: Mapping[str, Any], fault: _Fault) -> s
     """Return what to write instead; None for the class's own hint."""
     if unknown := re.match(r"Object contains unknown field `(.+)`", fault.said):
         return _hint_of_unknown(kind, given, fault, unknown[1])
-    if not fault.place.isidentifier() or source != THE_ENVIRONMENT:
+    if not fault.place or source != THE_ENVIRONMENT:
         return None
-    variable = ENVIRONMENT + fault.place.upper()
+    variable = ENVIRONMENT + fault.setting.upper()
+    if fault.place != fault.setting:
+        return f"Correct {fault.place} in the JSON of {variable}."
     mistaken = re.match(r"Expected `(bool|int|float)[^`]*`, got", fault.said)
     if mistaken:
         wanted = _KINDS[mistaken[1]]
