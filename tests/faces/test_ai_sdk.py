@@ -106,6 +106,23 @@ async def test_an_answer_that_ends_while_a_page_loads_is_shown(running: GatewayP
         assert shown(await phone.do("state")) == "It is sunny."
 
 
+async def test_an_earlier_message_that_is_sent_again_has_its_own_answer(running: GatewayProcess, chat: str) -> None:
+    async with aiohttp.ClientSession(f"{running.url}/") as http, asyncio.timeout(60):
+
+        async def send(number: int) -> str:
+            message = {"id": f"m{number}", "role": "user", "parts": [{"type": "text", "text": "hello"}]}
+            async with http.post("/v1/ai", json={"id": chat, "messages": [message]}) as answer:
+                return await answer.text()
+
+        for number in range(2):
+            script(chat, ("say", f"answer {number}"), END)
+            assert f"answer {number}" in await send(number)
+        again = await send(0)
+    assert "answer 0" in again
+    assert "answer 1" not in again
+    assert again.endswith("data: [DONE]\n\n")
+
+
 async def test_what_a_failed_attempt_has_said_is_taken_back(running: GatewayProcess, chat: str) -> None:
     async with device(running, chat) as laptop, device(running, chat, "6") as tablet:
         await laptop.do("send", text="hello")

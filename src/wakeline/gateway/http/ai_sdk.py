@@ -36,7 +36,8 @@ class AiSdkRoutes(Group):
         encoder = UiMessageStream(version=version, steps=asked.steps, texts=asked.texts)
         wanted = asked.answered if asked.message is None else asked.message.key
         with parts.limits.connection(request, grant):
-            async with reading(parts, request, name) as (_, reader):
+            # A message that is sent again may be an earlier one.
+            async with reading(parts, request, name, kept=wanted) as (_, reader):
                 turn = reader.conversation.find(wanted or "")
                 if turn is None and asked.message is not None:
                     turn = await begun(request, reader, asked.message.key)
@@ -56,7 +57,7 @@ class AiSdkRoutes(Group):
         with self._parts.limits.connection(request, grant):
             try:
                 await self._parts.arrivals.at(name, grant)
-                async with reading(self._parts, request, name, latest_only=named is None) as (_, reader):
+                async with reading(self._parts, request, name, kept=named) as (_, reader):
                     turn = reader.conversation.latest if named is None else reader.conversation.find(named)
                     if turn is None or (named is None and not turn.is_running):
                         return web.Response(status=204)

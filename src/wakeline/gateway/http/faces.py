@@ -74,7 +74,7 @@ async def begun(request: web.Request, reader: Reader, key: str) -> Turn:
 
 @asynccontextmanager
 async def reading(
-    parts: Parts, request: web.Request, session: str, *, latest_only: bool = True
+    parts: Parts, request: web.Request, session: str, *, latest_only: bool = True, kept: str | None = None
 ) -> AsyncIterator[tuple[Channel, Reader]]:
     """Yield a session's channel, and a reader with all that the session has so far.
 
@@ -83,11 +83,12 @@ async def reading(
         request: The request.
         session: The session's name.
         latest_only: Keep the parts of turns that run only.
+        kept: The id of a turn that is kept all the same.
 
     Raises:
         SessionNotFoundError: There is no such session.
     """
-    conversation = Conversation(rule_for(parts, session), latest_only=latest_only)
+    conversation = Conversation(rule_for(parts, session), latest_only=latest_only, kept=kept)
     async with parts.hub.attach(session) as channel:
         reader = Reader(channel, conversation, request[GRANT].topics)
         await reader.open(parts.compacts)

@@ -47,15 +47,17 @@ class Conversation:
     Args:
         rule: What the topics mean, and when a turn begins.
         latest_only: Forget the parts of a turn once the next one begins.
+        kept: The id of a turn that is not forgotten all the same.
 
     Attributes:
         turns: The turns, oldest first.
     """
 
-    def __init__(self, rule: Face, *, latest_only: bool = False) -> None:
+    def __init__(self, rule: Face, *, latest_only: bool = False, kept: str | None = None) -> None:
         self.turns: list[Turn] = []
         self._rule = rule
         self._latest_only = latest_only
+        self._kept = kept
         self._fold = Fold(plain=PlainRanges())
         self._parts: dict[tuple[str, str], Part] = {}  # by topic and id or key, as in the fold
         self._tools: dict[str, Part] = {}
@@ -125,11 +127,11 @@ class Conversation:
 
     def _begin(self, turn: Turn) -> None:
         if self._latest_only:
-            ended = [turn for turn in self.turns if not turn.is_running]
+            ended = [turn for turn in self.turns if not turn.is_running and turn.id != self._kept]
             self._forget(ended)
             for gone in ended:
                 insort(self._forgotten, gone.first)
-            self.turns = [running for running in self.turns if running.is_running]
+            self.turns = [turn for turn in self.turns if turn not in ended]
         self.turns.append(turn)
 
     def _forget(self, turns: Sequence[Turn]) -> None:
