@@ -140,6 +140,7 @@ class Log:
     abandoned: set[str] = field(default_factory=set)
 
     def report(self, run: str, append: do.Append) -> None:
+        self._fence(append.publisher, 1)
         if append.publisher not in self.positions:
             self.positions[append.publisher] = Position(1, 1)
             self.events += [Event(run, report.topic, report.data, append.publisher) for report in append.reports]

@@ -214,8 +214,10 @@ class Lives(RuleBasedStateMachine):
         try:
             observation = self._execute(run, gateway.effects[0])
         except FencedError:
-            self._revive(run)
-            return
+            if not isinstance(gateway.effects[0], do.Append):
+                self._revive(run)
+                return
+            observation = saw.Read(self.log.records[run].run_id, Answer.NOBODY, fenced=True)
         if observation is None and isinstance(gateway.effects[0], do.Question):
             return  # not answered yet
         gateway.effects.pop(0)
@@ -259,6 +261,7 @@ class Lives(RuleBasedStateMachine):
                     self._supersede(record, next_run_id)
             case do.Abandon():
                 self.lost.add(run)
+                self.log.abandoned.add(f"drained:{run}")
                 self.log.abandoned |= {
                     f"stream:{name}" for name in (record.stream, *(each.stream for each in record.unread))
                 }

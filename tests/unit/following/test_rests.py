@@ -11,6 +11,7 @@ from temporalio.api.common.v1 import Payload
 
 from tests.unit.following.followed import World, run, steps
 from wakeline.errors import AttemptFencedError
+from wakeline.events import compose, timestamp
 from wakeline.gateway.following import follower as runner
 from wakeline.gateway.following import rests as resting
 from wakeline.gateway.following.copying.copy import StreamCopy
@@ -131,6 +132,10 @@ async def test_a_gateway_that_had_stopped_cannot_add_a_rest_that_was_abandoned(m
         await copy.begin()
     follower.hurry()
     await follower.follow()
+    with pytest.raises(AttemptFencedError):
+        await world.accept.append(
+            "a", (compose("$run.drained", b"{}", time=timestamp()),), Publication("drained:run-of-a")
+        )
     for copy in stopped:
         with pytest.raises(AttemptFencedError):
             await copy.read(cast(Any, Stream(None, "a", copy.run.run_id)), closed=True)

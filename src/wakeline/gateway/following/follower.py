@@ -13,12 +13,19 @@ from typing import Any, Final
 
 import structlog
 
-from wakeline.errors import EpochChangedError, RecordConflictError, SessionClosedError, UnavailableError
+from wakeline.errors import (
+    AttemptFencedError,
+    EpochChangedError,
+    RecordConflictError,
+    SessionClosedError,
+    UnavailableError,
+)
 from wakeline.events import RUN_CLOSED, RUN_STARTED, SESSION_SETTLED
 from wakeline.gateway.following.following import Following, Subject
 from wakeline.gateway.following.life import begin, reduce, reports
 from wakeline.gateway.following.life import effects as do
 from wakeline.gateway.following.life import observations as saw
+from wakeline.gateway.following.life.answers import Answer
 from wakeline.gateway.following.life.phases import Life, Now, Phase
 from wakeline.gateway.following.life.rules import Step
 from wakeline.gateway.following.observing import Observer
@@ -153,6 +160,8 @@ class Follower:
         """An error must neither lose the rest of an ended run nor keep a later run from its turn."""
         if isinstance(error, (SessionClosedError, EpochChangedError)):
             return saw.SessionGone()
+        if isinstance(error, AttemptFencedError):
+            return saw.Read(self.run.run_id, Answer.NOBODY, fenced=True)  # another gateway has abandoned the rest
         if not isinstance(error, UnavailableError):
             _log.error("the rest of a run cannot be added; it is tried again", run=self.run.run, exc_info=error)
         await asyncio.sleep(RETRY_SECONDS)

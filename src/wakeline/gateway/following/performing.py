@@ -52,9 +52,10 @@ class Performer:
         A gateway that was stopped may have it in its hands, and would append it after the later run's first event.
         """
         run, teller = self._subject.run, self._subject.teller
-        attempts = {unread.stream: unread.stream_attempt for unread in run.unread} | {run.stream: run.stream_attempt}
-        for stream, attempt in attempts.items():
-            refused = Publication(f"stream:{stream}", attempt + 1, run=run.run)
+        attempts = {f"stream:{unread.stream}": unread.stream_attempt for unread in run.unread}
+        attempts |= {f"stream:{run.stream}": run.stream_attempt, f"drained:{run.run}": 1}
+        for publisher, attempt in attempts.items():
+            refused = Publication(publisher, attempt + 1, run=run.run)
             with suppress(SessionClosedError, AttemptFencedError):
                 await self._parts.accept.open_attempt(self._subject.session, refused, epoch=teller.epoch)
 
