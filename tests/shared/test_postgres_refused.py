@@ -75,13 +75,15 @@ async def test_a_file_that_a_variable_names_is_named(
 async def test_a_host_of_the_environment_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PGHOST", "nohost.invalid")
     error = await refused("postgres://wakeline@/wakeline")
-    assert "PostgreSQL at nohost.invalid a host that can be found" in error.message
+    assert "PostgreSQL at nohost.invalid: expected a host that can be found" in error.message
     assert "PGHOST" in error.hint
-    assert "PostgreSQL at another.invalid " in (await refused("postgres://wakeline@another.invalid/wakeline")).message
-    assert "PostgreSQL at third.invalid " in (await refused("postgres://wakeline@/wakeline?host=third.invalid")).message
+    assert "PostgreSQL at another.invalid: " in (await refused("postgres://wakeline@another.invalid/wakeline")).message
+    assert (
+        "PostgreSQL at third.invalid: " in (await refused("postgres://wakeline@/wakeline?host=third.invalid")).message
+    )
     monkeypatch.setenv("PGHOST", str(tmp_path))
     error = await refused("postgres://wakeline@/wakeline")
-    assert f"PostgreSQL at {tmp_path} " in error.message
+    assert f"PostgreSQL at {tmp_path}: " in error.message
     assert GENERIC in error.hint
 
 
