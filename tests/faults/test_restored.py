@@ -43,8 +43,14 @@ def overwritten(data: Path, backup: Path) -> None:
     (data / "wakeline.db").write_bytes((backup / "wakeline.db").read_bytes())
 
 
+def overwritten_without_the_mark(data: Path, backup: Path) -> None:
+    """The same into a directory that has nothing else, as when the system gives a copy the inode of the deleted file."""
+    overwritten(data, backup)
+    (data / "wakeline.mark").unlink()
+
+
 @pytest.mark.parametrize("ends", ["stop", "kill"])
-@pytest.mark.parametrize("restore", [copied, overwritten])
+@pytest.mark.parametrize("restore", [copied, overwritten, overwritten_without_the_mark])
 async def test_a_newer_cursor_is_answered_410_and_no_other_events(
     tmp_path: Path, ends: str, restore: Callable[[Path, Path], None]
 ) -> None:

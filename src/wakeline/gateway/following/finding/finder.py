@@ -217,6 +217,8 @@ class Finder:
 
     def _unavailable(self, connection: Connection, error: RPCError) -> TemporalUnavailableError:
         """Return the error of a failed call without the reason, which has addresses; log that."""
+        if is_no_namespace(error):
+            return TemporalUnavailableError(f"Temporal has no namespace {connection.namespace!r} now")
         if is_unavailable(error):  # the connection logs the outage
             return TemporalUnavailableError("Temporal cannot be reached now")
         if time.monotonic() >= self._log_next:

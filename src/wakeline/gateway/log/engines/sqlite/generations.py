@@ -6,10 +6,11 @@ which every session has another epoch, and every older cursor is refused.
 
 Two records in the store reveal a restore:
 
-- the inode of its file: a copy has another one;
+- the inode of its file: a copy has another one, unless the system gives it that of the deleted file;
 - its generation and its ticks, which a mark beside it repeats. A tick is counted in the store with the first commit and with
   later ones that are `TICK_SECONDS` apart; the mark is written after the commit. So the store is never behind the mark after a
-  crash, as long as commits survive it. (With `durability = "process"` a power cut loses commits, which is detected, too.)
+  crash, as long as commits survive it, and one without a mark was put into another directory. (With
+  `durability = "process"` a power cut loses commits, which is detected, too.)
 
 A whole directory that was put back on the same inodes, as by a snapshot of the volume or by `cp` over it, cannot be detected:
 `wakeline restored` declares it, and belongs to every restore.
@@ -66,7 +67,9 @@ class Generation:
             return
         generation, _, ticks = os.pread(self._file, _MARK_BYTES, 0).decode(errors="replace").strip().partition(" ")
         marked = ticks.isascii() and ticks.isdigit()
-        self.restored = inode != self._inode() or (marked and (generation != self._name or int(ticks) > self._ticks))
+        # A crash before the first mark was on disk looks the same: new epochs do no harm to so new a store.
+        is_older = not marked or generation != self._name or int(ticks) > self._ticks
+        self.restored = inode != self._inode() or is_older
 
     def renew(self, connection: sqlite3.Connection) -> None:
         """Begin a new generation, in the transaction that gives the sessions new epochs."""
