@@ -58,13 +58,24 @@ class Processes:
     def _note(self, pid: int) -> None:
         with suppress(OSError):
             self._parents[pid] = int(_stat(pid)[1])
-            if self._parents[pid] in self._ours or self._mark in (_PROC / str(pid) / "environ").read_bytes():
+            if self._parents[pid] in self._ours or self._mark in _environment(pid):
                 self._ours.add(pid)
 
 
 def _stat(pid: int) -> list[str]:
     """State, parent and what follows; the program's name before them may hold anything."""
     return (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+
+
+def _environment(pid: int) -> bytes:
+    """Its environment; a process has none for a moment while it becomes another program."""
+    for _ in range(100):
+        found = (_PROC / str(pid) / "environ").read_bytes()
+        state, parent = _stat(pid)[:2]
+        if found or state in "ZX" or parent in ("0", "2"):  # those of the kernel never have one
+            return found
+        time.sleep(0.001)
+    return b""
 
 
 def _is_running(pid: int) -> bool:

@@ -1,4 +1,4 @@
-"""Which run a workflow has come to: nobody is kept waiting for the beginning of its chain."""
+"""Which run a workflow has come to: whatever has been recorded of its chain, and however long its beginning takes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,41 @@ from typing import Any
 
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 
+from tests.support import publish
 from wakeline.errors import TemporalUnavailableError
 from wakeline.gateway.following.finding import finder
 from wakeline.gateway.following.finding.finder import Finder, Found
 from wakeline.gateway.log.engines.memory import MemoryEngine
-from wakeline.gateway.sessions import Runs
+from wakeline.gateway.sessions import Run, Runs
+
+ENDED = WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_COMPLETED
+
+
+class Latest:
+    """A connection to a Temporal that has one workflow, whose second run of a chain is the latest."""
+
+    namespace = "default"
+    converter: Any = None
+    info = WorkflowExecutionInfo(
+        execution=WorkflowExecution(workflow_id="order", run_id="second"), first_run_id="first", status=ENDED
+    )
+
+    def __init__(self) -> None:
+        described = SimpleNamespace(raw_description=SimpleNamespace(workflow_execution_info=self.info))
+
+        async def describe(**_: Any) -> Any:
+            return described
+
+        self.client: Any = SimpleNamespace(get_workflow_handle=lambda *_, **__: SimpleNamespace(describe=describe))
+
+    async def until_calm(self) -> None:
+        """It is."""
+
+    def up(self) -> bool:
+        return True
 
 
 async def test_a_chain_whose_beginning_temporal_is_too_busy_to_tell_is_not_waited_for_with_the_session_locked(
@@ -35,3 +63,17 @@ async def test_a_chain_whose_beginning_temporal_is_too_busy_to_tell_is_not_waite
         with pytest.raises(TemporalUnavailableError):
             await Finder(namespaces, engine, runs).enter("order", found)
     assert await runs.of("order") == []
+
+
+async def test_a_run_whose_end_was_reported_and_is_not_recorded_yet_is_not_taken_for_a_reset() -> None:
+    engine = MemoryEngine()
+    runs = Runs(engine)
+    connection: Any = Latest()
+    namespaces: Any = SimpleNamespace(main=connection)
+    await publish(engine, "order", None, topic="$run.continued", publisher="continued:second", sequence=0)
+    await publish(engine, "order", None, topic="$run.closed", publisher="closed:first", sequence=0)
+    # Another gateway has reported this end a moment ago.
+    run = Run("order", "first", "first", "first", "Order", "2026-11-21T05:14:43.123Z")
+    await runs.put("order", run)
+    entered = await Finder(namespaces, engine, runs).enter("order", Found(connection, connection.info, None))
+    assert (entered.run.run, await runs.of("order")) == ("first", [run])

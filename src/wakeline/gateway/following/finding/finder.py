@@ -232,7 +232,11 @@ class Finder:
         """Return whether a run continues from a chain whose end the record no longer has."""
         if run_id == chain or await self._engine.position(session, f"closed:{chain}") is None:
             return False
-        return await self._engine.position(session, f"continued:{run_id}") is None
+        return not await self._continued(session, run_id)
+
+    async def _continued(self, session: str, run_id: str) -> bool:
+        """Return whether it was reported that a chain continues as this Temporal run."""
+        return await self._engine.position(session, f"continued:{run_id}") is not None
 
     async def _known(self, session: str, runs: list[Run], found: Found) -> Run | None:
         """The run that an execution belongs to, if it is one of these."""
@@ -246,7 +250,10 @@ class Finder:
             # A crash may have kept a reported end from the record.
             if run.open and await self._engine.position(session, f"closed:{run.run}") is None:
                 return run
-        # All known runs of the chain have ended. If this is the latest run of the workflow, a reset began it.
+        # All known runs of the chain have ended. If it did not continue into this run, and this is the latest run of the
+        # workflow, a reset began it. The record of the end, with this run, may be written only now.
+        if await self._continued(session, run_id):
+            return chained[-1]
         if found.info.status != WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW:
             latest = await self.find(found.connection, found.info.execution.workflow_id)
             if latest.info.execution.run_id == run_id:
