@@ -136,10 +136,14 @@ async def test_every_event_once_through_cuts_and_kills(tmp_path: Path, form: str
 async def read_to_end(port: int, reader: Reader, form: str, counts: list[int]) -> None:
     wire = Wire(*await asyncio.open_connection("127.0.0.1", port), 1 << 40)
     task = asyncio.ensure_future(getattr(reader, form)(wire))
-    async with asyncio.timeout(60):
-        while [len(events) for events in reader.events.values()] != counts and not task.done():
-            await asyncio.sleep(0.01)
-    task.cancel()
+    try:
+        async with asyncio.timeout(60):
+            while [len(events) for events in reader.events.values()] != counts and not task.done():
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        pytest.fail(f"expected {counts} events, got {reader.events} from {reader.cursors}")
+    finally:
+        task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     wire.reset()
 

@@ -307,7 +307,7 @@ async def test_what_another_run_comes_to_owe_while_a_later_one_waits_for_the_fir
     client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
 ) -> None:
     own_queue, others = f"{name}-1", f"{name}-2"
-    async with running_gateway(temporal, tmp_path, drain_grace=1) as served:
+    async with running_gateway(temporal, tmp_path, drain_grace=4) as served:
         async with worker(client, own_queue), worker(client, others):
             handles = [await start(client, each, "terminated") for each in (own_queue, others)]
             for handle in handles:
