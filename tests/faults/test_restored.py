@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import shutil
 import sqlite3
 import sys
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +33,37 @@ def online(data: Path, backup: Path) -> None:
 
 
 def copied(data: Path, backup: Path) -> None:
-    """Put a copy of the directory, or of what is in the backup, in its place."""
-    shutil.rmtree(data)
+    """Put a copy of the directory, or of what is in the backup, in its place: its files have other inodes."""
+    data.rename(data.with_name("before"))
     shutil.copytree(backup, data)
+
+
+def has_generations(path: Path) -> bool:
+    """Whether the file system distinguishes two files that have one inode after each other."""
+    with path.open("rb") as file, suppress(OSError):
+        fcntl.ioctl(file, 0x80087601, bytes(8))
+        return True
+    return False
+
+
+def copied_onto_its_inode(data: Path, backup: Path) -> None:
+    """Put a copy of a whole directory in its place, whose database has the inode of the deleted one, as ext4 likes to do."""
+    if not has_generations(data / "wakeline.mark"):  # nothing could tell the copy there, as the documents say
+        copied(data, backup)
+        return
+    inode = (data / "wakeline.db").stat().st_ino
+    shutil.rmtree(data)
+    data.mkdir()
+    for number in range(2_000):
+        made = data / f"file-{number}"
+        made.touch()
+        if made.stat().st_ino == inode:
+            made.rename(data / "wakeline.db")
+            break
+    for each in backup.iterdir():
+        shutil.copyfile(each, data / each.name)
+    for each in data.glob("file-*"):
+        each.unlink()
 
 
 def overwritten(data: Path, backup: Path) -> None:
@@ -92,7 +122,10 @@ async def test_a_newer_cursor_is_answered_410_and_no_other_events(
         await gateway.kill()
 
 
-async def test_records_by_epoch_move_with_the_restored_session(tmp_path: Path) -> None:
+@pytest.mark.parametrize("restore", [copied, copied_onto_its_inode])
+async def test_records_by_epoch_move_with_the_restored_session(
+    tmp_path: Path, restore: Callable[[Path, Path], None]
+) -> None:
     data, backup = tmp_path / "data", tmp_path / "backup"
     gateway = GatewayProcess(data)
     await gateway.start()
@@ -103,7 +136,7 @@ async def test_records_by_epoch_move_with_the_restored_session(tmp_path: Path) -
             assert (await served.call("PUT", "/v1/sessions/s/devices/phone", json={"seen": f"{epoch}-2"}))[0] == 200
         await gateway.stop()
         shutil.copytree(data, backup)
-        copied(data, backup)
+        restore(data, backup)
         await gateway.start()
         async with Served(gateway.url) as served:
             page = (await served.call("GET", "/v1/sessions/s/events?from=device&device=phone"))[1]

@@ -4,10 +4,11 @@ A device may hold events that a restored store does not have, and a cursor after
 other events, and the device would mistake those for the successors of its own. So a restored store begins a new generation, in
 which every session has another epoch, and every older cursor is refused.
 
-Two records in the store reveal a restore:
+Three records in the store reveal a restore:
 
-- the inode of its file: a copy has another one, unless the system gives it that of the deleted file;
-- its generation and its ticks, which a mark beside it repeats. A tick is counted in the store with the first commit and with
+- the inode of its file, which a copy does not have, unless the system gives it that of the deleted file;
+- where the file system has one (ext4, XFS, Btrfs), the generation of the inode of the mark beside it: a copied mark has another;
+- its generation and its ticks, which the mark repeats. A tick is counted in the store with the first commit and with
   later ones that are `TICK_SECONDS` apart; the mark is written after the commit. So the store is never behind the mark after a
   crash, as long as commits survive it, and one without a mark was put into another directory. (With
   `durability = "process"` a power cut loses commits, which is detected, too.)
@@ -18,8 +19,10 @@ A whole directory that was put back on the same inodes, as by a snapshot of the 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +33,7 @@ from wakeline.gateway.log.engines.sqlite.files import identity
 
 TICK_SECONDS: Final = 0.05
 _MARK_BYTES: Final = 64
+_FS_IOC_GETVERSION: Final = 0x80087601  # Linux, <linux/fs.h>
 
 
 class Generation:
@@ -61,7 +65,7 @@ class Generation:
         """
         if self._file is None:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._name, self._ticks, inode = connection.execute("SELECT generation, ticks, inode FROM store").fetchone()
+        self._name, self._ticks, files = connection.execute("SELECT generation, ticks, inode FROM store").fetchone()
         if not self._name:  # a new store, or one of a version without generations
             self._begin(connection)
             return
@@ -69,7 +73,7 @@ class Generation:
         marked = ticks.isascii() and ticks.isdigit()
         # A crash before the first mark was on disk looks the same: new epochs do no harm to so new a store.
         is_older = not marked or generation != self._name or int(ticks) > self._ticks
-        self.restored = inode != self._inode() or is_older
+        self.restored = is_older or not _are_same(files, self._files())
 
     def renew(self, connection: sqlite3.Connection) -> None:
         """Begin a new generation, in the transaction that gives the sessions new epochs."""
@@ -112,10 +116,24 @@ class Generation:
     def _begin(self, connection: sqlite3.Connection) -> None:
         self._name, self._ticks = token_hex(8), self._ticks + 1
         connection.execute(
-            "UPDATE store SET generation = ?, ticks = ?, inode = ?", (self._name, self._ticks, self._inode())
+            "UPDATE store SET generation = ?, ticks = ?, inode = ?", (self._name, self._ticks, self._files())
         )
         self._ticked, self._behind = time.monotonic(), True
 
-    def _inode(self) -> str:
+    def _files(self) -> str:
+        """The database's inode, and the generation of the mark's inode if the file system has one.
+
+        The database itself is not opened: closing it would release SQLite's locks.
+        """
         found = identity(self._database)
-        return "" if found is None else str(found[1])
+        inode, generation = "" if found is None else str(found[1]), bytearray(8)
+        assert self._file is not None
+        with suppress(OSError):
+            fcntl.ioctl(self._file, _FS_IOC_GETVERSION, generation)
+            return f"{inode} {int.from_bytes(generation[:4], sys.byteorder)}"
+        return inode
+
+
+def _are_same(noted: str, now: str) -> bool:
+    """Return whether the files are those that were noted; earlier versions noted the inode alone."""
+    return noted == now or noted in now.split()[:1] or now in noted.split()[:1]
