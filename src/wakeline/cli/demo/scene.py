@@ -130,6 +130,12 @@ class Scene:
         """Return the workflows that have not ended."""
         return [play for play in self.plays if play.status == "running" and kind in (None, play.kind)]
 
+    def told(self, kind: str) -> bool:
+        """Return whether each device that is online has been told the end of every workflow of the kind."""
+        sessions = [play.session for play in self.plays if play.kind == kind]
+        online = [device for device in self.devices if device.online]
+        return all(device.sessions[session].status is not None for device in online for session in sessions)
+
     async def terminate(self, play: Play) -> None:
         """Terminate a workflow, as an operator would."""
         with suppress(RPCError):  # the workflow has just ended by itself
