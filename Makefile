@@ -38,8 +38,8 @@ faults: $(VENV)/.dev ## The long soaks: hundreds of kills under load
 		tests/unit/delivery/test_compact_stored.py tests/unit/delivery/test_handover.py \
 		tests/unit/delivery/test_handover_ends.py tests/unit/devices/test_interleaved.py \
 		tests/unit/transports/test_feed_order.py --timeout 1800
-	WAKELINE_SCHEDULES=10000 WAKELINE_WEB_TIMEOUT=3600 $(PYTEST) tests/web/test_client.py --timeout 3600
-	WAKELINE_SCHEDULES=10000 $(PYTEST) tests/web/test_browser.py -k faulty_network --timeout 3600
+	WAKELINE_SOAK=15 WAKELINE_SCHEDULES=10000 WAKELINE_WEB_TIMEOUT=3600 $(PYTEST) tests/web/test_client.py --timeout 3600
+	WAKELINE_SOAK=15 WAKELINE_SCHEDULES=10000 $(PYTEST) tests/web/test_browser.py -k faulty_network --timeout 3600
 
 check: $(VENV)/.dev ## Lint, types, layers, sizes, and the prose of code and documents
 	$(BIN)/ruff format --check .

@@ -18,7 +18,7 @@ from tests.commands import forking
 from tests.nats import NatsStore, nats_cluster, nats_server
 from tests.postgres import PostgresServer, postgres_server
 from tests.servers import temporal_server
-from tests.soak import SEED
+from tests.soak import SEED, SOAK
 
 pytest_plugins = ["tests.leftovers"]
 
@@ -34,8 +34,10 @@ structlog.configure(
 
 _UNIT = Path(__file__).with_name("unit")
 
-# No test is timed: machines are shared.
-settings.register_profile("wakeline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# No test is timed: machines are shared. A change is judged by the same examples as the one before it; soaks look for others.
+settings.register_profile(
+    "wakeline", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=SOAK == 1
+)
 settings.load_profile("wakeline")
 
 

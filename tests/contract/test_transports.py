@@ -12,7 +12,7 @@ import pytest
 
 from tests.contract.conftest import ENGINES, remove_store, start_servers
 from tests.contract.transports import CutError, DurablePoll, DurableSse, FeedSse, LongPoll, Reader, Sse, WebSocket, Wire
-from tests.soak import times
+from tests.soak import dice, times
 from tests.support import Served
 from tests.watchdog import loop_is_never_held
 from wakeline.gateway.app import gateway
@@ -92,9 +92,7 @@ async def read_to(url: str, reader: Reader, count: int) -> None:
 
 @pytest.mark.parametrize("kind", [Sse, LongPoll, FeedSse, WebSocket, DurablePoll, DurableSse])
 async def test_every_event_once_however_often_it_is_cut(served: Served, kind: type[Reader], cuts: int) -> None:
-    seed = random.randrange(1 << 32)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+    chance = dice(0)
     publishing = Publishing(served, chance)
     publisher = asyncio.ensure_future(publishing.run())
     while not (await served.call("GET", "/v1/sessions"))[1]["sessions"][1:]:

@@ -15,7 +15,7 @@ from tests.contract.transports import CutError, Wire, masked
 from tests.feeds import PING, PONG, handshake
 from tests.feeds import frame as frame_of
 from tests.gateways import GatewayProcess
-from tests.soak import SOAK, times
+from tests.soak import SOAK, dice, times
 from tests.support import Served
 
 SESSIONS = [f"order-{n}" for n in range(5)]
@@ -95,9 +95,7 @@ async def publish_all(url: str, session: str, stopping: asyncio.Event) -> int:
 @pytest.mark.timeout(max(240, 200 * CUTS // 500))
 @pytest.mark.parametrize("form", ["websocket", "sse"])
 async def test_every_event_once_through_cuts_and_kills(tmp_path: Path, form: str) -> None:
-    seed = random.randrange(1 << 32)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+    chance = dice(0)
     gateway = GatewayProcess(tmp_path / "data", environment={"WAKELINE_DURABILITY": "process"})
     await gateway.start()
     enough, stopping = asyncio.Event(), asyncio.Event()
@@ -108,7 +106,7 @@ async def test_every_event_once_through_cuts_and_kills(tmp_path: Path, form: str
         publishing = [asyncio.ensure_future(publish_all(gateway.url, name, enough)) for name in SESSIONS]
         readers = [Reader() for _ in range(8)]
         reading = [
-            asyncio.ensure_future(read_with_cuts(gateway.port, reader, form, random.Random(seed + n), stopping))
+            asyncio.ensure_future(read_with_cuts(gateway.port, reader, form, dice(1 + n), stopping))
             for n, reader in enumerate(readers)
         ]
         for _ in range(KILLS):

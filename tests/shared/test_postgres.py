@@ -13,6 +13,7 @@ import pytest
 from tests.postgres import PostgresServer, postgres_server
 from tests.postgres_wire import wire_to
 from tests.shared.hearing import Heard
+from tests.soak import dice
 from tests.support import batch, close, data_of, everything, publish
 from wakeline.errors import (
     EngineRefusedError,
@@ -214,8 +215,9 @@ async def test_two_gateways_create_the_same_sessions_and_records(opened: Open) -
         return True
 
     names = [f"s{number}" for number in range(60)]
+    chance = dice(0)
     for one in engines:
-        random.shuffle(names)
+        chance.shuffle(names)
         assert one.shared
     answers = await asyncio.gather(
         *(

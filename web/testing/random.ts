@@ -1,5 +1,10 @@
 /** Numbers that a seed repeats. */
 
+/** The first of what a run of the tests tries: the same each time, except in a soak (`tests/soak.py`). */
+export function firstSeed(): number {
+  return Number(process.env.WAKELINE_SEED ?? process.env.TESTS_SEED ?? 0);
+}
+
 export class Random {
   #state: number;
 

@@ -96,6 +96,10 @@ class Chain:
             found, run = found + before, before[0]
         return found
 
+    def begins_elsewhere(self, run: TemporalRun) -> bool:
+        """Whether a run's stream began with a part of an earlier one, as that of a retry does."""
+        return any(each.given and not each.carried for each in [run, *self.carried(run)])
+
     def said(self) -> list[str]:
         """All that the chain has said and no reset has undone, each event once."""
         way = reversed(self.way_back(self.latest.run_id))

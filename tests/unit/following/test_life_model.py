@@ -131,7 +131,7 @@ class Lives(RuleBasedStateMachine):
             return
         # The log cannot know which part of a stream a retry received of an earlier one, and of which run's name a stream is
         # that was reset to an earlier stream's run.
-        if (base.given and not base.carried) or (chain.crossed and base is not chain.latest):
+        if chain.begins_elsewhere(base) or (chain.crossed and base is not chain.latest):
             return
         chain.crossed |= base is not chain.latest
         last = [each for each in self.chains if each.workflow_id == chain.workflow_id][-1]

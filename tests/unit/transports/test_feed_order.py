@@ -1,13 +1,9 @@
-"""Many sessions, many clients that subscribe, leave, are cut and come back: each session's events once, in its order.
-
-The seed of what happens by chance is printed; `WAKELINE_SEED` sets it.
-"""
+"""Many sessions, many clients that subscribe, leave, are cut and come back: each session's events once, in its order."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 from contextlib import suppress
 from typing import Any
@@ -15,18 +11,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.soak import times
+from tests.soak import dice, times
 from tests.support import Served
 from tests.unit.conftest import on_disk
 
 SESSIONS = [f"session-{n}" for n in range(12)]
 TURNS = times(60, 400)
-
-
-def chance(number: int) -> random.Random:
-    seed = int(os.environ.get("WAKELINE_SEED", random.randrange(1 << 32)))
-    print(f"WAKELINE_SEED={seed}")
-    return random.Random(seed + number)
 
 
 class Reader:
@@ -123,7 +113,7 @@ async def read_with_cuts(reader: WebSocketReader | SseReader, stopping: asyncio.
 @on_disk
 @pytest.mark.parametrize("kind", [WebSocketReader, SseReader])
 async def test_every_session_comes_once_and_in_order(served: Served, kind: type[WebSocketReader | SseReader]) -> None:
-    random_ = chance(0)
+    random_ = dice(0)
     counts = dict.fromkeys(SESSIONS, 0)
     stopping = asyncio.Event()
 
@@ -138,7 +128,7 @@ async def test_every_session_comes_once_and_in_order(served: Served, kind: type[
     for session in SESSIONS:
         await served.publish(session, {"topic": "t", "data": "first"})
         counts[session] += 1
-    readers = [kind(served, chance(n)) for n in range(1, 6)]
+    readers = [kind(served, dice(n)) for n in range(1, 6)]
     reading = [asyncio.ensure_future(read_with_cuts(reader, stopping, counts)) for reader in readers]
     await asyncio.gather(*(publish() for _ in range(3)))
     stopping.set()

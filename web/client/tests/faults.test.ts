@@ -1,13 +1,13 @@
 import { expect, test } from "vitest";
 import { fresh, publish, request, token, until } from "../../testing/gateway.ts";
 import { type Fault, fault, faultProxy } from "../../testing/proxy.ts";
-import { Random } from "../../testing/random.ts";
+import { firstSeed, Random } from "../../testing/random.ts";
 import { type Client, connect, type Transport, type View } from "../src/index.ts";
 import { keyed } from "./support.ts";
 
 /** `make faults` runs many more. */
 const SCHEDULES = Number(process.env.WAKELINE_SCHEDULES ?? 20);
-const SEED = Number(process.env.WAKELINE_SEED ?? Math.floor(Math.random() * 2 ** 31));
+const SEED = firstSeed();
 const AT_ONCE = 24;
 /** Milliseconds after which a reader counts as hanging: a busy machine may need a minute. */
 const PATIENCE = 200_000;

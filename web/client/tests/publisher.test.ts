@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { fresh, request, token, until } from "../../testing/gateway.ts";
 import { fault, faultProxy } from "../../testing/proxy.ts";
-import { Random } from "../../testing/random.ts";
+import { firstSeed, Random } from "../../testing/random.ts";
 import { fromActivity, PublishDroppedError, type PublisherOptions, SessionPublisher } from "../src/publisher/index.ts";
 import { keyed, url } from "./support.ts";
 
@@ -137,7 +137,7 @@ test("an activity's attempts are one publisher", () => {
 });
 
 test(`every event once, in order, through ${SCHEDULES} schedules of faults`, { timeout: 3_600_000 }, async () => {
-  const seed = Number(process.env.WAKELINE_SEED ?? Math.floor(Math.random() * 2 ** 31));
+  const seed = firstSeed();
   console.info(`seed ${seed}`);
   const bearer = token({ seconds: 3600 });
   let next = seed;
