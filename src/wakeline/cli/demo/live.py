@@ -97,7 +97,7 @@ class LiveDemo:
         clock = asyncio.get_running_loop().time
         while True:
             for kind in KINDS:
-                if self._stage.running(kind) or not self._stage.told(kind):
+                if self._stage.running(kind) or not self._stage.is_shown(kind):
                     ended[kind] = clock()
                 elif clock() - ended[kind] >= _SHOWN_SECONDS:
                     await self._stage.begin(kind, _SECONDS[kind])

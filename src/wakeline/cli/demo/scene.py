@@ -130,8 +130,8 @@ class Scene:
         """Return the workflows that have not ended."""
         return [play for play in self.plays if play.status == "running" and kind in (None, play.kind)]
 
-    def told(self, kind: str) -> bool:
-        """Return whether each device that is online has been told the end of every workflow of the kind."""
+    def is_shown(self, kind: str) -> bool:
+        """Return whether each device that is online has received the end of every workflow."""
         sessions = [play.session for play in self.plays if play.kind == kind]
         online = [device for device in self.devices if device.online]
         return all(device.sessions[session].status is not None for device in online for session in sessions)

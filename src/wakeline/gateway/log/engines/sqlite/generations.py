@@ -121,7 +121,7 @@ class Generation:
         self._ticked, self._behind = time.monotonic(), True
 
     def _files(self) -> str:
-        """The database's inode, and the generation of the mark's inode if the file system has one.
+        """Return the inode of the database, and the generation of the mark's.
 
         The database itself is not opened: closing it would release SQLite's locks.
         """
@@ -135,5 +135,5 @@ class Generation:
 
 
 def _are_same(noted: str, now: str) -> bool:
-    """Return whether the files are those that were noted; earlier versions noted the inode alone."""
+    """Return whether the files are the noted ones; earlier versions noted the inode alone."""
     return noted == now or noted in now.split()[:1] or now in noted.split()[:1]
