@@ -1,1 +1,1 @@
-"""Workflow Streams at work: one folder an example. `python -m examples` runs all, `python -m examples.order` one."""
+"""Examples, one folder each. `python -m examples` runs those that end, `python -m examples.order` runs one."""

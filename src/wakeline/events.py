@@ -143,7 +143,7 @@ class Cursor(msgspec.Struct, frozen=True, gc=False):
         """
         match = _CURSOR.fullmatch(text)
         if match is None:
-            raise CursorInvalidError(f"expected a cursor such as k3v9x2abqm-18, got {text[:64]!r}")
+            raise CursorInvalidError(f"expected a cursor such as k3v7x2abqm-18, got {text[:64]!r}")
         return cls(match[1], int(match[2]))
 
     def offset_in(self, epoch: str, next_offset: int) -> int:

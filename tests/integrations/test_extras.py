@@ -40,7 +40,7 @@ def test_an_integration_without_its_library_names_the_extra(module: str) -> None
     done = run(f"import wakeline.integrations.{module}", library)
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(f"ModuleNotFoundError: expected the package of '{library}")
-    assert last.endswith(f"pip install 'wakeline[{extra}]'")
+    assert last.endswith(f"pip install '.[{extra}]' in a clone")
 
 
 def test_the_worker_plugin_needs_no_extra() -> None:

@@ -86,5 +86,5 @@ def _loop_factory(event_loop: str) -> Callable[[], asyncio.AbstractEventLoop] | 
     try:
         import uvloop
     except ImportError:
-        raise ProgramMissingError("expected uvloop for event_loop = uvloop: pip install 'wakeline[fast]'") from None
+        raise ProgramMissingError("expected uvloop for event_loop = uvloop: pip install '.[fast]' in a clone") from None
     return uvloop.new_event_loop

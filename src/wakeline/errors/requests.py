@@ -73,7 +73,7 @@ class CursorInvalidError(RequestError):
     def of_beginning(cls, text: str) -> CursorInvalidError:
         """Return the error for a place to begin at that is none."""
         return cls(
-            f"expected a cursor such as k3v9x2abqm-18, or beginning, now, tail:N, time:T or device, got {text[:64]!r}",
+            f"expected a cursor such as k3v7x2abqm-18, or beginning, now, tail:N, time:T or device, got {text[:64]!r}",
             hint="Pass a cursor back unchanged, or begin at beginning, now, tail:N (the last N events), time:T (RFC 3339, such "
             "as time:2026-11-21T05:14:43Z) or device (after the last event that the device has acknowledged).",
         )

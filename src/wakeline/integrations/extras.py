@@ -20,7 +20,7 @@ def needs(extra: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"expected the package of {error.name!r} to be installed, got none: pip install 'wakeline[{extra}]'",
+            f"expected the package of {error.name!r} to be installed, got none: pip install '.[{extra}]' in a clone",
             name=error.name,
             path=error.path,
         ) from error

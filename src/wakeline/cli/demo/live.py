@@ -93,13 +93,15 @@ class LiveDemo:
         await self._stage.devices[0].answer(APPROVE)
 
     async def _keep_talking(self) -> None:
-        ended = dict.fromkeys(KINDS, -_SHOWN_SECONDS)  # by kind, on the clock of the loop; none has begun yet
+        shown: dict[str, float] = {}  # since when a kind's last end is shown, on the clock of the loop
         clock = asyncio.get_running_loop().time
+        for kind in KINDS:
+            await self._stage.begin(kind, _SECONDS[kind])
         while True:
             for kind in KINDS:
                 if self._stage.running(kind) or not self._stage.is_shown(kind):
-                    ended[kind] = clock()
-                elif clock() - ended[kind] >= _SHOWN_SECONDS:
+                    shown.pop(kind, None)
+                elif clock() - shown.setdefault(kind, clock()) >= _SHOWN_SECONDS:
                     await self._stage.begin(kind, _SECONDS[kind])
             await asyncio.sleep(0.5)
             await self._stage.look()

@@ -1,6 +1,6 @@
 """Offsets and cursors on the wire.
 
-An offset is the session's epoch and the next event's offset, `k3v9x2abqm-0000000000000018`. Within an epoch, offsets
+An offset is the session's epoch and the next event's offset, `k3v7x2abqm-0000000000000018`. Within an epoch, offsets
 sort as text; an offset of an earlier epoch is recognized as such.
 """
 
