@@ -8,6 +8,7 @@ from typing import Any
 
 from temporalio import activity, workflow
 from temporalio.common import RetryPolicy
+from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from temporalio.contrib.workflow_streams import WorkflowStream as OfficialStream
@@ -64,6 +65,32 @@ class PaysInTheNextRun:
             await workflow.wait_condition(lambda: self.continues)
             workflow.continue_as_new(args=[self.requests.carry()])
         return await asking
+
+
+@workflow.defn
+class AsksInEveryRun:
+    """Asks several requests one after the other, and continues as new; the last run asks for those outcomes again."""
+
+    @workflow.init
+    def __init__(self, ids: list[str], carried: RequestsState | None = None) -> None:
+        self.requests = WorkflowRequests(WorkflowStream(), carried)
+
+    @workflow.run
+    async def run(self, ids: list[str], carried: RequestsState | None = None) -> list[str]:
+        if carried is None:
+            for id in ids:
+                await self.requests.ask("approval", id=id)
+            pending = asyncio.create_task(self.requests.ask("approval", id="pending"))
+            await workflow.wait_condition(lambda: "pending" in self.requests.carry().outcomes)
+            pending.cancel()
+            workflow.continue_as_new(args=[ids, self.requests.carry()])
+        seen = []
+        for id in ["pending", *ids]:
+            try:
+                seen.append(f"{id}: {(await self.requests.ask('approval', id=id)).status}")
+            except ApplicationError as error:
+                seen.append(f"{id}: {error.type}")
+        return seen
 
 
 @workflow.defn
@@ -129,4 +156,4 @@ class PaysByAnActivity:
         return await asking
 
 
-WORKFLOWS = [PaysByAnActivity, Pays, PaysInTheNextRun, AsksOnTheOfficialStream]
+WORKFLOWS = [PaysByAnActivity, Pays, PaysInTheNextRun, AsksInEveryRun, AsksOnTheOfficialStream]

@@ -115,6 +115,27 @@ async def test_the_answer_reaches_the_next_run_of_the_chain(client: Client, serv
     assert (await topics(served, name)).count("$input.requested") == 1
 
 
+async def test_a_workflow_with_many_large_answers_continues_as_new(client: Client, name: str) -> None:
+    ids = [f"pay-{number}" for number in range(40)]
+    handle: Handle = await client.start_workflow(
+        workflows.AsksInEveryRun.run, args=[ids, None], id=name, task_queue=QUEUE
+    )
+    for id in ["pending", *ids]:
+        await handle.signal("wakeline_answer", {"request": id, "status": "resolved", "payload": "x" * 60_000})
+    async with asyncio.timeout(60):
+        pending, *others = await handle.result()
+    assert pending == "pending: resolved"  # nobody has been given it before, so it is carried whole
+    assert others[0] == "pay-0: OutcomeForgotten"  # an error rather than an answer without its payload
+    assert others[-3:] == ["pay-37: resolved", "pay-38: resolved", "pay-39: resolved"]
+
+
+async def test_requests_load_the_state_that_an_earlier_version_has_carried(client: Client, name: str) -> None:
+    outcome = {"request": "pay-1", "status": "resolved", "payload": "yes"}
+    carried = {"asked": ["pay-1"], "outcomes": {"pay-1": outcome}}
+    handle: Handle = await client.start_workflow("PaysInTheNextRun", carried, id=name, task_queue=QUEUE)
+    assert (await handle.result())["payload"] == "yes"
+
+
 async def test_a_workflow_needs_only_the_topic_and_a_signal_or_update(
     client: Client, served: Served, name: str
 ) -> None:

@@ -6,8 +6,9 @@ its session, and signals the outcome to the workflow. The stream may be Wakeline
 
 # No `from __future__ import annotations` here: see `wire.py`.
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, Protocol
 
@@ -21,6 +22,13 @@ REQUEST_TOPIC = "wakeline.request"
 
 ANSWER_SIGNAL = "wakeline_answer"
 """The signal by which a workflow receives the outcome."""
+
+OUTCOME_FORGOTTEN = "OutcomeForgotten"
+"""The type of the error for a request whose outcome `ask` has returned before, and `carry` has dropped since."""
+
+# A run's input must stay under the server's 2 MB, of which the stream's state may take 1.5 MB.
+MAX_CARRIED_BYTES = 256_000
+MAX_CARRIED_REQUESTS = 1000
 
 
 class _Topic(Protocol):
@@ -64,10 +72,13 @@ class RequestsState:
     Attributes:
         asked: The ids of the requests that were asked.
         outcomes: The outcomes that have arrived, by id.
+        returned: The ids of the outcomes that `WorkflowRequests.ask` has returned, oldest first; None in a state that an
+            earlier version has carried.
     """
 
     asked: list[str] = field(default_factory=list)
     outcomes: dict[str, RequestOutcome] = field(default_factory=dict)
+    returned: list[str] | None = None
 
 
 class WorkflowRequests:
@@ -88,6 +99,9 @@ class WorkflowRequests:
     def __init__(self, stream: _Stream, carried: RequestsState | None = None) -> None:
         self._topic = stream.topic(REQUEST_TOPIC)
         self._state = carried or RequestsState()
+        if self._state.returned is None:  # an earlier version did not record which ones `ask` has returned
+            self._state.returned = list(self._state.outcomes)
+        self._returned = self._state.returned
         workflow.set_signal_handler(ANSWER_SIGNAL, self._on_answer)
 
     async def ask(
@@ -124,9 +138,11 @@ class WorkflowRequests:
 
         Raises:
             ApplicationError: The gateway has refused the request; its type is the error's code, such as `schema_invalid`,
-                or `request_conflict` for the id of another request of the session.
+                or `request_conflict` for the id of another request of the session. Or the outcome was returned before, and
+                `carry` has dropped it since; its type is `OutcomeForgotten`.
         """
         id = str(workflow.uuid4()) if id is None else id
+        self._check_kept(id)
         if id not in self._state.asked:
             asked = {
                 "id": id,
@@ -144,19 +160,51 @@ class WorkflowRequests:
             }
             self._topic.publish({name: value for name, value in asked.items() if value is not None})
             self._state.asked.append(id)
-        await workflow.wait_condition(lambda: id in self._state.outcomes)
-        outcome = self._state.outcomes[id]
-        if outcome.failure is not None:
-            raise ApplicationError(outcome.failure["message"], type=outcome.failure["type"], non_retryable=True)
-        return outcome
+        return await self._outcome(id)
 
     def cancel(self, id: str) -> None:
         """Cancel a request; its outcome shows whether it was answered before."""
         self._topic.publish({"cancel": id})
 
     def carry(self) -> RequestsState:
-        """Return the state for the next run."""
-        return self._state
+        """Return the state for the next run, small enough for a run's input.
+
+        Outcomes that `ask` has not returned yet are all carried. Of the others, the newest that fit into 256 KB are
+        carried, and the newest 1,000 ids: an id that is older counts as new.
+        """
+        state = self._state
+        # In place: an answer that arrives between this call and the end of the run belongs to the state, too.
+        for id in self._returned[:-MAX_CARRIED_REQUESTS]:
+            state.outcomes.pop(id, None)
+            if id in state.asked:
+                state.asked.remove(id)
+        del self._returned[:-MAX_CARRIED_REQUESTS]
+        left = MAX_CARRIED_BYTES - sum(len(json.dumps(id)) for id in (*state.asked, *self._returned))
+        sizes = {id: len(json.dumps([id, asdict(outcome)], default=str)) for id, outcome in state.outcomes.items()}
+        excess = sum(sizes.values()) - left
+        for id in self._returned:
+            if excess <= 0:
+                break
+            if state.outcomes.pop(id, None) is not None:
+                excess -= sizes[id]
+        return state
+
+    def _check_kept(self, id: str) -> None:
+        if id in self._returned and id not in self._state.outcomes:
+            raise ApplicationError(
+                f"expected a request whose outcome is still carried, that of {id!r} was dropped at continue-as-new",
+                type=OUTCOME_FORGOTTEN,
+                non_retryable=True,
+            )
+
+    async def _outcome(self, id: str) -> RequestOutcome:
+        await workflow.wait_condition(lambda: id in self._state.outcomes)
+        if id not in self._returned:
+            self._returned.append(id)
+        outcome = self._state.outcomes[id]
+        if outcome.failure is not None:
+            raise ApplicationError(outcome.failure["message"], type=outcome.failure["type"], non_retryable=True)
+        return outcome
 
     def _on_answer(self, outcome: RequestOutcome) -> None:
         self._state.outcomes.setdefault(outcome.request, outcome)
