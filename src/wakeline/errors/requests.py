@@ -286,7 +286,7 @@ class StreamConflictError(RequestError):
 
 
 class OffsetGoneError(RequestError):
-    """An offset of a Durable Stream whose events retention has removed."""
+    """An offset of a Durable Stream, or a message of a chat, whose events retention has removed."""
 
     code, status = "offset_gone", 410
     hint = "Read from offset=-1, which is the oldest kept event, or from offset=now."

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from tests.support import Served
 from tests.unit.conftest import Serve
-from wakeline.gateway.rules import Face
+from wakeline.gateway.rules import Face, InputRules, Start
 from wakeline.gateway.sessions import input_requests
 
 PATH = "/v1/sessions/c/requests"
@@ -83,3 +84,19 @@ async def test_an_answer_to_an_unknown_request_is_reported(served: Served) -> No
     await ask(served, "q")
     for answer in (await approved(served, "other"), await resume(served, "other")):
         assert (answer[0], answer[1]["error"]["code"]) == (404, "request_not_found")
+
+
+async def test_a_message_that_is_sent_again_after_its_turn_was_removed_is_answered(serve: Serve) -> None:
+    start = {"chat": Start(sessions=("c",), workflow_type="Chat", task_queue="chats")}
+    rule = Face(kind="update", name="message", start="chat")
+    served = await serve(temporal="127.0.0.1:1", inputs=InputRules(start=start), faces={"chat": rule})
+    sent = {"id": "c", "messages": [{"id": "m", "role": "user", "parts": [{"type": "text", "text": "hello"}]}]}
+    async with served.http.post("/v1/ai", json=sent) as answer:
+        assert (answer.status, answer.content_type) == (200, "text/event-stream")
+    await served.publish("c", {"topic": "t"}, {"topic": "t"})
+    await served.call("PUT", "/v1/sessions/c", json={"retention": {"events": 1}})
+    async with asyncio.timeout(60):
+        while (await served.call("GET", "/v1/sessions/c"))[1]["first_offset"] < 2:
+            await asyncio.sleep(0.05)
+        async with served.http.post("/v1/ai", json=sent) as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (410, "offset_gone")

@@ -40,7 +40,7 @@ class AgUiRoutes(Group):
                 async with reading(parts, request, name, latest_only=False) as (channel, reader):
                     turn = reader.conversation.latest
                     if asked.message is not None:
-                        turn = await begun(request, reader, asked.message.key)
+                        turn = await begun(parts, request, reader, asked.message.key)
                     pieces = self._run(channel, reader, turn, run, joins=asked.message is None)
                     return await stream(parts, request, pieces)
             except SessionNotFoundError:

@@ -40,7 +40,7 @@ class AiSdkRoutes(Group):
             async with reading(parts, request, name, kept=wanted) as (_, reader):
                 turn = reader.conversation.find(wanted or "")
                 if turn is None and asked.message is not None:
-                    turn = await begun(request, reader, asked.message.key)
+                    turn = await begun(parts, request, reader, asked.message.key)
                 turn = turn or reader.conversation.latest
                 if turn is None:
                     raise RequestInvalidError(

@@ -8,12 +8,13 @@ from typing import Final
 
 from aiohttp import web
 
-from wakeline.errors import RequestInvalidError, SessionClosedError
+from wakeline.errors import OffsetGoneError, RequestInvalidError, SessionClosedError
 from wakeline.events import RUN_CLOSED, RUN_STARTED, check_session_name
 from wakeline.gateway.access import GRANT, Grant
 from wakeline.gateway.delivery import Channel
 from wakeline.gateway.http.answers import json_answer
 from wakeline.gateway.http.parts import Parts
+from wakeline.gateway.inputs import input_publisher
 from wakeline.gateway.log import matches
 from wakeline.gateway.transports.faces import STRUCTURE, Conversation, Face, Reader, Turn, stop
 from wakeline.gateway.transports.pieces import write_pieces
@@ -56,11 +57,12 @@ def check_readable(grant: Grant, session: str) -> None:
         grant.check_topic(topic)
 
 
-async def begun(request: web.Request, reader: Reader, key: str) -> Turn:
+async def begun(parts: Parts, request: web.Request, reader: Reader, key: str) -> Turn:
     """Return the turn of a message that was sent, once its `$input.accepted` is in the log.
 
     Raises:
         SessionClosedError: The session was closed before the message was in it.
+        OffsetGoneError: The message was sent earlier, and retention has removed it.
         RequestInvalidError: The client has left.
     """
     while (turn := reader.conversation.find(key)) is None:
@@ -68,6 +70,12 @@ async def begun(request: web.Request, reader: Reader, key: str) -> Turn:
             raise SessionClosedError("the session was closed before the message was in it")
         if request.transport is None or request.transport.is_closing():
             raise RequestInvalidError("expected a client that waits for its answer, got one that has left")
+        state = await parts.engine.state(reader.session, publisher=input_publisher(key))
+        if state is not None and state.position is not None and reader.offset >= state.next_offset:
+            raise OffsetGoneError(
+                "expected a message that is kept, got one that was sent earlier and that retention has removed",
+                hint="Load the messages again, and send a new one.",
+            )
         await reader.more(_BEGUN_SECONDS)
     return turn
 

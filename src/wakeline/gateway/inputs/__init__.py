@@ -7,7 +7,7 @@ It accepts signals, updates and requests to start or end a run, sends them, and 
 
 from __future__ import annotations
 
-from wakeline.gateway.inputs.asked import ANSWER_KEY, RESERVED, Asked, check_key
+from wakeline.gateway.inputs.asked import ANSWER_KEY, RESERVED, Asked, check_key, input_publisher
 from wakeline.gateway.inputs.calls import ABORTED
 from wakeline.gateway.inputs.inputs import Inputs
 from wakeline.gateway.inputs.unseen import check_seen
@@ -20,4 +20,5 @@ __all__ = [
     "Inputs",
     "check_key",
     "check_seen",
+    "input_publisher",
 ]

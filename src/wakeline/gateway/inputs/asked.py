@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from wakeline.errors import BodyTooLargeError, RequestInvalidError
 from wakeline.events import check_data
-from wakeline.gateway.sessions import Kind
+from wakeline.gateway.sessions import Kind, key_hash
 
 MAX_ARGS_BYTES: Final = 128 * 1024
 MAX_SHOWN_BYTES: Final = 64 * 1024
@@ -131,3 +131,8 @@ def check_key(key: str) -> str:
     if not _KEY.fullmatch(key) or key in (".", ".."):  # which no address could end in
         raise RequestInvalidError(f"expected an input's id of 1 to 128 visible ASCII characters, got {key[:130]!r}")
     return key
+
+
+def input_publisher(key: str) -> str:
+    """Return the name under which the events of an input are appended, by its key."""
+    return f"input:{key_hash(key)}"

@@ -23,6 +23,7 @@ from wakeline.errors import (
 from wakeline.events import INPUT_ACCEPTED, INPUT_COMPLETED, INPUT_REJECTED, check_data, compose, timestamp
 from wakeline.gateway.delivery import Accept
 from wakeline.gateway.following import Followers
+from wakeline.gateway.inputs.asked import input_publisher
 from wakeline.gateway.inputs.calls import EncodingFailedError
 from wakeline.gateway.inputs.pending import Pending
 from wakeline.gateway.inputs.sending import look, send
@@ -47,7 +48,7 @@ from wakeline.gateway.log import Engine, Publication
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.reaching import Connection
 from wakeline.gateway.runtime import log_failure
-from wakeline.gateway.sessions import Intent, Intents, Run, Settled, key_hash
+from wakeline.gateway.sessions import Intent, Intents, Run, Settled
 from wakeline.retry import Backoff
 
 _FAILING_SECONDS: Final = 600.0
@@ -274,7 +275,7 @@ class Carrier:
 
     async def _report(self, intent: Intent, sequence: int, topic: str, data: bytes) -> int | None:
         """Append an event of an input once; return its offset, or None if the session was closed."""
-        publication = Publication(f"input:{key_hash(intent.id)}", sequence=sequence)
+        publication = Publication(input_publisher(intent.id), sequence=sequence)
         event = compose(topic, bytes(data), time=timestamp(), run=intent.run or None)
         with suppress(SessionClosedError):
             appended = await self._accept.append(intent.session, (event,), publication, epoch=intent.epoch)

@@ -22,7 +22,7 @@ from wakeline.gateway.access import Grant
 from wakeline.gateway.delivery import Accept
 from wakeline.gateway.following import Followers
 from wakeline.gateway.inputs.arguments import Arguments
-from wakeline.gateway.inputs.asked import Asked
+from wakeline.gateway.inputs.asked import Asked, input_publisher
 from wakeline.gateway.inputs.budgets import Budgets
 from wakeline.gateway.inputs.carrying import Carrier
 from wakeline.gateway.inputs.pending import Pending
@@ -33,7 +33,7 @@ from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.reaching import Namespaces
 from wakeline.gateway.runtime import supervised
-from wakeline.gateway.sessions import Intent, Intents, Runs, Settled, key_hash
+from wakeline.gateway.sessions import Intent, Intents, Runs, Settled
 from wakeline.gateway.settings import Settings
 
 
@@ -178,7 +178,7 @@ class Inputs:
         found = await self._intents.find(session, key)
         if found is None:
             return None
-        state = await self._engine.state(session, publisher=f"input:{key_hash(key)}")
+        state = await self._engine.state(session, publisher=input_publisher(key))
         if state is None or (state.epoch != found.epoch and state.position is None):  # a restored one has the publisher
             await self._intents.forget(session, found.epoch)
             return None

@@ -40,6 +40,11 @@ class Reader:
         self._topics = None if topics is None else topics.of_compact_view()
 
     @property
+    def session(self) -> str:
+        """The session's name."""
+        return self._channel.session
+
+    @property
     def tail(self) -> int:
         """The offset of the next event that the session gets."""
         return self._channel.tail
