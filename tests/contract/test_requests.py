@@ -22,11 +22,12 @@ from wakeline.errors import (
     StorageFailedError,
 )
 from wakeline.gateway.delivery import Accept
+from wakeline.gateway.inputs import Inputs
 from wakeline.gateway.log import Append, Engine
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.requests import Answer, Asked, Claim, Person, Requests
-from wakeline.gateway.sessions import InputRequest, InputRequests, Run, Runs, key_hash
+from wakeline.gateway.sessions import InputRequest, InputRequests, Intents, Run, Runs, key_hash
 from wakeline.gateway.settings import Settings
 
 ALICE, BOB = Person("alice"), Person("bob")
@@ -228,6 +229,52 @@ async def test_a_workflow_s_stream_cancels_the_requests_of_its_run_alone(engine:
         assert await requests(engine).ask_from_stream("s", None, "run-1", cancel)
     assert await outcome(engine) == ("cancelled", None)
     assert await requests(engine).ask_from_stream("s", None, "run-1", b'{"cancel":"unknown"}')
+
+
+class NoTemporal:
+    """A connection to a Temporal that never answers, and nobody who follows workflows."""
+
+    def up(self) -> bool:
+        return False
+
+    def calm(self) -> bool:
+        return False
+
+    async def until_calm(self) -> None:
+        await asyncio.Event().wait()
+
+    @property
+    def main(self) -> NoTemporal:
+        return self
+
+    converter = None
+
+
+async def test_a_refused_request_is_reported_although_the_gateway_ends_at_once(engine: Engine) -> None:
+    await publish(engine, "s", 1)
+    await Runs(engine).put("s", Run("w", "run-1", "run-1", "run-1", "W", "2026-11-30T00:00:00.000Z"))
+    unreached: Any = NoTemporal()
+    ownership = Ownership(engine, 10.0, shared=engine.shared)
+    inputs = Inputs(
+        Intents(engine),
+        engine,
+        Accept(engine),
+        Runs(engine),
+        unreached,
+        unreached,
+        ownership,
+        Settings(),
+        Metrics(),
+    )
+    found = requests(engine)
+    await found.start(inputs)
+    assert not await found.ask_from_stream("s", None, "run-1", b'{"id":"r","reason":7}')
+    # The follower stores that it is past the request, and the gateway is killed.
+    (left,) = [found.intent async for found in Intents(engine).unfinished()]
+    assert (left.kind, left.name, left.run) == ("signal", "wakeline_answer", "run-1")
+    assert msgspec.json.decode(left.args)[0]["status"] == "refused"
+    await found.stop()
+    await inputs.stop()
 
 
 async def test_a_request_of_an_older_gateway_is_the_same_request(engine: Engine) -> None:

@@ -142,9 +142,18 @@ class Inputs:
             EpochChangedError: The session lives in another epoch.
             WakelineError: The errors of `send`.
         """
-        found = await asyncio.shield(begin(self._accepted(session, asked, by, None, epoch), self._accepting))
+        found = await self._kept(session, asked, by, epoch)
         if not isinstance(found, Settled):
             await asyncio.shield(found)
+
+    async def accept(self, session: str, asked: Asked, by: str) -> None:
+        """Accept an input as `deliver` does, and return once it would survive this gateway."""
+        await self._kept(session, asked, by, None)
+
+    async def _kept(
+        self, session: str, asked: Asked, by: str, epoch: str | None
+    ) -> Settled | asyncio.Task[Settled | None]:
+        return await asyncio.shield(begin(self._accepted(session, asked, by, None, epoch), self._accepting))
 
     async def find(self, session: str, key: str, by: str | None) -> Settled | None:
         """Return an input's outcome; None if it has none yet.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
 
 import msgspec
 import structlog
@@ -16,7 +15,6 @@ from wakeline.gateway.sessions import InputRequest, InputRequests, key_hash
 from wakeline.retry import Backoff
 from wakeline.streams.requests import ANSWER_SIGNAL
 
-_LOSSES: Final = (UnavailableError, LimitReachedError)
 _log = structlog.get_logger(__name__)
 
 
@@ -54,10 +52,30 @@ class Deliveries:
                 lambda _: self._under_way.discard(key)
             )
 
-    def refuse(self, session: str, run: str, id: str, error: WakelineError) -> None:
-        """Signal to a run that its request was refused; see `refuse`."""
-        if self.inputs is not None:
-            begin(refuse(self.inputs, session, run, id, error), self._tasks)
+    async def refuse(self, session: str, run: str, id: str, error: WakelineError) -> None:
+        """Accept the signal with a refusal to the run that asked; it then survives this gateway.
+
+        Args:
+            session: The session's name.
+            run: The run that has asked.
+            id: The id of the request.
+            error: The reason.
+
+        Raises:
+            UnavailableError: The signal cannot be accepted now.
+        """
+        if self.inputs is None:
+            return
+        asked = refusal(run, id, error)
+        try:
+            await self.inputs.accept(session, asked, "")
+        except UnavailableError:
+            raise
+        except LimitReachedError:
+            # The run has had as many signals as Temporal accepts. Its follower must not wait for the next run.
+            begin(_send(self.inputs, session, asked, ""), self._tasks)
+        except WakelineError as lost:
+            _log.info("the refusal of a request has no receiver", session=session, error=lost.message)
 
     async def _delivered(self, inputs: Inputs, request: InputRequest) -> None:
         await deliver(inputs, request)
@@ -93,18 +111,18 @@ async def deliver(inputs: Inputs, request: InputRequest) -> None:
     await _send(inputs, request.session, asked, request.resolved.by or "", request.epoch)
 
 
-async def refuse(inputs: Inputs, session: str, run: str, id: str, error: WakelineError) -> None:
-    """Signal to a run that its request was refused, so that it does not wait for an answer.
+def refusal(run: str, id: str, error: WakelineError) -> Asked:
+    """Return the signal with a refusal, so that the run does not wait for an answer.
+
+    Its key is made from the run and the request's id, so that a repetition is the same input.
 
     Args:
-        inputs: Carry the signal.
-        session: The session's name.
         run: The run that has asked.
         id: The id of the request.
         error: The reason.
     """
     refused = {"request": id, "status": "refused", "failure": {"message": str(error), "type": error.code}}
-    asked = Asked(
+    return Asked(
         id=f"{ANSWER_KEY}refused-{key_hash(f'{run}/{id}')}",  # no hash of a request's id begins so
         kind="signal",
         name=ANSWER_SIGNAL,
@@ -112,20 +130,26 @@ async def refuse(inputs: Inputs, session: str, run: str, id: str, error: Wakelin
         run=run,
         wait=0,
     )
-    await _send(inputs, session, asked, "")
 
 
 async def _send(inputs: Inputs, session: str, asked: Asked, by: str, epoch: str | None = None) -> None:
     backoff = Backoff()
+    is_logged = False
     while True:
+        least = 0.0
         try:
             await inputs.deliver(session, asked, by, epoch=epoch)
-        except _LOSSES as error:
+        except UnavailableError as error:
             log_failure(_log, "the outcome of a request cannot be sent now", error, session=session)
+        except LimitReachedError as error:
+            least = error.retry_after
+            if not is_logged:  # it may last until the workflow continues as new
+                _log.info("the outcome of a request waits for its run", session=session, error=error.message)
+            is_logged = True
         except WakelineError as error:
             # The run has ended, or there is none: the outcome is in the log for others.
             _log.info("the outcome of a request has no receiver", session=session, error=error.message)
             return
         else:
             return
-        await backoff.wait()
+        await backoff.wait(least)

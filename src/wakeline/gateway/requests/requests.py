@@ -151,6 +151,9 @@ class Requests:
 
         Returns:
             False if it is not a request, or another one with a known id, or if it cancels a request of another asker.
+
+        Raises:
+            UnavailableError: It cannot be opened now, or its refusal cannot be accepted now.
         """
         if (cancelled := streamed.cancelled(data)) is not None:
             return await self._cancel_from_stream(session, epoch, run, cancelled)
@@ -165,8 +168,8 @@ class Requests:
         except RequestError as error:
             _log.warning("a workflow asks for input in a way that is refused", session=session, error=str(error))
             if (id := streamed.id_of(data)) is not None:
-                # Not awaited: the follower goes on, and a run that has ended by then needs no answer.
-                self._deliveries.refuse(session, run, id, error)
+                # Awaited: once the follower has gone on, no other gateway reads this request again.
+                await self._deliveries.refuse(session, run, id, error)
             return False
         return True
 
