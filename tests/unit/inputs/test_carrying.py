@@ -8,11 +8,14 @@ from typing import Any, cast
 import msgspec
 import pytest
 from structlog.testing import capture_logs
+from temporalio.service import RPCError, RPCStatusCode
 
 from tests.support import publish
 from tests.unit.inputs.test_intents import intent
+from wakeline.errors import UnavailableError
 from wakeline.gateway.delivery import Accept
 from wakeline.gateway.inputs import Inputs, carrying
+from wakeline.gateway.inputs.calls import unanswered
 from wakeline.gateway.inputs.pending import Pending
 from wakeline.gateway.inputs.steps import Failing, Outcome, Seen, StillOpen, Unanswered
 from wakeline.gateway.log.engines.memory import MemoryEngine
@@ -135,18 +138,10 @@ class Away:
 
 
 async def test_inputs_wait_for_temporal_and_do_not_call_it_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    away, engine, metrics = Away(), MemoryEngine(), Metrics()
+    away, engine = Away(), MemoryEngine()
     monkeypatch.setattr(carrying, "send", away.send)
     epoch = (await publish(engine, "s", 1)).epoch
-    carrier = carrying.Carrier(
-        Intents(engine),
-        engine,
-        Accept(engine),
-        cast(Any, away),
-        cast(Any, away),
-        metrics,
-        Pending(InputRules(), metrics),
-    )
+    carrier = carrier_of(engine, away)
     waiting = intent(epoch=epoch)
     await Intents(engine).create(waiting)
     carried = carrier.carry(waiting)
@@ -156,6 +151,80 @@ async def test_inputs_wait_for_temporal_and_do_not_call_it_again_and_again(monke
     settled = await asyncio.wait_for(carried, 10)
     assert settled is not None
     assert settled.status == "completed"
+
+
+class Denies(Away):
+    """A Temporal that answers, and does not let the gateway send inputs until somebody allows it."""
+
+    def __init__(self, denials: int) -> None:
+        super().__init__()
+        self.is_up.set()
+        self.denials = denials
+
+    async def send(self, *_: object) -> Seen:
+        self.sent += 1
+        denied = RPCError("Request unauthorized.", RPCStatusCode.PERMISSION_DENIED, b"")
+        return unanswered(denied) if self.sent <= self.denials else Outcome("completed")
+
+
+async def test_an_input_that_temporal_does_not_permit_is_logged_once_and_waits_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    denies, engine, pauses = Denies(12), MemoryEngine(), list[float]()
+
+    async def wait(backoff: Backoff, least: float = 0.0) -> None:
+        pauses.append(backoff.pause())
+
+    monkeypatch.setattr(Backoff, "wait", wait)
+    monkeypatch.setattr(carrying, "send", denies.send)
+    carrier = carrier_of(engine, denies)
+    epoch = (await publish(engine, "s", 1)).epoch
+    inputs = [intent(epoch=epoch, key=key) for key in ("k1", "k2")]
+    for each in inputs:
+        await Intents(engine).create(each)
+    with capture_logs() as logs:
+        for settled in await asyncio.gather(*map(carrier.carry, inputs)):
+            assert settled is not None
+            assert settled.status == "completed"
+    warned = [log for log in logs if log["log_level"] == "warning"]
+    assert [(log["session"], log["status"]) for log in warned] == [("s", "PERMISSION_DENIED")]
+    assert "Allow the gateway" in warned[0]["hint"]
+    assert 2 < max(pauses) <= 30
+
+
+class Forgets(Intents):
+    """Intents of a store that cannot forget an input at the first attempt."""
+
+    attempts = 0
+
+    async def forget(self, session: str, epoch: str) -> None:
+        self.attempts += 1
+        if self.attempts == 1:
+            raise UnavailableError("the store is away")
+        await super().forget(session, epoch)
+
+
+async def test_an_input_of_a_deleted_session_is_forgotten_once_the_store_is_back() -> None:
+    engine = MemoryEngine()
+    intents = Forgets(engine)
+    epoch = (await publish(engine, "s", 1)).epoch
+    await intents.create(intent(epoch=epoch))
+    await engine.delete_session("s")
+    assert await carrier_of(engine, Away(), intents).carry(intent(epoch=epoch)) is None
+    assert [found async for found in intents.unfinished()] == []
+
+
+def carrier_of(engine: MemoryEngine, away: Away, intents: Intents | None = None) -> carrying.Carrier:
+    metrics = Metrics()
+    return carrying.Carrier(
+        intents or Intents(engine),
+        engine,
+        Accept(engine),
+        cast(Any, away),
+        cast(Any, away),
+        metrics,
+        Pending(InputRules(), metrics),
+    )
 
 
 class Nothing:

@@ -18,7 +18,7 @@ from temporalio.api.update.v1 import Outcome as UpdateOutcome
 from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest, UpdateWorkflowExecutionRequest
 from temporalio.service import RPCError, RPCStatusCode
 
-from wakeline.gateway.inputs.steps import Outcome
+from wakeline.gateway.inputs.steps import Outcome, Unanswered
 from wakeline.gateway.reaching import SESSION_MEMO, Connection, describe_failure, describe_result
 from wakeline.gateway.sessions import Intent, Starting
 from wakeline.streams.inputs import HEADER, LIFE_HEADER
@@ -38,6 +38,7 @@ _FINAL: Final = (
     RPCStatusCode.OUT_OF_RANGE,
     RPCStatusCode.UNIMPLEMENTED,
 )
+_REFUSALS: Final = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED)
 _REUSE: Final = {
     "allow_duplicate": WorkflowIdReusePolicy.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
     "allow_duplicate_failed_only": WorkflowIdReusePolicy.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY,
@@ -52,6 +53,11 @@ class EncodingFailedError(Exception):
 def is_final(error: RPCError) -> bool:
     """Return whether Temporal will not accept an input, however often it is sent."""
     return error.status in _FINAL
+
+
+def unanswered(error: RPCError) -> Unanswered:
+    """Return what is seen of an input when a call of it failed and may succeed later."""
+    return Unanswered(error.status.name if error.status in _REFUSALS else "")
 
 
 def update_request(

@@ -26,6 +26,7 @@ from wakeline.gateway.following import Followers
 from wakeline.gateway.inputs.asked import input_publisher
 from wakeline.gateway.inputs.calls import EncodingFailedError
 from wakeline.gateway.inputs.pending import Pending
+from wakeline.gateway.inputs.refusals import Refusals
 from wakeline.gateway.inputs.sending import look, send
 from wakeline.gateway.inputs.starting import find, start
 from wakeline.gateway.inputs.steps import (
@@ -100,6 +101,7 @@ class Carrier:
         self._metrics = metrics
         self._pending = pending
         self._carrying: dict[tuple[str, str, str], tuple[Intent, asyncio.Task[Settled | None]]] = {}
+        self._refusals = Refusals()
         self._updates: Counter[tuple[str, str]] = Counter()  # by namespace and workflow; other inputs count as none
 
     async def stop(self) -> None:
@@ -128,6 +130,7 @@ class Carrier:
 
     def _ended(self, key: tuple[str, str, str]) -> None:
         intent, _ = self._carrying.pop(key)
+        self._refusals.forget(intent.session)
         self._pending.end(intent)
         workflow = (intent.namespace, intent.workflow_id)
         self._updates[workflow] -= intent.kind == "update"
@@ -140,10 +143,7 @@ class Carrier:
         since: float | None = None
         while True:
             try:
-                return await self._settle(intent, unsure=unsure)
-            except _LOST:
-                await self._intents.forget(intent.session, intent.epoch)
-                return None
+                return await self._settled_or_forgotten(intent, unsure=unsure)
             except UnavailableError as error:
                 log_failure(_log, "an input cannot be carried on now", error, session=intent.session)
                 await backoff.wait()
@@ -160,6 +160,13 @@ class Carrier:
                         return await self._conclude(intent, _failed(error))
                 await failing.wait()
             unsure = True
+
+    async def _settled_or_forgotten(self, intent: Intent, *, unsure: bool) -> Settled | None:
+        try:
+            return await self._settle(intent, unsure=unsure)
+        except _LOST:
+            await self._intents.forget(intent.session, intent.epoch)
+            return None
 
     async def _settle(self, intent: Intent, *, unsure: bool) -> Settled | None:
         offset = await self._report(intent, 0, INPUT_ACCEPTED, _accepted(intent))
@@ -226,6 +233,7 @@ class Carrier:
             The intent as its record is then, and the outcome; None if another gateway has finished the input.
         """
         connection, backoff = self._targets.connection(intent.namespace), Backoff()
+        refused = Backoff(longest=_LONGEST_PAUSE)  # until somebody changes a permission or a key
         failures = _Failures()
         place = Place(intent.run_id, intent.over)
         aim = begin_at(place, unsure=unsure)
@@ -235,7 +243,10 @@ class Carrier:
                 seen = await _unaccepted(connection, intent, aim)
             if isinstance(seen, Unanswered) and not connection.up():
                 await wait_at_most(_OUTAGE_SECONDS, connection.until_up())  # the inputs that wait may be very many
-            if isinstance(seen, (Unanswered, StillOpen)):
+            if isinstance(seen, Unanswered) and seen.refused:
+                self._refusals.log(intent.session, intent.id, seen.refused)
+                await refused.wait()
+            elif isinstance(seen, (Unanswered, StillOpen)):
                 await backoff.wait()
             run = await self._followed(intent, seen.run_id) if isinstance(seen, At) else None
             after = advance(aim, seen, starts=intent.starting is not None)

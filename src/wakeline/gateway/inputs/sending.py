@@ -31,6 +31,7 @@ from wakeline.gateway.inputs.calls import (
     outcome_of,
     payloads,
     put_key,
+    unanswered,
     update_request,
 )
 from wakeline.gateway.inputs.steps import Absent, Failing, Forgotten, NotOpen, Outcome, Seen, StillOpen, Unanswered
@@ -72,7 +73,7 @@ async def send(connection: Connection, intent: Intent, run_id: str) -> Seen:
             return Failing()
         if is_final(error):
             return Outcome("rejected", {"failure": {"message": error.message, "type": error.status.name}})
-        return Unanswered()
+        return unanswered(error)
     return Outcome("completed")
 
 
@@ -98,7 +99,7 @@ async def look(connection: Connection, intent: Intent, run: Run) -> Seen:
             return StillOpen(begun=found is not None)
         ending = await complete(connection.client, run.workflow_id, run.run_id, read_ending(last))
     except RPCError as error:
-        return Forgotten() if is_forgotten(error) else Unanswered()
+        return Forgotten() if is_forgotten(error) else unanswered(error)
     return found if found is not None and ending.follows_by != "reset" else Absent(ending.next_run_id)
 
 

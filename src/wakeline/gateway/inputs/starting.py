@@ -26,6 +26,7 @@ from wakeline.gateway.inputs.calls import (
     outcome_of,
     payloads,
     start_request,
+    unanswered,
     update_request,
 )
 from wakeline.gateway.inputs.steps import At, Free, Outcome, Seen, Unanswered
@@ -59,8 +60,8 @@ async def find(connection: Connection, intent: Intent, after: str, *, unsure: bo
                 return Unanswered()
             if begun:
                 return At(begun)
-    except RPCError:
-        return Unanswered()
+    except RPCError as error:
+        return unanswered(error)
     run_id = latest.execution.run_id
     if latest.HasField("close_time"):
         return Free(run_id)
@@ -104,7 +105,7 @@ async def start(connection: Connection, intent: Intent, starting: Starting, afte
             return await _in_the_way(connection, intent, after, cause.message)
         if is_final(cause):
             return Outcome("rejected", {"failure": {"message": cause.message, "type": cause.status.name}})
-        return Unanswered()
+        return unanswered(cause)
     update = updated.update_workflow
     known = update.HasField("outcome") and not is_aborted(update.outcome)
     outcome = await outcome_of(connection, intent, update.outcome) if known else None
@@ -115,8 +116,8 @@ async def _in_the_way(connection: Connection, intent: Intent, after: str, messag
     """Return the refusal by the rule's policy, unless another run has begun since `after`."""
     try:
         latest = await _latest(connection, intent)
-    except RPCError:
-        return Unanswered()
+    except RPCError as error:
+        return unanswered(error)
     return _refused(message) if latest is not None and latest.execution.run_id == after else Unanswered()
 
 

@@ -64,7 +64,13 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Unanswered(msgspec.Struct, frozen=True):
-    """A call has failed, or its answer is not there yet: the run may have the input or not."""
+    """A call has failed, or its answer is not there yet: the run may have the input or not.
+
+    Attributes:
+        refused: The status with which Temporal refuses the gateway itself; empty for other failures.
+    """
+
+    refused: str = ""
 
 
 class Failing(msgspec.Struct, frozen=True):
