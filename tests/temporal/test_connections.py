@@ -167,7 +167,8 @@ async def test_a_refused_call_is_told_and_does_not_stop_the_others(client: Clien
         await asyncio.wait_for(connection.until_calm(), 0.1)
 
 
-async def test_a_busy_server_is_told_and_given_a_rest(client: Client) -> None:
+async def test_a_busy_server_is_told_and_given_a_rest(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wakeline.gateway.reaching.connection._FIRST_REST", 3.0)
     failing = {"QueryWorkflow": [8, "namespace rate limit exceeded"]}
     async with front(client, failing=failing) as address:
         counted = Counted(Settings(temporal=address))

@@ -46,7 +46,7 @@ async def test_the_ends_that_a_rule_names_are_notified_once(
     temporal: WorkflowEnvironment, client: Client, tmp_path: Path
 ) -> None:
     queue = f"notify-{uuid.uuid4().hex[:8]}"
-    rule = Notify(topics=("$run.closed",), statuses=("failed", "terminated", "timed_out"), grace=3)
+    rule = Notify(topics=("$run.closed",), statuses=("failed", "terminated", "timed_out"), grace=5)
     async with (
         receiver() as hook,
         running_gateway(
@@ -65,15 +65,16 @@ async def test_the_ends_that_a_rule_names_are_notified_once(
                 args=["failed" if status == "seen" else status, False],
                 id=name,
                 task_queue=queue,
-                run_timeout=timedelta(seconds=3 if status == "timed_out" else 600),
+                run_timeout=timedelta(seconds=15 if status == "timed_out" else 600),
             )
             for status, name in names.items()
         }
         epochs = {status: await follow(served, name) for status, name in names.items()}
-        for status in ("seen", "completed", "failed", "timed_out"):
+        for status in ("completed", "failed", "timed_out"):
             await handles[status].signal(Ends.end)
         await handles["canceled"].cancel()
         await handles["terminated"].terminate("enough")
+        await handles["seen"].signal(Ends.end)
         seen = {"seen": f"{epochs['seen']}-{await ended(served, names['seen']) + 1}"}
         await served.call("PUT", f"/v1/sessions/{names['seen']}/devices/phone", json=seen)
         requests = await hook.until(3)

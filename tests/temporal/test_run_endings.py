@@ -56,7 +56,7 @@ _LONG: Final = 60.0
 _SHORT: Final = 2.0
 _PATIENCE: Final = 60.0
 # A workflow that times out must not do so before the gateway is held or killed.
-_TIMES_OUT: Final = timedelta(seconds=8)
+_TIMES_OUT: Final = timedelta(seconds=30)
 
 
 @dataclass

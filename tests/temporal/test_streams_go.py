@@ -86,12 +86,33 @@ async def go_publishes(program: Path, client: Client, workflow_id: str, values: 
         assert process.returncode == 0
 
 
-async def go_reads(program: Path, client: Client, workflow_id: str) -> list[tuple[int, Any]]:
-    """Offsets and values, to the end of the stream."""
-    async with running(program, client, "subscribe", workflow_id) as process:
-        output, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
-        assert process.returncode == 0
-        return [(offset, value) for _, value, offset in map(json.loads, output.splitlines())]
+class GoReader:
+    """Offsets and values as the official client reads them."""
+
+    def __init__(self, program: Path, client: Client, workflow_id: str) -> None:
+        self.seen: list[tuple[int, Any]] = []
+        self._reading = asyncio.create_task(self._read(program, client, workflow_id))
+
+    async def _read(self, program: Path, client: Client, workflow_id: str) -> None:
+        async with running(program, client, "subscribe", workflow_id) as process:
+            assert process.stdout
+            async for line in process.stdout:
+                _, value, offset = json.loads(line)
+                self.seen.append((offset, value))
+            assert await process.wait() == 0
+
+    async def has(self, count: int) -> None:
+        """Return when it has read this many.
+
+        Their client ends with the run, and does not read what it has not seen by then.
+        """
+        async with asyncio.timeout(PATIENCE):
+            while len(self.seen) < count and not self._reading.done():
+                await asyncio.sleep(0.02)
+
+    async def to_the_end(self) -> list[tuple[int, Any]]:
+        await asyncio.wait_for(self._reading, PATIENCE)
+        return self.seen
 
 
 async def we_publish(client: Client, workflow_id: str, values: list[Any]) -> None:
@@ -125,43 +146,42 @@ async def start_theirs(client: Client, queue: str) -> Handle:
 async def test_our_host(client: Client, our_queue: str, program: Path) -> None:
     handle = await start(client, our_queue, hosts.Hub)
     ours = asyncio.create_task(read(WorkflowStreamClient.create(client, handle.id).subscribe()))
-    theirs = asyncio.create_task(go_reads(program, client, handle.id))
+    theirs = GoReader(program, client, handle.id)
     await go_publishes(program, client, handle.id, VALUES)
     await we_publish(client, handle.id, VALUES)
-    # Their client ends with the run, and does not read what it has not seen by then.
-    await asyncio.sleep(1)
+    await theirs.has(2 * len(VALUES))
     await handle.signal("close")
     assert [(item.offset, item.data) for item in await ours] == list(enumerate(VALUES * 2))
-    assert await theirs == list(enumerate([plain(value) for value in VALUES * 2]))
+    assert await theirs.to_the_end() == list(enumerate([plain(value) for value in VALUES * 2]))
 
 
 async def test_our_host_continues_as_new(client: Client, our_queue: str, program: Path) -> None:
     handle = await start(client, our_queue, hosts.Carrier, hosts.CarrierInput())
     latest = client.get_workflow_handle(handle.id)
-    theirs = asyncio.create_task(go_reads(program, client, handle.id))
+    theirs = GoReader(program, client, handle.id)
     for part in range(3):
         await go_publishes(program, client, handle.id, [part])
+        await theirs.has(part + 1)
         await latest.signal("roll" if part < 2 else "close")
     items = await read(WorkflowStreamClient.create(client, handle.id).subscribe())
     assert [item.data for item in items] == [0, 1, 2]
-    # As above, it may miss what was last.
-    assert (await theirs)[:2] == [(0, 0), (1, 1)]
+    assert await theirs.to_the_end() == [(0, 0), (1, 1), (2, 2)]
 
 
 async def test_their_host(client: Client, their_queue: str, program: Path) -> None:
     handle = await start_theirs(client, their_queue)
     ends: list[StreamEnd] = []
     items = WorkflowStreamClient.create(client, handle.id).subscribe(on_end=ends.append)
-    theirs = asyncio.create_task(go_reads(program, client, handle.id))
+    theirs = GoReader(program, client, handle.id)
     await we_publish(client, handle.id, VALUES)
     await go_publishes(program, client, handle.id, VALUES)
     assert [(item.offset, item.data) for item in await read(items, 2 * len(VALUES))] == list(enumerate(VALUES * 2))
-    await asyncio.sleep(1)
+    await theirs.has(2 * len(VALUES))
     await handle.signal("close")
     # It has no poll query, so that nothing can be read after the run has closed.
     assert await read(items) == []
     assert [(end.status, end.drained) for end in ends] == [(WorkflowExecutionStatus.COMPLETED, False)]
-    assert await theirs == list(enumerate([plain(value) for value in VALUES * 2]))
+    assert await theirs.to_the_end() == list(enumerate([plain(value) for value in VALUES * 2]))
 
 
 async def test_their_host_continues_as_new(client: Client, their_queue: str) -> None:

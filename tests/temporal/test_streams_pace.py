@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +15,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from tests.temporal import streams_workflows as hosts
 from tests.temporal.streams_support import read, start, worker
 from wakeline.streams import WorkflowStreamClient, pace, runs
+from wakeline.streams.wire import OFFSET_QUERY
 from wakeline.temporal import history
 from wakeline.temporal.queries import when_not_busy
 
@@ -32,18 +32,34 @@ def told_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "_LONGEST_FOLLOWED", 1e9)
 
 
-@pytest.fixture
-def questions(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+class Questions:
     """How many queries readers have sent."""
-    asked = 0
 
-    async def count(query: Any, seconds: float) -> Any:
-        nonlocal asked
-        asked += 1
-        return await when_not_busy(query, seconds)
+    def __init__(self) -> None:
+        self.asked = 0
+        self.answered = 0
 
-    monkeypatch.setattr("wakeline.streams.runs.when_not_busy", count)
-    return lambda: asked
+    async def count(self, query: Any, seconds: float) -> Any:
+        self.asked += 1
+        try:
+            return await when_not_busy(query, seconds)
+        finally:
+            self.answered += 1
+
+    async def quiet_after(self, asked: int) -> None:
+        """Return when there was another query than these, and none any more for a second."""
+        async with asyncio.timeout(60):
+            before = -1
+            while self.asked <= asked or not before == self.asked == self.answered:
+                before = self.asked
+                await asyncio.sleep(1)
+
+
+@pytest.fixture
+def questions(monkeypatch: pytest.MonkeyPatch) -> Questions:
+    counted = Questions()
+    monkeypatch.setattr("wakeline.streams.runs.when_not_busy", counted.count)
+    return counted
 
 
 def data(items: list[Any]) -> list[Any]:
@@ -51,37 +67,38 @@ def data(items: list[Any]) -> list[Any]:
 
 
 async def test_a_query_for_each_batch_and_none_in_silence(
-    client: Client, queue: str, told_only: None, questions: Callable[[], int]
+    client: Client, queue: str, told_only: None, questions: Questions
 ) -> None:
     handle = await start(client, queue, hosts.Hub)
     reader = asyncio.create_task(read(WorkflowStreamClient.create(client, handle.id).subscribe(), 20))
-    await asyncio.sleep(1)
-    before = questions()
+    await questions.quiet_after(0)
+    before = questions.asked
     for number in range(20):
         await handle.signal("say", args=["n", [number]])
         await asyncio.sleep(0.1)
     assert data(await reader) == list(range(20))
     # A signal and the task it begins are told together, mostly.
-    assert questions() - before <= 40
+    assert questions.asked - before <= 40
+    before = questions.asked
     idle = asyncio.ensure_future(anext(WorkflowStreamClient.create(client, handle.id).subscribe(from_offset=20)))
-    async with asyncio.timeout(60):  # on a busy machine the first questions take a while
-        before = -1
-        while questions() != before:
-            before = questions()
-            await asyncio.sleep(0.5)
+    await questions.quiet_after(before)
     await handle.signal("say", args=["n", ["at last"]])
     assert (await idle).data == "at last"
     await handle.terminate()
 
 
 async def test_what_the_workflow_publishes_by_itself_is_told(client: Client, queue: str, told_only: None) -> None:
-    handle = await start(client, queue, hosts.Ticking, 4)
-    late = []
-    async for item in WorkflowStreamClient.create(client, handle.id).subscribe():
-        late.append((item.data, time.monotonic()))
-    assert [number for number, _ in late] == list(range(4))
-    # One by one, not all at the end.
-    assert late[-1][1] - late[0][1] > 0.5
+    handle = await start(client, queue, hosts.Ticking, 100_000)
+    items = WorkflowStreamClient.create(client, handle.id).subscribe()
+    read_so_far: list[int] = []
+    for _ in range(3):
+        # What is published from here on was not there when the reader asked last.
+        published: int = await handle.query(OFFSET_QUERY, result_type=int)
+        async with asyncio.timeout(60):
+            while len(read_so_far) <= published:
+                read_so_far.append((await anext(items)).data)
+    assert read_so_far == list(range(len(read_so_far)))
+    await handle.terminate()
 
 
 async def test_a_long_history_is_not_followed(client: Client, queue: str, monkeypatch: pytest.MonkeyPatch) -> None:
