@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from wakeline.gateway.log import MAX_RECORD_BYTES
+from wakeline.errors import StorageFailedError
+from wakeline.gateway.log import MAX_RECORD_BYTES, Record
 from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.ownership import wakeups as module
 from wakeline.gateway.ownership.wakeups import Wakeups
@@ -87,3 +88,22 @@ async def test_the_record_of_a_gateway_is_removed_when_it_is_silent_or_stops(
     await until(lambda: len(received) == 2)
     await a.stop()
     assert not await engine.records("wakeups/")
+
+
+@pytest.mark.parametrize("error", [StorageFailedError("the disk is away"), ValueError("unexpected")])
+async def test_a_hint_arrives_after_an_outage_that_is_longer_than_hints_are_kept(
+    error: Exception, start: Start, engine: MemoryEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_KEPT_SECONDS", 0.5)
+    put, failures = engine.put_record, [error] * 4
+
+    async def fail(key: str, value: bytes, *, revision: int) -> Record:
+        if key == "wakeups/a" and failures:
+            raise failures.pop()
+        return await put(key, value, revision=revision)
+
+    monkeypatch.setattr(engine, "put_record", fail)
+    (a, _), (_, received) = await start("a"), await start("b")
+    a.wake("s", "b1", "x")
+    await until(lambda: received == [("b1", "x")])
+    assert not failures

@@ -8,6 +8,7 @@ of hints at another gateway cost a few writes a second. A hint may be lost with 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,12 +21,14 @@ from wakeline.background import cancel_all
 from wakeline.errors import RecordConflictError, UnavailableError
 from wakeline.gateway.log import MAX_RECORD_BYTES, Record, Records
 from wakeline.gateway.runtime import supervised
+from wakeline.retry import Backoff
 
 _PREFIX: Final = "wakeups/"
 _WRITE_SECONDS: Final = 0.1
 _POLL_SECONDS: Final = 0.2
 _KEPT_SECONDS: Final = 2.0
-"""Seconds for which a hint stays in its record: every gateway polls more often."""
+"""Seconds for which a hint stays in its record after it was written: every gateway polls more often."""
+_LONGEST_PAUSE: Final = 2.0
 _ABANDONED_SECONDS: Final = 60.0
 _MOST_WAITING: Final = 10_000
 _MOST_BYTES: Final = MAX_RECORD_BYTES // 2
@@ -87,11 +90,19 @@ class Wakeups:
                 await self._records.delete_record(self._key, revision=self._revision)
 
     async def _write_for_ever(self) -> None:
+        backoff = Backoff(_WRITE_SECONDS, _LONGEST_PAUSE)
         while True:
             await self._any.wait()
             self._collect()
-            with suppress(UnavailableError):  # written again with the next hint
+            try:
                 await self._write()
+            except UnavailableError:
+                await backoff.wait()
+                continue
+            # Only now: a write that fails is repeated, also after an error that nobody expected.
+            if not self._waiting:
+                self._any.clear()
+            backoff.reset()
             await asyncio.sleep(_WRITE_SECONDS)
 
     def _collect(self) -> None:
@@ -104,10 +115,8 @@ class Wakeups:
             del self._waiting[waiting]
             self._number += 1
             hint = _Hint(self._number, *waiting)
-            self._written.append((now, hint))
+            self._written.append((math.inf, hint))
             self._size += _size(hint)
-        if not self._waiting:
-            self._any.clear()
 
     async def _write(self) -> None:
         value = msgspec.json.encode([hint for _, hint in self._written])
@@ -118,7 +127,8 @@ class Wakeups:
                 found = await self._records.get_record(self._key)
                 self._revision = found.revision if found else 0
             else:
-                self._revision = record.revision
+                self._revision, now = record.revision, monotonic()
+                self._written = deque((min(written, now), hint) for written, hint in self._written)
                 return
 
     async def _poll_for_ever(self) -> None:
