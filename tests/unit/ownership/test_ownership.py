@@ -118,3 +118,20 @@ async def test_a_gateway_that_stops_while_it_renews_its_leases_leaves_none() -> 
             await asyncio.sleep(0.125)
         await gateway.stop()
         assert await store.memory.records("leases/") == []
+
+
+def _knows(gateway: Ownership, other: Ownership) -> bool:
+    return any(other.name in key for key in gateway._seen)
+
+
+async def test_a_gateway_forgets_the_gateways_that_have_stopped() -> None:
+    store = SharedStore()
+    first = Ownership(store.engine(Faults(latency=0.001)), 0.5, shared=True)
+    await first.start()
+    for number in range(3):
+        other = Ownership(store.engine(Faults(latency=0.001), number), 0.5, shared=True)
+        await other.start()
+        await until(partial(_knows, first, other), 60)
+        await other.stop()
+    await until(lambda: len(first._seen) == SHARDS + 1, 60)
+    await first.stop()

@@ -154,6 +154,8 @@ class Ownership:
         # Counted when it is there again: from then on the others leave alone what this gateway writes.
         self.lapses += self._lapsed and own in records
         self._lapsed = own not in records and own in self._seen
+        # Each start has another name: without this, the leases of all gateways that ever ran would be kept.
+        self._seen = {key: seen for key, seen in self._seen.items() if key in records or key == own}
         fresh = {key for key, record in records.items() if self._is_fresh(record)}
         gateways = {key for key in fresh if key.startswith(GATEWAY)} | {own}
         staying = {key for key in gateways - {own} if not records[key].value.startswith(LEAVING)}
