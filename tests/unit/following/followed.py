@@ -129,12 +129,13 @@ class World:
 
         monkeypatch.setattr(pooling, "Follower", FakeFollower)
 
-    def pool(self) -> FollowerPool:
+    def pool(self, ownership: Ownership | None = None) -> FollowerPool:
         async def child(*_: Any) -> None:
             raise AssertionError("expected no children")
 
         namespaces = cast(Any, self.temporal)
-        return FollowerPool(namespaces, self.engine, self.accept, self.runs, self.settings, self.hub, alone(), child)
+        ours = ownership or alone()
+        return FollowerPool(namespaces, self.engine, self.accept, self.runs, self.settings, self.hub, ours, child)
 
     def followers(self) -> Followers:
         return Followers(

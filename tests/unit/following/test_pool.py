@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from wakeline.errors import AttemptFencedError, StorageFailedError
 from wakeline.gateway.following import pool as pooling
 from wakeline.gateway.following.watching import attention
 from wakeline.gateway.log import NewSession
+from wakeline.gateway.ownership import Ownership
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +26,12 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def closely(pool: pooling.FollowerPool) -> set[str]:
     return {follower.session for follower in pool._followers.values() if follower.attention.closely}
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("times", [1, 3])
@@ -178,3 +187,58 @@ async def test_standalone_activities_are_not_among_the_runs_watched_closely(
     assert (pool.count(), sweep._swept.endings()) == (2, False)
     await followers.stop()
     assert (pool.count(), pool.workflows()) == (0, 0)
+
+
+async def test_the_rest_of_an_ended_run_is_read_by_one_gateway_after_its_lease_has_moved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world, readers = World(monkeypatch), Counter[str]()
+    names = [f"a{number}" for number in range(20)]
+    for name in names:
+        await world.runs.put(name, run(name, status="completed", owed=True))
+
+    async def follow(follower: Any) -> None:
+        readers[follower.session] += 1
+        try:
+            await asyncio.Event().wait()  # no worker answers
+        finally:
+            readers[follower.session] -= 1
+
+    world.follow = follow
+    first, second = (Ownership(world.engine, 2, shared=True) for _ in range(2))
+    pools = [world.pool(first), world.pool(second)]
+    await first.start()
+    await pools[0].start()
+    await until(lambda: all(readers[name] == 1 for name in names))
+    await second.start()
+    await pools[1].start()
+    await until(lambda: 0 < sum(map(second.owns, names)) < len(names))
+    await until(lambda: all(first.owns(name) != second.owns(name) for name in names))
+    await until(lambda: all(readers[name] == 1 for name in names))
+    for gateway, pool in zip((first, second), pools, strict=True):
+        await pool.stop()
+        await gateway.stop()
+
+
+async def test_a_run_is_resumed_after_an_error_that_nobody_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch)
+    pool = world.pool()
+    await pool.start()
+    await world.engine.create_session(NewSession("a"))
+    await world.runs.put("a", run("a"))
+    monkeypatch.setattr(world.runs, "of", _once(ValueError("unexpected"), world.runs.of))
+    pool._resuming.soon("a")  # as another gateway's hint does
+    await until(lambda: followed(pool, "a") is not None)
+    await pool.stop()
+
+
+def _once(error: Exception, work: Callable[[str], Awaitable[Any]]) -> Callable[[str], Awaitable[Any]]:
+    """Return a function that fails at its first call."""
+    errors = [error]
+
+    async def once(session: str) -> Any:
+        if errors:
+            raise errors.pop()
+        return await work(session)
+
+    return once

@@ -191,7 +191,7 @@ class FollowerPool:
 
     def _leased(self) -> None:
         """Follow what is ours now, and no longer what is not."""
-        for key, follower in list(self._followers.items()):
+        for key, follower in [*self._followers.items(), *self._rests.items()]:
             if not self._ownership.owns(follower.run.workflow_id):
                 self._end(key)
         self._resuming.all()
