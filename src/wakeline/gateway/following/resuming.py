@@ -70,11 +70,23 @@ class Resuming:
             self._asked.clear()
             sessions, self._sessions = self._sessions, set()
             try:
-                await self.resume(sessions)
+                await self._resume(sessions)
             except UnavailableError as error:
                 log_failure(_log, "cannot resume runs now", error)
                 self.all()
                 await asyncio.sleep(RETRY_SECONDS)
+
+    async def _resume(self, sessions: set[str] | None) -> None:
+        """Resume the runs of these sessions; after an unexpected error, they are pending again for the next start."""
+        try:
+            await self.resume(sessions)
+        except BaseException:
+            if sessions is None or self._sessions is None:
+                self._sessions = None
+            else:
+                self._sessions |= sessions
+            self._asked.set()
+            raise
 
     async def resume(self, sessions: Collection[str] | None) -> None:
         """Follow the unfinished runs of these sessions that are ours; of all sessions if None.
