@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Collection, Container, Coroutine, Sequence
 from functools import partial
 from time import monotonic
@@ -18,6 +17,7 @@ from wakeline.gateway.following.follower import Follower
 from wakeline.gateway.following.following import Child, Following, Limits
 from wakeline.gateway.following.life.order import before
 from wakeline.gateway.following.resuming import Resuming
+from wakeline.gateway.following.roster import Key, Roster
 from wakeline.gateway.following.telling import RETRY_SECONDS
 from wakeline.gateway.following.watching.attention import Attention, keep_assigning
 from wakeline.gateway.log import Commit, Engine
@@ -77,13 +77,10 @@ class FollowerPool:
             limits=Limits(),
         )
         self._parts = {connection.namespace: shared(connection=connection) for connection in namespaces}
-        self._followers: dict[tuple[str, str], Follower] = {}
-        self._of_workflow: defaultdict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
-        self._of_session: defaultdict[str, set[str]] = defaultdict(set)
-        self._activities: set[tuple[str, str]] = set()
-        self._served: defaultdict[str, set[str]] = defaultdict(set)  # the same without standalone activities
-        self._rests: dict[tuple[str, str], Follower] = {}
-        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._roster = Roster()
+        self._followers = self._roster.followers
+        self._rests: dict[Key, Follower] = {}
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._keeping: list[asyncio.Task[None]] = []
         self._to_assign = asyncio.Event()
         self._resuming = Resuming(namespaces, engine, runs, ownership, self._start)
@@ -112,7 +109,7 @@ class FollowerPool:
 
     def workflows(self) -> int:
         """How many of them are runs of workflows rather than standalone activities."""
-        return len(self._followers) - len(self._activities)
+        return self._roster.workflows()
 
     def closely(self) -> int:
         """How many of them are watched closely."""
@@ -120,12 +117,12 @@ class FollowerPool:
 
     def followed(self, session: str) -> dict[str, Followed]:
         """Those of a session's runs that are followed now, by name."""
-        followers = {run: self._followers[session, run] for run in self._of_session.get(session, ())}
-        return {run: Followed(follower.run, follower.state, follower.telling) for run, follower in followers.items()}
+        followers = self._roster.of_session(session).items()
+        return {run: Followed(follower.run, follower.state, follower.telling) for run, follower in followers}
 
     def sessions(self) -> Collection[str]:
         """Return the sessions of which a workflow's run is followed now."""
-        return self._served.keys()
+        return self._roster.sessions.keys()
 
     async def serves(self, session: str) -> bool:
         """Return whether a workflow's run of a session is followed here, and the session is there.
@@ -133,30 +130,28 @@ class FollowerPool:
         A standalone activity does not count: the workflow of the session may still have to be found.
         Another gateway may have deleted it a moment ago: then its runs are no longer followed here.
         """
-        if session not in self._of_session:
-            return False
-        if not self._ownership.shared:
-            return session in self._served
+        if not self._ownership.shared or not self._roster.of_session(session):
+            return session in self._roster.sessions
         state = await self._engine.state(session)
         for key in [key for key in self._tasks if key[0] == session]:
             if state is None or self._life_of(key) not in (None, state.epoch):
                 self._end(key)
-        return session in self._served
+        return session in self._roster.sessions
 
     def follows(self, namespace: str, workflow_id: str) -> bool:
         """Whether a run of this workflow is followed now; the main namespace has no name here."""
-        return (namespace, workflow_id) in self._of_workflow
+        return bool(self._roster.of_workflow(namespace, workflow_id))
 
     def nudge(self, namespace: str, workflow_id: str) -> bool:
         """Check the followed runs of a workflow at once; return whether there are any."""
-        keys = self._of_workflow.get((namespace, workflow_id), ())
+        keys = self._roster.of_workflow(namespace, workflow_id)
         for key in keys:
             self._followers[key].nudge()
         return bool(keys)
 
     def tasks(self, namespace: str, workflow_id: str) -> list[asyncio.Task[None]]:
         """Return the tasks that follow a workflow's runs; each ends when the run's end is reported."""
-        return [self._tasks[key] for key in self._of_workflow.get((namespace, workflow_id), ())]
+        return [self._tasks[key] for key in self._roster.of_workflow(namespace, workflow_id)]
 
     def ended(self, run_ids: Container[str]) -> None:
         """Check those of these Temporal runs that are followed now: they have ended."""
@@ -203,20 +198,14 @@ class FollowerPool:
                 return
             self._end(key)  # it follows the run into a life that another gateway has ended
         if run.open:
-            self._followers[key] = self._make(session, run, life)
-            if run.activity:  # its id may be that of a workflow, too
-                self._activities.add(key)
-            else:
-                self._of_workflow[run.namespace, run.workflow_id].add(key)
-                self._served[session].add(run.run)
-            self._of_session[session].add(run.run)
+            self._roster.add(self._make(session, run, life))
             self._tasks[key] = self._task(key, self._follow(key))
             self._to_assign.set()
         elif run.owed:
             rest = self._rests[key] = Follower(session, run, self._parts_of(run), life)
             self._tasks[key] = self._task(key, rest.follow())
 
-    def _life_of(self, key: tuple[str, str]) -> str | None:
+    def _life_of(self, key: Key) -> str | None:
         """Return the life of the session that a run is followed into; None if that is not known yet."""
         follower = self._followers.get(key) or self._rests.get(key)
         return None if follower is None else follower.life
@@ -227,7 +216,7 @@ class FollowerPool:
         follower.attention.set(closely=closely)
         return follower
 
-    def _task(self, key: tuple[str, str], work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _task(self, key: Key, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         def done(task: asyncio.Task[None]) -> None:
             if self._tasks.get(key) is task:
                 follower = self._followers.get(key)
@@ -239,19 +228,14 @@ class FollowerPool:
         task.add_done_callback(done)
         return task
 
-    def _end(self, key: tuple[str, str]) -> None:
+    def _end(self, key: Key) -> None:
         """Stop following a run."""
         self._tasks.pop(key).cancel()
         self._rests.pop(key, None)
-        self._activities.discard(key)
-        follower = self._followers.pop(key, None)
-        if follower is not None:
-            _discard(self._of_workflow, (follower.run.namespace, follower.run.workflow_id), key)
-            for sets in (self._of_session, self._served):
-                _discard(sets, key[0], key[1])
+        if self._roster.remove(key) is not None:
             self._to_assign.set()
 
-    async def _follow(self, key: tuple[str, str]) -> None:
+    async def _follow(self, key: Key) -> None:
         """Follow a run; start again from its record after any error."""
         session, backoff, anew = key[0], Backoff(RETRY_SECONDS, _LONGEST_PAUSE), False
         while True:
@@ -310,10 +294,3 @@ class FollowerPool:
     def _attentions(self) -> list[tuple[bool, Attention]]:
         workflows = [follower for follower in self._followers.values() if not follower.run.activity]
         return [(self._hub.watched(follower.session), follower.attention) for follower in workflows]
-
-
-def _discard(sets: dict[Any, set[Any]], key: object, value: object) -> None:
-    """Take a value out of one of many sets, and an empty set out of them."""
-    sets[key].discard(value)
-    if not sets[key]:
-        del sets[key]

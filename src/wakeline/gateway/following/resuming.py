@@ -77,7 +77,7 @@ class Resuming:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _resume(self, sessions: set[str] | None) -> None:
-        """Resume the runs of these sessions; after an unexpected error, they are pending again for the next start."""
+        """Resume the runs of these sessions; if that fails, they are still to be resumed."""
         try:
             await self.resume(sessions)
         except BaseException:
