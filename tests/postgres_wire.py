@@ -18,6 +18,7 @@ class Wire:
         answers_cut: So many commits reach the server, and the connection is cut before their answers pass.
         commits_cut: So many commits do not reach the server: the connection is cut before them.
         notifies: Whether notifications pass.
+        notifications: How many notifications have come from the server.
         away: Whether new connections are refused.
         cuts: How many connections were cut.
         opened: How many connections were opened, those that only cancel a statement included.
@@ -27,6 +28,7 @@ class Wire:
         self.answers_cut = 0
         self.commits_cut = 0
         self.notifies = True
+        self.notifications = 0
         self.away = False
         self.cuts = 0
         self.opened = 0
@@ -83,6 +85,7 @@ class _Connection:
     def from_server(self, kind: bytes, body: bytes) -> bool:
         if kind == b"C" and body == _COMMIT and self._cut_at_answer:
             return self._cut()
+        self._wire.notifications += kind == b"A"
         return kind != b"A" or self._wire.notifies
 
     def _cut(self) -> bool:

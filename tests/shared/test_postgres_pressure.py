@@ -14,7 +14,7 @@ from tests.postgres_wire import wire_to
 from tests.shared.hearing import Heard
 from tests.support import close, data_of, everything, publish
 from wakeline.gateway.log import Appended
-from wakeline.gateway.log.engines.postgres import PostgresEngine
+from wakeline.gateway.log.engines.postgres import PostgresEngine, wakeups
 
 MOST_CONNECTIONS = 9
 """docs/operate/postgresql.md promises it."""
@@ -56,6 +56,26 @@ async def test_a_poll_finds_what_a_lost_wake_up_has_announced(
     await close(first, "s")
     await heard.until("closed")
     assert heard.offsets == list(range(heard.offsets[0], 5))
+
+
+async def test_a_gateway_rests_once_its_wake_ups_arrive_again(
+    postgres: PostgresServer, address: str, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = await stack.enter_async_context(wire_to(postgres.port))
+    with monkeypatch.context() as patch:
+        patch.setattr(wakeups, "_TEST_AGAIN_SECONDS", 0.05)
+        engine = await opened(stack, wire.address(address))
+        wire.notifies = False
+        async with asyncio.timeout(60):
+            while engine.health() == "ok":
+                await asyncio.sleep(0.01)
+    wire.notifies = True
+    async with asyncio.timeout(60):
+        while engine.health() != "ok":
+            await asyncio.sleep(0.01)
+    before = wire.notifications
+    await asyncio.sleep(1)
+    assert wire.notifications - before < 10, "it tests at most a few times more whether they arrive"
 
 
 async def test_readers_that_vanish_together_open_no_connections(

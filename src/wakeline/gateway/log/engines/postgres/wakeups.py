@@ -39,6 +39,7 @@ _POLL_SECONDS: Final = 1.0
 _POLL_ALONE_SECONDS: Final = 0.1
 _TEST_SECONDS: Final = 1.0
 _TEST_AGAIN_SECONDS: Final = 30.0
+_ROUND_SECONDS: Final = 0.1  # at least, from one round of tests and connections to the next
 _log = structlog.get_logger(__name__)
 
 
@@ -132,7 +133,6 @@ class Wakeups:
 
     async def _listen(self) -> None:
         """Listen on a new connection, and test whether notifications arrive."""
-        self._lost.clear()
         async with self._using:
             connection = await self._link.get()
             connection.add_termination_listener(lambda _: self._lost.set())
@@ -155,6 +155,8 @@ class Wakeups:
         backoff = Backoff(0.1, 2.0)
         while True:
             await wait_at_most(_TEST_AGAIN_SECONDS, self._lost.wait())
+            # Whether or not the connection is open: the end of a dropped one is reported while the next one connects.
+            self._lost.clear()
             try:
                 if self._link.is_open:
                     worked = self.works
@@ -173,6 +175,7 @@ class Wakeups:
                 self._link.drop()
                 self._lost.set()
                 await backoff.wait()
+            await asyncio.sleep(_ROUND_SECONDS)
 
     async def _notify_for_ever(self) -> None:
         while True:
