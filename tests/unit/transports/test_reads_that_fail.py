@@ -10,7 +10,7 @@ import pytest
 from tests.support import Served
 from wakeline.errors import StorageFailedError
 from wakeline.gateway.app import gateway
-from wakeline.gateway.log import Page
+from wakeline.gateway.log import Page, SessionState
 from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.settings import Settings
 
@@ -19,6 +19,13 @@ class Failing(MemoryEngine):
     """Fails to read from an offset on, as long as it is told to."""
 
     fails_from = 1 << 62
+    unknown = ""
+    """The session whose state cannot be read."""
+
+    async def state(self, session: str, *, publisher: str | None = None) -> SessionState | None:
+        if session == self.unknown:
+            raise StorageFailedError("the log cannot be read now")
+        return await super().state(session, publisher=publisher)
 
     async def read(self, session: str, offset: int, **how: Any) -> Page:
         if offset >= self.fails_from:
@@ -49,3 +56,13 @@ async def test_a_stream_is_cut_where_its_log_cannot_be_read(path: str) -> None:
         engine.fails_from = 1 << 62
         stream = await served.stream("s", "from=beginning")
         assert [event["data"] for event in await stream.take(5)] == list(range(5))
+
+
+async def test_a_feed_is_refused_as_a_whole_while_one_of_its_sessions_cannot_be_prepared() -> None:
+    engine = Failing()
+    async with gateway(Settings(port=0, no_auth=True), engine=engine) as url, Served(url) as served:
+        await served.publish("s", {"topic": "t", "data": 0})
+        engine.unknown = "later"
+        path = "/v1/feed?session=s&session=later&wait_for_start=true"
+        status, answer = await served.call("GET", path, headers={"Accept": "text/event-stream"})
+        assert (status, answer["error"]["code"]) == (503, "storage_failed")

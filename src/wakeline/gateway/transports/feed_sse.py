@@ -169,6 +169,9 @@ class SseFeed:
     async def _open(self, stack: AsyncExitStack, part: _Part) -> None:
         try:
             await self._source.admit(part.session, self._grant, wait_for_start=self._asked.wait_for_start)
+        except UnavailableError as error:
+            part.unavailable = error
+            return
         except WakelineError as error:
             part.refused = self._source.arrivals.explained(error, waited=self._asked.wait_for_start)
             return
