@@ -114,6 +114,14 @@ async def test_what_is_kept_is_bounded() -> None:
     assert kept[-1] > 1024 * 1024
 
 
+async def test_pages_without_an_event_are_bounded_too() -> None:
+    _, pages = await scene(1)
+    topics = Topics({"other"})
+    reading = (pages.encoded(0, before=1, topics=topics, encode=lambda _: b"", lane=number) for number in range(5000))
+    await asyncio.gather(*reading)
+    assert len(pages._kept) < 5000
+
+
 class LateEngine(MemoryEngine):
     """Answers what was there when it was asked, a good while later."""
 

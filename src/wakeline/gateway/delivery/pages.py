@@ -22,6 +22,7 @@ from wakeline.gateway.log import Engine, Page
 
 PAGE_EVENTS: Final = 512
 _KEPT_BYTES: Final = 2 * 1024 * 1024  # cached pages of one session; a page has about 256 KiB at most
+_ENTRY_BYTES: Final = 512  # the memory of a cached page beside its bytes: one without events counts, too
 
 T = TypeVar("T")
 
@@ -125,7 +126,7 @@ class Pages:
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of the cached pages."""
+        """Bytes of the cached pages, with what each entry takes beside them."""
         return self._kept_bytes
 
     def hold(self, events: Sequence[Event]) -> None:
@@ -202,7 +203,7 @@ class Pages:
         if self._reading.get(key) is not asyncio.current_task():
             return  # `forget` was called since the read began
         self._kept[key] = made
-        self._kept_bytes += len(made.chunk)
+        self._kept_bytes += len(made.chunk) + _ENTRY_BYTES
         while self._kept_bytes > _KEPT_BYTES:
             _, oldest = self._kept.popitem(last=False)
-            self._kept_bytes -= len(oldest.chunk)
+            self._kept_bytes -= len(oldest.chunk) + _ENTRY_BYTES
