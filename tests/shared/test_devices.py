@@ -137,7 +137,7 @@ async def test_a_device_reads_a_new_life_at_a_gateway_that_has_not_heard_of_it(s
 
 
 @simulated
-@pytest.mark.parametrize("way", ["stream", "page", "feed"])
+@pytest.mark.parametrize("way", ["stream", "page", "feed", "durable"])
 async def test_a_gateway_that_hears_nothing_asks_its_readers_to_come_back(
     start: Start, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
@@ -153,9 +153,29 @@ async def test_a_gateway_that_hears_nothing_asks_its_readers_to_come_back(
         async with ahead.http.get(path) as answer:
             await (feed_of_both := Stream(answer)).take(2)
         path += f"&from={feed_of_both.last_id}"
+    elif way == "durable":
+        path = "/v1/stream/s"
     monkeypatch.setattr(channel, "_HEARD_WITHIN", 0.01)
     headers = {} if way == "page" else {"Accept": "text/event-stream"}
     status, error = await behind.call("GET", path, headers=headers)
     assert (status, error["error"]["code"]) == (503, "unavailable")
     assert "has not heard yet" in error["error"]["hint"]
     assert (await other.next())["data"] == 1
+
+
+@simulated
+async def test_a_stream_of_a_life_that_a_gateway_has_not_heard_of_is_asked_for_again(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead, behind = await start(), await start(Faults(lost_wakeups=1.0, poll=3.0))
+    await publish(ahead, 0)
+    other = await behind.stream("s")
+    assert (await other.next())["data"] == 0
+    assert (await ahead.call("DELETE", "/v1/sessions/s"))[0] == 204
+    await publish(ahead, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(channel, "_HEARD_WITHIN", 0.01)
+        status, error = await behind.call("GET", "/v1/stream/s")
+        assert (status, error["error"]["code"]) == (503, "unavailable")
+    status, read = await behind.call("GET", "/v1/stream/s")
+    assert (status, [event["data"] for event in read]) == (200, [1])

@@ -187,19 +187,25 @@ class Channel:
         while self.tail < offset and not self.deleted:
             await self.wait_beyond(offset - 1, 1.0)
 
-    async def hear(self, offset: int) -> None:
+    async def hear(self, offset: int, *, closed: bool = False) -> None:
         """Wait, as `reach` does, for events that the log has: another gateway wrote them.
 
         A device that reconnects through a load balancer may be faster than the notification between the gateways.
 
+        Args:
+            offset: The tail that the log has.
+            closed: Whether the log has the session's end, which is waited for, too. Default: False.
+
         Raises:
             UnavailableError: The channel hears nothing of them.
         """
-        if self.tail >= offset:
+        if self.tail >= offset and self.closed >= closed:
             return
         try:
             async with asyncio.timeout(_HEARD_WITHIN):
                 await self.reach(offset)
+                while self.closed < closed and not self.deleted:
+                    await self.wait_beyond(self.tail, 1.0)
         except TimeoutError:
             raise UnavailableError(
                 f"expected news of session {self.session[:64]!r} from the store, got none after offset {self.tail} for a while",

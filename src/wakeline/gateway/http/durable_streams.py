@@ -5,7 +5,7 @@ As that protocol requires, these routes ignore unknown query parameters.
 
 from __future__ import annotations
 
-import asyncio
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -40,7 +40,6 @@ from wakeline.gateway.transports.durable_streams.writing import Admit, Creation,
 
 _PATH: Final = "/v1/stream/{session:(?s:.+)}"
 _RESERVED: Final = "__ds"
-_HUB_LAG: Final = 10.0
 
 
 class StreamRoutes(Group):
@@ -160,14 +159,15 @@ class StreamRoutes(Group):
     async def _attached(self, name: str) -> AsyncIterator[tuple[Stream, Channel]]:
         """Yield a stream and its channel, both in the same epoch and with all acknowledged events."""
         while True:
-            stream = await self._streams.find(name)
-            await self._lifetimes.use(stream)
             async with self._parts.hub.attach(name) as channel:
-                if channel.epoch != stream.epoch:
-                    continue  # the session was deleted and created again in between
-                await _reach(channel, stream)
-                yield stream, channel
-                return
+                stream = await self._streams.find(name)
+                await self._lifetimes.use(stream)
+                if channel.epoch == stream.epoch:
+                    # The hub receives an append shortly after the writer's answer: a client reads its own writes.
+                    await channel.hear(stream.state.next_offset, closed=stream.state.closed)
+                    yield stream, channel
+                    return
+                await channel.hear(sys.maxsize)  # of the end of its life: the log has the next one already
 
     async def _serve_live(
         self, request: web.Request, channel: Channel, stream: Stream, offset: int, asked: reading.Asked
@@ -224,17 +224,6 @@ def _parameter(request: web.Request, name: str) -> str | None:
     if len(given) > 1:
         raise StreamInvalidError(f"expected {name} once, got it {len(given)} times")
     return given[0] if given else None
-
-
-async def _reach(channel: Channel, stream: Stream) -> None:
-    """Wait until the hub has the stream's state, so that a client reads its own writes.
-
-    The hub receives an append shortly after the writer's answer.
-    """
-    state = stream.state
-    async with asyncio.timeout(_HUB_LAG):
-        while not channel.deleted and (channel.tail < state.next_offset or (state.closed and not channel.closed)):
-            await channel.wait_beyond(channel.tail, _HUB_LAG)
 
 
 def _appended(post: Post, posted: Posted) -> web.Response:
