@@ -62,7 +62,7 @@ async def test_the_json_of_a_gateway_that_is_not_ready_is_its_reason(tab: Tab) -
 
 
 async def test_the_gateway_asks_for_another_token_and_continues(tab: Tab) -> None:
-    page = await tab.open("#/gateway", claims={"exp": time.time() + 12})
+    page = await tab.open("#/gateway", claims={"exp": time.time() + 30})
     asked = page.get_by_role("heading", name="Sign in")
     await expect(page.locator(".figures")).to_be_visible(timeout=10_000)
     await expect(asked).to_be_visible(timeout=60_000)
@@ -77,7 +77,7 @@ async def test_the_gateway_asks_for_another_token_and_continues(tab: Tab) -> Non
 async def test_a_trace_asks_for_another_token_and_continues(tab: Tab, served: Served) -> None:
     await order(served, "order-10")
     stream = await served.stream("order-10", "device=phone")
-    page = await tab.open("#/session/order-10?pane=devices", claims={"exp": time.time() + 12})
+    page = await tab.open("#/session/order-10?pane=devices", claims={"exp": time.time() + 30})
     await page.locator('[data-device="phone"]').get_by_role("button", name="Trace").click()
     trace = page.locator('[data-trace="phone"]')
     await expect(trace).to_contain_text("sse at 6")

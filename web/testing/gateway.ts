@@ -95,10 +95,10 @@ export function fresh(prefix = "s"): string {
 }
 
 /** Wait until a condition holds. */
-export async function until(condition: () => unknown, what = String(condition)): Promise<void> {
-  const ends = Date.now() + 30_000;
+export async function until(condition: () => unknown, what = String(condition), ms = 50_000): Promise<void> {
+  const ends = Date.now() + ms;
   while (!(await condition())) {
-    if (Date.now() > ends) throw new Error(`expected within 30 s: ${what}`);
+    if (Date.now() > ends) throw new Error(`expected within ${ms / 1000} s: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
