@@ -75,10 +75,10 @@ export class Actions {
     this.#device = device;
   }
 
-  /** Acknowledge a position; of several calls at a time only the latest is sent. */
+  /** Acknowledge a position; of several calls at a time only the furthest is sent. */
   seen(device: string, cursor: string, everywhere: boolean): Promise<void> {
     if (this.#seen) {
-      this.#seen.next = cursor;
+      this.#seen.next = later(this.#seen.next, cursor);
       this.#seen.everywhere ||= everywhere;
       return this.#seen.sending;
     }
@@ -90,13 +90,24 @@ export class Actions {
         for (let sent = ""; sent !== seen.next; ) {
           sent = seen.next;
           const body = { seen: sent, ...(seen.everywhere && { everywhere: true }) };
-          await this.#repeat(() => this.#call("PUT", ["devices", device], { body }));
+          await this.#repeat((signal) => this.#call("PUT", ["devices", device], { body, signal }));
         }
       } finally {
         this.#seen = undefined;
       }
     })();
     return seen.sending;
+  }
+
+  async requests(signal?: AbortSignal): Promise<InputRequest[]> {
+    const found: InputRequest[] = [];
+    let after: string | undefined;
+    do {
+      const page = await this.#call<RequestPage>("GET", ["requests"], { query: { after }, signal });
+      found.push(...page.requests);
+      after = page.after ?? undefined;
+    } while (after !== undefined);
+    return found;
   }
 
   async send(name: string, args: readonly unknown[], options: SendOptions): Promise<Outcome> {
@@ -106,7 +117,7 @@ export class Actions {
     for (;;) {
       const left = Math.max(0, Math.min(LONGEST_WAIT_MS, ends - Date.now()));
       const body = { ...asked, device: this.#device, wait: left / 1000 };
-      const call = () => this.#call<Outcome>("POST", ["inputs"], { body, wait: left, signal });
+      const call = (signal: AbortSignal) => this.#call<Outcome>("POST", ["inputs"], { body, wait: left, signal });
       const outcome = await this.#repeat(call, signal);
       if (outcome.status !== "accepted" || Date.now() >= ends) return outcome;
     }
@@ -115,29 +126,48 @@ export class Actions {
   answer(request: string, payload: unknown, options: AnswerOptions): Promise<InputRequest> {
     const { signal, status = "resolved", ...rest } = options;
     const body = { status, ...rest, device: this.#device, ...(status === "resolved" && { payload: payload ?? null }) };
-    return this.#repeat(() => this.#call("POST", ["requests", request], { body, signal }), signal);
+    return this.#repeat((signal) => this.#call("POST", ["requests", request], { body, signal }), signal);
   }
 
   claim(request: string, lease: number): Promise<InputRequest> {
     const body = { device: this.#device, lease };
-    return this.#repeat(() => this.#call("POST", ["requests", request, "claim"], { body }));
+    return this.#repeat((signal) => this.#call("POST", ["requests", request, "claim"], { body, signal }));
   }
 
   /** Make a call that has no second effect until the gateway answers it, for half a minute. */
-  async #repeat<T>(call: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    const [first, longest] = this.#parts.http.timing.pause;
+  async #repeat<T>(call: (signal: AbortSignal) => Promise<T>, asked?: AbortSignal): Promise<T> {
+    const { http, alarm, closing } = this.#parts;
+    const [first, longest] = http.timing.pause;
     const ends = Date.now() + RETRY_MS;
-    for (let next = first; ; next = Math.min(2 * next, longest)) {
-      try {
-        return await call();
-      } catch (error) {
-        const { retry, retryAfter = 0 } = error as Partial<WakelineError>;
-        const pause = retryAfter * 1000 + next * (0.5 + Math.random() / 2);
-        if (!retry || signal?.aborted || Date.now() + pause > ends) throw error;
-        await this.#parts.alarm.sleep(pause, signal);
+    const stopping = new AbortController();
+    const { signal } = stopping;
+    const stop = () => stopping.abort();
+    for (const one of [asked, closing]) {
+      one?.addEventListener("abort", stop);
+      if (one?.aborted) stop();
+    }
+    try {
+      for (let next = first; ; next = Math.min(2 * next, longest)) {
+        try {
+          return await call(signal);
+        } catch (error) {
+          const { retry, retryAfter = 0 } = error as Partial<WakelineError>;
+          const pause = retryAfter * 1000 + next * (0.5 + Math.random() / 2);
+          if (!retry || signal.aborted || Date.now() + pause > ends) throw closing.aborted ? closing.reason : error;
+          await alarm.sleep(pause, signal);
+        }
       }
+    } finally {
+      for (const one of [asked, closing]) one?.removeEventListener("abort", stop);
     }
   }
+}
+
+/** Of two cursors the one that is further; of different epochs the second. */
+function later(one: string, other: string): string {
+  const [epoch, offset] = one.split("-");
+  const [now, next] = other.split("-");
+  return epoch === now && Number(next) < Number(offset) ? one : other;
 }
 
 /** A key that no other client makes; pages without HTTPS lack `crypto.randomUUID`. */

@@ -65,7 +65,7 @@ export function connect(options: ConnectOptions = {}): Client {
   const shared = async (lost: () => void) => {
     const whose = typeof share === "string" ? share : await tokens.identity();
     if (!whose) return local();
-    const tabs = await import("./tabs.ts");
+    const tabs = await import("./tabs.ts").catch(() => undefined);
     const sharing = {
       name: JSON.stringify([http.url, device, transport, whose]),
       config: { url: http.url, timing, transport, tokens: !!token, credentials },
@@ -74,7 +74,7 @@ export function connect(options: ConnectOptions = {}): Client {
       token: async () => (tokens.renewable ? tokens.renew() : ((await tokens.get()) ?? "")),
       error: ({ refusal, status, retryAfter }: Posted) => new WakelineError(refusal, status, retryAfter),
     };
-    return tabs.share(sharing, lost);
+    return tabs ? tabs.share(sharing, lost) : local();
   };
   const hub = shares ? new LateHub(shared) : local();
   const alarm = new Alarm();
@@ -85,7 +85,8 @@ export function connect(options: ConnectOptions = {}): Client {
     },
     sleep: () => hub.drop(),
   });
-  const parts: Parts = { http, hub, alarm, awake: page.awake };
+  const closing = new AbortController();
+  const parts: Parts = { http, hub, alarm, awake: page.awake, closing: closing.signal };
   const sessions = new Map<string, Session>();
   return {
     url: http.url,
@@ -99,7 +100,7 @@ export function connect(options: ConnectOptions = {}): Client {
       page.end();
       for (const session of sessions.values()) session.close();
       hub.close();
-      alarm.ring();
+      closing.abort(new WakelineError({ code: "closed", message: "the client was closed" }));
     },
   };
 }

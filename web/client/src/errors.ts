@@ -31,12 +31,24 @@ export class WakelineError extends Error {
     this.status = status;
     this.details = refusal;
     this.retryAfter = retryAfter;
-    this.retry = PASSING.has(this.code) || status >= 500 || status === 408 || status === 429;
+    this.retry = PASSING.test(this.code) || status >= 500 || status === 408 || status === 429;
   }
 }
 
 const HINT = "Check the network, the gateway's URL, and the proxies on the way to it.";
-const PASSING: ReadonlySet<string> = new Set(["unavailable", "token_unavailable", "limit_reached"]);
+/** Codes after which the same call may succeed later; the errors in frames have no status that shows it. */
+export const PASSING = /unavailable$|^limit_r|^storage_|^internal$|importing$/;
+
+/** Call a function of the page: its defect ends no reading, and is reported like any uncaught error. */
+export function guard(call: () => void): void {
+  try {
+    call();
+  } catch (error) {
+    setTimeout(() => {
+      throw error;
+    });
+  }
+}
 
 /** The gateway cannot be reached, or the connection broke; `silent` if it stayed open without an answer. */
 export function unavailable(reason: string, retryAfter = 0, silent = false): WakelineError {

@@ -87,7 +87,7 @@ export class Events implements AsyncIterableIterator<SessionEvent, undefined> {
     this.#batches.length = 0;
     this.#count = 0;
     this.#error = undefined;
-    this.#reader.stop();
+    this.#reader.close();
     this.#waiting?.();
   }
 

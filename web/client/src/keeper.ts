@@ -36,7 +36,8 @@ export class Keeper {
   flush(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    if (this.#last !== undefined) void this.#storage.setItem(this.#key, this.#last);
+    const last = this.#last;
+    if (last !== undefined) void this.#attempt(() => this.#storage.setItem(this.#key, last));
     this.#last = undefined;
   }
 
@@ -44,11 +45,20 @@ export class Keeper {
   state(state: State): void {
     if (state.status === "refused" && state.error.code === "epoch_changed") {
       this.#last = undefined;
-      void this.#storage.removeItem(this.#key);
+      void this.#attempt(() => this.#storage.removeItem(this.#key));
     }
     if (state.status === "ended" || state.status === "stopped" || state.status === "refused") {
       this.flush();
       if (state.status !== "refused") globalThis.removeEventListener?.("pagehide", this.#flush);
+    }
+  }
+
+  /** A storage that is full must not end the reading: the page begins at an older cursor then. */
+  async #attempt(work: () => void | Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      console.warn(`wakeline: the cursor was not stored under ${this.#key}`, error);
     }
   }
 }

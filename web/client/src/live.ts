@@ -127,10 +127,7 @@ export class Source {
     queueMicrotask(() => {
       if (!here) return;
       if (behind) listener.over();
-      else if (this.#opened && !this.#ended) {
-        listener.opened();
-        if (this.#present.size) listener.presence([...this.#present.values()]);
-      }
+      else if (this.#opened && !this.#ended) this.#greet(listener);
     });
     return () => {
       here = false;
@@ -140,7 +137,7 @@ export class Source {
 
   opened(): void {
     this.#opened = true;
-    this.#each((listener) => listener.opened());
+    this.#each((listener) => this.#greet(listener));
   }
 
   events(events: readonly WireEvent[], cursor: string): void {
@@ -163,6 +160,12 @@ export class Source {
     this.stop();
     this.#each((listener) => listener.over(error));
     this.#listeners.clear();
+  }
+
+  #greet(listener: Listener): void {
+    listener.opened();
+    // Also that nobody is there: a device that left while the connection was away is not reported again.
+    if (this.ask.presence) listener.presence([...this.#present.values()]);
   }
 
   #each(call: (listener: Listener) => void): void {

@@ -30,6 +30,8 @@ export interface Parts {
   readonly alarm: Alarm;
   /** Resolves while the page may use the network. */
   awake(): Promise<void>;
+  /** Aborted, with the error that a write then fails with, when the client is closed. */
+  readonly closing: AbortSignal;
 }
 
 export interface Sink {
@@ -42,8 +44,8 @@ export interface Sink {
 }
 
 export interface ReaderOptions extends Ask {
-  /** Any form of `from`, perhaps from a storage. */
-  readonly from: string | Promise<string>;
+  /** Any form of `from`, perhaps from a storage; called again until it has one. */
+  readonly from: () => string | Promise<string>;
   readonly compact?: boolean | undefined;
   readonly waitForStart?: boolean | undefined;
   readonly page?: number;
@@ -91,20 +93,12 @@ export class Reader {
     return this.#at?.epoch;
   }
 
-  stop(): void {
-    if (isOver(this.#state)) return;
-    this.#become({ status: "stopped" });
+  close(): void {
     this.#stop.abort();
+    this.#become({ status: "stopped" });
   }
 
   async #read(): Promise<void> {
-    try {
-      this.position = await this.#options.from;
-    } catch (error) {
-      this.#become({ status: "refused", error: unavailable(String(error)), retry: false });
-    }
-    this.#at = parseCursor(this.position);
-    this.#began = this.#at?.offset ?? 0;
     while (!isOver(this.#state)) {
       const before = this.position;
       let least = 0;
@@ -112,6 +106,11 @@ export class Reader {
       this.#opened = 0;
       try {
         await this.#parts.awake();
+        if (!this.position) {
+          this.position = await this.#options.from();
+          this.#at = parseCursor(this.position);
+          this.#began = this.#at?.offset ?? 0;
+        }
         const end = await this.#catchUp();
         if (end) await this.#finish(end);
         else if (!isOver(this.#state)) await this.#live();
@@ -142,7 +141,8 @@ export class Reader {
         device,
         limit: compact ? undefined : limit,
         view: compact ? "compact" : undefined,
-        wait_for_start: waitForStart || undefined,
+        // A session that was read and is gone was deleted: it is not to be created again.
+        wait_for_start: (!this.#at && waitForStart) || undefined,
       };
       const page = await this.#parts.http.call<WirePage>("GET", sessionPath(session, "events"), { query, signal });
       if (isOver(this.#state)) return undefined;

@@ -1,7 +1,8 @@
 /** One session of a gateway. */
 
-import type { Actions, AnswerOptions, InputRequest, Outcome, RequestPage, SendOptions } from "./actions.ts";
+import type { Actions, AnswerOptions, InputRequest, Outcome, SendOptions } from "./actions.ts";
 import { formatCursor } from "./cursor.ts";
+import { guard } from "./errors.ts";
 import { Events } from "./events.ts";
 import { sessionPath } from "./http.ts";
 import type { CursorStorage, Keeper } from "./keeper.ts";
@@ -36,15 +37,21 @@ export interface PageOptions {
   readonly signal?: AbortSignal;
 }
 
+interface OneReading {
+  readonly state: State;
+  readonly epoch: string | undefined;
+  close(): void;
+}
+
 export class Session {
   readonly name: string;
   readonly #parts: Parts;
   readonly #device: string | undefined;
   readonly #storage: CursorStorage | undefined;
   readonly #watchers = new Set<(state: State) => void>();
-  readonly #readings = new Set<{ readonly state: State; close(): void }>();
+  readonly #readings = new Set<OneReading>();
   #state: State = { status: "stopped" };
-  #epoch: (() => string | undefined) | undefined;
+  #epoch: string | undefined;
   #actions: Promise<Actions> | undefined;
 
   constructor(parts: Parts, name: string, device: string | undefined, storage: CursorStorage | undefined) {
@@ -70,13 +77,14 @@ export class Session {
     const { from = "beginning", resume, signal } = options;
     const storage = this.#storage;
     let kept: Keeper | undefined;
-    let start: string | Promise<string> = from;
+    let start: () => string | Promise<string> = () => from;
     if (resume !== undefined) {
       if (!storage) throw new TypeError("expected connect({ storage }) of a client that resumes");
-      start = import("./keeper.ts").then(({ Keeper }) => {
-        kept = new Keeper(storage, `wakeline ${this.#parts.http.url} ${this.name} ${resume}`);
+      start = async () => {
+        const { Keeper } = await import("./keeper.ts");
+        kept ??= new Keeper(storage, `wakeline ${this.#parts.http.url} ${this.name} ${resume}`);
         return kept.begin(from);
-      });
+      };
     }
     const observer = {
       state: (state: State) => {
@@ -97,32 +105,27 @@ export class Session {
       if (changes.length === 0) this.#become(view.state);
       changed(view, changes);
     };
-    return this.#opened(new View(this.#parts, { ...this.#ask(options), from: "beginning" }, told));
+    return this.#opened(new View(this.#parts, { ...this.#ask(options), from: () => "beginning" }, told));
   }
 
   /** Which devices are connected: called whenever one joins or leaves. The returned function ends that. */
   presence(changed: (devices: readonly Device[]) => void): () => void {
     const reader = new Reader(
       this.#parts,
-      { session: this.name, topics: ["$session.closed"], from: "now", presence: true, device: this.#device },
+      { session: this.name, topics: ["$session.closed"], from: () => "now", presence: true, device: this.#device },
       {
         events: () => undefined,
-        state: () => undefined,
-        presence: changed,
+        state: () => this.#sweep(),
+        presence: (devices) => guard(() => changed(devices)),
       },
     );
-    const reading = { state: reader.state, close: () => reader.stop() };
-    this.#readings.add(reading);
-    return () => {
-      this.#readings.delete(reading);
-      reader.stop();
-    };
+    this.#opened(reader);
+    return () => reader.close();
   }
 
   /** End every reading of this session. */
   close(): void {
     for (const reading of this.#readings) reading.close();
-    this.#readings.clear();
   }
 
   /** Events at once: forwards from a position, or backwards for history views. */
@@ -138,14 +141,15 @@ export class Session {
 
   /**
    * Report that this device has shown everything up to an offset (or a cursor), so that its user is not notified of
-   * it. Resolves when that is durable; of several calls at a time only the latest is sent.
+   * it. Resolves when that is durable; of several calls at a time only the furthest is sent.
    */
   seen(position: number | string, { everywhere = false } = {}): Promise<void> {
     const device = this.#device;
     if (device === undefined) throw new TypeError("expected connect({ device }) of a client that acknowledges");
     let cursor = String(position);
     if (typeof position === "number") {
-      const epoch = this.#epoch?.();
+      this.#sweep();
+      const epoch = this.#epoch;
       if (!epoch) throw new TypeError("expected a session that is being read; pass the event's cursor");
       cursor = formatCursor({ epoch, offset: position + 1 });
     }
@@ -158,15 +162,8 @@ export class Session {
   }
 
   /** Every open request for input. */
-  async requests(signal?: AbortSignal): Promise<InputRequest[]> {
-    const found: InputRequest[] = [];
-    let after: string | undefined;
-    do {
-      const page = await this.#call<RequestPage>("GET", ["requests"], { query: { after }, signal });
-      found.push(...page.requests);
-      after = page.after ?? undefined;
-    } while (after !== undefined);
-    return found;
+  requests(signal?: AbortSignal): Promise<InputRequest[]> {
+    return this.#acting((actions) => actions.requests(signal));
   }
 
   /** Answer a request for input; the first answer counts. */
@@ -179,11 +176,18 @@ export class Session {
     return this.#acting((actions) => actions.claim(request, lease));
   }
 
-  #opened<R extends { readonly state: State; readonly epoch: string | undefined; close(): void }>(reading: R): R {
-    for (const other of this.#readings) if (isOver(other.state)) this.#readings.delete(other);
+  #opened<R extends OneReading>(reading: R): R {
     this.#readings.add(reading);
-    this.#epoch = () => reading.epoch;
+    this.#sweep();
     return reading;
+  }
+
+  /** Keep the epoch that was read last, and drop the readings that are over: each holds all that it has read. */
+  #sweep(): void {
+    for (const reading of this.#readings) {
+      this.#epoch = reading.epoch ?? this.#epoch;
+      if (isOver(reading.state)) this.#readings.delete(reading);
+    }
   }
 
   #ask({ topics, until, waitForStart }: Reading) {
@@ -199,12 +203,19 @@ export class Session {
     this.#actions ??= import("./actions.ts").then(
       ({ Actions }) => new Actions(this.#parts, this.#call.bind(this), this.#device),
     );
-    return act(await this.#actions);
+    try {
+      return act(await this.#actions);
+    } catch (error) {
+      // What failed to load is loaded again.
+      this.#actions = undefined;
+      throw error;
+    }
   }
 
   #become(state: State): void {
     this.#state = state;
-    for (const watcher of [...this.#watchers]) watcher(state);
+    this.#sweep();
+    for (const watcher of [...this.#watchers]) guard(() => watcher(state));
   }
 }
 

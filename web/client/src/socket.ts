@@ -1,6 +1,6 @@
 /** The feed as a WebSocket: many sessions on one connection, PROTOCOL.md §5. */
 
-import { type Refusal, unavailable, WakelineError } from "./errors.ts";
+import { PASSING, type Refusal, unavailable, WakelineError } from "./errors.ts";
 import type { Http } from "./http.ts";
 import type { Source } from "./live.ts";
 import type { PresenceChange, WireEvent } from "./wire.ts";
@@ -10,7 +10,6 @@ interface Frame {
   readonly session?: string;
   readonly events?: readonly WireEvent[];
   readonly cursor?: string;
-  readonly reason?: string;
   readonly error?: Refusal;
   readonly event?: PresenceChange["event"];
   readonly user?: string;
@@ -34,8 +33,6 @@ export class FeedSocket {
   readonly #closed: () => void;
   #isReady = false;
   #over = false;
-  /** What the `end` of a session that follows is about. */
-  #failed: WakelineError | undefined;
   #token: string | undefined;
   #watch: ReturnType<typeof setTimeout> | undefined;
   #renewal: ReturnType<typeof setTimeout> | undefined;
@@ -78,7 +75,6 @@ export class FeedSocket {
     clearTimeout(this.#idle);
     this.#sources.set(session, source);
     source.stop = () => this.#leave(session, source);
-    source.check = () => this.check();
     if (this.#isReady && !this.#leaving.has(session)) this.#subscribe(source);
   }
 
@@ -174,14 +170,13 @@ export class FeedSocket {
     else if (type === "events" && events && cursor) source.events(events, cursor);
     else if (type === "presence") source.presence(frame as PresenceChange);
     else if (type === "error" && error) {
-      const failed = new WakelineError(error, error.code === "limit_reached" ? 429 : 400);
-      // After `subscribed` the gateway ends the session as well, in its next frame.
-      if (source.isOpen) this.#failed = failed;
-      else this.#ended(source, failed);
-    } else if (type === "end") this.#ended(source, frame.reason === "error" ? this.#failed : undefined);
+      // After `subscribed` the gateway ends the session as well, in its next frame, and the page that the reader requests
+      // then has the true status.
+      if (!source.isOpen) this.#ended(source, new WakelineError(error, PASSING.test(error.code ?? "") ? 503 : 400));
+    } else if (type === "end") this.#ended(source);
   }
 
-  #ended(source: Source, error: WakelineError | undefined): void {
+  #ended(source: Source, error?: WakelineError): void {
     this.#sources.delete(source.ask.session);
     source.over(error);
     if (!this.#over) this.#restIfIdle();

@@ -1,5 +1,6 @@
 /** The state of a session, kept up to date: messages that grow, keyed states, and all other events. */
 
+import { guard } from "./errors.ts";
 import type { Change, Folded, Message, RunView } from "./folded.ts";
 import { type Parts, Reader, type ReaderOptions, type State } from "./reader.ts";
 import type { SessionEvent } from "./wire.ts";
@@ -19,10 +20,11 @@ export class View {
   constructor(parts: Parts, options: ReaderOptions, changed: OnChange) {
     this.#changed = changed;
     // Pages that read plain events do without this part.
-    const from = import("./folded.ts").then(({ Folded }) => {
+    const from = async () => {
+      const { Folded } = await import("./folded.ts");
       this.#make = () => new Folded();
-      return options.from;
-    });
+      return options.from();
+    };
     const sink = {
       events: (events: readonly SessionEvent[], whole: boolean) => this.#take(events, whole),
       state: () => this.#tell([]),
@@ -79,7 +81,7 @@ export class View {
 
   /** End the reading; what was read stays. */
   close(): void {
-    this.#reader.stop();
+    this.#reader.close();
   }
 
   #take(events: readonly SessionEvent[], whole: boolean): void {
@@ -90,13 +92,6 @@ export class View {
 
   #tell(changes: readonly Change[]): void {
     this.version += 1;
-    try {
-      this.#changed(this, changes);
-    } catch (error) {
-      // A defect of the page must not end the reading; it is reported like any uncaught error.
-      setTimeout(() => {
-        throw error;
-      });
-    }
+    guard(() => this.#changed(this, changes));
   }
 }

@@ -50,6 +50,8 @@ export class Sender {
   /** Send one batch at a time, to learn which of them is refused. */
   #careful = false;
   #sequence = 0;
+  /** Whether the publisher is not open yet, so that a refusal is about it. */
+  #opening = false;
   #epoch: string | undefined;
   #failing: number | undefined;
   #closed = false;
@@ -101,7 +103,9 @@ export class Sender {
 
   /** Open the publisher, learn what has arrived, and send until something fails. */
   async #serve(channel: Channel): Promise<void> {
+    this.#opening = true;
     const opened = await channel.open(this.#epoch);
+    this.#opening = false;
     this.#epoch = opened.epoch;
     this.earlier = opened.earlier_events;
     this.#reached(opened.next_sequence);
@@ -185,9 +189,10 @@ export class Sender {
     } else if (error.retry || error.code === "sequence_gap") {
       this.#failing ??= Date.now();
       if (this.pending && Date.now() - this.#failing > this.#limits.maxRetry) this.#drop(error);
-      await this.#alarm.sleep(error.retryAfter * 1000 + this.#backoff.next());
-    } else if (OF_THE_PUBLISHER.has(error.status) || this.pending === 0) {
+      await this.#pause(error);
+    } else if (this.#opening || OF_THE_PUBLISHER.has(error.status) || this.pending === 0) {
       this.#drop(error);
+      await this.#pause(error);
       // Refused; it is tried again for the next event.
       while (!this.#closed && this.pending === 0) {
         await new Promise<void>((resolve) => {
@@ -196,8 +201,15 @@ export class Sender {
       }
     } else if (this.#sent === 1) this.#divide(error);
     // The refusal may have overtaken the answers of earlier batches: one at a time shows which of them it is about.
-    else this.#careful = true;
+    else {
+      this.#careful = true;
+      await this.#pause(error);
+    }
     this.#changed();
+  }
+
+  #pause({ retryAfter }: WakelineError): Promise<void> {
+    return this.#alarm.sleep(retryAfter * 1000 + this.#backoff.next());
   }
 
   /** A batch was refused for one of its events: send halves of it until that one is alone. */
