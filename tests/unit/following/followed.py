@@ -137,10 +137,9 @@ class World:
         ours = ownership or alone()
         return FollowerPool(namespaces, self.engine, self.accept, self.runs, self.settings, self.hub, ours, child)
 
-    def followers(self) -> Followers:
-        return Followers(
-            cast(Any, self.temporal), self.engine, self.accept, self.runs, self.settings, self.hub, alone()
-        )
+    def followers(self, ownership: Ownership | None = None) -> Followers:
+        namespaces, ours = cast(Any, self.temporal), ownership or alone()
+        return Followers(namespaces, self.engine, self.accept, self.runs, self.settings, self.hub, ours)
 
 
 def alone() -> Ownership:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import Any, cast
 
 import msgspec
 import pytest
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 
-from tests.unit.following.followed import World, followed, run, steps
+from tests.unit.following.followed import SlowEngine, World, followed, run, steps
 from wakeline.errors import WorkflowNotFoundError
-from wakeline.gateway.log import NewSession
+from wakeline.gateway.delivery import Accept, Hub
+from wakeline.gateway.log import NewSession, Record, SessionState
+from wakeline.gateway.log.engines.memory import MemoryEngine
+from wakeline.gateway.ownership import Ownership
+from wakeline.gateway.sessions import Runs
 
 
 @pytest.mark.parametrize("after", range(30))
@@ -127,9 +135,62 @@ async def test_a_workflow_is_found_while_an_activity_of_its_session_is_open(
     await steps()
     assert followers.followed("a").keys() == {"of-an-activity"}
     async with world.hub.attach("a"):
-        assert "a" in await followers._wanted(cast(Any, world.temporal))
+        assert "a" in await followers._wanted.workflows(cast(Any, world.temporal))
         await followers.watch("a")
         await steps(100)
         assert followers.followed("a").keys() == {"of-an-activity", "run-of-a"}
-        assert not await followers._wanted(cast(Any, world.temporal))
+        assert not await followers._wanted.workflows(cast(Any, world.temporal))
+    await followers.stop()
+
+
+class CountingEngine(SlowEngine):
+    """Counts the calls that read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
+    async def get_records(self, keys: Sequence[str]) -> dict[str, Record]:
+        self.reads += 1
+        return await super().get_records(keys)
+
+    async def state(self, session: str) -> SessionState | None:
+        self.reads += 1
+        return await super().state(session)
+
+
+async def test_a_sweep_asks_nothing_for_a_session_whose_run_another_gateway_follows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(monkeypatch)
+    for session in ("a", "b"):
+        await world.engine.create_session(NewSession(session))
+    await world.runs.put("a", run("a"))
+    await world.runs.put("b", run("b", status="completed"))
+    elsewhere = Ownership(MemoryEngine(), 1, shared=True)  # it owns nothing
+    followers = world.followers(elsewhere)
+    async with world.hub.attach("a"), world.hub.attach("b"):
+        assert await followers._wanted.workflows(cast(Any, world.temporal)) == ["b"]
+        await world.runs.put("a", run("a", status="completed"))
+        assert set(await followers._wanted.workflows(cast(Any, world.temporal))) == {"a", "b"}
+
+
+async def test_the_cost_of_a_sweep_does_not_grow_with_found_times_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch)
+    engine = world.engine = CountingEngine()
+    world.runs, world.accept = Runs(engine), Accept(engine)
+    world.hub = Hub(engine, world.runs.settled)
+    followers = world.followers()
+    names = [f"a{number}" for number in range(100)]
+    async with AsyncExitStack() as devices:
+        for name in names:
+            await engine.create_session(NewSession(name))
+            await devices.enter_async_context(world.hub.attach(name))
+        engine.reads = 0
+        assert set(await followers._wanted.workflows(cast(Any, world.temporal))) == set(names)
+        assert engine.reads == 1
+        info = WorkflowExecutionInfo(execution=WorkflowExecution(workflow_id="a7", run_id="run-of-a7"))
+        await followers._found(cast(Any, world.temporal), info, None)
+        assert engine.reads < 20
+        assert followed(followers, "a7") is not None
     await followers.stop()

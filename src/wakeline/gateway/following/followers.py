@@ -31,6 +31,7 @@ from wakeline.gateway.following.lookups import Lookups
 from wakeline.gateway.following.pool import FollowerPool
 from wakeline.gateway.following.registering import Registrar
 from wakeline.gateway.following.telling import RETRY_SECONDS
+from wakeline.gateway.following.wanted import Wanted
 from wakeline.gateway.log import Commit, Engine
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.reaching import Connection, Namespaces, session_of
@@ -40,7 +41,6 @@ from wakeline.gateway.sessions import Followed, Runs
 from wakeline.gateway.settings import Settings
 from wakeline.temporal.failures import UNKNOWN_TIMES
 
-_WANTED: Final = 2_000
 # A reader of an existing session waits so long for a new run that Temporal may have; not at all while Temporal is slower.
 _PATIENCE: Final = 0.5
 # So long a worker is kept for another gateway of the same log.
@@ -93,6 +93,7 @@ class Followers:
         )
         self._readers = Readers(2 * settings.sweep_interval)
         engine.feed.listen(self._committed)
+        self._wanted = Wanted(namespaces, runs, hub, self._readers, self._pool, self._finder)
         self._lookups = Lookups()
         self._sweeps: dict[str, Sweep] = {}
         self._registrar = Registrar(namespaces, runs, settings, self._finder, self._pool, self._sweeps, self._lookups)
@@ -230,33 +231,15 @@ class Followers:
             if "deleted" in commit.changes:
                 self._readers.forget(commit.session)
 
-    def _waited_for(self) -> set[str]:
-        """The sessions that devices are on, or that were read just now."""
-        return {*self._hub.sessions(), *self._readers.sessions()}
-
     def _sweep(self, connection: Connection) -> Sweep:
         swept = Swept(
             endings=lambda: self._pool.workflows() > self.closely(),
             ended=self._pool.ended,
-            wanted=partial(self._wanted, connection),
+            wanted=partial(self._wanted.workflows, connection),
             found=partial(self._found, connection),
         )
         rules = self._registrar.rules(connection)
         return Sweep(connection, self._engine, rules, swept, self._settings.sweep_interval)
-
-    async def _wanted(self, connection: Connection) -> Sequence[str]:
-        """Return the workflows of sessions that are watched or read, and have no followed workflow."""
-        followed = self._pool.sessions()
-        wanted: dict[str, None] = {}
-        waited_for = [session for session in self._waited_for() if session not in followed]
-        if len(waited_for) > _WANTED:
-            waited_for = random.sample(waited_for, _WANTED)  # the others follow in later sweeps
-        for session in waited_for:
-            if len(wanted) < _WANTED:
-                named = self._finder.named(connection)
-                runs = [run for run in await self._runs.of(session) if run.namespace == named and not run.activity]
-                wanted |= dict.fromkeys([session, *(run.workflow_id for run in runs[-10:])])
-        return list(wanted)
 
     async def _found(self, connection: Connection, info: WorkflowExecutionInfo, rule: Follow | None) -> None:
         """A sweep has found a workflow that is to be followed."""
@@ -272,9 +255,10 @@ class Followers:
                     await self._registrar.enter(session, found, result=rule.result, life=life)
                 return
             found = await self._listed(connection, workflow_id, run_id)
-            for session in [session for session in self._waited_for() if found.session in (None, session)]:
+            waiting = self._wanted.sessions(connection, workflow_id)
+            for session in [session for session in waiting if found.session in (None, session)]:
                 life = await self._finder.life(session)
-                if life is None or session not in self._waited_for():
+                if life is None or not self._wanted.waits(session):
                     continue  # it was deleted; another gateway's deletion may not have come here yet
                 runs = await self._runs.of(session)
                 speaks = session == workflow_id or any(

@@ -5,6 +5,7 @@ Temporal is asked once for the workflow of such a session, not for each reader.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from time import monotonic
 from typing import Final, TypeVar
@@ -29,6 +30,10 @@ class Readers:
         self._clock = clock
         self._read: dict[str, float] = {}  # both oldest first
         self._asked: dict[str, tuple[float, str]] = {}  # the time, and the session's epoch
+
+    def __contains__(self, session: str) -> bool:
+        """Return whether a session was read lately."""
+        return self._read.get(session, -math.inf) >= self._clock() - self._lately
 
     def came(self, session: str) -> None:
         """Note that a session is being read."""

@@ -1,0 +1,83 @@
+"""The workflows of sessions that are watched or read, and of which no gateway follows a run."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Final
+
+from wakeline.gateway.delivery import Hub
+from wakeline.gateway.following.finding.finder import Finder
+from wakeline.gateway.following.finding.readers import Readers
+from wakeline.gateway.following.pool import FollowerPool
+from wakeline.gateway.reaching import Connection, Namespaces
+from wakeline.gateway.sessions import Run, Runs
+
+_MOST: Final = 2_000
+# So many records are read in one call to the store, and no further ones after so many bytes.
+_AT_ONCE: Final = 100
+_AT_ONCE_BYTES: Final = 1_000_000
+_LATEST_RUNS: Final = 10
+
+
+class Wanted:
+    """Finds the workflows that a sweep checks for the sessions of this gateway.
+
+    Args:
+        namespaces: Temporal.
+        runs: The record of each session's runs.
+        hub: Knows on which sessions devices are.
+        readers: Knows which sessions were read lately.
+        pool: Knows which sessions have a followed workflow.
+        finder: Names the namespaces.
+    """
+
+    def __init__(
+        self, namespaces: Namespaces, runs: Runs, hub: Hub, readers: Readers, pool: FollowerPool, finder: Finder
+    ) -> None:
+        self._namespaces = namespaces
+        self._runs = runs
+        self._hub = hub
+        self._readers = readers
+        self._pool = pool
+        self._finder = finder
+        self._sessions: dict[str, Mapping[str, Sequence[str]]] = {}  # of each namespace, by workflow
+
+    def waits(self, session: str) -> bool:
+        """Return whether a device is on a session, or it was read just now."""
+        return self._hub.watched(session) or session in self._readers
+
+    def sessions(self, connection: Connection, workflow_id: str) -> Sequence[str]:
+        """Return the sessions for which the last `workflows` of this namespace had a workflow."""
+        return self._sessions.get(connection.namespace, {}).get(workflow_id, ())
+
+    async def workflows(self, connection: Connection) -> Sequence[str]:
+        """Return the workflows of sessions that wait, and of which no gateway follows a workflow."""
+        followed, named = self._pool.sessions(), self._finder.named(connection)
+        waiting = [name for name in {*self._hub.sessions(), *self._readers.sessions()} if name not in followed]
+        if len(waiting) > _MOST:
+            waiting = random.sample(waiting, _MOST)  # the others follow in later sweeps
+        wanted: defaultdict[str, list[str]] = defaultdict(list)
+        async for session, runs in self._runs_of(waiting):
+            if len(wanted) >= _MOST:
+                break
+            if not any(map(self._is_followed, runs)):
+                its = [run.workflow_id for run in runs if run.namespace == named and not run.activity]
+                for workflow_id in dict.fromkeys([session, *its[-_LATEST_RUNS:]]):
+                    wanted[workflow_id].append(session)
+        self._sessions[connection.namespace] = wanted
+        return list(wanted)
+
+    def _is_followed(self, run: Run) -> bool:
+        """Return whether a run counts as followed: by another gateway, or by this one in a moment."""
+        return run.open and not run.activity and (not run.namespace or run.namespace in self._namespaces)
+
+    async def _runs_of(self, sessions: Sequence[str]) -> AsyncIterator[tuple[str, list[Run]]]:
+        at = 0
+        while at < len(sessions):
+            batch = sessions[at : at + _AT_ONCE]
+            found = await self._runs.of_each(batch, _AT_ONCE_BYTES)
+            at += len(found)
+            for each in zip(batch, found, strict=False):  # those after the most bytes come with the next batch
+                yield each
