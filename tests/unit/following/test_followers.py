@@ -154,9 +154,9 @@ class CountingEngine(SlowEngine):
         self.reads += 1
         return await super().get_records(keys)
 
-    async def state(self, session: str) -> SessionState | None:
+    async def state(self, session: str, *, publisher: str | None = None) -> SessionState | None:
         self.reads += 1
-        return await super().state(session)
+        return await super().state(session, publisher=publisher)
 
 
 async def test_a_sweep_asks_nothing_for_a_session_whose_run_another_gateway_follows(

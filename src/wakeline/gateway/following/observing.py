@@ -101,6 +101,8 @@ class Observer:
         pace = Pace(settings.poll_fastest, settings.poll_slowest, settings.poll_fastest)
         while not watch.over.is_set():
             happened, task = watch.happened, watch.history.scheduled
+            # Without a place among the reads: hosts that have nothing to say must not keep it from the others.
+            await reader.until_answered(self._subject.copy.offset)
             try:
                 async with self._parts.limits.reads if not self.attention.closely else nullcontext():
                     copied = await self._subject.copy.read(reader)
@@ -114,7 +116,7 @@ class Observer:
             elif not copied.answer.is_final:
                 watch.unanswered = True
                 _log.debug("cannot read a stream now", workflow_id=self._subject.run.workflow_id, error=copied.reason)
-            update_pause = reader.pause(watch.history.updates) if reader.by_update else None
+            update_pause = reader.pause(watch.history.updates) if reader.waits else None
             closely = self.attention.closely
             pace, wait = pace.after(copied, closely=closely, followed=watch.tells, update_pause=update_pause)
             await (watch.news(happened, wait.seconds) if wait.news else watch.pause(wait.seconds))

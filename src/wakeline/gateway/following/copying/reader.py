@@ -31,6 +31,8 @@ from wakeline.temporal.refusals import REFUSED, Refusal, refusal
 _FIRST_TIMEOUT: Final = 2.0
 _LAST_TIMEOUT: Final = 10.0
 _UPDATE_WAIT: Final = 20.0
+# An update that finds an item is answered in about this time.
+_UPDATE_SOON: Final = 0.5
 _UPDATE_PAUSE: Final = 0.05
 # The pause for a host that answers at once without events, because it is cleaning up.
 _MOST_UPDATE_PAUSE: Final = 0.5
@@ -64,6 +66,23 @@ class StreamReader:
         self._converter = connection.converter_of(workflow_id)
         self._told = False
 
+    @property
+    def waits(self) -> bool:
+        """Whether the host is read by updates, or an update waits in it."""
+        return self.by_update or self._waiting is not None
+
+    async def until_answered(self, offset: int) -> None:
+        """Wait at most 20 seconds for the answer to an update, which `read` returns next.
+
+        Hosts with the query are not waited for.
+
+        Args:
+            offset: Upstream offset.
+        """
+        if self.waits:
+            await self._connection.until_calm()
+            await asyncio.wait([self._update_from(offset)], timeout=_UPDATE_WAIT)
+
     def pause(self, updates: int) -> float:
         """Seconds to leave before the next update of a run that is known to have taken so many."""
         own = min(_UPDATE_PAUSE * 2.0 ** min(self._canceled, 10), _MOST_UPDATE_PAUSE)
@@ -82,7 +101,7 @@ class StreamReader:
         return answer
 
     async def read(self, offset: int, *, closed: bool = False) -> Stretch | Missing:
-        """Read from an offset on: at once, or, on a host without the query, when there is an item.
+        """Read from an offset on; a host without the query may have nothing before `until_answered`.
 
         Args:
             offset: Upstream offset.
@@ -96,7 +115,7 @@ class StreamReader:
                 answer = await self._query(asked)
             if answer is None and closed:
                 return Missing(Answer.UPDATES_ONLY if self.by_update else Answer.NO_STREAM)
-            answer = answer or await self._update(asked)
+            answer = answer or await self._update(offset)
             result = answer if isinstance(answer, PollResult) else self._decode(answer.payload)
             if result is None:
                 return self._encoded(_NO_KEY)
@@ -175,33 +194,39 @@ class StreamReader:
                 raise
             return None
 
-    async def _update(self, asked: PollInput) -> RawValue | PollResult:
+    async def _update(self, offset: int, *, truncated: bool = False) -> RawValue | PollResult:
         """Ask by update, one at a time: an abandoned update keeps its place in the workflow."""
-        if self._waiting is None:
-            client = querying(self._connection.client)
-            handle = client.get_workflow_handle(self._workflow_id, run_id=self._run_id)
-            self._waiting = asyncio.create_task(handle.execute_update(POLL, asked, result_type=RawValue))
-        done, _ = await asyncio.wait([self._waiting], timeout=_UPDATE_WAIT)
+        seconds = _UPDATE_SOON if self._waiting is None else 0
+        answered = self._update_from(0 if truncated else offset)
+        done, _ = await asyncio.wait([answered], timeout=seconds)
         if not done:
-            return PollResult(items=[], next_offset=asked.from_offset)
-        answered, self._waiting = self._waiting, None
+            return PollResult(items=[], next_offset=offset)
+        self._waiting = None
         result: RawValue | PollResult
         try:
             result = answered.result()
         except WorkflowUpdateFailedError as error:
             said = refusal(error)
             if said is Refusal.TRUNCATED:
-                return await self._update(PollInput(topics=[], from_offset=0))
+                return await self._update(offset, truncated=True)
             if said is not Refusal.CANCELED:
                 raise
             # The workflow was asked to cancel and cleans up: what it publishes meanwhile is there for the next update.
-            result = PollResult(items=[], next_offset=asked.from_offset)
+            result = PollResult(items=[], next_offset=offset)
             self._canceled += 1
         else:
             self._canceled = 0
         self.by_update = True
         self._updates += 1
         return result
+
+    def _update_from(self, offset: int) -> asyncio.Task[RawValue]:
+        """Return the update that waits in the workflow; begin one if there is none."""
+        if self._waiting is None:
+            client, asked = querying(self._connection.client), PollInput(topics=[], from_offset=offset)
+            handle = client.get_workflow_handle(self._workflow_id, run_id=self._run_id)
+            self._waiting = asyncio.create_task(handle.execute_update(POLL, asked, result_type=RawValue))
+        return self._waiting
 
 
 def _decoded(wire: str) -> bytes:
