@@ -22,6 +22,7 @@ from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.sessions import Followed, Run, Runs, RunState
 from wakeline.gateway.settings import Settings
+from wakeline.retry import Backoff
 
 
 def run(workflow_id: str, **how: Any) -> Run:
@@ -88,6 +89,9 @@ class Temporal:
 
     async def until_calm(self) -> None:
         pass
+
+    async def after_failure(self, backoff: Backoff) -> None:
+        await steps(2)
 
     async def until_up(self) -> None:
         await asyncio.Event().wait()

@@ -7,15 +7,19 @@ from typing import Any, cast
 
 import msgspec
 import pytest
+from temporalio.service import RPCError, RPCStatusCode
 
 from tests.unit.following.followed import World, run, steps
 from tests.unit.following.test_rests import parts_of
+from wakeline.gateway.following import performing
 from wakeline.gateway.following.following import Subject
-from wakeline.gateway.following.life.effects import Append
+from wakeline.gateway.following.life.effects import Append, Supersede
 from wakeline.gateway.following.life.reports import over
 from wakeline.gateway.following.observing import Observer
 from wakeline.gateway.following.performing import Performer
+from wakeline.gateway.following.watching.resets import Key, Reset
 from wakeline.gateway.following.watching.state import StateWatch
+from wakeline.gateway.log import NewSession
 from wakeline.gateway.sessions import RunState
 
 
@@ -47,3 +51,24 @@ async def test_what_a_run_waits_for_is_told_again_in_its_turn(monkeypatch: pytes
     assert [event["data"]["for"] for event in told if event["topic"] == "$run.waiting"] == ["input", None, "input"]
     retrying = [event["data"] for event in told if event["topic"] == "$activity.retrying"]
     assert ["over" in data for data in retrying] == [False, True, False]
+
+
+async def test_a_reset_is_read_on_where_temporal_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    answers = {"reset_of": Reset("next", "", 0, ()), "supersede_undone": None, "undone_inputs": {Key("i", "1"): None}}
+
+    def failing_once(name: str) -> Any:
+        async def call(*_: Any, **__: Any) -> Any:
+            calls.append(name)
+            if calls.count(name) == 1:
+                raise RPCError("the server is restarted", RPCStatusCode.UNAVAILABLE, b"")
+            return answers[name]
+
+        return call
+
+    for name in answers:
+        monkeypatch.setattr(performing, name, failing_once(name))
+    world = World(monkeypatch)
+    await world.engine.create_session(NewSession("a"))
+    await Performer(Subject("a", run("a"), parts_of(world, places=1))).supersede(Supersede("next", output=True))
+    assert calls == [name for name in answers for _ in range(2)]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from structlog.testing import CapturingLogger
+from temporalio.service import RPCError, RPCStatusCode
 
 from tests.unit.following.followed import World, followed, run, steps
 from wakeline.errors import AttemptFencedError, StorageFailedError
@@ -242,3 +243,23 @@ def _once(error: Exception, work: Callable[[str], Awaitable[Any]]) -> Callable[[
         return await work(session)
 
     return once
+
+
+async def test_a_failure_of_temporal_is_logged_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, log = World(monkeypatch), CapturingLogger()
+    await world.runs.put("a", run("a"))
+
+    async def follow(follower: Any) -> None:
+        if not log.calls:
+            raise RPCError("the server is restarted", RPCStatusCode.UNAVAILABLE, b"")
+        await asyncio.Event().wait()
+
+    world.follow = follow
+    monkeypatch.setattr(pooling, "_log", log)
+    pool = world.pool()
+    await pool.start()
+    await until(lambda: bool(log.calls))
+    (call,) = log.calls
+    assert call.method_name == "warning"
+    assert call.kwargs == {"error": "the server is restarted", "session": "a", "run": "run-of-a"}
+    await pool.stop()

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
+from typing import Final, TypeVar
 
 import msgspec
+import structlog
+from temporalio.service import RPCError
 
 from wakeline.errors import AttemptFencedError, SessionClosedError
 from wakeline.events import INPUT_UNDONE, compose, timestamp
 from wakeline.gateway.following.following import Subject
 from wakeline.gateway.following.life.effects import Append, Expect, Supersede
 from wakeline.gateway.following.life.reports import SETTLED
+from wakeline.gateway.following.telling import RETRY_SECONDS
 from wakeline.gateway.following.watching.resets import Reset, reset_of, send_again, supersede_undone, undone_inputs
 from wakeline.gateway.log import Publication
 from wakeline.gateway.sessions import Run, Telling
+from wakeline.retry import Backoff
+from wakeline.temporal.failures import is_transient
+
+_LONGEST_PAUSE: Final = 30.0
+_log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 
 class Performer:
@@ -63,28 +75,44 @@ class Performer:
         """Mark what a reset has undone."""
         client, accept, before = self._parts.connection.client, self._parts.accept, self._subject.run
         if effect.output:
-            reset = await reset_of(client, before, effect.next_run_id)
+            reset = await self._asked(partial(reset_of, client, before, effect.next_run_id))
             with suppress(SessionClosedError):
-                epoch = self._subject.teller.epoch
-                await supersede_undone(client, accept, self._subject.session, before, reset, epoch=epoch)
+                session, epoch = self._subject.session, self._subject.teller.epoch
+                await self._asked(partial(supersede_undone, client, accept, session, before, reset, epoch=epoch))
             await self._undo(before, reset)
             return
         runs = await self._parts.runs.of(self._subject.session)
         for ended in [run for run in runs if run.first_run_id == before.chain and not run.open][-1:]:
-            await self._undo(ended, await reset_of(client, ended, effect.next_run_id))
+            await self._undo(ended, await self._asked(partial(reset_of, client, ended, effect.next_run_id)))
 
     async def _undo(self, before: Run, reset: Reset) -> None:
         """Send the session's inputs that a reset has undone to the new run, or report them."""
         run_id = reset.next_run_id
         client, resend = self._parts.connection.client, self._parts.settings.inputs.after_reset == "send"
         data: list[dict[str, str]] = []
-        for key, signal in (await undone_inputs(client, before, reset)).items():
+        for key, signal in (await self._asked(partial(undone_inputs, client, before, reset))).items():
             found = await self._parts.intents.find(self._subject.session, key.id)
             if found is None or found.life != key.life:
                 continue  # an input of another session, or a forgotten one whose key another one has
-            if not (resend and signal is not None and await send_again(client, before, run_id, key, signal)):
+            sent = False
+            if resend and signal is not None:
+                sent = await self._asked(partial(send_again, client, before, run_id, key, signal))
+            if not sent:
                 data.append({"id": key.id, "run_id": run_id})
         if data:
             await self._subject.teller.tell(
                 f"undone:{run_id}", *(self._subject.teller.event(INPUT_UNDONE, each) for each in data)
             )
+
+    async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask Temporal until it answers, without reading again what was read before the failure."""
+        backoff = Backoff(2 * RETRY_SECONDS, _LONGEST_PAUSE)
+        while True:
+            try:
+                return await ask()
+            except RPCError as error:
+                if not is_transient(error, reading=True):
+                    raise
+                run = self._subject.run
+                _log.debug("a reset cannot be read now", workflow_id=run.workflow_id, error=error.message)
+                await self._parts.connection.after_failure(backoff)

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any, Final
 
 import structlog
+from temporalio.service import RPCError
 
 from wakeline.background import cancel_all
 from wakeline.errors import AttemptFencedError, EpochChangedError, RecordConflictError
@@ -29,6 +30,7 @@ from wakeline.gateway.settings import Settings
 from wakeline.retry import Backoff
 
 _LONGEST_PAUSE: Final = 60.0
+_FAILED: Final = "following failed; it goes on from the record"
 _log = structlog.get_logger(__name__)
 
 
@@ -98,10 +100,9 @@ class FollowerPool:
 
     async def stop(self) -> None:
         """Stop following; the next gateway goes on where the log ends."""
-        tasks = self._keeping
-        while tasks or self._tasks:  # one that ends just now may have another begun
-            await cancel_all(*tasks, *self._tasks.values())
-            tasks = []
+        await cancel_all(*self._keeping)
+        while self._tasks:  # one that ends just now may have another begun
+            await cancel_all(*self._tasks.values())
 
     def count(self) -> int:
         """How many runs are followed now."""
@@ -254,7 +255,10 @@ class FollowerPool:
                 # Both hold the run until a lease has moved: without a pause they would take turns as fast as they can.
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception as error:  # noqa: BLE001 - one bad run must not stop being followed
-                log_failure(_log, "following failed; it goes on from the record", error, session=session, run=key[1])
+                if isinstance(error, RPCError):  # no defect: a traceback would say nothing
+                    _log.warning(_FAILED, error=error.message, session=session, run=key[1])
+                else:
+                    log_failure(_log, _FAILED, error, session=session, run=key[1])
                 # After enough time without an error, the first pause is short again.
                 if monotonic() - began >= _LONGEST_PAUSE:
                     backoff.reset()
