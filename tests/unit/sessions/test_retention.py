@@ -342,6 +342,43 @@ async def test_a_look_that_fails_is_done_again(engine: Engine, monkeypatch: pyte
     assert await gateway.kept("b") == [2], "one session's failure is not another's"
 
 
+async def test_a_session_that_cannot_be_deleted_delays_no_other(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = Gateway(engine, age=10)
+    for session in ("a", "b"):
+        await gateway.publish(session, "t", close=True)
+    await gateway.after(1)
+    inner = engine.delete_session
+
+    async def failing(session: str, **how: Any) -> bool:
+        if session == "a":
+            raise StorageFailedError("for the test")
+        return await inner(session, **how)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "delete_session", failing)
+        with pytest.raises(StorageFailedError):
+            await gateway.after(10)
+        assert (await gateway.exists("a"), await gateway.exists("b")) == (True, False)
+    await gateway.after(60)
+    assert not await gateway.exists("a")
+
+
+async def test_sessions_of_another_gateway_that_are_due_delay_no_other(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "_DUE_SESSIONS", 2)
+    gateway = Gateway(engine, age=10)
+    for number in range(6):
+        gateway.now += 1  # the first ones are due first
+        await gateway.publish(f"{number}", "t", close=True)
+    await gateway.after(0)
+    gateway.keeper._owns = "5".__eq__
+    await gateway.after(20)
+    assert [number for number in range(6) if await gateway.exists(f"{number}")] == [0, 1, 2, 3, 4]
+
+
 async def test_positions_and_runs_go_with_the_session(engine: Engine) -> None:
     gateway = Gateway(engine, age=10)
     await gateway.run("a", "running")

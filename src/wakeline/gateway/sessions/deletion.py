@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from wakeline.background import begin
-from wakeline.errors import RecordConflictError
+from wakeline.errors import RecordConflictError, UnavailableError
 from wakeline.gateway.delivery import Compacts
 from wakeline.gateway.devices import Positions
 from wakeline.gateway.log import Engine, Record
@@ -158,13 +158,19 @@ class Deletions:
         Raises:
             UnavailableError: The store cannot be read or written now.
         """
+        failed: UnavailableError | None = None
         for key in list(self._cut_short):
-            record = await self._engine.get_record(key)
-            if record is not None:
-                await self._finish(record)
-            self._cut_short.discard(key)
+            try:
+                record = await self._engine.get_record(key)
+                if record is not None:
+                    await self._finish(record)
+                self._cut_short.discard(key)
+            except UnavailableError as error:  # perhaps of the part of the store that has this session
+                failed = error
         if self._engine.shared:
             await self._finish_abandoned()
+        if failed is not None:
+            raise failed
 
     async def _finish_all(self) -> None:
         for record in await self._engine.records(_PREFIX):

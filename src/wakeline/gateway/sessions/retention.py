@@ -41,6 +41,8 @@ STEP_EVENTS: Final = 200
 _PAUSE: Final = 2.0
 _MOST_STEPS: Final = 50  # in one check, so that other sessions are checked in between
 _WALK_SESSIONS: Final = 100
+_DUE_SESSIONS: Final = 100
+_MOST_FAILURES: Final = 10  # in one sweep: each may have taken a time-out
 _TURN_SECONDS: Final = 0.02
 _POSTPONED_SECONDS: Final = 60.0
 _MAX_REMEMBERED: Final = 100_000
@@ -106,6 +108,7 @@ class Keeper:
         self._clock = clock
         self._touched: dict[str, bool] = {}  # sessions to check: whether they may have ended, or begun again
         self._looks: dict[str, _Look] = {}
+        self._failed: dict[tuple[str, str], float] = {}  # lives that could not be deleted: when to try again
         self._behind = False
         self._walk = Walk(self._check)
         self._task: asyncio.Task[None] | None = None
@@ -134,20 +137,29 @@ class Keeper:
             UnavailableError: The log cannot be read or written now; the next sweep continues.
         """
         self._behind = False
+        failures: list[UnavailableError] = []
         for _ in range(len(self._touched)):
             session = next(iter(self._touched))  # the one that has waited longest
             ends = self._touched.pop(session)
             try:
                 await self.look(session, ends=ends)
-            except (UnavailableError, asyncio.CancelledError):
+            except UnavailableError as error:  # perhaps of the part of the store that has this session
+                self._touched[session] = True
+                failures.append(error)
+                if len(failures) == _MOST_FAILURES:
+                    break
+            except asyncio.CancelledError:
                 self._touched[session] = True
                 raise
             except Exception:  # noqa: BLE001 - an error of one session must not stop the others
                 _log.exception("retention failed", session=session)
-        await self._deletions.finish()
-        for session, epoch in await self._engine.due(self._clock()):
-            if self._owns(session):
-                await self._delete(session, epoch)
+        try:
+            await self._deletions.finish()
+        except UnavailableError as error:
+            failures.append(error)
+        failures += await self._delete_due()
+        if failures:
+            raise failures[0]
 
     async def look(self, session: str, *, ends: bool = True) -> None:
         """Check a session: set its deadline, and trim it to its retention.
@@ -171,6 +183,35 @@ class Keeper:
                     await self._engine.configure(session, epoch=state.epoch, deadline=deadline)
             await self._trim(state, retention)
         self._remember(state, retention, ends=ends)
+
+    async def _delete_due(self) -> list[UnavailableError]:
+        """Delete this gateway's sessions that are due; return the errors of those that fail.
+
+        The earliest ones may all be another gateway's, or have failed before: then it continues past them.
+        """
+        now, failures, deleted = self._clock(), list[UnavailableError](), 0
+        self._failed = {one: until for one, until in self._failed.items() if until > now}
+        passed = set(self._failed)
+        limit = _DUE_SESSIONS
+        while True:
+            due = await self._engine.due(now, limit=limit)
+            for session, epoch in due:
+                if (session, epoch) in passed:
+                    continue
+                passed.add((session, epoch))
+                if not self._owns(session):
+                    continue
+                try:
+                    await self._delete(session, epoch)
+                    deleted += 1
+                except UnavailableError as error:
+                    self._failed[session, epoch] = now + _POSTPONED_SECONDS
+                    failures.append(error)
+                    if len(failures) == _MOST_FAILURES:
+                        return failures
+            if len(due) < limit or deleted >= _DUE_SESSIONS:
+                return failures
+            limit *= 2
 
     async def _delete(self, session: str, epoch: str) -> None:
         state = await self._engine.state(session)
