@@ -9,11 +9,12 @@ from typing import Any
 
 import aiohttp
 
-from tests.support import Served, Stream
+from tests.support import Served, Stream, publish
 from tests.unit.conftest import on_disk, on_disk_and_shared
 from wakeline.compact import Fold
 from wakeline.events import Event
 from wakeline.gateway.app import gateway
+from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.settings import Settings
 
 TWO_GATEWAYS = True
@@ -212,6 +213,21 @@ async def test_what_retention_has_taken_is_told_and_is_in_it_no_more(served: Ser
     gap, *rest = (await page(served))["events"]
     assert (gap["topic"], gap["data"]["missed"], gap["offset"]) == ("$gap", 4, 3)
     assert brief(rest) == [(4, "status", "idle"), (5, "answer", " you"), (6, "answer", "Other")]
+
+
+async def test_a_gap_in_the_log_is_an_event_as_others_are() -> None:
+    engine = MemoryEngine()
+    async with gateway(Settings(port=0, no_auth=True), engine=engine) as url, Served(url) as served:
+        missed = {"missed": 1, "first_available": 2, "source": "workflow"}
+        await publish(engine, "s", "before")
+        await publish(engine, "s", missed, publisher="p", topic="$gap")
+        await publish(engine, "s", "after")
+        assert [event["topic"] for event in (await page(served))["events"]] == ["t", "$gap", "t"]
+        assert [event["topic"] for event in (await page(served, "view=compact&topics=t"))["events"]] == ["t", "t"]
+        await publish(engine, "s", "again", publisher="p", attempt=2, supersedes=True)
+        superseded = (await page(served, ""))["events"]
+        assert "$attempt.superseded" in {event["topic"] for event in superseded}
+        assert "$gap" not in {event["topic"] for event in (await page(served))["events"]}
 
 
 async def first_offset(served: Served, least: int) -> None:

@@ -9,7 +9,8 @@ from operator import attrgetter, itemgetter
 from typing import Final, TypeAlias
 
 from wakeline.compact.plain import Ranges
-from wakeline.events import COMPACT, GAP, Event, compose
+from wakeline.events import COMPACT, Event, compose
+from wakeline.gateway.delivery.gaps import RetentionGap
 from wakeline.gateway.delivery.topics import Topics
 from wakeline.gateway.log import Page
 
@@ -88,7 +89,7 @@ class Snapshot:
             event = self._events[index]
             if event.offset >= before or size > PAGE_BYTES:
                 break
-            if topics is None or event.topic in topics or event.topic == GAP:
+            if topics is None or event.topic in topics or isinstance(event, RetentionGap):
                 found.append(event)
                 size += len(event.body)
         return found
@@ -107,7 +108,7 @@ class Snapshot:
 
     def _has(self, event: Event) -> bool:
         at = bisect_left(self._ranges, event.offset, key=itemgetter(1))
-        return event.topic == GAP or (at < len(self._ranges) and self._ranges[at][0] <= event.offset)
+        return isinstance(event, RetentionGap) or (at < len(self._ranges) and self._ranges[at][0] <= event.offset)
 
     def _cut(self, events: list[Event], next_offset: int) -> tuple[list[Event], int]:
         """Return the events that fit a page, and the offset of the next page."""
