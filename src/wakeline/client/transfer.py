@@ -47,19 +47,25 @@ async def _write(answer: aiohttp.ClientResponse, partial: Path, http: Http, on_p
     last, lines = b"", 0
     file = await asyncio.to_thread(partial.open, "wb")
     with file:
-        try:
-            async for piece in answer.content.iter_chunked(_PIECE):
-                await asyncio.to_thread(file.write, piece)
-                last = (last + piece)[-_LAST_LINE:]
-                lines += piece.count(b"\n")
-                if on_progress is not None:
-                    on_progress(lines)
-        except LOST as error:
-            raise TransferError(f"the export was cut short: {http.lost(error).message}") from None
+        async for piece in _received(answer, http):
+            await asyncio.to_thread(file.write, piece)
+            last = (last + piece)[-_LAST_LINE:]
+            lines += piece.count(b"\n")
+            if on_progress is not None:
+                on_progress(lines)
     try:
         return msgspec.json.decode(last.rstrip(b"\n").rpartition(b"\n")[2], type=_End).wakeline_export_end
     except msgspec.DecodeError:
         raise TransferError(f"the export was cut short: its last line is {last[-60:]!r}") from None
+
+
+async def _received(answer: aiohttp.ClientResponse, http: Http) -> AsyncIterator[bytes]:
+    """Yield an export's pieces; only errors of the connection mean that it was cut short."""
+    try:
+        async for piece in answer.content.iter_chunked(_PIECE):
+            yield piece
+    except LOST as error:
+        raise TransferError(f"the export was cut short: {http.lost(error).message}") from None
 
 
 async def import_(http: Http, path: str, source: Path, on_progress: OnProgress = None) -> SessionState:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -35,6 +36,15 @@ async def test_a_session_survives_as_a_file(client: SessionClient, tmp_path: Pat
     assert [event.raw for event in (await session.page(limit=300)).events] == before
     assert (await client.session("copy").import_(file)).session == "copy"
     assert [path.name for path in tmp_path.iterdir() if "ndjson" in path.name] == ["s.ndjson"]
+
+
+async def test_a_full_disk_is_reported_as_such(client: SessionClient, tmp_path: Path) -> None:
+    session, file = client.session("s"), tmp_path / "s.ndjson"
+    await session.publish_many([("t", {"n": n, "pad": "x" * 10_000}) for n in range(300)])
+    (tmp_path / "s.ndjson.partial").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as failed:
+        await session.export(file)
+    assert failed.value.errno == errno.ENOSPC
 
 
 async def test_both_ways_report_their_progress(client: SessionClient, tmp_path: Path) -> None:
