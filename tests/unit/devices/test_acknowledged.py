@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import ExitStack
 
+import msgspec
 import pytest
 
 from tests.support import publish
@@ -16,6 +17,7 @@ from wakeline.errors import (
 )
 from wakeline.gateway.devices import Positions, Presence
 from wakeline.gateway.devices.records import PARTS
+from wakeline.gateway.log import SessionState
 
 
 async def test_what_is_acknowledged_is_stored(engine: Counting, epoch: str, kept: Positions) -> None:
@@ -25,6 +27,19 @@ async def test_what_is_acknowledged_is_stored(engine: Counting, epoch: str, kept
     async with Positions(engine, Presence()) as other:
         assert await other.seen("s", epoch, "alice", "phone") == 7
         assert await other.devices("s") == [position]
+
+
+async def test_a_device_that_has_seen_more_than_the_state_that_was_read_has_no_lag(
+    engine: Counting, epoch: str, kept: Positions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kept.acknowledge("s", "alice", "phone", f"{epoch}-10")
+    state = await engine.found("s")
+
+    async def found(_: str) -> SessionState:
+        return msgspec.structs.replace(state, next_offset=8)
+
+    monkeypatch.setattr(engine, "found", found)
+    assert (await listed(kept))["phone"].lag == 0
 
 
 async def test_an_older_cursor_changes_nothing(epoch: str, kept: Positions) -> None:

@@ -293,7 +293,8 @@ def _described(state: SessionState, entry: Entry, *, connected: bool, transports
         user=entry.user,
         delivered=None if entry.delivered is None else str(Cursor(state.epoch, entry.delivered)),
         seen=None if entry.seen is None else str(Cursor(state.epoch, entry.seen)),
-        lag=state.next_offset - max(entry.seen or 0, state.first_offset),
+        # The state was read before the entry, which another gateway may have raised beyond it meanwhile.
+        lag=max(0, state.next_offset - max(entry.seen or 0, state.first_offset)),
         connected=connected,
         transports=transports,
         last_active=moment(now() if connected else entry.active),
