@@ -13,6 +13,7 @@ import pytest
 from wakeline.compact import Fold
 from wakeline.events import Event, MessagePiece, compose
 from wakeline.gateway.rules import Face
+from wakeline.gateway.runtime import slices
 from wakeline.gateway.transports.faces import Conversation, Reader, encoded_turn
 from wakeline.gateway.transports.faces.ai_sdk import UiMessageStream, ui_messages
 
@@ -247,6 +248,39 @@ class Growing:
         await asyncio.sleep(0.01)
         self._log.say("m1", "more ")
         return SimpleNamespace(events=self._log.events[offset:], next_offset=len(self._log.events))
+
+
+class Whole:
+    """A channel whose session is read in one page."""
+
+    session, epoch, closed, deleted = "chat", "e", False, False
+
+    def __init__(self, log: Log) -> None:
+        self._events = log.events
+        self.tail = len(log.events)
+        self.pages = self
+
+    async def snapshot(self, *_: object) -> SimpleNamespace:
+        return SimpleNamespace(offset=self.tail)
+
+    async def folded(self, *_: object, **__: object) -> tuple[Sequence[Event], int]:
+        return self._events, self.tail
+
+    async def reach(self, _: int) -> None:
+        return None
+
+
+async def test_a_long_session_is_read_without_holding_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slices, "SLICE_SECONDS", 0.0)
+    log, turns = Log(), 0
+    for number in range(100):
+        log.say(f"m{number}", "some")
+    whole: Any = Whole(log)
+    reading = asyncio.ensure_future(Reader(whole, Conversation(FACE), None).open(whole))
+    while not reading.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= 100
 
 
 async def test_the_events_of_an_old_answer_do_not_hold_the_next_one_open() -> None:

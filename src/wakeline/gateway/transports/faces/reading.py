@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, Protocol
 
 from wakeline.errors import SessionNotFoundError
+from wakeline.events import Event
 from wakeline.gateway.delivery import Channel, Compacts, Topics
+from wakeline.gateway.runtime import Slice
 from wakeline.gateway.transports.faces.conversation import Conversation
 from wakeline.gateway.transports.faces.parts import Part, Turn
 
@@ -63,8 +65,7 @@ class Reader:
         at = 0
         while at < snapshot.offset and not channel.deleted:
             events, at = await channel.pages.folded(snapshot, at, topics=self._topics)
-            for event in events:
-                self.conversation.add(event)
+            await self._add(events)
         await channel.reach(snapshot.offset)
         self.offset = snapshot.offset
 
@@ -85,10 +86,15 @@ class Reader:
         if self.offset >= channel.tail:
             return False
         page = await channel.pages.read(self.offset, before=channel.tail, topics=self._topics)
-        for event in page.events:
-            self.conversation.add(event)
+        await self._add(page.events)
         self.offset = page.next_offset
         return True
+
+    async def _add(self, events: Sequence[Event]) -> None:
+        work = Slice()
+        for event in events:
+            self.conversation.add(event)
+            await work.rest()
 
 
 class Encoder(Protocol):
