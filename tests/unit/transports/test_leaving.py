@@ -15,7 +15,7 @@ import pytest
 from tests.publishers import line
 from tests.support import Served, Stream
 from wakeline.gateway.app import Running, running
-from wakeline.gateway.log import Append, Outcome
+from wakeline.gateway.log import Append, Opened, Outcome, Page, Publication
 from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.settings import Settings
 
@@ -91,9 +91,11 @@ async def test_the_gateway_is_unready_at_once_and_answers_meanwhile() -> None:
 async def test_a_long_poll_is_answered_without_events() -> None:
     async with started() as (gateway, served):
         _, page = await served.call("GET", "/v1/sessions/s/events")
-        asked = f"/v1/sessions/s/events?wait=60&from={page['cursor']}"
+        asked = f"/v1/sessions/s/events?wait=60&device=d&from={page['cursor']}"
         waiting = asyncio.ensure_future(served.call("GET", asked))
-        await asyncio.sleep(0.1)
+        async with asyncio.timeout(60):
+            while not await served.metric("wakeline_devices_connected"):
+                await asyncio.sleep(0.01)
         await leave(gateway)
         assert await waiting == (200, {**page, "events": [], "from": page["cursor"]})
 
@@ -127,6 +129,71 @@ async def test_appends_under_way_are_answered_before_the_websocket_closes() -> N
         assert (await publisher.next("appended"))["next_offset"] == 2
         assert await publisher.closed() == 1012
         await leaving
+
+
+class SlowToOpen(HeldEngine):
+    """Opens a publisher's attempt when it is let go, and appends a moment after that."""
+
+    async def open_attempt(self, session: str, publication: Publication, *, epoch: str | None = None) -> Opened:
+        self.begun.set()
+        await self.held.wait()
+        return await super().open_attempt(session, publication, epoch=epoch)
+
+    async def _later(self, appends: list[Append]) -> list[Outcome]:
+        await asyncio.sleep(0.1)
+        return await super()._later(appends)
+
+
+async def test_appends_that_wait_for_their_channel_are_answered_before_the_websocket_closes() -> None:
+    engine = SlowToOpen()
+    engine.held.set()
+    async with started(engine) as (gateway, served), line(served) as publisher:
+        engine.held.clear()
+        engine.begun.clear()
+        opens = {"type": "open", "channel": 1, "session": "s", "publisher": "p"}
+        append = {"type": "append", "channel": 1, "sequence": 0, "events": [{"topic": "t", "data": 1}]}
+        await publisher.send(opens, append)
+        await engine.begun.wait()
+        leaving = asyncio.create_task(leave(gateway))
+        await asyncio.sleep(SECONDS)
+        engine.held.set()
+        await publisher.next("opened")
+        assert (await publisher.next("appended"))["next_offset"] == 2
+        assert await publisher.closed() == 1012
+        await leaving
+
+
+class SlowToRead(MemoryEngine):
+    """Reads when it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = asyncio.Event()
+        self.held.set()
+        self.begun = asyncio.Event()
+
+    async def read(self, session: str, offset: int, **how: Any) -> Page:
+        self.begun.set()
+        await self.held.wait()
+        return await super().read(session, offset, **how)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("/v1/sessions/s/events?wait=60&from=beginning", 200), ("/v1/stream/s?offset=-1&live=long-poll", 204)],
+)
+async def test_a_long_poll_that_reads_the_log_is_answered(path: str, expected: int) -> None:
+    engine = SlowToRead()
+    async with started(engine) as (gateway, served):
+        engine.held.clear()
+        engine.begun.clear()
+        waiting = asyncio.ensure_future(served.call("GET", path))
+        await engine.begun.wait()
+        await leave(gateway)
+        status, page = await waiting
+        engine.held.set()
+    assert status == expected
+    assert page is None or (page["events"], page["cursor"]) == ([], page["from"])
 
 
 async def test_a_feed_closes_with_1012_after_what_was_published() -> None:

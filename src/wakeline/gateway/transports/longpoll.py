@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 from aiohttp import hdrs, web
 
-from wakeline.events import Cursor
+from wakeline.events import Cursor, Event
 from wakeline.gateway.access import GRANT, WhileGranted
 from wakeline.gateway.delivery import FILTERED_EVENTS, MOST_PAGES, Channel, Compacts, Topics, read_backwards
 from wakeline.gateway.log import PAGE_BYTES, Engine, Page
@@ -47,28 +47,29 @@ async def forwards(request: web.Request, channel: Channel, offset: int, asked: A
     loop, grant = asyncio.get_running_loop(), request[GRANT]
     deadline = loop.time() + asked.wait
     began, scanned_pages = offset, 0
-    while True:
-        tail, asked_at = channel.tail, offset
-        page = await _page(channel, offset, tail, asked)
-        offset = page.next_offset
-        scanned_pages += 1
-        if page.events:
-            break
-        if offset < channel.tail:
-            if scanned_pages < MOST_PAGES:
-                continue  # a stretch without an event of these topics
-            break
-        scanned_pages = 0
-        remaining = grant.within(deadline - loop.time())
-        if remaining <= 0 or channel.closed:
-            break
-        with UntilLeft() as block:
+    events: list[Event] = []
+    is_full = False
+    with UntilLeft() as block:
+        while True:
+            tail, asked_at = channel.tail, offset
+            page = await _page(channel, offset, tail, asked)
+            events, offset = page.events, page.next_offset
+            is_full = offset < tail and page.began == asked_at
+            scanned_pages += 1
+            if events:
+                break
+            if offset < channel.tail:
+                if scanned_pages < MOST_PAGES:
+                    continue  # a stretch without an event of these topics
+                break
+            scanned_pages = 0
+            remaining = grant.within(deadline - loop.time())
+            if remaining <= 0 or channel.closed:
+                break
             async with WhileGranted(grant):
                 await channel.wait_beyond(offset, remaining)
-        if block.left:
-            break
-    answer = _answer(request, frames.page(channel, page.events, began, offset))
-    if asked.cache and offset < tail and page.began == asked_at:
+    answer = _answer(request, frames.page(channel, events, began, offset))
+    if asked.cache and is_full and not block.left:
         return _cached(answer, tag), offset
     return answer, offset
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat
@@ -350,8 +351,10 @@ class PublishConnection(Conversation):
             return  # the connection's own task notices it
 
     async def _settle(self) -> None:
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=SETTLE_SECONDS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_SECONDS):
+                while self._under_way:  # a channel that has opened appends what it held
+                    await asyncio.wait(self._under_way)
         if self._outbox:
             self._flush()
 

@@ -64,26 +64,26 @@ async def long_poll(grant: Grant, channel: Channel, content: Content, offset: in
     loop = asyncio.get_running_loop()
     deadline = loop.time() + asked.wait
     nothing, scanned_pages = content.body([]), 0
-    while True:
-        page = await _page(channel, content, offset, asked.topics)
-        offset = page.next_offset
-        scanned_pages += 1
-        more = offset < channel.tail
-        if page.chunk != nothing or (more and scanned_pages == MOST_PAGES):
-            answer = _answer(channel, content, page)
-            break
-        if more:
-            continue  # a stretch without a message
-        scanned_pages = 0
-        remaining = grant.within(deadline - loop.time())
-        if remaining <= 0 or channel.closed or channel.deleted:
-            answer = web.Response(status=204, headers=_position(channel, offset))
-            break
-        with UntilLeft() as block:
+    answer: web.Response | None = None
+    with UntilLeft():
+        while True:
+            page = await _page(channel, content, offset, asked.topics)
+            offset = page.next_offset
+            scanned_pages += 1
+            more = offset < channel.tail
+            if page.chunk != nothing or (more and scanned_pages == MOST_PAGES):
+                answer = _answer(channel, content, page)
+                break
+            if more:
+                continue  # a stretch without a message
+            scanned_pages = 0
+            remaining = grant.within(deadline - loop.time())
+            if remaining <= 0 or channel.closed or channel.deleted:
+                break
             async with WhileGranted(grant):
                 await channel.wait_beyond(offset, remaining)
-        if block.left:
-            deadline = loop.time()
+    if answer is None:
+        answer = web.Response(status=204, headers=_position(channel, offset))
     if "Stream-Closed" not in answer.headers:
         answer.headers["Stream-Cursor"] = str(offsets.cursor_after(asked.echoed))
     return answer
