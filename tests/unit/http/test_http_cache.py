@@ -37,6 +37,16 @@ async def test_a_full_page_is_kept_and_asked_for_by_its_tag(asking: Served) -> N
     assert await get(asking, query, **cached, **{"If-None-Match": tag}) == (304, KEPT, tag, b"")
 
 
+async def test_a_kept_page_is_not_shown_to_a_request_that_begins_elsewhere(asking: Served) -> None:
+    cached = bearer(cache=True)
+    _, state = await asking.call("GET", "/v1/sessions/s", headers=cached)
+    path, at = f"{PATH}?from={state['epoch']}-5&limit=5", {"Last-Event-ID": f"{state['epoch']}-7"}
+    async with asking.http.get(path, headers={**cached, **at}) as answer:
+        assert (await answer.json())["events"][0]["data"] == 7
+        varies = {name.strip() for name in answer.headers["Vary"].split(",")}
+    assert {"Accept", "Last-Event-ID", "Authorization"} <= varies
+
+
 async def test_another_page_has_another_tag(asking: Served) -> None:
     cached = bearer(cache=True)
     _, state = await asking.call("GET", "/v1/sessions/s", headers=cached)

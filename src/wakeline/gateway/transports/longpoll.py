@@ -133,5 +133,6 @@ def _answer(request: web.Request, body: bytes) -> web.Response:
 def _cached(answer: web.Response, tag: str) -> web.Response:
     answer.headers[hdrs.CACHE_CONTROL] = "private, max-age=31536000, immutable"
     answer.headers[hdrs.ETAG] = tag
-    answer.headers[hdrs.VARY] = "Accept-Encoding, Authorization, Cookie"
+    # `Accept` chooses between a page and a stream, and `Last-Event-ID` goes before the start in the URL.
+    answer.headers[hdrs.VARY] = "Accept, Accept-Encoding, Authorization, Cookie, Last-Event-ID"
     return answer
