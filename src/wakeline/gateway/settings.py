@@ -94,8 +94,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         body_timeout: Seconds within which each KiB of a request's body must arrive.
         idle_timeout: Seconds that a connection may wait between requests.
         max_connections: Most connections that are open at a time.
-        address_connections: Most streams, feeds, long-polls and waits of one address; 0 for no limit.
-        user_connections: Most streams, feeds, long-polls and waits of one user; 0 for no limit.
+        address_connections: Most streams, feeds, long-polls, compact pages and waits of one address; 0 for no limit.
+        user_connections: Most streams, feeds, long-polls, compact pages and waits of one user; 0 for no limit.
         feed_subscriptions: Most sessions on one feed; 0 for no limit.
         user_devices: Most devices of one user that are remembered in a session; 0 for no limit.
         inputs: Rules for inputs: the workflows that they start, and the schemas of their arguments.

@@ -202,6 +202,7 @@ async def test_over_the_limit_the_answer_is_429_and_says_when(serve: Serve) -> N
     assert await refused(served, "GET", path, headers={"Accept": "text/event-stream"})
     assert await refused(served, "GET", f"{path}?from=now&wait=1")
     assert not await refused(served, "GET", path)  # a page is over at once
+    assert await refused(served, "GET", f"{path}?view=compact")  # all of the session, however long that takes
     streams.append(await served.stream("s", **bearer(sub="bob")))
     assert streams[2].answer.status == 200
     streams[0].close()
