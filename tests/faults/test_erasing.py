@@ -279,8 +279,11 @@ async def test_a_gateway_that_is_killed_again_and_again_erases_all_the_same(tmp_
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-async def test_a_rebuild_waits_until_it_is_due_and_is_done_once_for_all(tmp_path: Path) -> None:
-    async with opened(tmp_path, erase_within=1.2) as engine:
+async def test_a_rebuild_waits_until_it_is_due_and_is_done_once_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasing, "REBUILD_AT", 0.1)
+    async with opened(tmp_path, erase_within=80) as engine:
         await fill(engine, ["a", "b", "c"])
         kept = await everything(engine, "b")
         deleted = time.time()
@@ -290,9 +293,9 @@ async def test_a_rebuild_waits_until_it_is_due_and_is_done_once_for_all(tmp_path
         async with asyncio.timeout(60):
             while rows_left(tmp_path, "erasing") != 1:  # the rows are gone, and the mark is left
                 await asyncio.sleep(0.01)
-        assert 0 < engine.erasure_pending() <= 1.2
+        assert 0 < engine.erasure_pending() <= 80
         await until_erased(tmp_path, f"{SECRET}a", f"{SECRET}c")
-        assert time.time() - deleted >= 1.2 * erasing.REBUILD_AT
+        assert time.time() - deleted >= 8
         assert await everything(engine, "b") == kept
         async with asyncio.timeout(60):
             while engine.erasure_pending():

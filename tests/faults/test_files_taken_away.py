@@ -48,7 +48,7 @@ async def test_an_append_after_the_loss_is_refused_with_a_hint(tmp_path: Path) -
     try:
         await publish(engine, "s", 0)
         (tmp_path / "wakeline.db").unlink()
-        await asyncio.wait_for(told.wait(), 10)
+        await asyncio.wait_for(told.wait(), 60)
         with pytest.raises(StorageLostError, match=r"wakeline\.db (was deleted|is another file now)"):
             await publish(engine, "s", 1)
         assert engine.health().startswith("lost: ")
@@ -90,7 +90,7 @@ async def test_another_path_and_a_shorter_database_are_a_loss(
     await engine.open()
     try:
         change(tmp_path / "data")
-        await asyncio.wait_for(told.wait(), 10)
+        await asyncio.wait_for(told.wait(), 60)
         with pytest.raises(StorageLostError, match=message):
             await publish(engine, "s", 1)
     finally:
