@@ -15,7 +15,7 @@ from wakeline.cli.demo.devices import Seen
 from wakeline.client import SessionEvent
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_it_ends_with_nothing_missing_and_nothing_left_behind(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "wakeline", "demo", "--headless", "--seconds", "12"),
@@ -28,6 +28,7 @@ async def test_it_ends_with_nothing_missing_and_nothing_left_behind(tmp_path: Pa
     assert process.returncode == 0, output.decode()
     assert re.fullmatch(r"sent [1-9][\d,]* · missing 0 · duplicate 0", lines[-1])
     assert sum("the gateway was killed" in line for line in lines) >= 2
+    assert any(line.endswith("pipeline-1 was terminated") for line in lines)
     assert any("pipeline-1: terminated" in line for line in lines)
     assert any("the phone, asleep, is notified of order-1: Pay 12 EUR to ACME?" in line for line in lines)
     assert any("order-1: completed, 7 events" in line for line in lines), "approved, it went through all its steps"
