@@ -203,6 +203,9 @@ async def test_listeners_hear_every_commit_once_in_order_and_after_it_is_durable
     engine.feed.listen(listener)
     await asyncio.gather(*(publish(engine, "a", n, publisher=f"p{n}") for n in range(50)))
     await publish(engine, "a", 0, publisher="p0")
+    async with asyncio.timeout(60):
+        while len(heard) < 50:
+            await asyncio.sleep(0.02)
     await asyncio.sleep(0.05)
     assert heard == list(range(50))
     assert all(await asyncio.gather(*readable))

@@ -266,7 +266,7 @@ async def test_the_end_of_a_token_is_no_end_of_the_message(
 ) -> None:
     inputs = {"chat-*": ["message", "$start"]}
     async with gateway(temporal, tmp_path, WAKELINE_TOKEN_SECRET=SECRET) as running:
-        short = token(sub="alice", exp=time.time() + 6, inputs=inputs)
+        short = token(sub="alice", exp=time.time() + 20, inputs=inputs)
         async with device(running, chat, TOKEN=short) as laptop:
             await laptop.do("send", text="hello")
             script(chat, ("say", "It is "))

@@ -153,7 +153,7 @@ async def test_a_terminated_activity_ends_without_a_worker(client: Client, serve
 async def test_an_activity_that_no_worker_accepts_in_time_ends_as_timed_out(
     client: Client, served: Served, name: str
 ) -> None:
-    await start(client, name, answer, schedule_to_start_timeout=timedelta(seconds=1))
+    await start(client, name, answer, schedule_to_start_timeout=timedelta(seconds=5))
     await register(served, name)
     (closed,) = told(await ended(served, name), "$run.closed")
     assert (closed["status"], closed["failure"]["message"] != "") == ("timed_out", True)

@@ -72,7 +72,7 @@ async def test_an_offset_that_was_stored_with_its_run_is_resumed_over_a_retry(cl
 
 
 async def test_a_timed_out_run_is_retried(client: Client, queue: str) -> None:
-    handle = await start(client, queue, following.TimesOutOnce, retry_policy=RETRY, run_timeout=timedelta(seconds=2))
+    handle = await start(client, queue, following.TimesOutOnce, retry_policy=RETRY, run_timeout=timedelta(seconds=10))
     gaps: list[StreamGap] = []
     items = await read(first_run(client, handle).subscribe(on_gap=gaps.append))
     assert data(items) == [[1, 0], [2, 0]]

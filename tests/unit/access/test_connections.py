@@ -21,6 +21,8 @@ from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.settings import Settings
 
 QUICK = {"header_timeout": 0.4, "body_timeout": 0.4, "engine": "memory"}
+# For requests that come in time, also if the machine is busy.
+PATIENT = {"header_timeout": 10.0, "body_timeout": 10.0, "engine": "memory"}
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
 POST = b"POST /v1/sessions/s/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 BODY = b'{"events": [{"topic": "t"}]}'
@@ -49,7 +51,7 @@ class Raw:
             body = json.loads(await self.reader.readexactly(int(fields["content-length"])))
         return int(head.split()[1]), body
 
-    async def ended(self, within: float = 10) -> bool:
+    async def ended(self, within: float = 60) -> bool:
         """Whether the other side ends it in time; nothing more may come."""
         try:
             async with asyncio.timeout(within):
@@ -86,7 +88,7 @@ async def test_a_connection_that_says_nothing_is_ended_without_a_word(serve: Ser
     raw = await Raw.open(await serve(**QUICK))
     began = asyncio.get_running_loop().time()
     assert await raw.ended()
-    assert 0.3 < asyncio.get_running_loop().time() - began < 8
+    assert 0.3 < asyncio.get_running_loop().time() - began < 30
     raw.close()
 
 
@@ -100,12 +102,12 @@ async def test_a_byte_now_and_then_does_not_make_a_head_last_longer(serve: Serve
         if answer.done():
             break
     assert (await answer)[0] == 408
-    assert 0.3 < asyncio.get_running_loop().time() - began < 8
+    assert 0.3 < asyncio.get_running_loop().time() - began < 30
     raw.close()
 
 
 async def test_a_head_that_comes_in_time_is_served_however_it_is_cut(serve: Serve) -> None:
-    raw = await Raw.open(await serve(**QUICK))
+    raw = await Raw.open(await serve(**PATIENT))
     whole = HEAD + b"\r\n"
     for cut in range(1, len(whole), 3):
         raw.writer.write(whole[:cut])
@@ -136,7 +138,7 @@ async def test_an_idle_connection_is_ended_too(serve: Serve) -> None:
     raw = await Raw.open(await serve(**QUICK, idle_timeout=0.5))
     raw.writer.write(HEAD + b"\r\n")
     assert (await raw.answer())[0] == 200
-    assert await raw.ended(3)
+    assert await raw.ended()
     raw.close()
 
 
@@ -163,14 +165,14 @@ async def test_a_byte_now_and_then_does_not_make_a_body_last_longer(serve: Serve
         raw.writer.write(b" ")
         await asyncio.sleep(0.02)
     assert (await answer)[0] == 408
-    assert asyncio.get_running_loop().time() - began < 8
+    assert asyncio.get_running_loop().time() - began < 30
     raw.close()
 
 
 async def test_a_body_that_keeps_coming_may_take_its_time(serve: Serve) -> None:
-    raw = await Raw.open(await serve(**QUICK))
-    raw.writer.write(POST + b"Content-Length: 15028\r\n\r\n")
-    for _ in range(15):
+    raw = await Raw.open(await serve(**QUICK | {"body_timeout": 2.0}))
+    raw.writer.write(POST + b"Content-Length: 30028\r\n\r\n")
+    for _ in range(30):
         raw.writer.write(b" " * 1000)
         await asyncio.sleep(0.1)
     raw.writer.write(BODY)
@@ -181,7 +183,7 @@ async def test_a_body_that_keeps_coming_may_take_its_time(serve: Serve) -> None:
 
 
 async def test_requests_that_are_sent_one_behind_the_other_are_served(serve: Serve) -> None:
-    raw = await Raw.open(await serve(**QUICK))
+    raw = await Raw.open(await serve(**PATIENT))
     length = 300_000
     whole = POST + b"Content-Length: %d\r\n\r\n" % length + BODY + b" " * (length - len(BODY))
     sent = whole * 5
@@ -282,6 +284,8 @@ async def test_connections_beyond_the_most_are_refused_and_the_others_go_on(serv
         async with asyncio.timeout(60):
             while sum(told := [line["refused"] for line in logged if line["event"].startswith("refused")]) < 26:
                 await asyncio.sleep(0.05)
+            while sum(task.done() for task in ended) < 26:
+                await asyncio.sleep(0.05)
         assert sum(told) == sum(task.done() for task in ended) == 26
         for task in ended:
             task.cancel()
@@ -343,6 +347,8 @@ async def test_nothing_is_kept_of_connections_that_have_ended(serve: Serve, monk
         raw.writer.transport.abort()
     assert (await served.call("GET", "/v1/sessions", headers=bearer()))[0] == 200
     await served.http.close()
-    await asyncio.sleep(0.1)
     (connections,) = made
+    async with asyncio.timeout(60):
+        while connections:
+            await asyncio.sleep(0.05)
     assert (len(connections), connections._heads, connections._bodies, connections._of) == (0, {}, {}, {})

@@ -26,14 +26,14 @@ async def test_the_wait_for_the_disk_is_part_of_it(serve: Serve, tmp_path: Path)
     with closing(sqlite3.connect(tmp_path / "wakeline.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")  # no commit is possible meanwhile
         publishing = asyncio.create_task(served.publish("order-1", {"topic": "n"}))
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1.5)
         assert not publishing.done()
         other.execute("ROLLBACK")
     await publishing
     await stream.next()
     count, seconds = await taken(served)
     assert count == before[0] + 1
-    assert seconds - before[1] >= 0.29
+    assert seconds - before[1] >= 0.3  # a busy gateway accepts it late
     stream.close()
 
 

@@ -148,7 +148,7 @@ async def test_inputs_wait_for_temporal_and_do_not_call_it_again_and_again(monke
     await asyncio.wait([carried], timeout=1)
     assert (carried.done(), away.sent) == (False, 1)
     away.is_up.set()
-    settled = await asyncio.wait_for(carried, 10)
+    settled = await asyncio.wait_for(carried, 60)
     assert settled is not None
     assert settled.status == "completed"
 

@@ -126,14 +126,14 @@ async def test_a_wait_for_an_outcome_is_a_connection_of_its_user_and_ends_with_t
     await Runs(engine).put("s", Run("s", "r1", "r1", "r1", "Chat", ""))
     settings = {"token_secret": SECRET, "open_metrics": True, "temporal": "127.0.0.1:1", "user_connections": 1}
     served = await serve(log=engine, **settings)
-    token = bearer(sub="ada", inputs=["*"], exp=int(time.time()) + 5)
+    token = bearer(sub="ada", inputs=["*"], exp=int(time.time()) + 10)
 
     async def signal(key: str, wait: float) -> int:
         body = {"id": key, "kind": "signal", "name": "say", "wait": wait}
         async with served.http.post("/v1/sessions/s/inputs", json=body, headers=token) as answer:
             return answer.status
 
-    async with asyncio.timeout(25):  # below the wait
+    async with asyncio.timeout(28):  # below the wait
         waiting = asyncio.create_task(signal("1", 30))
         while not await served.metric("wakeline_inputs_pending"):
             await asyncio.sleep(0.01)

@@ -69,7 +69,7 @@ async def test_without_names_the_users_are_those_of_the_rule(serve: Serve, hook:
 
 
 async def test_a_user_who_has_seen_it_is_not_notified(serve: Serve, hook: Receiver) -> None:
-    served = await start(serve, hook, grace=2, users=("",))
+    served = await start(serve, hook, grace=4, users=("",))
     first = await served.publish("s", asking(users=[]))
     body = {"seen": f"{first['epoch']}-1"}
     assert (await served.call("PUT", "/v1/sessions/s/devices/phone", json=body))[0] == 200

@@ -53,7 +53,7 @@ async def test_the_cursor_of_a_notification_reads_the_event(serve: Serve, hook: 
 
 
 async def test_a_user_one_of_whose_devices_has_seen_it_is_not_notified(serve: Serve, hook: Receiver) -> None:
-    served = await start(serve, hook, alerts=Notify(topics=("alert",), grace=2))
+    served = await start(serve, hook, alerts=Notify(topics=("alert",), grace=4))
     first = await served.publish("s", alert(1))
     await see(served, "s", f"{first['epoch']}-1")
     second = await served.publish("t", alert(2))
@@ -63,7 +63,7 @@ async def test_a_user_one_of_whose_devices_has_seen_it_is_not_notified(serve: Se
 
 
 async def test_a_burst_is_one_notification(serve: Serve, hook: Receiver) -> None:
-    served = await start(serve, hook, alerts=Notify(topics=("alert",), users=("ada",), grace=0.5))
+    served = await start(serve, hook, alerts=Notify(topics=("alert",), users=("ada",), grace=3))
     await asyncio.gather(*(served.publish("s", alert(number)) for number in range(5)))
     await hook.until(1)
     await served.publish("s", alert(5))
@@ -102,7 +102,7 @@ async def test_a_rule_concerns_its_sessions_only(serve: Serve, hook: Receiver) -
 
 
 async def test_a_deleted_session_is_not_notified(serve: Serve, hook: Receiver) -> None:
-    served = await start(serve, hook, alerts=Notify(topics=("alert",), users=("ada",), grace=1))
+    served = await start(serve, hook, alerts=Notify(topics=("alert",), users=("ada",), grace=3))
     await served.publish("gone", alert())
     assert (await served.call("DELETE", "/v1/sessions/gone"))[0] == 204
     await served.publish("kept", alert())

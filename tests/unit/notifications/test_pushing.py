@@ -135,7 +135,7 @@ async def test_what_the_push_service_answers_decides_what_follows(
 
 
 async def test_a_device_that_has_seen_it_prevents_all_pushes(serve: Serve, service: PushService) -> None:
-    served = await start(serve, grace=1.5)
+    served = await start(serve, grace=4)
     phone = service.browser("phone")
     await phone.subscribe(served)
     appended = await served.publish("s", ALERT)

@@ -53,7 +53,7 @@ async def test_the_users_of_a_rule_take_precedence(serve: Serve, hook: Receiver)
 
 
 async def test_a_request_that_was_answered_in_time_notifies_nobody(serve: Serve, hook: Receiver) -> None:
-    served = await start(serve, hook, grace=2, users=("ada",))
+    served = await start(serve, hook, grace=4, users=("ada",))
     await ask(served, "q1")
     await answer(served, "q1")
     await ask(served, "q2")
@@ -65,7 +65,7 @@ async def test_requests_that_were_answered_in_time_notify_nobody_however_many_th
     serve: Serve, hook: Receiver
 ) -> None:
     """The session's record has no room for all of them at a time."""
-    served = await start(serve, hook, grace=4)
+    served = await start(serve, hook, grace=10)
     many = [f"user-{number:02d}-{'x' * 60}" for number in range(100)]
     for number in range(12):
         await ask(served, f"q{number}", *many)
@@ -109,7 +109,7 @@ async def test_an_answer_during_an_attempt_prevents_the_next_one(serve: Serve, h
 
 async def test_of_several_requests_in_one_notification_all_must_be_closed(serve: Serve, hook: Receiver) -> None:
     hook.always = status(500)
-    served = await start(serve, hook, users=("ada",), grace=0.5)
+    served = await start(serve, hook, users=("ada",), grace=2)
     await ask(served, "q1")
     await ask(served, "q2")
     (first, *_) = await hook.until(1)

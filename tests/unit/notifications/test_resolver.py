@@ -66,18 +66,18 @@ async def test_names_that_never_resolve_delay_only_the_user_who_chose_them(
         writer = bearer(sub="w", sessions=["*"], allow=["publish"])
         for number in range(4):
             await served.call("POST", f"/v1/sessions/s{number}/events", json={"events": [ALERT]}, headers=writer)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while names.under_way.total() < MOST_ALIKE:
                 await asyncio.sleep(0.02)
         await subscribe(served, service.browser("b"), "bob", "https://quick.example/push", "phone")
         for topic in ("alert", "news"):
             event = {"topic": topic, "data": 1}
             await served.call("POST", "/v1/sessions/t/events", json={"events": [event]}, headers=writer)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await hook.until(1)
             while "quick.example" not in names.looked_up:
                 await asyncio.sleep(0.02)
-        await asyncio.wait_for(asyncio.to_thread(lambda: None), 5)
+        await asyncio.wait_for(asyncio.to_thread(lambda: None), 60)
         assert names.under_way.total() == MOST_ALIKE
 
 
@@ -96,7 +96,7 @@ async def test_a_look_up_counts_until_it_ends_also_if_nobody_waits_for_it(names:
     with looking_up_for("mallory"):
         left = [asyncio.create_task(resolver.resolve(f"a{number}{HANGS}")) for number in range(3 * MOST_ALIKE)]
         next_one = asyncio.create_task(resolver.resolve("quick.example"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while names.under_way.total() < MOST_ALIKE:
             await asyncio.sleep(0.01)
     for task in left:
@@ -106,7 +106,7 @@ async def test_a_look_up_counts_until_it_ends_also_if_nobody_waits_for_it(names:
     assert (next_one.done(), names.under_way.total()) == (False, MOST_ALIKE)
     names.over.set()
     with pytest.raises(OSError, match="no such name"):
-        await asyncio.wait_for(next_one, 10)
+        await asyncio.wait_for(next_one, 60)
 
 
 async def test_a_name_resolves_to_its_addresses() -> None:
@@ -117,7 +117,7 @@ async def test_a_name_resolves_to_its_addresses() -> None:
 async def test_those_who_ask_for_a_name_at_the_same_time_share_the_answer(names: Names) -> None:
     resolver = Resolver()
     asking = [asyncio.create_task(resolver.resolve(f"one{HANGS}")) for _ in range(10)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not names.looked_up:
             await asyncio.sleep(0.01)
     names.over.set()

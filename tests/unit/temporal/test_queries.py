@@ -31,8 +31,8 @@ class Workflow:
 
 async def test_a_busy_workflow_is_asked_again() -> None:
     begun = time.monotonic()
-    assert await queries.when_not_busy(Workflow(BUSY, BUSY, 3).ask, 5) == 3
-    assert time.monotonic() - begun < 4
+    assert await queries.when_not_busy(Workflow(BUSY, BUSY, 3).ask, 60) == 3
+    assert time.monotonic() - begun < 30
 
 
 async def test_it_is_not_asked_for_ever() -> None:

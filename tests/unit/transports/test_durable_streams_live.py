@@ -181,13 +181,13 @@ async def test_a_reader_ends_when_the_stream_is_deleted(served: Served) -> None:
 async def test_a_reader_ends_with_its_token(serve: Serve) -> None:
     served = await serve(token_secret=SECRET)
     await Durable(served, Authorization=f"Bearer {token()}").put()
-    short = Durable(served, Authorization=f"Bearer {token(exp=time.time() + 1)}")
+    short = Durable(served, Authorization=f"Bearer {token(exp=time.time() + 4)}")
     live = await short.live()
     await live.control()
     began = time.monotonic()
     waiting = asyncio.ensure_future(short.get("?offset=now&live=long-poll"))
     assert await live.frame() is None
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 30
     assert (await waiting).status == 204
 
 

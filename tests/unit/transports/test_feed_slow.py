@@ -253,7 +253,7 @@ async def test_a_client_that_only_sends_is_cut_too(serve: Serve) -> None:
 
 
 async def test_a_client_that_answers_no_ping_is_cut(serve: Serve) -> None:
-    served = await serve(keep_alive=0.2)
+    served = await serve(keep_alive=2.0)
     await served.publish("s", {"topic": "t", "data": 0})
     async with raw(served.url) as silent, feed(served) as healthy:
         silent.send_json({"type": "subscribe", "session": "s"})
@@ -280,6 +280,6 @@ async def test_the_gateway_stops_in_time_whatever_clients_do() -> None:
         await served.publish("s", {"topic": "t", "data": 0})
         opened[1].send_json({"type": "subscribe", "session": "s"})
         started = time.monotonic()
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
     for client in clients:
         await client.__aexit__(None, None, None)

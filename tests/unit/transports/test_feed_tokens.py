@@ -98,25 +98,25 @@ async def test_any_other_frame_before_it_closes_with_4401(served: Served, kind: 
 
 
 async def test_without_one_in_time_it_is_closed_with_4401(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversation, "TOKEN_SECONDS", 0.3)
+    monkeypatch.setattr(conversation, "TOKEN_SECONDS", 3.0)
     async with feed(served) as client:
         await client.send("token", token="nonsense")
         await client.error()
         started = time.monotonic()
         assert await client.closed() == 4401
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 30
 
 
 async def test_it_ends_with_its_token(served: Served) -> None:
-    end = time.time() + 1
+    end = time.time() + 4
     async with feed(served, headers=bearer(exp=end)) as client:
         await client.subscribe("order-1")
         assert await client.closed() == 4401
-    assert -0.1 < time.time() - end < 5
+    assert -0.1 < time.time() - end < 30
 
 
 async def test_nothing_is_written_after_the_token_s_end_to_who_does_not_answer(served: Served) -> None:
-    end = time.time() + 1
+    end = time.time() + 4
     async with raw(served.url, Authorization=bearer(exp=end)["Authorization"]) as client:
         client.send_json({"type": "subscribe", "session": "order-1"})
         assert (await client.closed())[0] == 4401
@@ -126,25 +126,26 @@ async def test_nothing_is_written_after_the_token_s_end_to_who_does_not_answer(s
 
 
 async def test_a_new_token_prolongs_it(served: Served) -> None:
-    async with feed(served, headers=bearer(exp=time.time() + 1)) as client:
+    end = time.time() + 4
+    async with feed(served, headers=bearer(exp=end)) as client:
         await client.subscribe("order-1")
         await client.events(2)
         await client.send("token", token=token(exp=time.time() + 60))
         assert (await client.next("token"))["expires"] > time.strftime("%Y-%m-%dT%H:%M", time.gmtime())
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(max(0, end + 0.2 - time.time()))
         await publish(served, "order-1")
         await client.events(1)
 
 
 async def test_one_that_is_refused_changes_nothing(served: Served) -> None:
-    end = time.time() + 1.5
+    end = time.time() + 4
     async with feed(served, headers=bearer(exp=end)) as client:
         for refused in (token(sub="bob"), token(exp=time.time() - 1), token("another secret, as long as it must be")):
             await client.send("token", token=refused)
             assert await client.error() in ("token_invalid", "token_expired")
         await client.subscribe("order-1")
         assert await client.closed() == 4401
-    assert -0.1 < time.time() - end < 5
+    assert -0.1 < time.time() - end < 30
 
 
 async def test_a_new_token_ends_what_it_does_not_allow(served: Served) -> None:
@@ -210,12 +211,12 @@ async def test_too_many_connections_of_one_user_close_with_4429(serve: Serve) ->
 
 
 async def test_the_sse_feed_ends_with_its_token_and_keeps_to_its_topics(served: Served) -> None:
-    end = time.time() + 1
+    end = time.time() + 4
     answer = await served.http.get(
         "/v1/feed?session=order-1&session=secret", headers=bearer(exp=end, sessions=["order-*"], topics=["status"])
     )
     text = (await asyncio.wait_for(answer.read(), 60)).decode()
-    assert -0.1 < time.time() - end < 5
+    assert -0.1 < time.time() - end < 30
     assert text.count("\ndata: ") == 2
     assert 'event: reset\ndata: {"session":"secret","error":{"code":"session_not_found"' in text
     assert '"topic":"status"' in text
