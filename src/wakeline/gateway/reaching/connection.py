@@ -31,6 +31,17 @@ _LONGEST_REST: Final = 30.0
 _REMEMBERED_SECONDS: Final = 30.0
 # From bad to worse.
 _KINDS: Final = ("ok", "encoded", "invalid rule", "busy", "refused", "no such namespace", "unreachable")
+_AWAY: Final = "Temporal is unavailable; the gateway serves its log and retries"
+_LOGGED: Final = {
+    "encoded": "a workflow's stream cannot be decoded",
+    "invalid rule": "Temporal refuses the query of a rule that finds workflows",
+    "busy": "Temporal has too many calls; the gateway makes fewer",
+    "refused": "Temporal refuses calls of the gateway; check its credentials and permissions",
+    "no such namespace": _AWAY,
+    "unreachable": _AWAY,
+}
+# Troubles other than an outage come and go: each kind is logged again only after so long.
+_LOGGED_AGAIN_SECONDS: Final = 600.0
 _OUTAGE_SECONDS: Final = 30.0
 """The most seconds between two attempts during an outage."""
 
@@ -81,7 +92,9 @@ class Connection:
         self._options = options
         self._count = count
         self._state = "unreachable: not tried yet"
+        self._kind: str | None = None  # the kind of the health when it changed last
         self._logged: str | None = None  # the kind that was logged last
+        self._logged_at: dict[str, float] = {}
         self._remembered: dict[str, tuple[float, str]] = {}
         self._client: Client | None = None
         self._checking: asyncio.Task[None] | None = None
@@ -265,16 +278,20 @@ class Connection:
         self._log_change()
 
     def _log_change(self) -> None:
-        """Log the health once each time that its kind changes; the first check counts as a change."""
-        health = self.health
-        if _kind(health) == self._logged:
+        """Log the health when its kind changes; the first check counts as a change."""
+        health, now = self.health, time.monotonic()
+        if (kind := _kind(health)) == self._kind:
             return
-        self._logged = _kind(health)
+        self._kind = kind
         where = {"address": self.address, "namespace": self.namespace}
-        if health == "ok":
-            _log.info("Temporal answers", **where)
+        if kind == "ok":
+            if self._logged != kind:
+                _log.info("Temporal answers", **where)
+        elif _LOGGED[kind] != _AWAY and now < self._logged_at.get(kind, -_LOGGED_AGAIN_SECONDS) + _LOGGED_AGAIN_SECONDS:
+            return
         else:
-            _log.warning("Temporal is unavailable; the gateway serves its log and retries", **where, health=health)
+            _log.warning(_LOGGED[kind], **where, health=health)
+        self._logged, self._logged_at[kind] = kind, now
 
 
 def badness(health: str) -> int:

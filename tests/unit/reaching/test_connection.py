@@ -1,0 +1,92 @@
+"""What a connection logs of its health."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+from temporalio.service import RPCError, RPCStatusCode
+
+from wakeline.gateway.reaching import Connection, Options, connection
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(connection, "time", clock)
+    return clock
+
+
+class Answers:
+    """Stands for Temporal's service, which answers every check."""
+
+    workflow_service: Any = None
+
+    def __init__(self) -> None:
+        self.workflow_service = self
+
+    async def get_system_info(self, *_: Any, **__: Any) -> None:
+        return None
+
+    describe_namespace = get_system_info
+
+
+async def checked(found: Connection) -> None:
+    found._client = found._client or Answers()  # type: ignore[assignment]
+    await found._check()
+
+
+@pytest.mark.parametrize(
+    ("status", "event"),
+    [
+        (RPCStatusCode.RESOURCE_EXHAUSTED, "Temporal has too many calls; the gateway makes fewer"),
+        (
+            RPCStatusCode.PERMISSION_DENIED,
+            "Temporal refuses calls of the gateway; check its credentials and permissions",
+        ),
+    ],
+)
+async def test_a_temporal_that_answers_is_not_logged_as_unavailable(
+    clock: Clock, status: RPCStatusCode, event: str
+) -> None:
+    found = Connection(Options(address="127.0.0.1:1"))
+    with capture_logs() as logs:
+        await checked(found)
+        for _ in range(5):  # now and then for five minutes, and it is forgotten in between
+            found.failed(RPCError("no", status, b""))
+            clock.now += 60
+            await checked(found)
+    assert found.up()
+    assert [log["event"] for log in logs] == ["Temporal answers", event, "Temporal answers"]
+
+
+async def test_every_outage_is_logged(clock: Clock) -> None:
+    found = Connection(Options(address="127.0.0.1:1"))
+    away = "Temporal is unavailable; the gateway serves its log and retries"
+    with capture_logs() as logs:
+        for _ in range(2):
+            await checked(found)
+            found.failed(RPCError("gone", RPCStatusCode.UNAVAILABLE, b""))
+            assert not found.up()
+    assert [log["event"] for log in logs] == ["Temporal answers", away] * 2
+
+
+async def test_a_stream_that_cannot_be_decoded_is_no_outage() -> None:
+    found = Connection(Options(address="127.0.0.1:1"))
+    with capture_logs() as logs:
+        await checked(found)
+        found.remember("encoded: the stream of workflow 'w' is encoded")
+        found.remember("invalid rule: WorkflowType = 'x': no such attribute")
+    assert [log["event"] for log in logs[1:]] == [
+        "a workflow's stream cannot be decoded",
+        "Temporal refuses the query of a rule that finds workflows",
+    ]
