@@ -13,12 +13,19 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from wakeline.cli.logs import configure
+from wakeline.cli.unused import check_unused
 from wakeline.errors import SettingsInvalidError
 from wakeline.gateway.sessions import Moved
 from wakeline.gateway.settings import Settings, load
 from wakeline.gateway.stores import migrate, move, renew, shares, streams
 
 _PENDING = 1
+_USED = {
+    "migrate": ("--check", "--engine"),
+    "restored": ("--engine",),
+    "move": ("--from", "--to"),
+    "shards": ("--engine",),
+}
 
 
 def admin(
@@ -62,6 +69,8 @@ def admin(
         engine: For migrate, restored and shards, the store (default: WAKELINE_ENGINE).
         config: A TOML file with settings (default: WAKELINE_CONFIG, if set).
     """
+    given = {"--check": check, "--from": from_, "--to": to, "--engine": engine}
+    check_unused(f"wakeline admin {action}", given, _USED[action])
     unused = "WAKELINE_ENGINE" if action == "move" else ""  # move names both stores itself
     environment = {name: value for name, value in os.environ.items() if name != unused}
     settings = load({"engine": engine}, file=config, environment=environment)

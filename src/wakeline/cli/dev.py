@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from wakeline.background import cancel_all
 from wakeline.cli.logs import configure
 from wakeline.cli.processes import TemporalServer
+from wakeline.cli.serve import loop_factory
 from wakeline.gateway.serving import serve as run
 from wakeline.gateway.settings import Settings, load
 
@@ -43,13 +44,19 @@ def dev(
     server = TemporalServer(port=temporal_port, ui_port=ui_port, namespace=settings.namespace)
     # Settings for another Temporal, such as an API key, do not apply to the dev server.
     elsewhere = [name for name in Settings.__struct_fields__ if name.startswith("temporal_")]
-    here = {"temporal": server.address, "temporal_ui": f"http://127.0.0.1:{server.ui_port}", "namespaces": {}}
+    here: dict[str, Any] = {
+        "temporal": server.address,
+        "temporal_ui": f"http://127.0.0.1:{server.ui_port}",
+        "namespaces": {},
+    }
+    here["processes"] = 1  # with more, the port would be one that a second `dev` may share
     settings = msgspec.structs.replace(settings, **{**dict.fromkeys(elsewhere), **here})
     said = settings.no_auth
     if not settings.asks:
         settings = msgspec.structs.replace(settings, no_auth=True)
     configure(settings.log_level)
-    asyncio.run(_serve(settings, server, warn_no_auth=said))
+    with asyncio.Runner(loop_factory=loop_factory(settings.event_loop)) as runner:
+        runner.run(_serve(settings, server, warn_no_auth=said))
 
 
 async def _serve(settings: Settings, server: TemporalServer, *, warn_no_auth: bool) -> None:

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
+from wakeline.cli.unused import check_unused
 from wakeline.client.http import Http, session_path
 from wakeline.errors import RequestInvalidError
 from wakeline.events import parse_time
@@ -19,6 +20,14 @@ from wakeline.gateway.notifications import new_keys
 
 _SILENCE: Final = timedelta(seconds=45)
 _WIDEST: Final = 10_000
+_FILTERS: Final = ("a session", "--state", "--channel", "--since", "--before")
+_USED: Final = {
+    "list": (*_FILTERS, "--json"),
+    "show": ("a session", "an id"),
+    "retry": _FILTERS,
+    "retry with an id": ("a session", "an id"),
+    "keys": (),
+}
 
 
 class _Page(msgspec.Struct):
@@ -67,6 +76,9 @@ def notifications(
         url: The gateway.
         token: A token that may manage the sessions.
     """
+    given = {"--state": state, "--channel": channel, "--since": since, "--before": before, "--json": json}
+    how = "retry with an id" if action == "retry" and id is not None else action
+    check_unused(f"wakeline notifications {how}", {"a session": session, "an id": id, **given}, _USED[how])
     _check_time("--since", since)
     _check_time("--before", before)
     asked = {"session": session, "state": state, "channel": channel, "from": since, "to": before}

@@ -76,11 +76,16 @@ def serve(
         sys.exit(asyncio.run(supervise(settings)))
     if number is not None and settings.own_port is not None:
         settings = msgspec.structs.replace(settings, own_port=settings.own_port + int(number))
-    with asyncio.Runner(loop_factory=_loop_factory(settings.event_loop)) as runner:
+    with asyncio.Runner(loop_factory=loop_factory(settings.event_loop)) as runner:
         runner.run(run(settings))
 
 
-def _loop_factory(event_loop: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory(event_loop: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes the event loop that a setting names; None for asyncio's own.
+
+    Raises:
+        ProgramMissingError: uvloop is not installed.
+    """
     if event_loop == "asyncio":
         return None
     try:

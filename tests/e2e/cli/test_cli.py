@@ -163,6 +163,17 @@ async def test_dev_names_the_port_that_is_taken(tmp_path: Path) -> None:
     assert "Give --temporal-port a port from 0 to 65535" in none[2]
 
 
+async def test_dev_shares_its_port_with_nobody(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as listening:
+        port = str(listening.getsockname()[1])
+        code, _, err = await wakeline(
+            *("dev", "--data", str(tmp_path / "data"), "--port", port, "--temporal-port", "0", "--ui-port", "0"),
+            environment={"WAKELINE_PROCESSES": "2"},
+        )
+    assert code == 2
+    assert f"listen_refused: cannot listen on 127.0.0.1:{port}: " in err
+
+
 async def test_dev_lets_a_page_watch_and_ends_with_its_temporal(tmp_path: Path) -> None:
     page = "http://localhost:3000"
     process = await asyncio.create_subprocess_exec(
