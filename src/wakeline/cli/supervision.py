@@ -70,6 +70,7 @@ class _Gateways:
         self._settings = settings
         self._running: dict[int, asyncio.subprocess.Process] = {}
         self._stopping = False
+        self._listened = False  # once the first one has
         self._refused = asyncio.Event()
 
     def stop(self) -> None:
@@ -85,6 +86,7 @@ class _Gateways:
         keeping = [asyncio.ensure_future(self._keep(0))]
         listening = asyncio.ensure_future(self._until_it_listens())
         await asyncio.wait([listening, *keeping], return_when=asyncio.FIRST_COMPLETED)
+        self._listened = listening.done()
         await cancel_all(listening)
         if not self._stopping and not self._refused.is_set():
             keeping += [asyncio.ensure_future(self._keep(number)) for number in range(1, self._settings.processes)]
@@ -107,7 +109,9 @@ class _Gateways:
             code = await process.wait()
             if self._stopping:
                 return _ended(code)
-            if code == _REFUSED:  # it has printed why
+            # It has printed why: the settings are wrong, for all of them. Once one has listened, the settings are right, and
+            # the refusal is the store's, which may be failing over: the others go on.
+            if code == _REFUSED and not self._listened:
                 self._refused.set()
                 self.stop()
                 return code

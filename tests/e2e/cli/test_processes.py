@@ -75,6 +75,33 @@ async def test_processes_share_the_port_are_restarted_and_stop_together(
     assert not any(Path(f"/proc/{pid}").exists() for pid in before)
 
 
+async def test_a_gateway_that_the_store_refuses_leaves_the_others_running(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    own, engine = free_port(), await postgres.database()
+    database = engine.rpartition("/")[2]
+    environment = {"WAKELINE_ENGINE": engine, "WAKELINE_OWN_PORT": str(own), "WAKELINE_LEAVE_WITHIN": "0.2"}
+    gateways = GatewayProcess(tmp_path / "data", "--processes", "2", environment=environment, afresh=True)
+    await gateways.start()
+    try:
+        async with asyncio.timeout(120):
+            while not (await answering(own) and await answering(own + 1)):
+                await asyncio.sleep(0.05)
+            assert gateways.process is not None
+            first, second = children(gateways.process.pid)
+            await postgres.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")  # as while it fails over
+            os.kill(first, signal.SIGKILL)
+            while not any('"code": 2' in line for line in gateways.log.read_text().splitlines()):
+                await asyncio.sleep(0.05)
+            assert second in children(gateways.process.pid)
+            await postgres.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
+            while not (await answering(own) and await answering(own + 1)):
+                await asyncio.sleep(0.05)
+            assert second in children(gateways.process.pid)
+    finally:
+        assert await gateways.stop() == 0
+
+
 @pytest.mark.usefixtures("forks")
 @pytest.mark.parametrize(
     ("arguments", "why"),
