@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import termios
 import tty
@@ -187,9 +188,21 @@ def _keys(pressed: Callable[[str], None]) -> Iterator[None]:
     before = termios.tcgetattr(terminal)
     loop = asyncio.get_running_loop()
     tty.setcbreak(terminal)
-    loop.add_reader(terminal, lambda: pressed(sys.stdin.read(1)))
+
+    def read() -> None:
+        # Not `sys.stdin.read(1)`, which keeps the other keys that wait in its buffer, where the loop does not see them.
+        keys = b""
+        with suppress(OSError):  # the terminal is gone
+            keys = os.read(terminal, 64)
+        for key in keys.decode("utf-8", "replace"):
+            pressed(key)
+        if not keys:
+            loop.remove_reader(terminal)
+
+    loop.add_reader(terminal, read)
     try:
         yield
     finally:
         loop.remove_reader(terminal)
-        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+        with suppress(termios.error):  # the terminal is gone
+            termios.tcsetattr(terminal, termios.TCSADRAIN, before)
