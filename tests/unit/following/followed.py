@@ -123,6 +123,7 @@ class World:
         class FakeFollower:
             def __init__(self, session: str, run: Run, parts: Any, life: str | None = None) -> None:
                 self.session, self.run, self.life, self.attention = session, run, life, Attention()
+                self.parts = parts
                 self.telling, self.state = None, RunState()
 
             async def follow(self) -> None:

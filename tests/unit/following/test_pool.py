@@ -14,10 +14,13 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from tests.unit.following.followed import World, followed, run, steps
 from wakeline.errors import AttemptFencedError, StorageFailedError
+from wakeline.gateway.delivery import Hub
+from wakeline.gateway.following import audience
 from wakeline.gateway.following import pool as pooling
 from wakeline.gateway.following.watching import attention
 from wakeline.gateway.log import NewSession
 from wakeline.gateway.ownership import Ownership
+from wakeline.gateway.sessions import Runs
 
 
 @pytest.fixture(autouse=True)
@@ -266,3 +269,31 @@ async def test_a_failure_of_temporal_is_logged_without_a_traceback(monkeypatch: 
     assert call.method_name == "warning"
     assert call.kwargs == {"error": "the server is restarted", "session": "a", "run": "run-of-a"}
     await pool.stop()
+
+
+async def test_a_device_at_another_gateway_counts_for_the_follower_of_its_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(audience, "_CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(audience, "_REPORT_SECONDS", 0.2)
+    monkeypatch.setattr(audience, "_BELIEVED_SECONDS", 2.0)
+    other, world = World(monkeypatch), World(monkeypatch, close_watches=1)
+    other.engine, other.runs, other.hub = world.engine, Runs(world.engine), Hub(world.engine, world.runs.settled)
+    for session in "ab":
+        await world.engine.create_session(NewSession(session))
+        await world.runs.put(session, run(session))
+    owner, elsewhere = (Ownership(world.engine, 5, shared=True) for _ in range(2))
+    pool, device_s = world.pool(owner), other.pool(elsewhere)
+    await owner.start()
+    await elsewhere.wakeups.start()  # it owns nothing
+    await pool.start()
+    await device_s.start()
+    await until(lambda: len(closely(pool)) == 1)
+    (first,) = closely(pool)
+    (second,) = {"a", "b"} - {first}
+    async with other.hub.attach(second):
+        await until(lambda: closely(pool) == {second})
+        await until(lambda: pool._followers[second, f"run-of-{second}"].parts.watched(second))  # type: ignore[attr-defined]
+    await until(lambda: not pool._followers[second, f"run-of-{second}"].parts.watched(second))  # type: ignore[attr-defined]
+    for stopping in (pool, device_s, owner, elsewhere):
+        await stopping.stop()

@@ -14,6 +14,7 @@ from temporalio.service import RPCError
 from wakeline.background import cancel_all
 from wakeline.errors import AttemptFencedError, EpochChangedError, RecordConflictError
 from wakeline.gateway.delivery import Accept, Hub
+from wakeline.gateway.following.audience import Audience
 from wakeline.gateway.following.follower import Follower
 from wakeline.gateway.following.following import Child, Following, Limits
 from wakeline.gateway.following.life.order import before
@@ -63,7 +64,7 @@ class FollowerPool:
         self._engine = engine
         self._runs = runs
         self._settings = settings
-        self._hub = hub
+        self._audience = Audience(hub, runs, ownership)
         self._ownership = ownership
         ownership.listen(self._leased)
         shared = partial(
@@ -73,7 +74,7 @@ class FollowerPool:
             intents=Intents(engine),
             settings=settings,
             settled=hub.settle,
-            watched=hub.watched,
+            watched=self._audience.watches,
             child=child,
             earlier=self._earlier,
             limits=Limits(),
@@ -87,7 +88,7 @@ class FollowerPool:
         self._to_assign = asyncio.Event()
         self._resuming = Resuming(namespaces, engine, runs, ownership, self._start)
         engine.feed.listen(self._committed)
-        hub.listen(self._to_assign.set)
+        self._audience.listen(self._to_assign.set)
 
     async def start(self) -> None:
         """Resume every run that was open when the gateway stopped."""
@@ -96,6 +97,7 @@ class FollowerPool:
         self._keeping = [
             supervised("close watching", partial(keep_assigning, self._to_assign, self._attentions, most)),
             supervised("resuming runs", self._resuming.run),
+            supervised("audience", self._audience.run),
         ]
 
     async def stop(self) -> None:
@@ -208,13 +210,11 @@ class FollowerPool:
 
     def _life_of(self, key: Key) -> str | None:
         """Return the life of the session that a run is followed into; None if that is not known yet."""
-        follower = self._followers.get(key) or self._rests.get(key)
-        return None if follower is None else follower.life
+        return follower.life if (follower := self._followers.get(key) or self._rests.get(key)) else None
 
     def _make(self, session: str, run: Run, life: str | None) -> Follower:
         follower = Follower(session, run, self._parts_of(run), life)
-        closely = not run.activity and self.workflows() < self._settings.close_watches
-        follower.attention.set(closely=closely)
+        follower.attention.set(closely=not run.activity and self.workflows() < self._settings.close_watches)
         return follower
 
     def _task(self, key: Key, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -297,4 +297,4 @@ class FollowerPool:
 
     def _attentions(self) -> list[tuple[bool, Attention]]:
         workflows = [follower for follower in self._followers.values() if not follower.run.activity]
-        return [(self._hub.watched(follower.session), follower.attention) for follower in workflows]
+        return [(self._audience.watches(follower.session), follower.attention) for follower in workflows]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from wakeline.gateway.delivery import Hub
@@ -15,9 +15,6 @@ from wakeline.gateway.reaching import Connection, Namespaces
 from wakeline.gateway.sessions import Run, Runs
 
 _MOST: Final = 2_000
-# So many records are read in one call to the store, and no further ones after so many bytes.
-_AT_ONCE: Final = 100
-_AT_ONCE_BYTES: Final = 1_000_000
 _LATEST_RUNS: Final = 10
 
 
@@ -59,7 +56,7 @@ class Wanted:
         if len(waiting) > _MOST:
             waiting = random.sample(waiting, _MOST)  # the others follow in later sweeps
         wanted: defaultdict[str, list[str]] = defaultdict(list)
-        async for session, runs in self._runs_of(waiting):
+        async for session, runs in self._runs.of_all(waiting):
             if len(wanted) >= _MOST:
                 break
             if not any(map(self._is_followed, runs)):
@@ -72,12 +69,3 @@ class Wanted:
     def _is_followed(self, run: Run) -> bool:
         """Return whether a run counts as followed: by another gateway, or by this one in a moment."""
         return run.open and not run.activity and (not run.namespace or run.namespace in self._namespaces)
-
-    async def _runs_of(self, sessions: Sequence[str]) -> AsyncIterator[tuple[str, list[Run]]]:
-        at = 0
-        while at < len(sessions):
-            batch = sessions[at : at + _AT_ONCE]
-            found = await self._runs.of_each(batch, _AT_ONCE_BYTES)
-            at += len(found)
-            for each in zip(batch, found, strict=False):  # those after the most bytes come with the next batch
-                yield each
