@@ -276,13 +276,21 @@ class Lives(RuleBasedStateMachine):
     def _supersede(self, record: Run, next_run_id: str) -> None:
         """Make void the streams from the present run back to the one that was reset."""
         chain = self._chain(record.run)
-        # The stream of an ended run, which this one began as a reset of, stays as it is.
-        kept = {record.stream, *([chain.runs[0].original] if record.chain else [])}
+        # The streams of an ended run, which this one began as a reset of, stay as they are.
+        kept = {record.stream, *(self._of_the_ended(chain) if record.chain else [])}
         unread = {each.stream: each.stream_attempt for each in record.unread}
         way = chain.way_back(record.run_id, chain.of(next_run_id).original)
         for begun in [*way, *(chain.carried(way[-1]) if way else [])]:
             for name in {begun.run_id, begun.original} - kept:
                 self.log.supersede(name, unread.get(name, 0))
+
+    def _of_the_ended(self, chain: Chain) -> set[str]:
+        runs = {run.run_id: run for each in self.chains for run in each.runs}
+        ended, begun = set[str](), runs.get(chain.name)
+        while begun is not None:
+            ended.add(begun.original)
+            begun = runs.get(begun.previous)
+        return ended
 
     def _ask(self, run: str, effect: do.Effect) -> saw.Observation | None:
         """Ask Temporal."""

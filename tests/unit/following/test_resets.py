@@ -108,6 +108,30 @@ async def test_a_reset_does_not_undo_the_output_of_a_run_that_had_ended_before_i
     assert await superseded(world) == []
 
 
+async def test_no_later_reset_undoes_the_output_of_an_earlier_run_of_the_ended_chain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(monkeypatch)
+    await read(copy_of(world, FIRST), 3)  # it continued as "second", without its stream; that one ended, and was reset
+    runs = {
+        FIRST.run_id: begun(FIRST.run_id),
+        "second": begun("second", previous=FIRST.run_id),
+        "again": begun("again", original="second", previous=FIRST.run_id),
+        "back": begun("back", original=FIRST.run_id),
+    }
+
+    async def of(client: Any, run: Run, run_id: str) -> Start | None:
+        return runs.get(run_id)
+
+    monkeypatch.setattr(resets, "_begun", of)
+    again = msgspec.structs.replace(FIRST, run="again", run_id="again", stream="again", chain=FIRST.run)
+    for now, then, way in (("again", "back", ["again", FIRST.run_id]), ("back", "third", ["back"])):
+        reset = Reset(then, FIRST.run_id, 4, [runs[each] for each in way])
+        present = msgspec.structs.replace(again, run_id=now)
+        await supersede_undone(cast(Any, None), world.accept, "a", present, reset, epoch=None)
+    assert await superseded(world) == []
+
+
 async def test_a_stream_that_the_run_that_was_reset_had_received_is_superseded_under_its_first_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -80,7 +80,7 @@ async def supersede_undone(
     """Supersede the output that a reset has undone, and fence the activities that it has undone.
 
     The stream that the run has come to is not among it: it goes on with another attempt. Doing it again says nothing again.
-    Neither is that of an ended run which this one began as a reset of: it stays in the session as it was.
+    Neither are those of an ended run which this one began as a reset of: they stay in the session as they were.
 
     Raises:
         RPCError: Temporal cannot be asked now.
@@ -88,8 +88,7 @@ async def supersede_undone(
     """
     for run_id, activity in await _activities(client, run, reset):
         await _supersede(accept, session, publisher_of_activity(run_id, activity), run, activity, epoch)
-    first = await _begun(client, run, run.run) if run.chain else None
-    kept = {run.stream} if first is None else {run.stream, first.original}
+    kept = {run.stream, *await _of_the_ended(client, run)}
     # Nothing of these may be in the log yet. They would be read once a worker is back, beside the output that replaces them.
     unread = {each.stream: each.stream_attempt for each in run.unread}
     for begun in [*reset.way, *await _carried(client, run, reset.way)]:
@@ -219,6 +218,16 @@ async def _way_back(client: Client, run: Run, base: str) -> Sequence[Start]:
             return way
         begun = await _begun(client, run, begun.previous)
     return ()
+
+
+async def _of_the_ended(client: Client, run: Run) -> set[str]:
+    """Return the runs of the ended chain that this run began as a reset of."""
+    ended: set[str] = set()
+    run_id = run.run if run.chain else ""
+    while run_id and len(ended) < _MOST_RUNS and (begun := await _begun(client, run, run_id)) is not None:
+        ended.add(begun.original)
+        run_id = begun.previous
+    return ended
 
 
 async def _carried(client: Client, run: Run, way: Sequence[Start]) -> list[Start]:
