@@ -124,10 +124,14 @@ class World:
             def __init__(self, session: str, run: Run, parts: Any, life: str | None = None) -> None:
                 self.session, self.run, self.life, self.attention = session, run, life, Attention()
                 self.parts = parts
+                self.hurried = asyncio.Event()
                 self.telling, self.state = None, RunState()
 
             async def follow(self) -> None:
                 await world.follow(self)
+
+            def hurry(self) -> None:
+                self.hurried.set()
 
             async def announce(self) -> None:
                 await steps(2)

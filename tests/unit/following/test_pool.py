@@ -14,11 +14,12 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from tests.unit.following.followed import World, followed, run, steps
 from wakeline.errors import AttemptFencedError, StorageFailedError
+from wakeline.events import compose, timestamp
 from wakeline.gateway.delivery import Hub
-from wakeline.gateway.following import audience
+from wakeline.gateway.following import audience, turns
 from wakeline.gateway.following import pool as pooling
 from wakeline.gateway.following.watching import attention
-from wakeline.gateway.log import NewSession
+from wakeline.gateway.log import NewSession, Publication
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.sessions import Runs
 
@@ -297,3 +298,45 @@ async def test_a_device_at_another_gateway_counts_for_the_follower_of_its_sessio
     await until(lambda: not pool._followers[second, f"run-of-{second}"].parts.watched(second))  # type: ignore[attr-defined]
     for stopping in (pool, device_s, owner, elsewhere):
         await stopping.stop()
+
+
+@pytest.mark.parametrize("reads", [True, False])
+async def test_a_run_waits_for_the_rest_of_another_workflow_s_run_at_another_gateway(
+    reads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(turns, "_LATE_SECONDS", 60 if reads else 0.5)
+    world, order = World(monkeypatch, drain_grace=0), list[str]()
+    await world.engine.create_session(NewSession("s"))
+    await world.runs.put("s", run("a", status="terminated", owed=True))
+    await world.runs.put("s", run("b"))
+
+    async def follow(follower: Any) -> None:
+        if follower.run.open:
+            await follower.parts.earlier("s", follower.run)
+            order.append("the later run begins")
+        else:
+            await (follower.hurried.wait() if reads else asyncio.Event().wait())
+            await world.runs.put("s", run("a", status="terminated", owed=False))
+            order.append("the rest is added")
+        await asyncio.Event().wait()
+
+    world.follow = follow
+    first, second = (Ownership(world.engine, 5, shared=True) for _ in range(2))
+    monkeypatch.setattr(first, "owns", lambda name: name == "a")
+    monkeypatch.setattr(first.wakeups, "_owns", first.owns)
+    monkeypatch.setattr(second, "owns", lambda name: name == "b")
+    monkeypatch.setattr(second.wakeups, "_owns", second.owns)
+    pools = [world.pool(first), world.pool(second)]
+    for gateway, pool in zip((first, second), pools, strict=True):
+        await gateway.wakeups.start()
+        await pool.start()
+    await until(lambda: "the later run begins" in order)
+    assert order == ["the rest is added", "the later run begins"][not reads :]
+    if not reads:  # the other gateway cannot add it any more
+        drained = compose("$run.drained", b"{}", time=timestamp())
+        with pytest.raises(AttemptFencedError):
+            await world.accept.append("s", (drained,), Publication("drained:run-of-a"), epoch=None)
+    for gateway, pool in zip((first, second), pools, strict=True):
+        await pool.stop()
+        await gateway.wakeups.stop()

@@ -21,6 +21,7 @@ from wakeline.gateway.following.life.order import before
 from wakeline.gateway.following.resuming import Resuming
 from wakeline.gateway.following.roster import Key, Roster
 from wakeline.gateway.following.telling import RETRY_SECONDS
+from wakeline.gateway.following.turns import Turns
 from wakeline.gateway.following.watching.attention import Attention, keep_assigning
 from wakeline.gateway.log import Commit, Engine
 from wakeline.gateway.ownership import Ownership
@@ -84,6 +85,7 @@ class FollowerPool:
         self._followers = self._roster.followers
         self._rests: dict[Key, Follower] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._turns = Turns(engine, runs, ownership, self._parts_of, self._followers, self._rests, self._tasks)
         self._keeping: list[asyncio.Task[None]] = []
         self._to_assign = asyncio.Event()
         self._resuming = Resuming(namespaces, engine, runs, ownership, self._start)
@@ -267,21 +269,8 @@ class FollowerPool:
                 return
 
     async def _earlier(self, session: str, run: Run) -> None:
-        """The rests of ended runs come before the first event of a later one, or not at all.
-
-        An earlier run of the same workflow has ended, too, even if we have not come to its end.
-        """
-        waited_for: set[str] = set()
-        # While one is waited for, another may end and have an unread rest, too.
-        while others := [r for r in before(run, await self._runs.of(session)) if r.run not in waited_for]:
-            waited_for |= {other.run for other in others}
-            for other in others:
-                key = (session, other.run)
-                while key in self._followers:
-                    await asyncio.wait([self._tasks[key]])
-                if key in self._rests:
-                    self._rests[key].hurry()
-                    await asyncio.wait([self._tasks[key]])
+        """Return when the earlier runs of a session have added what they still add."""
+        await self._turns.come(session, run)
 
     def _committed(self, commits: Sequence[Commit]) -> None:
         # Follow nothing into a session that was deleted: further events would create it again.
