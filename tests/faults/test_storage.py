@@ -76,7 +76,7 @@ async def test_a_full_database_fails_the_whole_group_and_the_next_one_goes_on(tm
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages + 5}")
         held = asyncio.ensure_future(
-            engine._writer.submit(lambda *_: time.sleep(0.3))
+            engine._writer.submit(lambda *_: time.sleep(1.5))
         )  # so that the next three are one group
         await asyncio.sleep(0.1)
         outcomes = await asyncio.gather(

@@ -166,7 +166,7 @@ async def test_a_store_with_a_gateway_is_not_moved(make: Callable[[str], Any], k
             await check_unused(engine, 0.5)  # it uses another store
         await engine.put_record("leases/gateway/killed", b"killed", revision=0)
         await check_unused(engine, 0.5)
-        checking = asyncio.create_task(check_unused(engine, 1.0))
+        checking = asyncio.create_task(check_unused(engine, 3.0))
         await asyncio.sleep(0.2)
         (lease,) = await engine.records("leases/")
         await engine.put_record(lease.key, b"killed", revision=lease.revision)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -104,8 +105,10 @@ async def test_withdrawn_keys_are_noticed_without_a_token_that_names_another(
     await keys.start()
     checked, seen = auth(keys), signed("one")
     await checked.verify(seen)
-    issuer.names = []
-    await asyncio.sleep(0.3)
+    issuer.names, asked = [], issuer.asked
+    async with asyncio.timeout(60):
+        while issuer.asked < asked + 2:  # the first answer is read before the second is asked for
+            await asyncio.sleep(0.02)
     with pytest.raises(TokenInvalidError):
         await checked.verify(seen)
     await keys.stop()
@@ -119,8 +122,9 @@ async def test_unknown_kids_do_not_make_the_gateway_ask_again_and_again(issuer: 
         with pytest.raises(TokenInvalidError, match="its kid and alg match none"):
             await checked.verify(token(KEYS["two"], "ES256", {"kid": f"kid-{number}"}))
 
+    began = time.monotonic()
     await asyncio.gather(*(attempt(number) for number in range(200)))
-    assert issuer.asked == 2
+    assert 2 <= issuer.asked <= 2 + (time.monotonic() - began) / 0.2
 
 
 async def test_a_slow_issuer_holds_up_nobody_whose_key_is_known(issuer: Issuer, keys: Keys) -> None:

@@ -181,7 +181,7 @@ async def test_a_store_that_fails_is_told_and_delivered_waits(engine: Counting, 
 
 
 async def test_one_who_leaves_takes_nothing_from_the_others(engine: Counting, epoch: str, kept: Positions) -> None:
-    engine.delay = 0.02
+    engine.delay = 0.5
     first, second = (asyncio.ensure_future(kept.acknowledge("s", "alice", "phone", f"{epoch}-{n}")) for n in (3, 5))
     await asyncio.sleep(0.01)
     first.cancel()

@@ -23,8 +23,10 @@ SECONDS = 0.5
 
 
 @asynccontextmanager
-async def started(engine: MemoryEngine | None = None) -> AsyncIterator[tuple[Running, Served]]:
-    settings = Settings(engine="memory", port=0, no_auth=True, leave_within=SECONDS)
+async def started(
+    engine: MemoryEngine | None = None, seconds: float = SECONDS
+) -> AsyncIterator[tuple[Running, Served]]:
+    settings = Settings(engine="memory", port=0, no_auth=True, leave_within=seconds)
     async with running(settings, engine=engine) as gateway, Served(gateway.url) as served:
         await served.publish("s", {"topic": "t", "data": 0})
         yield gateway, served
@@ -61,7 +63,8 @@ async def test_a_stream_ends_whole_with_a_pause_before_the_client_reconnects(pat
 
 
 async def test_streams_end_spread_over_the_time_and_later_ones_too() -> None:
-    async with started() as (gateway, served):
+    seconds = 3.0  # a busy machine is late by some tenths
+    async with started(seconds=seconds) as (gateway, served):
         streams = [await served.stream("s") for _ in range(50)]
         leaving = asyncio.create_task(leave(gateway))
         began = monotonic()
@@ -73,11 +76,11 @@ async def test_streams_end_spread_over_the_time_and_later_ones_too() -> None:
         await asyncio.sleep(0)
         ends = sorted(await asyncio.gather(*map(ended, [*streams, await served.stream("s")])))
         await leaving
-    assert ends[10] < SECONDS / 2 < ends[-5]
+    assert ends[10] < seconds / 2 < ends[-5]
 
 
 async def test_the_gateway_is_unready_at_once_and_answers_meanwhile() -> None:
-    async with started() as (gateway, served):
+    async with started(seconds=3.0) as (gateway, served):
         leaving = asyncio.create_task(leave(gateway))
         await asyncio.sleep(0)
         status, answer = await served.call("GET", "/readyz")
