@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from wakeline.cli.session_lines import description, heading, row
 from wakeline.cli.session_list import Filter, RunStatus, State, state_of
-from wakeline.client import Session, SessionClient, SessionState
+from wakeline.client import Session, SessionClient, SessionState, TransferError
 from wakeline.errors import RequestInvalidError
 
 _OF_LIST: Final = Group.create_ordered("Only of list")
@@ -166,7 +166,10 @@ async def _show(session: Session, *, json: bool) -> None:
 async def _export(session: Session, file: Path) -> None:
     state = await session.state()
     with _progress(f"exporting {session.name}", state.next_offset - state.first_offset) as on_progress:
-        end = await session.export(file, on_progress=on_progress)
+        try:
+            end = await session.export(file, on_progress=on_progress)
+        except OSError as error:  # of the file, such as a full disk: those of the connection have an error of their own
+            raise TransferError(f"the export could not be written: {error}") from None
     print(f"exported {session.name} to {file}: {_counted(end - state.first_offset)}")
 
 

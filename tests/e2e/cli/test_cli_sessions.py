@@ -131,6 +131,14 @@ async def test_a_session_is_exported_and_imported(
     assert (code, "nowhere.ndjson" in err) == (2, True)
 
 
+async def test_an_export_to_a_full_disk_says_so(served: Served, tmp_path: Path) -> None:
+    await served.publish("s", *[{"topic": "t", "data": "x" * 10_000}] * 100)
+    (tmp_path / "s.ndjson.partial").symlink_to("/dev/full")
+    code, _, err = await sessions(served, "export", "s", str(tmp_path / "s.ndjson"))
+    assert (code, "Traceback" in err) == (2, False)
+    assert "the export could not be written: [Errno 28] No space left on device" in err
+
+
 async def test_an_import_over_a_session_with_runs_says_that_it_exists(served: Served, tmp_path: Path) -> None:
     await imported(served, "order-1", "completed")
     file = str(tmp_path / "order-1.ndjson")
