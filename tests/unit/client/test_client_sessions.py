@@ -65,7 +65,7 @@ async def test_pages_forwards_and_backwards(client: SessionClient) -> None:
 async def test_a_page_can_be_waited_for(client: SessionClient) -> None:
     session = client.session("s")
     await session.publish("t", 0)
-    waiting = asyncio.ensure_future(session.page(from_="now", wait=20))
+    waiting = asyncio.ensure_future(session.page(from_=(await session.state()).cursor, wait=20))
     await asyncio.sleep(0.2)
     await session.publish("t", 1)
     assert [e.data for e in (await waiting).events] == [1]

@@ -256,7 +256,9 @@ async def test_events_are_encoded_once_whatever_the_number_of_devices() -> None:
         for device in devices:
             channel.join(device, channel.tail)
         await publish(engine, "s", 1, 2)
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(60):
+            while not all(device.written for device in devices):
+                await asyncio.sleep(0)
     assert calls == [2]
     assert all(device.written == [b"1 2 "] for device in devices)
     assert len({id(device.written[0]) for device in devices}) == 1
@@ -301,7 +303,7 @@ async def test_a_commit_that_was_not_told_sends_devices_back_to_the_log() -> Non
         device = Watcher(Lane(encode, b""))
         channel.join(device, channel.tail)
         channel.publish([Event(5, "t", b"}")])
-        await asyncio.sleep(0.01)
+        await channel.reach(6)
         assert (device.left, device.written, channel.tail) == (1, [], 6)
     await engine.close()
 
@@ -313,7 +315,7 @@ async def test_a_commit_that_was_not_told_between_two_that_were_sends_devices_ba
         channel.join(device, channel.tail)
         channel.publish([Event(1, "t", b"}")])
         channel.publish([Event(5, "t", b"}")])
-        await asyncio.sleep(0.01)
+        await channel.reach(6)
         assert (device.left, device.written, channel.tail) == (2, [b"1 "], 6)
     await engine.close()
 

@@ -145,6 +145,9 @@ async def test_inputs_wait_for_temporal_and_do_not_call_it_again_and_again(monke
     waiting = intent(epoch=epoch)
     await Intents(engine).create(waiting)
     carried = carrier.carry(waiting)
+    async with asyncio.timeout(60):
+        while not away.sent:
+            await asyncio.sleep(0.01)
     await asyncio.wait([carried], timeout=1)
     assert (carried.done(), away.sent) == (False, 1)
     away.is_up.set()

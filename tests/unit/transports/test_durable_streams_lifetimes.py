@@ -152,10 +152,10 @@ async def test_what_was_deleted_is_forgotten(engine: Counted) -> None:
 
 async def test_a_live_reader_keeps_a_stream(served: Served) -> None:
     stream = Durable(served)
-    await stream.put(JSON, [1], **{"Stream-TTL": "1"})
+    await stream.put(JSON, [1], **{"Stream-TTL": "5"})
     live = await stream.live()
     await live.data()
-    await asyncio.sleep(3)
+    await asyncio.sleep(7)
     assert (await stream.head()).status == 200
     live.close()
     async with asyncio.timeout(60):
@@ -165,9 +165,9 @@ async def test_a_live_reader_keeps_a_stream(served: Served) -> None:
 
 async def test_an_ended_stream_is_gone_at_once_and_its_name_is_free(served: Served) -> None:
     stream = Durable(served)
-    first = await stream.put(JSON, [1], **{"Stream-TTL": "1"})
-    await stream.post([2], **CLOSED)
-    await asyncio.sleep(1.05)
+    first = await stream.put(JSON, [1], **{"Stream-TTL": "5"})
+    assert (await stream.post([2], **CLOSED)).status == 204
+    await asyncio.sleep(5.05)
     assert (await stream.post([3])).error == (404, "session_not_found")
     assert (await stream.put(JSON, [4])).status == 201
     assert (await stream.get()).json == [4]
