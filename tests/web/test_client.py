@@ -43,3 +43,5 @@ def test_the_packages_are_whole(npx: Npx) -> None:
         for command in json.loads((WEB / folder / "package.json").read_text())["scripts"]["build"].split(" && "):
             npx(folder, *command.split())
         assert (WEB / folder / "dist" / "index.d.ts").exists()
+    hooks = (WEB / "react" / "dist" / "index.js").read_text()
+    assert hooks.startswith('"use client";')

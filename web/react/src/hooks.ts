@@ -14,7 +14,7 @@ import type {
 import { useMemo, useSyncExternalStore } from "react";
 import { useClient } from "./provider.ts";
 import { NO_DEVICES, NO_EVENTS, NO_VIEW, openEvents, openPresence, openView, type ViewContent } from "./readings.ts";
-import { type Open, type Snapshot, storeOf } from "./store.ts";
+import { knownStore, type Open, type Snapshot, storeOf } from "./store.ts";
 
 export interface Enabled {
   /** `false` reads nothing, until it is `true`. */
@@ -31,10 +31,16 @@ const nothing = () => () => undefined;
 /** Subscribe to the store of a key; without one, and on a server, there is what `none` holds. */
 function useStore<T>(key: string | undefined, none: Snapshot<T>, open: Open<T>): Snapshot<T> {
   const client = useClient();
-  const store = key === undefined ? undefined : storeOf(client, key, none, open);
+  // A store is made by the first component that subscribes: a render alone, such as on a server, registers nothing.
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the key stands for all that is opened under it
+  const subscribe = useMemo(
+    () =>
+      key === undefined ? nothing : (listener: () => void) => storeOf(client, key, none, open).subscribe(listener),
+    [client, key],
+  );
   return useSyncExternalStore(
-    store ? store.subscribe : nothing,
-    () => (store ? store.snapshot : none),
+    subscribe,
+    () => (key === undefined ? undefined : knownStore<T>(client, key))?.snapshot ?? none,
     () => none,
   );
 }

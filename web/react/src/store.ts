@@ -61,6 +61,11 @@ export class Store<T> {
 
 const stores = new WeakMap<Client, Map<string, Store<unknown>>>();
 
+/** The store of a client under a key, if there is one. */
+export function knownStore<T>(client: Client, key: string): Store<T> | undefined {
+  return stores.get(client)?.get(key) as Store<T> | undefined;
+}
+
 /** The store of a client under a key; made when there is none. */
 export function storeOf<T>(client: Client, key: string, none: Snapshot<T>, open: Open<T>): Store<T> {
   const known = stores.get(client) ?? new Map<string, Store<unknown>>();
