@@ -79,6 +79,11 @@ export class Folded {
     if (topic === "$compact") return undefined;
     if (message && !event.payload && "data" in event) return this.#grow(event, message, owned);
     if (key !== undefined) return this.#put(event, key);
+    // Another array after each batch: a page compares it with the one before.
+    if (!owned.has(this.events)) {
+      this.events = [...this.events];
+      owned.add(this.events);
+    }
     this.events.push(event);
     if (topic.startsWith("$") && isObject(event.data)) this.#note(event, event.data);
     return { kind: "event", event };

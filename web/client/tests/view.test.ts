@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { fresh, publish, request, until } from "../../testing/gateway.ts";
+import { Folded } from "../src/folded.ts";
 import type { Change, View } from "../src/index.ts";
 import { client, url } from "./support.ts";
 
@@ -133,4 +134,14 @@ test("a closed session's view ends and keeps what it has", async () => {
     .view(() => undefined);
   await until(() => view.state.status === "ended");
   expect(values(view)).toEqual({ m1: "all" });
+});
+
+test("each batch of events makes another array, which a page compares", async () => {
+  const folded = new Folded();
+  const event = (offset: number) => ({ offset, topic: "n", data: offset, time: "", cursor: `e-${offset + 1}` });
+  folded.add([event(0), event(1)]);
+  const before = folded.events;
+  folded.add([event(2)]);
+  expect(folded.events).not.toBe(before);
+  expect([before.length, folded.events.length]).toEqual([2, 3]);
 });

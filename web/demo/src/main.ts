@@ -43,6 +43,8 @@ document.body.append(
 
 watchState(
   (told) => {
+    // The sessions of the run before are gone, and its devices would ask for them forever.
+    if (state && state.run !== told.run) location.reload();
     state = told;
     for (const device of devices) device.update(told);
     draw();

@@ -36,6 +36,8 @@ export interface Notice {
 }
 
 export interface DemoState {
+  /** Names the run of `wakeline demo`: another one has other sessions. */
+  readonly run: string;
   readonly gateway: { readonly url: string; readonly up: boolean; readonly restarts: number };
   readonly counter: Counter;
   /** Newest last. */

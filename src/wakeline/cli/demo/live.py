@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import sys
 import termios
 import tty
@@ -38,6 +39,7 @@ class LiveDemo:
     def __init__(self, stage: Scene, url: str) -> None:
         self._stage = stage
         self._url = url
+        self._run = secrets.token_hex(8)  # a page of the run before loads again when it sees another one
         self._tasks: set[asyncio.Task[None]] = set()
         self.quit = asyncio.Event()
         self.actions = {
@@ -112,6 +114,7 @@ class LiveDemo:
         stage = self._stage
         sent, missing, duplicate = stage.counter()
         return {
+            "run": self._run,
             "gateway": {"url": stage.gateway.url, "up": stage.gateway.up, "restarts": stage.gateway.restarts},
             "counter": {"sent": sent, "missing": missing, "duplicate": duplicate},
             "sessions": [
