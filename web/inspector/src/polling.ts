@@ -2,7 +2,7 @@
 
 import { type Signal, useSignal } from "@preact/signals";
 import type { WakelineError } from "@wakeline/client";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 
 export interface Polled<T> {
   readonly data: Signal<T | undefined>;
@@ -26,11 +26,24 @@ export function repeat(work: () => Promise<void>, ms: number): () => void {
   };
 }
 
-/** Ask now and then every `ms` milliseconds, not while the page is hidden; afresh when `key` changes. */
-export function usePolled<T>(ask: (signal: AbortSignal) => Promise<T>, ms: number, key: string): Polled<T> {
+/**
+ * Ask now and then every `ms` milliseconds, not while the page is hidden. With another `key` the answers are those to
+ * another question; with another `version` the same question is asked at once.
+ */
+export function usePolled<T>(
+  ask: (signal: AbortSignal) => Promise<T>,
+  ms: number,
+  key: string,
+  version = 0,
+): Polled<T> {
   const data = useSignal<T | undefined>(undefined);
   const error = useSignal<WakelineError | undefined>(undefined);
   const round = useSignal(0);
+  const asked = useRef(key);
+  if (asked.current !== key) {
+    asked.current = key;
+    data.value = error.value = undefined;
+  }
   useEffect(() => {
     const stop = new AbortController();
     const end = repeat(async () => {
@@ -48,6 +61,6 @@ export function usePolled<T>(ask: (signal: AbortSignal) => Promise<T>, ms: numbe
       end();
       stop.abort();
     };
-  }, [key, ms, round.value]);
+  }, [key, ms, version, round.value]);
   return { data, error, refresh: () => round.value++ };
 }

@@ -97,3 +97,16 @@ it("keeps rows that newer ones push out of the first page, and counts rates", as
   expect(list.rows.value.map(({ session }) => session)).toEqual(all.map(({ session }) => session));
   expect(list.rows.value[2]).toMatchObject({ state: "completed", rates: [8] });
 });
+
+it("reads the sessions when the gateway is back after the first request failed", async () => {
+  const { ask } = gateway(down(3, 3));
+  let away = true;
+  const list = new SessionList((query) => (away ? Promise.reject(new Error("away")) : ask(query)), "", "");
+  await list.load();
+  expect([list.rows.value.length, list.error.value?.message]).toEqual([0, "away"]);
+  await list.refresh(0, 20);
+  expect(list.error.value?.message).toBe("away");
+  away = false;
+  await list.refresh(0, 20);
+  expect([list.rows.value.length, list.error.value, list.more.value]).toEqual([3, undefined, false]);
+});

@@ -17,10 +17,13 @@ function offsetOf(events: readonly SessionEvent[], from: string): number {
 /** A gateway with one session, whose live reading ends with the events that it has. */
 function gateway(events: readonly SessionEvent[]) {
   const asked: PageOptions[] = [];
-  const way = { broken: false };
+  const way: { broken: boolean; refusal?: Error } = { broken: false };
   const session = {
     onState: () => () => undefined,
-    describe: async () => ({ epoch: "epoch", first_offset: 0, next_offset: events.length }),
+    describe: async () => {
+      if (way.refusal) throw way.refusal;
+      return { epoch: "epoch", first_offset: 0, next_offset: events.length };
+    },
     async page(options: PageOptions) {
       if (way.broken) throw new Error("the gateway is away");
       asked.push(options);
@@ -145,4 +148,29 @@ it("replays on beyond the part that is held, to the end of the log", async () =>
   expect([player.head.value, player.playing.value]).toEqual([undefined, false]);
   expect([ends(log), log.live.value]).toEqual([[500, 11_999], true]);
   vi.useRealTimers();
+});
+
+it.each([{ retry: true }, { status: 404 }])("reads the log when a first failure with %j is over", async (refusal) => {
+  vi.useFakeTimers();
+  const { way, client } = gateway(long);
+  way.refusal = Object.assign(new Error("not now"), refusal);
+  const log = new SessionLog(client, "s");
+  log.follow();
+  await vi.advanceTimersByTimeAsync(5_000);
+  expect([log.events.length, log.error.value?.message, log.isRead]).toEqual([0, "not now", false]);
+  delete way.refusal;
+  await vi.advanceTimersByTimeAsync(5_000);
+  expect([ends(log), log.error.value]).toEqual([[7000, 11_999], undefined]);
+  vi.useRealTimers();
+});
+
+it("reads the log again at the reader's wish after a refusal", async () => {
+  const { way, client } = gateway(long);
+  way.refusal = new Error("not allowed");
+  const log = new SessionLog(client, "s");
+  log.follow();
+  await vi.waitFor(() => expect(log.error.value?.message).toBe("not allowed"));
+  delete way.refusal;
+  new Player(log).toEnd();
+  await vi.waitFor(() => expect(ends(log)).toEqual([7000, 11_999]));
 });

@@ -8,6 +8,7 @@ const log = {
   events: logOf({}, {}, {}, {}),
   version: signal(1),
   live: signal(true),
+  error: signal(undefined),
   hasEarlier: false,
   hasLater: false,
 } as unknown as SessionLog;

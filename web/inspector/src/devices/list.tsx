@@ -32,7 +32,9 @@ export function Devices({ name, polled, end }: { name: string; polled: Listed; e
   return (
     <section class="card wide" aria-label="Devices">
       <Failure error={polled.error.value} />
-      {devices.length === 0 && <p class="soft">No device with an id has read this session.</p>}
+      {polled.data.value && !polled.error.value && devices.length === 0 && (
+        <p class="soft">No device with an id has read this session.</p>
+      )}
       {devices.length > 0 && (
         <table>
           <thead>

@@ -36,11 +36,15 @@ export function GatewayView() {
     <>
       <div class="bar">
         <h1>Gateway</h1>
-        {status && <span class={status === "ready" ? "badge good" : "badge bad"}>{status}</span>}
+        {ready.error.value ? (
+          <span class="badge quiet">unknown</span>
+        ) : (
+          status && <span class={status === "ready" ? "badge good" : "badge bad"}>{status}</span>
+        )}
         <AsJson />
       </div>
       <Failure error={scrape.error.value ?? ready.error.value} />
-      {status && (
+      {status && !ready.error.value && (
         <p class="soft">
           Log: {log}. Temporal: {temporal}. Erasure: {erasure}.{tasks && ` Failing: ${tasks.join(", ")}.`}
         </p>

@@ -46,7 +46,7 @@ export function Conversation({ log, count }: { log: SessionLog; count: ReadonlyS
       {all.slice(-MOST).map((entry) => (
         <Shown key={entry.id} entry={entry} />
       ))}
-      {all.length === 0 && <p class="empty soft">Nothing to show yet.</p>}
+      {all.length === 0 && log.isRead && <p class="empty soft">Nothing to show yet.</p>}
     </section>
   );
 }

@@ -99,7 +99,7 @@ export function Events({ log, shown }: { log: SessionLog; shown: ReadonlySignal<
           />
         ))}
       </ol>
-      {events.length === 0 && <p class="empty soft">No event, or none that passes the filter.</p>}
+      {events.length === 0 && log.isRead && <p class="empty soft">No event, or none that passes the filter.</p>}
     </section>
   );
 }

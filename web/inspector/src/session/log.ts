@@ -7,6 +7,7 @@ import type { Client, Session, SessionEvent, SessionInfo, State, WakelineError, 
 export const MOST_AT_FIRST = 5000;
 const MOST = 20_000;
 const PAGE = 1000;
+const RETRY_MS = 2000;
 
 export class SessionLog {
   /** Grows with each change of `events`. */
@@ -35,12 +36,14 @@ export class SessionLog {
   follow(): void {
     const signal = this.#begin(true);
     this.#hold([], false);
-    void this.#try(signal, async () => {
-      const record = await this.#describe(signal);
-      const many = record.next_offset - record.first_offset > MOST_AT_FIRST;
-      this.#whole = !many;
-      await this.#tail(many ? `tail:${MOST_AT_FIRST}` : "beginning", signal);
-    });
+    void this.#follow(signal);
+  }
+
+  /** Whether everything that the page is to show has been read, so that nothing means that there is nothing. */
+  get isRead(): boolean {
+    const { status } = this.state.value;
+    if (this.error.value) return false;
+    return this.events.length > 0 || !this.live.value || status === "live" || status === "ended";
   }
 
   /**
@@ -100,6 +103,23 @@ export class SessionLog {
     clearTimeout(this.#timer);
   }
 
+  /** Read the end of the log, again and again while the gateway cannot be reached or the session does not exist. */
+  async #follow(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await this.#try(signal, async () => {
+        const record = await this.#describe(signal);
+        const many = record.next_offset - record.first_offset > MOST_AT_FIRST;
+        this.error.value = undefined;
+        this.#fresh = [];
+        this.#hold([], !many);
+        await this.#tail(many ? `tail:${MOST_AT_FIRST}` : "beginning", signal);
+      });
+      const error = this.error.peek();
+      if (!error || !(error.retry || error.status === 404)) return;
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+  }
+
   async #before(): Promise<boolean> {
     const first = this.events[0];
     const { signal } = this.#stop;
@@ -157,6 +177,7 @@ export class SessionLog {
     this.#stop = new AbortController();
     this.live.value = live;
     this.error.value = undefined;
+    if (live) this.state.value = { status: "connecting" };
     return this.#stop.signal;
   }
 

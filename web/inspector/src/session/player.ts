@@ -42,7 +42,7 @@ export class Player {
   toEnd(): void {
     this.stop();
     this.head.value = undefined;
-    if (!this.#log.live.peek()) this.#log.follow();
+    if (!this.#log.live.peek() || this.#log.error.peek()) this.#log.follow();
   }
 
   /** Replay from where the reader is; from the beginning, if that is the end. */

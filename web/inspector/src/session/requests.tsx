@@ -10,8 +10,8 @@ import { usePolled } from "../polling.ts";
 
 export function Requests({ name, version }: { name: string; version: number }) {
   // New events may ask or answer; a session is asked at most every second.
-  const key = `${name}\n${version && Math.floor(Date.now() / 1000)}`;
-  const { data, refresh } = usePolled((signal) => client().session(name).requests(signal), 10_000, key);
+  const second = version && Math.floor(Date.now() / 1000);
+  const { data, refresh } = usePolled((signal) => client().session(name).requests(signal), 10_000, name, second);
   const open = data.value ?? [];
   if (open.length === 0) return null;
   return (
@@ -51,6 +51,38 @@ function Request({ name, request, answered }: { name: string; request: InputRequ
       field.current?.reportValidity();
     }
   };
+  const buttons = (
+    <div class="line">
+      {request.choices?.map((choice, at) => (
+        <button
+          key={choice}
+          type="button"
+          class={at === 0 ? "strong" : undefined}
+          disabled={busy.value}
+          onClick={() => void answer(choice)}
+        >
+          <bdi>{choice}</bdi>
+        </button>
+      ))}
+      {!request.choices && (
+        <form class="line" onSubmit={send}>
+          <textarea
+            ref={field}
+            rows={1}
+            aria-label="Answer as JSON"
+            placeholder='{"approved": true}'
+            onInput={(event) => event.currentTarget.setCustomValidity("")}
+          />
+          <button type="submit" class="strong" disabled={busy.value}>
+            Answer
+          </button>
+        </form>
+      )}
+      <button type="button" disabled={busy.value} onClick={() => void answer(undefined, "cancelled")}>
+        Decline
+      </button>
+    </div>
+  );
   return (
     <article class="card request" data-request={request.id}>
       <p>
@@ -64,36 +96,7 @@ function Request({ name, request, answered }: { name: string; request: InputRequ
             `, until ${ago(new Date().toISOString(), Date.parse(request.expires_at)).replace(" ago", "")} from now`}
         </span>
       </p>
-      <div class="line">
-        {request.choices?.map((choice, at) => (
-          <button
-            key={choice}
-            type="button"
-            class={at === 0 ? "strong" : undefined}
-            disabled={busy.value}
-            onClick={() => void answer(choice)}
-          >
-            <bdi>{choice}</bdi>
-          </button>
-        ))}
-        {!request.choices && (
-          <form class="line" onSubmit={send}>
-            <textarea
-              ref={field}
-              rows={1}
-              aria-label="Answer as JSON"
-              placeholder='{"approved": true}'
-              onInput={(event) => event.currentTarget.setCustomValidity("")}
-            />
-            <button type="submit" class="strong" disabled={busy.value}>
-              Answer
-            </button>
-          </form>
-        )}
-        <button type="button" disabled={busy.value} onClick={() => void answer(undefined, "cancelled")}>
-          Decline
-        </button>
-      </div>
+      {request.kind === "tool" ? <p class="soft">A device runs it, and answers.</p> : buttons}
       <Failure error={error.value} />
     </article>
   );

@@ -7,7 +7,7 @@ import { change, route } from "../route.ts";
 import { paletteOf } from "./colours.ts";
 import { type Axis, draw, heightOf, LANE, type Playhead, RULER, type Scale, valueAt } from "./drawing.ts";
 import type { SessionLog } from "./log.ts";
-import type { Player } from "./player.ts";
+import { indexAfter, type Player } from "./player.ts";
 import { type Place, type Tape, tapeOf } from "./tape.ts";
 
 const SPEEDS = [1, 4, 16];
@@ -255,11 +255,10 @@ function Seek({ player }: { player: Player }) {
 }
 
 function placesOf(log: SessionLog, offsets: readonly number[]): Map<number, Place> {
-  const first = log.events[0]?.offset ?? 0;
   const places = new Map<number, Place>();
   for (const offset of offsets) {
-    // A position is that of the next event: it stands at the event before.
-    const event = log.events[Math.max(0, Math.min(offset - first, log.events.length - 1))];
+    // Offsets are missing where retention removed events: the event before stands for them.
+    const event = log.events[Math.max(0, indexAfter(log.events, offset) - 1)];
     if (event) places.set(offset, { offset: event.offset, time: Date.parse(event.time) });
   }
   return places;

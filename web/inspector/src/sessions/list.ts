@@ -67,6 +67,8 @@ export class SessionList {
 
   /** Read the pages of the rows from `first` to `last` again, and the first page for what is new. */
   async refresh(first: number, last: number): Promise<void> {
+    // The first request failed.
+    if (this.#pages.length === 0) return this.load();
     const shown = new Set(this.rows.value.slice(first, last).map(({ session }) => session));
     const pages = this.#pages.filter((page, at) => at === 0 || page.rows.some(({ session }) => shown.has(session)));
     try {

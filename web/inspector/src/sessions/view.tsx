@@ -53,6 +53,7 @@ export function Sessions() {
 
 function Search({ text }: { text: string }) {
   const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
+  useEffect(() => () => clearTimeout(timer.current), []);
   return (
     <input
       type="search"
@@ -155,9 +156,11 @@ function List({ list, filtered }: { list: SessionList; filtered: boolean }) {
         {list.reading.value
           ? "Reading…"
           : rows.length === 0
-            ? filtered
-              ? `No session found${list.more.value ? " so far" : ""}.`
-              : "There is no session yet: the first event makes one."
+            ? list.error.value
+              ? "No session could be read."
+              : filtered
+                ? `No session found${list.more.value ? " so far" : ""}.`
+                : "There is no session yet: the first event makes one."
             : `${count(rows.length)} session${rows.length > 1 ? "s" : ""} read${list.more.value ? ", there are more" : ""}.`}{" "}
         {list.more.value && !list.reading.value && (
           <button type="button" class="plain" onClick={() => void list.load()}>
