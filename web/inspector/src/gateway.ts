@@ -78,13 +78,20 @@ export function client(): Client {
   return made;
 }
 
-/** Make a request of PROTOCOL.md. */
-export function call<T>(
+/** Make a request of PROTOCOL.md; a token that is refused, although it has not ended here, is asked for again. */
+export async function call<T>(
   method: string,
   path: string,
   how: Pick<Call, "query" | "body" | "signal" | "wait"> = {},
 ): Promise<T> {
-  return client().call<T>(method, path, how);
+  const sent = token;
+  try {
+    return await client().call<T>(method, path, how);
+  } catch (error) {
+    if (sent === undefined || (error as WakelineError).status !== 401) throw error;
+    refused = sent;
+    return client().call<T>(method, path, how);
+  }
 }
 
 /** Read a text that is not JSON, such as `/metrics`. */
