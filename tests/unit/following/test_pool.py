@@ -317,8 +317,8 @@ async def test_a_run_waits_for_the_rest_of_another_workflow_s_run_at_another_gat
             order.append("the later run begins")
         else:
             await (follower.hurried.wait() if reads else asyncio.Event().wait())
+            order.append("the rest is added")  # to the log, before the record says so
             await world.runs.put("s", run("a", status="terminated", owed=False))
-            order.append("the rest is added")
         await asyncio.Event().wait()
 
     world.follow = follow
