@@ -19,6 +19,6 @@ export function page(root: string, target: string): ViteUserConfig {
     // Vitest resolves like a server.
     ssr: { resolve: { conditions: ["@wakeline/source"] } },
     plugins: [singleFile(join(root, target), () => sourceStamp(root))],
-    test: { include: ["tests/**/*.test.ts"], environment: "node" },
+    test: { include: ["tests/**/*.test.ts"], environment: "node", testTimeout: 60_000 },
   };
 }

@@ -87,9 +87,12 @@ export class Actions {
     seen.sending = (async () => {
       await Promise.resolve();
       try {
-        for (let sent = ""; sent !== seen.next; ) {
+        let sent = "";
+        let far = false;
+        while (sent !== seen.next || far !== seen.everywhere) {
           sent = seen.next;
-          const body = { seen: sent, ...(seen.everywhere && { everywhere: true }) };
+          far = seen.everywhere;
+          const body = { seen: sent, ...(far && { everywhere: true }) };
           await this.#repeat((signal) => this.#call("PUT", ["devices", device], { body, signal }));
         }
       } finally {

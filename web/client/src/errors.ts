@@ -15,7 +15,7 @@ export class WakelineError extends Error {
   readonly code: string;
   /** What to do about it. */
   readonly hint: string;
-  /** The HTTP status; 0 if there was no answer. */
+  /** The HTTP status; 0 if there was no answer, or if it came in a frame. */
   readonly status: number;
   /** Further fields of the gateway's error, such as `expected`. */
   readonly details: Refusal;
@@ -35,9 +35,9 @@ export class WakelineError extends Error {
   }
 }
 
-const HINT = "Check the network, the gateway's URL, and the proxies on the way to it.";
+const HINT = "Check the network, the gateway's URL, and the proxies between.";
 /** Codes after which the same call may succeed later; the errors in frames have no status that shows it. */
-export const PASSING = /unavailable$|^limit_r|^storage_|^internal$|importing$/;
+const PASSING = /unavailable$|^limit_r|^storage_|^internal$|importing$/;
 
 /** Call a function of the page: its defect ends no reading, and is reported like any uncaught error. */
 export function guard(call: () => void): void {

@@ -45,7 +45,8 @@ export type Change =
 const nameOf = (topic: string, name: string): string => `${topic}\n${name}`;
 
 export class Folded {
-  events: SessionEvent[] = [];
+  #events: SessionEvent[] = [];
+  #shown: readonly SessionEvent[] | undefined;
   requests: ReadonlyMap<string, Readonly<Record<string, unknown>>> = new Map();
   runs: ReadonlyMap<string, RunView> = new Map();
   readonly #messages = new Map<string, { message: Message; grown: Grown }>();
@@ -57,6 +58,12 @@ export class Folded {
 
   message(topic: string, id: string): Message | undefined {
     return this.#messages.get(nameOf(topic, id))?.message;
+  }
+
+  /** Another array after each change: a page compares it with the one before. */
+  get events(): readonly SessionEvent[] {
+    this.#shown ??= [...this.#events];
+    return this.#shown;
   }
 
   get keyed(): SessionEvent[] {
@@ -79,12 +86,8 @@ export class Folded {
     if (topic === "$compact") return undefined;
     if (message && !event.payload && "data" in event) return this.#grow(event, message, owned);
     if (key !== undefined) return this.#put(event, key);
-    // Another array after each batch: a page compares it with the one before.
-    if (!owned.has(this.events)) {
-      this.events = [...this.events];
-      owned.add(this.events);
-    }
-    this.events.push(event);
+    this.#events.push(event);
+    this.#shown = undefined;
     if (topic.startsWith("$") && isObject(event.data)) this.#note(event, event.data);
     return { kind: "event", event };
   }
@@ -117,8 +120,11 @@ export class Folded {
 
   #supersede(offsets: readonly Range[]): Change {
     const gone = within(offsets);
-    const events = this.events.filter(({ offset }) => gone(offset));
-    if (events.length) this.events = this.events.filter(({ offset }) => !gone(offset));
+    const events = this.#events.filter(({ offset }) => gone(offset));
+    if (events.length) {
+      this.#events = this.#events.filter(({ offset }) => !gone(offset));
+      this.#shown = undefined;
+    }
     const messages: { topic: string; id: string }[] = [];
     for (const [name, { message, grown }] of this.#messages) {
       if (!grown.remove(gone)) continue;

@@ -24,7 +24,11 @@ export class Keeper {
 
   /** Where to begin: at the stored cursor, if there is one. */
   async begin(from: string): Promise<string> {
-    return (await this.#storage.getItem(this.#key)) || from;
+    let kept: string | null | undefined;
+    await this.#attempt(async () => {
+      kept = await this.#storage.getItem(this.#key);
+    });
+    return kept || from;
   }
 
   /** Keep a cursor, a few times a second: storages of browsers are slow. */
@@ -53,12 +57,12 @@ export class Keeper {
     }
   }
 
-  /** A storage that is full must not end the reading: the page begins at an older cursor then. */
+  /** A storage that is full, or that the page may not use, must not end the reading: it begins at an older cursor then. */
   async #attempt(work: () => void | Promise<void>): Promise<void> {
     try {
       await work();
     } catch (error) {
-      console.warn(`wakeline: the cursor was not stored under ${this.#key}`, error);
+      console.warn(`wakeline: the storage failed for ${this.#key}`, error);
     }
   }
 }

@@ -85,6 +85,8 @@ export class Source {
   stop: () => void = () => undefined;
   /** The transport sets this to check that its connection still works. */
   check: () => void = () => undefined;
+  /** Whether its connection does not report devices, as a long-poll. */
+  silent?: boolean;
   readonly #listeners = new Set<Listener>();
   readonly #present = new Map<string, Device>();
   #cursor: string;
@@ -164,8 +166,10 @@ export class Source {
 
   #greet(listener: Listener): void {
     listener.opened();
-    // Also that nobody is there: a device that left while the connection was away is not reported again.
-    if (this.ask.presence) listener.presence([...this.#present.values()]);
+    if (!this.ask.presence || this.silent) return;
+    // The joins follow at once; if none does, nobody is there. Who left while the connection was away is not reported.
+    const pause = this.#present.size ? 0 : 1000;
+    setTimeout(() => this.#listeners.has(listener) && listener.presence([...this.#present.values()]), pause);
   }
 
   #each(call: (listener: Listener) => void): void {

@@ -68,6 +68,8 @@ export class Reader {
   #began = 0;
   #end: number | undefined;
   #filtered: boolean;
+  /** Until the gateway has answered: a session that is gone after that was deleted, and is not to be created again. */
+  #waits: boolean | undefined;
   #broken = 0;
   #lastGap = "";
   #run: string | undefined;
@@ -75,6 +77,7 @@ export class Reader {
 
   constructor(parts: Parts, options: ReaderOptions, sink: Sink) {
     const { session, topics, until, presence, device } = options;
+    this.#waits = options.waitForStart;
     this.#parts = parts;
     this.#options = options;
     this.#ask = { session, topics, until, presence, device };
@@ -129,7 +132,7 @@ export class Reader {
   /** Read pages until there are no more; return the end of the session if this was it. */
   async #catchUp(): Promise<"settled" | "closed" | undefined> {
     const { topics, device, until, session } = this.#ask;
-    const { waitForStart, page: limit } = this.#options;
+    const { page: limit } = this.#options;
     const { signal } = this.#stop;
     while (!isOver(this.#state)) {
       await this.#sink.room?.();
@@ -141,8 +144,7 @@ export class Reader {
         device,
         limit: compact ? undefined : limit,
         view: compact ? "compact" : undefined,
-        // A session that was read and is gone was deleted: it is not to be created again.
-        wait_for_start: (!this.#at && waitForStart) || undefined,
+        wait_for_start: this.#waits || undefined,
       };
       const page = await this.#parts.http.call<WirePage>("GET", sessionPath(session, "events"), { query, signal });
       if (isOver(this.#state)) return undefined;
@@ -162,6 +164,7 @@ export class Reader {
     const from = parseCursor(page.from ?? "");
     if (!from || !Array.isArray(page.events)) throw broken("expected a page of events");
     const whole = compact && from.offset === 0;
+    this.#waits = false;
     if (!this.#at) {
       this.#at = from;
       this.#began = from.offset;

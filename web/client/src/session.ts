@@ -206,7 +206,7 @@ export class Session {
     try {
       return act(await this.#actions);
     } catch (error) {
-      // What failed to load is loaded again.
+      // Where the browser allows it, what failed to load is loaded again.
       this.#actions = undefined;
       throw error;
     }

@@ -1,6 +1,6 @@
 /** The feed as a WebSocket: many sessions on one connection, PROTOCOL.md §5. */
 
-import { PASSING, type Refusal, unavailable, WakelineError } from "./errors.ts";
+import { type Refusal, unavailable, WakelineError } from "./errors.ts";
 import type { Http } from "./http.ts";
 import type { Source } from "./live.ts";
 import type { PresenceChange, WireEvent } from "./wire.ts";
@@ -172,7 +172,7 @@ export class FeedSocket {
     else if (type === "error" && error) {
       // After `subscribed` the gateway ends the session as well, in its next frame, and the page that the reader requests
       // then has the true status.
-      if (!source.isOpen) this.#ended(source, new WakelineError(error, PASSING.test(error.code ?? "") ? 503 : 400));
+      if (!source.isOpen) this.#ended(source, new WakelineError(error));
     } else if (type === "end") this.#ended(source);
   }
 

@@ -72,6 +72,7 @@ function take(source: Source, part: string): void {
 async function poll(http: Http, path: string, source: Source, signal: AbortSignal, pause = 0): Promise<void> {
   const { ask } = source;
   const wait = pause ? 0 : http.timing.poll;
+  source.silent = true;
   source.opened();
   while (!signal.aborted) {
     const query = {

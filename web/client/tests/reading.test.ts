@@ -114,6 +114,26 @@ test("waiting for the start creates the session", async () => {
   expect((await events.next()).value?.data).toBe(1);
 });
 
+test("a page that has a cursor of a deleted session waits for the next start", async () => {
+  const name = fresh();
+  await publish(url, name, ...numbers(0, 1));
+  const kept = new Map<string, string>();
+  const storage = {
+    getItem: (key: string) => kept.get(key) ?? null,
+    setItem: (key: string, value: string) => void kept.set(key, value),
+    removeItem: (key: string) => void kept.delete(key),
+  };
+  const session = () => client({ storage }).session(name);
+  const options = { resume: "list", waitForStart: true };
+  for await (const _ of session().events(options)) break;
+  await until(() => kept.size === 1);
+  await request(url, "DELETE", `/v1/sessions/${name}`);
+  await expect(session().events(options).next()).rejects.toMatchObject({ code: "epoch_changed" });
+  await until(() => kept.size === 0);
+  const events = session().events(options);
+  await until(() => events.state.status === "live");
+});
+
 test("the progress of catching up is reported, and then live", async () => {
   const name = fresh();
   for (let n = 0; n < 3_000; n += 500) await publish(url, name, ...numbers(n, 500));

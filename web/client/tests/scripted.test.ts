@@ -212,6 +212,20 @@ test("a storage that is full ends no reading", async () => {
   await until(() => warned.mock.calls.length > 0);
 });
 
+test("a storage that the page may not use ends no reading", async () => {
+  vi.spyOn(console, "warn").mockReturnValue();
+  const name = fresh();
+  await publish(url, name, ...numbers(0, 3));
+  const refuse = () => {
+    throw new DOMException("the operation is insecure", "SecurityError");
+  };
+  const storage = { getItem: refuse, setItem: refuse, removeItem: refuse };
+  const got: unknown[] = [];
+  for await (const { data } of client({ storage }).session(name).events({ resume: "list" }))
+    if (got.push(data) === 3) break;
+  expect(got).toEqual([0, 1, 2]);
+});
+
 test("a closed client ends what it sends", async () => {
   const made = client({ fetch: () => Promise.reject(new TypeError("no network")), timing: TIMING });
   const sent = made.session("s").send("hello");
@@ -230,6 +244,42 @@ test("of several positions at a time the one that is furthest is acknowledged", 
   await Promise.all([session.seen(10), session.seen(3)]);
   const { devices } = await request(url, "GET", `/v1/sessions/${name}/devices`);
   expect(devices[0].seen).toMatch(/-11$/);
+});
+
+test("a position that is further counts for all devices if a later call wants it", async () => {
+  const bodies: unknown[] = [];
+  let answer: () => void = () => undefined;
+  const answered = new Promise<void>((resolve) => {
+    answer = resolve;
+  });
+  const made = client({
+    device: "phone",
+    fetch: async (_, init) => {
+      bodies.push(JSON.parse(String(init?.body)));
+      await answered;
+      return Response.json({});
+    },
+  });
+  const session = made.session("s");
+  const first = session.seen("abc-11");
+  await until(() => bodies.length === 1);
+  const second = session.seen("abc-4", { everywhere: true });
+  answer();
+  await Promise.all([first, second]);
+  expect(bodies).toEqual([{ seen: "abc-11" }, { seen: "abc-11", everywhere: true }]);
+});
+
+test("a long-poll reports nothing of presence", async () => {
+  const name = fresh();
+  await publish(url, name, ...numbers(0, 1));
+  const session = client({ transport: "long-poll" }).session(name);
+  const reported: unknown[] = [];
+  onTestFinished(session.presence((devices) => reported.push(devices)));
+  const events = session.events();
+  await events.next();
+  await until(() => events.state.status === "live");
+  await new Promise((resolve) => setTimeout(resolve, 1200));
+  expect(reported).toEqual([]);
 });
 
 test("a position can be acknowledged after the reading has ended", async () => {

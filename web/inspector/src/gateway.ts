@@ -46,6 +46,7 @@ export async function begin(): Promise<void> {
 /** Use a token from now on. Throws a `WakelineError` if the gateway refuses it. */
 export async function signIn(text: string): Promise<void> {
   await check(text);
+  refused = undefined;
   token = text;
   // A reading that waits for a fresh token goes on where it was.
   if (given) given(text);

@@ -13,7 +13,7 @@ it("asks for another token when the gateway refuses one that has not ended, and 
   await signIn("one");
   accepted.clear();
   const answer = call("GET", "/v1/sessions");
-  await vi.waitFor(() => expect(access.value.status).toBe("asking"));
+  await vi.waitFor(() => expect(access.value.status).toBe("asking"), 60_000);
   accepted.add("two");
   await signIn("two");
   expect(await answer).toEqual({ sessions: [] });

@@ -50,7 +50,7 @@ async function followed(events: readonly SessionEvent[]) {
   const { asked, way, client } = gateway(events);
   const log = new SessionLog(client, "s");
   log.follow();
-  await vi.waitFor(() => expect(log.events.at(-1)?.offset).toBe(events.length - 1));
+  await vi.waitFor(() => expect(log.events.at(-1)?.offset).toBe(events.length - 1), 60_000);
   return { log, asked, way };
 }
 
@@ -111,10 +111,20 @@ it("keeps what it holds if a part cannot be read", async () => {
   const player = new Player(log);
   player.at(11_999);
   player.toggle();
-  await vi.waitFor(() => expect(player.playing.value).toBe(false));
+  await vi.waitFor(() => expect(player.playing.value).toBe(false), 60_000);
   way.broken = false;
   expect(await sought(log, 100)).toBe(100);
   expect(log.error.value).toBeUndefined();
+});
+
+it("shows no error any more once the earlier events came", async () => {
+  const { log, way } = await followed(long);
+  way.broken = true;
+  await log.earlier();
+  expect(log.error.value?.message).toBe("the gateway is away");
+  way.broken = false;
+  await log.earlier();
+  expect([ends(log), log.error.value]).toEqual([[6000, 11_999], undefined]);
 });
 
 it("holds no more than a bounded number of events", async () => {
@@ -150,27 +160,30 @@ it("replays on beyond the part that is held, to the end of the log", async () =>
   vi.useRealTimers();
 });
 
-it.each([{ retry: true }, { status: 404 }])("reads the log when a first failure with %j is over", async (refusal) => {
-  vi.useFakeTimers();
-  const { way, client } = gateway(long);
-  way.refusal = Object.assign(new Error("not now"), refusal);
-  const log = new SessionLog(client, "s");
-  log.follow();
-  await vi.advanceTimersByTimeAsync(5_000);
-  expect([log.events.length, log.error.value?.message, log.isRead]).toEqual([0, "not now", false]);
-  delete way.refusal;
-  await vi.advanceTimersByTimeAsync(5_000);
-  expect([ends(log), log.error.value]).toEqual([[7000, 11_999], undefined]);
-  vi.useRealTimers();
-});
+it.each([{ retry: true }, { status: 401 }, { status: 404 }])(
+  "reads the log when a first failure with %j is over",
+  async (refusal) => {
+    vi.useFakeTimers();
+    const { way, client } = gateway(long);
+    way.refusal = Object.assign(new Error("not now"), refusal);
+    const log = new SessionLog(client, "s");
+    log.follow();
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect([log.events.length, log.error.value?.message, log.isRead]).toEqual([0, "not now", false]);
+    delete way.refusal;
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect([ends(log), log.error.value]).toEqual([[7000, 11_999], undefined]);
+    vi.useRealTimers();
+  },
+);
 
 it("reads the log again at the reader's wish after a refusal", async () => {
   const { way, client } = gateway(long);
   way.refusal = new Error("not allowed");
   const log = new SessionLog(client, "s");
   log.follow();
-  await vi.waitFor(() => expect(log.error.value?.message).toBe("not allowed"));
+  await vi.waitFor(() => expect(log.error.value?.message).toBe("not allowed"), 60_000);
   delete way.refusal;
   new Player(log).toEnd();
-  await vi.waitFor(() => expect(ends(log)).toEqual([7000, 11_999]));
+  await vi.waitFor(() => expect(ends(log)).toEqual([7000, 11_999]), 60_000);
 });

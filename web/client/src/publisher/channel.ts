@@ -1,6 +1,6 @@
 /** A publisher's way to the gateway: a channel of a WebSocket, or requests where there is none. */
 
-import { PASSING, unavailable, WakelineError } from "../errors.ts";
+import { unavailable, WakelineError } from "../errors.ts";
 import { type Http, sessionPath } from "../http.ts";
 
 /** Who publishes, and what for. */
@@ -155,7 +155,7 @@ export class SocketChannel implements Channel {
         break;
       case "error": {
         const code = frame.error?.code ?? "";
-        const error = new WakelineError(frame.error ?? {}, STATUS[code] ?? (PASSING.test(code) ? 503 : 400));
+        const error = new WakelineError(frame.error ?? {}, STATUS[code] ?? 400);
         if (error.status === 401 && this.#http.tokens.reject(token)) this.#fail(unavailable("the token has expired"));
         else this.#fail(error);
       }
@@ -227,5 +227,4 @@ const STATUS: Readonly<Record<string, number>> = {
   not_allowed: 403,
   session_not_found: 404,
   limit_reached: 429,
-  internal: 500,
 };

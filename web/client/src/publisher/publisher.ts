@@ -1,6 +1,6 @@
 /** Publishes from Node straight into a session: each event once, in order. */
 
-import { WakelineError } from "../errors.ts";
+import { guard, WakelineError } from "../errors.ts";
 import { type Fetch, Http } from "../http.ts";
 import { TIMING, type Timing } from "../timing.ts";
 import { type Token, Tokens } from "../tokens.ts";
@@ -165,7 +165,8 @@ export class SessionPublisher {
   }
 
   #report(error: PublishDroppedError): void {
-    if (this.#onDropped) this.#onDropped(error);
+    const dropped = this.#onDropped;
+    if (dropped) guard(() => dropped(error));
     else this.#reports.push(error);
     this.#tell();
   }

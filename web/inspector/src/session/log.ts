@@ -105,18 +105,24 @@ export class SessionLog {
 
   /** Read the end of the log, again and again while the gateway cannot be reached or the session does not exist. */
   async #follow(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      await this.#try(signal, async () => {
+    for (;;) {
+      let failed: WakelineError | undefined;
+      try {
         const record = await this.#describe(signal);
         const many = record.next_offset - record.first_offset > MOST_AT_FIRST;
         this.error.value = undefined;
         this.#fresh = [];
         this.#hold([], !many);
         await this.#tail(many ? `tail:${MOST_AT_FIRST}` : "beginning", signal);
-      });
-      const error = this.error.peek();
-      if (!error || !(error.retry || error.status === 404)) return;
+      } catch (thrown) {
+        failed = thrown as WakelineError;
+      }
+      if (signal.aborted || !failed) return;
+      this.error.value = failed;
+      // After 401 the next request waits for another token.
+      if (!failed.retry && failed.status !== 401 && failed.status !== 404) return;
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      if (signal.aborted) return;
     }
   }
 
@@ -189,7 +195,9 @@ export class SessionLog {
 
   async #try<T>(signal: AbortSignal, act: () => Promise<T>): Promise<T | undefined> {
     try {
-      return await act();
+      const done = await act();
+      if (!signal.aborted) this.error.value = undefined;
+      return done;
     } catch (thrown) {
       if (!signal.aborted) this.error.value = thrown as WakelineError;
       return undefined;

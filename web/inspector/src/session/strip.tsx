@@ -257,6 +257,7 @@ function Seek({ player }: { player: Player }) {
 function placesOf(log: SessionLog, offsets: readonly number[]): Map<number, Place> {
   const places = new Map<number, Place>();
   for (const offset of offsets) {
+    if (Number.isNaN(offset)) continue; // no event is chosen
     // Offsets are missing where retention removed events: the event before stands for them.
     const event = log.events[Math.max(0, indexAfter(log.events, offset) - 1)];
     if (event) places.set(offset, { offset: event.offset, time: Date.parse(event.time) });

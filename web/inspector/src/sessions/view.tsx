@@ -120,6 +120,8 @@ function List({ list, filtered }: { list: SessionList; filtered: boolean }) {
     },
   });
 
+  // A repeated attempt changes nothing that is read aloud.
+  const reading = list.reading.value && !list.error.value;
   return (
     <>
       <div class="rows head" aria-hidden="true">
@@ -153,7 +155,7 @@ function List({ list, filtered }: { list: SessionList; filtered: boolean }) {
         </ol>
       </div>
       <p class="foot soft" aria-live="polite">
-        {list.reading.value
+        {reading
           ? "Reading…"
           : rows.length === 0
             ? list.error.value
@@ -162,7 +164,7 @@ function List({ list, filtered }: { list: SessionList; filtered: boolean }) {
                 ? `No session found${list.more.value ? " so far" : ""}.`
                 : "There is no session yet: the first event makes one."
             : `${count(rows.length)} session${rows.length > 1 ? "s" : ""} read${list.more.value ? ", there are more" : ""}.`}{" "}
-        {list.more.value && !list.reading.value && (
+        {list.more.value && !reading && (
           <button type="button" class="plain" onClick={() => void list.load()}>
             Read on
           </button>
