@@ -57,6 +57,7 @@ class Audience:
     async def run(self) -> None:
         """Report the sessions of this gateway's devices until cancelled."""
         while self._ownership.shared:
+            self._expire()
             try:
                 await self._report()
             except UnavailableError as error:
@@ -74,12 +75,20 @@ class Audience:
                     self._ownership.wakeups.wake("watched", run.workflow_id, session)
 
     def _note(self, _: str, session: str) -> None:
-        now = monotonic()
         is_new = not self.watches(session)
         self._elsewhere.pop(session, None)
-        self._elsewhere[session] = now + _BELIEVED_SECONDS
-        while (oldest := next(iter(self._elsewhere))) != session and self._elsewhere[oldest] < now:
-            del self._elsewhere[oldest]
+        self._elsewhere[session] = monotonic() + _BELIEVED_SECONDS
         if is_new:
-            for listener in self._listeners:
-                listener()
+            self._notify()
+
+    def _expire(self) -> None:
+        """Forget the sessions that have not been reported for a while."""
+        known, now = len(self._elsewhere), monotonic()
+        while self._elsewhere and self._elsewhere[oldest := next(iter(self._elsewhere))] <= now:
+            del self._elsewhere[oldest]
+        if len(self._elsewhere) < known:
+            self._notify()
+
+    def _notify(self) -> None:
+        for listener in self._listeners:
+            listener()
