@@ -1,32 +1,34 @@
-"""The devices at other gateways: each gateway reports its own, and believes the others for a while."""
+"""The devices at other gateways: each gateway reports its own now and then, and believes the others for a while."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from tests.unit.following.followed import World, steps
+from tests.unit.following.followed import World, run, steps
 from wakeline.background import cancel_all
 from wakeline.gateway.following import audience as module
 from wakeline.gateway.following.audience import Audience
+from wakeline.gateway.log import NewSession
 
 
 class Hints:
     """Notes the hints that are sent, and has those of other gateways followed."""
 
     def __init__(self) -> None:
-        self.sent: list[tuple[str, str, str]] = []
+        self.sent: list[tuple[str, str, str, bool]] = []
         self.listeners: dict[str, Callable[[str, str], None]] = {}
 
     def listen(self, subject: str, listener: Callable[[str, str], None]) -> None:
         self.listeners[subject] = listener
 
-    def wake(self, subject: str, name: str, detail: str) -> None:
-        self.sent.append((subject, name, detail))
+    def wake(self, subject: str, name: str, detail: str, *, urgent: bool = True) -> None:
+        self.sent.append((subject, name, detail, urgent))
 
 
 class Clock:
@@ -66,6 +68,28 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.02)
+
+
+async def test_new_sessions_are_reported_at_once_and_later_not_all_together(
+    clock: Clock, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, hints = World(monkeypatch), Hints()
+    names = {f"a{number}" for number in range(200)}
+    async with AsyncExitStack() as devices:
+        for name in names:
+            await world.engine.create_session(NewSession(name))
+            await world.runs.put(name, run(name))
+            await devices.enter_async_context(world.hub.attach(name))
+        await begin(world, hints)
+        await until(lambda: len(hints.sent) >= len(names))
+        assert set(hints.sent) == {("watched", name, name, False) for name in names}
+        hints.sent.clear()
+        clock.now += module._REPORT_SECONDS / 2
+        await until(lambda: len(hints.sent) >= 50)
+        await steps(2000)
+        assert len(hints.sent) < 150
+        clock.now += module._REPORT_SECONDS / 2
+        await until(lambda: {hint[2] for hint in hints.sent} == names)
 
 
 async def test_the_last_device_at_another_gateway_is_noticed_when_it_has_left(

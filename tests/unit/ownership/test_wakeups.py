@@ -57,21 +57,35 @@ async def test_a_hint_reaches_the_owner_once_and_nobody_else(start: Start, engin
     assert (a[1], len(b[1]), c[1]) == ([], 2, [])
 
 
+@pytest.mark.parametrize("urgent", [True, False])
 async def test_a_flood_of_long_hints_fits_into_records_and_arrives(
-    start: Start, engine: MemoryEngine, monkeypatch: pytest.MonkeyPatch
+    urgent: bool, start: Start, engine: MemoryEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_KEPT_SECONDS", 0.4)
     (a, _), (_, received) = await start("a"), await start("b")
     sent = [(f"b{number}" + "\u0001" * 900, "\N{SNOWMAN}" * 20) for number in range(100)]
     largest = 0
     for name, detail in sent:
-        a.wake("s", name, detail)
+        a.wake("s", name, detail, urgent=urgent)
     async with asyncio.timeout(60):
         while len(received) < len(sent):
             largest = max([largest, *(len(record.value) for record in await engine.records("wakeups/"))])
             await asyncio.sleep(0.02)
     assert received == sent
     assert largest <= MAX_RECORD_BYTES
+
+
+async def test_an_urgent_hint_does_not_wait_for_a_flood_of_others(
+    start: Start, engine: MemoryEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_KEPT_SECONDS", 600.0)  # the others fill their part of the record
+    (a, _), (_, received) = await start("a"), await start("b")
+    for number in range(100):
+        a.wake("s", f"b{number}" + "x" * 900, "", urgent=False)
+    await until(lambda: bool(received))
+    a.wake("s", "b", "now")
+    await until(lambda: ("b", "now") in received)
+    assert 0 < received.index(("b", "now")) < 50
 
 
 async def test_the_record_of_a_gateway_is_removed_when_it_is_silent_or_stops(

@@ -7,6 +7,8 @@ devices are on to the owners of their open runs by wake-ups, again and again, an
 from __future__ import annotations
 
 import asyncio
+import math
+import random
 from collections.abc import Callable
 from time import monotonic
 from typing import Final
@@ -20,9 +22,10 @@ from wakeline.gateway.runtime import log_failure
 from wakeline.gateway.sessions import Runs
 
 _CHECK_SECONDS: Final = 2.0
-_REPORT_SECONDS: Final = 10.0
+_REPORT_SECONDS: Final = 30.0
 """Seconds from one report of a session to the next: a run may have begun, or an owner have changed."""
-_BELIEVED_SECONDS: Final = 45.0
+_BELIEVED_SECONDS: Final = 100.0
+"""Longer than three reports: one may be lost, and many wait for each other."""
 _MOST: Final = 2_000  # sessions in one check
 _log = structlog.get_logger(__name__)
 
@@ -66,13 +69,15 @@ class Audience:
 
     async def _report(self) -> None:
         watched, now = self._hub.sessions(), monotonic()
-        self._reported = {session: self._reported.get(session, 0) for session in watched}
+        self._reported = {session: self._reported.get(session, -math.inf) for session in watched}
         due = [session for session in watched if self._reported[session] <= now - _REPORT_SECONDS]
         async for session, runs in self._runs.of_all(sorted(due, key=self._reported.__getitem__)[:_MOST]):
-            self._reported[session] = now
+            # After the first report at a random time, so that sessions that came together are not reported together for ever.
+            is_new = self._reported[session] == -math.inf
+            self._reported[session] = now - random.uniform(0, _REPORT_SECONDS) if is_new else now
             for run in runs:
                 if run.open and not run.activity:
-                    self._ownership.wakeups.wake("watched", run.workflow_id, session)
+                    self._ownership.wakeups.wake("watched", run.workflow_id, session, urgent=False)
 
     def _note(self, _: str, session: str) -> None:
         is_new = not self.watches(session)

@@ -59,7 +59,8 @@ class Wakeups:
         self._key = f"{_PREFIX}{gateway}"
         self._owns = owns
         self._listeners: dict[str, Callable[[str, str], None]] = {}
-        self._waiting: dict[tuple[str, str, str], None] = {}
+        self._urgent: dict[tuple[str, str, str], None] = {}
+        self._others: dict[tuple[str, str, str], None] = {}
         self._any = asyncio.Event()
         self._written: deque[tuple[float, _Hint]] = deque()
         self._size = 0  # of the written hints, at most
@@ -72,10 +73,18 @@ class Wakeups:
         """Call `listener` with the name and detail of each hint on a subject for this gateway."""
         self._listeners[subject] = listener
 
-    def wake(self, subject: str, name: str, detail: str) -> None:
-        """Give the owner of a name a hint, unless this gateway owns it; equal hints are sent once."""
-        if self._tasks and not self._owns(name) and len(self._waiting) < _MOST_WAITING:
-            self._waiting[subject, name, detail] = None
+    def wake(self, subject: str, name: str, detail: str, *, urgent: bool = True) -> None:
+        """Give the owner of a name a hint, unless this gateway owns it; equal hints are sent once.
+
+        Args:
+            subject: Selects the listener at the owner.
+            name: The name.
+            detail: Given to the listener.
+            urgent: False for a hint that waits for the urgent ones. Default: True.
+        """
+        waiting = self._urgent if urgent else self._others
+        if self._tasks and not self._owns(name) and len(waiting) < _MOST_WAITING:
+            waiting[subject, name, detail] = None
             self._any.set()
 
     async def start(self) -> None:
@@ -100,7 +109,7 @@ class Wakeups:
                 await backoff.wait()
                 continue
             # Only now: a write that fails is repeated, also after an error that nobody expected.
-            if not self._waiting:
+            if not self._urgent and not self._others:
                 self._any.clear()
             backoff.reset()
             await asyncio.sleep(_WRITE_SECONDS)
@@ -110,13 +119,15 @@ class Wakeups:
         now = monotonic()
         while self._written and self._written[0][0] < now - _KEPT_SECONDS:
             self._size -= _size(self._written.popleft()[1])
-        while self._waiting and self._size < _MOST_BYTES:
-            waiting = next(iter(self._waiting))
-            del self._waiting[waiting]
-            self._number += 1
-            hint = _Hint(self._number, *waiting)
-            self._written.append((math.inf, hint))
-            self._size += _size(hint)
+        # Those that are not urgent leave half of the record free: however many they are, an urgent one finds room at once.
+        for hints, most in ((self._urgent, _MOST_BYTES), (self._others, _MOST_BYTES // 2)):
+            while hints and self._size < most:
+                waiting = next(iter(hints))
+                del hints[waiting]
+                self._number += 1
+                hint = _Hint(self._number, *waiting)
+                self._written.append((math.inf, hint))
+                self._size += _size(hint)
 
     async def _write(self) -> None:
         value = msgspec.json.encode([hint for _, hint in self._written])
