@@ -18,7 +18,7 @@ from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.sessions import Run, Runs
 
 _LATE_SECONDS: Final = 5.0
-"""Seconds that the owner of a rest at another gateway has beyond its drain grace, to hear of the later run."""
+"""Seconds that the owner of a rest at another gateway has beyond lease and drain grace, to hear of the later run."""
 
 
 class Turns:
@@ -66,22 +66,23 @@ class Turns:
                 key = (session, other.run)
                 while key in self._followers:
                     await asyncio.wait([self._tasks[key]])
-                if key in self._rests:
+                while key in self._rests:
                     self._rests[key].hurry()
                     await asyncio.wait([self._tasks[key]])
-                elif other.owed and not self._ownership.owns(other.workflow_id):
+                if not self._ownership.owns(other.workflow_id):  # perhaps since a moment ago
                     await self._elsewhere(session, other)
 
     async def _elsewhere(self, session: str, run: Run) -> None:
         """Wait for a rest that another gateway reads; abandon it if that gateway is too late."""
-        until = monotonic() + self._parts_of(run).settings.drain_grace + _LATE_SECONDS
-        while True:
-            self._ownership.wakeups.wake("turn", run.workflow_id, f"{run.run} {session}")
-            latest = await self._runs.latest(session, run.run)
-            if latest is None or not latest.owed:
-                return None
+        settings, detail = self._parts_of(run).settings, f"{run.run} {session}"
+        # If its gateway was killed, the next one has the lease after that time.
+        until = monotonic() + 1.25 * settings.lease + settings.drain_grace + _LATE_SECONDS
+        while (latest := await self._runs.latest(session, run.run)) is not None and latest.owed:
             if monotonic() >= until and (state := await self._engine.state(session)) is not None:
-                return await Performer(Subject(session, latest, self._parts_of(run), state.epoch)).abandon()
+                await Performer(Subject(session, latest, self._parts_of(run), state.epoch)).abandon()
+                return
+            self._ownership.wakeups.wake("turn", run.workflow_id, detail)
+            self._hurry("", detail)  # its lease may have moved to this gateway
             await asyncio.sleep(RETRY_SECONDS)
 
     def _hurry(self, _: str, detail: str) -> None:
