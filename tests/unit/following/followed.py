@@ -91,6 +91,7 @@ class Temporal:
         pass
 
     async def after_failure(self, backoff: Backoff) -> None:
+        backoff.pause()
         await steps(2)
 
     async def until_up(self) -> None:

@@ -24,6 +24,7 @@ from wakeline.retry import Backoff
 from wakeline.temporal.failures import is_transient
 
 _LONGEST_PAUSE: Final = 30.0
+_LOGGED_FAILURES: Final = 10  # a failure in so many is logged as a warning, the first one among them
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
@@ -96,7 +97,7 @@ class Performer:
                 continue  # an input of another session, or a forgotten one whose key another one has
             sent = False
             if resend and signal is not None:
-                sent = await self._asked(partial(send_again, client, before, run_id, key, signal))
+                sent = await self._asked(partial(send_again, client, before, run_id, key, signal), reading=False)
             if not sent:
                 data.append({"id": key.id, "run_id": run_id})
         if data:
@@ -104,15 +105,16 @@ class Performer:
                 f"undone:{run_id}", *(self._subject.teller.event(INPUT_UNDONE, each) for each in data)
             )
 
-    async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _asked(self, ask: Callable[[], Awaitable[T]], *, reading: bool = True) -> T:
         """Ask Temporal until it answers, without reading again what was read before the failure."""
         backoff = Backoff(2 * RETRY_SECONDS, _LONGEST_PAUSE)
         while True:
             try:
                 return await ask()
             except RPCError as error:
-                if not is_transient(error, reading=True):
+                if not is_transient(error, reading=reading):
                     raise
-                run = self._subject.run
-                _log.debug("a reset cannot be read now", workflow_id=run.workflow_id, error=error.message)
+                session, run = self._subject.session, self._subject.run.run
+                log = _log.debug if backoff.failures % _LOGGED_FAILURES else _log.warning
+                log("Temporal does not answer about a reset now", session=session, run=run, error=error.message)
                 await self._parts.connection.after_failure(backoff)
