@@ -66,7 +66,35 @@ async def test_a_temporal_that_answers_is_not_logged_as_unavailable(
             clock.now += 60
             await checked(found)
     assert found.up()
-    assert [log["event"] for log in logs] == ["Temporal answers", event, "Temporal answers"]
+    assert [log["event"] for log in logs] == ["Temporal answers", event, "calls of Temporal succeed again"]
+
+
+async def test_a_trouble_that_lasts_is_logged_again_after_ten_minutes(clock: Clock) -> None:
+    found = Connection(Options(address="127.0.0.1:1"))
+    refused = "Temporal refuses calls of the gateway; check its credentials and permissions"
+    with capture_logs() as logs:
+        await checked(found)
+        found.failed(RPCError("no", RPCStatusCode.PERMISSION_DENIED, b""))
+        clock.now += 60
+        await checked(found)
+        for _ in range(60):  # for twenty minutes
+            found.failed(RPCError("no", RPCStatusCode.PERMISSION_DENIED, b""))
+            clock.now += 20
+            await checked(found)
+    assert [log["event"] for log in logs] == ["Temporal answers", refused, "calls of Temporal succeed again", refused]
+
+
+async def test_a_trouble_that_is_left_after_an_outage_is_logged(clock: Clock) -> None:
+    found = Connection(Options(address="127.0.0.1:1"))
+    refused = "Temporal refuses calls of the gateway; check its credentials and permissions"
+    away = "Temporal is unavailable; the gateway serves its log and retries"
+    with capture_logs() as logs:
+        await checked(found)
+        for _ in range(2):
+            found.failed(RPCError("no", RPCStatusCode.PERMISSION_DENIED, b""))
+            found.failed(RPCError("gone", RPCStatusCode.UNAVAILABLE, b""))
+            await checked(found)
+    assert [log["event"] for log in logs] == ["Temporal answers", refused, away, refused, away, refused]
 
 
 async def test_every_outage_is_logged(clock: Clock) -> None:

@@ -40,6 +40,7 @@ _LOGGED: Final = {
     "no such namespace": _AWAY,
     "unreachable": _AWAY,
 }
+_OUTAGES: Final = ("no such namespace", "unreachable")
 # Troubles other than an outage come and go: each kind is logged again only after so long.
 _LOGGED_AGAIN_SECONDS: Final = 600.0
 _OUTAGE_SECONDS: Final = 30.0
@@ -92,7 +93,6 @@ class Connection:
         self._options = options
         self._count = count
         self._state = "unreachable: not tried yet"
-        self._kind: str | None = None  # the kind of the health when it changed last
         self._logged: str | None = None  # the kind that was logged last
         self._logged_at: dict[str, float] = {}
         self._remembered: dict[str, tuple[float, str]] = {}
@@ -278,17 +278,17 @@ class Connection:
         self._log_change()
 
     def _log_change(self) -> None:
-        """Log the health when its kind changes; the first check counts as a change."""
+        """Log the health unless its kind was logged last; the first check is logged, too."""
         health, now = self.health, time.monotonic()
-        if (kind := _kind(health)) == self._kind:
+        if (kind := _kind(health)) == self._logged:
             return
-        self._kind = kind
+        was_away = self._logged is None or self._logged in _OUTAGES
+        rare = kind not in ("ok", *_OUTAGES) and not was_away  # after an outage every kind shows that Temporal answers
+        if rare and now < self._logged_at.get(kind, -_LOGGED_AGAIN_SECONDS) + _LOGGED_AGAIN_SECONDS:
+            return
         where = {"address": self.address, "namespace": self.namespace}
         if kind == "ok":
-            if self._logged != kind:
-                _log.info("Temporal answers", **where)
-        elif _LOGGED[kind] != _AWAY and now < self._logged_at.get(kind, -_LOGGED_AGAIN_SECONDS) + _LOGGED_AGAIN_SECONDS:
-            return
+            _log.info("Temporal answers" if was_away else "calls of Temporal succeed again", **where)
         else:
             _log.warning(_LOGGED[kind], **where, health=health)
         self._logged, self._logged_at[kind] = kind, now
