@@ -16,9 +16,11 @@ from yarl import URL
 
 from tests.support import Served, Stream, close, publish
 from tests.unit.conftest import Serve, on_disk
+from wakeline.errors import TemporalUnavailableError
 from wakeline.events import RUN_STARTED, SESSION_SETTLED
-from wakeline.gateway import stores
+from wakeline.gateway import app, stores
 from wakeline.gateway.log.engines.memory import MemoryEngine
+from wakeline.gateway.sessions import Arrivals
 from wakeline.gateway.transports import feed_sse
 
 
@@ -172,6 +174,22 @@ async def test_a_session_that_is_deleted_while_it_is_read_is_told(engine: Memory
         await publish(engine, "b", 1)
         assert told(await opened.next()) == [("b", 1)]
         assert "." not in opened.last_id
+
+
+async def test_a_session_that_is_missing_while_temporal_is_away_is_told_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, serve: Serve
+) -> None:
+    async def watch(session: str) -> None:
+        if session != "a":  # it is in the log
+            raise TemporalUnavailableError("Temporal cannot be reached now")
+
+    monkeypatch.setattr(app, "Arrivals", lambda log, _, **more: Arrivals(log, watch, **more))
+    served = await serve()
+    await served.publish("a", *events(0))
+    async with stream(served, "session=b&session=a") as opened:
+        assert await next_reset(opened) == ("b", "temporal_unavailable")
+        assert told(await opened.next()) == [("a", 0)]
+    assert await status(served, "session=b&session=c") == (503, "temporal_unavailable")
 
 
 async def test_until_settled_ends_when_all_are_and_then_there_is_nothing_to_come_back_for(

@@ -18,7 +18,14 @@ import msgspec
 from aiohttp import web
 
 from wakeline.background import cancel_all
-from wakeline.errors import CursorAheadError, EpochChangedError, SessionNotFoundError, UnavailableError, WakelineError
+from wakeline.errors import (
+    CursorAheadError,
+    EpochChangedError,
+    SessionNotFoundError,
+    TemporalUnavailableError,
+    UnavailableError,
+    WakelineError,
+)
 from wakeline.events import Cursor
 from wakeline.gateway.access import Grant, expiring
 from wakeline.gateway.delivery import Channel, Device, Lane, Topics
@@ -147,7 +154,7 @@ class SseFeed:
                     raise part.unavailable
             refused = [part.refused for part in self._parts if part.channel is None and part.refused is not None]
             if len(refused) == len(self._parts):
-                raise refused[0]
+                raise next((error for error in refused if isinstance(error, UnavailableError)), refused[0])
             if not any(part.refused for part in self._parts) and all(
                 part.at_end(self._asked.until_settled) for part in self._parts
             ):
@@ -169,6 +176,9 @@ class SseFeed:
     async def _open(self, stack: AsyncExitStack, part: _Part) -> None:
         try:
             await self._source.admit(part.session, self._grant, wait_for_start=self._asked.wait_for_start)
+        except TemporalUnavailableError as error:  # there is no such session: those that there are can be read
+            part.refused = self._source.arrivals.explained(error)
+            return
         except UnavailableError as error:
             part.unavailable = error
             return
