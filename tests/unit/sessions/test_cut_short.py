@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support import publish
-from wakeline.errors import SessionExistsError, SessionImportingError
+from wakeline.errors import SessionExistsError, SessionImportingError, StorageFailedError
 from wakeline.events import timestamp
 from wakeline.gateway.devices import Positions, Presence
 from wakeline.gateway.log import Append, Appended, Engine, NewSession, SessionState
@@ -123,6 +123,33 @@ async def test_a_session_that_two_gateways_delete_at_once_is_deleted_by_one(monk
     go_on.set()
     assert sorted(await asyncio.gather(first, second)) == [False, True]
     assert await engine.records("") == []
+
+
+async def test_deletions_that_cannot_be_finished_are_tried_some_at_a_time_and_delay_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = MemoryEngine()
+    deletions, tried = deletions_of(engine), list[str]()
+
+    async def failing(key: str, *_: object, **__: object) -> Any:
+        tried.append(key)
+        raise StorageFailedError("for the test")
+
+    names = [f"{number:02}" for number in range(12)]
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "delete_session", failing)
+        for name in names:
+            await publish(engine, name, 1)
+            with pytest.raises(StorageFailedError):
+                await deletions.delete(name)
+        patched.setattr(engine, "get_record", failing)
+        tried.clear()
+        for _ in range(2):
+            with pytest.raises(StorageFailedError):
+                await deletions.finish()
+    assert tried == [f"unfinished/{name}" for name in [*names, *names[:8]]]
+    await deletions.finish()
+    assert await engine.records("unfinished/") == []
 
 
 async def test_a_life_that_begins_while_the_one_before_is_deleted_keeps_its_runs(

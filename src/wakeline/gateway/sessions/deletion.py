@@ -31,6 +31,7 @@ ABANDONED_SECONDS: Final = 20.0
 """Seconds after which an unchanged note counts as the note of a gateway that has ended."""
 
 _CHECK_SECONDS: Final = 5.0
+_MOST_FAILURES: Final = 10  # of one `finish`: each may have taken a time-out
 _PREFIX: Final = "unfinished/"
 
 
@@ -73,7 +74,7 @@ class Deletions:
         self._intents = Intents(engine)
         self._requests = InputRequests(engine)
         self._owns = owns
-        self._cut_short: set[str] = set()  # keys of notes
+        self._cut_short: dict[str, None] = {}  # keys of notes, those first that have waited longest
         self._seen: dict[str, tuple[int, float]] = {}  # by note: its revision, and when that was first seen
         self._checked = 0.0
         self._deleting: set[asyncio.Task[bool]] = set()
@@ -149,7 +150,7 @@ class Deletions:
             ):  # another gateway deletes or imports the session, too: the note is its own now
                 await self._engine.delete_record(key, revision=record.revision, erase=erase)
         except BaseException:
-            self._cut_short.add(key)
+            self._cut_short[key] = None
             raise
 
     async def finish(self) -> None:
@@ -158,19 +159,23 @@ class Deletions:
         Raises:
             UnavailableError: The store cannot be read or written now.
         """
-        failed: UnavailableError | None = None
+        failures: list[UnavailableError] = []
         for key in list(self._cut_short):
             try:
                 record = await self._engine.get_record(key)
                 if record is not None:
                     await self._finish(record)
-                self._cut_short.discard(key)
+                self._cut_short.pop(key, None)
             except UnavailableError as error:  # perhaps of the part of the store that has this session
-                failed = error
+                self._cut_short.pop(key, None)
+                self._cut_short[key] = None
+                failures.append(error)
+                if len(failures) == _MOST_FAILURES:
+                    break
         if self._engine.shared:
             await self._finish_abandoned()
-        if failed is not None:
-            raise failed
+        if failures:
+            raise failures[0]
 
     async def _finish_all(self) -> None:
         for record in await self._engine.records(_PREFIX):
