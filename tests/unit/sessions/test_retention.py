@@ -365,6 +365,52 @@ async def test_a_session_that_cannot_be_deleted_delays_no_other(
     assert not await gateway.exists("a")
 
 
+async def test_an_unexpected_error_of_a_deletion_delays_no_other(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = Gateway(engine, age=10)
+    for session in ("a", "b"):
+        await gateway.publish(session, "t", close=True)
+        await gateway.after(1)
+    inner, tried = engine.delete_session, list[str]()
+
+    async def broken(session: str, **how: Any) -> bool:
+        tried.append(session)
+        if session == "a":
+            raise RuntimeError("for the test")
+        return await inner(session, **how)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "delete_session", broken)
+        await gateway.after(10)
+        await gateway.after(10)
+    assert tried == ["a", "b"]
+    assert (await gateway.exists("a"), await gateway.exists("b")) == (True, False)
+    await gateway.after(60)
+    assert not await gateway.exists("a")
+
+
+async def test_the_due_sessions_of_another_gateway_are_read_to_a_limit(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "_DUE_SESSIONS", 2)
+    monkeypatch.setattr(retention, "_MOST_DUE_SESSIONS", 4, raising=False)
+    gateway = Gateway(engine, age=10)
+    for number in range(9):
+        await gateway.publish(f"{number}", "t", close=True)
+    await gateway.after(0)
+    gateway.keeper._owns = "".__eq__
+    inner, limits = engine.due, list[int]()
+
+    async def due(now: float, *, limit: int) -> Any:
+        limits.append(limit)
+        return await inner(now, limit=limit)
+
+    monkeypatch.setattr(engine, "due", due)
+    await gateway.after(20)
+    assert limits == [2, 4]
+
+
 async def test_sessions_of_another_gateway_that_are_due_delay_no_other(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

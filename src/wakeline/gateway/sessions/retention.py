@@ -25,7 +25,7 @@ from wakeline.events import RUN_STARTED, SESSION_CLOSED, SESSION_SETTLED, Event
 from wakeline.gateway.delivery import Compacts
 from wakeline.gateway.log import Commit, Engine, SessionState
 from wakeline.gateway.metrics import Metrics
-from wakeline.gateway.runtime import Walk, log_failure, supervised
+from wakeline.gateway.runtime import Slice, Walk, log_failure, supervised
 from wakeline.gateway.sessions.config import Retention, SessionConfig, decode_config
 from wakeline.gateway.sessions.deletion import Deletions
 from wakeline.gateway.sessions.runs import Runs
@@ -42,6 +42,7 @@ _PAUSE: Final = 2.0
 _MOST_STEPS: Final = 50  # in one check, so that other sessions are checked in between
 _WALK_SESSIONS: Final = 100
 _DUE_SESSIONS: Final = 100
+_MOST_DUE_SESSIONS: Final = 6400  # in one read
 _MOST_FAILURES: Final = 10  # in one sweep: each may have taken a time-out
 _TURN_SECONDS: Final = 0.02
 _POSTPONED_SECONDS: Final = 60.0
@@ -187,15 +188,16 @@ class Keeper:
     async def _delete_due(self) -> list[UnavailableError]:
         """Delete this gateway's sessions that are due; return the errors of those that fail.
 
-        The earliest ones may all be another gateway's, or have failed before: then it continues past them.
+        The earliest ones may all be another gateway's, or have failed before: then it continues past them, to a limit.
         """
         now, failures, deleted = self._clock(), list[UnavailableError](), 0
         self._failed = {one: until for one, until in self._failed.items() if until > now}
         passed = set(self._failed)
-        limit = _DUE_SESSIONS
+        limit, work = _DUE_SESSIONS, Slice()
         while True:
             due = await self._engine.due(now, limit=limit)
             for session, epoch in due:
+                await work.rest()
                 if (session, epoch) in passed:
                     continue
                 passed.add((session, epoch))
@@ -209,9 +211,12 @@ class Keeper:
                     failures.append(error)
                     if len(failures) == _MOST_FAILURES:
                         return failures
-            if len(due) < limit or deleted >= _DUE_SESSIONS:
+                except Exception:  # noqa: BLE001 - an error of one session must not stop the others
+                    _log.exception("retention failed", session=session)
+                    self._failed[session, epoch] = now + _POSTPONED_SECONDS
+            if len(due) < limit or limit == _MOST_DUE_SESSIONS or deleted >= _DUE_SESSIONS:
                 return failures
-            limit *= 2
+            limit = min(limit * 2, _MOST_DUE_SESSIONS)
 
     async def _delete(self, session: str, epoch: str) -> None:
         state = await self._engine.state(session)
