@@ -17,12 +17,12 @@ class Refusals:
     """The refusals that were logged."""
 
     def __init__(self) -> None:
-        self._logged: set[tuple[str, str]] = set()
+        self._logged: dict[str, set[str]] = {}  # the statuses of each session
 
     def log(self, session: str, input: str, status: str) -> None:
         """Log a refusal of an input, unless the session has had one with this status."""
-        if (session, status) not in self._logged:
-            self._logged.add((session, status))
+        if status not in (statuses := self._logged.setdefault(session, set())):
+            statuses.add(status)
             _log.warning(
                 "Temporal refuses an input; it is tried again",
                 session=session,
@@ -33,4 +33,4 @@ class Refusals:
 
     def forget(self, session: str) -> None:
         """Log the next refusal of a session again: an input of it has an outcome."""
-        self._logged = {logged for logged in self._logged if logged[0] != session}
+        self._logged.pop(session, None)
