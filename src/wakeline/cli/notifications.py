@@ -20,12 +20,12 @@ from wakeline.gateway.notifications import new_keys
 
 _SILENCE: Final = timedelta(seconds=45)
 _WIDEST: Final = 10_000
-_FILTERS: Final = ("a session", "--state", "--channel", "--since", "--before")
+_FILTERS: Final = ("SESSION", "--state", "--channel", "--since", "--before")
 _USED: Final = {
     "list": (*_FILTERS, "--json"),
-    "show": ("a session", "an id"),
+    "show": ("SESSION", "ID"),
     "retry": _FILTERS,
-    "retry with an id": ("a session", "an id"),
+    "retry with an ID": ("SESSION", "ID"),
     "keys": (),
 }
 
@@ -77,8 +77,8 @@ def notifications(
         token: A token that may manage the sessions.
     """
     given = {"--state": state, "--channel": channel, "--since": since, "--before": before, "--json": json}
-    how = "retry with an id" if action == "retry" and id is not None else action
-    check_unused(f"wakeline notifications {how}", {"a session": session, "an id": id, **given}, _USED[how])
+    how = "retry with an ID" if action == "retry" and id is not None else action
+    check_unused(f"wakeline notifications {how}", {"SESSION": session, "ID": id, **given}, _USED[how])
     _check_time("--since", since)
     _check_time("--before", before)
     asked = {"session": session, "state": state, "channel": channel, "from": since, "to": before}

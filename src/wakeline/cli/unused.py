@@ -22,6 +22,6 @@ def check_unused(action: str, given: Mapping[str, object], used: Collection[str]
         if name not in used and value is not None and value is not False:
             own = ", ".join(name for name in given if name in used)
             raise RequestInvalidError(
-                f"expected no {name} for {action}, which does not use it",
-                hint=f"{action} has {own}." if own else f"{action} has no options.",
+                f"{action} does not use {name}",
+                hint=f"It uses {own}." if own else "It has no options.",
             )
