@@ -170,7 +170,8 @@ class WorkflowRequests:
         """Return the state for the next run, small enough for a run's input.
 
         Outcomes that `ask` has not returned yet are all carried. Of the others, the newest that fit into 256 KB are
-        carried, and the newest 1,000 ids: an id that is older counts as new.
+        carried, and the newest 1,000 ids. Do not ask with an older id again: such an `ask` never returns, because the
+        gateway remembers the request's answer and does not send it a second time.
         """
         state = self._state
         # In place: an answer that arrives between this call and the end of the run belongs to the state, too.
@@ -191,20 +192,26 @@ class WorkflowRequests:
 
     def _check_kept(self, id: str) -> None:
         if id in self._returned and id not in self._state.outcomes:
-            raise ApplicationError(
-                f"expected a request whose outcome is still carried, that of {id!r} was dropped at continue-as-new",
-                type=OUTCOME_FORGOTTEN,
-                non_retryable=True,
-            )
+            raise _forgotten(id)
 
     async def _outcome(self, id: str) -> RequestOutcome:
         await workflow.wait_condition(lambda: id in self._state.outcomes)
+        outcome = self._state.outcomes.get(id)
+        if outcome is None:  # another `ask` with this id has returned it, and `carry` has dropped it since
+            raise _forgotten(id)
         if id not in self._returned:
             self._returned.append(id)
-        outcome = self._state.outcomes[id]
         if outcome.failure is not None:
             raise ApplicationError(outcome.failure["message"], type=outcome.failure["type"], non_retryable=True)
         return outcome
 
     def _on_answer(self, outcome: RequestOutcome) -> None:
         self._state.outcomes.setdefault(outcome.request, outcome)
+
+
+def _forgotten(id: str) -> ApplicationError:
+    return ApplicationError(
+        f"expected a request whose outcome is still carried, that of {id!r} was dropped at continue-as-new",
+        type=OUTCOME_FORGOTTEN,
+        non_retryable=True,
+    )
