@@ -6,16 +6,9 @@ import logging
 
 import pytest
 
+from tests.clocks import Clock
 from wakeline import outages
 from wakeline.outages import Outage
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture

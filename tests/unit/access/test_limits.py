@@ -12,9 +12,9 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
+from tests.clocks import Clock
 from tests.support import Served
 from tests.tokens import SECRET, bearer
-from tests.unit.access.test_tickets import Clock
 from tests.unit.conftest import Serve
 from wakeline.errors import LimitReachedError, SettingsInvalidError
 from wakeline.gateway.access import ANYONE, NOBODY, Addresses, Grant, Limits
@@ -122,7 +122,7 @@ def test_this_machine_and_zero_are_not_limited() -> None:
 
 
 def test_a_rate_lets_bursts_pass_and_tells_how_long_to_wait() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     rate = Rate(100, clock)
     assert rate.draw("a", 499) == 0
     assert rate.draw("a", 1000) == 0  # larger than the bucket: overdrawn, and paid for
@@ -159,7 +159,7 @@ def test_without_a_user_the_address_pays() -> None:
 
 def test_what_is_remembered_of_callers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wakeline.gateway.access.limits._KEPT", 1000)
-    clock = Clock()
+    clock = Clock(0.0)
     rate = Rate(100, clock)
     rate.draw("greedy", 10_000)
     for number in range(100_000):

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from tests.clocks import Clock
 from wakeline.errors import LimitReachedError, TokenExpiredError, TokenInvalidError
 from wakeline.gateway.access import TICKET_SECONDS, Grant, Tickets
 from wakeline.gateway.access import tickets as module
@@ -11,19 +12,12 @@ from wakeline.gateway.delivery import Topics
 from wakeline.gateway.log.engines.memory import MemoryEngine
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def grant(user: str = "alice", expires: float | None = None) -> Grant:
     return Grant(user, ("order-*",), frozenset({"read"}), expires=expires)
 
 
 def made(clock: Clock | None = None) -> Tickets:
-    return Tickets(MemoryEngine(), None, clock or Clock())
+    return Tickets(MemoryEngine(), None, clock or Clock(0.0))
 
 
 async def test_a_ticket_is_good_once_for_what_its_token_allows() -> None:
@@ -47,7 +41,7 @@ async def test_a_ticket_is_good_once_for_what_its_token_allows() -> None:
 
 
 async def test_a_ticket_that_is_late_is_worth_nothing() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     tickets = made(clock)
     early, late = await tickets.give(grant()), await tickets.give(grant())
     clock.now = TICKET_SECONDS - 0.01
@@ -77,7 +71,7 @@ async def test_tickets_are_long_all_different_and_not_kept() -> None:
 
 
 async def test_nobody_can_have_them_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     tickets = made(clock)
     monkeypatch.setattr(module, "_PER_USER", 3)
     monkeypatch.setattr(module, "_AT_ALL", 5)

@@ -191,7 +191,7 @@ async def test_a_silent_session_is_asked_again_at_once_after_each_connection_tha
 ) -> None:
     """A proxy that ends connections now and then must not make the next event late."""
     monkeypatch.setattr("wakeline.client.stream._LAST_PAUSE", 3600.0)
-    monkeypatch.setattr("wakeline.client.stream._LASTING_SECONDS", -1.0, raising=False)
+    monkeypatch.setattr("wakeline.client.stream._LASTING_SECONDS", -1.0)
     answers: list[Answer] = [opening(0)] * 30
     async with scripted(*answers, opening(0) + frame(0), END) as server, SessionClient(server.url) as client:
         assert await offsets(client.session("s").events()) == [0]

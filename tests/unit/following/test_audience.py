@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.clocks import Clock
 from tests.unit.following.followed import World, run, steps
 from wakeline.background import cancel_all
 from wakeline.gateway.following import audience as module
@@ -29,13 +30,6 @@ class Hints:
 
     def wake(self, subject: str, name: str, detail: str, *, urgent: bool = True) -> None:
         self.sent.append((subject, name, detail, urgent))
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 Begin = Callable[[World, Hints], Awaitable[Audience]]

@@ -292,10 +292,11 @@ async def test_a_device_at_another_gateway_counts_for_the_follower_of_its_sessio
     await until(lambda: len(closely(pool)) == 1)
     (first,) = closely(pool)
     (second,) = {"a", "b"} - {first}
+    follower: Any = pool._followers[second, f"run-of-{second}"]
     async with other.hub.attach(second):
         await until(lambda: closely(pool) == {second})
-        await until(lambda: pool._followers[second, f"run-of-{second}"].parts.watched(second))  # type: ignore[attr-defined]
-    await until(lambda: not pool._followers[second, f"run-of-{second}"].parts.watched(second))  # type: ignore[attr-defined]
+        await until(lambda: follower.parts.watched(second))
+    await until(lambda: not follower.parts.watched(second))
     for stopping in (pool, device_s, owner, elsewhere):
         await stopping.stop()
 

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
 from temporalio.service import RPCError, RPCStatusCode
 
+from tests.clocks import Clock
 from wakeline.gateway.reaching import Connection, Options, connection
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -41,7 +34,7 @@ class Answers:
 
 
 async def checked(found: Connection) -> None:
-    found._client = found._client or Answers()  # type: ignore[assignment]
+    found._client = found._client or cast(Any, Answers())
     await found._check()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -342,31 +343,9 @@ async def test_a_look_that_fails_is_done_again(engine: Engine, monkeypatch: pyte
     assert await gateway.kept("b") == [2], "one session's failure is not another's"
 
 
+@pytest.mark.parametrize("error", [StorageFailedError("for the test"), RuntimeError("for the test")])
 async def test_a_session_that_cannot_be_deleted_delays_no_other(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gateway = Gateway(engine, age=10)
-    for session in ("a", "b"):
-        await gateway.publish(session, "t", close=True)
-    await gateway.after(1)
-    inner = engine.delete_session
-
-    async def failing(session: str, **how: Any) -> bool:
-        if session == "a":
-            raise StorageFailedError("for the test")
-        return await inner(session, **how)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(engine, "delete_session", failing)
-        with pytest.raises(StorageFailedError):
-            await gateway.after(10)
-        assert (await gateway.exists("a"), await gateway.exists("b")) == (True, False)
-    await gateway.after(60)
-    assert not await gateway.exists("a")
-
-
-async def test_an_unexpected_error_of_a_deletion_delays_no_other(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     gateway = Gateway(engine, age=10)
     for session in ("a", "b"):
@@ -374,15 +353,17 @@ async def test_an_unexpected_error_of_a_deletion_delays_no_other(
         await gateway.after(1)
     inner, tried = engine.delete_session, list[str]()
 
-    async def broken(session: str, **how: Any) -> bool:
+    async def failing(session: str, **how: Any) -> bool:
         tried.append(session)
         if session == "a":
-            raise RuntimeError("for the test")
+            raise error
         return await inner(session, **how)
 
     with monkeypatch.context() as patched:
-        patched.setattr(engine, "delete_session", broken)
-        await gateway.after(10)
+        patched.setattr(engine, "delete_session", failing)
+        # The sweep reports that the store fails, and logs what nobody expected.
+        with pytest.raises(StorageFailedError) if isinstance(error, StorageFailedError) else nullcontext():
+            await gateway.after(10)
         await gateway.after(10)
     assert tried == ["a", "b"]
     assert (await gateway.exists("a"), await gateway.exists("b")) == (True, False)
@@ -394,7 +375,7 @@ async def test_the_due_sessions_of_another_gateway_are_read_to_a_limit(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "_DUE_SESSIONS", 2)
-    monkeypatch.setattr(retention, "_MOST_DUE_SESSIONS", 4, raising=False)
+    monkeypatch.setattr(retention, "_MOST_DUE_SESSIONS", 4)
     gateway = Gateway(engine, age=10)
     for number in range(9):
         await gateway.publish(f"{number}", "t", close=True)

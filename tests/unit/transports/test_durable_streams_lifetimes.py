@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.clocks import Clock
 from tests.durable import CLOSED, JSON, Durable
 from tests.support import Served, publish
 from wakeline.gateway.app import gateway
@@ -20,13 +21,6 @@ from wakeline.gateway.settings import Settings
 from wakeline.gateway.transports.durable_streams.headers import Lifetime
 from wakeline.gateway.transports.durable_streams.lifetimes import Lifetimes
 from wakeline.gateway.transports.durable_streams.stream import Stream
-
-
-class Clock:
-    now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Counted(MemoryEngine):
@@ -61,7 +55,7 @@ async def now(engine: Engine) -> Stream:
 
 
 async def test_a_stream_in_use_costs_a_write_in_a_tenth_of_its_time(engine: Counted) -> None:
-    clock = Clock()
+    clock = Clock(1_800_000_000.0)
     lifetimes = Lifetimes(engine, clock)
     await made(engine, lifetimes, ttl=1000)
     for _ in range(10_000):
@@ -80,7 +74,7 @@ async def test_a_stream_in_use_costs_a_write_in_a_tenth_of_its_time(engine: Coun
 
 
 async def test_after_a_restart_a_stream_never_ends_too_early(engine: Counted) -> None:
-    clock = Clock()
+    clock = Clock(1_800_000_000.0)
     before = Lifetimes(engine, clock)
     await made(engine, before, ttl=1000)
     clock.now += 50
@@ -94,7 +88,7 @@ async def test_after_a_restart_a_stream_never_ends_too_early(engine: Counted) ->
 
 async def test_a_use_at_another_gateway_keeps_a_stream(engine: Counted) -> None:
     engine.shared = True
-    clock = Clock()
+    clock = Clock(1_800_000_000.0)
     here, elsewhere = Lifetimes(engine, clock), Lifetimes(engine, clock)
     await made(engine, here, ttl=1000)
     await here.use(await now(engine))
@@ -107,7 +101,7 @@ async def test_a_use_at_another_gateway_keeps_a_stream(engine: Counted) -> None:
 
 
 async def test_a_write_by_anybody_renews(engine: Counted) -> None:
-    clock = Clock()
+    clock = Clock(1_800_000_000.0)
     lifetimes = Lifetimes(engine, clock)
     await made(engine, lifetimes, ttl=1000)
     for restarted in (lifetimes, Lifetimes(engine, clock)):
@@ -130,7 +124,7 @@ async def test_sessions_without_a_time_to_live_cost_nothing(engine: Counted) -> 
 
 
 async def test_a_moment_is_not_moved(engine: Counted) -> None:
-    clock = Clock()
+    clock = Clock(1_800_000_000.0)
     lifetimes = Lifetimes(engine, clock)
     await made(engine, lifetimes, expires_at=datetime.fromtimestamp(clock.now + 100, UTC))
     clock.now += 99
