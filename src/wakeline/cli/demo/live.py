@@ -39,7 +39,7 @@ class LiveDemo:
     def __init__(self, stage: Scene, url: str) -> None:
         self._stage = stage
         self._url = url
-        self._run = secrets.token_hex(8)  # a page of the run before loads again when it sees another one
+        self._run = secrets.token_hex(8)  # a page reloads when it sees that another demo serves it
         self._tasks: set[asyncio.Task[None]] = set()
         self.quit = asyncio.Event()
         self.actions = {

@@ -131,7 +131,7 @@ class Scene:
         return [play for play in self.plays if play.status == "running" and kind in (None, play.kind)]
 
     def is_shown(self, kind: str) -> bool:
-        """Return whether each device that is online has received the end of every workflow."""
+        """Return whether each device that is online has received the end of each workflow of a kind."""
         sessions = [play.session for play in self.plays if play.kind == kind]
         online = [device for device in self.devices if device.online]
         return all(device.sessions[session].status is not None for device in online for session in sessions)

@@ -72,7 +72,7 @@ class Audience:
         self._reported = {session: self._reported.get(session, -math.inf) for session in watched}
         due = [session for session in watched if self._reported[session] <= now - _REPORT_SECONDS]
         async for session, runs in self._runs.of_all(sorted(due, key=self._reported.__getitem__)[:_MOST]):
-            # After the first report at a random time, so that sessions that came together are not reported together for ever.
+            # The second report comes at a random time, which spreads the reports of sessions that came together.
             is_new = self._reported[session] == -math.inf
             self._reported[session] = now - random.uniform(0, _REPORT_SECONDS) if is_new else now
             for run in runs:

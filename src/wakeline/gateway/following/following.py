@@ -51,7 +51,7 @@ class Following:
         settled: Called with the session when its record says that no run is open.
         watched: Whether a device is on a session.
         child: Has a child that says where it speaks followed.
-        earlier: Awaited before a run's first event: earlier runs of the session come first with what they still add.
+        earlier: Awaited before a run's first event: earlier runs of the session add their rests first.
         limits: How much goes on at once.
     """
 

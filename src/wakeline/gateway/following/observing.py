@@ -101,7 +101,7 @@ class Observer:
         pace = Pace(settings.poll_fastest, settings.poll_slowest, settings.poll_fastest)
         while not watch.over.is_set():
             happened, task = watch.happened, watch.history.scheduled
-            # Without a place among the reads: hosts that have nothing to say must not keep it from the others.
+            # This takes no place among the reads, because a host without news may take 20 seconds.
             await reader.until_answered(self._subject.copy.offset)
             try:
                 async with self._parts.limits.reads if not self.attention.closely else nullcontext():

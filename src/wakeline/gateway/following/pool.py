@@ -68,6 +68,11 @@ class FollowerPool:
         self._audience = Audience(hub, runs, ownership)
         self._ownership = ownership
         ownership.listen(self._leased)
+        self._roster = Roster()
+        self._followers = self._roster.followers
+        self._rests: dict[Key, Follower] = {}
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        turns = Turns(engine, runs, ownership, self._parts_of, self._followers, self._rests, self._tasks)
         shared = partial(
             Following,
             accept=accept,
@@ -77,15 +82,10 @@ class FollowerPool:
             settled=hub.settle,
             watched=self._audience.watches,
             child=child,
-            earlier=self._earlier,
+            earlier=turns.come,
             limits=Limits(),
         )
         self._parts = {connection.namespace: shared(connection=connection) for connection in namespaces}
-        self._roster = Roster()
-        self._followers = self._roster.followers
-        self._rests: dict[Key, Follower] = {}
-        self._tasks: dict[Key, asyncio.Task[None]] = {}
-        self._turns = Turns(engine, runs, ownership, self._parts_of, self._followers, self._rests, self._tasks)
         self._keeping: list[asyncio.Task[None]] = []
         self._to_assign = asyncio.Event()
         self._resuming = Resuming(namespaces, engine, runs, ownership, self._start)
@@ -105,7 +105,7 @@ class FollowerPool:
     async def stop(self) -> None:
         """Stop following; the next gateway goes on where the log ends."""
         await cancel_all(*self._keeping)
-        while self._tasks:  # one that ends just now may have another begun
+        while self._tasks:  # a task that ends may have begun another
             await cancel_all(*self._tasks.values())
 
     def count(self) -> int:
@@ -267,10 +267,6 @@ class FollowerPool:
                 await backoff.wait()
             else:
                 return
-
-    async def _earlier(self, session: str, run: Run) -> None:
-        """Return when the earlier runs of a session have added what they still add."""
-        await self._turns.come(session, run)
 
     def _committed(self, commits: Sequence[Commit]) -> None:
         # Follow nothing into a session that was deleted: further events would create it again.

@@ -69,7 +69,7 @@ class Turns:
                 while key in self._rests:
                     self._rests[key].hurry()
                     await asyncio.wait([self._tasks[key]])
-                if not self._ownership.owns(other.workflow_id):  # perhaps since a moment ago
+                if not self._ownership.owns(other.workflow_id):  # its lease may have moved meanwhile
                     await self._elsewhere(session, other)
 
     async def _elsewhere(self, session: str, run: Run) -> None:

@@ -67,5 +67,5 @@ class Wanted:
         return list(wanted)
 
     def _is_followed(self, run: Run) -> bool:
-        """Return whether a run counts as followed: by another gateway, or by this one in a moment."""
+        """Return whether a gateway follows a run, or is about to."""
         return run.open and not run.activity and (not run.namespace or run.namespace in self._namespaces)

@@ -84,7 +84,7 @@ class EventRoutes(Group):
         if query.compact and at_beginning(query.start, offset) and channel.tail > 0:
             topics, timeout = query.compact_topics(), self._parts.settings.write_timeout
             answer: web.StreamResponse
-            # Counted, because it may be long, and last as long as its client takes to read it.
+            # It counts as a connection, because a slow client may read it for long.
             with self._parts.limits.connection(request, request[GRANT]):
                 answer, offset = await longpoll.compact(request, channel, self._parts.compacts, topics, timeout=timeout)
         elif not query.page.wait:

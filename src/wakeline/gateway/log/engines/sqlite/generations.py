@@ -49,7 +49,7 @@ class Generation:
         self._path = mark
         self._file: int | None = None
         self._name = ""
-        self._inode = ""  # as `_files` returns it, written with each tick: earlier versions noted less
+        self._noted = ""  # what `_files` returned, written with each tick: earlier versions noted less
         self._ticks = 0
         self._ticked = float("-inf")
         self._behind = False  # the mark does not have this transaction's tick yet
@@ -76,7 +76,7 @@ class Generation:
         is_older = not marked or generation != self._name or int(ticks) > self._ticks
         now = self._files()
         self.restored = is_older or not _are_same(files, now)
-        self._inode = max(files, now, key=len)  # the one that has the generation, too
+        self._noted = max(files, now, key=len)  # the one that has the generation, too
 
     def renew(self, connection: sqlite3.Connection) -> None:
         """Begin a new generation, in the transaction that gives the sessions new epochs."""
@@ -93,7 +93,7 @@ class Generation:
             return
         if last or now - self._ticked >= TICK_SECONDS:
             self._ticks += 1
-            connection.execute("UPDATE store SET ticks = ?, inode = ?", (self._ticks, self._inode))
+            connection.execute("UPDATE store SET ticks = ?, inode = ?", (self._ticks, self._noted))
             self._ticked, self._behind = now, True
 
     def committed(self) -> None:
@@ -117,9 +117,9 @@ class Generation:
             self._file = None
 
     def _begin(self, connection: sqlite3.Connection) -> None:
-        self._name, self._ticks, self._inode = token_hex(8), self._ticks + 1, self._files()
+        self._name, self._ticks, self._noted = token_hex(8), self._ticks + 1, self._files()
         connection.execute(
-            "UPDATE store SET generation = ?, ticks = ?, inode = ?", (self._name, self._ticks, self._inode)
+            "UPDATE store SET generation = ?, ticks = ?, inode = ?", (self._name, self._ticks, self._noted)
         )
         self._ticked, self._behind = time.monotonic(), True
 
