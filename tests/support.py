@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -60,13 +61,15 @@ async def everything(engine: Engine, session: str) -> list[Event]:
 class Served:
     """A running gateway, as a test talks to it: plain HTTP, nothing of Wakeline's own."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, context: ssl.SSLContext | None = None) -> None:
         self.url = url
+        self._context = context
         self._streams: list[Stream] = []
 
     async def __aenter__(self) -> Self:
         # As many devices as a test wants.
-        self.http = aiohttp.ClientSession(self.url, read_bufsize=1 << 22, connector=aiohttp.TCPConnector(limit=0))
+        connector = aiohttp.TCPConnector(limit=0, ssl=self._context or True)
+        self.http = aiohttp.ClientSession(self.url, read_bufsize=1 << 22, connector=connector)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -99,20 +99,18 @@ async def served(
     anything.check_hostname, anything.verify_mode = False, ssl.CERT_NONE
     process = Process(arguments, environment=environment)
     await process.start()
-    one = Served(f"https://127.0.0.1:{port}")
-    one.http = aiohttp.ClientSession(one.url, connector=aiohttp.TCPConnector(ssl=anything, limit=0))
     try:
-        async with asyncio.timeout(60):
-            while True:
-                try:
-                    if (await one.call("GET", "/readyz"))[0] == 200:
-                        break
-                except aiohttp.ClientError:
-                    assert process.running, f"{arguments[0]} has ended"
-                await asyncio.sleep(0.05)
-        yield one
+        async with Served(f"https://127.0.0.1:{port}", anything) as one:
+            async with asyncio.timeout(60):
+                while True:
+                    try:
+                        if (await one.call("GET", "/readyz"))[0] == 200:
+                            break
+                    except aiohttp.ClientError:
+                        assert process.running, f"{arguments[0]} has ended"
+                    await asyncio.sleep(0.05)
+            yield one
     finally:
-        await one.http.close()
         await process.stop()
 
 

@@ -354,6 +354,18 @@ async def test_a_stream_ends_with_its_token(asking: Served, event_loop_is_busy: 
     assert all(stream.answer.connection is None for stream in streams)
 
 
+@pytest.mark.parametrize(
+    "path", ["sessions/s/events", "feed?session=s", "stream/s?offset=-1&live=sse", "sessions/s/export"]
+)
+async def test_the_connection_of_a_stream_is_not_reused(asking: Served, path: str) -> None:
+    """It may end with its token, and a client that sent its next request on it would have that cut."""
+    await asking.call("POST", "/v1/sessions/s/events", json=EVENT, headers=bearer())
+    async with asking.http.get(f"/v1/{path}", headers={"Accept": "text/event-stream", **bearer()}) as answer:
+        assert (answer.status, answer.headers.get("Connection")) == (200, "close"), await answer.text()
+    async with asking.http.get("/v1/sessions/s", headers=bearer()) as answer:
+        assert "Connection" not in answer.headers
+
+
 @on_disk
 async def test_a_stream_that_is_behind_ends_in_time_and_resumes_without_a_gap(asking: Served) -> None:
     large = {"events": [{"topic": "t", "data": "x" * 100_000} for _ in range(9)]}

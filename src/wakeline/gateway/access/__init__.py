@@ -8,9 +8,19 @@ from __future__ import annotations
 
 from wakeline.gateway.access.addresses import Addresses
 from wakeline.gateway.access.auth import Auth
-from wakeline.gateway.access.connection import MAX_HEAD_BYTES, HttpConnection
+from wakeline.gateway.access.connection import MAX_HEAD_BYTES, HttpConnection, close_after
 from wakeline.gateway.access.connections import Connections
-from wakeline.gateway.access.grants import ANYONE, GRANT, NOBODY, Action, Grant, Signer, WhileGranted, expiring
+from wakeline.gateway.access.grants import (
+    ANYONE,
+    GRANT,
+    NOBODY,
+    Action,
+    Grant,
+    Signer,
+    WhileGranted,
+    announce_end,
+    expiring,
+)
 from wakeline.gateway.access.guard import ANSWERS, PUBLISHING_HEADERS, Guard
 from wakeline.gateway.access.keys import Keys, shared_key
 from wakeline.gateway.access.limits import Limits

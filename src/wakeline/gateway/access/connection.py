@@ -196,6 +196,12 @@ class HttpConnection(web.RequestHandler):
         return await super().finish_response(request, resp, start_time)
 
 
+def close_after(answer: web.StreamResponse) -> None:
+    """End the connection after an answer that is being prepared, and say so in its head."""
+    answer.force_close()
+    answer.headers[hdrs.CONNECTION] = "close"  # aiohttp has decided on the header before
+
+
 def _answer(error: WakelineError) -> web.Response:
     return web.Response(
         body=msgspec.json.encode(error.wire()),

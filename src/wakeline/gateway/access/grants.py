@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from types import TracebackType
 from typing import Final, Literal, TypeAlias, get_args
 
@@ -12,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from wakeline.errors import NotAllowedError, SessionNotFoundError, TokenInvalidError
+from wakeline.gateway.access.connection import close_after
 from wakeline.gateway.delivery import Topics
 from wakeline.gateway.log import CLAIM, Owner, matches
 from wakeline.gateway.runtime import forget_steps, listen_steps
@@ -268,10 +270,20 @@ class Expiring(WhileGranted):
             asyncio.get_running_loop().call_later(_FAREWELL, request.transport.abort)
 
 
+async def announce_end(request: web.Request, answer: web.StreamResponse) -> None:
+    """Say that the connection ends after a stream, because its grant may end in it.
+
+    A client that kept the connection for its next request would send that into the end.
+    """
+    streams = not isinstance(answer, web.Response) and answer.status != HTTPStatus.SWITCHING_PROTOCOLS
+    if streams and request.get(GRANT, ANYONE).expires is not None:
+        close_after(answer)
+
+
 def expiring(request: web.Request) -> Expiring:
     """Return a block that ends when the request's grant does.
 
     The code after the block has half a second for its last bytes. The connection is then aborted, whatever is unsent,
-    and accepts no further request: the client has to connect with a new token.
+    and accepts no further request, as `announce_end` has said: the client has to connect with a new token.
     """
     return Expiring(request)

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
+from wakeline.gateway.access import close_after
 from wakeline.gateway.transports.leaving import LEAVING
 
 T = TypeVar("T")
@@ -68,5 +69,4 @@ class Lasting:
     async def on_prepare(self, _: web.Request, answer: web.StreamResponse) -> None:
         """Close the connection after an answer once the gateway is about to stop."""
         if self._leaves_by is not None and answer.status != 101:
-            answer.force_close()
-            answer.headers[hdrs.CONNECTION] = "close"  # aiohttp has decided on the header before
+            close_after(answer)

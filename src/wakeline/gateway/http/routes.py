@@ -8,7 +8,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from wakeline.errors import TokenMissingError
-from wakeline.gateway.access import ANYONE, GRANT, NOBODY
+from wakeline.gateway.access import ANYONE, GRANT, NOBODY, announce_end
 from wakeline.gateway.http.ag_ui import AgUiRoutes
 from wakeline.gateway.http.ai_sdk import AiSdkRoutes
 from wakeline.gateway.http.answers import Handler, errors_middleware
@@ -43,6 +43,7 @@ def application(parts: Parts) -> web.Application:
     app = web.Application(client_max_size=parts.settings.max_body_bytes, middlewares=passed)
     app.on_response_prepare.append(parts.guard.on_prepare)
     app.on_response_prepare.append(parts.lasting.on_prepare)
+    app.on_response_prepare.append(announce_end)
     app.on_shutdown.append(parts.lasting.end)
     groups = (
         EventRoutes(parts),
