@@ -65,7 +65,6 @@ async def test_fewer_replicas_than_nodes_are_refused_unless_they_are_asked_for(c
 
 
 @with_one_node_too
-@pytest.mark.timeout(240)
 async def test_what_is_published_at_one_gateway_is_read_live_at_the_other_and_after_a_restart(pair: Pair) -> None:
     async with Served(pair[0].url) as first, Served(pair[1].url) as second:
         await first.publish("s", {"topic": "t", "data": 0})
@@ -86,7 +85,7 @@ async def test_what_is_published_at_one_gateway_is_read_live_at_the_other_and_af
 
 
 @with_one_node_too
-@pytest.mark.timeout(240 + 40 * len(FAULTS))
+@pytest.mark.timeout(480 + 40 * len(FAULTS))
 async def test_faults_of_gateways_and_nodes_lose_and_double_nothing(pair: Pair, cluster: NatsStore) -> None:
     async def faults(chance: random.Random) -> None:
         for fault in FAULTS:
@@ -120,7 +119,6 @@ async def test_faults_of_gateways_and_nodes_lose_and_double_nothing(pair: Pair, 
     assert await nothing_is_lost(pair, faults) > 100
 
 
-@pytest.mark.timeout(240)
 async def test_a_minority_acknowledges_nothing_and_everything_continues_afterwards(
     pair: Pair, cluster: NatsStore
 ) -> None:
@@ -152,7 +150,6 @@ async def test_a_minority_acknowledges_nothing_and_everything_continues_afterwar
         assert events[0]["data"] == "before"
 
 
-@pytest.mark.timeout(240)
 async def test_a_stream_whose_node_is_away_is_named_and_the_others_are_served(
     cluster: NatsStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,15 +167,18 @@ async def test_a_stream_whose_node_is_away_is_named_and_the_others_are_served(
         await until_health(
             served, "degraded", f"ok, but {several if len(away) > 1 else f'stream {min(away)} does not answer'}"
         )
-        shown = {state.name: state for state in await streams(settings)}
-        assert {name for name in shown if shown[name].problem == "it does not answer"} == away
-        there = {name for name in shown if shown[name].current == 1 and shown[name].leader}
-        assert there | away == {"spread-records", *(f"spread-sessions-{n}" for n in range(6))}
+        every = {"spread-records", *(f"spread-sessions-{n}" for n in range(6))}
+        async with asyncio.timeout(60):  # on a busy machine another one may not answer in time either
+            while True:
+                shown = await streams(settings)
+                silent = {state.name for state in shown if state.problem == "it does not answer"}
+                there = {state.name for state in shown if state.current == 1 and state.leader}
+                if (silent, there | silent) == (away, every):
+                    break
         node.start()
         await until_health(served, "ready", "ok")
 
 
-@pytest.mark.timeout(240)
 async def test_a_gateway_whose_nodes_have_lost_their_majority_is_not_ready(
     cluster: NatsStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from tests.gateways import GatewayProcess
 from tests.nats import nats_cluster
 from tests.postgres import PostgresServer, postgres_server
 from tests.support import Served
+from wakeline.cli.processes import free_port
 from wakeline.gateway.app import gateway
 from wakeline.gateway.settings import Settings
 
@@ -87,10 +88,9 @@ async def test_the_first_line_names_the_store_and_its_own_port_instead_of_a_dire
     kind: str, tmp_path: Path
 ) -> None:
     with server_of(kind) as (server, address):
-        settings = {"WAKELINE_ENGINE": address, "WAKELINE_NATS_SYNC_UNCHECKED": "true", "WAKELINE_OWN_PORT": "0"}
+        settings = {"WAKELINE_ENGINE": address, "WAKELINE_NATS_SYNC_UNCHECKED": "true"}
+        settings["WAKELINE_OWN_PORT"] = str(own := free_port())
         process = GatewayProcess(tmp_path / "data", environment=settings)
-        settings["WAKELINE_OWN_PORT"] = str(own := process.port + 1)
-        process = GatewayProcess(tmp_path / "data", environment=settings, port=process.port)
         await process.start()
         listening = await line_of(process, f"listening on {process.url}")
         assert listening["store"] == f"{kind} at 127.0.0.1:{server.port}"

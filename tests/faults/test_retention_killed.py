@@ -113,7 +113,7 @@ async def file(count: int) -> AsyncIterator[bytes]:
     yield b'{"wakeline_export_end":%d}\n' % count
 
 
-@pytest.mark.timeout(240 + 12 * KILLS)
+@pytest.mark.timeout(480 + 12 * KILLS)
 async def test_what_is_kept_is_dense_and_what_is_gone_is_gone(kept_in: Mapping[str, str], tmp_path: Path) -> None:
     chance = random.Random(7)
     environment = {"WAKELINE_RETENTION_EVENTS": str(KEPT), "WAKELINE_ERASE_WITHIN": "3", **kept_in}
@@ -132,6 +132,9 @@ async def test_what_is_kept_is_dense_and_what_is_gone_is_gone(kept_in: Mapping[s
             await gateway.kill()
             await gateway.start(wait=False)
         await gateway.ready()
+        async with asyncio.timeout(60):
+            while load.deletions <= 3 or load.imports <= 3:  # on a busy machine there is little between two kills
+                await asyncio.sleep(0.05)
         load.stopping = True
         await asyncio.wait_for(asyncio.gather(*tasks), 60)
         await until_trimmed(served)
@@ -142,8 +145,6 @@ async def test_what_is_kept_is_dense_and_what_is_gone_is_gone(kept_in: Mapping[s
             assert (await served.call("GET", f"/v1/sessions/mortal{number}"))[0] == 404
         if not kept_in:  # the other engines leave it to their servers when they free the space
             await until_erased(tmp_path / "data", load.erased)
-    assert load.deletions > 3
-    assert load.imports > 3
     assert await gateway.stop() == 0
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
@@ -32,10 +33,18 @@ async def answering(port: int) -> bool:
             return False
 
 
+def two_free_ports() -> int:
+    """Return a port that is free, as is the one after it."""
+    while True:
+        port = free_port()
+        with suppress(OSError), socket.create_server(("127.0.0.1", port + 1)):
+            return port
+
+
 async def test_processes_share_the_port_are_restarted_and_stop_together(
     postgres: PostgresServer, tmp_path: Path
 ) -> None:
-    own, engine = free_port(), await postgres.database()
+    own, engine = two_free_ports(), await postgres.database()
     gateways = GatewayProcess(
         tmp_path / "data",
         *("--processes", "2"),
@@ -78,7 +87,7 @@ async def test_processes_share_the_port_are_restarted_and_stop_together(
 async def test_a_gateway_that_the_store_refuses_leaves_the_others_running(
     postgres: PostgresServer, tmp_path: Path
 ) -> None:
-    own, engine = free_port(), await postgres.database()
+    own, engine = two_free_ports(), await postgres.database()
     database = engine.rpartition("/")[2]
     environment = {"WAKELINE_ENGINE": engine, "WAKELINE_OWN_PORT": str(own), "WAKELINE_LEAVE_WITHIN": "0.2"}
     gateways = GatewayProcess(tmp_path / "data", "--processes", "2", environment=environment, afresh=True)
@@ -132,7 +141,7 @@ async def test_a_gateway_that_is_refused_ends_all_of_them() -> None:
 async def test_a_port_that_is_taken_is_reported_once_with_the_setting_that_names_it(
     postgres: PostgresServer, taken: str
 ) -> None:
-    busy, free = free_port() + 1, free_port()
+    busy, free = two_free_ports() + 1, free_port()
     with socket.create_server(("127.0.0.1", busy)):
         asked = ("--port", str(busy if taken == "port" else free), "--engine", await postgres.database())
         environment = {"WAKELINE_OWN_PORT": str(busy - 1)} if taken == "own_port" else {}
