@@ -151,7 +151,7 @@ async def test_a_sleeping_phone_is_notified_of_a_question_wakes_and_answers_it(d
         await expect(notice).to_contain_text("Pay 12 EUR to ACME?", timeout=60_000)
         await expect(notice).to_have_count(1)
         await expect(asks.locator("footer")).to_contain_text("waits for an answer")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while "order-2" not in [shown["title"] for shown in browser.shown()]:
                 await asyncio.sleep(0.05)
 
@@ -179,9 +179,11 @@ async def test_an_eventsource_needs_no_client_code(old_demo: str, page: Page) ->
     result = await page.evaluate(
         """(url) => new Promise((resolve) => {
             const offsets = [];
-            setTimeout(() => fetch('/demo/actions/terminate', {method: 'POST'}), 2000);
             const source = new EventSource(`${url}/v1/sessions/order-1/events?until=settled`);
-            source.onmessage = (e) => offsets.push(JSON.parse(e.data).offset);
+            source.onmessage = (e) => {
+                offsets.push(JSON.parse(e.data).offset);
+                if (offsets.length === 2) fetch('/demo/actions/terminate', {method: 'POST'});
+            };
             source.onerror = () => source.readyState === EventSource.CLOSED && resolve(offsets);
         })""",
         gateway,

@@ -59,7 +59,7 @@ async def vite(folder: Path, port: int, **variables: str) -> AsyncIterator[str]:
 
 async def opened(context: BrowserContext, url: str) -> Page:
     page = await context.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(60_000)
     await page.goto(url)
     return page
 
