@@ -208,24 +208,27 @@ async def test_the_end_of_a_token_is_no_end_of_the_run(
     temporal: WorkflowEnvironment, tmp_path: Path, chat: str, forks: None
 ) -> None:
     inputs = {"chat-*": ["message", "$start"]}
-    async with gateway(temporal, tmp_path, WAKELINE_TOKEN_SECRET=SECRET) as running:
-        short = token(sub="alice", exp=time.time() + 20, inputs=inputs)
-        async with device(running, chat, TOKEN=short) as laptop:
-            await laptop.do("send", text="hello")
-            script(chat, ("say", "It is "))
-            await until_said(laptop, "It is ")
-            state = await until_over(laptop)
-            assert state["errors"]  # a cut is no end
-            assert {"RUN_FINISHED", "RUN_ERROR"}.isdisjoint(state["types"])
-            await laptop.do("connect")
-            state = await until_over(laptop)
-            assert any("401" in error for error in state["errors"])  # a request with the same token is refused
-            await laptop.do("token", token=token(sub="alice", inputs=inputs))
-            await laptop.do("connect")
-            script(chat, ("say", "sunny."), END)
-            state = await laptop.until(lambda state: "RUN_FINISHED" in state["types"])
-            assert said(state) == "It is sunny."
-            assert [message["role"] for message in state["messages"]] == ["user", "assistant"]
+    async with (
+        gateway(temporal, tmp_path, WAKELINE_TOKEN_SECRET=SECRET) as running,
+        device(running, chat, TOKEN=token(sub="alice", inputs=inputs)) as laptop,
+    ):
+        # Its time does not begin before the page is there.
+        await laptop.do("token", token=token(sub="alice", exp=time.time() + 20, inputs=inputs))
+        await laptop.do("send", text="hello")
+        script(chat, ("say", "It is "))
+        await until_said(laptop, "It is ")
+        state = await until_over(laptop)
+        assert state["errors"]  # a cut is no end
+        assert {"RUN_FINISHED", "RUN_ERROR"}.isdisjoint(state["types"])
+        await laptop.do("connect")
+        state = await until_over(laptop)
+        assert any("401" in error for error in state["errors"])  # a request with the same token is refused
+        await laptop.do("token", token=token(sub="alice", inputs=inputs))
+        await laptop.do("connect")
+        script(chat, ("say", "sunny."), END)
+        state = await laptop.until(lambda state: "RUN_FINISHED" in state["types"])
+        assert said(state) == "It is sunny."
+        assert [message["role"] for message in state["messages"]] == ["user", "assistant"]
 
 
 async def test_runs_beside_the_turn_s_own_are_sub_agents(running: GatewayProcess, client: Client, chat: str) -> None:

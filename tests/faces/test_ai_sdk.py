@@ -265,18 +265,21 @@ async def test_the_end_of_a_token_is_no_end_of_the_message(
     temporal: WorkflowEnvironment, tmp_path: Path, chat: str, forks: None
 ) -> None:
     inputs = {"chat-*": ["message", "$start"]}
-    async with gateway(temporal, tmp_path, WAKELINE_TOKEN_SECRET=SECRET) as running:
-        short = token(sub="alice", exp=time.time() + 20, inputs=inputs)
-        async with device(running, chat, TOKEN=short) as laptop:
-            await laptop.do("send", text="hello")
-            script(chat, ("say", "It is "))
-            await until_shown(laptop, "It is ")
-            state = await until_ready(laptop)
-            assert (state["finishes"][0]["isError"], shown(state)) == (True, "It is ")
-            await laptop.do("token", token=token(sub="alice", inputs=inputs))
-            await laptop.do("resume")
-            script(chat, ("say", "sunny."), END)
-            await laptop.until(lambda state: shown(state) == "It is sunny." and state["status"] == "ready")
+    async with (
+        gateway(temporal, tmp_path, WAKELINE_TOKEN_SECRET=SECRET) as running,
+        device(running, chat, TOKEN=token(sub="alice", inputs=inputs)) as laptop,
+    ):
+        # Its time does not begin before the page is there.
+        await laptop.do("token", token=token(sub="alice", exp=time.time() + 20, inputs=inputs))
+        await laptop.do("send", text="hello")
+        script(chat, ("say", "It is "))
+        await until_shown(laptop, "It is ")
+        state = await until_ready(laptop)
+        assert (state["finishes"][0]["isError"], shown(state)) == (True, "It is ")
+        await laptop.do("token", token=token(sub="alice", inputs=inputs))
+        await laptop.do("resume")
+        script(chat, ("say", "sunny."), END)
+        await laptop.until(lambda state: shown(state) == "It is sunny." and state["status"] == "ready")
 
 
 async def test_each_answer_may_be_a_workflow_of_its_own(
