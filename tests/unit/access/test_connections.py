@@ -20,7 +20,11 @@ from wakeline.gateway.access.connections import file_limit
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.settings import Settings
 
-QUICK = {"header_timeout": 0.4, "body_timeout": 0.4, "engine": "memory"}
+# Half requests are ended soon, and whole ones arrive in time although the process stands still for a moment.
+QUICK = {"header_timeout": 1.5, "body_timeout": 1.5, "engine": "memory"}
+LONGER = 2.0
+"""Seconds that are more than half a request has."""
+
 # For requests that come in time, also if the machine is busy.
 PATIENT = {"header_timeout": 10.0, "body_timeout": 10.0, "engine": "memory"}
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
@@ -88,7 +92,7 @@ async def test_a_connection_that_says_nothing_is_ended_without_a_word(serve: Ser
     raw = await Raw.open(await serve(**QUICK))
     began = asyncio.get_running_loop().time()
     assert await raw.ended()
-    assert 0.3 < asyncio.get_running_loop().time() - began < 30
+    assert 1 < asyncio.get_running_loop().time() - began < 30
     raw.close()
 
 
@@ -102,7 +106,7 @@ async def test_a_byte_now_and_then_does_not_make_a_head_last_longer(serve: Serve
         if answer.done():
             break
     assert (await answer)[0] == 408
-    assert 0.3 < asyncio.get_running_loop().time() - began < 30
+    assert 1 < asyncio.get_running_loop().time() - began < 30
     raw.close()
 
 
@@ -128,7 +132,7 @@ async def test_the_second_head_of_a_connection_has_its_own_time(serve: Serve) ->
     for _ in range(3):
         raw.writer.write(HEAD + b"\r\n")
         assert (await raw.answer())[0] == 200
-        await asyncio.sleep(0.6)  # idle is not half a head
+        await asyncio.sleep(LONGER)  # idle is not half a head
     raw.writer.write(HEAD)
     assert (await raw.answer())[0] == 408
     raw.close()
@@ -170,9 +174,9 @@ async def test_a_byte_now_and_then_does_not_make_a_body_last_longer(serve: Serve
 
 
 async def test_a_body_that_keeps_coming_may_take_its_time(serve: Serve) -> None:
-    raw = await Raw.open(await serve(**QUICK | {"body_timeout": 2.0}))
-    raw.writer.write(POST + b"Content-Length: 30028\r\n\r\n")
-    for _ in range(30):
+    raw = await Raw.open(await serve(**QUICK | {"body_timeout": 5.0}))
+    raw.writer.write(POST + b"Content-Length: 70028\r\n\r\n")
+    for _ in range(70):
         raw.writer.write(b" " * 1000)
         await asyncio.sleep(0.1)
     raw.writer.write(BODY)
@@ -199,10 +203,10 @@ async def test_a_stream_is_not_taken_for_a_slow_request(serve: Serve) -> None:
     await served.publish("s", {"topic": "t"})
     stream = await served.stream("s")
     await stream.next()
-    await asyncio.sleep(1.2)
+    await asyncio.sleep(LONGER)
     await served.publish("s", {"topic": "t", "data": 2})
     assert (await stream.next())["data"] == 2
-    status, body = await served.call("GET", "/v1/sessions/s/events?from=now&wait=1")
+    status, body = await served.call("GET", "/v1/sessions/s/events?from=now&wait=2")
     assert (status, body["events"]) == (200, [])
     stream.close()
 
@@ -278,6 +282,7 @@ async def test_connections_beyond_the_most_are_refused_and_the_others_go_on(serv
     idle = await Raw.open(served)
     idle.writer.write(HEAD + b"\r\n")
     assert (await idle.answer())[0] == 200
+    began = asyncio.get_running_loop().time()
     with structlog.testing.capture_logs() as logged:
         more = [await Raw.open(served) for _ in range(30)]
         ended = [asyncio.create_task(raw.ended()) for raw in more]
@@ -290,7 +295,7 @@ async def test_connections_beyond_the_most_are_refused_and_the_others_go_on(serv
         for task in ended:
             task.cancel()
     # One a second.
-    assert len(told) < 5
+    assert len(told) <= 2 + asyncio.get_running_loop().time() - began
     assert {(line["of"], line["open"]) for line in logged if line["event"].startswith("refused")} == {("all", 10)}
     for _ in range(2):
         idle.writer.write(POST + b"Content-Length: 28\r\n\r\n" + BODY)
