@@ -152,6 +152,9 @@ async def test_readers_that_come_together_share_their_pages(served: Served, monk
     await asyncio.gather(*[reader.data() for reader in readers])
     assert len(made) == 1
     waiting = [asyncio.ensure_future(stream.get("?offset=now&live=long-poll")) for _ in range(20)]
+    async with asyncio.timeout(60):
+        while await served.metric("wakeline_connections_open") < 40:
+            await asyncio.sleep(0.02)
     await asyncio.sleep(0.3)
     bodies = counted(monkeypatch, "body")
     await stream.post(["y"])
@@ -221,6 +224,8 @@ async def test_long_poll_answers_what_comes(serve: Serve) -> None:
     cursor = int(nothing.headers["Stream-Cursor"])
     again = await stream.get(f"?offset={end}&live=long-poll&cursor={cursor + 7}")
     assert int(again.headers["Stream-Cursor"]) > cursor + 7
+    stream = Durable(await serve())  # which waits as long as it takes
+    end = (await stream.put(JSON, [1])).next
     waiting = asyncio.ensure_future(stream.get(f"?offset={end}&live=long-poll"))
     await asyncio.sleep(0.1)
     await stream.post(None, **CLOSED)

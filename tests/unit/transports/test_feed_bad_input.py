@@ -280,7 +280,7 @@ async def test_a_reset_in_the_middle_of_a_frame_leaves_nothing_behind(served: Se
 async def test_a_feed_tells_that_the_gateway_runs_without_temporal(served: Served) -> None:
     async with served.http.ws_connect("/v1/feed") as socket:
         await socket.send_json({"type": "subscribe", "session": "order-1"})
-        while (frame := await socket.receive_json(timeout=20))["type"] != "error":
+        while (frame := await socket.receive_json(timeout=60))["type"] != "error":
             pass
         told = frame["error"]
     assert told["code"] == "session_not_found"

@@ -39,7 +39,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> MemoryEngine:
 @asynccontextmanager
 async def stream(served: Served, query: str, **headers: str) -> AsyncIterator[Stream]:
     answer = await served.http.get(
-        URL(f"/v1/feed?{query}", encoded=True), headers=headers, timeout=aiohttp.ClientTimeout(30)
+        URL(f"/v1/feed?{query}", encoded=True), headers=headers, timeout=aiohttp.ClientTimeout(90)
     )
     assert answer.status == 200, await answer.text()
     opened = Stream(answer)
@@ -296,7 +296,7 @@ async def test_an_idle_feed_is_kept_alive_by_one_comment_however_many_sessions(s
         loop = asyncio.get_running_loop()
         began = loop.time()
         assert [await opened.lines() for _ in range(3)] == [[b":"]] * 3
-        assert loop.time() - began > 0.7
+        assert loop.time() - began > 0.5  # one each 0.3 s, of which the first may be due already
 
 
 async def test_an_http_1_0_client_gets_it_without_chunks(served: Served) -> None:

@@ -314,7 +314,7 @@ async def test_the_gateway_that_stops_says_so() -> None:
         session = served.http
         stopped = asyncio.get_running_loop().time()
         served.http = aiohttp.ClientSession()  # the client outlives the gateway here
-    assert asyncio.get_running_loop().time() - stopped < 8
+    assert asyncio.get_running_loop().time() - stopped < 30
     assert (await closing).type is aiohttp.WSMsgType.CLOSE
     assert opened.close_code == 1012
     await session.close()

@@ -63,7 +63,7 @@ async def test_a_stream_ends_whole_with_a_pause_before_the_client_reconnects(pat
 
 
 async def test_streams_end_spread_over_the_time_and_later_ones_too() -> None:
-    seconds = 3.0  # a busy machine is late by some tenths
+    seconds = 8.0  # a busy machine may be late by two of them
     async with started(seconds=seconds) as (gateway, served):
         streams = [await served.stream("s") for _ in range(50)]
         leaving = asyncio.create_task(leave(gateway))
