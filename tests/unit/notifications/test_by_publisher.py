@@ -54,7 +54,7 @@ async def test_without_such_a_rule_a_publisher_notifies_nobody(serve: Serve, hoo
 
 
 async def test_a_publisher_names_the_digest_and_what_is_critical(serve: Serve, hook: Receiver) -> None:
-    served = await start(serve, hook, grace=0.5)
+    served = await start(serve, hook, grace=3)
     events = [asking(0, digest="a"), asking(1, digest="b"), asking(2, digest="a"), asking(3, critical=True)]
     await served.publish("s", *events)
     requests = await hook.until(3)

@@ -139,7 +139,7 @@ async def test_an_answer_from_elsewhere_ends_the_link(serve: Serve, hook: Receiv
 async def test_no_link_answers_after_the_expiry_of_its_request(serve: Serve, hook: Receiver) -> None:
     served = await start(serve, hook)
     path = await linked(served, hook, expires_in=3)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await opened(served, path)).status == 200:
             await asyncio.sleep(0.05)
     shown = await post(served, path, 0)
@@ -298,7 +298,7 @@ async def test_a_retry_sends_the_same_link(serve: Serve, hook: Receiver) -> None
     served = await start(serve, hook)
     await ask(served)
     await hook.until(1)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await served.call("POST", "/v1/notifications/retry?state=delivered", headers=TOKEN))[1]["retried"] == 0:
             await asyncio.sleep(0.05)
     first, second, *_ = await hook.until(2)

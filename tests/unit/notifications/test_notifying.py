@@ -119,7 +119,7 @@ async def test_an_error_of_a_channel_is_a_failed_attempt(
     monkeypatch.setattr(Outgoing, "post", raising)
     served = await start(serve, hook, alerts=Notify(topics=("alert",), users=("ada",), grace=0))
     await served.publish("s", alert())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             _, page = await served.call("GET", "/v1/notifications?state=pending")
             if any(found["attempts"] for found in page["notifications"]):

@@ -29,7 +29,7 @@ NOTIFICATION = Notification("msg_1", "ada", "s", b"{}", title="order-1", text="f
 
 @pytest.fixture
 async def outgoing() -> AsyncIterator[Outgoing]:
-    async with Outgoing(AddressGuard(["127.0.0.0/8"]), timeout=1.0) as found:
+    async with Outgoing(AddressGuard(["127.0.0.0/8"]), timeout=60.0) as found:
         yield found
 
 

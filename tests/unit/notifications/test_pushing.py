@@ -221,7 +221,7 @@ async def test_an_outcome_that_cannot_be_stored_holds_up_no_other_notification(
     await service.browser("phone").subscribe(served)
     for number in range(USER_IN_FLIGHT):
         await served.publish(f"bad{number}", ALERT)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(failed) < USER_IN_FLIGHT:
             await asyncio.sleep(0.02)
         await served.publish("good", ALERT)
