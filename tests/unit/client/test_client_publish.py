@@ -92,7 +92,7 @@ async def test_without_a_name_it_is_sent_once() -> None:
 async def test_after_the_retry_timeout_the_last_reason_is_told() -> None:
     async with (
         scripted(refused(503, "storage_failed")) as server,
-        SessionClient(server.url, retry_timeout=timedelta(milliseconds=300)) as client,
+        SessionClient(server.url, retry_timeout=timedelta(seconds=2)) as client,
     ):
         with pytest.raises(StorageFailedError):
             await client.session("s").publish("t", publisher="p", sequence=0)

@@ -298,7 +298,7 @@ async def test_two_under_one_name_are_told_apart(script: ScriptedGateway) -> Non
 async def test_a_silent_gateway_is_given_up_and_asked_again(
     script: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connecting, "_ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(connecting, "_ANSWER_SECONDS", 0.5)
     silent = True
 
     def say_nothing(frame: Frame) -> Answer:
@@ -311,7 +311,8 @@ async def test_a_silent_gateway_is_given_up_and_asked_again(
     script.script = say_nothing
     async with SessionPublisher(script.url, session="s") as session:
         await session.topic("t").publish(1)
-    assert (script.connections, script.events()) == (2, [1])
+    assert script.events() == [1]
+    assert script.connections >= 2  # on a busy machine the next one may be late, too
 
 
 async def test_a_token_is_asked_for_anew_when_it_has_expired(script: ScriptedGateway) -> None:
