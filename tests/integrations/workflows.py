@@ -43,8 +43,8 @@ class Hurries:
         return await workflow.execute_activity(
             name,
             activity_id=name,
-            start_to_close_timeout=timedelta(seconds=1),
-            heartbeat_timeout=timedelta(seconds=0.9),
+            start_to_close_timeout=timedelta(seconds=4),  # in which a busy worker ends the attempt that ends at once
+            heartbeat_timeout=timedelta(seconds=3.9),
             retry_policy=RetryPolicy(initial_interval=timedelta(seconds=3), maximum_attempts=attempts),
         )
 

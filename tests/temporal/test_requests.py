@@ -164,7 +164,7 @@ async def test_a_request_that_is_refused_fails_its_workflow_instead_of_waiting(
     client: Client, served: Served, name: str, asked: dict[str, Any], kind: str
 ) -> None:
     handle = await client.start_workflow(workflows.Pays.run, {"id": "pay-1", **asked}, id=name, task_queue=QUEUE)
-    await served.call("GET", f"/v1/sessions/{name}/events?wait=2&wait_for_start=true&from=now")  # it is followed
+    await served.call("GET", f"/v1/sessions/{name}/events?wait=20&wait_for_start=true&from=now")  # it is followed
     with pytest.raises(WorkflowFailureError) as caught:
         await handle.result()
     assert isinstance(caught.value.cause, ApplicationError)
@@ -262,7 +262,7 @@ async def test_nobody_answers_a_workflow_before_it_asks(client: Client, served: 
     assert (await served.call("POST", path, json=forged))[0] == 200
     await answer(served, name, "pay-1", "yes")
     await handle.signal("go_on")
-    await served.call("GET", f"/v1/sessions/{name}/events?wait=2&wait_for_start=true&from=now")  # it is followed
+    await served.call("GET", f"/v1/sessions/{name}/events?wait=20&wait_for_start=true&from=now")  # it is followed
     with pytest.raises(WorkflowFailureError) as caught:
         await handle.result()
     assert isinstance(caught.value.cause, ApplicationError)

@@ -402,7 +402,7 @@ async def test_a_crash_between_an_end_and_its_record_does_not_keep_the_session_f
         await until(served, name, has("$session.settled"))
     await forget_the_end(tmp_path, name)
     # Nobody can say whether the first has said everything: the end of the second comes before that is given up.
-    async with running_gateway(temporal, tmp_path, drain_grace=5.0) as served:
+    async with running_gateway(temporal, tmp_path, drain_grace=15.0) as served:
         await end(2, f"{name}-2")
         log = await until(served, name, has("$session.settled", 2))
         await until_settled(served, name)

@@ -43,7 +43,6 @@ async def worker(client: Client) -> AsyncIterator[None]:
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a state reported soon that is certain only after a while."""
     monkeypatch.setattr(waiting, "_QUIET", 0.5)
-    monkeypatch.setattr(waiting, "_UNTAKEN", 2.0)
     monkeypatch.setattr(state, "_SOONEST", 0.3)
 
 
@@ -63,7 +62,7 @@ async def test_a_failed_attempt_is_told_with_the_next_and_that_it_is_over(
     client: Client, served: Served, name: str
 ) -> None:
     workflows.failures_left[name] = 1
-    await start(client, name, workflows.Troubled.run, "fails_at_first", 4.0)
+    await start(client, name, workflows.Troubled.run, "fails_at_first", 10.0)
     stream = await served.stream(name)
     events = await until(stream, "$activity.retrying")
     retrying = told(events, "$activity.retrying")[0]
@@ -100,7 +99,7 @@ async def test_a_retry_is_over_when_the_next_attempt_begins(client: Client, serv
 
 async def until_quiet(served: Served, name: str) -> None:
     """Return when no activity of the session's run is retried, paused or has stalled."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await run_of(served, name))["activities"]:
             await asyncio.sleep(0.1)
 
@@ -198,7 +197,7 @@ async def test_a_run_whose_tasks_fail_again_and_again_waits_for_a_task_retry(
 
 
 async def test_an_activity_that_is_not_heard_of_has_stalled(client: Client, served: Served, name: str) -> None:
-    await start(client, name, workflows.Troubled.run, "silent_at_first", 3.0)
+    await start(client, name, workflows.Troubled.run, "silent_at_first", 8.0)
     stream = await served.stream(name)
     events = await until(stream, "$activity.stalled")
     assert told(events, "$activity.stalled") == [
@@ -287,7 +286,10 @@ async def test_the_state_does_not_say_what_no_event_has_said_yet(
     assert (session["settled"], session["runs"][0]["status"]) == (True, "terminated")
 
 
-async def test_a_task_that_nobody_takes_waits_for_a_worker(client: Client, served: Served, name: str) -> None:
+async def test_a_task_that_nobody_takes_waits_for_a_worker(
+    client: Client, served: Served, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "_UNTAKEN", 4.0)  # the worker that is there takes a task sooner
     handle = await start(client, name, workflows.Elsewhere.run)
     nobody: Any = await client.start_workflow(workflows.Sleeper.run, 600.0, id=f"{name}-2", task_queue="not-polled")
     streams = [await served.stream(session) for session in (name, nobody.id)]
