@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ from wakeline.gateway.log import Append, Engine, NewSession, Owner, Portable, Pu
 from wakeline.gateway.log.engines.nats import NatsEngine
 from wakeline.gateway.log.engines.postgres import PostgresEngine
 from wakeline.gateway.log.engines.sqlite import SqliteEngine
-from wakeline.gateway.sessions import Move, Moved, check_unused
+from wakeline.gateway.sessions import Move, Moved, check_unused, moving
 from wakeline.gateway.settings import Settings
 
 Make = Callable[[], Engine]
@@ -159,19 +159,23 @@ async def test_a_move_that_was_cut_short_continues(
 
 
 @pytest.mark.parametrize("kind", ["postgres", "nats"])
-async def test_a_store_with_a_gateway_is_not_moved(make: Callable[[str], Any], kind: str) -> None:
+async def test_a_store_with_a_gateway_is_not_moved(
+    make: Callable[[str], Any], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with opened(await make(kind)) as (engine,):
         settings = Settings(port=0, no_auth=True, lease=1.0)
         async with gateway(settings, engine=(await make(kind))()) as _:
             await check_unused(engine, 0.5)  # it uses another store
         await engine.put_record("leases/gateway/killed", b"killed", revision=0)
         await check_unused(engine, 0.5)
-        checking = asyncio.create_task(check_unused(engine, 3.0))
-        await asyncio.sleep(0.2)
-        (lease,) = await engine.records("leases/")
-        await engine.put_record(lease.key, b"killed", revision=lease.revision)
+
+        async def renewed_meanwhile(_: float) -> None:
+            (lease,) = await engine.records("leases/")
+            await engine.put_record(lease.key, b"killed", revision=lease.revision)
+
+        monkeypatch.setattr(moving, "asyncio", SimpleNamespace(sleep=renewed_meanwhile))
         with pytest.raises(EngineRefusedError, match="without gateways"):
-            await checking
+            await check_unused(engine, 3.0)
         assert isinstance(engine, Portable)
 
 

@@ -52,7 +52,7 @@ async def test_each_session_is_trimmed_by_one_gateway_whichever_took_its_events(
 ) -> None:
     monkeypatch.setattr(retention, "WALK_SECONDS", 1.0)
     # A lease that a busy machine does not let end in the middle of this.
-    gateways = [await start(retention_events=3, lease=4.0) for _ in range(2)]
+    gateways = [await start(retention_events=3, lease=8.0) for _ in range(2)]
     await shared_out(gateways)
     trims.clear()
     for number, name in enumerate(NAMES):
