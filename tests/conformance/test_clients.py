@@ -8,7 +8,6 @@ import random
 from pathlib import Path
 
 import aiohttp
-import pytest
 
 from tests.conformance.cutter import cutter
 from tests.conformance.node import node
@@ -50,7 +49,6 @@ async def kill_now_and_then(gateway: GatewayProcess) -> None:
         await gateway.start()
 
 
-@pytest.mark.timeout(200)
 async def test_the_official_client_and_an_event_source_through_cuts_and_kills(tmp_path: Path) -> None:
     gateway = GatewayProcess(tmp_path / "data", environment={"WAKELINE_LONG_POLL_TIMEOUT": "0.5"})
     await gateway.start()

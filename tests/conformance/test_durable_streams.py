@@ -8,8 +8,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.conformance.node import VITEST, node
 from tests.gateways import GatewayProcess
 
@@ -41,7 +39,6 @@ def outcomes(tests: list[dict[str, Any]], status: str) -> dict[str, list[str]]:
     return {test["fullName"]: test["failureMessages"] for test in tests if test["status"] == status}
 
 
-@pytest.mark.timeout(300)
 async def test_every_test_of_the_suite(tmp_path: Path) -> None:
     gateway = GatewayProcess(tmp_path / "data", environment=SETTINGS)
     await gateway.start()

@@ -17,7 +17,7 @@ from tests import nodejs
 from tests.docs.markdown import ROOT
 from tests.docs.pages import PAGES, RUN, SHOWN, blocks, indented, runnable
 
-SECONDS = 200
+SECONDS = 400
 FACES = ROOT / "tests" / "faces"
 
 

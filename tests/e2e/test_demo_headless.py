@@ -9,13 +9,10 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
-
 from wakeline.cli.demo.devices import Seen
 from wakeline.client import SessionEvent
 
 
-@pytest.mark.timeout(300)
 async def test_it_ends_with_nothing_missing_and_nothing_left_behind(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "wakeline", "demo", "--headless", "--seconds", "12"),

@@ -27,7 +27,7 @@ from wakeline.streams import StreamEnd, WorkflowStreamClient
 # may have to install some 260 MB.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::temporalio.workflow.UnfinishedUpdateHandlersWarning"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
 ]
 
 FOLDER = Path(__file__).with_name("interop_typescript")
