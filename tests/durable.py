@@ -77,7 +77,7 @@ class Durable:
         answer = await self._served.http.get(
             URL(f"{self.path}{query}", encoded=True),
             headers={**self._headers, **headers},
-            timeout=aiohttp.ClientTimeout(30),
+            timeout=aiohttp.ClientTimeout(90),
         )
         return Live(answer)
 

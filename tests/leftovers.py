@@ -22,7 +22,7 @@ from wakeline.background import _Supervised
 
 _MARK = "WAKELINE_TESTS"
 # A process that was told to end may take a moment, on a busy machine a long one.
-_GRACE = 10.0
+_GRACE = 60.0
 _PROC = Path("/proc")
 
 

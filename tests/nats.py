@@ -122,7 +122,7 @@ class NatsServer:
 
     def variables(self, path: str) -> Any:
         """What the server says of itself."""
-        with urllib.request.urlopen(f"{self.monitored}/{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"{self.monitored}/{path}", timeout=60) as answer:
             return msgspec.json.decode(answer.read())
 
     def start(self) -> None:

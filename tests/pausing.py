@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-_SECONDS = 10.0
+_SECONDS = 60.0
 
 
 def pause(pids: Iterable[int]) -> None:

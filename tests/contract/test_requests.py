@@ -117,7 +117,7 @@ async def test_an_answer_whose_record_cannot_be_written_is_recorded_soon(
         monkeypatch.setattr(InputRequests, write, fails)
         with pytest.raises(StorageFailedError):
             await found.answer("s", "r", answer("yes"), ALICE)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await InputRequests(engine).count_open("s") != (0, 0):
                 await asyncio.sleep(0.05)
     assert await outcome(engine) == ("resolved", "alice")
@@ -160,7 +160,7 @@ async def test_a_request_that_cannot_be_recorded_hinders_no_other(engine: Engine
         await requests(engine, "append").ask("s", Asked(id="r", reason="approval", expires_in=0.1), None)
     async with running(engine, "put of s") as found:  # it reads session s before session z
         await found.ask("z", Asked(id="r", reason="approval", expires_in=0.1), None)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len((await engine.read("z", 0, before=10)).events) < 2:
                 await asyncio.sleep(0.02)
 
@@ -190,7 +190,7 @@ async def test_a_request_whose_session_was_closed_before_it_was_appended_hinders
     with capture_logs() as logs:
         async with running(engine) as found:  # it reads session s before session z
             await found.ask("z", Asked(id="r", reason="approval", expires_in=0.1), None)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while len((await engine.read("z", 0, before=10)).events) < 2 or await opened("s"):
                     await asyncio.sleep(0.02)
             assert await found.open("s") == ([], None)

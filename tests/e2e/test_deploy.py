@@ -149,7 +149,7 @@ async def test_the_sample_of_a_proxy_serves_two_gateways_of_which_one_restarts(
                 assert await pair[0].stop() == 0
             if number == 12:
                 await pair[0].start()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while True:
                     try:
                         await one.publish("s", {"topic": "t", "data": number}, **headers)

@@ -74,13 +74,13 @@ async def test_the_service_worker_shows_what_was_pushed(page: Page, serve: Serve
         await page.goto(f"{origin}/")
         await page.evaluate("() => navigator.serviceWorker.register('/worker.js').then(() => null)")
         await page.evaluate("() => navigator.serviceWorker.ready.then(() => null)")
-        name = await asyncio.wait_for(registered, 20)
+        name = await asyncio.wait_for(registered, 60)
         for _ in range(2):
             await developer.send(
                 "ServiceWorker.deliverPushMessage",
                 {"origin": origin, "registrationId": name, "data": json.dumps(message)},
             )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (shown := await page.evaluate(_SHOWN)):
                 await asyncio.sleep(0.05)
     finally:

@@ -156,7 +156,7 @@ async def test_devices_see_each_other_s_messages_and_a_stop_reaches_the_model(
         for page in (laptop, phone):
             await expect(page.locator(".assistant").nth(1)).to_contain_text("a long story")
         await laptop.get_by_role("button", name="Stop").click()
-        await asyncio.wait_for(ended.wait(), 30)
+        await asyncio.wait_for(ended.wait(), 60)
         for page in (laptop, phone):
             await expect(page.get_by_role("button", name="Stop")).to_have_count(0)
         await say(laptop, "and now?")

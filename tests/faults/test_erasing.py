@@ -328,14 +328,14 @@ async def test_closing_stops_a_rebuild_and_the_next_process_does_it(
 
     def rebuild(*arguments: Any, stop: threading.Event, **more: Any) -> None:
         begun.set()
-        assert stop.wait(20)
+        assert stop.wait(60)
         inner(*arguments, stop=stop, **more)
 
     async with opened(tmp_path) as engine:
         await fill(engine, ["a", "b"])
         monkeypatch.setattr(erasing, "rebuild", rebuild)
         await engine.delete_session("a")
-        assert await asyncio.to_thread(begun.wait, 20)
+        assert await asyncio.to_thread(begun.wait, 60)
         kept = asyncio.create_task(publish(engine, "b", "kept"))
         await asyncio.sleep(0)
     assert (await kept).first_offset > 0

@@ -92,7 +92,7 @@ async def publish_all(url: str, session: str, stopping: asyncio.Event) -> int:
     return count
 
 
-@pytest.mark.timeout(max(240, 200 * CUTS // 500))
+@pytest.mark.timeout(max(480, 200 * CUTS // 500))
 @pytest.mark.parametrize("form", ["websocket", "sse"])
 async def test_every_event_once_through_cuts_and_kills(tmp_path: Path, form: str) -> None:
     chance = dice(0)

@@ -90,7 +90,7 @@ class Load:
                 await asyncio.sleep(0.05)
 
 
-@pytest.mark.timeout(240 + 4 * KILLS)
+@pytest.mark.timeout(480 + 4 * KILLS)
 async def test_nothing_acknowledged_is_lost_and_nothing_is_there_twice(tmp_path: Path) -> None:
     chance = random.Random(5)
     gateway = GatewayProcess(tmp_path / "data")

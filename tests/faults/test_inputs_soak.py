@@ -208,7 +208,7 @@ def ids(events: list[dict[str, Any]], topic: str) -> Counter[str]:
     return Counter(event["data"]["id"] for event in events if event["topic"] == topic)
 
 
-@pytest.mark.timeout(200 + INPUTS)
+@pytest.mark.timeout(480 + INPUTS)
 @pytest.mark.parametrize(("count", "store"), [(1, "simulated"), (2, "simulated"), *ON_SERVERS])
 async def test_each_input_is_handled_once_through_kills_lost_answers_continuations_and_resets(
     client: Client, tmp_path: Path, count: int, store: str

@@ -25,7 +25,7 @@ async def test_a_gateway_whose_log_cannot_be_written_fails_only_what_must_fail(t
     await gateway.start()
     try:
         body = {"events": [{"topic": "t", "data": "x" * 900_000}]}
-        async with Served(gateway.url) as served, asyncio.timeout(30):
+        async with Served(gateway.url) as served, asyncio.timeout(60):
             answers = [await served.call("POST", "/v1/sessions/s/events", json=body) for _ in range(20)]
             failed = [answer["error"]["code"] for status, answer in answers if status != 200]
             assert answers[0][0] == 200
@@ -74,7 +74,7 @@ async def test_a_gateway_whose_log_nobody_reads_starts_serves_and_ends(tmp_path:
     gateway = _logging_to(unread, tmp_path / "data")
     await gateway.start()
     try:
-        async with Served(gateway.url) as served, asyncio.timeout(30):
+        async with Served(gateway.url) as served, asyncio.timeout(60):
             body = {"events": [{"topic": "t", "data": 1}]}
             assert (await served.call("POST", "/v1/sessions/s/events", json=body))[0] == 200
             assert (await served.call("GET", "/readyz"))[0] == 200
@@ -91,7 +91,7 @@ async def test_a_gateway_whose_log_nobody_reads_ends_when_its_files_are_gone(tmp
     try:
         unread.fill()
         (tmp_path / "data" / "wakeline.lock").unlink()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert gateway.process is not None
             assert await gateway.process.wait() == 2
     finally:

@@ -59,7 +59,7 @@ async def listed(served: Served) -> dict[str, Any]:
     return {device["device"]: device for device in answer["devices"]}
 
 
-@pytest.mark.timeout(240 + 10 * KILLS)
+@pytest.mark.timeout(480 + 10 * KILLS)
 async def test_what_was_acknowledged_is_never_taken_back(kept_in: Mapping[str, str], tmp_path: Path) -> None:
     chance = random.Random(7)
     gateway = GatewayProcess(tmp_path / "data", environment=kept_in)

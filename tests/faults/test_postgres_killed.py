@@ -68,7 +68,7 @@ async def test_nobody_learns_from_an_answer_where_the_server_is(pair: Pair, dura
     assert f"127.0.0.1:{durable.port}" in pair[0].log.read_text()
 
 
-@pytest.mark.timeout(240 + 6 * KILLS)
+@pytest.mark.timeout(480 + 6 * KILLS)
 async def test_kills_of_a_gateway_and_of_the_server_lose_and_double_nothing(
     pair: Pair, durable: PostgresServer
 ) -> None:

@@ -78,7 +78,7 @@ async def watch(url: str, device: str, seen: Seen, chance: random.Random) -> Non
                     return
 
 
-@pytest.mark.timeout(240 + 20 * KILLS)
+@pytest.mark.timeout(480 + 20 * KILLS)
 async def test_each_request_has_one_outcome_through_kills(kept_in: Mapping[str, str], tmp_path: Path) -> None:
     chance = dice(7)
     gateway = GatewayProcess(tmp_path / "data", environment=kept_in)

@@ -119,7 +119,7 @@ async def log_of(client: SessionClient, session: str) -> list[int]:
         page = await client.session(session).page(from_=page.cursor)
 
 
-@pytest.mark.timeout(240 + 30 * GATEWAYS * ROUNDS)
+@pytest.mark.timeout(480 + 30 * GATEWAYS * ROUNDS)
 async def test_a_rolling_restart_loses_and_repeats_nothing(gateways: list[GatewayProcess]) -> None:
     async with AsyncExitStack() as stack:
         before = await stack.enter_async_context(balancer([gateway.port for gateway in gateways]))

@@ -96,7 +96,7 @@ async def test_a_writer_that_has_stopped_is_reported_and_refuses_appends_at_once
         while (await ready(served))[0] == 200:
             await asyncio.sleep(0.02)
         assert await ready(served) == (503, "failed: the writer has stopped")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await append(served, 0, 1) == "storage_failed"
         _, page = await served.call("GET", "/v1/sessions/s/events")
         assert [event["data"] for event in page["events"]] == [0]

@@ -23,7 +23,7 @@ class Heard:
         self.all += [(epoch, data_of(event)) for event in events]
         self.all += [(epoch, change) for change in changes]
 
-    async def until(self, last: object, seconds: float = 20.0) -> None:
+    async def until(self, last: object, seconds: float = 60.0) -> None:
         """Return when the last thing heard is this event's data or this change."""
         async with asyncio.timeout(seconds):
             while not self.all or self.all[-1][1] != last:

@@ -121,7 +121,7 @@ async def test_a_gateway_that_does_not_watch_a_session_hears_that_there_is_somet
     second.feed.listen(listen)
     await publish(first, "s", 1)
     await first.delete_session("s")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while ("s", "deleted") not in heard:
             await asyncio.sleep(0.01)
     assert ("s", "appended") in heard
@@ -155,7 +155,7 @@ async def test_events_arrive_within_a_second_without_notifications(
             for number in range(1, 6):
                 await publish(first, "s", number)
                 began = time.monotonic()
-                await heard.until(number, seconds=30.0)
+                await heard.until(number)
                 took.append(time.monotonic() - began)
             assert heard.offsets == [1, 2, 3, 4, 5]
             assert min(took) < 2, took
@@ -195,7 +195,7 @@ async def test_the_first_commit_of_a_writer_is_asked_for_while_the_server_is_sti
         await standby("nobody")
         try:
             publishing = asyncio.ensure_future(publish(engine, "s", 1))
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while not await own.fetchval(waiting, "SyncRep"):
                     await asyncio.sleep(0.01)
                 wire.cut_all()
@@ -260,7 +260,7 @@ async def test_rows_of_deleted_sessions_are_erased(opened: Open, address: str) -
         await publish(engine, "other", number)
         assert await engine.delete_session("s")
     connection = await asyncpg.connect(address)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await connection.fetchval("SELECT count(*) FROM wakeline.erasing") or engine.erasure_pending():
             await asyncio.sleep(0.05)
     assert await connection.fetchval("SELECT count(*) FROM wakeline.events") == 3
@@ -428,7 +428,7 @@ async def test_a_server_that_restarts_is_waited_for_and_used_again(own_server: P
         with pytest.raises(StorageFailedError):
             await first.state("s")
     await asyncio.to_thread(own_server.start)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 await publish(first, "s", 1, publisher="p", sequence=1)
@@ -437,7 +437,7 @@ async def test_a_server_that_restarts_is_waited_for_and_used_again(own_server: P
                 await asyncio.sleep(0.05)
     await heard.until(1)
     assert heard.offsets == [0, 1]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while second.health() != "ok":
             await asyncio.sleep(0.05)
     await publish(second, "s", 2, publisher="p", sequence=2)

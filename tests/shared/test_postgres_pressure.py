@@ -129,6 +129,6 @@ async def test_gateways_work_in_a_database_whose_transactions_are_serializable(
     await engines[1].trim("s", 30, epoch=answers[0].epoch)
     assert (await everything(engines[2], "s"))[0].offset == 30
     assert await engines[2].delete_session("s")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while any(engine.erasure_pending() for engine in engines):
             await asyncio.sleep(0.05)

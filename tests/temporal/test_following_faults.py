@@ -67,7 +67,7 @@ async def log_of(served: Served, session: str) -> list[dict[str, Any]]:
     return events
 
 
-async def ended(served: Served, *sessions: str, seconds: float = 40) -> list[list[dict[str, Any]]]:
+async def ended(served: Served, *sessions: str, seconds: float = 60) -> list[list[dict[str, Any]]]:
     """The sessions' events when each has told an end; they are looked at without a device."""
     logs: list[list[dict[str, Any]]] = []
     async with asyncio.timeout(seconds):
@@ -80,7 +80,7 @@ async def ended(served: Served, *sessions: str, seconds: float = 40) -> list[lis
 
 async def health(served: Served, beginning: str) -> str:
     """What `/readyz` says of Temporal, when that begins so."""
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(60):
         while True:
             _, answer = await served.call("GET", "/readyz")
             temporal: str = answer["temporal"]

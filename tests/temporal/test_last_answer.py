@@ -59,7 +59,7 @@ async def test_a_query_under_way_when_a_run_ends_is_let_finish_and_its_answer_co
             await until(stream, "step")
             codec.slow = True
             await served.call("POST", "/v1/nudge", json={"workflow_id": name})
-            await asyncio.wait_for(codec.entered.wait(), 30)
+            await asyncio.wait_for(codec.entered.wait(), 60)
             await handle.terminate()
             assert told(await until(stream, "$run.closed"), "$run.closed")[0]["drained"] is True
     assert [record.message for record in caplog.records if record.name == core.name] == []

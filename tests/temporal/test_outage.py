@@ -36,7 +36,7 @@ async def served(server: TemporalServer, tmp_path: Path) -> AsyncIterator[Served
 
 async def readyz(served: Served, status: str) -> dict[str, Any]:
     """Wait until `/readyz` says `status`."""
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(60):
         while True:
             code, body = await served.call("GET", "/readyz")
             assert code == 200

@@ -31,7 +31,7 @@ async def serving(data: Path, *arguments: str, **environment: str) -> AsyncItera
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.05)
 

@@ -39,7 +39,7 @@ async def test_a_background_task_that_fails_is_reported_and_restarted(
     monkeypatch.setattr(Compacts, "_work_for_ever", work)
     with capture_logs() as logged:
         served = await serve()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while began < 2:
                 await asyncio.sleep(0.01)
     assert [line["task"] for line in logged if line["log_level"] == "error"] == ["compact forms"]
@@ -68,7 +68,7 @@ async def test_a_traceback_is_of_a_defect_and_an_outage_of_the_store_is_left_to_
             raise error
 
     with capture_logs() as logged:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await supervised("work", work)
     assert [(line["log_level"], "exc_info" in line) for line in logged] == [(level, level == "error")]
 
@@ -85,7 +85,7 @@ async def test_a_task_is_well_again_when_it_has_run_for_a_while(monkeypatch: pyt
 
     with capture_logs():
         task = supervised("work", work)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while failing("work", background.failing()) != ["work: OSError('two')"]:
                 await asyncio.sleep(0.001)
             while failing("work", background.failing()):
@@ -121,7 +121,7 @@ async def test_a_task_is_kept_until_its_end() -> None:
 async def test_a_wait_is_over_with_its_time_or_with_what_it_waits_for() -> None:
     over = asyncio.Event()
     await wait_at_most(0.001, over.wait())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         asyncio.get_running_loop().call_soon(over.set)
         await wait_at_most(60, over.wait())
 

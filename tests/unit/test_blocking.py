@@ -100,7 +100,7 @@ async def test_what_is_waited_for_is_cancelled_with_the_wait(
             raise
 
     def attend(*arguments: object) -> object:
-        assert begun.wait(10)
+        assert begun.wait(60)
         raise KeyboardInterrupt
 
     def waiting() -> None:
@@ -108,7 +108,7 @@ async def test_what_is_waited_for_is_cancelled_with_the_wait(
         with pytest.raises(KeyboardInterrupt):
             thread.call(for_ever())
         monkeypatch.undo()
-        assert cancelled.wait(10)
+        assert cancelled.wait(60)
         assert thread.call(tasks()) == 0
 
     await asyncio.to_thread(waiting)

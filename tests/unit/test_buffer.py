@@ -107,7 +107,7 @@ def test_a_thread_waits_for_room() -> None:
     thread.join(0.05)
     assert thread.is_alive()
     assert len(buffer.take(1)) == 1
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
     assert buffer.take() == ["a2", "a3", "a4"]
 
@@ -169,6 +169,6 @@ def test_a_thread_does_not_wait_where_nobody_sends_any_more() -> None:
     thread = threading.Thread(target=put, daemon=True)
     thread.start()
     buffer.set_attended(False)
-    thread.join(20)
+    thread.join(60)
     assert refused.is_set()
     assert content(buffer) == ["a1", "a2", "a3"]

@@ -150,6 +150,6 @@ async def test_commands_without_a_token_fail_at_once(
     guarded, spool = await serve(token_secret=SECRET), tmp_path / "spool.db"
     await asyncio.to_thread(Spool.at(spool).add, Identity(session="s", publisher="p"), 0, [b'{"topic":"t","data":1}'])
     arguments = {"publish": ["s", "1"], "tail": ["s"], "drain": [str(spool), "--wait"]}[command]
-    code, _, err = await asyncio.wait_for(wakeline(command, *arguments, "--url", guarded.url), 30)
+    code, _, err = await asyncio.wait_for(wakeline(command, *arguments, "--url", guarded.url), 60)
     assert err.startswith("token_missing: expected a token, got none")
     assert code in (1, 2)

@@ -73,7 +73,7 @@ async def client(served: Served) -> AsyncIterator[SessionClient]:
         yield client
 
 
-async def take(events: EventStream[Any], count: int, seconds: float = 20) -> list[SessionEvent[Any]]:
+async def take(events: EventStream[Any], count: int, seconds: float = 60) -> list[SessionEvent[Any]]:
     async with asyncio.timeout(seconds):
         return [await anext(events) for _ in range(count)]
 

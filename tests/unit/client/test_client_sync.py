@@ -134,8 +134,8 @@ async def test_many_threads_share_one_client(served: Served) -> None:
         with ThreadPoolExecutor(8) as pool:
             reading = [pool.submit(read) for _ in range(4)]
             for publishing in [pool.submit(publish) for _ in range(4)]:
-                publishing.result(20)
-            return [r.result(20) for r in reading]
+                publishing.result(60)
+            return [r.result(60) for r in reading]
 
     assert await in_thread(work, served.url) == [list(range(41))] * 4
 
@@ -159,7 +159,7 @@ async def test_close_ends_the_readings_of_other_threads(served: Served) -> None:
         time.sleep(0.3)
         client.close()
         client.close()
-        reader.join(10)
+        reader.join(60)
         with pytest.raises(RuntimeError, match="expected an open client"):
             client.session("s").state()
         return told[0]

@@ -77,7 +77,7 @@ def watching() -> Iterator[Callable[[Gateway, str], Believed]]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 

@@ -66,7 +66,7 @@ async def test_a_call_goes_on_to_its_end_where_its_caller_is_stopped() -> None:
     await asyncio.gather(asking, return_exceptions=True)
     assert asking.cancelled()
     answer.set()
-    await asyncio.wait_for(answered.wait(), 20)
+    await asyncio.wait_for(answered.wait(), 60)
     assert await connection.to_its_end(query()) == "answer"
 
 

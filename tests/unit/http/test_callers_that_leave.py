@@ -49,7 +49,7 @@ async def calls_until_it_left(served: Served, gate: Gate, path: str) -> int:
     before = await served.metric("wakeline_connections_open")
     caller = asyncio.create_task(served.call("GET", path))
     gate.let(BEGUN - 1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while gate.begun < BEGUN:
             await asyncio.sleep(0.01)
         caller.cancel()
@@ -111,7 +111,7 @@ async def test_a_caller_that_leaves_a_compact_page_takes_it_from_no_other(
     gate.guard(monkeypatch, "read")
     leaves, stays = (asyncio.create_task(served.call("GET", path)) for _ in range(2))
     gate.let(1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while gate.begun < 2:
             await asyncio.sleep(0.01)
         leaves.cancel()

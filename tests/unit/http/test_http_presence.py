@@ -47,7 +47,7 @@ async def devices(served: Served) -> dict[str, Any]:
 
 async def until(served: Served, device: str, **expected: Any) -> None:
     """Wait until a device is listed so: another gateway may take seconds to list it."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             known = (await devices(served)).get(device, {})
             if {name: known.get(name) for name in expected} == expected:

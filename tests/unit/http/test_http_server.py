@@ -95,7 +95,7 @@ async def test_stopping_ends_streams_and_a_device_resumes_with_the_next_gateway(
         await stream.next()
         cursor = stream.last_id
         began = asyncio.get_running_loop().time()
-    assert asyncio.get_running_loop().time() - began < 10
+    assert asyncio.get_running_loop().time() - began < 30
     async with gateway(settings) as url, Served(url) as served:
         stream = await served.stream("s", **{"Last-Event-ID": cursor})
         assert (await stream.next())["data"] == 1

@@ -83,7 +83,7 @@ async def test_a_gateway_that_starts_counts_what_another_one_has_left(serve: Ser
     served = await gateway(serve, engine, user_pending=1)
     assert await sent(served, ("s", "ada", "1"), ("t", "ada", "2")) == [202, 429]
     again = await gateway(serve, engine, user_pending=1)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await again.metric("wakeline_inputs_pending") < 1:
             await asyncio.sleep(0.02)
     assert await sent(again, ("t", "ada", "2")) == [429]

@@ -30,7 +30,7 @@ from wakeline.publisher.pool import shared_connection
 from wakeline.publisher.spool import Page, Spool
 from wakeline.publisher.sync import sending
 
-ENOUGH = 20  # seconds; no test is meant to come near it
+ENOUGH = 60  # seconds; no test is meant to come near it
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tests.upstream import RecordingUpstream, recording
 from wakeline.errors import RequestInvalidError
 from wakeline.publisher import Nudger, SessionPublisher
 
-ENOUGH = 30  # seconds; no test is meant to come near it
+ENOUGH = 60  # seconds; no test is meant to come near it
 
 
 def nudges(script: ScriptedGateway) -> list[str]:

@@ -86,7 +86,7 @@ async def test_a_thread_asks_too(served: Served) -> None:
             return None if outcome is None else outcome.payload
 
     asking = asyncio.create_task(asyncio.to_thread(ask))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await served.call("GET", f"{PATH}/pay-1"))[0] != 200:
             await asyncio.sleep(0.01)
     await answer(served, "pay-1", "yes")

@@ -34,7 +34,7 @@ def forked(in_child: Callable[[], None]) -> int | None:
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking where there are threads
         child = multiprocessing.get_context("fork").Process(target=through)
         child.start()
-    child.join(10)
+    child.join(60)
     if child.is_alive():
         child.kill()
         child.join()

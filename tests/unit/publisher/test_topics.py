@@ -107,7 +107,7 @@ async def test_merges_go_as_deep_as_data_may_be_on_every_side(served: Served) ->
     _, page = await served.call("GET", "/v1/sessions/s/events?view=compact")
     assert [event["data"] for event in page["events"] if event["topic"] == "state"] == [value]
     async with SessionClient(served.url) as client, client.session("s").view() as view:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not view.messages:
                 await anext(view)
         assert view.messages["state", "m"].value == value

@@ -28,7 +28,7 @@ async def test_a_session_has_only_so_many_open_requests(served: Served, monkeypa
     opened = [body["id"] for status, body in asked if status == 200]
     await ask(served, id=opened[0])  # it is the request that is there
     await answer(served, id=opened[0])
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await served.call("POST", PATH, json={**ASKED, "id": "pay-9"}))[0] == 429:
             await asyncio.sleep(0.05)
     listed = (await served.call("GET", PATH))[1]["requests"]
@@ -45,7 +45,7 @@ async def test_a_session_has_only_so_many_bytes_of_open_requests(
     status, body = await served.call("POST", PATH, json={**ASKED, "id": "pay-3", **big})
     assert (status, body["error"]["code"]) == (429, "limit_reached")
     await answer(served, id="pay-1")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await served.call("POST", PATH, json={**ASKED, "id": "pay-3", **big}))[0] == 429:
             await asyncio.sleep(0.05)
 

@@ -36,7 +36,7 @@ async def test_a_caller_that_waits_does_not_read_at_the_events_of_other_requests
     requests = Requests(records, engine, Accept(engine), ownership, Settings(), Metrics(), Runs(engine).names)
     await requests.ask("s", Asked(id="pay", reason="approval"), None)
     waiting = [asyncio.create_task(requests.find("s", "pay", 60.0)) for _ in range(5)]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while records.found["pay"] < READ:
             await asyncio.sleep(0)
     for number in range(20):
@@ -58,5 +58,5 @@ async def test_the_deletion_of_a_session_wakes_those_that_wait_for_its_requests(
     await asyncio.sleep(0)
     await engine.delete_session("s")
     await InputRequests(engine).forget("s", epoch)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert "RequestNotFound" in repr((await asyncio.gather(waiting, return_exceptions=True))[0])
