@@ -140,6 +140,6 @@ async def test_an_eventsource_outlives_a_token_that_has_expired(page: Page, behi
             "events.addEventListener('error', (error) => error.data && told.push(JSON.parse(error.data).error.code));"
         )
         await page.wait_for_function("window.told.length > 0")
-        await sign_in(60)
+        await sign_in(600)
         await page.wait_for_function("window.seen.length === 1")
         assert await page.evaluate("[seen, [...new Set(told)], events.readyState]") == [["there"], ["token_expired"], 1]

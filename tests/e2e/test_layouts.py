@@ -30,7 +30,7 @@ from wakeline.gateway.settings import Settings
 PAGE = text("docs/operate/layouts.md")
 ONE_DOMAIN, SUBDOMAIN = blocks(PAGE, "python")
 WATCH_ONE_DOMAIN, WATCH_SUBDOMAIN, WATCH_ANOTHER_SITE = blocks(PAGE, "js")
-TOKEN_SECONDS = 3
+TOKEN_SECONDS = 8
 NGINX = """
 daemon off; master_process off; pid {root}/pid; error_log stderr;
 events {{ worker_connections 64; }}

@@ -271,9 +271,9 @@ async def test_a_page_goes_on_with_another_token(temporal: WorkflowEnvironment, 
     inputs = ["message", "$start.chat"]
     may: dict[str, Any] = {"sessions": [chat], "topics": ["chunk"], "allow": ["read", "input"], "inputs": inputs}
     owner = {"Authorization": f"Bearer {token(sub='owner', exp=time.time() + 600)}"}
-    tokens = [token(sub="ann", exp=time.time() + seconds, **may) for seconds in (3, 600)]
     async with gateway(temporal, tmp_path, WAKELINE_TOKEN_SECRET=SECRET) as running:
         assert await call("PUT", running, chat, {**JSON, **owner}) == 201
+        tokens = [token(sub="ann", exp=time.time() + seconds, **may) for seconds in (15, 600)]
         async with device(running, chat, TOKENS=json.dumps(tokens)) as laptop:
             await ask(laptop, chat, "hello")
             say(chat, "It is ")

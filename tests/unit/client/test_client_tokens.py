@@ -80,7 +80,7 @@ async def test_a_reading_outlives_its_tokens(serve: Serve) -> None:
     served = await serve(token_secret=SECRET)
 
     def fresh() -> str:
-        return token(exp=time.time() + 3)
+        return token(exp=time.time() + 6)
 
     made = 0
 

@@ -503,7 +503,7 @@ async def test_only_who_may_manage_a_session_may_do_so(serve: Serve, method: str
 async def test_an_export_ends_with_its_token(serve: Serve) -> None:
     served = await serve(token_secret=SECRET, open_metrics=True)
     await fill(served, 600, bearer())
-    brief = bearer(exp=time.time() + 4)
+    brief = bearer(exp=time.time() + 8)
     async with served.http.get("/v1/sessions/a/export", headers=brief, read_bufsize=1024) as answer:
         await until_cut(served)
         with pytest.raises(aiohttp.ClientPayloadError):

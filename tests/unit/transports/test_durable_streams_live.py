@@ -184,7 +184,7 @@ async def test_a_reader_ends_when_the_stream_is_deleted(served: Served) -> None:
 async def test_a_reader_ends_with_its_token(serve: Serve) -> None:
     served = await serve(token_secret=SECRET)
     await Durable(served, Authorization=f"Bearer {token()}").put()
-    short = Durable(served, Authorization=f"Bearer {token(exp=time.time() + 4)}")
+    short = Durable(served, Authorization=f"Bearer {token(exp=time.time() + 8)}")
     live = await short.live()
     await live.control()
     began = time.monotonic()

@@ -299,7 +299,7 @@ async def test_without_a_token_the_first_frame_must_be_one(guarded: Served, monk
 
 
 async def test_it_ends_with_its_token_and_a_new_one_ends_what_it_does_not_allow(guarded: Served) -> None:
-    async with line(guarded, headers=bearer(exp=time.time() + 4)) as client:
+    async with line(guarded, headers=bearer(exp=time.time() + 8)) as client:
         await client.open()
         assert await client.closed() == 4401
     async with line(guarded, headers=bearer()) as client:
