@@ -303,8 +303,11 @@ async def test_open_runs_wait_for_a_server_that_is_away_at_the_start(
         async with asyncio.timeout(60):
             while await served.metric("wakeline_temporal_calls_total", call="GetSystemInfo") < 3:
                 await asyncio.sleep(0.05)
-        for number in range(20):
-            assert [e["topic"] for e in await log_of(served, f"{name}-{number}")] == ["$run.started"]
+        async with asyncio.timeout(60):
+            for number in range(20):
+                while not (log := await log_of(served, f"{name}-{number}")):
+                    await asyncio.sleep(0.05)
+                assert [e["topic"] for e in log] == ["$run.started"]
         assert await served.metric("wakeline_runs_followed") == 20
         # Each has tried, and waits.
         assert await served.metric("wakeline_temporal_calls_total", call="DescribeWorkflowExecution") <= 60

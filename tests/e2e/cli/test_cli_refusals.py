@@ -14,7 +14,7 @@ from tests.support import Served
 
 
 async def test_an_input_reports_that_it_is_retried_when_that_begins() -> None:
-    code, _, err = await wakeline("input", "order-1", "approve", "--wait", "1", "--url", "http://127.0.0.1:1")
+    code, _, err = await wakeline("input", "order-1", "approve", "--wait", "4", "--url", "http://127.0.0.1:1")
     assert code == 2
     first, *_ = err.splitlines()
     assert first.startswith("the gateway cannot be reached")
@@ -27,7 +27,7 @@ async def test_an_answer_reports_that_it_is_retried_when_that_begins(tmp_path: P
     file = tmp_path / "output"
     with file.open("wb") as output:
         running = await start(*command, output=output, environment=os.environ)
-    async with asyncio.timeout(20):  # the command itself gives up after 30 s
+    async with asyncio.timeout(28):  # the command itself gives up after 30 s
         while "; retrying" not in file.read_text():
             await asyncio.sleep(0.05)
     assert running.returncode is None
@@ -65,7 +65,7 @@ async def test_another_server_s_answer_has_a_code_that_is_documented() -> None:
         thread.start()
         try:
             url = f"http://127.0.0.1:{other.server_port}"
-            code, _, err = await asyncio.wait_for(wakeline("publish", "x", "1", "--url", url), 20)
+            code, _, err = await asyncio.wait_for(wakeline("publish", "x", "1", "--url", url), 28)
         finally:
             other.shutdown()
             thread.join()

@@ -246,7 +246,7 @@ async def test_a_withdrawn_key_ends_streams_publishers_and_tickets_and_no_others
     durable = await served.http.get("/v1/stream/one?offset=-1&live=sse", headers=bearer["one"])
     feed = await served.http.get("/v1/feed?session=one", headers=bearer["one"])
     poll = asyncio.create_task(
-        served.call("GET", "/v1/sessions/one/events?from=now&wait=20", headers=bearer["one"]), name="poll"
+        served.call("GET", "/v1/sessions/one/events?from=now&wait=60", headers=bearer["one"]), name="poll"
     )
     sockets = [
         await served.http.ws_connect(path, headers=bearer[name])

@@ -126,7 +126,7 @@ async def test_a_page_counts_as_delivered(served: Served) -> None:
 
 async def test_a_device_that_waits_for_a_page_is_present(served: Served) -> None:
     await served.publish("s", {"topic": "t", "data": 1})
-    waiting = asyncio.ensure_future(served.call("GET", f"{PATH}/events?device=poller&from=now&wait=30"))
+    waiting = asyncio.ensure_future(served.call("GET", f"{PATH}/events?device=poller&from=now&wait=60"))
     while not (await devices(served)).get("poller", {}).get("connected"):
         await asyncio.sleep(0.01)
     await served.publish("s", {"topic": "t", "data": 2})

@@ -137,7 +137,7 @@ async def test_pages_follow_each_other_by_cursor(served: Served) -> None:
 async def test_a_long_poll_answers_with_the_first_event_or_empty(served: Served) -> None:
     first = await served.publish("s", *events(0))
     # From a cursor: where `now` is depends on when the request arrives.
-    asked = asyncio.ensure_future(served.call("GET", f"{PATH}?from={first['epoch']}-1&wait=20"))
+    asked = asyncio.ensure_future(served.call("GET", f"{PATH}?from={first['epoch']}-1&wait=60"))
     await asyncio.sleep(0.05)
     assert not asked.done()
     await served.publish("s", *events(1))
@@ -148,8 +148,8 @@ async def test_a_long_poll_answers_with_the_first_event_or_empty(served: Served)
 
 
 async def test_a_long_poll_for_a_topic_waits_through_others(served: Served) -> None:
-    await served.publish("s", *events(0))
-    asked = asyncio.ensure_future(served.call("GET", f"{PATH}?from=now&wait=20&topics=b"))
+    first = await served.publish("s", *events(0))
+    asked = asyncio.ensure_future(served.call("GET", f"{PATH}?from={first['epoch']}-1&wait=60&topics=b"))
     await asyncio.sleep(0.05)
     await served.publish("s", *events(1, topic="a"))
     await asyncio.sleep(0.05)
