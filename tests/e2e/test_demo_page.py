@@ -131,6 +131,8 @@ async def test_a_sleeping_phone_is_notified_of_a_question_wakes_and_answers_it(d
     laptop, phone = [page.locator(f'[data-device="{device}"]') for device in DEVICES]
     order = '[data-slot="order"] [data-session="{}"]'.format
     notify = page.locator(".notify")
+    # It has its text from the start, and takes keys once the page has the demo's state.
+    await expect(notify).to_be_visible()
     await expect(notify).to_have_text("Notify this browser, too")
     async with push_service() as service:
         browser = service.browser("browser")
