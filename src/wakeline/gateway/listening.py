@@ -75,8 +75,19 @@ async def _bind(
 
 
 def _accept(server: asyncio.Server, stack: AsyncExitStack) -> asyncio.Server:
-    stack.callback(server.close)
+    stack.push_async_callback(_close, server)
     for listening in server.sockets:  # … and the kernel keeps the rest until then.
         with socket.fromfd(listening.fileno(), listening.family, listening.type) as handle:
             handle.listen(4096)
     return server
+
+
+async def _close(server: asyncio.Server) -> None:
+    loop = asyncio.get_running_loop()
+    for listening in server.sockets:
+        loop.remove_reader(listening)
+    # A connection that asyncio has just accepted reaches its protocol first: with its server closed, nothing would close it.
+    try:
+        await asyncio.sleep(0)
+    finally:
+        server.close()
