@@ -77,9 +77,9 @@ class LastingClient(Client):
         await super()._attempt_reconnect()
 
     async def _connect_to_server(self, s: Srv) -> None:
-        # nats-py replaces a connection whose handshake has failed without closing it.
-        if self._transport is not None:
-            self._transport.close()  # type: ignore[no-untyped-call]  # nats-py gives it no types
+        # nats-py replaces a connection whose handshake has failed without closing it. Over TLS, closing it would take a while,
+        # and what is replaced by then would never be closed.
+        self.abort()
         s.last_attempt = time.monotonic()
         self._transport = _Transport()
         await self._transport.connect(s.uri, DEFAULT_BUFFER_SIZE, self.options["connect_timeout"])
