@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from asyncio import StreamWriter
 from typing import Any, Final
@@ -11,6 +12,7 @@ from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, Srv
 from nats.aio.transport import TcpTransport
 from nats.errors import Error
 
+_CANCEL_SECONDS: Final = 0.1
 _DENIES: Final = "permissions violation"  # the server ignores a request, and keeps the connection
 _log = structlog.get_logger(__name__)
 
@@ -55,12 +57,21 @@ class LastingClient(Client):
     async def close(self) -> None:
         """Close the connection, if there ever was an attempt to make one."""
         if self._flush_queue is not None:  # nats-py asserts that
+            await self._stop_reconnecting()
             await super().close()
 
     def abort(self) -> None:
         """Drop the connection without sending what is pending."""
         if (writer := self._writer()) is not None:
             writer.transport.abort()
+
+    async def _stop_reconnecting(self) -> None:
+        # nats-py cancels this task once. Its `wait_for` forgets that, before Python 3.12, where the wait is over just then, and
+        # the client would connect after it was closed.
+        task = self._reconnection_task
+        while task is not None and not task.done() and task is not asyncio.current_task():
+            task.cancel()
+            await asyncio.wait([task], timeout=_CANCEL_SECONDS)
 
     def _writer(self) -> StreamWriter | None:
         return self._transport._io_writer if isinstance(self._transport, TcpTransport) else None
