@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from tests.connecting import connecting
 from tests.support import Served
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
@@ -168,8 +169,7 @@ async def raw(
 ) -> AsyncIterator[Raw]:
     """Open a feed by hand."""
     host, port = url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port), limit=limit)
-    try:
+    async with connecting(host, port, limit=limit) as (reader, writer):
         writer.write(handshake(host, query, **headers))
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
         assert head.startswith(b"HTTP/1.1 101 "), head
@@ -177,5 +177,3 @@ async def raw(
         if ready:
             assert (await client.next_json())["type"] == "ready"
         yield client
-    finally:
-        writer.transport.abort()

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.connecting import connecting
 from tests.contract.conftest import ENGINES, remove_store, start_servers
 from tests.contract.transports import CutError, DurablePoll, DurableSse, FeedSse, LongPoll, Reader, Sse, WebSocket, Wire
 from tests.soak import dice, times
 from tests.support import Served
 from tests.watchdog import loop_is_never_held
+from wakeline.background import cancel_all
 from wakeline.gateway.app import gateway
 from wakeline.gateway.settings import Settings
 
@@ -70,24 +72,23 @@ async def cut_and_read(url: str, reader: Reader, chance: random.Random, cuts: in
     host, port = url.removeprefix("http://").split(":")
     for _ in range(cuts):
         budget = chance.choice((chance.randint(0, 400), chance.randint(0, 3000), chance.randint(0, 60_000)))
-        wire = Wire(*await asyncio.open_connection(host, int(port)), budget)
-        with suppress(CutError, TimeoutError):
-            async with asyncio.timeout(chance.choice((0.005, 0.02, 0.2))):
-                await reader.read(wire)
-        wire.reset()
+        async with connecting(host, port) as ends:
+            with suppress(CutError, TimeoutError):
+                async with asyncio.timeout(chance.choice((0.005, 0.02, 0.2))):
+                    await reader.read(Wire(*ends, budget))
 
 
 async def read_to(url: str, reader: Reader, count: int) -> None:
     """Read on, without cuts, until so many events have come."""
     host, port = url.removeprefix("http://").split(":")
-    wire = Wire(*await asyncio.open_connection(host, int(port)), 1 << 40)
-    reading = asyncio.ensure_future(reader.read(wire))
-    async with asyncio.timeout(60):
-        while len(reader.events) < count and not reading.done():
-            await asyncio.sleep(0.01)
-    reading.cancel()
-    await asyncio.gather(reading, return_exceptions=True)
-    wire.reset()
+    async with connecting(host, port) as ends:
+        reading = asyncio.ensure_future(reader.read(Wire(*ends, 1 << 40)))
+        try:
+            async with asyncio.timeout(60):
+                while len(reader.events) < count and not reading.done():
+                    await asyncio.sleep(0.01)
+        finally:
+            await cancel_all(reading)
 
 
 @pytest.mark.parametrize("kind", [Sse, LongPoll, FeedSse, WebSocket, DurablePoll, DurableSse])

@@ -30,9 +30,6 @@ class Wire:
     def send(self, data: bytes) -> None:
         self._writer.write(data)
 
-    def reset(self) -> None:
-        self._writer.transport.abort()
-
     async def _more(self) -> None:
         if self._budget <= 0:
             raise CutError

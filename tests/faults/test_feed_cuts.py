@@ -11,12 +11,14 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.connecting import connecting
 from tests.contract.transports import CutError, Wire, masked
 from tests.feeds import PING, PONG, handshake
 from tests.feeds import frame as frame_of
 from tests.gateways import GatewayProcess
 from tests.soak import SOAK, dice, times
 from tests.support import Served
+from wakeline.background import cancel_all
 
 SESSIONS = [f"order-{n}" for n in range(5)]
 CUTS = times(20, 100)
@@ -67,13 +69,12 @@ async def read_with_cuts(port: int, reader: Reader, form: str, chance: random.Ra
     while not stopping.is_set():
         budget = chance.choice((chance.randint(0, 600), chance.randint(0, 3_000), chance.randint(0, 20_000)))
         with suppress(CutError, TimeoutError, ConnectionError):
-            wire = Wire(*await asyncio.open_connection("127.0.0.1", port), budget)
-            try:
-                async with asyncio.timeout(chance.choice((0.01, 0.03, 0.2))):
-                    await getattr(reader, form)(wire)
-            finally:
-                wire.reset()
-                reader.cuts += 1
+            async with connecting("127.0.0.1", port) as ends:
+                try:
+                    async with asyncio.timeout(chance.choice((0.01, 0.03, 0.2))):
+                        await getattr(reader, form)(Wire(*ends, budget))
+                finally:
+                    reader.cuts += 1
 
 
 async def publish_all(url: str, session: str, stopping: asyncio.Event) -> int:
@@ -128,22 +129,22 @@ async def test_every_event_once_through_cuts_and_kills(tmp_path: Path, form: str
         assert await gateway.stop() == 0
         assert "Traceback" not in gateway.log.read_text()
     finally:
+        enough.set()
+        stopping.set()
         await gateway.kill()
 
 
 async def read_to_end(port: int, reader: Reader, form: str, counts: list[int]) -> None:
-    wire = Wire(*await asyncio.open_connection("127.0.0.1", port), 1 << 40)
-    task = asyncio.ensure_future(getattr(reader, form)(wire))
-    try:
-        async with asyncio.timeout(60):
-            while [len(events) for events in reader.events.values()] != counts and not task.done():
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        pytest.fail(f"expected {counts} events, got {reader.events} from {reader.cursors}")
-    finally:
-        task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    wire.reset()
+    async with connecting("127.0.0.1", port) as ends:
+        task = asyncio.ensure_future(getattr(reader, form)(Wire(*ends, 1 << 40)))
+        try:
+            async with asyncio.timeout(60):
+                while [len(events) for events in reader.events.values()] != counts and not task.done():
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            pytest.fail(f"expected {counts} events, got {reader.events} from {reader.cursors}")
+        finally:
+            await cancel_all(task)
 
 
 @pytest.mark.parametrize("event_loop", ["asyncio", "uvloop"])
@@ -156,28 +157,28 @@ async def test_vanishing_feeds_leave_nothing_behind(tmp_path: Path, event_loop: 
         async with Served(gateway.url) as served:
             for name in SESSIONS:
                 await served.publish(name, {"topic": "t", "data": "first"})
-            steady = Reader()
-            wire = Wire(*await asyncio.open_connection("127.0.0.1", gateway.port), 1 << 40)
-            task = asyncio.ensure_future(steady.websocket(wire))
-            vanishing = [
-                asyncio.ensure_future(read_with_cuts(gateway.port, Reader(), form, random.Random(n), stopping))
-                for n, form in enumerate(("websocket", "sse") * 5)
-            ]
-            for n in range(50):
-                for name in SESSIONS:
-                    await served.publish(name, {"topic": "t", "data": n})
-            async with asyncio.timeout(60):
-                while any(events != list(range(51)) for events in steady.events.values()):
-                    assert not task.done(), task
-                    await asyncio.sleep(0.05)
-            stopping.set()
-            await asyncio.gather(*vanishing)
-            task.cancel()
-            wire.reset()
+            async with connecting("127.0.0.1", gateway.port) as ends:
+                steady = Reader()
+                task = asyncio.ensure_future(steady.websocket(Wire(*ends, 1 << 40)))
+                vanishing = [
+                    asyncio.ensure_future(read_with_cuts(gateway.port, Reader(), form, random.Random(n), stopping))
+                    for n, form in enumerate(("websocket", "sse") * 5)
+                ]
+                for n in range(50):
+                    for name in SESSIONS:
+                        await served.publish(name, {"topic": "t", "data": n})
+                async with asyncio.timeout(60):
+                    while any(events != list(range(51)) for events in steady.events.values()):
+                        assert not task.done(), task
+                        await asyncio.sleep(0.05)
+                stopping.set()
+                await asyncio.gather(*vanishing)
+                task.cancel()
             async with asyncio.timeout(60):
                 while any([(await served.call("GET", f"/v1/sessions/{n}"))[1]["devices"] for n in SESSIONS]):
                     await asyncio.sleep(0.05)
         assert await gateway.stop() == 0
         assert "Traceback" not in gateway.log.read_text()
     finally:
+        stopping.set()
         await gateway.kill()

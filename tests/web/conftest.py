@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from aiohttp import web
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from tests import nodejs
+from tests.accepting import accepting
+from tests.connecting import connecting
 from tests.e2e.conftest import ARGUMENTS
 from tests.gateways import GatewayProcess
 from tests.support import Served
@@ -166,7 +168,6 @@ class Relay:
     def __init__(self, target: str) -> None:
         self._host, self._port = target.removeprefix("http://").split(":")
         self._dead: list[asyncio.Event] = []
-        self._tasks: set[asyncio.Task[None]] = set()
         self._open = asyncio.Event()
         self._open.set()
 
@@ -185,34 +186,14 @@ class Relay:
         """Let later connections work again."""
         self._open.set()
 
-    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass one connection on."""
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def close(self) -> None:
-        """End every connection."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._open.wait()
         dead = asyncio.Event()
         self._dead.append(dead)
-        try:
-            there, back = await asyncio.open_connection(self._host, int(self._port))
-        except OSError:  # the gateway was killed
-            writer.close()
-            return
-        try:
-            await asyncio.gather(_pass_on(reader, back, dead), _pass_on(there, writer, dead))
-        except ConnectionError:
-            pass
-        finally:
-            for end in (writer, back):
-                end.close()
+        with suppress(OSError):  # the gateway was killed, or a connection
+            async with connecting(self._host, self._port) as (there, back):
+                await asyncio.gather(_pass_on(reader, back, dead), _pass_on(there, writer, dead))
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, dead: asyncio.Event) -> None:
@@ -227,12 +208,8 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, d
 async def relay(target: str) -> AsyncIterator[tuple[Relay, str]]:
     """A relay before a gateway, and its URL."""
     made = Relay(target)
-    server = await asyncio.start_server(made.accept, "127.0.0.1", 0)
-    try:
-        yield made, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        await made.close()
+    async with accepting(made.serve) as port:
+        yield made, f"http://127.0.0.1:{port}"
 
 
 class FaultProxies:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from yarl import URL
 
+from tests.connecting import connecting
 from tests.support import Served
 from tests.tokens import SECRET, bearer, by_hand, claims, token
 from tests.unit.conftest import Serve, on_disk
@@ -372,17 +373,16 @@ async def test_a_stream_that_is_behind_ends_in_time_and_resumes_without_a_gap(as
     for _ in range(20):
         await asking.call("POST", "/v1/sessions/s/events", json=large, headers=bearer())
     exp = time.time() + 8
-    reader, writer = await asyncio.open_connection("127.0.0.1", URL(asking.url).port, limit=1 << 16)
-    head = f"GET /v1/sessions/s/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token(exp=exp)}\r\n"
-    writer.write(f"{head}Accept: text/event-stream\r\n\r\n".encode())
-    await asyncio.sleep(max(0, exp - time.time()) + 1)  # takes nothing; the connection is cut nevertheless
-    content = b""
-    try:
-        while piece := await asyncio.wait_for(reader.read(1 << 20), 60):
-            content += piece
-    except ConnectionError:
-        pass
-    writer.close()
+    async with connecting("127.0.0.1", asking.url.rsplit(":", 1)[1], limit=1 << 16) as (reader, writer):
+        head = f"GET /v1/sessions/s/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token(exp=exp)}\r\n"
+        writer.write(f"{head}Accept: text/event-stream\r\n\r\n".encode())
+        await asyncio.sleep(max(0, exp - time.time()) + 1)  # takes nothing; the connection is cut nevertheless
+        content = b""
+        try:
+            while piece := await asyncio.wait_for(reader.read(1 << 20), 60):
+                content += piece
+        except ConnectionError:
+            pass
     ids = [line for line in content.split(b"\n") if line.startswith(b"id: ")]
     offsets = [int(line.rsplit(b"-")[-1]) for line in ids]
     assert offsets == list(range(len(offsets)))  # no cursor that claims what was not written

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import structlog
@@ -41,8 +42,11 @@ def _no_lingering(monkeypatch: pytest.MonkeyPatch) -> None:
 class Raw:
     """One connection, byte by byte."""
 
+    opened: ClassVar[list[Raw]] = []
+
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
+        self.opened.append(self)
 
     @classmethod
     async def open(cls, served: Served) -> Raw:
@@ -67,6 +71,14 @@ class Raw:
 
     def close(self) -> None:
         self.writer.close()
+
+
+@pytest.fixture(autouse=True)
+async def _closed() -> AsyncIterator[None]:
+    """A test that fails leaves no connection either."""
+    yield
+    while Raw.opened:
+        Raw.opened.pop().writer.transport.abort()
 
 
 async def refused(served: Served, sent: bytes) -> tuple[int, str, bool]:

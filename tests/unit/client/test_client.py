@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.accepting import accepting
+from tests.connecting import connecting
 from tests.support import Served
 from tests.unit.conftest import on_disk
 from wakeline.client import EventStream, SessionClient, SessionEvent
@@ -29,7 +31,6 @@ async def cutting_proxy(url: str, seed: int) -> AsyncIterator[str]:
     """Forwards to `url`, and cuts each connection after 300 to 4,000 bytes of answer."""
     host, port = url.removeprefix("http://").split(":")
     chance = random.Random(seed)
-    tasks: set[asyncio.Task[None]] = set()
 
     async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, budget: float) -> None:
         try:
@@ -43,23 +44,11 @@ async def cutting_proxy(url: str, seed: int) -> AsyncIterator[str]:
             sink.transport.abort()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            upstream_reader, upstream = await asyncio.open_connection(host, int(port))
+        async with connecting(host, port) as (upstream_reader, upstream):
             await asyncio.gather(pump(reader, upstream, 1e9), pump(upstream_reader, writer, chance.randint(300, 4000)))
-        finally:
-            writer.transport.abort()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield "http://{}:{}".format(*server.sockets[0].getsockname())
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async with accepting(serve) as own:
+        yield f"http://127.0.0.1:{own}"
 
 
 @pytest.fixture(autouse=True)

@@ -7,12 +7,14 @@ import http.client
 import io
 import json
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import aiohttp
 import pytest
 from yarl import URL
 
+from tests.connecting import connecting
 from tests.support import Served
 from tests.tokens import SECRET, bearer, token
 from tests.unit.conftest import Serve, on_disk
@@ -141,11 +143,9 @@ async def test_the_body_of_a_refused_caller_is_not_awaited(
     headers = {} if claims is None else bearer(**claims)
     head = [f"{method} {path} HTTP/1.1", "Host: x", "Content-Encoding: gzip", "Content-Length: 1000000"]
     head += [f"{name}: {value}" for name, value in headers.items()]
-    assert guarded.http._base_url is not None
-    reader, writer = await asyncio.open_connection("127.0.0.1", guarded.http._base_url.port)
-    writer.write(("\r\n".join([*head, "Content-Type: application/json"]) + "\r\n\r\n").encode() + b"no gzip at all")
-    status = await asyncio.wait_for(reader.readline(), 60)
-    writer.close()
+    async with connecting("127.0.0.1", guarded.url.rsplit(":", 1)[1]) as (reader, writer):
+        writer.write(("\r\n".join([*head, "Content-Type: application/json"]) + "\r\n\r\n").encode() + b"no gzip at all")
+        status = await asyncio.wait_for(reader.readline(), 60)
     assert status.split()[1] in ((b"401",) if claims is None else (b"403",))
 
 
@@ -335,16 +335,13 @@ async def test_the_compact_form_is_sent_in_pieces(served: Served) -> None:
     assert (page["cursor"].rsplit("-")[-1], page["up_to_date"]) == ("62", True)
 
     # Readers that do not read hold a piece each.
-    assert served.http._base_url is not None
-    gone: list[asyncio.StreamWriter] = []
-    for _ in range(8):
-        _, writer = await asyncio.open_connection("127.0.0.1", served.http._base_url.port, limit=1024)
-        writer.write(f"GET {EVENTS}?view=compact HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        gone.append(writer)
-    status, _ = await served.call("GET", "/healthz")
-    assert status == 200
-    for writer in gone:
-        writer.close()
+    async with AsyncExitStack() as gone:
+        for _ in range(8):
+            opening = connecting("127.0.0.1", served.url.rsplit(":", 1)[1], limit=1024)
+            _, writer = await gone.enter_async_context(opening)
+            writer.write(f"GET {EVENTS}?view=compact HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        status, _ = await served.call("GET", "/healthz")
+        assert status == 200
 
 
 @on_disk

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.connecting import connecting
 from tests.support import Served
 from tests.tokens import SECRET, bearer
 from tests.unit.conftest import Serve
@@ -59,16 +59,11 @@ HEADERS = [
 
 async def ask(served: Served, *heads: bytes, host: bytes = b"localhost") -> int:
     """The status of the answer to a request with this head, the bytes as they are."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(served.url.rsplit(":", 1)[1]))
-    try:
+    async with connecting("127.0.0.1", served.url.rsplit(":", 1)[1]) as (reader, writer):
         lines = [heads[0] + b" HTTP/1.1", b"Host: " + host, *heads[1:], b"Content-Length: 0", b"Connection: close"]
         writer.write(b"\r\n".join(lines) + b"\r\n\r\n")
         line = await asyncio.wait_for(reader.readline(), 60)
         return int(line.split()[1])
-    finally:
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
 
 
 @pytest.mark.parametrize("keys", [{}, {"token_secret": SECRET}], ids=["no auth", "tokens"])
@@ -138,15 +133,13 @@ async def test_a_head_over_the_limit_is_refused_however_it_arrives(served: Serve
     many = [b"X-%d: %s" % (number, b"y" * size) for number in range(count)]
     assert await ask(served, b"GET /v1/sessions", *many[: count // 4]) == 200
     assert await ask(served, b"GET /v1/sessions", *many) == 400
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(served.url.rsplit(":", 1)[1]))
-    first = b"GET /v1/sessions HTTP/1.1\r\nHost: localhost\r\n"
-    writer.write(first + b"\r\n" + first + b"\r\n".join(many) + b"\r\n\r\n")  # behind another one, in one piece
-    answers = b""
-    async with asyncio.timeout(60):
-        while b" 400 " not in answers and (more := await reader.read(1 << 16)):
-            answers += more
-    writer.close()
-    await writer.wait_closed()
+    async with connecting("127.0.0.1", served.url.rsplit(":", 1)[1]) as (reader, writer):
+        first = b"GET /v1/sessions HTTP/1.1\r\nHost: localhost\r\n"
+        writer.write(first + b"\r\n" + first + b"\r\n".join(many) + b"\r\n\r\n")  # behind another one, in one piece
+        answers = b""
+        async with asyncio.timeout(60):
+            while b" 400 " not in answers and (more := await reader.read(1 << 16)):
+                answers += more
     assert re.findall(rb"HTTP/1.\d (\d+)", answers)[-1] == b"400"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.connecting import connecting
 from tests.support import TIME, Served
 from tests.tokens import SECRET, bearer
 from tests.unit.conftest import Serve, on_disk, on_disk_and_shared
@@ -169,12 +170,11 @@ async def test_an_export_is_the_session_line_by_line(served: Served) -> None:
 async def test_an_http_1_0_client_sees_where_an_export_ends(served: Served) -> None:
     await fill(served, 1)
     host, port = served.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(f"GET /v1/sessions/a/export HTTP/1.0\r\nHost: {host}\r\nConnection: keep-alive\r\n\r\n".encode())
-    answer = await asyncio.wait_for(reader.read(), 60)
-    assert b"keep-alive" not in answer.partition(b"\r\n\r\n")[0]
-    assert b'{"wakeline_export_end":' in answer[-40:]
-    writer.close()
+    async with connecting(host, port) as (reader, writer):
+        writer.write(f"GET /v1/sessions/a/export HTTP/1.0\r\nHost: {host}\r\nConnection: keep-alive\r\n\r\n".encode())
+        answer = await asyncio.wait_for(reader.read(), 60)
+        assert b"keep-alive" not in answer.partition(b"\r\n\r\n")[0]
+        assert b'{"wakeline_export_end":' in answer[-40:]
 
 
 @on_disk_and_shared

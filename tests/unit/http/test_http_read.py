@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from tests.connecting import connecting
 from tests.support import Served
 from tests.tokens import SECRET, bearer
 from tests.unit.conftest import Serve, on_disk
@@ -229,15 +230,14 @@ async def test_the_state_counts_live_devices(served: Served) -> None:
 async def test_an_http_1_0_client_gets_the_stream_without_chunks(served: Served) -> None:
     await served.publish("s", *events(0))
     host, port = served.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(f"GET {PATH} HTTP/1.0\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n".encode())
-    head, _, body = (await asyncio.wait_for(reader.readuntil(b'"data":0'), 60)).partition(b"\r\n\r\n")
-    assert b"chunked" not in head.lower()
-    assert body.startswith(b": wakeline\nretry: 1000\nid: ")
-    await reader.readuntil(b"\n\n")
-    await served.publish("s", *events(1))
-    assert (await asyncio.wait_for(reader.readuntil(b"\n"), 60)).startswith(b"id: ")
-    writer.close()
+    async with connecting(host, port) as (reader, writer):
+        writer.write(f"GET {PATH} HTTP/1.0\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n".encode())
+        head, _, body = (await asyncio.wait_for(reader.readuntil(b'"data":0'), 60)).partition(b"\r\n\r\n")
+        assert b"chunked" not in head.lower()
+        assert body.startswith(b": wakeline\nretry: 1000\nid: ")
+        await reader.readuntil(b"\n\n")
+        await served.publish("s", *events(1))
+        assert (await asyncio.wait_for(reader.readuntil(b"\n"), 60)).startswith(b"id: ")
 
 
 async def test_a_head_request_does_not_hang(served: Served) -> None:
@@ -251,30 +251,29 @@ async def test_a_slow_device_gets_every_byte_in_order(served: Served) -> None:
     """It reads a little now and then, so the kernel takes parts of chunks, the transport the rest, and the log the most."""
     await served.publish("s", *events(0))
     host, port = served.url.removeprefix("http://").split(":")
-    connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    connection.setblocking(False)
     loop = asyncio.get_running_loop()
-    await loop.sock_connect(connection, (host, int(port)))
-    request = f"GET {PATH} HTTP/1.0\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n".encode()
-    await loop.sock_sendall(connection, request)
-    received = bytearray()
-    chance = random.Random(1)
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.setblocking(False)
+        await loop.sock_connect(connection, (host, int(port)))
+        request = f"GET {PATH} HTTP/1.0\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n".encode()
+        await loop.sock_sendall(connection, request)
+        received = bytearray()
+        chance = random.Random(1)
 
-    async def read_slowly() -> None:
-        while b'"data":"the end"' not in received[-40_000:]:
-            received.extend(await loop.sock_recv(connection, chance.randint(1, 20_000)))
-            await asyncio.sleep(chance.choice((0, 0, 0.001)))
+        async def read_slowly() -> None:
+            while b'"data":"the end"' not in received[-40_000:]:
+                received.extend(await loop.sock_recv(connection, chance.randint(1, 20_000)))
+                await asyncio.sleep(chance.choice((0, 0, 0.001)))
 
-    reading = asyncio.ensure_future(read_slowly())
-    for n in range(300):
-        sizes = chance.choices((1, 1_000, 60_000), k=chance.randint(1, 3))
-        await served.publish("s", *events(*("x" * size for size in sizes)))
-        if n % 10 == 0:
-            await asyncio.sleep(0.01)
-    end = await served.publish("s", *events("the end"))
-    await asyncio.wait_for(reading, 60)
-    connection.close()
+        reading = asyncio.ensure_future(read_slowly())
+        for n in range(300):
+            sizes = chance.choices((1, 1_000, 60_000), k=chance.randint(1, 3))
+            await served.publish("s", *events(*("x" * size for size in sizes)))
+            if n % 10 == 0:
+                await asyncio.sleep(0.01)
+        end = await served.publish("s", *events("the end"))
+        await asyncio.wait_for(reading, 60)
     offsets = [int(offset) for offset in re.findall(rb'^data: {"offset":(\d+),', bytes(received), re.MULTILINE)]
     assert offsets == list(range(end["next_offset"]))
 
@@ -284,18 +283,19 @@ async def test_a_device_that_does_not_read_hurts_nobody_and_is_cut_in_time(serve
     served = await serve(write_timeout=0.5, keep_alive=0.1)
     await served.publish("s", *events(0))
     host, port = served.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
-    writer.write(f"GET {PATH}?from=beginning HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n".encode())
-    await asyncio.wait_for(reader.readuntil(b'"data":0'), 60)
-    healthy = await served.stream("s", "from=now")
-    for n in range(60):  # more than the sockets of both sides hold
-        await served.publish("s", *events("x" * 200_000))
-        assert (await healthy.next())["offset"] == n + 1
-    async with asyncio.timeout(60):
-        while (await served.call("GET", "/v1/sessions/s"))[1]["devices"] != 1:
-            await asyncio.sleep(0.05)
-    healthy.close()
-    writer.close()
+    async with connecting(host, port, limit=1024) as (reader, writer):
+        writer.write(
+            f"GET {PATH}?from=beginning HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n".encode()
+        )
+        await asyncio.wait_for(reader.readuntil(b'"data":0'), 60)
+        healthy = await served.stream("s", "from=now")
+        for n in range(60):  # more than the sockets of both sides hold
+            await served.publish("s", *events("x" * 200_000))
+            assert (await healthy.next())["offset"] == n + 1
+        async with asyncio.timeout(60):
+            while (await served.call("GET", "/v1/sessions/s"))[1]["devices"] != 1:
+                await asyncio.sleep(0.05)
+        healthy.close()
 
 
 async def test_one_event_is_read_with_its_publication(served: Served) -> None:

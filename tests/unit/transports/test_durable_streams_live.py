@@ -8,6 +8,8 @@ import json
 import re
 import socket
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -246,35 +248,38 @@ async def test_wakelines_own_events_move_a_reader_on(served: Served) -> None:
     live.close()
 
 
-async def unread(served: Served, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+@asynccontextmanager
+async def unread(served: Served, path: str) -> AsyncIterator[asyncio.StreamReader]:
     """A connection that has asked, whose answer stays where it is but for some kilobytes."""
-    connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
-    connection.setblocking(False)
     port = int(served.url.rpartition(":")[2])
-    await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
-    reader, writer = await asyncio.open_connection(sock=connection, limit=1 << 16)
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode())
-    return reader, writer
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
+        reader, writer = await asyncio.open_connection(sock=connection, limit=1 << 16)
+        try:
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode())
+            yield reader
+        finally:
+            writer.transport.abort()
 
 
 @on_disk
 async def test_a_reader_from_under_whom_retention_takes_events_is_cut(served: Served) -> None:
     stream = Durable(served)
     await stream.put(BYTES)
-    reader, writer = await unread(served, f"{stream.path}?offset=-1&live=sse")
-    for _ in range(20):
-        await stream.post(b"x" * 700_000, BYTES)
-    status, _ = await served.call("PUT", "/v1/sessions/s", json={"retention": {"events": 1}})
-    assert status == 200
-    async with asyncio.timeout(60):
-        while (await served.call("GET", "/v1/sessions/s"))[1]["first_offset"] != 19:
-            await asyncio.sleep(0.1)
-    got = b""
-    async with asyncio.timeout(60):
-        while piece := await reader.read(1 << 16):
-            got += piece
-    writer.close()
+    async with unread(served, f"{stream.path}?offset=-1&live=sse") as reader:
+        for _ in range(20):
+            await stream.post(b"x" * 700_000, BYTES)
+        status, _ = await served.call("PUT", "/v1/sessions/s", json={"retention": {"events": 1}})
+        assert status == 200
+        async with asyncio.timeout(60):
+            while (await served.call("GET", "/v1/sessions/s"))[1]["first_offset"] != 19:
+                await asyncio.sleep(0.1)
+        got = b""
+        async with asyncio.timeout(60):
+            while piece := await reader.read(1 << 16):
+                got += piece
     assert got.endswith(b"\r\n0\r\n\r\n")
     assert b"streamClosed" not in got
     last = re.findall(rb"\nid:(\S+)\n\n", got)[-1].decode()

@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.connecting import connecting
 from tests.feeds import BINARY, CLOSE, PING, PONG, TEXT, feed, frame, handshake, raw
 from tests.support import Served
 from tests.unit.conftest import Serve
@@ -241,11 +242,10 @@ async def test_a_device_s_id_is_checked_at_the_handshake(served: Served, query: 
 )
 async def test_a_handshake_that_is_none_is_answered_with_400(served: Served, changed: dict[str, str]) -> None:
     host, port = served.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(handshake(host, **changed))
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
-    assert head.startswith(b"HTTP/1.1 400 ")
-    writer.close()
+    async with connecting(host, port) as (reader, writer):
+        writer.write(handshake(host, **changed))
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
+        assert head.startswith(b"HTTP/1.1 400 ")
 
 
 @pytest.mark.parametrize("origin", ["https://elsewhere.example", "null"])

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from tests.connecting import connecting
 from tests.support import Served, Stream, close, publish
 from tests.unit.conftest import Serve, on_disk
 from wakeline.errors import TemporalUnavailableError
@@ -302,12 +303,11 @@ async def test_an_idle_feed_is_kept_alive_by_one_comment_however_many_sessions(s
 async def test_an_http_1_0_client_gets_it_without_chunks(served: Served) -> None:
     await served.publish("a", *events(0))
     host, port = served.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(f"GET /v1/feed?session=a HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
-    head, _, body = (await asyncio.wait_for(reader.readuntil(b'"data":0'), 60)).partition(b"\r\n\r\n")
-    assert b"chunked" not in head.lower()
-    assert body.startswith(b": wakeline\nretry: 1000\nid: ")
-    writer.close()
+    async with connecting(host, port) as (reader, writer):
+        writer.write(f"GET /v1/feed?session=a HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
+        head, _, body = (await asyncio.wait_for(reader.readuntil(b'"data":0'), 60)).partition(b"\r\n\r\n")
+        assert b"chunked" not in head.lower()
+        assert body.startswith(b": wakeline\nretry: 1000\nid: ")
 
 
 async def test_its_device_is_known(served: Served) -> None:
@@ -328,15 +328,14 @@ async def test_a_client_that_never_reads_is_cut(serve: Serve) -> None:
     for _ in range(40):
         await served.publish("a", {"topic": "t", "data": "x" * 500_000})
     host, port = served.url.removeprefix("http://").split(":")
-    _, writer = await asyncio.open_connection(host, int(port), limit=1024)
-    writer.write(f"GET /v1/feed?session=a&device=tv HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-    async with asyncio.timeout(60):
-        connected = [None]
-        while connected != [False]:
-            await asyncio.sleep(0.05)
-            _, found = await served.call("GET", "/v1/sessions/a/devices")
-            connected = [device["connected"] for device in found["devices"]]
-    writer.close()
+    async with connecting(host, port, limit=1024) as (_, writer):
+        writer.write(f"GET /v1/feed?session=a&device=tv HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        async with asyncio.timeout(60):
+            connected = [None]
+            while connected != [False]:
+                await asyncio.sleep(0.05)
+                _, found = await served.call("GET", "/v1/sessions/a/devices")
+                connected = [device["connected"] for device in found["devices"]]
 
 
 def test_a_composite_cursor_is_read_back() -> None:
