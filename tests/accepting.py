@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+
+from wakeline.background import begin, cancel_all
 
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -20,23 +23,27 @@ async def accepting(handle: Handle, host: str = "127.0.0.1", *, limit: int = 1 <
     """
     tasks: set[asyncio.Task[None]] = set()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(accepted: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=accepted, limit=limit)
         try:
             await handle(reader, writer)
         finally:
             writer.transport.abort()
 
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(serve(reader, writer))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+    def accept() -> None:
+        with suppress(BlockingIOError, ConnectionAbortedError):
+            accepted, _ = listener.accept()
+            # Not in the task: one that is cancelled before its first step closes nothing.
+            begin(serve(accepted), tasks).add_done_callback(lambda _: accepted.close())
 
-    server = await asyncio.start_server(accept, host, 0, limit=limit)
+    # `asyncio.start_server` leaves a connection open that it is about to accept when it is closed.
+    loop, listener = asyncio.get_running_loop(), socket.create_server((host, 0))
+    listener.setblocking(False)
+    loop.add_reader(listener, accept)
     try:
-        yield server.sockets[0].getsockname()[1]
+        yield listener.getsockname()[1]
     finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        loop.remove_reader(listener)
+        listener.close()
+        await cancel_all(*tasks)
         await asyncio.sleep(0)  # an aborted transport closes its socket in the loop's next turn

@@ -46,7 +46,8 @@ async def served_store(
     connections: set[asyncio.Task[None]] = set()
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        begin(_serve(store, store.engine(faults, next(seeds)), reader, writer), connections)
+        serving = begin(_serve(store, store.engine(faults, next(seeds)), reader, writer), connections)
+        serving.add_done_callback(lambda _: writer.transport.abort())
 
     server = await asyncio.start_unix_server(connected, path)
     try:
@@ -87,7 +88,6 @@ async def _serve(
         store.leave(engine)
         await engine.close()
         await asyncio.gather(*calls, return_exceptions=True)
-        writer.close()
 
 
 def _remote(name: str) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from tests.accepting import accepting
 from tests.commands import wakeline
 from tests.gateways import GatewayProcess
 from tests.support import Served
@@ -120,13 +121,10 @@ async def test_what_is_no_gateway_is_told_at_once() -> None:
     async def not_http(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00\x00@\x00")  # as a gRPC server begins
         await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(not_http, "127.0.0.1", 0)
-    grpc = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     page = web.Response(text="<!doctype html>", content_type="text/html")
-    async with server, scripted(page) as ui:
-        for url in (grpc, ui.url):
+    async with accepting(not_http) as grpc, scripted(page) as ui:
+        for url in (f"http://127.0.0.1:{grpc}", ui.url):
             code, _, err = await tail("order-1", "--url", url)
             assert code == 1
             assert "a Wakeline gateway's, by default http://127.0.0.1:7777" in err

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.accepting import accepting
 from wakeline.cli.publish import _publish
 
 ENOUGH = 20  # seconds; no test is meant to come near it
@@ -21,9 +22,8 @@ class ImpatientProxy:
         self.served = 0
         self.closed = threading.Event()
         self.port = 0
-        self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=asyncio.run, args=(self._run(),))
 
     def __enter__(self) -> ImpatientProxy:
         self._thread.start()
@@ -31,16 +31,14 @@ class ImpatientProxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(ENOUGH)
-        self._loop.close()
 
-    def _run(self) -> None:
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
-        self.port = server.sockets[0].getsockname()[1]
-        self._ready.set()
-        self._loop.run_forever()
-        server.close()
+    async def _run(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        async with accepting(self._serve) as self.port:
+            self._ready.set()
+            await self._stop.wait()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).lower()

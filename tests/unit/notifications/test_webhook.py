@@ -14,6 +14,7 @@ from aiohttp import web
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 
+from tests.accepting import accepting
 from tests.receivers import (
     OTHER_SECRET,
     SECRET,
@@ -137,11 +138,8 @@ async def test_no_error_has_the_path_of_the_receiver(outgoing: Outgoing, answer:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answer)
         await writer.drain()
-        writer.transport.abort()
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
+    async with accepting(handle) as port:
         found = await outgoing.post(f"http://127.0.0.1:{port}/SECRET", b"x" * size, {})
     assert found.status == 0
     assert found.reason

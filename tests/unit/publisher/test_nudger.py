@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
+from tests.accepting import accepting
 from tests.support import Served
 from tests.tokens import SECRET, token
 from tests.unit.conftest import Serve
@@ -225,19 +226,12 @@ async def test_nudges_over_the_limit_are_told_once_and_the_rest_goes_on(
 @asynccontextmanager
 async def silent() -> AsyncIterator[str]:
     """A server that takes connections and never says a word."""
-    connections: list[asyncio.StreamWriter] = []
 
-    async def take(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connections.append(writer)
+    async def take(*_: object) -> None:
+        await asyncio.Future()
 
-    server = await asyncio.start_server(take, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for writer in connections:
-            writer.close()
-        await server.wait_closed()
+    async with accepting(take) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 async def test_a_gateway_that_never_answers_holds_nobody_up() -> None:
