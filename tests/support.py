@@ -64,18 +64,24 @@ class Served:
     def __init__(self, url: str, context: ssl.SSLContext | None = None) -> None:
         self.url = url
         self._context = context
-        self._streams: list[Stream] = []
+        self._answers: list[aiohttp.ClientResponse] = []
 
     async def __aenter__(self) -> Self:
         # As many devices as a test wants.
         connector = aiohttp.TCPConnector(limit=0, ssl=self._context or True)
-        self.http = aiohttp.ClientSession(self.url, read_bufsize=1 << 22, connector=connector)
+        noting = aiohttp.TraceConfig()
+        noting.on_request_end.append(self._note)
+        self.http = aiohttp.ClientSession(self.url, read_bufsize=1 << 22, connector=connector, trace_configs=[noting])
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for stream in self._streams:
-            stream.close()
+        # Streams and WebSockets: a session that is closed ends their connections, but each of them has to let go of its own.
+        for answer in self._answers:
+            answer.close()
         await self.http.close()
+
+    async def _note(self, _session: object, _context: object, ended: aiohttp.TraceRequestEndParams) -> None:
+        self._answers = [*(answer for answer in self._answers if not answer.closed), ended.response]
 
     async def call(self, method: str, path: str, **how: Any) -> tuple[int, Any]:
         """Status and JSON of one request; `path` is already encoded."""
@@ -106,9 +112,7 @@ class Served:
             headers={"Accept": "text/event-stream", **headers},
             timeout=aiohttp.ClientTimeout(90),
         )
-        stream = Stream(answer)
-        self._streams.append(stream)
-        return stream
+        return Stream(answer)
 
 
 class Stream:

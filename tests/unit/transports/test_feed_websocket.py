@@ -304,17 +304,16 @@ async def test_a_thousand_subscriptions_on_one_connection(engine: MemoryEngine, 
 
 
 async def test_the_gateway_that_stops_says_so() -> None:
-    async with gateway(Settings(engine="memory", port=0, no_auth=True)) as url, Served(url) as served:
-        await served.publish("s", *events(0))
-        opened = await served.http.ws_connect("/v1/feed")
-        await opened.send_json({"type": "subscribe", "session": "s"})
-        messages = [json.loads((await opened.receive()).data)["type"] for _ in range(3)]
-        assert messages == ["ready", "subscribed", "events"]
-        closing = asyncio.ensure_future(opened.receive())
-        session = served.http
-        stopped = asyncio.get_running_loop().time()
-        served.http = aiohttp.ClientSession()  # the client outlives the gateway here
-    assert asyncio.get_running_loop().time() - stopped < 30
-    assert (await closing).type is aiohttp.WSMsgType.CLOSE
-    assert opened.close_code == 1012
-    await session.close()
+    async with aiohttp.ClientSession() as device:  # which outlives the gateway
+        async with gateway(Settings(engine="memory", port=0, no_auth=True)) as url, Served(url) as served:
+            await served.publish("s", *events(0))
+            opened = await device.ws_connect(f"{url}/v1/feed")
+            await opened.send_json({"type": "subscribe", "session": "s"})
+            messages = [json.loads((await opened.receive()).data)["type"] for _ in range(3)]
+            assert messages == ["ready", "subscribed", "events"]
+            closing = asyncio.ensure_future(opened.receive())
+            stopped = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - stopped < 30
+        assert (await closing).type is aiohttp.WSMsgType.CLOSE
+        assert opened.close_code == 1012
+        await opened.close()
