@@ -182,14 +182,16 @@ class NatsStore:
         """Remove a store: the servers of a cluster talk of each stream all the time."""
         client = await nats.connect([f"nats://{server.place}" for server in self.servers])
         manager = client.jetstream(timeout=2)
-        async with asyncio.timeout(_WAIT):
-            for stream in ("records", *(f"sessions-{number}" for number in range(self._shards))):
-                while True:  # a cluster that elects a leader loses requests
-                    with suppress(nats.errors.TimeoutError, ServiceUnavailableError, NotFoundError):
-                        await manager.delete_stream(f"{name}-{stream}")
-                    if await _is_gone(manager, f"{name}-{stream}"):
-                        break
-        await client.close()
+        try:
+            async with asyncio.timeout(_WAIT):
+                for stream in ("records", *(f"sessions-{number}" for number in range(self._shards))):
+                    while True:  # a cluster that elects a leader loses requests
+                        with suppress(nats.errors.TimeoutError, ServiceUnavailableError, NotFoundError):
+                            await manager.delete_stream(f"{name}-{stream}")
+                        if await _is_gone(manager, f"{name}-{stream}"):
+                            break
+        finally:
+            await client.close()
 
 
 async def _is_gone(manager: JetStreamContext, stream: str) -> bool:

@@ -9,12 +9,12 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 
@@ -35,6 +35,16 @@ def _programs() -> Path:
     program = shutil.which("initdb")
     assert program is not None, "expected PostgreSQL's server programs: scripts/need postgresql"
     return Path(program).parent
+
+
+@asynccontextmanager
+async def connection_to(address: str) -> AsyncIterator[Any]:
+    """A connection of the test's own to a database, closed at the end of the block, also where the test fails in it."""
+    connection = await asyncpg.connect(address)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 class PostgresServer:
@@ -188,14 +198,11 @@ class PostgresServer:
 
     async def clear(self) -> None:
         """Empty the store in the usual database, if there is one."""
-        connection = await asyncpg.connect(self.address())
-        try:
+        async with connection_to(self.address()) as connection:
             tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'wakeline'")
             stored = ", ".join(f"wakeline.{row[0]}" for row in tables if row[0] != "version")
             if stored:
                 await connection.execute(f"TRUNCATE {stored}")
-        finally:
-            await connection.close()
 
     async def database(self) -> str:
         """Create a database; its address."""
@@ -205,11 +212,8 @@ class PostgresServer:
 
     async def execute(self, statement: str, database: str = "postgres") -> None:
         """Run a statement as the superuser."""
-        connection = await asyncpg.connect(self.address(database))
-        try:
+        async with connection_to(self.address(database)) as connection:
             await connection.execute(statement)
-        finally:
-            await connection.close()
 
 
 def _lives(pid: int) -> bool:

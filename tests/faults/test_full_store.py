@@ -209,8 +209,10 @@ async def lead(store: NatsStore, address: str, stream: str, node: str) -> None:
     """Have a node lead a stream."""
     connection = await nats.connect(f"nats://{store.servers[1].place}")
     placement = msgspec.json.encode({"placement": {"preferred": node}})
-    async with asyncio.timeout(60):
-        while (await shown(address))[stream].leader != node:
-            await connection.request(f"$JS.API.STREAM.LEADER.STEPDOWN.{stream}", placement, timeout=5)
-            await asyncio.sleep(0.2)
-    await connection.close()
+    try:
+        async with asyncio.timeout(60):
+            while (await shown(address))[stream].leader != node:
+                await connection.request(f"$JS.API.STREAM.LEADER.STEPDOWN.{stream}", placement, timeout=5)
+                await asyncio.sleep(0.2)
+    finally:
+        await connection.close()

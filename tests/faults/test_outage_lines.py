@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import time
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 from tests.faults.test_store_away import EVENTS, SECONDS, refuse, server_of
 from tests.gateways import GatewayProcess
 from tests.nats import nats_cluster
-from tests.postgres import PostgresServer, postgres_server
+from tests.postgres import PostgresServer, connection_to, postgres_server
 from tests.support import Served
 from wakeline.cli.processes import free_port
 from wakeline.gateway.app import gateway
@@ -125,17 +125,15 @@ async def test_connections_that_others_have_taken_are_logged_with_the_number_tha
         address = server.address("shared").replace("wakeline@", "shared@")
         process = GatewayProcess(tmp_path, environment={"WAKELINE_ENGINE": address, "WAKELINE_LEAVE_WITHIN": "0"})
         await process.start()
-        others: list[Any] = []
-        with suppress(asyncpg.TooManyConnectionsError):
-            while len(others) < 10:
-                others.append(await asyncpg.connect(address))
-        async with Served(process.url) as served, asyncio.timeout(60):
-            number = 0
-            while "a gateway uses 9 connections" not in process.log.read_text():
-                number += 1  # each session has one of several writers, each with a connection of its own
-                await served.call("POST", f"/v1/sessions/{number}/events", json={"events": [{"topic": "t"}]})
-        for other in others:
-            await other.close()
+        async with AsyncExitStack() as others:
+            with suppress(asyncpg.TooManyConnectionsError):
+                for _ in range(10):
+                    await others.enter_async_context(connection_to(address))
+            async with Served(process.url) as served, asyncio.timeout(60):
+                number = 0
+                while "a gateway uses 9 connections" not in process.log.read_text():
+                    number += 1  # each session has one of several writers, each with a connection of its own
+                    await served.call("POST", f"/v1/sessions/{number}/events", json={"events": [{"topic": "t"}]})
         assert "Traceback" not in process.log.read_text()
         await process.kill()
 

@@ -8,14 +8,13 @@ import re
 import socket
 from pathlib import Path
 
-import asyncpg
 import msgspec
 import pytest
 
 from tests.commands import wakeline
 from tests.gateways import GatewayProcess
 from tests.nats import NatsStore
-from tests.postgres import PostgresServer
+from tests.postgres import PostgresServer, connection_to
 from tests.support import Served
 from wakeline.cli.processes import free_port
 from wakeline.errors import EngineRefusedError
@@ -57,9 +56,8 @@ async def test_the_command_makes_the_tables_and_reports_what_is_pending(address:
 
 async def test_a_newer_store_or_another_engine_is_refused(address: str) -> None:
     await PostgresEngine(address).migrate(check=False)
-    connection = await asyncpg.connect(address)
-    await connection.execute("UPDATE wakeline.version SET version = 70")
-    await connection.close()
+    async with connection_to(address) as connection:
+        await connection.execute("UPDATE wakeline.version SET version = 70")
     for arguments in ((), ("--check",)):
         code, _, err = await wakeline("admin", "migrate", *arguments, environment={"WAKELINE_ENGINE": address})
         assert code == 2

@@ -8,10 +8,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 
-import asyncpg
 import pytest
 
-from tests.postgres import PostgresServer, postgres_server
+from tests.postgres import PostgresServer, connection_to, postgres_server
 from tests.postgres_wire import wire_to
 from tests.shared.hearing import Heard
 from tests.soak import dice
@@ -182,31 +181,33 @@ async def test_a_lost_answer_to_a_commit_is_asked_for(opened: Open, postgres: Po
 async def test_the_first_commit_of_a_writer_is_asked_for_while_the_server_is_still_at_it(
     opened: Open, postgres: PostgresServer, address: str
 ) -> None:
-    own = await asyncpg.connect(address)
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND $1 IN (wait_event, wait_event_type)"
+    async with connection_to(address) as own:
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND $1 IN (wait_event, wait_event_type)"
+        )
 
-    async def standby(name: str) -> None:
-        """Let commits wait for a standby of this name; the empty name is none."""
-        await own.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
-        await own.execute("SELECT pg_reload_conf()")
+        async def standby(name: str) -> None:
+            """Let commits wait for a standby of this name; the empty name is none."""
+            await own.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
+            await own.execute("SELECT pg_reload_conf()")
 
-    async with wire_to(postgres.port) as wire:
-        engine = await opened(wire.address(address))
-        await standby("nobody")
-        try:
-            publishing = asyncio.ensure_future(publish(engine, "s", 1))
-            async with asyncio.timeout(60):
-                while not await own.fetchval(waiting, "SyncRep"):
-                    await asyncio.sleep(0.01)
-                wire.cut_all()
-                while not await own.fetchval(waiting, "Lock"):  # the gateway asks, or writes again
-                    await asyncio.sleep(0.01)
-        finally:
-            await standby("")
-        assert isinstance(await publishing, Appended)
-        assert [data_of(event) for event in await everything(engine, "s")] == [1]
-        await engine.close()
-    await own.close()
+        async with wire_to(postgres.port) as wire:
+            engine = await opened(wire.address(address))
+            await standby("nobody")
+            try:
+                publishing = asyncio.ensure_future(publish(engine, "s", 1))
+                async with asyncio.timeout(60):
+                    while not await own.fetchval(waiting, "SyncRep"):
+                        await asyncio.sleep(0.01)
+                    wire.cut_all()
+                    while not await own.fetchval(waiting, "Lock"):  # the gateway asks, or writes again
+                        await asyncio.sleep(0.01)
+            finally:
+                await standby("")
+            assert isinstance(await publishing, Appended)
+            assert [data_of(event) for event in await everything(engine, "s")] == [1]
+            await engine.close()
 
 
 async def test_two_gateways_create_the_same_sessions_and_records(opened: Open) -> None:
@@ -240,15 +241,14 @@ async def test_two_gateways_create_the_same_sessions_and_records(opened: Open) -
 async def test_an_append_waits_for_a_session_that_another_transaction_holds(opened: Open, address: str) -> None:
     engine = await opened()
     await publish(engine, "s", 0)
-    connection = await asyncpg.connect(address)
-    holding = connection.transaction()
-    await holding.start()
-    await connection.execute("SELECT FROM wakeline.sessions WHERE name = 's' FOR UPDATE")
-    waiting = asyncio.ensure_future(publish(engine, "s", 1))
-    await asyncio.sleep(3.5)  # longer than a lock time-out
-    assert not waiting.done()
-    await holding.rollback()
-    await connection.close()
+    async with connection_to(address) as connection:
+        holding = connection.transaction()
+        await holding.start()
+        await connection.execute("SELECT FROM wakeline.sessions WHERE name = 's' FOR UPDATE")
+        waiting = asyncio.ensure_future(publish(engine, "s", 1))
+        await asyncio.sleep(3.5)  # longer than a lock time-out
+        assert not waiting.done()
+        await holding.rollback()
     assert (await waiting).first_offset == 1
 
 
@@ -259,14 +259,13 @@ async def test_rows_of_deleted_sessions_are_erased(opened: Open, address: str) -
         await publish(engine, "s", "again", publisher="p", attempt=2, sequence=0)
         await publish(engine, "other", number)
         assert await engine.delete_session("s")
-    connection = await asyncpg.connect(address)
-    async with asyncio.timeout(60):
-        while await connection.fetchval("SELECT count(*) FROM wakeline.erasing") or engine.erasure_pending():
-            await asyncio.sleep(0.05)
-    assert await connection.fetchval("SELECT count(*) FROM wakeline.events") == 3
-    for table in ("publishers", "publications", "kept"):
-        assert await connection.fetchval(f"SELECT count(*) FROM wakeline.{table}") == 0
-    await connection.close()
+    async with connection_to(address) as connection:
+        async with asyncio.timeout(20):
+            while await connection.fetchval("SELECT count(*) FROM wakeline.erasing") or engine.erasure_pending():
+                await asyncio.sleep(0.05)
+        assert await connection.fetchval("SELECT count(*) FROM wakeline.events") == 3
+        for table in ("publishers", "publications", "kept"):
+            assert await connection.fetchval(f"SELECT count(*) FROM wakeline.{table}") == 0
 
 
 async def test_stretches_of_removed_events_are_bounded_and_retries_write_no_copy(
@@ -281,19 +280,20 @@ async def test_stretches_of_removed_events_are_bounded_and_retries_write_no_copy
             done = await publish(engine, "s", number, publisher=publisher, sequence=number)
         if number % 20 == 19:
             await engine.trim("s", done.next_offset - 4, epoch=done.epoch)
-    connection = await asyncpg.connect(address)
-    rows = await connection.fetchval("SELECT count(*) FROM wakeline.publications")
-    assert rows <= 2 * 12 + 4
-    assert sum(merged) == 200 - rows
-    assert await publish(engine, "s", 99, publisher="p", sequence=99) == Appended(198, 199, done.epoch, duplicate=True)
-    assert (await publish(engine, "s", 3, publisher="p", sequence=3)).duplicate
-    for attempt in range(2, 60):
-        await publish(engine, "s", "another's")
-        done = await publish(engine, "s", attempt, publisher="p", attempt=attempt)
-        await engine.trim("s", done.next_offset - 4, epoch=done.epoch)
-    assert await connection.fetchval("SELECT count(*) FROM wakeline.kept") <= 10 + 4 + 2
-    assert (await engine.open_attempt("s", Publication("p", 60))).earlier_events == 100 + 58
-    await connection.close()
+    async with connection_to(address) as connection:
+        rows = await connection.fetchval("SELECT count(*) FROM wakeline.publications")
+        assert rows <= 2 * 12 + 4
+        assert sum(merged) == 200 - rows
+        assert await publish(engine, "s", 99, publisher="p", sequence=99) == Appended(
+            198, 199, done.epoch, duplicate=True
+        )
+        assert (await publish(engine, "s", 3, publisher="p", sequence=3)).duplicate
+        for attempt in range(2, 60):
+            await publish(engine, "s", "another's")
+            done = await publish(engine, "s", attempt, publisher="p", attempt=attempt)
+            await engine.trim("s", done.next_offset - 4, epoch=done.epoch)
+        assert await connection.fetchval("SELECT count(*) FROM wakeline.kept") <= 10 + 4 + 2
+        assert (await engine.open_attempt("s", Publication("p", 60))).earlier_events == 100 + 58
 
 
 async def test_a_user_has_so_many_publishers_in_a_session_at_all_gateways(
@@ -366,9 +366,8 @@ async def test_each_transaction_that_writes_waits_for_the_disk_also_after_the_se
     for number, each in enumerate((engine, later), 1):
         await publish(each, "s", number, publisher="p", sequence=number)
         await each.put_record(f"key-{number}", b"value", revision=0)
-    connection = await asyncpg.connect(address)
-    used = {row[0] for row in await connection.fetch("SELECT value FROM public.used")}
-    await connection.close()
+    async with connection_to(address) as connection:
+        used = {row[0] for row in await connection.fetch("SELECT value FROM public.used")}
     assert used == {"on" if value == "off" else value}
 
 
@@ -385,9 +384,8 @@ async def test_a_publisher_that_one_gateway_has_forgotten_is_new_at_the_other(op
 async def test_a_role_that_owns_the_schema_needs_no_right_to_create_one(postgres: PostgresServer, address: str) -> None:
     await postgres.execute("DROP ROLE IF EXISTS modest")
     await postgres.execute("CREATE ROLE modest LOGIN")
-    connection = await asyncpg.connect(address)
-    await connection.execute("CREATE SCHEMA wakeline AUTHORIZATION modest")
-    await connection.close()
+    async with connection_to(address) as connection:
+        await connection.execute("CREATE SCHEMA wakeline AUTHORIZATION modest")
     engine = PostgresEngine(address.replace("postgres://wakeline@", "postgres://modest@"))
     await engine.open()
     assert (await publish(engine, "s", 1)).next_offset == 1
@@ -396,9 +394,8 @@ async def test_a_role_that_owns_the_schema_needs_no_right_to_create_one(postgres
 
 async def test_tables_of_a_newer_program_are_left_alone(opened: Open, address: str) -> None:
     await (await opened()).close()
-    connection = await asyncpg.connect(address)
-    await connection.execute("UPDATE wakeline.version SET version = 1000")
-    await connection.close()
+    async with connection_to(address) as connection:
+        await connection.execute("UPDATE wakeline.version SET version = 1000")
     with pytest.raises(SchemaTooNewError, match="has schema 1000"):
         await PostgresEngine(address).open()
 

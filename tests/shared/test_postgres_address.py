@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import asyncpg
 import pytest
 
+from tests.accepting import accepting
 from tests.certificates import Authority
 from tests.gateways import GatewayProcess
-from tests.postgres import PostgresServer, postgres_server
+from tests.postgres import PostgresServer, connection_to, postgres_server
 from tests.support import Served, publish
 from wakeline.cli.processes import free_port
 from wakeline.errors import EngineRefusedError
@@ -53,11 +53,10 @@ async def refused(address: str) -> str:
 
 async def encryption(server: PostgresServer) -> set[bool]:
     """Whether the connections of gateways are encrypted."""
-    connection = await asyncpg.connect(server.address())
-    rows = await connection.fetch(
-        "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'wakeline'"
-    )
-    await connection.close()
+    async with connection_to(server.address()) as connection:
+        rows = await connection.fetch(
+            "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'wakeline'"
+        )
     return {row[0] for row in rows}
 
 
@@ -106,11 +105,13 @@ async def test_a_server_that_cannot_prove_who_it_is_gets_no_password(
 async def silent() -> AsyncIterator[tuple[int, list[asyncio.StreamWriter]]]:
     """A host that accepts connections and says nothing: its port, and what has connected."""
     connected: list[asyncio.StreamWriter] = []
-    server = await asyncio.start_server(lambda _, writer: connected.append(writer), "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1], connected
-        for writer in connected:
-            writer.close()
+
+    async def take(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.append(writer)
+        await asyncio.Future()
+
+    async with accepting(take) as port:
+        yield port, connected
 
 
 async def test_of_several_hosts_the_one_that_answers_is_used(

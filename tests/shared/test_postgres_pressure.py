@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
-import asyncpg
 import pytest
 
-from tests.postgres import PostgresServer
+from tests.postgres import PostgresServer, connection_to
 from tests.postgres_wire import wire_to
 from tests.shared.hearing import Heard
 from tests.support import close, data_of, everything, publish
@@ -84,8 +83,7 @@ async def test_readers_that_vanish_together_open_no_connections(
     wire = await stack.enter_async_context(wire_to(postgres.port))
     engine = await opened(stack, wire.address(address))
     await publish(engine, "s", *("x" * 100 for _ in range(200)))
-    watching = await asyncpg.connect(postgres.address())
-    stack.push_async_callback(watching.close)
+    watching = await stack.enter_async_context(connection_to(postgres.address()))
     counts = list[int]()
     for _ in range(5):
         reading = [asyncio.ensure_future(engine.read("s", 0, before=1 << 40, limit=200)) for _ in range(200)]

@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from tests.certificates import Authority
 from tests.commands import wakeline
-from tests.postgres import PostgresServer, postgres_server
+from tests.postgres import PostgresServer, connection_to, postgres_server
 from wakeline.errors import EngineRefusedError
 from wakeline.gateway.log.engines.postgres import PostgresEngine
 
@@ -161,8 +160,7 @@ async def test_a_schema_of_another_role_without_tables_is_not_offered_the_grants
 
 async def test_a_statement_of_an_admin_command_that_fails_is_no_failed_append(address: str) -> None:
     await PostgresEngine(address).migrate(check=False)
-    connection = await asyncpg.connect(address)
-    async with connection.transaction():
+    async with connection_to(address) as connection, connection.transaction():
         await connection.execute("LOCK TABLE wakeline.version")
         for command in ("migrate", "migrate --check", "shards", "restored"):
             environment = {"WAKELINE_ENGINE": f"{address}?statement_timeout=100"}
@@ -170,4 +168,3 @@ async def test_a_statement_of_an_admin_command_that_fails_is_no_failed_append(ad
             assert code == 2
             assert "canceling statement due to statement timeout" in err
             assert "Wakeline-Publisher" not in err
-    await connection.close()
