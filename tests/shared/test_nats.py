@@ -8,10 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 
 import msgspec
-import nats as client
 import pytest
 
-from tests.nats import NatsStore
+from tests.nats import NatsStore, connection_to
 from tests.nats_wire import wire_to
 from tests.shared.hearing import Heard
 from tests.support import batch, close, data_of, everything, publish
@@ -234,11 +233,10 @@ async def test_a_gateway_that_was_away_for_long_forgets_what_was_removed_meanwhi
         await publish(engine, name, 1)
         await engine.put_record(name, b"1", revision=0)
     name = address.split("/")[3].split("?")[0]
-    connection = await client.connect(f"nats://{nats.servers[0].place}")
-    for stream, kind in (("sessions-0", "sessions.0"), ("sessions-1", "sessions.1"), ("records", "records")):
-        removed = msgspec.json.encode({"filter": f"{name}.{kind}.{token('gone')}"})
-        await connection.request(f"$JS.API.STREAM.PURGE.{name}-{stream}", removed)
-    await connection.close()
+    async with connection_to(nats.servers[0]) as connection:
+        for stream, kind in (("sessions-0", "sessions.0"), ("sessions-1", "sessions.1"), ("records", "records")):
+            removed = msgspec.json.encode({"filter": f"{name}.{kind}.{token('gone')}"})
+            await connection.request(f"$JS.API.STREAM.PURGE.{name}-{stream}", removed)
     await heard[0].until("deleted")
     assert [state.session for state in await engine.sessions()] == ["there"]
     assert await engine.state("gone") is None

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import nats as client
 import pytest
 
-from tests.nats import NatsStore, nats_server
+from tests.nats import NatsStore, connection_to, nats_server
 from tests.nats_keys import Key, operated
 from tests.support import data_of, everything, publish
 from wakeline.errors import EngineRefusedError, StorageFailedError
@@ -176,19 +175,18 @@ async def test_a_stream_with_another_configuration_is_refused(nats: NatsStore) -
     name = address.split("/")[3].split("?")[0]
     await opens(address)
     assert "it is one of 2" in (await refused(address.replace("shards=2", "shards=3"))).message
-    connection = await client.connect(f"nats://{nats.servers[0].place}")
-    for change, reason in (
-        (("max_msgs", 1000), "max_msgs = -1, it has 1000"),
-        (("republish", None), "republish"),
-        (("metadata", {"wakeline": "70", "shards": "2"}), "it has layout 70"),
-    ):
-        stream = f"{name}-sessions-0"
-        info = msgspec.json.decode((await connection.request(f"$JS.API.STREAM.INFO.{stream}")).data)
-        config = {**info["config"], change[0]: change[1]}
-        await connection.request(f"$JS.API.STREAM.UPDATE.{stream}", msgspec.json.encode(config))
-        error = await refused(address)
-        assert reason in error.message
-        assert stream in error.message
-        await connection.request(f"$JS.API.STREAM.UPDATE.{stream}", msgspec.json.encode(info["config"]))
-    await connection.close()
+    async with connection_to(nats.servers[0]) as connection:
+        for change, reason in (
+            (("max_msgs", 1000), "max_msgs = -1, it has 1000"),
+            (("republish", None), "republish"),
+            (("metadata", {"wakeline": "70", "shards": "2"}), "it has layout 70"),
+        ):
+            stream = f"{name}-sessions-0"
+            info = msgspec.json.decode((await connection.request(f"$JS.API.STREAM.INFO.{stream}")).data)
+            config = {**info["config"], change[0]: change[1]}
+            await connection.request(f"$JS.API.STREAM.UPDATE.{stream}", msgspec.json.encode(config))
+            error = await refused(address)
+            assert reason in error.message
+            assert stream in error.message
+            await connection.request(f"$JS.API.STREAM.UPDATE.{stream}", msgspec.json.encode(info["config"]))
     await opens(address)
