@@ -44,6 +44,7 @@ const TOKEN_MS = 10_000;
 export class Host {
   readonly #tabs = new Map<HostWire, Map<number, () => void>>();
   readonly #hub: Hub;
+  #asked: HostWire | undefined;
   #answer: ((token: string | undefined) => void) | undefined;
 
   /** Make a hub by a function that is given the tabs' token function. */
@@ -109,11 +110,15 @@ export class Host {
   #remove(wire: HostWire): void {
     for (const leave of this.#tabs.get(wire)?.values() ?? []) leave();
     this.#tabs.delete(wire);
+    // A tab that is gone gives no token: the next one is asked at once.
+    if (wire === this.#asked) this.#answer?.(undefined);
   }
 
   /** Ask the tabs for a fresh token, the newest one first. */
   async #token(): Promise<string> {
     for (const wire of [...this.#tabs.keys()].reverse()) {
+      if (!this.#tabs.has(wire)) continue;
+      this.#asked = wire;
       const token = await new Promise<string | undefined>((resolve) => {
         this.#answer = resolve;
         setTimeout(resolve, TOKEN_MS);

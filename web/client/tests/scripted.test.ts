@@ -2,6 +2,7 @@
 
 import { afterEach, beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import { fresh, publish, request, token, until } from "../../testing/gateway.ts";
+import { Host, type HostWire } from "../src/host.ts";
 import type { ConnectOptions, Device, SessionEvent } from "../src/index.ts";
 import { PublishDroppedError, SessionPublisher } from "../src/publisher/index.ts";
 import { client, keyed, numbers, url } from "./support.ts";
@@ -224,6 +225,32 @@ test("a storage that the page may not use ends no reading", async () => {
   for await (const { data } of client({ storage }).session(name).events({ resume: "list" }))
     if (got.push(data) === 3) break;
   expect(got).toEqual([0, 1, 2]);
+});
+
+test("a tab that closes while its token is asked for is passed over at once", async () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  vi.stubGlobal("navigator", {});
+  let ask: () => Promise<string> = () => Promise.reject(new Error("no hub was made"));
+  const host = new Host((token) => {
+    ask = token;
+    return { join: () => () => undefined, check: () => undefined, drop: () => undefined, close: () => undefined };
+  });
+  const asked: string[] = [];
+  const open = (name: string) => {
+    const tab: HostWire = { post: ({ did }) => did === "token" && asked.push(name), receive: () => undefined };
+    host.add(tab);
+    tab.receive({ do: "hello", lock: name });
+    return tab;
+  };
+  const [first, other, last] = [open("first"), open("other"), open("last")];
+  const given = ask();
+  other.receive({ do: "bye" });
+  last.receive({ do: "bye" });
+  await vi.advanceTimersByTimeAsync(0);
+  expect(asked).toEqual(["last", "first"]);
+  first.receive({ do: "token", token: "fresh" });
+  expect(await given).toBe("fresh");
 });
 
 test("a closed client ends what it sends", async () => {
