@@ -67,7 +67,7 @@ async def is_live(page: Page, session: str) -> None:
 
 
 async def has_devices(shop: Site, session: str, count: int) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await call(shop, "GET", session))["devices"] != count:
             await asyncio.sleep(0.05)
 
@@ -230,6 +230,20 @@ async def test_a_change_of_the_network_finds_a_dead_connection(
         devtools = await context.new_cdp_session(page)
         await devtools.send("Network.emulateNetworkConditions", {**network, "connectionType": "cellular3g"})
         await has(page, "s", 10)
+        await is_live(page, "s")
+        await page.close()
+
+
+async def test_a_page_whose_connections_have_all_died_reaches_the_gateway(shop: Site, context: BrowserContext) -> None:
+    """The browser has as many connections as it may have, and opens another one when it gives up one of them."""
+    await publish(shop, "s", 5)
+    async with relay(shop.gateway.url) as (way, url):
+        page = await shop.open(context, url=url, share=False, transport="sse", timing={"connect": 3_000})
+        hold = "(_, n) => window.client.call('GET', '/v1/sessions/s/events', { query: { from: 'now', wait: 2, limit: n + 1 } })"
+        await page.evaluate(f"Promise.all(Array.from({{ length: 6 }}, {hold}))")
+        way.cut()
+        await page.evaluate("window.read('s')")
+        await has(page, "s", 5)
         await is_live(page, "s")
         await page.close()
 

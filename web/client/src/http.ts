@@ -13,6 +13,9 @@ export interface Call {
   readonly wait?: number;
 }
 
+/** Browsers open so many connections to an origin over HTTP/1.1. */
+const MOST_CONNECTIONS = 6;
+
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 
 /** The path of a session, or of a resource below it. */
@@ -37,6 +40,8 @@ export class Http {
   readonly timing: Timing;
   readonly #fetch: Fetch;
   readonly #credentials: RequestCredentials | undefined;
+  /** A request had no answer in time: the connections that a browser keeps for the next ones may be dead. */
+  #doubtful = false;
 
   constructor(
     url: string,
@@ -53,25 +58,21 @@ export class Http {
 
   /** Send a request and return the answer's JSON; `undefined` for one without a body. */
   async call<T>(method: string, path: string, how: Call = {}): Promise<T> {
-    return this.#granted(async (token) => {
-      const answer = await this.#send(method, path, how, token);
-      const text = await textOf(answer);
-      if (answer.status < 400) return (text ? parse(text, answer.status) : undefined) as T;
-      throw refused(text, answer);
-    });
+    const answer = await this.open(method, path, how);
+    const text = await textOf(answer);
+    return (text ? parse(text, answer.status) : undefined) as T;
   }
 
-  /** Send a request and return its answer once the head is there; the caller reads the body to its end. */
-  async open(path: string, how: Call = {}): Promise<Answer> {
-    return this.#granted(async (token) => {
-      const answer = await this.#send("GET", path, how, token);
+  /**
+   * Send a request, once again with a fresh token if the last one has expired, and return its answer once the head is
+   * there; the caller reads the body to its end.
+   */
+  async open(method: string, path: string, how: Call): Promise<Answer> {
+    const send = async (token: string | undefined) => {
+      const answer = await this.#send(method, path, how, token);
       if (answer.status < 400) return answer;
       throw refused(await textOf(answer), answer);
-    });
-  }
-
-  /** Try again once with a fresh token if the last one has expired. */
-  async #granted<T>(send: (token: string | undefined) => Promise<T>): Promise<T> {
+    };
     const token = await this.tokens.get();
     try {
       return await send(token);
@@ -81,14 +82,24 @@ export class Http {
     }
   }
 
-  async #send(method: string, path: string, how: Call, token: string | undefined): Promise<Raw> {
+  async #send(method: string, path: string, how: Call & { mode?: "no-cors" }, token?: string): Promise<Raw> {
+    if (token && this.#doubtful) {
+      // Chromium lets the preflight of a request that was aborted wait on. Six of them on dead connections would leave none
+      // for another request. These have no preflight: the browser closes the dead connections that they get.
+      // Any answer will do, also one of a proxy that lets no page of another origin read it.
+      const asked = Array.from({ length: MOST_CONNECTIONS }, async (_, n) =>
+        textOf(await this.#send("GET", `/healthz?${n}`, { mode: "no-cors" })),
+      );
+      await Promise.race(asked);
+      this.#doubtful = false;
+    }
     const url = new URL(this.url + path);
     for (const [name, value] of Object.entries(how.query ?? {})) {
       if (value !== undefined) url.searchParams.set(name, String(value));
     }
     const headers: Record<string, string> = { Accept: "application/json", ...how.headers };
-    if (token !== undefined) headers.Authorization = `Bearer ${token}`;
-    const init: RequestInit = { method, headers };
+    if (token) headers.Authorization = `Bearer ${token}`;
+    const init = { ...how, method, headers } as RequestInit;
     if (how.body !== undefined) {
       headers["Content-Type"] ??= "application/json";
       init.body = typeof how.body === "string" ? how.body : JSON.stringify(how.body);
@@ -104,9 +115,11 @@ export class Http {
         after: Number(response.headers.get("retry-after")) || 0,
         pieces: pieces(response, limit, this.timing),
       };
-    } catch (error) {
+    } catch (thrown) {
       limit.end();
-      throw lost(error);
+      const error = lost(thrown);
+      if (token && error.details.silent) this.#doubtful = !!globalThis.location;
+      throw error;
     }
   }
 }
@@ -118,6 +131,7 @@ interface Raw extends Answer {
 /** A request's abort signal, the caller's and that of its time-outs; one wait at a time. */
 class Limit {
   readonly #controller = new AbortController();
+  readonly signal = this.#controller.signal;
   readonly #outer: AbortSignal | undefined;
   readonly #abort = () => this.#stop("the request was aborted");
   #fail: (error: WakelineError) => void = () => undefined;
@@ -128,19 +142,11 @@ class Limit {
     if (outer?.aborted) this.#abort();
   }
 
-  get signal(): AbortSignal {
-    return this.#controller.signal;
-  }
-
   within<T>(work: Promise<T>, ms: number): Promise<T> {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => this.#stop("it did not answer in time", true), ms);
-      const over = () => clearTimeout(timer);
-      this.#fail = (error) => {
-        over();
-        reject(error);
-      };
-      work.finally(over).then(resolve, reject);
+      this.#fail = reject;
+      work.finally(() => clearTimeout(timer)).then(resolve, reject);
       if (this.signal.aborted) this.#abort();
     });
   }
@@ -192,7 +198,7 @@ function parse(text: string, status: number): unknown {
 }
 
 function refused(text: string, { status, after }: Raw): WakelineError {
-  let error: Refusal = { message: `expected JSON from the gateway, got ${status}` };
+  let error: Refusal = { message: `expected JSON, got ${status}` };
   try {
     error = (JSON.parse(text) as { error?: Refusal }).error ?? error;
   } catch {
@@ -201,6 +207,7 @@ function refused(text: string, { status, after }: Raw): WakelineError {
   return new WakelineError(error, status, after);
 }
 
-function lost(error: unknown): WakelineError {
+/** Return what ended a request, or a part of the client that could not be loaded, as an error of the client. */
+export function lost(error: unknown): WakelineError {
   return error instanceof WakelineError ? error : unavailable(error instanceof Error ? error.message : String(error));
 }

@@ -1,7 +1,7 @@
 /** Which transport a source uses, and the connections of this page. */
 
-import { unavailable, WakelineError } from "./errors.ts";
-import { type Http, sessionPath } from "./http.ts";
+import { unavailable, type WakelineError } from "./errors.ts";
+import { type Http, lost, sessionPath } from "./http.ts";
 import { type Ask, type Hub, type Listener, Source } from "./live.ts";
 import { FeedSocket } from "./socket.ts";
 
@@ -48,15 +48,16 @@ export class LocalHub implements Hub {
   close(): void {
     this.#closed = true;
     clearTimeout(this.#probe);
-    for (const source of [...this.#sources.values()]) source.over();
-    for (const socket of [...this.#sockets]) socket.close();
+    this.#end();
   }
 
   /** End every connection, for example because the page is put away; readers come back by themselves. */
   drop(): void {
-    for (const source of [...this.#sources.values()]) {
-      source.over(unavailable("the page was put away"));
-    }
+    this.#end(unavailable("the page was put away"));
+  }
+
+  #end(error?: WakelineError): void {
+    for (const source of [...this.#sources.values()]) source.over(error);
     for (const socket of [...this.#sockets]) socket.close();
   }
 
@@ -78,7 +79,7 @@ export class LocalHub implements Hub {
       const free = [...this.#sockets].find((socket) => socket.takes(session));
       (free ?? this.#open(token, device)).read(source);
     } catch (error) {
-      source.over(known(error));
+      source.over(lost(error));
     }
   }
 
@@ -106,7 +107,7 @@ export class LocalHub implements Hub {
       await fill(this.#http, sessionPath(source.ask.session, "events"), source, level === 1);
       source.over();
     } catch (thrown) {
-      const error = known(thrown);
+      const error = lost(thrown);
       if (level === 1 && error.details.silent) this.#fallBack(1);
       source.over(error);
     }
@@ -129,8 +130,4 @@ export class LocalHub implements Hub {
     // A token that cannot be had now is a matter of the readers.
     else this.#open(await this.#http.tokens.get().catch(() => undefined), source.ask.device);
   }
-}
-
-function known(error: unknown): WakelineError {
-  return error instanceof WakelineError ? error : unavailable(String(error));
 }

@@ -1,8 +1,8 @@
 /** One reading of a session: every event once, in order, through any disconnect, to a certain end. */
 
 import { type Cursor, formatCursor, parseCursor } from "./cursor.ts";
-import { broken, unavailable, WakelineError } from "./errors.ts";
-import { type Http, sessionPath } from "./http.ts";
+import { broken, type WakelineError } from "./errors.ts";
+import { type Http, lost, sessionPath } from "./http.ts";
 import type { Ask, Hub } from "./live.ts";
 import type { Alarm } from "./timing.ts";
 import { Backoff } from "./timing.ts";
@@ -279,7 +279,7 @@ export class Reader {
 
   /** Report a failure; return the least number of milliseconds before the next attempt. */
   #failed(thrown: unknown): number {
-    const error = thrown instanceof WakelineError ? thrown : unavailable(String(thrown));
+    const error = lost(thrown);
     const { tokens } = this.#parts.http;
     if (error.code === "stream_broken") {
       this.#broken += 1;

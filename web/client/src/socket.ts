@@ -60,10 +60,6 @@ export class FeedSocket {
     this.#watch = setTimeout(() => this.#silent("it did not answer in time"), http.timing.connect);
   }
 
-  get over(): boolean {
-    return this.#over;
-  }
-
   /** Whether a session may be subscribed: no other source reads it, and there is room. */
   takes(session: string): boolean {
     return !this.#over && !this.#sources.has(session) && this.#sources.size < MOST_SESSIONS;

@@ -39,7 +39,7 @@ async function stream(http: Http, path: string, source: Source, signal: AbortSig
     presence: ask.presence || undefined,
   };
   const headers = { Accept: "text/event-stream" };
-  const answer = await http.open(path, { query, headers, signal });
+  const answer = await http.open("GET", path, { query, headers, signal });
   // The page that the reader requests next reports the end, or what answers in the gateway's place.
   if (!answer.type.startsWith("text/event-stream")) return;
   let held = "";
