@@ -139,7 +139,7 @@ async def answered(message: dict[str, Any], where: dict[str, Any]) -> Any:
     return await workflow.execute_activity(
         model,
         args=[message, where],
-        start_to_close_timeout=timedelta(minutes=2),
+        start_to_close_timeout=timedelta(minutes=10),
         heartbeat_timeout=timedelta(seconds=60),
         cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=20), maximum_attempts=3),

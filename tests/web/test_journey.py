@@ -6,11 +6,12 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, TimeoutError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
@@ -22,6 +23,19 @@ from tests.web.conftest import Relay, Site, relay, site
 LAPTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 SECONDS = 8.0  # of a token; a busy machine takes seconds for a new connection
+
+# What the page shows, the states of its readings, and when its last requests began, how long they took, and their status.
+FOUND = """() => JSON.stringify({
+  screen: document.querySelector("pre").textContent,
+  states: [...window.states],
+  view: window.view.state,
+  readings: Object.values(window.reading).map(({ state }) => state),
+  network: navigator.onLine,
+  asked: window.asked,
+  now: Math.round(performance.now()),
+  requests: performance.getEntriesByType("resource").slice(-40).map((it) =>
+    `${Math.round(it.startTime)} +${Math.round(it.duration)}: ${it.responseStatus} ${it.name}`),
+}, null, 1)"""
 
 pytestmark = pytest.mark.usefixtures("forks")
 
@@ -35,9 +49,16 @@ class Screen:
         self._session = session
         self._options = options
 
+    async def _until(self, holds: str, arg: Any) -> None:
+        """Wait until a function of the page returns true; else say what the page has done in place of that."""
+        try:
+            await self.page.wait_for_function(holds, arg=arg)
+        except TimeoutError as error:
+            raise AssertionError(f"expected {arg!r}, got {await self.page.evaluate(FOUND)}") from error
+
     async def shows(self, text: str) -> None:
         """Wait until the screen has this text, letter for letter."""
-        await self.page.wait_for_function("text => document.querySelector('pre').textContent === text", arg=text)
+        await self._until("text => document.querySelector('pre').textContent === text", text)
 
     async def begin(self) -> None:
         """Follow the session from its beginning, with a client that knows nothing of it."""
@@ -49,7 +70,7 @@ class Screen:
     async def is_(self, status: str) -> None:
         """Wait until both readings of the page, its view and its events, have a status."""
         both = "([name, status]) => [window.view, window.reading[name]].every((it) => it.state.status === status)"
-        await self.page.wait_for_function(both, arg=[self._session, status])
+        await self._until(both, [self._session, status])
 
     async def has_network(self, has: bool) -> None:
         """Switch the network of the device on or off. Chromium's own switch leaves its WebSockets alive."""
@@ -62,7 +83,7 @@ class Screen:
     async def outlives_its_token(self) -> None:
         """Wait until the device has needed two more tokens."""
         asked = await self.page.evaluate("window.asked")
-        await self.page.wait_for_function("asked => window.asked >= asked + 2", arg=asked)
+        await self._until("asked => window.asked >= asked + 2", asked)
 
     async def events(self) -> list[int]:
         offsets: list[int] = await self.page.evaluate("name => window.got[name]", self._session)
@@ -97,7 +118,13 @@ async def answering(
     queue = f"journey-{session}"
     async with (
         site(built, folder, WAKELINE_TEMPORAL=address) as shop,
-        Worker(temporal.client, task_queue=queue, workflows=[Answer], activities=[model]),
+        Worker(
+            temporal.client,
+            task_queue=queue,
+            workflows=[Answer],
+            activities=[model],
+            max_heartbeat_throttle_interval=timedelta(seconds=5),  # else the SDK holds them back, almost too long
+        ),
     ):
         shop.seconds = SECONDS
         where = {"url": shop.gateway.url, "token": token(sub="worker", exp=time.time() + 600)}
