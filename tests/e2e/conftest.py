@@ -35,6 +35,7 @@ async def browser() -> AsyncIterator[Browser]:
     program = shutil.which("chromium")
     if program is None:
         pytest.fail("no chromium: scripts/need chromium installs it")
+    expect.set_options(timeout=60_000)  # a busy machine takes long to draw a page
     async with async_playwright() as playwright:
         launched = await playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
         yield launched

@@ -28,7 +28,7 @@ class HiddenPage:
         answered = self._answers[number] = asyncio.get_running_loop().create_future()
         message = json.dumps({"id": number, "method": method, "params": parameters})
         await self._devtools.send("Target.sendMessageToTarget", {"sessionId": self._session, "message": message})
-        answer = await asyncio.wait_for(answered, 30)
+        answer = await asyncio.wait_for(answered, 60)
         assert "error" not in answer, answer
         return answer["result"]
 

@@ -64,7 +64,7 @@ async def test_the_json_of_a_gateway_that_is_not_ready_is_its_reason(tab: Tab) -
 async def test_the_gateway_asks_for_another_token_and_continues(tab: Tab) -> None:
     page = await tab.open("#/gateway", claims={"exp": time.time() + 30})
     asked = page.get_by_role("heading", name="Sign in")
-    await expect(page.locator(".figures")).to_be_visible(timeout=10_000)
+    await expect(page.locator(".figures")).to_be_visible()
     await expect(asked).to_be_visible(timeout=60_000)
     await expect(page.locator("main.gate")).to_contain_text("The token has expired.")
     await expect(page.locator(".figures")).to_have_count(1)

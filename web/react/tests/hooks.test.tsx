@@ -149,7 +149,7 @@ test("devices come and go", async () => {
   const phone = client({ device: "phone" });
   const reading = phone.session(name).events();
   await waitFor(() => expect(text("devices")).toBe("laptop phone"), PATIENCE);
-  expect(reading.state.status).toBe("live");
+  await waitFor(() => expect(reading.state.status).toBe("live"), PATIENCE);
   phone.close();
   await waitFor(() => expect(text("devices")).toBe("laptop"), PATIENCE);
 });
