@@ -147,7 +147,7 @@ async def test_while_no_worker_is_there_a_chain_that_goes_on_is_told_to_wait_for
         await turn_to(client, name, 1)
     latest = client.get_workflow_handle(name)
     await latest.signal(Chapters.go)
-    async with running_gateway(temporal, tmp_path, drain_grace=0.5) as served:
+    async with running_gateway(temporal, tmp_path, drain_grace=5.0) as served:
         stream = await served.stream(name)
         async with asyncio.timeout(60):
             while (event := await stream.next())["topic"] != "$run.waiting":
@@ -181,7 +181,7 @@ async def test_a_next_run_that_has_not_begun_does_not_count_as_a_worker_that_is_
         async with asyncio.timeout(60):
             while (latest := await client.get_workflow_handle(name).describe()).run_id == first.first_execution_run_id:
                 await asyncio.sleep(0.05)
-    async with running_gateway(temporal, tmp_path, drain_grace=0.5) as served:
+    async with running_gateway(temporal, tmp_path, drain_grace=5.0) as served:
         await served.call("POST", "/v1/runs", json={"workflow_id": name})
         log = await until(served, name, lambda log: len(asked) > 1 or has("$run.continued")(log))
         assert set(asked) == {latest.run_id}
@@ -265,7 +265,7 @@ async def test_runs_that_no_worker_can_replay_any_more_do_not_keep_what_comes_fr
         async with asyncio.timeout(60):
             while await retries(client, name) < 2:
                 await asyncio.sleep(0.02)
-    async with worker(client, name, AfterTheDeploy), running_gateway(temporal, tmp_path, drain_grace=1.0) as served:
+    async with worker(client, name, AfterTheDeploy), running_gateway(temporal, tmp_path, drain_grace=5.0) as served:
         await served.call("POST", "/v1/runs", json={"workflow_id": name})
         log = await until(served, name, has("attempt"))
         continued = data(log, "$run.continued")
