@@ -120,7 +120,7 @@ async def test_while_gateways_come_and_go_each_shard_has_an_owner_at_some_time()
         await store.memory.put_record(f"leases/shard/{number}", b"dead", revision=0)
     renewing = asyncio.create_task(keep_renewing(store, "a", "b", "c"))
     try:
-        for number in range(12):  # four, if the gateways that have ended did not count for the time of a lease
+        for number in range(40):  # four, if the gateways that have ended did not count for the time of a lease
             engine = store.engine(Faults(), number)
             gateway = Ownership(engine, lease, shared=True)
             await gateway.start()
