@@ -42,7 +42,7 @@ def _program() -> str:
 
 @asynccontextmanager
 async def connection_to(*servers: NatsServer) -> AsyncIterator[Client]:
-    """A connection of the test's own to servers, closed at the end of the block, also where the test fails in it."""
+    """Connect to servers until the block ends, also where the test fails in it."""
     client = await nats.connect([f"nats://{server.place}" for server in servers])
     try:
         yield client

@@ -39,7 +39,7 @@ def _programs() -> Path:
 
 @asynccontextmanager
 async def connection_to(address: str) -> AsyncIterator[Any]:
-    """A connection of the test's own to a database, closed at the end of the block, also where the test fails in it."""
+    """Connect to a database until the block ends, also where the test fails in it."""
     connection = await asyncpg.connect(address)
     try:
         yield connection

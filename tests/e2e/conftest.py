@@ -25,7 +25,7 @@ ARGUMENTS = [
 ]
 
 
-# What a page shows is waited for as long as anything else; by default it is five seconds.
+# A busy machine takes long to draw a page; by default five seconds are waited.
 expect.set_options(timeout=60_000)
 
 
@@ -35,7 +35,6 @@ async def browser() -> AsyncIterator[Browser]:
     program = shutil.which("chromium")
     if program is None:
         pytest.fail("no chromium: scripts/need chromium installs it")
-    expect.set_options(timeout=60_000)  # a busy machine takes long to draw a page
     async with async_playwright() as playwright:
         launched = await playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
         yield launched

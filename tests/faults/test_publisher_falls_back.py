@@ -16,7 +16,7 @@ from tests.temporal.streams_workflows import Hub
 from wakeline.client import SessionClient
 from wakeline.publisher import SessionPublisher
 
-pytestmark = pytest.mark.timeout(2 * PATIENCE + 60)
+pytestmark = pytest.mark.timeout(480 + 2 * PATIENCE)
 
 
 async def test_each_event_is_there_once_and_in_order(

@@ -23,7 +23,7 @@ from wakeline.publisher.spool import Spool
 EVENTS = times(3_000, 10_000)  # at least: there must be enough kills, too
 PATIENCE = 90 + 30 * SOAK
 KILLS = times(2, 3)
-pytestmark = pytest.mark.timeout(PATIENCE + 60)
+pytestmark = pytest.mark.timeout(480 + PATIENCE)
 
 
 async def kill(gateway: GatewayProcess, chance: random.Random, kills: list[float]) -> None:

@@ -134,6 +134,8 @@ async def test_what_is_kept_is_dense_and_what_is_gone_is_gone(kept_in: Mapping[s
         await gateway.ready()
         async with asyncio.timeout(60):
             while load.deletions <= 3 or load.imports <= 3:  # on a busy machine there is little between two kills
+                for task in tasks:
+                    assert not task.done(), task.exception()
                 await asyncio.sleep(0.05)
         load.stopping = True
         await asyncio.wait_for(asyncio.gather(*tasks), 60)

@@ -60,7 +60,7 @@ async def histories(client: Client, handle: Handle) -> list[Counter[int]]:
     return runs
 
 
-@pytest.mark.timeout(SECONDS + 2 * PATIENCE)
+@pytest.mark.timeout(480 + SECONDS + 2 * PATIENCE)
 async def test_a_stream_has_readers_to_the_end(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     if SECONDS < 600:
         # A short stream rolls too: about five times, and on a machine that makes few batches of it at least once.

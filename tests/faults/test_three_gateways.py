@@ -59,7 +59,7 @@ def faults_of(three: Three, server: PostgresServer, wires: Sequence[Wire]) -> li
     ]
 
 
-@pytest.mark.timeout(300 + APPENDS // 50)
+@pytest.mark.timeout(480 + APPENDS // 50)
 async def test_faults_of_every_kind_lose_and_double_nothing(
     durable: PostgresServer, tmp_path: Path, forks: None, client: Client
 ) -> None:

@@ -82,7 +82,7 @@ def faults_of(three: Three, cluster: NatsStore, wires: Sequence[Wire]) -> list[F
     ]
 
 
-@pytest.mark.timeout(300 + APPENDS // 50)
+@pytest.mark.timeout(480 + APPENDS // 50)
 async def test_faults_of_every_kind_lose_and_double_nothing(
     cluster: NatsStore, tmp_path: Path, forks: None, client: Client
 ) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from tests import nodejs
 from tests.accepting import accepting
@@ -68,7 +68,6 @@ async def browser() -> AsyncIterator[Browser]:
     program = shutil.which("chromium")
     if program is None:
         pytest.fail("no chromium: scripts/need chromium installs it")
-    expect.set_options(timeout=60_000)  # a busy machine takes long to draw a page
     async with async_playwright() as playwright:
         launched = await playwright.chromium.launch(
             executable_path=program, args=ARGUMENTS, ignore_default_args=["--disable-back-forward-cache"]

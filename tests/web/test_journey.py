@@ -24,7 +24,7 @@ LAPTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 SECONDS = 8.0  # of a token; a busy machine takes seconds for a new connection
 
-# What the page shows, the states of its readings, and when its last requests began, how long they took, and their status.
+# Returns the text of the page, the states of its readings, and when its last requests began, how long each took, its status.
 FOUND = """() => JSON.stringify({
   screen: document.querySelector("pre").textContent,
   states: [...window.states],

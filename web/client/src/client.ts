@@ -53,7 +53,7 @@ export function connect(options: ConnectOptions = {}): Client {
   const { url = globalThis.location?.origin ?? "", token, device, storage, transport = "auto", share = true } = options;
   if (!/^https?:/i.test(url)) throw new TypeError(`expected connect({ url: "http://…" }), got ${url}`);
   if (transport === "websocket" && typeof WebSocket === "undefined") {
-    throw new TypeError('expected transport "auto" where there is no WebSocket');
+    throw new TypeError('expected transport "auto": there is no WebSocket');
   }
   const tokens = new Tokens(token);
   const timing = { ...TIMING, ...options.timing };

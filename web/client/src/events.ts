@@ -68,7 +68,7 @@ export class Events implements AsyncIterableIterator<SessionEvent, undefined> {
         throw error;
       }
       if (isOver(this.state)) return { done: true, value: undefined };
-      if (this.#waiting) throw new TypeError("expected one next() at a time; make an iterator for each reader");
+      if (this.#waiting) throw new TypeError("expected one next() at a time; make an iterator per reader");
       await new Promise<void>((resolve) => {
         this.#waiting = resolve;
       });

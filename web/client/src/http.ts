@@ -13,9 +13,6 @@ export interface Call {
   readonly wait?: number;
 }
 
-/** Browsers open so many connections to an origin over HTTP/1.1. */
-const MOST_CONNECTIONS = 6;
-
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 
 /** The path of a session, or of a resource below it. */
@@ -38,10 +35,10 @@ export class Http {
   readonly url: string;
   readonly tokens: Tokens;
   readonly timing: Timing;
-  readonly #fetch: Fetch;
+  readonly fetch: Fetch;
   readonly #credentials: RequestCredentials | undefined;
-  /** A request had no answer in time: the connections that a browser keeps for the next ones may be dead. */
-  #doubtful = false;
+  /** Whether the gateway is silent, perhaps because the connections that a browser keeps for it are dead. */
+  #silent: boolean | Promise<boolean> = false;
 
   constructor(
     url: string,
@@ -52,7 +49,7 @@ export class Http {
     this.url = url.replace(/\/+$/, "");
     this.tokens = tokens;
     this.timing = timing;
-    this.#fetch = how.fetch ?? ((to, init) => fetch(to, init));
+    this.fetch = how.fetch ?? ((to, init) => fetch(to, init));
     this.#credentials = how.credentials;
   }
 
@@ -82,24 +79,19 @@ export class Http {
     }
   }
 
-  async #send(method: string, path: string, how: Call & { mode?: "no-cors" }, token?: string): Promise<Raw> {
-    if (token && this.#doubtful) {
-      // Chromium lets the preflight of a request that was aborted wait on. Six of them on dead connections would leave none
-      // for another request. These have no preflight: the browser closes the dead connections that they get.
-      // Any answer will do, also one of a proxy that lets no page of another origin read it.
-      const asked = Array.from({ length: MOST_CONNECTIONS }, async (_, n) =>
-        textOf(await this.#send("GET", `/healthz?${n}`, { mode: "no-cors" })),
-      );
-      await Promise.race(asked);
-      this.#doubtful = false;
-    }
+  /** Note that a connection was silent: those that a browser keeps for the next requests may be dead, too. */
+  doubt(): void {
+    this.#silent ||= true;
+  }
+
+  async #send(method: string, path: string, how: Call, token?: string): Promise<Raw> {
     const url = new URL(this.url + path);
     for (const [name, value] of Object.entries(how.query ?? {})) {
       if (value !== undefined) url.searchParams.set(name, String(value));
     }
     const headers: Record<string, string> = { Accept: "application/json", ...how.headers };
     if (token) headers.Authorization = `Bearer ${token}`;
-    const init = { ...how, method, headers } as RequestInit;
+    const init: RequestInit = { method, headers };
     if (how.body !== undefined) {
       headers["Content-Type"] ??= "application/json";
       init.body = typeof how.body === "string" ? how.body : JSON.stringify(how.body);
@@ -108,18 +100,27 @@ export class Http {
     const limit = new Limit(how.signal);
     init.signal = limit.signal;
     try {
-      const response = await limit.within(this.#fetch(url.href, init), this.timing.connect + (how.wait ?? 0));
+      if (token && this.#silent) {
+        if (this.#silent === true) {
+          const loaded = import("./reach.ts");
+          this.#silent = loaded.then(
+            ({ isSilent }) => isSilent(this),
+            () => false,
+          );
+        }
+        this.#silent = await limit.within(this.#silent, this.timing.silence);
+        if (this.#silent) throw unavailable("it did not answer in time", 0, true);
+      }
+      const response = await limit.within(this.fetch(url.href, init), this.timing.connect + (how.wait ?? 0));
       return {
         status: response.status,
         type: response.headers.get("content-type") ?? "",
         after: Number(response.headers.get("retry-after")) || 0,
         pieces: pieces(response, limit, this.timing),
       };
-    } catch (thrown) {
+    } catch (error) {
       limit.end();
-      const error = lost(thrown);
-      if (token && error.details.silent) this.#doubtful = !!globalThis.location;
-      throw error;
+      throw lost(error);
     }
   }
 }

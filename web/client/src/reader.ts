@@ -280,14 +280,15 @@ export class Reader {
   /** Report a failure; return the least number of milliseconds before the next attempt. */
   #failed(thrown: unknown): number {
     const error = lost(thrown);
-    const { tokens } = this.#parts.http;
+    const { http } = this.#parts;
+    if (error.details.silent) http.doubt();
     if (error.code === "stream_broken") {
       this.#broken += 1;
       if (this.#broken < BROKEN_MOST) return 0;
     }
     // A page that authenticates by a cookie gets a fresh one by itself: an expired token ends nothing.
     const expired = error.code === "token_expired" || (error.code === "token_missing" && this.#at !== undefined);
-    const retry = error.retry || (expired && !tokens.isFixed);
+    const retry = error.retry || (expired && !http.tokens.isFixed);
     // Without a network the function that returns tokens fails as well.
     const offline = error.code === "unavailable" || globalThis.navigator?.onLine === false;
     this.#become(retry && offline ? { status: "offline", error } : { status: "refused", error, retry });

@@ -150,7 +150,7 @@ export class Session {
     if (typeof position === "number") {
       this.#sweep();
       const epoch = this.#epoch;
-      if (!epoch) throw new TypeError("expected a session that is being read; pass the event's cursor");
+      if (!epoch) throw new TypeError("expected a session that is read, or a cursor");
       cursor = formatCursor({ epoch, offset: position + 1 });
     }
     return this.#acting((actions) => actions.seen(device, cursor, everywhere));

@@ -57,7 +57,7 @@ export class FeedSocket {
     socket.onmessage = ({ data }) => this.#take(String(data));
     socket.onclose = ({ code, reason }) => this.#lost(code, reason);
     socket.onerror = () => undefined;
-    this.#watch = setTimeout(() => this.#silent("it did not answer in time"), http.timing.connect);
+    this.#listen();
   }
 
   /** Whether a session may be subscribed: no other source reads it, and there is room. */
@@ -111,7 +111,7 @@ export class FeedSocket {
     try {
       frame = JSON.parse(text) as Frame;
     } catch {
-      this.#silent("it sent a frame that is not JSON");
+      this.#silent("it sent a frame without JSON");
       return;
     }
     this.#listen();
@@ -178,7 +178,7 @@ export class FeedSocket {
     if (!this.#over) this.#restIfIdle();
   }
 
-  /** Something came: the connection works. */
+  /** Wait for what comes next, for a while. */
   #listen(): void {
     clearTimeout(this.#watch);
     if (this.#isReady) this.#watch = setTimeout(() => this.#ping(), this.#http.timing.quiet);
@@ -192,7 +192,7 @@ export class FeedSocket {
 
   #silent(reason: string): void {
     this.faulty = true;
-    this.#end(unavailable(reason));
+    this.#end(unavailable(reason, 0, true));
   }
 
   #lost(code: number, reason: string): void {

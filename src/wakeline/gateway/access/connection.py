@@ -197,7 +197,7 @@ class HttpConnection(web.RequestHandler):
 
 
 def close_after(answer: web.StreamResponse) -> None:
-    """End the connection after an answer that is being prepared, and say so in its head."""
+    """End the connection after an answer that is being prepared, and announce it in its head."""
     answer.force_close()
     answer.headers[hdrs.CONNECTION] = "close"  # aiohttp has decided on the header before
 

@@ -271,7 +271,7 @@ class Expiring(WhileGranted):
 
 
 async def announce_end(request: web.Request, answer: web.StreamResponse) -> None:
-    """Say that the connection ends after a stream, because its grant may end in it.
+    """Announce that the connection ends after a stream, because its grant may end in it.
 
     A client that kept the connection for its next request would send that into the end.
     """
@@ -284,6 +284,6 @@ def expiring(request: web.Request) -> Expiring:
     """Return a block that ends when the request's grant does.
 
     The code after the block has half a second for its last bytes. The connection is then aborted, whatever is unsent,
-    and accepts no further request, as `announce_end` has said: the client has to connect with a new token.
+    and accepts no further request, as `announce_end` has announced: the client has to connect with a new token.
     """
     return Expiring(request)

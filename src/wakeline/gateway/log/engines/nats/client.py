@@ -68,8 +68,8 @@ class LastingClient(Client):
     async def _stop_reconnecting(self) -> None:
         # nats-py cancels this task once. Its `wait_for` forgets that, before Python 3.12, where the wait is over just then, and
         # the client would connect after it was closed.
-        task = self._reconnection_task
-        while task is not None and not task.done() and task is not asyncio.current_task():
+        own = asyncio.current_task()
+        while (task := self._reconnection_task) is not None and task is not own and not task.done():
             task.cancel()
             await asyncio.wait([task], timeout=_CANCEL_SECONDS)
 
