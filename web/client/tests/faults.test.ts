@@ -157,7 +157,7 @@ test(`every event once, in order, to the end, through ${SCHEDULES} schedules of 
 test("an answer that is held comes after those of later connections", async () => {
   let held = true;
   const proxy = await faultProxy(keyed, () => {
-    const fault = held ? ({ kind: "hold", ms: 2_000 } as const) : undefined;
+    const fault = held ? ({ kind: "hold", ms: 6_000 } as const) : undefined;
     held = false;
     return fault;
   });
