@@ -251,6 +251,33 @@ async def test_runs_that_begin_close_to_each_other_and_are_nudged_are_reported_i
     assert runs(log) == ran
 
 
+async def test_a_nudge_of_a_later_run_counts_while_the_end_of_the_earlier_one_is_awaited(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    async with worker(client, name):
+        handle = await start(client, name, "terminated")
+        async with running_gateway(temporal, tmp_path) as served:
+            await register(served, name)
+            await until(served, name, has("said", len(FIRST)))
+        await handle.signal(Ends.end)
+        await has_said(handle)
+    await handle.terminate(reason="enough")
+    async with running_gateway(temporal, tmp_path, sweep_interval=1000, drain_grace=60) as served:
+        async with asyncio.timeout(60):
+            while await served.metric("wakeline_runs_followed") < 1:
+                await asyncio.sleep(0.02)
+        device, log = await served.stream(name), list[Any]()
+        later = await start(client, name)
+        await nudge(served, name, True)
+        async with worker(client, name):
+            await later.signal(Ends.end)
+            async with asyncio.timeout(60):
+                while topics(log).count("$run.closed") < 2:
+                    log.append(await device.next())
+    assert own(log) == RUN * 2
+    assert runs(log) == [handle.first_execution_run_id, later.first_execution_run_id]
+
+
 async def nudge(served: Served, name: str, wanted: bool) -> None:
     if wanted:
         async with served.http.post("/v1/nudge", json={"workflow_id": name}) as answer:

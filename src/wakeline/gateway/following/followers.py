@@ -95,6 +95,7 @@ class Followers:
         engine.feed.listen(self._committed)
         self._wanted = Wanted(namespaces, runs, hub, self._readers, self._pool, self._finder)
         self._lookups = Lookups()
+        self._nudged: set[asyncio.Task[None]] = set()  # of followed runs that were nudged
         self._sweeps: dict[str, Sweep] = {}
         self._registrar = Registrar(namespaces, runs, settings, self._finder, self._pool, self._sweeps, self._lookups)
         self._sweeps |= {connection.namespace: self._sweep(connection) for connection in namespaces}
@@ -166,7 +167,23 @@ class Followers:
             self._ownership.wakeups.wake("nudge", workflow_id, named)
 
     def _nudge(self, workflow_id: str, named: str) -> None:
-        if not self._pool.nudge(named, workflow_id) and self._hub.watched(workflow_id):
+        self._pool.nudge(named, workflow_id)
+        tasks = self._pool.tasks(named, workflow_id)
+        if not tasks:
+            self._look_nudged(workflow_id)
+        for task in tasks:
+            # The run may be over, and the nudge be of a later one: that is looked up once the end is reported.
+            if task not in self._nudged:
+                self._nudged.add(task)
+                task.add_done_callback(partial(self._over, workflow_id))
+
+    def _over(self, workflow_id: str, task: asyncio.Task[None]) -> None:
+        self._nudged.discard(task)
+        if not task.cancelled():
+            self._look_nudged(workflow_id)
+
+    def _look_nudged(self, workflow_id: str) -> None:
+        if self._hub.watched(workflow_id):
             self._lookups.begin(("nudged", workflow_id), partial(self._look_if_there, workflow_id))
 
     async def ended(self, workflows: Sequence[tuple[str, str | None]]) -> None:
@@ -199,7 +216,7 @@ class Followers:
     async def _look_if_there(self, session: str) -> None:
         # Another gateway may have deleted it a moment ago: only a device begins another life.
         if await self._engine.state(session) is not None:
-            await self._look_anew(session)
+            self._look_anew(session)  # not awaited: a nudge that comes meanwhile needs another one
 
     async def _look_next(self, session: str) -> None:
         while (under_way := self._lookups.get(session)) is not None:

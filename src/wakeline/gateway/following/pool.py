@@ -147,12 +147,10 @@ class FollowerPool:
         """Whether a run of this workflow is followed now; the main namespace has no name here."""
         return bool(self._roster.of_workflow(namespace, workflow_id))
 
-    def nudge(self, namespace: str, workflow_id: str) -> bool:
-        """Check the followed runs of a workflow at once; return whether there are any."""
-        keys = self._roster.of_workflow(namespace, workflow_id)
-        for key in keys:
+    def nudge(self, namespace: str, workflow_id: str) -> None:
+        """Check the followed runs of a workflow at once."""
+        for key in self._roster.of_workflow(namespace, workflow_id):
             self._followers[key].nudge()
-        return bool(keys)
 
     def tasks(self, namespace: str, workflow_id: str) -> list[asyncio.Task[None]]:
         """Return the tasks that follow a workflow's runs; each ends when the run's end is reported."""
