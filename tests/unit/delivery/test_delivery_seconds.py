@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from tests.support import Served
 from tests.unit.conftest import Serve, on_disk
 from wakeline.events import compose, timestamp
-from wakeline.gateway.delivery.written import accepted_at
+from wakeline.gateway.delivery.written import Written
 
 
 @on_disk
@@ -56,12 +57,42 @@ async def test_events_that_no_live_device_gets_do_not_count(serve: Serve) -> Non
     stream.close()
 
 
+def test_sessions_that_are_written_together_count_once_as_their_oldest_event() -> None:
+    written, now = Reports(), time.time()
+    written.add(2, body(time=timestamp(now - 1)))
+    written.add(1, body(time=timestamp(now - 3)))
+    written.add(4, body(time=timestamp(now - 2)))
+    written.report()
+    written.report()  # nothing since
+    assert written.counts == [7]
+    assert written.ages == [pytest.approx(3, abs=0.9)]
+
+
 @pytest.mark.parametrize("data", [b"1", b'{"time":"1999-01-01T00:00:00.000Z"}', b'"\\"time\\":\\"x"'])
 def test_the_acceptance_is_the_event_s_own_time(data: bytes) -> None:
-    event = compose("t", data, time=timestamp(1_800_000_000.789), run="r", activity="a", attempt=1, key='"time":"')
-    assert accepted_at(event.body) == pytest.approx(1_800_000_000.789)
+    written = Reports()
+    written.add(1, body(data, time=timestamp(time.time() - 3), key='"time":"'))
+    written.report()
+    assert written.ages == [pytest.approx(3, abs=0.9)]
 
 
-@pytest.mark.parametrize("body", [b"", b'"topic":"t"}', b'"time":"yesterday"}', b'"time":"\xff'])
-def test_a_body_without_such_a_time_has_none(body: bytes) -> None:
-    assert accepted_at(body) is None
+@pytest.mark.parametrize("without", [b"", b'"topic":"t"}', b'"time":"yesterday"}', b'"time":"\xff'])
+def test_a_body_without_such_a_time_is_counted_without_one(without: bytes) -> None:
+    written = Reports()
+    written.add(1, without)
+    written.report()
+    assert (written.counts, written.ages) == ([1], [])
+
+
+class Reports(Written):
+    """What was reported."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: list[int] = []
+        self.ages: list[float] = []
+        self.events, self.seconds = self.counts.append, self.ages.append
+
+
+def body(data: bytes = b"1", *, time: str, key: str | None = None) -> bytes:
+    return compose("t", data, time=time, run="r", activity="a", attempt=1, key=key).body

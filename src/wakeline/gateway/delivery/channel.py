@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from time import time
 from typing import Final, Protocol, TypeAlias
 
 import msgspec
@@ -20,7 +19,7 @@ from wakeline.errors import UnavailableError
 from wakeline.events import RUN_STARTED, SESSION_SETTLED, Event
 from wakeline.gateway.delivery.pages import Pages
 from wakeline.gateway.delivery.topics import Topics
-from wakeline.gateway.delivery.written import Written, accepted_at
+from wakeline.gateway.delivery.written import Written
 from wakeline.gateway.log import Change
 from wakeline.gateway.runtime import Slice
 
@@ -29,9 +28,6 @@ CHUNK_BYTES: Final = 64 * 1024
 
 _HEARD_WITHIN: Final = 10.0
 """Seconds within which a gateway hears of another one's commits; where notifications are lost, it polls more often."""
-
-_HALF_A_MILLISECOND: Final = 0.0005
-"""By so much the time of an event, which has whole milliseconds, is too early on average."""
 
 _SLICE: Final = 256
 """Devices that are written to before other tasks run: a fan-out must not delay acknowledgements."""
@@ -238,7 +234,9 @@ class Channel:
 
     def _write_pending(self) -> Iterator[None]:
         """Write everything pending; yield after each slice of devices, and after some milliseconds."""
-        events, self._pending = [e for e in self._pending if e.offset >= self.tail], []
+        events, self._pending = self._pending, []
+        if events and events[0].offset < self.tail:
+            events = [event for event in events if event.offset >= self.tail]
         work, paused = Slice(), False
         for chunk in within(CHUNK_BYTES, events):
             first = chunk[0].offset
@@ -272,11 +270,8 @@ class Channel:
                 yield
                 work = Slice()
         if self._count:
-            self._written.events(self._count)
+            self._written.add(self._count, events[0].body)
             self._count = 0
-            accepted = accepted_at(events[0].body)
-            if accepted is not None:
-                self._written.seconds(max(0.0, time() - accepted - _HALF_A_MILLISECOND))
 
     def _write_lane(self, lane: Lane, devices: list[LiveDevice], chunk: list[Event], first: int) -> Iterator[int]:
         """Write a chunk to a lane's devices; yield how many have it, after each slice of them."""

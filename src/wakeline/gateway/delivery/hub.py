@@ -59,6 +59,7 @@ class Hub:
                 _log.exception("events could not be written", session=channel.session)
             if work.over():
                 break
+        self.written.report()
         self._passing = bool(self._ready)
         if self._passing:
             asyncio.get_running_loop().call_soon(self._pass)
