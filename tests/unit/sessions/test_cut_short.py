@@ -59,7 +59,7 @@ async def busy(engine: SqliteEngine) -> AsyncIterator[None]:
 
 async def submitted(engine: SqliteEngine, count: int) -> None:
     """So many operations wait for the writer."""
-    await until(lambda: engine._writer._queue.qsize() >= count)
+    await until(lambda: len(engine._writer._queue) >= count)
 
 
 async def until(condition: Callable[[], object]) -> None:

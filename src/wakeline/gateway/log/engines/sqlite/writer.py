@@ -1,8 +1,10 @@
 """The one writing thread: operations that arrive during a commit form the next one.
 
-This is group commit without a timer. Once a second, between two commits or while idle, the thread checks the store
-(`upkeep.py`). An unexpected error fails the waiting callers, and the thread continues after a pause: without it the queue would
-fill and every caller would wait for ever.
+Where many publish at once, a commit also waits for as many operations as the last ones had, until 2 ms after the last one
+began (docs/decisions/0044-a-commit-waits-for-its-crowd.md). A lone publisher never waits.
+
+Once a second, between two commits or while idle, the thread checks the store (`upkeep.py`). An unexpected error fails the
+waiting callers, and the thread continues after a pause: without it the queue would fill and every caller would wait for ever.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import structlog
@@ -28,6 +29,8 @@ from wakeline.retry import Backoff
 
 _MAX_GROUP: Final = 5_000
 _CHECK_SECONDS: Final = 1.0
+_GATHER_SECONDS: Final = 0.002
+_LAST_GROUPS: Final = 8
 _LONGEST_PAUSE: Final = 10.0
 _STOPPED: Final = "the writer has stopped"
 
@@ -57,6 +60,8 @@ class Writer:
         notify: Called in the event loop with what has become durable.
         lost: Called in the event loop when the files are lost.
         counts: Called with the publishers and merged rows of each commit.
+        gather: Seconds after the beginning of a commit within which the next one waits for as many operations as the last
+            ones had. Default: 2 ms.
     """
 
     def __init__(
@@ -66,13 +71,20 @@ class Writer:
         notify: Notify,
         lost: Callable[[WakelineError], None],
         counts: Counts,
+        *,
+        gather: float = _GATHER_SECONDS,
     ) -> None:
         self._connect = connect
         self._upkeep = upkeep
         self._notify = notify
         self._notify_lost = lost
         self._counts = counts
-        self._queue: SimpleQueue[_Pending | None] = SimpleQueue()
+        self._gather = gather
+        self._queue: deque[_Pending | None] = deque()
+        self._wanted = 1  # as many operations in the queue wake the thread
+        self._bell = threading.Lock()  # unlocked: rung; an `Event` takes several times as long
+        self._sizes: deque[int] = deque([1], maxlen=_LAST_GROUPS)  # of the last groups
+        self._began = float("-inf")
         self._thread = threading.Thread(target=self._run, name="wakeline-writer", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
@@ -112,7 +124,8 @@ class Writer:
     async def stop(self) -> None:
         """Commit the submitted operations, then close the file."""
         self._stopping = True
-        self._queue.put(None)
+        self._queue.append(None)
+        self._ring()
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
 
@@ -130,7 +143,9 @@ class Writer:
         if not self._thread.is_alive():
             raise StorageFailedError(_STOPPED)  # nothing in the queue would ever be answered
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Pending(operation, future, grows, alone))
+        self._queue.append(_Pending(operation, future, grows, alone))
+        if len(self._queue) >= self._wanted:
+            self._ring()
         return future
 
     def health(self) -> str:
@@ -173,16 +188,32 @@ class Writer:
         return going_on
 
     def _next_group(self) -> tuple[list[_Pending], bool]:
+        """Return the operations of the next transaction, and False with the last ones."""
+        left = self._began + self._gather - time.monotonic()
+        if left > 0:
+            self._wait(max(self._sizes), left)
+        if not self._queue and not self._wait(1, _CHECK_SECONDS):
+            return [], True
+        self._began = time.monotonic()
         group: list[_Pending] = []
-        with suppress(Empty):
-            item = self._queue.get(timeout=_CHECK_SECONDS)
-            while item is not None:
-                group.append(item)
-                if len(group) > _MAX_GROUP:
-                    return group, True
-                item = self._queue.get_nowait()
-            return group, False
+        while self._queue and len(group) < _MAX_GROUP:
+            item = self._queue.popleft()
+            if item is None:
+                return group, False
+            group.append(item)
+        self._sizes.append(len(group))
         return group, True
+
+    def _wait(self, count: int, seconds: float) -> bool:
+        """Wait until the queue has as many operations, or the writer stops; False if not in time."""
+        self._wanted = count
+        self._bell.acquire(blocking=False)  # before the queue's length is read: what is added from here on rings it
+        return self._stopping or len(self._queue) >= count or self._bell.acquire(timeout=seconds)
+
+    def _ring(self) -> None:
+        """Wake the thread; called in the event loop."""
+        if self._bell.locked():
+            self._bell.release()
 
     def _check_store(self) -> None:
         if self._failed is not None:
