@@ -11,11 +11,12 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 # npm and Node of the test requirements, so that the machine need not have them.
 NPM := $(BIN)/python -m tests.nodejs web
 
-# Most tests wait: they run in four processes on two cores, a file in one. `make test AT_ONCE=` runs one after the other.
-AT_ONCE := --numprocesses 4 --dist loadfile --no-loadscope-reorder
+# Most tests wait: they run in six processes on two cores. tests/conftest.py says which tests are run by one process.
+# `make test AT_ONCE=` runs one after the other.
+AT_ONCE := --numprocesses 6 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check mypy pyright examples bench layout web screenshots lock clean
+.PHONY: help demo test unit faults check mypy pyright examples bench layout web screenshots lock clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -27,6 +28,11 @@ test: $(VENV)/.dev ## Every test: unit, contract, Temporal, browser, faults (8 t
 	scripts/need caddy chromium curl faketime nginx openssl pgbouncer postgresql
 	$(COMPILE)
 	$(PYTEST) $(AT_ONCE)
+
+unit: $(VENV)/.dev ## The unit tests alone (a minute on two cores)
+	scripts/need openssl postgresql
+	$(COMPILE)
+	$(PYTEST) $(AT_ONCE) tests/unit
 
 faults: $(VENV)/.dev ## The long soaks: hundreds of kills under load
 	$(COMPILE)

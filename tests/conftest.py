@@ -46,13 +46,16 @@ settings.load_profile("wakeline")
 
 
 def _process(nodeid: str) -> str:
-    """What one process runs: a file, or all tests that need a certain server, which costs while it idles, too."""
+    """What one process runs: a file, a unit test, or all tests that need a certain server, which costs while it idles, too.
+
+    Some unit tests wait for seconds: a file of them would keep one process busy when the others are done.
+    """
     file, _, name = nodeid.partition("::")
     parameters = name.partition("[")[2].rstrip("]").split("-")
     for server in ("nats_of_three", "nats", "postgres"):
         if server in parameters or file.startswith(f"tests/shared/test_{server}"):
             return server
-    return file
+    return nodeid.partition("[")[0] if file.startswith("tests/unit/") else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
@@ -82,7 +85,7 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have the unit tests last: their files are short, so that no process has much left when the others are done."""
+    """Have the unit tests last: they are given out one by one, so no process has much left when the others are done."""
     items.sort(key=lambda item: item.path.is_relative_to(_UNIT))
 
 
