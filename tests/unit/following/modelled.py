@@ -59,7 +59,6 @@ class Chain:
 
     workflow_id: str
     runs: list[TemporalRun]
-    crossed: bool = False  # a reset went back to an earlier run than the latest
 
     @property
     def name(self) -> str:

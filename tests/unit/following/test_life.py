@@ -248,7 +248,30 @@ ROWS: dict[str, Row] = {
         [
             *CONTINUED,
             "supersede output before two",
-            "write run_id=two, earlier=('one',), given_whole=True, stream_attempt=2",
+            "write run_id=two, earlier=('one',), given_whole=True, stream_attempt=2, reset_streams={'two': 'one'}",
+            "Follow",
+        ],
+    ),
+    "a later reset finds the streams of runs that earlier ones began, also after more streams have begun": Row(
+        msgspec.structs.replace(RUN, run_id="third", stream="third", reset_streams={"again": "one"}),
+        [(0, ended(RESET, "third")), (1, read(run_id="third"))],
+        Phase.FOLLOWING,
+        [
+            *CONTINUED,
+            "supersede output before two",
+            "write run_id=two, earlier=('third',), given_whole=True, stream_attempt=2, "
+            "reset_streams={'again': 'one', 'two': 'third'}",
+            "Follow",
+        ],
+    ),
+    "of the runs that resets have begun with one stream, the last one is noted": Row(
+        msgspec.structs.replace(RUN, run_id="again", stream_attempt=2, reset_streams={"again": "one"}),
+        [(0, ended(RESET, "again")), (1, read(run_id="again"))],
+        Phase.FOLLOWING,
+        [
+            *CONTINUED,
+            "supersede output before two",
+            "write run_id=two, earlier=('again',), given_whole=True, stream_attempt=3, reset_streams={'two': 'one'}",
             "Follow",
         ],
     ),
@@ -259,7 +282,7 @@ ROWS: dict[str, Row] = {
         [
             *UNDRAINED,
             "supersede output before two",
-            "write run_id=two, earlier=('one',), given_whole=False, stream_attempt=2",
+            "write run_id=two, earlier=('one',), given_whole=False, stream_attempt=2, reset_streams={'two': 'one'}",
             "Follow",
         ],
     ),

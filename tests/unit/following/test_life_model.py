@@ -129,11 +129,10 @@ class Lives(RuleBasedStateMachine):
         base = chain.runs[-1 if chain.over else -1 - back % len(chain.runs)]
         if base.gone or chain.latest.gone or not base.began or not self.temporal:
             return
-        # The log cannot know which part of a stream a retry received of an earlier one, and of which run's name a stream is
-        # that was reset to an earlier stream's run.
-        if chain.begins_elsewhere(base) or (chain.crossed and base is not chain.latest):
+        # The log cannot know which part of a stream a retry received of an earlier one. What a reset has undone stays
+        # superseded, also if a later reset goes back to it.
+        if chain.begins_elsewhere(base) or not chain.way_back(chain.latest.run_id, base.original):
             return
-        chain.crossed |= base is not chain.latest
         last = [each for each in self.chains if each.workflow_id == chain.workflow_id][-1]
         if not chain.over or (chain is last and len(self.chains) < MOST_CHAINS):
             chain.reset(base, self._name(), kept)
@@ -281,7 +280,7 @@ class Lives(RuleBasedStateMachine):
         unread = {each.stream: each.stream_attempt for each in record.unread}
         way = chain.way_back(record.run_id, chain.of(next_run_id).original)
         for begun in [*way, *(chain.carried(way[-1]) if way else [])]:
-            for name in {begun.run_id, begun.original} - kept:
+            for name in record.streams_of(begun.run_id, begun.original) - kept:
                 self.log.supersede(name, unread.get(name, 0))
 
     def _of_the_ended(self, chain: Chain) -> set[str]:

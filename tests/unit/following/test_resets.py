@@ -147,3 +147,23 @@ async def test_a_stream_that_the_run_that_was_reset_had_received_is_superseded_u
     way = [begun("third", previous="second"), runs["second"]]
     await supersede_undone(cast(Any, None), world.accept, "a", third, Reset("again", "second", 4, way), epoch=None)
     assert await superseded(world) == [[[0, 2]]]
+
+
+async def test_a_stream_that_a_reset_has_begun_again_is_superseded_under_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(monkeypatch)
+    # The ended run was reset as FIRST, and that as "again"; this one continued as "second", without its stream.
+    await read(copy_of(world, FIRST), 2)
+    second = msgspec.structs.replace(
+        FIRST, run_id="second", stream="second", chain="ended", reset_streams={"again": FIRST.run_id}
+    )
+    first = begun(FIRST.run_id, original="ended")
+
+    async def of(*_: Any) -> Start:
+        return first
+
+    monkeypatch.setattr(resets, "_begun", of)
+    way = [begun("second", previous="again"), begun("again", original="ended")]
+    await supersede_undone(cast(Any, None), world.accept, "a", second, Reset("third", "again", 4, way), epoch=None)
+    assert await superseded(world) == [[[0, 1]]]

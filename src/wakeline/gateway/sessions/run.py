@@ -46,6 +46,8 @@ class Run(msgspec.Struct, frozen=True):
         stream_attempt: The number of attempts at the stream under this name: each reset begins another one.
         `owed`: Whether the run has ended while the end of its stream could not be read yet.
         earlier: Its last Temporal runs before `run_id`, oldest first; activities of these may still publish.
+        reset_streams: The streams of Temporal runs that resets began: run id to the run whose stream it has. Only the last
+            such run of each stream is kept.
         unread: Its earlier Temporal runs whose streams could not be read yet, and which passed them to no later run.
         result: Whether the run's result is to be reported.
         waiting: The last reported reason for waiting; None if it does not wait.
@@ -68,6 +70,7 @@ class Run(msgspec.Struct, frozen=True):
     stream_attempt: int = 1
     owed: bool = False
     earlier: tuple[str, ...] = ()
+    reset_streams: dict[str, str] = {}
     unread: tuple[Unread, ...] = ()
     result: bool = False
     waiting: dict[str, Any] | None = None
@@ -85,6 +88,15 @@ class Run(msgspec.Struct, frozen=True):
     def run_ids(self) -> tuple[str, ...]:
         """The Temporal runs that are known to belong to the run."""
         return self.run, *self.earlier, *(unread.run_id for unread in self.unread), self.run_id
+
+    def streams_of(self, run_id: str, original: str) -> set[str]:
+        """Return the names that the stream of a Temporal run may have, unless it received one.
+
+        Args:
+            run_id: The Temporal run.
+            original: The run that its first event was written for.
+        """
+        return {run_id, original, self.reset_streams.get(run_id, run_id)}
 
     def is_behind(self, other: Run) -> bool:
         """Return whether the run has come further in another state of it than in this one."""

@@ -219,6 +219,9 @@ def _continue(life: Life, run: Run, ending: Ending) -> list[do.Effect]:
         # The new run builds its stream from what is left of the history: earlier output is published again, or void.
         effects.append(do.Supersede(ending.next_run_id))
         changes["stream_attempt"] = run.stream_attempt + 1
+        # It keeps the stream's name, whichever run the reset went back to. A later reset may have to find the stream by it.
+        others = [(of, stream) for of, stream in run.reset_streams.items() if stream != run.stream]
+        changes["reset_streams"] = dict([*others, (ending.next_run_id, run.stream)][-_EARLIER:])
     elif ending.carries is False:
         effects.append(do.PassOver(ending.next_run_id, ending.given))
         changes |= {"stream": ending.next_run_id, "stream_attempt": 1}

@@ -92,7 +92,7 @@ async def supersede_undone(
     # Nothing of these may be in the log yet. They would be read once a worker is back, beside the output that replaces them.
     unread = {each.stream: each.stream_attempt for each in run.unread}
     for begun in [*reset.way, *await _carried(client, run, reset.way)]:
-        for name in {begun.run_id, begun.original} - kept:
+        for name in run.streams_of(begun.run_id, begun.original) - kept:
             await _supersede(accept, session, f"stream:{name}", run, None, epoch, least=unread.get(name, 0))
 
 
