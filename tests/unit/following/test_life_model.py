@@ -203,6 +203,14 @@ class Lives(RuleBasedStateMachine):
         self.time += seconds
         self.step(0, 12, twice=False)
 
+    @rule(which=ACTORS, kept=st.integers(0, 1))
+    def a_reset_goes_back_to_an_earlier_run(self, which: int, kept: int) -> None:
+        """Make this likely: a later one may go back over it."""
+        self.publish(which)
+        self.go_on(which, "leaves")
+        self.publish(which)
+        self.reset(which, back=1, kept=kept)
+
     def _step(self, run: str, *, twice: bool = False) -> None:
         """Execute one effect, and decide if it gives an observation; the observation may come twice."""
         gateway = self.gateways[run]
