@@ -45,7 +45,9 @@ export class Store<T> {
     this.#frame ??= setTimeout(() => {
       this.#frame = undefined;
       if (!this.#reading) return;
+      const before = this.snapshot.state;
       this.snapshot = this.#reading.read();
+      warn(before, this.snapshot.state);
       for (const listener of [...this.#listeners]) listener();
     }, FRAME_MS);
   }
@@ -57,6 +59,12 @@ export class Store<T> {
     this.#reading = undefined;
     this.#closed();
   }
+}
+
+/** Write a refusal to the console: components that render no state would show nothing of it. */
+function warn(before: State, now: State): void {
+  if (now.status !== "refused" || before.status === "refused") return;
+  console.warn(`wakeline: ${now.error.code}: ${now.error.message} ${now.error.hint}`);
 }
 
 const stores = new WeakMap<Client, Map<string, Store<unknown>>>();

@@ -2,7 +2,7 @@ import { cleanup, render, screen, waitFor } from "@testing-library/react";
 import { type Client, type ConnectOptions, connect } from "@wakeline/client";
 import { type ReactNode, StrictMode } from "react";
 import { renderToString } from "react-dom/server";
-import { afterEach, expect, inject, onTestFinished, test } from "vitest";
+import { afterEach, expect, inject, onTestFinished, test, vi } from "vitest";
 import { fresh, publish, request } from "../../testing/gateway.ts";
 import {
   useEvents,
@@ -154,10 +154,19 @@ test("devices come and go", async () => {
   await waitFor(() => expect(text("devices")).toBe("laptop"), PATIENCE);
 });
 
-test("a refusal is a state of the page, not an exception", async () => {
+test("a refusal is a state of the page, not an exception, and one line of the console", async () => {
   const name = fresh();
-  show(client(), <State name={name} />);
+  const warn = vi.spyOn(console, "warn").mockImplementation(() => undefined);
+  onTestFinished(() => warn.mockRestore());
+  show(
+    client(),
+    <>
+      <State name={name} />
+      <Answer name={name} />
+    </>,
+  );
   await waitFor(() => expect(text("state")).toBe("refused"), PATIENCE);
+  expect(warn.mock.calls).toEqual([[expect.stringMatching(/^wakeline: session_not_found: .+/)]]);
 });
 
 test("on a server the page is rendered empty, and nothing is read", () => {
