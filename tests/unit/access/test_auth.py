@@ -185,6 +185,15 @@ async def test_tampered_tokens_are_refused() -> None:
     assert "signature" in await refused(auth(), token("another secret of more than 32 bytes"))
 
 
+async def test_a_token_signed_with_the_decoded_secret_is_told_to_use_its_text() -> None:
+    secret = "0123456789abcdef" * 4
+    checked = auth(Keys(secret, None))
+    await checked.verify(token(secret))
+    with pytest.raises(TokenInvalidError, match="another signature") as refusal:
+        await checked.verify(token(bytes.fromhex(secret)))
+    assert "as it stands" in refusal.value.hint
+
+
 async def test_large_tokens_are_refused_before_they_are_read() -> None:
     await auth().verify(token(sessions=["s" * 500] * 11))
     large = token(sessions=["s" * 500] * 12)

@@ -82,6 +82,10 @@ _CORRECT_CLAIM: Final = "The key is the gateway's: have the issuer correct the c
 _ASK_ISSUER: Final = (
     "Request a new one from the issuer whose keys token_jwks names, with the gateway's token_issuer and token_audience."
 )
+# Secrets are often made by `openssl rand -hex`, and then decoded by the service that signs.
+_SIGN_WITH_TEXT: Final = (
+    "Sign with the text of token_secret in UTF-8 as it stands: if it looks like hex or base64, do not decode it."
+)
 
 
 class _ClaimInvalidError(TokenInvalidError):
@@ -253,7 +257,8 @@ async def _payload(token: str, keys: Keys) -> tuple[bytes, Signer | None]:
     except (JoseError, ValueError, TypeError):
         good = False
     if not good:
-        raise TokenInvalidError("expected a token signed with the gateway's key, got another signature")
+        hint = _SIGN_WITH_TEXT if signer is None else None
+        raise TokenInvalidError("expected a token signed with the gateway's key, got another signature", hint=hint)
     return signed.payload or b"", signer
 
 
