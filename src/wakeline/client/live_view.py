@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
+from reprlib import repr as abridged
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
@@ -73,6 +74,14 @@ class LiveMessage:
     def counts(self) -> bool:
         """Whether it has a value; False once all of it was superseded."""
         return bool(self._message.segments)
+
+    def __repr__(self) -> str:
+        """Return the message with its value, abridged."""
+        try:
+            value = abridged(self.value)
+        except msgspec.ValidationError:
+            value = "<not of the requested type>"
+        return f"LiveMessage(topic={self.topic!r}, id={self.id!r}, value={value}, complete={self.complete})"
 
 
 class EventAdded(msgspec.Struct, Generic[T], frozen=True):

@@ -97,6 +97,18 @@ async def test_a_view_that_begins_later_has_only_what_was_changed_since(served: 
         assert values(view) == ({"m": "lo"}, {}, [1])
 
 
+async def test_a_message_prints_what_it_is(served: Served) -> None:
+    await served.publish("s", delta("Hel"), delta("lo", complete=True), delta("x" * 1000, "n"))
+    async with SessionClient(served.url) as client, client.session("s").view() as view:
+        await changes(view, 2)
+        shown = repr(view.messages["answer", "m"])
+        assert shown == "LiveMessage(topic='answer', id='m', value='Hello', complete=True)"
+        assert len(repr(view.messages["answer", "n"])) < 100
+    async with SessionClient(served.url) as client, client.session("s").view(type=int) as view:
+        await changes(view, 2)
+        assert "value=<not of the requested type>" in repr(view.messages["answer", "m"])
+
+
 async def test_it_ends_when_the_session_does(served: Served) -> None:
     await served.publish("s", delta("a"))
     await served.call("POST", "/v1/sessions/s/close")
