@@ -99,12 +99,14 @@ clean: ## Remove what make has made
 
 # The virtual environment, with a fast installer in it.
 $(BIN)/uv: requirements/uv.txt
+	@echo "making $(VENV) and installing into it: some minutes the first time"
 	$(PYTHON) -m venv $(VENV) || { scripts/need python3-venv && $(PYTHON) -m venv $(VENV); }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 # One stamp a set of requirements; every set brings the package itself, as it stands here.
 $(VENV)/.%: requirements/%.txt pyproject.toml | $(BIN)/uv
+	@echo "installing requirements/$*.txt: some minutes the first time"
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/$*.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
