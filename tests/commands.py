@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import IO, Protocol
 
+# Not the demo: its worker imports pydantic, by which cyclopts would then check every option once more, in each fork.
 _IMPORTED = [
     "rich.traceback",
     "wakeline.gateway.app",
@@ -43,7 +44,9 @@ _IMPORTED = [
             "admin",
         )
     ),
-    "wakeline.cli.demo.command",
+    # An engine is imported by the gateway that is told to use it.
+    "wakeline.gateway.log.engines.postgres",
+    "wakeline.gateway.log.engines.nats",
     "tests.stores",
 ]
 _MOST_BYTES = 100_000
