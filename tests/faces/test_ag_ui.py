@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,6 @@ from tests.gateways import GatewayProcess
 from tests.tokens import SECRET, token
 
 WORDS = ["Tomorrow ", "it “rains”, ", "and 🌧️ then", " – perhaps –\n\n", "the sun: ☀️ ", "\\n</script>"]
-
-
-@pytest.fixture
-async def running(temporal: WorkflowEnvironment, tmp_path: Path, forks: None) -> AsyncIterator[GatewayProcess]:
-    async with gateway(temporal, tmp_path) as started:
-        yield started
 
 
 def device(running: GatewayProcess, chat: str, **variables: str) -> Any:
@@ -190,16 +183,16 @@ async def test_a_signal_may_stop_the_answer_and_leave_the_chat(
         assert (await client.get_workflow_handle(chat).describe()).run_id == first
 
 
-async def test_a_killed_gateway_loses_no_letter(running: GatewayProcess, chat: str) -> None:
-    async with device(running, chat) as laptop:
+async def test_a_killed_gateway_loses_no_letter(own: GatewayProcess, chat: str) -> None:
+    async with device(own, chat) as laptop:
         await laptop.do("send", text="hello")
         script(chat, ("say", "It is "))
         await until_said(laptop, "It is ")
-        await running.kill()
+        await own.kill()
         state = await until_over(laptop)
         assert state["errors"]  # a cut is no end
         script(chat, ("say", "sunny."), END)
-        await running.start()
+        await own.start()
         await laptop.do("connect")
         state = await laptop.until(lambda state: said(state) == "It is sunny." and "RUN_FINISHED" in state["types"])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,6 @@ from tests.faces.pages import Page, page
 from tests.faces.workflows import QUEUE
 from tests.gateways import GatewayProcess
 from tests.tokens import SECRET, token
-
-
-@pytest.fixture
-async def running(temporal: WorkflowEnvironment, tmp_path: Path, forks: None) -> AsyncIterator[GatewayProcess]:
-    async with gateway(temporal, tmp_path) as started:
-        yield started
 
 
 def device(running: GatewayProcess, chat: str, version: str = "7", **variables: str) -> Any:
@@ -244,16 +237,16 @@ async def test_a_failure_is_an_error_on_the_page(running: GatewayProcess, chat: 
         assert state["errors"]
 
 
-async def test_a_killed_gateway_loses_no_letter(running: GatewayProcess, chat: str) -> None:
-    async with device(running, chat) as laptop:
+async def test_a_killed_gateway_loses_no_letter(own: GatewayProcess, chat: str) -> None:
+    async with device(own, chat) as laptop:
         await laptop.do("send", text="hello")
         script(chat, ("say", "It is "))
         await until_shown(laptop, "It is ")
-        await running.kill()
+        await own.kill()
         state = await until_ready(laptop)  # a cut is no end
         assert state["finishes"][0]["isError"]
         script(chat, ("say", "sunny."))
-        await running.start()
+        await own.start()
         await laptop.do("resume")
         await until_shown(laptop, "It is sunny.")
         script(chat, END)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,12 @@ WORDS = ["Tomorrow ", "it “rains”, ", "and 🌧️ then", " – perhaps –\
 
 
 @pytest.fixture
-async def running(temporal: WorkflowEnvironment, tmp_path: Path, forks: None) -> AsyncIterator[GatewayProcess]:
-    async with gateway(temporal, tmp_path) as started:
-        yield started
-
-
-@pytest.fixture
 async def stream(running: GatewayProcess, chat: str) -> str:
     """The chat's name; its stream was created before its workflow."""
+    return await created(running, chat)
+
+
+async def created(running: GatewayProcess, chat: str) -> str:
     assert await call("PUT", running, chat, JSON) == 201
     return chat
 
@@ -173,18 +170,19 @@ async def test_what_a_failed_attempt_has_said_is_taken_back(running: GatewayProc
         await until_shown(late, ("user", "hello"), ("assistant", "It is sunny."))
 
 
-async def test_a_killed_gateway_loses_no_letter(running: GatewayProcess, stream: str) -> None:
-    async with device(running, stream) as laptop, device(running, stream) as phone:
+async def test_a_killed_gateway_loses_no_letter(own: GatewayProcess, chat: str) -> None:
+    stream = await created(own, chat)
+    async with device(own, stream) as laptop, device(own, stream) as phone:
         await ask(laptop, stream, "hello")
         say(stream, WORDS[0])
         for each in (laptop, phone):
             await until_shown(each, ("user", "hello"), ("assistant", WORDS[0]))
         for count in range(1, len(WORDS)):
             if count % 2:
-                await running.kill()
+                await own.kill()
             say(stream, WORDS[count])
             if count % 2:
-                await running.start()
+                await own.start()
             for each in (laptop, phone):
                 await until_shown(each, ("user", "hello"), ("assistant", "".join(WORDS[: count + 1])))
         end(stream)
@@ -194,18 +192,17 @@ async def test_a_killed_gateway_loses_no_letter(running: GatewayProcess, stream:
     assert min(state["cuts"] for state in states) >= len(WORDS) // 2
 
 
-async def test_the_stock_transport_reports_a_cut_and_goes_on_when_it_subscribes(
-    running: GatewayProcess, stream: str
-) -> None:
-    async with device(running, stream, STOCK="true") as laptop:
+async def test_the_stock_transport_reports_a_cut_and_goes_on_when_it_subscribes(own: GatewayProcess, chat: str) -> None:
+    stream = await created(own, chat)
+    async with device(own, stream, STOCK="true") as laptop:
         await ask(laptop, stream, "hello")
         say(stream, "It is ")
         await until_shown(laptop, ("user", "hello"), ("assistant", "It is "))
-        await running.kill()
+        await own.kill()
         state = await laptop.until(lambda state: state["connection"] == "error")
         assert state["errors"]
         say(stream, "sunny.")
-        await running.start()
+        await own.start()
         await laptop.do("subscribe")
         end(stream)
         state = await until_ready(laptop)
@@ -213,15 +210,16 @@ async def test_the_stock_transport_reports_a_cut_and_goes_on_when_it_subscribes(
 
 
 async def test_a_gateway_that_stops_and_starts_is_no_error_for_the_stock_transport(
-    running: GatewayProcess, stream: str
+    own: GatewayProcess, chat: str
 ) -> None:
-    async with device(running, stream, STOCK="true") as laptop:
+    stream = await created(own, chat)
+    async with device(own, stream, STOCK="true") as laptop:
         await ask(laptop, stream, "hello")
         say(stream, "It is ")
         await until_shown(laptop, ("user", "hello"), ("assistant", "It is "))
-        assert await running.stop() == 0
+        assert await own.stop() == 0
         say(stream, "sunny.")
-        await running.start()
+        await own.start()
         end(stream)
         state = await until_ready(laptop)
     assert (shown(state), state["errors"]) == ([("user", "hello"), ("assistant", "It is sunny.")], [])
