@@ -1,8 +1,10 @@
 """Plays a page as a reader would: its files and commands in an empty directory, with Wakeline installed from its wheel.
 
-    unshare --map-root-user --net python -m tests.docs.scene PAGE DIRECTORY PROGRAMS
+    python -m tests.docs.scene PROGRAMS
 
-In a network of its own the usual ports are free, so that nothing in a page has to be changed. One block after the other is
+Each line on stdin is a page and its directory, answered by a line with what went wrong. Each page is played by a fork,
+because an import of all that is needed takes as long as a short page. In a network of its own the usual ports are free, so
+that nothing in a page has to be changed. One block after the other is
 run, as in one terminal: what is exported stays, and so does a gateway until another one is started. Before a page starts one
 itself, one runs; beside a Temporal dev server if the page speaks of Temporal.
 """
@@ -10,11 +12,14 @@ itself, one runs; beside a Temporal dev server if the page speaks of Temporal.
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import json
 import os
 import re
 import signal
 import sys
 import tomllib
+import traceback
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import Iterable
 from contextlib import suppress
@@ -29,6 +34,9 @@ from tests.docs.pages import Block, blocks, module, program
 from wakeline.cli.processes import TemporalServer
 
 SECONDS = 60
+# A page that hangs fails alone: the process that plays it goes on with the next one.
+_PAGE_SECONDS = 400
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 GATEWAY = "http://127.0.0.1:7777"
 USUAL = "wakeline serve --no-auth"
 _BACKGROUND = re.compile(r"(.+?) *&$")
@@ -290,7 +298,12 @@ class Scene:
         return f"{self._page}:{lines[-1]}" if lines else block.place
 
 
-async def main(page: str, directory: str, programs: str) -> None:
+async def play(page: str, directory: str, programs: str) -> None:
+    """Play a page.
+
+    Raises:
+        PageError: A block does not run.
+    """
     up = await asyncio.create_subprocess_exec("ip", "link", "set", "lo", "up")
     assert await up.wait() == 0
     async with FakeOpenAI(_TURNS.get(page, ())) as model:
@@ -299,8 +312,37 @@ async def main(page: str, directory: str, programs: str) -> None:
             raise PageError(f"{page}: expected the model to be asked {len(model.turns)} more times")
 
 
+def _leave_the_network() -> None:
+    """Give this process a network of its own, in which it is root."""
+    maps = {"setgroups": "deny", "uid_map": f"0 {os.getuid()} 1", "gid_map": f"0 {os.getgid()} 1"}
+    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWUSER | _CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "expected a network of its own")
+    for name, value in maps.items():
+        Path("/proc/self", name).write_text(value)
+
+
+def _wrong(page: str, directory: str, programs: str) -> str:
+    """Play a page in a fork; return what went wrong."""
+    read, write = os.pipe()
+    if os.fork() == 0:
+        try:
+            for number, name in enumerate((os.devnull, f"{directory}.printed", f"{directory}.printed")):
+                os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND), number)
+            _leave_the_network()
+            asyncio.run(asyncio.wait_for(play(page, directory, programs), _PAGE_SECONDS))
+        finally:
+            error = sys.exc_info()[1]
+            if error is not None:
+                os.write(write, (str(error) if isinstance(error, PageError) else traceback.format_exc()).encode())
+            os._exit(0)
+    os.close(write)
+    with open(read, "rb") as wrong:
+        found = wrong.read().decode()
+    os.wait()
+    return f"{found}\n{Path(f'{directory}.printed').read_text()}" if found else ""
+
+
 if __name__ == "__main__":
-    try:
-        asyncio.run(main(*sys.argv[1:]))
-    except PageError as error:
-        sys.exit(str(error))
+    for line in sys.stdin:
+        page, directory = json.loads(line)
+        print(json.dumps(_wrong(page, directory, sys.argv[1])), flush=True)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
-from asyncio.subprocess import PIPE, STDOUT
+from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -60,16 +65,33 @@ def npm_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+async def stage(programs: Path, npm_packages: Path) -> AsyncIterator[Process]:
+    """The process whose forks play pages."""
+    playing = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.docs.scene", programs),
+        cwd=ROOT,
+        env={**os.environ, "NPM_PACKAGES": str(npm_packages)},
+        stdin=PIPE,
+        stdout=PIPE,
+        start_new_session=True,
+        limit=1 << 24,
+    )
+    yield playing
+    with suppress(ProcessLookupError):
+        os.killpg(playing.pid, signal.SIGKILL)
+    await playing.wait()
+
+
 @pytest.mark.parametrize("page", runnable())
-async def test_every_block_of_a_page_runs(
-    page: str, programs: Path, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_every_block_of_a_page_runs(page: str, stage: Process, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    if any(block.runs and block.kind == "ts" for block in blocks(page)):
-        monkeypatch.setenv("NPM_PACKAGES", str(request.getfixturevalue("npm_packages")))
-    scene = (sys.executable, "-m", "tests.docs.scene", page, tmp_path / "empty", programs)
-    code, printed = await outcome("unshare", "--map-root-user", "--net", *scene)
-    assert code == 0, printed
+    assert stage.stdin is not None
+    assert stage.stdout is not None
+    stage.stdin.write(json.dumps([page, str(tmp_path / "empty")]).encode() + b"\n")
+    wrong = await stage.stdout.readline()  # it waits for a page for less than a test may take
+    assert wrong, "expected an answer, the process that plays pages has ended"
+    assert json.loads(wrong) == ""
 
 
 @pytest.mark.parametrize("page", PAGES)
