@@ -8,6 +8,9 @@ import random
 # `make faults` sets it.
 SOAK = int(os.environ.get("WAKELINE_SOAK", "1"))
 
+# Seconds between two calls of each publisher and device under load: a run of the tests tries the faults, a soak the load, too.
+BETWEEN = 0.05 if SOAK == 1 else 0.0
+
 
 # Another number is another course. In a soak a failure prints it. The processes of one run of the tests share it by a variable of
 # their own, because a gateway warns of variables that it does not know.

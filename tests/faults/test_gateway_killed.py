@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.gateways import GatewayProcess
-from tests.soak import times
+from tests.soak import BETWEEN, times
 from wakeline.client import RefusedError, SessionClient, SessionEvent
 from wakeline.errors import UnavailableError
 
@@ -58,6 +58,7 @@ class Load:
                 self.acknowledged[session][answer.first_offset] = data[0]
                 self.acknowledged[session][answer.next_offset - 1] = data[-1]
             sequence += size
+            await asyncio.sleep(BETWEEN)
         self.attempted[session][publisher] = sequence
 
     async def plain(self, session: str, publisher: str, chance: random.Random) -> None:
@@ -75,6 +76,7 @@ class Load:
             assert not answer.duplicate
             for at, d in zip(range(answer.first_offset, answer.next_offset), data, strict=True):
                 self.acknowledged[session][at] = d
+            await asyncio.sleep(BETWEEN)
 
     async def device(self, session: str, begin: float) -> None:
         """Watch from the beginning, through every kill; whoever begins late is waited for, too."""

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from tests.gateways import GatewayProcess
-from tests.soak import times
+from tests.soak import BETWEEN, times
 from tests.support import Served
 
 KILLS = times(3, 4)
@@ -47,6 +47,7 @@ class Readers:
             seen = offset_of(answer["seen"])
             assert seen >= max(offset, self.told[device]), "a position only grows"
             self.told[device] = max(self.told[device], seen)
+            await asyncio.sleep(BETWEEN)
 
 
 def offset_of(cursor: str | None) -> int:

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from tests.gateways import GatewayProcess
-from tests.soak import times
+from tests.soak import BETWEEN, times
 from tests.support import TIME, Served
 
 KILLS = times(2, 3)
@@ -64,6 +64,7 @@ class Load:
                 at |= dict(zip(range(answer["first_offset"], answer["next_offset"]), data, strict=True))
             sequence += size
             self.sequences[session, publisher] = sequence
+            await asyncio.sleep(BETWEEN)
 
     async def live_and_die(self, session: str, chance: random.Random) -> None:
         """Fill a session, delete it, and fill it anew; at the end it stays deleted."""
@@ -88,6 +89,7 @@ class Load:
             self.erased.append(mark)
             if self.stopping:
                 return
+            await asyncio.sleep(BETWEEN)
 
     async def load(self, chance: random.Random) -> None:
         """Import files, under a name each; each is there whole or not at all."""
@@ -101,6 +103,7 @@ class Load:
             except (aiohttp.ClientError, TimeoutError):
                 continue
             assert status == 201, answer
+            await asyncio.sleep(BETWEEN)
 
 
 async def file(count: int) -> AsyncIterator[bytes]:
