@@ -49,7 +49,7 @@ async def kill_now_and_then(gateway: GatewayProcess) -> None:
         await gateway.start()
 
 
-async def test_the_official_client_and_an_event_source_through_cuts_and_kills(tmp_path: Path) -> None:
+async def test_the_official_client_and_an_event_source_through_cuts_and_kills(tmp_path: Path, forks: None) -> None:
     gateway = GatewayProcess(tmp_path / "data", environment={"WAKELINE_LONG_POLL_TIMEOUT": "0.5"})
     await gateway.start()
     modes = ["long-poll", "sse", "eventsource"]

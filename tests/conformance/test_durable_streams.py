@@ -39,7 +39,7 @@ def outcomes(tests: list[dict[str, Any]], status: str) -> dict[str, list[str]]:
     return {test["fullName"]: test["failureMessages"] for test in tests if test["status"] == status}
 
 
-async def test_every_test_of_the_suite(tmp_path: Path) -> None:
+async def test_every_test_of_the_suite(tmp_path: Path, forks: None) -> None:
     gateway = GatewayProcess(tmp_path / "data", environment=SETTINGS)
     await gateway.start()
     try:
