@@ -43,6 +43,39 @@ async def to_the_end(page: Page, session: str) -> tuple[list[str], str]:
     return laptop, next(e["data"]["status"] for e in parsed if e["topic"] == "$run.closed")
 
 
+async def all_steps_have_one_row(page: Page) -> None:
+    """An order that was approved has all its steps, at 1280 px side by side and in full."""
+    steps = page.locator('[data-device="laptop"] [data-slot="order"] .step')
+    await expect(steps).to_have_count(7, timeout=60_000)
+    boxes = [await step.bounding_box() for step in await steps.all()]
+    assert len({box["y"] for box in boxes if box is not None}) == 1, "at 1280 px all steps are in one row"
+    cut = "(all) => all.filter((label) => label.scrollWidth > label.clientWidth).length"
+    assert await page.locator('[data-device="laptop"] .step .label').evaluate_all(cut) == 0
+
+
+async def counters_agree(page: Page) -> None:
+    """What a device has received, as its cards say, and what it is behind is what was sent."""
+    await page.click('[data-toggle="phone"]')
+    await page.wait_for_function(
+        """() => /[1-9]/.test(document.querySelector('[data-device="phone"] [data-totals] > span:last-child').textContent)"""
+    )
+    # In one moment: sent, by device the received and the behind, and the sum of its cards.
+    sent, *devices = await page.evaluate(
+        """() => {
+            const count = (text) => Number(text.replaceAll(/[^0-9]/g, ''));
+            const devices = ['laptop', 'phone'].map((name) => {
+                const device = document.querySelector(`[data-device="${name}"]`);
+                const totals = [...device.querySelectorAll('[data-totals] > span')].map((it) => count(it.textContent));
+                const cards = [...device.querySelectorAll('[data-count]')].map((it) => Number(it.dataset.count));
+                return [totals[0], totals.at(-1), cards.reduce((sum, it) => sum + it, 0)];
+            });
+            return [count(document.querySelector('[data-counter] > span').textContent), ...devices];
+        }"""
+    )
+    for received, behind, cards in devices:
+        assert (received + behind, cards) == (sent, received)
+
+
 async def test_two_devices_through_an_absence_a_reload_and_a_killed_gateway(demo: str, page: Page) -> None:
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -152,34 +185,6 @@ async def test_an_eventsource_needs_no_client_code(old_demo: str, page: Page) ->
     assert len(result) > 3
 
 
-async def test_the_counters_agree_and_the_steps_of_an_order_have_one_row(old_demo: str, page: Page) -> None:
-    await page.goto(old_demo)
-    await page.locator('[data-device="laptop"] [data-choice="approve"]').click()
-    steps = page.locator('[data-device="laptop"] [data-slot="order"] .step')
-    await expect(steps).to_have_count(7, timeout=60_000)
-    boxes = [await step.bounding_box() for step in await steps.all()]
-    assert len({box["y"] for box in boxes if box is not None}) == 1, "at 1280 px all steps are in one row"
-    cut = "(all) => all.filter((label) => label.scrollWidth > label.clientWidth).length"
-    assert await page.locator('[data-device="laptop"] .step .label').evaluate_all(cut) == 0
-    await page.click('[data-toggle="phone"]')
-    await has_at_least(page, "laptop", "agent-1", 60)
-    # In one moment: sent, by device the received and the behind, and the sum of its cards.
-    sent, *devices = await page.evaluate(
-        """() => {
-            const count = (text) => Number(text.replaceAll(/[^0-9]/g, ''));
-            const devices = ['laptop', 'phone'].map((name) => {
-                const device = document.querySelector(`[data-device="${name}"]`);
-                const totals = [...device.querySelectorAll('[data-totals] > span')].map((it) => count(it.textContent));
-                const cards = [...device.querySelectorAll('[data-count]')].map((it) => Number(it.dataset.count));
-                return [totals[0], totals.at(-1), cards.reduce((sum, it) => sum + it, 0)];
-            });
-            return [count(document.querySelector('[data-counter] > span').textContent), ...devices];
-        }"""
-    )
-    for received, behind, cards in devices:
-        assert (received + behind, cards) == (sent, received)
-
-
 async def test_the_page_fits_a_phone_and_the_dark(old_demo: str, page: Page) -> None:
     await page.emulate_media(color_scheme="dark")
     await page.set_viewport_size({"width": 360, "height": 780})
@@ -243,3 +248,5 @@ async def test_a_sleeping_phone_is_notified_of_a_question_wakes_and_answers_it(o
         await expect(card.get_by_role("button")).to_have_count(0)
         await expect(card.locator(".steps")).to_contain_text("paid")
     await expect(page.locator("[data-counter]")).to_have_text(re.compile(r"missing 0 · duplicate 0$"))
+    await all_steps_have_one_row(page)
+    await counters_agree(page)
