@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.gateways import GatewayProcess
-from tests.soak import times
+from tests.soak import SOAK, times
 from tests.support import Served
 
 EVENTS = times(120, 600)
+DEVICES = 10 if SOAK == 1 else 40
 RESET = struct.pack("ii", 1, 0)  # close with a reset, as a device does that lost its network
 
 
@@ -41,7 +42,7 @@ async def test_the_steady_device_gets_everything(tmp_path: Path, event_loop: str
             await served.publish("s", {"topic": "t", "data": "first"})
             steady = await served.stream("s")
             vanishing = [
-                asyncio.ensure_future(come_and_go(gateway.port, random.Random(n), stopping)) for n in range(40)
+                asyncio.ensure_future(come_and_go(gateway.port, random.Random(n), stopping)) for n in range(DEVICES)
             ]
             for n in range(EVENTS):
                 await served.publish("s", {"topic": "t", "data": n})
