@@ -84,6 +84,7 @@ class PostgresServer:
         self._certificate = certificate
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
+        self._served = False
 
     def address(self, database: str = "postgres") -> str:
         """The address of a database."""
@@ -141,11 +142,21 @@ class PostgresServer:
                 try:
                     connection = await asyncpg.connect(self.address(), timeout=5)
                 except (OSError, asyncpg.PostgresError):
-                    assert self._process.poll() is None, (self._directory / "log").read_text()
+                    if self._process.poll() is not None:
+                        self._move_elsewhere((self._directory / "log").read_text())
                     await asyncio.sleep(0.02)
                 else:
                     await connection.close()
+                    self._served = True
                     return
+
+    def _move_elsewhere(self, log: str) -> None:
+        """Take another port if its own was taken while the directory was made, and nobody knows it yet."""
+        assert not self._served, log
+        assert log.rstrip().endswith("database system is shut down"), log
+        assert "could not create any TCP/IP sockets" in log, log
+        self.port = free_port()
+        self.launch()
 
     def start(self) -> None:
         """Start the process, and return when it accepts connections."""
