@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from wakeline.errors import WorkflowNotFoundError
 from wakeline.gateway.following import Followers
 from wakeline.gateway.http import routes
 from wakeline.gateway.http.parts import Parts
-from wakeline.gateway.sessions import Followed, Run
+from wakeline.gateway.sessions import Followed, Run, Unfollowed
 
 
 class RecordingUpstream:
@@ -25,6 +25,7 @@ class RecordingUpstream:
         are_over: Those of which this was told.
         ends_in: Seconds until they have ended.
         told: What publishers were told to publish: session, workflow, namespace, manages.
+        refuses: Why nothing of that is followed; None says nothing of it.
     """
 
     def __init__(self) -> None:
@@ -33,6 +34,7 @@ class RecordingUpstream:
         self.are_over: list[tuple[str, str | None]] = []
         self.ends_in = 0.0
         self.told: list[tuple[str, str, str | None, bool]] = []
+        self.refuses: Unfollowed | None = None
 
     async def watch(self, session: str) -> None:
         return
@@ -49,9 +51,19 @@ class RecordingUpstream:
         self.are_over += workflows
 
     def published(
-        self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool, life: str
+        self,
+        session: str,
+        workflow_id: str,
+        namespace: str | None,
+        *,
+        run: str | None,
+        manages: bool,
+        life: str,
+        refused: Callable[[Unfollowed], None],
     ) -> None:
         self.told.append((session, workflow_id, namespace, manages))
+        if self.refuses is not None:
+            asyncio.get_running_loop().call_later(0.01, refused, self.refuses)
 
     def followed(self, session: str) -> dict[str, Followed]:
         return {}

@@ -15,11 +15,12 @@ from tests.docs.markdown import sections, tables, text
 from tests.feeds import Feed, feed
 from tests.publishers import line
 from tests.support import Served
+from tests.upstream import recording
 from wakeline.gateway.app import gateway
 from wakeline.gateway.inputs import Asked
 from wakeline.gateway.log import NewSession
 from wakeline.gateway.log.engines.memory import MemoryEngine
-from wakeline.gateway.sessions import Intent, Intents, Settled
+from wakeline.gateway.sessions import NOT_FOUND, Intent, Intents, Settled
 from wakeline.gateway.settings import Settings
 from wakeline.gateway.transports import feed_frames, publish_frames
 
@@ -81,6 +82,7 @@ PUBLISHING = Described(
         publish_frames.Opened,
         publish_frames.Appended,
         publish_frames.Error,
+        publish_frames.Warning,
         feed_frames.Ready,
         feed_frames.TokenTaken,
         feed_frames.Pong,
@@ -167,8 +169,10 @@ def test_the_protocol_s_tables_have_the_frames_and_their_fields(described: Descr
         }
 
 
-async def test_what_the_gateway_tells_publishers_is_as_documented() -> None:
+async def test_what_the_gateway_tells_publishers_is_as_documented(monkeypatch: pytest.MonkeyPatch) -> None:
     came: list[dict[str, Any]] = []
+    upstream = recording(monkeypatch)
+    upstream.refuses = NOT_FOUND
     async with gateway(Settings(engine="memory", port=0, no_auth=True)) as url, Served(url) as served:
         async with line(served) as client:
             await client.send({"type": "token", "token": "any, where nobody is asked"})
@@ -179,6 +183,8 @@ async def test_what_the_gateway_tells_publishers_is_as_documented() -> None:
             came.append(await client.next("appended"))
             await client.append("x", channel=7)
             came.append(await client.next("error"))
+            await client.open(2, publisher="q", workflow="order-1")
+            came.append(await client.next("warning"))
         async with served.http.ws_connect("/v1/publish") as opened:
             came.append(await opened.receive_json())
     check(PUBLISHING, came)

@@ -16,6 +16,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
+from tests.publishers import line
 from tests.support import Served
 from tests.temporal import run_workflows as workflows
 from tests.temporal.test_follower import running_gateway, told
@@ -234,6 +235,30 @@ async def test_managing_a_prefix_gives_no_other_workflow_s_stream_and_reveals_no
         assert (await served.call("GET", f"/v1/sessions/{mine}", headers=bearer))[1]["runs"] == []
         assert (await register(victim.id, mine, ("follow",)))[0] == 200
     await client.get_workflow_handle(f"{name}-guest").terminate()
+
+
+async def test_a_publisher_that_may_not_name_its_workflow_is_warned_and_is_not_told_whether_that_exists(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    victim = await short(client, f"{name}-victim")
+    guest = await client.start_workflow(
+        workflows.Steps.run, id=f"{name}-guest", task_queue=QUEUE, memo={"wakeline.session": f"{name}-chat"}
+    )
+    async with running_gateway(temporal, tmp_path, no_auth=False, token_secret=SECRET) as served:
+        bearer = {"Authorization": f"Bearer {token(sessions=[f'{name}-chat'], allow=['publish'])}"}
+        async with line(served, headers=bearer) as publisher:
+            messages = []
+            for channel, workflow in enumerate([guest.id, victim.id, f"{name}-nobody"]):
+                began = asyncio.get_running_loop().time()
+                await publisher.open(channel, session=f"{name}-chat", publisher=f"p{channel}", workflow=workflow)
+                if workflow != guest.id:  # which names the session
+                    warned = await publisher.next("warning")
+                    assert asyncio.get_running_loop().time() - began > 0.9, "Temporal's own time to say so is not shown"
+                    assert warned["channel"] == channel
+                    messages.append((warned["message"].replace(workflow, "it"), warned["hint"]))
+    assert messages[0] == messages[1]
+    assert "wakeline.session" in messages[0][1]
+    await guest.terminate()
 
 
 async def test_the_run_that_a_publisher_names_is_followed_even_if_another_has_begun(

@@ -21,7 +21,7 @@ from wakeline.errors import UnavailableError, WakelineError
 from wakeline.logs import get_logger
 from wakeline.outages import Outage
 from wakeline.publisher.dial import Dial
-from wakeline.publisher.frames import AppendedFrame, ErrorFrame, Opened, close_frame, decode
+from wakeline.publisher.frames import AppendedFrame, ErrorFrame, Opened, WarningFrame, close_frame, decode
 from wakeline.retry import Backoff
 
 logger = get_logger(__name__)
@@ -81,6 +81,7 @@ class Connection:
         self._frames: list[bytes] = []
         self._hints: dict[bytes, None] = {}
         self._complaints: set[str] = set()
+        self._warnings: set[str] = set()  # the hints of those that were logged, of all connections
         self._outage = Outage(logger, f"Reaching the gateway at {dial.url}")
         self._refusal: WakelineError | None = None  # with which the last connection was closed
         self._is_served = False  # the gateway accepted a frame on this connection, or none was sent
@@ -281,6 +282,8 @@ class Connection:
         elif isinstance(frame, Opened):
             if channel := self._channels.get(frame.channel):
                 channel.opened(frame)
+        elif isinstance(frame, WarningFrame):
+            self._log_warning(frame)
         elif isinstance(frame, ErrorFrame):
             error = refusal(0, frame.error)
             error.status = type(error).status  # type: ignore[misc] # a frame has no status; its code does
@@ -290,6 +293,12 @@ class Connection:
                     logger.warning("the gateway refused a frame: %s", error.message)
             elif channel := self._channels.get(frame.channel):
                 channel.refused(error)
+
+    def _log_warning(self, frame: WarningFrame) -> None:
+        """Log a warning of the gateway, once for all publishers that it concerns."""
+        if frame.hint not in self._warnings:
+            self._warnings.add(frame.hint)
+            logger.warning("%s. %s (Logged once.)", frame.message, frame.hint)
 
     async def _write(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         try:

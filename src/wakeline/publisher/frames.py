@@ -68,6 +68,14 @@ class ErrorFrame(msgspec.Struct, tag="error"):
     channel: int | None = None
 
 
+class WarningFrame(msgspec.Struct, tag="warning"):
+    """A publisher is served, but its workflow is not followed."""
+
+    channel: int
+    message: str
+    hint: str
+
+
 class TokenFrame(msgspec.Struct, tag="token"):
     """A token was accepted."""
 
@@ -76,7 +84,7 @@ class Pong(msgspec.Struct, tag="pong"):
     """A ping was answered."""
 
 
-ServerFrame = Ready | Opened | AppendedFrame | ErrorFrame | TokenFrame | Pong
+ServerFrame = Ready | Opened | AppendedFrame | ErrorFrame | WarningFrame | TokenFrame | Pong
 decode = msgspec.json.Decoder(ServerFrame).decode
 
 

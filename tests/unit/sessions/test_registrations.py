@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from temporalio.testing import ActivityEnvironment
 
 from tests.publishers import line
@@ -17,7 +18,7 @@ from tests.upstream import RecordingUpstream, recording
 from wakeline.cli.processes import free_port
 from wakeline.errors import RequestInvalidError
 from wakeline.gateway.access import ANYONE, Grant
-from wakeline.gateway.sessions import NamedWorkflow, Registrations
+from wakeline.gateway.sessions import NOT_ALLOWED, NOT_FOUND, NamedWorkflow, Registrations
 from wakeline.publisher import SessionPublisher, SyncSessionPublisher
 
 EVENT = {"events": [{"topic": "t", "data": 1}]}
@@ -138,7 +139,14 @@ def test_the_same_is_told_again_after_a_minute_and_memory_is_bounded() -> None:
     told: list[tuple[str, str, str | None, bool]] = []
 
     def published(
-        session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool, life: str
+        session: str,
+        workflow_id: str,
+        namespace: str | None,
+        *,
+        run: str | None,
+        manages: bool,
+        life: str,
+        refused: Any,
     ) -> None:
         told.append((session, workflow_id, namespace, manages))
 
@@ -155,6 +163,51 @@ def test_the_same_is_told_again_after_a_minute_and_memory_is_bounded() -> None:
     assert len(registrations) == 10_000
     registrations.tell("s", None, None, ANYONE, "life")
     assert len(told) == 20_003
+
+
+async def test_a_publisher_whose_workflow_is_not_followed_is_warned_once_and_the_log_says_so_once_for_its_user(
+    upstream: RecordingUpstream, served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    upstream.refuses = NOT_ALLOWED
+    with capture_logs() as logged:
+        async with line(served) as client:
+            for channel in (1, 2):
+                await client.open(channel, publisher=f"p{channel}", workflow=f"order-{channel}")
+                warned = await client.next("warning")
+                assert warned["channel"] == channel
+                assert f"workflow 'order-{channel}' is not followed into session 's'" in warned["message"]
+                assert warned["hint"] == NOT_ALLOWED.hint
+            await client.append("x")
+            await client.next("appended")
+            await client.open(3, publisher="p3", workflow="order-1")
+            assert (await client.next("warning"))["channel"] == 3, "it is known already"
+        assert (await append(served, **named("order-3")))[0] == 200
+        for number in (4, 5):
+            async with SessionPublisher(served.url, session="s", workflow=f"order-{number}") as session:
+                await session.topic("t").publish(1)
+                async with asyncio.timeout(60):
+                    while not caplog.messages:
+                        await asyncio.sleep(0.01)
+    (line_of_it,) = [entry for entry in logged if "is not followed into its session" in entry["event"]]
+    assert (line_of_it["log_level"], line_of_it["session"], line_of_it["workflow_id"]) == ("warning", "s", "order-1")
+    assert "memo wakeline.session" in line_of_it["hint"]
+    assert "manage" in line_of_it["hint"]
+    (message,) = [one for one in caplog.messages if "is not followed" in one]
+    assert "workflow 'order-4' is not followed into session 's'" in message
+    assert NOT_ALLOWED.hint in message
+
+
+async def test_the_users_whose_refusals_are_logged_are_bounded(upstream: RecordingUpstream) -> None:
+    def published(*_: Any, refused: Any, **how: Any) -> None:
+        refused(NOT_FOUND)
+
+    registrations = Registrations(published)
+    with capture_logs() as logged:
+        for number in range(200):
+            grant = Grant(f"user-{number}", ("*",), frozenset({"publish"}))
+            for workflow in ("order-1", "order-2"):
+                registrations.tell("s", NamedWorkflow(workflow), None, grant, f"life-{number}")
+    assert [entry["user"] for entry in logged] == [f"user-{number}" for number in range(100)]
 
 
 async def test_a_workflow_is_told_again_for_the_next_life_of_its_session(

@@ -55,22 +55,32 @@ class Lookups:
             del self._tasks[key]
 
 
-async def until_followed(work: Callable[[], Awaitable[None]]) -> None:
-    """Retry until a named workflow is followed, or cannot be; log errors, which no caller sees."""
+async def until_followed(work: Callable[[], Awaitable[None]], **fields: object) -> WakelineError | None:
+    """Retry until a named workflow is followed, or cannot be; log errors, which no caller sees.
+
+    Args:
+        work: Has the workflow followed.
+        fields: Further fields of the log lines.
+
+    Returns:
+        Why it is not followed; None if it is, or after a defect.
+    """
     backoff, absent = Backoff(2 * RETRY_SECONDS, _LONGEST_PAUSE), 0
     while True:
         try:
-            return await work()
+            await work()
         except (UnavailableError, WorkflowNotFoundError) as error:
             absent = absent + 1 if isinstance(error, WorkflowNotFoundError) else 0
             if absent == UNKNOWN_TIMES:
-                _log.info("a workflow that was named is not followed", error=error.message)
-                return None
-            _log.debug("a workflow that was named is looked up again", error=error.message)
+                _log.info("a workflow that was named is not followed", error=error.message, **fields)
+                return error
+            _log.debug("a workflow that was named is looked up again", error=error.message, **fields)
         except WakelineError as error:
-            _log.info("a workflow that was named is not followed", error=error.message)
-            return None
+            _log.info("a workflow that was named is not followed", error=error.message, **fields)
+            return error
         except Exception:  # noqa: BLE001 - a parent workflow waits for the end of this
-            _log.exception("a workflow that was named is not followed")
+            _log.exception("a workflow that was named is not followed", **fields)
+            return None
+        else:
             return None
         await backoff.wait()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from time import monotonic
 from typing import Final
 
 import structlog
@@ -20,11 +21,14 @@ from wakeline.gateway.following.lookups import Lookups, until_followed
 from wakeline.gateway.following.pool import FollowerPool
 from wakeline.gateway.reaching import Connection, Namespaces
 from wakeline.gateway.rules import Follow
-from wakeline.gateway.sessions import Run, Runs
+from wakeline.gateway.sessions import NOT_ALLOWED, NOT_FOUND, Run, Runs, Unfollowed
 from wakeline.gateway.settings import Settings
 
 _NAMINGS: Final = 16
 _CATCH_UP_SECONDS: Final = 5.0
+# A refusal is reported to a publisher after a whole number of these seconds, because Temporal answers at different speeds for
+# a missing and for a foreign workflow.
+_ALIKE_SECONDS: Final = 1.0
 _log = structlog.get_logger(__name__)
 
 
@@ -112,26 +116,50 @@ class Registrar:
         return registered
 
     def published(
-        self, session: str, workflow_id: str, namespace: str | None, *, run: str | None, manages: bool, life: str
+        self,
+        session: str,
+        workflow_id: str,
+        namespace: str | None,
+        *,
+        run: str | None,
+        manages: bool,
+        life: str,
+        refused: Callable[[Unfollowed], None] = lambda reason: None,
     ) -> None:
         """Follow a workflow that a publisher of a session names, if that is allowed.
 
         It is allowed if the session has the workflow's name, if the workflow names the session, or if `manages`. The call
-        returns at once and continues in the background, in this life of the session only; errors are only logged.
+        returns at once and continues in the background, in this life of the session only; errors are only logged. `refused`
+        is called if the workflow is not allowed or not there.
         """
+        allowed, began = manages or session == workflow_id, monotonic()
+
+        def not_allowed() -> None:
+            delay = _ALIKE_SECONDS - (monotonic() - began) % _ALIKE_SECONDS
+            asyncio.get_running_loop().call_later(delay, refused, NOT_ALLOWED)
 
         async def work() -> None:
-            connection = self._finder.connection(namespace)
             await self.caught_up()
-            async with self._naming:
-                found = await self._named(connection, workflow_id, run)
-            if manages or session in (found.session, workflow_id):
+            try:
+                connection = self._finder.connection(namespace)
+                async with self._naming:
+                    found = await self._named(connection, workflow_id, run)
+            except WorkflowNotFoundError:
+                if not allowed:
+                    not_allowed()
+                raise
+            if allowed or session == found.session:
                 await self.rules_first(session, found, life)
                 await self.enter(session, found, life=life)
             else:
-                _log.debug("a publisher's workflow is not of this session", session=session, workflow_id=workflow_id)
+                not_allowed()
 
-        self._lookups.begin((session, workflow_id, namespace, run, manages, life), partial(until_followed, work))
+        async def until() -> None:
+            error = await until_followed(work, session=session)
+            if allowed and isinstance(error, WorkflowNotFoundError):
+                refused(NOT_FOUND)
+
+        self._lookups.begin((session, workflow_id, namespace, run, manages, life), until)
 
     async def learn(self, session: str, run_id: str, beside: str) -> None:
         """Have the name of a Temporal run's run known, if Temporal has the run.

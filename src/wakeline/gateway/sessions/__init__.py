@@ -33,7 +33,15 @@ from wakeline.gateway.sessions.input_requests import (
 )
 from wakeline.gateway.sessions.intents import Intent, Intents, Kind, Settled, Starting
 from wakeline.gateway.sessions.moving import Move, Moved, check_unused
-from wakeline.gateway.sessions.registrations import NamedWorkflow, Registrations, named_workflow
+from wakeline.gateway.sessions.registrations import (
+    NOT_ALLOWED,
+    NOT_FOUND,
+    NamedWorkflow,
+    Registrations,
+    Unfollowed,
+    UnfollowedWorkflow,
+    named_workflow,
+)
 from wakeline.gateway.sessions.remembered import Remembered
 from wakeline.gateway.sessions.restoring import carried, renew_if_restored
 from wakeline.gateway.sessions.retention import Keeper

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
@@ -82,10 +83,42 @@ class Error(feed_frames.ServerFrame, frozen=True):
     channel: int | None = None
 
 
+class Warning(feed_frames.ServerFrame, frozen=True):
+    """Warns about a publisher that is served; its channel continues."""
+
+    channel: int
+    message: str
+    hint: str
+
+
 ClientFrame: TypeAlias = Open | Append | Close | Nudge | feed_frames.Token | feed_frames.Ping
 
 decode = msgspec.json.Decoder(ClientFrame).decode
 _encode = msgspec.json.encode
+
+
+class _Addressed(msgspec.Struct):
+    channel: int | None = None
+
+
+_addressed = msgspec.json.Decoder(_Addressed)
+_BEGINS: Final = re.compile(r'\s*\{\s*"type"\s*:\s*"[a-z]*"\s*,\s*"channel"\s*:\s*([0-9]{1,16})\s*[,}]')
+"""Start of a frame that names its channel, so that an unreadable rest fails only that channel."""
+
+
+def addressed(line: str) -> int | None:
+    """Return the channel of a frame that cannot be read; None if it is of none.
+
+    Raises:
+        msgspec.DecodeError: It is not a frame.
+    """
+    try:
+        return _addressed.decode(line).channel
+    except (msgspec.DecodeError, RecursionError) as error:
+        begins = _BEGINS.match(line)
+        if begins is None:
+            raise msgspec.DecodeError(str(error)) from None
+        return int(begins[1])
 
 
 def opened(channel: int, its: LogOpened) -> bytes:
@@ -96,6 +129,11 @@ def opened(channel: int, its: LogOpened) -> bytes:
 def appended(channel: int, next_sequence: int, next_offset: int) -> bytes:
     """Return the answer to `append`."""
     return _encode(Appended(channel, next_sequence, next_offset))
+
+
+def warning(channel: int, message: str, hint: str) -> bytes:
+    """Return a warning about a publisher that is served."""
+    return _encode(Warning(channel, message, hint))
 
 
 def error(channel: int | None, its: WakelineError) -> bytes:

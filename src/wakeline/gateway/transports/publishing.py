@@ -15,6 +15,7 @@ from functools import partial
 from itertools import repeat
 from time import monotonic
 from typing import Any, Final, NamedTuple
+from weakref import ReferenceType, ref
 
 import msgspec
 import structlog
@@ -35,7 +36,7 @@ from wakeline.gateway.access import NOBODY, Grant
 from wakeline.gateway.delivery import Incoming, check_batch, check_publisher
 from wakeline.gateway.log import Append, Outcome, Publication
 from wakeline.gateway.runtime import Slice, read_whole_in_slices
-from wakeline.gateway.sessions import NamedWorkflow, Registrations, named_workflow
+from wakeline.gateway.sessions import NamedWorkflow, Registrations, UnfollowedWorkflow, named_workflow
 from wakeline.gateway.transports import feed_frames
 from wakeline.gateway.transports import publish_frames as frames
 from wakeline.gateway.transports.conversation import SETTLE_SECONDS, Conversation
@@ -66,6 +67,7 @@ class _Channel:
     held: list[_Unfinished] = field(default_factory=list)
     """The appends that wait until the channel is open, in their order."""
     broken: bool = False
+    warned: bool = False
 
 
 class _Unfinished(NamedTuple):
@@ -92,6 +94,7 @@ class PublishConnection(Conversation):
     """
 
     __slots__ = (
+        "__weakref__",
         "_allowance",
         "_appends",
         "_batch",
@@ -180,12 +183,9 @@ class PublishConnection(Conversation):
             raise Closing(TOKEN, "expected a token first")
         self._allowance.take()
         try:
-            channel = _addressed.decode(line).channel
-        except (msgspec.DecodeError, RecursionError):
-            begins = _BEGINS.match(line)
-            if begins is None:
-                raise Closing(NOT_OURS, f"expected a frame: {error}") from None
-            channel = int(begins[1])
+            channel = frames.addressed(line)
+        except msgspec.DecodeError:
+            raise Closing(NOT_OURS, f"expected a frame: {error}") from None
         refusal = error if isinstance(error, WakelineError) else RequestInvalidError(f"expected a frame, got: {error}")
         self._fail(channel, refusal)
 
@@ -219,9 +219,9 @@ class PublishConnection(Conversation):
             self._refuse(channel, error)
         else:
             channel.epoch = opened.epoch
-            self._register(channel, opened.epoch)
             if not channel.broken:
                 self._send(frames.opened(channel.number, opened))
+            self._register(channel, opened.epoch)
             self._batch += channel.held
             self._hand_over()
         finally:
@@ -294,7 +294,9 @@ class PublishConnection(Conversation):
             self._bytes -= one.size
 
     def _register(self, channel: _Channel, life: str) -> None:
-        self._registrations.tell(channel.session, channel.workflow, channel.publication.run, self._grant, life)
+        # Not itself: while Temporal is away, the lookup may outlive the connection for long.
+        warn = partial(_warn, ref(self), channel)
+        self._registrations.tell(channel.session, channel.workflow, channel.publication.run, self._grant, life, warn)
 
     def _nudge(self, frame: frames.Nudge) -> None:
         self._grant.check("publish")
@@ -376,13 +378,11 @@ def _parts(answers: list[bytes]) -> Iterator[list[bytes]]:
     yield part
 
 
-class _Addressed(msgspec.Struct):
-    channel: int | None = None
-
-
-_addressed = msgspec.json.Decoder(_Addressed)
-_BEGINS = re.compile(r'\s*\{\s*"type"\s*:\s*"[a-z]*"\s*,\s*"channel"\s*:\s*([0-9]{1,16})\s*[,}]')
-"""Start of a frame that names its channel, so that an unreadable rest fails only that channel."""
+def _warn(connection: ReferenceType[PublishConnection], channel: _Channel, warning: UnfollowedWorkflow) -> None:
+    """Send a warning about a channel's workflow, once; the connection may be gone."""
+    if not channel.warned and (its := connection()) is not None:
+        channel.warned = True
+        its._send(frames.warning(channel.number, warning.message, warning.hint))
 
 
 def check_topics(grant: Grant, incoming: Sequence[Incoming]) -> None:
