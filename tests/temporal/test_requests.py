@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
+from tests.commands import wakeline
 from tests.support import Served
 from tests.temporal import request_workflows as workflows
 from tests.temporal.test_follower import running_gateway
@@ -289,19 +291,61 @@ async def test_an_answer_is_delivered_by_the_next_gateway(
         assert (await handle.result()).payload == "yes"
 
 
-async def test_a_question_of_a_run_that_is_not_followed_is_not_there_and_the_hint_says_why(
-    client: Client, served: Served, name: str
+@pytest.mark.parametrize("one", ["", "/pay-1"])
+async def test_who_reads_requests_has_the_run_followed_and_its_question_asked(
+    client: Client, served: Served, name: str, one: str
 ) -> None:
-    await client.start_workflow(workflows.Pays.run, {"id": "pay-1", "expires": 600}, id=name, task_queue=QUEUE)
     path = f"/v1/sessions/{name}/requests"
-    for call in (("GET", path), ("GET", f"{path}/pay-1")):
-        status, refused = await served.call(*call)
-        assert status == 404
-        assert "a [[follow]] rule finds it" in refused["error"]["hint"]
-        assert "not followed yet has not been read" in refused["error"]["hint"]
+    status, refused = await served.call("GET", path)
+    assert (status, refused["error"]["code"]) == (404, "session_not_found")
+    assert "Temporal has no workflow of this id either" in refused["error"]["hint"]
+    await client.start_workflow(workflows.Pays.run, {"id": "pay-1", "expires": 600}, id=name, task_queue=QUEUE)
     status, refused = await served.call("POST", f"{path}/pay-1", json={"payload": "approve"})
     assert (status, refused["error"]["code"]) == (404, "request_not_found")
+    assert "its events or requests are read" in refused["error"]["hint"]
+    assert "a [[follow]] rule finds it" in refused["error"]["hint"]
     assert "not followed yet has not been read" in refused["error"]["hint"]
+    async with asyncio.timeout(60):
+        while "pay-1" not in str(await served.call("GET", path + one)):
+            await asyncio.sleep(0.05)
+
+
+async def test_a_request_of_a_run_that_has_ended_says_so_and_can_still_be_answered(
+    client: Client, served: Served, name: str
+) -> None:
+    path = f"/v1/sessions/{name}/requests"
+    asked = {"id": "pay-1", "choices": ["approve", "reject"], "expires": 600}
+    handle = await client.start_workflow(workflows.Pays.run, asked, id=name, task_queue=QUEUE)
+    (request,) = await until_open(served, name)
+    assert "run_closed" not in request
+    await handle.terminate()
+    async with asyncio.timeout(60):
+        while "$run.closed" not in await topics(served, name):
+            await asyncio.sleep(0.05)
+    (request,) = await until_open(served, name)
+    assert request["run_closed"] is True
+    assert (await served.call("GET", f"{path}/pay-1"))[1]["run_closed"] is True
+    code, out, _ = await wakeline("requests", "list", name, "--url", served.url)
+    assert (code, json.loads(out)["run_closed"]) == (0, True)
+    code, out, err = await wakeline("requests", "answer", name, "pay-1", "approve", "--url", served.url)
+    assert (code, json.loads(out)["status"]) == (0, "resolved")
+    assert err == "The run that asked pay-1 has ended: nothing may come of this answer.\n"
+    assert "run_closed" not in (await served.call("GET", f"{path}/pay-1"))[1], "it is closed, like its run"
+
+
+async def test_the_answer_that_ends_its_run_does_not_say_that_the_run_has_ended(
+    client: Client, served: Served, name: str
+) -> None:
+    handle = await client.start_workflow(workflows.Pays.run, {"id": "pay-1", "expires": 600}, id=name, task_queue=QUEUE)
+    await until_open(served, name)
+    path, body = f"/v1/sessions/{name}/requests/pay-1", {"payload": "approve", "device": "phone"}
+    assert "run_closed" not in (await served.call("POST", path, json=body))[1]
+    await handle.result()
+    async with asyncio.timeout(60):
+        while "$run.closed" not in await topics(served, name):
+            await asyncio.sleep(0.05)
+    status, again = await served.call("POST", path, json=body)
+    assert (status, again["status"], "run_closed" in again) == (200, "resolved", False)
 
 
 async def test_a_rule_has_the_questions_of_workflows_asked_that_nobody_reads(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Literal
 
@@ -62,11 +63,14 @@ def requests(
         how["status"] = "cancelled"
     value = None if payload is None else as_value(payload)
     try:
-        _print(_run(url, token, session, lambda it: it.answer(id, value, **how)))
+        answered = _run(url, token, session, lambda it: it.answer(id, value, **how))
     except AlreadyResolvedError as error:
         if "outcome" in error.details:
             error.hint = f"The first answer counts: {msgspec.json.encode(error.details['outcome']).decode()}"
         raise
+    _print(answered)
+    if answered.run_closed:
+        print(f"The run that asked {id} has ended: nothing may come of this answer.", file=sys.stderr, flush=True)
 
 
 def _run(url: str, token: str | None, session: str, work: Callable[[Session], Coroutine[Any, Any, Any]]) -> Any:

@@ -104,6 +104,8 @@ class InputRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
         answers: The answers so far, each as `{"request", "payload", "by"?, "device"?}`, if it needs several.
         claim: The device that runs the tool: `{"request", "device", "until", "by"?}`.
         outcome: How it was closed; None while it is open.
+        run_closed: Whether the run that asked has ended, so that nothing may come of an answer. Only of an open request, and of
+            the answer that closed it.
     """
 
     id: str
@@ -122,6 +124,7 @@ class InputRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     answers: list[dict[str, Any]] = []
     claim: dict[str, str] | None = None
     outcome: RequestOutcome | None = None
+    run_closed: bool = False
 
 
 class Published(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from tests.sharing import Faults, SharedStore
 from wakeline.errors import RecordConflictError, RecordTooLargeError, StorageFailedError
 from wakeline.gateway.log import Engine, values
 from wakeline.gateway.log.engines.memory import MemoryEngine
-from wakeline.gateway.sessions import Run, Runs, run_records
+from wakeline.gateway.sessions import Run, Runs, has_ended, run_records
 
 
 def run(number: int, **how: object) -> Run:
@@ -125,6 +125,17 @@ async def test_two_gateways_that_change_runs_at_once_lose_none(seed: int) -> Non
 
 
 @pytest.mark.usefixtures("divided_early")
+def test_a_run_has_ended_until_a_reset_begins_its_chain_again() -> None:
+    ended, running = run(1, status="failed", earlier=("run-0",)), run(2)
+    assert has_ended([ended, running], "run-1")
+    assert has_ended([ended, running], "run-0"), "an earlier Temporal run of it"
+    assert not has_ended([ended, running], "run-2")
+    assert not has_ended([ended, run(3, chain="run-1")], "run-1")
+    assert has_ended([ended, run(3, chain="run-1", status="completed")], "run-1")
+    assert not has_ended([ended], None)
+    assert not has_ended([ended], "of its own naming")
+
+
 async def test_no_record_is_large_and_ended_runs_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     largest = 8_000
     for module in (run_records, values):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -25,9 +25,11 @@ from wakeline.gateway.http.parts import Parts
 from wakeline.gateway.transports import sse
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+# An `EventSource` may read these; those and requests for input have the workflow of the session followed.
 _READ: Final = frozenset(
     {"/v1/sessions/{session}", "/v1/sessions/{session}/events", "/v1/feed", "/v1/stream/{session}"}
 )
+_FOLLOWS: Final = _READ | {"/v1/sessions/{session}/requests", "/v1/sessions/{session}/requests/{request}"}
 _UNAVAILABLE_SECONDS: Final = 2.0
 _TOKEN_SECONDS: Final = 3.0
 _log = structlog.get_logger(__name__)
@@ -52,7 +54,7 @@ def errors_middleware(parts: Parts) -> Any:
         try:
             return await handler(request)
         except WakelineError as error:
-            failure = parts.arrivals.explained(error, read=_reads(request), waited=_waits(request))
+            failure = parts.arrivals.explained(error, read=_reads(request, _FOLLOWS), waited=_waits(request))
         except web.HTTPMethodNotAllowed as error:
             allowed = ", ".join(sorted(error.allowed_methods))
             failure = MethodNotAllowedError(f"expected one of {allowed}, got {request.method}")
@@ -80,7 +82,7 @@ def _logged(path: str) -> str:
 
 def _streams(request: web.Request) -> bool:
     """Return whether an `EventSource` requests a stream; others receive an error's status."""
-    return _reads(request) and request.method == hdrs.METH_GET and sse.is_event_source(request)
+    return _reads(request, _READ) and request.method == hdrs.METH_GET and sse.is_event_source(request)
 
 
 def _no_route(path: str) -> str | None:
@@ -92,10 +94,10 @@ def _no_route(path: str) -> str | None:
     return None
 
 
-def _reads(request: web.Request) -> bool:
-    """Return whether a request reads a session, so that its workflow is to be followed."""
+def _reads(request: web.Request, paths: Collection[str]) -> bool:
+    """Return whether a request reads one of these paths."""
     resource = request.match_info.route.resource
-    return request.method in (hdrs.METH_GET, hdrs.METH_HEAD) and resource is not None and resource.canonical in _READ
+    return request.method in (hdrs.METH_GET, hdrs.METH_HEAD) and resource is not None and resource.canonical in paths
 
 
 def _waits(request: web.Request) -> bool:

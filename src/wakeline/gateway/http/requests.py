@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Collection
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -15,7 +16,7 @@ from wakeline.gateway.http.group import Group, route
 from wakeline.gateway.http.parameters import integer, seconds, session_of
 from wakeline.gateway.inputs import RESERVED
 from wakeline.gateway.requests import Answer, Asked, Claim, Person, check_id, described
-from wakeline.gateway.sessions import Delivery, InputRequest
+from wakeline.gateway.sessions import Delivery, InputRequest, has_ended
 
 _ASKED: Final = (
     '{"id": "…", "reason": "…", "kind"?: "question" | "tool", "message"?, "choices"? | "response_schema"?, '
@@ -49,17 +50,20 @@ class RequestRoutes(Group):
         """List a page of the open requests of a session."""
         name = self._readable(request)
         limit, after = integer(request, "limit", 100, 1, 1000), request.query.get("after", "")
+        await self._parts.arrivals.at(name, request[GRANT])
         await self._parts.engine.found(name)
         found, following = await self._parts.requests.open(name, after, limit)
-        return json_answer({"requests": [described(each) for each in found], "after": following})
+        closed = await self._run_closed(name, *found)
+        return json_answer({"requests": [_shown(each, closed) for each in found], "after": following})
 
     @route("GET", "/v1/sessions/{session}/requests/{request}", "wait")
     async def find(self, request: web.Request) -> web.Response:
         """Return a request, at once or when it is closed."""
         name = self._readable(request)
         id, wait = check_id(request.match_info["request"]), seconds(request, "wait")
+        await self._parts.arrivals.at(name, request[GRANT])
         found = await self._awaited(request, id, wait) if wait else await self._parts.requests.find(name, id)
-        return json_answer(described(found))
+        return json_answer(_shown(found, await self._run_closed(name, found)))
 
     @route("POST", "/v1/sessions/{session}/requests/{request}")
     async def answer(self, request: web.Request) -> web.Response:
@@ -69,7 +73,14 @@ class RequestRoutes(Group):
         answer.check()
         id = check_id(request.match_info["request"])
         self._parts.limits.publish(request, grant, 1)
-        return json_answer(described(await self._parts.requests.answer(name, id, answer, _person(name, grant))))
+        closed: Collection[str] = ()
+
+        async def before(found: InputRequest) -> None:  # the run may end with the answer
+            nonlocal closed
+            closed = await self._run_closed(name, found)
+
+        answered = await self._parts.requests.answer(name, id, answer, _person(name, grant), before=before)
+        return json_answer(_shown(answered, closed))
 
     @route("POST", "/v1/sessions/{session}/requests/{request}/claim")
     async def claim(self, request: web.Request) -> web.Response:
@@ -78,7 +89,8 @@ class RequestRoutes(Group):
         claim = await read_fields(request, Claim, '{"device": "…", "lease"?}')
         id = check_id(request.match_info["request"])
         self._parts.limits.publish(request, grant, 1)
-        return json_answer(described(await self._parts.requests.claim(name, id, claim, _person(name, grant))))
+        claimed = await self._parts.requests.claim(name, id, claim, _person(name, grant))
+        return json_answer(_shown(claimed, await self._run_closed(name, claimed)))
 
     @route("DELETE", "/v1/sessions/{session}/requests/{request}")
     async def cancel(self, request: web.Request) -> web.Response:
@@ -104,6 +116,12 @@ class RequestRoutes(Group):
             raise TemporalUnavailableError("expected a gateway with Temporal to deliver to, got one without")
         request[GRANT].check_input(request.match_info["session"], deliver.name)
 
+    async def _run_closed(self, session: str, *requests: InputRequest) -> Collection[str]:
+        """Return the ids of these requests that are open although the run that asked has ended."""
+        asked = [request for request in requests if request.resolved is None and request.run is not None]
+        runs = await self._parts.runs.of(session) if asked else []
+        return {request.id for request in asked if has_ended(runs, request.run)}
+
     async def _awaited(self, request: web.Request, id: str, wait: float) -> InputRequest:
         """Return a request when it is closed, or after the wait."""
         grant = request[GRANT]
@@ -117,6 +135,17 @@ class RequestRoutes(Group):
         name, grant = session_of(request, "read")
         grant.check_topic(INPUT_REQUESTED)
         return name
+
+
+def _shown(request: InputRequest, run_closed: Collection[str]) -> dict[str, Any]:
+    """Return a request as the routes answer with it.
+
+    Args:
+        request: The request.
+        run_closed: The ids of open requests of runs that have ended.
+    """
+    shown = described(request)
+    return {**shown, "run_closed": True} if request.id in run_closed else shown
 
 
 def _person(session: str, grant: Grant) -> Person:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from wakeline.gateway.requests.asked import Answer, Asked, Claim, check_id
 from wakeline.gateway.requests.deciding import Life, Person
-from wakeline.gateway.requests.requests import Requests, described
+from wakeline.gateway.requests.description import described
+from wakeline.gateway.requests.requests import Requests
 
 __all__ = [
     "Answer",

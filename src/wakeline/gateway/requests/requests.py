@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ from wakeline.gateway.requests.asked import Answer, Asked, Claim
 from wakeline.gateway.requests.askers import Askers, Learn
 from wakeline.gateway.requests.deciding import Life, Next, Person, check_person, claiming, closing, decide, is_expired
 from wakeline.gateway.requests.delivering import Deliveries
+from wakeline.gateway.requests.description import described
 from wakeline.gateway.requests.expiry import Expiry, expires
 from wakeline.gateway.requests.room import MAX_OPEN, Room
 from wakeline.gateway.requests.waiting import Waiting
@@ -182,7 +184,14 @@ class Requests:
         return True
 
     async def answer(
-        self, session: str, id: str, answer: Answer, person: Person, *, life: Life | None = None
+        self,
+        session: str,
+        id: str,
+        answer: Answer,
+        person: Person,
+        *,
+        life: Life | None = None,
+        before: Callable[[InputRequest], Awaitable[None]] | None = None,
     ) -> InputRequest:
         """Append an answer, if it is the first; return the request after it.
 
@@ -192,6 +201,7 @@ class Requests:
             answer: The answer, which was checked.
             person: Who gives it.
             life: Answer the request of this life only. Default: of any.
+            before: Called with the request as the answer finds it.
 
         Raises:
             RequestNotFoundError: There is no such request.
@@ -205,6 +215,8 @@ class Requests:
         check_person(request, person)
         request = await self._present(request)  # so that `$input.requested` comes before the answer
         deciding.check_life(request, life)
+        if before is not None:
+            await before(request)
         is_first = True
         while True:
             now = timestamp()
@@ -385,15 +397,3 @@ class _Known(msgspec.Struct):
 
 
 _known = msgspec.json.Decoder(_Known)
-
-
-def described(request: InputRequest) -> dict[str, Any]:
-    """Return a request as the routes answer with it."""
-    shown: dict[str, Any] = {**msgspec.to_builtins(request.requested), "status": request.status}
-    if request.answers:
-        shown["answers"] = [msgspec.structs.asdict(each) for each in request.answers]
-    if request.claim is not None and request.resolved is None:
-        shown["claim"] = request.claim
-    if request.resolved is not None:
-        shown["outcome"] = request.resolved
-    return shown

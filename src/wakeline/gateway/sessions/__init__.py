@@ -45,7 +45,17 @@ from wakeline.gateway.sessions.registrations import (
 from wakeline.gateway.sessions.remembered import Remembered
 from wakeline.gateway.sessions.restoring import carried, renew_if_restored
 from wakeline.gateway.sessions.retention import Keeper
-from wakeline.gateway.sessions.run import STATUSES, Followed, Run, RunState, Status, Telling, Unread, status_of
+from wakeline.gateway.sessions.run import (
+    STATUSES,
+    Followed,
+    Run,
+    RunState,
+    Status,
+    Telling,
+    Unread,
+    has_ended,
+    status_of,
+)
 from wakeline.gateway.sessions.run_names import RunNames
 from wakeline.gateway.sessions.runs import Runs
 from wakeline.gateway.sessions.slices import key_hash

@@ -11,7 +11,8 @@ from wakeline.gateway.log import Engine, NewSession
 
 _BEGINS: Final = "A session begins with its first event, or with the workflow of its name"
 _FOLLOWED: Final = (
-    "once the gateway follows that: it does if its events are read, if a publisher names it, or if a [[follow]] rule finds it. "
+    "once the gateway follows that: it does if its events or requests are read, if a publisher names it, or if a [[follow]] rule "
+    "finds it. "
     "A question of a run that is not followed yet has not been read"
 )
 _WAITS: Final = "for a token that names the session in its claim wakeline.sessions, without *, or that may manage it"

@@ -152,6 +152,17 @@ class Followed(NamedTuple):
     telling: Telling | None = None
 
 
+def has_ended(runs: Sequence[Run], name: str | None) -> bool:
+    """Return whether a run has ended, and no reset has begun its chain again.
+
+    Args:
+        runs: The session's runs.
+        name: The run; one that is None or not among them is not known to have ended.
+    """
+    chains = {run.first_run_id for run in runs if name in run.run_ids}
+    return bool(chains) and not any(run.open for run in runs if run.first_run_id in chains)
+
+
 def status_of(runs: Sequence[Run], *, closed: bool) -> str:
     """Return the status of a session: that of an open run, else of its last run.
 
