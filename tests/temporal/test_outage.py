@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from temporalio.worker import Worker
 
+from tests.commands import wakeline
 from tests.support import Served, Stream
 from tests.temporal.follower_workflows import Talks, stream_numbers
 from wakeline.cli.processes import TemporalServer
@@ -101,3 +103,28 @@ async def test_away_in_the_middle_of_a_run_and_back(server: TemporalServer, serv
     assert [e["offset"] for e in events] == list(range(len(events)))
     assert [e["data"] for e in events if e["topic"] == "number"] == list(range(20))
     assert [e["topic"] for e in events[-2:]] == ["$run.closed", "$session.settled"]
+
+
+async def test_an_input_that_waits_for_temporal_says_so_and_how_to_ask_for_its_outcome(
+    server: TemporalServer, served: Served
+) -> None:
+    await server.start()
+    client = await server.ready()
+    await client.start_workflow(Talks.run, args=["completes", 3], id="order", task_queue="nobody")
+    stream = await watch(served)
+    assert (await stream.next())["topic"] == "$run.started"
+    await server.kill()
+    await readyz(served, "degraded")
+    command = ("input", "order", "go", "--kind", "signal", "--id", "go-1", "--wait", "2", "--url", served.url)
+    code, out, err = await wakeline(*command)
+    assert (code, json.loads(out)) == (1, {"id": "go-1", "status": "accepted"})
+    assert err.startswith("There is no outcome after 2 s; the gateway keeps the input and sends it once.")
+    assert "--id go-1" in err
+    await server.start()
+    await readyz(served, "ready")
+    async with asyncio.timeout(60):
+        while (await served.call("GET", "/v1/sessions/order/inputs/go-1"))[1]["status"] != "completed":
+            await asyncio.sleep(0.1)
+    code, out, err = await wakeline(*command)
+    assert (code, json.loads(out)["status"], err) == (0, "completed", "")
+    stream.close()

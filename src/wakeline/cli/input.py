@@ -77,9 +77,20 @@ def send(
     except (UnavailableError, TokenMissingError) as error:
         error.hint = _hint(error, session, name if kind in ("signal", "update") else f"${kind}", chosen)
         raise
-    print(msgspec.json.encode(outcome).decode(), flush=True)
+    _report(outcome, wait)
     if outcome.status != "completed":
         sys.exit(1)
+
+
+def _report(outcome: InputOutcome, wait: float) -> None:
+    """Print an outcome; on stderr how to ask again for one that is not there in time."""
+    print(msgspec.json.encode(outcome).decode(), flush=True)
+    if outcome.status == "accepted":
+        message = (
+            f"There is no outcome after {wait:g} s; the gateway keeps the input and sends it once. It may wait for Temporal, "
+            f"a worker or a handler. Repeat the command with --id {outcome.id} to wait for its outcome."
+        )
+        print(message, file=sys.stderr, flush=True)
 
 
 def _hint(error: WakelineError, session: str, needed: str | None, key: str) -> str:
