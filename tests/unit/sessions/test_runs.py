@@ -20,6 +20,17 @@ def run(number: int, **how: object) -> Run:
     )
 
 
+def test_a_run_has_ended_until_a_reset_begins_its_chain_again() -> None:
+    ended, running = run(1, status="failed", earlier=("run-0",)), run(2)
+    assert has_ended([ended, running], "run-1")
+    assert has_ended([ended, running], "run-0"), "an earlier Temporal run of it"
+    assert not has_ended([ended, running], "run-2")
+    assert not has_ended([ended, run(3, chain="run-1")], "run-1")
+    assert has_ended([ended, run(3, chain="run-1", status="completed")], "run-1")
+    assert not has_ended([ended], None)
+    assert not has_ended([ended], "of its own naming")
+
+
 async def test_the_record_keeps_what_is_open_or_owed_and_the_last_of_what_is_over() -> None:
     engine = MemoryEngine()
     await engine.open()
@@ -125,17 +136,6 @@ async def test_two_gateways_that_change_runs_at_once_lose_none(seed: int) -> Non
 
 
 @pytest.mark.usefixtures("divided_early")
-def test_a_run_has_ended_until_a_reset_begins_its_chain_again() -> None:
-    ended, running = run(1, status="failed", earlier=("run-0",)), run(2)
-    assert has_ended([ended, running], "run-1")
-    assert has_ended([ended, running], "run-0"), "an earlier Temporal run of it"
-    assert not has_ended([ended, running], "run-2")
-    assert not has_ended([ended, run(3, chain="run-1")], "run-1")
-    assert has_ended([ended, run(3, chain="run-1", status="completed")], "run-1")
-    assert not has_ended([ended], None)
-    assert not has_ended([ended], "of its own naming")
-
-
 async def test_no_record_is_large_and_ended_runs_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     largest = 8_000
     for module in (run_records, values):
