@@ -17,6 +17,7 @@ from wakeline.background import begin, cancel_all
 from wakeline.errors import UnavailableError
 from wakeline.events import Cursor, timestamp
 from wakeline.gateway.metrics import Metrics
+from wakeline.gateway.notifications.channel_outages import ChannelOutages
 from wakeline.gateway.notifications.channels.channel import Channel, Notification, Outcome, Verdict
 from wakeline.gateway.notifications.crowding import relieved
 from wakeline.gateway.notifications.health import Health
@@ -69,6 +70,7 @@ class Sender:
         self._outbox = outbox
         self._channels = channels
         self._to_devices = frozenset(name for name, channel in channels.items() if channel.to_devices)
+        self._outages = ChannelOutages(self._to_devices)
         self._health = health
         self._devices = devices
         self._metrics = metrics
@@ -150,6 +152,7 @@ class Sender:
             raise
         except Exception as error:  # noqa: BLE001 - it is a failed attempt, or the message would never end
             outcome = failure(error)
+        self._outages.note(message.channel, outcome)
         changed = after(message, outcome, began, time.time() - began, random.random())
         ended = await self._store(session, epoch, changed, outcome)
         self._count(session, changed, outcome)

@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import structlog
+
 from wakeline.errors import SessionNameInvalidError, SettingsInvalidError
 from wakeline.events import check_session_name
 from wakeline.gateway.devices import Positions
 from wakeline.gateway.log import Engine
 from wakeline.gateway.metrics import Metrics
+from wakeline.gateway.notifications.cautions import cautions
 from wakeline.gateway.notifications.channels.channel import Channel
 from wakeline.gateway.notifications.channels.guard import AddressGuard
 from wakeline.gateway.notifications.channels.kinds import channels_of
@@ -28,6 +31,8 @@ from wakeline.gateway.notifications.sending import Sender
 from wakeline.gateway.notifications.subscriptions import Subscriptions
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.settings import Settings
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,8 @@ async def notifications(
     push = _push_of(channels)
     _check_operations(settings.operations)
     links = await _links(settings, engine)
+    for sentence in cautions(settings):
+        _log.warning(sentence)
     since = await outbox.since(list(settings.notify), time.time())
     if not settings.notify:
         yield Notifying(None, push, links)
