@@ -5,13 +5,65 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from wakeline.errors import SettingsInvalidError
-from wakeline.events import INPUT_REQUESTED, INPUT_RESOLVED, RUN_CLOSED, check_beginning
+from wakeline.events import (
+    ACTIVITY_PAUSED,
+    ACTIVITY_RETRYING,
+    ACTIVITY_STALLED,
+    ATTEMPT_SUPERSEDED,
+    CHANNEL_DISABLED,
+    CHANNEL_ENABLED,
+    GAP,
+    INPUT_ACCEPTED,
+    INPUT_ANSWERED,
+    INPUT_CLAIMED,
+    INPUT_COMPLETED,
+    INPUT_REJECTED,
+    INPUT_REQUESTED,
+    INPUT_RESOLVED,
+    INPUT_UNDONE,
+    RUN_CLOSED,
+    RUN_CONTINUED,
+    RUN_DRAINED,
+    RUN_STARTED,
+    RUN_WAITING,
+    SESSION_CLOSED,
+    SESSION_SETTLED,
+    check_beginning,
+)
 from wakeline.gateway.log import matches
 from wakeline.gateway.notifications.values import Waiting
 from wakeline.gateway.rules import Notify
+from wakeline.gateway.setting_refusals import meant
 from wakeline.notices import MARK, Notice
+
+OWN_TOPICS: Final = (
+    RUN_STARTED,
+    RUN_CONTINUED,
+    RUN_CLOSED,
+    RUN_DRAINED,
+    RUN_WAITING,
+    ACTIVITY_RETRYING,
+    ACTIVITY_PAUSED,
+    ACTIVITY_STALLED,
+    INPUT_ACCEPTED,
+    INPUT_COMPLETED,
+    INPUT_REJECTED,
+    INPUT_UNDONE,
+    INPUT_REQUESTED,
+    INPUT_CLAIMED,
+    INPUT_ANSWERED,
+    INPUT_RESOLVED,
+    CHANNEL_DISABLED,
+    CHANNEL_ENABLED,
+    ATTEMPT_SUPERSEDED,
+    SESSION_SETTLED,
+    SESSION_CLOSED,
+    GAP,
+)
+"""The topics of Wakeline's own events in a log."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +106,7 @@ class Rules:
         since: When the store first had each rule.
 
     Raises:
-        SettingsInvalidError: A rule names a channel that there is not, or a pattern that is none.
+        SettingsInvalidError: A rule names a channel or a topic of Wakeline's that there is not, or a pattern that is none.
     """
 
     def __init__(
@@ -83,6 +135,14 @@ class Rules:
         for option, patterns in (("topics", rule.topics), ("sessions", rule.sessions)):
             for pattern in patterns:
                 check_beginning(pattern, f"notify.{name}.{option}")
+        for topic in rule.topics:
+            # No publisher may append to another topic that begins with $, so the rule would never match.
+            if topic.startswith("$") and not any(matches((topic,), own) for own in OWN_TOPICS):
+                raise SettingsInvalidError(
+                    f"expected topics of notify.{name} that begin with $ to be Wakeline's own, "
+                    f"got {topic!r}{meant(topic, OWN_TOPICS)}",
+                    hint=f"They are {', '.join(OWN_TOPICS)}.",
+                )
 
     def __contains__(self, name: str) -> bool:
         return name in self._rules
