@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -74,3 +75,32 @@ async def test_serve_logs_at_once_that_temporal_is_away_and_when_it_is_back(tmp_
             await temporal.stop()
         await until(lambda: gateway.log.read_text().count("Temporal is unavailable") == 2)
         assert gateway.log.read_text().count("Temporal answers") == 1
+
+
+async def test_while_temporal_is_away_every_line_of_the_log_is_json(tmp_path: Path) -> None:
+    """The SDK's core warns of each call that it retries: a debug line, which does not bury the gateway's own one."""
+    temporal = TemporalServer()
+    await temporal.start()
+    try:
+        client = await temporal.ready()
+        settings = ("--temporal", temporal.address)
+        async with (
+            serving(tmp_path / "quiet", *settings) as quiet,
+            serving(tmp_path / "debug", *settings, WAKELINE_LOG_LEVEL="debug") as debug,
+            Served(quiet.url) as first,
+            Served(debug.url) as second,
+        ):
+            await start(client, "talks", workflows.Talks.run, "completes", 0)
+            streams = [await first.stream("talks"), await second.stream("talks")]
+            await temporal.stop()
+            await until(lambda: "retried 5 times" in debug.log.read_text())
+            for stream in streams:
+                stream.close()
+        lines = [json.loads(line) for line in debug.log.read_text().splitlines()]
+        (core,) = {(line["level"], line["target"]) for line in lines if "retried" in line["event"]}
+        assert core == ("debug", "temporalio_client::retry")
+        events = [json.loads(line)["event"] for line in quiet.log.read_text().splitlines()]
+        assert [event for event in events if "retried" in event] == []
+        assert len([event for event in events if event.startswith("Temporal is unavailable")]) == 1
+    finally:
+        await temporal.stop()

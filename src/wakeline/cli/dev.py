@@ -11,6 +11,7 @@ import msgspec
 from cyclopts import Parameter
 
 from wakeline.background import cancel_all
+from wakeline.cli.core_logs import forward_core_logs
 from wakeline.cli.logs import configure
 from wakeline.cli.processes import TemporalServer
 from wakeline.cli.serve import loop_factory
@@ -55,6 +56,7 @@ def dev(
     if not settings.asks:
         settings = msgspec.structs.replace(settings, no_auth=True)
     configure(settings.log_level)
+    forward_core_logs(settings.log_level)
     with asyncio.Runner(loop_factory=loop_factory(settings.event_loop)) as runner:
         runner.run(_serve(settings, server, warn_no_auth=said))
 

@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
+from wakeline.cli.core_logs import forward_core_logs
 from wakeline.cli.logs import configure
 from wakeline.cli.supervision import NUMBER, supervise
 from wakeline.errors import ProgramMissingError
@@ -76,6 +77,7 @@ def serve(
         sys.exit(asyncio.run(supervise(settings)))
     if number is not None and settings.own_port is not None:
         settings = msgspec.structs.replace(settings, own_port=settings.own_port + int(number))
+    forward_core_logs(settings.log_level)
     with asyncio.Runner(loop_factory=loop_factory(settings.event_loop)) as runner:
         runner.run(run(settings))
 
