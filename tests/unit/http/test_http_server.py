@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support import Served
 from tests.unit.conftest import Serve, on_disk
@@ -64,6 +65,17 @@ async def test_a_named_page_may_call_and_read_streams(serve: Serve) -> None:
     stream.close()
     async with served.http.get("/v1/sessions/none", headers=origin) as answer:
         assert answer.headers["Access-Control-Allow-Origin"] == "http://app.example"
+
+
+async def test_a_header_that_a_page_may_not_send_is_logged_once(serve: Serve) -> None:
+    served = await serve(cors_origins=("http://app.example",), cors_headers=("X-Trace",))
+    asked = {"Origin": "http://app.example", "Access-Control-Request-Headers": "authorization,x-request-id, x-trace"}
+    with capture_logs() as logged:
+        for _ in range(2):
+            async with served.http.options("/v1/sessions/s/events", headers=asked) as answer:
+                assert answer.status == 204
+    (line,) = [line for line in logged if "cors_headers" in line["event"]]
+    assert (line["log_level"], line["header"], line["origin"]) == ("warning", "x-request-id", "http://app.example")
 
 
 async def test_the_same_origin_may_call(served: Served) -> None:

@@ -44,7 +44,7 @@ ANSWERS: Final = "/v1/answers/"
 """The beginning of the paths of answer links, which are secrets and need no token."""
 
 _MAX_LOGGED: Final = 100
-"""The most origins that are logged, because callers can invent any number of them."""
+"""The most origins, and the most headers, that are logged, because callers can invent any number of them."""
 _log = structlog.get_logger(__name__)
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z._-]{1,255})(:[0-9]{1,5})?")
 
@@ -76,7 +76,10 @@ class Guard:
         self._public = _origin(settings.public_url or "")
         self._origins = check_origins(settings.cors_origins)
         self._logged: set[str] = set()
-        self._headers = ", ".join((*_REQUEST_HEADERS, *check_headers(settings.cors_headers)))
+        allowed = (*_REQUEST_HEADERS, *check_headers(settings.cors_headers))
+        self._headers = ", ".join(allowed)
+        self._known_headers = frozenset(name.lower() for name in allowed)
+        self._logged_headers: set[str] = set()
         self._loopback_only = not settings.asks
         self._addresses = addresses
 
@@ -164,6 +167,7 @@ class Guard:
         origin = self.check(request)
         if origin is None or request.method != hdrs.METH_OPTIONS:
             return None
+        self._log_headers(request, origin)
         return web.Response(
             status=204,
             headers={
@@ -204,6 +208,21 @@ class Guard:
             origin=origin[:100],
             own=own[:100],
         )
+
+    def _log_headers(self, request: web.Request, origin: str) -> None:
+        """Log each header that a browser will not send once: it hides from the page which one it is."""
+        asked = ",".join(request.headers.getall(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, []))
+        for name in (part.strip().lower()[:100] for part in asked.split(",")):
+            known = not name or name in self._known_headers or name in self._logged_headers
+            if known or len(self._logged_headers) >= _MAX_LOGGED:
+                continue
+            self._logged_headers.add(name)
+            _log.warning(
+                "a page's request has a header that cors_headers does not name, so its browser will not send it "
+                "(logged once for each header)",
+                header=name,
+                origin=origin[:100],
+            )
 
     @staticmethod
     def _referer(request: web.Request) -> str:
