@@ -55,10 +55,18 @@ class _Supervised:
                 if self.loop.time() - began > _WELL_SECONDS:
                     backoff.reset()
                 pause = backoff.pause()
-                self._trouble = f"{self._name}: {error!r}"
+                self._trouble = f"{self._name}: {_said(error)}"
                 self._unwell_until = self.loop.time() + pause + _WELL_SECONDS
                 self._log(self._name, pause)
             await asyncio.sleep(pause)
+
+
+def _said(error: Exception) -> str:
+    """Return an error's message; of an error that is not Wakeline's own, with its kind."""
+    if isinstance(error, ExceptionGroup):
+        return "; ".join(_said(one) for one in error.exceptions)
+    message = getattr(error, "message", None)  # this module imports no errors, which are above it
+    return message if isinstance(message, str) else f"{type(error).__name__}: {error}"
 
 
 _known: WeakSet[_Supervised] = WeakSet()

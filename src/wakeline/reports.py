@@ -68,7 +68,8 @@ class Reports(Generic[T, E]):
                     before.extend(events)
                     return
             else:
-                logger.warning("%s: %d events %s: %s", self._owner, len(events), what, reason)
+                because = "" if reason is None else f": {reason}"
+                logger.warning("%s: %d events %s%s", self._owner, len(events), what, because)
             self._pending.append((reason, what, list(events)))
             self.any = True
 

@@ -45,7 +45,32 @@ async def test_a_background_task_that_fails_is_reported_and_restarted(
     assert [line["task"] for line in logged if line["log_level"] == "error"] == ["compact forms"]
     status, health = await served.call("GET", "/readyz")
     assert (status, health["status"]) == (200, "degraded")
-    assert failing("compact forms", health["tasks"]) == ["compact forms: KeyError('unexpected')"]
+    assert failing("compact forms", health["tasks"]) == ["compact forms: KeyError: 'unexpected'"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (StorageFailedError.of_outage("PostgreSQL failed: no connection"), "PostgreSQL failed: no connection"),
+        (ExceptionGroup("leases", [StorageFailedError.of_outage("no connection")]), "no connection"),
+        (OSError("no route"), "OSError: no route"),
+    ],
+)
+async def test_a_failing_task_has_its_error_in_words(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception, said: str
+) -> None:
+    monkeypatch.setattr(background, "_FIRST_PAUSE", 60.0)
+
+    async def work() -> None:
+        raise failure
+
+    with capture_logs():
+        task = supervised("inputs", work)
+        async with asyncio.timeout(60):
+            while not (found := failing("inputs", background.failing())):
+                await asyncio.sleep(0.001)
+    assert found == [f"inputs: {said}"]
+    await cancel_all(task)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +111,7 @@ async def test_a_task_is_well_again_when_it_has_run_for_a_while(monkeypatch: pyt
     with capture_logs():
         task = supervised("work", work)
         async with asyncio.timeout(60):
-            while failing("work", background.failing()) != ["work: OSError('two')"]:
+            while failing("work", background.failing()) != ["work: OSError: two"]:
                 await asyncio.sleep(0.001)
             while failing("work", background.failing()):
                 await asyncio.sleep(0.01)

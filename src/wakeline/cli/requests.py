@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from cyclopts import Parameter
 
+from wakeline.cli.as_json import as_json
 from wakeline.cli.failures import report_retry
 from wakeline.cli.publish import as_value
 from wakeline.client import Session, SessionClient
@@ -82,4 +83,4 @@ def _run(url: str, token: str | None, session: str, work: Callable[[Session], Co
 
 
 def _print(value: Any) -> None:
-    print(msgspec.json.encode(value).decode(), flush=True)
+    print(as_json(value), flush=True)

@@ -15,6 +15,7 @@ from cyclopts import Group, Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from wakeline.cli.as_json import as_json
 from wakeline.cli.session_lines import description, heading, row
 from wakeline.cli.session_list import Filter, RunStatus, State, state_of
 from wakeline.client import Session, SessionClient, SessionState, TransferError
@@ -145,7 +146,7 @@ async def _list(url: str, token: str | None, wanted: Filter, limit: int | None, 
                 print(f"there may be more: continue with --after '{last}'", file=sys.stderr)
                 return
             if lines:
-                print(msgspec.json.encode(found).decode(), flush=True)
+                print(as_json(found), flush=True)
             else:
                 if count == 0:
                     console.print(heading())
@@ -158,7 +159,7 @@ async def _list(url: str, token: str | None, wanted: Filter, limit: int | None, 
 async def _show(session: Session, *, json: bool) -> None:
     state = await session.state()
     if json:
-        print(msgspec.json.encode(state).decode())
+        print(as_json(state))
     else:
         Console(highlight=False, soft_wrap=True).print(description(state))
 

@@ -379,7 +379,7 @@ class SessionPublisher:
         finally:
             left = sender.leave()  # empty, unless the flush before was cancelled
             _places.leave(self.url, self.identity, None if left else sender.sequence)
-            self._reports.add(left, "were not sent before it was closed")
+            self._reports.add(left, "were not sent before it was closed", sender.away if left else None)
 
     def _progress(self) -> dict[str, Any]:
         its = self.identity

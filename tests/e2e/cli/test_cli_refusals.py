@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -42,6 +43,16 @@ async def test_a_late_answer_prints_the_outcome_that_counts(served: Served) -> N
     code, out, err = await wakeline("requests", "answer", "order-1", "pay-1", "reject", "--url", served.url)
     assert (code, out, err.split(":")[0]) == (2, "", "already_resolved")
     assert '"status":"resolved","payload":"approve"' in err
+
+
+async def test_a_listed_request_has_the_times_of_the_gateway_s_answer(served: Served) -> None:
+    body = {"id": "pay-1", "reason": "approval", "expires_in": 3600}
+    status, asked = await served.call("POST", "/v1/sessions/order-1/requests", json=body)
+    assert status in (200, 201), asked
+    _, answer = await served.call("GET", "/v1/sessions/order-1/requests")
+    code, out, _ = await wakeline("requests", "list", "order-1", "--url", served.url)
+    assert code == 0
+    assert json.loads(out)["expires_at"] == answer["requests"][0]["expires_at"]
 
 
 async def test_dev_reads_the_settings_of_a_file(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ async def test_an_algorithm_meets_keys_of_its_own_kind_only(public: Auth) -> Non
     for kid, alg in (("r", "ES256"), ("e", "RS256"), ("d", "ES256")):
         assert "kid and alg" in await refused(public, by_hand({"alg": alg, "kid": kid}, payload, b"x"))
     for alg in ("none", "None", "NONE", "nOnE", "", "HS384", "HS512", "PS256", "RS384", "ES384", "A128KW", "dir"):
-        expected = "expected a token signed with HS256 or RS256 or ES256 or EdDSA"
+        expected = f"expected a token signed with HS256 or RS256 or ES256 or EdDSA, got alg {alg!r}"
         assert await refused(public, by_hand({"alg": alg}, payload, None)) == expected
         assert await refused(public, by_hand({"alg": alg}, payload, SECRET.encode())) == expected
     for odd in (None, 1, ["HS256"], {"HS256": 1}, True):
@@ -251,6 +251,43 @@ async def test_a_claim_that_is_wrong_is_named(changed: dict[str, Any], claim: st
 )
 async def test_claims_that_are_no_object_are_refused(payload: bytes) -> None:
     await refused(auth(), by_hand({"alg": "HS256"}, payload, SECRET.encode()))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"sessions": ["*/alice/x"]},
+        {"sessions": ["a", "**"]},
+        {"topics": ["$*.closed"]},
+        {"publishers": ["w*rker"]},
+        {"inputs": ["s*y"]},
+        {"inputs": {"*/alice": ["say"]}},
+        {"inputs": {"order-*": ["s*y"]}},
+    ],
+    ids=str,
+)
+async def test_a_star_that_is_no_wildcard_is_refused(changed: dict[str, Any]) -> None:
+    (claim,) = changed
+    with pytest.raises(TokenInvalidError) as caught:
+        await auth().verify(token(**changed))
+    assert f"wakeline.{claim} to be a name, or a prefix that ends in *, got" in caught.value.message
+    assert "a star elsewhere is no wildcard" in caught.value.hint
+
+
+async def test_an_unknown_action_is_named_with_those_there_are() -> None:
+    with pytest.raises(TokenInvalidError) as caught:
+        await auth().verify(token(allow=["read", "publsh"]))
+    assert caught.value.message == (
+        "expected actions in the claim wakeline.allow, "
+        "of read, ack, publish, input, manage, follow, restore, got 'publsh'"
+    )
+    assert caught.value.hint.endswith("; did you mean publish?")
+
+
+@pytest.mark.parametrize("alg", ["HS512", "none", "RS256"])
+async def test_another_algorithm_is_named(alg: str) -> None:
+    said = await refused(auth(), by_hand({"alg": alg}, b"{}", b"x"))
+    assert said == f"expected a token signed with HS256, got alg {alg!r}"
 
 
 async def test_a_list_in_place_of_the_scope_is_refused() -> None:

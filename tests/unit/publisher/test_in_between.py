@@ -25,6 +25,7 @@ from wakeline.publisher import (
 from wakeline.publisher import detour as detours
 from wakeline.publisher.dial import Dial
 from wakeline.publisher.drain import drain_source
+from wakeline.publisher.errors import reports
 from wakeline.publisher.frames import Identity
 from wakeline.publisher.pool import shared_connection
 from wakeline.publisher.spool import Page, Spool
@@ -320,6 +321,30 @@ async def test_a_publisher_is_not_closed_by_who_cannot_open_it_twice(script: Scr
 
     await asyncio.to_thread(publish)
     assert script.events() == ["open"]
+
+
+async def test_events_that_a_cancelled_block_leaves_are_logged_with_the_reason(
+    away: ScriptedGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work() -> None:
+        async with SessionPublisher(away.url, session="s") as session:
+            await session.topic("t").publish(1)
+
+    task = asyncio.create_task(work())
+    async with asyncio.timeout(60):
+        while not any("Reaching the gateway" in message for message in caplog.messages):
+            await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    (said,) = [message for message in caplog.messages if "not sent" in message]
+    assert said.startswith("session 's': 1 events were not sent before it was closed: ")
+    assert "cannot be reached" in said
+
+
+def test_a_report_without_a_reason_names_none(caplog: pytest.LogCaptureFixture) -> None:
+    reports("session 's'", None).add([b"{}"], "were dropped for later ones")
+    assert caplog.messages == ["session 's': 1 events were dropped for later ones"]
 
 
 async def test_a_connection_goes_on_after_an_unexpected_error(

@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 from aiohttp import hdrs, web
@@ -18,13 +18,14 @@ from joserfc.errors import JoseError
 from joserfc.jws import CompactSignature, JWSRegistry, extract_compact, validate_compact
 
 from wakeline.errors import (
+    RequestInvalidError,
     SessionNameInvalidError,
     TokenExpiredError,
     TokenInvalidError,
     TokenMissingError,
     TopicInvalidError,
 )
-from wakeline.events import check_session_name, check_topic
+from wakeline.events import check_beginning, check_session_name, check_topic
 from wakeline.gateway.access.grants import ANYONE, Action, Grant, Signer
 from wakeline.gateway.access.guard import Guard
 from wakeline.gateway.access.keys import Keys
@@ -207,6 +208,7 @@ class Auth:
         if self._audience is not None and self._audience not in named:
             raise _ClaimInvalidError("expected the claim aud to name the gateway's token_audience")
         scope = claims.wakeline
+        _check_stars(scope)
         try:
             sessions = tuple(check_session_name(name) for name in scope.sessions)
             topics = None if scope.topics is None else Topics(check_topic(name, own=True) for name in scope.topics)
@@ -229,6 +231,27 @@ class Auth:
             _inputs(scope),
             tuple(scope.roles),
         )
+
+
+def _check_stars(scope: _Scope) -> None:
+    """Refuse a star that is not at the end of a name, where it is no wildcard.
+
+    Raises:
+        TokenInvalidError: A claim has one.
+    """
+    inputs = scope.inputs if isinstance(scope.inputs, dict) else {"": scope.inputs}
+    claims = {
+        "sessions": scope.sessions,
+        "topics": scope.topics or [],
+        "publishers": scope.publishers,
+        "inputs": [*inputs, *(name for names in inputs.values() for name in names)],
+    }
+    for claim, names in claims.items():
+        for name in names:
+            try:
+                check_beginning(name, f"each name of the claim wakeline.{claim}")
+            except RequestInvalidError as error:
+                raise _ClaimInvalidError(error.message, hint=f"{_CORRECT_CLAIM} {error.hint}") from None
 
 
 def _inputs(scope: _Scope) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -268,6 +291,12 @@ def _decoded(payload: bytes) -> _Claims:
     except msgspec.ValidationError as error:
         # A trusted issuer signed these claims, so the answer may quote them: the issuer needs to know the claim to fix.
         said = str(error)[:200]
+        action = re.match(r"Invalid enum value ('.*') - at `\$\.wakeline\.allow", said)
+        if action is not None:
+            raise _ClaimInvalidError(
+                f"expected actions in the claim wakeline.allow, of {', '.join(get_args(Action))}, got {action[1]}",
+                hint=f"{_CORRECT_CLAIM[:-1]}{meant(action[1][1:-1], get_args(Action)) or '.'}",
+            ) from None
         unknown = re.match(r"Object contains unknown field `([^`]*)` - at `\$\.wakeline`", said)
         if unknown is None:
             raise _ClaimInvalidError(f"expected the claims of a Wakeline token, got: {said}") from None

@@ -150,6 +150,11 @@ class Guard:
                 f"expected a cookie from a page of this origin, got Sec-Fetch-Site {site[:40]!r}",
                 hint="Load the page from the gateway's own origin, or send the token in Authorization or as a ticket.",
             )
+        if hdrs.REFERER not in request.headers:
+            raise OriginRefusedError(
+                "expected Origin, Sec-Fetch-Site or Referer of an allowed page with the cookie, got none of them",
+                hint="A server or another program that is no browser sends the token as Authorization: Bearer TOKEN.",
+            )
         origin = self._referer(request)
         if origin != self._own(request) and origin not in self._origins:
             raise self._refused(

@@ -117,7 +117,7 @@ class Keys:
         if kind == "oct" and self._secret is not None:
             return self._secret, None
         if kind in (None, "oct") or self._jwks is None:
-            raise TokenInvalidError(f"expected a token signed with {self._algorithms()}")
+            raise TokenInvalidError(f"expected a token signed with {self._algorithms()}, got alg {str(alg)[:32]!r}")
         if kid is not None and not isinstance(kid, str):
             raise TokenInvalidError("expected the token's kid to be a string")
         found = self._known(kind, alg, kid)
