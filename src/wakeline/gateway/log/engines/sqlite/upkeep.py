@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,8 @@ _UNLIMITED: Final = 0xFFFFFFFE
 _FULL_CODES: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 _MIB: Final = 1024 * 1024
 _STEP_BYTES: Final = 512 * 1024
+_CALM_SECONDS: Final = 60.0
+"""Seconds without a refusal after which the disk counts as no longer full: large events may not fit where small ones do."""
 _PATIENCE: Final = 100  # ms to wait for readers before the write-ahead log is truncated
 _log = structlog.get_logger(__name__)
 
@@ -54,6 +57,9 @@ class Upkeep:
         self.generation = Generation(database, directory / MARK)
         self.full = False
         """Whether the disk is full: the file may not grow, and transactions log into the reserve."""
+        self.short = False
+        """Whether the disk is full, or was within the last minute; for people only."""
+        self._refused = 0.0  # when the disk was full, by the monotonic clock
         self.lost: str | None = None
         """How the files were deleted or replaced, after which nothing is written; None if not."""
 
@@ -101,7 +107,9 @@ class Upkeep:
             if self._reserve.hold() and self._reserve.free_beside() > self._reserve.base // 4:
                 self.full, self._most_pages = False, _UNLIMITED
                 connection.execute(f"PRAGMA max_page_count = {_UNLIMITED}")
-                _log.info("there is space on the disk again", data=str(self._directory))
+        if self.short and not self.full and time.monotonic() - self._refused >= _CALM_SECONDS:
+            self.short = False
+            _log.info("there is space on the disk again", data=str(self._directory))
 
     def committed(self) -> None:
         """Extend the reserve if the log has grown: a checkpoint needs as much space again."""
@@ -121,11 +129,14 @@ class Upkeep:
 
     def filled(self, connection: sqlite3.Connection) -> None:
         """Note that the disk is full: the file keeps its size, and deletions make room in it."""
+        self._refused = time.monotonic()
         if self.full:
             return
         self.full = True
         self._reserve.release()
-        _log.error("the disk is full: appends are refused until there is space", data=str(self._directory))
+        if not self.short:
+            self.short = True
+            _log.error("the disk is full: appends are refused until there is space", data=str(self._directory))
         self.settle(connection)
         (self._most_pages,) = connection.execute("PRAGMA page_count").fetchone()
         (page_size,) = connection.execute("PRAGMA page_size").fetchone()

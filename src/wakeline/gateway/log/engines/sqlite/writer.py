@@ -154,8 +154,11 @@ class Writer:
             return f"lost: {self._lost.message}"
         if self._failed is not None:
             return f"failed: {self._failed}"
-        if self._upkeep.full:
-            return "full: the disk is full; appends are refused until there is space: free some, or delete sessions"
+        if self._upkeep.short:
+            return (
+                "full: the disk is full, or was within the last minute; appends are refused while they have no space: "
+                "free some, or delete sessions"
+            )
         return "ok" if self._thread.is_alive() else f"failed: {_STOPPED}"
 
     def _run(self) -> None:
