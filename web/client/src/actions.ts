@@ -40,6 +40,8 @@ export interface InputRequest {
   readonly tool_call_id?: string;
   readonly metadata?: unknown;
   readonly outcome?: { readonly status: string; readonly payload?: unknown; readonly by?: string };
+  /** Whether the run that asked has ended, so that nothing may come of an answer. */
+  readonly run_closed?: boolean;
   readonly [field: string]: unknown;
 }
 
