@@ -15,6 +15,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from tests.unit.following.followed import World, run, steps
 from tests.unit.following.test_rests import parts_of
 from wakeline.gateway.following import performing
+from wakeline.gateway.following.copying.reader import StreamReader
 from wakeline.gateway.following.following import Subject
 from wakeline.gateway.following.life.effects import Append, Supersede
 from wakeline.gateway.following.life.reports import over
@@ -22,6 +23,7 @@ from wakeline.gateway.following.observing import Observer
 from wakeline.gateway.following.performing import Performer
 from wakeline.gateway.following.watching.resets import Key, Reset, Signal
 from wakeline.gateway.following.watching.state import StateWatch
+from wakeline.gateway.following.watching.watch import RunWatch
 from wakeline.gateway.log import NewSession
 from wakeline.gateway.rules import InputRules
 from wakeline.gateway.sessions import RunState
@@ -45,7 +47,11 @@ async def test_what_a_run_waits_for_is_told_again_in_its_turn(monkeypatch: pytes
     await performer.append(Append("continued:next", tuple(over(subject.run))))
     await subject.copy.change(**changes)
     for _ in range(2):  # that it is told twice by those whose turn it is makes no difference
-        state = observer._state_of(subject.run, observer._watch_of(subject.run), cast(Any, None))
+        watch, reader = (
+            RunWatch(subject, "next", observer.attention),
+            StreamReader(cast(Any, world.temporal), "a", "next"),
+        )
+        state = StateWatch(subject, "next", watch, reader)
         looking = asyncio.create_task(observer._look_on(state))
         await steps()
         looking.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,9 +11,9 @@ import msgspec
 import pytest
 
 from tests.unit.following.followed import World, steps
+from tests.unit.following.test_rests import parts_of
 from tests.unit.following.test_watch import RUN, watch_of
-from wakeline.gateway.following.copying.copy import StreamCopy
-from wakeline.gateway.following.telling import Teller
+from wakeline.gateway.following.following import Subject
 from wakeline.gateway.following.watching import state as watching
 from wakeline.gateway.following.watching.state import StateWatch
 from wakeline.gateway.sessions import RunState
@@ -22,19 +23,14 @@ async def unasked(*_: Any) -> Any:
     raise AssertionError("expected nothing to be asked or told")
 
 
+READER = cast(Any, SimpleNamespace(ask=unasked))
+
+
 @pytest.mark.parametrize("when", ["during the look", "between two looks", "after that"])
 async def test_what_happens_is_looked_at_whenever_it_happens(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     watch = watch_of()
-    state = StateWatch(
-        RUN,
-        watch,
-        cast(Any, None),
-        explain=unasked,
-        metadata=unasked,
-        watched=lambda: True,
-        note=unasked,
-        turn=RUN.run_id,
-    )
+    parts = replace(parts_of(World(monkeypatch), places=1), watched=lambda _: True)
+    state = StateWatch(Subject("a", RUN, parts), RUN.run_id, watch, READER)
     looks = 0
     pausing, pause = asyncio.Event(), asyncio.Event()
 
@@ -76,18 +72,7 @@ async def test_what_was_told_is_told_to_be_over_although_looking_was_stopped_bef
     after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(monkeypatch)
-    copy = StreamCopy(RUN, teller := Teller("a", RUN.run, world.accept), world.accept, world.runs)
-
-    state = StateWatch(
-        RUN,
-        watch_of(),
-        teller,
-        explain=unasked,
-        metadata=unasked,
-        watched=lambda: True,
-        note=copy.change,
-        turn=RUN.run_id,
-    )
+    state = StateWatch(Subject("a", RUN, parts_of(world, places=1)), RUN.run_id, watch_of(), READER)
     activities = {"1": {"activity": "1", "attempt": 2, "state": "retrying"}}
     telling = asyncio.create_task(state._tell(RunState(activities, {"for": "input"}, "run/7/0/0"), {"1": 5}, {}))
     await steps(after)

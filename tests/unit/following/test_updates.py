@@ -18,6 +18,7 @@ from wakeline.gateway.following.copying import reader as reading
 from wakeline.gateway.following.copying.reader import StreamReader
 from wakeline.gateway.following.following import Following, Limits, Subject
 from wakeline.gateway.following.observing import Observer
+from wakeline.gateway.following.watching.watch import RunWatch
 from wakeline.gateway.log import NewSession
 from wakeline.streams.wire import PollInput, PollResult, WireItem
 from wakeline.temporal.refusals import OFFSET_QUERY
@@ -73,6 +74,6 @@ async def _read(world: World, parts: Following, session: str) -> None:
     observer = Observer(Subject(session, run(session), parts))
     reader = StreamReader(parts.connection, session, "run")
     try:
-        await observer._read_on(reader, observer._watch_of(run(session)))
+        await observer._read_on(reader, RunWatch(observer._subject, "run", observer.attention))
     finally:
         reader.stop()

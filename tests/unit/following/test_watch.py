@@ -11,6 +11,7 @@ from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.service import RPCError, RPCStatusCode
 
+from wakeline.gateway.following.following import Limits
 from wakeline.gateway.following.watching.attention import Attention
 from wakeline.gateway.following.watching.watch import RunWatch
 from wakeline.gateway.reaching.connection import Connection, Options
@@ -20,10 +21,13 @@ RUN = Run("chat", "run", "run", "run", "Chat", "2026-11-21T05:14:43.123Z")
 
 
 def watch_of(attention: Attention | None = None, connection: Any = None) -> RunWatch:
-    async def enter(workflow_id: str, run_id: str) -> None:
+    async def child(*_: Any) -> None:
         raise AssertionError("expected no children")
 
-    return RunWatch(cast(Any, connection), RUN, attention or Attention(), asyncio.Semaphore(1), enter)
+    parts = SimpleNamespace(connection=connection or SimpleNamespace(namespace=""), limits=Limits(looks=1), child=child)
+    teller = SimpleNamespace(session="chat", epoch="life")
+    subject = SimpleNamespace(parts=parts, teller=teller, run=RUN)
+    return RunWatch(cast(Any, subject), RUN.run_id, attention or Attention())
 
 
 async def steps(count: int) -> None:
@@ -85,7 +89,7 @@ class Temporal:
     """Has one run, in whose history nothing more happens; asked for that it fails when it is told to."""
 
     def __init__(self) -> None:
-        self.client = self
+        self.client, self.namespace = self, "default"
         self.current_page: list[Any] = []
         self.next_page_token = b"more"
         self.failing = asyncio.Event()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from wakeline.gateway.delivery import Accept
 from wakeline.gateway.following.copying.copy import StreamCopy
 from wakeline.gateway.following.telling import Teller
-from wakeline.gateway.reaching import Connection
+from wakeline.gateway.reaching import Connection, describe_failure
 from wakeline.gateway.sessions import Intents, Run, Runs
 from wakeline.gateway.settings import Settings
 
@@ -87,3 +87,7 @@ class Subject:
     def run(self) -> Run:
         """The run as it stands."""
         return self.copy.run
+
+    async def explain(self, failure: Any) -> dict[str, Any]:
+        """Return a failure in the run in its reported form."""
+        return await describe_failure(self.parts.connection.converter_of(self.run.workflow_id), failure)

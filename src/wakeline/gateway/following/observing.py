@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import nullcontext
-from functools import partial
 from typing import Final
 
-import msgspec
 import structlog
-from temporalio.api.sdk.v1 import WorkflowMetadata
 
 from wakeline.background import cancel_all
 from wakeline.errors import RecordConflictError, SessionClosedError, UnavailableError
@@ -21,11 +18,9 @@ from wakeline.gateway.following.life.pace import Pace
 from wakeline.gateway.following.watching.attention import Attention
 from wakeline.gateway.following.watching.standalone import activity_ended
 from wakeline.gateway.following.watching.state import StateWatch
-from wakeline.gateway.following.watching.waiting import METADATA_QUERY
 from wakeline.gateway.following.watching.watch import RunWatch
-from wakeline.gateway.reaching import describe_failure
 from wakeline.gateway.runtime import log_failure
-from wakeline.gateway.sessions import Run, RunState
+from wakeline.gateway.sessions import RunState
 
 # An answer that is under way when a run ends is waited for so long.
 _LAST_ANSWER_SECONDS: Final = 2.0
@@ -76,8 +71,8 @@ class Observer:
             return Ended(run_id, ending, read_whole=True)
         await self._subject.copy.begin()
         reader = self.reader = StreamReader(parts.connection, self._subject.run.workflow_id, run_id)
-        watch = self._watch = self._watch_of(self._subject.run)
-        self._state = self._state_of(self._subject.run, watch, reader)
+        watch = self._watch = RunWatch(self._subject, run_id, self.attention)
+        self._state = StateWatch(self._subject, run_id, watch, reader)
         ended = asyncio.create_task(watch.ended())
         reading = asyncio.create_task(self._read_on(reader, watch))
         tasks = [ended, reading, asyncio.create_task(self._look_on(self._state))]
@@ -126,25 +121,6 @@ class Observer:
         await cancel_all(self._later)
         self._later = asyncio.create_task(self._look_at(run_id)) if run_id else None
 
-    def _watch_of(self, run: Run) -> RunWatch:
-        parts = self._parts
-        teller = self._subject.teller
-        child = partial(parts.child, parts.connection.namespace, teller.session, teller.epoch)
-        return RunWatch(parts.connection, run, self.attention, parts.limits.looks, child)
-
-    def _state_of(self, run: Run, watch: RunWatch, reader: StreamReader) -> StateWatch:
-        parts = self._parts
-        return StateWatch(
-            run,
-            watch,
-            self._subject.teller,
-            explain=lambda failure: describe_failure(parts.connection.converter_of(run.workflow_id), failure),
-            metadata=lambda: reader.ask(METADATA_QUERY, WorkflowMetadata),
-            watched=lambda: parts.watched(self._subject.session),
-            note=self._subject.copy.change,
-            turn=self._subject.run.run_id,
-        )
-
     async def _look_on(self, state: StateWatch) -> None:
         """Report the state of a run for as long as it is watched closely."""
         while True:
@@ -163,9 +139,9 @@ class Observer:
 
     async def _look_at(self, run_id: str) -> None:
         """Report the state of a later run of the chain than the one whose output has its turn."""
-        run = msgspec.structs.replace(self._subject.run, run_id=run_id)
-        reader = StreamReader(self._parts.connection, run.workflow_id, run_id)
-        self._state = self._state_of(run, self._watch_of(run), reader)
+        reader = StreamReader(self._parts.connection, self._subject.run.workflow_id, run_id)
+        watch = RunWatch(self._subject, run_id, self.attention)
+        self._state = StateWatch(self._subject, run_id, watch, reader)
         try:
             await self._look_on(self._state)
         finally:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeAlias
+from functools import partial
+from typing import Any, Final
 
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
@@ -21,11 +21,12 @@ from wakeline.events import (
     ACTIVITY_STALLED,
     RUN_WAITING,
 )
-from wakeline.gateway.following.telling import Teller
+from wakeline.gateway.following.copying.reader import StreamReader
+from wakeline.gateway.following.following import Subject
 from wakeline.gateway.following.watching.activities import described, event_data, last_failed, since
-from wakeline.gateway.following.watching.waiting import Waits
+from wakeline.gateway.following.watching.waiting import METADATA_QUERY, Waits
 from wakeline.gateway.following.watching.watch import RunWatch
-from wakeline.gateway.sessions import Run, RunState
+from wakeline.gateway.sessions import RunState
 from wakeline.temporal.history import ActivityAttempt
 
 _SOONEST: Final = 1.0
@@ -36,49 +37,31 @@ _UNSURE: Final = -1
 # Of the states of an activity, those that last until their event is followed by one with `over: true`.
 _LASTING: Final = {"retrying": ACTIVITY_RETRYING, "paused": ACTIVITY_PAUSED}
 
-Note: TypeAlias = Callable[..., Awaitable[None]]
-"""Writes down what was reported of a run; takes these fields of a `Run` by keyword."""
-
 
 class StateWatch:
     """Describes one Temporal run, and reports what changes.
 
+    When the Temporal run whose output has its turn is over, so are the reported states of a later one, which are reported
+    again in its own turn.
+
     Args:
-        run: The run.
+        subject: The run, and with it the Temporal run whose output has its turn.
+        run_id: The Temporal run to describe: that one or a later one.
         watch: Its watch.
-        teller: Appends to its session.
-        explain: Makes the reported form of a failure.
-        metadata: Asks the workflow for its handlers; returns None if nobody answers.
-        watched: Whether a device is there.
-        note: Writes down what was reported: what the run waits for, and which activities are retried or paused.
-        turn: The Temporal run of its chain whose output has its turn. When it is over, so are the reported states of a later
-            one, which are reported again in its own turn.
+        reader: Asks it for its handlers.
 
     Attributes:
         state: What was seen last.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        watch: RunWatch,
-        teller: Teller,
-        *,
-        explain: Callable[[Any], Awaitable[dict[str, Any]]],
-        metadata: Callable[[], Awaitable[WorkflowMetadata | None]],
-        watched: Callable[[], bool],
-        note: Note,
-        turn: str,
-    ) -> None:
+    def __init__(self, subject: Subject, run_id: str, watch: RunWatch, reader: StreamReader) -> None:
+        run = subject.run
         self.state = RunState(waiting=run.waiting)
-        self._run = run
+        self._subject = subject
+        self._run_id = run_id
         self._watch = watch
-        self._teller = teller
-        self._explain = explain
-        self._waits = Waits(watch, explain, metadata)
-        self._watched = watched
-        self._note = note
-        self._name = run.run_id if run.run_id == turn else f"{turn}/{run.run_id}"
+        self._waits = Waits(watch, subject.explain, partial(reader.ask, METADATA_QUERY, WorkflowMetadata))
+        self._name = run_id if run_id == run.run_id else f"{run.run_id}/{run_id}"
         self._waiting = run.waiting
         self._unsure = False  # the reason for waiting may have been reported, and is not recorded
         # Of what lasts: the attempt, and since when.
@@ -108,6 +91,9 @@ class StateWatch:
             else:
                 await self._until_watched()
 
+    def _watched(self) -> bool:
+        return self._subject.parts.watched(self._subject.session)
+
     async def _until_watched(self) -> None:
         """Return when a device comes, or when it is time to look for nobody."""
         for _ in range(round(_RARELY / _UNWATCHED)):
@@ -123,7 +109,7 @@ class StateWatch:
         """
         description = (await self._watch.describe()).raw_description
         pending = description.pending_activities
-        activities = await described(pending, self._explain)
+        activities = await described(pending, self._subject.explain)
         waiting, soon = await self._waits.reason(description, seen=self.state.waiting, reported=self._waiting)
         new = RunState(activities, waiting, self._moment(description))
         self.state = new  # readers of the events may read the state at once
@@ -134,7 +120,7 @@ class StateWatch:
         """Return an id of this moment of the run; attempts come and go without a new event."""
         length, task = described.workflow_execution_info.history_length, described.pending_workflow_task.attempt
         failed = max((last_failed(pending) for pending in described.pending_activities), default=0)
-        return f"{self._run.run_id}/{length}/{task}/{failed}"
+        return f"{self._run_id}/{length}/{task}/{failed}"
 
     async def _tell(self, new: RunState, stamps: dict[str, int], failed: dict[str, int]) -> bool:
         """Append an event for each change, each under its own publisher; return whether any.
@@ -153,10 +139,10 @@ class StateWatch:
             self._unsure = True
             data = new.waiting or {"for": None}
             name = f"{new.current}/{data['for']}/{data.get('task_queue', '')}"
-            await self._tell_of(RUN_WAITING, self._run.run, data, name)
+            await self._tell_of(RUN_WAITING, self._subject.run.run, data, name)
         if waits or changed:
             retrying, paused = self._lasting["retrying"], self._lasting["paused"]
-            await self._note(
+            await self._subject.copy.change(
                 waiting=new.waiting,
                 retrying={name: attempt for name, (attempt, _) in retrying.items()},
                 failed={name: stamp for name, (_, stamp) in retrying.items()},
@@ -193,9 +179,10 @@ class StateWatch:
         for which, missed in stalled:
             self._stalled[missed.activity] = which
             name = f"{missed.activity}/{missed.attempt}/{which}"
-            event = self._teller.event(ACTIVITY_STALLED, missed._asdict(), key=missed.activity)
-            await self._teller.tell(f"{ACTIVITY_STALLED[1:]}:{self._run.run_id}/{name}", event)
+            event = self._subject.teller.event(ACTIVITY_STALLED, missed._asdict(), key=missed.activity)
+            await self._subject.teller.tell(f"{ACTIVITY_STALLED[1:]}:{self._run_id}/{name}", event)
         return bool(stalled)
 
     async def _tell_of(self, topic: str, key: str, data: dict[str, Any], name: str) -> None:
-        await self._teller.tell(f"{topic[1:]}:{self._name}/{name}", self._teller.event(topic, data, key=key))
+        teller = self._subject.teller
+        await teller.tell(f"{topic[1:]}:{self._name}/{name}", teller.event(topic, data, key=key))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from functools import partial
 from typing import Any, Final
 
 from temporalio.api.enums.v1 import WorkflowExecutionStatus
@@ -17,11 +18,10 @@ from temporalio.client import WorkflowExecutionDescription, WorkflowHandle
 from temporalio.service import RPCError
 
 from wakeline.background import wait_at_most
+from wakeline.gateway.following.following import Subject
 from wakeline.gateway.following.telling import RETRY_SECONDS
 from wakeline.gateway.following.watching.attention import Attention
-from wakeline.gateway.following.watching.children import Children, Enter
-from wakeline.gateway.reaching import Connection
-from wakeline.gateway.sessions import Run
+from wakeline.gateway.following.watching.children import Children
 from wakeline.retry import Backoff
 from wakeline.temporal.endings import Ending, closing_event, complete, forgotten, is_closing, read_ending
 from wakeline.temporal.failures import RPC_TIMEOUT, UNKNOWN_TIMES, is_forgotten
@@ -40,11 +40,9 @@ class RunWatch:
     """One Temporal run, watched until it ends.
 
     Args:
-        connection: Temporal.
-        run: The run; its `run_id` is watched.
+        subject: The run.
+        run_id: The Temporal run of its chain that is watched.
         attention: How closely.
-        looks: Lets so many runs be described at once.
-        enter: Has children that say where they speak followed.
 
     Attributes:
         tells: Its history is followed, so that `news` come without delay.
@@ -54,24 +52,19 @@ class RunWatch:
         read: The last workflow task before which its stream was asked for, of those after which it has answered.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        run: Run,
-        attention: Attention,
-        looks: asyncio.Semaphore,
-        enter: Enter,
-    ) -> None:
+    def __init__(self, subject: Subject, run_id: str, attention: Attention) -> None:
+        parts, teller = subject.parts, subject.teller
         self.tells = False
         self.unanswered = False
         self.history = History()
         self.over = asyncio.Event()
         self.read = 0
-        self._connection = connection
-        self._run = run
+        self._connection = parts.connection
+        self._workflow_id = subject.run.workflow_id
+        self._run_id = run_id
         self._attention = attention
-        self._looks = looks
-        self._children = Children(enter)
+        self._looks = parts.limits.looks
+        self._children = Children(partial(parts.child, parts.connection.namespace, teller.session, teller.epoch))
         self._whole = False  # the history was followed from its first event to its last
         self.happened = 0
         """Grows when something may have happened."""
@@ -117,8 +110,7 @@ class RunWatch:
                         async with self._looks:
                             await self._children.read(self._handle)
                     await self._children.entered(self._reachable)
-                    run = self._run
-                    return await complete(self._connection.client, run.workflow_id, run.run_id, ending)
+                    return await complete(self._connection.client, self._workflow_id, self._run_id, ending)
                 unknown = 0
                 backoff.reset()
             except RPCError as error:
@@ -143,7 +135,7 @@ class RunWatch:
 
     @property
     def _handle(self) -> WorkflowHandle[Any, Any]:
-        return self._connection.client.get_workflow_handle(self._run.workflow_id, run_id=self._run.run_id)
+        return self._connection.client.get_workflow_handle(self._workflow_id, run_id=self._run_id)
 
     async def describe(self) -> WorkflowExecutionDescription:
         """The run as it is now.
@@ -161,7 +153,7 @@ class RunWatch:
             async with self._looks:
                 described = await self.describe()
                 if described.raw_description.workflow_execution_info.status != _RUNNING:
-                    return await closing_event(self._connection.client, self._run.workflow_id, self._run.run_id)
+                    return await closing_event(self._connection.client, self._workflow_id, self._run_id)
             await self.news(after, _LOOK_SECONDS * random.uniform(0.5, 1))
 
     async def _follow(self) -> Ending | None:
