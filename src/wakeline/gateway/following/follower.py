@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
+import msgspec
 import structlog
 
 from wakeline.errors import (
@@ -29,10 +30,10 @@ from wakeline.gateway.following.life.answers import Answer
 from wakeline.gateway.following.life.phases import Life, Now, Phase
 from wakeline.gateway.following.life.rules import Step
 from wakeline.gateway.following.observing import Observer
-from wakeline.gateway.following.performing import Performer
 from wakeline.gateway.following.rests import Rests
 from wakeline.gateway.following.telling import RETRY_SECONDS
 from wakeline.gateway.following.watching.attention import Attention
+from wakeline.gateway.following.watching.resets import undo
 from wakeline.gateway.reaching import describe_failure, describe_result
 from wakeline.gateway.sessions import Run, RunState, Telling
 from wakeline.temporal.endings import Ending
@@ -54,13 +55,14 @@ class Follower:
 
     Attributes:
         session: The session of its output.
+        telling: The change of the run that is being reported; None if there is none.
     """
 
     def __init__(self, session: str, run: Run, parts: Following, life: str | None = None) -> None:
         self.session = session
+        self.telling: Telling | None = None
         self._subject = Subject(session, run, parts, life)
         self._parts = parts
-        self._performer = Performer(self._subject)
         self._observer = Observer(self._subject)
         self._rests = Rests(self._subject)
         self._resting = not run.open
@@ -86,11 +88,6 @@ class Follower:
         """The present activity of the run, as far as is known."""
         return self._observer.state
 
-    @property
-    def telling(self) -> Telling | None:
-        """The change of the run that is being reported; None if there is none."""
-        return self._performer.telling
-
     def nudge(self) -> None:
         """Check the workflow for new events soon."""
         self._observer.nudge()
@@ -109,7 +106,7 @@ class Follower:
 
     async def announce(self) -> None:
         """Report that the run has begun; the log keeps one copy, before everything else of the run."""
-        await self._performer.append(do.Append(f"started:{self.run.run}", (reports.started(self.run),)))
+        await self._subject.append(f"started:{self.run.run}", reports.started(self.run))
 
     async def follow(self) -> None:
         """Follow an open run to its end, or read the rest of an ended one; wait out each outage.
@@ -171,13 +168,13 @@ class Follower:
         """Execute an effect; return what it observes, if it asks for that."""
         match effect:
             case do.Append():
-                await self._performer.append(effect)
+                await self._subject.append(effect.publisher, *effect.reports)
             case do.Expect():
-                self._performer.expect(effect)
+                self.telling = Telling(effect.publisher, msgspec.structs.replace(self.run, **effect.changes))
             case do.Write():
                 await self._subject.copy.change(**effect.changes)
             case do.Supersede():
-                await self._performer.supersede(effect)
+                await undo(self._subject, effect.next_run_id, output=effect.output)
             case do.PassOver():
                 await self._subject.copy.begin_further(effect.stream, effect.given)
             case do.ReportStateOf():
@@ -186,7 +183,7 @@ class Follower:
                 self._parts.settled(self.session)
             case do.Abandon():
                 _log.warning("the rest of a run is abandoned, because a later one begins", run=self.run.run)
-                await self._performer.abandon()
+                await self._subject.abandon()
             case _:
                 return await self._ask(effect)
         return None
@@ -197,7 +194,7 @@ class Follower:
                 await self._parts.earlier(self.session, self.run)
                 return saw.TurnCame()
             case do.Follow():
-                self._performer.telling = None  # the record has the change by now
+                self.telling = None  # the record has the change by now
                 return await self._observer.follow()
             case do.ReadRest():
                 reader = self._observer.reader

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from wakeline.errors import AttemptFencedError, SessionClosedError
+from wakeline.events import compose, timestamp
 from wakeline.gateway.delivery import Accept
 from wakeline.gateway.following.copying.copy import StreamCopy
+from wakeline.gateway.following.life.reports import SETTLED, Report
 from wakeline.gateway.following.telling import Teller
+from wakeline.gateway.log import Publication
 from wakeline.gateway.reaching import Connection, describe_failure
 from wakeline.gateway.sessions import Intents, Run, Runs
 from wakeline.gateway.settings import Settings
@@ -87,6 +92,29 @@ class Subject:
     def run(self) -> Run:
         """The run as it stands."""
         return self.copy.run
+
+    async def append(self, publisher: str, *reports: Report) -> None:
+        """Append reports on the run under a publisher that appends nothing else; the log keeps one copy."""
+        events = [
+            compose(report.topic, b"{}", time=timestamp())  # it belongs to no run
+            if report is SETTLED
+            else self.teller.event(report.topic, report.data, key=report.key)
+            for report in reports
+        ]
+        await self.teller.tell(publisher, *events)
+
+    async def abandon(self) -> None:
+        """Refuse what is left of the run's streams from now on.
+
+        A gateway that was stopped may have it in its hands, and would append it after the later run's first event.
+        """
+        run = self.run
+        attempts = {f"stream:{unread.stream}": unread.stream_attempt for unread in run.unread}
+        attempts |= {f"stream:{run.stream}": run.stream_attempt, f"drained:{run.run}": 1}
+        for publisher, attempt in attempts.items():
+            refused = Publication(publisher, attempt + 1, run=run.run)
+            with suppress(SessionClosedError, AttemptFencedError):
+                await self.parts.accept.open_attempt(self.session, refused, epoch=self.teller.epoch)
 
     async def explain(self, failure: Any) -> dict[str, Any]:
         """Return a failure in the run in its reported form."""

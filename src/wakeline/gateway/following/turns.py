@@ -10,7 +10,6 @@ from typing import Final
 from wakeline.gateway.following.follower import Follower
 from wakeline.gateway.following.following import Following, Subject
 from wakeline.gateway.following.life.order import before
-from wakeline.gateway.following.performing import Performer
 from wakeline.gateway.following.roster import Key
 from wakeline.gateway.following.telling import RETRY_SECONDS
 from wakeline.gateway.log import Engine
@@ -79,7 +78,7 @@ class Turns:
         until = monotonic() + 1.25 * settings.lease + settings.drain_grace + _LATE_SECONDS
         while (latest := await self._runs.latest(session, run.run)) is not None and latest.owed:
             if monotonic() >= until and (state := await self._engine.state(session)) is not None:
-                await Performer(Subject(session, latest, self._parts_of(run), state.epoch)).abandon()
+                await Subject(session, latest, self._parts_of(run), state.epoch).abandon()
                 return
             self._ownership.wakeups.wake("turn", run.workflow_id, detail)
             self._hurry("", detail)  # its lease may have moved to this gateway
