@@ -15,7 +15,10 @@ from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from wakeline.gateway.delivery import Accept, Hub
 from wakeline.gateway.following import Followers
 from wakeline.gateway.following import pool as pooling
+from wakeline.gateway.following.audience import Audience
+from wakeline.gateway.following.following import Following
 from wakeline.gateway.following.pool import FollowerPool
+from wakeline.gateway.following.roster import Roster
 from wakeline.gateway.following.watching.attention import Attention
 from wakeline.gateway.log import Append, Appended, Record
 from wakeline.gateway.log.engines.memory import MemoryEngine
@@ -139,13 +142,26 @@ class World:
 
         monkeypatch.setattr(pooling, "Follower", FakeFollower)
 
-    def pool(self, ownership: Ownership | None = None) -> FollowerPool:
-        async def child(*_: Any) -> None:
-            raise AssertionError("expected no children")
+    def parts(self, ownership: Ownership | None = None, **others: Any) -> Following:
+        """The parts of a gateway whose followers have no children and wait for no earlier run, if nothing else is given."""
+        given: dict[str, Any] = {"child": _no_child, "earlier": _no_earlier, "ownership": ownership or alone()} | others
+        given["audience"] = given.get("audience") or Audience(self.hub, self.runs, given["ownership"])
+        return Following(
+            namespaces=cast(Any, self.temporal),
+            engine=self.engine,
+            accept=self.accept,
+            runs=self.runs,
+            settings=self.settings,
+            hub=self.hub,
+            **given,
+        )
 
-        namespaces = cast(Any, self.temporal)
-        ours = ownership or alone()
-        return FollowerPool(namespaces, self.engine, self.accept, self.runs, self.settings, self.hub, ours, child)
+    def pool(self, ownership: Ownership | None = None) -> FollowerPool:
+        async def earlier(session: str, run: Run) -> None:
+            await pool.earlier(session, run)
+
+        pool = FollowerPool(self.parts(ownership, earlier=earlier))
+        return pool
 
     def followers(self, ownership: Ownership | None = None) -> Followers:
         namespaces, ours = cast(Any, self.temporal), ownership or alone()
@@ -157,9 +173,17 @@ def alone() -> Ownership:
     return Ownership(MemoryEngine(), 1, shared=False)
 
 
+async def _no_child(*_: Any) -> None:
+    raise AssertionError("expected no children")
+
+
+async def _no_earlier(*_: Any) -> None:
+    """No earlier run is waited for."""
+
+
 async def _for_ever(follower: Any) -> None:
     await asyncio.Event().wait()
 
 
-def followed(pool: FollowerPool | Followers, workflow_id: str) -> Followed | None:
+def followed(pool: Roster | Followers, workflow_id: str) -> Followed | None:
     return pool.followed(workflow_id).get(f"run-of-{workflow_id}")

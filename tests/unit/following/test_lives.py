@@ -158,7 +158,7 @@ async def test_a_life_that_begins_before_the_one_before_is_quite_gone_keeps_its_
     state = await world.engine.state("a")
     assert state is not None
     assert [known.run for known in await world.runs.of("a")] == ["run-of-a"]
-    follower = followers._pool._followers["a", "run-of-a"]
+    follower = followers._roster.open["a", "run-of-a"]
     assert cast(Any, follower).life == state.epoch, "its run is followed into the life that there is"
     await followers.stop()
 
@@ -179,7 +179,7 @@ async def test_a_device_of_the_next_life_has_its_workflow_looked_for(
     await followers.watch("a")
     await steps(100)
     assert followed(followers, "a") is not None
-    assert cast(Any, followers._pool._followers["a", "run-of-a"]).life == life
+    assert cast(Any, followers._roster.open["a", "run-of-a"]).life == life
     await followers.stop()
 
 

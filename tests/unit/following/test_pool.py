@@ -31,7 +31,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def closely(pool: pooling.FollowerPool) -> set[str]:
-    return {follower.session for follower in pool._followers.values() if follower.attention.closely}
+    return {follower.session for follower in pool.roster.open.values() if follower.attention.closely}
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -60,7 +60,7 @@ async def test_a_run_is_followed_on_when_the_log_cannot_be_read_for_a_while(
     await pool.start()
     await steps(100)
     assert follows == 2
-    assert followed(pool, "a") is not None
+    assert followed(pool.roster, "a") is not None
     await pool.stop()
 
 
@@ -81,7 +81,7 @@ async def test_a_run_that_cannot_be_followed_is_tried_for_ever(monkeypatch: pyte
     await pool.start()
     await steps(20_000)
     assert follows == 1100
-    assert followed(pool, "a") is not None
+    assert followed(pool.roster, "a") is not None
     await pool.stop()
 
 
@@ -102,7 +102,7 @@ async def test_gateways_that_fence_each_other_pause_in_between(monkeypatch: pyte
         while follows < 4:
             await asyncio.sleep(0.02)
     assert follows <= 1 + (time.monotonic() - began) / 0.03
-    assert followed(pool, "a") is not None
+    assert followed(pool.roster, "a") is not None
     await pool.stop()
 
 
@@ -192,9 +192,9 @@ async def test_standalone_activities_are_not_among_the_runs_watched_closely(
         await steps()
         assert closely(pool) == {"workflow"}
     (sweep,) = followers._sweeps.values()
-    assert (pool.count(), sweep._swept.endings()) == (2, False)
+    assert (len(pool.roster.open), sweep._swept.endings()) == (2, False)
     await followers.stop()
-    assert (pool.count(), pool.workflows()) == (0, 0)
+    assert (len(pool.roster.open), pool.roster.workflows()) == (0, 0)
 
 
 async def test_the_rest_of_an_ended_run_is_read_by_one_gateway_after_its_lease_has_moved(
@@ -236,7 +236,7 @@ async def test_a_run_is_resumed_after_an_error_that_nobody_expected(monkeypatch:
     await world.runs.put("a", run("a"))
     monkeypatch.setattr(world.runs, "of", _once(ValueError("unexpected"), world.runs.of))
     pool._resuming.soon("a")  # as another gateway's hint does
-    await until(lambda: followed(pool, "a") is not None)
+    await until(lambda: followed(pool.roster, "a") is not None)
     await pool.stop()
 
 
@@ -292,11 +292,11 @@ async def test_a_device_at_another_gateway_counts_for_the_follower_of_its_sessio
     await until(lambda: len(closely(pool)) == 1)
     (first,) = closely(pool)
     (second,) = {"a", "b"} - {first}
-    follower: Any = pool._followers[second, f"run-of-{second}"]
+    follower: Any = pool.roster.open[second, f"run-of-{second}"]
     async with other.hub.attach(second):
         await until(lambda: closely(pool) == {second})
-        await until(lambda: follower.parts.watched(second))
-    await until(lambda: not follower.parts.watched(second))
+        await until(lambda: follower.parts.audience.watches(second))
+    await until(lambda: not follower.parts.audience.watches(second))
     for stopping in (pool, device_s, owner, elsewhere):
         await stopping.stop()
 

@@ -26,7 +26,7 @@ from wakeline.gateway.following.telling import Teller
 from wakeline.gateway.following.watching import past
 from wakeline.gateway.following.watching.resets import undo
 from wakeline.gateway.rules import InputRules
-from wakeline.gateway.sessions import Run, Unread
+from wakeline.gateway.sessions import Intents, Run, Unread
 from wakeline.streams.inputs import HEADER, LIFE_HEADER
 
 FIRST = run("a")
@@ -255,7 +255,7 @@ async def test_an_input_after_the_reset_point_that_the_new_run_does_not_have_is_
         again = msgspec.structs.replace(FIRST, run="next", run_id="next", stream="next", chain=FIRST.run)
         subject = subject_of(world, again, histories)
     find = AsyncMock(return_value=SimpleNamespace(life="1"))
-    monkeypatch.setattr(subject.parts.intents, "find", find)
+    monkeypatch.setattr(Intents, "find", find)
     with pytest.raises(RPCError, match="may not be signalled"):
         await undo(subject, "next", output=output)
     assert [call.args for call in find.call_args_list] == [("a", "undone")]

@@ -22,27 +22,13 @@ from wakeline.gateway.following.life import resting as rules
 from wakeline.gateway.following.life.answers import Answer
 from wakeline.gateway.following.telling import Teller
 from wakeline.gateway.log import NewSession, Publication
-from wakeline.gateway.sessions import Intents, Run, Unread
+from wakeline.gateway.sessions import Run, Unread
 
 OWING = run("a", status="terminated", owed=True)
 
 
 def parts_of(world: World, *, places: int) -> Following:
-    async def nothing(*_: Any) -> None:
-        pass
-
-    return Following(
-        connection=cast(Any, world.temporal),
-        accept=world.accept,
-        runs=world.runs,
-        intents=Intents(world.engine),
-        settings=world.settings,
-        settled=lambda session: None,
-        watched=lambda session: False,
-        child=nothing,
-        earlier=nothing,
-        limits=Limits(late_reads=places),
-    )
+    return world.parts(limits=Limits(late_reads=places))
 
 
 class Stream:

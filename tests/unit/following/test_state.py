@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -29,7 +28,7 @@ READER = cast(Any, SimpleNamespace(ask=unasked))
 @pytest.mark.parametrize("when", ["during the look", "between two looks", "after that"])
 async def test_what_happens_is_looked_at_whenever_it_happens(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     watch = watch_of()
-    parts = replace(parts_of(World(monkeypatch), places=1), watched=lambda _: True)
+    parts = World(monkeypatch).parts(audience=SimpleNamespace(watches=lambda _: True))
     state = StateWatch(Subject("a", RUN, parts), RUN.run_id, watch, READER)
     looks = 0
     pausing, pause = asyncio.Event(), asyncio.Event()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
@@ -13,7 +12,6 @@ from temporalio.common import RawValue
 from temporalio.converter import DataConverter
 
 from tests.unit.following.followed import Temporal, World, run
-from tests.unit.following.test_rests import parts_of
 from wakeline.gateway.following.copying import reader as reading
 from wakeline.gateway.following.copying.reader import StreamReader
 from wakeline.gateway.following.following import Following, Limits, Subject
@@ -56,7 +54,7 @@ async def test_hosts_that_wait_in_an_update_leave_the_reads_to_the_others(monkey
     monkeypatch.setattr(reading, "_UPDATE_WAIT", 3600)
     world = World(monkeypatch)
     world.temporal = Hosts()
-    parts = replace(parts_of(world, places=1), limits=Limits(reads=1))
+    parts = world.parts(limits=Limits(reads=1))
     tasks: list[asyncio.Task[None]] = []
     for session in ("silent", "silent", "speaking"):
         tasks.append(asyncio.create_task(_read(world, parts, session)))
@@ -72,7 +70,7 @@ async def test_hosts_that_wait_in_an_update_leave_the_reads_to_the_others(monkey
 async def _read(world: World, parts: Following, session: str) -> None:
     await world.engine.create_session(NewSession(session))
     observer = Observer(Subject(session, run(session), parts))
-    reader = StreamReader(parts.connection, session, "run")
+    reader = StreamReader(parts.namespaces.main, session, "run")
     try:
         await observer._read_on(reader, RunWatch(observer._subject, "run", observer.attention))
     finally:

@@ -24,9 +24,10 @@ def watch_of(attention: Attention | None = None, connection: Any = None) -> RunW
     async def child(*_: Any) -> None:
         raise AssertionError("expected no children")
 
-    parts = SimpleNamespace(connection=connection or SimpleNamespace(namespace=""), limits=Limits(looks=1), child=child)
+    parts = SimpleNamespace(limits=Limits(looks=1), child=child)
+    there = connection or SimpleNamespace(namespace="")
     teller = SimpleNamespace(session="chat", epoch="life")
-    subject = SimpleNamespace(parts=parts, teller=teller, run=RUN)
+    subject = SimpleNamespace(parts=parts, teller=teller, run=RUN, connection=there)
     return RunWatch(cast(Any, subject), RUN.run_id, attention or Attention())
 
 

@@ -180,7 +180,7 @@ class Follower:
             case do.ReportStateOf():
                 await self._observer.report_state_of(effect.run_id)
             case do.Settle():
-                self._parts.settled(self.session)
+                self._parts.hub.settle(self.session)
             case do.Abandon():
                 _log.warning("the rest of a run is abandoned, because a later one begins", run=self.run.run)
                 await self._subject.abandon()
@@ -222,7 +222,7 @@ class Follower:
 
     async def _explained(self, ending: Ending | None) -> dict[str, Any]:
         """Return a run's failure and its result, in their reported form."""
-        connection, details = self._parts.connection, dict[str, Any]()
+        connection, details = self._subject.connection, dict[str, Any]()
         converter_of = connection.converter_of_activity if self.run.activity else connection.converter_of
         converter = converter_of(self.run.workflow_id)
         if ending is not None and ending.failure is not None:

@@ -23,10 +23,12 @@ from wakeline.errors import (
 )
 from wakeline.events import check_session_name
 from wakeline.gateway.delivery import Accept, Hub
+from wakeline.gateway.following.audience import Audience
 from wakeline.gateway.following.finding.finder import Finder, Found, is_older
 from wakeline.gateway.following.finding.readers import Readers
 from wakeline.gateway.following.finding.rules import check_rules, session_by_rule
 from wakeline.gateway.following.finding.sweep import Sweep, Swept
+from wakeline.gateway.following.following import Following
 from wakeline.gateway.following.lookups import Lookups
 from wakeline.gateway.following.pool import FollowerPool
 from wakeline.gateway.following.registering import Registrar
@@ -37,7 +39,7 @@ from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.reaching import Connection, Namespaces, session_of
 from wakeline.gateway.rules import Follow
 from wakeline.gateway.runtime import supervised
-from wakeline.gateway.sessions import Followed, Runs
+from wakeline.gateway.sessions import Runs
 from wakeline.gateway.settings import Settings
 from wakeline.temporal.failures import UNKNOWN_TIMES
 
@@ -64,6 +66,8 @@ class Followers:
         register: See `Registrar.register`.
         published: See `Registrar.published`.
         learn: See `Registrar.learn`.
+        closely: See `Roster.closely`.
+        followed: See `Roster.followed`.
 
     Raises:
         SettingsInvalidError: A rule cannot be followed.
@@ -79,29 +83,36 @@ class Followers:
         hub: Hub,
         ownership: Ownership,
     ) -> None:
-        self._namespaces = namespaces
-        self._engine = engine
-        self._runs = runs
-        self._settings = settings
-        self._hub = hub
-        self._ownership = ownership
-        ownership.wakeups.listen("nudge", self._nudge)
         check_rules(settings.follow, namespaces.__contains__)
-        self._finder = Finder(namespaces, engine, runs)
-        self._pool = FollowerPool(
-            namespaces, engine, accept, runs, settings, hub, ownership, lambda *child: self._registrar.child(*child)
+        self._parts = parts = Following(
+            namespaces=namespaces,
+            engine=engine,
+            accept=accept,
+            runs=runs,
+            settings=settings,
+            hub=hub,
+            ownership=ownership,
+            audience=Audience(hub, runs, ownership),
+            child=lambda *child: self._registrar.child(*child),
+            earlier=lambda session, run: self._pool.earlier(session, run),
         )
+        ownership.wakeups.listen("nudge", self._nudge)
+        self._finder = Finder(namespaces, engine, runs)
+        self._pool = FollowerPool(parts)
+        self._roster = self._pool.roster
         self._readers = Readers(2 * settings.sweep_interval)
         engine.feed.listen(self._committed)
-        self._wanted = Wanted(namespaces, runs, hub, self._readers, self._pool, self._finder)
+        self._wanted = Wanted(parts, self._readers, self._roster, self._finder)
         self._lookups = Lookups()
         self._nudged: set[asyncio.Task[None]] = set()  # of followed runs that were nudged
         self._sweeps: dict[str, Sweep] = {}
-        self._registrar = Registrar(namespaces, runs, settings, self._finder, self._pool, self._sweeps, self._lookups)
+        self._registrar = Registrar(parts, self._finder, self._pool, self._sweeps, self._lookups)
         self._sweeps |= {connection.namespace: self._sweep(connection) for connection in namespaces}
         self.register = self._registrar.register
         self.published = self._registrar.published
         self.learn = self._registrar.learn
+        self.closely = self._roster.closely
+        self.followed = self._roster.followed
         self._sweeping: list[asyncio.Task[None]] = []
         self._prompt = True
 
@@ -118,15 +129,7 @@ class Followers:
 
     def count(self) -> int:
         """How many runs are followed now."""
-        return self._pool.count()
-
-    def closely(self) -> int:
-        """How many of them are watched closely."""
-        return self._pool.closely()
-
-    def followed(self, session: str) -> dict[str, Followed]:
-        """Those of a session's runs that are followed here, by name."""
-        return self._pool.followed(session)
+        return len(self._roster.open)
 
     async def watch(self, session: str) -> None:
         """Have the workflow of a session's name followed, because a device is on the session.
@@ -139,7 +142,7 @@ class Followers:
         """
         if await self._pool.serves(session):
             return
-        state = await self._engine.state(session)
+        state = await self._parts.engine.state(session)
         known = state is not None
         if state is not None:
             if state.closed:
@@ -147,7 +150,7 @@ class Followers:
             self._readers.came(session)
             if self._readers.need_not_ask(session, state.epoch):
                 return  # a sweep finds what begins after that
-        if known and not all(connection.up() for connection in self._namespaces):
+        if known and not all(connection.up() for connection in self._parts.namespaces):
             return  # what we have is served now, not after a time-out
         look = self._look_anew(session)
         if known and not self._prompt:
@@ -164,11 +167,10 @@ class Followers:
         with suppress(WorkflowNotFoundError):
             named = self._finder.named(self._finder.connection(namespace))
             self._nudge(workflow_id, named)
-            self._ownership.wakeups.wake("nudge", workflow_id, named)
+            self._parts.ownership.wakeups.wake("nudge", workflow_id, named)
 
     def _nudge(self, workflow_id: str, named: str) -> None:
-        self._pool.nudge(named, workflow_id)
-        tasks = self._pool.tasks(named, workflow_id)
+        tasks = self._roster.nudge(named, workflow_id)
         if not tasks:
             self._look_nudged(workflow_id)
         for task in tasks:
@@ -183,7 +185,7 @@ class Followers:
             self._look_nudged(workflow_id)
 
     def _look_nudged(self, workflow_id: str) -> None:
-        if self._hub.watched(workflow_id):
+        if self._parts.hub.watched(workflow_id):
             self._lookups.begin(("nudged", workflow_id), partial(self._look_if_there, workflow_id))
 
     async def ended(self, workflows: Sequence[tuple[str, str | None]]) -> None:
@@ -198,13 +200,13 @@ class Followers:
                 connection = self._finder.connection(namespace)
                 ours.append((self._finder.named(connection), workflow_id))
                 self.nudge(workflow_id, namespace)
-                if self._registrar.rules(connection) and not self._pool.follows(*ours[-1]):
+                if self._registrar.rules(connection) and not self._roster.of_workflow(*ours[-1]):
                     unfound[connection.namespace] = self._sweeps[connection.namespace]
         await asyncio.gather(*(sweep.once_more() for sweep in unfound.values()))
         ids = {workflow_id for _, workflow_id in ours}
-        while under_way := [*self._lookups.of(ids), *(task for of in ours for task in self._pool.tasks(*of))]:
+        while under_way := [*self._lookups.of(ids), *(task for of in ours for task in self._roster.tasks_of(*of))]:
             await asyncio.wait(under_way)
-        if not all(self._ownership.owns(workflow_id) for workflow_id in ids):
+        if not all(self._parts.ownership.owns(workflow_id) for workflow_id in ids):
             await asyncio.sleep(_ELSEWHERE_SECONDS)  # another gateway may follow it, and does not report its end here
 
     def _look_anew(self, session: str) -> asyncio.Task[Any]:
@@ -215,13 +217,13 @@ class Followers:
 
     async def _look_if_there(self, session: str) -> None:
         # Another gateway may have deleted it a moment ago: only a device begins another life.
-        if await self._engine.state(session) is not None:
+        if await self._parts.engine.state(session) is not None:
             self._look_anew(session)  # not awaited: a nudge that comes meanwhile needs another one
 
     async def _look_next(self, session: str) -> None:
         while (under_way := self._lookups.get(session)) is not None:
             await asyncio.wait([under_way])
-        if session not in self._pool.sessions():
+        if session not in self._roster.sessions():
             # Callers that come from now on need another lookup after this one.
             look = self._lookups.begin(session, partial(self._look, session))
             self._lookups.forget(("next", session), asyncio.current_task())
@@ -239,7 +241,7 @@ class Followers:
             with suppress(SessionClosedError, SessionNotFoundError):  # nothing can be added to it
                 await self._registrar.enter(session, found, life=life)
         if (
-            state := await self._engine.state(session)
+            state := await self._parts.engine.state(session)
         ) is not None:  # a reader of a missing session waits for its start
             self._readers.asked(session, state.epoch)
 
@@ -250,13 +252,13 @@ class Followers:
 
     def _sweep(self, connection: Connection) -> Sweep:
         swept = Swept(
-            endings=lambda: self._pool.workflows() > self.closely(),
-            ended=self._pool.ended,
+            endings=lambda: self._roster.workflows() > self.closely(),
+            ended=self._roster.ended,
             wanted=partial(self._wanted.workflows, connection),
             found=partial(self._found, connection),
         )
         rules = self._registrar.rules(connection)
-        return Sweep(connection, self._engine, rules, swept, self._settings.sweep_interval)
+        return Sweep(connection, self._parts.engine, rules, swept, self._parts.settings.sweep_interval)
 
     async def _found(self, connection: Connection, info: WorkflowExecutionInfo, rule: Follow | None) -> None:
         """A sweep has found a workflow that is to be followed."""
@@ -267,7 +269,7 @@ class Followers:
                 session = check_session_name(named or session_by_rule(rule, info))
                 life = await self._finder.life(session)
                 # Each sweep lists again what the one before has listed, and the first one what was found before a restart.
-                if not any(run_id in (run.run, run.run_id) for run in await self._runs.of(session)):
+                if not any(run_id in (run.run, run.run_id) for run in await self._parts.runs.of(session)):
                     found = await self._listed(connection, workflow_id, run_id)
                     await self._registrar.enter(session, found, result=rule.result, life=life)
                 return
@@ -277,7 +279,7 @@ class Followers:
                 life = await self._finder.life(session)
                 if life is None or not self._wanted.waits(session):
                     continue  # it was deleted; another gateway's deletion may not have come here yet
-                runs = await self._runs.of(session)
+                runs = await self._parts.runs.of(session)
                 speaks = session == workflow_id or any(
                     run.workflow_id == workflow_id and not run.activity for run in runs
                 )

@@ -1,22 +1,24 @@
-"""The parts that followers of one namespace share, and those that belong to one run."""
+"""The parts that following is joined from, and those that belong to one run."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from wakeline.errors import AttemptFencedError, SessionClosedError
 from wakeline.events import compose, timestamp
-from wakeline.gateway.delivery import Accept
+from wakeline.gateway.delivery import Accept, Hub
+from wakeline.gateway.following.audience import Audience
 from wakeline.gateway.following.copying.copy import StreamCopy
 from wakeline.gateway.following.life.reports import SETTLED, Report
 from wakeline.gateway.following.telling import Teller
-from wakeline.gateway.log import Publication
-from wakeline.gateway.reaching import Connection, describe_failure
-from wakeline.gateway.sessions import Intents, Run, Runs
+from wakeline.gateway.log import Engine, Publication
+from wakeline.gateway.ownership import Ownership
+from wakeline.gateway.reaching import Connection, Namespaces, describe_failure
+from wakeline.gateway.sessions import Run, Runs
 from wakeline.gateway.settings import Settings
 
 Child: TypeAlias = Callable[[str, str, str | None, str, str], Awaitable[None]]
@@ -45,31 +47,33 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Following:
-    """The parts that followers of one namespace share.
+    """The parts of the gateway that following uses, and those that all followers share.
 
     Attributes:
-        connection: Temporal, in the run's namespace.
-        accept: The way into the log.
+        namespaces: Temporal.
+        engine: The log.
+        accept: The way into it.
         runs: The record of each session's runs.
-        intents: The record of each session's inputs.
-        settings: How often to read, how long to wait for a worker at the end.
-        settled: Called with the session when its record says that no run is open.
-        watched: Whether a device is on a session.
+        settings: What is followed, and how often it is polled.
+        hub: Knows on which sessions devices of this gateway are.
+        ownership: Decides which workflows this gateway follows.
+        audience: Knows on which sessions devices of any gateway are.
         child: Has a child that says where it speaks followed.
         earlier: Awaited before a run's first event: earlier runs of the session add their rests first.
         limits: How much goes on at once.
     """
 
-    connection: Connection
+    namespaces: Namespaces
+    engine: Engine
     accept: Accept
     runs: Runs
-    intents: Intents
     settings: Settings
-    settled: Callable[[str], None]
-    watched: Callable[[str], bool]
+    hub: Hub
+    ownership: Ownership
+    audience: Audience
     child: Child
     earlier: Callable[[str, Run], Awaitable[None]]
-    limits: Limits
+    limits: Limits = field(default_factory=Limits)
 
 
 class Subject:
@@ -93,8 +97,14 @@ class Subject:
         """The run as it stands."""
         return self.copy.run
 
+    @property
+    def connection(self) -> Connection:
+        """Temporal, in the run's namespace."""
+        namespaces, namespace = self.parts.namespaces, self.run.namespace
+        return namespaces[namespace] if namespace else namespaces.main
+
     async def append(self, publisher: str, *reports: Report) -> None:
-        """Append reports on the run under a publisher that appends nothing else; the log keeps one copy."""
+        """Append reports under a publisher that appends nothing else; the log keeps one copy."""
         events = [
             compose(report.topic, b"{}", time=timestamp())  # it belongs to no run
             if report is SETTLED
@@ -118,4 +128,4 @@ class Subject:
 
     async def explain(self, failure: Any) -> dict[str, Any]:
         """Return a failure in the run in its reported form."""
-        return await describe_failure(self.parts.connection.converter_of(self.run.workflow_id), failure)
+        return await describe_failure(self.connection.converter_of(self.run.workflow_id), failure)

@@ -67,10 +67,10 @@ class Observer:
         parts, run_id = self._parts, self._subject.run.run_id
         if self._subject.run.activity:
             activity_id, looks, polls = self._subject.run.workflow_id, parts.limits.looks, parts.limits.activity_polls
-            ending = await activity_ended(parts.connection, activity_id, run_id, looks=looks, polls=polls)
+            ending = await activity_ended(self._subject.connection, activity_id, run_id, looks=looks, polls=polls)
             return Ended(run_id, ending, read_whole=True)
         await self._subject.copy.begin()
-        reader = self.reader = StreamReader(parts.connection, self._subject.run.workflow_id, run_id)
+        reader = self.reader = StreamReader(self._subject.connection, self._subject.run.workflow_id, run_id)
         watch = self._watch = RunWatch(self._subject, run_id, self.attention)
         self._state = StateWatch(self._subject, run_id, watch, reader)
         ended = asyncio.create_task(watch.ended())
@@ -139,7 +139,7 @@ class Observer:
 
     async def _look_at(self, run_id: str) -> None:
         """Report the state of a later run of the chain than the one whose output has its turn."""
-        reader = StreamReader(self._parts.connection, self._subject.run.workflow_id, run_id)
+        reader = StreamReader(self._subject.connection, self._subject.run.workflow_id, run_id)
         watch = RunWatch(self._subject, run_id, self.attention)
         self._state = StateWatch(self._subject, run_id, watch, reader)
         try:

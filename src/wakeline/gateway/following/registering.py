@@ -17,12 +17,12 @@ from wakeline.events import check_session_name
 from wakeline.gateway.following.finding.finder import Finder, Found, is_older
 from wakeline.gateway.following.finding.rules import fits
 from wakeline.gateway.following.finding.sweep import Sweep
+from wakeline.gateway.following.following import Following
 from wakeline.gateway.following.lookups import Lookups, until_followed
 from wakeline.gateway.following.pool import FollowerPool
-from wakeline.gateway.reaching import Connection, Namespaces
+from wakeline.gateway.reaching import Connection
 from wakeline.gateway.rules import Follow
-from wakeline.gateway.sessions import NOT_ALLOWED, NOT_FOUND, Run, Runs, Unfollowed
-from wakeline.gateway.settings import Settings
+from wakeline.gateway.sessions import NOT_ALLOWED, NOT_FOUND, Run, Unfollowed
 
 _NAMINGS: Final = 16
 _CATCH_UP_SECONDS: Final = 5.0
@@ -36,9 +36,7 @@ class Registrar:
     """Enters the runs of workflows that are named into sessions, and has them followed.
 
     Args:
-        namespaces: Temporal.
-        runs: The record of each session's runs.
-        settings: The rules of workflows that are followed by themselves.
+        parts: The parts of the gateway.
         finder: Asks Temporal for workflows.
         pool: Follows their runs.
         sweeps: The sweep of each namespace.
@@ -46,18 +44,10 @@ class Registrar:
     """
 
     def __init__(
-        self,
-        namespaces: Namespaces,
-        runs: Runs,
-        settings: Settings,
-        finder: Finder,
-        pool: FollowerPool,
-        sweeps: Mapping[str, Sweep],
-        lookups: Lookups,
+        self, parts: Following, finder: Finder, pool: FollowerPool, sweeps: Mapping[str, Sweep], lookups: Lookups
     ) -> None:
-        self._namespaces = namespaces
-        self._runs = runs
-        self._settings = settings
+        self._parts = parts
+        self._runs = parts.runs
         self._finder = finder
         self._pool = pool
         self._sweeps = sweeps
@@ -197,7 +187,7 @@ class Registrar:
 
         async def work() -> None:
             async with self._naming:
-                found = await self._finder.find(self._namespaces[namespace], workflow_id, run_id)
+                found = await self._finder.find(self._parts.namespaces[namespace], workflow_id, run_id)
             if found.session is not None:
                 its = life if found.session == beside else None
                 await self.enter(check_session_name(found.session), found, life=its)
@@ -252,5 +242,5 @@ class Registrar:
 
     def rules(self, connection: Connection) -> list[Follow]:
         """Return the rules for a namespace."""
-        main = self._namespaces.main.namespace
-        return [rule for rule in self._settings.follow if (rule.namespace or main) == connection.namespace]
+        main = self._parts.namespaces.main.namespace
+        return [rule for rule in self._parts.settings.follow if (rule.namespace or main) == connection.namespace]

@@ -47,7 +47,7 @@ class Rests:
             effect: Until when.
             reader: Read its stream while it was open.
         """
-        connection, loop, run = self._parts.connection, asyncio.get_running_loop(), self._subject.run
+        connection, loop, run = self._subject.connection, asyncio.get_running_loop(), self._subject.run
         await asyncio.sleep(effect.pause)
         began = loop.time()
         await connection.until_calm()
@@ -96,7 +96,7 @@ class Rests:
         try:
             async with asyncio.timeout_at(effect.deadline):
                 await copy.begin()
-                reader = StreamReader(parts.connection, run.workflow_id, run.run_id)
+                reader = StreamReader(self._subject.connection, run.workflow_id, run.run_id)
                 copied = await copy.read(reader, closed=True)
         except TimeoutError:
             copied = Copied(Answer.NOBODY)
@@ -110,14 +110,16 @@ class Rests:
         """Describe the workflow's latest run."""
         run = self._subject.run
         try:
-            over, latest = await is_over(self._parts.connection.client, run.workflow_id, run.first_run_id)
+            over, latest = await is_over(self._subject.connection.client, run.workflow_id, run.first_run_id)
         except RPCError as error:
             return NotSeen(is_forgotten(error))
         return ChainSeen(over, latest)
 
     async def describe_run(self, effect: DescribeRun) -> Seen | NotSeen:
         """Describe one Temporal run."""
-        handle = self._parts.connection.client.get_workflow_handle(self._subject.run.workflow_id, run_id=effect.run_id)
+        handle = self._subject.connection.client.get_workflow_handle(
+            self._subject.run.workflow_id, run_id=effect.run_id
+        )
         try:
             async with asyncio.timeout_at(effect.deadline):
                 await handle.describe(rpc_timeout=RPC_TIMEOUT)
@@ -129,6 +131,6 @@ class Rests:
 
     async def ask_worker(self, run_id: str) -> WorkerSeen:
         """Query a Temporal run, to learn whether a worker is there."""
-        reader = StreamReader(self._parts.connection, self._subject.run.workflow_id, run_id)
+        reader = StreamReader(self._subject.connection, self._subject.run.workflow_id, run_id)
         answer = await reader.read(0, closed=True)
         return WorkerSeen(isinstance(answer, Stretch) or answer.answer.is_a_worker_s)

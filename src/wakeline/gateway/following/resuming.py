@@ -9,12 +9,10 @@ from typing import Final
 import structlog
 
 from wakeline.errors import UnavailableError
+from wakeline.gateway.following.following import Following
 from wakeline.gateway.following.telling import RETRY_SECONDS
-from wakeline.gateway.log import Engine
-from wakeline.gateway.ownership import Ownership
-from wakeline.gateway.reaching import Namespaces
 from wakeline.gateway.runtime import log_failure
-from wakeline.gateway.sessions import Run, Runs
+from wakeline.gateway.sessions import Run
 
 _WALK_SECONDS: Final = 600.0
 _log = structlog.get_logger(__name__)
@@ -24,29 +22,16 @@ class Resuming:
     """Finds the unfinished runs of this gateway.
 
     Args:
-        namespaces: Temporal.
-        engine: The log.
-        runs: The record of each session's runs.
-        ownership: Decides which workflows this gateway follows.
+        parts: The parts of the gateway.
         start: Follows a run of a session; called again for a run that is followed.
     """
 
-    def __init__(
-        self,
-        namespaces: Namespaces,
-        engine: Engine,
-        runs: Runs,
-        ownership: Ownership,
-        start: Callable[[str, Run], None],
-    ) -> None:
-        self._namespaces = namespaces
-        self._engine = engine
-        self._runs = runs
-        self._ownership = ownership
+    def __init__(self, parts: Following, start: Callable[[str, Run], None]) -> None:
+        self._parts = parts
         self._start = start
         self._sessions: set[str] | None = set()  # the sessions to resume; None for all
         self._asked = asyncio.Event()
-        ownership.wakeups.listen("run", lambda _, session: self.soon(session))
+        parts.ownership.wakeups.listen("run", lambda _, session: self.soon(session))
 
     def soon(self, session: str) -> None:
         """Resume the runs of a session: another gateway may have registered one."""
@@ -63,30 +48,20 @@ class Resuming:
         """Resume when leases change or another gateway registers a run, and every ten minutes."""
         while True:
             try:
-                async with asyncio.timeout(_WALK_SECONDS if self._ownership.shared else None):
+                async with asyncio.timeout(_WALK_SECONDS if self._parts.ownership.shared else None):
                     await self._asked.wait()
             except TimeoutError:  # a gateway that was killed may have registered a run and given no hint
                 self._sessions = None
             self._asked.clear()
             sessions, self._sessions = self._sessions, set()
             try:
-                await self._resume(sessions)
-            except UnavailableError as error:
+                await self.resume(sessions)
+            except BaseException as error:
+                self.all()  # also what was asked for before is still to be resumed
+                if not isinstance(error, UnavailableError):
+                    raise
                 log_failure(_log, "cannot resume runs now", error)
-                self.all()
                 await asyncio.sleep(RETRY_SECONDS)
-
-    async def _resume(self, sessions: set[str] | None) -> None:
-        """Resume the runs of these sessions; if that fails, they are still to be resumed."""
-        try:
-            await self.resume(sessions)
-        except BaseException:
-            if sessions is None or self._sessions is None:
-                self._sessions = None
-            else:
-                self._sessions |= sessions
-            self._asked.set()
-            raise
 
     async def resume(self, sessions: Collection[str] | None) -> None:
         """Follow the unfinished runs of these sessions that are ours; of all sessions if None.
@@ -95,13 +70,13 @@ class Resuming:
             UnavailableError: The log cannot be read now.
         """
         if sessions is None:
-            unfinished = await self._runs.unfinished()
+            unfinished = await self._parts.runs.unfinished()
         else:
             # The record of a session that is being deleted at another gateway may still be there.
-            there = [session for session in sessions if await self._engine.state(session) is not None]
-            unfinished = [(session, run) for session in there for run in await self._runs.of(session)]
+            there = [session for session in sessions if await self._parts.engine.state(session) is not None]
+            unfinished = [(session, run) for session in there for run in await self._parts.runs.of(session)]
         for session, run in unfinished:
-            if run.namespace and run.namespace not in self._namespaces:
+            if run.namespace and run.namespace not in self._parts.namespaces:
                 _log.warning("a run's namespace is not among the settings", session=session, namespace=run.namespace)
-            elif self._ownership.owns(run.workflow_id):
+            elif self._parts.ownership.owns(run.workflow_id):
                 self._start(session, run)

@@ -93,7 +93,7 @@ class Past:
 
 
 class Histories:
-    """The histories of a workflow's runs; each is read once, however often Temporal fails meanwhile.
+    """The histories of a workflow's runs; each is read once, however often Temporal fails.
 
     Args:
         subject: The workflow's run that was reset.
@@ -101,7 +101,7 @@ class Histories:
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
-        self._client = subject.parts.connection.client
+        self._client = subject.connection.client
         self._pasts: dict[tuple[str, int], Past] = {}
         self._starts: dict[str, Start | None] = {"": None}
 
@@ -150,4 +150,4 @@ async def until_answered(subject: Subject, ask: Callable[[], Awaitable[T]], *, r
             log = _log.debug if backoff.failures % _LOGGED_FAILURES else _log.warning
             session, run = subject.session, subject.run.run
             log("Temporal does not answer about a reset now", session=session, run=run, error=error.message)
-            await subject.parts.connection.after_failure(backoff)
+            await subject.connection.after_failure(backoff)

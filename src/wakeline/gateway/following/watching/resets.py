@@ -21,7 +21,7 @@ from wakeline.events import INPUT_UNDONE, publisher_of_activity
 from wakeline.gateway.following.following import Subject
 from wakeline.gateway.following.watching.past import Histories, Key, Past, Signal, until_answered
 from wakeline.gateway.log import Publication
-from wakeline.gateway.sessions import Run
+from wakeline.gateway.sessions import Intents, Run
 from wakeline.streams.inputs import temporal_id
 from wakeline.temporal.chains import Start
 from wakeline.temporal.failures import RPC_TIMEOUT
@@ -44,7 +44,7 @@ class Reset(NamedTuple):
 
 
 async def undo(subject: Subject, next_run_id: str, *, output: bool) -> None:
-    """Mark the output that a reset of a run has undone, and send its inputs again or report them.
+    """Mark the output that a reset has undone, and send its inputs again or report them.
 
     Args:
         subject: The run.
@@ -175,7 +175,7 @@ async def _return_inputs(subject: Subject, run_id: str, undone: Mapping[Key, Sig
     resend = subject.parts.settings.inputs.after_reset == "send"
     reported: list[dict[str, str]] = []
     for key, signal in undone.items():
-        found = await subject.parts.intents.find(subject.session, key.id)
+        found = await Intents(subject.parts.engine).find(subject.session, key.id)
         if found is None or found.life != key.life:
             continue  # an input of another session, or a forgotten one whose key another one has
         sent = False
@@ -193,7 +193,7 @@ async def _send_again(subject: Subject, run_id: str, key: Key, signal: Signal) -
 
     The key and the life are in the request id and in the headers, so a signal that was sent again before is not sent twice.
     """
-    client = subject.parts.connection.client
+    client = subject.connection.client
     request = SignalWorkflowExecutionRequest(
         namespace=client.namespace,
         workflow_execution=WorkflowExecution(workflow_id=subject.run.workflow_id, run_id=run_id),

@@ -92,7 +92,7 @@ class StateWatch:
                 await self._until_watched()
 
     def _watched(self) -> bool:
-        return self._subject.parts.watched(self._subject.session)
+        return self._subject.parts.audience.watches(self._subject.session)
 
     async def _until_watched(self) -> None:
         """Return when a device comes, or when it is time to look for nobody."""

@@ -59,12 +59,12 @@ class RunWatch:
         self.history = History()
         self.over = asyncio.Event()
         self.read = 0
-        self._connection = parts.connection
+        self._connection = subject.connection
         self._workflow_id = subject.run.workflow_id
         self._run_id = run_id
         self._attention = attention
         self._looks = parts.limits.looks
-        self._children = Children(partial(parts.child, parts.connection.namespace, teller.session, teller.epoch))
+        self._children = Children(partial(parts.child, subject.connection.namespace, teller.session, teller.epoch))
         self._whole = False  # the history was followed from its first event to its last
         self.happened = 0
         """Grows when something may have happened."""
