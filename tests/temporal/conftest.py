@@ -6,14 +6,14 @@ import pytest
 
 from wakeline.gateway.following import follower, followers, lookups, pool, resuming, telling
 from wakeline.gateway.following.life import reducer, resting
-from wakeline.gateway.following.watching import standalone, watch
+from wakeline.gateway.following.watching import asking, past
 
 _PAUSE = 0.2
 
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (follower, followers, lookups, pool, resuming, standalone, telling, watch):
+    for module in (asking, follower, followers, lookups, past, pool, resuming, telling):
         monkeypatch.setattr(module, "RETRY_SECONDS", _PAUSE)
     for rules in (reducer, resting):
         monkeypatch.setattr(rules, "AGAIN_SECONDS", _PAUSE)

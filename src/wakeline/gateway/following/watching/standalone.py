@@ -16,20 +16,17 @@ from temporalio.api.workflowservice.v1 import (
     DescribeActivityExecutionResponse,
     PollActivityExecutionRequest,
 )
-from temporalio.service import RPCError
 
-from wakeline.gateway.following.telling import RETRY_SECONDS
+from wakeline.gateway.following.watching.asking import until_known
 from wakeline.gateway.reaching import Connection
-from wakeline.retry import Backoff
 from wakeline.temporal.endings import ChainStatus, Ending, forgotten
-from wakeline.temporal.failures import RPC_TIMEOUT, UNKNOWN_TIMES, is_forgotten
+from wakeline.temporal.failures import RPC_TIMEOUT
 
 # The server answers a waiting call after about 20 s without an end.
 _LONG_POLL: Final = timedelta(seconds=40)
 _PAUSE: Final = 0.1
 # An activity without a waiting call is described at the latest after this time.
 _DESCRIBE_SECONDS: Final = 60.0
-_LONGEST_PAUSE: Final = 30.0
 _STATUSES: Final[dict[int, ChainStatus]] = {
     ActivityExecutionStatus.ACTIVITY_EXECUTION_STATUS_COMPLETED: "completed",
     ActivityExecutionStatus.ACTIVITY_EXECUTION_STATUS_FAILED: "failed",
@@ -69,32 +66,25 @@ async def activity_ended(
         looks: Lets so many be described at once.
         polls: Lets so many have a waiting call at once; the others are described at intervals.
     """
-    unknown, backoff = 0, Backoff(2 * RETRY_SECONDS, _LONGEST_PAUSE)
     request = PollActivityExecutionRequest(namespace=connection.namespace, activity_id=activity_id, run_id=run_id)
-    while True:
+
+    async def ask() -> Ending | None:
         await connection.until_calm()
-        try:
-            pause = _PAUSE
-            # Nobody queues for a place: one that waited in turn would not be described meanwhile.
-            known = False
-            if waits := not polls.locked():
-                async with polls:
-                    service = connection.client.workflow_service
-                    known = (await service.poll_activity_execution(request, timeout=_LONG_POLL)).HasField("outcome")
-            if known or not waits:
-                async with looks:
-                    described = await _describe(connection, activity_id, run_id, RPC_TIMEOUT)
-                if known or described.info.status in _STATUSES:
-                    return _ending(described)
-                pause = _DESCRIBE_SECONDS * random.uniform(0.5, 1)
-            unknown = 0
-            backoff.reset()
-            await asyncio.sleep(pause)
-        except RPCError as error:
-            unknown = unknown + 1 if is_forgotten(error) else 0
-            if unknown == UNKNOWN_TIMES:
-                return forgotten()
-            await connection.after_failure(backoff)
+        known = False
+        # Nobody queues for a place: one that waited in turn would not be described meanwhile.
+        if waits := not polls.locked():
+            async with polls:
+                service = connection.client.workflow_service
+                known = (await service.poll_activity_execution(request, timeout=_LONG_POLL)).HasField("outcome")
+        if known or not waits:
+            async with looks:
+                described = await _describe(connection, activity_id, run_id, RPC_TIMEOUT)
+            if known or described.info.status in _STATUSES:
+                return _ending(described)
+        await asyncio.sleep(_PAUSE if waits else _DESCRIBE_SECONDS * random.uniform(0.5, 1))
+        return None
+
+    return await until_known(connection, ask) or forgotten()
 
 
 async def _describe(

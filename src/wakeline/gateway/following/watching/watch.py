@@ -9,31 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from functools import partial
 from typing import Any, Final
 
 from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.client import WorkflowExecutionDescription, WorkflowHandle
-from temporalio.service import RPCError
 
 from wakeline.background import wait_at_most
 from wakeline.gateway.following.following import Subject
-from wakeline.gateway.following.telling import RETRY_SECONDS
+from wakeline.gateway.following.watching.asking import until_known
 from wakeline.gateway.following.watching.attention import Attention
 from wakeline.gateway.following.watching.children import Children
-from wakeline.retry import Backoff
 from wakeline.temporal.endings import Ending, closing_event, complete, forgotten, is_closing, read_ending
-from wakeline.temporal.failures import RPC_TIMEOUT, UNKNOWN_TIMES, is_forgotten
+from wakeline.temporal.failures import RPC_TIMEOUT
 from wakeline.temporal.history import History, is_followed, pages
 
 _RUNNING: Final = WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING
 # Between two answers of a busy history: what happened meanwhile comes in one.
 _PAUSE: Final = 0.01
 _LOOK_SECONDS: Final = 600.0
-_LONGEST_PAUSE: Final = 30.0
-# A call that lasted for so long counts as one that worked.
-_OUTAGE_SECONDS: Final = 30.0
 
 
 class RunWatch:
@@ -95,40 +89,31 @@ class RunWatch:
 
     async def ended(self) -> Ending:
         """Return when the run has ended; an outage is waited out."""
-        unknown, backoff = 0, Backoff(2 * RETRY_SECONDS, _LONGEST_PAUSE)
-        ending: Ending | None = None
-        while True:
-            began = time.monotonic()
-            try:
-                ended = await self._attention.while_so(self._follow() if self._attention.closely else self._look())
-                self._tells_no_more(ending is None and ended is None)
-                if ended is not None:
-                    ending = ended
-                    self.over.set()
-                    self.nudge()
-                    if not self._whole:
-                        async with self._looks:
-                            await self._children.read(self._handle)
-                    await self._children.entered(self._reachable)
-                    return await complete(self._connection.client, self._workflow_id, self._run_id, ending)
-                unknown = 0
-                backoff.reset()
-            except RPCError as error:
-                self._tells_no_more(ending is None)
-                unknown = unknown + 1 if is_forgotten(error) else 0
-                if unknown == UNKNOWN_TIMES:
-                    await self._children.entered(self._reachable)
-                    return ending or forgotten()  # it may be known how it ended, and nothing else any more
-                if time.monotonic() - began >= _OUTAGE_SECONDS:
-                    backoff.reset()
-                await self._connection.after_failure(backoff)
+        completed, ending = None, await until_known(self._connection, self._observe)
+        if ending is not None:
+            self.over.set()
+            self.nudge()
+            completed = await until_known(self._connection, partial(self._complete, ending))
+        if completed is None:
+            await self._children.entered(self._reachable)
+        return completed or ending or forgotten()  # it may be known how it ended, and nothing else any more
 
-    def _tells_no_more(self, goes_on: bool) -> None:
-        """Wake the reader, which relied on news without delay: from now on they may be late."""
-        if self.tells:
-            self.tells = False
-            if goes_on:
+    async def _observe(self) -> Ending | None:
+        """Return how the run has ended; None if its attention has changed."""
+        try:
+            return await self._attention.while_so(self._follow() if self._attention.closely else self._look())
+        finally:
+            if self.tells:  # wake the reader, which relied on news without delay: from now on they may be late
+                self.tells = False
                 self.nudge()
+
+    async def _complete(self, ending: Ending) -> Ending:
+        """Have the children of the ended run followed, and return its ending with what follows it."""
+        if not self._whole:
+            async with self._looks:
+                await self._children.read(self._handle)
+        await self._children.entered(self._reachable)
+        return await complete(self._connection.client, self._workflow_id, self._run_id, ending)
 
     def _reachable(self) -> bool:
         return self._connection.up() and self._connection.calm()
