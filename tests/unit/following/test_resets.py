@@ -20,8 +20,9 @@ from tests.unit.following.followed import World, run
 from tests.unit.following.test_rests import parts_of
 from wakeline.errors import AttemptFencedError
 from wakeline.gateway.following.copying.copy import StreamCopy
-from wakeline.gateway.following.copying.items import Item, Stretch
+from wakeline.gateway.following.copying.reader import Item, Polled
 from wakeline.gateway.following.following import Subject
+from wakeline.gateway.following.life.answers import Answer
 from wakeline.gateway.following.telling import Teller
 from wakeline.gateway.following.watching import past
 from wakeline.gateway.following.watching.resets import undo
@@ -41,9 +42,9 @@ class Stream:
     def __init__(self, said: int) -> None:
         self._said = said
 
-    async def read(self, offset: int, *, closed: bool = False) -> Stretch:
+    async def read(self, offset: int, *, closed: bool = False) -> Polled:
         data = Payload(metadata={"encoding": b"json/plain"}, data=b"1").SerializeToString()
-        return Stretch([Item(at, "said", data) for at in range(offset, self._said)], self._said, more=False)
+        return Polled(Answer.READ, [Item(at, "said", data) for at in range(offset, self._said)], self._said, more=False)
 
 
 class Page:

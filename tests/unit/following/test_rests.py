@@ -15,7 +15,7 @@ from wakeline.events import compose, timestamp
 from wakeline.gateway.following import follower as runner
 from wakeline.gateway.following import rests as resting
 from wakeline.gateway.following.copying.copy import StreamCopy
-from wakeline.gateway.following.copying.items import Item, Missing, Stretch
+from wakeline.gateway.following.copying.reader import Item, Polled
 from wakeline.gateway.following.follower import Follower
 from wakeline.gateway.following.following import Following, Limits
 from wakeline.gateway.following.life import resting as rules
@@ -41,15 +41,15 @@ class Stream:
     def __init__(self, connection: Any, workflow_id: str, run_id: str) -> None:
         self._said = 5 if run_id == "next" else 3
 
-    async def read(self, offset: int, *, closed: bool = False) -> Stretch | Missing:
+    async def read(self, offset: int, *, closed: bool = False) -> Polled:
         Stream.reads += 1
         if not Stream.there:
-            return Missing(Answer.NOBODY)
+            return Polled(Answer.NOBODY)
         items = [
             Item(at, "said", Payload(metadata={"encoding": b"json/plain"}, data=str(at).encode()).SerializeToString())
             for at in range(offset, self._said)
         ]
-        return Stretch(items, self._said, more=False)
+        return Polled(Answer.READ, items, self._said, more=False)
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,6 @@ from temporalio.service import RPCError
 from wakeline.background import wait_at_most
 from wakeline.errors import AttemptFencedError, SessionClosedError, UnavailableError
 from wakeline.gateway.following.copying.copy import StreamCopy
-from wakeline.gateway.following.copying.items import Stretch
 from wakeline.gateway.following.copying.reader import StreamReader
 from wakeline.gateway.following.following import Subject
 from wakeline.gateway.following.life.answers import Answer, Copied
@@ -132,5 +131,5 @@ class Rests:
     async def ask_worker(self, run_id: str) -> WorkerSeen:
         """Query a Temporal run, to learn whether a worker is there."""
         reader = StreamReader(self._subject.connection, self._subject.run.workflow_id, run_id)
-        answer = await reader.read(0, closed=True)
-        return WorkerSeen(isinstance(answer, Stretch) or answer.answer.is_a_worker_s)
+        polled = await reader.read(0, closed=True)
+        return WorkerSeen(polled.answer.is_a_worker_s)

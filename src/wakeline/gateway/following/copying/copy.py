@@ -15,8 +15,7 @@ from wakeline.errors import AttemptFencedError, SequenceGapError, SessionClosedE
 from wakeline.events import GAP, NewEvent, check_topic, compose, timestamp
 from wakeline.gateway.delivery import Accept
 from wakeline.gateway.following.copying.detours import Group, Identity, groups
-from wakeline.gateway.following.copying.items import Item, Missing, Stretch
-from wakeline.gateway.following.copying.reader import StreamReader
+from wakeline.gateway.following.copying.reader import Item, Polled, StreamReader
 from wakeline.gateway.following.life.answers import Answer, Copied
 from wakeline.gateway.following.telling import Teller
 from wakeline.gateway.log import Publication
@@ -108,27 +107,27 @@ class StreamCopy:
         """
         news = False
         while True:
-            stretch = await reader.read(self._offset, closed=closed)
-            if isinstance(stretch, Missing):
-                if stretch.answer is not Answer.TOO_LARGE:
-                    return Copied(stretch.answer, news, stretch.reason)
+            polled = await reader.read(self._offset, closed=closed)
+            if polled.answer is Answer.TOO_LARGE:
                 _log.warning(
                     "an item of a stream is too large to be read, and is reported as a gap",
                     workflow_id=self.run.workflow_id,
                     offset=self._offset,
-                    error=stretch.reason,
+                    error=polled.reason,
                 )
                 await self._pass_over(self._offset + 1)
                 news = True
-            elif stretch.next_offset < self._offset:
+            elif polled.answer is not Answer.READ:
+                return Copied(polled.answer, news, polled.reason)
+            elif polled.next_offset < self._offset:
                 await self._begin_anew()
-            elif stretch.next_offset == self._offset:
+            elif polled.next_offset == self._offset:
                 if not self._offset:
                     await self._open()
                 return Copied(Answer.READ, news)
             else:
                 news = True
-                if not (await self._append(stretch) or stretch.more):
+                if not (await self._append(polled) or polled.more):
                     return Copied(Answer.READ, news)
 
     async def _open(self) -> None:
@@ -145,10 +144,10 @@ class StreamCopy:
         else:
             await self.change(stream_attempt=self.run.stream_attempt + 1)
 
-    async def _append(self, stretch: Stretch) -> bool:
+    async def _append(self, polled: Polled) -> bool:
         """Append items under their upstream offsets; return whether the log expects another offset."""
-        items = stretch.items
-        first = items[0].offset if items else stretch.next_offset
+        items = polled.items
+        first = items[0].offset if items else polled.next_offset
         try:
             if first > self._offset:  # the workflow has truncated what we have not read
                 await self._tell_gap(first)

@@ -17,7 +17,7 @@ from temporalio.api.common.v1 import Payload
 from wakeline.errors import RequestInvalidError
 from wakeline.events import IDENTITY_KEY, MessagePiece, check_key, check_label
 from wakeline.gateway.delivery import check_publisher
-from wakeline.gateway.following.copying.items import Item
+from wakeline.gateway.following.copying.reader import Item
 from wakeline.gateway.log import Publication
 from wakeline.notices import Notice, check_notice
 from wakeline.streams.requests import REQUEST_TOPIC

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 import structlog
@@ -19,7 +20,6 @@ from temporalio.client import WorkflowQueryFailedError, WorkflowUpdateFailedErro
 from temporalio.common import RawValue
 from temporalio.converter import DataConverter
 
-from wakeline.gateway.following.copying.items import Item, Missing, Stretch
 from wakeline.gateway.following.life.answers import Answer
 from wakeline.gateway.reaching import Connection, decoded_item
 from wakeline.streams.budget import UPDATES_PER_RUN, update_pause
@@ -48,6 +48,32 @@ _NO_KEY: Final = (
 )
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")
+
+
+class Item(msgspec.Struct, frozen=True):
+    """One item of a stream, at its upstream offset."""
+
+    offset: int
+    topic: str
+    payload: bytes
+
+
+class Polled(NamedTuple):
+    """The outcome of one poll of a stream.
+
+    Attributes:
+        answer: The answer; only `READ` comes with items.
+        items: In order. The first may be past the offset that was asked for, if the workflow has truncated its log.
+        next_offset: The offset to continue at.
+        more: Whether there are more at once.
+        reason: The error, for the log.
+    """
+
+    answer: Answer
+    items: Sequence[Item] = ()
+    next_offset: int = 0
+    more: bool = False
+    reason: str = ""
 
 
 class StreamReader:
@@ -100,7 +126,7 @@ class StreamReader:
             return None
         return answer
 
-    async def read(self, offset: int, *, closed: bool = False) -> Stretch | Missing:
+    async def read(self, offset: int, *, closed: bool = False) -> Polled:
         """Read from an offset on; a host without the query may have nothing before `until_answered`.
 
         Args:
@@ -114,7 +140,7 @@ class StreamReader:
             if not self.by_update:
                 answer = await self._query(asked)
             if answer is None and closed:
-                return Missing(Answer.UPDATES_ONLY if self.by_update else Answer.NO_STREAM)
+                return Polled(Answer.UPDATES_ONLY if self.by_update else Answer.NO_STREAM)
             answer = answer or await self._update(offset)
             result = answer if isinstance(answer, PollResult) else self._decode(answer.payload)
             if result is None:
@@ -130,7 +156,7 @@ class StreamReader:
         except Exception as error:  # noqa: BLE001 - a worker may answer anything, and a codec may raise anything
             return self._encoded(f"cannot be decoded: {error!r}")
         self._timeout = _FIRST_TIMEOUT
-        return Stretch(items, result.next_offset, result.more_ready)
+        return Polled(Answer.READ, items, result.next_offset, result.more_ready)
 
     def stop(self) -> None:
         """Stop waiting for an update."""
@@ -139,7 +165,7 @@ class StreamReader:
             self._waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._waiting.cancel()
 
-    def _refused(self, error: Exception, *, closed: bool) -> Missing:
+    def _refused(self, error: Exception, *, closed: bool) -> Polled:
         said = refusal(error)
         if said is Refusal.USED_UP:
             self._updates = UPDATES_PER_RUN
@@ -150,7 +176,7 @@ class StreamReader:
         answer = _ANSWERS.get(said, Answer.NOBODY)
         if answer is Answer.NOBODY:
             self._timeout = min(self._timeout * 2, _LAST_TIMEOUT)
-        return Missing(answer, str(error))
+        return Polled(answer, reason=str(error))
 
     def _decode(self, payload: Payload) -> PollResult | None:
         """Decode an answer; None if it is encoded, and the gateway has no data converter."""
@@ -160,11 +186,11 @@ class StreamReader:
         result: PollResult = converter.payload_converter.from_payload(payload, PollResult)
         return result
 
-    def _encoded(self, why: str) -> Missing:
+    def _encoded(self, why: str) -> Polled:
         reason = f"the stream of workflow {self._workflow_id!r} {why}"
         self._connection.remember(f"encoded: {reason}")
         self._tell_once(reason)
-        return Missing(Answer.ENCODED, reason)
+        return Polled(Answer.ENCODED, reason=reason)
 
     def _tell_once(self, what: str) -> None:
         if not self._told:
