@@ -22,7 +22,7 @@ from wakeline.gateway.sessions import RunState
 async def test_what_a_run_waits_for_is_told_again_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     async def follow(state: StateWatch) -> None:
         activities = {"1": {"activity": "1", "attempt": 2, "state": "retrying"}}
-        await state._tell(RunState(activities, {"for": "input"}, "next/7/0/0"), {"1": 5}, {})
+        await state._report(RunState(activities, {"for": "input"}, "next/7/0/0"), {"1": 5}, {})
         await asyncio.Event().wait()
 
     monkeypatch.setattr(StateWatch, "follow", follow)

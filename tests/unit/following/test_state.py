@@ -73,12 +73,12 @@ async def test_what_was_told_is_told_to_be_over_although_looking_was_stopped_bef
     world = World(monkeypatch)
     state = StateWatch(Subject("a", RUN, parts_of(world, places=1)), RUN.run_id, watch_of(), READER)
     activities = {"1": {"activity": "1", "attempt": 2, "state": "retrying"}}
-    telling = asyncio.create_task(state._tell(RunState(activities, {"for": "input"}, "run/7/0/0"), {"1": 5}, {}))
+    telling = asyncio.create_task(state._report(RunState(activities, {"for": "input"}, "run/7/0/0"), {"1": 5}, {}))
     await steps(after)
     telling.cancel()
     await asyncio.gather(telling, return_exceptions=True)
     await steps()
-    await state._tell(RunState({}, None, "run/9/0/0"), {}, {})
+    await state._report(RunState({}, None, "run/9/0/0"), {}, {})
     there = await world.engine.state("a")
     page = await world.engine.read("a", 0, before=100) if there is not None else None
     told = [msgspec.json.decode(event.json()) for event in page.events] if page is not None else []

@@ -42,15 +42,6 @@ def last_failed(pending: PendingActivityInfo) -> int:
     return pending.last_attempt_complete_time.ToNanoseconds()
 
 
-def event_data(activity: dict[str, Any]) -> dict[str, Any]:
-    """Return the data of `$activity.retrying` or `$activity.paused` for a described activity."""
-    if activity["state"] == "paused":
-        left_out = ("state", "stalled", "next_at") + (("failure",) if activity["failure"] is None else ())
-    else:
-        left_out = ("state", "stalled")
-    return {key: value for key, value in activity.items() if key not in left_out}
-
-
 def _is_reported(pending: PendingActivityInfo) -> bool:
     return (pending.attempt > 1 and pending.HasField("last_failure")) or pending.state == _PAUSED
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from functools import partial
 from typing import Any, Final
 
 from temporalio.api.sdk.v1 import WorkflowMetadata
@@ -15,16 +14,13 @@ from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.service import RPCError
 
 from wakeline.errors import UnavailableError
-from wakeline.events import (
-    ACTIVITY_PAUSED,
-    ACTIVITY_RETRYING,
-    ACTIVITY_STALLED,
-    RUN_WAITING,
-)
+from wakeline.events import ACTIVITY_STALLED
 from wakeline.gateway.following.copying.reader import StreamReader
 from wakeline.gateway.following.following import Subject
-from wakeline.gateway.following.watching.activities import described, event_data, last_failed, since
-from wakeline.gateway.following.watching.waiting import METADATA_QUERY, Waits
+from wakeline.gateway.following.life.changes import Reported, changes
+from wakeline.gateway.following.life.reports import Report
+from wakeline.gateway.following.watching.activities import described, last_failed, since
+from wakeline.gateway.following.watching.waiting import METADATA_QUERY, Sight, Waits
 from wakeline.gateway.following.watching.watch import RunWatch
 from wakeline.gateway.sessions import RunState
 from wakeline.temporal.history import ActivityAttempt
@@ -32,10 +28,6 @@ from wakeline.temporal.history import ActivityAttempt
 _SOONEST: Final = 1.0
 _RARELY: Final = 30.0
 _UNWATCHED: Final = 2.0
-# Instead of the time of a failure: it may have been reported and is not recorded. It is reported again, or its end.
-_UNSURE: Final = -1
-# Of the states of an activity, those that last until their event is followed by one with `over: true`.
-_LASTING: Final = {"retrying": ACTIVITY_RETRYING, "paused": ACTIVITY_PAUSED}
 
 
 class StateWatch:
@@ -60,15 +52,10 @@ class StateWatch:
         self._subject = subject
         self._run_id = run_id
         self._watch = watch
-        self._waits = Waits(watch, subject.explain, partial(reader.ask, METADATA_QUERY, WorkflowMetadata))
+        self._reader = reader
+        self._waits = Waits()
         self._name = run_id if run_id == run.run_id else f"{run.run_id}/{run_id}"
-        self._waiting = run.waiting
-        self._unsure = False  # the reason for waiting may have been reported, and is not recorded
-        # Of what lasts: the attempt, and since when.
-        self._lasting = {
-            "retrying": {name: (attempt, run.failed.get(name, 0)) for name, attempt in run.retrying.items()},
-            "paused": dict(run.paused),
-        }
+        self._reported = Reported.recorded(run)
         self._stalled: dict[str, int] = {}
 
     async def follow(self) -> None:
@@ -102,7 +89,7 @@ class StateWatch:
             await asyncio.sleep(_UNWATCHED)
 
     async def look(self) -> bool:
-        """Look once, and tell what is new; True if there was something, or may soon be.
+        """Describe the run once, and report what is new; return whether there was something, or may soon be.
 
         Raises:
             RPCError: Temporal cannot be asked now.
@@ -110,11 +97,24 @@ class StateWatch:
         description = (await self._watch.describe()).raw_description
         pending = description.pending_activities
         activities = await described(pending, self._subject.explain)
-        waiting, soon = await self._waits.reason(description, seen=self.state.waiting, reported=self._waiting)
-        new = RunState(activities, waiting, self._moment(description))
-        self.state = new  # readers of the events may read the state at once
+        waiting, soon = await self._reason(description)
+        self.state = RunState(
+            activities, waiting, self._moment(description)
+        )  # readers of the events may read it at once
         failed = {a.activity_id: last_failed(a) for a in pending}
-        return await self._tell(new, since(pending), failed) or soon
+        return await self._report(self.state, since(pending), failed) or soon
+
+    async def _reason(self, description: DescribeWorkflowExecutionResponse) -> tuple[dict[str, Any] | None, bool]:
+        """Return the reason for which the run waits, and whether it may become clear soon."""
+        watch, seen = self._watch, self.state.waiting
+        sight = Sight(description, watch.history, tells=watch.tells, time=time.monotonic())
+        verdict = self._waits.reason(sight, seen=seen, reported=self._reported.waiting)
+        if verdict.asks:
+            metadata = await self._reader.ask(METADATA_QUERY, WorkflowMetadata)
+            verdict = self._waits.answered(sight, metadata, seen=seen)
+        if verdict.failure is None:
+            return verdict.reason, verdict.soon
+        return {**(verdict.reason or {}), "failure": await self._subject.explain(verdict.failure)}, verdict.soon
 
     def _moment(self, described: DescribeWorkflowExecutionResponse) -> str:
         """Return an id of this moment of the run; attempts come and go without a new event."""
@@ -122,67 +122,35 @@ class StateWatch:
         failed = max((last_failed(pending) for pending in described.pending_activities), default=0)
         return f"{self._run_id}/{length}/{task}/{failed}"
 
-    async def _tell(self, new: RunState, stamps: dict[str, int], failed: dict[str, int]) -> bool:
+    async def _report(self, state: RunState, stamps: dict[str, int], failed: dict[str, int]) -> bool:
         """Append an event for each change, each under its own publisher; return whether any.
 
         Args:
-            new: The new state.
+            state: The new state.
             stamps: The time at which each activity entered its state.
             failed: The time at which the last attempt of each failed.
         """
-        changed = False
-        for state, topic in _LASTING.items():
-            changed |= await self._tell_lasting(state, topic, new, stamps)
-        stalled = await self._tell_stalled(new, failed)
-        waits = new.waiting != self._waiting or self._unsure
-        if waits:
-            self._unsure = True
-            data = new.waiting or {"for": None}
-            name = f"{new.current}/{data['for']}/{data.get('task_queue', '')}"
-            await self._tell_of(RUN_WAITING, self._subject.run.run, data, name)
-        if waits or changed:
-            retrying, paused = self._lasting["retrying"], self._lasting["paused"]
-            await self._subject.copy.change(
-                waiting=new.waiting,
-                retrying={name: attempt for name, (attempt, _) in retrying.items()},
-                failed={name: stamp for name, (_, stamp) in retrying.items()},
-                paused=dict(paused),
-            )
-            self._waiting, self._unsure = new.waiting, False
-            return True
-        return stalled
+        now, changed = Reported.present(state, stamps), False
+        stalled = await self._report_stalled(state, failed)
+        for change in changes(self._subject.run.run, self._reported, state, now):
+            changed, self._reported = True, change.meanwhile
+            topic = change.report.topic
+            await self._subject.append(f"{topic[1:]}:{self._name}/{change.name}", change.report)
+        if changed:
+            await self._subject.copy.change(**now.record())
+            self._reported = now
+        return changed or stalled
 
-    async def _tell_lasting(self, state: str, topic: str, new: RunState, stamps: dict[str, int]) -> bool:
-        """Append events for the activities that have entered a state, and that have left it."""
-        before = self._lasting[state]
-        now = {name: (a["attempt"], stamps[name]) for name, a in new.activities.items() if a["state"] == state}
-        if before == now:
-            return False
-        for name, (attempt, stamp) in now.items():
-            if before.get(name) != (attempt, stamp):
-                before[name] = (attempt, _UNSURE)
-                await self._tell_of(topic, name, event_data(new.activities[name]), f"{name}/{attempt}/{stamp}")
-        for name, (attempt, stamp) in before.items():
-            if name not in now:
-                data = {"activity": name, "attempt": attempt, "over": True}
-                await self._tell_of(topic, name, data, f"{name}/over/{attempt}/{stamp}")
-        self._lasting[state] = now
-        return True
-
-    async def _tell_stalled(self, new: RunState, failed: dict[str, int]) -> bool:
+    async def _report_stalled(self, state: RunState, failed: dict[str, int]) -> bool:
         """Append an event, once, for each attempt that has timed out for want of a heartbeat."""
         stalled, self._watch.history.stalled = self._watch.history.stalled, []
-        for name, activity in new.activities.items():
+        for name, activity in state.activities.items():
             if "stalled" in activity and self._stalled.get(name) != failed[name]:
                 missed = ActivityAttempt(name, activity["activity_type"], activity["stalled"])
                 stalled.append((failed[name], missed))
         for which, missed in stalled:
             self._stalled[missed.activity] = which
             name = f"{missed.activity}/{missed.attempt}/{which}"
-            event = self._subject.teller.event(ACTIVITY_STALLED, missed._asdict(), key=missed.activity)
-            await self._subject.teller.tell(f"{ACTIVITY_STALLED[1:]}:{self._run_id}/{name}", event)
+            report = Report(ACTIVITY_STALLED, missed._asdict(), missed.activity)
+            await self._subject.append(f"{ACTIVITY_STALLED[1:]}:{self._run_id}/{name}", report)
         return bool(stalled)
-
-    async def _tell_of(self, topic: str, key: str, data: dict[str, Any], name: str) -> None:
-        teller = self._subject.teller
-        await teller.tell(f"{topic[1:]}:{self._name}/{name}", teller.event(topic, data, key=key))
