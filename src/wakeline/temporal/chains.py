@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import ContinueAsNewInitiator, WorkflowExecutionStatus
 from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.client import Client, WorkflowHandle
 
 from wakeline.temporal.failures import RPC_TIMEOUT
@@ -71,6 +72,18 @@ class Start(NamedTuple):
         return 0
 
 
+async def describe(
+    client: Client, workflow_id: str, run_id: str | None = None, timeout: timedelta = RPC_TIMEOUT
+) -> DescribeWorkflowExecutionResponse:
+    """Describe a workflow's latest run, or one of its runs.
+
+    Raises:
+        RPCError: Temporal cannot be asked now, or does not have the run.
+    """
+    handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id, run_id=run_id)
+    return (await handle.describe(rpc_timeout=timeout)).raw_description
+
+
 async def first_event(client: Client, workflow_id: str, run_id: str) -> HistoryEvent:
     """Return the event that a run began with.
 
@@ -125,8 +138,7 @@ async def is_over(client: Client, workflow_id: str, chain: str) -> tuple[bool, s
     Raises:
         RPCError: Temporal cannot be asked now, or does not have the workflow.
     """
-    latest = await client.get_workflow_handle(workflow_id).describe(rpc_timeout=RPC_TIMEOUT)
-    info = latest.raw_description.workflow_execution_info
+    info = (await describe(client, workflow_id)).workflow_execution_info
     runs = info.status == WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING
     return not runs or info.first_run_id != chain, info.execution.run_id
 

@@ -15,7 +15,7 @@ from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverse
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, WorkflowHistoryEventFilterType
 from temporalio.service import RPCError, RPCStatusCode
 
-from wakeline.temporal.chains import began_by_reset, carries, start_of
+from wakeline.temporal.chains import began_by_reset, carries, describe, start_of
 from wakeline.temporal.failures import RPC_TIMEOUT
 
 # A reverse history is read in pages of this many events.
@@ -102,15 +102,14 @@ async def with_reset(client: Client, workflow_id: str, run_id: str, ending: Endi
     Raises:
         RPCError: Temporal cannot be asked now, or does not have the run.
     """
-    handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id, run_id=run_id)
-    described = (await handle.describe(rpc_timeout=RPC_TIMEOUT)).raw_description
+    described = await describe(client, workflow_id, run_id)
     next_run_id = described.workflow_extended_info.reset_run_id
     if not next_run_id and ending.status == "terminated":
         # A reset of an earlier run of the chain terminates the open one, whose own description does not say so.
-        latest = await client.get_workflow_handle(workflow_id).describe(rpc_timeout=RPC_TIMEOUT)
-        chain = latest.raw_description.workflow_execution_info.first_run_id
-        if latest.run_id != run_id and chain == described.workflow_execution_info.first_run_id:
-            next_run_id = await began_by_reset(client, workflow_id, latest.run_id)
+        latest = (await describe(client, workflow_id)).workflow_execution_info
+        same_chain = latest.first_run_id == described.workflow_execution_info.first_run_id
+        if latest.execution.run_id != run_id and same_chain:
+            next_run_id = await began_by_reset(client, workflow_id, latest.execution.run_id)
     if not next_run_id:
         return ending
     return replace(

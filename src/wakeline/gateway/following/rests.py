@@ -18,8 +18,8 @@ from wakeline.gateway.following.following import Subject
 from wakeline.gateway.following.life.answers import Answer, Copied
 from wakeline.gateway.following.life.effects import DescribeRun, ReadRest
 from wakeline.gateway.following.life.observations import ChainSeen, LastChance, NotSeen, Read, Seen, WorkerSeen
-from wakeline.temporal.chains import is_over
-from wakeline.temporal.failures import RPC_TIMEOUT, is_forgotten
+from wakeline.temporal.chains import describe, is_over
+from wakeline.temporal.failures import is_forgotten
 
 _log = structlog.get_logger(__name__)
 
@@ -116,12 +116,9 @@ class Rests:
 
     async def describe_run(self, effect: DescribeRun) -> Seen | NotSeen:
         """Describe one Temporal run."""
-        handle = self._subject.connection.client.get_workflow_handle(
-            self._subject.run.workflow_id, run_id=effect.run_id
-        )
         try:
             async with asyncio.timeout_at(effect.deadline):
-                await handle.describe(rpc_timeout=RPC_TIMEOUT)
+                await describe(self._subject.connection.client, self._subject.run.workflow_id, effect.run_id)
         except TimeoutError:
             return NotSeen(absent=False)
         except RPCError as error:

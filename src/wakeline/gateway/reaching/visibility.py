@@ -13,6 +13,7 @@ from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
 from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.gateway.reaching.connection import Connection
+from wakeline.temporal.chains import describe
 from wakeline.temporal.failures import RPC_TIMEOUT
 
 _PAGE: Final = 1000
@@ -86,14 +87,13 @@ class Visibility:
             RPCError: Temporal cannot be asked now.
         """
         await self._connection.until_calm()
-        handle = self._connection.client.get_workflow_handle(workflow_id)
         try:
-            described = await handle.describe(rpc_timeout=RPC_TIMEOUT)
+            described = await describe(self._connection.client, workflow_id)
         except RPCError as error:
             if error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT):
                 return []
             raise
-        return [described.raw_description.workflow_execution_info]
+        return [described.workflow_execution_info]
 
     async def runs_before(self, workflow_id: str, run_id: str) -> list[str]:
         """Return the workflow's recent runs before one of its runs, in the order of their starts.

@@ -115,7 +115,7 @@ class StreamCopy:
                     offset=self._offset,
                     error=polled.reason,
                 )
-                await self._pass_over(self._offset + 1)
+                await self._append(polled._replace(next_offset=self._offset + 1))
                 news = True
             elif polled.answer is not Answer.READ:
                 return Copied(polled.answer, news, polled.reason)
@@ -158,12 +158,6 @@ class StreamCopy:
             self._offset = error.expected
             return True
         return False
-
-    async def _pass_over(self, offset: int) -> None:
-        try:
-            await self._tell_gap(offset)
-        except SequenceGapError as error:
-            self._offset = error.expected
 
     async def _tell_gap(self, first: int) -> None:
         """Tell that what comes before this offset cannot be had."""

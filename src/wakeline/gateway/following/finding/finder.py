@@ -21,7 +21,7 @@ from wakeline.gateway.following.watching.standalone import described_activity
 from wakeline.gateway.log import Engine, NewSession
 from wakeline.gateway.reaching import Connection, Namespaces, session_of
 from wakeline.gateway.sessions import Run, Runs
-from wakeline.temporal.chains import Start
+from wakeline.temporal.chains import Start, describe
 from wakeline.temporal.failures import is_forgotten, is_no_namespace, is_unavailable
 
 # While Temporal is busy, callers get an error after this time.
@@ -111,9 +111,12 @@ class Finder:
                 await connection.until_calm()
         except TimeoutError:
             raise TemporalUnavailableError("Temporal has too many calls now") from None
-        describe, timeout = described_activity if activity else described, _ASK_TIMEOUT
+        timeout = _ASK_TIMEOUT if connection.up() else _TRY_TIMEOUT
         try:
-            info = await describe(connection, workflow_id, run_id, timeout if connection.up() else _TRY_TIMEOUT)
+            if activity:
+                info = await described_activity(connection, workflow_id, run_id, timeout)
+            else:
+                info = (await describe(connection.client, workflow_id, run_id, timeout)).workflow_execution_info
         except RPCError as error:
             if error.status in _ABSENT and not is_no_namespace(error):
                 kind = "standalone activity" if activity else "workflow"
@@ -280,18 +283,6 @@ class Finder:
         if unavailable is not None:
             raise unavailable
         return None
-
-
-async def described(
-    connection: Connection, workflow_id: str, run_id: str | None, timeout: timedelta
-) -> WorkflowExecutionInfo:
-    """Describe a workflow's latest run, or one of its runs.
-
-    Raises:
-        RPCError: Temporal cannot be asked now, or has no such workflow.
-    """
-    handle = connection.client.get_workflow_handle(workflow_id, run_id=run_id)
-    return (await handle.describe(rpc_timeout=timeout)).raw_description.workflow_execution_info
 
 
 def is_older(info: WorkflowExecutionInfo, runs: Sequence[Run]) -> bool:

@@ -89,12 +89,12 @@ class StateWatch:
             await asyncio.sleep(_UNWATCHED)
 
     async def look(self) -> bool:
-        """Describe the run once, and report what is new; return whether there was something, or may soon be.
+        """Describe the run, and report what is new; return whether anything is, or may be soon.
 
         Raises:
             RPCError: Temporal cannot be asked now.
         """
-        description = (await self._watch.describe()).raw_description
+        description = await self._watch.describe()
         pending = description.pending_activities
         activities = await described(pending, self._subject.explain)
         waiting, soon = await self._reason(description)

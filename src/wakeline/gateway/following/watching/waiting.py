@@ -65,7 +65,7 @@ class Verdict(NamedTuple):
 
 
 class Waits:
-    """Decides for which reason one Temporal run waits, from one description to the next; it asks nobody.
+    """Decides for which reason one Temporal run waits, from one description to the next.
 
     Attributes:
         next_attempt: The monotonic time at which an activity's next attempt is due; infinity if none is.
@@ -118,7 +118,7 @@ class Waits:
         return Verdict(seen, asks=self._asked_length != length)
 
     def answered(self, sight: Sight, metadata: WorkflowMetadata | None, *, seen: Reason | None) -> Verdict:
-        """Return the reason of a run that has nothing under way: it waits for a timer, or for somebody.
+        """Return the reason of a run that has nothing under way: a timer, or somebody.
 
         Args:
             sight: The run now.

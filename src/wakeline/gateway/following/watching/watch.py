@@ -13,15 +13,16 @@ from functools import partial
 from typing import Any, Final
 
 from temporalio.api.enums.v1 import WorkflowExecutionStatus
-from temporalio.client import WorkflowExecutionDescription, WorkflowHandle
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
+from temporalio.client import WorkflowHandle
 
 from wakeline.background import wait_at_most
 from wakeline.gateway.following.following import Subject
 from wakeline.gateway.following.watching.asking import until_known
 from wakeline.gateway.following.watching.attention import Attention
 from wakeline.gateway.following.watching.children import Children
+from wakeline.temporal.chains import describe
 from wakeline.temporal.endings import Ending, closing_event, complete, forgotten, is_closing, read_ending
-from wakeline.temporal.failures import RPC_TIMEOUT
 from wakeline.temporal.history import History, is_followed, pages
 
 _RUNNING: Final = WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING
@@ -122,28 +123,27 @@ class RunWatch:
     def _handle(self) -> WorkflowHandle[Any, Any]:
         return self._connection.client.get_workflow_handle(self._workflow_id, run_id=self._run_id)
 
-    async def describe(self) -> WorkflowExecutionDescription:
+    async def describe(self) -> DescribeWorkflowExecutionResponse:
         """The run as it is now.
 
         Raises:
             RPCError: Temporal cannot be asked now, or does not know the run.
         """
         await self._connection.until_calm()
-        return await self._handle.describe(rpc_timeout=RPC_TIMEOUT)
+        return await describe(self._connection.client, self._workflow_id, self._run_id)
 
     async def _look(self) -> Ending | None:
         """Look whether it has ended: now, and whenever somebody says that something has happened."""
         while True:
             after = self.happened
             async with self._looks:
-                described = await self.describe()
-                if described.raw_description.workflow_execution_info.status != _RUNNING:
+                if (await self.describe()).workflow_execution_info.status != _RUNNING:
                     return await closing_event(self._connection.client, self._workflow_id, self._run_id)
             await self.news(after, _LOOK_SECONDS * random.uniform(0.5, 1))
 
     async def _follow(self) -> Ending | None:
         """Follow the history to its end."""
-        info = (await self.describe()).raw_description.workflow_execution_info
+        info = (await self.describe()).workflow_execution_info
         follows = is_followed(info)
         self.history = History()
         self.tells = follows
