@@ -197,8 +197,7 @@ class Follower:
                 self.telling = None  # the record has the change by now
                 return await self._observer.follow()
             case do.ReadRest():
-                reader = self._observer.reader
-                return await (self._rests.read(effect) if reader is None else self._rests.drain(effect, reader))
+                return await self._rests.read(effect, self._observer.reader)
             case do.DescribeChain():
                 return await self._rests.describe_chain()
             case do.DescribeRun():

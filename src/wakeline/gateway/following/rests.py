@@ -39,36 +39,19 @@ class Rests:
         self._parts = subject.parts
         self.last_chance = asyncio.Event()
 
-    async def drain(self, effect: ReadRest, reader: StreamReader) -> Read:
-        """Read the rest of a run that has just ended, once.
+    async def read(self, effect: ReadRest, reader: StreamReader | None) -> Read | LastChance:
+        """Read a rest, once.
 
         Args:
-            effect: Until when.
-            reader: Read its stream while it was open.
+            effect: Which, when and until when.
+            reader: Read the stream while the run was open; None if its end is in the log.
         """
-        connection, loop, run = self._subject.connection, asyncio.get_running_loop(), self._subject.run
-        await asyncio.sleep(effect.pause)
-        began = loop.time()
-        await connection.until_calm()
-        rested = loop.time() - began
-        assert effect.deadline is not None
-        try:
-            async with asyncio.timeout_at(effect.deadline + rested):
-                answer = (await self._subject.copy.read(reader, closed=True)).answer
-        except SessionClosedError:
-            answer = Answer.SESSION_CLOSED
-        except (UnavailableError, TimeoutError):
-            answer = Answer.NOBODY
-        return Read(run.run_id, answer, rested, connection.calm())
-
-    async def read(self, effect: ReadRest) -> Read | LastChance:
-        """Read the rest of a run whose end is in the log, once."""
         if effect.deadline is not None:
             await asyncio.sleep(effect.pause)
-            return await self._read(effect)
+            return await self._read(effect, reader)
         await wait_at_most(effect.pause, self.last_chance.wait())
         async with self._place() as free:
-            return await self._read(effect) if free else LastChance()
+            return await self._read(effect, reader) if free else LastChance()
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[bool]:
@@ -85,25 +68,35 @@ class Rests:
                 places.release()
             waiting.cancel()
 
-    async def _read(self, effect: ReadRest) -> Read:
-        run, parts, copy = self._subject.run, self._parts, self._subject.copy
+    async def _read(self, effect: ReadRest, reader: StreamReader | None) -> Read:
+        run, copy, connection = self._subject.run, self._subject.copy, self._subject.connection
         if (unread := effect.unread) is not None:
             run = msgspec.structs.replace(
                 run, run_id=unread.run_id, stream=unread.stream, stream_attempt=unread.stream_attempt
             )
-            copy = StreamCopy(run, self._subject.teller, parts.accept, parts.runs, recorded=False)
+            copy = StreamCopy(run, self._subject.teller, self._parts.accept, self._parts.runs, recorded=False)
+        deadline, rested = effect.deadline, 0.0
+        if reader is not None and deadline is not None:
+            began = asyncio.get_running_loop().time()
+            await connection.until_calm()
+            rested = asyncio.get_running_loop().time() - began
+            deadline += rested
         try:
-            async with asyncio.timeout_at(effect.deadline):
-                await copy.begin()
-                reader = StreamReader(self._subject.connection, run.workflow_id, run.run_id)
-                copied = await copy.read(reader, closed=True)
-        except TimeoutError:
-            copied = Copied(Answer.NOBODY)
+            async with asyncio.timeout_at(deadline):
+                if reader is None:
+                    await copy.begin()
+                copied = await copy.read(reader or StreamReader(connection, run.workflow_id, run.run_id), closed=True)
+        except SessionClosedError:
+            copied = Copied(Answer.SESSION_CLOSED)
+        except (UnavailableError, TimeoutError) as error:
+            copied = Copied(Answer.NOBODY, reason=str(error))
         except AttemptFencedError:
+            if reader is not None:
+                raise  # another gateway has come further with the run
             return Read(run.run_id, Answer.NOBODY, fenced=True)
         if not copied.answer.is_final:
             _log.debug("cannot read the rest of a run", workflow_id=run.workflow_id, error=copied.reason)
-        return Read(run.run_id, copied.answer)
+        return Read(run.run_id, copied.answer, rested, connection.calm())
 
     async def describe_chain(self) -> ChainSeen | NotSeen:
         """Describe the workflow's latest run."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import msgspec
 import structlog
@@ -17,6 +20,7 @@ from wakeline.presentable import converted
 
 RETRY_SECONDS: Final = 1.0
 _log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 
 class Teller:
@@ -44,17 +48,11 @@ class Teller:
         Raises:
             EpochChangedError: The session was deleted; no event of the run may begin it again.
         """
-        while True:
-            try:
-                state = await self._accept.state(self.session, publisher)
-            except UnavailableError as error:
-                log_failure(_log, "cannot read the log now", error, session=self.session)
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            if state is None or self.epoch not in (None, state.epoch):
-                raise EpochChangedError(f"expected session {self.session!r}, it was deleted")
-            self.epoch = state.epoch
-            return state.position is not None
+        state = await self._until_done(partial(self._accept.state, self.session, publisher))
+        if state is None or self.epoch not in (None, state.epoch):
+            raise EpochChangedError(f"expected session {self.session!r}, it was deleted")
+        self.epoch = state.epoch
+        return state.position is not None
 
     async def tell(self, publisher: str, *events: NewEvent) -> None:
         """Append events under a name that only they have; none to a session that was closed.
@@ -62,17 +60,18 @@ class Teller:
         Raises:
             EpochChangedError: The session was deleted.
         """
+        append = partial(self._accept.append, self.session, events, Publication(publisher), epoch=self.epoch)
+        with suppress(SessionClosedError):
+            self.epoch = (await self._until_done(append)).epoch  # what follows belongs to this life of the session
+
+    async def _until_done(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Wait until the log can be used."""
         while True:
             try:
-                told = await self._accept.append(self.session, events, Publication(publisher), epoch=self.epoch)
+                return await work()
             except UnavailableError as error:
-                log_failure(_log, "cannot write to the log now", error, session=self.session)
+                log_failure(_log, "cannot use the log now", error, session=self.session)
                 await asyncio.sleep(RETRY_SECONDS)
-            except SessionClosedError:
-                return
-            else:
-                self.epoch = told.epoch  # what follows belongs to this life of the session
-                return
 
     async def told(self, publisher: str) -> bool:
         """Return whether something was appended under this name."""

@@ -11,12 +11,12 @@ import base64
 import binascii
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 import structlog
 from temporalio.api.common.v1 import Payload
-from temporalio.client import WorkflowQueryFailedError, WorkflowUpdateFailedError
+from temporalio.client import WorkflowHandle, WorkflowQueryFailedError, WorkflowUpdateFailedError
 from temporalio.common import RawValue
 from temporalio.converter import DataConverter
 
@@ -97,6 +97,10 @@ class StreamReader:
         """Whether the host is read by updates, or an update waits in it."""
         return self.by_update or self._waiting is not None
 
+    @property
+    def _handle(self) -> WorkflowHandle[Any, Any]:
+        return querying(self._connection.client).get_workflow_handle(self._workflow_id, run_id=self._run_id)
+
     async def until_answered(self, offset: int) -> None:
         """Wait at most 20 seconds for the answer to an update, which `read` returns next.
 
@@ -116,9 +120,8 @@ class StreamReader:
 
     async def ask(self, query: str, kind: type[T]) -> T | None:
         """Ask the workflow something else by query; None if nobody could answer."""
-        handle = querying(self._connection.client).get_workflow_handle(self._workflow_id, run_id=self._run_id)
         await self._connection.until_calm()
-        asked = handle.query(query, result_type=kind, rpc_timeout=timedelta(seconds=_FIRST_TIMEOUT))
+        asked = self._handle.query(query, result_type=kind, rpc_timeout=timedelta(seconds=_FIRST_TIMEOUT))
         try:
             answer: T = await self._connection.to_its_end(asked)
         except Exception as error:  # noqa: BLE001 - a worker may answer anything
@@ -199,14 +202,12 @@ class StreamReader:
 
     async def _query(self, asked: PollInput) -> RawValue | None:
         """Ask by query; None if the host is to be asked by update."""
-        client = querying(self._connection.client)
-        handle = client.get_workflow_handle(self._workflow_id, run_id=self._run_id)
 
         async def query() -> RawValue:
             timeout = timedelta(seconds=self._timeout)
             # Let the query finish: a worker logs a warning when it answers a query whose caller is gone.
             answer: RawValue = await self._connection.to_its_end(
-                handle.query(POLL, asked, result_type=RawValue, rpc_timeout=timeout)
+                self._handle.query(POLL, asked, result_type=RawValue, rpc_timeout=timeout)
             )
             return answer
 
@@ -249,9 +250,8 @@ class StreamReader:
     def _update_from(self, offset: int) -> asyncio.Task[RawValue]:
         """Return the update that waits in the workflow; begin one if there is none."""
         if self._waiting is None:
-            client, asked = querying(self._connection.client), PollInput(topics=[], from_offset=offset)
-            handle = client.get_workflow_handle(self._workflow_id, run_id=self._run_id)
-            self._waiting = asyncio.create_task(handle.execute_update(POLL, asked, result_type=RawValue))
+            asked = PollInput(topics=[], from_offset=offset)
+            self._waiting = asyncio.create_task(self._handle.execute_update(POLL, asked, result_type=RawValue))
         return self._waiting
 
 
