@@ -223,7 +223,7 @@ class Followers:
     async def _look_next(self, session: str) -> None:
         while (under_way := self._lookups.get(session)) is not None:
             await asyncio.wait([under_way])
-        if session not in self._roster.sessions():
+        if not self._roster.follows(session):
             # Callers that come from now on need another lookup after this one.
             look = self._lookups.begin(session, partial(self._look, session))
             self._lookups.forget(("next", session), asyncio.current_task())

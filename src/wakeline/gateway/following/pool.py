@@ -74,12 +74,12 @@ class FollowerPool:
 
         Another gateway may have deleted it a moment ago: then its runs are no longer followed here.
         """
-        if self._parts.ownership.shared and session in self.roster.sessions():
+        if self._parts.ownership.shared and self.roster.follows(session):
             state = await self._parts.engine.state(session)
             for key in self.roster.of_session(session):
                 if state is None or self._life_of(key) not in (None, state.epoch):
                     self._end(key)
-        return session in self.roster.sessions()
+        return self.roster.follows(session)
 
     async def take(self, session: str, run: Run, life: str) -> None:
         """Follow a recorded run, if it is open and ours; the session's runs are locked meanwhile.

@@ -45,8 +45,10 @@ class Wanted:
 
     async def workflows(self, connection: Connection) -> Sequence[str]:
         """Return the workflows of sessions that wait, and of which no gateway follows a workflow."""
-        followed, named = self._roster.sessions(), self._finder.named(connection)
-        waiting = [name for name in {*self._parts.hub.sessions(), *self._readers.sessions()} if name not in followed]
+        named = self._finder.named(connection)
+        waiting = [
+            name for name in {*self._parts.hub.sessions(), *self._readers.sessions()} if not self._roster.follows(name)
+        ]
         if len(waiting) > _MOST:
             waiting = random.sample(waiting, _MOST)  # the others follow in later sweeps
         wanted: defaultdict[str, list[str]] = defaultdict(list)
