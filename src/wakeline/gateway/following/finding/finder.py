@@ -17,6 +17,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from wakeline.errors import SessionClosedError, SessionNotFoundError, TemporalUnavailableError, WorkflowNotFoundError
 from wakeline.events import timestamp
 from wakeline.gateway.following.finding.chain import beginning
+from wakeline.gateway.following.life.order import Execution, belongs, was_reset
 from wakeline.gateway.following.watching.standalone import described_activity
 from wakeline.gateway.log import Engine, NewSession
 from wakeline.gateway.reaching import Connection, Namespaces, session_of
@@ -35,6 +36,7 @@ _BEGINNING_SECONDS: Final = 10.0
 _LOG_SECONDS: Final = 30.0
 # Servers before 1.31 have no standalone activities.
 _ABSENT: Final = (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.UNIMPLEMENTED)
+_CONTINUED: Final = WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW
 _log = structlog.get_logger(__name__)
 
 
@@ -130,7 +132,7 @@ class Finder:
         Raises:
             TemporalUnavailableError: Temporal cannot be asked now.
         """
-        run = await self._known(session, await self._runs.of(session), found)
+        run, _ = await self._belongs(session, await self._runs.of(session), found)
         if run is not None:
             self._runs.names.learn(session, found.info.execution.run_id, run.run)
 
@@ -161,7 +163,7 @@ class Finder:
             raise SessionNotFoundError(f"expected session {session!r}, it was deleted meanwhile")
         # Without a session, records are those of an earlier life whose deletion another gateway has not finished yet.
         known = [] if state is None else await self._runs.of(session)
-        run = await self._known(session, known, found)
+        run, execution = await self._belongs(session, known, found)
         if state is not None and run is not None:
             self._runs.names.learn(session, found.info.execution.run_id, run.run)
             if result and not run.result and run.open:
@@ -170,9 +172,8 @@ class Finder:
             return Entered(run, state.epoch)
         if state is not None and state.closed:
             raise SessionClosedError(f"expected an open session, {session!r} is closed")
-        info = found.info
-        run_id, chain = info.execution.run_id, info.first_run_id or info.execution.run_id
-        ended = any(run.first_run_id == chain for run in known) or await self._goes_on(session, chain, run_id)
+        info, run_id, chain = found.info, execution.run_id, execution.chain
+        ended = was_reset(execution, known)
         started_at = info.start_time.ToDatetime(tzinfo=UTC)
         name = run_id if ended else chain
         if run_id != name:
@@ -231,37 +232,23 @@ class Finder:
             )
         return TemporalUnavailableError("Temporal cannot be asked now")
 
-    async def _goes_on(self, session: str, chain: str, run_id: str) -> bool:
-        """Return whether a run continues from a chain whose end the record no longer has."""
-        if run_id == chain or await self._engine.position(session, f"closed:{chain}") is None:
-            return False
-        return not await self._continued(session, run_id)
-
-    async def _continued(self, session: str, run_id: str) -> bool:
-        """Return whether it was reported that a chain continues as this Temporal run."""
-        return await self._engine.position(session, f"continued:{run_id}") is not None
-
-    async def _known(self, session: str, runs: list[Run], found: Found) -> Run | None:
-        """The run that an execution belongs to, if it is one of these."""
+    async def _belongs(self, session: str, runs: list[Run], found: Found) -> tuple[Run | None, Execution]:
+        """Return the run that an execution belongs to, if it is one of these, and its chain."""
         run_id, chain = found.info.execution.run_id, found.info.first_run_id or found.info.execution.run_id
-        chained = [run for run in runs if run.first_run_id == chain and run.namespace == self.named(found.connection)]
-        if not chained:
-            return None
-        for run in chained:
-            if run.run_id == run_id:
-                return run
-            # A crash may have kept a reported end from the record.
-            if run.open and await self._engine.position(session, f"closed:{run.run}") is None:
-                return run
-        # All known runs of the chain have ended. If it did not continue into this run, and this is the latest run of the
-        # workflow, a reset began it. The record of the end, with this run, may be written only now.
-        if await self._continued(session, run_id):
-            return chained[-1]
-        if found.info.status != WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW:
+        names = {chain, *(run.run for run in runs if run.open and run.first_run_id == chain)}
+        execution = Execution(
+            run_id,
+            chain,
+            self.named(found.connection),
+            ended=[name for name in names if await self._engine.position(session, f"closed:{name}") is not None],
+            continued=await self._engine.position(session, f"continued:{run_id}") is not None,
+            latest=False if found.info.status == _CONTINUED else None,
+        )
+        decided = belongs(execution, runs)
+        if decided.asks:
             latest = await self.find(found.connection, found.info.execution.workflow_id)
-            if latest.info.execution.run_id == run_id:
-                return None
-        return chained[-1]
+            decided = belongs(execution._replace(latest=latest.info.execution.run_id == run_id), runs)
+        return decided.run, execution
 
     async def named_after(self, session: str) -> Found | None:
         """Return the workflow of a session's name in the first namespace that has one, if any.

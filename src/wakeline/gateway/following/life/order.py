@@ -1,10 +1,67 @@
-"""The order of a session's runs: which of them come before another one's first event."""
+"""The runs of a session: which one an execution belongs to, and which come before another."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from wakeline.gateway.sessions import Run
+
+
+class Execution(NamedTuple):
+    """A Temporal run that was found.
+
+    Attributes:
+        run_id: The Temporal run.
+        chain: The run id of its chain's first execution.
+        namespace: Its namespace; empty for the gateway's main one.
+        ended: The runs of the chain whose end is in the log; the record may not have it yet.
+        continued: Whether the log says that the chain continues as this run.
+        latest: Whether it is the workflow's latest run; None if Temporal is to be asked for that where it matters.
+    """
+
+    run_id: str
+    chain: str
+    namespace: str
+    ended: Collection[str] = ()
+    continued: bool = False
+    latest: bool | None = None
+
+
+class Belongs(NamedTuple):
+    """The run that an execution belongs to.
+
+    Attributes:
+        run: The run; None if it begins another one.
+        asks: Whether Temporal is to be asked for the latest run first.
+    """
+
+    run: Run | None
+    asks: bool = False
+
+
+def belongs(found: Execution, runs: Sequence[Run]) -> Belongs:
+    """Decide which of a session's runs an execution belongs to."""
+    chained = [run for run in runs if (run.first_run_id, run.namespace) == (found.chain, found.namespace)]
+    for run in chained:
+        if run.run_id == found.run_id or (run.open and run.run not in found.ended):
+            return Belongs(run)
+    if not chained:
+        return Belongs(None)
+    # All known runs of the chain have ended. If it did not continue into this run, and this is the latest run of the
+    # workflow, a reset began it. The record of the end, with this run, may be written only now.
+    if found.continued or found.latest is False:
+        return Belongs(chained[-1])
+    return Belongs(None, asks=found.latest is None)
+
+
+def was_reset(found: Execution, runs: Sequence[Run]) -> bool:
+    """Return whether an execution that begins another run does so by a reset of an ended chain.
+
+    The record may no longer have the end of the chain, which then is in the log alone.
+    """
+    forgotten = found.run_id != found.chain and found.chain in found.ended and not found.continued
+    return forgotten or any(run.first_run_id == found.chain for run in runs)
 
 
 def before(run: Run, runs: Sequence[Run]) -> list[Run]:
