@@ -317,6 +317,8 @@ async def test_an_activity_under_an_id_that_was_used_before_is_told_as_every_oth
             ("charge", 2, False),
             ("charge", 2, True),
         ]
+        while workflows.failures_left[name] >= 0:  # the next attempt has begun, and may not have come so far
+            await asyncio.sleep(0.01)
         workflows.failures_left[name] = 1
         await handle.signal("again")
     await handle.terminate()
