@@ -15,6 +15,7 @@ from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from tests.unit.following.followed import SlowEngine, World, followed, run, steps
 from wakeline.errors import WorkflowNotFoundError
 from wakeline.gateway.delivery import Accept, Hub
+from wakeline.gateway.following.following import Subject
 from wakeline.gateway.log import NewSession, Record, SessionState
 from wakeline.gateway.log.engines.memory import MemoryEngine
 from wakeline.gateway.ownership import Ownership
@@ -47,7 +48,7 @@ async def test_nothing_is_left_running_where_a_child_is_found_while_everything_s
     stop = followers._pool.stop
 
     async def stop_late(*_: Any) -> None:
-        followers._registrar.child("default", "a", None, "child", "run-of-child")
+        followers._registrar.child(Subject("a", run("a"), followers._parts), "child", "run-of-child")
         await steps(2)
         await stop()
 

@@ -15,7 +15,7 @@ from wakeline.gateway.devices import Positions, Presence
 from wakeline.gateway.following import Followers
 from wakeline.gateway.following.finding.finder import Finder, Found
 from wakeline.gateway.following.follower import Follower
-from wakeline.gateway.following.following import Following
+from wakeline.gateway.following.following import Following, Subject
 from wakeline.gateway.log import NewSession
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.sessions import Deletions, Run, Runs
@@ -93,7 +93,7 @@ def by_publisher(followers: Followers, life: str) -> None:
 
 
 def by_parent(followers: Followers, life: str) -> None:
-    followers._registrar.child("default", "a", life, "child", "run-of-child")
+    followers._registrar.child(Subject("a", run("a"), followers._parts, life), "child", "run-of-child")
 
 
 @pytest.mark.parametrize("named", [by_publisher, by_parent])

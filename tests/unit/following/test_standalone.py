@@ -16,7 +16,8 @@ from temporalio.api.workflowservice.v1 import (
     PollActivityExecutionResponse,
 )
 
-from tests.unit.following.followed import steps
+from tests.unit.following.followed import run, steps
+from wakeline.gateway.following.following import Limits
 from wakeline.gateway.following.watching import standalone
 from wakeline.gateway.following.watching.standalone import activity_ended
 
@@ -66,9 +67,12 @@ class Activities:
 
 async def test_activities_beyond_the_waiting_calls_are_described_at_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standalone, "_DESCRIBE_SECONDS", 0.0)
-    temporal, looks, polls = Activities("a", "b", "c"), asyncio.Semaphore(1), asyncio.Semaphore(1)
+    temporal = Activities("a", "b", "c")
+    parts = SimpleNamespace(limits=Limits(looks=1, activity_polls=1))
     waits = {
-        name: asyncio.create_task(activity_ended(cast(Any, temporal), name, "run", looks=looks, polls=polls))
+        name: asyncio.create_task(
+            activity_ended(cast(Any, SimpleNamespace(connection=temporal, parts=parts, run=run(name))))
+        )
         for name in temporal.status
     }
     await steps()

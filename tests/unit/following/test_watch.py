@@ -26,8 +26,7 @@ def watch_of(attention: Attention | None = None, connection: Any = None) -> RunW
 
     parts = SimpleNamespace(limits=Limits(looks=1), child=child)
     there = connection or SimpleNamespace(namespace="")
-    teller = SimpleNamespace(session="chat", epoch="life")
-    subject = SimpleNamespace(parts=parts, teller=teller, run=RUN, connection=there)
+    subject = SimpleNamespace(parts=parts, run=RUN, connection=there)
     return RunWatch(cast(Any, subject), RUN.run_id, attention or Attention())
 
 

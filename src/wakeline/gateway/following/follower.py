@@ -27,8 +27,7 @@ from wakeline.gateway.following.life import begin, reduce, reports
 from wakeline.gateway.following.life import effects as do
 from wakeline.gateway.following.life import observations as saw
 from wakeline.gateway.following.life.answers import Answer
-from wakeline.gateway.following.life.phases import Life, Now, Phase
-from wakeline.gateway.following.life.rules import Step
+from wakeline.gateway.following.life.phases import Life, Now, Phase, Step
 from wakeline.gateway.following.observing import Observer
 from wakeline.gateway.following.rests import Rests
 from wakeline.gateway.following.telling import RETRY_SECONDS

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 from wakeline.errors import AttemptFencedError, SessionClosedError
 from wakeline.events import compose, timestamp
@@ -20,12 +20,6 @@ from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.reaching import Connection, Namespaces, describe_failure
 from wakeline.gateway.sessions import Run, Runs
 from wakeline.gateway.settings import Settings
-
-Child: TypeAlias = Callable[[str, str, str | None, str, str], Awaitable[None]]
-"""Has a child's run followed into the session that it names.
-
-Called with the namespace, the session of its parent's output, the life of that, the child's Workflow Id and its run id.
-"""
 
 
 class Limits:
@@ -58,7 +52,7 @@ class Following:
         hub: Knows on which sessions devices of this gateway are.
         ownership: Decides which workflows this gateway follows.
         audience: Knows on which sessions devices of any gateway are.
-        child: Has a child that says where it speaks followed.
+        child: Has a child of a followed run followed into the session that it names; given its Workflow Id and its run.
         earlier: Awaited before a run's first event: earlier runs of the session add their rests first.
         limits: How much goes on at once.
     """
@@ -71,7 +65,7 @@ class Following:
     hub: Hub
     ownership: Ownership
     audience: Audience
-    child: Child
+    child: Callable[[Subject, str, str], Awaitable[None]]
     earlier: Callable[[str, Run], Awaitable[None]]
     limits: Limits = field(default_factory=Limits)
 

@@ -66,9 +66,7 @@ class Observer:
         """Follow one Temporal run to its end, while its stream is copied and its state reported."""
         parts, run_id = self._parts, self._subject.run.run_id
         if self._subject.run.activity:
-            activity_id, looks, polls = self._subject.run.workflow_id, parts.limits.looks, parts.limits.activity_polls
-            ending = await activity_ended(self._subject.connection, activity_id, run_id, looks=looks, polls=polls)
-            return Ended(run_id, ending, read_whole=True)
+            return Ended(run_id, await activity_ended(self._subject), read_whole=True)
         await self._subject.copy.begin()
         reader = self.reader = StreamReader(self._subject.connection, self._subject.run.workflow_id, run_id)
         watch = self._watch = RunWatch(self._subject, run_id, self.attention)

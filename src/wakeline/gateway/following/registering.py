@@ -17,7 +17,7 @@ from wakeline.events import check_session_name
 from wakeline.gateway.following.finding.finder import Finder, Found, is_older
 from wakeline.gateway.following.finding.rules import fits
 from wakeline.gateway.following.finding.sweep import Sweep
-from wakeline.gateway.following.following import Following
+from wakeline.gateway.following.following import Following, Subject
 from wakeline.gateway.following.lookups import Lookups, until_followed
 from wakeline.gateway.following.pool import FollowerPool
 from wakeline.gateway.reaching import Connection
@@ -174,25 +174,25 @@ class Registrar:
                 await self.rules_first(session, found, life)
                 await self.enter(session, found, life=life)
 
-    def child(self, namespace: str, beside: str, life: str | None, workflow_id: str, run_id: str) -> asyncio.Task[None]:
+    def child(self, parent: Subject, workflow_id: str, run_id: str) -> asyncio.Task[None]:
         """Follow the child of a followed workflow into the session that it names, if it names one.
 
         Args:
-            namespace: The child's namespace.
-            beside: The session of its parent's output, of which a deletion since then is not undone.
-            life: The epoch of that session.
+            parent: Its parent's run. If the child names the same session, a deletion of that is not undone.
             workflow_id: The child's Workflow Id.
             run_id: Its run.
         """
+        connection, beside, life = parent.connection, parent.session, parent.teller.epoch
 
         async def work() -> None:
             async with self._naming:
-                found = await self._finder.find(self._parts.namespaces[namespace], workflow_id, run_id)
+                found = await self._finder.find(connection, workflow_id, run_id)
             if found.session is not None:
                 its = life if found.session == beside else None
                 await self.enter(check_session_name(found.session), found, life=its)
 
-        return self._lookups.begin((namespace, workflow_id, run_id, beside, life), partial(until_followed, work))
+        key = (connection.namespace, workflow_id, run_id, beside, life)
+        return self._lookups.begin(key, partial(until_followed, work))
 
     async def _named(self, connection: Connection, workflow_id: str, run: str | None) -> Found:
         """Return the run that a publisher names; else the latest, as it may use names of its own."""

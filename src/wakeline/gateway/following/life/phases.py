@@ -1,13 +1,22 @@
-"""The phases of a run's life, and the state that the rules keep of it."""
+"""The phases of a run's life, the state that its rules keep, and the table of the rules.
+
+`docs/concepts/runs.md` shows the table.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any, Final, NamedTuple, TypeAlias
 
+from wakeline.gateway.following.life.effects import Effect
 from wakeline.gateway.following.life.observations import Observation
 from wakeline.gateway.sessions import Run
 from wakeline.temporal.endings import Ending
+
+AGAIN_SECONDS: Final = 1.0
+"""Seconds between two attempts to read a stream to its end."""
 
 
 class Phase(Enum):
@@ -74,3 +83,47 @@ class Now:
     run: Run
     time: float
     offset: int = 0
+
+
+Step: TypeAlias = tuple[Life, tuple[Effect, ...]]
+Apply: TypeAlias = Callable[[Life, Now, Any], Step]
+
+
+class Rule(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        apply: Decides on the next step.
+        leads: The phases that it leads to, each with the reason.
+    """
+
+    apply: Apply
+    leads: Mapping[Phase, str]
+
+
+RULES: Final[dict[tuple[Phase, type], Rule]] = {}
+
+
+def rule(phase: Phase, observation: type, leads: Mapping[Phase, str]) -> Callable[[Apply], Apply]:
+    """Enter a function into the table: it decides on this observation in this phase."""
+
+    def enter(apply: Apply) -> Apply:
+        RULES[phase, observation] = Rule(apply, leads)
+        return apply
+
+    return enter
+
+
+def picture() -> str:
+    """Return the table as a Mermaid diagram; a phase that is kept is not drawn."""
+    reasons: dict[tuple[Phase, Phase], dict[str, None]] = {}
+    for (phase, _), row in sorted(RULES.items(), key=lambda row: list(Phase).index(row[0][0])):
+        for lead, why in row.leads.items():
+            if lead is not phase:
+                reasons.setdefault((phase, lead), {})[why] = None
+    arrows = [f"  {_state(phase)} --> {_state(lead)}: {'<br/>'.join(whys)}" for (phase, lead), whys in reasons.items()]
+    return "\n".join(["stateDiagram-v2", "  [*] --> waiting: the run is registered", *arrows])
+
+
+def _state(phase: Phase) -> str:
+    return "[*]" if phase is Phase.DONE else phase.name.lower()

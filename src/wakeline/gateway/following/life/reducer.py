@@ -15,9 +15,8 @@ from wakeline.gateway.following.life import effects as do
 from wakeline.gateway.following.life import observations as saw
 from wakeline.gateway.following.life import reports
 from wakeline.gateway.following.life.answers import Answer
-from wakeline.gateway.following.life.phases import Life, Now, Phase
+from wakeline.gateway.following.life.phases import AGAIN_SECONDS, RULES, Life, Now, Phase, Step, rule
 from wakeline.gateway.following.life.resting import next_rest
-from wakeline.gateway.following.life.rules import AGAIN_SECONDS, RULES, Step, rule
 from wakeline.gateway.sessions import Run, Unread
 from wakeline.temporal.endings import Ending
 from wakeline.temporal.failures import UNKNOWN_TIMES

@@ -9,8 +9,7 @@ from wakeline.gateway.following.life import effects as do
 from wakeline.gateway.following.life import observations as saw
 from wakeline.gateway.following.life import reports
 from wakeline.gateway.following.life.answers import Answer
-from wakeline.gateway.following.life.phases import Life, Now, Phase
-from wakeline.gateway.following.life.rules import AGAIN_SECONDS, Step, rule
+from wakeline.gateway.following.life.phases import AGAIN_SECONDS, Life, Now, Phase, Step, rule
 from wakeline.gateway.sessions import Run, Unread
 from wakeline.temporal.failures import UNKNOWN_TIMES
 

@@ -17,6 +17,7 @@ from temporalio.api.workflowservice.v1 import (
     PollActivityExecutionRequest,
 )
 
+from wakeline.gateway.following.following import Subject
 from wakeline.gateway.following.watching.asking import until_known
 from wakeline.gateway.reaching import Connection
 from wakeline.temporal.endings import ChainStatus, Ending, forgotten
@@ -54,30 +55,25 @@ async def described_activity(
     )
 
 
-async def activity_ended(
-    connection: Connection, activity_id: str, run_id: str, *, looks: asyncio.Semaphore, polls: asyncio.Semaphore
-) -> Ending:
+async def activity_ended(subject: Subject) -> Ending:
     """Return when an activity has ended; an outage is waited out.
 
-    Args:
-        connection: Temporal.
-        activity_id: The Activity Id.
-        run_id: Its run.
-        looks: Lets so many be described at once.
-        polls: Lets so many have a waiting call at once; the others are described at intervals.
+    Only so many have a waiting call at once; the others are described at intervals.
     """
+    connection, limits = subject.connection, subject.parts.limits
+    activity_id, run_id = subject.run.workflow_id, subject.run.run_id
     request = PollActivityExecutionRequest(namespace=connection.namespace, activity_id=activity_id, run_id=run_id)
 
     async def ask() -> Ending | None:
         await connection.until_calm()
         known = False
         # Nobody queues for a place: one that waited in turn would not be described meanwhile.
-        if waits := not polls.locked():
-            async with polls:
+        if waits := not limits.activity_polls.locked():
+            async with limits.activity_polls:
                 service = connection.client.workflow_service
                 known = (await service.poll_activity_execution(request, timeout=_LONG_POLL)).HasField("outcome")
         if known or not waits:
-            async with looks:
+            async with limits.looks:
                 described = await _describe(connection, activity_id, run_id, RPC_TIMEOUT)
             if known or described.info.status in _STATUSES:
                 return _ending(described)

@@ -17,8 +17,7 @@ from wakeline.errors import UnavailableError
 from wakeline.events import ACTIVITY_STALLED
 from wakeline.gateway.following.copying.reader import StreamReader
 from wakeline.gateway.following.following import Subject
-from wakeline.gateway.following.life.changes import Reported, changes
-from wakeline.gateway.following.life.reports import Report
+from wakeline.gateway.following.life.reports import Report, Reported, changes
 from wakeline.gateway.following.watching.activities import described, last_failed, since
 from wakeline.gateway.following.watching.waiting import METADATA_QUERY, Sight, Waits
 from wakeline.gateway.following.watching.watch import RunWatch

@@ -48,7 +48,6 @@ class RunWatch:
     """
 
     def __init__(self, subject: Subject, run_id: str, attention: Attention) -> None:
-        parts, teller = subject.parts, subject.teller
         self.tells = False
         self.unanswered = False
         self.history = History()
@@ -58,8 +57,8 @@ class RunWatch:
         self._workflow_id = subject.run.workflow_id
         self._run_id = run_id
         self._attention = attention
-        self._looks = parts.limits.looks
-        self._children = Children(partial(parts.child, subject.connection.namespace, teller.session, teller.epoch))
+        self._looks = subject.parts.limits.looks
+        self._children = Children(partial(subject.parts.child, subject))
         self._whole = False  # the history was followed from its first event to its last
         self.happened = 0
         """Grows when something may have happened."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.following.followed import run
-from wakeline.gateway.following.life.changes import Reported, changes
+from wakeline.gateway.following.life.reports import Reported, changes
 from wakeline.gateway.sessions import Run, RunState
 
 RETRIED = run("a", retrying={"1": 2}, failed={"1": 5})
