@@ -96,7 +96,15 @@ def test_a_change_that_may_be_in_the_log_is_reported_again_or_its_end(appended: 
     made = [*changes("run-of-a", Reported.recorded(run("a")), retrying, Reported.present(retrying, {"1": 5}))]
     assert len(made) == 2
     before = made[appended - 1].meanwhile if appended else Reported.recorded(run("a"))
+    assert before is not None
     over = [change.report for change in changes("run-of-a", before, RunState(), Reported.present(RunState(), {}))]
     assert [report.topic for report in over] == ["$activity.retrying", "$run.waiting"][:appended]
     again = [change.name for change in changes("run-of-a", before, retrying, Reported.present(retrying, {"1": 5}))]
     assert again == [change.name for change in made]
+
+
+def test_an_attempt_that_has_stalled_is_reported_after_its_retry_and_is_no_state() -> None:
+    state, stalled = RunState({"1": activity("retrying", 2)}, INPUT), {"1/1/5": {"activity": "1", "attempt": 1}}
+    made = [*changes("run-of-a", Reported.recorded(run("a")), state, Reported.present(state, {"1": 5}), stalled)]
+    assert [change.report.topic for change in made] == ["$activity.retrying", "$activity.stalled", "$run.waiting"]
+    assert [change.meanwhile is not None for change in made] == [True, False, True]

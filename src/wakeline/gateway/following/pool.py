@@ -74,7 +74,7 @@ class FollowerPool:
 
         Another gateway may have deleted it a moment ago: then its runs are no longer followed here.
         """
-        if self._parts.ownership.shared and self.roster.follows(session):
+        if self._parts.ownership.shared and self.roster.of_session(session):
             state = await self._parts.engine.state(session)
             for key in self.roster.of_session(session):
                 if state is None or self._life_of(key) not in (None, state.epoch):

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from wakeline.events import (
     ACTIVITY_PAUSED,
     ACTIVITY_RETRYING,
+    ACTIVITY_STALLED,
     RUN_CLOSED,
     RUN_CONTINUED,
     RUN_DRAINED,
@@ -160,15 +161,17 @@ class Change(NamedTuple):
     Attributes:
         report: The event that reports it.
         name: What tells it from all other changes of the Temporal run.
-        meanwhile: The state that the log may have from the moment at which the event is appended.
+        meanwhile: The state that the log may have from the moment at which the event is appended; None if it reports none.
     """
 
     report: Report
     name: str
-    meanwhile: Reported
+    meanwhile: Reported | None
 
 
-def changes(run: str, before: Reported, state: RunState, now: Reported) -> Iterator[Change]:
+def changes(
+    run: str, before: Reported, state: RunState, now: Reported, stalled: Mapping[str, dict[str, Any]] = {}
+) -> Iterator[Change]:
     """Yield the changes from the state of a run that was reported to its present one.
 
     Args:
@@ -176,6 +179,7 @@ def changes(run: str, before: Reported, state: RunState, now: Reported) -> Itera
         before: The state that was reported.
         state: The present state.
         now: The same, as it is to be reported.
+        stalled: The activities' attempts that have timed out for want of a heartbeat, by their names.
     """
     meanwhile = before
     for kind, topic in _LASTING.items():
@@ -189,6 +193,8 @@ def changes(run: str, before: Reported, state: RunState, now: Reported) -> Itera
         for name, (attempt, since) in past.items():
             if name not in present:
                 yield Change(_over(topic, name, attempt), f"{name}/over/{attempt}/{since}", meanwhile)
+    for name, attempted in stalled.items():
+        yield Change(Report(ACTIVITY_STALLED, attempted, attempted["activity"]), name, None)
     if before.waiting != now.waiting or not before.sure:
         data = now.waiting or {"for": None}
         name = f"{state.current}/{data['for']}/{data.get('task_queue', '')}"

@@ -14,10 +14,9 @@ from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.service import RPCError
 
 from wakeline.errors import UnavailableError
-from wakeline.events import ACTIVITY_STALLED
 from wakeline.gateway.following.copying.reader import StreamReader
 from wakeline.gateway.following.following import Subject
-from wakeline.gateway.following.life.reports import Report, Reported, changes
+from wakeline.gateway.following.life.reports import Reported, changes
 from wakeline.gateway.following.watching.activities import described, last_failed, since
 from wakeline.gateway.following.watching.waiting import METADATA_QUERY, Sight, Waits
 from wakeline.gateway.following.watching.watch import RunWatch
@@ -130,26 +129,23 @@ class StateWatch:
             failed: The time at which the last attempt of each failed.
         """
         now, changed = Reported.present(state, stamps), False
-        stalled = await self._report_stalled(state, failed)
-        for change in changes(self._subject.run.run, self._reported, state, now):
-            changed, self._reported = True, change.meanwhile
-            topic = change.report.topic
-            await self._subject.append(f"{topic[1:]}:{self._name}/{change.name}", change.report)
+        stalled = self._stalled_now(state, failed)
+        for change in changes(self._subject.run.run, self._reported, state, now, stalled):
+            topic, name = change.report.topic, self._run_id  # what does not last is not reported again in its turn
+            if change.meanwhile is not None:
+                changed, name, self._reported = True, self._name, change.meanwhile
+            await self._subject.append(f"{topic[1:]}:{name}/{change.name}", change.report)
         if changed:
             await self._subject.copy.change(**now.record())
             self._reported = now
-        return changed or stalled
+        return changed or bool(stalled)
 
-    async def _report_stalled(self, state: RunState, failed: dict[str, int]) -> bool:
-        """Append an event, once, for each attempt that has timed out for want of a heartbeat."""
+    def _stalled_now(self, state: RunState, failed: dict[str, int]) -> dict[str, dict[str, Any]]:
+        """Return each attempt, once, that has missed a heartbeat, by a name that it alone has."""
         stalled, self._watch.history.stalled = self._watch.history.stalled, []
         for name, activity in state.activities.items():
             if "stalled" in activity and self._stalled.get(name) != failed[name]:
                 missed = ActivityAttempt(name, activity["activity_type"], activity["stalled"])
                 stalled.append((failed[name], missed))
-        for which, missed in stalled:
-            self._stalled[missed.activity] = which
-            name = f"{missed.activity}/{missed.attempt}/{which}"
-            report = Report(ACTIVITY_STALLED, missed._asdict(), missed.activity)
-            await self._subject.append(f"{ACTIVITY_STALLED[1:]}:{self._run_id}/{name}", report)
-        return bool(stalled)
+        self._stalled |= {missed.activity: which for which, missed in stalled}
+        return {f"{each.activity}/{each.attempt}/{which}": each._asdict() for which, each in stalled}
