@@ -54,6 +54,12 @@ def found(run_id: str = "third", **how: Any) -> Execution:
             found("second"), [ENDED], Belongs(ENDED), id="an ended run has the Temporal run that it ended with"
         ),
         pytest.param(
+            found("again"),
+            [OPEN, other(run="again", run_id="again", chain="first")],
+            Belongs(other(run="again", run_id="again", chain="first")),
+            id="also beside an open run whose end the log alone has",
+        ),
+        pytest.param(
             found(ended=["first"]), [OPEN], Belongs(None, asks=True), id="a run whose end is in the log is not open"
         ),
         pytest.param(found(), [ENDED], Belongs(None, asks=True), id="after an end, the latest run is asked for"),

@@ -17,7 +17,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from wakeline.errors import SessionClosedError, SessionNotFoundError, TemporalUnavailableError, WorkflowNotFoundError
 from wakeline.events import timestamp
 from wakeline.gateway.following.finding.chain import beginning
-from wakeline.gateway.following.life.order import Execution, belongs, was_reset
+from wakeline.gateway.following.life.order import Execution, belongs, of_chain, was_reset
 from wakeline.gateway.following.watching.standalone import described_activity
 from wakeline.gateway.log import Engine, NewSession
 from wakeline.gateway.reaching import Connection, Namespaces, session_of
@@ -196,9 +196,8 @@ class Finder:
         # event: a crash in between leaves a run that is resumed, and reported once.
         begun = state.epoch if state is not None else await self._begin(session)
         run = await self._runs.add(session, run)
-        self._runs.names.learn(
-            session, info.execution.run_id, run.run
-        )  # its activities may speak before its turn has come
+        # Its activities may speak before its turn has come.
+        self._runs.names.learn(session, info.execution.run_id, run.run)
         return Entered(run, begun)
 
     async def _begin(self, session: str) -> str:
@@ -235,20 +234,31 @@ class Finder:
     async def _belongs(self, session: str, runs: list[Run], found: Found) -> tuple[Run | None, Execution]:
         """Return the run that an execution belongs to, if it is one of these, and its chain."""
         run_id, chain = found.info.execution.run_id, found.info.first_run_id or found.info.execution.run_id
-        names = {chain, *(run.run for run in runs if run.open and run.first_run_id == chain)}
-        execution = Execution(
-            run_id,
-            chain,
-            self.named(found.connection),
-            ended=[name for name in names if await self._engine.position(session, f"closed:{name}") is not None],
-            continued=await self._engine.position(session, f"continued:{run_id}") is not None,
-            latest=False if found.info.status == _CONTINUED else None,
-        )
+        latest = False if found.info.status == _CONTINUED else None
+        execution = Execution(run_id, chain, self.named(found.connection), latest=latest)
+        execution = await self._logged(session, runs, execution)
         decided = belongs(execution, runs)
         if decided.asks:
-            latest = await self.find(found.connection, found.info.execution.workflow_id)
-            decided = belongs(execution._replace(latest=latest.info.execution.run_id == run_id), runs)
+            last = await self.find(found.connection, found.info.execution.workflow_id)
+            decided = belongs(execution._replace(latest=last.info.execution.run_id == run_id), runs)
         return decided.run, execution
+
+    async def _logged(self, session: str, runs: list[Run], execution: Execution) -> Execution:
+        """Return an execution with what the log has of its chain, as far as that matters.
+
+        The runs of the session are locked meanwhile, so the log is read as seldom as can be.
+        """
+        run_id, chain = execution.run_id, execution.chain
+        chained = of_chain(execution, runs)
+        if any(run.run_id == run_id for run in chained):
+            return execution
+        # A crash may have kept a reported end from the record, and the record may have forgotten the chain since.
+        names = [run.run for run in chained if run.open] if chained or run_id == chain else [chain]
+        ended = [name for name in names if await self._engine.position(session, f"closed:{name}") is not None]
+        # No chain continues as its own first run.
+        matters = run_id != chain and ended == names
+        continued = matters and await self._engine.position(session, f"continued:{run_id}") is not None
+        return execution._replace(ended=ended, continued=continued)
 
     async def named_after(self, session: str) -> Found | None:
         """Return the workflow of a session's name in the first namespace that has one, if any.

@@ -40,12 +40,18 @@ class Belongs(NamedTuple):
     asks: bool = False
 
 
+def of_chain(found: Execution, runs: Sequence[Run]) -> list[Run]:
+    """Return the runs of an execution's chain: one, and another for each reset after an end."""
+    return [run for run in runs if (run.first_run_id, run.namespace) == (found.chain, found.namespace)]
+
+
 def belongs(found: Execution, runs: Sequence[Run]) -> Belongs:
     """Decide which of a session's runs an execution belongs to."""
-    chained = [run for run in runs if (run.first_run_id, run.namespace) == (found.chain, found.namespace)]
-    for run in chained:
-        if run.run_id == found.run_id or (run.open and run.run not in found.ended):
-            return Belongs(run)
+    chained = of_chain(found, runs)
+    exact = [run for run in chained if run.run_id == found.run_id]
+    unfinished = [run for run in chained if run.open and run.run not in found.ended]
+    if exact or unfinished:
+        return Belongs((exact or unfinished)[0])
     if not chained:
         return Belongs(None)
     # All known runs of the chain have ended. If it did not continue into this run, and this is the latest run of the
