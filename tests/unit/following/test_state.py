@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
 import pytest
+from temporalio.api.sdk.v1 import WorkflowMetadata
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 
 from tests.unit.following.followed import World, steps
 from tests.unit.following.test_rests import parts_of
 from tests.unit.following.test_watch import RUN, watch_of
 from wakeline.gateway.following.following import Subject
 from wakeline.gateway.following.watching import state as watching
+from wakeline.gateway.following.watching import waiting
 from wakeline.gateway.following.watching.state import StateWatch
 from wakeline.gateway.sessions import RunState
+from wakeline.temporal.history import ActivityAttempt, History
 
 
 async def unasked(*_: Any) -> Any:
@@ -87,3 +92,52 @@ async def test_what_was_told_is_told_to_be_over_although_looking_was_stopped_bef
         assert all(data.get("over") or ("for" in data and data["for"] is None) for data in last)
     (noted,) = await world.runs.of("a")
     assert (noted.waiting, noted.retrying) == (None, {})
+
+
+@pytest.mark.parametrize("after", range(1, 20))
+@pytest.mark.parametrize("source", ["history", "description"])
+async def test_a_missed_heartbeat_is_reported_although_looking_was_stopped_before_it_was(
+    source: str, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, watch = World(monkeypatch), watch_of()
+    state = StateWatch(Subject("a", RUN, parts_of(world, places=1)), RUN.run_id, watch, READER)
+    retried: dict[str, Any] = {"activity": "1", "activity_type": "Pay", "attempt": 2, "state": "retrying"}
+    if source == "description":
+        retried["stalled"] = 1
+    else:
+        watch.history.stalled.append((5, ActivityAttempt("1", "Pay", 1)))
+    seen = RunState({"1": retried}, None, "run/7/0/5")
+    telling = asyncio.create_task(state._report(seen, {"1": 5}, {"1": 5}))
+    await steps(after)
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
+    await steps()
+    for _ in range(2):
+        await state._report(seen, {"1": 5}, {"1": 5})
+    page = await world.engine.read("a", 0, before=100)
+    topics = [msgspec.json.decode(event.json())["topic"] for event in page.events]
+    assert sorted(topics) == ["$activity.retrying", "$activity.stalled"]
+    assert watch.history.stalled == []
+
+
+async def test_a_timer_that_is_known_by_the_time_the_workflow_answers_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(waiting, "_QUIET", 0.0)
+    watch, description = watch_of(), DescribeWorkflowExecutionResponse()
+    description.workflow_execution_info.history_length = 7
+
+    async def describe() -> DescribeWorkflowExecutionResponse:
+        return description
+
+    async def ask(*_: Any) -> WorkflowMetadata:
+        watch.history, watch.tells = History(), True  # it is followed again meanwhile
+        watch.history.timers[5] = datetime(2026, 12, 1, tzinfo=UTC)
+        return WorkflowMetadata()
+
+    monkeypatch.setattr(watch, "describe", describe)
+    subject = Subject("a", RUN, parts_of(World(monkeypatch), places=1))
+    state = StateWatch(subject, RUN.run_id, watch, cast(Any, SimpleNamespace(ask=ask)))
+    for _ in range(4):
+        await state.look()
+    assert state.state.waiting == {"for": "timer", "until": "2026-12-01T00:00:00.000Z"}

@@ -96,9 +96,8 @@ class StateWatch:
         pending = description.pending_activities
         activities = await described(pending, self._subject.explain)
         waiting, soon = await self._reason(description)
-        self.state = RunState(
-            activities, waiting, self._moment(description)
-        )  # readers of the events may read it at once
+        # Readers of the events may read it at once.
+        self.state = RunState(activities, waiting, self._moment(description))
         failed = {a.activity_id: last_failed(a) for a in pending}
         return await self._report(self.state, since(pending), failed) or soon
 
@@ -109,6 +108,8 @@ class StateWatch:
         verdict = self._waits.reason(sight, seen=seen, reported=self._reported.waiting)
         if verdict.asks:
             metadata = await self._reader.ask(METADATA_QUERY, WorkflowMetadata)
+            # While the workflow was asked, its history may have begun to be followed, or ceased to be.
+            sight = sight._replace(history=watch.history, tells=watch.tells)
             verdict = self._waits.answered(sight, metadata, seen=seen)
         if verdict.failure is None:
             return verdict.reason, verdict.soon
@@ -129,23 +130,28 @@ class StateWatch:
             failed: The time at which the last attempt of each failed.
         """
         now, changed = Reported.present(state, stamps), False
+        missed = self._watch.history.stalled
         stalled = self._stalled_now(state, failed)
-        for change in changes(self._subject.run.run, self._reported, state, now, stalled):
+        attempts = {name: attempt._asdict() for name, (_, attempt) in stalled.items()}
+        for change in changes(self._subject.run.run, self._reported, state, now, attempts):
             topic, name = change.report.topic, self._run_id  # what does not last is not reported again in its turn
             if change.meanwhile is not None:
                 changed, name, self._reported = True, self._name, change.meanwhile
             await self._subject.append(f"{topic[1:]}:{name}/{change.name}", change.report)
+            if change.meanwhile is None:  # only now: a look may be stopped before its event is appended
+                reported = stalled[change.name]
+                self._stalled[reported[1].activity] = reported[0]
+                missed[:] = [each for each in missed if each != reported]
         if changed:
             await self._subject.copy.change(**now.record())
             self._reported = now
         return changed or bool(stalled)
 
-    def _stalled_now(self, state: RunState, failed: dict[str, int]) -> dict[str, dict[str, Any]]:
-        """Return each attempt, once, that has missed a heartbeat, by a name that it alone has."""
-        stalled, self._watch.history.stalled = self._watch.history.stalled, []
+    def _stalled_now(self, state: RunState, failed: dict[str, int]) -> dict[str, tuple[int, ActivityAttempt]]:
+        """Return the attempts with a missed heartbeat to report, each by a name of its own."""
+        stalled = list(self._watch.history.stalled)
         for name, activity in state.activities.items():
             if "stalled" in activity and self._stalled.get(name) != failed[name]:
                 missed = ActivityAttempt(name, activity["activity_type"], activity["stalled"])
                 stalled.append((failed[name], missed))
-        self._stalled |= {missed.activity: which for which, missed in stalled}
-        return {f"{each.activity}/{each.attempt}/{which}": each._asdict() for which, each in stalled}
+        return {f"{each.activity}/{each.attempt}/{which}": (which, each) for which, each in stalled}

@@ -33,11 +33,11 @@ Reason: TypeAlias = dict[str, Any]
 
 
 class Sight(NamedTuple):
-    """A run as it is seen at one moment.
+    """A run as one look sees it.
 
     Attributes:
         described: Its description.
-        history: What its history says.
+        history: What its history says; events that come during the look are added to it.
         tells: Whether its history is followed now.
         time: The monotonic time in seconds.
     """
