@@ -21,7 +21,7 @@ from wakeline.gateway.following import pool as pooling
 from wakeline.gateway.following.watching import attention
 from wakeline.gateway.log import NewSession, Publication
 from wakeline.gateway.ownership import Ownership
-from wakeline.gateway.sessions import Runs
+from wakeline.gateway.sessions import Run, Runs
 
 
 @pytest.fixture(autouse=True)
@@ -235,8 +235,45 @@ async def test_a_run_is_resumed_after_an_error_that_nobody_expected(monkeypatch:
     await world.engine.create_session(NewSession("a"))
     await world.runs.put("a", run("a"))
     monkeypatch.setattr(world.runs, "of", _once(ValueError("unexpected"), world.runs.of))
+    monkeypatch.setattr(world.runs, "unfinished", _unasked)  # the runs of the other sessions are not walked
     pool._resuming.soon("a")  # as another gateway's hint does
     await until(lambda: followed(pool.roster, "a") is not None)
+    await pool.stop()
+
+
+async def _unasked(*_: Any) -> Any:
+    raise AssertionError("expected this not to be asked")
+
+
+@pytest.mark.parametrize(
+    ("here", "serves", "reads"),
+    [
+        pytest.param(run("a"), True, 1, id="a workflow's run"),
+        pytest.param(run("a", activity=True), False, 1, id="a standalone activity alone"),
+        pytest.param(run("a", status="completed", owed=True), False, 0, id="the rest of an ended run"),
+    ],
+)
+async def test_a_session_is_served_where_a_workflow_s_run_of_it_is_followed(
+    here: Run, serves: bool, reads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, asked = World(monkeypatch), list[str]()
+    ownership = Ownership(world.engine, 5, shared=True)
+    monkeypatch.setattr(ownership, "owns", lambda _: True)
+    await world.engine.create_session(NewSession("s"))
+    await world.runs.put("s", here)
+    pool = world.pool(ownership)
+    await pool.start()
+    await until(lambda: bool(pool.roster.of_session("s")))
+    state = world.engine.state
+
+    async def counted(session: str, **how: Any) -> Any:
+        asked.append(session)
+        return await state(session, **how)
+
+    monkeypatch.setattr(world.engine, "state", counted)
+    assert (await pool.serves("s"), asked.count("s")) == (serves, reads)
+    await world.engine.delete_session("s")
+    assert not await pool.serves("s")
     await pool.stop()
 
 

@@ -10,7 +10,7 @@ import pytest
 from temporalio.api.common.v1 import Payload
 
 from tests.unit.following.followed import World, run, steps
-from wakeline.errors import AttemptFencedError
+from wakeline.errors import AttemptFencedError, StorageFailedError
 from wakeline.events import compose, timestamp
 from wakeline.gateway.following import follower as runner
 from wakeline.gateway.following import rests as resting
@@ -20,6 +20,7 @@ from wakeline.gateway.following.follower import Follower
 from wakeline.gateway.following.following import Following, Limits
 from wakeline.gateway.following.life import resting as rules
 from wakeline.gateway.following.life.answers import Answer
+from wakeline.gateway.following.life.observations import Seen
 from wakeline.gateway.following.telling import Teller
 from wakeline.gateway.log import NewSession, Publication
 from wakeline.gateway.sessions import Run, Unread
@@ -224,3 +225,28 @@ async def test_the_output_that_a_reset_has_undone_is_not_waited_for(monkeypatch:
     assert ended
     (after,) = await world.runs.of("a")
     assert (after.owed, after.unread) == (False, ())
+
+
+async def test_temporal_is_not_asked_for_a_run_whose_rest_the_log_cannot_take_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failures, described = [StorageFailedError("the disk is full") for _ in range(5)], list[str]()
+    append = StreamCopy._append
+
+    async def fails(copy: StreamCopy, stretch: Any) -> bool:
+        if failures:
+            raise failures.pop()
+        return await append(copy, stretch)
+
+    async def describe_run(_: Any, effect: Any) -> Seen:
+        described.append(effect.run_id)
+        return Seen()
+
+    monkeypatch.setattr(StreamCopy, "_append", fails)
+    monkeypatch.setattr(resting.Rests, "describe_run", describe_run)
+    monkeypatch.setattr(runner, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(rules, "_SOONEST", 0.0)
+    world = World(monkeypatch)
+    await asyncio.wait_for((await follower_of(world)).follow(), 60)
+    assert [event["topic"] for event in await events_of(world)] == ["said"] * 3 + ["$run.drained"]
+    assert (failures, described) == ([], [])

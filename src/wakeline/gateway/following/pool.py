@@ -74,7 +74,7 @@ class FollowerPool:
 
         Another gateway may have deleted it a moment ago: then its runs are no longer followed here.
         """
-        if self._parts.ownership.shared and self.roster.of_session(session):
+        if self._parts.ownership.shared and any(key in self.roster.open for key in self.roster.of_session(session)):
             state = await self._parts.engine.state(session)
             for key in self.roster.of_session(session):
                 if state is None or self._life_of(key) not in (None, state.epoch):
@@ -187,9 +187,8 @@ class FollowerPool:
             if "deleted" in commit.changes:
                 for key in self.roster.of_session(commit.session):
                     self._end(key)
-                if (
-                    self._parts.ownership.shared
-                ):  # the news may be late: a run may be registered in the next life already
+                # The news may be late: a run may be registered in the next life already.
+                if self._parts.ownership.shared:
                     self._resuming.soon(commit.session)
 
     def _attentions(self) -> list[tuple[bool, Attention]]:

@@ -69,6 +69,7 @@ class Rests:
             waiting.cancel()
 
     async def _read(self, effect: ReadRest, reader: StreamReader | None) -> Read:
+        assert reader is None or effect.unread is None, "expected an open run to have no other rest"
         run, copy, connection = self._subject.run, self._subject.copy, self._subject.connection
         if (unread := effect.unread) is not None:
             run = msgspec.structs.replace(
@@ -88,7 +89,11 @@ class Rests:
                 copied = await copy.read(reader or StreamReader(connection, run.workflow_id, run.run_id), closed=True)
         except SessionClosedError:
             copied = Copied(Answer.SESSION_CLOSED)
-        except (UnavailableError, TimeoutError) as error:
+        except TimeoutError:
+            copied = Copied(Answer.NOBODY)
+        except UnavailableError as error:
+            if reader is None:
+                raise  # our own log is away: Temporal need not be asked whether it has the run
             copied = Copied(Answer.NOBODY, reason=str(error))
         except AttemptFencedError:
             if reader is not None:

@@ -55,13 +55,20 @@ class Resuming:
             self._asked.clear()
             sessions, self._sessions = self._sessions, set()
             try:
-                await self.resume(sessions)
-            except BaseException as error:
-                self.all()  # also what was asked for before is still to be resumed
-                if not isinstance(error, UnavailableError):
-                    raise
+                await self._resume(sessions)
+            except UnavailableError as error:
                 log_failure(_log, "cannot resume runs now", error)
+                self.all()
                 await asyncio.sleep(RETRY_SECONDS)
+
+    async def _resume(self, sessions: set[str] | None) -> None:
+        """Resume the runs of these sessions; if that fails, they are still to be resumed."""
+        try:
+            await self.resume(sessions)
+        except BaseException:
+            self._sessions = None if sessions is None or self._sessions is None else self._sessions | sessions
+            self._asked.set()
+            raise
 
     async def resume(self, sessions: Collection[str] | None) -> None:
         """Follow the unfinished runs of these sessions that are ours; of all sessions if None.

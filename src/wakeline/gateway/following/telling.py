@@ -48,7 +48,7 @@ class Teller:
         Raises:
             EpochChangedError: The session was deleted; no event of the run may begin it again.
         """
-        state = await self._until_done(partial(self._accept.state, self.session, publisher))
+        state = await self._until_done("cannot read the log now", partial(self._accept.state, self.session, publisher))
         if state is None or self.epoch not in (None, state.epoch):
             raise EpochChangedError(f"expected session {self.session!r}, it was deleted")
         self.epoch = state.epoch
@@ -62,15 +62,16 @@ class Teller:
         """
         append = partial(self._accept.append, self.session, events, Publication(publisher), epoch=self.epoch)
         with suppress(SessionClosedError):
-            self.epoch = (await self._until_done(append)).epoch  # what follows belongs to this life of the session
+            told = await self._until_done("cannot write to the log now", append)
+            self.epoch = told.epoch  # what follows belongs to this life of the session
 
-    async def _until_done(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Wait until the log can be used."""
+    async def _until_done(self, failed: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Use the log; log this failure, and try again, while it cannot be used."""
         while True:
             try:
                 return await work()
             except UnavailableError as error:
-                log_failure(_log, "cannot use the log now", error, session=self.session)
+                log_failure(_log, failed, error, session=self.session)
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def told(self, publisher: str) -> bool:

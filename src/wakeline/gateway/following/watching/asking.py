@@ -23,11 +23,12 @@ async def until_known(connection: Connection, ask: Callable[[], Awaitable[T | No
     """Ask until there is an answer; None if Temporal says often enough that it has no such run.
 
     Args:
-        connection: Temporal.
+        connection: Temporal; not asked while it has too many calls.
         ask: Asks once; returns None if it is to be called again at once.
     """
     unknown, backoff = 0, Backoff(2 * RETRY_SECONDS, _LONGEST_PAUSE)
     while unknown < UNKNOWN_TIMES:
+        await connection.until_calm()
         began = time.monotonic()
         try:
             if (answer := await ask()) is not None:

@@ -65,7 +65,6 @@ async def activity_ended(subject: Subject) -> Ending:
     request = PollActivityExecutionRequest(namespace=connection.namespace, activity_id=activity_id, run_id=run_id)
 
     async def ask() -> Ending | None:
-        await connection.until_calm()
         known = False
         # Nobody queues for a place: one that waited in turn would not be described meanwhile.
         if waits := not limits.activity_polls.locked():
