@@ -52,7 +52,8 @@ class Following:
         hub: Knows on which sessions devices of this gateway are.
         ownership: Decides which workflows this gateway follows.
         audience: Knows on which sessions devices of any gateway are.
-        child: Has a child of a followed run followed into the session that it names; given its Workflow Id and its run.
+        child: Has a child of a followed run followed into the session that it names; given the parent, and the Workflow Id
+            and the run of the child.
         earlier: Awaited before a run's first event: earlier runs of the session add their rests first.
         limits: How much goes on at once.
     """

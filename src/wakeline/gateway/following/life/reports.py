@@ -161,7 +161,8 @@ class Change(NamedTuple):
     Attributes:
         report: The event that reports it.
         name: What tells it from all other changes of the Temporal run.
-        meanwhile: The state that the log may have from the moment at which the event is appended; None if it reports none.
+        meanwhile: The state that the log may have from the moment at which the event is appended; None if the event reports
+            what has happened rather than a state.
     """
 
     report: Report

@@ -93,7 +93,9 @@ class Past:
 
 
 class Histories:
-    """The histories of a workflow's runs; each is read once, however often Temporal fails.
+    """The histories of a workflow's runs; each is read to its end once.
+
+    An attempt that Temporal fails before that is repeated from the first event.
 
     Args:
         subject: The workflow's run that was reset.

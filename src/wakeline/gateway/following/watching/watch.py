@@ -89,14 +89,15 @@ class RunWatch:
 
     async def ended(self) -> Ending:
         """Return when the run has ended; an outage is waited out."""
-        completed, ending = None, await until_known(self._connection, self._observe)
+        ending = await until_known(self._connection, self._observe)
         if ending is not None:
             self.over.set()
             self.nudge()
             completed = await until_known(self._connection, partial(self._complete, ending))
-        if completed is None:
-            await self._children.entered(self._reachable)
-        return completed or ending or forgotten()  # it may be known how it ended, and nothing else any more
+            if completed is not None:
+                return completed
+        await self._children.entered(self._reachable)
+        return ending or forgotten()  # it may be known how it ended, and nothing else any more
 
     async def _observe(self) -> Ending | None:
         """Return how the run has ended; None if its attention has changed."""
