@@ -154,6 +154,27 @@ async def test_a_gateway_that_has_not_heard_of_a_deletion_does_not_undo_it(
     await handle.terminate()
 
 
+@pytest.mark.usefixtures("worker")
+async def test_a_gateway_that_has_not_heard_of_a_deletion_follows_the_run_into_the_next_life(
+    client: Client, temporal: WorkflowEnvironment, tmp_path: Path, name: str
+) -> None:
+    store, deaf = SharedStore(), Faults(lost_wakeups=1.0)
+    handle = await start(client, name, workflows.Talks.run, "waits", 20)
+    async with (
+        running_gateway(temporal, tmp_path, store.engine(deaf, 1), lease=1.0) as first,
+        running_gateway(temporal, tmp_path, store.engine(deaf, 2), lease=1.0) as second,
+    ):
+        await until_waiting(first, name)
+        async with asyncio.timeout(60):
+            while not (follows := [await each.metric("wakeline_runs_followed") for each in (first, second)]).count(1):
+                await asyncio.sleep(0.05)
+        other = first if follows[1] else second
+        for _ in range(2):  # by then the follower of the first life has been idle
+            assert (await other.call("DELETE", path_of(name)))[0] == 204
+            assert told(await until_waiting(other, name), "number") == list(range(20))
+    await handle.terminate()
+
+
 @either
 @pytest.mark.usefixtures("worker")
 async def test_a_run_that_goes_on_in_a_closed_session_ends_in_the_record_alone(

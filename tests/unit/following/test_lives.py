@@ -16,8 +16,10 @@ from wakeline.gateway.following import Followers
 from wakeline.gateway.following.finding.finder import Finder, Found
 from wakeline.gateway.following.follower import Follower
 from wakeline.gateway.following.following import Following, Subject
+from wakeline.gateway.following.pool import FollowerPool
 from wakeline.gateway.log import NewSession
 from wakeline.gateway.metrics import Metrics
+from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.sessions import Deletions, Run, Runs
 
 
@@ -53,6 +55,27 @@ def held(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> tuple[async
     return came, may_go_on
 
 
+def shared(monkeypatch: pytest.MonkeyPatch) -> Ownership:
+    """The ownership of a gateway that owns everything in a store that it shares."""
+    ownership = alone()
+    ownership.shared = True
+    monkeypatch.setattr(ownership, "owns", lambda _: True)
+    return ownership
+
+
+async def learns_its_life(follower: Any) -> None:
+    """Follow a run as a real follower does: into the life that there is if no other was given."""
+    state = await follower.parts.engine.state(follower.session)
+    follower.life = follower.life or state.epoch
+    await asyncio.Event().wait()
+
+
+async def until_followed_into(pool: FollowerPool, life: str) -> None:
+    async with asyncio.timeout(60):
+        while (follower := pool.roster.open.get(("a", "run-of-a"))) is None or follower.life != life:
+            await asyncio.sleep(0.02)
+
+
 async def test_a_run_that_waits_for_its_turn_does_not_begin_its_deleted_session_again(world: World) -> None:
     await created(world)
     await world.runs.add("a", run("a"))
@@ -72,17 +95,18 @@ async def test_a_run_that_waits_for_its_turn_does_not_begin_its_deleted_session_
     assert await world.engine.state("a") is None
 
 
+@pytest.mark.parametrize("left", [run("a"), run("a", status="completed", owed=True)], ids=["open", "ended"])
 @pytest.mark.parametrize("begun_again", [False, True])
 async def test_a_record_that_a_deletion_has_left_is_not_followed_into_another_life(
-    begun_again: bool, world: World
+    begun_again: bool, left: Run, world: World
 ) -> None:
     life = await created(world)
-    await world.runs.add("a", run("a"))
+    await world.runs.add("a", left)
     await world.engine.delete_session("a")
     if begun_again:
         await created(world)
     with pytest.raises(EpochChangedError):
-        await Follower("a", run("a"), parts_of(world, places=1), life if begun_again else None).follow()
+        await Follower("a", left, parts_of(world, places=1), life if begun_again else None).follow()
     state = await world.engine.state("a")
     assert (state is not None) == begun_again
     assert state is None or state.next_offset == 0
@@ -167,11 +191,7 @@ async def test_a_device_of_the_next_life_has_its_workflow_looked_for(
     monkeypatch: pytest.MonkeyPatch, world: World
 ) -> None:
     await created(world)
-    ownership = alone()
-    ownership.shared = True
-    monkeypatch.setattr("tests.unit.following.followed.alone", lambda: ownership)
-    monkeypatch.setattr(ownership, "owns", lambda _: True)
-    followers = world.followers()
+    followers = world.followers(shared(monkeypatch))
     await followers.start()
     await followers.register("a", None)
     await delete_elsewhere(world)
@@ -202,3 +222,50 @@ async def test_a_reader_of_the_next_life_has_temporal_asked_again(
         assert asked == lives
         await delete_elsewhere(world)
     await followers.stop()
+
+
+@pytest.mark.parametrize("leases_change", [False, True])
+async def test_a_run_of_the_next_life_is_followed_by_an_owner_that_has_not_heard_of_the_deletion(
+    leases_change: bool, monkeypatch: pytest.MonkeyPatch, world: World
+) -> None:
+    world.follow = learns_its_life
+    before = await created(world)
+    await world.runs.add("a", run("a"))
+    pool = world.pool(shared(monkeypatch))
+    await pool.start()
+    await until_followed_into(pool, before)
+    await delete_elsewhere(world)
+    life = await created(world)
+    await world.runs.add("a", run("a"))
+    if leases_change:
+        pool._resuming.all()
+    pool._resuming.soon("a")  # as the hint of the gateway does that has registered the run again
+    await until_followed_into(pool, life)
+    await pool.stop()
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_run_is_followed_into_the_next_life_once_its_follower_finds_the_deletion(
+    ended: bool, monkeypatch: pytest.MonkeyPatch, world: World
+) -> None:
+    follows, appends = asyncio.Event(), asyncio.Event()
+
+    async def follow(follower: Any) -> None:
+        if follows.is_set():
+            await learns_its_life(follower)
+        follows.set()
+        await appends.wait()
+        raise EpochChangedError("expected the session in the life before")
+
+    world.follow = follow
+    await created(world)
+    await world.runs.add("a", run("a", status="completed", owed=True) if ended else run("a"))
+    pool = world.pool(shared(monkeypatch))
+    await pool.start()
+    await asyncio.wait_for(follows.wait(), 60)
+    await delete_elsewhere(world)
+    life = await created(world)
+    await world.runs.add("a", run("a"))
+    appends.set()
+    await until_followed_into(pool, life)
+    await pool.stop()

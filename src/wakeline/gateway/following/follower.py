@@ -113,14 +113,9 @@ class Follower:
         Nothing can be appended to a session that was closed: then only the record learns of the end.
 
         Raises:
-            EpochChangedError: The session of an open run was deleted.
+            EpochChangedError: The session was deleted.
         """
-        try:
-            started = await self._subject.teller.begin(f"started:{self.run.run}")
-        except EpochChangedError:
-            if self._resting:
-                return
-            raise
+        started = await self._subject.teller.begin(f"started:{self.run.run}")
         life, effects = begin(self.run, self._parts.settings.drain_grace, started=started)
         try:
             while effects:

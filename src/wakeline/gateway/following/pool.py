@@ -110,7 +110,7 @@ class FollowerPool:
                 self._end(key)
         self._resuming.all()
 
-    def _start(self, session: str, run: Run, life: str | None = None) -> None:
+    def _start(self, session: str, run: Run, life: str | None) -> None:
         key = (session, run.run)
         if key in self.roster.tasks:
             if life is None or self._life_of(key) in (None, life):
@@ -136,10 +136,13 @@ class FollowerPool:
 
     def _begin(self, key: Key, work: Coroutine[Any, Any, None]) -> None:
         def done(task: asyncio.Task[None]) -> None:
+            life_over = not task.cancelled() and isinstance(task.exception(), EpochChangedError)
             if self.roster.tasks.get(key) is task:
                 follower = self.roster.open.get(key)
                 self._end(key)
-                if follower is not None and follower.run.owed and not task.cancelled():
+                if life_over:
+                    self._resume_next_life(key[0])
+                elif follower is not None and follower.run.owed and not task.cancelled():
                     self._start(key[0], follower.run, follower.life)
 
         self.roster.tasks[key] = asyncio.create_task(work)
@@ -151,7 +154,11 @@ class FollowerPool:
         self._to_assign.set()
 
     async def _follow(self, key: Key) -> None:
-        """Follow a run; start again from its record after any error."""
+        """Follow a run; start again from its record after any error.
+
+        Raises:
+            EpochChangedError: The session was deleted.
+        """
         session, backoff, anew = key[0], Backoff(RETRY_SECONDS, _LONGEST_PAUSE), False
         followers = self.roster.open
         while True:
@@ -164,7 +171,7 @@ class FollowerPool:
                 anew = True
                 await followers[key].follow()
             except EpochChangedError:
-                return  # that life of the session is over, and its record with it
+                raise  # that life of the session is over, and its record with it
             except (AttemptFencedError, RecordConflictError):
                 _log.info("another gateway has come further; it goes on from the record", session=session, run=key[1])
                 # Both hold the run until a lease has moved: without a pause they would take turns as fast as they can.
@@ -187,9 +194,12 @@ class FollowerPool:
             if "deleted" in commit.changes:
                 for key in self.roster.of_session(commit.session):
                     self._end(key)
-                # The news may be late: a run may be registered in the next life already.
-                if self._parts.ownership.shared:
-                    self._resuming.soon(commit.session)
+                self._resume_next_life(commit.session)
+
+    def _resume_next_life(self, session: str) -> None:
+        # The news may be late: another gateway may have registered a run in the next life already.
+        if self._parts.ownership.shared:
+            self._resuming.soon(session)
 
     def _attentions(self) -> list[tuple[bool, Attention]]:
         workflows = [follower for follower in self.roster.open.values() if not follower.run.activity]

@@ -23,25 +23,27 @@ class Resuming:
 
     Args:
         parts: The parts of the gateway.
-        start: Follows a run of a session; called again for a run that is followed.
+        start: Follows a run of a session in a life of it, or in any if that is None; called again for a run that is
+            followed.
     """
 
-    def __init__(self, parts: Following, start: Callable[[str, Run], None]) -> None:
+    def __init__(self, parts: Following, start: Callable[[str, Run, str | None], None]) -> None:
         self._parts = parts
         self._start = start
-        self._sessions: set[str] | None = set()  # the sessions to resume; None for all
+        # Apart from each other: the lives of all sessions are not read, and those of the named ones must be.
+        self._all = False
+        self._sessions: set[str] = set()
         self._asked = asyncio.Event()
         parts.ownership.wakeups.listen("run", lambda _, session: self.soon(session))
 
     def soon(self, session: str) -> None:
-        """Resume the runs of a session: another gateway may have registered one."""
-        if self._sessions is not None:
-            self._sessions.add(session)
+        """Resume the runs of a session: another gateway may have registered one, in any life."""
+        self._sessions.add(session)
         self._asked.set()
 
     def all(self) -> None:
         """Resume the runs of all sessions."""
-        self._sessions = None
+        self._all = True
         self._asked.set()
 
     async def run(self) -> None:
@@ -51,24 +53,23 @@ class Resuming:
                 async with asyncio.timeout(_WALK_SECONDS if self._parts.ownership.shared else None):
                     await self._asked.wait()
             except TimeoutError:  # a gateway that was killed may have registered a run and given no hint
-                self._sessions = None
+                self._all = True
             self._asked.clear()
-            sessions, self._sessions = self._sessions, set()
+            every, sessions = self._all, self._sessions
+            self._all, self._sessions = False, set()
             try:
-                await self._resume(sessions)
-            except UnavailableError as error:
+                if every:
+                    await self.resume(None)
+                await self.resume(sessions)
+            except BaseException as error:  # what was asked for is still to be resumed
+                self._all |= every
+                self._sessions |= sessions
+                self._asked.set()
+                if not isinstance(error, UnavailableError):
+                    raise
                 log_failure(_log, "cannot resume runs now", error)
                 self.all()
                 await asyncio.sleep(RETRY_SECONDS)
-
-    async def _resume(self, sessions: set[str] | None) -> None:
-        """Resume the runs of these sessions; if that fails, they are still to be resumed."""
-        try:
-            await self.resume(sessions)
-        except BaseException:
-            self._sessions = None if sessions is None or self._sessions is None else self._sessions | sessions
-            self._asked.set()
-            raise
 
     async def resume(self, sessions: Collection[str] | None) -> None:
         """Follow the unfinished runs of these sessions that are ours; of all sessions if None.
@@ -76,14 +77,18 @@ class Resuming:
         Raises:
             UnavailableError: The log cannot be read now.
         """
+        lives: dict[str, str] = {}
         if sessions is None:
             unfinished = await self._parts.runs.unfinished()
         else:
             # The record of a session that is being deleted at another gateway may still be there.
-            there = [session for session in sessions if await self._parts.engine.state(session) is not None]
-            unfinished = [(session, run) for session in there for run in await self._parts.runs.of(session)]
+            for session in sessions:
+                if (state := await self._parts.engine.state(session)) is not None:
+                    lives[session] = state.epoch
+            unfinished = [(session, run) for session in lives for run in await self._parts.runs.of(session)]
         for session, run in unfinished:
             if run.namespace and run.namespace not in self._parts.namespaces:
                 _log.warning("a run's namespace is not among the settings", session=session, namespace=run.namespace)
             elif self._parts.ownership.owns(run.workflow_id):
-                self._start(session, run)
+                # News of a deletion may be lost: then the run is still followed here into the life before.
+                self._start(session, run, lives.get(session))
