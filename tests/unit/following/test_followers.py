@@ -123,6 +123,37 @@ async def test_a_nudge_is_not_lost_to_a_look_that_began_before_it(monkeypatch: p
     await followers.stop()
 
 
+async def test_a_nudge_during_a_look_counts_for_a_later_run_than_the_one_that_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world, ends = World(monkeypatch), asyncio.Event()
+
+    async def follow(follower: Any) -> None:
+        await ends.wait()
+
+    world.follow = follow
+    await world.engine.create_session(NewSession("a"))
+    followers = world.followers()
+    temporal = Answers(followers)
+    temporal.started = True
+    await followers.start()
+    async with world.hub.attach("a"):
+        watching = asyncio.create_task(followers.watch("a"))
+        await steps()
+        followers.nudge("a", None)  # of the next run
+        await steps()
+        temporal.answers.set()
+        async with asyncio.timeout(60):
+            await watching
+        await steps(100)
+        assert followed(followers, "a") is not None
+        asked = temporal.asked
+        ends.set()
+        await steps(100)
+        assert temporal.asked > asked
+    await followers.stop()
+
+
 @pytest.mark.parametrize("activity_id", ["a", "another"])
 async def test_a_workflow_is_found_while_an_activity_of_its_session_is_open(
     activity_id: str, monkeypatch: pytest.MonkeyPatch

@@ -134,8 +134,8 @@ class Followers:
     async def watch(self, session: str) -> None:
         """Have the workflow of a session's name followed, because a device is on the session.
 
-        Any number of devices that arrive at once cause one check, and those that arrive during it at most another. Later readers
-        of an existing session cause none for some minutes: sweeps check for new runs of sessions that are read.
+        Devices that arrive at once cause one check, and those that arrive during it at most another. Later readers of an
+        existing session cause none for some minutes: sweeps check for new runs of sessions that are read.
 
         Raises:
             TemporalUnavailableError: Temporal cannot be asked, and there is no session of this name to serve.
@@ -173,8 +173,11 @@ class Followers:
         tasks = self._roster.nudge(named, workflow_id)
         if not tasks:
             self._look_nudged(workflow_id)
+        self._look_after(workflow_id, tasks)
+
+    def _look_after(self, workflow_id: str, tasks: Sequence[asyncio.Task[None]]) -> None:
+        # The run may be over, and the nudge be of a later one: that is looked up once the end is reported.
         for task in tasks:
-            # The run may be over, and the nudge be of a later one: that is looked up once the end is reported.
             if task not in self._nudged:
                 self._nudged.add(task)
                 task.add_done_callback(partial(self._over, workflow_id))
@@ -189,10 +192,7 @@ class Followers:
             self._lookups.begin(("nudged", workflow_id), partial(self._look_if_there, workflow_id))
 
     async def ended(self, workflows: Sequence[tuple[str, str | None]]) -> None:
-        """Check these workflows at once; return when each has ended and its end is in its session.
-
-        Workflows that rules match but that have not been found yet are found first.
-        """
+        """Find and check these workflows at once; return when the end of each is in its session."""
         ours: list[tuple[str, str]] = []
         unfound: dict[str, Sweep] = {}
         for workflow_id, namespace in workflows:
@@ -223,7 +223,9 @@ class Followers:
     async def _look_next(self, session: str) -> None:
         while (under_way := self._lookups.get(session)) is not None:
             await asyncio.wait([under_way])
-        if not self._roster.follows(session):
+        if self._roster.follows(session):  # a run that was found before the nudge, perhaps
+            self._look_after(session, [self._roster.tasks[key] for key in self._roster.of_session(session)])
+        else:
             # Callers that come from now on need another lookup after this one.
             look = self._lookups.begin(session, partial(self._look, session))
             self._lookups.forget(("next", session), asyncio.current_task())
@@ -240,9 +242,7 @@ class Followers:
             await self._registrar.rules_first(session, found, life)
             with suppress(SessionClosedError, SessionNotFoundError):  # nothing can be added to it
                 await self._registrar.enter(session, found, life=life)
-        if (
-            state := await self._parts.engine.state(session)
-        ) is not None:  # a reader of a missing session waits for its start
+        if (state := await self._parts.engine.state(session)) is not None:  # else its readers wait for its start
             self._readers.asked(session, state.epoch)
 
     def _committed(self, commits: Sequence[Commit]) -> None:
