@@ -59,10 +59,10 @@ class Hub:
                 _log.exception("events could not be written", session=channel.session)
             if work.over():
                 break
-        self.written.report()
         self._passing = bool(self._ready)
         if self._passing:
             asyncio.get_running_loop().call_soon(self._pass)
+        self.written.report()  # last: a defect in a metric must not silence the sessions
 
     def _committed(self, session: str, epoch: str, events: Sequence[Event], changes: Sequence[Change]) -> None:
         channel = self._channels[session]
