@@ -68,17 +68,20 @@ class _Watch:
     Attributes:
         epoch: Its life; None while that is not known, empty if there is no session.
         first_offset: The oldest kept offset; -1 while that is not known.
+        guessed: Whether it began at a state that no listener has read, which may be newer than what they know.
     """
 
     users: int = 0
     epoch: str | None = None
+    guessed: bool = False
     first_offset: int = -1
     next_offset: int = 0
     closed: bool = False
     configured: bool = False  # a change that the next read reports
 
-    def begin(self, tail: Tail) -> None:
-        """Continue from a state, of which the listeners know."""
+    def begin(self, tail: Tail, *, guessed: bool = False) -> None:
+        """Continue from a state, of which the listeners know unless it is `guessed`."""
+        self.guessed = guessed
         self.epoch = tail.epoch or _NO_SESSION
         self.first_offset, self.next_offset, self.closed = tail.first_offset, tail.next_offset, tail.closed
 
@@ -134,8 +137,10 @@ class Watches:
     def seen(self, session: str, state: SessionState | None) -> None:
         """Note a state that was read after the subscription: the subscriber knows all before it."""
         watch = self._watches.get(session)
-        if watch is None or watch.epoch is not None or session in self._reading:
+        if watch is None or not (watch.epoch is None or watch.guessed):
             return
+        if watch.guessed or session in self._reading:
+            self._mark(session)  # what came between this state and the other one is still to be reported
         if state is None:
             watch.begin(Tail(None, 0, 0, closed=False))  # so the first that is heard of it is read from its beginning
         else:
@@ -167,7 +172,7 @@ class Watches:
         if watch is None:
             return False
         if watch.epoch is None and session not in self._reading:
-            watch.epoch, watch.next_offset = epoch, first
+            watch.epoch, watch.next_offset, watch.guessed = epoch, first, True
         watch.configured |= "configured" in changes
         self._mark(session)
         return True
@@ -187,7 +192,7 @@ class Watches:
             if watch is None or watch is not before[name] or name in self._reading:
                 continue
             if watch.epoch is None:
-                watch.begin(Tail(*tail))
+                watch.begin(Tail(*tail), guessed=True)
             elif watch.differs(Tail(*tail)):
                 self._mark(name)
 
@@ -217,23 +222,30 @@ class Watches:
         if not self._reading:
             return
         watches = self._reading.values()
+        places = [(watch.epoch or _NO_SESSION, watch.next_offset) for watch in watches]
         try:
             rows = await self._readers.fetch(
-                _READ, list(self._reading), [w.epoch or _NO_SESSION for w in watches], [w.next_offset for w in watches]
+                _READ, list(self._reading), [epoch for epoch, _ in places], [offset for _, offset in places]
             )
         except BaseException:
             self._behind |= dict.fromkeys(self._reading)
             self._reading = {}
             raise
         reading, self._reading = self._reading, {}
+        asked = dict(zip(reading, places, strict=True))
         for name, of_session in groupby(rows, key=lambda row: str(row[0])):
-            if self._watches.get(name) is reading[name]:
-                self._apply(name, reading[name], list(of_session))
+            watch = reading[name]
+            if self._watches.get(name) is not watch:
+                continue
+            if asked[name] == (watch.epoch or _NO_SESSION, watch.next_offset):
+                self._apply(name, watch, list(of_session))
+            else:
+                self._mark(name)  # it was read from another place than where the listeners are
 
     def _apply(self, session: str, watch: _Watch, rows: Sequence[asyncpg.Record]) -> None:
         tail = Tail(*rows[0][1:5])
         if watch.epoch is None:
-            watch.begin(tail)
+            watch.begin(tail, guessed=True)
             return
         if watch.epoch != (tail.epoch or _NO_SESSION):
             if watch.epoch:
@@ -263,6 +275,8 @@ class Watches:
 
 def _goes_on(watch: _Watch, epoch: str, new: News) -> bool:
     """Continue with a commit of this gateway; return False if events are missing before it."""
+    if watch.guessed:
+        return False
     if new.begins and not watch.epoch:
         watch.begin(Tail(epoch, -1, new.next_offset, closed=False))
     elif watch.epoch not in (None, epoch):
