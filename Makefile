@@ -29,7 +29,7 @@ test: $(VENV)/.dev $(VENV)/.rewritten ## Every test: unit, contract, Temporal, b
 	$(COMPILE)
 	$(PYTEST) $(AT_ONCE)
 
-unit: $(VENV)/.dev $(VENV)/.rewritten ## The unit tests alone (a minute on two cores)
+unit: $(VENV)/.dev $(VENV)/.rewritten ## The unit tests alone (some two minutes on two cores)
 	scripts/need openssl postgresql
 	$(COMPILE)
 	$(PYTEST) $(AT_ONCE) tests/unit
