@@ -294,6 +294,8 @@ class PublishConnection(Conversation):
             self._bytes -= one.size
 
     def _register(self, channel: _Channel, life: str) -> None:
+        if channel.workflow is None:  # this is called for each append
+            return
         # Not itself: while Temporal is away, the lookup may outlive the connection for long.
         warn = partial(_warn, ref(self), channel)
         self._registrations.tell(channel.session, channel.workflow, channel.publication.run, self._grant, life, warn)
