@@ -122,6 +122,8 @@ async def test_a_reload_in_the_middle_and_a_second_device_show_the_same(
 ) -> None:
     async with device(running, stream, SNAPSHOT=snapshot) as phone:
         async with device(running, stream, SNAPSHOT=snapshot) as laptop:
+            if snapshot == "true":  # it replaces all messages on the page
+                await laptop.until(lambda state: "MESSAGES_SNAPSHOT" in state["types"])
             await ask(laptop, stream, "hello")
             say(stream, "It “is” ")
             await until_shown(laptop, ("user", "hello"), ("assistant", "It “is” "))

@@ -11,7 +11,9 @@ import pytest
 from tests.unit.following.followed import World, run, steps
 from tests.unit.following.test_rests import parts_of
 from wakeline.gateway.following.copying.reader import StreamReader
+from wakeline.gateway.following.follower import Follower
 from wakeline.gateway.following.following import Subject
+from wakeline.gateway.following.life import effects as do
 from wakeline.gateway.following.life.reports import over
 from wakeline.gateway.following.observing import Observer
 from wakeline.gateway.following.watching.state import StateWatch
@@ -51,3 +53,11 @@ async def test_what_a_run_waits_for_is_told_again_in_its_turn(monkeypatch: pytes
     assert [event["data"]["for"] for event in told if event["topic"] == "$run.waiting"] == ["input", None, "input"]
     retrying = [event["data"] for event in told if event["topic"] == "$activity.retrying"]
     assert ["over" in data for data in retrying] == [False, True, False]
+
+
+async def test_an_activity_of_a_run_that_has_just_continued_has_its_runs_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch)
+    follower = Follower("a", await world.runs.add("a", run("a")), parts_of(world, places=1))
+    assert await world.runs.names.find("a", "next") == "next"
+    await follower._execute(do.Expect("continued:next", {"run_id": "next"}))  # reported, and not yet in the record
+    assert await world.runs.names.find("a", "next") == "run-of-a"

@@ -165,6 +165,8 @@ class Follower:
                 await self._subject.append(effect.publisher, *effect.reports)
             case do.Expect():
                 self.telling = Telling(effect.publisher, msgspec.structs.replace(self.run, **effect.changes))
+                # Its activities may publish here before the record is written.
+                self._parts.runs.names.know(self.session, self.telling.run)
             case do.Write():
                 await self._subject.copy.change(**effect.changes)
             case do.Supersede():
