@@ -5,15 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The tests start Python hundreds of times, and some machines are told to write no bytecode when they import.
 COMPILE := $(BIN)/python -m compileall -q src
-# pytest rewrites every test file in each of its processes, unless it may keep what it has rewritten.
+# pytest rewrites every test file in each run, unless it may keep what it has rewritten.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
 # npm and Node of the test requirements, so that the machine need not have them.
 NPM := $(BIN)/python -m tests.nodejs web
 
-# Most tests wait: they run in six processes on two cores. tests/conftest.py says which tests are run by one process.
+# Most tests wait: they run in eight processes on two cores. tests/conftest.py says which tests are run by one process.
 # `make test AT_ONCE=` runs one after the other.
-AT_ONCE := --numprocesses 6 --dist loadfile --no-loadscope-reorder
+AT_ONCE := --processes 8
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit faults check mypy pyright examples bench layout web screenshots lock clean
@@ -24,12 +24,12 @@ help: ## This list
 demo: $(VENV)/.demo ## Start everything and open the page: workflows that talk, devices that watch
 	$(BIN)/wakeline demo
 
-test: $(VENV)/.dev $(VENV)/.rewritten ## Every test: unit, contract, Temporal, browser, faults (8 to 20 minutes on two cores)
+test: $(VENV)/.dev ## Every test: unit, contract, Temporal, browser, faults (8 to 20 minutes on two cores)
 	scripts/need caddy chromium curl faketime nginx openssl pgbouncer postgresql
 	$(COMPILE)
 	$(PYTEST) $(AT_ONCE)
 
-unit: $(VENV)/.dev $(VENV)/.rewritten ## The unit tests alone (some two minutes on two cores)
+unit: $(VENV)/.dev ## The unit tests alone (some two minutes on two cores)
 	scripts/need openssl postgresql
 	$(COMPILE)
 	$(PYTEST) $(AT_ONCE) tests/unit
@@ -109,9 +109,4 @@ $(VENV)/.%: requirements/%.txt pyproject.toml | $(BIN)/uv
 	@echo "installing requirements/$*.txt: some minutes the first time"
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/$*.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	@touch $@
-
-# In a new checkout, six processes would each rewrite every test file: one does it before them.
-$(VENV)/.rewritten: | $(VENV)/.dev
-	$(PYTEST) --collect-only --quiet >/dev/null || true
 	@touch $@

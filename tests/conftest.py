@@ -13,7 +13,6 @@ import structlog
 from hypothesis import HealthCheck, settings
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
-from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from tests.commands import forking
 from tests.nats import NatsStore, nats_cluster, nats_server
@@ -21,9 +20,9 @@ from tests.postgres import PostgresServer, postgres_server
 from tests.servers import temporal_server
 from tests.soak import SEED, SOAK
 
-pytest_plugins = ["tests.leftovers"]
+pytest_plugins = ["tests.leftovers", "tests.processes"]
 
-# What is imported while tests are collected stays: to look for garbage in it costs each process a fifth of the collection.
+# What is imported while tests are collected stays: to look for garbage in it takes a fifth of the collection.
 gc.disable()
 
 # A service writes tracebacks as JSON. Drawn for a terminal, each takes a tenth of a second.
@@ -45,23 +44,17 @@ settings.register_profile(
 settings.load_profile("wakeline")
 
 
-def _process(nodeid: str) -> str:
+def _share_of(item: pytest.Item) -> str:
     """What one process runs: a file, a unit test, or all tests that need a certain server, which costs while it idles, too.
 
     Some unit tests wait for seconds: a file of them would keep one process busy when the others are done.
     """
-    file, _, name = nodeid.partition("::")
+    file, _, name = item.nodeid.partition("::")
     parameters = name.partition("[")[2].rstrip("]").split("-")
     for server in ("nats_of_three", "nats", "postgres"):
         if server in parameters or file.startswith(f"tests/shared/test_{server}"):
             return server
-    return nodeid.partition("[")[0] if file.startswith("tests/unit/") else file
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    scheduler = LoadFileScheduling(config, log)
-    scheduler._split_scope = _process
-    return scheduler
+    return item.nodeid.partition("[")[0] if file.startswith("tests/unit/") else file
 
 
 def pytest_report_header() -> str:
@@ -90,10 +83,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop() -> None:
-    """Look for garbage from now on, and only among what the tests make; also in the process that gives out the tests."""
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Look for garbage from now on, and only among what the tests make; run the tests, in several processes if wanted."""
+    from tests import leftovers, processes  # as plugins they must not be imported before this file
+
     gc.freeze()
     gc.enable()
+    return processes.run(session, _share_of, lambda: leftovers.forked(session.config))
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -21,6 +21,7 @@ import pytest
 from wakeline.background import _known, _Supervised
 
 _MARK = "WAKELINE_TESTS"
+_RUN = "the whole run"
 # A process that was told to end may take a moment, on a busy machine a long one.
 _GRACE = 60.0
 _PROC = Path("/proc")
@@ -116,7 +117,7 @@ class Leftovers:
     """Looks after each test, and after the last one, whether processes or background tasks were left.
 
     Args:
-        run: The id of the whole run, which the processes of pytest-xdist share.
+        run: The id of the whole run, which all processes of tests share.
     """
 
     def __init__(self, run: str) -> None:
@@ -195,7 +196,10 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     # A shell starts background jobs with Ctrl-C ignored, and the programs under test would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if hasattr(config, "workerinput"):
-        config.pluginmanager.register(Leftovers(os.environ[_MARK].partition(":")[0]))
-    else:
-        config.pluginmanager.register(Run(uuid.uuid4().hex))
+    config.pluginmanager.register(Run(uuid.uuid4().hex), _RUN)
+
+
+def forked(config: pytest.Config) -> None:
+    """Look after the tests of a process that was forked to run some of them."""
+    config.pluginmanager.unregister(name=_RUN)
+    config.pluginmanager.register(Leftovers(os.environ[_MARK].partition(":")[0]))
