@@ -202,4 +202,3 @@ class _Reports:
 
     def pytest_runtest_logfinish(self) -> None:
         self._to.send(None)
-

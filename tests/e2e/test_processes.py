@@ -117,7 +117,7 @@ async def report_of(folder: Path, tests: dict[str, str], *arguments: str) -> tup
 
 
 async def test_each_test_is_run_once_and_those_of_a_file_by_one_process(tmp_path: Path) -> None:
-    code, report = await report_of(tmp_path, {name: _SOME for name in "abcdef"})
+    code, report = await report_of(tmp_path, dict.fromkeys("abcdef", _SOME))
     assert code == 0, report
     assert "120 passed" in report, report
     ran = [line.split() for line in (tmp_path / "ran").read_text().splitlines()]

@@ -127,15 +127,20 @@ def configure(level: str) -> None:
     sys.stderr = cast("TextIO", stream)  # tracebacks, warnings, and the error that ends the process
     atexit.register(stream.finish)
     logging.raiseExceptions = False  # logging would report a failed write to the same stderr
-    logging.basicConfig(level=max(numeric, logging.WARNING), stream=stream, format="%(levelname)s %(name)s %(message)s")
+    of_each: list[structlog.types.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso"),
+        structlog.processors.format_exc_info,
+    ]
+    line = structlog.dev.ConsoleRenderer() if stream.isatty() else structlog.processors.JSONRenderer()
+    handler = logging.StreamHandler(stream)
+    # Libraries log by Python's logging: their lines are as ours are, so that one parser reads the log.
+    of_others = [structlog.stdlib.add_logger_name, *of_each]
+    last = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, line]
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=last, foreign_pre_chain=of_others))
+    logging.basicConfig(level=max(numeric, logging.WARNING), handlers=[handler])
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer() if stream.isatty() else structlog.processors.JSONRenderer(),
-        ],
+        processors=[structlog.contextvars.merge_contextvars, *of_each, line],
         wrapper_class=structlog.make_filtering_bound_logger(numeric),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
