@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 import pytest_asyncio
@@ -44,7 +45,7 @@ settings.load_profile("wakeline")
 
 
 def _share_of(item: pytest.Item) -> str:
-    """What one process runs: a file, a unit test, or all tests that need a certain server, which costs while it idles, too.
+    """What one process runs: a file, a unit test, or half of the tests that need a certain server, which takes time to start.
 
     Some unit tests wait for seconds: a file of them would keep one process busy when the others are done.
     """
@@ -52,7 +53,7 @@ def _share_of(item: pytest.Item) -> str:
     parameters = name.partition("[")[2].rstrip("]").split("-")
     for server in ("nats_of_three", "nats", "postgres"):
         if server in parameters or file.startswith(f"tests/shared/test_{server}"):
-            return server
+            return f"{server} {crc32(file.encode()) % 2}"
     return item.nodeid.partition("[")[0] if file.startswith("tests/unit/") else file
 
 

@@ -18,14 +18,12 @@ import tempfile
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from multiprocessing import get_context
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import IO, Any, Final
 
 import pytest
 
 _NUMBER: Final = struct.Struct("i")
-_context = get_context("fork")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -93,8 +91,19 @@ class _Run:
         """Start a process, which runs these tests before it takes a share."""
         self._started += 1
         reports, theirs = Pipe(duplex=False)
-        process = _context.Process(target=self._work, args=(self._started, list(first), theirs))
-        process.start()
+        # Not by `multiprocessing`, of whose processes some code under test behaves otherwise.
+        process = os.fork()
+        if process == 0:
+            code = 1
+            try:
+                self._work(self._started, list(first), theirs)
+                code = 0
+            except KeyboardInterrupt:
+                pass
+            except BaseException:  # noqa: BLE001 - the process ends here
+                traceback.print_exc()
+            finally:
+                os._exit(code)
         theirs.close()
         self._processes[reports] = _Process(process, deque(first))
 
@@ -177,17 +186,16 @@ class _Process:
         left: The tests that it has taken and not run.
     """
 
-    def __init__(self, process: Any, left: deque[pytest.Item]) -> None:
+    def __init__(self, process: int, left: deque[pytest.Item]) -> None:
         self._process = process
         self.left = left
 
     def interrupt(self) -> None:
-        if self._process.is_alive():
-            os.kill(self._process.pid, signal.SIGINT)
+        os.kill(self._process, signal.SIGINT)
 
     def wait(self) -> int:
-        self._process.join()
-        return int(self._process.exitcode)
+        _, status = os.waitpid(self._process, 0)
+        return os.waitstatus_to_exitcode(status)
 
 
 class _Reports:

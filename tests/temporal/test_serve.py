@@ -65,7 +65,8 @@ async def test_serve_follows_the_temporal_that_its_environment_names(client: Cli
 async def test_serve_logs_at_once_that_temporal_is_away_and_when_it_is_back(tmp_path: Path) -> None:
     temporal = TemporalServer(port=free_port())
     async with serving(tmp_path / "data", "--temporal", temporal.address) as gateway:
-        away = gateway.log.read_text()  # it listens
+        await until(lambda: "listening on" in gateway.log.read_text())
+        away = gateway.log.read_text()
         assert away.count("Temporal is unavailable") == 1
         assert temporal.address in away.splitlines()[0]
         await temporal.start()
