@@ -1,4 +1,4 @@
-"""Temporal's knowledge of a run: its history, its end, its chain, and the failures of calls.
+"""Temporal's knowledge of a run: history, end, chain, workers, and the failures of calls.
 
 The gateway and `wakeline.streams` use it, so that a run ends in the same way for both. It imports `temporalio`, the
 standard library and the leaf modules of `wakeline` only, because workflow sandboxes import it with `wakeline.streams`.

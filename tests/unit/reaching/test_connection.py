@@ -111,3 +111,13 @@ async def test_a_stream_that_cannot_be_decoded_is_no_outage() -> None:
         "a workflow's stream cannot be decoded",
         "Temporal refuses the query of a rule that finds workflows",
     ]
+
+
+async def test_a_refusal_of_a_call_that_is_not_needed_is_no_trouble() -> None:
+    found = Connection(Options(address="127.0.0.1:1"))
+    await checked(found)
+    refused = RPCError("no", RPCStatusCode.PERMISSION_DENIED, b"")
+    found._called("DescribeWorkerDeploymentVersion", "PERMISSION_DENIED", refused)
+    assert found.health == "ok"
+    found._called("DescribeWorkflowExecution", "PERMISSION_DENIED", refused)
+    assert found.health == "refused: no"

@@ -1,7 +1,8 @@
 """Reaching: how each namespace of Temporal is called, and how its payloads are read.
 
-It keeps the connections with their health, lists workflows, reads which session a workflow names itself, and puts failures
-and results into their reported form. `following` and `inputs` use it, and `app` starts it. Open `connection.py` first.
+It keeps the connections with their health, lists workflows, reads which session a workflow names itself, puts failures
+and results into their reported form, and asks for which tasks Temporal starts workers. `following` and `inputs` use it,
+and `app` starts it. Open `connection.py` first.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from wakeline.gateway.reaching.options import options_of
 from wakeline.gateway.reaching.reported import decoded_item, json_of
 from wakeline.gateway.reaching.reported import failure as describe_failure
 from wakeline.gateway.reaching.reported import result as describe_result
+from wakeline.gateway.reaching.serverless import Serverless
 from wakeline.gateway.reaching.visibility import Visibility, can_be_quoted, quoted, written
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "Connection",
     "Namespaces",
     "Options",
+    "Serverless",
     "Visibility",
     "can_be_quoted",
     "decoded_item",

@@ -50,6 +50,8 @@ _AFTER_OUTAGE: Final = 1.0
 """The most seconds until the first attempt after an outage: the followed runs do not all begin at once."""
 
 _REFUSALS: Final = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED)
+# The gateway does without the answers of these calls; a refusal of them is no trouble.
+_DISPENSABLE: Final = ("DescribeTaskQueue", "DescribeWorkerDeploymentVersion")
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
@@ -234,7 +236,7 @@ class Connection:
 
     def _called(self, call: str, outcome: str, error: RPCError | None) -> None:
         self._count(call, outcome)
-        if error is not None:
+        if error is not None and not (call in _DISPENSABLE and error.status in _REFUSALS):
             self.failed(error)
 
     def _throttled(self) -> None:
