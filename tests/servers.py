@@ -30,15 +30,18 @@ _PAUSES: Final = {
 
 
 @asynccontextmanager
-async def temporal_server(**configuration: int | bool | str) -> AsyncIterator[WorkflowEnvironment]:
+async def temporal_server(**configuration: int | bool | str | list[str]) -> AsyncIterator[WorkflowEnvironment]:
     """An empty dev server on loopback.
 
     Args:
         configuration: The server's dynamic configuration, beside shorter pauses: `history_maxTotalUpdates=5` for
-            `history.maxTotalUpdates`.
+            `history.maxTotalUpdates`. A name with dots stays as it is.
     """
     configuration = {**_PAUSES, **configuration}
-    values = [f"{name.replace('_', '.')}={json.dumps(value)}" for name, value in configuration.items()]
+    values = [
+        f"{name if '.' in name else name.replace('_', '.')}={json.dumps(value)}"
+        for name, value in configuration.items()
+    ]
     async with await _start([argument for value in values for argument in ("--dynamic-config-value", value)]) as server:
         yield server
 

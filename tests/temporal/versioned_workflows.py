@@ -1,4 +1,4 @@
-"""A workflow of two worker versions, which upgrades when it continues as new."""
+"""A workflow of two worker versions, which upgrades when it continues as new, and one that stays on its version."""
 
 from __future__ import annotations
 
@@ -43,3 +43,19 @@ class Second:
     @workflow.run
     async def run(self, state: WorkflowStreamState | None) -> None:
         self.stream.topic("version", type=str).publish("2.0")
+
+
+@workflow.defn(versioning_behavior=VersioningBehavior.PINNED)
+class Pinned:
+    """Waits for a signal, and ends."""
+
+    def __init__(self) -> None:
+        self.signalled = False
+
+    @workflow.signal
+    def go(self) -> None:
+        self.signalled = True
+
+    @workflow.run
+    async def run(self) -> None:
+        await workflow.wait_condition(lambda: self.signalled)

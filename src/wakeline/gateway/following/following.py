@@ -17,7 +17,7 @@ from wakeline.gateway.following.life.reports import SETTLED, Report
 from wakeline.gateway.following.telling import Teller
 from wakeline.gateway.log import Engine, Publication
 from wakeline.gateway.ownership import Ownership
-from wakeline.gateway.reaching import Connection, Namespaces, describe_failure
+from wakeline.gateway.reaching import Connection, Namespaces, Serverless, describe_failure
 from wakeline.gateway.sessions import Run, Runs
 from wakeline.gateway.settings import Settings
 
@@ -56,6 +56,7 @@ class Following:
             and the run of the child.
         earlier: Awaited before a run's first event: earlier runs of the session add their rests first.
         limits: How much goes on at once.
+        serverless: Knows for which tasks Temporal starts workers.
     """
 
     namespaces: Namespaces
@@ -69,6 +70,7 @@ class Following:
     child: Callable[[Subject, str, str], Awaitable[None]]
     earlier: Callable[[str, Run], Awaitable[None]]
     limits: Limits = field(default_factory=Limits)
+    serverless: Serverless = field(default_factory=Serverless)
 
 
 class Subject:

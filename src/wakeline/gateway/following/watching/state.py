@@ -21,6 +21,7 @@ from wakeline.gateway.following.watching.activities import described, last_faile
 from wakeline.gateway.following.watching.waiting import METADATA_QUERY, Sight, Waits
 from wakeline.gateway.following.watching.watch import RunWatch
 from wakeline.gateway.sessions import RunState
+from wakeline.temporal.deployments import Queue
 from wakeline.temporal.history import ActivityAttempt
 
 _SOONEST: Final = 1.0
@@ -106,6 +107,9 @@ class StateWatch:
         watch, seen = self._watch, self.state.waiting
         sight = Sight(description, watch.history, tells=watch.tells, time=time.monotonic())
         verdict = self._waits.reason(sight, seen=seen, reported=self._reported.waiting)
+        while (queue := verdict.overdue) is not None and await self._may_start(description, queue):
+            sight = sight._replace(started=sight.started | {queue})
+            verdict = self._waits.reason(sight, seen=seen, reported=self._reported.waiting)
         if verdict.asks:
             metadata = await self._reader.ask(METADATA_QUERY, WorkflowMetadata)
             # While the workflow was asked, its history may have begun to be followed, or ceased to be.
@@ -114,6 +118,11 @@ class StateWatch:
         if verdict.failure is None:
             return verdict.reason, verdict.soon
         return {**(verdict.reason or {}), "failure": await self._subject.explain(verdict.failure)}, verdict.soon
+
+    async def _may_start(self, description: DescribeWorkflowExecutionResponse, queue: Queue) -> bool:
+        """Return whether Temporal may be starting a worker for the run's tasks on a queue."""
+        subject, versioning = self._subject, description.workflow_execution_info.versioning_info
+        return await subject.parts.serverless.starts(subject.connection, versioning, queue)
 
     def _moment(self, described: DescribeWorkflowExecutionResponse) -> str:
         """Return an id of this moment of the run; attempts come and go without a new event."""

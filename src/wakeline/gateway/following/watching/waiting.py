@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from temporalio.api.enums.v1 import PendingWorkflowTaskState
+from temporalio.api.enums.v1 import PendingWorkflowTaskState, TaskQueueType
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.sdk.v1 import WorkflowInteractionDefinition, WorkflowMetadata
 from temporalio.api.workflow.v1 import PendingWorkflowTaskInfo
@@ -14,12 +14,16 @@ from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 
 from wakeline.events import timestamp
 from wakeline.gateway.following.watching.activities import SCHEDULED
+from wakeline.temporal.deployments import Queue
 from wakeline.temporal.history import History
 from wakeline.text import cut
 
 METADATA_QUERY: Final = "__temporal_workflow_metadata"
 # A task that no worker has accepted for so long waits for a worker; a busy worker accepts it sooner.
 _UNTAKEN: Final = 8.0
+# The same for a task that Temporal starts a worker for. If its first attempt to start one fails, Temporal tries again
+# after a minute at most, because it checks the backlog then; and a container may need half a minute to start.
+_STARTING: Final = 90.0
 # A reason for waiting that lasts for less is not reported.
 _QUIET: Final = 5.0
 # The number of a workflow task's attempt before which one has failed.
@@ -40,12 +44,14 @@ class Sight(NamedTuple):
         history: What its history says; events that come during the look are added to it.
         tells: Whether its history is followed now.
         time: The monotonic time in seconds.
+        started: Task queues for whose tasks Temporal starts workers, as far as verdicts have asked for it by `overdue`.
     """
 
     described: DescribeWorkflowExecutionResponse
     history: History
     tells: bool
     time: float
+    started: frozenset[Queue] = frozenset()
 
 
 class Verdict(NamedTuple):
@@ -56,12 +62,15 @@ class Verdict(NamedTuple):
         soon: Whether it may become clear soon.
         failure: The failure to add to the reason, if any.
         asks: Whether the workflow is to be asked for its handlers first; `Waits.answered` returns the reason then.
+        overdue: The task queue of the reason, if it is to be asked first whether Temporal starts workers for it; if so,
+            `Waits.reason` returns the reason of a sight that has it in `started`.
     """
 
     reason: Reason | None
     soon: bool = False
     failure: Failure | None = None
     asks: bool = False
+    overdue: Queue | None = None
 
 
 class Waits:
@@ -97,7 +106,9 @@ class Waits:
         if untaken:
             queue, seconds = min(untaken, key=lambda task: task[1])
             if seconds <= 0:
-                return Verdict({"for": "worker", "task_queue": queue})
+                for_worker: Reason = {"for": "worker", "task_queue": queue.name}
+                certain = for_worker == reported or queue in sight.started or seconds <= _UNTAKEN - _STARTING
+                return Verdict(for_worker, overdue=None if certain else queue)
             return Verdict(reported if _is_for(reported, "worker") else None, seconds <= _UNTAKEN)
         length = described.workflow_execution_info.history_length
         if (
@@ -151,23 +162,25 @@ class Waits:
             return Verdict(reported if _is_for(reported, "task_retry") else None, soon=True)
         return Verdict({"for": "task_retry", "attempt": attempt}, failure=sight.history.task_failure)
 
-    def _untaken(self, sight: Sight) -> list[tuple[str, float]]:
+    def _untaken(self, sight: Sight) -> list[tuple[Queue, float]]:
         """Return the queues of tasks that no worker has accepted, and seconds until their report.
 
         Our clock may differ from Temporal's, so what counts is for how long we have seen a task.
         """
-        found: dict[str, tuple[str, float]] = {}
+        found: dict[str, tuple[Queue, float]] = {}
         own_queue = sight.described.execution_config.task_queue.name
         task = sight.described.pending_workflow_task
         if task.state == PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_SCHEDULED:
             # One that was lost with its worker's own queue is put on the common queue: nobody has taken it in between.
             name = sight.history.started if sight.tells else task.scheduled_time.ToNanoseconds()
-            found[f"task/{name}"] = (own_queue, _UNTAKEN)
+            queue = Queue(own_queue, TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW)
+            found[f"task/{name}"] = (queue, _patience(queue, sight))
         for pending in sight.described.pending_activities:
             if pending.state == SCHEDULED:
                 pause = pending.current_retry_interval.ToTimedelta().total_seconds() if pending.attempt > 1 else 0.0
-                queue = pending.activity_options.task_queue.name or own_queue
-                found[f"{pending.activity_id}/{pending.attempt}"] = (queue, _UNTAKEN + pause)
+                name_of_queue = pending.activity_options.task_queue.name or own_queue
+                queue = Queue(name_of_queue, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
+                found[f"{pending.activity_id}/{pending.attempt}"] = (queue, _patience(queue, sight) + pause)
         now = sight.time
         self._since = {name: self._since.get(name, now) for name in found}
         begins = [self._since[name] + patience - _UNTAKEN for name, (_, patience) in found.items()]
@@ -177,6 +190,10 @@ class Waits:
 
 def _has_started_again(task: PendingWorkflowTaskInfo) -> bool:
     return task.attempt > 1 and task.state == PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_STARTED
+
+
+def _patience(queue: Queue, sight: Sight) -> float:
+    return _STARTING if queue in sight.started else _UNTAKEN
 
 
 def _names(definitions: Iterable[WorkflowInteractionDefinition]) -> list[str]:

@@ -1,0 +1,156 @@
+"""A run does not wait for a worker while Temporal is starting one for it."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client, WorkflowHandle
+from temporalio.testing import WorkflowEnvironment
+
+from tests.support import Served
+from tests.temporal.fronts import front
+from tests.temporal.lambdas import Lambda, create_serverless_version, serverless_server
+from tests.temporal.test_follower import running_gateway, told
+from tests.temporal.test_runs import until
+from tests.temporal.test_worker_versions import make_current, worker
+from tests.temporal.versioned_workflows import Pinned
+from wakeline.gateway.following.watching import state, waiting
+
+Server = tuple[WorkflowEnvironment, Lambda]
+
+
+@pytest.fixture(scope="module")
+async def server() -> AsyncIterator[Server]:
+    async with serverless_server() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a worker waited for soon, if Temporal starts none, and have each answer of Temporal kept to the end of a test."""
+    monkeypatch.setattr(waiting, "_UNTAKEN", 1.0)
+    monkeypatch.setattr(state, "_SOONEST", 0.3)
+    monkeypatch.setattr("wakeline.gateway.reaching.serverless._KEPT_SECONDS", 600.0)
+
+
+def unique(kind: str) -> str:
+    return f"{kind}-{uuid.uuid4().hex[:8]}"
+
+
+async def start(client: Client, name: str, queue: str) -> WorkflowHandle[Any, Any]:
+    return await client.start_workflow(Pinned.run, id=name, task_queue=queue)
+
+
+async def deployed(client: Client, kind: str) -> tuple[str, WorkflowHandle[Any, Any]]:
+    """A task queue whose worker has gone, and a run of which that worker has accepted a task.
+
+    Args:
+        client: Temporal.
+        kind: `serverless`: Temporal starts a worker for the next task. `ordinary`: nobody does.
+    """
+    name = unique(kind)
+    if kind == "serverless":
+        await create_serverless_version(client, name, "1.0")
+    request = DescribeTaskQueueRequest(namespace=client.namespace, task_queue=TaskQueue(name=name))
+    async with worker(client, name, "1.0", Pinned), asyncio.timeout(60):
+        await make_current(client, name, "1.0")
+        while not (await client.workflow_service.describe_task_queue(request)).versioning_info.current_version:
+            await asyncio.sleep(0.05)
+        handle = await start(client, f"{name}-pinned", name)
+        while not (await handle.describe()).raw_description.workflow_execution_info.HasField("versioning_info"):
+            await asyncio.sleep(0.05)
+    return name, handle
+
+
+async def looked_at(served: Served, name: str, times: int) -> None:
+    """Return when the gateway has described its runs so many times more."""
+    call = partial(served.metric, "wakeline_temporal_calls_total", call="DescribeWorkflowExecution")
+    begun = await call()
+    async with asyncio.timeout(60):
+        while await call() < begun + times:
+            await served.call("POST", "/v1/nudge", json={"workflow_id": name})
+            await asyncio.sleep(0.1)
+
+
+async def waits(served: Served, name: str) -> list[Any]:
+    log = (await served.call("GET", f"/v1/sessions/{name}/events"))[1]["events"]
+    return [data for data in told(log, "$run.waiting") if data["for"] == "worker"]
+
+
+@pytest.mark.parametrize("task", ["the first of a run", "a later one of a pinned run"])
+async def test_a_run_waits_for_an_ordinary_worker_and_not_for_one_that_temporal_starts(
+    server: Server, tmp_path: Path, task: str
+) -> None:
+    (temporal, functions), client = server, server[0].client
+    serverless, ordinary = await deployed(client, "serverless"), await deployed(client, "ordinary")
+    functions.invoked.clear()
+    async with running_gateway(temporal, tmp_path) as served:
+        runs = []
+        for queue, pinned in (serverless, ordinary):
+            if task == "the first of a run":
+                await pinned.terminate()
+                runs.append(await start(client, f"{queue}-new", queue))
+            else:
+                await pinned.signal(Pinned.go)
+                runs.append(pinned)
+        streams = [await served.stream(handle.id) for handle in runs]
+        waiting_for = told(await until(streams[1], "$run.waiting"), "$run.waiting")
+        assert waiting_for == [{"for": "worker", "task_queue": ordinary[0]}]
+        async with asyncio.timeout(90):
+            await functions.invoked.wait()
+            # Temporal has been asked for both, and they are looked at again.
+            while await served.metric("wakeline_temporal_calls_total", call="DescribeWorkerDeploymentVersion") < 2:
+                await asyncio.sleep(0.1)
+        await looked_at(served, runs[0].id, 8)
+        assert await waits(served, runs[0].id) == []
+        async with worker(client, serverless[0], "1.0", Pinned):
+            await runs[0].signal(Pinned.go)
+            await until(streams[0], "$run.closed")
+        assert await waits(served, runs[0].id) == []
+        # One answer for each version, and for each task queue of a run without one: they are shared.
+        calls = {
+            call: await served.metric("wakeline_temporal_calls_total", call=call)
+            for call in ("DescribeTaskQueue", "DescribeWorkerDeploymentVersion")
+        }
+        queues = 2 if task == "the first of a run" else 0
+        assert calls == {"DescribeTaskQueue": queues, "DescribeWorkerDeploymentVersion": 2}
+    await runs[1].terminate()
+
+
+async def test_a_worker_that_temporal_does_not_get_started_is_waited_for(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "_STARTING", 4.0)
+    client = server[0].client
+    queue, handle = await deployed(client, "serverless")
+    async with running_gateway(server[0], tmp_path) as served:
+        await handle.signal(Pinned.go)
+        stream = await served.stream(handle.id)
+        events = await until(stream, "$run.waiting")
+        assert told(events, "$run.waiting") == [{"for": "worker", "task_queue": queue}]
+        async with worker(client, queue, "1.0", Pinned):
+            await until(stream, "$run.closed")
+
+
+@pytest.mark.parametrize("status", [7, 12], ids=["permission denied", "unimplemented"])
+async def test_a_gateway_that_may_not_ask_waits_for_every_worker(server: Server, tmp_path: Path, status: int) -> None:
+    client = server[0].client
+    queue, handle = await deployed(client, "serverless")
+    async with front(client) as between:
+        await between.fail(
+            DescribeWorkerDeploymentVersion=[status, "Not for you."], DescribeTaskQueue=[status, "Not for you."]
+        )
+        async with running_gateway(server[0], tmp_path, temporal=between.address) as served:
+            await handle.signal(Pinned.go)
+            events = await until(await served.stream(handle.id), "$run.waiting")
+            assert told(events, "$run.waiting") == [{"for": "worker", "task_queue": queue}]
+            assert (await served.call("GET", "/readyz"))[1]["temporal"] == "ok"
+    await handle.terminate()
